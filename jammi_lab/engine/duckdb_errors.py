@@ -113,6 +113,11 @@ def is_fatal(error: BaseException) -> bool:
     ) or "database has been invalidated" in str(error)
 
 
+def invalidates_instance(error: BaseException) -> bool:
+    """Whether the error, or the error of DuckDB that it translates, invalidates the instance."""
+    return is_fatal(error) or (error.__context__ is not None and is_fatal(error.__context__))
+
+
 def to_jammi_error(
     error: BaseException, context: StatementContext, *, prefix: int = 0
 ) -> JammiError:

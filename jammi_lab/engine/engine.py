@@ -284,7 +284,12 @@ class Engine:
     ) -> T:
         """Run `work` in a worker with the replica instance, which binds and cannot read data."""
         with self._hold_session(tenant) as session:
-            return self._run_in_worker(tenant, session, lambda _: work(session.replicas))
+
+            def run(_: duckdb.DuckDBPyConnection) -> T:
+                with session.replicas.borrow() as replicas:
+                    return work(replicas)
+
+            return self._run_in_worker(tenant, session, run)
 
     def scan_conditions(
         self,
@@ -295,11 +300,14 @@ class Engine:
     ) -> dict[tuple[str, ...], ScanConditions]:
         """The conditions on the rows that a statement needs, by input."""
         with self._hold_session(tenant) as session:
-            return self._run_in_worker(
-                tenant,
-                session,
-                lambda _: scan_conditions(session.scan_replicas, parsed, schemas, params),
-            )
+
+            def work(
+                _: duckdb.DuckDBPyConnection,
+            ) -> dict[tuple[str, ...], ScanConditions]:
+                with session.replicas.borrow(pushes_filters_down=True) as replicas:
+                    return scan_conditions(replicas, parsed, schemas, params)
+
+            return self._run_in_worker(tenant, session, work)
 
     def parse_tree(self, text: str) -> dict[str, Any] | None:
         """The syntax tree of one SELECT that the library wrote, or None. The tree is cached and
@@ -355,7 +363,7 @@ class Engine:
             if tenant in self._sessions:
                 self._sessions.move_to_end(tenant)
                 return self._sessions[tenant]
-            session = self._open_session()
+            session = self._open_session(tenant)
             self._sessions[tenant] = session
             idle = [t for t, s in self._sessions.items() if s is not session and not s.in_use]
             while len(self._sessions) > MAX_SESSIONS and idle:
@@ -363,7 +371,7 @@ class Engine:
             self._share_memory()
             return session
 
-    def _open_session(self) -> TenantSession:
+    def _open_session(self, tenant: str | None) -> TenantSession:
         """Open new instances in a worker, because an interrupt during a DuckDB call would surface
         as a DuckDB error."""
         opened: list[TenantSession] = []
@@ -371,7 +379,7 @@ class Engine:
         def start() -> None:
             if self._memory_budget is None:
                 self.clear_spills()
-            opened.append(TenantSession(self._settings, self._spill_parent))
+            opened.append(TenantSession(self._settings, self._spill_parent, tenant))
             self._memory_budget = self._memory_budget or duckdb_instances.memory_limit(
                 opened[0].main
             )

@@ -442,15 +442,17 @@ def _bind_cached(
     params: Mapping[str, Any],
 ) -> Binding:
     """The binding of a statement, cached by the names and types of its inputs."""
-    if parsed.dml_parts is not None:
-        return dml_evaluation.bind_change(session.replicas, parsed, schemas, relations, params)
-    key = _binding_key(schemas, params)
+    key = None if parsed.dml_parts is not None else _binding_key(schemas, params)
+    if key is not None and (binding := parsed.bindings.get(key)) is not None:
+        return reuse_binding(parsed, binding)
+    bind_statement = bind if parsed.dml_parts is None else dml_evaluation.bind_change
+    with session.replicas.borrow() as replicas:
+        binding = bind_statement(replicas, parsed, schemas, relations, params)
     if key is None:
-        return bind(session.replicas, parsed, schemas, relations, params)
-    if (binding := parsed.bindings.get(key)) is None:
-        if len(parsed.bindings) >= MAX_CACHED_BINDINGS:
-            parsed.bindings.clear()
-        binding = parsed.bindings[key] = bind(session.replicas, parsed, schemas, relations, params)
+        return binding
+    if len(parsed.bindings) >= MAX_CACHED_BINDINGS:
+        parsed.bindings.clear()
+    parsed.bindings[key] = binding
     return reuse_binding(parsed, binding)
 
 

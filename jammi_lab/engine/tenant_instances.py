@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import functools
 import os
 import re
 import threading
@@ -20,6 +19,7 @@ from jammi_lab.core.thread_pool import submit
 from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.attachments import Attachments
 from jammi_lab.engine.name_resolution import ResolvedNames
+from jammi_lab.engine.replicas import Replicas
 from jammi_lab.engine.scratch_pool import ScratchPool
 from jammi_lab.engine.sql.read_set import scratch_address
 from jammi_lab.engine.stream import StreamWorker
@@ -68,16 +68,16 @@ os.register_at_fork(after_in_child=_keep_alive_after_fork)
 class TenantSession:
     """The instances of one tenant."""
 
-    def __init__(self, settings: Settings, parent: Path) -> None:
+    def __init__(self, settings: Settings, parent: Path, tenant: str | None) -> None:
         """`parent` is the folder in which it creates its spill folder."""
         self._spill = SpillFolder(parent)
         self.spill = self._spill.folder
         try:
             self.main = duckdb_instances.open_main(settings, self.spill)
-            self.replicas = duckdb_instances.open_replicas(settings)
         except BaseException:
             self._spill.remove()
             raise
+        self.replicas = Replicas(settings, is_shared=tenant is None)
         _open_sessions.add(self)
         self.lock = threading.RLock()
         self.workers: weakref.WeakSet[StreamWorker] = weakref.WeakSet()
@@ -88,12 +88,6 @@ class TenantSession:
         self.attachments = Attachments()
         self.idle_scratches = ScratchPool()
         self._filesystems: dict[str, object] = {}
-        self._settings = settings
-
-    @functools.cached_property
-    def scan_replicas(self) -> duckdb.DuckDBPyConnection:
-        """Replicas whose plans show the filters of each scan, opened on first use."""
-        return duckdb_instances.open_replicas(self._settings, pushes_filters_down=True)
 
     @property
     def in_use(self) -> bool:
@@ -221,8 +215,6 @@ class TenantSession:
             self.idle_scratches.close()
             self.main.close()
             self.replicas.close()
-            if "scan_replicas" in vars(self):
-                self.scan_replicas.close()
             self._spill.remove()
             closed.set()
 

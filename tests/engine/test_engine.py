@@ -288,12 +288,12 @@ def test_nothing_is_left_attached_after_a_failure(engine: Engine, sql: str) -> N
     with pytest.raises(JammiError):
         engine.prepare(sql)[-1].run().table()
     assert attached(engine) == ["memory"]
-    twins = (
-        engine.session(None)
-        .replicas.cursor()
-        .execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal")
-        .fetchone()
-    )
+    with engine.session(None).replicas.borrow() as replicas:
+        twins = (
+            replicas.cursor()
+            .execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal")
+            .fetchone()
+        )
     assert twins == (1,)
 
 

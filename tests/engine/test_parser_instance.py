@@ -10,6 +10,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.errors import SqlError
 from jammi_lab.engine import duckdb_instances as duck
+from jammi_lab.engine.duckdb_errors import invalidates_instance
 from jammi_lab.engine.sql import parse as statements
 from jammi_lab.engine.sql import parser_instance as parser
 from jammi_lab.sources.scratch_duckdb import SharedInstance
@@ -24,9 +25,7 @@ def opened(monkeypatch):
         made.append(open_one())
         return made[-1]
 
-    monkeypatch.setattr(
-        parser, "_parser", SharedInstance(open_parser, parser._invalidates_instance)
-    )
+    monkeypatch.setattr(parser, "_parser", SharedInstance(open_parser, invalidates_instance))
     yield made
     for one in made:
         one.close()

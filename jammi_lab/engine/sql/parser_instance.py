@@ -7,18 +7,13 @@ from typing import TypeVar
 import duckdb
 
 from jammi_lab.engine import duckdb_instances
-from jammi_lab.engine.duckdb_errors import is_fatal
+from jammi_lab.engine.duckdb_errors import invalidates_instance
 from jammi_lab.sources.scratch_duckdb import SharedInstance
 
 T = TypeVar("T")
 
 
-def _invalidates_instance(error: BaseException) -> bool:
-    # The raised error may be a translation; then DuckDB's own is its context.
-    return is_fatal(error) or (error.__context__ is not None and is_fatal(error.__context__))
-
-
-_parser = SharedInstance(duckdb_instances.open_parser, _invalidates_instance)
+_parser = SharedInstance(duckdb_instances.open_parser, invalidates_instance)
 
 
 def with_parser(work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
