@@ -5,10 +5,12 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Self
 
+from jammi_lab.catalog.aliases import AliasRepository
 from jammi_lab.catalog.backup import backup
 from jammi_lab.catalog.checks import CheckRepository
 from jammi_lab.catalog.database import Database, Transaction
 from jammi_lab.catalog.file_locks import FileLocks
+from jammi_lab.catalog.holds import HoldRepository
 from jammi_lab.catalog.lineage import LineageRepository
 from jammi_lab.catalog.migrations import migrate
 from jammi_lab.catalog.models import ModelRepository
@@ -76,6 +78,8 @@ class Catalog:
             self.database, self.scope, self.result_tables, clock
         )
         self.recipes = RecipeRepository(self.database, self.scope, clock)
+        self.aliases = AliasRepository(self.database, self.scope)
+        self.holds = HoldRepository(self.database, self.scope, clock)
         self.checks = CheckRepository(self.database, self.scope, clock)
         self.sources = SourceRepository(self.database, self.scope, clock)
         self.models = ModelRepository(self.database, self.scope, clock)

@@ -12,6 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.aliases import AliasRepository, alias_target
 from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed, text_list
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.lineage_queries import (
@@ -251,6 +252,9 @@ def _resolve_node(
             tx.execute(statement, key).first() is not None
             for statement in (_OWN_RECIPE, _OWN_VERSION)
         )
+        for owner_id in () if is_own else dict.fromkeys((key["owner"], "")):
+            if (target := alias_target(tx, owner_id, name)) is not None:
+                return 0, fold(target), owner_id
     else:
         is_own = kind == InputKind.SOURCE and tx.execute(_OWN_SOURCE, key).first() is not None
     return 0, fold(name), key["owner"] if is_own else ""
@@ -261,14 +265,16 @@ class LineageRepository:
 
     def __init__(self, database: Database, active_scope: Scope) -> None:
         self._database, self._scope = database, active_scope
+        self._aliases = AliasRepository(database, active_scope)
 
     def all_edges(self) -> list[Link]:
         """The edges of the newest ready version of every recipe, by name; one query."""
         with self._database.read() as tx:
-            return [
+            links = [
                 _link(row, _input_node(row), _reader_node(row))
                 for row in _fetch_raw(tx, _ALL_EDGES, self._scope.parameters())
             ]
+        return self._with_current_names(links)
 
     def uses(self, recipes: Iterable[str] | None = None) -> list[Use]:
         """The newest ready versions computed with a model, by name; one query. Of some recipes (by
@@ -340,9 +346,8 @@ class LineageRepository:
         with self._database.read() as tx:
             starts, physical_table = self._start_nodes(tx, name, kind)
             if physical_table is None or direction == "down":
-                return _sort_by_distance(
-                    self._traverse(tx, starts, direction, depth), starts, direction
-                )
+                edges = self._traverse(tx, starts, direction, depth)
+                return self._with_current_names(_sort_by_distance(edges, starts, direction))
             table_edges = _fetch_raw(
                 tx, _EDGES_OF_TABLE, self._scope.parameters(table_name=physical_table)
             )
@@ -354,12 +359,21 @@ class LineageRepository:
                     direction,
                     None if depth is None else depth - 1,
                 )
-        return _sort_by_distance(
-            upstream_edges,
-            {_reader_node(row, "table") for row in table_edges},
-            direction,
-            table_edges,
-        )
+        readers = {_reader_node(row, "table") for row in table_edges}
+        links = _sort_by_distance(upstream_edges, readers, direction, table_edges)
+        return self._with_current_names(links)
+
+    def _with_current_names(self, links: list[Link]) -> list[Link]:
+        """The links, with aliases replaced by the names of their recipes."""
+        if not (targets := self._aliases.targets()):
+            return links
+        names = [targets.get((link.source[3], fold(link.input.name))) for link in links]
+        return [
+            msgspec.structs.replace(link, input=Input(link.input.kind, name))
+            if name is not None and link.source[0] == InputKind.RESULT
+            else link
+            for link, name in zip(links, names, strict=True)
+        ]
 
     def _traverse(
         self, tx: sa.Connection, starts: set[Node], direction: Direction, depth: int | None
@@ -378,6 +392,8 @@ class LineageRepository:
     ) -> tuple[set[Node], str | None]:
         """The nodes that a name refers to, and the physical table when the name is that of a table
         which is not its recipe's newest."""
+        if kind in (None, InputKind.RESULT):
+            name = self._aliases.resolve(name)
         name_fold, nodes = fold(name), set[Node]()
         matches = _NODES_BY_NAME.fetch(tx, self._scope.parameters(fold=name_fold))
         if (

@@ -272,6 +272,19 @@ _CHECKS = (
 
 _CHECKED_KINDS = ("ALTER TABLE checks ADD COLUMN kind TEXT NOT NULL DEFAULT 'result'",)
 
+_ALIASES_AND_HOLDS = (
+    (
+        "CREATE TABLE aliases (tenant_id TEXT, name TEXT NOT NULL, name_fold TEXT NOT NULL, "
+        "target TEXT NOT NULL, target_fold TEXT NOT NULL)"
+    ),
+    "CREATE UNIQUE INDEX aliases_name ON aliases (name_fold, coalesce(tenant_id, ''))",
+    (
+        "CREATE TABLE holds (tenant_id TEXT, recipe_fold TEXT NOT NULL, held_at TEXT NOT NULL, "
+        "held_by TEXT NOT NULL, note TEXT NOT NULL)"
+    ),
+    "CREATE UNIQUE INDEX holds_recipe ON holds (recipe_fold, coalesce(tenant_id, ''))",
+)
+
 MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (1, "the spine", _SPINE),
     (2, "models", _MODELS),
@@ -283,6 +296,7 @@ MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (8, "edges that others enter", _BY_OTHERS),
     (9, "checks", _CHECKS),
     (10, "checks of sources and mutable tables", _CHECKED_KINDS),
+    (11, "aliases and holds", _ALIASES_AND_HOLDS),
 )
 """(number, name, statements), ascending; never edited once released."""
 

@@ -85,7 +85,6 @@ _UPDATE_INPUT_NAME = scope.update_any_owner(_n).where(
     _n.c.node_fold == _fold,
     _n.c.node_tenant == _owner,
     _n.c.input_kind == sa.literal_column("'result'"),
-    _n.c.input_physical == sa.literal_column("1"),
 )
 _MAX_NAMES = 500
 """Names per statement."""
@@ -116,7 +115,7 @@ def rebuild_edges_of_tables(tx: sa.Connection, names: Sequence[str]) -> None:
 
 def rename_recipe(tx: sa.Connection, tenant: str | None, old: str, new: str) -> None:
     """Update the edges after a recipe, with all its versions, was renamed: its own, and those of
-    readers that use one of its tables by physical name."""
+    its readers."""
     tx.execute(
         _UPDATE_INPUT_NAME.values(node_fold=fold(new)), {"owner": tenant or "", "fold": fold(old)}
     )

@@ -8,9 +8,16 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import newest_edges, tenant_scope
+from jammi_lab.catalog.aliases import (
+    add_alias,
+    owned_aliases,
+    release_alias,
+    release_aliases_of,
+)
 from jammi_lab.catalog.checks import remove_checks_of_recipe, rename_checked_recipe
 from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed, text_list
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.holds import remove_hold, rename_hold
 from jammi_lab.catalog.row_mapping import RECIPE, decode_inputs, recipe_record, recipe_row
 from jammi_lab.catalog.schema import counters, lineage, recipes, result_tables, versions
 from jammi_lab.catalog.tenant_scope import Scope
@@ -80,6 +87,7 @@ class RecipeRepository:
                 new_record = msgspec.structs.replace(
                     record, created_at=record.created_at or now, updated_at=record.updated_at or now
                 )
+                release_alias(tx, record.tenant, record.name)  # a recipe takes the name
                 tx.execute(sa.insert(recipes), recipe_row(new_record))
                 return new_record
             existing = recipe_record(row)
@@ -131,10 +139,12 @@ class RecipeRepository:
         start = (tenant or "", fold(name))
         with self._database.read() as tx:
             rows = tx.execute(_INPUTS, self._scope.parameters()).all()
+            targets = owned_aliases(tx, self._scope.parameters())
         reads = {
             (owner_id or "", fold(recipe_name)): (recipe_name, inputs)
             for owner_id, recipe_name, inputs in rows
         } | {start: (name, "[]")}
+        targets.pop(start, None)  # it takes this name
         reached_from: dict[tuple[str, str], tuple[str, str]] = {}
         stack = [(start, parent) for parent in reversed(parents)]
         while stack:
@@ -142,8 +152,8 @@ class RecipeRepository:
             node = next(
                 (
                     candidate
-                    for candidate in ((reader[0], fold(input_name)), ("", fold(input_name)))
-                    if candidate in reads
+                    for key in ((reader[0], fold(input_name)), ("", fold(input_name)))
+                    if (candidate := (key[0], fold(targets.get(key, key[1])))) in reads
                 ),
                 None,
             )
@@ -204,6 +214,8 @@ class RecipeRepository:
             key = {"owner": record.tenant or "", "fold": fold(name)}
             tx.execute(_DELETE, key)
             remove_checks_of_recipe(tx, record.tenant, name)
+            release_aliases_of(tx, record.tenant, name)
+            remove_hold(tx, record.tenant, name)
             if tx.execute(_HAS_VERSION, key).first() is None:
                 # without versions, a later recipe of this name may count from 1
                 tx.execute(_DELETE_COUNTER, key)
@@ -224,8 +236,8 @@ class RecipeRepository:
             return self.remove(name)
 
     def rename(self, old: str, new: str) -> None:
-        """Rename an own recipe with all its versions (or change the spelling). Raises
-        TableNotFound, DuplicateTable, TenantForbidden."""
+        """Rename an own recipe with all its versions (or change the spelling). The old name becomes
+        an alias. Raises TableNotFound, DuplicateTable, TenantForbidden."""
         with self._database.write() as tx:
             record = self.get(old)
             if record is None:
@@ -244,6 +256,8 @@ class RecipeRepository:
                     record.tenant,
                     [name for kind, name, _ in record.inputs if kind == InputKind.RESULT],
                 )
+                release_alias(tx, record.tenant, new)
+                add_alias(tx, record.tenant, record.name, new)
             if new_key != key and tx.execute(_HAS_COUNTER, new_key).first() is not None:
                 tx.execute(_DELETE_COUNTER, new_key)  # a leftover of dropped versions
             tx.execute(
@@ -259,14 +273,13 @@ class RecipeRepository:
                     .values(recipe=new, recipe_fold=fold(new)),
                     key,
                 )
-            # readers of the old name now read a missing name; readers of one of its tables by
-            # physical name follow the rename
+            # readers of the old name, or of one of its tables by physical name, follow the rename
             statement = tenant_scope.update_any_owner(lineage).where(
                 lineage.c.node_fold == _fold,
                 lineage.c.node_tenant == sa.bindparam("owner"),
                 lineage.c.input_kind == sa.literal_column("'result'"),
-                lineage.c.input_physical == sa.literal_column("1"),
             )
             tx.execute(statement.values(node_fold=fold(new)), key)
             newest_edges.rename_recipe(tx, record.tenant, old, new)
             rename_checked_recipe(tx, record.tenant, old, new)
+            rename_hold(tx, record.tenant, old, new)

@@ -91,6 +91,27 @@ recipes = sa.Table(
     _text("updated_at", null=False),
 )
 
+aliases = sa.Table(
+    "aliases",
+    metadata,
+    _text("tenant_id"),
+    _text("name", null=False),
+    _text("name_fold", null=False),
+    _text("target", null=False),
+    _text("target_fold", null=False),
+)
+"""Former names of renamed recipes. No recipe of the same owner has the name of an alias."""
+
+holds = sa.Table(
+    "holds",
+    metadata,
+    _text("tenant_id"),
+    _text("recipe_fold", null=False),
+    _text("held_at", null=False),
+    _text("held_by", null=False),
+    _text("note", null=False),
+)
+
 counters = sa.Table(
     "version_counters",
     metadata,

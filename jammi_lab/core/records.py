@@ -357,6 +357,20 @@ class CallEstimate(Value, frozen=True):
         return text if self.cost is None else f"{text}, {self.cost:,.2f}"
 
 
+class Hold(Value, frozen=True):
+    """A recipe that a recompute of everything leaves as it is."""
+
+    since: str
+    """When it was held, RFC 3339."""
+    by: str
+    """Who held it: user and host."""
+    note: str = ""
+    """Why."""
+
+    def __str__(self) -> str:
+        return f"held since {self.since} by {self.by}" + (f": {self.note}" if self.note else "")
+
+
 class Step(Value, frozen=True):
     """A step of a plan."""
 

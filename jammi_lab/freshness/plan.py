@@ -18,7 +18,7 @@ from jammi_lab.core.anchors import (
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import RecipeRecord, Step, TableKind, TableRecord
+from jammi_lab.core.records import Hold, RecipeRecord, Step, TableKind, TableRecord
 from jammi_lab.core.verdicts import (
     Cause,
     Damaged,
@@ -99,8 +99,14 @@ class Planner:
     """Builds the steps of a plan from the verdicts of one observation pass."""
 
     def __init__(
-        self, service: FreshnessService, evaluated: EvaluatedGraph, names: Sequence[str] | None
+        self,
+        service: FreshnessService,
+        evaluated: EvaluatedGraph,
+        names: Sequence[str] | None,
+        *,
+        names_end_holds: bool = True,
     ) -> None:
+        """`names_end_holds`: whether naming a held recipe lets it run."""
         self._service, self._evaluated = service, evaluated
         graph = evaluated.graph
         requested = [n for name in names or () if (n := graph.find(name, graph.tenant)) is not None]
@@ -110,6 +116,11 @@ class Planner:
         )
         self.is_complete = names is None
         """Whether it is a plan for everything."""
+        self._holds = {
+            key: hold
+            for key, hold in service.ctx.catalog.holds.list().items()
+            if not (names_end_holds and key in self._requested)
+        }
         self.planned: dict[RecipeKey, PlannedStep] = {}
         self.left_out: list[str] = []
         """Undecidable tables that were not named, parents before children."""
@@ -263,9 +274,13 @@ class Planner:
                 why = [verdict]
         if kind is None:
             return None
-        if self._cannot_run(node):
+        if self._hold(node) is not None or self._cannot_run(node):
             return StepKind.BLOCKED, why
         return (self._classify_reuse(node) if kind is StepKind.CERTAIN else kind), why
+
+    def _hold(self, node: RecipeNode) -> Hold | None:
+        """The hold that keeps a recipe as it is."""
+        return self._holds.get(node.key)
 
     def _has_fresh_frames(self, node: RecipeNode) -> bool:
         """Whether the frames that a recipe reads were made again, from tables that are fresh."""
@@ -319,7 +334,9 @@ class Planner:
             for name, origin in frame_origins(node).items()
             if any(isinstance(r, Cause) and r.path[0] == name for r in reasons)
         }
+        hold = self._hold(node)
         return [
+            *([] if hold is None else [str(hold)]),
             *(f"run {cells} again" for cells in sorted(frames)),
             *self._missing_prerequisites(node),
             *(f"{lost_input.label} is {problem}" for lost_input, problem in unavailable),

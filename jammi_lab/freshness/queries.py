@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.anchors import InputKind
@@ -229,7 +231,8 @@ class FreshnessQueries:
         ]
         evaluated = self._service.evaluate(names)
         recipes = [n for n in names if evaluated.graph.find(n, self._scope.current) is not None]
-        report = self.apply(Planner(self._service, evaluated, recipes).steps(), on_progress)
+        planner = Planner(self._service, evaluated, recipes, names_end_holds=False)
+        report = self.apply(planner.steps(), on_progress)
         problems = [s for s in report.steps if s.outcome in ("failed", "rejected", "blocked")]
         if problems:
             raise JammiError(
@@ -352,11 +355,12 @@ class FreshnessQueries:
             for table, name in tables.items()
             if (r := self._catalog.result_tables.get(table)) is not None
         ]
+        resolve = self._catalog.aliases.resolve
         edges = [
-            edge
+            edge if name_now == edge.input else msgspec.structs.replace(edge, input=name_now)
             for name, record in records
             for edge in self._columns.edges(name, record)
-            if (edge.input, edge.derived) in linked
+            if (name_now := resolve(edge.input), edge.derived) in linked
         ]
         self._columns.flush()
         return edges

@@ -61,6 +61,7 @@ class RecipeGraph:
         self.nodes: dict[RecipeKey, RecipeNode] = {}
         self.tenant = scope.current
         self._catalog, self._scope = catalog, scope
+        self._targets = catalog.aliases.targets()
         self._loaded: set[str] | None = set()
         """Folded names of which everything is loaded; None: all are."""
         self._load(None if names is None else {fold(name) for name in names})
@@ -96,7 +97,13 @@ class RecipeGraph:
         """The recipe of a name for a tenant: its own, else the shared one."""
         folded_name = fold(name)
         self._require([folded_name])
-        return self.nodes.get((tenant, folded_name)) or self.nodes.get((None, folded_name))
+        for owner in dict.fromkeys((tenant, None)):
+            target = self._targets.get((owner or "", folded_name))
+            if target is not None:
+                self._require([fold(target)])
+            if node := self.nodes.get((owner, fold(target or folded_name))):
+                return node
+        return None
 
     def required_inputs(self, node: RecipeNode) -> list[RecipeNode]:
         """The recipes that computing a node reads: from its definition, or from the anchors of its

@@ -177,7 +177,7 @@ class Observers:
 
     def observe_result(self, input: Input, _: Observation) -> Observed:
         """The state of a recipe's newest ready version, or of one physical table."""
-        newest = self._catalog.result_tables.newest(input.name)
+        newest = self._catalog.result_tables.newest(self._catalog.aliases.resolve(input.name))
         if newest is not None:
             return result_snapshot(newest[1], newest[0].version)
         exact = self._catalog.result_tables.get(input.name)

@@ -201,7 +201,8 @@ class ResultTableResolver:
         return None
 
     def _check_has_version(self, name: str) -> None:
-        if (recipe := self._catalog.recipes.get(name)) is not None:
+        current_name = self._catalog.aliases.resolve(name)
+        if (recipe := self._catalog.recipes.get(current_name)) is not None:
             raise TableNotFound(
                 f"The recipe {recipe.name!r} has no ready version yet.",
                 hint=f"ws.recompute({recipe.name!r}) computes one.",
@@ -209,10 +210,13 @@ class ResultTableResolver:
 
     def _find_target(self, name: str) -> tuple[TableRecord, str, int] | None:
         """The table that a name refers to now, the name for its anchor, and the version."""
-        newest = self._catalog.result_tables.newest(name)
+        current_name = self._catalog.aliases.resolve(name)
+        newest = self._catalog.result_tables.newest(current_name)
         if newest is not None:
             version, record = newest
-            return record, version.recipe, version.version
+            # readers keep an alias, so that their definitions do not change
+            label = version.recipe if current_name == name else name
+            return record, label, version.version
         exact = self._catalog.result_tables.get(name)
         return (
             (exact, exact.table_name, exact.version)
@@ -241,7 +245,7 @@ class ResultTableResolver:
         not by the recipe. TableNotFound; TableDamaged."""
         if function != "jammi_version":
             return None
-        recipe, number = arguments
+        recipe, number = self._catalog.aliases.resolve(arguments[0]), arguments[1]
         version = self._catalog.result_tables.version(recipe, number)
         if version is not None and version[1].status is TableStatus.READY:
             relation = self._leased_relation(version[1], version[1].table_name, number)

@@ -140,7 +140,7 @@ class VersionRetention:
 
     def restore(self, version: VersionRecord, audit: Callable[[TableRecord], Audit]) -> Version:
         """A new, newest version that refers to the bytes of an old one; the old one itself when it
-        is the newest. `audit` runs the checks of the recipe on the old one.
+        is the newest. Holds the recipe. `audit` runs the checks of the recipe on the old one.
 
         Raises TableNotFound, TenantForbidden; TableDamaged when the bytes differ from those
         published; CheckFailed when a blocking check does not pass.
@@ -155,7 +155,11 @@ class VersionRetention:
         with self._catalog.transaction():
             record = self._require_current(version)
             self._results.require_intact(record)
-            return self._catalog.table_status.reuse(version.recipe, record.table_name), record
+            restored = self._catalog.table_status.reuse(version.recipe, record.table_name)
+            if self._catalog.recipes.get(version.recipe) is not None:
+                note = f"version {version.version} was restored"
+                self._catalog.holds.put(version.tenant, version.recipe, note)
+            return restored, record
 
     def previous_version(self, version: VersionRecord) -> Version | None:
         """The previous ready version, or None."""

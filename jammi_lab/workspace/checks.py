@@ -198,6 +198,8 @@ class Checks(ReprMixin):
         catalog = self._context.catalog
         parts = str(on).split(".", 1)
         schema, table = (fold(parts[0]), parts[1]) if len(parts) == 2 else ("", parts[0])
+        if schema in ("", JAMMI):
+            table = self._context.lookup.resolve_alias(table)
         found: tuple[InputKind, str, str | None] | None = None
         if schema in ("", JAMMI) and (recipe := catalog.recipes.get(table)) is not None:
             found = InputKind.RESULT, recipe.name, recipe.tenant

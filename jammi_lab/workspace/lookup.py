@@ -43,6 +43,7 @@ class TableLookup:
             return name
         if not isinstance(name, str):
             raise _not_a_name(name)
+        name = self.resolve_alias(name)
         if version is not None:
             return self._find_version(name, version)
         newest = self._catalog.result_tables.newest(name)
@@ -50,6 +51,10 @@ class TableLookup:
         if match is None:
             raise self.not_found(name)
         return match
+
+    def has_ready_version(self, name: str) -> bool:
+        """Whether a recipe, or the one of an alias, has a ready version."""
+        return self._catalog.result_tables.newest(self.resolve_alias(name)) is not None
 
     def find_searchable(self, name: object, *, by_words: bool) -> TableVersion:
         """As `find`; a source's name means the one table that was made from its rows and has
@@ -89,6 +94,10 @@ class TableLookup:
             and tables.newest(version.recipe) == (version, record)
         ]
         return sorted(matches, key=lambda match: match.version.recipe)
+
+    def resolve_alias(self, name: str) -> str:
+        """The recipe that an alias means; any other name unchanged."""
+        return self._catalog.aliases.resolve(name)
 
     def _find_version(self, name: str, version: int) -> TableVersion:
         if not isinstance(version, int) or isinstance(version, bool):
@@ -166,17 +175,19 @@ class TableLookup:
     # ----------------------------------------------------------------------------------------------
 
     def check_recipes(self, names: Sequence[str]) -> list[str]:
-        """The names, after checking that each is a recipe. TableNotFound, with near names."""
-        for name in names:
+        """The current names, after checking that each is a recipe. TableNotFound, with near
+        names."""
+        current_names = [self.resolve_alias(name) for name in names]
+        for name in current_names:
             if self._catalog.recipes.get(name) is None:
                 raise self.not_found(name)
-        return list(names)
+        return current_names
 
     def verdict_subject(self, name: object) -> tuple[str, TableRecord | None]:
         """The recipe that a verdict is about, and the table: None for the newest version of the
         recipe. TableNotFound."""
         if isinstance(name, str):
-            recipe = self._catalog.recipes.get(name)
+            recipe = self._catalog.recipes.get(self.resolve_alias(name))
             if recipe is not None:
                 return recipe.name, None
         table = self.find(name)
@@ -195,6 +206,7 @@ class TableLookup:
             return recipe if newest and newest[1].table_name == physical else physical
         if not isinstance(name, str):
             raise _not_a_name(name)
+        name = self.resolve_alias(name)
         namespace, _, rest = name.partition(".")
         candidates = (
             (name, rest) if namespace in ("jammi", "mutable", "topics") and rest else (name,)
@@ -262,6 +274,11 @@ class TableLookup:
             return TableNotFound(
                 f"The recipe {name!r} has no ready version yet.",
                 hint=f"ws.recompute({name!r}) computes one.",
+            )
+        if (target := self.resolve_alias(name)) != name:
+            return TableNotFound(
+                f"{name!r} is an alias of the recipe {target!r}.",
+                hint=f"Use {target!r}; ws.unalias({name!r}) removes the alias.",
             )
         recipe_names = [r.name for r in self._catalog.recipes.list()]
         sources = [r.name for r in self._catalog.sources.list()]

@@ -13,8 +13,16 @@ from jammi_lab.core.clock import to_seconds
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import check_recipe_name, fold
-from jammi_lab.core.records import OnProgress, ProgressOption, RecoveryReport, RunStep, TableKind
+from jammi_lab.core.records import (
+    OnProgress,
+    ProgressOption,
+    RecipeRecord,
+    RecoveryReport,
+    RunStep,
+    TableKind,
+)
 from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.sql import credential_check
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.freshness.reports import Plan, RunReport, Status
 from jammi_lab.inputs.observation_cache import ObservationCache
@@ -130,27 +138,50 @@ class Maintenance:
         self._removal.remove_recipe(name)
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a recipe. A RuntimeWarning names the recipes that still read the old name.
-        NameInvalid, TableNotFound, DuplicateTable, TenantForbidden; DependencyCycle when the recipe
-        would read itself."""
+        """Rename a recipe; the old name becomes an alias. NameInvalid, TableNotFound,
+        DuplicateTable, TenantForbidden; DependencyCycle when the recipe would read itself."""
         self._check_writable()
         check_recipe_name(new)
-        recipe = self._catalog.recipes.get(old)
-        if recipe is None:
+        if self._catalog.recipes.get(old) is None:
             raise self._lookup.not_found(old)
-        lineage = self._catalog.lineage
-        old_readers = lineage.readers(old, recipe.tenant)
         self._catalog.recipes.rename(old, new)
-        # Readers of a physical name follow the recipe; those of the old name lose their input.
-        if readers := old_readers - lineage.readers(new, recipe.tenant):
+
+    def unalias(self, old: str) -> None:
+        """Remove an alias. A RuntimeWarning names the recipes that still read it. TableNotFound,
+        TenantForbidden."""
+        self._check_writable()
+        target = self._lookup.resolve_alias(old)
+        self._catalog.aliases.remove(old)
+        if readers := self._catalog.lineage.readers(old, self._scope.current):
             is_single = len(readers) == 1
             warnings.warn(
-                f"{self._reader_names(readers)} still read{'s' if is_single else ''} "
-                f"{recipe.name!r}, which no longer exists: redefine "
-                f"{'it' if is_single else 'them'} to read {new!r}.",
+                f"{self._reader_names(readers)} still read{'s' if is_single else ''} {old!r}, "
+                f"which no longer exists: redefine {'it' if is_single else 'them'} to read "
+                f"{target!r}.",
                 RuntimeWarning,
                 stacklevel=3,
             )
+
+    def hold(self, name: str, note: str) -> None:
+        """Hold a recipe. TableNotFound, TenantForbidden; StatementNotAllowed for a password in the
+        note."""
+        self._check_writable()
+        credential_check.check_text("The note of a held recipe", note)
+        recipe = self._recipe(name)
+        self._catalog.holds.put(recipe.tenant, recipe.name, note)
+
+    def unhold(self, name: str) -> None:
+        """End the hold of a recipe. TableNotFound, TenantForbidden."""
+        self._check_writable()
+        recipe = self._recipe(name)
+        self._catalog.holds.remove(recipe.tenant, recipe.name)
+
+    def _recipe(self, name: str) -> RecipeRecord:
+        [current_name] = self._lookup.check_recipes([name])
+        recipe = self._catalog.recipes.get(current_name)
+        if recipe is None:
+            raise self._lookup.not_found(name)
+        return recipe
 
     def _reader_names(self, readers: Collection[tuple[str | None, str]]) -> str:
         """The readers of a recipe: names in the bound scope, and the number of other tenants'."""
@@ -196,9 +227,17 @@ class Recomputation:
     def recompute(self, names: str | Iterable[str] | None, progress: ProgressOption) -> RunReport:
         """Plan and apply. NotRecomputable for rows that were computed elsewhere."""
         self._check_writable()
+        self._end_holds(names)
         plan = self.plan(names, progress)
         self._check_recomputable(names, plan)
         return plan.apply(progress)
+
+    def _end_holds(self, names: str | Iterable[str] | None) -> None:
+        """End the holds of the bound tenant's recipes that are named."""
+        for name in [] if names is None else self._lookup.check_recipes(list_of_names(names)):
+            recipe = self._catalog.recipes.get(name)
+            if recipe is not None and recipe.tenant == self._catalog.scope.tenant:
+                self._catalog.holds.remove(recipe.tenant, recipe.name)
 
     def _apply(
         self, steps: Sequence[Any], checks: Sequence[str], progress: ProgressOption

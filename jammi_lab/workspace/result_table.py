@@ -343,8 +343,8 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         self._version = msgspec.structs.replace(self._version, pinned=False, note=None)
 
     def restore(self) -> "ResultTable":
-        """Make a new version, the newest of its recipe, that refers to the bytes of this one; the
-        definition of the recipe does not change.
+        """Make a new version, the newest of its recipe, that refers to the bytes of this one, and
+        hold the recipe (`ws.hold`); its definition does not change.
 
         Raises TableNotFound, TableDamaged, TenantForbidden.
         """

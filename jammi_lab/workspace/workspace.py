@@ -274,9 +274,7 @@ class Workspace:
         return list_recipes(self._services.catalog)
 
     def __contains__(self, name: object) -> bool:
-        return (
-            isinstance(name, str) and self._services.catalog.result_tables.newest(name) is not None
-        )
+        return isinstance(name, str) and self._services.lookup.has_ready_version(name)
 
     def drop(self, name: str, *, if_exists: bool = False, force: bool = False) -> None:
         """Remove a recipe and all its versions. Refused while ready tables derive from it, unless
@@ -287,9 +285,24 @@ class Workspace:
         self._services.maintenance.drop(name, if_exists=if_exists, force=force)
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a recipe. A RuntimeWarning names the recipes that still read the old name (other
-        tenants' as a number). TableNotFound, DuplicateTable, NameInvalid, TenantForbidden."""
+        """Rename a recipe. The old name stays as an alias, so its readers stay fresh, until a
+        recipe takes that name or `unalias` removes it. TableNotFound, DuplicateTable, NameInvalid,
+        TenantForbidden."""
         self._services.maintenance.rename(old, new)
+
+    def unalias(self, old: str) -> None:
+        """Remove the alias that `rename` left. A RuntimeWarning names the recipes that still read
+        it (other tenants' as a number). TableNotFound, TenantForbidden."""
+        self._services.maintenance.unalias(old)
+
+    def hold(self, name: str, *, note: str = "") -> None:
+        """Hold a recipe: a recompute or plan of everything lists it as blocked and leaves it as it
+        is. `unhold`, or naming it in `recompute`, ends the hold. TableNotFound, TenantForbidden."""
+        self._services.maintenance.hold(name, note)
+
+    def unhold(self, name: str) -> None:
+        """End the hold of a recipe, if there is one. TableNotFound, TenantForbidden."""
+        self._services.maintenance.unhold(name)
 
     def define(
         self,

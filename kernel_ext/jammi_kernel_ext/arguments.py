@@ -386,7 +386,19 @@ VERBS: tuple[Verb, ...] = (
         "Write a table to a .parquet, .csv or .arrow file.",
         (_NAME, Argument("PATH")),
     ),
-    Verb("rename", "Rename a recipe.", (_NAME, Argument("NEW"))),
+    Verb(
+        "rename",
+        "Rename a recipe; the old name stays as an alias.",
+        (_NAME, Argument("NEW")),
+    ),
+    Verb("unalias", "Remove an alias.", (_NAME,)),
+    Verb(
+        "hold",
+        "Leave a table as it is until it is named in recompute.",
+        (_NAME,),
+        (Flag(("--note",), "the reason", "TEXT"),),
+    ),
+    Verb("unhold", "End the hold of a table.", (_NAME,)),
     Verb(
         "drop",
         "Remove a recipe and all its versions, unless another table reads it.",

@@ -71,6 +71,18 @@ class VersionVerbs:
         self._ws.rename(values["NAME"], values["NEW"])
         return Note(f"{values['NAME']} is now called {values['NEW']}.")
 
+    def _unalias(self, values: Values) -> Any:
+        self._ws.unalias(values["NAME"])
+        return Note(f"{values['NAME']} is no longer an alias.")
+
+    def _hold(self, values: Values) -> Any:
+        self._ws.hold(values["NAME"], note=values["note"] or "")
+        return Note(f"{values['NAME']} is held until %jammi recompute names it.")
+
+    def _unhold(self, values: Values) -> Any:
+        self._ws.unhold(values["NAME"])
+        return Note(f"{values['NAME']} is no longer held.")
+
     def _drop(self, values: Values) -> Any:
         self._ws.drop(values["NAME"], force=values["force"])
         return Note(f"Removed the recipe {values['NAME']} and its versions.")

@@ -178,12 +178,16 @@ def test_what_is_gone_but_was_read_is_still_a_node(lab: Lab) -> None:
     assert not lab.catalog.lineage.knows("never")
 
 
-def test_a_rename_leaves_readers_of_the_old_name_and_takes_exact_tables_along(lab: Lab) -> None:
+def test_a_rename_takes_readers_of_the_old_name_and_of_exact_tables_along(lab: Lab) -> None:
     lab.define("a")
     table = lab.ready("a", "source:papers")
     lab.ready("by_name", "a")
     lab.ready("exact", table.table_name)
     lab.catalog.recipes.rename("a", "z")
+    readers = [("z", "by_name"), (table.table_name, "exact")]
+    assert pairs(lab.catalog.lineage.closure("z", "down", 1)) == readers
+    assert pairs(lab.catalog.lineage.closure("a", "down", 1)) == readers
+    lab.catalog.aliases.remove("a")
     assert pairs(lab.catalog.lineage.closure("z", "down", 1)) == [(table.table_name, "exact")]
     assert pairs(lab.catalog.lineage.closure("a", "down", 1)) == [("a", "by_name")]
     assert pairs(lab.catalog.lineage.closure("z", "up", 1)) == [("papers", "z")]

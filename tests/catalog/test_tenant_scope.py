@@ -93,6 +93,7 @@ def test_every_statement_that_touches_tenants_rows_carries_the_predicate(
         "SELECT result_tables.table_name, result_tables.writer_id",
         "UPDATE lineage",
         "UPDATE newest_edges",
+        "SELECT DISTINCT lineage.input",
     }
     assert all("writer_id" in s or "node_tenant" in s for s in by_writer)
 

@@ -504,13 +504,15 @@ def test_a_recipe_whose_last_version_was_dropped_has_vanished_for_its_readers(pa
     assert said(papers.ws.staleness("titles")) == ["definition"]
 
 
-def test_a_renamed_recipe_has_vanished_for_those_who_name_it_as_it_was(papers: Lab) -> None:
+def test_a_renamed_recipe_is_still_there_for_those_who_name_it_as_it_was(papers: Lab) -> None:
     papers.ws.materialize("exact", f'SELECT * FROM jammi."{papers.ws.table("titles").table_name}"')
+    papers.ws.rename("titles", "headings")
+    assert {papers.verdict(name) for name in ("first", "headings", "exact")} == {"fresh"}
     with pytest.warns(
         RuntimeWarning,
         match=r"^first still reads 'titles', which no longer exists: redefine it to read 'headings'\.$",
     ):
-        papers.ws.rename("titles", "headings")
+        papers.ws.unalias("titles")
     assert said(papers.ws.staleness("first")) == ["vanished titles"]
     assert papers.verdict("headings") == papers.verdict("exact") == "fresh"
 

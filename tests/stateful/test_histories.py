@@ -557,6 +557,7 @@ class Histories(RuleBasedStateMachine):
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
             try:
                 self.ws.rename(old, new)
+                self.ws.unalias(old)  # tests/freshness/test_aliases_and_holds.py keeps it
             except jl.DuplicateTable:
                 assert new in before
                 return
@@ -574,6 +575,8 @@ class Histories(RuleBasedStateMachine):
         if versions:
             old = self.ws.table(name, version=versions[at % len(versions)])
             assert old.restore().table_name == self.ws.table(name).table_name == old.table_name
+            if name in [recipe.name for recipe in self.ws.recipes()]:
+                self.ws.unhold(name)
 
     @rule(name=recipes, at=values, size_kept=st.booleans())
     def damage_a_table(self, name: str, at: int, size_kept: bool) -> None:

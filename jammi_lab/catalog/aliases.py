@@ -1,0 +1,138 @@
+"""Aliases: former names of renamed recipes. An alias ends when a recipe takes the name, when it is
+removed, or with its recipe.
+
+A reader keeps the name in its statement and in its anchors; its lineage edges point to the recipe.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.schema import aliases, lineage, newest_edges, owner, recipes
+from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.core.errors import TableNotFound
+from jammi_lab.core.identifiers import fold
+
+RecipeKey = tuple[str, str]
+"""(owner or '', folded name)."""
+
+_fold, _target = sa.bindparam("fold", type_=sa.Text), sa.bindparam("target", type_=sa.Text)
+_LIST = scope.select(owner(aliases), aliases.c.name_fold, aliases.c.target, tables=aliases)
+_OF_OWNER = scope.select_owned_by(aliases.c.target, tables=aliases).where(
+    aliases.c.name_fold == _fold
+)
+_OF_TARGET = scope.select_owned_by(aliases.c.name_fold, tables=aliases).where(
+    aliases.c.target_fold == _target
+)
+_OWN_RECIPE = scope.select_owned_by(recipes.c.name, tables=recipes).where(
+    recipes.c.name_fold == _fold
+)
+_RETARGET = scope.update_owned_by(aliases).where(aliases.c.target_fold == _fold)
+_DELETE = scope.delete_owned_by(aliases).where(aliases.c.name_fold == _fold)
+_READERS_BY_NAME = (
+    scope.select_all_tenants(lineage.c.input)
+    .where(
+        lineage.c.node_fold == _target,
+        lineage.c.node_tenant == sa.bindparam("owner"),
+        lineage.c.input_kind == sa.literal_column("'result'"),
+        lineage.c.input_physical == sa.literal_column("0"),
+    )
+    .distinct()
+)
+_RELEASE_EDGES = tuple(
+    scope.update_any_owner(table).where(
+        table.c.node_fold == _target,
+        table.c.node_tenant == sa.bindparam("owner"),
+        table.c.input_kind == sa.literal_column("'result'"),
+        table.c.input_physical == sa.literal_column("0"),
+        table.c.input == sa.bindparam("spelling", type_=sa.Text),
+    )
+    for table in (lineage, newest_edges)
+)
+
+
+def owned_aliases(tx: sa.Connection, parameters: Mapping[str, Any]) -> dict[RecipeKey, str]:
+    """Every alias that a scope sees, by owner and folded name, with the name of its recipe."""
+    return {(row[0], row[1]): row[2] for row in tx.execute(_LIST, parameters).all()}
+
+
+def alias_target(tx: sa.Connection, owner_id: str, name: str) -> str | None:
+    """The recipe that an owner's alias means now."""
+    row = tx.execute(_OF_OWNER, {"owner": owner_id, "fold": fold(name)}).first()
+    return None if row is None else str(row[0])
+
+
+def add_alias(tx: sa.Connection, tenant: str | None, old: str, new: str) -> None:
+    """Make `old` an alias of `new`, and let the aliases of `old` mean `new`."""
+    key = {"owner": tenant or "", "fold": fold(old)}
+    tx.execute(_RETARGET.values(target=new, target_fold=fold(new)), key)
+    row = {"tenant_id": tenant, "name": old, "name_fold": fold(old)}
+    tx.execute(sa.insert(aliases), row | {"target": new, "target_fold": fold(new)})
+
+
+def release_alias(tx: sa.Connection, tenant: str | None, name: str) -> bool:
+    """Remove an alias; readers that use this name then read what has it. Returns whether there was
+    one."""
+    key: dict[str, Any] = {"owner": tenant or "", "fold": fold(name)}
+    if (target := alias_target(tx, key["owner"], name)) is None:
+        return False
+    key["target"] = fold(target)
+    for (spelling,) in tx.execute(_READERS_BY_NAME, key).all():
+        if fold(spelling) == key["fold"]:
+            for statement in _RELEASE_EDGES:
+                tx.execute(statement.values(node_fold=fold(name)), key | {"spelling": spelling})
+    tx.execute(_DELETE, key)
+    return True
+
+
+def release_aliases_of(tx: sa.Connection, tenant: str | None, recipe: str) -> None:
+    """Remove the aliases of a recipe that is dropped."""
+    key = {"owner": tenant or "", "target": fold(recipe)}
+    for (name,) in tx.execute(_OF_TARGET, key).all():
+        release_alias(tx, tenant, name)
+
+
+class AliasRepository:
+    """The aliases of the bound scope."""
+
+    def __init__(self, database: Database, active_scope: Scope) -> None:
+        self._database, self._scope = database, active_scope
+
+    def targets(self) -> Mapping[RecipeKey, str]:
+        """Every visible alias, by owner and folded name, with the name of its recipe. Cached until
+        the next commit."""
+        parameters = self._scope.parameters()
+
+        def read() -> Mapping[RecipeKey, str]:
+            with self._database.read() as tx:
+                return owned_aliases(tx, parameters)
+
+        return self._database.cached(("aliases", *parameters.items()), read)
+
+    def resolve(self, name: str) -> str:
+        """The recipe that an alias means, own before shared; any other name unchanged."""
+        if not (targets := self.targets()):
+            return name
+        owner_id, name_fold = self._scope.tenant or "", fold(name)
+        if (target := targets.get((owner_id, name_fold))) is not None:
+            return target
+        if (target := targets.get(("", name_fold))) is None:
+            return name
+        with self._database.read() as tx:  # an own recipe hides what is shared
+            own = tx.execute(_OWN_RECIPE, {"owner": owner_id, "fold": name_fold}).first()
+        return target if own is None else name
+
+    def remove(self, name: str) -> None:
+        """Remove an own alias. Raises TableNotFound; TenantForbidden for a shared one under a
+        tenant."""
+        with self._database.write() as tx:
+            if not release_alias(tx, self._scope.tenant, name):
+                if ("", fold(name)) in self.targets():
+                    self._scope.check_owner(None, f"The alias {name!r}")
+                raise TableNotFound(
+                    f"There is no alias {name!r}.",
+                    hint="ws.rename(old, new) leaves the old name as an alias.",
+                )
