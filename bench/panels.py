@@ -20,12 +20,14 @@ from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.reports import StatusRow
 from jammi_widgets import assets, auto_refresh, board_rows, protocol
 from jammi_widgets.catalog import CatalogBrowser
+from jammi_widgets.diff import DiffView
 from jammi_widgets.graph_view import LineageSnapshot
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.staleness import StalenessBoard
 
+DIFF_ROWS = 10_000_000
 NODES, POINTS, RECIPES, TABLES = 1_000, 100_000, 50_000, 300
 PAGE = """<!doctype html><meta charset=utf-8><div id=el></div><script type=module>
 import widget from "/module.js";
@@ -103,6 +105,11 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
             _lasso_seconds(plan, repeats),
             0.020,
         )
+        yield _promise_line(
+            f"kernel: the numbers of a difference of {DIFF_ROWS:,} rows in one of five columns",
+            _diff_seconds(ws, repeats),
+            1.0,
+        )
         yield from _refresh_lines(folder / "many", repeats)
         yield from _source_column_lines(ws, folder / "behind.csv", repeats)
         try:
@@ -116,11 +123,31 @@ def _promise_line(what: str, seconds: float, limit: float) -> Line:
 
 
 def _sizes() -> Iterator[Line]:
-    for name in ("lineage", "staleness", "neighbors", "map", "catalog"):
+    for name in ("lineage", "staleness", "neighbors", "map", "catalog", "results", "diff"):
         size = len(assets.module(name).encode()) + len(assets.style().encode())
         yield Line(
             f"module and style of {name}, in MB against 0.1", size / 1e6, 0.1, size / 1e5, 1.0
         )
+
+
+def _diff_seconds(ws: Any, repeats: int) -> float:
+    """The time until a panel knows how many rows differ in which columns."""
+    for changed in ("0", "(i % 1000003 = 0)::INT"):
+        ws.materialize(
+            "offers",
+            f"""SELECT i AS id, (i * 7919 % 100000) / 100.0 + {changed} AS price, 'name ' || (i % 5000)
+            AS name, (i % 97)::INT AS amount, DATE '2020-01-01' + (i % 1000)::INT AS day
+            FROM range({DIFF_ROWS}) r(i)""",
+            key="id",
+        )
+    took = []
+    for _ in range(repeats + 1):
+        panel = DiffView(ws, "offers")
+        began = time.perf_counter()
+        assert panel.summary.changed == 10
+        took.append(time.perf_counter() - began)
+        panel.close()
+    return sorted(took[1:])[len(took[1:]) // 2]
 
 
 def _graph(ws: Any) -> LineageGraph:

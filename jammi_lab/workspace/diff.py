@@ -1,6 +1,7 @@
 """The difference between two versions of a table."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jammi_lab.core import reprs
@@ -9,13 +10,14 @@ from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, vst
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.inputs.source_names import ResultTableResolver
-from jammi_lab.sources.base import Relation
+from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.workspace.lookup import TableVersion
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NEW, _OLD = "__jammi_new", "__jammi_old"
+NEW, OLD = "__jammi_new", "__jammi_old"
+"""The names of the compared tables in statements."""
 _MAX_SHOWN_ROWS = 10
 
 
@@ -86,12 +88,19 @@ def rows_preview(caption: str, rows: "pa.Table", total: int | None = None) -> Re
 
 
 class ComparedTables:
-    """Resolves the two tables that are compared, under reserved names."""
+    """Resolves the two tables that are compared, under reserved names, without their first
+    `skipped_rows` rows."""
 
-    def __init__(self, tables: ResultTableResolver, new: TableRecord, old: TableRecord) -> None:
+    def __init__(
+        self,
+        tables: ResultTableResolver,
+        new: TableRecord,
+        old: TableRecord,
+        skipped_rows: int = 0,
+    ) -> None:
         self._relations = {
-            _NEW: tables.relation(new, _NEW, new.version),
-            _OLD: tables.relation(old, _OLD, old.version),
+            name: _skip_rows(tables.relation(record, name, record.version), skipped_rows)
+            for name, record in ((NEW, new), (OLD, old))
         }
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
@@ -103,6 +112,15 @@ class ComparedTables:
         return []
 
 
+def _skip_rows(relation: Relation, row_count: int) -> Relation:
+    """The relation of a result table without its first rows. DuckDB skips the row groups that the
+    condition on the row number excludes."""
+    if not row_count:
+        return relation
+    body = f"{relation.read.body} WHERE file_row_number >= {row_count}"
+    return replace(relation, read=ReadPlan(body=body))
+
+
 def compare(new: TableVersion, old: TableVersion, query: "Callable[[str], pa.Table]") -> Diff:
     """The difference from `old` to `new`: by key when both have the same one, else as multisets of
     rows. `query` runs a statement over both tables."""
@@ -110,12 +128,11 @@ def compare(new: TableVersion, old: TableVersion, query: "Callable[[str], pa.Tab
     types, former_types = ({c.name: c.type for c in r.columns} for r in (later, former))
     common = [c for c in types if former_types.get(c) == types[c]]
     has_common_key = bool(later.key) and later.key == former.key and set(later.key) <= set(common)
+    aliases = (unused_name(name, {*types, *former_types}) for name in ("n", "o"))
     statements = (
-        _statements_by_key(
-            later.key, [c for c in common if c not in later.key], {*types, *former_types}
-        )
+        statements_by_key(later.key, [c for c in common if c not in later.key], *aliases)
         if has_common_key
-        else _statements_as_bags(common)
+        else statements_as_bags(common)
     )
     added, removed, changed, before = map(query, statements)
     title = f"{old.version.recipe}, version {old.version.version} → {new.version.version}"
@@ -125,23 +142,15 @@ def compare(new: TableVersion, old: TableVersion, query: "Callable[[str], pa.Tab
     return diff
 
 
-def _statements_by_key(
-    key: Sequence[str], value_columns: Sequence[str], columns: Collection[str]
+def statements_by_key(
+    key: Sequence[str], value_columns: Sequence[str], new: str, old: str
 ) -> list[str]:
-    """Statements for added, removed, changed, before. `columns` are the column names that a table
-    alias must not equal."""
-    new, old = (_unused_name(name, columns) for name in ("n", "o"))
-    tables = {new: f"{_NEW} AS {new}", old: f"{_OLD} AS {old}"}
+    """Statements for added, removed, changed, before. `new` and `old` are the table aliases."""
+    tables = {new: f"{NEW} AS {new}", old: f"{OLD} AS {old}"}
     keys_equal = " AND ".join(
         f"{new}.{quote_identifier(k)} = {old}.{quote_identifier(k)}" for k in key
     )
-    values_differ = (
-        " OR ".join(
-            f"{new}.{quote_identifier(c)} IS DISTINCT FROM {old}.{quote_identifier(c)}"
-            for c in value_columns
-        )
-        or "false"
-    )
+    values_differ = rows_differ(value_columns, new, old)
 
     def order_terms(table: str) -> str:
         return ", ".join(f"{table}.{quote_identifier(k)}" for k in key)
@@ -161,7 +170,13 @@ def _statements_by_key(
     return [rows_only_in(new, old), rows_only_in(old, new), changed_rows(new), changed_rows(old)]
 
 
-def _unused_name(name: str, columns: Collection[str]) -> str:
+def rows_differ(columns: Sequence[str], new: str, old: str) -> str:
+    """The condition that a pair of rows differs in one of these columns."""
+    names = map(quote_identifier, columns)
+    return " OR ".join(f"{new}.{c} IS DISTINCT FROM {old}.{c}" for c in names) or "false"
+
+
+def unused_name(name: str, columns: Collection[str]) -> str:
     """A table alias that equals no column name."""
     used = {fold(c) for c in columns}
     while name in used:
@@ -169,15 +184,15 @@ def _unused_name(name: str, columns: Collection[str]) -> str:
     return name
 
 
-def _statements_as_bags(common: Sequence[str]) -> list[str]:
+def statements_as_bags(common: Sequence[str]) -> list[str]:
     """Statements for added, removed, changed, before. Rows are compared as multisets; without a key
     no row counts as changed."""
-    empty_statements = [f"FROM {_NEW} LIMIT 0", f"FROM {_OLD} LIMIT 0"]
+    empty_statements = [f"FROM {NEW} LIMIT 0", f"FROM {OLD} LIMIT 0"]
     if not common:  # no column is left to compare on
-        return [f"FROM {_NEW} ORDER BY ALL", f"FROM {_OLD} ORDER BY ALL", *empty_statements]
+        return [f"FROM {NEW} ORDER BY ALL", f"FROM {OLD} ORDER BY ALL", *empty_statements]
     columns = ", ".join(map(quote_identifier, common))
 
     def rows_only_in(one: str, other: str) -> str:
         return f"SELECT {columns} FROM {one} EXCEPT ALL SELECT {columns} FROM {other} ORDER BY ALL"
 
-    return [rows_only_in(_NEW, _OLD), rows_only_in(_OLD, _NEW), *empty_statements]
+    return [rows_only_in(NEW, OLD), rows_only_in(OLD, NEW), *empty_statements]

@@ -11,6 +11,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.errors import SessionClosed
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import (
     READABLE_STATUSES,
@@ -28,6 +29,7 @@ from jammi_lab.sources.base import Relation
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.locations import check_writable_path
 from jammi_lab.storage.files import StoragePath, exists
+from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store import manifests
 from jammi_lab.store.removal import Removal
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
@@ -39,6 +41,11 @@ from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.progress import ProgressReporter
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.statements import StatementRunner
+from jammi_lab.workspace.version_changes import (
+    VersionComparison,
+    common_columns,
+    equal_row_groups,
+)
 
 
 class TableService:
@@ -212,3 +219,30 @@ class TableService:
                 return self._statements.query(statement, table.record.tenant, [pair])
 
         return compare(table, other, query)
+
+    def comparison(self, table: TableVersion, number: int | None) -> VersionComparison:
+        """The comparison with another version of the recipe, by default the previous one. Raises as
+        `diff`."""
+        self.lookup.check_visible(table.record)
+        other = self.lookup.version_to_compare(table.version, number)
+        tables = ResultTableResolver(self._catalog, self._results)
+        skipped_rows = self._equal_first_rows(table.record, other.record)
+
+        def query(statement: str) -> Any:
+            with self.lookup.translate_missing(table.record, other.record):
+                pair = ComparedTables(tables, table.record, other.record, skipped_rows)
+                return self._statements.query(statement, table.record.tenant, [pair])
+
+        return VersionComparison(table, other, query, skipped_rows)
+
+    def _equal_first_rows(self, new: TableRecord, old: TableRecord) -> int:
+        """The number of rows at the beginning of both files that are equal by the digests of their
+        row groups."""
+        columns = common_columns(new, old)
+        current, former = self.read_manifest(new), self.read_manifest(old)
+        footer = read_footer(self._results.parquet(new))
+        hides_row_number = "file_row_number" in map(fold, columns)
+        if current is None or former is None or footer is None or hides_row_number:
+            return 0
+        groups = equal_row_groups(current, former, [*columns])
+        return sum(footer.row_group(group).num_rows for group in range(groups))

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.display import Note
+from jammi_kernel_ext.display import Note, with_panel
 from jammi_kernel_ext.notebook import Notebook
 from jammi_lab.core import reprs
 from jammi_lab.core.errors import InvalidArgument
@@ -58,7 +58,10 @@ class VersionVerbs:
         return VersionHistory(values["NAME"], self._ws.table(values["NAME"]).history())
 
     def _diff(self, values: Values) -> Any:
-        return self._ws.table(values["NAME"], values["B"]).diff(values["A"])
+        diff = self._ws.table(values["NAME"], values["B"]).diff(values["A"])
+        shell = self._notebook.shell
+        versions = {"old": values["A"], "new": values["B"]}
+        return with_panel(shell, diff, "DiffView", self._ws, values["NAME"], **versions)
 
     def _restore(self, values: Values) -> Any:
         return self._ws.table(values["NAME"], values["V"]).restore()

@@ -7,6 +7,7 @@ from jammi_lab.workspace.result import register_chart_renderer
 
 if TYPE_CHECKING:
     from jammi_widgets.catalog import CatalogBrowser
+    from jammi_widgets.diff import DiffView
     from jammi_widgets.lineage import LineageGraph
     from jammi_widgets.map import EmbeddingMap
     from jammi_widgets.neighbors import NeighborExplorer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CatalogBrowser",
+    "DiffView",
     "EmbeddingMap",
     "LineageGraph",
     "NeighborExplorer",
@@ -30,6 +32,10 @@ def __getattr__(name: str) -> Any:
             from jammi_widgets.catalog import CatalogBrowser
 
             return CatalogBrowser
+        case "DiffView":
+            from jammi_widgets.diff import DiffView
+
+            return DiffView
         case "EmbeddingMap":
             from jammi_widgets.map import EmbeddingMap
 

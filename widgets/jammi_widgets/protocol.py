@@ -133,6 +133,23 @@ class ReadValue(PanelMessage, tag="value"):
     column: Count
 
 
+class DiffRows(PanelMessage, tag="diff-rows"):
+    """Request some rows that two versions of a table differ in."""
+
+    part: Literal["changed", "added", "removed"]
+    column: Count | None = None
+    """Index of a changed column: only rows that differ in it."""
+    offset: Count = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+
+
+class CompareVersions(PanelMessage, tag="versions"):
+    """Compare two versions of the table."""
+
+    old: Count
+    new: Count
+
+
 class FindNeighbors(PanelMessage, tag="near"):
     """Request the rows nearest to a text or to a displayed row."""
 

@@ -249,7 +249,7 @@ class ResultView(Panel):
             to_display(c, decimals.get(n))
             for n, c in zip(table.column_names, table.columns, strict=True)
         ]
-        return [[_cell(value) for value in row] for row in zip(*columns, strict=True)]
+        return [[display_cell(value) for value in row] for row in zip(*columns, strict=True)]
 
     def _full_value(self, row: int, column: int) -> dict[str, Any]:
         """One value, up to the limit for a page."""
@@ -300,7 +300,7 @@ def _full_text(value: Any) -> str:
             return to_text(value)
 
 
-def _cell(value: Any) -> Cell:
+def display_cell(value: Any) -> Cell:
     """A value for the page, as in the static table: NULL is distinct from an empty text and from
     the text 'NULL', and shortened texts have a tooltip."""
     if value is None:

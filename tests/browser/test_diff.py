@@ -1,0 +1,65 @@
+"""The difference panel on a bare page. `JAMMI_SHOTS=folder` keeps pictures."""
+
+import pytest
+
+import jammi_lab as jl
+from jammi_widgets import DiffView
+from tests.browser.test_panels import kept, on_page  # noqa: F401  the fixture
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
+]
+
+
+@pytest.fixture
+def ws(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        old = "SELECT i AS id, i * 1.5::DOUBLE AS price FROM range(200) r(i)"
+        new = "SELECT i AS id, i * 1.5::DOUBLE + (i % 9 = 0)::INT AS price FROM range(3, 206) r(i)"
+        for prices in (old, new):
+            ws.materialize("prices", prices, key="id")
+            ws.materialize(
+                "offers",
+                """SELECT id, ['ash', 'oak', 'elm'][id % 3 + 1] AS name, price,
+                CASE WHEN price > 290 THEN 'dear' WHEN id <> 100 THEN 'a long note on the offer' END
+                AS note, DATE '2024-01-01' + id::INT AS day FROM jammi.prices""",
+                key="id",
+            )
+        yield ws
+
+
+def test_changes_are_seen_narrowed_selected_and_fit_narrow_dark_pages(ws, on_page):
+    panel = DiffView(ws, "offers")
+    bare = on_page(panel, "diff", wide=1400)
+    bare.shows("counted")
+    assert bare.part("part-changed").inner_text() == "≠ 22 changed"
+    assert "prices changed: version 1 → 2" in bare.part("causes").inner_text()
+    cell = bare.part("cell-9-price")
+    assert cell.inner_text() == "13.5 → 14.5"
+    assert (cell.locator("del").inner_text(), cell.locator("ins").inner_text()) == ("13.5", "14.5")
+    kept(bare, "diff-light")
+    bare.part("row-9").click()
+    bare.expect(lambda: panel.selection == ["9"])
+    bare.part("row-9").press("ArrowDown")
+    bare.page.keyboard.press("Enter")
+    bare.expect(lambda: panel.selection == ["18"])
+    bare.part("part-added").click()
+    bare.shows("row-205")
+    bare.part("column-price").click()
+    bare.expect(lambda: "1 to 22 of 22" in bare.part("counted").inner_text())
+    bare.part("filter-input").fill("14.5")
+    bare.expect(lambda: bare.part("counted").inner_text() == "1 to 1 of 1")
+    panel.filter = ""
+    bare.expect(lambda: "of 22" in bare.part("counted").inner_text())
+    ws.table("offers", version=1).restore()
+    bare.part("refresh").click()
+    bare.expect(lambda: bare.part("part-added").inner_text() == "+ 3 added")
+    bare.part("version-old").select_option("1")
+    bare.expect(lambda: bare.part("bounds").inner_text() == "No row differs.")
+    for wide, dark in ((480, True), (480, False), (1400, True)):
+        bare = on_page(DiffView(ws, "offers", 1, 2), "diff", wide=wide, dark=dark)
+        bare.shows("counted")
+        assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        kept(bare, f"diff-{'dark' if dark else 'light'}-{wide}")
