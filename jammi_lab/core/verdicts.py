@@ -34,7 +34,7 @@ class DefinitionChanged(Value, frozen=True, tag="definition_changed", tag_field=
     def __str__(self) -> str:
         if self.recorded is None:
             return "defined, never computed"
-        return f"definition changed ({short_digest(self.recorded)} → {short_digest(self.current)})"
+        return "definition changed"
 
 
 class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind"):
@@ -47,38 +47,49 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind"):
     current: Anchor
     """Its state now."""
 
-    def __str__(self) -> str:
-        if self.current.note:
-            return (
-                f"{self.input.label} changed and cannot be read: {self.current.note} "
-                f"({self.current.method})"
-            )
-        if (
-            self.recorded.types != self.current.types
-            or self.recorded.columns != self.current.columns
-            or not self.recorded.same_server_types(self.current)
+    @property
+    def change(self) -> str:
+        """What is different, as far as the two states tell it: rows, version, types of columns;
+        empty when only the content is known to differ."""
+        recorded, current = self.recorded, self.current
+        if current.note:
+            return f"cannot be read: {current.note}"
+        if columns := self._column_change():
+            return columns
+        parts = []
+        if None not in (recorded.version, current.version) and recorded.version != current.version:
+            parts.append(f"version {recorded.version} → {current.version}")
+        if None not in (recorded.row_count, current.row_count) and (
+            recorded.row_count != current.row_count
         ):
-            return f"{self.input.label} changed its columns ({self.current.method})"
+            parts.append(f"{recorded.row_count:,} → {current.row_count:,} rows")
+        return ", ".join(parts)
+
+    def _column_change(self) -> str:
+        """The columns read whose types differ, with both types."""
         recorded, current = self.recorded, self.current
         if (
-            recorded.version is not None
-            and current.version is not None
-            and recorded.version != current.version
+            recorded.types == current.types
+            and recorded.columns == current.columns
+            and recorded.same_server_types(current)
         ):
-            return (
-                f"{self.input.label} changed, version {recorded.version} → {current.version} "
-                f"({current.method})"
-            )
-        if (
-            recorded.row_count is not None
-            and current.row_count is not None
-            and recorded.row_count != current.row_count
-        ):
-            return (
-                f"{self.input.label} changed, {recorded.row_count:,} → {current.row_count:,} rows "
-                f"({current.method})"
-            )
-        return f"{self.input.label} changed ({current.method})"
+            return ""
+        types = dict(zip(current.columns, current.types, strict=False))
+        moved = [
+            f"{name}: {before} → {types[name]}"
+            for name, before in zip(recorded.columns, recorded.types, strict=False)
+            if types.get(name, before) != before
+        ]
+        return ", ".join(moved) or "other columns"
+
+    def __str__(self) -> str:
+        label, method = self.input.label, self.current.method
+        if self.current.note:
+            return f"{label} changed and {self.change} ({method})"
+        if self._column_change():
+            return f"{label} changed its columns ({method})"
+        change = self.change.split(", ")[0] if "version" in self.change else self.change
+        return f"{label} changed{f', {change}' if change else ''} ({method})"
 
 
 class InputVanished(Value, frozen=True, tag="input_vanished", tag_field="kind"):

@@ -9,6 +9,8 @@ from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
+    bullet_list,
+    details,
     escape_invisible,
     plain_text,
     preformatted,
@@ -48,6 +50,8 @@ class ReasonNode:
     """A line of the tree and its children."""
 
     text: str
+    digests: str = ""
+    """The digests of the states, which the text leaves out."""
     children: dict[str, "ReasonNode"] = field(default_factory=dict)
 
     def child(self, text: str) -> "ReasonNode":
@@ -56,7 +60,8 @@ class ReasonNode:
 
 
 class Why(ReprMixin):
-    """The verdict on a table with the tree of its reasons: `.verdict`, `.lines`."""
+    """The verdict on a table with the tree of its reasons: `.verdict`, `.lines`; `.digests` are
+    those of the states that were compared."""
 
     def __init__(self, name: str, verdict: Verdict, root: ReasonNode) -> None:
         self.name, self.verdict, self._root = name, verdict, root
@@ -68,6 +73,16 @@ class Why(ReprMixin):
             f"{escape_invisible(self.name)}: {verdict_label(self.verdict)}",
             *self._tree_lines(),
         ]
+
+    @property
+    def digests(self) -> list[str]:
+        """For each line that compares states, their digests: `papers: 1a2b… → 3c4d…`."""
+        waiting, digests = [self._root], dict[str, None]()
+        while waiting:
+            branch = waiting.pop()
+            digests |= {branch.digests: None} if branch.digests else {}
+            waiting += reversed(branch.children.values())
+        return [*digests]
 
     def _tree_lines(self) -> list[str]:
         lines: list[str] = []
@@ -87,7 +102,11 @@ class Why(ReprMixin):
         rendered = [plain_text(line) for line in self._tree_lines()]
         html = "\n".join(line.html for line in rendered)
         tree = Rendered(preformatted(html), "\n".join(line.text for line in rendered))
-        return vstack(top, tree) if rendered else top
+        digests = self.digests
+        folded = Rendered(
+            details(plain_text("digests"), bullet_list(digests)).html if digests else "", ""
+        )
+        return vstack(top, tree + folded) if rendered else top
 
 
 def _child_lines(branch: ReasonNode, indent: str) -> list[tuple[ReasonNode, str, str]]:
@@ -142,11 +161,12 @@ def explain(
             root.child("it has no manifest, so its inputs are unknown")
         case Fresh(grounds):
             for anchor in record.anchors if record is not None else ():
-                root.child(
+                line = root.child(
                     _unchanged_line(
                         anchor, states.get(anchor.input.identity), own_completed_at, observed_at
                     )
                 )
+                line.digests = _digests_text(anchor.input.label, anchor.value)
             for ground in grounds:
                 if not any(isinstance(s, Anchor) and s.note == ground for s in states.values()):
                     root.child(escape_invisible(ground))
@@ -161,6 +181,7 @@ def _add_cause(
     error: str | None,
 ) -> None:
     line = parent.child(reason_line(reason, recorded_at, observed_at))
+    line.digests = _reason_digests(reason)
     if error is not None:
         line.child(f"its last run failed: {escape_invisible(error)}")
 
@@ -224,43 +245,53 @@ def _completion_times(sensed: EvaluatedGraph, node: RecipeNode) -> CompletionTim
 
 
 def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: str) -> str:
-    """One cause as a line: the change, the old and new state (shortened) with times, and the method
-    of observation."""
+    """One cause as a line: what changed, when it was read and seen to be different, and the method
+    of observation. The digests are left out; see `Why.digests`."""
     match reason:
-        case DefinitionChanged(recorded, current):
-            if recorded is None:
-                return "defined, never computed"
-            return (
-                f"definition changed: {short_digest(recorded)}{_time_suffix('made', recorded_at)} "
-                f"→ {short_digest(current)}{_time_suffix('seen', observed_at)}"
-            )
+        case DefinitionChanged(recorded):
+            times = _times_suffix(("made", recorded_at), ("seen", observed_at))
+            return "defined, never computed" if recorded is None else f"definition changed{times}"
         case InputAdvanced():
             old, new = reason.recorded, reason.current
-            change = str(reason).removesuffix(f" ({new.method})")
-            states = (
-                f"{short_digest(old.value)}{_time_suffix('read', recorded_at)} → "
-                f"{short_digest(new.value)}{_time_suffix('seen', observed_at)}"
-            )
+            change = reason.change
             return (
-                f"{escape_invisible(change)}: {states}, by "
+                f"{escape_invisible(reason.input.label)} changed"
+                f"{f', {escape_invisible(change)}' if change else ''}"
+                f"{_times_suffix(('read', recorded_at), ('seen', observed_at))}, by "
                 f"{escape_invisible(_method_text(old, new))}{_columns_text(old)}"
             )
         case InputVanished():
-            old = reason.recorded
             return (
-                f"{escape_invisible(str(reason))}: it was "
-                f"{short_digest(old.value)}{_time_suffix('read', recorded_at)}, by "
-                f"{escape_invisible(old.method)}"
+                f"{escape_invisible(str(reason))}{_times_suffix(('read', recorded_at))}, by "
+                f"{escape_invisible(reason.recorded.method)}"
             )
         case Damaged(what="manifest"):
-            return f"its manifest was edited{_time_suffix('seen', observed_at)}"
+            return f"its manifest was edited{_times_suffix(('seen', observed_at))}"
         case Damaged(digest):
+            times = _times_suffix(("seen", observed_at))
             return (
                 "its bytes are gone"
                 if digest is None
-                else f"its bytes have the digest "
-                f"{short_digest(digest)}{_time_suffix('seen', observed_at)}, not the published one"
+                else f"its bytes are not the published ones{times}"
             )
+
+
+def _reason_digests(reason: Reason | Damaged) -> str:
+    match reason:
+        case DefinitionChanged(recorded, current):
+            return _digests_text("definition", recorded, current)
+        case InputAdvanced(input_ref, recorded, current):
+            return _digests_text(input_ref.label, recorded.value, current.value)
+        case InputVanished(input_ref, recorded):
+            return _digests_text(input_ref.label, recorded.value)
+        case Damaged(digest):
+            return _digests_text("bytes", digest)
+
+
+def _digests_text(label: str, *digests: str | None) -> str:
+    """`papers: 1a2b3c4d5e6f → 6f5e4d3c2b1a`; empty without digests."""
+    texts = [short_digest(digest) for digest in digests if digest is not None]
+    return f"{escape_invisible(label)}: {' → '.join(texts)}" if texts else ""
 
 
 def _method_text(old: Anchor, new: Anchor) -> str:
@@ -285,18 +316,14 @@ def _unchanged_line(
         if has_note and isinstance(state, Anchor)
         else f"{escape_invisible(anchor.input.label)} is unchanged"
     )
-    times = (_time_suffix("read", recorded_at) + _time_suffix("seen", observed_at)).replace(
-        ") (", ", "
-    )
-    return (
-        f"{sentence}: {short_digest(anchor.value)}{times}, by "
-        f"{escape_invisible(anchor.method)}{_columns_text(anchor)}"
-    )
+    times = _times_suffix(("read", recorded_at), ("seen", observed_at))
+    return f"{sentence}{times}, by {escape_invisible(anchor.method)}{_columns_text(anchor)}"
 
 
-def _time_suffix(label: str, instant: str | None) -> str:
-    """` (seen 2026-11-20 12:00:05 UTC)`."""
-    return f" ({label} {instant[:10]} {instant[11:19]} UTC)" if instant else ""
+def _times_suffix(*instants: tuple[str, str | None]) -> str:
+    """` (read 2026-11-20 12:00:00 UTC, seen 2026-11-20 12:00:05 UTC)`."""
+    times = [f"{word} {at[:10]} {at[11:19]} UTC" for word, at in instants if at]
+    return f" ({', '.join(times)})" if times else ""
 
 
 def _branch_at(root: ReasonNode, path: Sequence[str]) -> ReasonNode:

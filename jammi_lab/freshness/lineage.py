@@ -9,7 +9,7 @@ from jammi_lab.catalog.lineage_queries import Direction
 from jammi_lab.catalog.lineage_queries import Node as Point
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.errors import DependencyCycle, ExtensionMissing
-from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.html import VERDICT_ICONS, Rendered, ReprMixin
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge
 from jammi_lab.core.value import Value
@@ -83,13 +83,7 @@ class Lineage(ReprMixin):
 
     def to_mermaid(self) -> str:
         """A Mermaid flowchart. Names are quoted, so that they cannot inject Mermaid syntax."""
-        lines = ["flowchart LR"]
-        for index, node in enumerate(self.nodes):
-            label = node.name.replace('"', "#quot;").replace("\n", " ")
-            opening, closing = _MERMAID_BRACKETS.get(node.kind, ("[", "]"))
-            lines.append(f'  n{index}{opening}"{label}"{closing}')
-        lines += [f"  n{a} --> n{b}" for a, b in lineage_svg.index_pairs(self.nodes, self.edges)]
-        return "\n".join(lines)
+        return mermaid_text(self.nodes, lineage_svg.index_pairs(self.nodes, self.edges))
 
     def to_networkx(self) -> "networkx.DiGraph[str]":
         """A directed graph from inputs to derived tables: nodes by name, with `kind` and `version`;
@@ -134,6 +128,30 @@ class Lineage(ReprMixin):
         return lineage_svg.render_lineage(
             self.nodes, self.edges, states.verdicts, self._focus, states.checks
         )
+
+
+def mermaid_text(
+    nodes: Sequence[lineage_svg.NodeLike],
+    pairs: Sequence[tuple[int, int]],
+    verdicts: Mapping[str, str] | None = None,
+) -> str:
+    """A Mermaid flowchart of nodes and (input, derived) indexes. Names are quoted, so that they
+    cannot inject Mermaid syntax. `verdicts` are verdict words by name: tables get their colours."""
+    lines = ["flowchart LR"]
+    used_words: dict[str, None] = {}
+    for index, node in enumerate(nodes):
+        label = node.name.replace('"', "#quot;").replace("\n", " ")
+        opening, closing = _MERMAID_BRACKETS.get(node.kind, ("[", "]"))
+        word = (verdicts or {}).get(node.name, "") if lineage_svg.is_derived(node) else ""
+        sign = f"{VERDICT_ICONS[word][0]} " if word else ""
+        mark = f":::{word.replace(' ', '_')}" if word else ""
+        used_words |= {word: None} if word else {}
+        lines.append(f'  n{index}{opening}"{sign}{label}"{closing}{mark}')
+    lines += [f"  n{a} --> n{b}" for a, b in pairs]
+    for word in used_words:
+        fill, _, ink = lineage_svg.VERDICT_FILLS[word]
+        lines.append(f"  classDef {word.replace(' ', '_')} fill:{fill},color:{ink}")
+    return "\n".join(lines)
 
 
 def topological_nodes(

@@ -1,8 +1,9 @@
 """Table lineage as static SVG and as a text tree.
 
 Kinds of nodes differ in shape as well as in colour. Every node has its own fill, so that it is
-legible on light and dark pages; a verdict is a word on the node. The SVG is shown in an `<img>`,
-where it cannot run scripts.
+legible on light and dark pages. The fill of a table is that of its verdict: dark when fresh, light
+when something is the matter, which the colour-blind see, too; the patterns of the light ones
+differ. The SVG is shown in an `<img>`, where it cannot run scripts.
 """
 
 import itertools
@@ -36,6 +37,31 @@ _FILL_COLOURS = {
     "model": "#7d4f62",
     "clock": "#5b6470",
 }
+VERDICT_FILLS: Mapping[str, tuple[str, str, str]] = {
+    "fresh": ("#35664f", "", "#fff"),
+    "possibly stale": ("#ffd166", "#e6a817", "#1f2933"),
+    "stale": ("#ff9340", "", "#1f2933"),
+    "undecidable": ("#cdbdff", "#a893f0", "#1f2933"),
+    "missing manifest": ("#d3d9df", "", "#1f2933"),
+    "damaged": ("#b3202c", "#8e1420", "#fff"),
+}
+"""Fill, colour of the pattern if there is one, and text colour of a table with each verdict."""
+PATTERN_PATHS: Mapping[str, str] = {
+    "possibly stale": "M-2 10 10-2M-2 2 2-2M6 10 10 6",
+    "undecidable": "M2 2h2v2h-2zM6 6h2v2h-2z",
+    "damaged": "M-2 10 10-2M-2 2 2-2M6 10 10 6M-2-2 10 10",
+}
+"""What is drawn in each 8 × 8 tile of a pattern: stripes, dots, a lattice."""
+_BORDERS: Mapping[str, str] = {
+    "possibly stale": "#8a5a00",
+    "stale": "#8a2f0a",
+    "undecidable": "#6650c4",
+    "missing manifest": "#5c656e",
+    "damaged": "#ffb3b8",
+}
+"""Colour of the border of a table that is not fresh. It is as wide at every scale."""
+CHANGE_SIGN, CHANGE_COLOUR = "Δ", "#e4572e"
+"""Sign and border of the node in which something changed: a root cause."""
 _MODEL_KIND = "model"
 _RECIPE_COLOUR = "#4d5a6b"
 _EDGE_COLOUR = "#8a94a0"
@@ -80,9 +106,11 @@ def render_lineage(
     verdicts: Mapping[str, str] | None = None,
     focus: str | None = None,
     checks: Sequence[str] = (),
+    changes: Mapping[NodeLike, str] | None = None,
 ) -> Rendered:
     """The SVG and text tree of a graph. `verdicts` are verdict words by name, `focus` is the name
-    to highlight, `checks` has what the checks of each node found. Raises DependencyCycle."""
+    to highlight, `checks` has what the checks of each node found, `changes` what changed in nodes.
+    Raises DependencyCycle."""
     if not nodes:
         return dim_text("No lineage yet.")
     verdict_words, marks = dict(verdicts or {}), list(checks) or [""] * len(nodes)
@@ -104,6 +132,7 @@ def render_lineage(
             verdict_words,
             focus,
             [marks[n] for n in drawn_nodes],
+            changes,
         ),
         _alt_text(nodes_drawn, verdict_words),
     )
@@ -192,11 +221,13 @@ def svg(
     verdicts: Mapping[str, str],
     focus: str | None = None,
     checks: Sequence[str] | None = None,
+    changes: Mapping[NodeLike, str] | None = None,
 ) -> str:
     """The SVG, with inputs on the left and derived tables on the right. `pairs` are (input,
     derived) indexes."""
-    layout = layout_graph(nodes, pairs, verdicts)
-    return draw_graph(nodes, layout, map(edge_svg, layout.lines), verdicts, focus, checks=checks)
+    layout = layout_graph(nodes, pairs, verdicts, changes=changes)
+    edges = map(edge_svg, layout.lines)
+    return draw_graph(nodes, layout, edges, verdicts, focus, checks=checks, changes=changes)
 
 
 def edge_svg(path: str, *, dotted: bool = False) -> str:
@@ -251,6 +282,8 @@ def layout_graph(
     pairs: Sequence[tuple[int, int]],
     verdicts: Mapping[str, str],
     rows: Sequence[Sequence[str]] | None = None,
+    *,
+    changes: Mapping[NodeLike, str] | None = None,
 ) -> GraphLayout:
     """Compute the layout of a graph, with inputs on the left and derived tables on the right.
 
@@ -264,7 +297,7 @@ def layout_graph(
         size, [step for way in paths for step in itertools.pairwise(way)]
     )
     boxes, width, height = _layout_boxes(
-        nodes, column, position, verdicts, rows or [()] * len(nodes)
+        nodes, column, position, verdicts, rows or [()] * len(nodes), changes or {}
     )
     return GraphLayout(boxes[: len(nodes)], _curves(paths, boxes), width, height, paths, boxes)
 
@@ -276,12 +309,22 @@ def draw_graph(
     verdicts: Mapping[str, str],
     focus: str | None = None,
     rows: Sequence[Sequence[str]] | None = None,
+    *,
     checks: Sequence[str] | None = None,
+    changes: Mapping[NodeLike, str] | None = None,
 ) -> str:
     """The SVG document of a graph: `edges` as `edge_svg` returns them, then the nodes. `verdicts`
     and `rows` are those of the layout; `checks` has what the checks of each node found."""
     body = "".join(edges) + "".join(
-        _node_svg(node, box, verdicts.get(node.name, ""), node.name == focus, mark, rows_of_node)
+        _node_svg(
+            node,
+            box,
+            verdicts.get(node.name, "") if is_derived(node) else "",
+            node.name == focus,
+            mark,
+            rows_of_node,
+            changes or {},
+        )
         for node, box, mark, rows_of_node in zip(
             nodes,
             layout.boxes,
@@ -296,11 +339,44 @@ def draw_graph(
         'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">'
     )
     arrow = f'<path d="M0 0 8 4 0 8Z" fill="{_EDGE_COLOUR}"/>'
+    patterns = "".join(
+        pattern_svg(word, f"p-{word.replace(' ', '-')}")
+        for word in PATTERN_PATHS
+        if word in verdicts.values()
+    )
     marker = (
-        '<defs><marker id="a" markerWidth="8" markerHeight="8" refX="7.5" refY="4" '
+        f'<defs>{patterns}<marker id="a" markerWidth="8" markerHeight="8" refX="7.5" refY="4" '
         f'orient="auto">{arrow}</marker></defs>'
     )
     return f"{head}{marker}{body}</svg>"
+
+
+def pattern_svg(verdict: str, pattern_id: str) -> str:
+    """The pattern that fills tables with a verdict."""
+    fill, line, _ = VERDICT_FILLS[verdict]
+    paint = f'fill="{line}"' if verdict == "undecidable" else f'stroke="{line}" stroke-width="2"'
+    return (
+        f'<pattern id="{pattern_id}" width="8" height="8" patternUnits="userSpaceOnUse">'
+        f'<rect width="8" height="8" fill="{fill}"/>'
+        f'<path d="{PATTERN_PATHS[verdict]}" {paint}/></pattern>'
+    )
+
+
+def _node_paint(node: NodeLike, verdict: str, focused: bool, *, changed: bool) -> tuple[str, str]:
+    """The attributes of a node's outline, and the colour of the text in it."""
+    fill, _, ink = VERDICT_FILLS.get(
+        verdict, (_FILL_COLOURS.get(node.kind, _RECIPE_COLOUR), "", "#fff")
+    )
+    if verdict in PATTERN_PATHS:
+        fill = f"url(#p-{verdict.replace(' ', '-')})"
+    border, width = _BORDERS.get(verdict, _EDGE_COLOUR), 3 if verdict in _BORDERS else 1
+    if changed:
+        border, width = CHANGE_COLOUR, 5
+    dashes = ' stroke-dasharray="6 4"' if verdict == "missing manifest" else ""
+    return (
+        f'fill="{fill}" stroke="{border}" stroke-width="{width + 2 * focused}" '
+        f'vector-effect="non-scaling-stroke"{dashes}'
+    ), ink
 
 
 def _edge_paths(
@@ -326,6 +402,7 @@ def _layout_boxes(
     position: list[int],
     verdicts: Mapping[str, str],
     rows: Sequence[Sequence[str]],
+    changes: Mapping[NodeLike, str],
 ) -> tuple[list[Box], int, int]:
     """The box of each point, and the total width and height. A layer is as wide as its widest node
     and centred vertically."""
@@ -344,7 +421,7 @@ def _layout_boxes(
             node = nodes[i]
             texts = [
                 display_width(shorten(node.name)) * _LETTER_WIDTH,
-                display_width(subtitle(node)) * _SMALL_LETTER_WIDTH,
+                display_width(second_line(node, changes)) * _SMALL_LETTER_WIDTH,
                 (display_width(verdicts.get(node.name, "")) + 3) * _SMALL_LETTER_WIDTH,
             ]
             texts += [display_width(shorten(row)) * _ROW_LETTER_WIDTH for row in rows[i]]
@@ -382,6 +459,11 @@ def subtitle(node: NodeLike) -> str:
     )
 
 
+def second_line(node: NodeLike, changes: Mapping[NodeLike, str]) -> str:
+    """The second line of a node in a drawing: what changed in it, else its kind and version."""
+    return f"{CHANGE_SIGN} {shorten(changes[node])}" if node in changes else subtitle(node)
+
+
 def rows_height(rows: Sequence[str]) -> float:
     """The height that rows add to a box, in pixels."""
     return ROW_HEIGHT * len(rows) + ROWS_PADDING if rows else 0
@@ -412,19 +494,25 @@ def _bend(x: float, y: str, end: float, end_y: str) -> str:
 
 
 def _node_svg(
-    node: NodeLike, box: Box, verdict: str, focused: bool, checks: str, rows: Sequence[str] = ()
+    node: NodeLike,
+    box: Box,
+    verdict: str,
+    focused: bool,
+    checks: str,
+    rows: Sequence[str],
+    changes: Mapping[NodeLike, str],
 ) -> str:
     x, y, w, h = box
     middle = x + w / 2
-    edge = f'stroke="{_EDGE_COLOUR}" stroke-width="{3 if focused else 1}"'
-    shape = _shape(node.kind, box, f'fill="{_FILL_COLOURS.get(node.kind, _RECIPE_COLOUR)}" {edge}')
+    paint, ink = _node_paint(node, verdict, focused, changed=node in changes)
+    shape = _shape(node.kind, box, paint)
     name = (
         f'<text x="{middle:.0f}" y="{y + 19:.0f}" font-size="13" font-weight="600" '
-        f'fill="#fff" text-anchor="middle">{escape(shorten(node.name))}</text>'
+        f'fill="{ink}" text-anchor="middle">{escape(shorten(node.name))}</text>'
     )
     subtitle_text = (
-        f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="#fff" '
-        f'text-anchor="middle">{escape(subtitle(node))}</text>'
+        f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="{ink}" '
+        f'text-anchor="middle">{escape(second_line(node, changes))}</text>'
     )
     pill = _pill_svg(verdict, middle, y + h - 21) if verdict else ""
     row_texts = _rows_svg(rows, box) if rows else ""

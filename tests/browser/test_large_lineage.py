@@ -24,8 +24,9 @@ SEEN_UNWRITTEN = """() => { const room = document.querySelector('.jammi-canvas')
 
 
 @pytest.fixture
-def large(tmp_path, browser):
+def large(tmp_path, browser, monkeypatch):
     """Puts a panel over many tables on a page, whose timers never fire when `held`."""
+    monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", NODES)
     made = []
     with jl.open(tmp_path / "lab") as ws:
 
@@ -97,6 +98,7 @@ def test_the_way_of_a_column_stands_in_nodes_that_were_written_after_it_was_lit(
         "reasons": [],
         "actions": [],
         "facts": [],
+        "changes": [],
         "reads": [],
         "readBy": [],
         "checks": [],
@@ -169,7 +171,7 @@ def test_tab_comes_to_one_node_which_is_then_seen_and_fit_still_brings_all_into_
         "document.querySelector('.jammi-node[tabindex=\"0\"]').setAttribute('tabindex', -1)"
     )
     bare.part("node-table_399").evaluate("e => e.setAttribute('tabindex', 0)")
-    bare.part("refresh").focus()
+    bare.part("legend-fresh").focus()
     bare.page.keyboard.press("Tab")
     assert bare.page.evaluate("document.activeElement.dataset.id") == "table_399"
     bare.expect(

@@ -5,7 +5,21 @@ import re
 import pytest
 
 import jammi_lab as jl
-from jammi_widgets import StalenessBoard
+from jammi_lab.core.records import Edge
+from jammi_lab.core.verdicts import (
+    Cause,
+    Damaged,
+    DefinitionChanged,
+    Fresh,
+    MissingManifest,
+    PossiblyStale,
+    Stale,
+    Undecidable,
+)
+from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.lineage_svg import VERDICT_FILLS
+from jammi_widgets import LineageGraph, StalenessBoard
+from jammi_widgets.graph_view import LineageSnapshot
 from tests.browser.bare import Bare
 
 pytestmark = [
@@ -15,6 +29,22 @@ pytestmark = [
 ]
 WORDS = ("fresh", "possibly stale", "stale", "undecidable", "missing manifest", "damaged")
 LEAST_CONTRAST = 4.5
+MOVED = DefinitionChanged("a", "b")
+VERDICTS = (
+    Fresh(),
+    PossiblyStale([Cause(MOVED, ["t2"])]),
+    Stale([MOVED]),
+    Undecidable([]),
+    MissingManifest(),
+    Damaged(None),
+)
+NODES = 150
+FILLS = """() => Object.fromEntries([...document.querySelectorAll('.jammi-node')].map((e) => {
+  const shape = e.querySelector('.jammi-shape'), id = getComputedStyle(shape).fill.match(/#([^"]+)/)?.[1];
+  const behind = id ? [...document.getElementById(id).children].map((part) => getComputedStyle(part)).map((style) => style.stroke === 'none' ? style.fill : style.stroke) : [getComputedStyle(shape).fill];
+  return [e.dataset.id, { behind, ink: getComputedStyle(e.querySelector('.jammi-name')).fill }]; }))"""
+HUES = """(word) => { const all = [...document.querySelectorAll(`.jammi-is-${word}.jammi-node .jammi-shape`)];
+  return all.map((e) => e.getBoundingClientRect()).filter((b) => b.width > 4 && b.height > 4).length; }"""
 SIGNS = """() => [...document.querySelectorAll('.jammi-pill b')].map((e) => {
   const style = getComputedStyle(e); return [style.color, style.backgroundColor]; })"""
 
@@ -60,3 +90,53 @@ def test_each_sign_of_a_verdict_stands_out_from_what_is_behind_it(ws, shown):
     signs = bare.page.evaluate(SIGNS)
     assert len(signs) == len(WORDS) + 1
     assert min(contrast(*each) for each in signs) >= LEAST_CONTRAST
+
+
+def lineage_of(ws, verdicts):
+    panel = LineageGraph(ws)
+    nodes = [Node("sql", f"t{i}", 1) for i in range(len(verdicts))]
+    edges = [
+        Edge(f"t{i}", f"t{i + 10}", "result_digest") for i in range(max(0, len(verdicts) - 10))
+    ]
+    panel._snapshot = LineageSnapshot(
+        nodes, edges, {n.name: v for n, v in zip(nodes, verdicts, strict=True)}
+    )
+    return panel
+
+
+def test_the_text_of_each_table_stands_out_from_the_fill_of_its_verdict(ws, shown):
+    bare = shown(lineage_of(ws, VERDICTS), "lineage")
+    bare.expect(lambda: bare.page.locator(".jammi-name").count() == len(VERDICTS))
+    fills = bare.page.evaluate(FILLS)
+    for each in fills.values():
+        assert min(contrast(behind, each["ink"]) for behind in each["behind"]) >= LEAST_CONTRAST
+    bases = [each["behind"][0] for each in fills.values()]
+    assert len(set(bases)) == len(VERDICTS)
+
+
+def test_stale_tables_are_told_from_fresh_ones_without_colour_when_all_are_fitted(ws, shown):
+    verdicts = [Fresh() if i < 22 else Stale([MOVED]) for i in range(NODES)]
+    bare = shown(lineage_of(ws, verdicts), "lineage", wide=1400)
+    bare.shows("legend-stale")
+    bare.part("fit").click()
+    assert bare.page.evaluate(HUES, "stale") == 128 and bare.page.evaluate(HUES, "fresh") == 22
+    fresh, stale = (
+        "rgb({},{},{})".format(*bytes.fromhex(VERDICT_FILLS[word][0][1:]))
+        for word in ("fresh", "stale")
+    )
+    assert contrast(fresh, stale) >= 2.9  # of lightness, which every eye sees
+    assert bare.page.locator(".jammi-far-sign:visible").count() == 128
+
+
+def test_the_legend_counts_the_verdicts_explains_them_and_filters(ws, shown):
+    bare = shown(lineage_of(ws, [*VERDICTS, Fresh()]), "lineage")
+    bare.shows("legend-fresh")
+    legend = bare.part("legend").inner_text()
+    assert "2 ✓ fresh" in legend and "1 ✕ damaged" in legend and "Δ changed" in legend
+    for word in WORDS:
+        assert len(bare.part(f"legend-{word}").get_attribute("title")) > len(word) + 30
+    bare.part("legend-damaged").click()
+    bare.expect(lambda: bare.page.locator(".jammi-node").count() == 1)
+    assert bare.panel.filter == "damaged"
+    bare.part("legend-damaged").click()
+    bare.expect(lambda: bare.page.locator(".jammi-node").count() == 7)

@@ -1,7 +1,11 @@
 """The lineage panel's kernel side: what is drawn, what is said of it, what a click does."""
 
+import base64
 import contextlib
+import itertools
+import re
 import sqlite3
+from xml.etree import ElementTree
 
 import networkx
 import pytest
@@ -59,7 +63,9 @@ def test_a_named_node_is_drawn_with_what_is_within_two_hops(ws, told):
 
 def test_what_was_drawn_a_moment_ago_is_not_arranged_anew(ws, told, monkeypatch):
     panel, plain, arranged = LineageGraph(ws), lineage.layout_graph, []
-    monkeypatch.setattr(lineage, "layout_graph", lambda *given: arranged.append(1) or plain(*given))
+    monkeypatch.setattr(
+        lineage, "layout_graph", lambda *given, **more: arranged.append(1) or plain(*given, **more)
+    )
     line = told(panel)
     first = line.ask("open")["body"]
     panel.filter = "venues"
@@ -540,10 +546,73 @@ def test_too_many_nodes_are_drawn_as_groups_and_those_asked_for_by_themselves():
     assert all(a != b for a, b in pairs)
 
 
-def test_up_to_a_thousand_nodes_are_drawn_one_by_one():
+def test_up_to_three_hundred_nodes_are_drawn_one_by_one():
     snapshot = chain(MAX_DRAWN_NODES // 10, 10)
     drawn, _, _ = snapshot.group_nodes(snapshot.visible_nodes(View(), "", []), [])
     assert len(drawn) == MAX_DRAWN_NODES and all(isinstance(n, Node) for n in drawn)
+
+
+def test_groups_follow_the_folders_of_names_where_their_edges_allow_it_else_the_layers():
+    folders = ("staging", "core", "marts")
+    nodes = [Node("sql", f"{folder}_t{i}", 1) for folder in folders for i in range(200)]
+    edges = [
+        Edge(f"{a}_t{i}", f"{b}_t{i}", "result_digest")
+        for a, b in itertools.pairwise(folders)
+        for i in range(200)
+    ]
+    verdicts = {n.name: Fresh() for n in nodes}
+
+    def groups(more=()):
+        snapshot = LineageSnapshot(nodes, [*edges, *more], verdicts)
+        return [n.name for n in snapshot.group_nodes(range(len(nodes)), [])[0]]
+
+    assert groups() == [f"{folder} · 200 fresh × sql table" for folder in folders]
+    circle = Edge("marts_t0", "staging_t1", "result_digest")
+    assert len(groups([circle])) > 3
+
+
+def test_an_opened_group_is_drawn_node_by_node_until_all_are_folded_again(ws, told, monkeypatch):
+    monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
+    panel = LineageGraph(ws)
+    panel._snapshot = chain(30, 2)
+    line = told(panel)
+    group = line.ask("open")["body"]["nodes"][0]
+    assert group["members"] and group["verdict"] == "fresh"
+    assert len(line.ask("open-group", group=group["id"])["body"]["nodes"]) == 31
+    assert len(line.ask("open-group")["body"]["nodes"]) == 2
+
+
+def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
+    ws.materialize("many", "SELECT range AS n FROM range(3)")
+    ws.materialize("sum_of_many", "SELECT sum(n) AS n FROM jammi.many")
+    ws.materialize("many", "SELECT range AS n FROM range(4)")
+    papers.write_text(papers.read_text() + "4,d,2023,Z\n")
+    line = told(panel := LineageGraph(ws))
+    body = line.ask("open")["body"]
+    changed = {n["name"]: n["changed"] for n in body["nodes"] if "changed" in n}
+    assert changed == {"papers": "content changed", "many": "version 1 → 2, 3 → 4 rows"}
+    assert body["changed"] == 2
+    [known] = line.ask("details", node="many")["body"]["changes"]
+    assert known.startswith("many changed, version 1 → 2, 3 → 4 rows (read 20")
+    assert known.endswith("over n, for sum_of_many") and ", seen 20" in known
+    panel.filter = "changed"
+    assert {"many", "papers"} <= names(panel._graph())
+    picture = base64.b64decode(
+        re.search('base64,([^"]*)', panel._repr_mimebundle_()[0]["text/html"])[1]
+    ).decode()
+    assert "Δ version 1 → 2, 3 → 4 rows" in picture and "#ff9340" in picture
+
+
+def test_the_drawing_is_exported_as_svg_and_as_mermaid_in_the_colours_of_the_verdicts(
+    ws, told, edited
+):
+    edited()
+    line = told(panel := LineageGraph(ws, "venues"))
+    picture = line.ask("export", form="svg")["body"]["text"]
+    assert ElementTree.fromstring(picture).tag.endswith("svg") and "#ff9340" in picture
+    chart = line.ask("export", form="mermaid")["body"]["text"]
+    assert '["● recent"]:::stale' in chart and "classDef stale fill:#ff9340" in chart
+    assert (panel.to_svg(), panel.to_mermaid()) == (picture, chart)
 
 
 def test_the_saved_form_is_a_picture_and_a_tree_without_script(ws, edited):

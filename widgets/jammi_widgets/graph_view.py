@@ -1,8 +1,10 @@
 """Selection of the visible part of a lineage: the neighbourhood of a node, unfolded nodes and
 filter matches. Too many nodes are grouped."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import graphlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,9 +12,11 @@ from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import (
     Damaged,
+    DefinitionChanged,
     InputAdvanced,
     InputVanished,
     PossiblyStale,
+    Reason,
     Stale,
     Undecidable,
     Verdict,
@@ -22,9 +26,14 @@ from jammi_lab.freshness.graph_layout import assign_layers
 from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.lineage_svg import index_pairs, is_derived, unique_ids
 
-MAX_DRAWN_NODES = 1_000
+MAX_DRAWN_NODES = 300
 """Maximum number of nodes drawn individually; beyond it, nodes that are not selected are
 grouped."""
+CHANGED_WORD = "changed"
+"""The filter text that finds the root causes: the nodes in which something changed."""
+MAX_SINGLE_CHANGES = 20
+"""Up to this many root causes are drawn individually among groups."""
+_FOLDER_SEPARATOR = re.compile(r"[/.]|__|[ _-](?=.)")
 MAX_LISTED_MEMBERS = 500
 """Maximum number of group members listed by name."""
 SOURCE_KIND = InputKind.SOURCE.value
@@ -46,6 +55,8 @@ class View:
     folded: set[tuple[str, str]] = field(default_factory=set)
     hidden: set[str] = field(default_factory=set)
     """Selected nodes whose path from a root cause was folded after the selection."""
+    open_groups: set[str] = field(default_factory=set)
+    """Groups whose nodes are drawn individually."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Group:
 
     kind: str
     name: str
-    members: list[str]
+    members: list[str] = field(hash=False)
     verdict: str
     version: None = None
 
@@ -82,6 +93,40 @@ class LineageSnapshot:
             self.upstream[b].append(a)
             self.downstream[a].append(b)
         self._layers: list[int] | None = None
+        self._changes: dict[int, list[tuple[str, Reason]]] | None = None
+
+    @property
+    def changes(self) -> dict[int, list[tuple[str, Reason]]]:
+        """The root causes: the nodes in which something changed, with the tables that are stale for
+        it and the reasons."""
+        if self._changes is None:
+            self._changes = self._find_changes()
+        return self._changes
+
+    def _find_changes(
+        self,
+    ) -> dict[int, list[tuple[str, Reason]]]:
+        indexes = {(is_derived(n), n.name): i for i, n in enumerate(self.nodes)}
+        changes: dict[int, list[tuple[str, Reason]]] = {}
+        for name, verdict in self.verdicts.items():
+            if isinstance(verdict, Stale):
+                reasons = verdict.reasons
+            else:
+                reasons = verdict.decided_reasons if isinstance(verdict, Undecidable) else []
+            for reason in reasons:
+                key = (
+                    (True, name)
+                    if isinstance(reason, DefinitionChanged)
+                    else (reason.input.kind == InputKind.RESULT, reason.input.label)
+                )
+                if (index := indexes.get(key)) is not None:
+                    changes.setdefault(index, []).append((name, reason))
+        return changes
+
+    def change_text(self, index: int) -> str:
+        """What changed in a node, in a few words; empty when it is no root cause."""
+        texts = dict.fromkeys(_change_text(reason) for _, reason in self.changes.get(index, ()))
+        return "; ".join(texts)
 
     def equals(self, other: "LineageSnapshot") -> bool:
         """Whether both have the same nodes, edges, verdicts and results of checks."""
@@ -99,6 +144,14 @@ class LineageSnapshot:
         )
         return "" if verdict is None else verdict_label(verdict)
 
+    def verdict_counts(self) -> dict[str, int]:
+        """The number of recipes by verdict."""
+        return dict(Counter(map(verdict_label, self.verdicts.values())))
+
+    def verdict_word_of(self, node_id: str) -> str:
+        """The label of the verdict of the node with this id; empty if it has none."""
+        return self.verdict_word(self.index_by_id[node_id])
+
     def visible_nodes(self, view: View, text: str, selected: Iterable[str]) -> list[int]:
         """The indexes of the visible nodes, ascending."""
         needle = text.strip().casefold()
@@ -108,6 +161,7 @@ class LineageSnapshot:
                 for index in range(len(self.nodes))
                 if needle in self.nodes[index].name.casefold()
                 or needle in (self.verdict_word(index), self.nodes[index].kind)
+                or (needle == CHANGED_WORD and index in self.changes)
             }
             visible = matches | {
                 neighbor
@@ -227,45 +281,35 @@ class LineageSnapshot:
         return self._layers
 
     def group_nodes(
-        self, visible: Sequence[int], keep_ids: Iterable[str]
+        self,
+        visible: Sequence[int],
+        keep_ids: Iterable[str],
+        open_groups: Iterable[str] = (),
     ) -> tuple[list[Node | Group], list[str], list[tuple[int, int]]]:
         """The drawn nodes and groups with their ids, and the edges between them. Nodes are grouped
-        only when there are too many; the nodes in `keep_ids` stay single.
-
-        A group has nodes of one layer, kind and verdict, so that every edge still leads to a later
-        layer.
+        only when there are too many; root causes, the nodes in `keep_ids` and those of
+        `open_groups` stay single.
         """
-        ungrouped = self._ungrouped_nodes(visible, keep_ids)
-        groups: dict[tuple[int, str, str], list[int]] = defaultdict(list)
-        for index in visible:
-            if index not in ungrouped:
-                groups[
-                    self.layers()[index], self.nodes[index].kind, self.verdict_word(index)
-                ].append(index)
+        single = self._ungrouped_nodes(visible, keep_ids)
+        groups = self._groups([index for index in visible if index not in single])
         drawn: list[Node | Group] = []
         ids: list[str] = []
         drawn_index: dict[int, int] = {}
+        opened = set(open_groups)
+        for key, members in groups.items():
+            if len(members) == 1 or key in opened:
+                single.update(members)
         for index in visible:
-            if index in ungrouped:
+            if index in single:
                 drawn_index[index] = len(drawn)
                 drawn.append(self.nodes[index])
                 ids.append(self.ids[index])
-        for (layer, kind, verdict_word), members in groups.items():
-            for index in members:
-                drawn_index[index] = len(drawn)
-            if len(members) == 1:
-                drawn.append(self.nodes[members[0]])
-                ids.append(self.ids[members[0]])
-            else:
-                drawn.append(
-                    Group(
-                        kind,
-                        f"{len(members):,} × {_kind_label(kind)}",
-                        [self.ids[m] for m in members[:MAX_LISTED_MEMBERS]],
-                        verdict_word,
-                    )
-                )
-                ids.append(f"group:{layer}:{kind}:{verdict_word}")
+        for key, members in groups.items():
+            if len(members) == 1 or key in opened:
+                continue
+            drawn_index.update(dict.fromkeys(members, len(drawn)))
+            drawn.append(self._group(members))
+            ids.append(key)
         pairs = sorted(
             {
                 (drawn_index[a], drawn_index[b])
@@ -275,6 +319,52 @@ class LineageSnapshot:
         )
         return drawn, ids, pairs
 
+    def _group(self, members: Sequence[int]) -> Group:
+        kind, word = self.nodes[members[0]].kind, self.verdict_word(members[0])
+        folders = {_folder(self.nodes[m].name) for m in members}
+        folder = f"{folders.pop()} · " if len(folders) == 1 and "" not in folders else ""
+        return Group(
+            kind,
+            f"{folder}{len(members):,} {word}{' ' if word else ''}× {_kind_label(kind)}",
+            [self.ids[m] for m in members[:MAX_LISTED_MEMBERS]],
+            word,
+        )
+
+    def _groups(self, indexes: Sequence[int]) -> dict[str, list[int]]:
+        """The nodes by group: of those of one kind and verdict, those whose names begin alike, as
+        if in a folder; else those in the folder and layer; else those in the layer."""
+
+        def alike(index: int) -> tuple[Hashable, ...]:
+            return self.nodes[index].kind, self.verdict_word(index)
+
+        layers = self.layers()
+        folder_of = {index: _folder(self.nodes[index].name) for index in indexes}
+        choices: list[Callable[[int], tuple[Hashable, ...]]] = [
+            lambda index: (folder_of[index], *alike(index)),
+            lambda index: (layers[index], folder_of[index], *alike(index)),
+        ]
+        for choice in choices:
+            groups = _by_key(indexes, choice)
+            is_useful = len(groups) <= MAX_DRAWN_NODES and (
+                2 * max(map(len, groups.values()), default=0) <= len(indexes)
+            )
+            if is_useful and self._has_order(groups):
+                return groups
+        return _by_key(indexes, lambda index: (layers[index], *alike(index)))
+
+    def _has_order(self, groups: Mapping[str, Sequence[int]]) -> bool:
+        """Whether there is no cycle of edges between groups and the nodes that are in none."""
+        member_of = {index: key for key, members in groups.items() for index in members}
+        targets: dict[str | int, set[str | int]] = defaultdict(set)
+        for a, b in self.pairs:
+            if (start := member_of.get(a, a)) != (end := member_of.get(b, b)):
+                targets[start].add(end)
+        try:
+            graphlib.TopologicalSorter(targets).prepare()
+        except graphlib.CycleError:
+            return False
+        return True
+
     def _ungrouped_nodes(self, visible: Sequence[int], keep_ids: Iterable[str]) -> set[int]:
         """The nodes that stay single: all if there are few, else `keep_ids` and, around a few of
         them, their neighbours."""
@@ -283,14 +373,42 @@ class LineageSnapshot:
             if len(visible) > MAX_DRAWN_NODES
             else set(visible)
         )
-        if len(ungrouped) > 20:
-            return ungrouped
-        neighbors = {
-            neighbor
-            for index in ungrouped
-            for neighbor in (*self.upstream[index], *self.downstream[index])
-        }
-        return ungrouped | neighbors & set(visible)
+        if len(ungrouped) <= 20:
+            neighbors = {
+                neighbor
+                for index in ungrouped
+                for neighbor in (*self.upstream[index], *self.downstream[index])
+            }
+            ungrouped |= neighbors & set(visible)
+        if len(visible) > MAX_DRAWN_NODES and len(self.changes) <= MAX_SINGLE_CHANGES:
+            ungrouped |= self.changes.keys() & set(visible)
+        return ungrouped
+
+
+def _folder(name: str) -> str:
+    """What a name begins with, up to the first separator; empty for a name in one piece."""
+    folder, *rest = _FOLDER_SEPARATOR.split(name, maxsplit=1)
+    return folder if rest else ""
+
+
+def _by_key(
+    indexes: Sequence[int], key_of: Callable[[int], tuple[Hashable, ...]]
+) -> dict[str, list[int]]:
+    """The indexes by the text of their key."""
+    groups: dict[tuple[Hashable, ...], list[int]] = defaultdict(list)
+    for index in indexes:
+        groups[key_of(index)].append(index)
+    return {f"group:{':'.join(map(str, key))}": members for key, members in groups.items()}
+
+
+def _change_text(reason: Reason) -> str:
+    match reason:
+        case InputAdvanced():
+            return reason.change or "content changed"
+        case InputVanished():
+            return "gone"
+        case DefinitionChanged(recorded):
+            return "never computed" if recorded is None else "definition changed"
 
 
 def _kind_label(kind: str) -> str:

@@ -14,13 +14,16 @@ from jammi_lab.core.html import Rendered, escape_invisible
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.freshness.column_svg import End
-from jammi_lab.freshness.lineage import Node, checked_input
+from jammi_lab.freshness.lineage import Node, checked_input, mermaid_text
 from jammi_lab.freshness.lineage_svg import (
     GraphLayout,
+    NodeLike,
     is_derived,
     layout_graph,
     render_lineage,
+    second_line,
     subtitle,
+    svg,
 )
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
@@ -75,6 +78,8 @@ class LineageGraph(Panel):
         | protocol.Refresh
         | protocol.Show
         | protocol.Unfold
+        | protocol.OpenGroup
+        | protocol.Export
         | protocol.ShowColumns
         | protocol.Details
         | protocol.TraceColumn
@@ -82,7 +87,13 @@ class LineageGraph(Panel):
         | protocol.Act
         | protocol.Cancel
     )
-    _shared_messages = (protocol.Refresh, protocol.Show, protocol.Unfold, protocol.ShowColumns)
+    _shared_messages = (
+        protocol.Refresh,
+        protocol.Show,
+        protocol.Unfold,
+        protocol.OpenGroup,
+        protocol.ShowColumns,
+    )
     _threaded_triggers = (
         protocol.Refresh,
         protocol.Details,
@@ -120,6 +131,19 @@ class LineageGraph(Panel):
         super().__init__(ws)
         self.set_trait("focus", self._view.focus)
         self.observe(self._on_view_change, names=["selection", "filter", "focus"])
+
+    def to_svg(self) -> str:
+        """The drawing as an SVG document: what the panel shows now, groups folded as there."""
+        drawn, _, pairs, verdict_words = self._drawing()
+        all_checks = self._snapshot.checks
+        checks = [all_checks.get(n, "") if isinstance(n, Node) else "" for n in drawn]
+        changes = self._changes_of(drawn)
+        return svg(drawn, pairs, verdict_words, self._view.focus, checks, changes)
+
+    def to_mermaid(self) -> str:
+        """The drawing as a Mermaid flowchart in the colours of the verdicts."""
+        drawn, _, pairs, verdict_words = self._drawing()
+        return mermaid_text(drawn, pairs, verdict_words)
 
     def refresh(self) -> None:
         """Reload the lineage and the verdicts."""
@@ -226,6 +250,12 @@ class LineageGraph(Panel):
                 self._view = self._focused_view(node, hops, direction)
                 with self.hold_trait_notifications():
                     self.set_trait("focus", self._view.focus)
+            case protocol.OpenGroup(group=group):
+                self._view.open_groups = (
+                    set() if group is None else self._view.open_groups | {group}
+                )
+            case protocol.Export(form=form):
+                return {"text": self.to_svg() if form == "svg" else self.to_mermaid()}
             case protocol.Unfold(node=node, side=side, open=unfolded):
                 key = (self._node_id(node), side)
                 for folds, included in (
@@ -250,7 +280,7 @@ class LineageGraph(Panel):
             case protocol.ShowColumns(on=on):
                 self._view.columns = on
             case protocol.Details(node=node):
-                return describe_node(self._ws, self._snapshot, self._node_id(node))
+                return describe_node(self._ws, self._snapshot, self._node_id(node), self._looked_at)
             case protocol.TraceColumn(node=node, column=column):
                 return self._trace_column(self._node_id(node), column)
             case protocol.Explore(node=node):
@@ -270,16 +300,7 @@ class LineageGraph(Panel):
         on the path from a root cause to a selected node."""
         snapshot, selected = self._snapshot, list(self.selection)
         visible = snapshot.visible_nodes(self._view, self.filter, selected)
-        focus = self._view.focus
-        focus_nodes = snapshot.find_nodes(focus) if focus is not None else ()
-        keep_ids = [*selected, *(snapshot.ids[index] for index in focus_nodes)]
-        drawn, ids, pairs = snapshot.group_nodes(visible, keep_ids)
-        verdict_words = {
-            n.name: n.verdict
-            if isinstance(n, Group)
-            else snapshot.verdict_word(snapshot.index_by_id[i])
-            for n, i in zip(drawn, ids, strict=True)
-        }
+        drawn, ids, pairs, verdict_words = self._drawing(visible)
         columns = (
             self._drawn_columns(ids, pairs)
             if self._view.columns and len(drawn) <= MAX_TABLES
@@ -292,7 +313,7 @@ class LineageGraph(Panel):
             "nodes": [
                 {
                     **self._node_message(node, node_id, visible_set),
-                    "verdict": verdict_words[node.name],
+                    "verdict": verdict_words.get(node.name, "") if is_derived(node) else "",
                     "box": [round(v) for v in box],
                     "columns": column_rows,
                 }
@@ -315,8 +336,29 @@ class LineageGraph(Panel):
             "hops": self._view.hops,
             "direction": self._view.direction,
             "filter": self.filter,
-            "counts": _verdict_counts(snapshot),
+            "counts": snapshot.verdict_counts(),
+            "changed": len(snapshot.changes),
+            "open": len(self._view.open_groups),
         }
+
+    def _drawing(
+        self, visible: Sequence[int] | None = None
+    ) -> tuple[list[Node | Group], list[str], list[tuple[int, int]], dict[str, str]]:
+        """The drawn nodes and groups with their ids, the edges between them, and the verdict words
+        by name."""
+        snapshot, selected = self._snapshot, list(self.selection)
+        if visible is None:
+            visible = snapshot.visible_nodes(self._view, self.filter, selected)
+        focus = self._view.focus
+        focus_nodes = snapshot.find_nodes(focus) if focus is not None else ()
+        keep_ids = [*selected, *(snapshot.ids[index] for index in focus_nodes)]
+        drawn, ids, pairs = snapshot.group_nodes(visible, keep_ids, self._view.open_groups)
+        verdict_words = {
+            n.name: word
+            for n, i in zip(drawn, ids, strict=True)
+            if (word := n.verdict if isinstance(n, Group) else snapshot.verdict_word_of(i))
+        }
+        return drawn, ids, pairs, verdict_words
 
     def _cause_edges(self, selected: Sequence[str]) -> set[tuple[str, str]]:
         """The edges on the paths from root causes to the selected nodes, as pairs of ids."""
@@ -335,6 +377,8 @@ class LineageGraph(Panel):
         if isinstance(node, Group):
             return {**message, "members": node.members}
         index = self._snapshot.index_by_id[node_id]
+        if change := self._snapshot.change_text(index):
+            message |= {"said": second_line(node, {node: change}), "changed": change}
         upstream, downstream = self._snapshot.upstream[index], self._snapshot.downstream[index]
         return {
             **message,
@@ -381,18 +425,29 @@ class LineageGraph(Panel):
         """The layout of the drawing. Recent layouts are cached, so that selecting one of a thousand
         nodes or clearing the filter is fast."""
         rows = None if columns is None else columns.rows
-        key = list(drawn), ids, pairs, verdict_words, rows
+        changes = self._changes_of(drawn)
+        key = list(drawn), ids, pairs, verdict_words, rows, changes
         cached = next((layout for layout in self._cached_layouts if layout.key == key), None)
         if cached is None:
             cached = _CachedLayout(
                 key,
                 layout_graph(
-                    drawn, pairs, {name: word for name, word in verdict_words.items() if word}, rows
+                    drawn,
+                    pairs,
+                    verdict_words,
+                    rows,
+                    changes=changes,
                 ),
             )
             self._cached_layouts.append(cached)
         self._cached_layout = cached
         return cached.layout
+
+    def _changes_of(self, nodes: Sequence[Node | Group]) -> dict[NodeLike, str]:
+        """What changed in those of the nodes that are root causes."""
+        snapshot = self._snapshot
+        changed = {snapshot.nodes[index]: snapshot.change_text(index) for index in snapshot.changes}
+        return {node: changed[node] for node in nodes if isinstance(node, Node) and node in changed}
 
     def _open_explorer(self, name: str) -> dict[str, Any]:
         """Open a neighbour explorer of the table, shown below the graph."""
@@ -492,7 +547,9 @@ class LineageGraph(Panel):
         }
         nodes = [node for index, node in enumerate(snapshot.nodes) if index in visible]
         checks = [snapshot.checks.get(node, "") for node in nodes]
-        return render_lineage(nodes, snapshot.edges, verdict_words, self._view.focus, checks)
+        return render_lineage(
+            nodes, snapshot.edges, verdict_words, self._view.focus, checks, self._changes_of(nodes)
+        )
 
 
 @dataclass(frozen=True)
@@ -528,11 +585,3 @@ def _take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSn
     }
     found = {node: text for node, text in checks.items() if text}
     return LineageSnapshot(nodes, lineage.edges, verdicts, found)
-
-
-def _verdict_counts(snapshot: LineageSnapshot) -> dict[str, int]:
-    """The number of recipes by verdict."""
-    counts: dict[str, int] = {}
-    for verdict in snapshot.verdicts.values():
-        counts[verdict_label(verdict)] = counts.get(verdict_label(verdict), 0) + 1
-    return counts

@@ -8,6 +8,7 @@ from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold, quoted_name
 from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import reasons_of, verdict_label
+from jammi_lab.freshness.explain import reason_line
 from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.lineage_svg import is_derived, subtitle
 from jammi_lab.freshness.model_edges import MODEL_KIND
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 MAX_FAILING_ROWS = 5
+MAX_CHANGES = 20
+"""Maximum number of tables that are named with what changed in one of their inputs."""
 
 
 def node_relation(ws: "Workspace", node: Node) -> str:
@@ -103,8 +106,27 @@ def _results_on_node(ws: "Workspace", node: Node) -> CheckResults:
     return ws._services.check_service.of_input(*checked) if checked else CheckResults([])
 
 
-def describe_node(ws: "Workspace", snapshot: LineageSnapshot, name: str) -> dict[str, Any]:
-    """The details panel of the node with this id, as a message."""
+def _change_lines(
+    ws: "Workspace", snapshot: LineageSnapshot, index: int, observed_at: str
+) -> list[str]:
+    """What changed in a node, when and seen by which table, one line for each reader."""
+    lines: dict[str, list[str]] = {}
+    for reader, reason in snapshot.changes.get(index, ())[:MAX_CHANGES]:
+        completed_at = ws.table(reader).completed_at if reader in ws else None
+        lines.setdefault(reason_line(reason, completed_at, observed_at), []).append(reader)
+    own_name = snapshot.nodes[index].name
+    return [
+        line
+        + ("" if readers == [own_name] else f", for {', '.join(map(escape_invisible, readers))}")
+        for line, readers in lines.items()
+    ]
+
+
+def describe_node(
+    ws: "Workspace", snapshot: LineageSnapshot, name: str, observed_at: str
+) -> dict[str, Any]:
+    """The details panel of the node with this id, as a message. `observed_at`: when the snapshot
+    was taken."""
     index = snapshot.index_by_id[name]
     node = snapshot.nodes[index]
     verdict = snapshot.verdicts.get(node.name) if is_derived(node) else None
@@ -117,6 +139,7 @@ def describe_node(ws: "Workspace", snapshot: LineageSnapshot, name: str) -> dict
         "reasons": [escape_invisible(r) for r in reasons_of(verdict)]
         if verdict is not None
         else [],
+        "changes": _change_lines(ws, snapshot, index, observed_at),
         "reads": [snapshot.ids[p] for p in snapshot.upstream[index]],
         "readBy": [snapshot.ids[p] for p in snapshot.downstream[index]],
         "facts": [],

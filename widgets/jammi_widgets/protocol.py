@@ -63,6 +63,18 @@ class Unfold(PanelMessage, tag="unfold"):
     open: bool
 
 
+class OpenGroup(PanelMessage, tag="open-group"):
+    """Draw the nodes of a group individually; without a group, fold all groups again."""
+
+    group: Name | None = None
+
+
+class Export(PanelMessage, tag="export"):
+    """Request the drawing as a file's text."""
+
+    form: Literal["svg", "mermaid"]
+
+
 class ShowColumns(PanelMessage, tag="columns"):
     """Show or hide the columns in the nodes."""
 

@@ -1,6 +1,15 @@
 // What all panels share: elements from text, messages with answers, the saved form that a live panel hides. Nothing here makes markup from data.
 
 const SIGNS = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
+/** What each verdict means, for somebody who has read nothing. */
+const MEANINGS = {
+  "fresh": "Up to date: computed by its current definition from inputs that have not changed since",
+  "possibly stale": "Its own inputs are unchanged, but a table further up is out of date: once that one is recomputed, this one may change, too",
+  "stale": "Out of date: an input or its definition has changed since it was computed",
+  "undecidable": "It cannot be told whether it is up to date: the state of an input cannot be determined",
+  "missing manifest": "The record of what it was computed from is missing",
+  "damaged": "The stored file is gone, or is not the one that was written",
+};
 const SVG = "http://www.w3.org/2000/svg";
 const PATIENCE = 8000;
 const READING = "Reading the source …";
@@ -49,10 +58,20 @@ export function button(word, onclick, attributes = {}) {
   return h("button", { type: "button", class: "jammi-button", onclick, ...attributes }, word);
 }
 
+/** A verdict with what it means: `stale: out of date …`. */
+export const meaning = (word) => (MEANINGS[word] ? `${word}: ${MEANINGS[word]}` : null);
+
+/** A text as a file of the browser's downloads. */
+export function download(name, text, type) {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  h("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
+}
+
 /** A verdict: sign and word, told apart by both and by colour. */
 export function pill(word, attributes = {}) {
   if (!word) return "";
-  return h("span", { class: `jammi-pill jammi-${word.replaceAll(" ", "-")}`, ...attributes }, h("b", { "aria-hidden": "true" }, SIGNS[word] || "·"), ` ${word}`);
+  return h("span", { class: `jammi-pill jammi-${word.replaceAll(" ", "-")}`, title: meaning(word), ...attributes }, h("b", { "aria-hidden": "true" }, SIGNS[word] || "·"), ` ${word}`);
 }
 
 /** How the checks of a table stand, as the sign and the colour of a verdict. */

@@ -1,7 +1,8 @@
-import { knob, outlined, strands, writing } from "./nodes.js";
-import { Line, button, checkRow, choose, copy, cut, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
+import { knob, legend, outlined, patterns, strands, writing } from "./nodes.js";
+import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
 
 const LEAST = 0.05, MOST = 3;
+const FAR = 0.45;                                                      // below this scale letters cannot be read
 const AT_ONCE = 4, PAUSE = 20;                                         // ms of writing into nodes that nobody sees yet, and between
 function counted(n, word) {
   return `${grouped(n)} ${word}${n === 1 ? "" : "s"}`;
@@ -18,12 +19,14 @@ function render({ model, el, host }) {
   const split = h("div", { class: "jammi-split" }, picture, side);
   const unfoldSide = (open) => { side.hidden = !open; split.classList.toggle("jammi-open", open); };
   const summary = h("span", { class: "jammi-dim", "data-testid": "summary" });
+  const key = h("div", { class: "jammi-counts jammi-legend-of", role: "group", "aria-label": "Legend: click to filter", "data-testid": "legend" });
   const inner = h("div", { class: "jammi-inner", hidden: true });
   let leave = new AbortController();
   let graph = { nodes: [], edges: [], lines: [], size: [0, 0], counts: {} };
   let scale = 1, left = 0, top = 0, spots = new Map(), bare = new Set(), furnishing = 0, moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0, family = "", sought = "";
 
-  const apply = () => { drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; furnishSeen(); };     // no node is drawn again by it
+  const page = line.view;
+  const apply = () => { drawing.classList.toggle("jammi-far", scale < FAR); drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; furnishSeen(); };     // no node is drawn again by it
   const readable = () => (panel.root.clientWidth > 640 ? 0.7 : 0.85);  // as in the sheet: what is narrow shows little at once, which may as well be read
   const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
   /** As high as the graph needs at this width: a small one leaves no void, a filter moves nothing below. */
@@ -120,32 +123,33 @@ function render({ model, el, host }) {
     hold(...before);
   }
   function drawn(next) {
-    const first = drawnFor === null, key = JSON.stringify([next.focus, next.hops, next.size]);
+    const first = drawnFor === null, extentKey = JSON.stringify([next.focus, next.hops, next.size]);
     graph = next;
     split.hidden = !next.total;
     heighten();
     const room = extent();                                             // asked for before there is much to lay out
     family = getComputedStyle(panel.root).fontFamily;
     const names = new Set(model.get("selection"));
-    spots = new Map(next.nodes.map((node) => [node.id, { node, element: outlined(node, names.has(node.id), pick) }]));
+    spots = new Map(next.nodes.map((node) => [node.id, { node, element: outlined(node, names.has(node.id), pick, page) }]));
     bare = new Set(spots.values());
     drawing.setAttribute("width", next.size[0]);
     drawing.setAttribute("height", next.size[1]);
     const focused = drawing.getRootNode().activeElement, inside = drawing.contains(focused), at = (inside ? focused : drawing.querySelector("[tabindex='0']"))?.dataset.id;
-    drawing.replaceChildren(...lines(), ...[...spots.values()].map((v) => v.element));
+    drawing.replaceChildren(patterns(page), ...lines(), ...[...spots.values()].map((v) => v.element));
     const here = (spots.get(at) ?? [...spots.values()][0])?.element;   // Tab, and the focus, come back to where one was
     here?.setAttribute("tabindex", "0");
     if (inside) here?.focus({ preventScroll: true });
     if (traced || drawing.classList.contains("jammi-tracing")) light();
-    const words = Object.entries(next.counts).map(([word, n]) => `${grouped(n)} ${word}`).join(", ");
+    key.replaceChildren(...legend(next, page, next.filter.trim().toLowerCase(), (word) => { filter.input.value = word; filter.input.dispatchEvent(new Event("input")); }),
+      next.open ? button("Fold the groups", () => send("open-group", { group: null }), { "data-testid": "fold-groups" }) : "");
     const note = next.tooMany ? " · too many tables to show their columns: use the filter, or show only the neighbourhood of one" : next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw: similar ones are grouped; use the filter, or click a group` : "";
-    summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes · ${words}${note}` : "No tables yet: %%jammi -m NAME makes one.";
+    summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes${note}` : "No tables yet: %%jammi -m NAME makes one.";
     hopButtons();
     columns.setAttribute("aria-pressed", String(next.columns));
     [whole, sought] = [whole && sought === next.filter, next.filter];   // what was searched for is to be read
-    if (first || key !== drawnFor) fit(room);
+    if (first || extentKey !== drawnFor) fit(room);
     else if (!moved) fit(room, true);
-    drawnFor = key;
+    drawnFor = extentKey;
     const chosen = spots.get(model.get("selection")[0]);
     if (chosen) reveal(chosen.node);
     furnishRest();
@@ -159,7 +163,7 @@ function render({ model, el, host }) {
     const on = new Set(body.lit);
     graph.edges.forEach((edge, at) => { edge.lit = on.has(at); });
     drawing.querySelectorAll(".jammi-edge:not(.jammi-traced)").forEach((e) => e.remove());
-    drawing.prepend(...lines());
+    drawing.firstElementChild.after(...lines());
     const there = spots.get(model.get("selection")[0]);
     if (there) reveal(there.node);
   }
@@ -176,7 +180,7 @@ function render({ model, el, host }) {
     unfoldSide(true);
     const list = node.members.map((name) => h("li", {}, button(name, () => send("show", { node: name, hops: 1 }), { class: "jammi-link" })));
     delete side.dataset.node;
-    side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Select one to show its neighbourhood."), h("ul", { class: "jammi-list" }, list));
+    side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Select one to show its neighbourhood."), button("Draw each of them", () => send("open-group", { group: node.id }), { "data-testid": "open-group" }), h("ul", { class: "jammi-list" }, list));
   }
 
   function lightOne({ node, element }) {
@@ -244,6 +248,7 @@ function render({ model, el, host }) {
     out.append(...said);
     const parts = [close(), h("h4", { tabindex: -1 }, known.name), h("div", { class: "jammi-dim" }, known.said, " ", pill(known.verdict))];
     if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", {}, r))));
+    if (known.changes.length) parts.push(h("ul", { class: "jammi-reasons jammi-changes", "data-testid": "changes" }, known.changes.map((text) => h("li", {}, text))));
     parts.push(h("div", { class: "jammi-actions" },
       known.actions.map((a) => button(words[a], () => act(a), { "data-testid": `${a}-${known.id}` })),
       button("Neighbourhood", () => send("show", { node: known.id, hops: graph.focus ? graph.hops : 2, direction: graph.direction }), { "data-testid": `focus-${known.id}` }),
@@ -331,9 +336,13 @@ function render({ model, el, host }) {
       button("All", () => send("show", { node: null, hops: null }), { "aria-label": "Show the whole lineage", title: "Show the whole lineage", "data-testid": "show-all" })] : []));
   }
   const columns = button("Columns", () => { if (traced?.node !== model.get("selection")[0]) traced = null; send("columns", { on: !graph.columns }, central()); }, { "aria-pressed": "false", title: "Show columns in the nodes, and which columns each was computed from", "data-testid": "columns" });
+  const save = (form, name, type) => line.ask("export", { form }).then(({ text }) => { download(name, text, type); panel.say(`Saved ${name}`); }).catch(panel.fail);
+  const full = () => { if (panel.root.getRootNode().fullscreenElement) document.exitFullscreen(); else panel.root.requestFullscreen().catch(() => panel.fail("This page does not allow full screen.")); };
+  const exports = h("span", { class: "jammi-together" }, button("SVG", () => save("svg", "lineage.svg", "image/svg+xml"), { title: "Save the drawing as an SVG picture", "data-testid": "export-svg" }),
+    button("Mermaid", () => save("mermaid", "lineage.mmd", "text/plain"), { title: "Save the drawing as a Mermaid flowchart", "data-testid": "export-mermaid" }), button("Full screen", full, { "data-testid": "full-screen" }));
   panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fitAll, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
-    columns, button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
-  panel.body.append(progress.box, split, inner);
+    columns, exports, button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
+  panel.body.append(progress.box, key, split, inner);
 
   for (const kind of ["pointerover", "focusin"]) {
     picture.addEventListener(kind, (event) => {                        // on the drawing itself a listener for the focus makes it a stop of Tab

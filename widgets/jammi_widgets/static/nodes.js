@@ -1,9 +1,33 @@
-import { cut, s, seen, standing } from "./kit.js";
+import { cut, h, meaning, s, seen, standing } from "./kit.js";
 
 const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
+const PATTERNS = {                                                     // what is drawn in a tile of 8 × 8: stripes, dots, a lattice; as lineage_svg has them
+  "possibly stale": ["M-2 10 10-2M-2 2 2-2M6 10 10 6", "#ffd166", "#e6a817"], "undecidable": ["M2 2h2v2h-2zM6 6h2v2h-2z", "#cdbdff", "#a893f0"],
+  "damaged": ["M-2 10 10-2M-2 2 2-2M6 10 10 6M-2-2 10 10", "#b3202c", "#8e1420"],
+};
 const ROW = 17, ROWS_PAD = 6;                                          // as sensing.picture has them
 const PART = 400;                                                      // pixels of the drawing
 const ruler = document.createElement("canvas").getContext("2d");
+
+const patternId = (page, word) => `jammi-${page}-${word.replace(" ", "-")}`;
+
+/** The patterns of verdicts, for the drawing with this number: two drawings on a page share none, as one of them may be hidden. */
+export function patterns(page) {
+  return s("defs", {}, Object.entries(PATTERNS).map(([word, [path, fill, line]]) => s("pattern", { id: patternId(page, word), width: 8, height: 8, patternUnits: "userSpaceOnUse" },
+    s("rect", { width: 8, height: 8, fill }), s("path", word === "undecidable" ? { d: path, fill: line } : { d: path, stroke: line, "stroke-width": 2 }))));
+}
+
+/** How a verdict fills what it is about: its class and, where it has a pattern, its paint. */
+export const painted = (word, page) => ({ class: `jammi-is-${word.replace(" ", "-")}`, style: PATTERNS[word] ? `fill: url(#${patternId(page, word)})` : null });
+
+/** What the fills of a drawing mean and how often each is there; a click shows those alone. */
+export function legend(graph, page, sought, filter) {
+  const part = (word, n, sign, title, swatch) => h("button", { type: "button", class: "jammi-count", title, "aria-pressed": String(sought === word), "data-testid": `legend-${word}`, onclick: () => filter(sought === word ? "" : word) },
+    s("svg", { class: "jammi-swatch", width: 18, height: 14, "aria-hidden": "true" }, s("rect", { x: 1.5, y: 1.5, width: 15, height: 11, rx: 3, ...swatch })), ` ${n.toLocaleString("en-US")} ${sign} ${word}`);
+  const parts = Object.keys(SIGN).filter((word) => graph.counts[word]).map((word) => { const { class: kind, style } = painted(word, page); return part(word, graph.counts[word], SIGN[word], `${meaning(word)}. Click to show only these`, { class: `jammi-sample ${kind}`, style }); });
+  if (graph.changed) parts.push(part("changed", graph.changed, "Δ", "changed: Here something changed, which made other tables stale. Click to show only these", { class: "jammi-sample jammi-moved" }));
+  return parts;
+}
 
 /** The outline of a node: a source is a drum, a frame a sheet with a folded corner, a model has its corners cut off, what else comes from outside is a hexagon, a table a box, a group a pile. */
 function outline(node) {
@@ -45,11 +69,14 @@ function mark(node, open) {
     s("title", {}, word), s("circle", { cx: x + w - 6, cy: y + 4, r: 8 }), s("text", { x: x + w - 6, y: y + 8, class: "jammi-sign" }, sign));
 }
 
-/** A node as an outline, with its name for those who hear the page. */
-export function outlined(node, chosen, pick) {
-  const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}${node.checks ? `, checks: ${node.checks}` : ""}`;
-  return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
-    s("title", {}, node.verdict ? `${node.name}: ${node.verdict}` : node.name), s("path", { d: outline(node), class: `jammi-shape jammi-of-${node.members ? "group" : node.kind}` }));
+/** A node as an outline, with its name for those who hear the page. Where letters cannot be read any more, a large sign tells its verdict. */
+export function outlined(node, chosen, pick, page) {
+  const changed = node.changed ? `, changed: ${node.changed}` : "", [x, y, w, high] = node.box, paint = node.verdict ? painted(node.verdict, page) : { class: `jammi-of-${node.members ? "group" : node.kind}` };
+  const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}${changed}${node.checks ? `, checks: ${node.checks}` : ""}`;
+  const far = node.changed ? "Δ" : node.verdict === "fresh" ? "" : SIGN[node.verdict];
+  return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}${node.verdict ? ` ${paint.class}` : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
+    s("title", {}, `${node.name}${changed}${node.verdict ? `\n${meaning(node.verdict)}` : ""}`), s("path", { d: outline(node), class: `jammi-shape ${paint.class}${node.changed ? " jammi-moved" : ""}`, style: paint.style }),
+    far ? s("text", { x: x + w / 2, y: y + high / 2 + 17, class: "jammi-far-sign" }, far) : "");
 }
 
 /** What stands in the outline. `family`: the letters of the page; `unfold`, `light` and `open`: what a click on a sign, on a column and on the mark of the checks does. */
