@@ -115,8 +115,8 @@ def test_the_versions_of_a_table_are_listed_compared_restored_and_exported(three
     assert re.search(r"^ +3 +\d+ .*20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$", shown.text, re.MULTILINE)
     assert "3 versions" in shown.text
     assert three("%jammi diff venues").text == "venues, version 2 → 3: no row differs"
-    [panel, _] = three("%jammi diff venues").data
-    assert "application/vnd.jupyter.widget-view+json" in panel
+    shown = three("%jammi diff venues")
+    assert "application/vnd.jupyter.widget-view+json" in shown.data[0]
     assert "version 1 → 3" in three("%jammi diff venues 1").text
     assert "version 1 → 2" in three("%jammi diff venues 1 2").text
     assert "version 4" in three("%jammi restore venues 1").text

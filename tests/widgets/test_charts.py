@@ -1,6 +1,8 @@
 """Charts of results."""
 
+import base64
 import json
+import re
 import subprocess
 import sys
 
@@ -35,11 +37,11 @@ def test_a_picture_has_no_ground_of_its_own_and_words_that_are_read_on_any_unles
 
     made = rows("SELECT * FROM (VALUES ('a', 1), ('b', 2)) t(venue, n)").chart("bar", "venue", "n")
 
-    drawn = []
+    drawn, png = [], vl_convert.vegalite_to_png(made.to_dict())
     monkeypatch.setattr(
         vl_convert,
         "vegalite_to_png",
-        lambda spec, scale: drawn.append(vl_convert.vegalite_to_svg(spec)) or b"",
+        lambda spec, scale: drawn.append(vl_convert.vegalite_to_svg(spec)) or png,
     )
     for chart in (made, made.configure(background="#102030")):
         chart._repr_mimebundle_()
@@ -130,3 +132,18 @@ with jammi_lab.open("lab") as ws:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 5_000
+
+
+def test_an_image_is_shown_at_the_size_of_the_chart_and_stays_small(rows):
+    html = rows("SELECT i AS a, i * i AS b FROM range(50) r(i)").chart()._repr_mimebundle_()
+    png = base64.b64decode(re.search(r"base64,([^\"]+)", html["text/html"])[1])
+    shown = int(re.search(r'width="(\d+)"', html["text/html"])[1])
+    assert 480 < shown < 640 and len(png) <= 60_000
+    assert int.from_bytes(png[16:20], "big") == pytest.approx(2 * shown, abs=2)
+
+
+def test_of_many_points_the_image_has_no_pixels_beyond_its_size(rows):
+    many = "SELECT i * 7919 % 5000 AS a, i * 104729 % 4999 AS b FROM range(5000) r(i)"
+    html = rows(many).chart("point")._repr_mimebundle_()["text/html"]
+    png = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
+    assert f'width="{int.from_bytes(png[16:20], "big")}"' in html
