@@ -302,6 +302,7 @@ CASES: dict[str, Case] = {
     "sentences": vectors.sentences,
     "memory": vectors.memory,
     "words": words.words,
+    "words-rival": words.beside_rival,
     "indexes": indexes.searching,
     "selecting": indexes.selecting,
     "recall": indexes.recall,

@@ -45,6 +45,19 @@ def wall_timer(work: Callable[[], object]) -> Timer:
     return run
 
 
+def cpu_timer(work: Callable[[], object]) -> Timer:
+    """A timer of the processor time of all threads of one call, which other work on the machine
+    disturbs little."""
+
+    def run() -> float:
+        gc.collect()
+        began = time.process_time()
+        work()
+        return time.process_time() - began
+
+    return run
+
+
 def measure_pair(
     what: str, ours: Timer, other: Timer, *, repeats: int, limit: float | None, scale: float = 1.0
 ) -> Line:

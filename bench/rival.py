@@ -130,3 +130,46 @@ def living(python: str, folder: Path, what: str, count: int) -> Callable[[], flo
         return float(done.stdout.split()[-1])
 
     return run
+
+
+WORDS = """
+import json, statistics, sys, time
+import jammi, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
+
+folder = sys.argv[1]
+queries, encoded = json.load(open(f"{folder}/queries.json"))
+texts, given = pq.read_table(f"{folder}/texts.parquet"), pq.read_table(f"{folder}/vectors.parquet")
+pq.write_table(texts.set_column(0, "id", pc.cast(texts["id"], pa.string())), f"{folder}/keyed.parquet")
+vectors = pa.table({"_row_id": pc.cast(given["key"], pa.string()), "vector": given["vector"]})
+pq.write_table(vectors, f"{folder}/given.parquet", use_dictionary=False, compression="none")
+db = jammi.connect(f"file://{folder}/rival")
+db.add_source("texts", url=f"file://{folder}/keyed.parquet", format="parquet")
+db.import_embeddings(source="texts", model="m", vectors_url=f"file://{folder}/given.parquet", key="id", dimensions=len(encoded[0]))
+began = time.process_time()
+db.build_lexical_index("texts", columns=["text"], key="id")
+print(time.process_time() - began)
+
+def by_words(query, vector, k=10):
+    return db.lexical_search("texts", text=query, k=k, select=["id"])["id"].to_pylist()
+
+def both(query, vector):
+    near = db.search("texts", query=vector, k=50, select=["id"])["id"].to_pylist()
+    return db.rrf_fuse([near, by_words(query, vector, 50)])[:10]
+
+for search in (by_words, both):
+    took = []
+    for query, vector in zip(queries, encoded):
+        began = time.process_time()
+        search(query, vector)
+        took.append(time.process_time() - began)
+    print(statistics.median(took[1:]))
+"""
+
+
+def measure_words(python: str, folder: Path) -> list[float]:
+    """Processor seconds of a lexical index, and of the median search by words and by both, over the
+    files texts.parquet, vectors.parquet and queries.json of a folder."""
+    done = subprocess.run(
+        [python, "-c", WORDS, str(folder)], check=True, capture_output=True, text=True
+    )
+    return [float(line) for line in done.stdout.split()[-3:]]

@@ -482,3 +482,20 @@ def test_the_mark_of_checks_opens_rules_and_failing_rows(ws, shown, dark):
     kept(board, f"checks-board-{'dark' if dark else 'light'}")
     board.part("close-outcome").click()
     board.part("check-few").wait_for(state="detached")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_switch_searches_by_meaning_words_or_both_and_marks_the_words(ws, shown, dark):
+    ws.lexical("words", "papers", key="id", text="title")
+    bare = shown(NeighborExplorer(ws, "vectors", query="graphs"), "neighbor-0", dark=dark)
+    assert bare.part("mode-input").is_visible()
+    assert bare.page.locator("mark").all_inner_texts() == []
+    bare.part("mode-input").select_option("words")
+    bare.expect(lambda: bare.part("neighbor-1").count() == 0)
+    assert bare.panel.mode == "words"
+    assert sorted(bare.page.locator("mark").all_inner_texts()) == ["graph", "graphs"]
+    kept(bare, f"neighbors-words-{'dark' if dark else 'light'}")
+    bare.part("mode-input").select_option("meaning and words")
+    bare.shows("neighbor-1")
+    bare.expect(lambda: bare.panel.mode == "both" and bare.page.locator("mark").count() == 2)
+    kept(bare, f"neighbors-both-{'dark' if dark else 'light'}")

@@ -1,11 +1,13 @@
 """Recorded searches, and what a replay says of them."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+import jammi_lab as jl
 from jammi_lab.core import errors
 
 TEXTS = ["graph networks", "pasta at home", "error E17"]
@@ -100,3 +102,17 @@ def test_recordings_are_continued_and_belong_to_a_tenant(lab: Any) -> None:
         lab.recordings["caht"]
     with pytest.raises(errors.NameInvalid), lab.recording(""):
         pass
+
+
+def test_other_candidates_of_an_index_are_the_cause_index(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(3000, 32)).astype(np.float32)
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 32)
+    few = {"vectors.oversample": 1, "vectors.search_expansion": 1}
+    with jl.open(tmp_path / "lab", settings=few) as ws:
+        ws.import_embeddings("v", pa.table({"id": range(3000), "vector": rows}))
+        with ws.recording("chat"):
+            ws.search("v", vectors[:20] + 1, k=10, exact=False)
+            ws.search("v", vectors[0], k=10, exact=True)
+        assert causes(ws) == [("same", None)] * 2
+    with jl.open(tmp_path / "lab", settings={"vectors.search_expansion": 500}) as ws:
+        assert causes(ws) == [("differs", "index"), ("same", None)]
