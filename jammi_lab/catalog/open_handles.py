@@ -14,6 +14,7 @@ import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -69,6 +70,18 @@ _RETIRE = CompiledStatement(
     .values(retired_at=sa.bindparam("now"))
 )
 _REGISTER = CompiledStatement(sa.insert(writers))
+_RETIRED_BEFORE = CompiledStatement(
+    scope.select_untenanted(writers, writers.c.writer_id).where(
+        writers.c.retired_at < sa.bindparam("before")
+    )
+)
+_DELETE = CompiledStatement(
+    sa.delete(writers).where(
+        writers.c.writer_id == sa.bindparam("id"), writers.c.retired_at.is_not(None)
+    )
+)
+RETIRED_ROW_SECONDS = 3600
+"""How long the row of a closed or dead writer is kept for whoever asks who was here."""
 
 
 class Writers:
@@ -78,6 +91,7 @@ class Writers:
     def __init__(self, database: Database, locks: Locks, clock: Clock) -> None:
         self._database, self._lock_store, self._clock = database, locks, clock
         self._held_locks: dict[str, Lock] = {}
+        self._own_rows: dict[str, dict[str, Any]] = {}
 
     def register(self) -> str:
         """Register a new writer and return its id. Its lock is held from before anybody can see it
@@ -96,7 +110,7 @@ class Writers:
         except BaseException:
             lock.release(remove=True)
             raise
-        self._held_locks[writer_id] = lock
+        self._held_locks[writer_id], self._own_rows[writer_id] = lock, row
         if self._database.dialect.file is not None:
             with contextlib.suppress(OSError):  # of a full disk: then its loss goes unnoticed
                 lock.write_note(_REGISTERED_NOTE)
@@ -111,6 +125,7 @@ class Writers:
     def retire(self, writer_id: str) -> None:
         """End a writer of this process: mark its row, then remove and release its lock."""
         self._mark_retired(writer_id)
+        self._own_rows.pop(writer_id, None)
         if (lock := self._held_locks.pop(writer_id, None)) is not None:
             lock.release(remove=True)
 
@@ -123,7 +138,9 @@ class Writers:
         """
         if self._lock_store.reacquire_lost():
             with self._database.write() as tx:
-                tx.execute(_REVIVE, [{"id": writer_id} for writer_id in self._held_locks])
+                for writer_id in self._held_locks:
+                    if tx.execute(_REVIVE, {"id": writer_id}).rowcount == 0:
+                        _REGISTER.execute(tx, self._own_rows[writer_id])
 
     def write_note(self, note: str) -> None:
         """Attach a note to the locks held here, replacing the last; it may be lost. Errors of a
@@ -238,8 +255,20 @@ class Writers:
 
     def _mark_retired(self, writer_id: str) -> None:
         # without fsync: after a power failure it is found dead again, with nothing to clean up
+        now = self._clock.now_ns()
         with self._database.write_without_fsync(), self._database.write() as tx:
-            _RETIRE.execute(tx, {"id": writer_id, "now": rfc3339(self._clock.now_ns())})
+            _RETIRE.execute(tx, {"id": writer_id, "now": rfc3339(now)})
+            self._delete_retired(tx, now - RETIRED_ROW_SECONDS * 1_000_000_000)
+
+    def _delete_retired(self, tx: sa.Connection, before_ns: int) -> None:
+        """Delete the rows of writers that retired before a moment, except those with unsettled
+        tables, and those whose lock file is left: without its row, such a file would count as a
+        sign of lost commits."""
+        old = {row[0] for row in _RETIRED_BEFORE.fetch(tx, {"before": rfc3339(before_ns)})}
+        if old:
+            old -= {row[0] for row in _UNSETTLED.fetch(tx, {})} | self._lock_store.leftover_ids()
+        for writer_id in sorted(old):
+            _DELETE.execute(tx, {"id": writer_id})
 
 
 def _record(row: sa.Row[tuple[str, ...]]) -> WriterRecord:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from jammi_lab.catalog import open_handles
 from jammi_lab.catalog.schema import writers
 from jammi_lab.core.records import TableStatus
 from jammi_lab.storage.files import install_fault_hook
@@ -499,3 +500,50 @@ def test_a_writer_whose_lock_file_was_removed_makes_it_again_before_it_builds(
     lab.catalog.writers.reacquire_lost()
     lab.catalog.writers.retire(lab.writer)
     assert not list(locks.glob("*.lock"))
+
+
+def test_rows_of_writers_that_closed_long_ago_go(
+    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ids() -> set[str]:
+        return {writer.writer_id for writer in lab.catalog.writers.list()}
+
+    other = open_catalog()
+    lately = other.writers.register()
+    other.writers.retire(lately)
+    assert ids() == {lab.writer, lately}
+    monkeypatch.setattr(open_handles, "RETIRED_ROW_SECONDS", 0)
+    last = other.writers.register()
+    other.writers.retire(last)
+    assert ids() == {lab.writer, last}
+    assert not lab.catalog.writers.remove_leftover_locks()
+
+
+@sqlite_only
+def test_the_row_of_a_writer_whose_lock_file_is_left_stays(
+    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_handles, "RETIRED_ROW_SECONDS", 0)
+    other = open_catalog()
+    crashed = other.writers.register()
+    file = lab.path.parent / "writers" / f"{crashed}.lock"
+    content = file.read_bytes()
+    other.writers.retire(crashed)
+    file.write_bytes(content)  # as if it had died between its row and its file
+    other.writers.retire(other.writers.register())
+    assert other.writers.get(crashed) is not None
+    assert not other.writers.remove_leftover_locks() and not file.exists()
+    other.writers.retire(other.writers.register())
+    assert other.writers.get(crashed) is None
+
+
+def test_a_writer_that_was_thought_dead_long_ago_comes_back_with_its_row(
+    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = open_catalog()
+    before = lab.catalog.writers.get(lab.writer)
+    with lab.catalog.database.write() as tx:
+        tx.execute(sa.delete(writers).where(writers.c.writer_id == lab.writer))
+    monkeypatch.setattr(lab.catalog.writers._lock_store, "reacquire_lost", lambda: True)
+    lab.catalog.writers.reacquire_lost()
+    assert other.writers.get(lab.writer) == before
