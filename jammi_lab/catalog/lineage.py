@@ -200,15 +200,15 @@ _NODES_BY_NAME = CompiledStatement(
 )
 """Whatever has a name, or was read under it: its kind, the table inside it, the recipe of a
 physical table, and the owner."""
-_OWN_RECIPE = (
+_OWN_RECIPE = CompiledStatement(
     scope.select_owned_by(_one_column, tables=recipes).where(recipes.c.name_fold == _fold).limit(1)
 )
-_OWN_VERSION = (
+_OWN_VERSION = CompiledStatement(
     scope.select_owned_by(_one_column, tables=versions)
     .where(versions.c.recipe_fold == _fold)
     .limit(1)
 )
-_OWN_SOURCE = (
+_OWN_SOURCE = CompiledStatement(
     scope.select_owned_by(_one_column, tables=sources).where(sources.c.name_fold == _fold).limit(1)
 )
 
@@ -248,15 +248,12 @@ def _resolve_node(
                 _RECIPES_OF_TABLE, scope.tenant_parameters(tenant, table_name=physical[0])
             ).first()
             return (1, recipe[0], recipe[1]) if recipe else (1, fold(physical[1]), physical[2])
-        is_own = any(
-            tx.execute(statement, key).first() is not None
-            for statement in (_OWN_RECIPE, _OWN_VERSION)
-        )
+        is_own = any(statement.fetch(tx, key) for statement in (_OWN_RECIPE, _OWN_VERSION))
         for owner_id in () if is_own else dict.fromkeys((key["owner"], "")):
             if (target := alias_target(tx, owner_id, name)) is not None:
                 return 0, fold(target), owner_id
     else:
-        is_own = kind == InputKind.SOURCE and tx.execute(_OWN_SOURCE, key).first() is not None
+        is_own = kind == InputKind.SOURCE and bool(_OWN_SOURCE.fetch(tx, key))
     return 0, fold(name), key["owner"] if is_own else ""
 
 

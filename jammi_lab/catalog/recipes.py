@@ -28,15 +28,16 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import RecipeRecord
 
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
-_GET = (
+_GET = CompiledStatement(
     tenant_scope.select(*RECIPE, tables=recipes)
     .where(recipes.c.name_fold == _fold)
     .order_by(tenant_scope.own_first(recipes))
     .limit(1)
 )
-_GET_OF_OWNER = tenant_scope.select_owned_by(*RECIPE, tables=recipes).where(
-    recipes.c.name_fold == _fold
+_GET_OF_OWNER = CompiledStatement(
+    tenant_scope.select_owned_by(*RECIPE, tables=recipes).where(recipes.c.name_fold == _fold)
 )
+_INSERT = CompiledStatement(sa.insert(recipes))
 _list = tenant_scope.select(*RECIPE, tables=recipes).order_by(
     recipes.c.name_fold, tenant_scope.own_first(recipes)
 )
@@ -47,12 +48,12 @@ _INPUTS = tenant_scope.select(recipes.c.tenant_id, recipes.c.name, recipes.c.inp
 _UPDATE = tenant_scope.update_owned_by(recipes).where(recipes.c.name_fold == _fold)
 _DELETE = tenant_scope.delete_owned_by(recipes).where(recipes.c.name_fold == _fold)
 _DELETE_COUNTER = tenant_scope.delete_owned_by(counters).where(counters.c.recipe_fold == _fold)
-_HAS_VERSION = (
+_HAS_VERSION = CompiledStatement(
     tenant_scope.select_owned_by(sa.literal_column("1"), tables=versions)
     .where(versions.c.recipe_fold == _fold)
     .limit(1)
 )
-_HAS_LIVE_VERSION = (
+_HAS_LIVE_VERSION = CompiledStatement(
     tenant_scope.select_owned_by(sa.literal_column("1"), tables=versions)
     .join(result_tables, result_tables.c.table_name == versions.c.table_name)
     .where(
@@ -82,15 +83,15 @@ class RecipeRepository:
         key = {"owner": record.tenant or "", "fold": fold(record.name)}
         now = rfc3339(self._clock.now_ns())
         with self._database.write() as tx:
-            row = tx.execute(_GET_OF_OWNER, key).first()
-            if row is None:
+            rows = _GET_OF_OWNER.fetch(tx, key)
+            if not rows:
                 new_record = msgspec.structs.replace(
                     record, created_at=record.created_at or now, updated_at=record.updated_at or now
                 )
                 release_alias(tx, record.tenant, record.name)  # a recipe takes the name
-                tx.execute(sa.insert(recipes), recipe_row(new_record))
+                _INSERT.execute(tx, recipe_row(new_record))
                 return new_record
-            existing = recipe_record(row)
+            existing = recipe_record(rows[0])
             new_record = msgspec.structs.replace(
                 record,
                 name=existing.name,
@@ -113,10 +114,9 @@ class RecipeRepository:
         it is gone, unless `create_missing`.
         """
         with self._database.write() as tx:
-            row = tx.execute(
-                _GET_OF_OWNER, {"owner": record.tenant or "", "fold": fold(record.name)}
-            ).first()
-            existing = None if row is None else recipe_record(row)
+            key = {"owner": record.tenant or "", "fold": fold(record.name)}
+            rows = _GET_OF_OWNER.fetch(tx, key)
+            existing = recipe_record(rows[0]) if rows else None
             if expected_hash is not None and (
                 not create_missing
                 if existing is None
@@ -180,8 +180,8 @@ class RecipeRepository:
     def get(self, name: str) -> RecipeRecord | None:
         """The recipe of that name, own before shared."""
         with self._database.read() as tx:
-            row = tx.execute(_GET, self._scope.parameters(fold=fold(name))).first()
-        return None if row is None else recipe_record(row)
+            rows = _GET.fetch(tx, self._scope.parameters(fold=fold(name)))
+        return recipe_record(rows[0]) if rows else None
 
     def list(self, names: Iterable[str] | None = None) -> list[RecipeRecord]:
         """Every recipe, or those of some folded names, by name, without shared ones that own ones
@@ -216,7 +216,7 @@ class RecipeRepository:
             remove_checks_of_recipe(tx, record.tenant, name)
             release_aliases_of(tx, record.tenant, name)
             remove_hold(tx, record.tenant, name)
-            if tx.execute(_HAS_VERSION, key).first() is None:
+            if not _HAS_VERSION.fetch(tx, key):
                 # without versions, a later recipe of this name may count from 1
                 tx.execute(_DELETE_COUNTER, key)
         return True
@@ -226,11 +226,11 @@ class RecipeRepository:
         one that is being built; return whether it was deleted."""
         with self._database.write() as tx:
             key = {"owner": self._scope.tenant or "", "fold": fold(name)}
-            row = tx.execute(_GET_OF_OWNER, key).first()
+            rows = _GET_OF_OWNER.fetch(tx, key)
             if (
-                row is None
-                or recipe_record(row).definition_hash != definition
-                or tx.execute(_HAS_LIVE_VERSION, key).first() is not None
+                not rows
+                or recipe_record(rows[0]).definition_hash != definition
+                or _HAS_LIVE_VERSION.fetch(tx, key)
             ):
                 return False
             return self.remove(name)
@@ -246,8 +246,7 @@ class RecipeRepository:
             key: dict[str, Any] = {"owner": record.tenant or "", "fold": fold(old)}
             new_key = {"owner": record.tenant or "", "fold": fold(new)}
             if new_key != key and any(
-                tx.execute(statement, new_key).first() is not None
-                for statement in (_GET_OF_OWNER, _HAS_VERSION)
+                statement.fetch(tx, new_key) for statement in (_GET_OF_OWNER, _HAS_VERSION)
             ):
                 raise DuplicateTable(f"The recipe {new!r} already exists.")
             if new_key != key:

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_source
+from jammi_lab.catalog.compiled_sql import CompiledStatement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import SOURCE, source_record, source_row
 from jammi_lab.catalog.schema import sources
@@ -15,7 +16,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
 
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
-_GET = (
+_GET = CompiledStatement(
     scope.select(*SOURCE, tables=sources)
     .where(sources.c.name_fold == _fold)
     .order_by(scope.own_first(sources))
@@ -59,8 +60,8 @@ class SourceRepository:
 
         def read() -> SourceRecord | None:
             with self._database.read() as tx:
-                row = tx.execute(_GET, key).first()
-            return None if row is None else source_record(row)
+                rows = _GET.fetch(tx, key)
+            return source_record(rows[0]) if rows else None
 
         return self._database.cached(("source", *key.items()), read)
 
