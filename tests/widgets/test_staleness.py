@@ -1,5 +1,6 @@
 """The staleness board's kernel side."""
 
+import re
 import time
 
 import pytest
@@ -74,6 +75,42 @@ def test_recompute_from_the_board_changes_the_verdict_without_showing_it_again(w
         "venues": "stale",
         "summary": "stale",
     }
+
+
+def test_a_run_is_summed_up_with_durations_and_its_ticks_are_cleared(ws, told, edited):
+    edited()
+    line = told(panel := StalenessBoard(ws))
+    panel.selection = ["recent", "noted"]
+    done = line.act("recompute", "recent", "noted")["body"]
+    assert re.fullmatch(r"2 computed in [\d.]+ s", done["summary"])
+    assert sorted(step[:3] for step in done["steps"]) == [
+        ["noted", "computed", "4"],
+        ["recent", "computed", "3"],
+    ]
+    assert all(re.fullmatch(r"[\d.]+ s", step[3]) for step in done["steps"])
+    assert panel.selection == []
+
+
+def test_numbers_in_names_are_sorted_as_numbers(ws, told):
+    for name in ("t10", "t2", "t1"):
+        ws.materialize(name, "SELECT 1 AS a")
+    rows = told(StalenessBoard(ws)).ask("rows", sort="name")["body"]["rows"]
+    assert [r["name"] for r in rows if r["name"].startswith("t")] == ["t1", "t2", "t10"]
+
+
+def test_a_watching_board_tells_which_tables_are_no_longer_fresh(ws, told, edited):
+    panel = StalenessBoard(ws)
+    line = told(panel)
+    told_of = lambda: [m["lines"] for m in line.messages if m["kind"] == "turned"]  # noqa: E731
+    panel.watch = 3_600.0
+    try:
+        assert panel.refresh_quietly() and told_of() == []
+        edited()
+        assert panel.refresh_quietly() and panel.refresh_quietly()
+    finally:
+        panel.watch = 0
+    [lines] = told_of()
+    assert "recent is stale now: papers changed (digest of the bytes)" in lines and len(lines) == 4
 
 
 def test_a_recompute_that_fails_midway_says_which_step_failed_and_shows_what_is_left(

@@ -1,6 +1,7 @@
 """The rows of a staleness board: filtering, sorting, and the causes by which stale recipes are
 grouped."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MAX_CAUSES = 12
 """Maximum number of causes listed with the number of recipes they affect."""
+_NUMBER = re.compile(r"([0-9]+)")
 _VERDICT_ORDER = ("damaged", "stale", "possibly stale", "undecidable", "missing manifest", "fresh")
 
 
@@ -76,6 +78,17 @@ class RecipeRows:
             for row in self.rows
         ]
 
+    def turned_since(self, earlier: "RecipeRows") -> list[str]:
+        """The recipes that were fresh at the earlier check and are not any more, each with its
+        verdict and first reason."""
+        fresh = {row.row.name for row in earlier.rows if row.verdict_word == "fresh"}
+        return [
+            f"{escape_invisible(row.row.name)} is {row.verdict_word} now"
+            + (f": {row.reasons[0]}" if row.reasons else "")
+            for row in self.rows
+            if row.row.name in fresh and row.verdict_word != "fresh"
+        ]
+
     @property
     def has_checks(self) -> bool:
         """Whether any recipe has checks."""
@@ -110,9 +123,7 @@ class RecipeRows:
 
     def _sorted(self, sort: str, *, descending: bool) -> list[RecipeRow]:
         """All rows by a column; ties are sorted by name."""
-        by_name = self._cached(
-            ("sorted", "name"), lambda: sorted(self.rows, key=lambda line: line.search_text)
-        )
+        by_name = self._cached(("sorted", "name"), lambda: sorted(self.rows, key=_name_order))
         if sort == "name":
             return by_name[::-1] if descending else by_name
         return self._cached(
@@ -180,6 +191,14 @@ def _cause(reason: object, table_name: str) -> str:
             )
         case _:
             return f"{table_name} is damaged"
+
+
+def _name_order(row: RecipeRow) -> list[tuple[bool, int, str]]:
+    """By name, numbers in it by their value: `t2` before `t10`."""
+    parts = _NUMBER.split(row.row.name.casefold())
+    return [
+        (at % 2 == 1, int(part) if at % 2 else 0, part) for at, part in enumerate(parts) if part
+    ]
 
 
 def _severity(row: RecipeRow) -> float:

@@ -2,6 +2,8 @@
 
 import contextvars
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +15,7 @@ from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible, format_bytes, format_seconds
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import RunStep, Step
-from jammi_lab.freshness.reports import Plan, Status
+from jammi_lab.freshness.reports import Plan, RunReport, Status
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.board_rows import RecipeRow, build_rows
@@ -125,10 +127,12 @@ class StalenessBoard(Panel):
         self._send_page()
 
     def _refresh_if_changed(self) -> None:
-        previous = self._rows.displayed_state()
+        previous = self._rows
         self._refresh_rows()
-        if self._rows.displayed_state() != previous:
+        if self._rows.displayed_state() != previous.displayed_state():
             self._send_page()
+        if self.watch and (turned := self._rows.turned_since(previous)):
+            self._send_message({"kind": "turned", "lines": turned})
 
     def _send_page(self) -> None:
         self._send_message({"kind": "changed", "body": self._page_message(self._page_request)})
@@ -178,11 +182,16 @@ class StalenessBoard(Panel):
         if action == "plan":
             return _plan_message(self._ws.plan(names, progress=False))
         if action == "recompute":
+            began = time.monotonic()
             try:
                 run = self._ws.recompute(names, progress=report)
             finally:
                 self.refresh()
+            unfinished = {*run.failed, *run.rejected}
+            self.selection = [name for name in self.selection if name in unfinished]
             return {
+                "summary": _run_summary(run, time.monotonic() - began),
+                "steps": [_step_cells(step) for step in run.steps],
                 "lines": [_step_text(step) for step in run.steps] or ["Nothing had to be done."],
                 "deviations": [escape_invisible(d) for d in run.deviations],
             }
@@ -206,6 +215,7 @@ def _row_message(row: RecipeRow) -> dict[str, Any]:
         "index": f"index {row.row.index}" if row.row.index else "",
         "checks": row.row.checks or "",
         "age": format_age(row.row.age),
+        "seconds": row.row.age,
         "cost": "" if row.cost is None else format_seconds(row.cost),
     }
 
@@ -252,6 +262,24 @@ def _plan_message(plan: Plan) -> dict[str, Any]:
         "bounds": bounds,
         "left": list(plan.left_out),
     }
+
+
+def _run_summary(run: RunReport, seconds: float) -> str:
+    """`2 computed, 1 failed in 3.2 s`."""
+    outcomes = Counter(step.outcome.replace("_", " ") for step in run.steps)
+    counts = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.items())
+    return f"{counts} in {format_seconds(seconds)}" if counts else ""
+
+
+def _step_cells(step: RunStep) -> list[str]:
+    """A step as the cells of a row: table, outcome, rows, duration, error."""
+    return [
+        step.name,
+        reprs.outcome_text(step),
+        "" if step.rows is None else f"{step.rows:,}",
+        format_seconds(step.seconds),
+        escape_invisible(step.error or ""),
+    ]
 
 
 def _step_text(step: RunStep) -> str:

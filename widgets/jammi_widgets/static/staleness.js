@@ -1,7 +1,14 @@
 import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table } from "./kit.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "cost"], ["", ""]];
-const PAGE = 200, WATCH = 5;
+const PAGE = 200, WATCH = 5, TICK = 10000;
+const TITLES = { verdict: "Whether the table is up to date; the worst first", checks: "What the rules about its rows found", age: "How long ago its newest version was computed", rows: "Rows of its newest version", size: "Bytes of its newest version", cost: "How long its last run took" };
+
+/** An age in the largest unit that fits, as the kernel has it. */
+function ago(seconds) {
+  const [unit, length] = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]].find(([, length]) => seconds >= length) ?? ["s", 1];
+  return `${Math.floor(seconds / length)} ${unit} ago`;
+}
 
 function render({ model, el }) {
   const line = new Line(model);
@@ -41,7 +48,7 @@ function render({ model, el }) {
       const on = asked.sort === key;
       const sort = () => { asked.descending = on && !asked.descending; asked.sort = key; asked.offset = 0; load(); };
       return h("th", { class: ["rows", "size", "cost"].includes(key) ? "jammi-wide jammi-number" : key === "age" ? "jammi-wide" : "", scope: "col", "aria-sort": on ? (asked.descending ? "descending" : "ascending") : "none" },
-        h("button", { type: "button", class: "jammi-sort", onclick: sort, "data-testid": `sort-${key}` }, word, h("span", { "aria-hidden": "true" }, on ? (asked.descending ? " ▾" : " ▴") : "")));
+        h("button", { type: "button", class: "jammi-sort", onclick: sort, title: TITLES[key], "data-testid": `sort-${key}` }, word, h("span", { "aria-hidden": "true" }, on ? (asked.descending ? " ▾" : " ▴") : "")));
     }));
     if (held) head.querySelector(`[data-testid="sort-${asked.sort}"]`)?.focus();
   }
@@ -50,12 +57,12 @@ function render({ model, el }) {
     const tick = h("input", { type: "checkbox", "aria-label": `Select ${row.name}`, "data-testid": `choose-${row.name}`, onchange: (event) => toggle(row.name, event.target.checked) });
     tick.checked = chosen().has(row.name);
     const pick = (event) => { if (!event.target.closest("button, input")) choose(model, [row.name]); };
-    const age = row.age ? `${row.age} ago` : "never";
+    const age = row.age ? ago(row.seconds) : "never", born = row.age ? Date.now() - 1000 * row.seconds : null;
     const brief = [age, row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `cost ${row.cost}`].filter(Boolean).join(" · ");   // on a card, where there are no columns
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
       page.checks ? h("td", {}, row.checks ? h("button", { type: "button", class: "jammi-count", "aria-label": `Checks of ${row.name}: ${row.checks}`, title: "Show the rules and the failing rows", "data-testid": `checks-${row.name}`, onclick: () => showChecks(row.name) }, checked(row.checks)) : "") : "",
       h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`)),
-      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", {}, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide" }, age),
+      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
       h("td", {}, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: row.verdict === "fresh" }))];
     const move = (event) => {
@@ -108,26 +115,37 @@ function render({ model, el }) {
     panel.say("");
     out.replaceChildren(shut(), h("h4", {}, `Checks of ${name}`), ...checks.map(checkRow));
   }).catch(panel.fail);
+  function runTable(steps) {
+    const failed = steps.some((step) => step[4]), shown = steps.map((step) => (failed ? step : step.slice(0, 4)));
+    return h("div", { class: "jammi-scroll" }, table(["table", "outcome", "rows", "took", ...(failed ? ["error"] : [])], shown, { "data-testid": "run-steps" }));
+  }
   function outcome({ body: done, action }) {
     progress.hide();
     if (action === "plan") {
       const parts = done.plan.flatMap(([word, steps]) => [h("h4", {}, `${grouped(steps.length)} ${word}`), table(["table", "why", "last run"], steps)]);
       out.replaceChildren(shut(), h("div", { class: "jammi-plan", "data-testid": "plan" }, ...(parts.length ? [...parts, h("p", { class: "jammi-dim" }, `Estimated time: ${done.bounds}. Dry run; nothing was computed.`)] : ["Nothing to do: no selected table is known to be stale."]),
         done.left.length ? h("p", { class: "jammi-dim" }, `Skipped because their freshness cannot be decided: ${done.left.join(", ")}`) : ""));
-    } else out.replaceChildren(shut(), ...done.lines.map((text) => h("div", {}, text)), ...(done.deviations || []).map((text) => h("div", { class: "jammi-dim" }, `Changed meanwhile: ${text}`)));
+    } else out.replaceChildren(shut(), ...(done.summary ? [h("b", { "data-testid": "run-summary" }, done.summary), runTable(done.steps)] : done.lines.map((text) => h("div", {}, text))), ...(done.deviations || []).map((text) => h("div", { class: "jammi-dim" }, `Changed meanwhile: ${text}`)));
   }
 
   const planOf = button("Plan", () => act("plan", model.get("selection")), { "data-testid": "plan-chosen" });
   const recompute = button("Recompute", () => act("recompute", model.get("selection")), { "data-testid": "recompute-chosen" });
-  const watch = button("Watch", () => { model.set("watch", model.get("watch") ? 0 : WATCH); model.save_changes(); }, { "data-testid": "watch" });
+  const turned = h("div", { class: "jammi-out jammi-turned", role: "alert", "data-testid": "turned" });
+  const watch = button("Watch", () => { if (!model.get("watch") && globalThis.Notification?.permission === "default") Notification.requestPermission().catch(() => {}); model.set("watch", model.get("watch") ? 0 : WATCH); model.save_changes(); }, { "data-testid": "watch" });
   const watched = () => {
     const every = model.get("watch");
     watch.setAttribute("aria-pressed", String(every > 0));
-    watch.title = every ? `Checks again every ${every} s; click to stop` : `Check again every ${WATCH} s, also while no cell runs`;
+    watch.title = every ? `Checks again every ${every} s; click to stop` : `Check again every ${WATCH} s, also while no cell runs, and tell when a table is no longer fresh`;
   };
   panel.tools.append(filter.input, planOf, recompute, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }), watch, counts);
-  panel.body.append(progress.box, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board", role: "grid", "aria-label": "Recipes", "aria-multiselectable": true }, h("thead", {}, head), body)), foot);
+  panel.body.append(progress.box, turned, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board", role: "grid", "aria-label": "Recipes", "aria-multiselectable": true }, h("thead", {}, head), body)), foot);
 
+  /** A table that was fresh and is not any more, while the board watches: said here, and by the browser when the page is not looked at. */
+  line.on("turned", ({ lines }) => {
+    turned.replaceChildren(h("b", {}, "No longer fresh: "), ...lines.map((text) => h("div", {}, text)), button("×", () => turned.replaceChildren(), { class: "jammi-close", "aria-label": "Close", "data-testid": "close-turned" }));
+    if (document.hidden && globalThis.Notification?.permission === "granted") new Notification("jammi_lab", { body: lines.slice(0, 3).join("\n") });
+  });
+  const ticking = setInterval(() => { for (const cell of body.querySelectorAll("[data-born]")) cell.textContent = ago((Date.now() - cell.dataset.born) / 1000); }, TICK);
   line.on("changed", ({ body: next }) => draw(next));
   line.on("progress", ({ body: how }) => progress.show(how));
   line.on("done", outcome);
@@ -138,7 +156,7 @@ function render({ model, el }) {
   watched();
   heads();
   load();
-  return () => { model.off("change:selection", ticked); model.off("change:watch", watched); filter.close(); line.close(); panel.close(); };
+  return () => { clearInterval(ticking); model.off("change:selection", ticked); model.off("change:watch", watched); filter.close(); line.close(); panel.close(); };
 }
 
 export default { render };
