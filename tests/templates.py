@@ -1,6 +1,7 @@
 """New catalogs of tests are copies of one that was migrated once in this process, which saves each of them the migrations and their syncs.
 
-Child processes, tests marked `migrates` and tests that replace the migrations create theirs in the usual way.
+Child processes, tests marked `migrates` and tests that replace the migrations create theirs in the usual way. Nor do the workspaces of this
+process check the signatures of DuckDB's extensions, which takes 40 to 280 ms for each instance; children do, and tests/sources/test_extensions_at_hand.py.
 """
 
 import contextlib
@@ -17,14 +18,17 @@ _folder: "tempfile.TemporaryDirectory[str] | None" = None
 
 
 def install() -> None:
-    """From now on new SQLite catalogs start as copies, if the package is loaded."""
+    """From now on new SQLite catalogs start as copies, if the package is loaded, and extensions are loaded as they are."""
     module = sys.modules.get("jammi_lab.catalog.catalog")
     if _folder is not None or module is None:
         return
     template = _make()
     from jammi_lab.catalog import migrations
     from jammi_lab.catalog.sqlite import Sqlite
+    from jammi_lab.engine import duckdb_instances
+    from jammi_lab.sources import duckdb_extensions
 
+    duckdb_instances.BASE_CONFIG.update(duckdb_extensions.UNSIGNED_SETTINGS)
     own = migrations.MIGRATIONS
 
     class CopiedSqlite(Sqlite):

@@ -23,11 +23,12 @@ from jammi_lab.engine.sql import function_list
 
 Config = dict[str, str | bool | int | float | list[str]]
 
-_BASE_CONFIG: Config = {
+BASE_CONFIG: Config = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
 }
+"""How every instance is opened."""
 _RESULT_SETTINGS: dict[str, str | bool] = {
     "default_null_order": "nulls_last",
     "default_order": "asc",
@@ -57,7 +58,7 @@ def environment(settings: Settings) -> dict[str, Any]:
 def open_parser() -> duckdb.DuckDBPyConnection:
     """Open an instance that only parses."""
     connection = duckdb.connect(
-        config={**_BASE_CONFIG, "threads": 1, "enable_external_access": False}
+        config={**BASE_CONFIG, "threads": 1, "enable_external_access": False}
     )
     connection.execute("SET GLOBAL errors_as_json = true")
     return connection
@@ -68,7 +69,7 @@ def open_replicas(
 ) -> duckdb.DuckDBPyConnection:
     """Open an instance that binds statements and cannot read data. InvalidArgument for an unknown
     time zone."""
-    connection = duckdb.connect(config={**_BASE_CONFIG, "threads": 1})
+    connection = duckdb.connect(config={**BASE_CONFIG, "threads": 1})
     connection.execute("SET enable_external_access = false")
     _apply_result_settings(connection, settings)
     disabled = _SCAN_DISABLED_OPTIMIZERS if pushes_filters_down else _REPLICA_DISABLED_OPTIMIZERS
@@ -80,7 +81,7 @@ def open_replicas(
 def open_main(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
     """Open an instance that reads data and spills into the folder `spill`. InvalidArgument for a
     setting that DuckDB rejects."""
-    connection = duckdb.connect(config={**_BASE_CONFIG, "allow_persistent_secrets": "false"})
+    connection = duckdb.connect(config={**BASE_CONFIG, "allow_persistent_secrets": "false"})
     connection.execute(f"SET GLOBAL temp_directory = {sql_literal(str(spill))}")
     connection.execute("SET GLOBAL preserve_insertion_order = true")
     # The cache can return the old footer of a file that was just rewritten with the same size,

@@ -6,6 +6,7 @@ is skipped, and fails under JAMMI_REQUIRE_SERVICES=1.
 """
 
 import contextlib
+import functools
 import os
 import pwd
 import secrets
@@ -17,11 +18,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pytest
 
 from jammi_lab.core.identifiers import sql_literal
+
+if TYPE_CHECKING:
+    import duckdb
 
 HOST = "127.0.0.1"
 _SECONDS = 60
@@ -160,28 +165,37 @@ def fresh_postgres_url(postgres_server: str) -> Iterator[str]:
 # -- MariaDB and MySQL -------------------------------------------------------------------------------------------------------------
 
 
-def run_mysql(url: str, *statements: str) -> None:
-    """Run statements on a MariaDB or MySQL server. duckdb.Error."""
+@functools.cache
+def _mysql_client() -> "duckdb.DuckDBPyConnection":
+    """DuckDB with its extension for MySQL, which takes longer to load than the statements of a test take."""
     import duckdb
     import duckdb_extension_mysql_scanner as wheel
 
     [extension] = Path(wheel.__file__ or "").parent.glob("extensions/*/*.duckdb_extension")
-    at = urlsplit(url)
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute(f"LOAD {sql_literal(str(extension))}")
+    return connection
+
+
+def run_mysql(url: str, *statements: str) -> None:
+    """Run statements on a MariaDB or MySQL server, in one session. duckdb.Error."""
+    at, name = urlsplit(url), f"server_{secrets.token_hex(4)}"
     parts = {
         "HOST": at.hostname or "",
         "PORT": str(at.port or 3306),
         "USER": unquote(at.username or ""),
         "PASSWORD": unquote(at.password or ""),
     }
-    with duckdb.connect() as connection:
-        connection.execute(f"LOAD {sql_literal(str(extension))}")
-        said = ", ".join(f"{key} {sql_literal(value)}" for key, value in parts.items() if value)
+    said = ", ".join(f"{key} {sql_literal(value)}" for key, value in parts.items() if value)
+    with _mysql_client().cursor() as connection, contextlib.ExitStack() as undo:
         connection.execute(
-            f"CREATE SECRET server (TYPE mysql, {said}, DATABASE {sql_literal(at.path.lstrip('/'))})"
+            f"CREATE SECRET {name} (TYPE mysql, {said}, DATABASE {sql_literal(at.path.lstrip('/'))})"
         )
-        connection.execute("ATTACH '' AS server (TYPE mysql, SECRET server)")
+        undo.callback(connection.execute, f"DROP SECRET {name}")
+        connection.execute(f"ATTACH '' AS {name} (TYPE mysql, SECRET {name})")
+        undo.callback(connection.execute, f"DETACH {name}")
         for statement in statements:
-            connection.execute(f"CALL mysql_execute('server', {sql_literal(statement)})")
+            connection.execute(f"CALL mysql_execute('{name}', {sql_literal(statement)})")
 
 
 def _mysql_answers(url: str) -> bool:

@@ -187,16 +187,16 @@ CONDITIONS = {
 
 def fill(server: Server) -> None:
     numeric = "numeric" if server.kind == "postgresql" else "decimal(50,1)"
-    server.run(
-        f"CREATE TABLE {{t}} (id integer PRIMARY KEY, n {numeric}, t varchar(20), day date, "
-        "p numeric(5, 2), made timestamp NULL)"
-    )
+    rows = []
     for i in range(1, 9):
         day = "NULL" if i % 3 == 0 else f"'2020-01-0{i}'"
         text = "'it''s'" if i % 2 else f"'x{i}'"
-        server.run(
-            f"INSERT INTO {{t}} VALUES ({i}, {i}.0, {text}, {day}, {i}.25, '2020-01-0{i} 00:00:00')"
-        )
+        rows.append(f"({i}, {i}.0, {text}, {day}, {i}.25, '2020-01-0{i} 00:00:00')")
+    server.run(
+        f"CREATE TABLE {{t}} (id integer PRIMARY KEY, n {numeric}, t varchar(20), day date, "
+        "p numeric(5, 2), made timestamp NULL)",
+        f"INSERT INTO {{t}} VALUES {', '.join(rows)}",
+    )
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
