@@ -21,8 +21,13 @@ import click
 
 from jammi_lab.core.command_hints import cell_commands
 from jammi_lab.core.errors import JammiError
+from jammi_lab.output_commands import (
+    FAILED_EXIT_CODE,
+    REFUSED_EXIT_CODE,
+    check_file,
+    check_notebook,
+)
 
-FAILED_EXIT_CODE, REFUSED_EXIT_CODE = 1, 3
 _MAX_NAMES = 8
 """The number of names listed for each kind of object that a rebuild loses."""
 _SHELL_SYNTAX = (
@@ -650,7 +655,7 @@ def _format_names(contents: dict[str, list[str]]) -> str:
     )
 
 
-@main.command()
+@main.command(short_help="Copy a workspace to another folder.")
 @click.argument("source")
 @click.argument("target")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on standard output.")
@@ -666,6 +671,9 @@ def copy(source: str, target: str, as_json: bool) -> None:
             as_json,
         )
 
+
+main.add_command(check_notebook)
+main.add_command(check_file)
 
 if __name__ == "__main__":
     main(prog_name="jammi-lab")

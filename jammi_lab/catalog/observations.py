@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed, text_list
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.schema import metadata_table, observations
+from jammi_lab.catalog.schema import metadata_table, migrations_table, observations
+from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.storage.digests import CacheEntry, observation_key
 
 RESULT_KIND, EDITED_MANIFEST_KIND = "result", "edited manifest"
@@ -18,6 +19,9 @@ RESULT_KIND, EDITED_MANIFEST_KIND = "result", "edited manifest"
 _entry_decoder = msgspec.json.Decoder(CacheEntry)
 _ALL_ENTRIES = scope.select_untenanted(observations, observations.c.key, observations.c.body)
 _GET = _ALL_ENTRIES.where(observations.c.key == sa.bindparam("key"))
+_GET_CREATION = scope.select_untenanted(
+    migrations_table, sa.func.min(migrations_table.c.applied_at)
+)
 _GET_METADATA = scope.select_untenanted(metadata_table, metadata_table.c.value).where(
     metadata_table.c.key == sa.bindparam("key")
 )
@@ -91,6 +95,12 @@ class MetadataRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def workspace_id(self) -> str:
+        """An id that a copy of the workspace shares, and another workspace does not: a digest of
+        the moment when the catalog was created."""
+        with self._database.read() as tx:
+            return digest_of(str(tx.execute(_GET_CREATION).scalar()))[:12]
 
     def get(self, key: str) -> str | None:
         """The value of a key, or None."""

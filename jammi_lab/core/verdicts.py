@@ -1,7 +1,7 @@
 """Verdicts and their reasons, and the results of `verify`: closed unions with a readable
 `str()`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core.anchors import Anchor, Input
@@ -266,6 +266,16 @@ _ICONS: dict[type, str] = {
     MissingBytes: "damaged",
     MatchWithUnpinnedInputs: "undecidable",
 }
+
+
+def not_fresh_sentence(verdicts: Mapping[str, Verdict]) -> str:
+    """What is not fresh among named tables, as one sentence; empty when all are fresh."""
+    not_fresh = [
+        f"{name} is {verdict}"
+        for name, verdict in verdicts.items()
+        if not isinstance(verdict, Fresh)
+    ]
+    return "; ".join(not_fresh) + "." if not_fresh else ""
 
 
 def verdict_label(verdict: Verdict) -> str:

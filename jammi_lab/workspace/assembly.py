@@ -88,6 +88,7 @@ from jammi_lab.workspace.recordings import Searches
 from jammi_lab.workspace.result_table import TableHandles
 from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
 from jammi_lab.workspace.sources import SourceContext, Sources
+from jammi_lab.workspace.stamps import StampMaker
 from jammi_lab.workspace.statements import StatementRunner
 from jammi_lab.workspace.table_service import TableService
 from jammi_lab.workspace.vector_views import VectorViews
@@ -252,7 +253,7 @@ def _add_services(
     sources, models = _sources_and_models(parts, parts.local_folder)
     freshness = _freshness_queries(parts, parts.local_folder)
     progress = ProgressReporter()
-    badges = BadgeService(freshness.current_verdicts, lambda: scope.current)
+    badges = _badge_service(parts, freshness)
     lookup = TableLookup(catalog, scope, parts.retention)
     statements = StatementRunner(
         engine,
@@ -297,6 +298,11 @@ def _add_services(
         searches=Searches(search, lookup, statements, parts.topics, badges),
         evaluation=RetrievalEvaluator(search, handles, models, materializer, lookup),
     )
+
+
+def _badge_service(parts: Infrastructure, freshness: FreshnessQueries) -> BadgeService:
+    stamps = StampMaker(parts.catalog.metadata.workspace_id, parts.clock.now_ns, parts.observe)
+    return BadgeService(freshness.current_verdicts, lambda: parts.scope.current, stamps)
 
 
 def _check_context(

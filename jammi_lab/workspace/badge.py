@@ -5,18 +5,23 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jammi_lab.core import reprs
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, vstack
 from jammi_lab.core.redaction import redact
 from jammi_lab.core.thread_pool import JobQueue
-from jammi_lab.core.verdicts import Verdict
+from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
+from jammi_lab.workspace.stamps import Stamp, StampMaker
 
 Evaluate = Callable[[Sequence[str], threading.Event | None], Mapping[str, Verdict]]
 """Returns the current verdicts on some recipes; stops when the event is set."""
 
-UpdateDisplay = Callable[[Rendered | None, "PendingBadge"], None]
+Metadata = Callable[[Mapping[str, str]], dict[str, Any]]
+"""The metadata of an output with some data by MIME type."""
+
+UpdateDisplay = Callable[[Rendered | None, "PendingBadge", Metadata], None]
 """Displays rows (or only the badge) immediately, and updates them when the badge is known."""
 
 MAX_CONCURRENT_CHECKS = 4
@@ -54,6 +59,12 @@ class PendingBadge:
             return reprs.unchecked_badge(self.names, self._failure)
         return reprs.badge(self._verdicts)
 
+    def sentence(self) -> str:
+        """The verdicts in one sentence; empty while they are not known."""
+        if not self.is_known or self._failure or not self._verdicts:
+            return ""
+        return not_fresh_sentence(self._verdicts) or "fresh"
+
     def add_done_callback(self, callback: Callable[[], None]) -> None:
         """Call back when the verdicts are available; immediately if they already are."""
         with self._lock:
@@ -84,9 +95,14 @@ class BadgeService:
     else while the result waits."""
 
     def __init__(
-        self, evaluate: Evaluate, current_tenant: Callable[[], str | None] = lambda: None
+        self,
+        evaluate: Evaluate,
+        current_tenant: Callable[[], str | None] = lambda: None,
+        stamps: StampMaker | None = None,
     ) -> None:
-        self._evaluate, self._current_tenant = evaluate, current_tenant
+        self._evaluate, self.current_tenant = evaluate, current_tenant
+        self.stamps = stamps
+        """Makes the stamps of outputs; None for results of no workspace."""
         self.timeout: Callable[[], float | None] = lambda: None
         """Seconds that a result waits for its badge. None waits until it is known, so that output
         does not depend on timing."""
@@ -110,7 +126,7 @@ class BadgeService:
         if timeout is None:
             badge.resolve(lambda: self._evaluate(badge.names, None))
             return badge
-        key = (self._current_tenant(), badge.names)
+        key = (self.current_tenant(), badge.names)
         with self._lock:
             pending = self._pending.get(key)
             if pending is not None and not pending.is_known:
@@ -164,6 +180,19 @@ class BadgeMixin(ReprMixin):
         """What is displayed below the badge."""
         raise TypeError(f"{type(self).__name__} gives no form")
 
+    def _stamp(self) -> Stamp | None:
+        """What the output's metadata says of the tables that were read."""
+        return None
+
+    def _metadata(self, data: Mapping[str, str]) -> dict[str, Any]:
+        stamp = self._stamp()
+        return {} if stamp is None else stamp.metadata(data)
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        form = self._rendered()
+        data = {"text/plain": form.text, "text/html": form.html}
+        return data, self._metadata(data)
+
     def _rendered(self) -> Rendered:
         badge = self._badge()
         rendered_badge = None if badge is None else badge.form()
@@ -199,7 +228,7 @@ class BadgeMixin(ReprMixin):
         badge = None if update is None else self._badge()
         if update is None or badge is None or badge.wait():
             raise AttributeError("it is shown by its form")
-        return lambda: update(self._content(), badge)
+        return lambda: update(self._content(), badge, self._metadata)
 
     @_ipython_display_.setter
     def _ipython_display_(self, panel: Callable[[], None]) -> None:

@@ -3,7 +3,8 @@
 import itertools
 import operator
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
@@ -14,12 +15,20 @@ from jammi_lab.core.entry_points import load_surface
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.html import Rendered, count_noun, dim_text, plain_text, vstack
 from jammi_lab.core.python_values import to_rows
-from jammi_lab.core.verdicts import Fresh, Verdict
+from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
 from jammi_lab.inputs.observation import PinnedState, origin_of_inputs
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.workspace.badge import BadgeMixin, BadgeService
+from jammi_lab.workspace.export import export
+from jammi_lab.workspace.stamps import (
+    Stamp,
+    StampedSource,
+    StampedTable,
+    stamped_source,
+    stamped_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,6 +122,11 @@ class Result(BadgeMixin, ArrowExportMixin):
         self.limit = _MAX_SHOWN_ROWS
         self.decimals: dict[str, int] = {}
         """Displayed decimal places by column; the rows themselves are not rounded."""
+        self._read_as: StampedTable | None = None
+        """The table that these are all the rows of; None for any other statement."""
+        self._source_states: Mapping[tuple[str, str, str], Anchor] = {}
+        """The states of sources just before the statement ran, by identity, where they were
+        observed."""
 
     @property
     def schema(self) -> "pa.Schema":
@@ -287,6 +301,27 @@ class Result(BadgeMixin, ArrowExportMixin):
         """
         return chart_renderer()(self, kind, x, y, color)
 
+    def export(self, path: str | Path) -> Path:
+        """Write the rows to a .parquet, .csv, .arrow or .feather file, by the extension, with a
+        stamp as `ResultTable.export`. An existing file is replaced when the copy is complete.
+        Returns the path.
+
+        InvalidArgument for another extension and for a folder that is missing, not writable or part
+        of a workspace; SchemaMismatch for a column that the file cannot hold; ResourceExhausted."""
+        return export(path, self, self._write_parquet, self._stamp)
+
+    def _write_parquet(self, target: Path) -> None:
+        from jammi_lab.storage.parquet import ParquetSink
+
+        sink = ParquetSink(target, self.schema)
+        try:
+            for batch in self.batches():
+                sink.write(batch)
+            sink.close()
+        except BaseException:
+            sink.abort()
+            raise
+
     def staleness(self) -> dict[str, Verdict]:
         """The current verdicts on the result tables that were read, by name."""
         return dict(self._badges.verdicts(self._tables()))
@@ -295,12 +330,7 @@ class Result(BadgeMixin, ArrowExportMixin):
     def verdict(self) -> str:
         """What is not fresh among the result tables that were read, as one sentence; empty when all
         of them are fresh."""
-        not_fresh = [
-            f"{name} is {verdict}"
-            for name, verdict in self.staleness().items()
-            if not isinstance(verdict, Fresh)
-        ]
-        return "; ".join(not_fresh) + "." if not_fresh else ""
+        return not_fresh_sentence(self.staleness())
 
     def _tables(self) -> list[str]:
         inputs = [*self.inputs, *(a.input for a in self._frame_inputs())]
@@ -314,6 +344,48 @@ class Result(BadgeMixin, ArrowExportMixin):
             if isinstance(token := bound.relation.token, PinnedState) and token.origin is not None
             for source in token.origin.inputs
         ]
+
+    def _stamp(self) -> Stamp | None:
+        if self._badges.stamps is None:
+            return None
+        tables, sources, unrecorded = self._recorded_inputs()
+        badge = self._badge()
+        return self._badges.stamps.stamp(
+            tables,
+            sources=sources,
+            unrecorded=unrecorded,
+            tenant=self._badges.current_tenant(),
+            verdict="" if badge is None else badge.sentence(),
+        )
+
+    def _recorded_inputs(self) -> tuple[list[StampedTable], list[StampedSource], list[str]]:
+        """The tables and other inputs in the states that were read, and what has no recorded
+        state."""
+        tables, sources = list[StampedTable](), list[StampedSource]()
+        unrecorded = list(self._prepared.volatile)
+        unrecorded += ["the date"] if self._prepared.reads_clock else []
+        for bound in self._prepared.inputs:
+            relation, token = bound.relation, bound.relation.token
+            source, state = relation.input, self._source_states.get(relation.input.identity)
+            if not isinstance(token, PinnedState):
+                if state is None or not state.pinned:
+                    unrecorded.append(source.label)
+                else:
+                    sources.append(stamped_source(state))
+            elif token.record is not None:
+                version = token.snapshot.version or token.record.version
+                exact = stamped_table(source.name, version, token.record)
+                tables.append(self._read_as or exact)
+            elif source.kind is InputKind.FRAME:
+                unrecorded.append(f"the frame {source.name}")
+                tables += [
+                    StampedTable(each.input.name, each.version, "")
+                    for each in (token.origin.inputs if token.origin is not None else ())
+                    if each.input.kind is InputKind.RESULT and each.version is not None
+                ]
+            else:
+                sources.append(stamped_source(token.snapshot.anchor(source, bound.columns)))
+        return tables, sources, unrecorded
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.batches().__arrow_c_stream__(requested_schema)
@@ -375,6 +447,9 @@ class InMemoryResult(Result):
 
     def _frame_inputs(self) -> list[Anchor]:
         return []
+
+    def _recorded_inputs(self) -> tuple[list[StampedTable], list[StampedSource], list[str]]:
+        return [], [], [each.label for each in self.inputs]
 
     def _read_origin(self) -> FrameOrigin:
         names = ", ".join(sorted({i.label for i in self.inputs})) or "a change"

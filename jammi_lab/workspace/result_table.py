@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,20 +11,21 @@ import msgspec
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.dataframes import ArrowExportMixin
-from jammi_lab.core.errors import InvalidArgument, JammiError, SchemaMismatch
+from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import ProgressOption, Reuse, TableKind, TableRecord, VersionRecord
 from jammi_lab.core.verdicts import Verdict, Verification
 from jammi_lab.producers.build import Outcome
 from jammi_lab.sources.frame_origins import origins
-from jammi_lab.storage.files import AtomicFile, open_for_reading
+from jammi_lab.storage.files import open_for_reading
 from jammi_lab.storage.object_store import RemotePath
-from jammi_lab.store.storage_errors import copy_error
 from jammi_lab.workspace.check_results import CheckResults
 from jammi_lab.workspace.diff import Diff
+from jammi_lab.workspace.export import export
 from jammi_lab.workspace.lookup import TableVersion
 from jammi_lab.workspace.result import Result
+from jammi_lab.workspace.stamps import Stamp
 from jammi_lab.workspace.table_service import TableService
 
 if TYPE_CHECKING:
@@ -219,6 +220,7 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         """Read the rows. TableDamaged when the bytes are missing or not the published ones."""
         result = self._tables.read(self._record)
         result._origin = self._tables.origin(self._table_version)
+        result._read_as = self._tables.stamped(self._table_version)
         return result
 
     def arrow(self) -> "pa.Table":
@@ -264,36 +266,23 @@ class ResultTable(ReprMixin, ArrowExportMixin):
 
     def export(self, path: str | Path) -> Path:
         """Write the rows to a .parquet, .csv, .arrow or .feather file, by the extension. An
-        existing file is replaced when the copy is complete. Returns the path.
+        existing file is replaced when the copy is complete. The file holds a stamp, for
+        `jammi-lab check-file`; of CSV and Arrow files it is in `<file>.jammi.json`. Returns the
+        path.
 
         InvalidArgument for another extension and for a folder that is missing, not writable or part
         of the workspace; SchemaMismatch for a column that CSV cannot hold; ResourceExhausted,
         TableDamaged."""
-        target = Path(path).expanduser().absolute()
         origins.record_read(self._tables.origin(self._table_version))
-        try:
-            if not target.parent.is_dir():
-                raise InvalidArgument(
-                    f"The folder {str(target.parent)!r} does not exist.",
-                    hint="Create it first.",
-                )
-        except OSError as error:
-            raise copy_error(error, target) from None
-        if (write := _EXPORT_WRITERS.get(target.suffix.lower())) is None:
-            raise InvalidArgument(
-                f"A table cannot be exported as {target.suffix or target.name!r}.",
-                near=[".parquet", ".csv", ".arrow"],
-            )
-        self._tables.check_export_target(target)
-        file = AtomicFile(target)
-        try:
-            write(self, file.temp)
-            file.commit()
-        except OSError as error:
-            raise copy_error(error, target) from None
-        finally:
-            file.abort()
-        return target
+        self._tables.check_export_target(path)
+        return export(path, self, self._copy_parquet, self._stamp)
+
+    def _copy_parquet(self, target: Path) -> None:
+        with (
+            open_for_reading(self._tables.path(self._record)) as source,
+            target.open("wb") as copy,
+        ):
+            shutil.copyfileobj(source, copy)
 
     def verify(
         self, expected: str | None = None, *, progress: ProgressOption = None
@@ -362,6 +351,18 @@ class ResultTable(ReprMixin, ArrowExportMixin):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.read().__arrow_c_stream__(requested_schema)
 
+    def _stamp(self) -> Stamp | None:
+        try:
+            return self._tables.stamp_all([self._table_version])
+        except JammiError:  # of a closed workspace
+            return None
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        form = self._rendered()
+        data = {"text/plain": form.text, "text/html": form.html}
+        stamp = self._stamp()
+        return data, {} if stamp is None else stamp.metadata(data)
+
     def _rendered(self) -> Rendered:
         record = self._record
         return reprs.result_table(
@@ -411,42 +412,6 @@ class TableHandles:
     def from_versions(self, tables: Iterable[TableVersion]) -> "ResultTables":
         """Handles of several versions, in their order."""
         return ResultTables(ResultTable(self._tables, *each) for each in tables)
-
-
-def _write_parquet(table: ResultTable, target: Path) -> None:
-    with open_for_reading(table._tables.path(table._record)) as source, target.open("wb") as copy:
-        shutil.copyfileobj(source, copy)
-
-
-def _write_arrow(table: ResultTable, target: Path) -> None:
-    from pyarrow import feather
-
-    feather.write_feather(table.arrow(), str(target))
-
-
-def _write_csv(table: ResultTable, target: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    rows = table.arrow()
-    for field in rows.schema:
-        if pa.types.is_nested(field.type):
-            raise SchemaMismatch(
-                f"CSV cannot hold the column {field.name!r}.",
-                column=field.name,
-                expected="a plain type",
-                actual=str(field.type),
-                hint="Export it as .parquet or .arrow.",
-            )
-    csv.write_csv(rows, target)
-
-
-_EXPORT_WRITERS: dict[str, Callable[[ResultTable, Path], None]] = {
-    ".parquet": _write_parquet,
-    ".csv": _write_csv,
-    ".arrow": _write_arrow,
-    ".feather": _write_arrow,
-}
 
 
 class ResultTables(list[ResultTable], ReprMixin):

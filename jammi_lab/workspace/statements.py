@@ -44,7 +44,7 @@ class StatementRunner:
         self._scope = scope
         self._dml_committer = dml_committer
         self._frames = frames
-        self._badges, self._progress, self._release_tables = badges, progress, release_tables
+        self.badges, self._progress, self._release_tables = badges, progress, release_tables
 
     def run(self, text: str, params: Mapping[str, Any], *, frames: bool = False) -> Result:
         """Run statements in order and return the rows of the last one; with `frames` they can name
@@ -112,20 +112,25 @@ class StatementRunner:
 
     def result(self, prepared: PreparedStatement) -> Result:
         """Start a statement and wrap its rows."""
-        return Result(prepared, self.start(prepared), self._badges, self._release_tables)
+        stamps = self.badges.stamps
+        # Observed before the rows are read: a change between the two is a false alarm at worst.
+        states = {} if stamps is None else stamps.source_states(prepared, self._scope.current)
+        result = Result(prepared, self.start(prepared), self.badges, self._release_tables)
+        result._source_states = states
+        return result
 
     def step_input(self, prepared: PreparedStatement) -> Result:
         """The result of a statement as an input of a Python step: its rows are ordered, and the
         producer checks whether they changed meanwhile."""
         stream = prepared.run_ordered(buffer=True)
-        return Result(prepared, stream, self._badges, self._release_tables, is_step_input=True)
+        return Result(prepared, stream, self.badges, self._release_tables, is_step_input=True)
 
     def answer(self, answer: Answer) -> Result:
         """Wrap the answer of a search."""
         if isinstance(answer, SearchAnswer):
-            result: Result = InMemoryResult(answer.table, answer.types, answer.inputs, self._badges)
+            result: Result = InMemoryResult(answer.table, answer.types, answer.inputs, self.badges)
         else:
-            result = Result(answer.prepared, answer.stream, self._badges, self._release_tables)
+            result = Result(answer.prepared, answer.stream, self.badges, self._release_tables)
             result.inputs = list(answer.inputs)
         result.decimals["similarity"] = _SIMILARITY_DIGITS
         return result

@@ -3,7 +3,7 @@ recipe."""
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ from jammi_lab.workspace.diff import ComparedTables, Diff, compare
 from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.progress import ProgressReporter
 from jammi_lab.workspace.result import Result
+from jammi_lab.workspace.stamps import Stamp, StampedTable, stamped_table
 from jammi_lab.workspace.statements import StatementRunner
 from jammi_lab.workspace.version_changes import (
     VersionComparison,
@@ -131,6 +132,24 @@ class TableService:
         """The same without the tenant check, for a record that came from the catalog."""
         manifest = manifests.parse(manifests.read(self._results.parquet(record)))
         return manifest or manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+
+    def stamp_all(self, tables: Sequence[TableVersion]) -> Stamp | None:
+        """What an output or a file that shows some tables says of them; None for no tables."""
+        badges = self._statements.badges
+        if badges.stamps is None or not tables:
+            return None
+        shown = [self.stamped(table) for table in tables]
+        verdict = badges.request([each.name for each in shown])
+        verdict.wait()
+        return badges.stamps.stamp(
+            shown, tenant=badges.current_tenant(), verdict=verdict.sentence()
+        )
+
+    def stamped(self, table: TableVersion) -> StampedTable:
+        """A table as stamps name it: by its recipe while it is the newest version, which a newer
+        one supersedes, else by its physical name."""
+        name = self.lookup.lineage_name(table) or table.record.table_name
+        return stamped_table(name, table.version.version, table.record)
 
     # -- verdicts
     # ----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.html import Rendered, plain_text, vstack
 
 if TYPE_CHECKING:
-    from jammi_lab.workspace.badge import PendingBadge, UpdateDisplay
+    from jammi_lab.workspace.badge import Metadata, PendingBadge, UpdateDisplay
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace
@@ -70,7 +70,7 @@ class Badges:
         if pending is None:
             return
         if (update_display := self.update_display()) is not None and not pending.wait():
-            update_display(None, pending)
+            update_display(None, pending, lambda _: {})
         elif (form := pending.form()) is not None:
             _display()(_mime_bundle(form), raw=True)
 
@@ -92,15 +92,23 @@ def show_reused_note(table: "ResultTable") -> None:
     _display()(_mime_bundle(plain_text(f"{table.name}, version {table.version}: reused")), raw=True)
 
 
-def _display_and_update(body: Rendered | None, pending: "PendingBadge") -> None:
+def _display_and_update(
+    body: Rendered | None, pending: "PendingBadge", metadata: "Metadata"
+) -> None:
     """Display rows with a provisional badge, and update the output when the badge is known."""
 
     def current_bundle() -> dict[str, str]:
         badge = pending.form()
         return _mime_bundle(vstack(badge, body)) if badge is not None or body is not None else {}
 
-    handle = _display()(current_bundle(), raw=True, display_id=True)
-    pending.add_done_callback(lambda: handle.update(current_bundle(), raw=True))
+    shown = current_bundle()
+    handle = _display()(shown, metadata=metadata(shown), raw=True, display_id=True)
+
+    def update() -> None:
+        shown = current_bundle()
+        handle.update(shown, metadata=metadata(shown), raw=True)
+
+    pending.add_done_callback(update)
 
 
 def _mime_bundle(form: Rendered) -> dict[str, str]:

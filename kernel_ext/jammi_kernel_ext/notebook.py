@@ -122,6 +122,8 @@ class Notebook:
         opened._services.scope.on_bind = self._remember_tenant
         service = opened._services.badges
         service.timeout, service.update_display = self.badges.timeout, self.badges.update_display
+        if service.stamps is not None:
+            service.stamps.observes_files = hasattr(self.shell, "kernel")
         if self.ipython_settings is not None:
             self.ipython_settings.apply_to(opened.settings)
         self.apply_settings()

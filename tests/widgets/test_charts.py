@@ -23,7 +23,8 @@ def test_a_chart_is_altairs_own_and_brings_a_picture_that_needs_no_network(rows)
 
     made = rows("SELECT * FROM (VALUES ('a', 1), ('b', 2)) t(venue, n)").chart("bar", "venue", "n")
     assert isinstance(made, altair.Chart) and isinstance(made.properties(width=100), altair.Chart)
-    data = made._repr_mimebundle_()
+    data, metadata = made._repr_mimebundle_()
+    assert "jammi" in metadata
     assert data["text/plain"] == "bar chart of n by venue, 2 rows"
     assert (
         'src="data:image/png;base64,iVBOR' in data["text/html"] and "http" not in data["text/html"]
@@ -56,7 +57,7 @@ def test_every_kind_draws(rows, kind):
     made = rows(
         "SELECT i::DATE::TIMESTAMP AS day, x::DECIMAL(9, 2) AS x, chr((65 + x)::INTEGER) AS c FROM (SELECT DATE '2026-01-01' + r::INTEGER AS i, r % 7 AS x FROM range(50) t(r))"
     ).chart(kind, "c" if kind == "hist" else "day", None if kind == "hist" else "x")
-    assert "iVBOR" in made._repr_mimebundle_()["text/html"]
+    assert "iVBOR" in made._repr_mimebundle_()[0]["text/html"]
 
 
 def test_of_many_rows_a_sample_is_drawn_and_said(rows):
@@ -125,7 +126,7 @@ with jammi_lab.open("lab") as ws:
         f"SELECT 'a' || chr({code}) AS \\"x\\x07\\", 1 AS y"
         for code in (*range(1, 32), 127, 133, 0x202E, 0xFFFE, 0xFFFF)
     )
-    print(len(ws.sql(cells).chart("bar")._repr_mimebundle_()["text/html"]))
+    print(len(ws.sql(cells).chart("bar")._repr_mimebundle_()[0]["text/html"]))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -135,7 +136,7 @@ with jammi_lab.open("lab") as ws:
 
 
 def test_an_image_is_shown_at_the_size_of_the_chart_and_stays_small(rows):
-    html = rows("SELECT i AS a, i * i AS b FROM range(50) r(i)").chart()._repr_mimebundle_()
+    html = rows("SELECT i AS a, i * i AS b FROM range(50) r(i)").chart()._repr_mimebundle_()[0]
     png = base64.b64decode(re.search(r"base64,([^\"]+)", html["text/html"])[1])
     shown = int(re.search(r'width="(\d+)"', html["text/html"])[1])
     assert 480 < shown < 640 and len(png) <= 60_000
@@ -144,6 +145,6 @@ def test_an_image_is_shown_at_the_size_of_the_chart_and_stays_small(rows):
 
 def test_of_many_points_the_image_has_no_pixels_beyond_its_size(rows):
     many = "SELECT i * 7919 % 5000 AS a, i * 104729 % 4999 AS b FROM range(5000) r(i)"
-    html = rows(many).chart("point")._repr_mimebundle_()["text/html"]
+    html = rows(many).chart("point")._repr_mimebundle_()[0]["text/html"]
     png = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
     assert f'width="{int.from_bytes(png[16:20], "big")}"' in html

@@ -159,7 +159,7 @@ def test_probing_copying_and_pickling_see_plain_attribute_errors(tmp_path):
     with jl.open(tmp_path / "lab") as ws:
         rows = ws.sql("SELECT 1 AS a")
         rows.arrow()
-        assert not hasattr(rows, "_repr_mimebundle_") and not hasattr(ws, "__array__")
+        assert not hasattr(rows, "_repr_svg_") and not hasattr(ws, "__array__")
         assert getattr(rows, "nothing", 7) == 7
         assert copy.copy(rows).columns == ["a"]
         assert pickle.loads(pickle.dumps(jl.NameInvalid("x"))).message == "x"

@@ -194,10 +194,12 @@ def _cause(reason: object, table_name: str) -> str:
 
 
 def _name_order(row: RecipeRow) -> list[tuple[bool, int, str]]:
-    """By name, numbers in it by their value: `t2` before `t10`."""
+    """By name, numbers in it by their value: "t2" before "t10"."""
     parts = _NUMBER.split(row.row.name.casefold())
     return [
-        (at % 2 == 1, int(part) if at % 2 else 0, part) for at, part in enumerate(parts) if part
+        (index % 2 == 1, int(part) if index % 2 else 0, part)
+        for index, part in enumerate(parts)
+        if part
     ]
 
 

@@ -4,11 +4,14 @@ front end and without network access."""
 import base64
 import json
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
 from jammi_lab.core.html import count_noun, escape, escape_invisible
 from jammi_lab.core.identifiers import near_names
+from jammi_lab.workspace.file_stamps import stamp_file
+from jammi_lab.workspace.stamps import STAMP_KEY, Stamp, stamp_from
 
 try:
     import altair
@@ -61,8 +64,21 @@ the notebook's theme is unknown."""
 class Chart(altair.Chart):
     """An altair chart that renders itself as PNG. All methods of `altair.Chart` work."""
 
-    def _repr_mimebundle_(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """The PNG and a text description."""
+    def save(self, fp: Any, *args: Any, **kwargs: Any) -> None:
+        """Save the chart as altair does, with its stamp: in the metadata of PNG and SVG, and for
+        other formats in `<file>.jammi.json`."""
+        super().save(fp, *args, **kwargs)
+        if (stamp := self._stamp()) is not None and isinstance(fp, str | Path):
+            stamp_file(Path(fp), stamp)
+
+    def _stamp(self) -> Stamp | None:
+        """The stamp, which the chart carries in its specification, so that its copies have it,
+        too."""
+        held = self.to_dict().get("usermeta")
+        return stamp_from(held.get(STAMP_KEY)) if isinstance(held, dict) else None
+
+    def _repr_mimebundle_(self, *_: Any, **__: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        """The PNG and a text description, and the stamp."""
         try:
             import vl_convert
         except ImportError:
@@ -81,7 +97,8 @@ class Chart(altair.Chart):
             f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
             f'alt="{escape(text)}" width="{round(width / factor)}" style="max-width:100%">'
         )
-        return {"text/plain": text, "text/html": html}
+        data, stamp = {"text/plain": text, "text/html": html}, self._stamp()
+        return data, {} if stamp is None else stamp.metadata(data)
 
     def __repr__(self) -> str:
         return _describe_chart(self)
@@ -177,6 +194,8 @@ def chart(result: "Result", kind: str, x: str | None, y: str | None, color: str 
     summary = f"{kind} chart of {y or 'the number of rows'} by {x}" + (
         f", coloured by {color}" if color else ""
     )
+    if (stamp := result._stamp()) is not None:
+        encoded = encoded.properties(usermeta={STAMP_KEY: stamp.to_dict()})
     return encoded.properties(
         description=escape_invisible(f"{summary}, {title or count_noun(table.num_rows, 'row')}")
     )

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.records import Edge
@@ -23,8 +23,11 @@ from jammi_lab.core.verdicts import (
     verdict_label,
 )
 from jammi_lab.freshness.graph_layout import assign_layers
-from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.lineage_svg import index_pairs, is_derived, unique_ids
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.workspace import Workspace
 
 MAX_DRAWN_NODES = 300
 """Maximum number of nodes drawn individually; beyond it, nodes that are not selected are
@@ -429,3 +432,30 @@ def _input_label(reason: object) -> str | None:
             return None
         case _:
             return None
+
+
+def take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSnapshot:
+    """A snapshot of the current lineage and verdicts, with `extra_node`, a node that nothing
+    reads."""
+    lineage = ws.lineage()
+    status = list(ws.status())
+    verdicts: dict[str, Verdict] = {row.name: row.verdict for row in status}
+    derived_names = {n.name for n in lineage.nodes if is_derived(n)}
+    extra_nodes = [
+        Node(r.kind, r.name, r.newest_version) for r in ws.recipes() if r.name not in derived_names
+    ]  # never computed, or without inputs
+    if extra_node is not None and not any(
+        (n.name, is_derived(n)) == (extra_node.name, False) for n in lineage.nodes
+    ):
+        extra_nodes.append(extra_node)
+    nodes = [*lineage.nodes, *extra_nodes]
+    table_checks = {row.name: row.checks for row in status}
+    input_checks = ws._services.check_service.input_summaries()
+    checks = {
+        node: table_checks.get(node.name)
+        if is_derived(node)
+        else (key := checked_input(node)) and input_checks.get(key)
+        for node in nodes
+    }
+    check_texts = {node: text for node, text in checks.items() if text}
+    return LineageSnapshot(nodes, lineage.edges, verdicts, check_texts)

@@ -14,7 +14,7 @@ from jammi_lab.core.html import Rendered, escape_invisible
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.freshness.column_svg import End
-from jammi_lab.freshness.lineage import Node, checked_input, mermaid_text
+from jammi_lab.freshness.lineage import Node, mermaid_text
 from jammi_lab.freshness.lineage_svg import (
     GraphLayout,
     NodeLike,
@@ -38,7 +38,7 @@ from jammi_widgets.column_paths import (
     table_pairs,
     trace_column,
 )
-from jammi_widgets.graph_view import Direction, Group, LineageSnapshot, View
+from jammi_widgets.graph_view import Direction, Group, View, take_snapshot
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.node_details import (
     describe_node,
@@ -49,7 +49,6 @@ from jammi_widgets.node_details import (
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
-    from jammi_lab.core.verdicts import Verdict
     from jammi_lab.workspace.workspace import Workspace
 
 DEFAULT_HOPS = 2
@@ -118,7 +117,7 @@ class LineageGraph(Panel):
         self._ws = ws
         self._view = View(columns=columns)
         self._extra_node: Node | None = None
-        self._snapshot = _take_snapshot(ws)
+        self._snapshot = take_snapshot(ws)
         self._column_edges: tuple[object, list[End]] = None, []
         self._cached_layout: _CachedLayout | None = None
         self._cached_layouts: deque[_CachedLayout] = deque(maxlen=MAX_CACHED_LAYOUTS)
@@ -155,7 +154,7 @@ class LineageGraph(Panel):
         """Take a new snapshot; removed nodes leave the selection and the focus."""
         if self._extra_node is not None and not is_registered(self._ws, self._extra_node):
             self._extra_node = None
-        if not (snapshot := _take_snapshot(self._ws, self._extra_node)).equals(self._snapshot):
+        if not (snapshot := take_snapshot(self._ws, self._extra_node)).equals(self._snapshot):
             self._snapshot = snapshot
         if missing := set(self.selection) - self._snapshot.index_by_id.keys():
             self.selection = [name for name in self.selection if name not in missing]
@@ -198,7 +197,7 @@ class LineageGraph(Panel):
             if (node := find_unread_node(self._ws, name)) is None:
                 raise
         self._extra_node = node
-        self._snapshot = _take_snapshot(self._ws, node)
+        self._snapshot = take_snapshot(self._ws, node)
         return self._node_id(node.name)
 
     @traitlets.validate("selection")
@@ -558,30 +557,3 @@ class _CachedLayout:
 
     key: tuple[Any, ...]
     layout: GraphLayout
-
-
-def _take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSnapshot:
-    """A snapshot of the current lineage and verdicts, with `extra_node`, a node that nothing
-    reads."""
-    lineage = ws.lineage()
-    status = list(ws.status())
-    verdicts: dict[str, Verdict] = {row.name: row.verdict for row in status}
-    derived_names = {n.name for n in lineage.nodes if is_derived(n)}
-    extra_nodes = [
-        Node(r.kind, r.name, r.newest_version) for r in ws.recipes() if r.name not in derived_names
-    ]  # never computed, or without inputs
-    if extra_node is not None and not any(
-        (n.name, is_derived(n)) == (extra_node.name, False) for n in lineage.nodes
-    ):
-        extra_nodes.append(extra_node)
-    nodes = [*lineage.nodes, *extra_nodes]
-    table_checks = {row.name: row.checks for row in status}
-    input_checks = ws._services.check_service.input_summaries()
-    checks = {
-        node: table_checks.get(node.name)
-        if is_derived(node)
-        else (key := checked_input(node)) and input_checks.get(key)
-        for node in nodes
-    }
-    found = {node: text for node, text in checks.items() if text}
-    return LineageSnapshot(nodes, lineage.edges, verdicts, found)

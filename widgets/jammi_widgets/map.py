@@ -406,6 +406,9 @@ class EmbeddingMap(Panel):
         self.selection = self._lasso_keys
         return {**self._mark_counts(), "buffers": [self._flags()]}
 
+    def _shown_tables(self) -> list[ResultTable]:
+        return [self._table]
+
     def _rendered(self) -> Rendered:
         """The points as a static image, coloured if the column can be read."""
         colouring = None

@@ -377,6 +377,9 @@ class NeighborExplorer(Panel):
             "words": None if self._words is None else self._words.name,
         }
 
+    def _shown_tables(self) -> list[ResultTable]:
+        return [self._table]
+
     def _rendered(self) -> Rendered:
         title = f"Neighbours in {self._table.name}, version {self._table.version}"
         hits = self._last_answer.get("hits", [])

@@ -20,6 +20,8 @@ from jammi_widgets import auto_refresh, protocol
 from jammi_widgets.action_runner import ActionRunner, ProgressCallback
 
 if TYPE_CHECKING:
+    from jammi_lab.workspace.result_table import ResultTable
+    from jammi_lab.workspace.stamps import Stamp
     from jammi_lab.workspace.workspace import Workspace
 
 SAVED_CAPTION = "Panel as of {} UTC"
@@ -358,11 +360,27 @@ class Panel(anywidget.AnyWidget):
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         rendered = self.saved_as()
-        return {
-            **data,
-            "text/plain": rendered.text,
-            "text/html": rendered.html + _HIDE_SAVED_STYLE,
-        }, metadata
+        shown = {"text/plain": rendered.text, "text/html": rendered.html + _HIDE_SAVED_STYLE}
+        # The static form of a live panel, which is displayed after it, has the stamp.
+        stamp = {} if _WIDGET_VIEW_MIME in data else self._metadata(shown)
+        return {**data, **shown}, {**metadata, **stamp}
+
+    def _stamp(self) -> "Stamp | None":
+        """What the metadata of the static form says of the tables that it shows."""
+        try:
+            with self._tenant_context():
+                tables = self._shown_tables()
+                return self._ws._services.tables.stamp_all([t._table_version for t in tables])
+        except JammiError:  # a table was dropped, or the workspace was closed
+            return None
+
+    def _shown_tables(self) -> "list[ResultTable]":
+        """The result tables whose rows or versions the panel shows. JammiError."""
+        return []
+
+    def _metadata(self, shown: Mapping[str, str]) -> dict[str, Any]:
+        stamp = self._stamp()
+        return {} if stamp is None else stamp.metadata(shown)
 
     def _ipython_display_(self) -> None:
         """Display the live panel and, in a separate output, the static form, which the live panel
@@ -380,4 +398,5 @@ class Panel(anywidget.AnyWidget):
                 '<details open class="jammi-saved"><summary style="opacity:0.7;font-size:90%">'
                 f"{SAVED_CAPTION.format(self._looked_at)}</summary>{self.saved_as().html}</details>"
             )
-            display({"text/html": html}, raw=True)
+            shown = {"text/html": html}
+            display(shown, metadata=self._metadata(shown), raw=True)

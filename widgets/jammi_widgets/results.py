@@ -25,6 +25,7 @@ from jammi_widgets.result_pages import MAX_HELD_ROWS, ResultPage
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jammi_lab.workspace.stamps import Stamp
     from jammi_lab.workspace.workspace import Workspace
 
 MAX_SHOWN_COLUMNS = 30
@@ -269,6 +270,10 @@ class ResultView(Panel):
             "lines": lines,
             "cut": truncation_note,
         }
+
+    def _stamp(self) -> "Stamp | None":
+        with self._tenant_context():
+            return self._result._stamp()
 
     def _rendered(self) -> Rendered:
         return self._saved_form

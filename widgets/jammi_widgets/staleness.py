@@ -23,7 +23,12 @@ from jammi_widgets.node_details import check_details
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
+    from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace
+
+
+MAX_STAMPED_TABLES = 50
+"""Tables in the stamp of a board. Larger boards have none."""
 
 
 class Poller:
@@ -196,6 +201,12 @@ class StalenessBoard(Panel):
                 "deviations": [escape_invisible(d) for d in run.deviations],
             }
         return super()._act(action, names, report)
+
+    def _shown_tables(self) -> "list[ResultTable]":
+        rows = [each.row for each in self._rows.rows if each.row.version is not None]
+        if len(rows) > MAX_STAMPED_TABLES:  # a board of that many is no result to be checked
+            return []
+        return [self._ws.table(row.name, row.version) for row in rows]
 
     def _rendered(self) -> Rendered:
         return Status([row.row for row in self._rows.rows])._rendered()

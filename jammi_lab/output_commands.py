@@ -1,0 +1,100 @@
+"""The commands `check-notebook` and `check-file`: whether outputs and saved files still hold."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jammi_lab.core.errors import JammiError
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.stamp_checks import Shown
+
+FAILED_EXIT_CODE, REFUSED_EXIT_CODE = 1, 3
+
+
+class _OutcomeCommand(click.Command):
+    """A command whose flag `--fail` may have the value `unknown`. An option with an optional value
+    would take the file that follows a bare `--fail` for it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(
+            ctx, ["--fail-unknown" if arg == "--fail=unknown" else arg for arg in args]
+        )
+
+
+def _outcome_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--fail-unknown", is_flag=True, hidden=True),
+        click.option(
+            "--fail",
+            is_flag=True,
+            help="Exit with 1 when something is stale, outdated or edited; with --fail=unknown "
+            "also when something is unknown.",
+        ),
+        click.option("--junit", type=click.Path(dir_okay=False), help="Also write JUnit XML."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON value."),
+        click.option("--catalog", help="The URL of the PostgreSQL database with the catalog."),
+        click.option(
+            "--workspace",
+            help="The workspace; without it, it is looked for beside the files and above.",
+        ),
+        click.argument(
+            "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False)
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("check-notebook", cls=_OutcomeCommand, short_help="Check outputs of notebooks.")
+@_outcome_options
+def check_notebook(files: Sequence[str], **options: Any) -> None:
+    """Check whether the tables that notebooks show still hold. Nothing is run, and no kernel is
+    needed."""
+    from jammi_lab.workspace.stamp_checks import shown_in_notebook
+
+    _check(lambda: (each for file in files for each in shown_in_notebook(Path(file))), **options)
+
+
+@click.command("check-file", cls=_OutcomeCommand, short_help="Check saved charts and tables.")
+@_outcome_options
+def check_file(files: Sequence[str], **options: Any) -> None:
+    """Check whether saved charts and exported tables still hold. Nothing is run."""
+    from jammi_lab.workspace.stamp_checks import shown_in_file
+
+    _check(lambda: (shown_in_file(Path(file)) for file in files), **options)
+
+
+def _check(
+    shown: "Callable[[], Iterable[Shown]]",
+    workspace: str | None,
+    catalog: str | None,
+    as_json: bool,
+    junit: str | None,
+    fail: bool,
+    fail_unknown: bool,
+) -> None:
+    from jammi_lab.workspace import stamp_checks
+
+    try:
+        with stamp_checks.Workspaces(workspace, catalog) as workspaces:
+            entries = workspaces.check(shown())
+    except JammiError as error:
+        for line in error.rendered_lines():
+            click.echo(line, err=True)
+        sys.exit(REFUSED_EXIT_CODE)
+    if junit is not None:
+        Path(junit).write_text(stamp_checks.to_junit(entries), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps([each.to_dict() for each in entries], ensure_ascii=False))
+    else:
+        click.echo("\n".join(map(str, entries)) or "No shown tables.")
+    outcomes = {each.outcome for each in entries}
+    failing = {*stamp_checks.FAILING_OUTCOMES} if fail or fail_unknown else set()
+    failing |= {stamp_checks.UNKNOWN} if fail_unknown else set()
+    if outcomes & failing:
+        sys.exit(FAILED_EXIT_CODE)

@@ -1,0 +1,93 @@
+"""Writes rows to files outside the workspace: Parquet, Arrow and CSV, with their stamp."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
+from jammi_lab.sources.locations import check_writable_path
+from jammi_lab.storage.files import AtomicFile
+from jammi_lab.store.storage_errors import copy_error
+from jammi_lab.store.workspace_identity import ID_FILE
+from jammi_lab.workspace.file_stamps import stamp_file
+from jammi_lab.workspace.stamps import Stamp
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Write = Callable[[Path], None]
+"""Writes the rows to a new file."""
+
+
+class ExportableRows(Protocol):
+    """What has rows."""
+
+    def arrow(self) -> "pa.Table": ...
+
+
+def export(
+    path: str | Path, rows: ExportableRows, write_parquet: Write, stamp: Callable[[], Stamp | None]
+) -> Path:
+    """Write the rows to a file in the format of its extension, and its stamp. The file appears when
+    it is complete. InvalidArgument; SchemaMismatch; ResourceExhausted."""
+    target = Path(path).expanduser().absolute()
+    try:
+        if not target.parent.is_dir():
+            raise InvalidArgument(
+                f"The folder {str(target.parent)!r} does not exist.",
+                hint="Create it first.",
+            )
+    except OSError as error:
+        raise copy_error(error, target) from None
+    writers: dict[str, Write] = {
+        ".parquet": write_parquet,
+        ".csv": lambda file: _write_csv(rows.arrow(), file),
+        ".arrow": lambda file: _write_arrow(rows.arrow(), file),
+        ".feather": lambda file: _write_arrow(rows.arrow(), file),
+    }
+    if (write := writers.get(target.suffix.lower())) is None:
+        raise InvalidArgument(
+            f"A table cannot be exported as {target.suffix or target.name!r}.",
+            near=[".parquet", ".csv", ".arrow"],
+        )
+    _check_outside_workspaces(target)
+    file = AtomicFile(target)
+    try:
+        write(file.temp)
+        if (made := stamp()) is not None:
+            stamp_file(file.temp, made, target)
+        file.commit()
+    except OSError as error:
+        raise copy_error(error, target) from None
+    finally:
+        file.abort()
+    return target
+
+
+def _check_outside_workspaces(target: Path) -> None:
+    """Raise InvalidArgument for a file of the own folders of any workspace."""
+    for folder in target.resolve().parents:
+        if (folder / "catalog.sqlite3").is_file() or (folder / ID_FILE).is_file():
+            check_writable_path(str(target), folder)
+
+
+def _write_arrow(rows: "pa.Table", target: Path) -> None:
+    from pyarrow import feather
+
+    feather.write_feather(rows, str(target))
+
+
+def _write_csv(rows: "pa.Table", target: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    for field in rows.schema:
+        if pa.types.is_nested(field.type):
+            raise SchemaMismatch(
+                f"CSV cannot hold the column {field.name!r}.",
+                column=field.name,
+                expected="a plain type",
+                actual=str(field.type),
+                hint="Export it as .parquet or .arrow.",
+            )
+    csv.write_csv(rows, target)

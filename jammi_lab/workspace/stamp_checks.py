@@ -1,0 +1,347 @@
+"""Checks stamped outputs and files against their workspace: whether what is shown still holds.
+Nothing is computed, and no kernel is needed."""
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from xml.etree import ElementTree
+
+from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown, Vanished
+from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.records import TableStatus
+from jammi_lab.core.verdicts import (
+    Damaged,
+    Fresh,
+    PossiblyStale,
+    Stale,
+    Undecidable,
+    Verdict,
+    reasons_of,
+)
+from jammi_lab.store.workspace_identity import ID_FILE
+from jammi_lab.workspace.file_stamps import read_stamp
+from jammi_lab.workspace.junit import to_xml_text
+from jammi_lab.workspace.stamps import (
+    STAMP_KEY,
+    Stamp,
+    StampedSource,
+    StampedTable,
+    short,
+    shown_digest,
+    stamp_from,
+)
+
+if TYPE_CHECKING:
+    from jammi_lab.core.records import TableRecord, VersionRecord
+    from jammi_lab.inputs.observation import Observation
+    from jammi_lab.workspace.assembly import Services
+
+FRESH, OUTDATED, STALE, EDITED, UNKNOWN = "fresh", "outdated", "stale", "edited", "unknown"
+FAILING_OUTCOMES = (OUTDATED, STALE, EDITED)
+_MAX_PARENTS = 3
+"""Folders above a file in which its workspace is looked for."""
+_CELL_MAGIC = "%%jammi"
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """One table that an output or a file shows, and whether it still holds."""
+
+    file: str
+    """The notebook or file."""
+    cell: int | None
+    """The number of the cell in the notebook, from 1; None for a file."""
+    table: str | None
+    """The table or source; None when there is no stamp."""
+    version: int | None
+    """The version that is shown."""
+    outcome: str
+    """fresh, outdated, stale, edited or unknown."""
+    reason: str = ""
+    """Why; the grounds of a fresh one."""
+
+    def __str__(self) -> str:
+        place = self.file if self.cell is None else f"{self.file} cell {self.cell}"
+        version = "" if self.version is None else f" version {self.version}"
+        shown = "" if self.table is None else f"{self.table}{version}: "
+        because = "" if not self.reason else f"{' because' * (self.outcome == STALE)} {self.reason}"
+        return f"{place}: {shown}{self.outcome}{':' * bool(because)}{because}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as in `--json`."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class Shown(NamedTuple):
+    """One stamped output."""
+
+    file: Path
+    cell: int | None
+    stamp: Stamp | None
+    digest: str
+    """The digest of what is shown now."""
+
+
+def shown_in_notebook(file: Path) -> Iterator[Shown]:
+    """The stamped outputs of a notebook, and outputs of `%%jammi` cells without a stamp.
+    InvalidArgument when it is no notebook."""
+    try:
+        notebook = json.loads(file.read_bytes())
+        cells = list(notebook["cells"])
+        for number, cell in enumerate(cells, 1):
+            yield from _shown_in_cell(file, number, cell)
+    except OSError as error:
+        raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
+
+
+def _shown_in_cell(file: Path, number: int, cell: Mapping[str, Any]) -> Iterator[Shown]:
+    source = cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+    for output in cell.get("outputs", ()):
+        data = output.get("data", {})
+        held = output.get("metadata", {}).get(STAMP_KEY)
+        if held is not None or (source.startswith(_CELL_MAGIC) and "<table" in _text_of(data)):
+            yield Shown(file, number, stamp_from(held), shown_digest(data))
+
+
+def _text_of(data: Mapping[str, Any]) -> str:
+    html = data.get("text/html", "")
+    return html if isinstance(html, str) else "".join(html)
+
+
+def shown_in_file(file: Path) -> Shown:
+    """The stamp of a saved file. InvalidArgument."""
+    try:
+        return Shown(file, None, *read_stamp(file))
+    except OSError as error:
+        raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
+
+
+class Workspaces:
+    """The workspaces that stamps name, opened read-only when they are needed."""
+
+    def __init__(self, path: str | None, catalog: str | None) -> None:
+        """`path`: the one to use; None looks for them beside and above each file."""
+        self._path, self._catalog = path, catalog
+        self._judges: dict[str, StampJudge] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "Workspaces":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def check(self, shown: Iterable[Shown]) -> list[ShownTable]:
+        """Check outputs, in their order. JammiError when the named workspace cannot be opened."""
+        outputs = list(shown)
+        judges = [self._find(each) for each in outputs]
+        for judge in {id(judge): judge for judge in judges if judge is not None}.values():
+            judge.evaluate(
+                each.stamp
+                for each, own in zip(outputs, judges, strict=True)
+                if own is judge and each.stamp is not None
+            )
+        return [
+            entry
+            for each, judge in zip(outputs, judges, strict=True)
+            for entry in self._entries(each, judge)
+        ]
+
+    def _find(self, shown: Shown) -> "StampJudge | None":
+        if shown.stamp is None:
+            return None
+        if self._path is not None:
+            return self._judge(self._path)
+        for folder in _candidate_folders(shown.file):
+            with contextlib.suppress(JammiError):
+                judge = self._judge(str(folder))
+                if judge.workspace_id == shown.stamp.workspace:
+                    return judge
+        return None
+
+    def _judge(self, path: str) -> "StampJudge":
+        if path not in self._judges:
+            from jammi_lab.workspace.opening import open as open_workspace
+
+            ws = open_workspace(path, catalog=self._catalog, read_only=True, create=False)
+            self._judges[path] = StampJudge(self._stack.enter_context(ws)._services)
+        return self._judges[path]
+
+    def _entries(self, shown: Shown, judge: "StampJudge | None") -> Iterator[ShownTable]:
+        stamp = shown.stamp
+        if stamp is None:
+            yield _entry(shown, None, UNKNOWN, "it has no stamp")
+            return
+        parts: list[StampedTable | StampedSource | str] = [
+            *stamp.tables,
+            *stamp.sources,
+            *stamp.unrecorded,
+        ]
+        for part in parts or ["it reads no table"]:
+            if shown.digest != stamp.rows:
+                yield _entry(shown, part, EDITED, "what is shown is not what was computed")
+            elif isinstance(part, str) and parts:
+                yield _entry(shown, part, UNKNOWN, f"the state of {part} was not recorded")
+            elif isinstance(part, str):
+                yield _entry(shown, None, FRESH, part)
+            elif judge is None:
+                reason = (
+                    f"the workspace {stamp.workspace} was not found near the file; "
+                    "name it with --workspace PATH"
+                )
+                yield _entry(shown, part, UNKNOWN, reason)
+            else:
+                yield _entry(shown, part, *judge.judge(stamp, part))
+
+
+def _entry(
+    shown: Shown, part: StampedTable | StampedSource | str | None, outcome: str, reason: str
+) -> ShownTable:
+    name = part if isinstance(part, str) or part is None else part.name
+    version = part.version if isinstance(part, StampedTable) else None
+    return ShownTable(str(shown.file), shown.cell, name, version, outcome, reason)
+
+
+def _candidate_folders(file: Path) -> Iterator[Path]:
+    """The folders of workspaces beside a file and above it, nearest first."""
+    folders = [file.resolve().parent, *file.resolve().parent.parents[:_MAX_PARENTS], Path.cwd()]
+    for folder in dict.fromkeys(folders):
+        with contextlib.suppress(OSError):
+            for child in sorted(folder.iterdir()):
+                if (child / "catalog.sqlite3").is_file() or (child / ID_FILE).is_file():
+                    yield child
+
+
+class StampJudge:
+    """Judges stamps in one workspace."""
+
+    def __init__(self, services: "Services") -> None:
+        self._services = services
+        self.workspace_id = services.catalog.metadata.workspace_id()
+        self._verdicts: dict[tuple[str | None, str], Verdict | None] = {}
+        self._observation: Observation | None = None
+
+    def evaluate(self, stamps: Iterable[Stamp]) -> None:
+        """Evaluate the verdicts that the stamps need, in one pass for each tenant."""
+        names: dict[str | None, set[str]] = {}
+        for stamp in stamps:
+            names.setdefault(stamp.tenant, set()).update(each.name for each in stamp.tables)
+        for tenant, needed in names.items():
+            with self._services.scope.use(tenant):
+                known = self._services.freshness.current_verdicts(sorted(needed))
+            self._verdicts |= {(tenant, name): known.get(name) for name in needed}
+
+    def judge(self, stamp: Stamp, part: StampedTable | StampedSource) -> tuple[str, str]:
+        """The outcome for one table or source of a stamp, and the reason."""
+        try:
+            with self._services.scope.use(stamp.tenant):
+                if isinstance(part, StampedTable):
+                    return self._judge_table(stamp, part)
+                return self._judge_source(part)
+        except JammiError as error:
+            return UNKNOWN, error.message.rstrip(".")
+
+    def _judge_table(self, stamp: Stamp, table: StampedTable) -> tuple[str, str]:
+        newest = self._services.catalog.result_tables.newest(table.name)
+        if newest is None:
+            return self._judge_exact(stamp, table)
+        return self._judge_newest(stamp, table, *newest)
+
+    def _judge_newest(
+        self, stamp: Stamp, table: StampedTable, version: "VersionRecord", record: "TableRecord"
+    ) -> tuple[str, str]:
+        """Compare with the newest version of the recipe. Equal bytes are the same rows, whichever
+        version, and whichever workspace, they come from."""
+        same_workspace = stamp.workspace == self.workspace_id
+        same_rows = (
+            short(record.digest) == table.digest
+            if table.digest
+            else same_workspace and version.version == table.version
+        )
+        if same_rows:
+            return _outcome_of(self._verdicts.get((stamp.tenant, table.name)))
+        if version.version > table.version:
+            return OUTDATED, f"version {version.version} is ready"
+        return OUTDATED, f"the newest version, {version.version}, has other rows"
+
+    def _judge_exact(self, stamp: Stamp, table: StampedTable) -> tuple[str, str]:
+        """A table that was requested by its physical name, which no newer version replaces."""
+        record = self._services.catalog.result_tables.get(table.name)
+        if record is None or record.status is not TableStatus.READY:
+            if stamp.workspace != self.workspace_id:
+                return UNKNOWN, f"the workspace {self.workspace_id} has no table of that name"
+            return STALE, "it was dropped"
+        if short(record.digest) != table.digest:
+            return UNKNOWN, "the table of that name has other rows"
+        match = self._services.lookup.find(table.name)
+        recipe = self._services.lookup.current_name(match.version).recipe
+        return _outcome_of(self._services.freshness.staleness(recipe, record))
+
+    def _judge_source(self, source: StampedSource) -> tuple[str, str]:
+        if source.kind is InputKind.FRAME:
+            return UNKNOWN, "a frame exists only in its kernel"
+        if self._observation is None:
+            self._observation = self._services.observe(False)
+        columns = tuple(source.columns)
+        wanted = Input(kind=source.kind, name=source.name, table=source.table, columns=columns)
+        match self._observation.observe(wanted, self._services.scope.current):
+            case Snapshot() as state:
+                if short(state.anchor(wanted, columns).value) == source.anchor:
+                    return FRESH, ""
+                return STALE, f"{wanted.label} changed ({state.method})"
+            case Vanished():
+                return STALE, f"{wanted.label} is gone"
+            case Unknown(why):
+                return UNKNOWN, why
+
+
+def _outcome_of(verdict: Verdict | None) -> tuple[str, str]:
+    match verdict:
+        case Fresh(grounds):
+            return FRESH, ", ".join(grounds)
+        case Stale() | PossiblyStale():
+            return STALE, "; ".join(reasons_of(verdict))
+        case Damaged():
+            return STALE, str(verdict)
+        case Undecidable():
+            outcome = STALE if verdict.known_stale else UNKNOWN
+            return outcome, "; ".join(reasons_of(verdict))
+        case None:
+            return UNKNOWN, "its verdict could not be evaluated"
+        case _:
+            return UNKNOWN, str(verdict)
+
+
+def to_junit(entries: Iterable[ShownTable]) -> str:
+    """One test case for each shown table: a failure for what no longer holds, skipped for what is
+    unknown."""
+    rows = list(entries)
+    suite = ElementTree.Element(
+        "testsuite",
+        name="jammi-lab outputs",
+        tests=str(len(rows)),
+        failures=str(sum(row.outcome in FAILING_OUTCOMES for row in rows)),
+        skipped=str(sum(row.outcome == UNKNOWN for row in rows)),
+        errors="0",
+    )
+    for row in rows:
+        name = row.table or "output"
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=to_xml_text(row.file),
+            name=to_xml_text(name if row.cell is None else f"cell {row.cell}: {name}"),
+            time="0",
+        )
+        if row.outcome != FRESH:
+            tag = "skipped" if row.outcome == UNKNOWN else "failure"
+            ElementTree.SubElement(
+                case, tag, type=row.outcome, message=to_xml_text(row.reason or row.outcome)
+            )
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

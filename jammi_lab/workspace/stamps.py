@@ -1,0 +1,198 @@
+"""Stamps: what an output or a saved file says about the tables that it shows, so that it can be
+checked later without the kernel that made it."""
+
+import contextlib
+import functools
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jammi_lab.core.anchors import Anchor, InputKind
+from jammi_lab.core.clock import rfc3339
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.records import TableRecord
+from jammi_lab.core.thread_pool import submit
+from jammi_lab.core.value import Value
+
+if TYPE_CHECKING:
+    from jammi_lab.engine.prepared_statement import PreparedStatement
+    from jammi_lab.inputs.observation import Observation
+
+STAMP_KEY = "jammi"
+"""The key of the stamp in the metadata of an output or a file."""
+MAX_DIGEST_CHARACTERS = 16
+"""Characters of a digest in a stamp: 64 bits."""
+OBSERVATION_SECONDS = 0.05
+"""How long a statement waits for the states of the files that it will read. A large file that was
+not hashed before takes longer; its state is known at the next statement."""
+MAX_VERDICT_CHARACTERS = 120
+MAX_UNRECORDED = 5
+"""Names of inputs without a recorded state that a stamp lists."""
+
+
+class StampedTable(Value, frozen=True):
+    """A result table whose rows are shown."""
+
+    name: str
+    """The recipe; the physical name when an exact version was requested."""
+    version: int
+    """The version that was read."""
+    digest: str
+    """The first characters of the digest of its file."""
+
+
+class StampedSource(Value, frozen=True, omit_defaults=True):
+    """An input other than a result table, in the state that was read."""
+
+    name: str
+    """The registered name, or the path."""
+    anchor: str
+    """The first characters of the anchor's value."""
+    columns: list[str] = []
+    """The columns read."""
+    table: str | None = None
+    """The table inside a source that has several."""
+    kind: InputKind = InputKind.SOURCE
+    """The kind of input."""
+
+
+class Stamp(Value, frozen=True, omit_defaults=True):
+    """What an output shows, and when its verdict was evaluated."""
+
+    workspace: str
+    """The id of the workspace."""
+    tables: list[StampedTable] = []
+    """The result tables."""
+    sources: list[StampedSource] = []
+    """Other inputs whose state is known."""
+    unrecorded: list[str] = []
+    """Inputs whose state is not known."""
+    rows: str = ""
+    """A digest of what is shown."""
+    looked_at: str = ""
+    """When the verdict was evaluated, RFC 3339 with seconds."""
+    verdict: str = ""
+    """The verdict in one sentence; empty when it was not evaluated."""
+    tenant: str | None = None
+    """The bound tenant."""
+
+    def shortened(self) -> "Stamp":
+        """The same with a verdict of bounded length."""
+        verdict = self.verdict
+        if len(verdict) > MAX_VERDICT_CHARACTERS:
+            verdict = verdict[: MAX_VERDICT_CHARACTERS - 1].rstrip() + "…"
+        return msgspec.structs.replace(self, verdict=verdict)
+
+    def metadata(self, data: Mapping[str, str]) -> dict[str, Any]:
+        """The metadata of an output with this data by MIME type."""
+        stamp = msgspec.structs.replace(self.shortened(), rows=shown_digest(data))
+        return {STAMP_KEY: stamp.to_dict()}
+
+
+def stamp_from(value: object) -> Stamp | None:
+    """The stamp in metadata that was read from a file; None when there is no valid one."""
+    try:
+        return msgspec.convert(value, Stamp)
+    except msgspec.ValidationError:
+        return None
+
+
+def shown_digest(data: Mapping[str, Any]) -> str:
+    """A digest of the text of an output, as text and as HTML."""
+    digest = hashlib.sha256()
+    for kind in ("text/plain", "text/html"):
+        text = data.get(kind, "")
+        joined = text if isinstance(text, str) else "".join(text)
+        digest.update(f"{len(joined)}:".encode() + joined.encode("utf-8", "surrogatepass"))
+    return short(digest.hexdigest())
+
+
+def short(digest: str | None) -> str:
+    """The part of a digest that a stamp holds."""
+    return (digest or "")[:MAX_DIGEST_CHARACTERS]
+
+
+class StampMaker:
+    """Makes the stamps of one workspace."""
+
+    def __init__(
+        self,
+        workspace_id: Callable[[], str],
+        now_ns: Callable[[], int],
+        new_observation: "Callable[[bool], Observation]",
+    ) -> None:
+        self._workspace_id, self._now_ns = functools.cache(workspace_id), now_ns
+        self._new_observation = new_observation
+        self.observes_files = False
+        """Whether the states of local files are recorded before a statement reads them; in
+        notebooks, whose outputs have stamps."""
+
+    def source_states(
+        self, prepared: "PreparedStatement", tenant: str | None
+    ) -> dict[tuple[str, str, str], Anchor]:
+        """The states of the local files that a statement will read, by identity. Servers and
+        object stores are not asked: that may take longer than the statement."""
+        files = [
+            bound
+            for bound in prepared.inputs
+            if bound.relation.input.kind is InputKind.SOURCE
+            and bound.relation.token is None
+            and bound.relation.requirements.attachment is None
+            and bound.relation.requirements.filesystem is None
+            and bound.relation.requirements.scoped_secret is None
+        ]
+        if not files or not self.observes_files:
+            return {}
+        states, finished = dict[tuple[str, str, str], Anchor](), threading.Event()
+
+        def observe() -> None:
+            with contextlib.suppress(JammiError):  # the statement itself reports a missing file
+                observation = self._new_observation(False)
+                for bound in files:
+                    anchor = observation.anchor(bound.relation, bound.columns, tenant)
+                    states[bound.relation.input.identity] = anchor
+                observation.close()
+            finished.set()
+
+        submit(observe, "jammi-look")
+        # A state that comes later may be that of a change since the read.
+        return states if finished.wait(OBSERVATION_SECONDS) else {}
+
+    def stamp(
+        self,
+        tables: Sequence[StampedTable] = (),
+        *,
+        sources: Sequence[StampedSource] = (),
+        unrecorded: Sequence[str] = (),
+        tenant: str | None = None,
+        verdict: str = "",
+    ) -> Stamp:
+        """A stamp of this moment."""
+        names = list(dict.fromkeys(unrecorded))
+        if len(names) > MAX_UNRECORDED:
+            names = [*names[: MAX_UNRECORDED - 1], f"{len(names) - MAX_UNRECORDED + 1} more"]
+        return Stamp(
+            self._workspace_id(),
+            list(dict.fromkeys(tables)),
+            list(sources),
+            names,
+            looked_at=rfc3339(self._now_ns())[:19] + "Z",
+            verdict=verdict,
+            tenant=tenant,
+        )
+
+
+def stamped_table(name: str, version: int, record: TableRecord) -> StampedTable:
+    """A version of a recipe as a stamp names it."""
+    return StampedTable(name, version, short(record.digest))
+
+
+def stamped_source(anchor: Anchor) -> StampedSource:
+    """The state of another input as a stamp names it."""
+    source = anchor.input
+    return StampedSource(
+        source.name, short(anchor.value), list(source.columns), source.table, source.kind
+    )
