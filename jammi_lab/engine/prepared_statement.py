@@ -143,6 +143,15 @@ class PreparedStatement:
             self._parsed.text, on_progress, read_ahead_fully=self._reads_attached_database
         )
 
+    def run_over(self, select: str, clauses: str = "") -> Stream:
+        """Run a SELECT that the library wrote over the rows of the statement, whose columns are
+        called c0, c1, … there. Raises as `run`."""
+        names = ", ".join(f"c{i}" for i in range(len(self.output)))
+        prefix = f"SELECT {select} FROM (\n"
+        text = f"{prefix}{self._parsed.text}\n) AS t({names}) {clauses}"
+        size = len(prefix.encode())
+        return self._run(text, None, size, read_ahead_fully=True, casts_output=False)
+
     @property
     def _reads_attached_database(self) -> bool:
         """Whether it reads an attached database."""
@@ -211,11 +220,12 @@ class PreparedStatement:
         read_ahead_fully: bool = False,
         observed_states: ObservedStates | None = None,
         in_order: bool = False,
+        casts_output: bool = True,
     ) -> Stream:
         params = _remaining_parameters(self.params, self._parsed)
         if self._parsed.kind is StatementKind.SHOW_TABLES:
             sql, params = _SHOW_TABLES, {"names": list(self._table_names)}
-        elif self._parsed.kind in (StatementKind.SELECT, StatementKind.DESCRIBE):
+        elif casts_output and self._parsed.kind in (StatementKind.SELECT, StatementKind.DESCRIBE):
             shift, sql = with_lossless_casts(sql, self.output)
             prefix += shift
         in_transaction = any(

@@ -1,5 +1,6 @@
 """The result of a statement: its rows are streamed once and cached when small."""
 
+import functools
 import itertools
 import operator
 import weakref
@@ -21,6 +22,7 @@ from jammi_lab.engine.stream import Stream
 from jammi_lab.inputs.observation import PinnedState, origin_of_inputs
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.workspace.badge import BadgeMixin, BadgeService
+from jammi_lab.workspace.column_profile import ColumnQuery, query_rows
 from jammi_lab.workspace.export import export
 from jammi_lab.workspace.stamps import (
     Stamp,
@@ -390,14 +392,26 @@ class Result(BadgeMixin, ArrowExportMixin):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.batches().__arrow_c_stream__(requested_schema)
 
-    def _run_again(self) -> None:
-        """Read the same versions again. SourceUnavailable for inputs without versions, such as
-        files, because they may have changed."""
-        unpinned = [
+    def _unpinned_inputs(self) -> list[str]:
+        return [
             b.relation.input.label
             for b in self._prepared.inputs
             if not isinstance(b.relation.token, PinnedState)
         ]
+
+    def _column_query(self) -> ColumnQuery | None:
+        """Runs aggregates over all rows of the result; None when they are not in memory and could
+        be others if they were read again."""
+        if self._cached is not None:
+            return functools.partial(query_rows, self._cached)
+        if self._unpinned_inputs() or self._prepared.volatile or not self._prepared.output:
+            return None
+        return lambda select, clauses="": self._prepared.run_over(select, clauses).table()
+
+    def _run_again(self) -> None:
+        """Read the same versions again. SourceUnavailable for inputs without versions, such as
+        files, because they may have changed."""
+        unpinned = self._unpinned_inputs()
         if (unpinned and not self._is_step_input) or self._prepared.volatile:
             raise SourceUnavailable(
                 "These rows were streamed and not stored; reading "

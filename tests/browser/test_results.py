@@ -247,3 +247,27 @@ def test_a_kernel_that_does_not_answer_is_said(view):
     bare.part("further").click()
     bare.page.clock.run_for(9000)
     bare.expect(lambda: "does not respond" in bare.page.locator(".jammi-said").inner_text())
+
+
+def test_profiles_are_computed_when_they_are_opened_and_fit_narrow_pages(view):
+    for wide, dark in ((1400, False), (480, True)):
+        panel, bare = view(wide=wide, dark=dark)
+        assert bare.part("profiles").is_hidden() and not panel._profiles
+        bare.part("profile").click()
+        bare.expect(lambda bare=bare: "no NULL" in bare.part("profile-name").inner_text())
+        assert "19 NULL (15 %)" in bare.part("profile-price").inner_text()
+        assert bare.part("profile-price").locator("rect").count() == 24
+        assert "2024-01-01" in bare.part("profile-day").inner_text()
+        assert "130 distinct" in bare.part("profile-name").inner_text()
+        assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        kept(bare, f"results-profile-{wide}")
+        bare.part("profile").click()
+        assert bare.part("profiles").is_hidden()
+
+
+def test_names_and_values_of_a_profile_are_text(view):
+    text, name = EVIL.replace("'", "''"), EVIL.replace('"', '""')
+    _, bare = view(f"""SELECT '{text}' AS "{name}" """)
+    bare.part("profile").click()
+    bare.expect(lambda: "1 distinct" in bare.part("profiles").inner_text())
+    assert bare.page.locator("#el img, #el script").count() == 0

@@ -311,3 +311,40 @@ def test_rows_that_failed_to_come_are_not_taken_for_all_of_them(ws):
             result.preview(10_000_000)
     with pytest.raises(jl.InvalidArgument):
         len(result)
+
+
+MIXED = """SELECT i AS n, CASE WHEN i % 10 = 0 THEN NULL ELSE ['ash', 'oak', 'elm'][i % 3 + 1] END AS t,
+DATE '2024-01-01' + (i % 100)::INT AS d, [i] AS l, i % 2 = 0 AS b, 'unique ' || i AS u,
+(CASE WHEN i = 5 THEN 'nan' WHEN i = 6 THEN 'inf' ELSE i::VARCHAR END)::DOUBLE AS f, 7 AS c
+FROM range(240) r(i)"""
+
+
+def test_a_profile_covers_all_rows_and_not_only_those_on_the_page(numbers):
+    panel, line = numbers(240, MIXED)
+    n, t = panel.profile("n"), panel.profile("t")
+    assert (n.rows, n.nulls, n.lowest, n.highest, n.bins) == (240, 0, "0", "239", [10] * 24)
+    assert t.nulls == 24 and t.distinct == 3
+    assert t.values == [("ash", 72), ("elm", 72), ("oak", 72)]
+    assert (panel.profile("d").lowest, panel.profile("d").highest) == ("2024-01-01", "2024-04-09")
+    assert sum(panel.profile("d").bins) == 240 and sum(panel.profile("f").bins) == 238
+    assert panel.profile("b").values == [("false", 120), ("true", 120)]
+    assert panel.profile("c").values == [("7", 240)] and panel.profile("c").bins == []
+    body = line.ask("profile", column=1)["body"]
+    assert (body["name"], body["rows"], body["values"][0]) == ("t", 240, ["ash", 72])
+    with pytest.raises(jl.InvalidArgument):
+        panel.profile("missing")
+
+
+def test_a_profile_of_a_large_table_is_computed_in_the_engine(ws):
+    ws.materialize("large", "SELECT i AS n, i % 7 AS m FROM range(1500000) r(i)", key="n")
+    panel = ResultView(ws, ws.table("large"))
+    profile = panel.profile("n")
+    assert (profile.rows, profile.bins) == (1_500_000, [62_500] * 24)
+    assert panel._result_page.rows.num_rows < 10_000
+
+
+def test_a_profile_that_could_be_of_other_rows_is_refused(ws, monkeypatch):
+    monkeypatch.setattr(held, "MAX_HELD_ROWS", 3_000)
+    panel = ResultView(ws, ws.sql("SELECT random() AS n FROM range(4000000)"))
+    with pytest.raises(jl.SourceUnavailable, match="too large for a profile"):
+        panel.profile("n")

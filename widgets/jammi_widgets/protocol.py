@@ -145,6 +145,12 @@ class ReadValue(PanelMessage, tag="value"):
     column: Count
 
 
+class ProfileColumn(PanelMessage, tag="profile"):
+    """Request the profile of a column of a result."""
+
+    column: Count
+
+
 class DiffRows(PanelMessage, tag="diff-rows"):
     """Request some rows that two versions of a table differ in."""
 

@@ -1,5 +1,6 @@
 """The result viewer: paging, sorting and searching, all done in the kernel."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +16,13 @@ from jammi_lab.core.html import (
     escape_invisible,
     is_numeric_type,
     to_text,
+)
+from jammi_lab.core.identifiers import near_names
+from jammi_lab.workspace.column_profile import (
+    ColumnProfile,
+    ColumnQuery,
+    profile_column,
+    query_rows,
 )
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.result_table import ResultTable
@@ -51,8 +59,11 @@ class ResultView(Panel):
 
     _esm = assets.module("results")
     _css = assets.style()
-    _kinds: ClassVar[Any] = protocol.Open | protocol.Page | protocol.ReadValue
+    _kinds: ClassVar[Any] = (
+        protocol.Open | protocol.Page | protocol.ReadValue | protocol.ProfileColumn
+    )
     _shared_messages = (protocol.Page,)
+    _threaded_triggers = (protocol.ProfileColumn,)
 
     def __init__(self, ws: "Workspace", rows: Result | ResultTable) -> None:
         result = rows.read() if isinstance(rows, ResultTable) else rows
@@ -62,6 +73,7 @@ class ResultView(Panel):
                 hint="ws.sql(…) returns a Result.",
             )
         self._result, self._result_page = result, ResultPage(result)
+        self._profiles: dict[int, ColumnProfile] = {}
         self._page_request = protocol.Page(v=1, ask=0)
         self._result_page.load_rows(self._page_request.limit)
         self._saved_form, self._pending_badge = result._rendered(), result._badge()
@@ -120,12 +132,55 @@ class ResultView(Panel):
                     self._page_request = message
                 case protocol.ReadValue(row=row, column=column):
                     return self._full_value(row, column)
+                case protocol.ProfileColumn(column=column):
+                    return self._profile_message(column)
             return self._page_message(self._page_request)
         except KeyboardInterrupt:
             raise SourceUnavailable(
                 "Reading more rows was cancelled.",
                 hint="The rows read before remain available.",
             ) from None
+
+    def profile(self, column: str) -> ColumnProfile:
+        """The profile of a column over all rows: NULLs, distinct values, and a histogram or the
+        most frequent values. It is computed once. InvalidArgument for an unknown column;
+        SourceUnavailable when the rows exceed the view and could be others if read again."""
+        if column not in self._result.columns:
+            raise InvalidArgument(
+                f"The result has no column {column!r}.",
+                near=near_names(column, self._result.columns),
+            )
+        with self._tenant_context():
+            return self._profile(self._result.columns.index(column))
+
+    def _profile(self, column: int) -> ColumnProfile:
+        if column not in self._profiles:
+            sql_type = self._result._types[column]
+            self._profiles[column] = profile_column(column, sql_type, self._column_query())
+        return self._profiles[column]
+
+    def _column_query(self) -> ColumnQuery:
+        query = self._result._column_query()
+        if query is None:
+            self._result_page.load_rows(MAX_HELD_ROWS)
+            if not self._result_page.complete:
+                raise SourceUnavailable(
+                    "The result is too large for a profile in memory, and its source could have "
+                    "changed since it was read.",
+                    hint="Keep the rows with ws.materialize(…) and view the table.",
+                )
+            query = functools.partial(query_rows, self._result_page.rows)
+        return query
+
+    def _profile_message(self, column: int) -> dict[str, Any]:
+        self._require_column(column)
+        profile = self._profile(column)
+        return {
+            **profile.to_dict(),
+            "name": escape_invisible(self._result.columns[column]),
+            "type": self._result._types[column].lower(),
+            "values": [[display_cell(text), n] for text, n in profile.values],
+        }
 
     def _page_message(self, request: protocol.Page) -> dict[str, Any]:
         """A page of rows as a message, with row counts and notes."""

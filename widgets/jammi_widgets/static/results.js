@@ -1,4 +1,4 @@
-import { Line, button, choose, filterInput, frame, grouped, h } from "./kit.js";
+import { Line, button, choose, filterInput, frame, grouped, h, s } from "./kit.js";
 
 const PAGE = 50, WIDE = 30;
 
@@ -15,6 +15,8 @@ function render({ model, el }) {
   const foot = h("div", { class: "jammi-foot jammi-turns" });
   const bounds = h("div", { class: "jammi-dim", role: "status", "data-testid": "bounds" });
   const whole = h("div", { class: "jammi-whole", hidden: true, role: "region", "aria-label": "Full value", "data-testid": "whole" });
+  const profiles = h("div", { class: "jammi-profiles", hidden: true, role: "region", "aria-label": "Profiles of the columns", "data-testid": "profiles" });
+  const profiled = button("Profile", () => { profiles.hidden = !profiles.hidden; profiled.setAttribute("aria-pressed", String(!profiles.hidden)); profile(); }, { "aria-pressed": "false", "data-testid": "profile", title: "Distribution, NULLs and distinct values of each column, over all rows" });
   const sides = h("span", { class: "jammi-turns" });
   let page = { columns: [], rows: [], numbers: [], left: 0, wide: 0, offset: 0, further: false };
   let at = [0, 0], back = null;                                        // the cell that Tab comes to, and the one whose value is open
@@ -89,7 +91,9 @@ function render({ model, el }) {
   }
 
   function draw(next) {
+    const other = page.left !== next.left || !page.wide;
     page = next;
+    if (other) profile();
     Object.assign(asked, { column: next.sorted, descending: next.descending, offset: next.offset, left: next.left });
     const held = grid.contains(grid.getRootNode().activeElement);
     panel.say("");
@@ -110,6 +114,28 @@ function render({ model, el }) {
     ticked();
   }
 
+  function profile() {                                                  // computed when it is looked at, one column after the other
+    if (profiles.hidden) return;
+    profiles.replaceChildren(...page.columns.map((column) => {
+      const card = h("figure", { class: "jammi-profile", "data-testid": `profile-${column.name}` }, h("figcaption", {}, h("b", { class: "jammi-cut", title: column.name }, column.name), h("span", { class: "jammi-dim" }, " …")));
+      line.ask("profile", { column: column.at }).then((found) => card.replaceChildren(...drawn(found))).catch((lines) => card.append(h("div", { class: "jammi-dim" }, [lines].flat().join(" "))));
+      return card;
+    }));
+  }
+
+  function drawn(found) {
+    const share = (n) => `${(100 * n / Math.max(1, found.rows)).toFixed(n && n < found.rows / 100 ? 1 : 0)} %`;
+    const facts = `${found.is_estimate ? "about " : ""}${grouped(found.distinct)} distinct · ${found.nulls ? `${grouped(found.nulls)} NULL (${share(found.nulls)})` : "no NULL"}`;
+    const most = Math.max(1, ...found.bins, ...found.values.map(([, n]) => n));
+    const chart = found.bins.length
+      ? [s("svg", { class: "jammi-histogram", viewBox: `0 0 ${found.bins.length * 8} 40`, preserveAspectRatio: "none", role: "img", "aria-label": `Histogram of ${found.name}, from ${found.lowest} to ${found.highest}` }, found.bins.map((n, i) => {
+        const high = n ? Math.max(1, 40 * n / most) : 0;
+        return s("g", {}, s("title", {}, `${grouped(n)} rows`), s("rect", { class: "jammi-bar", x: i * 8, y: 40 - high, width: 7, height: high }));
+      })), h("div", { class: "jammi-ends jammi-dim" }, h("span", {}, found.lowest), h("span", {}, found.highest))]
+      : found.values.map(([cell, n]) => h("div", { class: "jammi-share", title: `${grouped(n)} rows` }, h("span", { class: "jammi-cut" }, value(cell)), h("i", { "aria-hidden": "true" }, h("i", { style: `width: ${(100 * n / most).toFixed(1)}%` })), h("span", { class: "jammi-dim jammi-number" }, share(n))));
+    return [h("figcaption", {}, h("b", { class: "jammi-cut", title: found.name }, found.name)), ...chart, h("div", { class: "jammi-dim" }, facts)];
+  }
+
   function told(lines) {
     badge.replaceChildren(...lines.map((text) => h("div", {}, text)));
   }
@@ -123,8 +149,8 @@ function render({ model, el }) {
   }
 
   panel.root.addEventListener("keydown", keys);
-  panel.tools.append(filter.input, sides);
-  panel.body.append(badge, scroll, foot, bounds, whole);
+  panel.tools.append(filter.input, profiled, sides);
+  panel.body.append(badge, profiles, scroll, foot, bounds, whole);
   line.on("changed", ({ body: next }) => draw(next));
   line.on("badge", ({ body: next }) => told(next.badge));
   model.on("change:selection", ticked);
