@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar
 
 import click
 
+from jammi_lab.agent_server import mcp
 from jammi_lab.core.command_hints import cell_commands
 from jammi_lab.core.errors import JammiError
 from jammi_lab.output_commands import (
@@ -674,6 +675,7 @@ def copy(source: str, target: str, as_json: bool) -> None:
 
 main.add_command(check_notebook)
 main.add_command(check_file)
+main.add_command(mcp)
 
 if __name__ == "__main__":
     main(prog_name="jammi-lab")

@@ -1,0 +1,185 @@
+"""The command `mcp`: a server of the Model Context Protocol over standard input and output, with
+which an agent reads a workspace. What an agent acts on is what stands in the answer itself, so each
+answer that holds rows begins with the verdict on them."""
+
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jammi_lab.core.errors import ExtensionMissing, JammiError, StatementNotAllowed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mcp.server.mcpserver import MCPServer
+
+    from jammi_lab.core.verdicts import Verdict
+
+REFUSED_EXIT_CODE = 3
+MAX_SENTENCE_CHARACTERS = 180
+"""Length of a verdict before rows: below 60 tokens."""
+DEFAULT_ROWS, MAX_ROWS = 50, 1000
+_INSTRUCTIONS = (
+    "Tables of a jammi_lab workspace, each with its recipe and whether it is up to date. Ask "
+    "`board` first. Each answer with rows begins with their verdict; do not report rows of a table "
+    "that is not fresh without saying so. `why` explains a verdict."
+)
+
+
+@click.command(short_help="Serve the workspace to agents (MCP, standard input and output).")
+@click.argument("path")
+@click.option("--tenant", help="The tenant whose tables to use; without it, shared tables only.")
+@click.option("--catalog", help="The URL of the PostgreSQL database with the catalog.")
+@click.option("--allow-recompute", is_flag=True, help="Add a tool that recomputes stale tables.")
+def mcp(path: str, tenant: str | None, catalog: str | None, allow_recompute: bool) -> None:
+    """Serve the workspace over the Model Context Protocol. All tools only read, unless
+    --allow-recompute adds one more."""
+    from jammi_lab.workspace.opening import open as open_workspace
+
+    def open_it(*, read_only: bool) -> Any:
+        return open_workspace(
+            path, catalog=catalog, tenant=tenant, read_only=read_only, create=False
+        )
+
+    try:
+        with open_it(read_only=True) as ws:
+            tools = AgentTools(ws)
+            recompute = _recompute_tool(lambda: open_it(read_only=False), tools)
+            server = build_server(tools, recompute if allow_recompute else None)
+            server.run("stdio")
+    except JammiError as error:
+        for line in error.rendered_lines():
+            click.echo(line, err=True)
+        sys.exit(REFUSED_EXIT_CODE)
+
+
+class AgentTools:
+    """The answers of the tools, as text."""
+
+    def __init__(self, ws: Any) -> None:
+        self._ws, self._lock = ws, threading.Lock()
+
+    def board(self) -> str:
+        """Every table with its verdict, reasons, rows and age."""
+        with self._lock:
+            status = self._ws.status()
+            return f"{verdict_sentence({row.name: row.verdict for row in status})}\n{status}"
+
+    def why(self, name: str) -> str:
+        """Why a table has its verdict: the tree of causes, with old and new state of each input."""
+        with self._lock:
+            return str(self._ws.why(name))
+
+    def lineage(self, name: str | None = None) -> str:
+        """What a table was made from, and what was made from it; without a name, everything."""
+        with self._lock:
+            return str(self._ws.lineage(name))
+
+    def plan(self, name: str | None = None) -> str:
+        """What a recomputation of one table, or of all, would run, and why. Nothing is run."""
+        with self._lock:
+            return str(self._ws.plan(name))
+
+    def query(self, sql: str, limit: int = DEFAULT_ROWS) -> str:
+        """Run a read-only SQL statement (DuckDB): tables are `jammi.<name>`, sources have their own
+        names, `jammi_catalog.tables` and `jammi_catalog.columns` list them."""
+        with self._lock:
+            result = self._ws._services.statements.read(sql, {})
+            try:
+                self._check_registered(result)
+                result.limit = max(0, min(limit, MAX_ROWS))
+                return f"{verdict_of_rows(result)}\n{result._content().text}"
+            finally:
+                result.close()
+
+    def _check_registered(self, result: Any) -> None:
+        """Raise StatementNotAllowed for files that were not added to the workspace: an agent reads
+        the workspace, not the disk."""
+        for each in result.inputs:
+            if each.kind == "source" and each.name not in self._ws.sources:
+                raise StatementNotAllowed(
+                    f"{each.name} is not a source of the workspace.",
+                    hint="Add it in Python with ws.sources.add(name, location).",
+                )
+
+
+def verdict_of_rows(result: Any) -> str:
+    """The verdict on the tables that a result read, with the first root cause."""
+    verdicts = result.staleness()
+    if verdicts:
+        return verdict_sentence(verdicts)
+    sources = list(dict.fromkeys(each.label for each in result.inputs))
+    return f"Read directly from {', '.join(sources)[:100]}." if sources else "No table was read."
+
+
+def verdict_sentence(verdicts: "Mapping[str, Verdict]") -> str:
+    """The verdict on some tables in one short sentence: the first that is not fresh with its cause,
+    and how many others."""
+    from jammi_lab.core.verdicts import Fresh, grounds_of, reasons_of, verdict_label
+
+    not_fresh = {name: each for name, each in verdicts.items() if not isinstance(each, Fresh)}
+    if not verdicts:
+        return "There are no tables yet."
+    if not not_fresh:
+        grounds = [ground for each in verdicts.values() for ground in grounds_of(each)]
+        return _shortened(f"Fresh{f', {grounds[0]}' if grounds else ''}", "")
+    name, worst = next(iter(not_fresh.items()))
+    reasons = reasons_of(worst)
+    cause = f": {reasons[0]}" if reasons else ""
+    others = len(not_fresh) - 1
+    return _shortened(
+        f"NOT FRESH: {name} is {verdict_label(worst)}{cause}",
+        f"; and {others} of {len(verdicts)} others" if others else "",
+    )
+
+
+def _shortened(text: str, end: str) -> str:
+    room = MAX_SENTENCE_CHARACTERS - len(end) - 1
+    return (text if len(text) <= room else text[: room - 1].rstrip() + "…") + end + "."
+
+
+def _recompute_tool(open_writable: Callable[[], Any], tools: AgentTools) -> Any:
+    def recompute(name: str | None = None) -> str:
+        """Bring one table and what it needs up to date, or all tables. Runs the plan."""
+        with tools._lock, open_writable() as ws:
+            return str(ws.recompute(name))
+
+    return recompute
+
+
+def build_server(tools: AgentTools, recompute: Any = None) -> "MCPServer":
+    """The server. ExtensionMissing without the package mcp."""
+    try:
+        from mcp.server.mcpserver import MCPServer
+        from mcp.types import ToolAnnotations
+    except ImportError:
+        raise ExtensionMissing(
+            "The package mcp is not installed.", hint="pip install 'jammi-lab[mcp]'"
+        ) from None
+    server = MCPServer("jammi-lab", instructions=_INSTRUCTIONS)
+    for tool in (tools.board, tools.why, tools.lineage, tools.plan, tools.query):
+        server.add_tool(
+            _with_messages(tool),
+            annotations=ToolAnnotations(read_only_hint=True),
+            structured_output=False,
+        )
+    if recompute is not None:
+        server.add_tool(_with_messages(recompute), structured_output=False)
+    return server
+
+
+def _with_messages(tool: Callable[..., str]) -> Callable[..., str]:
+    """The tool, answering an error with its message and hint instead of a stack."""
+
+    @functools.wraps(tool)
+    def run(*args: Any, **kwargs: Any) -> str:
+        try:
+            return tool(*args, **kwargs)
+        except JammiError as error:
+            return "\n".join(["Error:", *error.rendered_lines()])
+
+    return run

@@ -1,0 +1,87 @@
+"""`jammi-lab mcp` with the official client: five tools that read, and one more when it is allowed."""
+
+import asyncio
+import os
+import sys
+
+import pytest
+
+import jammi_lab as jl
+
+mcp_client = pytest.importorskip("mcp")
+
+
+@pytest.fixture
+def lab(tmp_path):
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("a", str(tmp_path / "a.csv"))
+        ws.materialize("big", "SELECT * FROM a WHERE x > 2")
+        ws.materialize("top", "SELECT max(x) AS x FROM jammi.big")
+    return tmp_path / "lab"
+
+
+def talk(path, *calls, flags=()):
+    """The names of the tools, and the text of each answer."""
+    from mcp import ClientSession, StdioServerParameters
+    from mcp.client.stdio import stdio_client
+
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "jammi_lab.cli", "mcp", str(path), *flags],
+        env={**os.environ},
+    )
+
+    async def run():
+        async with stdio_client(server) as streams, ClientSession(*streams) as session:
+            await session.initialize()
+            tools = await session.list_tools()
+            answers = [await session.call_tool(name, arguments) for name, arguments in calls]
+            return {tool.name: tool for tool in tools.tools}, [a.content[0].text for a in answers]
+
+    return asyncio.run(run())
+
+
+def test_five_tools_read_and_each_answer_with_rows_begins_with_the_verdict(lab, tmp_path):
+    tools, fresh = talk(lab, ("query", {"sql": "FROM jammi.top"}), ("board", {}))
+    assert sorted(tools) == ["board", "lineage", "plan", "query", "why"]
+    assert all(tool.annotations.read_only_hint for tool in tools.values())
+    assert fresh[0].splitlines() == [
+        "Fresh.",
+        "      x",
+        "integer",
+        "───────",
+        "      3",
+        "1 row",
+    ] or fresh[0].startswith("Fresh.\n")
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n3,9\n")
+    _, answers = talk(
+        lab,
+        ("query", {"sql": "FROM jammi.top"}),
+        ("board", {}),
+        ("why", {"name": "top"}),
+        ("lineage", {"name": "top"}),
+        ("plan", {"name": "top"}),
+        ("query", {"sql": "FROM a", "limit": 1}),
+        ("query", {"sql": "INSERT INTO mutable.x VALUES (1)"}),
+        ("query", {"sql": f"FROM read_csv('{tmp_path / 'a.csv'}')"}),
+        ("why", {"name": "tip"}),
+    )  # fmt: skip
+    query, board, why, lineage, plan, direct, dml, path, unknown = answers
+    cause = "top is possibly stale: a changed (digest of the bytes), by way of big"
+    assert query.splitlines()[0] == f"NOT FRESH: {cause}."
+    assert board.startswith("NOT FRESH: ") and "; and 1 of 2 others." in board.splitlines()[0]
+    assert all(len(answer.splitlines()[0]) <= 180 for answer in (query, board))
+    assert "a changed" in why and "big" in lineage and "big" in plan
+    assert direct.startswith("Read directly from a.") and "first row" in direct
+    assert dml.startswith("Error:") and path.startswith("Error:") and "not a source" in path
+    assert unknown.startswith("Error:") and "top" in unknown
+
+
+def test_recompute_is_a_tool_when_it_is_allowed(lab, tmp_path):
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n3,9\n")
+    tools, answers = talk(
+        lab, ("recompute", {"name": "top"}), ("query", {"sql": "FROM jammi.top"}), flags=["--allow-recompute"]
+    )  # fmt: skip
+    assert not tools["recompute"].annotations and "computed" in answers[0]
+    assert answers[1].startswith("Fresh.") and "9" in answers[1]
