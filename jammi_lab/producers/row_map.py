@@ -171,7 +171,7 @@ class RowMapProducer:
     ) -> Job:
         """The job of a recorded definition over the current inputs. Raises NotRecomputable when the
         function is not in this kernel."""
-        step = self._functions.find(descriptor, import_module=True)
+        step = self._functions.adopt(descriptor)
         if isinstance(step, str):
             raise NotRecomputable(
                 f"The row map {name!r} cannot be run: {step}.",

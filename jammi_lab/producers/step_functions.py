@@ -79,6 +79,14 @@ class StepFunctions:
         """Keep the function of a definition."""
         self._steps[digest_of(descriptor.identity())] = step
 
+    def adopt(self, descriptor: FunctionDescriptor) -> StepFunction | str:
+        """The function that runs a recorded definition, as `find` says. From now on it is that
+        definition's own, although the recomputed one has it, too."""
+        step = self.find(descriptor, import_module=True)
+        if isinstance(step, StepFunction):
+            self.remember(descriptor, step)
+        return step
+
     def current_digest(
         self, descriptor: FunctionDescriptor, *, import_module: bool
     ) -> str | Unknown:
@@ -103,15 +111,21 @@ class StepFunctions:
         """The function of a recorded definition, or the reason why it is not in this kernel, as a
         clause.
 
-        A function of a module is looked up by name in the module as it is today. A function of the
-        notebook, or one defined inside another function, must have been given to this kernel.
+        A function of a module or of the notebook is looked up by name, as it is today. One defined
+        inside another function, and a cell, must have been given to this kernel.
         """
         known_step = self._steps.get(digest_of(descriptor.identity()))
         module, _, name = descriptor.function.partition(":")
         if module == "cell":
-            return known_step or "its cell was not run in this kernel"
+            return known_step or "its cell was not run in this kernel; %jammi edit shows it"
         if module in sys.modules and is_library(module):
             return known_step or _INSTALLED_PACKAGE.format(module)
+        if module == "__main__" and (redefined := self._redefined(known_step, name)) is not None:
+            return redefined
+        if module == "__main__" and "<" not in name:
+            return (
+                known_step or f"run the cell that defines its function {name}; %jammi edit shows it"
+            )
         if module == "__main__" or "<" in name:
             return (
                 known_step
@@ -125,12 +139,29 @@ class StepFunctions:
                 )
             if (reason := _import_error(module)) is not None:
                 return reason
-        target: object = sys.modules.get(module)
-        for part in name.split("."):
-            target = getattr(target, part, None)
+        target = _attribute(module, name)
         if isinstance(target, types.FunctionType):
             return StepFunction(target)
         return known_step or f"its function {module}.{name} no longer exists"
+
+    def _redefined(self, known_step: StepFunction | None, name: str) -> StepFunction | None:
+        """The notebook's function of a name, unless it was given to another definition: names such
+        as `step` are used again, and then a recipe keeps the function that it was given last."""
+        target = _attribute("__main__", name)
+        if not isinstance(target, types.FunctionType) or target.__module__ != "__main__":
+            return None
+        if known_step is not None and known_step.function is target:
+            return known_step
+        is_given = any(step.function is target for step in self._steps.values())
+        return None if is_given else StepFunction(target)
+
+
+def _attribute(module: str, name: str) -> object:
+    """What a qualified name means in a loaded module now; None if nothing."""
+    target: object = sys.modules.get(module)
+    for part in name.split("."):
+        target = getattr(target, part, None)
+    return target
 
 
 def check_call(

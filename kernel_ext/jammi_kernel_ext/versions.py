@@ -114,4 +114,10 @@ def _cell_of(recipe: Any) -> str | None:
         return (
             f"%%jammi_py {name}{' --inputs ' if inputs else ''}{inputs}{key}\n{recipe.definition}"
         )
+    module, _, function = str(descriptor.get("function")).partition(":")
+    if recipe.kind == "python" and module == "__main__" and "<" not in function:
+        given = [each["asked"] for each in descriptor["inputs"]]
+        key = f", key={descriptor['key']!r}" if descriptor.get("key") else ""
+        call = f"compute({recipe.name!r}, {function}, inputs={given!r}{key})"
+        return f"{recipe.definition}\n\njammi_lab.get_workspace().{call}"
     return None

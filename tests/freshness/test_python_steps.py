@@ -1,5 +1,7 @@
 """Python steps among other tables: verdicts, plans, lineage, and what is known of them after a restart."""
 
+import linecache
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -411,3 +413,48 @@ def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab: Lab, write: Any) -
 
 def repr_of(value: Any) -> str:
     return str(value._rendered().text)
+
+
+def define_in_notebook(monkeypatch: pytest.MonkeyPatch, text: str) -> Any:
+    """Define `step` as a cell of a notebook does: in `__main__`, its source in `linecache`."""
+    filename = f"<cell {len(linecache.cache)}>"
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, filename, "exec"), namespace)
+    monkeypatch.setattr(sys.modules["__main__"], "step", namespace["step"], raising=False)
+    return namespace["step"]
+
+
+ONE = "def step(papers):\n    return papers.polars().head(1)\n"
+TWO = ONE.replace("1", "2")
+
+
+def test_a_step_of_the_notebook_is_known_by_its_name_after_a_restart(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.csv("papers", "id,year", "1,2020", "2,2021")
+    lab.ws.compute("cut", define_in_notebook(monkeypatch, ONE), inputs="papers")
+    monkeypatch.delattr(sys.modules["__main__"], "step")
+    lab.reopen()
+    lacking = lab.ws.staleness("cut")
+    assert isinstance(
+        lacking, jl.Undecidable
+    ) and "run the cell that defines its function step" in str(lacking)
+    define_in_notebook(monkeypatch, ONE)
+    assert lab.ws.staleness("cut") == jl.Fresh()
+    define_in_notebook(monkeypatch, TWO)
+    assert isinstance(lab.ws.staleness("cut"), jl.Stale)
+    lab.ws.recompute("cut")
+    assert len(lab.rows("cut")) == 2 and lab.ws.staleness("cut") == jl.Fresh()
+
+
+def test_a_name_that_is_used_again_leaves_each_recipe_its_own_function(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.csv("papers", "id,year", "1,2020", "2,2021")
+    lab.ws.compute("one", define_in_notebook(monkeypatch, ONE), inputs="papers")
+    lab.ws.compute("two", define_in_notebook(monkeypatch, TWO), inputs="papers")
+    assert words(lab) == {"one": "fresh", "two": "fresh"}
+    lab.csv("papers", "id,year", "3,2020", "4,2021")
+    lab.ws.recompute()
+    assert lab.rows("one") == [(3, 2020)] and len(lab.rows("two")) == 2
