@@ -1,12 +1,14 @@
 """Removal of result tables, the only way out: tombstone, then bytes, then row."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import JammiError, TableNotFound
 from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 from jammi_lab.storage.files import fault_point
+from jammi_lab.storage.space_reserve import SpaceReserve
 from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles, remove_table_files
 from jammi_lab.store.storage_errors import removal_error, translate_storage_errors
@@ -23,8 +25,11 @@ def missing_version_error(version: VersionRecord) -> TableNotFound:
 class Removal:
     """Removes versions and tables for one writer. Recovery completes what a crash interrupts."""
 
-    def __init__(self, catalog: Catalog, results: ResultFiles, writer_id: str) -> None:
+    def __init__(
+        self, catalog: Catalog, results: ResultFiles, writer_id: str, reserve: SpaceReserve
+    ) -> None:
         self._catalog, self._results, self._writer_id = catalog, results, writer_id
+        self._reserve = reserve
         self._pending: dict[str, TableRecord] = {}
         """Tombstoned tables whose bytes still exist."""
 
@@ -56,14 +61,21 @@ class Removal:
     ) -> list[tuple[str, bool]]:
         """Remove the versions that `select` selects inside the transaction, atomically. Returns the
         physical table of each, and whether it is removed, too. Raises as `remove_version`."""
-        with self._catalog.transaction():
-            dropped = [table for v in select() if (table := self._tombstone(v)) is not None]
+
+        def tombstone() -> list[tuple[str, bool]]:
+            with self._catalog.transaction():
+                return [table for v in select() if (table := self._tombstone(v)) is not None]
+
+        dropped = self._reserve.run(tombstone)
         self._remove_unreferenced(dropped)
         return dropped
 
     def remove_recipe(self, name: str) -> None:
         """Remove a recipe with all its versions, atomically. A running build of it fails, so that
         neither its writer nor, after a crash, recovery publishes it. Raises as `remove_version`."""
+        self._remove_unreferenced(self._reserve.run(lambda: self._tombstone_recipe(name)))
+
+    def _tombstone_recipe(self, name: str) -> list[tuple[str, bool]]:
         with self._catalog.transaction():
             versions = self._catalog.result_tables.versions(name)
             self._catalog.recipes.remove(name)
@@ -74,8 +86,7 @@ class Removal:
                         record.writer_id,
                         "its recipe was dropped while it was built",
                     )
-            dropped = [table for v, _ in versions if (table := self._tombstone(v)) is not None]
-        self._remove_unreferenced(dropped)
+            return [table for v, _ in versions if (table := self._tombstone(v)) is not None]
 
     def _tombstone(self, version: VersionRecord) -> tuple[str, bool] | None:
         # In this scope, the name may refer to a version of another owner.
@@ -91,6 +102,7 @@ class Removal:
         if self._pending:
             fault_point("removal:tombstone")
             self.remove_pending()
+            self._reserve.fill()  # the space is there now, if it was not before
 
     def remove_pending(self) -> None:
         """Remove the bytes and rows of tombstoned tables, except those that a statement of this
@@ -107,7 +119,7 @@ class Removal:
                 ) is None:
                     continue
                 try:
-                    self.remove_table(record)
+                    self._reserve.run(functools.partial(self.remove_table, record))
                 except JammiError as error:
                     self._pending[name] = record
                     errors.append(error)

@@ -57,6 +57,7 @@ from jammi_lab.search.sql_functions import SearchFunctions
 from jammi_lab.search.word_search import WordSearch
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.storage.files import StoragePath
+from jammi_lab.storage.space_reserve import SpaceReserve
 from jammi_lab.store.fsck import Fsck
 from jammi_lab.store.publish import Publisher
 from jammi_lab.store.recovery import Recovery
@@ -149,6 +150,8 @@ class Infrastructure(Foundation):
         context = self.producer_context
         # The stack runs every step even if one fails, the last one pushed first.
         with contextlib.ExitStack() as steps:
+            if clean and not self.catalog.read_only:
+                steps.callback(SpaceReserve(self.folder).fill)  # closing freed the catalog's log
             for step in (self.catalog.close, self.executor.close):
                 steps.callback(step)
             if clean:
@@ -224,6 +227,36 @@ def build_services(
 ) -> Services:
     """Open the workspace in a folder, run recovery, and build its services. Raises what opening
     the catalog raises."""
+    open_once = functools.partial(
+        _open_services,
+        folder,
+        display_path=display_path,
+        scope=scope,
+        settings=settings,
+        clock=clock,
+        read_only=read_only,
+        create=create,
+        executor=executor,
+    )
+    if read_only:
+        return open_once()
+    reserve = SpaceReserve(folder)
+    services = reserve.run(open_once)
+    reserve.fill()
+    return services
+
+
+def _open_services(
+    folder: StoragePath,
+    *,
+    display_path: str,
+    scope: TenantScope,
+    settings: Settings,
+    clock: Clock,
+    read_only: bool,
+    create: bool,
+    executor: Any,
+) -> Services:
     parts = _build_infrastructure(
         folder,
         scope=scope,
@@ -561,7 +594,7 @@ def _wire(
     frames = FrameResolver(base.source_directory)
     vectors, words = _indexes(catalog, results, settings)
     recovery = Recovery(catalog, results, clock)
-    removal = Removal(catalog, results, writer_id)
+    removal = Removal(catalog, results, writer_id, SpaceReserve(folder))
     checks = CheckRunner(catalog, engine, scope, clock, lambda: observe(True))
     mutable.check_rows = checks.check_rows
     context = _producer_context(base, observe, recovery, writer_id, checks)

@@ -1,7 +1,10 @@
 """Writes that fail for want of space, in a process of their own because of its limit."""
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 WRITE = """
 import resource, signal, jammi_lab
@@ -15,6 +18,63 @@ with jammi_lab.open("lab") as ws:
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     print(ws.materialize("t", "SELECT 1 AS k").outcome)
 """
+
+
+FULL = """
+import ctypes, itertools, os, jammi_lab
+os.makedirs("disk")
+if ctypes.CDLL(None, use_errno=True).mount(b"tmpfs", b"disk", b"tmpfs", 0, b"size=8m"):
+    raise SystemExit(77)
+fillers = itertools.count()
+def fill():
+    try:
+        with open(f"disk/{next(fillers)}", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+    except OSError:
+        pass
+try:
+    ws = jammi_lab.open("disk/lab")
+    for number in range(4):
+        ws.materialize("t", f"SELECT range AS k FROM range({number + 1})")
+        ws.materialize(f"u{number}", f"SELECT range AS k FROM range({number + 10})")
+    fill()
+    try:
+        ws.materialize("z", "SELECT 1 AS x")
+    except jammi_lab.errors.ResourceExhausted:
+        print("full")
+    print(len(ws.expire("t")))
+    ws.drop("u0")
+    fill()
+    ws.table("u1").drop()
+    ws.close()
+    fill()
+    ws = jammi_lab.open("disk/lab")
+    fill()
+    ws.drop("t")
+    print([table.name for table in ws.tables()], ws.fsck().orphans)
+    ws.close()
+    for number in range(next(fillers)):
+        if os.path.exists(f"disk/{number}"):
+            os.unlink(f"disk/{number}")
+    with jammi_lab.open("disk/lab") as ws:
+        print(os.stat("disk/lab/space.reserve").st_size, ws.recovery, ws.verify("u3"))
+finally:
+    ctypes.CDLL(None).umount2(b"disk", 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
+def test_a_full_disk_lets_expire_drop_and_open_succeed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 77:
+        pytest.skip("this process may not mount")
+    assert done.returncode == 0, done.stderr
+    full, expired, left, after = done.stdout.splitlines()
+    assert (full, expired, left) == ("full", "3", "['u3', 'u2'] []")
+    assert after.startswith("1048576") and after.endswith("match")
 
 
 def test_a_parquet_file_that_exceeds_the_limit_of_its_process_is_a_typed_error(tmp_path):
