@@ -20,6 +20,7 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine.sql import function_list
+from jammi_lab.engine.sql.json_nesting import add_json_guards
 
 Config = dict[str, str | bool | int | float | list[str]]
 
@@ -158,6 +159,7 @@ def _apply_result_settings(connection: duckdb.DuckDBPyConnection, settings: Sett
         )
     _set_option(connection, "engine.timezone", "TimeZone", settings["engine.timezone"])
     connection.execute(";".join(function_list.VECTOR_AGGREGATES.values()))
+    add_json_guards(connection)
 
 
 def _set_option(connection: duckdb.DuckDBPyConnection, key: str, option: str, value: Any) -> None:
