@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.redaction import remember_typed_credentials
 
 DEFAULTS: dict[str, int | float | str] = {
     "catalog.url": "",
@@ -137,6 +138,7 @@ class Settings:
     @staticmethod
     def _check_key(key: str) -> str:
         if key not in DEFAULTS:
+            remember_typed_credentials(str(key))
             raise InvalidArgument(
                 f"There is no setting {key!r}.",
                 near=difflib.get_close_matches(key, DEFAULTS, 3, 0.5),

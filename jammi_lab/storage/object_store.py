@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
 from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.redaction import remember_typed_credentials
 
 UNREACHABLE_ERRNO = errno.EREMOTEIO if hasattr(errno, "EREMOTEIO") else errno.EIO
 """The errno of an OSError for a store that does not respond."""
@@ -278,6 +279,7 @@ def _filesystem_options(
         )
     ) - {"self", "args", "kwargs", "storage_options"}
     if unknown := sorted(given.keys() - known):
+        remember_typed_credentials(unknown[0])
         words = ("key", "secret", "token", "endpoint_url", "region", "anon")
         raise InvalidArgument(
             f"Unknown storage option {unknown[0]!r} for {scheme}:// URLs.",

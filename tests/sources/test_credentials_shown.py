@@ -389,3 +389,19 @@ def test_the_marked_line_of_a_statement_shows_no_password_and_keeps_its_caret():
     error = StatementNotAllowed("No.", hint="https://me:hunter2@host").with_position(sql, 14)
     assert "hunter2" not in "\n".join(error.lines()) + str(vars(error))
     assert error.excerpt.split("\n")[1].index("^") == 14
+
+
+@pytest.mark.parametrize(
+    "key", ["password=in-an-option-key-1", "postgresql://u:in-an-option-key-1@host/db"]
+)
+def test_a_password_in_the_name_of_an_option_or_setting_is_not_shown(tmp_path, key):
+    with jl.open(tmp_path / "lab") as ws:
+        for attempt in (
+            lambda: ws.sources.add("s", "postgresql://u@localhost/db", options={key: 1}),
+            lambda: jl.open("s3://bucket/lab", catalog="x", storage_options={key: 1}),
+            lambda: jl.open(tmp_path / "other", settings={key: 1}),
+        ):
+            with pytest.raises(jl.JammiError) as error:
+                attempt()
+            shown = str(error.value) + repr(error.value)
+            assert "in-an-option-key-1" not in shown

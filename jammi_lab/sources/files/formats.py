@@ -7,6 +7,7 @@ from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import is_text, near_names
+from jammi_lab.core.redaction import remember_typed_credentials
 from jammi_lab.sources import container_formats, database_urls
 
 SUFFIXES = {
@@ -115,6 +116,7 @@ def check_options(
     }
     for name, value in options.items():
         if name not in known:
+            remember_typed_credentials(name)
             hint = f"Its options are {', '.join(known)}." if known else "It takes no options."
             raise InvalidArgument(
                 f"A source of kind {kind} has no option {name!r}.",
