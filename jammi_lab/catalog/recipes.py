@@ -58,7 +58,10 @@ _HAS_LIVE_VERSION = CompiledStatement(
     .join(result_tables, result_tables.c.table_name == versions.c.table_name)
     .where(
         versions.c.recipe_fold == _fold,
-        result_tables.c.status.in_(["building", "ready", "rejected"]),
+        # literals, because a CompiledStatement cannot expand a list
+        result_tables.c.status.in_(
+            [sa.literal_column(f"'{status}'") for status in ("building", "ready", "rejected")]
+        ),
     )
     .limit(1)
 )

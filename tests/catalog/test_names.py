@@ -156,3 +156,13 @@ def test_a_note_is_replaced_and_removed(lab: Lab) -> None:
     assert lab.catalog.metadata.get("clean") == "no"
     lab.catalog.metadata.set("clean", None)
     assert lab.catalog.metadata.get("clean") is None
+
+
+def test_an_unbuilt_recipe_is_removed_and_one_that_is_built_is_not(lab: Lab) -> None:
+    lab.define("top")
+    definition = lab.catalog.recipes.get("top").definition_hash
+    lab.begin("top")
+    assert not lab.catalog.recipes.remove_unbuilt("top", definition)
+    lab.define("other")
+    assert lab.catalog.recipes.remove_unbuilt("other", definition)
+    assert lab.catalog.recipes.get("other") is None
