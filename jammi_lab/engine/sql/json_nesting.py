@@ -6,6 +6,7 @@ import re
 import duckdb
 import numpy as np
 import pyarrow as pa
+from duckdb.func import PythonUDFType
 
 MAX_JSON_DEPTH = 5_000
 _DEPTH_FUNCTION = "__jammi_json_depth"
@@ -20,7 +21,7 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 def add_json_guards(connection: duckdb.DuckDBPyConnection) -> None:
     """Shadow the recursive functions by macros of the same names that refuse deep texts."""
     connection.create_function(
-        _DEPTH_FUNCTION, _depths, ["VARCHAR"], "INTEGER", type="arrow", side_effects=False
+        _DEPTH_FUNCTION, _depths, ["VARCHAR"], "INTEGER", type=PythonUDFType.ARROW
     )
     for name, parameters in _RECURSIVE_FUNCTIONS.items():
         arguments = ", ".join(_guarded(parameter) for parameter in parameters)

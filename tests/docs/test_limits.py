@@ -1,0 +1,139 @@
+"""Every limit of the page on limits has a test that shows it: here, or where it is named."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.settings import Settings
+from jammi_widgets.column_paths import MAX_LINEAGE_NODES
+
+ROOT = Path(__file__).parents[2]
+SHOWN_BY = {
+    "platforms": "tests/shape/test_repository.py",
+    "a workspace folder": "tests/catalog/test_database.py::"
+    "test_a_catalog_on_a_network_filesystem_is_refused_with_the_other_way_named",
+    "rows of a result": "tests/engine/test_duckdb_errors.py::"
+    "test_running_out_of_memory_is_typed_and_the_next_statement_works",
+    "memory of statements": "tests/engine/test_engine.py::test_the_memory_budget_is_shared_out",
+    "a chart": "tests/widgets/test_charts.py::test_of_many_rows_a_sample_is_drawn_and_said",
+    "JSON": "tests/engine/test_json_nesting.py::"
+    "test_a_text_that_is_nested_300_000_deep_is_an_error",
+    "a full disk": "tests/store/test_full_disk.py::"
+    "test_a_full_disk_lets_expire_drop_and_open_succeed",
+}
+LIMITS: dict[str, Callable[[jl.Workspace], None]] = {}
+"""What shows a limit, by the row of the page."""
+
+
+def shows(row: str) -> Callable[[Callable[[jl.Workspace], None]], Callable[[jl.Workspace], None]]:
+    def add(check: Callable[[jl.Workspace], None]) -> Callable[[jl.Workspace], None]:
+        LIMITS[row] = check
+        return check
+
+    return add
+
+
+@shows("names")
+def check_lengths_of_names(ws: jl.Workspace) -> None:
+    ws.define("n" * 200, "SELECT 1 AS x")
+    with pytest.raises(jl.NameTooLong):
+        ws.define("n" * 201, "SELECT 1 AS x")
+    ws.mutable.create("m" * 63, {"id": "int64"}, primary_key=["id"])
+    with pytest.raises(jl.JammiError):
+        ws.mutable.create("m" * 64, {"id": "int64"}, primary_key=["id"])
+    with pytest.raises(jl.NameInvalid), ws.tenant("t" * 65):
+        pass
+    with ws.tenant("t" * 64), ws.ephemeral() as session:
+        session.create("s" * 24, {"id": "int64"}, primary_key=["id"])
+        with pytest.raises(jl.NameTooLong):
+            session.create("s" * 25, {"id": "int64"}, primary_key=["id"])
+
+
+@shows("a cached Result")
+def check_that_large_results_are_read_again(ws: jl.Workspace) -> None:
+    ws.materialize("wide", "SELECT repeat('x', 1000) AS x, range AS k FROM range(80000)")
+    result = ws.sql("SELECT * FROM jammi.wide")
+    assert result.arrow().nbytes > 64 << 20
+    ws.materialize("wide", "SELECT 'x' AS x, 1 AS k")
+    assert result.arrow().num_rows == 80_000  # of the version that it was read from
+
+
+@shows("lineage panel")
+def check_that_large_lineages_are_folded(_: jl.Workspace) -> None:
+    assert MAX_LINEAGE_NODES == 1000
+
+
+@shows("exact search")
+def check_the_default_of_exact_search(_: jl.Workspace) -> None:
+    assert Settings()["vectors.exact_max_rows"] == 20_000
+
+
+@shows("map of vectors")
+def check_a_map_of_many_points(ws: jl.Workspace) -> None:
+    count = 100_000
+    vectors = np.random.default_rng(1).normal(size=(count, 2)).astype(np.float32)
+    data = pa.table(
+        {"id": range(count), "vec": pa.FixedSizeListArray.from_arrays(vectors.ravel(), 2)}
+    )
+    ws.import_embeddings("many", data, key="id", vector="vec", index="later")
+    assert ws.vector_map("many")._repr_html_()
+
+
+@shows("mutable tables")
+def check_that_each_commit_is_a_version(ws: jl.Workspace) -> None:
+    labels = ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"])
+    labels.insert([{"id": 1}])
+    labels.insert([{"id": 2}])
+    assert labels.version == 2
+
+
+@shows("SQL dialect")
+def check_the_release_of_duckdb(ws: jl.Workspace) -> None:
+    assert ws.sql("SELECT version()").fetchall() == [("v1.5.5",)]
+
+
+@shows("statements")
+def check_that_other_statements_are_refused(ws: jl.Workspace) -> None:
+    for statement in (
+        "CREATE TABLE t (x INT)",
+        "DROP TABLE t",
+        "COPY t TO 'x.csv'",
+        "SET threads=1",
+    ):
+        with pytest.raises(jl.JammiError):
+            ws.sql(statement)
+
+
+@shows("stored types")
+def check_that_intervals_are_refused(ws: jl.Workspace) -> None:
+    with pytest.raises(jl.SchemaMismatch):
+        ws.materialize("span", "SELECT INTERVAL 1 DAY AS d")
+
+
+@shows("tenants")
+def check_that_tenants_are_names_only(ws: jl.Workspace) -> None:
+    with ws.tenant("acme"):
+        path = ws.materialize("own", "SELECT 'private' AS x").path
+    # whoever reads the folder reads everything
+    assert pq.read_table(path).column("x").to_pylist() == ["private"]
+
+
+def test_every_limit_of_the_page_is_shown_by_a_test() -> None:
+    page = (ROOT / "docs/guides/limits.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|-][^|]*?) \| .+ \|$", page, re.MULTILINE)
+    assert sorted(rows) == sorted([*SHOWN_BY, *LIMITS])
+    for place in SHOWN_BY.values():
+        file, _, test = place.partition("::")
+        assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), place
+
+
+@pytest.mark.parametrize("row", LIMITS)
+def test_a_limit_is_as_the_page_says(row: str, tmp_path: Path) -> None:
+    with jl.open(tmp_path / "lab") as ws:
+        LIMITS[row](ws)
