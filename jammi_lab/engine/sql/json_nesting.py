@@ -24,13 +24,13 @@ def add_json_guards(connection: duckdb.DuckDBPyConnection) -> None:
         _DEPTH_FUNCTION, _depths, ["VARCHAR"], "INTEGER", type=PythonUDFType.ARROW
     )
     for name, parameters in _RECURSIVE_FUNCTIONS.items():
-        arguments = ", ".join(_guarded(parameter) for parameter in parameters)
+        arguments = ", ".join(_with_depth_check(parameter) for parameter in parameters)
         connection.execute(
             f"CREATE MACRO {name}({', '.join(parameters)}) AS system.main.{name}({arguments})"
         )
 
 
-def _guarded(parameter: str) -> str:
+def _with_depth_check(parameter: str) -> str:
     # short texts cannot be deep, and never reach Python
     return (
         f"CASE WHEN strlen({parameter}::VARCHAR) > {MAX_JSON_DEPTH} AND "
