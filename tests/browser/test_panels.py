@@ -1,6 +1,7 @@
 """Every panel on a bare page: what a mouse, a keyboard and a hostile name do. `JAMMI_SHOTS=folder` keeps pictures."""
 
 import contextlib
+import math
 from pathlib import Path
 
 import polars as pl
@@ -294,6 +295,30 @@ def test_the_catalog_opens_down_to_columns_and_a_click_selects_what_a_cell_says(
     kept(bare, "catalog")
 
 
+def test_numbers_are_coloured_from_low_to_high_on_narrow_dark_pages_too(ws, on_page):
+    angles = [i / 40 for i in range(240)]
+    frame = pl.DataFrame(
+        {
+            "id": range(240),
+            "vector": pl.Series(
+                [[math.cos(a), math.sin(a), math.sin(3 * a)] for a in angles],
+                dtype=pl.Array(pl.Float32, 3),
+            ),
+            "angle": angles,
+        }
+    )
+    ws.import_embeddings("ring", frame, key="id")
+    for wide, dark in ((1400, False), (480, True)):
+        panel = EmbeddingMap(ws, "ring", color="angle")
+        bare = on_page(panel, "map", wide=wide, dark=dark, high=900)
+        bare.expect(lambda bare=bare: bare.page.locator(".jammi-key").count() == 10)
+        assert bare.part("legend").inner_text().startswith("0 – 0.5975 24")
+        panel.selection = ["3", "5"]
+        bare.expect(lambda bare=bare: bare.part("selected-rows").locator("tbody tr").count() == 2)
+        assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        kept(bare, f"map-gradient-{wide}")
+
+
 def test_the_map_colours_hovers_and_takes_a_lasso_to_python_and_sql(ws, on_page):
     panel = EmbeddingMap(ws, "vectors", color="topic")
     bare = on_page(panel, "map")
@@ -314,6 +339,8 @@ def test_the_map_colours_hovers_and_takes_a_lasso_to_python_and_sql(ws, on_page)
     mouse.up()
     bare.expect(lambda: "6 chosen" in bare.part("chosen").inner_text())
     assert sorted(panel.selection) == ["0", "1", "2", "3", "4", "5"] and panel.count == 6
+    bare.expect(lambda: bare.part("selected-rows").locator("tbody tr").count() == 6)
+    assert "sourdough" in bare.part("selected-rows").inner_text()
     ws.sources.add("picked", panel.selected())
     assert ws.sql(
         "SELECT count(*) FROM papers JOIN picked ON papers.id = picked.key"

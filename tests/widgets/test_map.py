@@ -15,6 +15,7 @@ import jammi_lab as jl
 import jammi_widgets.map
 from jammi_lab.core.html import to_text
 from jammi_widgets.map import EmbeddingMap, points_inside
+from jammi_widgets.value_scale import GRADIENT, NO_VALUE
 
 
 @pytest.fixture
@@ -340,3 +341,56 @@ def test_few_rows_and_many_are_found_alike(points):
         with pytest.raises(jl.RowNotFound, match="'4711'"):
             panel.selection = [*names, "4711"]
         assert panel._key_index.existing_names([*names, "4711"]) == names
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A panel over sixty rows with numbers, few integers, dates and texts."""
+    with jl.open(tmp_path / "lab") as ws:
+        vectors = np.random.default_rng(3).normal(size=(60, 5)).astype(np.float32)
+        frame = {
+            "id": list(range(60)),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 5),
+            "price": [None if i == 7 else float("nan") if i == 8 else i / 4 for i in range(60)],
+            "stars": [5 - i % 5 for i in range(60)],
+            "day": [dt.date(2024, 1, 1) + dt.timedelta(i) for i in range(60)],
+            "text": [f"t{i % 3}" for i in range(60)],
+        }
+        ws.import_embeddings("points", pa.table(frame), key="id")
+        yield EmbeddingMap(ws, "points")
+
+
+def test_numbers_and_dates_have_a_gradient_from_low_to_high(measured, told):
+    line = told(measured)
+    price = line.ask("colour", column="price")["body"]["legend"]
+    assert len(price) == 10 and sum(n for _, _, n in price) == 58
+    assert (price[0][0], price[-1][0]) == ("0 – 1.475", "13.28 – 14.75")
+    assert [colour for _, colour, _ in price] == list(GRADIENT)
+    positions = measured._colouring("price").legend_positions
+    assert positions[[7, 8]].tolist() == [NO_VALUE, NO_VALUE]
+    assert (positions[0], positions[59], measured._colouring("price").without_value) == (0, 9, 2)
+    day = line.ask("colour", column="day")["body"]["legend"]
+    assert day[0][0].startswith("2024-01-01 – ") and day[-1][0].endswith(" – 2024-02-29")
+
+
+def test_few_integers_have_an_ordered_legend_and_texts_one_by_frequency(measured, told):
+    line = told(measured)
+    stars = line.ask("colour", column="stars")["body"]["legend"]
+    assert [(name, n) for name, _, n in stars] == [(str(i), 12) for i in range(1, 6)]
+    assert (stars[0][1], stars[-1][1]) == (GRADIENT[0], GRADIENT[-1])
+    text = line.ask("colour", column="text")["body"]["legend"]
+    assert {colour for _, colour, _ in text} <= set(jammi_widgets.map.PALETTE)
+
+
+def test_selected_rows_come_with_their_columns(measured, told):
+    measured.selection = ["3", "9"]
+    rows = measured.selected_rows()
+    assert rows.column_names[:1] == ["key"]
+    assert rows.select(["key", "stars"]).to_pydict() == {"key": [3, 9], "stars": [2, 1]}
+    body = told(measured).ask("selected-rows")["body"]
+    assert body["chosen"] == 2 and body["columns"][0] == "key"
+    assert [row[0] for row in body["rows"]] == ["3", "9"]
+    at = body["columns"].index("stars")
+    assert [row[at] for row in body["rows"]] == ["2", "1"]
+    measured.selection = []
+    assert told(measured).ask("selected-rows")["body"]["rows"] == []

@@ -19,6 +19,7 @@ from jammi_widgets.cell_texts import KeyIndex, column_texts
 from jammi_widgets.neighbors import readable_columns
 from jammi_widgets.panel import Panel
 from jammi_widgets.row_columns import RowColumns, source_rows
+from jammi_widgets.value_scale import NO_VALUE, scale_values
 from jammi_widgets.verdict_notes import render_notes, verdict_with_notes
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ OTHERS_COLOR = "#98a1ab"
 MAX_HOVER_COLUMNS = 6
 """Maximum number of columns shown for a hovered point."""
 MAX_VALUE_CHARS = 300
+MAX_LISTED_ROWS = 50
+"""Maximum number of selected rows listed below the map; `selected_rows()` returns all of them."""
 UNSAVED_METHOD = "at once"
 """The page's name for a projection that is computed on display and not stored."""
 
@@ -73,11 +76,18 @@ class EmbeddingMap(Panel):
         | protocol.Colour
         | protocol.Hover
         | protocol.Lasso
+        | protocol.SelectedRows
         | protocol.Act
         | protocol.Cancel
     )
 
-    _threaded_triggers = (protocol.Refresh, protocol.Colour, protocol.Hover, "filter")
+    _threaded_triggers = (
+        protocol.Refresh,
+        protocol.Colour,
+        protocol.Hover,
+        protocol.SelectedRows,
+        "filter",
+    )
 
     color = traitlets.Unicode("").tag(sync=True)
     """The column that colours the points; empty for none."""
@@ -143,6 +153,35 @@ class EmbeddingMap(Panel):
 
         return pa.table({"key": self._selection_keys()})
 
+    def selected_rows(self) -> "pa.Table":
+        """The selected rows with the columns of their source, in its current state; NULL where a
+        row no longer exists. Raises the errors of reading the source."""
+        import pyarrow as pa
+
+        keys = self._selection_keys()
+        with self._tenant_context():
+            rows = self._row_columns.read_rows(keys)
+        labels = pa.table({"key": keys})
+        for name, column in zip(rows.column_names, rows.columns, strict=True):
+            labels = labels if name == "key" else labels.append_column(name, column)
+        return labels
+
+    def _first_selected_rows(self) -> dict[str, Any]:
+        """The first selected rows as texts, for the list below the map."""
+        keys = self._selection_keys()[:MAX_LISTED_ROWS]
+        names = self._columns[:MAX_HOVER_COLUMNS]
+        rows = self._row_columns.read_rows(keys) if len(keys) and names else None
+        texts: list[list[str | None]] = [[to_text(key) for key in keys.to_pylist()]]
+        texts += [] if rows is None else [column_texts(rows[c], MAX_VALUE_CHARS) for c in names]
+        return {
+            "columns": ["key", *map(escape_invisible, names)],
+            "rows": [
+                ["NULL" if text is None else escape_invisible(text) for text in row]
+                for row in zip(*texts, strict=True)
+            ],
+            "chosen": self.count,
+        }
+
     def _selection_keys(self) -> "pa.Array":
         import numpy as np
 
@@ -204,7 +243,7 @@ class EmbeddingMap(Panel):
         match trigger:
             case "filter" | protocol.Refresh():
                 return bool(self.filter.strip()) and not self._row_filter().is_cached(self.filter)
-            case protocol.Hover() | protocol.Colour():
+            case protocol.Hover() | protocol.Colour() | protocol.SelectedRows():
                 return not self._row_columns.is_cached()
         return False
 
@@ -212,7 +251,7 @@ class EmbeddingMap(Panel):
         match trigger:
             case "filter" | protocol.Refresh():
                 self._row_filter().load(self.filter)
-            case protocol.Hover() | protocol.Colour():
+            case protocol.Hover() | protocol.Colour() | protocol.SelectedRows():
                 self._row_columns.load()
 
     def _cast_keys(self, keys: "pa.ChunkedArray") -> "pa.Array":
@@ -281,6 +320,8 @@ class EmbeddingMap(Panel):
                 return self._describe_point(point)
             case protocol.Lasso(outline=outline):
                 return self._select_outline(outline)
+            case protocol.SelectedRows():
+                return self._first_selected_rows()
             case protocol.Refresh():
                 self.refresh()
         return self._header()
@@ -355,9 +396,13 @@ class EmbeddingMap(Panel):
         }
 
     def _colouring(self, column: str) -> Colouring:
-        """The legend and the colour index of each point. The most frequent values have a colour
-        each, the others share one. Raises the errors of reading the source."""
+        """The legend and the colour index of each point. Numbers, dates and timestamps have a
+        gradient from low to high; of other columns the most frequent values have a colour each, and
+        the others share one. Raises the errors of reading the source."""
         values = self._row_columns.read_column(self._vector_map.keys, column)
+        if (scaled := scale_values(values)) is not None:
+            without_value = int((scaled.positions == NO_VALUE).sum())
+            return Colouring(column, scaled.legend, scaled.positions, without_value)
         codes, frequent, others = rank_by_frequency(values, len(PALETTE))
         legend = [
             (escape_invisible(name)[:60], colour, count)

@@ -204,6 +204,10 @@ class Hover(PanelMessage, tag="hover"):
     point: Count
 
 
+class SelectedRows(PanelMessage, tag="selected-rows"):
+    """Request the first selected rows of a map with the columns of their source."""
+
+
 class Lasso(PanelMessage, tag="lasso"):
     """Select the points inside an outline, given in the coordinates of the points."""
 

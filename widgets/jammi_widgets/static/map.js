@@ -1,4 +1,4 @@
-import { Line, button, choose, cut, frame, grouped, h, pill, progressLine } from "./kit.js";
+import { Line, button, choose, cut, frame, grouped, h, peek, pill, progressLine } from "./kit.js";
 
 const VERTEX = `#version 300 es
 in vec2 at; in float code; in float on; uniform vec3 view; uniform vec2 aspect; uniform vec3 palette[12]; uniform float size; uniform float some; out vec4 colour;
@@ -104,7 +104,8 @@ function render({ model, el }) {
   const colour = h("select", { class: "jammi-button", "aria-label": "Colour by", "data-testid": "color-input" });
   const way = h("select", { class: "jammi-button", "aria-label": "Method", "data-testid": "method-input" }, WAYS.map(([value, word]) => h("option", { value }, word)));
   const notes = h("div", { class: "jammi-notes", "data-testid": "notes" });
-  const legend = h("div", { class: "jammi-legend" });
+  const legend = h("div", { class: "jammi-legend", "data-testid": "legend" });
+  const picked = h("div", { class: "jammi-scroll jammi-chosen-rows", hidden: true, role: "region", "aria-label": "Selected rows", "data-testid": "selected-rows" });
   const progress = progressLine(line);
   const mend = button("Recompute", () => act("recompute", [known.source]), { "data-testid": "recompute", hidden: true });
   const paint = painter(canvas);
@@ -197,6 +198,13 @@ function render({ model, el }) {
     marked = n > 0;
     count(n, found);
     set();
+    failing(list)(n);
+  }
+  async function list(n) {
+    if (!n) { picked.hidden = true; picked.replaceChildren(); return; }
+    const { columns, rows, chosen: total } = await line.ask("selected-rows");
+    picked.replaceChildren(peek(columns, rows), total > rows.length ? h("div", { class: "jammi-dim" }, `the first ${rows.length} of ${grouped(total)} rows`) : "");
+    picked.hidden = !rows.length;
   }
   const act = (action, names) => {
     line.ask("act", { action, names }).then(({ begun }) => { if (!begun) { panel.say("Another action is running; stop it or wait."); way.value = known.method; } }).catch(panel.fail);
@@ -305,7 +313,7 @@ function render({ model, el }) {
   panel.body.classList.add("jammi-stage");
   panel.root.insertBefore(notes, panel.body);
   panel.root.insertBefore(progress.box, panel.body);
-  panel.body.append(canvas, over, tip, legend);
+  panel.body.append(canvas, over, tip, legend, picked);
   const resized = new ResizeObserver(size);
   resized.observe(canvas);
   line.on("changed", failing(load));

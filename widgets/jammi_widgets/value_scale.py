@@ -1,0 +1,101 @@
+"""An ordered colour scale for the numbers, dates and timestamps of a map."""
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+from jammi_widgets.cell_texts import column_texts
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+GRADIENT = (
+    "#3f4ec9",
+    "#5a4fc4",
+    "#7a4fbb",
+    "#9a4fae",
+    "#b8509c",
+    "#cf5686",
+    "#dd636c",
+    "#e0714f",
+    "#d98432",
+    "#c79a1e",
+)
+"""Colours from low to high values. Hue and lightness both change, and each is legible on light and
+dark pages."""
+NO_VALUE = 255
+_MAX_LABEL_CHARS = 40
+
+
+class ScaledValues(NamedTuple):
+    """Values by their position on a scale."""
+
+    positions: "NDArray[np.uint8]"
+    """The legend position of each value; `NO_VALUE` for NULL, NaN and infinity."""
+    legend: list[tuple[str, str, int]]
+    """Label, colour and number of values, from low to high."""
+
+
+def scale_values(values: "pa.ChunkedArray") -> ScaledValues | None:
+    """The values on an ordered scale: each value for itself if they are few integers or dates,
+    else equal intervals from the lowest to the highest. None for types without a scale, and for
+    fewer than two values."""
+    import numpy as np
+
+    numbers = _numbers(values)
+    if numbers is None:
+        return None
+    finite = np.isfinite(numbers)
+    distinct = np.unique(numbers[finite])
+    if len(distinct) < 2:
+        return None
+    if len(distinct) <= len(GRADIENT) and not np.any(distinct % 1):
+        edges, positions = distinct, np.searchsorted(distinct, numbers)
+        labels = _labels(edges, values.type)
+    else:
+        edges = np.linspace(distinct[0], distinct[-1], len(GRADIENT) + 1)
+        positions = np.searchsorted(edges[1:-1], numbers, side="right")
+        texts = _labels(edges, values.type)
+        labels = [f"{low} – {high}" for low, high in itertools.pairwise(texts)]
+    codes = np.where(finite, positions, NO_VALUE).astype(np.uint8)
+    counts = np.bincount(codes[finite], minlength=len(labels))
+    colours = [
+        GRADIENT[i] for i in np.linspace(0, len(GRADIENT) - 1, len(labels)).round().astype(int)
+    ]
+    legend = [
+        (label, colour, int(count))
+        for label, colour, count in zip(labels, colours, counts, strict=True)
+    ]
+    return ScaledValues(codes, legend)
+
+
+def _numbers(values: "pa.ChunkedArray") -> "NDArray[np.float64] | None":
+    """The values as numbers, NaN for NULL; None for types without a scale."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.types as kinds
+
+    kind = values.type
+    if kinds.is_date(kind) or kinds.is_timestamp(kind):
+        values = values.cast(pa.timestamp("us")).cast(pa.int64())
+    elif not (kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind)):
+        return None
+    numbers = values.cast(pa.float64(), safe=False).fill_null(float("nan"))
+    return np.asarray(numbers, np.float64)
+
+
+def _labels(edges: "NDArray[np.float64]", kind: "pa.DataType") -> list[str]:
+    import pyarrow as pa
+    import pyarrow.types as kinds
+
+    if kinds.is_date(kind) or kinds.is_timestamp(kind):
+        times = pa.array(edges.round().astype("int64")).cast(pa.timestamp("us"))
+        span_days = (edges[-1] - edges[0]) / 86_400e6
+        shown = times.cast(pa.date32(), safe=False) if span_days >= len(GRADIENT) else times
+        return [str(t)[:_MAX_LABEL_CHARS] for t in column_texts(pa.chunked_array([shown]), 99)]
+    span = float(edges[-1] - edges[0])
+    if not (edges % 1).any() or (kinds.is_integer(kind) and span >= 10 * len(GRADIENT)):
+        return [f"{round(edge):,}" for edge in edges]
+    digits = 4 if span >= 1e-3 * abs(float(edges[-1])) else 10
+    return [f"{edge:,.{digits}g}" for edge in edges]
