@@ -98,8 +98,8 @@ class Database:
     def cached(self, key: Hashable, read: Callable[[], T]) -> T:
         """The result of `read`, cached per thread until anybody commits.
 
-        It is called anew inside a transaction, and where detecting a commit would cost as much as
-        `read` itself. The result is shared, so it must be immutable. Raises as `read`.
+        Inside a transaction, and where detecting a commit would cost as much as `read` itself, it
+        is called each time. The result is shared, so it must be immutable. Raises as `read`.
         """
         handle = self._handle()
         with handle.lock:

@@ -143,7 +143,7 @@ class Dialect(Protocol):
 @functools.cache
 def _shared_compiler() -> tuple[sa.Dialect, LRUCache[Any, Any]]:
     """The dialect and the compiled statements of all SQLite catalogs of this process. SQLAlchemy
-    keeps both for each engine; compiling them anew took a tenth of the time from opening a
+    keeps both for each engine; compiling them again took a tenth of the time from opening a
     workspace to its first result."""
     engine = sa.create_engine(_SQLITE_URL)
     with engine.connect():  # the first connection completes the dialect

@@ -57,7 +57,7 @@ def has_lost_commits(path: Path, commits: Commits, connection: sqlite3.Connectio
     # less than 0: another kernel checkpoints
     if commits.has_valid_header and (frames < 0 or frames >= commits.frames):
         return False
-    # Fewer are readable for a moment while another kernel commits or begins the log anew, and for
+    # Fewer are readable for a moment while another kernel commits or restarts the log, and for
     # ever if it was killed while it synced a commit; its frames are intact then.
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -205,8 +205,8 @@ def read_outputs(path: StoragePath | None) -> tuple[pa.Array, pa.Table]:
 
 
 def _without_errors(outputs: pa.Table) -> pa.Table:
-    """The rows without an error: the others are asked again. Rows that are NULL throughout count,
-    too, because a function may return nothing."""
+    """The rows without an error: the function is called again for the others. Rows that are NULL
+    throughout count, too, because a function may return nothing."""
     if ERROR_COLUMN in outputs.column_names:
         outputs = outputs.filter(pc.is_null(outputs[ERROR_COLUMN])).drop_columns([ERROR_COLUMN])
     return outputs

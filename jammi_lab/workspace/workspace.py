@@ -447,7 +447,7 @@ class Workspace:
         `params` and `schema`.
 
         Raises StepFailed with the function's exception as its cause (`on_error="record"` stores it
-        in the row, which is asked again at the next computation); DuplicateKey, SchemaMismatch;
+        in the row, which is computed again next time); DuplicateKey, SchemaMismatch;
         else as `compute`.
         """
         recipe = RowMap(

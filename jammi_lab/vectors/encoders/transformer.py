@@ -96,8 +96,8 @@ class TextGroup:
 
 
 class ScratchMemory:
-    """Working memory for intermediate results, reused between calls: allocating it anew takes a few
-    percent of the time.
+    """Working memory for intermediate results, reused between calls: to allocate it each time takes
+    a few percent of the time.
 
     For one call at a time; about 10 KB per token of the largest call.
     """
