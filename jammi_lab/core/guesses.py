@@ -90,7 +90,7 @@ _TABLE = _ROWS | {
     "hash": ".definition_hash",
     "rollback": ".restore()",
     "compare": ".diff()",
-    "hold": ".pin('why')",
+    "hold": "ws.hold('name')",
     "lock": ".pin('why')",
 }
 _COLLECTION = {"all": ".list()", "names": ".list()", "keys": ".list()", "items": ".list()",
@@ -153,7 +153,6 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
             "to_csv": ".table('name').export('rows.csv')",
             "to_parquet": ".table('name').export('rows.parquet')",
             "pin": ".table('name').pin('why')",
-            "hold": ".table('name').pin('why')",
             "create_table": ".materialize('name', 'SELECT …')",
             "create": ".materialize('name', 'SELECT …')",
             "create_view": ".define('name', 'SELECT …')",
