@@ -15,7 +15,7 @@ import jammi_lab as jl
 import jammi_widgets.map
 from jammi_lab.core.html import to_text
 from jammi_widgets.map import EmbeddingMap, points_inside
-from jammi_widgets.value_scale import GRADIENT, NO_VALUE
+from jammi_widgets.value_scale import GRADIENT, NO_VALUE_CODE
 
 
 @pytest.fixture
@@ -367,7 +367,7 @@ def test_numbers_and_dates_have_a_gradient_from_low_to_high(measured, told):
     assert (price[0][0], price[-1][0]) == ("0 – 1.475", "13.28 – 14.75")
     assert [colour for _, colour, _ in price] == list(GRADIENT)
     positions = measured._colouring("price").legend_positions
-    assert positions[[7, 8]].tolist() == [NO_VALUE, NO_VALUE]
+    assert positions[[7, 8]].tolist() == [NO_VALUE_CODE, NO_VALUE_CODE]
     assert (positions[0], positions[59], measured._colouring("price").without_value) == (0, 9, 2)
     day = line.ask("colour", column="day")["body"]["legend"]
     assert day[0][0].startswith("2024-01-01 – ") and day[-1][0].endswith(" – 2024-02-29")

@@ -19,7 +19,7 @@ from jammi_widgets.cell_texts import KeyIndex, column_texts
 from jammi_widgets.neighbors import readable_columns
 from jammi_widgets.panel import Panel
 from jammi_widgets.row_columns import RowColumns, source_rows
-from jammi_widgets.value_scale import NO_VALUE, scale_values
+from jammi_widgets.value_scale import NO_VALUE_CODE, scale_values
 from jammi_widgets.verdict_notes import render_notes, verdict_with_notes
 
 if TYPE_CHECKING:
@@ -401,7 +401,7 @@ class EmbeddingMap(Panel):
         the others share one. Raises the errors of reading the source."""
         values = self._row_columns.read_column(self._vector_map.keys, column)
         if (scaled := scale_values(values)) is not None:
-            without_value = int((scaled.positions == NO_VALUE).sum())
+            without_value = int((scaled.positions == NO_VALUE_CODE).sum())
             return Colouring(column, scaled.legend, scaled.positions, without_value)
         codes, frequent, others = rank_by_frequency(values, len(PALETTE))
         legend = [

@@ -24,7 +24,7 @@ GRADIENT = (
 )
 """Colours from low to high values. Hue and lightness both change, and each is legible on light and
 dark pages."""
-NO_VALUE = 255
+NO_VALUE_CODE = 255
 _MAX_LABEL_CHARS = 40
 
 
@@ -32,7 +32,7 @@ class ScaledValues(NamedTuple):
     """Values by their position on a scale."""
 
     positions: "NDArray[np.uint8]"
-    """The legend position of each value; `NO_VALUE` for NULL, NaN and infinity."""
+    """The legend position of each value; `NO_VALUE_CODE` for NULL, NaN and infinity."""
     legend: list[tuple[str, str, int]]
     """Label, colour and number of values, from low to high."""
 
@@ -58,7 +58,7 @@ def scale_values(values: "pa.ChunkedArray") -> ScaledValues | None:
         positions = np.searchsorted(edges[1:-1], numbers, side="right")
         texts = _labels(edges, values.type)
         labels = [f"{low} – {high}" for low, high in itertools.pairwise(texts)]
-    codes = np.where(finite, positions, NO_VALUE).astype(np.uint8)
+    codes = np.where(finite, positions, NO_VALUE_CODE).astype(np.uint8)
     counts = np.bincount(codes[finite], minlength=len(labels))
     colours = [
         GRADIENT[i] for i in np.linspace(0, len(GRADIENT) - 1, len(labels)).round().astype(int)
