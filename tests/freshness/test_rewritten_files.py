@@ -19,6 +19,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.inputs import row_comparison as equal_rows
 from tests.freshness.lab import Lab, said
+from tests.sizes import product
 
 ROWS = {"id": [1, 2, 3, 4], "a": [5, 5, 7, 1], "t": ["x", "y", "x", None]}
 CHILD = "SELECT a, count(*) AS n, max(id) AS m FROM rows GROUP BY a"
@@ -83,6 +84,7 @@ def test_only_the_columns_that_are_read_count(lab: Lab) -> None:
     assert lab.ws.staleness("child") == jl.Fresh()
 
 
+@product
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "csv"])
 @pytest.mark.parametrize(
     "statement",

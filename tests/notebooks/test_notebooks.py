@@ -44,19 +44,9 @@ def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path, request):
         "--nbval-sanitize-with",
         str(ROOT / "tests" / "sanitize.cfg"),
     ]
-    # pytest-randomly would shuffle the cells, and a configuration of ours does not hold for them
-    plugins = [
-        "-p",
-        "no:randomly",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-c",
-        os.devnull,
-        "--rootdir",
-        str(tmp_path),
-    ]
+    # Other plugins take time to load, and pytest-randomly would shuffle the cells; a configuration of ours does not hold for them.
+    plugins = ["-p", "nbval.plugin", "-p", "no:cacheprovider", "-c", os.devnull]
+    plugins += ["--rootdir", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *plugins, *arguments, notebook.name],
         cwd=tmp_path,
@@ -65,6 +55,7 @@ def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path, request):
             **servers,
             "IPYTHONDIR": str(tmp_path / ".ipython"),
             "JUPYTER_PREFER_ENV_PATH": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         },
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -15,6 +15,7 @@ import pytest
 from jammi_lab.core import errors
 from jammi_lab.search import column_cache as selected
 from jammi_lab.search.source_rows import SourceRows
+from tests.sizes import product
 
 N = 40
 DAY = datetime.date(2020, 1, 1)
@@ -75,6 +76,7 @@ def both(ws: Any, monkeypatch: pytest.MonkeyPatch, *args: Any, **options: Any) -
         return read, ws.search(*args, **options)
 
 
+@product
 @pytest.mark.parametrize(
     "options",
     [

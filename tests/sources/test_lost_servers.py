@@ -88,21 +88,26 @@ def test_a_server_that_is_lost_during_a_materialization_is_named(proxied):
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
 def test_bytes_of_another_program_are_a_typed_error(tmp_path, kind):
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener, clients = socket.create_server(("127.0.0.1", 0)), list[socket.socket]()
 
     def answer() -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = listener.accept()
+                clients.append(client)
                 client.sendall(b"\xff\xfe\x80garbage\xc3\x28" * 20)
                 client.shutdown(socket.SHUT_WR)
                 client.recv(4096)
                 client.close()
 
     threading.Thread(target=answer, daemon=True).start()
-    with jammi_lab.open(tmp_path / "ws") as ws:
+    # the client of MariaDB waits on for the rest of a packet
+    with jammi_lab.open(tmp_path / "ws", settings={"look.timeout_seconds": 3}) as ws:
         port = listener.getsockname()[1]
         with pytest.raises(SourceUnavailable):
             ws.sources.add("s", f"{kind}://u@127.0.0.1:{port}/d")
+        for client in clients:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()

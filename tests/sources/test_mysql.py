@@ -27,6 +27,7 @@ from jammi_lab.sources.databases.mysql_views import parse_view
 from jammi_lab.sources.registry import connector_for
 from tests.contracts.connector import DictMemo, look
 from tests.services.servers import run_mysql
+from tests.sizes import sized, soak
 
 pytestmark = pytest.mark.services
 
@@ -394,6 +395,7 @@ def test_a_table_that_moves_while_a_result_is_open_is_read_all_the_same(ws, sql,
         sql(f"DROP TABLE IF EXISTS {table}_large", f"DROP TABLE IF EXISTS {table}_new")
 
 
+@soak
 def test_what_duckdb_forgets_harms_no_statement_of_another_thread(
     run_python, mysql_url, sql, table
 ):
@@ -422,7 +424,7 @@ with jammi_lab.open("ws") as ws:
         reader.start()
     MysqlConnector._current_types = lambda self, asking, inside: {"id": "BIGINT", "v": "BIGINT"}  # whatever DuckDB remembers is another thing
     memory = ws._services.engine.session(None).attachments.connector_state
-    while forgot <= 10 or time.monotonic() < begun + 8:  # however busy the machine is
+    while forgot <= 10 or time.monotonic() < begun + {seconds}:  # however busy the machine is
         for key in [key for key in memory if table in key]:
             memory.pop(key, None)
         forgot += [c.name for c in ws.sources["crm"].columns(table)] == ["id", "v"]
@@ -431,6 +433,7 @@ with jammi_lab.open("ws") as ws:
         reader.join()
 print(wrong, forgot > 10)
 """
+    code = code.replace("{seconds}", str(sized(2, 8)))
     assert run_python(code, mysql_url, table, start=True).stdout == "[] True\n"
 
 

@@ -14,6 +14,7 @@ from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.verdicts import Fresh, Stale
 from jammi_lab.sources.databases.server import ServerConnector
 from tests.services.servers import run_mysql, run_postgres
+from tests.sizes import product
 
 pytestmark = pytest.mark.services
 
@@ -294,6 +295,7 @@ def test_open_paths_and_empty_characters_are_read_as_the_server_writes_them(post
     assert postgres.sql("SELECT id FROM {t} WHERE c = '' AND id < 9") == [(1,)]
 
 
+@product
 @pytest.mark.parametrize("kind", ["date", "datetime", "datetime(6)", "timestamp NULL"])
 @pytest.mark.parametrize("value", ["0000-00-00", "2024-00-00", "2024-01-00"])
 def test_an_incomplete_date_is_refused_by_its_column(mysql, kind, value):

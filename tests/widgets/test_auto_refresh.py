@@ -16,6 +16,7 @@ from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.staleness import StalenessBoard
+from tests.sizes import product
 
 
 def settled():
@@ -189,6 +190,7 @@ def mapped(ws):
     return EmbeddingMap(ws, explored(ws)._table)
 
 
+@product
 @pytest.mark.parametrize("make", [LineageGraph, StalenessBoard, CatalogBrowser, explored, mapped])
 @pytest.mark.parametrize(
     "message",

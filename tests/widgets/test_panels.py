@@ -10,6 +10,7 @@ import jammi_widgets
 from jammi_lab.core.html import VERDICT_ICONS
 from jammi_widgets import assets
 from jammi_widgets.staleness import StalenessBoard
+from tests.sizes import product
 
 MODULES = sorted(
     p.name.removesuffix(".js")
@@ -66,6 +67,7 @@ ASKED = [
 ]
 
 
+@product
 @pytest.mark.parametrize("name", PANELS)
 @pytest.mark.parametrize("page", [True, False], ids=["on a page", "without one"])
 def test_a_message_that_a_panel_does_not_know_is_refused_at_once(ws, told, name, page):
