@@ -210,6 +210,15 @@ def origin_inputs(anchor: Anchor) -> list[Anchor]:
     return anchor.origin.inputs if isinstance(anchor.origin, FrameOrigin) else []
 
 
+class FileState(Value, frozen=True):
+    """One file of an input, as it was observed."""
+
+    digest: str
+    """Digest over its bytes, how they are read, and what its path contributes to the rows."""
+    rows: int
+    """Number of rows."""
+
+
 class Snapshot(Value, frozen=True):
     """The result of one observation of one input. The anchor over any of its columns follows from
     it without further I/O."""
@@ -238,6 +247,9 @@ class Snapshot(Value, frozen=True):
     stamp: str = ""
     """A token that changes with every write, also with one that restores the same bytes; empty when
     the input has none. Never part of an anchor."""
+    files: dict[str, FileState] | None = None
+    """The files of a file set by relative path, in the order of their rows; None for any other
+    input. Never part of an anchor."""
     fault: str = ""
     """Why the rows cannot be read although the content is identified. There are no columns then."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.anchors import Anchor, FileState
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import HASH_SCHEME, hashed_fields
 from jammi_lab.core.value import Value
@@ -15,6 +15,9 @@ MANIFEST_VERSION = 1
 _SEAL_PATTERN = re.compile(rb'\n "seal": "([0-9a-f]{64})"')
 """The seal in the text of a manifest. Only keys of the manifest itself are indented by one blank,
 and no JSON string can begin a line, so the match is unambiguous."""
+_ABSENT_FIELDS = (b'\n "increment": null,', b'\n "input_files": [],')
+"""Fields that are left out where they say nothing: manifests without them keep their bytes. Neither
+is the last key, so a comma follows."""
 _EMPTY_SEAL = b'\n "seal": ""'
 
 
@@ -51,6 +54,33 @@ class ManifestColumn(Value, frozen=True):
     """Its SQL type."""
     digest: str = ""
     """Digest over its leaves, in row-group order."""
+
+
+class InputFiles(Value, frozen=True):
+    """The files of an input that is a folder or glob, as they were read."""
+
+    source: str
+    """Name of the source."""
+    columns: str
+    """Digest over the names and types of all columns, in their order."""
+    files: dict[str, FileState]
+    """The files by path relative to the source, in the order of their rows."""
+
+
+class Increment(Value, frozen=True):
+    """How a table was computed from an earlier one and new rows of an input."""
+
+    rule: str
+    """How the rows were merged: rows in order, rows, distinct, group by."""
+    base: str
+    """Physical name of the earlier table."""
+    delta: list[str]
+    """The new files, relative to their source."""
+
+    def __str__(self) -> str:
+        count = len(self.delta)
+        files = self.delta[0] if count == 1 else f"{count:,} new files"
+        return f"computed by an increment: {files} merged into {self.base} (rule: {self.rule})"
 
 
 class Manifest(Value, frozen=True, kw_only=True):
@@ -109,6 +139,10 @@ class Manifest(Value, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     """Counts of input rows that do not contribute, such as members without a vector or edges
     without an end. For an embedding: its `Reuse`."""
+    input_files: list[InputFiles] = []
+    """The files of inputs that are folders or globs of Parquet files."""
+    increment: Increment | None = None
+    """The increment by which it was computed; None for a full computation."""
     hash_scheme: str = HASH_SCHEME
     """Scheme of the definition hash."""
     writer: str = ""
@@ -122,7 +156,10 @@ class Manifest(Value, frozen=True, kw_only=True):
     def encode(self) -> bytes:
         """The stored JSON. Equal manifests give equal bytes."""
         # `_SEAL_PATTERN` relies on the indentation of 1.
-        return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=1) + b"\n"
+        text = msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=1) + b"\n"
+        for absent in _ABSENT_FIELDS:
+            text = text.replace(absent, b"", 1)
+        return text
 
     def encode_sealed(self) -> bytes:
         """The stored JSON, with its seal."""

@@ -378,17 +378,21 @@ class Step(Value, frozen=True):
 
     name: str
     action: str
-    """recompute, reuse, blocked, or check: the name is then that of a check."""
+    """recompute, increment (only the new files of an input are computed), reuse, blocked, or check:
+    the name is then that of a check."""
     reasons: list[Reason | Any] = []
     """Why it is planned: reasons, causes of a possible step, damage. As strings: first the step
     whose table answers this one; last, for a blocked step, who supplies its rows or what this
     kernel lacks to compute them, and which inputs are missing."""
     seconds: float | None = None
-    """Duration of the last run; None when it never ran. Of a row map: by the rows to ask."""
+    """Duration of the last run; None when it never ran. Of a row map: by the rows to ask. Of an
+    increment: by its share of the input rows."""
     waiting: list[str] = []
     """For a blocked step: the tables that remain possibly stale because of it."""
     estimate: CallEstimate | None = None
     """Of a row map: what it will ask. None while a step upstream may change its inputs."""
+    increment: str | None = None
+    """Of an increment: its extent in words, such as `1 of 21 files`."""
 
     @property
     def calls(self) -> int | None:

@@ -452,11 +452,7 @@ def plan(
         ("blocked", blocked),
         ("check", checks),
     )
-    lines = [
-        (s.name, label, _step_reasons(s, label), _duration_bound(s.seconds) or "never ran")
-        for label, steps in kinds
-        for s in steps
-    ]
+    lines = [_plan_line(s, label) for label, steps in kinds for s in steps]
     skipped_note = _skipped_note(skipped)
     if not lines:
         return vstack(
@@ -493,6 +489,12 @@ def plan(
         if step.estimate is not None
     ]
     return vstack(grid, *estimates, _waiting_note(blocked), dim_text(runs))
+
+
+def _plan_line(step: Step, label: str) -> tuple[str, str, Rendered, str]:
+    action = f"increment: {step.increment}" if step.increment else label
+    duration = _duration_bound(step.seconds) or "never ran"
+    return step.name, action, _step_reasons(step, label), duration
 
 
 def _step_reasons(step: Step, label: str) -> Rendered:

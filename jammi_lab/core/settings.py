@@ -30,11 +30,13 @@ DEFAULTS: dict[str, int | float | str] = {
     "mutable.versions_kept": 10_000,
     "mutable.memory_bytes": 256_000_000,
     "flight.wait_seconds": 600.0,
+    "recompute.incremental": "auto",
     "cells.traceback": "short",
     "cells.limit": 20,
     "cells.badge": "auto",
 }
 CHOICES: dict[str, tuple[str, ...]] = {
+    "recompute.incremental": ("auto", "never"),
     "cells.traceback": ("short", "full"),
     "cells.badge": ("auto", "wait"),
 }

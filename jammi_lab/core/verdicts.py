@@ -220,7 +220,8 @@ class Mismatch(Answer, frozen=True, tag="mismatch", tag_field="kind"):
     found: str
     """The actual digest."""
     what: str = "bytes"
-    """What differs: bytes, definition or manifest."""
+    """What differs: bytes, definition, manifest, or recomputation: a full computation gives other
+    bytes."""
 
     def __str__(self) -> str:
         return (

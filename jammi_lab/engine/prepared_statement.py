@@ -1,7 +1,7 @@
 """Prepared statements: inputs, output columns, determinism, and how a statement is run."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from jammi_lab.engine import dml_evaluation
 from jammi_lab.engine.name_resolution import ResolvedNames, with_position
 from jammi_lab.engine.parameters import with_lossless_casts
 from jammi_lab.engine.sql import allowlist, row_order
+from jammi_lab.engine.sql.append_algebra import AppendRule, NotIncremental, append_rule
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_paths
 from jammi_lab.engine.sql.read_set import Binding, bind, reuse_binding
@@ -131,6 +132,43 @@ class PreparedStatement:
             for parts, relation in self._relations.items()
         }
         return canonicalize(self._engine, self._parsed, self._relations, schemas, self.output)
+
+    def append_rule(self, identity: tuple[str, str, str]) -> AppendRule:
+        """How its rows follow from its former rows when only one input gained rows. Raises
+        NotIncremental."""
+        if self._parsed.kind is not StatementKind.SELECT or self._parsed.calls:
+            raise NotIncremental("it is more than a SELECT from tables")
+        if self.volatile or self.reads_clock:
+            raise NotIncremental("its rows do not depend on its inputs alone")
+        if self.order_sensitive:
+            raise NotIncremental("its rows depend on the order of its inputs")
+        appended = {p for p, r in self._relations.items() if r.input.identity == identity}
+        params = _remaining_parameters(self.params, self._parsed)
+        return self._engine.with_replicas(
+            self._tenant,
+            lambda replicas: append_rule(
+                replicas,
+                self._parsed,
+                self._schemas,
+                params,
+                self.output,
+                appended,
+                keeps_order=self.keeps_order,
+            ),
+        )
+
+    def over_files(
+        self, identity: tuple[str, str, str], files: Collection[str]
+    ) -> tuple["PreparedStatement", Relation]:
+        """The same statement over some files of an input that is a file set, and that part of the
+        input. Raises NotIncremental."""
+        parts_of_input = [p for p, r in self._relations.items() if r.input.identity == identity]
+        relation = self._relations[parts_of_input[0]]
+        if relation.read.body_of_files is None:
+            raise NotIncremental("the files of the input cannot be read one by one")
+        selected = _with_body(relation, relation.read.body_of_files(files))
+        relations = {**self._relations, **dict.fromkeys(parts_of_input, selected)}
+        return replace(self, _relations=relations), selected
 
     def run(self, *, on_progress: OnPercent | None = None) -> Stream:
         """Run the statement and stream its rows.

@@ -17,6 +17,7 @@ from jammi_lab.core.html import (
     verdict_icon,
     vstack,
 )
+from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import (
@@ -128,12 +129,13 @@ def explain(
     observed_at: str,
     completed_at: CompletionTime,
     last_error: LastError,
+    increment: Increment | None = None,
 ) -> Why:
     """The tree for a verdict on a table of `recipe`.
 
     `states` are the observed states of its inputs, `observed_at` the start of the observation pass.
     `completed_at` returns the completion time of a recipe's newest version, `last_error` the error
-    of a failed run."""
+    of a failed run. `increment` is how the table was computed, unless in full."""
     root = ReasonNode("")
     own_completed_at = record.completed_at if record is not None else None
     match verdict:
@@ -170,6 +172,8 @@ def explain(
             for ground in grounds:
                 if not any(isinstance(s, Anchor) and s.note == ground for s in states.values()):
                     root.child(escape_invisible(ground))
+    if increment is not None:
+        root.child(escape_invisible(f"it was {increment}"))
     return Why(name, verdict, root)
 
 
@@ -231,6 +235,7 @@ def _explain_node(
         sensed.observation.started_at,
         _completion_times(sensed, node),
         last_error,
+        sensed.increment(record) if record is not None else None,
     )
 
 

@@ -31,12 +31,19 @@ from jammi_lab.core.verdicts import (
     Undecidable,
     Verdict,
 )
+from jammi_lab.engine.sql.append_algebra import NotIncremental
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.frame_verdicts import evaluate_origin
 from jammi_lab.freshness.judge import State
 from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.producers.build import ProducerContext, find_reusable, observed_anchors
+from jammi_lab.producers.build import (
+    ProducerContext,
+    find_reusable,
+    observed_anchors,
+    observed_files,
+    plan_increment,
+)
 from jammi_lab.producers.jobs import Job
 from jammi_lab.producers.registry import Producers
 
@@ -175,6 +182,8 @@ class Planner:
     def _estimated(self, step: Step, node: RecipeNode) -> Step:
         """The step with what it will ask, where its job counts calls and its inputs are known."""
         job = self._jobs.get(node.key)
+        if step.action == "recompute" and job is not None and job.incremental is not None:
+            return self._as_increment(step, node, job)
         if step.action != "recompute" or job is None or job.estimate is None:
             return step
         try:
@@ -184,6 +193,24 @@ class Planner:
             return step
         return msgspec.structs.replace(
             step, estimate=estimate, seconds=estimate.seconds or step.seconds
+        )
+
+    def _as_increment(self, step: Step, node: RecipeNode, job: Job) -> Step:
+        """The step as an increment, where one is possible."""
+        ctx, observation = self._service.ctx, self._evaluated.observation
+        try:
+            with ctx.scope.use(node.tenant):
+                planned = plan_increment(
+                    ctx,
+                    job,
+                    observed_anchors(job, observation, node.tenant),
+                    observed_files(job, observation, node.tenant),
+                    ctx.catalog.result_tables.by_definition(job.definition),
+                )
+        except (JammiError, NotIncremental):
+            return step
+        return msgspec.structs.replace(
+            step, action="increment", increment=planned.extent, seconds=planned.seconds
         )
 
     def _sequence_equal_definitions(self, steps: list[PlannedStep]) -> list[PlannedStep]:

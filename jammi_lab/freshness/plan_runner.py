@@ -229,6 +229,8 @@ def _report_unplanned_reuse(planned: PlannedStep, outcome: Outcome, deviations: 
         deviations.append(f"{name} reused a table{whose} that became ready meanwhile")
     if planned.kind is StepKind.REUSED and outcome.outcome == "computed":
         deviations.append(_NOT_REUSED_MESSAGE.format(name))
+    if planned.step.action == "increment" and outcome.full_run_reason:
+        deviations.append(f"{name} was computed in full: {outcome.full_run_reason}")
 
 
 def _cut_off_step(planned: PlannedStep, node: RecipeNode, deviations: list[str]) -> RunStep:

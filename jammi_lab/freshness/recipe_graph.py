@@ -19,7 +19,8 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.errors import DependencyCycle, JammiError
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus, VersionRecord
+from jammi_lab.core.manifest import Increment
+from jammi_lab.core.records import RecipeRecord, TableKind, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict
 from jammi_lab.freshness.check_verdicts import CheckJudge
@@ -262,6 +263,13 @@ class EvaluatedGraph:
         self.own_verdicts: dict[RecipeKey, Verdict] = {}
         """Verdicts without causes inherited from upstream."""
         self.states: dict[RecipeKey, dict[tuple[str, str, str], State]] = {}
+
+    def increment(self, record: TableRecord) -> Increment | None:
+        """The increment by which a table was computed; None for a full computation."""
+        if record.kind is not TableKind.SQL:
+            return None
+        manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+        return manifest.increment if manifest is not None else None
 
     def evaluate_all(self, starts: Iterable[RecipeNode]) -> None:
         """Evaluate the nodes and everything upstream of them. DependencyCycle."""

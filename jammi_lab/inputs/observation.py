@@ -297,6 +297,13 @@ class Observation:
         )
         return state.stamp if isinstance(state, Snapshot) else ""
 
+    def files(self, relation: Relation, tenant: str | None) -> Snapshot | None:
+        """The state of an input that is a file set whose files are known one by one; None for any
+        other, and for one that this pass has not observed."""
+        with self._lock:
+            state = self._states.get((tenant, relation.input.identity))
+        return state if isinstance(state, Snapshot) and state.files is not None else None
+
     def close(self) -> None:
         """Persist the observations for later passes."""
         self._cache.flush()

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -11,7 +11,8 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, unpinned_anchor
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.errors import JammiError, LostOwnership, TableNotFound
+from jammi_lab.core.errors import JammiError, LostOwnership, TableDamaged, TableNotFound
+from jammi_lab.core.manifest import Increment, InputFiles
 from jammi_lab.core.records import (
     OnProgress,
     Progress,
@@ -25,14 +26,21 @@ from jammi_lab.core.records import (
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.sql.append_algebra import NotIncremental
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.inputs.observers import CURRENT_DATE
-from jammi_lab.producers.jobs import Job
+from jammi_lab.producers.increment import (
+    PlannedIncrement,
+    base_relation,
+    find_increment,
+    input_files,
+)
+from jammi_lab.producers.jobs import Job, RunningJob
 from jammi_lab.producers.key_check import check_key
 from jammi_lab.producers.own_versions import with_own_versions_resolved
 from jammi_lab.producers.single_flight import InputChanged, SingleFlight
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
-from jammi_lab.store.publish import AlreadyReady, BuiltElsewhere, Publisher
+from jammi_lab.store.publish import AlreadyReady, BuiltElsewhere, Derivation, Publisher
 from jammi_lab.store.result_files import ResultFiles, result_snapshot, select_file_sql
 
 
@@ -96,6 +104,11 @@ class Outcome:
     """"computed" or "reused"."""
     reuse: Reuse | None = None
     """The rows taken over from an earlier version."""
+    increment: Increment | None = None
+    """The increment by which it was computed."""
+    full_run_reason: str = ""
+    """Why a table that has an earlier version was computed in full, as one clause; empty where an
+    increment is not expected."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +176,8 @@ class InputState:
     anchors: list[Anchor]
     change_tokens: Mapping[tuple[str, str, str], str]
     """By input: a token that changes even when an input is changed and then changed back."""
+    files: Mapping[tuple[str, str, str], InputFiles] = field(default_factory=dict)
+    """The files of each input that is a file set."""
 
 
 def _observe(job: Job, observation: Observation, tenant: str | None) -> InputState:
@@ -173,7 +188,20 @@ def _observe(job: Job, observation: Observation, tenant: str | None) -> InputSta
             bound.relation.input.identity: observation.change_token(bound.relation, tenant)
             for bound in job.inputs
         },
+        observed_files(job, observation, tenant),
     )
+
+
+def observed_files(
+    job: Job, observation: Observation, tenant: str | None
+) -> dict[tuple[str, str, str], InputFiles]:
+    """The files of each input of a job that is a file set, as they were observed."""
+    return {
+        bound.relation.input.identity: files
+        for bound in job.inputs
+        if (state := observation.files(bound.relation, tenant)) is not None
+        and (files := input_files(bound.relation.input.name, state)) is not None
+    }
 
 
 def same_anchors(left: Sequence[Anchor], right: Sequence[Anchor]) -> bool:
@@ -289,12 +317,13 @@ def _produce_with_retries(
                     job,
                     state_before,
                     report_progress,
+                    None if bypass_cache else ready,
                     is_last_attempt=attempts == _MAX_ATTEMPTS,
                     poll_progress=on_progress is not None,
                 )
         except BuiltElsewhere as concurrent:
-            if deadline is None:  # one deadline for all builds that this call waits for
-                deadline = ctx.single_flight.wait_deadline()
+            # one deadline for all builds that this call waits for
+            deadline = deadline or ctx.single_flight.wait_deadline()
             may_wait = ctx.single_flight.wait(concurrent.record, deadline, on_progress)
         except (InputChanged, AlreadyReady) as change:
             # (True,): only the change token moved, which a server with whole-second times reports
@@ -359,7 +388,7 @@ def bind_after_observing(
     anchors = [
         _unpinned(a, observation) if a.input.identity in unobserved else a for a in state.anchors
     ]
-    return rebound, InputState(anchors, state.change_tokens)
+    return rebound, InputState(anchors, state.change_tokens, state.files)
 
 
 def _unpinned(anchor: Anchor, observation: Observation) -> Anchor:
@@ -376,18 +405,21 @@ def _build(
     job: Job,
     state_before: InputState,
     report_progress: OnProgress,
+    bases: Sequence[TableRecord] | None,
     *,
     is_last_attempt: bool,
     poll_progress: bool,
 ) -> Outcome:
     """Build, seal, check and publish the table of a building row.
 
+    `bases`: the earlier tables that an increment may extend; None for a full computation.
     `poll_progress`: poll the engine for progress while it runs. Raises InputChanged when an input
     changed during the build and another attempt remains."""
     stage = f"materialize {build_record.recipe}"
     report_progress(Progress(stage=stage, done=0, total=None, unit="rows"))
     started_at = ctx.clock.monotonic()  # a statement may do most of its work before its first row
-    running = job.start(report_progress if poll_progress or job.kind is not TableKind.SQL else None)
+    polled = report_progress if poll_progress or job.kind is not TableKind.SQL else None
+    running, full_run_reason = _start(ctx, job, state_before, bases, polled)
     rows = running.rows
     try:
         with ctx.publisher.open_writer(build_record, rows.schema, started_at) as writer:
@@ -413,6 +445,7 @@ def _build(
                 dict(job.environment),
                 anchors,
                 running.counts,
+                Derivation(_confirmed_files(state_before, anchors), running.increment),
                 functools.partial(_check_still_wanted, ctx, build_record),
                 lambda sealed: ctx.audit(sealed, ctx.table_relation(sealed, body, types)),
             )
@@ -421,6 +454,12 @@ def _build(
         raise
     finally:
         rows.close()
+    running.on_published()
+    return _computed_outcome(record, running, full_run_reason)
+
+
+def _computed_outcome(record: TableRecord, running: RunningJob, full_run_reason: str) -> Outcome:
+    """The outcome of a build that was published."""
     version = VersionRecord(
         recipe=record.recipe,
         version=record.version,
@@ -428,8 +467,46 @@ def _build(
         tenant=record.tenant,
         created_at=record.created_at,
     )
-    running.on_published()
-    return Outcome(version, record, "computed", running.reuse)
+    return Outcome(version, record, "computed", running.reuse, running.increment, full_run_reason)
+
+
+def _start(
+    ctx: ProducerContext,
+    job: Job,
+    state: InputState,
+    bases: Sequence[TableRecord] | None,
+    on_progress: OnProgress | None,
+) -> tuple[RunningJob, str]:
+    """Start an increment where one is proved to give the same rows, else the full computation; and
+    why it is a full one."""
+    try:
+        planned = plan_increment(ctx, job, state.anchors, state.files, bases or ())
+        base = base_relation(ctx.results, planned.base)
+        assert job.incremental is not None, "an increment was planned"
+        return RunningJob(job.incremental.start(planned, base), increment=planned.record), ""
+    except (NotIncremental, TableDamaged) as reason:
+        return job.start(on_progress), str(reason) if bases else ""
+
+
+def plan_increment(
+    ctx: ProducerContext,
+    job: Job,
+    anchors: Sequence[Anchor],
+    files: Mapping[tuple[str, str, str], InputFiles],
+    bases: Sequence[TableRecord],
+) -> PlannedIncrement:
+    """The increment by which a job can be computed. Raises NotIncremental."""
+    if job.incremental is None or job.volatile or job.reads_date or job.order_sensitive:
+        raise NotIncremental("its rows do not depend on the rows of its inputs alone")
+    if ctx.settings["recompute.incremental"] == "never":
+        raise NotIncremental('the setting recompute.incremental is "never"')
+    return find_increment(ctx.results, job.incremental, anchors, files, bases)
+
+
+def _confirmed_files(state: InputState, anchors: Sequence[Anchor]) -> list[InputFiles]:
+    """The files of the inputs that did not change while they were read."""
+    pinned = {anchor.input.identity for anchor in anchors if anchor.pinned}
+    return [files for identity, files in state.files.items() if identity in pinned]
 
 
 def _check_still_wanted(ctx: ProducerContext, build_record: TableRecord) -> None:

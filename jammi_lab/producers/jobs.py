@@ -9,8 +9,10 @@ import pyarrow as pa
 
 from jammi_lab.core.anchors import Anchor, Observed
 from jammi_lab.core.definitions import Descriptor, definition_hash
+from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import CallEstimate, OnProgress, RecipeRecord, Reuse, TableKind
 from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.producers.increment import Incremental
 from jammi_lab.sources.base import Relation
 
 
@@ -77,6 +79,8 @@ class RunningJob:
     counts: Mapping[str, int] = field(default_factory=dict)
     """Row counts for the manifest (ignored input rows, reused rows …). Filled when all rows are
     read."""
+    increment: Increment | None = None
+    """The increment that is computed; None for a full computation."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ class Job:
     model_id: str | None = None
     model_key: str | None = None
     """The catalog key of the registered model that the job runs."""
+    incremental: Incremental | None = None
+    """How to extend an earlier table of this definition; None where that is not possible."""
     estimate: Callable[[], CallEstimate] | None = None
     """Of a row map: counts the calls of a run that starts now, by reading its inputs."""
 

@@ -16,6 +16,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.path_names import bound_text
+from jammi_lab.producers.increment import IncrementalStatement
 from jammi_lab.producers.jobs import BoundInput, Job, RunningJob
 from jammi_lab.producers.key_check import key_columns
 
@@ -58,12 +59,7 @@ class SqlProducer:
             extra_resolvers=resolvers,
             overriding_resolvers=overriding_resolvers,
         )
-        if len(prepared) != 1:
-            raise StatementNotAllowed(
-                f"A recipe must be one statement; this text contains {len(prepared)}.",
-                hint="Define one recipe per statement.",
-            )
-        [query] = prepared
+        query = _single_statement(prepared)
         key = key_columns([n for n, _ in query.output], key)
         _check_output(query.output)
         for name, value in query.params.items():
@@ -77,12 +73,13 @@ class SqlProducer:
             key=key,
         )
 
+        row_key = key or _inferred_key(query)
         by_type = _TYPE_FUNCTIONS.search(statement.casefold()) is not None
 
         def rows(on_progress: OnProgress | None) -> RunningJob:
             witnesses: dict[tuple[str, str, str], Observed] = {}
             ordered = query.run_ordered(
-                key or _inferred_key(query),
+                row_key,
                 on_progress=_percent_callback(on_progress),
                 observed_states=witnesses,
             )
@@ -102,6 +99,9 @@ class SqlProducer:
             volatile=query.volatile,
             reads_date=query.reads_clock,
             order_sensitive=query.order_sensitive,
+            incremental=None
+            if by_type
+            else IncrementalStatement(self._engine, query, row_key, self._scope.current),
         )
 
     def from_descriptor(
@@ -114,6 +114,15 @@ class SqlProducer:
             descriptor.key,
             resolvers,
         )
+
+
+def _single_statement(prepared: Sequence[PreparedStatement]) -> PreparedStatement:
+    if len(prepared) != 1:
+        raise StatementNotAllowed(
+            f"A recipe must be one statement; this text contains {len(prepared)}.",
+            hint="Define one recipe per statement.",
+        )
+    return prepared[0]
 
 
 def _percent_callback(on_progress: OnProgress | None) -> Callable[[float], None] | None:

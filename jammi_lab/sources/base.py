@@ -126,6 +126,9 @@ class ReadPlan:
     NULL."""
     is_immutable: bool = False
     """Whether `body` always reads the same columns and rows, so that a view of it may be kept."""
+    body_of_files: Callable[[Collection[str]], str] | None = None
+    """Returns the body that reads only these files of a file set, by relative path, with the
+    columns and types of all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ and without a manifest. Any other failure ends as `failed`, without files.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import pyarrow as pa
@@ -23,7 +23,14 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import CheckFailed, DuplicateTable, JammiError, LostOwnership
 from jammi_lab.core.identifiers import physical_name
 from jammi_lab.core.interrupts import attempts
-from jammi_lab.core.manifest import Artifact, Leaf, Manifest, ManifestColumn
+from jammi_lab.core.manifest import (
+    Artifact,
+    Increment,
+    InputFiles,
+    Leaf,
+    Manifest,
+    ManifestColumn,
+)
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus, VersionRecord
 from jammi_lab.engine.duckdb_errors import stopped_error
 from jammi_lab.storage.digests import column_digests, digest_parquet
@@ -41,6 +48,18 @@ _DERIVED_VECTOR_KINDS = (TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET)
 _CLOSE_TIMEOUT_SECONDS, _POLL_SECONDS = 10.0, 0.02
 """How long closing waits for running builds. A build that takes longer to notice is settled at the
 next open."""
+
+
+class Derivation(NamedTuple):
+    """How the rows of a table came from the files of its inputs."""
+
+    files: Sequence[InputFiles] = ()
+    """The files that were read, of inputs that are file sets."""
+    increment: Increment | None = None
+    """The increment by which it was computed; None for a full computation."""
+
+
+_IN_FULL = Derivation()
 
 
 class TableWriter:
@@ -90,6 +109,7 @@ class TableWriter:
         environment: dict[str, Any],
         anchors: list[Anchor],
         counts: Mapping[str, int] | None = None,
+        derivation: Derivation = _IN_FULL,
         check_wanted: Callable[[], object] = bool,
         audit: Callable[[TableRecord], Audit] = lambda _: Audit(),
     ) -> TableRecord:
@@ -103,7 +123,14 @@ class TableWriter:
         """
         with self._typed_errors:
             return self._publish(
-                types, descriptor, environment, anchors, dict(counts or {}), check_wanted, audit
+                types,
+                descriptor,
+                environment,
+                anchors,
+                dict(counts or {}),
+                derivation,
+                check_wanted,
+                audit,
             )
 
     def _publish(
@@ -113,6 +140,7 @@ class TableWriter:
         environment: dict[str, Any],
         anchors: list[Anchor],
         counts: dict[str, int],
+        derivation: Derivation,
         check_wanted: Callable[[], object],
         audit: Callable[[TableRecord], Audit],
     ) -> TableRecord:
@@ -140,7 +168,7 @@ class TableWriter:
         if audited.failure is not None:
             self._reject(record, audited, audited.failure, check_wanted)
         body = self._publisher.build_manifest(
-            record, leaves, descriptor, environment, counts
+            record, leaves, descriptor, environment, counts, derivation
         ).encode_sealed()
         wait_until_durable = commit_with(
             self._file,
@@ -457,6 +485,7 @@ class Publisher:
         descriptor: dict[str, Any],
         environment: dict[str, Any],
         counts: dict[str, int],
+        derivation: Derivation = _IN_FULL,
     ) -> Manifest:
         """The manifest that corresponds to the row, field by field."""
         return Manifest(
@@ -485,6 +514,8 @@ class Publisher:
             order_sensitive=record.order_sensitive,
             seconds=record.seconds or 0.0,
             counts=counts,
+            input_files=list(derivation.files),
+            increment=derivation.increment,
             writer=WRITER,
         )
 

@@ -17,6 +17,7 @@ from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.path_names import PathResolver
 from jammi_lab.inputs.source_names import JAMMI, ResultTableResolver
 from jammi_lab.live.mutable_handles import MutableTables
+from jammi_lab.producers.recompute_check import verify_by_recomputation
 from jammi_lab.search.search import SearchService
 from jammi_lab.search.source_rows import SearchContext
 from jammi_lab.search.sql_functions import SearchFunctions
@@ -256,6 +257,7 @@ def _table_service(
         parts.check_runner.audit,
         checks.of_version,
         check,
+        functools.partial(verify_by_recomputation, parts.producer_context, parts.producers),
     )
 
 

@@ -285,10 +285,16 @@ class ResultTable(ReprMixin, ArrowExportMixin):
             shutil.copyfileobj(source, copy)
 
     def verify(
-        self, expected: str | None = None, *, progress: ProgressOption = None
+        self,
+        expected: str | None = None,
+        *,
+        recompute: bool = False,
+        progress: ProgressOption = None,
     ) -> Verification:
-        """Compare the bytes, the manifest and (when passed) the definition hash with the record."""
-        return self._tables.verify(self._table_version, expected, progress)
+        """Compare the bytes, the manifest and (when passed) the definition hash with the record.
+        With `recompute`, also compute the statement in full over the recorded inputs, and compare
+        the bytes; NotRecomputable where that is not possible."""
+        return self._tables.verify(self._table_version, expected, progress, recompute=recompute)
 
     def staleness(self, *, progress: ProgressOption = None) -> Verdict:
         """The verdict: whether it equals the output of its recipe over its current inputs."""

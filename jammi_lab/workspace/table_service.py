@@ -20,7 +20,7 @@ from jammi_lab.core.records import (
     TableRecord,
     VersionRecord,
 )
-from jammi_lab.core.verdicts import Verdict, Verification
+from jammi_lab.core.verdicts import Match, Verdict, Verification
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries
@@ -66,12 +66,13 @@ class TableService:
         audit: Callable[[TableRecord, Relation], Audit],
         check_results: Callable[[TableVersion], CheckResults],
         check_writable: Callable[[], None],
+        recompute: Callable[[TableRecord], Verification],
     ) -> None:
         self._catalog, self._results, self.lookup = catalog, results, lookup
         self._statements, self._freshness = statements, freshness
         self._retention, self._removal, self._progress = retention, removal, progress
         self._audit, self._check_results = audit, check_results
-        self._check_writable = check_writable
+        self._check_writable, self._recompute = check_writable, recompute
 
     # -- rows and files
     # ----------------------------------------------------------------------------------------------
@@ -155,13 +156,22 @@ class TableService:
     # ----------------------------------------------------------------------------------------------
 
     def verify(
-        self, table: TableVersion, expected: str | None, progress: ProgressOption
+        self,
+        table: TableVersion,
+        expected: str | None,
+        progress: ProgressOption,
+        *,
+        recompute: bool,
     ) -> Verification:
-        """Compare bytes, manifest and definition hash with what was recorded. ManifestUnsupported;
-        TableNotFound."""
+        """Compare bytes, manifest and definition hash with what was recorded, and with `recompute`
+        the bytes with those of a full computation. ManifestUnsupported; TableNotFound;
+        NotRecomputable."""
         self.lookup.check_visible(table.record)
         self.lookup.require_exists(table.record)
-        return verify(self._results, table.record, expected, self._progress.callback(progress))
+        outcome = verify(self._results, table.record, expected, self._progress.callback(progress))
+        return (
+            self._recompute(table.record) if recompute and isinstance(outcome, Match) else outcome
+        )
 
     def staleness(self, table: object, progress: ProgressOption) -> Verdict:
         """The verdict on a recipe's newest version or on one table. TableNotFound."""

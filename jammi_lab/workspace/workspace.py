@@ -847,11 +847,18 @@ class Workspace:
     # ----------------------------------------------------------------------------------------------
 
     def verify(
-        self, name: TableReference, expected: str | None = None, *, progress: ProgressOption = None
+        self,
+        name: TableReference,
+        expected: str | None = None,
+        *,
+        recompute: bool = False,
+        progress: ProgressOption = None,
     ) -> Verification:
-        """Compare bytes, manifest and (when given) definition hash with what was recorded.
-        TableNotFound; ManifestUnsupported."""
-        return self._services.handles.find(name).verify(expected, progress=progress)
+        """Compare bytes, manifest and (when given) definition hash with what was recorded. With
+        `recompute`, also compute a statement in full over the recorded inputs, and compare the
+        bytes. TableNotFound; ManifestUnsupported; NotRecomputable."""
+        table = self._services.handles.find(name)
+        return table.verify(expected, recompute=recompute, progress=progress)
 
     def staleness(self, name: TableReference, *, progress: ProgressOption = None) -> Verdict:
         """The verdict on a recipe's newest version, a physical table or a ResultTable, from a deep

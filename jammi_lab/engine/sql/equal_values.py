@@ -57,7 +57,7 @@ def merged_values(
     if not any(_may_merge(node) for node in walk_nodes(tree)):
         return MergedValues()
     try:
-        text = sql_literal(_with_null_parameters(cursor, sql, params))
+        text = sql_literal(with_null_parameters(cursor, sql, params))
         plan_query = f"SELECT json_serialize_plan({text}, skip_null := true, optimize := false)"
         [[body]] = cursor.execute(plan_query).fetchall()
         [root] = json.loads(body)["plans"]
@@ -85,7 +85,7 @@ def _may_merge(node: Node) -> bool:
     )
 
 
-def _with_null_parameters(
+def with_null_parameters(
     cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]
 ) -> str:
     """The statement with NULLs of the parameters' types: a plan with parameters cannot be

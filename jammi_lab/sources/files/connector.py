@@ -30,7 +30,13 @@ from jammi_lab.sources.base import (
 from jammi_lab.sources.credentials import resolve_credentials
 from jammi_lab.sources.files import arrow_ipc, file_checks, snapshots
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
-from jammi_lab.sources.files.readers import build_select, has_utf16_mark, is_nonempty, line_error
+from jammi_lab.sources.files.readers import (
+    build_select,
+    has_utf16_mark,
+    is_nonempty,
+    line_error,
+    select_from_files,
+)
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import LocatedConnector, check_readable_path, full_location
 from jammi_lab.sources.secrets import Credentials as Secret
@@ -204,12 +210,16 @@ class FileConnector(LocatedConnector):
             )
         nonempty = self._nonempty_files(source_files)
         access = self.file_set.read_access(nonempty)
+        body = build_select(
+            self.kind, self.file_set, nonempty, access.addresses, self.record.options
+        )
         return Relation(
             source_input,
             ReadPlan(
-                body=build_select(
-                    self.kind, self.file_set, nonempty, access.addresses, self.record.options
-                )
+                body=body,
+                body_of_files=functools.partial(select_from_files, body, nonempty)
+                if self.kind == "parquet" and self.file_set.is_local
+                else None,
             ),
             requirements=Requirements(
                 filesystem=access.filesystem, scoped_secret=access.scoped_secret
@@ -297,7 +307,12 @@ class FileConnector(LocatedConnector):
             return snapshots.unreadable_snapshot(digest, files, fault)
         snapshots.cache_columns(self.record, source_files, columns, ctx)
         cost = Cost.SCAN if was_read else Cost.METADATA if described else Cost.FREE
-        return snapshots.snapshot(digest, files, columns, cost)
+        states = (
+            snapshots.file_states(self.kind, self.record.options, files)
+            if self.file_set.is_local
+            else None
+        )
+        return snapshots.snapshot(digest, files, columns, cost, states)
 
     def _parse_fault(self, source_files: list[SourceFile]) -> str | None:
         """Why text files cannot be parsed; None for any other failure and for columnar files.

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from jammi_lab.core.anchors import Cost, Snapshot
+from jammi_lab.core.anchors import Cost, FileState, Snapshot
 from jammi_lab.core.bounded_cache import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.identifiers import fold
@@ -217,7 +217,34 @@ def cached_columns(record: SourceRecord, source_files: list[SourceFile]) -> dict
     return dict(cached[1]) if cached is not None and cached[0] == source_files else None
 
 
-def snapshot(digest: str, files: Files, columns: dict[str, str], cost: Cost) -> Snapshot:
+MAX_LISTED_FILES = 4096
+"""File sets of more files are only identified as a whole."""
+
+
+def file_states(kind: str, options: Mapping[str, Any], files: Files) -> dict[str, FileState] | None:
+    """The state of each file of a local folder or glob of Parquet files; None for other kinds,
+    whose readers infer types and formats from all files together."""
+    if kind != "parquet" or len(files) > MAX_LISTED_FILES:
+        return None
+    if not all(
+        source_file.relative and payload["rows"] is not None for source_file, payload in files
+    ):
+        return None
+    return {
+        source_file.relative: FileState(
+            digest_of([payload["whole"], dict(options), *_path_parts(source_file)]), payload["rows"]
+        )
+        for source_file, payload in files
+    }
+
+
+def snapshot(
+    digest: str,
+    files: Files,
+    columns: dict[str, str],
+    cost: Cost,
+    states: dict[str, FileState] | None = None,
+) -> Snapshot:
     """The state of these files: by column if every column has a digest, else as a whole."""
     counts = [payload["rows"] for _, payload in files]
     rows = sum(counts) if all(count is not None for count in counts) else None
@@ -237,6 +264,7 @@ def snapshot(digest: str, files: Files, columns: dict[str, str], cost: Cost) -> 
         by_column=by_column,
         row_count=rows,
         stamp=stamp,
+        files=states,
     )
 
 

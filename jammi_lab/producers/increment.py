@@ -1,0 +1,298 @@
+"""Increments: a statement over a folder of files that only gained files is computed over the new
+files alone and merged with an earlier table.
+
+The rule comes from the algebra of the statement (`engine/sql/append_algebra.py`), the new files
+from the digests in the manifest of the earlier table. Whatever is not proved leads to a full
+computation.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from jammi_lab.core.anchors import Anchor, FileState, Input, InputKind, Snapshot
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.manifest import Increment, InputFiles, Manifest
+from jammi_lab.core.records import TableRecord
+from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.engine.sql.append_algebra import BASE, DELTA, AppendRule, NotIncremental
+from jammi_lab.engine.stream import Stream
+from jammi_lab.sources.base import ReadPlan, Relation, Requirements
+from jammi_lab.store import manifests, read_leases
+from jammi_lab.store.result_files import ResultFiles
+
+Identity = tuple[str, str, str]
+MIN_INPUT_ROWS = 100_000
+"""Below this number of input rows a full computation is as fast."""
+MAX_SHARE = 0.75
+"""An increment reads at most this share of the rows that a full computation reads."""
+_MAX_CANDIDATES = 4
+"""Earlier tables that are considered as the base."""
+
+
+@dataclass(frozen=True)
+class PlannedIncrement:
+    """An increment that is possible for the observed states of the inputs."""
+
+    rule: AppendRule
+    base: TableRecord
+    """The earlier table."""
+    identity: Identity
+    """The input that gained files."""
+    new_files: tuple[str, ...]
+    """The new files, by path relative to their source."""
+    file_count: int
+    """Number of files, the new ones included."""
+    new_rows: int
+    """Number of rows of the new files."""
+    seconds: float | None
+    """Estimated duration."""
+
+    @property
+    def extent(self) -> str:
+        """The extent in words: `1 of 21 files`."""
+        return f"{len(self.new_files):,} of {self.file_count:,} files"
+
+    @property
+    def record(self) -> Increment:
+        """The entry of the manifest."""
+        return Increment(
+            rule=self.rule.kind, base=self.base.table_name, delta=sorted(self.new_files)
+        )
+
+
+class Incremental(Protocol):
+    """A computation that may be able to extend an earlier result."""
+
+    def rule(self, identity: Identity) -> AppendRule:
+        """The rule when only this input gained rows. Raises NotIncremental."""
+        ...
+
+    def start(self, planned: PlannedIncrement, base: Relation) -> "MergedRows":
+        """Start to compute the new rows and to merge them with the base. Raises NotIncremental."""
+        ...
+
+
+def input_files(source: str, state: Snapshot) -> InputFiles | None:
+    """The files of an observed input; None when it is no file set."""
+    if state.files is None:
+        return None
+    return InputFiles(
+        source=source, columns=digest_of(list(state.columns.items())), files=dict(state.files)
+    )
+
+
+def find_increment(
+    results: ResultFiles,
+    incremental: Incremental,
+    anchors: Sequence[Anchor],
+    files: Mapping[Identity, InputFiles],
+    candidates: Sequence[TableRecord],
+) -> PlannedIncrement:
+    """The increment from the newest of the earlier tables of the same definition that fits. Raises
+    NotIncremental with the reason why a full computation is needed."""
+    reason = NotIncremental("there is no earlier table of this definition")
+    for base in candidates[:_MAX_CANDIDATES]:
+        try:
+            return _increment_from(results, incremental, anchors, files, base)
+        except NotIncremental as error:
+            reason = error
+    raise reason
+
+
+def _increment_from(
+    results: ResultFiles,
+    incremental: Incremental,
+    anchors: Sequence[Anchor],
+    files: Mapping[Identity, InputFiles],
+    base: TableRecord,
+) -> PlannedIncrement:
+    identity = _grown_input(base.anchors, anchors)
+    if (current := files.get(identity)) is None:
+        raise NotIncremental(f"{identity[1]} is not a folder of Parquet files")
+    manifest = _manifest(results, base)
+    former = _former_files(manifest, base, current)
+    new_files = _new_files(former, current.files)
+    rows = sum(state.rows for state in current.files.values())
+    new_rows = sum(current.files[file].rows for file in new_files)
+    # The rows of the base are read and sorted once more.
+    share = (new_rows + 2 * (base.row_count or 0)) / max(rows, 1)
+    if rows < MIN_INPUT_ROWS or share > MAX_SHARE:
+        raise NotIncremental("a full computation is as fast")
+    rule = incremental.rule(identity)
+    if rule.keeps_order and min(new_files) < max(former):
+        raise NotIncremental("a new file sorts before an earlier one")
+    if not results.is_intact(base):
+        raise NotIncremental(f"version {base.version} of {base.recipe} is damaged")
+    # The base took as long itself if it was an increment.
+    seconds = base.seconds if manifest.increment else (base.seconds or 0.0) * new_rows / rows
+    return PlannedIncrement(rule, base, identity, new_files, len(current.files), new_rows, seconds)
+
+
+def _grown_input(former: Sequence[Anchor], current: Sequence[Anchor]) -> Identity:
+    """The one input that moved. Raises NotIncremental unless it has the same columns as before, and
+    every other input is in the same state."""
+    before = {anchor.input.identity: anchor for anchor in former}
+    if len(before) != len(former) or before.keys() != {a.input.identity for a in current}:
+        raise NotIncremental("the inputs are not the same as before")
+    moved = [a for a in current if not a.same_state(before[a.input.identity])]
+    if len(moved) != 1 or len(current) != len(former):
+        raise NotIncremental("not exactly one input moved")
+    [after] = moved
+    earlier = before[after.input.identity]
+    same_columns = (
+        after.pinned
+        and earlier.pinned
+        and after.note == earlier.note == ""
+        and (after.kind, after.method, after.types, after.schema, after.columns)
+        == (earlier.kind, earlier.method, earlier.types, earlier.schema, earlier.columns)
+    )
+    if not same_columns or after.input.kind is not InputKind.SOURCE:
+        raise NotIncremental(f"{after.input.label} did not only gain rows")
+    return after.input.identity
+
+
+def _manifest(results: ResultFiles, base: TableRecord) -> Manifest:
+    """The manifest of the base. Raises NotIncremental when it is missing or not the published
+    one."""
+    try:
+        body = manifests.read(results.parquet(base))
+        manifest = manifests.parse(body)
+    except (JammiError, OSError):
+        body = manifest = None
+    if body is None or manifest is None or manifests.digest(body) != base.manifest_digest:
+        raise NotIncremental(f"the manifest of version {base.version} of {base.recipe} is missing")
+    return manifest
+
+
+def _former_files(
+    manifest: Manifest, base: TableRecord, current: InputFiles
+) -> Mapping[str, FileState]:
+    """The files from which the base was computed. Raises NotIncremental when these are not known,
+    or were read as other columns."""
+    former = next((f for f in manifest.input_files if f.source == current.source), None)
+    if former is None:
+        raise NotIncremental(f"version {base.version} of {base.recipe} does not list its files")
+    if former.columns != current.columns:
+        raise NotIncremental(f"the columns of {current.source} changed")
+    return former.files
+
+
+def _new_files(
+    former: Mapping[str, FileState], current: Mapping[str, FileState]
+) -> tuple[str, ...]:
+    """The added files. Raises NotIncremental when a former file is gone or differs, or when the
+    folders of the files do not all name the same partition columns: which columns come from the
+    paths depends on all of them."""
+    if any(current.get(file) != state for file, state in former.items()):
+        raise NotIncremental("a file was removed or rewritten")
+    if len({_partition_columns(file) for file in current}) > 1:
+        raise NotIncremental("not all files are in folders of the same partition columns")
+    added = tuple(file for file in current if file not in former)
+    if not added or not former:
+        raise NotIncremental("no file was added")
+    return added
+
+
+def _partition_columns(file: str) -> tuple[str, ...]:
+    return tuple(part.partition("=")[0] for part in file.split("/")[:-1] if "=" in part)
+
+
+class _NamedRelations:
+    """A name provider for the two relations that are merged."""
+
+    def __init__(self, relations: Mapping[str, Relation]) -> None:
+        self._relations = relations
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a name, when it is one of them."""
+        return self._relations.get(parts[0]) if len(parts) == 1 else None
+
+    def names(self) -> list[str]:
+        """Empty, so that the names are never suggested."""
+        return []
+
+
+class MergedRows:
+    """The merged rows as a stream: those of the base first, or one merging statement."""
+
+    def __init__(self, schema: pa.Schema, streams: Sequence[Stream]) -> None:
+        self.schema, self._streams = schema, streams
+
+    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in their final order, `rows` per batch."""
+        for stream in self._streams:
+            yield from stream.batches(rows)
+
+    def close(self) -> None:
+        """Release all resources."""
+        for stream in self._streams:
+            stream.close()
+
+
+class IncrementalStatement:
+    """A prepared statement that can be extended by new files."""
+
+    def __init__(
+        self, engine: Engine, query: PreparedStatement, key: Sequence[str], tenant: str | None
+    ) -> None:
+        self._engine, self._query, self._key, self._tenant = engine, query, key, tenant
+
+    def rule(self, identity: Identity) -> AppendRule:
+        """The rule when only this input gained rows. Raises NotIncremental."""
+        return self._query.append_rule(identity)
+
+    def start(self, planned: PlannedIncrement, base: Relation) -> MergedRows:
+        """Compute the statement over the new files, and merge. Raises NotIncremental when the rows
+        would be read or written otherwise than by a full computation; and as `run_ordered`."""
+        query, files = self._query.over_files(planned.identity, planned.new_files)
+        # Proves that the new files, and no others, are the rows that were selected by name.
+        [(selected,)] = self._engine.query(
+            f"SELECT count(*) FROM ({files.read.body})", self._tenant
+        )
+        if selected != planned.new_rows:
+            raise NotIncremental("the new files cannot be read by themselves")
+        delta = query.run_ordered(self._key)
+        if planned.rule.keeps_order:
+            return _merged_rows(delta.schema, [self._rows_in_order(base), delta])
+        with delta:
+            rows = delta.table()
+        relation = Relation(Input(InputKind.FRAME, DELTA), ReadPlan(frame=rows))
+        statement = planned.rule.merging_statement(self._query.output)
+        merged = self._prepare(statement, {BASE: base, DELTA: relation}).run_ordered(self._key)
+        return _merged_rows(rows.schema, [merged])
+
+    def _rows_in_order(self, base: Relation) -> Stream:
+        casts = AppendRule("rows").merging_statement(self._query.output).split(" UNION ALL ")[0]
+        return self._prepare(casts, {BASE: base}).run_ordered()
+
+    def _prepare(self, statement: str, relations: Mapping[str, Relation]) -> PreparedStatement:
+        [prepared] = self._engine.prepare(
+            statement, tenant=self._tenant, overriding_resolvers=[_NamedRelations(relations)]
+        )
+        return prepared
+
+
+def _merged_rows(schema: pa.Schema, streams: Sequence[Stream]) -> MergedRows:
+    """The merged rows; `schema` is that of a full computation. Raises NotIncremental when a stream
+    has another."""
+    if any(stream.schema != schema for stream in streams):
+        for stream in streams:
+            stream.close()
+        raise NotIncremental("the merged rows have other types")
+    return MergedRows(schema, streams)
+
+
+def base_relation(results: ResultFiles, base: TableRecord) -> Relation:
+    """The rows of an earlier table. Raises TableDamaged."""
+    return Relation(
+        Input(InputKind.RESULT, base.table_name),
+        ReadPlan(body=results.select_sql(base)),
+        columns={column.name: column.type for column in base.columns},
+        requirements=Requirements(filesystem=results.filesystem),
+        acquire=read_leases.ReadLease(results.require_intact(base)),
+    )
