@@ -4,6 +4,7 @@ forks a child that writes to the file `<out>`, says its process id, and when it 
     points FOLDER            run the scenario and say every fault point that it passes
     die FOLDER POINT N       run it and kill -9 this very process when POINT is passed for the N-th time
     recover FOLDER POINT N   the same for opening the workspace; N = 0 dies nowhere and says the points
+    increment FOLDER POINT N  the same for bringing a workspace up to date by increments
     forever FOLDER SEED      make and drop tables until killed from outside
     change FOLDER SEED      change a mutable table, publish and hold ephemeral sessions until killed from outside
     hold FOLDER              begin a table, say BUILDING, and never end it
@@ -26,6 +27,7 @@ from typing import Any
 import polars  # noqa: F401  before the fork, so that no child has to
 
 import jammi_lab as jl
+from jammi_lab.producers import increment
 from jammi_lab.storage.files import install_fault_hook
 from tests.processes import import_packages
 
@@ -66,6 +68,13 @@ def cut(run: Callable[[], Any], point: str, nth: int) -> None:
     install_fault_hook(hook)
     run()
     say("POINTS", *passed)
+
+
+def recompute_small(folder: Path) -> None:
+    """Bring a workspace up to date, by increments however small it is."""
+    increment.MIN_INPUT_ROWS, increment.MAX_SHARE = 0, 1e9
+    with jl.open(folder) as ws:
+        say("ACK", *(step.outcome for step in ws.recompute().steps))
 
 
 def forever(folder: Path, seed: int) -> None:
@@ -149,6 +158,8 @@ def run(what: str, folder: Path, rest: list[str]) -> None:
             cut(lambda: scenario(folder), point, int(nth))
         case "recover", [point, nth]:
             cut(lambda: jl.open(folder).close(), point, int(nth))
+        case "increment", [point, nth]:
+            cut(lambda: recompute_small(folder), point, int(nth))
         case "forever", [seed]:
             forever(folder, int(seed))
         case "change", [seed]:
