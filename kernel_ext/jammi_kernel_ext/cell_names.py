@@ -36,6 +36,30 @@ _LATE_BODIES = (
     ast.ClassDef,
     ast.GeneratorExp,
 )
+_STORING_NODES = frozenset(
+    (
+        ast.Name,
+        ast.FunctionDef,
+        ast.AsyncFunctionDef,
+        ast.ClassDef,
+        ast.ExceptHandler,
+        ast.MatchAs,
+        ast.MatchStar,
+        ast.MatchMapping,
+    )
+)
+_NAMING_NODES = frozenset(
+    (
+        *_STORING_NODES,
+        *_LATE_BODIES,
+        ast.Subscript,
+        ast.Attribute,
+        ast.AugAssign,
+        ast.Call,
+        ast.alias,
+    )
+)
+"""The nodes that `names_of_cell` looks at."""
 
 
 @dataclass
@@ -79,6 +103,8 @@ def names_of_cell(tree: ast.AST, values: Mapping[str, Any]) -> NamesOfCell:
     """The names that a cell uses, given the values of the notebook's names."""
     names = NamesOfCell()
     for node in ast.walk(tree):
+        if type(node) not in _NAMING_NODES:  # most nodes are constants and contexts
+            continue
         match node:
             case ast.Name(id=name, ctx=ast.Load()):
                 names.loaded.add(name)
@@ -97,7 +123,8 @@ def names_of_cell(tree: ast.AST, values: Mapping[str, Any]) -> NamesOfCell:
                 module = name.partition(".")[0]
                 names.stored.add(alias or module)
                 names.note_opaque(name if module in _OPAQUE_NAMES or name == "*" else "")
-        names.stored |= _stored_names(node)
+        if type(node) in _STORING_NODES:
+            names.stored |= _stored_names(node)
         if isinstance(node, _LATE_BODIES):
             names.late |= _loaded_names(node)
     return names

@@ -26,6 +26,7 @@ MAX_GROUNDS = 3
 _OUTPUT = "_"
 """The name under which all outputs are remembered: `_`, `__`, `_12`, `Out`."""
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type)
+_PLAIN_TYPES = frozenset(_PLAIN)
 
 
 @dataclass
@@ -61,6 +62,8 @@ class FrameFollower:
         self._cells: list[_Cell] = []
         """The running cell, and the cells that it runs itself."""
         self._last_ids: dict[str, int] = {}
+        self._merged: dict[tuple[int, int], tuple[FrameOrigin, FrameOrigin, FrameOrigin]] = {}
+        """The merged origins of the running cell, by the ids of the two, which are held, too."""
         self._grounds: dict[str, str] = {}
         """What could not be followed so far, with the label of the cell."""
 
@@ -94,6 +97,7 @@ class FrameFollower:
         if registry is not None:
             self._follow(registry, self._cells[-1])
         self._cells.pop()
+        self._merged.clear()
         self._last_ids = {name: id(value) for name, value in list(self._values.items())}
 
     def _note_changes_outside_cells(self, registry: "FrameOrigins", ids: dict[str, int]) -> None:
@@ -165,23 +169,29 @@ class FrameFollower:
     ) -> None:
         """Record the origin with the frames that a value is or holds: they may be given to the
         workspace without their name."""
-        from jammi_lab.sources.frame_origins import merged_origin
         from jammi_lab.sources.frames import is_frame
 
         for frame in (value, *_elements(value)):
             if is_frame(frame):
                 known = registry.recorded(frame)
-                parts = [origin] if known is None else [known, origin]
-                registry.record(frame, merged_origin(parts, derived=True))
+                registry.record(frame, self._merge(known or origin, origin))
 
-    @staticmethod
-    def _merge_records(before: _Record | None, record: _Record) -> _Record:
+    def _merge(self, origin: "FrameOrigin", other: "FrameOrigin") -> "FrameOrigin":
+        """Both origins as one of a derived frame. The names of a cell share most origins, so each
+        pair is merged once a cell."""
         from jammi_lab.sources.frame_origins import merged_origin
 
+        key = id(origin), id(other)
+        if key not in self._merged:
+            merged = merged_origin([origin, other], derived=True)
+            self._merged[key] = (merged, origin, other)
+        return self._merged[key][0]
+
+    def _merge_records(self, before: _Record | None, record: _Record) -> _Record:
         if before is None:
             return record
         return _Record(
-            merged_origin([before.origin, record.origin], derived=True),
+            self._merge(before.origin, record.origin),
             before.late | record.late,
             before.late_changed | record.late_changed,
         )
@@ -336,6 +346,8 @@ def _elements(value: object, depth: int = 2) -> Iterator[object]:
     else:
         items = list(vars(value).values()) if hasattr(value, "__dict__") and depth == 2 else ()
     for item in itertools.islice(items, MAX_ELEMENTS):
+        if type(item) in _PLAIN_TYPES:  # thousands of numbers are no frames
+            continue
         yield item
         if depth > 1:
             yield from _elements(item, depth - 1)
