@@ -26,6 +26,9 @@ def test_every_recipe_is_a_row_the_worst_first(ws, told, edited):
     assert rows(body)["recent"]["reasons"] == ["papers changed (digest of the bytes)"]
     assert rows(body)["recent"]["rows"] == "2" and rows(body)["recent"]["cost"].endswith(" s")
     assert body["counts"] == {"stale": 2, "possibly stale": 2}
+    ws.materialize("alone", "SELECT 1 AS a")
+    body = told(StalenessBoard(ws)).ask("open")["body"]
+    assert list(body["counts"]) == ["stale", "possibly stale", "fresh"]
 
 
 def test_rows_are_sorted_filtered_cut_and_grouped_by_cause_in_the_kernel(

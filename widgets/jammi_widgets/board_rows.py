@@ -61,7 +61,8 @@ class RecipeRows:
     def __init__(self, rows: Sequence[RecipeRow]) -> None:
         self.rows = list(rows)
         self.names = {row.row.name for row in self.rows}
-        self.counts = dict(Counter(row.verdict_word for row in self.rows))
+        counts = Counter(row.verdict_word for row in self.rows)
+        self.counts = {word: counts[word] for word in _VERDICT_ORDER if word in counts}
         self._cache: dict[tuple[Any, ...], Any] = {}
 
     def displayed_state(self) -> list[tuple[Any, ...]]:
