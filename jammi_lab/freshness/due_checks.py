@@ -9,8 +9,9 @@ from jammi_lab.core.checks import CheckRecord, CheckResult
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Step
 from jammi_lab.core.verdicts import Reason, Stale
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.plan import Planner, StepKind
-from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeNode
+from jammi_lab.freshness.recipe_graph import RecipeNode
 
 CHECK_ACTION = "check"
 _MAKES_A_VERSION = (StepKind.CERTAIN, StepKind.REUSED)

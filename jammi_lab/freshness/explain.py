@@ -34,8 +34,9 @@ from jammi_lab.core.verdicts import (
     Verdict,
     verdict_label,
 )
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.judge import State
-from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeNode
+from jammi_lab.freshness.recipe_graph import RecipeNode
 
 MAX_LINES = 200
 """Maximum number of lines of a tree."""

@@ -5,7 +5,19 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor, Input, InputKind, Unknown, Vanished, unpinned_anchor
+from jammi_lab.core.anchors import (
+    Anchor,
+    FrameOrigin,
+    Input,
+    InputKind,
+    Observed,
+    Snapshot,
+    Unknown,
+    Vanished,
+    cell_names,
+    schema_digest,
+    unpinned_anchor,
+)
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.verdicts import (
     Cause,
@@ -209,3 +221,27 @@ def _doubts_about(name: str, verdict: Verdict, observed_at: str) -> list[Anchor]
 def with_changed_meaning(current: Anchor) -> Anchor:
     """The anchor of an unchanged input for a statement whose meaning over it changed."""
     return msgspec.structs.replace(current, value=digest_of([current.value, current.schema]))
+
+
+def frame_grounds(anchor: Anchor) -> list[str]:
+    """What a fresh verdict leaves out about a frame that a table of the node was made from."""
+    if anchor.input.kind is not InputKind.FRAME or not anchor.pinned:
+        return []
+    frame = f"the frame {anchor.input.label}"
+    if not isinstance(anchor.origin, FrameOrigin):
+        return [f"as far as {frame} goes"]
+    grounds = [*anchor.origin.grounds]
+    if anchor.origin.derived:
+        grounds.append(f"made in {cell_names(anchor.origin.cells)}")
+    return [f"as far as {frame} goes: {ground}" for ground in grounds]
+
+
+def schema_changed(anchor: Anchor, state: Observed) -> bool:
+    """Whether the schema changed, so that the statement must be bound again. False for an input
+    that cannot be read: there is no schema to bind to."""
+    return (
+        isinstance(state, Snapshot)
+        and not state.fault
+        and bool(anchor.schema)
+        and schema_digest(state.columns) != anchor.schema
+    )

@@ -33,9 +33,9 @@ from jammi_lab.core.verdicts import (
 )
 from jammi_lab.engine.sql.append_algebra import NotIncremental
 from jammi_lab.freshness.check_verdicts import CheckJudge
-from jammi_lab.freshness.frame_verdicts import evaluate_origin
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.judge import State
-from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.build import (
     ProducerContext,
@@ -320,7 +320,7 @@ class Planner:
         except JammiError:
             return False
         return all(
-            isinstance(evaluate_origin(self._evaluated, node, anchor.origin), Fresh)
+            isinstance(self._evaluated.origin_verdict(node, anchor.origin), Fresh)
             for anchor in anchors
             if isinstance(anchor.origin, FrameOrigin)
         )

@@ -22,6 +22,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
 from jammi_lab.freshness import lineage_svg, model_edges
 from jammi_lab.freshness.due_checks import due_checks
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.explain import Why, explain_newest, explain_version
 from jammi_lab.freshness.lineage import (
     Lineage,
@@ -34,7 +35,7 @@ from jammi_lab.freshness.lineage import (
 from jammi_lab.freshness.openlineage import EventBuilder, oldest_named_tables, send
 from jammi_lab.freshness.plan import FreshnessService, PlannedStep, Planner
 from jammi_lab.freshness.plan_runner import PlanRunner
-from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.freshness.what_if import WhatIfStatus, evaluate_changes

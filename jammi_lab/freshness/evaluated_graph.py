@@ -1,0 +1,411 @@
+"""The verdicts of the recipe graph from one observation pass."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import (
+    Anchor,
+    FrameOrigin,
+    Input,
+    InputKind,
+    Observed,
+    Snapshot,
+    Unknown,
+    Vanished,
+    origin_inputs,
+    unpinned_anchor,
+)
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.manifest import Increment
+from jammi_lab.core.records import TableKind, TableRecord, TableStatus
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.verdicts import Undecidable, Verdict
+from jammi_lab.freshness.check_verdicts import CheckJudge
+from jammi_lab.freshness.judge import (
+    Evidence,
+    State,
+    evaluate_frame,
+    evaluate_table,
+    frame_grounds,
+    schema_changed,
+    with_changed_meaning,
+)
+from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.producers.registry import Producers
+from jammi_lab.store import manifests
+from jammi_lab.store.result_files import result_snapshot
+
+
+class EvaluatedGraph:
+    """The recipe graph with the verdicts of one observation pass."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        scope: TenantScope,
+        producers: Producers,
+        observation: Observation,
+        graph: RecipeGraph,
+        checks: CheckJudge,
+    ) -> None:
+        self.graph, self.observation, self._scope = graph, observation, scope
+        self.checks = checks
+        self._warnings: dict[RecipeKey, tuple[str, ...]] = {}
+        """The failing checks of the sources and mutable tables that each recipe is made from,
+        directly or not."""
+        self._catalog, self._producers = catalog, producers
+        self.verdicts: dict[RecipeKey, Verdict] = {}
+        self.own_verdicts: dict[RecipeKey, Verdict] = {}
+        """Verdicts without causes inherited from upstream."""
+        self.states: dict[RecipeKey, dict[tuple[str, str, str], State]] = {}
+
+    def increment(self, record: TableRecord) -> Increment | None:
+        """The increment by which a table was computed; None for a full computation."""
+        if record.kind is not TableKind.SQL:
+            return None
+        manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+        return manifest.increment if manifest is not None else None
+
+    def evaluate_all(self, starts: Iterable[RecipeNode]) -> None:
+        """Evaluate the nodes and everything upstream of them. DependencyCycle."""
+        order = self.graph.topological_order(starts, self.graph.dependencies)
+        self.observation.observe_all(
+            (node.tenant, a.input)
+            for node in order
+            if node.record
+            for anchor in node.record.anchors
+            for a in (anchor, *origin_inputs(anchor))
+            if a.pinned and not a.is_given and a.input.kind is not InputKind.RESULT
+        )
+        for node in order:
+            self._warnings[node.key] = self._find_warnings(node)
+            facts = self.evidence(node, node.record)
+            self.states[node.key] = dict(facts.current_states)
+            self.own_verdicts[node.key] = evaluate_table(facts)
+            self.verdicts[node.key] = evaluate_table(facts, self._upstream_verdicts(node))
+        self._persist()
+
+    def evaluate_version(self, node: RecipeNode, record: TableRecord) -> Verdict:
+        """The verdict on any version of a recipe, by the recipe's current definition and the
+        current state of the inputs."""
+        version_node = RecipeNode(node.name, node.tenant, node.recipe, node.version, record)
+        self.evaluate_all(
+            [*self.graph.recorded_inputs(version_node), *self.graph.frame_inputs(version_node)]
+        )
+        verdict = evaluate_table(
+            self.evidence(version_node, record), self._upstream_verdicts(version_node)
+        )
+        self._persist()
+        return verdict
+
+    def last_error(self, recipe: str, definition: str | None) -> str | None:
+        """The error of the last failed or rejected run of a recipe with this definition; None when
+        there is none."""
+        if not definition:
+            return None
+        tables = self._catalog.result_tables
+        runs = [
+            (version, record)
+            for status in (TableStatus.FAILED, TableStatus.REJECTED)
+            for version, record in tables.list(status=status, definition=definition)
+            if fold(version.recipe) == fold(recipe)
+        ]
+        last = max(runs, key=lambda run: run[0].version, default=None)
+        return None if last is None else last[1].error
+
+    def _persist(self) -> None:
+        """Persist the observations for later passes."""
+        self.observation.close()
+
+    def _upstream_verdicts(self, node: RecipeNode) -> list[tuple[str, Verdict]]:
+        """The verdicts on a version's upstream tables: recipes by name, and physical tables, of
+        which only the files are checked."""
+        recipes = [(p.name, self.verdicts[p.key]) for p in self.graph.recorded_inputs(node)]
+        anchors = node.record.anchors if node.record is not None else []
+        physical_names = [
+            a.input.name
+            for a in anchors
+            if a.input.kind is InputKind.RESULT
+            and self.graph.find(a.input.name, node.tenant) is None
+        ]
+        frames = [
+            (a.input.label, self.origin_verdict(node, a.origin))
+            for a in anchors
+            if isinstance(a.origin, FrameOrigin)
+        ]
+        return [
+            *recipes,
+            *frames,
+            *(
+                (name, verdict)
+                for name in physical_names
+                if (verdict := self.table_verdict(name, node.tenant)) is not None
+            ),
+        ]
+
+    def origin_verdict(self, node: RecipeNode, origin: FrameOrigin) -> Verdict:
+        """The verdict on a frame that a table of the node was made from."""
+        observed_at = self.observation.started_at
+        evidence = [
+            Evidence(
+                recorded="",
+                current="",
+                anchors=(a,),
+                current_states={a.input.identity: self._frame_input_state(a, node.tenant)},
+                observed_at=observed_at,
+            )
+            for a in origin.inputs
+        ]
+        parents = [
+            (a.input.name, verdict)
+            for a in origin.inputs
+            if a.input.kind is InputKind.RESULT
+            and (verdict := self._verdict_on_table(node, a.input)) is not None
+        ]
+        return evaluate_frame(evidence, parents, observed_at)
+
+    def _verdict_on_table(self, node: RecipeNode, table: Input) -> Verdict | None:
+        """The verdict on a table by recipe or physical name; None for a table that was dropped.
+        Undecidable for one that was made from the node in turn: neither can be judged first."""
+        parent = self.graph.find(table.name, node.tenant)
+        if parent is None:
+            return self.table_verdict(table.name, node.tenant)
+        if parent.key in {p.key for p in self.graph.frame_inputs(node)}:
+            return self.verdicts[parent.key]
+        note = f"{table.name} was made from {node.name} in turn"
+        return Undecidable([unpinned_anchor(table, self.observation.started_at, note)])
+
+    def _frame_input_state(self, source: Anchor, tenant: str | None) -> State:
+        """The current state of a table that a frame was made from. A column more or less counts:
+        code that derives frames may take them all."""
+        state = self.observe(source, tenant)
+        if not isinstance(state, Snapshot):
+            return state
+        current = state.anchor(source.input, source.columns)
+        return (
+            with_changed_meaning(current)
+            if schema_changed(source, state) and source.same_state(current)
+            else current
+        )
+
+    def table_verdict(self, name: str, tenant: str | None) -> Verdict | None:
+        """The verdict on the files of one physical table; None when it was dropped."""
+        with self._scope.use(tenant):
+            record = self._catalog.result_tables.get(name)
+        if record is None:
+            return None
+        hash_ = record.definition_hash
+        return evaluate_table(
+            Evidence(
+                recorded=hash_,
+                current=hash_,
+                damage=self.observation.damage(record),
+                observed_at=self.observation.started_at,
+            )
+        )
+
+    def evidence(self, node: RecipeNode, record: TableRecord | None) -> Evidence:
+        """The recorded and observed facts about one table."""
+        current = (
+            self._producers.current_definition(node.recipe, import_modules=self.observation.deep)
+            if node.recipe
+            else None
+        )
+        if record is None:
+            return Evidence(recorded=None, current=current, ready=False)
+        current_states = self._current_states(node, record)
+        return Evidence(
+            recorded=record.definition_hash,
+            current=current,
+            anchors=tuple(record.anchors),
+            current_states=current_states,
+            damage=self.observation.damage(record),
+            observed_at=self.observation.started_at,
+            grounds=(
+                *self._find_warnings(node),
+                *self._grounds(node),
+                *(ground for a in record.anchors for ground in frame_grounds(a)),
+                *(
+                    state.note
+                    for state in current_states.values()
+                    if isinstance(state, Anchor) and state.note
+                ),
+                *(
+                    f"{anchor.input.label} by {anchor.method} alone"
+                    for anchor in record.anchors
+                    if anchor.method.startswith("column:")
+                ),
+            ),
+        )
+
+    def _find_warnings(self, node: RecipeNode) -> tuple[str, ...]:
+        inputs = [a.input for a in node.record.anchors] if node.record else []
+        own = self.checks.warnings(node.tenant, inputs, self.observation)
+        upstream = [
+            warning
+            for parent in self.graph.recorded_inputs(node)
+            for warning in self._warnings.get(parent.key, ())
+        ]
+        return tuple(dict.fromkeys([*own, *upstream]))
+
+    def _grounds(self, node: RecipeNode) -> tuple[str, ...]:
+        return (
+            ()
+            if node.recipe is None
+            else tuple(self._producers.verdict_grounds(node.recipe.descriptor))
+        )
+
+    def _current_states(
+        self, node: RecipeNode, record: TableRecord
+    ) -> dict[tuple[str, str, str], State]:
+        """The current state of each pinned input over the columns that the definition reads
+        today."""
+        observed = {
+            a.input.identity: self.observe(a, node.tenant)
+            for a in record.anchors
+            if a.pinned and not a.is_given
+        }
+        has_changed = any(
+            isinstance(observed[a.input.identity], Snapshot)
+            and schema_changed(a, observed[a.input.identity])
+            for a in record.anchors
+            if a.input.identity in observed
+        )
+        columns, same_meaning = (
+            self._columns_read_today(node, record) if has_changed else ({}, True)
+        )
+        states: dict[tuple[str, str, str], State] = {}
+        for anchor in record.anchors:
+            if anchor.is_given:
+                states[anchor.input.identity] = anchor
+            match observed.get(anchor.input.identity):
+                case Snapshot() as snapshot if schema_changed(anchor, snapshot):
+                    columns_today = columns.get(anchor.input.identity)
+                    if not snapshot.covers(columns_today):
+                        wider = self._observe_over(anchor, columns_today, node.tenant)
+                        if not isinstance(wider, Snapshot):
+                            states[anchor.input.identity] = wider
+                            continue
+                        snapshot = wider
+                    rebound = _rebound_anchor(
+                        anchor, snapshot.anchor(anchor.input, columns_today), same_meaning
+                    )
+                    states[anchor.input.identity] = (
+                        self._compare_rows(anchor, rebound, node, record)
+                        if same_meaning
+                        else rebound
+                    )
+                case Snapshot() as snapshot:
+                    states[anchor.input.identity] = self._compare_rows(
+                        anchor, snapshot.anchor(anchor.input, anchor.columns), node, record
+                    )
+                case Vanished() | Unknown() as state:
+                    states[anchor.input.identity] = state
+        return states
+
+    def _compare_rows(
+        self, recorded: Anchor, current: Anchor, node: RecipeNode, record: TableRecord
+    ) -> State:
+        """The current state of an input; the recorded one if it changed but the rows read of it are
+        equal. Rows are compared without order, so this is done only for statements that do not
+        depend on row order, and only if the columns read are the same."""
+        if (
+            recorded.same_state(current)
+            or record.order_sensitive
+            or (recorded.columns, recorded.types) != (current.columns, current.types)
+            or not recorded.same_server_types(current)
+        ):
+            return current
+        if recorded.input.kind is InputKind.RESULT and recorded.schema:
+            is_equal: bool | Unknown = self._has_same_result(recorded, node.tenant)
+        else:
+            is_equal = self.observation.has_same_rows(recorded, node.tenant)
+        if isinstance(is_equal, Unknown):
+            return is_equal
+        return (
+            msgspec.structs.replace(
+                recorded, note=f"{recorded.input.label} has other bytes and equal rows"
+            )
+            if is_equal
+            else current
+        )
+
+    def _has_same_result(self, recorded: Anchor, tenant: str | None) -> bool:
+        """Whether the recorded version and the newest one contain the same rows over the columns
+        read."""
+        parent = self.graph.find(recorded.input.name, tenant)
+        if parent is None or parent.record is None or recorded.version is None:
+            return False
+        with self._scope.use(parent.tenant):
+            version = self._catalog.result_tables.version(parent.name, recorded.version)
+        if version is None or not result_snapshot(version[1], recorded.version).anchor(
+            recorded.input, recorded.columns
+        ).same_state(recorded):
+            return False  # this version number is now another table than the one that was read
+        return self.observation.has_same_result(version[1], parent.record, recorded.columns)
+
+    def observe(self, anchor: Anchor, tenant: str | None) -> Observed:
+        """The state of an input: result tables from the graph, anything else from the observation
+        pass."""
+        if anchor.input.kind is InputKind.RESULT:
+            node = self.graph.find(anchor.input.name, tenant)
+            if node is not None:
+                return (
+                    result_snapshot(node.record, node.version.version)
+                    if node.record and node.version
+                    else Vanished()
+                )
+        return self.observation.observe(anchor.input, tenant)
+
+    def _observe_over(
+        self, anchor: Anchor, columns: tuple[str, ...] | None, tenant: str | None
+    ) -> Observed:
+        """The state of an input over columns that were not observed yet."""
+        over_columns = msgspec.structs.replace(anchor.input, columns=tuple(sorted(columns or ())))
+        return self.observation.observe(over_columns, tenant, all_columns=columns is None)
+
+    def _columns_read_today(
+        self, node: RecipeNode, record: TableRecord
+    ) -> tuple[dict[tuple[str, str, str], tuple[str, ...] | None], bool]:
+        """The columns that the table's definition reads today, after the schema of an input changed
+        (None: all columns), and whether the definition's meaning is unchanged. A definition that no
+        longer binds is assumed to read all columns."""
+        descriptor = (
+            node.recipe.descriptor
+            if node.recipe and node.recipe.definition_hash == record.definition_hash
+            else None
+        )
+        everything: dict[tuple[str, str, str], tuple[str, ...] | None] = {
+            a.input.identity: None for a in record.anchors
+        }
+        try:
+            if descriptor is None:
+                manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+                if manifest is None:
+                    return everything, False
+                descriptor = manifest.descriptor
+            with self._scope.use(node.tenant):
+                today = self._producers.current_inputs(descriptor)
+        except (JammiError, ValueError):
+            return everything, False
+        if today is None:
+            return everything, True
+        inputs, same_meaning = today
+        merged: dict[tuple[str, str, str], set[str]] = {}
+        for read in inputs:
+            merged.setdefault(read.relation.input.identity, set()).update(read.columns)
+        return everything | {
+            identity: tuple(sorted(columns)) for identity, columns in merged.items()
+        }, same_meaning
+
+
+def _rebound_anchor(recorded: Anchor, current: Anchor, same_meaning: bool) -> Anchor:
+    """The anchor of an input whose schema changed. It must differ from the recorded one if the
+    statement's meaning changed."""
+    if same_meaning or not recorded.same_state(current):
+        return current
+    return with_changed_meaning(current)
