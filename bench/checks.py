@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jammi_lab as jl
-from bench.harness import Line, measure_pair, wall_timer
+from bench.harness import Line, cpu_timer, measure_pair, wall_timer
 from jammi_lab.engine.prepared_statement import PreparedStatement
 
 NUMBER = 100
@@ -25,8 +25,8 @@ def unmoved(folder: Path, repeats: int) -> Iterator[Line]:
         statements = count_statements(ws.check)
         yield measure_pair(
             f"check: {NUMBER} over {NUMBER} tables, nothing moved, {statements} statements, "
-            f"against {MOST_SECONDS * 1000:.0f} ms",
-            wall_timer(ws.check),
+            f"against {MOST_SECONDS * 1000:.0f} ms of processor time",
+            cpu_timer(ws.check),
             lambda: MOST_SECONDS,
             repeats=repeats,
             limit=1.0,

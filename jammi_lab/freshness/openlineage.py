@@ -22,6 +22,7 @@ from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnava
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import SourceRecord, TableKind, TableRecord, TableStatus, VersionRecord
+from jammi_lab.core.version import __version__
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.sources.locations import (
@@ -34,7 +35,7 @@ from jammi_lab.storage.files import write_atomic
 from jammi_lab.store import manifests
 
 if TYPE_CHECKING:
-    from openlineage.client.event_v2 import Job, RunEvent
+    from openlineage.client.event_v2 import InputDataset, Job, RunEvent
 
 NAMESPACE = "jammi_lab"
 _RUN_NAMESPACE = uuid.UUID("2f9a5b0e-6d1c-5a55-9a8e-7b6f1b6a4c11")
@@ -46,6 +47,7 @@ _DATABASES = {
 REQUEST_TIMEOUT_SECONDS = 10.0
 """The timeout of one request."""
 
+_CheckedInput = tuple[Input, list[tuple[CheckRecord, CheckResult]]]
 NamedTable = tuple[str, TableRecord]
 """The recipe name of a table, and its record."""
 
@@ -84,12 +86,13 @@ class EventBuilder:
 
     def build(self, tables: Iterable[NamedTable]) -> "list[RunEvent]":
         """The events of ready, rejected and failed tables, by time; other runs have not ended."""
-        events = [
-            e
+        ended = [
+            (name, record)
             for name, record in tables
             if record.status not in (TableStatus.BUILDING, TableStatus.DELETING)
-            for e in self._run_events(name, record)
         ]
+        events = [e for name, record in ended for e in self._run_events(name, record)]
+        events += self._input_check_events([record for _, record in ended])
         return sorted(events, key=lambda e: e.eventTime)
 
     def _run_events(self, name: str, record: TableRecord) -> "list[RunEvent]":
@@ -147,7 +150,7 @@ class EventBuilder:
     def _check_events(self, name: str, record: TableRecord, producer: str) -> "list[RunEvent]":
         """The run of the checks of a table, which reads it and makes nothing; its latest results
         are assertions about that input."""
-        from openlineage.client.event_v2 import InputDataset, Job, Run, RunEvent, RunState
+        from openlineage.client.event_v2 import InputDataset
 
         results = {
             fold(result.check): result
@@ -161,21 +164,56 @@ class EventBuilder:
         ]
         if not checks:
             return []
-        f, namespace = self._facets, self._tenant_namespace(record.tenant)
-        version = f.dataset_version_dataset.DatasetVersionDatasetFacet(
+        version = self._facets.dataset_version_dataset.DatasetVersionDatasetFacet(
             datasetVersion=str(record.version), producer=producer
         )
-        dataset = InputDataset(
-            namespace,
-            name,
-            facets={"version": version},
-            inputFacets={"dataQualityAssertions": self._assertions(checks, producer)},
-        )
+        namespace, facets = self._tenant_namespace(record.tenant), {"version": version}
+        dataset = InputDataset(namespace, name, facets=facets, inputFacets={})
+        return self._check_run(dataset, f"{name}.checks", record.table_name, checks, producer)
+
+    def _input_check_events(self, records: Iterable[TableRecord]) -> "list[RunEvent]":
+        """The runs of the checks of the sources and mutable tables that some tables were made from,
+        each with the latest results."""
+        from openlineage.client.event_v2 import InputDataset
+
+        inputs = {(a.input.kind, fold(a.input.label)): a.input for r in records for a in r.anchors}
+        found: dict[tuple[str | None, str], _CheckedInput] = {}
+        for check in self._catalog.checks.of_inputs():
+            input_ = inputs.get((check.kind, fold(check.recipe)))
+            results = [
+                result
+                for result in self._catalog.checks.results_of_table(check.result_name)
+                if (fold(result.check), result.tenant) == (fold(check.name), check.tenant)
+            ]
+            if input_ is not None and results:
+                group = found.setdefault((check.tenant, check.result_name), (input_, []))
+                group[1].append((check, results[-1]))
+        events = []
+        for (tenant, result_name), (input_, checks) in found.items():
+            dataset = InputDataset(*self.dataset(input_, tenant), facets={}, inputFacets={})
+            run_key = f"{tenant or ''} {result_name} {max(r.checked_at for _, r in checks)}"
+            job, producer = f"{checks[0][0].label}.checks", f"urn:jammi-lab:{__version__}"
+            events += self._check_run(dataset, job, run_key, checks, producer)
+        return events
+
+    def _check_run(
+        self,
+        dataset: "InputDataset",
+        job_name: str,
+        run_key: str,
+        checks: Sequence[tuple[CheckRecord, CheckResult]],
+        producer: str,
+    ) -> "list[RunEvent]":
+        """The events of a run that checks a dataset; the results are assertions about it."""
+        from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
+
+        f, namespace = self._facets, self._tenant_namespace(checks[0][0].tenant)
+        dataset.inputFacets = {"dataQualityAssertions": self._assertions(checks, producer)}
         job_type = f.job_type_job.JobTypeJobFacet(
             processingType="BATCH", integration="JAMMI_LAB", jobType="CHECK", producer=producer
         )
-        job = Job(namespace, f"{name}.checks", facets={"jobType": job_type})
-        run = str(uuid.uuid5(_RUN_NAMESPACE, f"{record.table_name}.checks"))
+        job = Job(namespace, job_name, facets={"jobType": job_type})
+        run = str(uuid.uuid5(_RUN_NAMESPACE, f"{run_key}.checks"))
         times = [result.checked_at for _, result in checks]
         return [
             RunEvent(

@@ -450,3 +450,48 @@ def test_openlineage_tells_the_results_as_assertions(ws, tmp_path):
         "1": {"ids": (True, "warn", "0"), "no_negative": (True, "error", "0")},
         "2": {"ids": (False, "warn", "2"), "no_negative": (False, "error", "2")},
     }
+
+
+def test_openlineage_tells_the_results_on_inputs_as_assertions(ws, tmp_path):
+    (tmp_path / "papers.csv").write_text("id,year\n1,2001\n2,\n")
+    ws.sources.add("papers", str(tmp_path / "papers.csv"))
+    ws.mutable.create("stock", {"id": "int64"}, primary_key=["id"]).insert([{"id": 1}])
+    ws.checks.add("years", jl.checks.not_null("year"), on="papers")
+    ws.checks.add("positive", jl.checks.between("id", 0), on="mutable.stock")
+    ws.checks.add("unread", jl.checks.row_count(1), on="papers")
+    ws.check(["years", "positive"])
+    ws.materialize("both", "SELECT p.id FROM papers p JOIN mutable.stock s ON p.id = s.id")
+    events = written(SimpleNamespace(ws=ws, data=tmp_path))
+    found = {
+        event["job"]["name"]: [
+            (event["inputs"][0]["name"].rpartition("/")[2], a["name"], a["success"], a["actual"])
+            for a in event["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
+        ]
+        for event in events
+        if event["job"]["name"] != "both"
+    }
+    assert found == {
+        "papers.checks": [("papers.csv", "years", False, "1")],
+        "mutable.stock.checks": [("mutable.stock", "positive", True, "0")],
+    }
+    assert written(SimpleNamespace(ws=ws, data=tmp_path)) == events
+    assert len(ws.lineage("both").to_openlineage()) == len(events)
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="needs the kernel's count of bytes")
+def test_a_blocking_check_costs_no_second_copy_of_the_rows(ws):
+    def written_bytes(name: str) -> int:
+        before = _written_bytes()
+        table = ws.materialize(name, f"SELECT i, hash('{name}', i) AS h FROM range(300_000) t(i)")
+        assert table.bytes > 2_000_000
+        return _written_bytes() - before
+
+    for name in ("plain", "checked"):
+        ws.materialize(name, "SELECT 1 AS i")
+    ws.checks.add("in_order", jl.checks.between("i", 0), on="checked")
+    assert written_bytes("checked") < written_bytes("plain") * 1.2
+
+
+def _written_bytes() -> int:
+    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
