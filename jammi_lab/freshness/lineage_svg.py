@@ -60,6 +60,8 @@ _BORDERS: Mapping[str, str] = {
     "damaged": "#ffb3b8",
 }
 """Colour of the border of a table that is not fresh. It is as wide at every scale."""
+MAX_CHANGE_CHARS = 48
+"""Maximum number of characters about a change, enough for a version and millions of rows."""
 CHANGE_SIGN, CHANGE_COLOUR = "Δ", "#e4572e"
 """Sign and border of the node in which something changed: a root cause."""
 _MODEL_KIND = "model"
@@ -461,7 +463,11 @@ def subtitle(node: NodeLike) -> str:
 
 def second_line(node: NodeLike, changes: Mapping[NodeLike, str]) -> str:
     """The second line of a node in a drawing: what changed in it, else its kind and version."""
-    return f"{CHANGE_SIGN} {shorten(changes[node])}" if node in changes else subtitle(node)
+    if node not in changes:
+        return subtitle(node)
+    text = escape_invisible(changes[node])
+    is_long = len(text) > MAX_CHANGE_CHARS
+    return f"{CHANGE_SIGN} {text[: MAX_CHANGE_CHARS - 1]}…" if is_long else f"{CHANGE_SIGN} {text}"
 
 
 def rows_height(rows: Sequence[str]) -> float:

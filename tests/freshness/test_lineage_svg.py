@@ -61,6 +61,13 @@ def test_there_is_one_line_for_each_edge():
     ) == len(EDGES)
 
 
+def test_what_changed_stands_in_its_node_with_versions_and_rows_in_full():
+    change = "version 1 → 2, 1,040,000 → 1,041,000 rows"
+    form = render_lineage(NODES, EDGES, WORDS, changes={NODES[2]: change})
+    assert f"Δ {change}" in texts(drawing(form.html))
+    assert "sql, version 2" not in texts(drawing(form.html))
+
+
 def test_the_tree_lists_from_the_sources_down_and_a_second_way_refers_to_the_first():
     shared = [
         *EDGES,
