@@ -44,6 +44,7 @@ FAILING_OUTCOMES = (OUTDATED, STALE, EDITED)
 _MAX_PARENTS = 3
 """Folders above a file in which its workspace is looked for."""
 _CELL_MAGIC = "%%jammi"
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ def _shown_in_cell(file: Path, number: int, cell: Mapping[str, Any]) -> Iterator
     for output in cell.get("outputs", ()):
         data = output.get("data", {})
         held = output.get("metadata", {}).get(STAMP_KEY)
+        if _WIDGET_VIEW in data:  # the panel's static form, which follows it, has the stamp
+            continue
         if held is not None or (source.startswith(_CELL_MAGIC) and "<table" in _text_of(data)):
             yield Shown(file, number, stamp_from(held), shown_digest(data))
 

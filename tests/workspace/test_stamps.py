@@ -155,6 +155,14 @@ def test_outputs_without_a_stamp_or_a_recorded_state_are_unknown(lab, tmp_path):
         0,
         [],
     )
+    bare["data"][
+        "application/vnd.jupyter.widget-view+json"
+    ] = {}  # a live panel, before its saved form
+    assert run(
+        "check-notebook",
+        notebook(tmp_path / "n.ipynb", bare, source="%%jammi\nSELECT 1"),
+        "--fail=unknown",
+    ) == (0, [])
     (tmp_path / "x.ipynb").write_text("[]")
     refused = CliRunner().invoke(main, ["check-notebook", str(tmp_path / "x.ipynb")])
     assert refused.exit_code == 3 and "notebook of format 4" in refused.stderr
