@@ -240,7 +240,7 @@ def surfaces(ws: Workspace) -> dict[str, str]:
         "sql": told,
         "what if": verdict_code(imagined),
         "a result": verdict_code(ws.sql("FROM jammi.it").staleness()["it"]),
-        "lineage": ws.lineage("it")._verdicts()["it"].replace(" ", "_"),
+        "lineage": ws.lineage("it")._states().verdicts["it"].replace(" ", "_"),
     }
 
 
@@ -521,9 +521,10 @@ def test_it_is_found_from_its_source_and_its_events_are_valid(docs: Lab, maker: 
 def test_the_manifest_and_the_row_say_the_same(docs: Lab, maker: Maker) -> None:
     table = make(docs, maker)
     manifest, record = table.manifest, table._record
-    assert json.loads(manifest_path(Path(table.path)).read_text()) == json.loads(
-        json.dumps(manifest.to_dict())
-    )
+    written = json.loads(manifest_path(Path(table.path)).read_text())
+    # what a full computation over other inputs than file sets leaves out of the file
+    absent = {"increment": None, "input_files": []}
+    assert absent | written == json.loads(json.dumps(manifest.to_dict()))
     assert (
         manifest.artifact.digest,
         manifest.definition_hash,
