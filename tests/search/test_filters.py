@@ -141,7 +141,7 @@ def test_a_condition_is_answered_from_memory_as_from_the_source(
     lying: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab, how = lying
-    conditions = thinned(SAID, 6)
+    conditions = thinned(SAID, 3)
     with monkeypatch.context() as patched:
         patched.setattr(RowFilter, "_find_rows", lambda *_, **__: None)
         read = {where: keys(lab, where) for where in [*conditions, *WRONG]}
