@@ -7,35 +7,25 @@ evaluates the statement again.
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from jammi_lab.core import identifiers
-from jammi_lab.core.errors import JammiError, SqlError, StatementNotAllowed
+from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.engine import duckdb_instances
-from jammi_lab.engine.name_resolution import ResolvedNames, with_position
+from jammi_lab.engine.dml_binding import copy_target, find_target
+from jammi_lab.engine.name_resolution import ResolvedNames
+from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.dml import DmlParts
-from jammi_lab.engine.sql.parse import ParsedStatement
-from jammi_lab.engine.sql.read_set import (
-    Binding,
-    InputSchemas,
-    bind_on_replicas,
-    create_replica,
-    scratch_address,
-)
-from jammi_lab.engine.sql.types import column_definitions
+from jammi_lab.engine.tenant_instances import TenantSession
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Query, Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.engine.tenant_instances import TenantSession
 
 BATCH_ROWS = 65_536
 
@@ -58,84 +48,7 @@ class DmlResult:
     """The rows of the RETURNING clause; None without one."""
 
 
-def find_target(parts: DmlParts, relations: Any) -> tuple[tuple[str, ...], Relation]:
-    """The target of a DML statement: its name parts and its relation."""
-    name = next(
-        p for p in relations if tuple(map(ascii_lower, p)) == tuple(map(ascii_lower, parts.target))
-    )
-    return name, relations[name]
-
-
-def change_error(parts: DmlParts, relation: Relation) -> JammiError | None:
-    """The error when a relation cannot be changed in this way; None when it can."""
-    if relation.mutable is None:
-        return StatementNotAllowed(
-            f"{relation.input.label} is read-only: {parts.verb.upper()} is for mutable tables.",
-            hint="Create a new version of a result table with ws.materialize('name', 'SELECT …'), "
-            "a mutable table with ws.mutable.create(…).",
-        )
-    key_names = {ascii_lower(name) for name in relation.mutable.key}
-    if column := next(
-        (column for column in parts.columns if ascii_lower(column) in key_names), None
-    ):
-        return StatementNotAllowed(
-            f"{column} is in the key of mutable.{relation.input.name} and cannot be updated.",
-            hint="Insert the row under its new key and delete the old one.",
-        )
-    columns = list(relation.columns or {})
-    if column := next(
-        (
-            column
-            for column in parts.columns
-            if ascii_lower(column) not in map(ascii_lower, columns)
-        ),
-        None,
-    ):
-        return SqlError(
-            f"There is no column {column} in mutable.{relation.input.name}.",
-            near=identifiers.near_names(column, columns),
-        )
-    return None
-
-
-def bind_change(
-    replicas: duckdb.DuckDBPyConnection,
-    parsed: ParsedStatement,
-    schemas: InputSchemas,
-    relations: ResolvedNames,
-    params: Mapping[str, Any],
-) -> Binding:
-    """Bind an INSERT, UPDATE or DELETE on empty replicas; the target is a table there. Raises as
-    `bind`, and StatementNotAllowed for a target that cannot be changed."""
-    assert parsed.dml_parts is not None, "this is a change"
-    name, target = find_target(parsed.dml_parts, relations)
-    if (error := change_error(parsed.dml_parts, target)) is not None:
-        raise with_position(error, parsed.reads.tables[0], parsed)
-    assert target.mutable is not None, "refuse() has returned an error otherwise"
-    cursor = replicas.cursor()
-    try:
-        with duckdb_instances.scratch(cursor) as database:
-            others = {p: columns for p, columns in schemas.items() if p != name}
-            tables = {
-                create_replica(cursor, database, number, p, columns): p
-                for number, (p, columns) in enumerate(others.items())
-            }
-            schema, table = scratch_address(name)
-            copy_target(
-                cursor,
-                name,
-                target,
-                target.mutable.key,
-                has_primary_key=parsed.dml_parts.merges,
-                empty=True,
-            )
-            tables[f"{database}.{schema}.{table}"] = name
-            return bind_on_replicas(cursor, tables, parsed, schemas, relations, params)
-    finally:
-        cursor.close()
-
-
-def evaluate(prepared: "PreparedStatement") -> DmlResult:
+def evaluate(prepared: PreparedStatement) -> DmlResult:
     """Run a DML statement on a copy of its target. Raises as `PreparedStatement.run` does."""
     parsed, dml_parts = prepared._parsed, prepared._parsed.dml_parts
     assert dml_parts is not None, "this is a change"
@@ -151,7 +64,7 @@ def evaluate(prepared: "PreparedStatement") -> DmlResult:
     )
     text, params = with_returning_columns(parsed.text, dml_parts), prepared.bound_values()
 
-    def work(session: "TenantSession", cursor: duckdb.DuckDBPyConnection) -> "pa.Table":
+    def work(session: TenantSession, cursor: duckdb.DuckDBPyConnection) -> "pa.Table":
         with contextlib.ExitStack() as undo:
             session.acquire(undo, cursor, others)
             database = duckdb_instances.open_scratch(cursor)
@@ -174,7 +87,7 @@ def evaluate(prepared: "PreparedStatement") -> DmlResult:
             return in_transaction(cursor, session.attachments.connector_state, run)
 
     translate_error = functools.partial(_translate_error, prepared, relations)
-    rows = prepared._engine.run_in_session(prepared._tenant, work, translate_error)
+    rows = prepared._instances.run_in_session(prepared._tenant, work, translate_error)
     width = len(target.columns or ())
     returned = (
         rows.select(range(width, rows.num_columns)) if dml_parts.returning is not None else None
@@ -193,14 +106,14 @@ def evaluate(prepared: "PreparedStatement") -> DmlResult:
 
 
 def _translate_error(
-    prepared: "PreparedStatement",
+    prepared: PreparedStatement,
     relations: ResolvedNames,
     error: duckdb.Error,
-    session: "TenantSession",
+    session: TenantSession,
 ) -> JammiError:
     columns = sorted({column for item in prepared.inputs for column in item.schema})
     context = prepared._parsed.error_context(tuple(relations.values()), columns)
-    return prepared._engine.translate_error(
+    return prepared._instances.translate_error(
         error, prepared._tenant, session, replace(context, is_bound=True)
     )
 
@@ -217,29 +130,3 @@ def count_references(tables: Any, target: tuple[str, ...]) -> int:
     """How often the target is among the tables that a statement reads."""
     folded_target = tuple(map(ascii_lower, target))
     return sum(tuple(map(ascii_lower, table.parts)) == folded_target for table in tables)
-
-
-def copy_target(
-    cursor: duckdb.DuckDBPyConnection,
-    name: tuple[str, ...],
-    target: Relation,
-    key: Sequence[str],
-    *,
-    has_primary_key: bool,
-    empty: bool,
-) -> None:
-    """Create the target as a table in the scratch database, under its name in the statement;
-    `empty` when its rows cannot affect the result."""
-    schema, table = map(identifiers.quote_identifier, scratch_address(name))
-    primary = (
-        f", PRIMARY KEY ({', '.join(map(identifiers.quote_identifier, key))})"
-        if has_primary_key
-        else ""
-    )
-    cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-    cursor.execute(
-        f"CREATE TABLE {schema}.{table} ({column_definitions(target.columns or {})}{primary})"
-    )
-    if not empty:
-        cursor.register("__jammi_target", target.read.frame)
-        cursor.execute(f"INSERT INTO {schema}.{table} SELECT * FROM temp.main.__jammi_target")

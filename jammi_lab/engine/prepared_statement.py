@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 
@@ -11,21 +11,20 @@ from jammi_lab.core.anchors import Input, Observed
 from jammi_lab.core.definitions import CanonicalStatement
 from jammi_lab.core.errors import JammiError, StatementNotAllowed
 from jammi_lab.core.identifiers import ascii_lower
-from jammi_lab.engine import dml_evaluation
+from jammi_lab.engine import dml_binding
+from jammi_lab.engine.instance_pool import InstancePool
 from jammi_lab.engine.name_resolution import ResolvedNames, with_position
 from jammi_lab.engine.parameters import with_lossless_casts
 from jammi_lab.engine.sql import allowlist, row_order
 from jammi_lab.engine.sql.append_algebra import AppendRule, NotIncremental, append_rule
+from jammi_lab.engine.sql.canonical_form import address_of, canonicalize
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_paths
 from jammi_lab.engine.sql.read_set import Binding, bind, reuse_binding
 from jammi_lab.engine.stream import Stream
+from jammi_lab.engine.tenant_instances import TenantSession
 from jammi_lab.sources.base import InputRead, Query, Relation
 from jammi_lab.sources.scan_conditions import ALL_ROWS, ScanConditions
-
-if TYPE_CHECKING:
-    from jammi_lab.engine.engine import Engine
-    from jammi_lab.engine.tenant_instances import TenantSession
 
 OnPercent = Callable[[float], None]
 """Receives the percentage done, 0 to 100; 0 while DuckDB reports none."""
@@ -68,7 +67,7 @@ class PreparedStatement:
     """The output columns that are exactly its GROUP BY expressions, or none."""
     params: dict[str, Any]
     """The values of its parameters."""
-    _engine: "Engine"
+    _instances: InstancePool
     _tenant: str | None
     _parsed: ParsedStatement
     _relations: ResolvedNames
@@ -82,13 +81,8 @@ class PreparedStatement:
 
     @property
     def is_dml(self) -> bool:
-        """Whether it is an INSERT, UPDATE or DELETE, which `evaluate` runs instead of `run`."""
+        """Whether it is an INSERT, UPDATE or DELETE, which is evaluated and committed."""
         return self._parsed.kind is StatementKind.DML
-
-    def evaluate(self) -> dml_evaluation.DmlResult:
-        """Evaluate a DML statement on the prepared version of its target, without committing.
-        Raises as `run` does."""
-        return dml_evaluation.evaluate(self)
 
     def refreshed(self) -> "PreparedStatement":
         """The same statement over the current versions of its mutable tables. TableNotFound."""
@@ -125,13 +119,13 @@ class PreparedStatement:
 
     def canonical(self) -> CanonicalStatement:
         """The canonical form of the statement, for its definition hash."""
-        from jammi_lab.engine.sql.canonical_form import address_of, canonicalize
-
         schemas = {
             address_of(relation): self._schemas[parts]
             for parts, relation in self._relations.items()
         }
-        return canonicalize(self._engine, self._parsed, self._relations, schemas, self.output)
+        return canonicalize(
+            self._instances.deparse, self._parsed, self._relations, schemas, self.output
+        )
 
     def append_rule(self, identity: tuple[str, str, str]) -> AppendRule:
         """How its rows follow from its former rows when only one input gained rows. Raises
@@ -144,7 +138,7 @@ class PreparedStatement:
             raise NotIncremental("its rows depend on the order of its inputs")
         appended = {p for p, r in self._relations.items() if r.input.identity == identity}
         params = _remaining_parameters(self.params, self._parsed)
-        return self._engine.with_replicas(
+        return self._instances.with_replicas(
             self._tenant,
             lambda replicas: append_rule(
                 replicas,
@@ -242,7 +236,7 @@ class PreparedStatement:
     def _ordered_text(self, positions: Sequence[int]) -> tuple[int, str]:
         """The number of bytes in front of the statement, and the ordered text."""
         sql = self._parsed.text
-        extended = _with_total_order(self._engine, self._parsed, positions)
+        extended = _with_total_order(self._instances, self._parsed, positions)
         if extended is not None:
             return 0, extended
         return len(
@@ -276,7 +270,7 @@ class PreparedStatement:
             if in_transaction
             else None
         )
-        session, worker = self._engine.create_worker(
+        session, worker = self._instances.create_worker(
             self._tenant,
             sql,
             params,
@@ -295,10 +289,13 @@ class PreparedStatement:
             prefix += len(self._parsed.text.encode()) - len(self._parsed.probe.encode())
 
         def translate_error(error: BaseException) -> JammiError:
-            return self._engine.translate_error(error, self._tenant, session, context, prefix)
+            return self._instances.translate_error(error, self._tenant, session, context, prefix)
 
         stream = Stream(
-            worker, translate_error, lambda: self._engine.retire(self._tenant, session), on_progress
+            worker,
+            translate_error,
+            lambda: self._instances.retire(self._tenant, session),
+            on_progress,
         )
         stream.start()
         return stream
@@ -343,7 +340,7 @@ class PreparedStatement:
         if self._parsed.kind is not StatementKind.SELECT:
             return {}
         params = _remaining_parameters(self.params, self._parsed)
-        found = self._engine.scan_conditions(self._tenant, self._parsed, self._schemas, params)
+        found = self._instances.scan_conditions(self._tenant, self._parsed, self._schemas, params)
         # Rows in a total order are the first by it, not any.
         return {p: c._replace(limit=None) for p, c in found.items()} if in_order else found
 
@@ -369,8 +366,8 @@ def _check_after_read(
 
 
 def prepare(
-    engine: "Engine",
-    session: "TenantSession",
+    instances: InstancePool,
+    session: TenantSession,
     cursor: duckdb.DuckDBPyConnection | None,
     tenant: str | None,
     parsed: ParsedStatement,
@@ -381,7 +378,7 @@ def prepare(
     """Bind one checked statement on the empty replicas of a session. `cursor` describes inputs
     whose columns are unknown. Runs in a worker; without a cursor, in the caller's thread, where the
     statement `is_bound`."""
-    schemas = _describe_inputs(engine, session, cursor, tenant, parsed, relations)
+    schemas = _describe_inputs(instances, session, cursor, tenant, parsed, relations)
     params = {name: values[name] for name in sorted(parsed.parameters)}
     if parsed.kind is StatementKind.SHOW_TABLES:
         binding = Binding([("name", "VARCHAR")])
@@ -399,12 +396,12 @@ def prepare(
         reads_clock=parsed.reads.reads_clock,
         keeps_order=keeps_order,
         order_sensitive=parsed.dml_parts is None
-        and _depends_on_order(engine, parsed, relations, binding, keeps_order=keeps_order),
+        and _depends_on_order(instances, parsed, relations, binding, keeps_order=keeps_order),
         inferred_key=row_order.infer_key(parsed.tree, binding.output)
         if parsed.kind is StatementKind.SELECT
         else [],
         params=params,
-        _engine=engine,
+        _instances=instances,
         _tenant=tenant,
         _parsed=parsed,
         _relations=relations,
@@ -415,8 +412,8 @@ def prepare(
 
 
 def _describe_inputs(
-    engine: "Engine",
-    session: "TenantSession",
+    instances: InstancePool,
+    session: TenantSession,
     cursor: duckdb.DuckDBPyConnection | None,
     tenant: str | None,
     parsed: ParsedStatement,
@@ -432,7 +429,7 @@ def _describe_inputs(
         try:
             schemas[parts] = session.describe(cursor, relation)
         except (duckdb.Error, OSError) as error:
-            raise engine.translate_error(
+            raise instances.translate_error(
                 error, tenant, session, parsed.error_context((relation,))
             ) from None
     return schemas
@@ -451,7 +448,7 @@ def _promises_order(parsed: ParsedStatement, relations: ResolvedNames, binding: 
 
 
 def _depends_on_order(
-    engine: "Engine",
+    instances: InstancePool,
     parsed: ParsedStatement,
     relations: ResolvedNames,
     binding: Binding,
@@ -464,7 +461,7 @@ def _depends_on_order(
     sorted_before_limit = (
         not keeps_order
         and row_order.has_limit(parsed.tree)
-        and _with_total_order(engine, parsed, every_column) is not None
+        and _with_total_order(instances, parsed, every_column) is not None
     )
     # The state of an unordered input does not tell whether it contains 0.0 and -0.0. For other
     # inputs the comparison of rows does.
@@ -483,7 +480,7 @@ def _depends_on_order(
 
 
 def _bind_cached(
-    session: "TenantSession",
+    session: TenantSession,
     parsed: ParsedStatement,
     schemas: Mapping[tuple[str, ...], Mapping[str, str]],
     relations: ResolvedNames,
@@ -493,7 +490,7 @@ def _bind_cached(
     key = None if parsed.dml_parts is not None else _binding_key(schemas, params)
     if key is not None and (binding := parsed.bindings.get(key)) is not None:
         return reuse_binding(parsed, binding)
-    bind_statement = bind if parsed.dml_parts is None else dml_evaluation.bind_change
+    bind_statement = bind if parsed.dml_parts is None else dml_binding.bind_change
     with session.replicas.borrow() as replicas:
         binding = bind_statement(replicas, parsed, schemas, relations, params)
     if key is None:
@@ -534,14 +531,14 @@ def is_bound(parsed: ParsedStatement, relations: ResolvedNames, values: Mapping[
 
 
 def _with_total_order(
-    engine: "Engine", parsed: ParsedStatement, positions: Sequence[int]
+    instances: InstancePool, parsed: ParsedStatement, positions: Sequence[int]
 ) -> str | None:
     """The statement with a total order appended to its ORDER BY, verified on its syntax tree; None
     when that is not possible."""
     extended = row_order.add_total_order(parsed.text, parsed.tree, positions)
     if extended is None or extended == parsed.text:
         return extended
-    tree = engine.parse_tree(extended)
+    tree = instances.parse_tree(extended)
     return (
         extended
         if tree is not None and row_order.is_extension(parsed.tree, tree, positions)

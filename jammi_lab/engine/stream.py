@@ -4,9 +4,9 @@ interrupted at any time."""
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -24,9 +24,6 @@ from jammi_lab.engine.duckdb_errors import closed_error
 from jammi_lab.engine.spill_queue import SpillQueue
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Query
-
-if TYPE_CHECKING:
-    from jammi_lab.engine.scratch_pool import RunCursor
 
 BATCH_ROWS = 65_536
 MAX_QUEUED_BATCHES = 4
@@ -50,6 +47,23 @@ class _End:
         self.error = error
 
 
+class StatementCursor(Protocol):
+    """The cursor of one run; `run_cursor.RunCursor`."""
+
+    @property
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB's cursor."""
+        ...
+
+    def begin(self, settings: Sequence[str]) -> None:
+        """Prepare the cursor for the statement."""
+        ...
+
+    def end(self, *, is_clean: bool) -> None:
+        """Release what `begin` acquired."""
+        ...
+
+
 class StreamWorker:
     """The worker of a Stream. It has no reference to the Stream, so that an abandoned Stream can be
     garbage-collected and stops the worker.
@@ -62,7 +76,7 @@ class StreamWorker:
 
     def __init__(
         self,
-        run_cursor: "RunCursor",
+        run_cursor: StatementCursor,
         sql: str,
         params: Mapping[str, Any],
         *,

@@ -20,6 +20,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import Committed, MutableRecord
+from jammi_lab.engine import dml_evaluation
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.live.mutable_tables import (
@@ -94,7 +95,7 @@ class DmlCommitter:
         )
 
     def _evaluate_and_commit(self, prepared: PreparedStatement) -> CommitResult:
-        evaluated = prepared.evaluate()
+        evaluated = dml_evaluation.evaluate(prepared)
         record = _record_of(evaluated.target)
         self._catalog.scope.check_owner(record.tenant, f"The mutable table {record.name!r}")
         rows = _cast_to_schema(record, evaluated.rows)

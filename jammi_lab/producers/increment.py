@@ -95,13 +95,15 @@ def find_increment(
 ) -> PlannedIncrement:
     """The increment from the newest of the earlier tables of the same definition that fits. Raises
     NotIncremental with the reason why a full computation is needed."""
-    reason = NotIncremental("there is no earlier table of this definition")
+    # the reason as a text: an exception in a local variable would keep this frame, and with it the
+    # lease on the statement's inputs, until the next garbage collection
+    reason = "there is no earlier table of this definition"
     for base in candidates[:_MAX_CANDIDATES]:
         try:
             return _increment_from(results, incremental, anchors, files, base)
         except NotIncremental as error:
-            reason = error
-    raise reason
+            reason = str(error)
+    raise NotIncremental(reason)
 
 
 def _increment_from(

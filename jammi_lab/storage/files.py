@@ -280,10 +280,10 @@ def write_atomic(path: StoragePath, data: bytes) -> None:
     try:
         fault_point("file.before_write")
         file.write(data)
+        file.commit()
     except BaseException:
         file.abort()
         raise
-    file.commit()
 
 
 def write_once(path: StoragePath, data: bytes) -> bool:

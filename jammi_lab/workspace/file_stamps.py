@@ -53,8 +53,8 @@ def read_stamp(path: Path) -> tuple[Stamp | None, str]:
         own = _png_stamp(data) if kind == "png" else _svg_stamp(data) if kind == "svg" else None
         value, data = own or (None, data)
         digest = _digest([data])
-    if value is None and (beside := sidecar_of(path)).is_file():
-        value = beside.read_bytes()
+    if value is None and (sidecar := sidecar_of(path)).is_file():
+        value = sidecar.read_bytes()
     return _parse(value), digest
 
 

@@ -23,7 +23,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.engine import Engine, PreparedStatement
 from jammi_lab.engine import cancellable as waiting
-from jammi_lab.engine import engine as session
+from jammi_lab.engine import instance_pool as session
 from jammi_lab.engine import tenant_instances as instances
 from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements

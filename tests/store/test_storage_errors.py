@@ -91,7 +91,7 @@ def denied(*_):
 
 
 @pytest.mark.parametrize(
-    "step", ["pathlib.Path.is_dir", "jammi_lab.workspace.result_table.AtomicFile.commit"]
+    "step", ["pathlib.Path.is_dir", "jammi_lab.workspace.export.AtomicFile.commit"]
 )
 @pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.arrow"])
 def test_an_export_to_where_one_may_not_write_says_what_to_do(tmp_path, monkeypatch, name, step):

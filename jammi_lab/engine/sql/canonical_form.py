@@ -15,8 +15,8 @@ report a changed result as unchanged, so every doubt counts as a difference.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jammi_lab.core.bounded_cache import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
@@ -28,10 +28,9 @@ from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.sources.base import Relation
 
-if TYPE_CHECKING:
-    from jammi_lab.engine.engine import Engine
-
 Node = dict[str, Any]
+Deparser = Callable[[Node], str | None]
+"""Prints the SQL text of a syntax tree; None when it cannot."""
 Schemas = Mapping[str, Mapping[str, str]]
 """Column → SQL type, by the address of the input."""
 
@@ -46,7 +45,7 @@ _ALIAS_DEPENDENT_FUNCTIONS = frozenset({"alias"})
 
 
 def canonicalize(
-    engine: "Engine",
+    deparse: Deparser,
     parsed: ParsedStatement,
     relations: ResolvedNames,
     schemas: Schemas,
@@ -72,7 +71,7 @@ def canonicalize(
     )
     form = _cache.get(key)
     if form is None:
-        form = _canonicalize(engine, parsed, relations, schemas, output)
+        form = _canonicalize(deparse, parsed, relations, schemas, output)
         _cache.put(key, form)
     return form
 
@@ -88,7 +87,7 @@ def _columns_by_address(schemas: Schemas) -> list[Any]:
 
 
 def _canonicalize(
-    engine: "Engine",
+    deparse: Deparser,
     parsed: ParsedStatement,
     relations: ResolvedNames,
     schemas: Schemas,
@@ -97,7 +96,7 @@ def _canonicalize(
     try:
         tree = _with_addresses(_resolve_ordinals(parsed.tree), relations)
         constants = [*_constants(tree), {"shape": digest_of(_Shape(tree, schemas).shape_of(tree))}]
-        printed = _qualified_text(engine, tree, relations, schemas)
+        printed = _qualified_text(deparse, tree, relations, schemas)
         if printed is not None:
             return CanonicalStatement(f"ast-{SCHEME_VERSION}", printed, constants, list(output))
         return CanonicalStatement(
@@ -390,14 +389,14 @@ def _without_positions(node: Any) -> Any:
 
 
 def _qualified_text(
-    engine: "Engine", addressed: Node, relations: ResolvedNames, schemas: Schemas
+    deparse: Deparser, addressed: Node, relations: ResolvedNames, schemas: Schemas
 ) -> str | None:
     """DuckDB's print of the tree, qualified by sqlglot; None when either cannot."""
     if any(
         n.get("type") in ("PIVOT", "SHOW_REF", "RECURSIVE_CTE_NODE") for n in walk_nodes(addressed)
     ):
         return None
-    text = engine.deparse(addressed)
+    text = deparse(addressed)
     if text is None or len(text) > MAX_TEXT_LENGTH:
         return None
     # An interrupt during an import can leave the module's lock held, and every other importer would

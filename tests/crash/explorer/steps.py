@@ -124,6 +124,9 @@ class _Reader:
                 handle.at = result
             case "fsync" | "fdatasync":
                 yield Sync(handle.node)
+            case "fallocate":  # of the reserve, whose content nobody reads
+                self.sizes[handle.node] = max(self.sizes[handle.node], int(args[2]) + int(args[3]))
+                yield Truncate(handle.node, self.sizes[handle.node])
             case "ftruncate":
                 self.sizes[handle.node] = int(args[1])
                 yield Truncate(handle.node, int(args[1]))

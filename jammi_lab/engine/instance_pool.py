@@ -1,0 +1,322 @@
+"""The DuckDB instances of an engine, one set for each tenant, and the work that runs in them."""
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+
+from jammi_lab.core.errors import JammiError, check_not_forked
+from jammi_lab.core.settings import Settings
+from jammi_lab.engine import duckdb_instances
+from jammi_lab.engine.attachments import QueryTimeout
+from jammi_lab.engine.cancellable import run_cancellable
+from jammi_lab.engine.duckdb_errors import (
+    StatementContext,
+    closed_error,
+    is_fatal,
+    parse_error,
+    source_error,
+    stopped_error,
+    to_jammi_error,
+)
+from jammi_lab.engine.name_resolution import ResolvedNames
+from jammi_lab.engine.run_cursor import RunCursor
+from jammi_lab.engine.sql import parse
+from jammi_lab.engine.sql.parser_instance import with_parser
+from jammi_lab.engine.sql.read_set import InputSchemas
+from jammi_lab.engine.sql.scan_conditions import scan_conditions
+from jammi_lab.engine.stream import StreamWorker
+from jammi_lab.engine.tenant_instances import TenantSession
+from jammi_lab.sources.base import Query, Relation
+from jammi_lab.sources.scan_conditions import ScanConditions
+from jammi_lab.storage import spill_folders
+
+T = TypeVar("T")
+MAX_SESSIONS = 8
+_RETIRED_SESSIONS: list[Any] = []
+"""Instances that did not stop when interrupted. Closing them could block, so they live until the
+process ends."""
+MAX_CACHED_TREES = 64
+"""Maximum number of cached syntax trees."""
+
+
+def _ignore_interrupt() -> None:
+    """The interrupt function of work too short to be interrupted."""
+
+
+class InstancePool:
+    """The instances of all tenants.
+
+    `spill` is the folder for temporary files (default: the system's); every instance creates and
+    removes its own subfolder.
+    """
+
+    def __init__(self, settings: Settings, spill: Path | None = None) -> None:
+        self._settings = settings
+        self._spill_parent = Path(tempfile.gettempdir()) if spill is None else spill
+        self._sessions: OrderedDict[str | None, TenantSession] = OrderedDict()
+        self._lock = threading.RLock()
+        self._memory_budget: int | None = None
+        self._closed = False
+        self._trees: dict[str, dict[str, Any]] = {}
+        self._pid = os.getpid()
+
+    def session(self, tenant: str | None) -> TenantSession:
+        """The instances of a tenant, opened on first use. Beyond eight tenants the least recently
+        used idle ones are closed."""
+        with self._lock:
+            self._check_open()
+            if tenant in self._sessions:
+                self._sessions.move_to_end(tenant)
+                return self._sessions[tenant]
+            session = self._open_session(tenant)
+            self._sessions[tenant] = session
+            idle = [t for t, s in self._sessions.items() if s is not session and not s.in_use]
+            while len(self._sessions) > MAX_SESSIONS and idle:
+                self._sessions.pop(idle.pop(0)).close()
+            self._share_memory()
+            return session
+
+    def _open_session(self, tenant: str | None) -> TenantSession:
+        """Open new instances in a worker, because an interrupt during a DuckDB call would surface
+        as a DuckDB error."""
+        opened: list[TenantSession] = []
+
+        def start() -> None:
+            if self._memory_budget is None:
+                self.clear_spills()
+            opened.append(TenantSession(self._settings, self._spill_parent, tenant))
+            self._memory_budget = self._memory_budget or duckdb_instances.memory_limit(
+                opened[0].main
+            )
+
+        try:
+            run_cancellable(start, _ignore_interrupt)
+        except BaseException:
+            for session in opened:
+                session.close()
+            raise
+        return opened[0]
+
+    @contextlib.contextmanager
+    def _hold_session(self, tenant: str | None) -> Iterator[TenantSession]:
+        """A tenant's instances, protected from eviction for one block."""
+        with self._lock:
+            session = self.session(tenant)
+            session.add_users(1)
+        try:
+            yield session
+        except duckdb.Error as error:
+            raise (
+                closed_error() if self._closed else to_jammi_error(error, StatementContext(""))
+            ) from None
+        finally:
+            session.add_users(-1)
+
+    def _run_in_worker(
+        self,
+        tenant: str | None,
+        session: TenantSession,
+        work: Callable[[duckdb.DuckDBPyConnection], T],
+        timeout: QueryTimeout | None = None,
+    ) -> T:
+        """Run `work` in a worker with a cursor that an interrupt stops; returns its result. The
+        instance counts as in use until the work ends."""
+        cursor = session.main.cursor()
+        session.add_users(1)
+
+        def run() -> T:
+            try:
+                return work(cursor)
+            finally:
+                cursor.close()
+                session.add_users(-1)
+
+        def abandon() -> None:
+            if timeout is None or not timeout.abandon():
+                self.retire(tenant, session)
+
+        return run_cancellable(
+            run,
+            duckdb_instances.interrupt_function(cursor),
+            on_stuck=abandon,
+            tick=None if timeout is None else timeout.check_timeout,
+        )
+
+    def run_in_session(
+        self,
+        tenant: str | None,
+        work: Callable[[TenantSession, duckdb.DuckDBPyConnection], T],
+        translate_error: Callable[[duckdb.Error, TenantSession], JammiError],
+    ) -> T:
+        """Run `work` in a worker with the tenant's instances and a cursor. `failed` translates
+        DuckDB's errors."""
+        with self._hold_session(tenant) as session:
+            try:
+                return self._run_in_worker(tenant, session, lambda cursor: work(session, cursor))
+            except duckdb.Error as error:
+                raise translate_error(error, session) from None
+
+    def _query_source(
+        self,
+        tenant: str | None,
+        session: TenantSession,
+        relation: Relation | None,
+        work: Callable[[duckdb.DuckDBPyConnection], T],
+        timeout: QueryTimeout | None = None,
+    ) -> T:
+        """`_run_in_worker` with DuckDB's errors translated."""
+        try:
+            return self._run_in_worker(tenant, session, work, timeout)
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            raise source_error(error, relation) from None
+
+    def with_replicas(
+        self, tenant: str | None, work: Callable[[duckdb.DuckDBPyConnection], T]
+    ) -> T:
+        """Run `work` in a worker with the replica instance, which binds and cannot read data."""
+        with self._hold_session(tenant) as session:
+
+            def run(_: duckdb.DuckDBPyConnection) -> T:
+                with session.replicas.borrow() as replicas:
+                    return work(replicas)
+
+            return self._run_in_worker(tenant, session, run)
+
+    def scan_conditions(
+        self,
+        tenant: str | None,
+        parsed: parse.ParsedStatement,
+        schemas: InputSchemas,
+        params: Mapping[str, Any],
+    ) -> dict[tuple[str, ...], ScanConditions]:
+        """The conditions on the rows that a statement needs, by input."""
+        with self._hold_session(tenant) as session:
+
+            def work(
+                _: duckdb.DuckDBPyConnection,
+            ) -> dict[tuple[str, ...], ScanConditions]:
+                with session.replicas.borrow(pushes_filters_down=True) as replicas:
+                    return scan_conditions(replicas, parsed, schemas, params)
+
+            return self._run_in_worker(tenant, session, work)
+
+    def create_worker(
+        self,
+        tenant: str | None,
+        sql: str,
+        params: Mapping[str, Any],
+        relations: ResolvedNames,
+        *,
+        read_ahead_fully: bool = False,
+        after_read: Callable[[Query], None] | None = None,
+        one_thread: bool = False,
+    ) -> tuple[TenantSession, StreamWorker]:
+        """A worker for one run, not started yet, with the session it runs in. `read_ahead_fully`
+        and `after_read` are those of `StreamWorker`; with `one_thread` no other thread works on the
+        statement."""
+        with self._hold_session(tenant) as session:
+            worker = StreamWorker(
+                RunCursor(session, relations, one_thread=one_thread),
+                sql,
+                params,
+                read_ahead_fully=read_ahead_fully,
+                after_read=after_read,
+                connector_state=session.attachments.connector_state,
+                spill_folder=session.spill.parent,
+            )
+            session.workers.add(worker)
+            return session, worker
+
+    def parse_tree(self, text: str) -> dict[str, Any] | None:
+        """The syntax tree of one SELECT that the library wrote, or None. The tree is cached and
+        shared: do not modify it."""
+        tree_or_none = self._trees.get(text)
+        if tree_or_none is None:
+            tree = self._with_parser(lambda parser: parse.tree_of(parser, text))
+            tree_or_none = tree if isinstance(tree, dict) else None
+            if tree_or_none is not None:
+                if len(self._trees) >= MAX_CACHED_TREES:
+                    self._trees.clear()
+                self._trees[text] = tree_or_none
+        return tree_or_none
+
+    def deparse(self, tree: dict[str, Any]) -> str | None:
+        """The SQL text that DuckDB prints for a syntax tree, or None."""
+        return self._with_parser(lambda parser: parse.text_of(parser, tree))
+
+    def _with_parser(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Run `work` in a worker with the parser instance; returns its result."""
+        self._check_open()
+        return run_cancellable(lambda: with_parser(work), _ignore_interrupt)
+
+    def detach(self, key: str) -> None:
+        """Detach the attachments of a key in every tenant's instance."""
+        with self._lock:
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            with contextlib.suppress(duckdb.Error), session.main.cursor() as cursor:
+                session.attachments.detach(cursor, key)
+
+    def clear_spills(self) -> None:
+        """Remove the spill folders that dead kernels left."""
+        spill_folders.remove_abandoned_folders(self._spill_parent)
+
+    def retire(self, tenant: str | None, session: TenantSession) -> None:
+        """Retire an instance that does not stop or has failed. The next statement gets a new
+        one."""
+        with self._lock:
+            if self._sessions.get(tenant) is session:
+                del self._sessions[tenant]
+                self._share_memory()
+            _RETIRED_SESSIONS.append(session)
+
+    def translate_error(
+        self,
+        error: BaseException,
+        tenant: str | None,
+        session: TenantSession,
+        context: StatementContext,
+        prefix: int = 0,
+    ) -> JammiError:
+        """The JammiError for an error of DuckDB. An instance that DuckDB invalidated is retired."""
+        if is_fatal(error):
+            self.retire(tenant, session)
+        if self._closed and parse_error(error).kind.casefold() in ("interrupt", "connection"):
+            return stopped_error()
+        return to_jammi_error(error, context, prefix=prefix)
+
+    def _share_memory(self) -> None:
+        """Divide one memory budget equally among all instances."""
+        if self._memory_budget is None or not self._sessions:
+            return
+        instances = [session.main for session in self._sessions.values()]
+        share = self._memory_budget // len(self._sessions)
+
+        def apply_limits() -> None:
+            for instance in instances:
+                duckdb_instances.limit_memory(instance, share)
+
+        run_cancellable(apply_limits, _ignore_interrupt)
+
+    def _check_open(self) -> None:
+        check_not_forked(self._pid)
+        if self._closed:
+            raise closed_error()
+
+    def close(self) -> None:
+        """Stop running statements and close every instance. May be called twice. Does nothing in a
+        forked child, whose parent still owns the instances."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            self._closed = True
+            sessions, self._sessions = list(self._sessions.values()), OrderedDict()
+            for session in sessions:
+                session.close()

@@ -1,0 +1,16 @@
+"""No module of the packages imports itself through others. Imports in functions and for types
+count, too."""
+
+import graphlib
+
+import grimp
+
+
+def test_no_modules_import_each_other() -> None:
+    packages = ("jammi_lab", "jammi_kernel_ext", "jammi_widgets")
+    graph = grimp.build_graph(*packages, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(" → ".join(error.args[1])) from None
