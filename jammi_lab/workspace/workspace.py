@@ -995,3 +995,13 @@ class Workspace:
         ResourceExhausted; TenantForbidden while a tenant is bound.
         """
         return self._services.maintenance.backup(path)
+
+
+def workspace_of(result: Result) -> Workspace:
+    """The open workspace whose statement gave a result. InvalidArgument when it is closed."""
+    workspace = next((ws for ws in _open if ws._services.badges is result._badges), None)
+    if workspace is None:
+        raise InvalidArgument(
+            "The workspace of this result is closed.", hint="Open it and run the statement again."
+        )
+    return workspace

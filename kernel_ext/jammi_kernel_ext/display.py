@@ -252,13 +252,13 @@ def has_rows(value: Any) -> bool:
     return isinstance(value, Result | ResultTable)
 
 
-def view(shell: Any, ws: Any, rows: Any) -> Any:
+def view(shell: Any, rows: Any) -> Any:
     """The rows as a ResultView widget; in a terminal as a Result."""
     result = rows.read() if hasattr(rows, "read") else rows
     if not hasattr(shell, "kernel"):
         return result
     try:
-        return load_surface("widgets").ResultView(ws, result)
+        return load_surface("widgets").ResultView(result)
     except ImportError:
         return result
 

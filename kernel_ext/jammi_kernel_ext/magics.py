@@ -234,14 +234,14 @@ class Magics(VersionVerbs):
         name, namespace = values["NAME"], self._notebook.namespace
         rows = namespace.get(name or "_")
         if display.has_rows(rows):
-            return display.view(self._notebook.shell, self._ws, rows)
+            return display.view(self._notebook.shell, rows)
         if name is None:
             raise InvalidArgument(
                 "The last output has no rows to browse.",
                 hint="%jammi view NAME shows the rows of a variable, source or table.",
             )
         return display.view(
-            self._notebook.shell, self._ws, self._ws.sql(f"SELECT * FROM {self._relation(name)}")
+            self._notebook.shell, self._ws.sql(f"SELECT * FROM {self._relation(name)}")
         )
 
     def _status(self, values: Values) -> Any:

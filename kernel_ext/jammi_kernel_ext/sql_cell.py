@@ -113,7 +113,7 @@ def run_cell(notebook: Notebook, line: str, text: str) -> Any:
 
 def _show_panel(notebook: Notebook, value: Any) -> Any:
     """Display the rows as a panel; `_` and NAME hold the rows."""
-    widget = view(notebook.shell, notebook.workspace, value)
+    widget = view(notebook.shell, value)
     if isinstance(widget, ReprMixin):  # in a terminal
         return widget
     from IPython.display import display

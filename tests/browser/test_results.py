@@ -31,7 +31,7 @@ def view(ws, on_page):
     """Puts the rows of a statement on a page."""
 
     def put(sql=ROWS, **size):
-        panel = ResultView(ws, ws.sql(sql))
+        panel = ResultView(ws.sql(sql))
         bare = on_page(panel, "results", **size)
         bare.expect(lambda: bare.part("counted").count() == 1)
         return panel, bare

@@ -18,7 +18,7 @@ def numbers(ws, told):
         rows=120,
         sql="SELECT i::BIGINT AS n, (i * 7) % {rows} AS m, 'text ' || i AS t FROM range({rows}) r(i)",
     ):
-        panel = ResultView(ws, ws.sql(sql.format(rows=rows)))
+        panel = ResultView(ws.sql(sql.format(rows=rows)))
         return panel, told(panel)
 
     return make
@@ -51,7 +51,7 @@ def test_a_page_has_its_rows_and_says_which_they_are(numbers):
 
 def test_no_more_rows_are_read_than_are_looked_at(ws, told):
     result = ws.sql("SELECT i FROM range(20000000) r(i)")
-    panel = ResultView(ws, result)
+    panel = ResultView(result)
     line = told(panel)
     assert line.ask("open")["body"]["counted"] == "1 to 50; there are more"
     line.ask("page", offset=5_000)
@@ -61,7 +61,7 @@ def test_no_more_rows_are_read_than_are_looked_at(ws, told):
 
 def test_a_column_orders_all_rows_with_null_last_either_way(ws, told):
     rows = "(VALUES (3, 'a'), (NULL, 'b'), (1, 'c'), (3, 'd'), (2, 'e')) v(n, t)"
-    line = told(ResultView(ws, ws.sql(f"SELECT n, t FROM {rows}")))
+    line = told(ResultView(ws.sql(f"SELECT n, t FROM {rows}")))
     up = line.ask("page", column=0)["body"]
     assert (
         column(up) == ["1", "2", "3", "3", None]
@@ -97,7 +97,6 @@ def test_nested_values_have_none_and_that_is_said(numbers, kind):
 
 def test_a_text_is_found_in_every_column_in_any_case(ws, told):
     panel = ResultView(
-        ws,
         ws.sql(
             "SELECT * FROM (VALUES (1, 'Oslo', [1]), (21, 'Kyoto', [2]), (3, NULL, [3])) v(n, t, l)"
         ),
@@ -121,7 +120,7 @@ def test_a_text_is_found_in_every_column_in_any_case(ws, told):
 
 def test_null_the_text_null_and_an_empty_text_are_told_apart(ws, told):
     line = told(
-        ResultView(ws, ws.sql("SELECT * FROM (VALUES (NULL), ('NULL'), (''), ('  '), ('x')) v(t)"))
+        ResultView(ws.sql("SELECT * FROM (VALUES (NULL), ('NULL'), (''), ('  '), ('x')) v(t)"))
     )
     quiet = [{"text": text, "quiet": True} for text in ("'NULL'", "''", "'  '")]
     assert column(line.ask("open")["body"]) == [None, *quiet, "x"]
@@ -175,7 +174,7 @@ def test_of_a_very_long_list_its_beginning_is_opened_with_its_length(numbers):
 
 
 def test_many_columns_are_shown_some_at_a_time(ws, told):
-    line = told(ResultView(ws, ws.sql("SELECT " + ", ".join(f"{i} AS c{i}" for i in range(70)))))
+    line = told(ResultView(ws.sql("SELECT " + ", ".join(f"{i} AS c{i}" for i in range(70)))))
     body = line.ask("open")["body"]
     assert (len(body["columns"]), body["wide"], len(body["rows"][0])) == (30, 70, 30)
     assert [c["name"] for c in line.ask("page", left=60)["body"]["columns"]] == [
@@ -184,20 +183,20 @@ def test_many_columns_are_shown_some_at_a_time(ws, told):
 
 
 def test_columns_of_one_name_and_no_rows_are_shown(ws, told):
-    line = told(ResultView(ws, ws.sql("SELECT 1 AS a, 2 AS a, 3")))
+    line = told(ResultView(ws.sql("SELECT 1 AS a, 2 AS a, 3")))
     body = line.ask("page", column=1)["body"]
     assert [c["name"] for c in body["columns"]][:2] == ["a", "a"] and body["rows"] == [
         ["1", "2", "3"]
     ]
     assert (
-        told(ResultView(ws, ws.sql("SELECT 1 AS a WHERE false"))).ask("open")["body"]["counted"]
+        told(ResultView(ws.sql("SELECT 1 AS a WHERE false"))).ask("open")["body"]["counted"]
         == "no rows"
     )
 
 
 def test_beyond_the_bound_it_says_that_only_the_first_rows_are_ordered(ws, told, monkeypatch):
     monkeypatch.setattr(held, "MAX_HELD_ROWS", 3_000)
-    line = told(ResultView(ws, ws.sql("SELECT -i AS n FROM range(5000000) r(i)")))
+    line = told(ResultView(ws.sql("SELECT -i AS n FROM range(5000000) r(i)")))
     assert line.ask("open")["body"]["said"] == ""
     body = line.ask("page", column=0)["body"]
     assert column(body)[0] == "-2999" and body["said"].startswith(
@@ -212,20 +211,20 @@ def test_beyond_the_bound_it_says_that_only_the_first_rows_are_ordered(ws, told,
 
 def test_a_result_that_ends_at_the_bound_is_whole(ws, told, monkeypatch):
     monkeypatch.setattr(held, "MAX_HELD_ROWS", 3_000)
-    line = told(ResultView(ws, ws.sql("SELECT i AS n FROM range(3000) r(i)")))
+    line = told(ResultView(ws.sql("SELECT i AS n FROM range(3000) r(i)")))
     assert line.ask("page", column=0)["body"]["said"] == ""
 
 
 def test_large_values_fill_the_bound_before_the_rows_do(ws, monkeypatch):
     monkeypatch.setattr(held, "MAX_HELD_BYTES", 1_000_000)
-    panel = ResultView(ws, ws.sql("SELECT repeat('x', 2000) AS t FROM range(300000)"))
+    panel = ResultView(ws.sql("SELECT repeat('x', 2000) AS t FROM range(300000)"))
     panel._result_page.load_rows(held.MAX_HELD_ROWS)
     assert panel._result_page.is_full and panel._result_page.rows.num_rows < 5_000
 
 
 def test_the_result_is_whole_after_it_was_looked_through(ws, told):
     result = ws.sql("SELECT i FROM range(300000) r(i)")
-    line = told(ResultView(ws, result))
+    line = told(ResultView(result))
     line.ask("page", column=0, descending=True)
     assert (
         result.arrow().num_rows == 300_000 and sum(b.num_rows for b in result.batches()) == 300_000
@@ -237,7 +236,7 @@ def test_what_was_looked_at_stays_when_the_rows_of_the_result_are_gone(ws, told,
         "id,title,year,venue\n" + "".join(f"{i},{'x' * 100},{i},v\n" for i in range(700_000))
     )
     result = ws.sql("SELECT * FROM papers")
-    line = told(ResultView(ws, result))
+    line = told(ResultView(result))
     line.ask("open")
     for _ in result.batches():
         pass
@@ -282,24 +281,24 @@ def test_a_value_that_is_not_there_is_refused(numbers):
 
 def test_what_is_saved_is_the_form_of_the_result(ws):
     result = ws.sql(f"SELECT '{EVIL.replace(chr(39), chr(39) * 2)}' AS t")
-    data, _ = ResultView(ws, result)._repr_mimebundle_()
+    data, _ = ResultView(result)._repr_mimebundle_()
     assert data["text/html"].startswith(result._repr_html_()) and data["text/plain"] == repr(
         result
-    ) == repr(ResultView(ws, result))
+    ) == repr(ResultView(result))
     assert "<img" not in data["text/html"]
 
 
 def test_a_table_that_is_not_fresh_is_said_above_the_rows(ws, told, edited):
     edited()
-    line = told(ResultView(ws, ws.sql("SELECT * FROM jammi.recent")))
+    line = told(ResultView(ws.sql("SELECT * FROM jammi.recent")))
     assert "recent is" in (said := "\n".join(line.ask("open")["body"]["badge"])) and "stale" in said
-    assert told(ResultView(ws, ws.sql("SELECT 1"))).ask("open")["body"]["badge"] == []
+    assert told(ResultView(ws.sql("SELECT 1"))).ask("open")["body"]["badge"] == []
 
 
 def test_a_result_table_is_looked_through_too_and_other_things_are_refused(ws, told):
-    assert told(ResultView(ws, ws.table("recent"))).ask("open")["body"]["counted"] == "2 rows"
+    assert told(ResultView(ws.table("recent"))).ask("open")["body"]["counted"] == "2 rows"
     with pytest.raises(jl.InvalidArgument, match="neither a Result nor a ResultTable"):
-        ResultView(ws, pa.table({"a": [1]}))
+        ResultView(pa.table({"a": [1]}))
 
 
 def test_rows_that_failed_to_come_are_not_taken_for_all_of_them(ws):
@@ -337,7 +336,7 @@ def test_a_profile_covers_all_rows_and_not_only_those_on_the_page(numbers):
 
 def test_a_profile_of_a_large_table_is_computed_in_the_engine(ws):
     ws.materialize("large", "SELECT i AS n, i % 7 AS m FROM range(1500000) r(i)", key="n")
-    panel = ResultView(ws, ws.table("large"))
+    panel = ResultView(ws.table("large"))
     profile = panel.profile("n")
     assert (profile.rows, profile.bins) == (1_500_000, [62_500] * 24)
     assert panel._result_page.rows.num_rows < 10_000
@@ -345,6 +344,6 @@ def test_a_profile_of_a_large_table_is_computed_in_the_engine(ws):
 
 def test_a_profile_that_could_be_of_other_rows_is_refused(ws, monkeypatch):
     monkeypatch.setattr(held, "MAX_HELD_ROWS", 3_000)
-    panel = ResultView(ws, ws.sql("SELECT random() AS n FROM range(4000000)"))
+    panel = ResultView(ws.sql("SELECT random() AS n FROM range(4000000)"))
     with pytest.raises(jl.SourceUnavailable, match="too large for a profile"):
         panel.profile("n")

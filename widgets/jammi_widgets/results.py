@@ -26,6 +26,7 @@ from jammi_lab.workspace.column_profile import (
 )
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.result_table import ResultTable
+from jammi_lab.workspace.workspace import workspace_of
 from jammi_widgets import assets, protocol
 from jammi_widgets.panel import Panel
 from jammi_widgets.result_pages import MAX_HELD_ROWS, ResultPage
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.workspace.stamps import Stamp
-    from jammi_lab.workspace.workspace import Workspace
 
 MAX_SHOWN_COLUMNS = 30
 """Maximum number of columns shown side by side; the panel scrolls to the others."""
@@ -65,7 +65,7 @@ class ResultView(Panel):
     _shared_messages = (protocol.Page,)
     _threaded_triggers = (protocol.ProfileColumn,)
 
-    def __init__(self, ws: "Workspace", rows: Result | ResultTable) -> None:
+    def __init__(self, rows: Result | ResultTable) -> None:
         result = rows.read() if isinstance(rows, ResultTable) else rows
         if not isinstance(result, Result):
             raise InvalidArgument(
@@ -77,7 +77,7 @@ class ResultView(Panel):
         self._page_request = protocol.Page(v=1, ask=0)
         self._result_page.load_rows(self._page_request.limit)
         self._saved_form, self._pending_badge = result._rendered(), result._badge()
-        super().__init__(ws)
+        super().__init__(workspace_of(result))
         self.observe(lambda _: self.refresh(), names="filter")
         if self._pending_badge is not None:
             self._pending_badge.add_done_callback(
