@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -39,7 +40,9 @@ def talk(path, *calls, flags=()):
             answers = [await session.call_tool(name, arguments) for name, arguments in calls]
             return {tool.name: tool for tool in tools.tools}, [a.content[0].text for a in answers]
 
-    return asyncio.run(run())
+    # in a thread: the browser tests of this process keep a loop running in the main one
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, run()).result()
 
 
 def test_five_tools_read_and_each_answer_with_rows_begins_with_the_verdict(lab, tmp_path):

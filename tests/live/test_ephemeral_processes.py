@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 import sqlalchemy as sa
-from tests.live.test_ephemeral import AUDIT, CANARY, files_with
+from tests.live.test_ephemeral_sessions import AUDIT, CANARY, files_with
 
 import jammi_lab as jl
 from tests import processes

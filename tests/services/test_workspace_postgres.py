@@ -67,7 +67,8 @@ def test_the_whole_story_runs_with_a_catalog_on_a_server(
     )
     assert len(lab.lineage("papers").edges) == 2 and lab.verify("venues") == Match()
     lab.close()
-    assert sorted(path.name for path in (tmp_path / "lab").iterdir()) == ["results", "workspace.id"]
+    names = sorted(path.name for path in (tmp_path / "lab").iterdir())
+    assert names == ["results", "space.reserve", "workspace.id"]
     with jl.open(tmp_path / "lab", catalog=url) as again:
         assert not again.recovery and [t.version for t in again.tables()] == [2, 2, 1, 1]
         assert again.lineage("papers").edges and [

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jammi_widgets.neighbors import NeighborExplorer
     from jammi_widgets.results import ResultView
     from jammi_widgets.staleness import StalenessBoard
+    from jammi_widgets.workbench import Workbench
 
 __all__ = [
     "CatalogBrowser",
@@ -22,6 +23,7 @@ __all__ = [
     "NeighborExplorer",
     "ResultView",
     "StalenessBoard",
+    "Workbench",
 ]
 
 
@@ -56,6 +58,10 @@ def __getattr__(name: str) -> Any:
             from jammi_widgets.staleness import StalenessBoard
 
             return StalenessBoard
+        case "Workbench":
+            from jammi_widgets.workbench import Workbench
+
+            return Workbench
     raise AttributeError(f"jl.widgets has no {name!r}; available: {', '.join(__all__)}.")
 
 

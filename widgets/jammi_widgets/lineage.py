@@ -144,6 +144,13 @@ class LineageGraph(Panel):
         drawn, _, pairs, verdict_words = self._drawing()
         return mermaid_text(drawn, pairs, verdict_words)
 
+    def relation_of(self, name: str) -> str:
+        """The quoted name of a node for a FROM clause. TableNotFound for a node without rows."""
+        node = self._snapshot.nodes[self._snapshot.index_by_id[self._node_id(name)]]
+        if not (relation := node_relation(self._ws, node)):
+            raise TableNotFound(f"{name!r} has no rows of its own.")
+        return relation
+
     def refresh(self) -> None:
         """Reload the lineage and the verdicts."""
         with self._tenant_context():

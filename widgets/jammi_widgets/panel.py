@@ -2,7 +2,6 @@
 the workspace no longer exist."""
 
 import contextlib
-import datetime
 import functools
 import threading
 from abc import abstractmethod
@@ -18,22 +17,19 @@ from jammi_lab.core.html import Rendered
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_widgets import auto_refresh, protocol
 from jammi_widgets.action_runner import ActionRunner, ProgressCallback
+from jammi_widgets.saved_form import SavedForm, utc_now
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.stamps import Stamp
     from jammi_lab.workspace.workspace import Workspace
 
-SAVED_CAPTION = "Panel as of {} UTC"
-_HIDE_SAVED_STYLE = "<style>.jammi-saved { display: none }</style>"
-"""Hides the static form where the live panel is shown. Front ends that strip styles show both."""
 ANSWER_SECONDS = 5.0
 """Maximum wait for the answer to a click."""
 _IMMEDIATE_MESSAGES = (protocol.Act, protocol.Cancel, protocol.ViewOpened, protocol.ViewClosed)
 """Messages that are handled immediately because they never read a source."""
 _CHANGING_ACTIONS = ("recompute", "project")
 """Actions that change tables, so that all other panels are refreshed."""
-_WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
 
 
 class Names(traitlets.List[str]):
@@ -48,22 +44,18 @@ class Names(traitlets.List[str]):
         )
 
 
-def _utc_now() -> str:
-    return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S}"
-
-
 def _recording_time(refresh: Callable[["Panel"], None]) -> Callable[["Panel"], None]:
     """A `refresh` that records when it was called, for the caption of the static form."""
 
     @functools.wraps(refresh)
     def wrapper(panel: "Panel") -> None:
-        panel._looked_at = _utc_now()
+        panel._looked_at = utc_now()
         refresh(panel)
 
     return wrapper
 
 
-class Panel(anywidget.AnyWidget):
+class Panel(SavedForm, anywidget.AnyWidget):
     """A widget for a workspace. `selection` and `filter` are synchronised in both directions and
     can be observed.
 
@@ -98,9 +90,8 @@ class Panel(anywidget.AnyWidget):
         self._views: set[int] = set()
         self._refresh_errors: list[str] = []
         self._shows_refusal = False
-        self._looked_at = _utc_now()
-        self.saved_as: Callable[[], Rendered] = self._rendered
-        """Renders the static form shown where the panel is not live."""
+        self._looked_at = utc_now()
+        self.saved_as = self._rendered
         self._runner = ActionRunner(self._send_message)
         self._reply_queue = JobQueue("jammi-panel-rows")
         self._answer_sent = threading.Event()
@@ -350,21 +341,6 @@ class Panel(anywidget.AnyWidget):
 
         return {"begun": self._runner.start(message.action, run)}
 
-    # -- display
-    # ----------------------------------------------------------------------------------------------
-
-    def __repr__(self) -> str:
-        return self._rendered().text
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        rendered = self.saved_as()
-        shown = {"text/plain": rendered.text, "text/html": rendered.html + _HIDE_SAVED_STYLE}
-        # The static form of a live panel, which is displayed after it, has the stamp.
-        stamp = {} if _WIDGET_VIEW_MIME in data else self._metadata(shown)
-        return {**data, **shown}, {**metadata, **stamp}
-
     def _stamp(self) -> "Stamp | None":
         """What the metadata of the static form says of the tables that it shows."""
         try:
@@ -377,26 +353,3 @@ class Panel(anywidget.AnyWidget):
     def _shown_tables(self) -> "list[ResultTable]":
         """The result tables whose rows or versions the panel shows. JammiError."""
         return []
-
-    def _metadata(self, shown: Mapping[str, str]) -> dict[str, Any]:
-        stamp = self._stamp()
-        return {} if stamp is None else stamp.metadata(shown)
-
-    def _ipython_display_(self) -> None:
-        """Display the live panel and, in a separate output, the static form, which the live panel
-        hides.
-
-        When the notebook is reopened without a running kernel, the first output shows an error and
-        the second is intact.
-        """
-        from IPython.display import display
-
-        data, metadata = self._repr_mimebundle_()
-        display(data, metadata=metadata, raw=True)
-        if _WIDGET_VIEW_MIME in data:
-            html = (
-                '<details open class="jammi-saved"><summary style="opacity:0.7;font-size:90%">'
-                f"{SAVED_CAPTION.format(self._looked_at)}</summary>{self.saved_as().html}</details>"
-            )
-            shown = {"text/html": html}
-            display(shown, metadata=self._metadata(shown), raw=True)

@@ -85,6 +85,8 @@ class StalenessBoard(Panel):
 
     watch = traitlets.Float(0.0, min=0.0, max=86_400.0).tag(sync=True)
     """Interval of automatic refreshes in seconds; 0 disables them."""
+    shown_changes = traitlets.Int(0)
+    """How often what the board shows has changed."""
 
     def __init__(self, ws: "Workspace", *, watch: float = 0.0) -> None:
         self._rows = build_rows(ws, ws.status())
@@ -103,7 +105,8 @@ class StalenessBoard(Panel):
 
     def _refresh_rows(self) -> None:
         """Reload the verdicts; removed recipes leave the selection."""
-        self._rows = build_rows(self._ws, self._ws.status())
+        previous, self._rows = self._rows, build_rows(self._ws, self._ws.status())
+        self.shown_changes += self._rows.displayed_state() != previous.displayed_state()
         if missing := set(self.selection) - self._rows.names:
             self.selection = [name for name in self.selection if name not in missing]
 
@@ -130,6 +133,11 @@ class StalenessBoard(Panel):
     def _on_filter_change(self, _: Any) -> None:
         self._page_request = msgspec.structs.replace(self._page_request, offset=0)
         self._send_page()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of recipes by verdict, the most severe first."""
+        return self._rows.counts
 
     def _refresh_if_changed(self) -> None:
         previous = self._rows

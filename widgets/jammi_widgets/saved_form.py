@@ -1,0 +1,68 @@
+"""The static form of a widget, which stands in its place where there is no kernel."""
+
+import datetime
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.core.html import Rendered
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.stamps import Stamp
+
+SAVED_CAPTION = "Panel as of {} UTC"
+_HIDE_SAVED_STYLE = "<style>.jammi-saved { display: none }</style>"
+"""Hides the static form where the live panel is shown. Front ends that strip styles show both."""
+_WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
+
+
+def utc_now() -> str:
+    """The time, to the second, as captions show it."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S}"
+
+
+class SavedForm:
+    """A mixin for widgets: their display, with a static form that survives the kernel."""
+
+    saved_as: Callable[[], Rendered]
+    """Renders the static form."""
+    _looked_at: str
+    """When the contents were loaded."""
+
+    def _stamp(self) -> "Stamp | None":
+        """What the metadata of the static form says of the tables that it shows."""
+        return None
+
+    def __repr__(self) -> str:
+        return self.saved_as().text
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        bundle = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        rendered = self.saved_as()
+        shown = {"text/plain": rendered.text, "text/html": rendered.html + _HIDE_SAVED_STYLE}
+        # The static form of a live panel, which is displayed after it, has the stamp.
+        stamp = {} if _WIDGET_VIEW_MIME in data else self._metadata(shown)
+        return {**data, **shown}, {**metadata, **stamp}
+
+    def _metadata(self, shown: Mapping[str, str]) -> dict[str, Any]:
+        stamp = self._stamp()
+        return {} if stamp is None else stamp.metadata(shown)
+
+    def _ipython_display_(self) -> None:
+        """Display the live panel and, in a separate output, the static form, which the live panel
+        hides.
+
+        When the notebook is reopened without a running kernel, the first output shows an error and
+        the second is intact.
+        """
+        from IPython.display import display
+
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
+        if _WIDGET_VIEW_MIME in data:
+            html = (
+                '<details open class="jammi-saved"><summary style="opacity:0.7;font-size:90%">'
+                f"{SAVED_CAPTION.format(self._looked_at)}</summary>{self.saved_as().html}</details>"
+            )
+            shown = {"text/html": html}
+            display(shown, metadata=self._metadata(shown), raw=True)

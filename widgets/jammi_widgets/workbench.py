@@ -1,0 +1,125 @@
+"""The workbench: board, lineage, rows and differences of a workspace, with one selection."""
+
+from typing import TYPE_CHECKING
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.html import Rendered, count_noun, plain_text, vstack
+from jammi_widgets import assets
+from jammi_widgets.diff import DiffView
+from jammi_widgets.lineage import LineageGraph
+from jammi_widgets.panel import Names, Panel
+from jammi_widgets.results import ResultView
+from jammi_widgets.saved_form import SavedForm, utc_now
+from jammi_widgets.staleness import StalenessBoard
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.workspace import Workspace
+
+_ROWS, _CHANGES = 0, 1
+"""Positions of the tabs."""
+
+
+class _Heading(anywidget.AnyWidget):
+    """The line above the panels: how many tables there are by verdict."""
+
+    _esm = assets.module("workbench")
+    _css = assets.style()
+    summary = traitlets.Unicode("").tag(sync=True)
+
+
+class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
+    """Board, lineage, rows and differences of a workspace side by side.
+
+    `selection` holds the names selected in the board and the lineage; a name selected in one is
+    selected in the other as far as it is there. The rows, and what changed between the two newest
+    versions, are those of the first name. `board` and `lineage` are the panels.
+    """
+
+    selection = Names(traitlets.Unicode())
+    """The selected names."""
+
+    def __init__(self, ws: "Workspace") -> None:
+        self._ws, self._looked_at = ws, utc_now()
+        self.board, self.lineage = StalenessBoard(ws), LineageGraph(ws)
+        self._heading = _Heading()
+        self._tabs = ipywidgets.Tab(titles=("Rows", "What changed"))
+        self._is_selecting = False
+        self.saved_as = self._rendered
+        for panel in (self.board, self.lineage):
+            panel.layout = ipywidgets.Layout(flex="1 1 480px", min_width="0", width="auto")
+        panels = ipywidgets.Box(
+            [self.lineage, self.board], layout=ipywidgets.Layout(flex_flow="row wrap")
+        )
+        super().__init__([self._heading, panels, self._tabs])
+        self.add_class("jammi-workbench")
+        self._show_details()
+        self._show_summary()
+        for panel in (self.board, self.lineage):
+            panel.observe(lambda change: self._select(change["new"]), names="selection")
+        self.observe(lambda change: self._select(change["new"]), names="selection")
+        self._tabs.observe(lambda _: self._show_details(), names="selected_index")
+        self.board.observe(lambda _: self._show_changes(), names="shown_changes")
+
+    def refresh(self) -> None:
+        """Reload all panels."""
+        self._looked_at = utc_now()
+        for panel in (self.board, self.lineage):
+            panel.refresh()
+
+    def _show_changes(self) -> None:
+        self._show_details()
+        self._show_summary()
+
+    def close(self) -> None:
+        """Close all panels."""
+        for panel in (self.board, self.lineage, *self._tabs.children):
+            panel.close()
+        super().close()
+
+    def _select(self, names: list[str]) -> None:
+        """Select names in all panels, as far as they are there."""
+        if self._is_selecting:
+            return
+        self._is_selecting = True
+        try:
+            self.selection = names
+            for panel in (self.board, self.lineage):
+                panel.selection = panel._selectable_names(names)
+            self._show_details()
+        finally:
+            self._is_selecting = False
+
+    def _show_details(self) -> None:
+        """Show rows or differences of the first selected name; only the open tab is computed."""
+        index = self._tabs.selected_index or _ROWS
+        children = [ipywidgets.HTML(), ipywidgets.HTML()]
+        children[index] = self._details(index)
+        closing, self._tabs.children = self._tabs.children, children
+        self._tabs.titles = ("Rows", "What changed")
+        for panel in closing:
+            panel.close()
+
+    def _details(self, index: int) -> ipywidgets.Widget:
+        if not self.selection:
+            return ipywidgets.HTML("Select a table in the lineage or on the board.")
+        try:
+            name = self.selection[0]
+            if index == _CHANGES:
+                return DiffView(self._ws, name)
+            return ResultView(self._ws.sql(f"SELECT * FROM {self.lineage.relation_of(name)}"))
+        except JammiError as error:
+            return ipywidgets.HTML(plain_text(error).html)
+
+    def _show_summary(self) -> None:
+        counts = self.board.counts
+        tables = count_noun(sum(counts.values()), "table")
+        words = ", ".join(f"{number:,} {word}" for word, number in counts.items())
+        self._heading.summary = f"{tables}: {words}" if words else "No tables yet"
+
+    def _rendered(self) -> Rendered:
+        panels: tuple[Panel, ...] = (self.lineage, self.board)
+        return vstack(*(panel.saved_as() for panel in panels))
