@@ -84,6 +84,32 @@ def test_the_panels_live_in_a_real_lab(browser, tmp_path, theme):
             again(context, address, token, root)
 
 
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_workbench_has_one_selection_in_a_real_lab(browser, tmp_path, theme):
+    root = tmp_path / "root"
+    root.mkdir()
+    written(
+        root / "bench.ipynb",
+        [SETUP, "bench = jl.widgets.Workbench(ws)\nbench", "print('READY', 6 * 7)"],
+    )
+    shutil.copy(DOCSTRINGS, root)
+    with (
+        lab(root, tmp_path / "state", theme) as (address, token),
+        fenced(browser, address, viewport={"width": 1440, "height": 1800}) as context,
+    ):
+        page = opened(context, address, token, "bench.ipynb")
+        page.get_by_text("READY 42").wait_for()
+        page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+        bench = page.get_by_test_id("jammi-workbench")
+        bench.get_by_text("6 tables: 3 stale, 3 possibly stale").wait_for()
+        bench.get_by_test_id("jammi-lineage").get_by_test_id("node-modules").click()
+        bench.get_by_test_id("jammi-result").get_by_text("base64", exact=True).first.wait_for()
+        assert bench.get_by_test_id("choose-modules").is_checked()
+        assert page.locator(".jammi-saved:visible").count() == 0
+        if SHOTS:
+            shot(page, "workbench", theme)
+
+
 def shot(page, name, theme, kept=None):
     """A picture of a panel; the light ones are those of the documents."""
     page.get_by_test_id(f"jammi-{name}").screenshot(

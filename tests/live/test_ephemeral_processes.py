@@ -9,11 +9,11 @@ import tempfile
 
 import pytest
 import sqlalchemy as sa
-from tests.live.test_ephemeral_sessions import AUDIT, CANARY, files_with
 
 import jammi_lab as jl
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS
+from tests.live.test_ephemeral_sessions import AUDIT, CANARY, files_with
 from tests.waiting import until
 
 HOLDER = """

@@ -19,8 +19,7 @@ from jammi_widgets.staleness import StalenessBoard
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
-_ROWS, _CHANGES = 0, 1
-"""Positions of the tabs."""
+_TABS = _ROWS, _CHANGES = "Rows", "What changed"
 
 
 class _Heading(anywidget.AnyWidget):
@@ -36,9 +35,12 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
 
     `selection` holds the names selected in the board and the lineage; a name selected in one is
     selected in the other as far as it is there. The rows, and what changed between the two newest
-    versions, are those of the first name. `board` and `lineage` are the panels.
+    versions, are those of the first name. `board` and `lineage` are the panels, `details` is what
+    the open tab shows.
     """
 
+    tab = traitlets.Enum(_TABS, default_value=_ROWS)
+    """The open tab: "Rows" or "What changed"."""
     selection = Names(traitlets.Unicode())
     """The selected names."""
 
@@ -46,7 +48,8 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
         self._ws, self._looked_at = ws, utc_now()
         self.board, self.lineage = StalenessBoard(ws), LineageGraph(ws)
         self._heading = _Heading()
-        self._tabs = ipywidgets.Tab(titles=("Rows", "What changed"))
+        self.details = ipywidgets.HTML()
+        self._tabs = ipywidgets.Tab()
         self._is_selecting = False
         self.saved_as = self._rendered
         for panel in (self.board, self.lineage):
@@ -61,7 +64,8 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
         for panel in (self.board, self.lineage):
             panel.observe(lambda change: self._select(change["new"]), names="selection")
         self.observe(lambda change: self._select(change["new"]), names="selection")
-        self._tabs.observe(lambda _: self._show_details(), names="selected_index")
+        self._tabs.observe(lambda _: self._on_tab_click(), names="selected_index")
+        self.observe(lambda _: self._show_details(), names="tab")
         self.board.observe(lambda _: self._show_changes(), names="shown_changes")
 
     def refresh(self) -> None:
@@ -95,24 +99,34 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
 
     def _show_details(self) -> None:
         """Show rows or differences of the first selected name; only the open tab is computed."""
-        index = self._tabs.selected_index or _ROWS
-        children = [ipywidgets.HTML(), ipywidgets.HTML()]
-        children[index] = self._details(index)
-        closing, self._tabs.children = self._tabs.children, children
-        self._tabs.titles = ("Rows", "What changed")
-        for panel in closing:
-            panel.close()
+        index, former = _TABS.index(self.tab), self._tabs.children
+        self.details = self._make_details()
+        children = [ipywidgets.HTML() for _ in _TABS]
+        children[index] = self.details
+        self._tabs.children, self._tabs.titles = children, _TABS
+        self._tabs.selected_index = index
+        for widget in former:
+            widget.close()
 
-    def _details(self, index: int) -> ipywidgets.Widget:
+    def _on_tab_click(self) -> None:
+        if self._tabs.selected_index is not None:
+            self.tab = _TABS[self._tabs.selected_index]
+
+    def _make_details(self) -> ipywidgets.Widget:
         if not self.selection:
             return ipywidgets.HTML("Select a table in the lineage or on the board.")
         try:
             name = self.selection[0]
-            if index == _CHANGES:
+            if self.tab == _CHANGES:
                 return DiffView(self._ws, name)
             return ResultView(self._ws.sql(f"SELECT * FROM {self.lineage.relation_of(name)}"))
         except JammiError as error:
             return ipywidgets.HTML(plain_text(error).html)
+
+    @property
+    def summary(self) -> str:
+        """The line above the panels: how many tables there are by verdict."""
+        return str(self._heading.summary)
 
     def _show_summary(self) -> None:
         counts = self.board.counts

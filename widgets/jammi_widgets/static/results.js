@@ -4,7 +4,7 @@ const PAGE = 50, WIDE = 30;
 
 function render({ model, el }) {
   const line = new Line(model);
-  const panel = frame(el, "results", "Result", line);
+  const panel = frame(el, "result", "Result", line);
   const filter = filterInput(model, "Find a text in the rows");
   const asked = { column: null, descending: false, offset: 0, limit: PAGE, left: 0 };
   const badge = h("div", { class: "jammi-badge", "data-testid": "badge" });
