@@ -187,7 +187,7 @@ def test_the_saved_panel_names_the_time_of_its_look(ws, monkeypatch):
     displayed = []
     monkeypatch.setattr("IPython.display.display", lambda data, **_: displayed.append(data))
     minutes = itertools.count(10)
-    monkeypatch.setattr("jammi_widgets.panel._utc_now", lambda: f"2026-01-01 10:{next(minutes)}:00")
+    monkeypatch.setattr("jammi_widgets.panel.utc_now", lambda: f"2026-01-01 10:{next(minutes)}:00")
     panel = StalenessBoard(ws)
     first = panel._looked_at
     panel._ipython_display_()
