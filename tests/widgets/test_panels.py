@@ -117,12 +117,12 @@ def test_every_rule_of_the_style_sheet_is_about_the_panels():
 @pytest.mark.parametrize("name", [*PANELS, "ResultView"])
 def test_what_a_page_sets_and_cannot_be_is_said_there_and_python_never_has_it(ws, told, name):
     ws.embed("v", "papers", key="id", text="title", model="hashing")
-    given = {
-        "NeighborExplorer": ["v"],
-        "EmbeddingMap": ["v"],
+    arguments = {
+        "NeighborExplorer": [ws, "v"],
+        "EmbeddingMap": [ws, "v"],
         "ResultView": [ws.sql("SELECT 1 AS a")],
     }
-    line = told(getattr(jammi_widgets, name)(ws, *given.get(name, [])))
+    line = told(getattr(jammi_widgets, name)(*arguments.get(name, [ws])))
     panel, seen = line.panel, []
     wrong = {
         "selection": [7] if name == "CatalogBrowser" else ["nothing"],
