@@ -520,6 +520,7 @@ def test_the_switch_searches_by_meaning_words_or_both_and_marks_the_words(ws, sh
     bare.part("mode-input").select_option("words")
     bare.expect(lambda: bare.part("neighbor-1").count() == 0)
     assert bare.panel.mode == "words"
+    assert bare.part("query-input").get_attribute("placeholder") == "Search by words"
     assert sorted(bare.page.locator("mark").all_inner_texts()) == ["graph", "graphs"]
     kept(bare, f"neighbors-words-{'dark' if dark else 'light'}")
     bare.part("mode-input").select_option("meaning and words")

@@ -4,6 +4,8 @@ const SHORT = 42, LONG = 120;
 const MODES = [["meaning", "meaning"], ["words", "words"], ["both", "meaning and words"]];
 const MOST_STEPS = 8, LAST_STEPS = 5;                                  // of a longer way the first step and so many of the last ones stand there
 
+const PROMPTS = { meaning: "Search by meaning", words: "Search by words", both: "Search by meaning and words" };
+
 function render({ model, el }) {
   const line = new Line(model);
   const panel = frame(el, "neighbors", "Neighbour explorer", line);
@@ -101,6 +103,7 @@ function render({ model, el }) {
     last = body;
     head(body.about);
     mode.hidden = !body.about.words;
+    query.placeholder = query.ariaLabel = PROMPTS[model.get("mode")];
     way();
     own.replaceChildren(...(body.own ? [h("div", { class: "jammi-dim", title: body.row }, `Neighbours of ${cut(body.row, LONG)}`), ...values(body.about.columns, body.own, body.about.text)] : []));
     list.replaceChildren(...body.hits.map((item, i) => hit(item, i + 1)));
