@@ -53,10 +53,10 @@ def remember_credential(credential: str) -> None:
 def remember_typed_credentials(address: str) -> None:
     """Redact from now on what may be a password in an address as typed, in whatever spelling: of an
     address that cannot be parsed, messages repeat parts."""
-    found = [text for groups in _ASSIGNED.findall(address) for text in groups]
+    texts = [text for groups in _ASSIGNED.findall(address) for text in groups]
     if (match := _USER_PART.match(address)) and ":" in match[1]:
-        found += [match[1].partition(":")[2], match[1].rpartition(":")[2]]
-    for text in found:
+        texts += [match[1].partition(":")[2], match[1].rpartition(":")[2]]
+    for text in texts:
         for form in {text, unquote(text), re.sub(r"\\(.)", r"\1", text)}:
             remember_credential(form)
 

@@ -340,9 +340,11 @@ class PreparedStatement:
         if self._parsed.kind is not StatementKind.SELECT:
             return {}
         params = _remaining_parameters(self.params, self._parsed)
-        found = self._instances.scan_conditions(self._tenant, self._parsed, self._schemas, params)
+        by_input = self._instances.scan_conditions(
+            self._tenant, self._parsed, self._schemas, params
+        )
         # Rows in a total order are the first by it, not any.
-        return {p: c._replace(limit=None) for p, c in found.items()} if in_order else found
+        return {p: c._replace(limit=None) for p, c in by_input.items()} if in_order else by_input
 
 
 def _with_body(relation: Relation, body: str) -> Relation:

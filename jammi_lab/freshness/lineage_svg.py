@@ -633,8 +633,8 @@ def tree_text(
 
 
 def _node_line(node: NodeLike, verdicts: Mapping[str, str], focus: str | None, checks: str) -> str:
-    found = [verdicts.get(node.name, ""), f"checks: {checks}" if checks else ""]
-    state = ", ".join(part for part in found if part)
+    parts = [verdicts.get(node.name, ""), f"checks: {checks}" if checks else ""]
+    state = ", ".join(part for part in parts if part)
     return (
         f"{escape_invisible(node.name)} ({subtitle(node)})"
         + (f": {escape_invisible(state)}" if state else "")

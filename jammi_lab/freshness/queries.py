@@ -383,13 +383,13 @@ class FreshnessQueries:
         if not self._catalog.checks.list():
             return NodeStates(words)
         of_inputs = self._checks.input_summaries(evaluated.observation)
-        found = [
+        check_texts = [
             self._check_summary(current.get(node.name), evaluated)
             if lineage_svg.is_derived(node)
             else (key := checked_input(node)) and of_inputs.get(key)
             for node in displayed
         ]
-        return NodeStates(words, [text or "" for text in found])
+        return NodeStates(words, [text or "" for text in check_texts])
 
     def _check_summary(self, node: RecipeNode | None, evaluated: EvaluatedGraph) -> str | None:
         """What the checks on the newest version of a recipe found; None without any."""

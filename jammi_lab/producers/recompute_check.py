@@ -46,7 +46,7 @@ def verify_by_recomputation(
                 for batch in running.rows.batches():
                     sink.write(batch)
                 sink.close()
-                found = sha256_file(sink.path)
+                digest = sha256_file(sink.path)
             finally:
                 sink.abort()
         confirm_anchors(
@@ -56,9 +56,9 @@ def verify_by_recomputation(
         raise _changed_error(record) from None
     finally:
         running.rows.close()
-    if found == record.digest:
+    if digest == record.digest:
         return Match()
-    return Mismatch(record.digest or "", found, "recomputation")
+    return Mismatch(record.digest or "", digest, "recomputation")
 
 
 def _changed_error(record: TableRecord) -> NotRecomputable:

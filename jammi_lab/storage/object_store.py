@@ -259,18 +259,18 @@ def _filesystem_options(
     """The options of an fsspec filesystem, from those and the names of source options: key, secret,
     token, endpoint_url, region, anon. InvalidArgument for an unknown one, which the library of the
     store would ignore, or report only when it is used."""
-    given = dict(options)
-    if scheme in ("s3", "s3a") and "region" in given:
-        region = {"region_name": given.pop("region")}
-        given["client_kwargs"] = {**region, **(given.get("client_kwargs") or {})}
-    elif scheme in ("gs", "gcs") and given.pop("anon", False):
-        given |= {"token": "anon"}
+    settings = dict(options)
+    if scheme in ("s3", "s3a") and "region" in settings:
+        region = {"region_name": settings.pop("region")}
+        settings["client_kwargs"] = {**region, **(settings.get("client_kwargs") or {})}
+    elif scheme in ("gs", "gcs") and settings.pop("anon", False):
+        settings |= {"token": "anon"}
     elif scheme in ("az", "abfs", "abfss"):
-        given = {_AZURE_NAMES.get(name, name): value for name, value in given.items()}
-        if "endpoint_url" in given:
-            given["account_host"] = urlsplit(given.pop("endpoint_url")).netloc
+        settings = {_AZURE_NAMES.get(name, name): value for name, value in settings.items()}
+        if "endpoint_url" in settings:
+            settings["account_host"] = urlsplit(settings.pop("endpoint_url")).netloc
     elif scheme not in ("s3", "s3a", "gs", "gcs"):
-        return given  # fsspec's other filesystems take any option
+        return settings  # fsspec's other filesystems take any option
     known = {*_COMMON_OPTIONS}.union(
         *(
             inspect.signature(vars(c)["__init__"]).parameters
@@ -278,7 +278,7 @@ def _filesystem_options(
             if "__init__" in vars(c)
         )
     ) - {"self", "args", "kwargs", "storage_options"}
-    if unknown := sorted(given.keys() - known):
+    if unknown := sorted(settings.keys() - known):
         remember_typed_credentials(unknown[0])
         words = ("key", "secret", "token", "endpoint_url", "region", "anon")
         raise InvalidArgument(
@@ -286,7 +286,7 @@ def _filesystem_options(
             near=near_names(unknown[0], [*words, *known]),
             hint=f"Options are {', '.join(words)}, and those of {filesystem_class.__name__}.",
         )
-    return given
+    return settings
 
 
 class RemoteFile:

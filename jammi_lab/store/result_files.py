@@ -199,14 +199,14 @@ class ResultFiles:
         ):
             observed_at = self.clock.now_ns()
             body = manifests.read(self.parquet(record))
-            found = None if body is None else manifests.digest(body)
+            digest = None if body is None else manifests.digest(body)
             # a manifest that cannot be parsed counts as lost
-            differs = found != record.manifest_digest and manifests.parse(body) is not None
+            differs = digest != record.manifest_digest and manifests.parse(body) is not None
             is_edited = differs and record.manifest_digest is not None
             cached = CacheEntry(
                 stat=stat,
                 observed_at_ns=observed_at,
-                payload={"edited": found} if is_edited else {},
+                payload={"edited": digest} if is_edited else {},
             )
             self.cache.put(key, cached)
         edited = cached.payload.get("edited")

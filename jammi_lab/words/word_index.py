@@ -143,9 +143,9 @@ class WordIndex:
             return np.empty(0, np.int64), np.empty(0)
         all_rows = np.concatenate(rows)
         totals = np.bincount(all_rows, np.concatenate(weights)).astype(np.float64, copy=False)
-        found = np.flatnonzero(totals).astype(np.int64, copy=False)
-        scores: Scores = totals[found]
-        return found, scores
+        matching_rows = np.flatnonzero(totals).astype(np.int64, copy=False)
+        scores: Scores = totals[matching_rows]
+        return matching_rows, scores
 
     def _find_term(self, term: str) -> int | None:
         """The place of a term among all terms, by bisection; None when no row contains it."""

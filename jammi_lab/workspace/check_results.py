@@ -65,8 +65,8 @@ class CheckRow:
         if self.failing is None:
             return f"{self.rule}: could not be run: {self.error}"
         verb = "fails" if self.failing == 1 else "fail"
-        found = f"{count_noun(self.failing, 'row')} {verb}" if self.failing else "all rows pass"
-        return f"{self.rule}: {found}"
+        outcome = f"{count_noun(self.failing, 'row')} {verb}" if self.failing else "all rows pass"
+        return f"{self.rule}: {outcome}"
 
     @property
     def passes(self) -> bool:

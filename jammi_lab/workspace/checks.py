@@ -200,21 +200,21 @@ class Checks(ReprMixin):
         schema, table = (fold(parts[0]), parts[1]) if len(parts) == 2 else ("", parts[0])
         if schema in ("", JAMMI):
             table = self._context.lookup.resolve_alias(table)
-        found: tuple[InputKind, str, str | None] | None = None
+        target: tuple[InputKind, str, str | None] | None = None
         if schema in ("", JAMMI) and (recipe := catalog.recipes.get(table)) is not None:
-            found = InputKind.RESULT, recipe.name, recipe.tenant
+            target = InputKind.RESULT, recipe.name, recipe.tenant
         elif (source := catalog.sources.get(parts[0])) is not None:
-            found = InputKind.SOURCE, ".".join([source.name, *parts[1:]]), source.tenant
+            target = InputKind.SOURCE, ".".join([source.name, *parts[1:]]), source.tenant
         elif schema in ("", MUTABLE) and (mutable := catalog.mutable_tables.get(table)) is not None:
-            found = InputKind.MUTABLE, mutable.name, mutable.tenant
-        if found is None:
+            target = InputKind.MUTABLE, mutable.name, mutable.tenant
+        if target is None:
             raise self._context.lookup.not_found(on)
         return CheckRecord(
             name=check_name(name, "check"),
-            kind=found[0],
-            recipe=found[1],
-            subject=found[1],
-            tenant=found[2],
+            kind=target[0],
+            recipe=target[1],
+            subject=target[1],
+            tenant=target[2],
             severity=Severity.BLOCK,
             rule="",
             statement="",

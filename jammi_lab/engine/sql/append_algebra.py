@@ -269,11 +269,11 @@ def _merging_function(aggregate: Node) -> str:
 
 
 def _type_of(expression: Node) -> str:
-    found = expression.get("return_type") or (expression.get("value") or {}).get("type") or {}
-    info = found.get("type_info") or {}
+    sql_type = expression.get("return_type") or (expression.get("value") or {}).get("type") or {}
+    info = sql_type.get("type_info") or {}
     if info.get("alias") or info.get("collation"):
-        return f"{found.get('id')} {info}"  # JSON is a VARCHAR with an alias
-    return str(found.get("id"))
+        return f"{sql_type.get('id')} {info}"  # JSON is a VARCHAR with an alias
+    return str(sql_type.get("id"))
 
 
 def _inner(aggregates: Sequence[Node]) -> Iterator[Any]:

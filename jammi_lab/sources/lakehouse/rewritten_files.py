@@ -54,7 +54,7 @@ def _changed_at(stat: Stat) -> int:
 
 
 def _digest(path: Path) -> str:
-    found = fingerprint(
+    contents = fingerprint(
         path, _digests, parquet=False, now_ns=time.time_ns(), racy_seconds=_RACY_SECONDS
     )
-    return found.whole
+    return contents.whole
