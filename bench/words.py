@@ -24,12 +24,7 @@ _RIVAL_TEXTS = 10_000
 def words(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  each side is built once
     """50 000 texts of 40 words, by Zipf's law; the median of 200 queries of three words. Seconds
     are of the processor, over all threads; queries also by the clock."""
-    rng = np.random.default_rng(0)
-    ranks = np.minimum(rng.zipf(1.2, (_TEXTS, _WORDS)), _VOCABULARY)
-    texts = [" ".join(f"w{rank}" for rank in row) for row in ranks.tolist()]
-    queries = [" ".join(f"w{rank}" for rank in row) for row in rng.integers(20, 5_000, (200, 3))]
-    source = folder / "texts.parquet"
-    _write_texts(source, texts)
+    texts, queries, source = _make_texts(folder, _TEXTS, queries=200)
     with jl.open(folder / "lab") as ws:
         ws.sources.add("texts", str(source))
         build = cpu_timer(
@@ -74,12 +69,7 @@ def beside_rival(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001 
             f"not installed ({rival.VARIABLE} names the interpreter that has it)",
         )
         return
-    rng = np.random.default_rng(1)
-    ranks = np.minimum(rng.zipf(1.2, (_RIVAL_TEXTS, _WORDS)), _VOCABULARY)
-    texts = [" ".join(f"w{rank}" for rank in row) for row in ranks.tolist()]
-    queries = [" ".join(f"w{rank}" for rank in row) for row in rng.integers(20, 5_000, (40, 3))]
-    source = folder / "texts.parquet"
-    _write_texts(source, texts)
+    _, queries, source = _make_texts(folder, _RIVAL_TEXTS, queries=40)
     with jl.open(folder / "lab") as ws:
         ws.sources.add("texts", str(source))
         build = cpu_timer(lambda: ws.lexical("words", "texts", key="id", text="text"))()
@@ -104,6 +94,19 @@ def _median_seconds(
 ) -> float:
     """The median over the queries but the first."""
     return statistics.median(timer(partial(search, query))() for query in queries[1:])
+
+
+def _make_texts(folder: Path, texts: int, *, queries: int) -> tuple[list[str], list[str], Path]:
+    """Texts by Zipf's law, queries of three words, and a file with the texts."""
+    rng = np.random.default_rng(0)
+    ranks = np.minimum(rng.zipf(1.2, (texts, _WORDS)), _VOCABULARY)
+    rows, query_texts = (
+        [" ".join(f"w{rank}" for rank in row) for row in numbers.tolist()]
+        for numbers in (ranks, rng.integers(20, 5_000, (queries, 3)))
+    )
+    source = folder / "texts.parquet"
+    _write_texts(source, rows)
+    return rows, query_texts, source
 
 
 def _write_texts(path: Path, texts: list[str]) -> None:

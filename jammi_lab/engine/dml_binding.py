@@ -9,7 +9,6 @@ import duckdb
 from jammi_lab.core import identifiers
 from jammi_lab.core.errors import JammiError, SqlError, StatementNotAllowed
 from jammi_lab.core.identifiers import ascii_lower
-from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.name_resolution import ResolvedNames, with_position
 from jammi_lab.engine.sql.dml import DmlParts
 from jammi_lab.engine.sql.parse import ParsedStatement
@@ -17,7 +16,7 @@ from jammi_lab.engine.sql.read_set import (
     Binding,
     InputSchemas,
     bind_on_replicas,
-    create_replica,
+    replica_tables,
     scratch_address,
 )
 from jammi_lab.engine.sql.types import column_definitions
@@ -77,28 +76,20 @@ def bind_change(
     name, target = find_target(parsed.dml_parts, relations)
     if (error := change_error(parsed.dml_parts, target)) is not None:
         raise with_position(error, parsed.reads.tables[0], parsed)
-    assert target.mutable is not None, "refuse() has returned an error otherwise"
-    cursor = replicas.cursor()
-    try:
-        with duckdb_instances.scratch(cursor) as database:
-            others = {p: columns for p, columns in schemas.items() if p != name}
-            tables = {
-                create_replica(cursor, database, number, p, columns): p
-                for number, (p, columns) in enumerate(others.items())
-            }
-            schema, table = scratch_address(name)
-            copy_target(
-                cursor,
-                name,
-                target,
-                target.mutable.key,
-                has_primary_key=parsed.dml_parts.merges,
-                empty=True,
-            )
-            tables[f"{database}.{schema}.{table}"] = name
-            return bind_on_replicas(cursor, tables, parsed, schemas, relations, params)
-    finally:
-        cursor.close()
+    assert target.mutable is not None, "change_error has returned an error otherwise"
+    others = {p: columns for p, columns in schemas.items() if p != name}
+    with replica_tables(replicas, others) as (cursor, database, tables):
+        schema, table = scratch_address(name)
+        copy_target(
+            cursor,
+            name,
+            target,
+            target.mutable.key,
+            has_primary_key=parsed.dml_parts.merges,
+            empty=True,
+        )
+        tables[f"{database}.{schema}.{table}"] = name
+        return bind_on_replicas(cursor, tables, parsed, schemas, relations, params)
 
 
 def copy_target(

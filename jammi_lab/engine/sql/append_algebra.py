@@ -15,11 +15,10 @@ from typing import Any, Literal
 import duckdb
 
 from jammi_lab.core.identifiers import quote_identifier
-from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.equal_values import with_null_parameters
 from jammi_lab.engine.sql.parse import ParsedStatement
-from jammi_lab.engine.sql.read_set import InputSchemas, create_replica
+from jammi_lab.engine.sql.read_set import InputSchemas, replica_tables
 
 Node = dict[str, Any]
 BASE, DELTA = "__jammi_base", "__jammi_delta"
@@ -102,17 +101,9 @@ def append_rule(
 ) -> AppendRule:
     """The rule for a SELECT when only the inputs named in `appended` gained rows. `keeps_order`:
     the statement only filters and projects one input, in its order. Raises NotIncremental."""
-    cursor = replicas.cursor()
-    try:
-        with duckdb_instances.scratch(cursor) as database:
-            tables = {
-                create_replica(cursor, database, number, parts, columns): parts
-                for number, (parts, columns) in enumerate(schemas.items())
-            }
-            growing = {name.rpartition(".")[2] for name, p in tables.items() if p in appended}
-            root = _plan(cursor, parsed.probe, params)
-    finally:
-        cursor.close()
+    with replica_tables(replicas, schemas) as (cursor, _, tables):
+        growing = {name.rpartition(".")[2] for name, p in tables.items() if p in appended}
+        root = _plan(cursor, parsed.probe, params)
     for part in walk_nodes(root):
         expression = part.get("expression_class")
         if expression is not None and expression not in _ROW_EXPRESSIONS | {"BOUND_AGGREGATE"}:

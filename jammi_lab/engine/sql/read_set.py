@@ -6,8 +6,9 @@ tables of the right names and types, with filter pushdown off, so that every sca
 all columns that it reads. A scan of anything else rejects the statement.
 """
 
+import contextlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,24 @@ def scratch_address(parts: tuple[str, ...]) -> tuple[str, str]:
     return ("main" if len(parts) == 1 else parts[0], parts[-1])
 
 
+@contextlib.contextmanager
+def replica_tables(
+    replicas: duckdb.DuckDBPyConnection, schemas: InputSchemas
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, str, dict[str, tuple[str, ...]]]]:
+    """A cursor, for one block, whose scratch database has an empty replica of each input; the name
+    of that database; and the inputs by the names of their replicas. Raises duckdb.Error."""
+    cursor = replicas.cursor()
+    try:
+        with duckdb_instances.scratch(cursor) as database:
+            tables = {
+                _create_replica(cursor, database, number, parts, columns): parts
+                for number, (parts, columns) in enumerate(schemas.items())
+            }
+            yield cursor, database, tables
+    finally:
+        cursor.close()
+
+
 def bind(
     replicas: duckdb.DuckDBPyConnection,
     parsed: ParsedStatement,
@@ -68,18 +87,11 @@ def bind(
 ) -> Binding:
     """Bind a statement on empty replicas of its tables. SqlError with near columns;
     StatementNotAllowed for a scan of anything else."""
-    cursor = replicas.cursor()
-    try:
-        if not schemas:
+    if not schemas:
+        with replicas.cursor() as cursor:
             return bind_on_replicas(cursor, {}, parsed, schemas, relations, params)
-        with duckdb_instances.scratch(cursor) as database:
-            tables = {
-                create_replica(cursor, database, number, parts, columns): parts
-                for number, (parts, columns) in enumerate(schemas.items())
-            }
-            return bind_on_replicas(cursor, tables, parsed, schemas, relations, params)
-    finally:
-        cursor.close()
+    with replica_tables(replicas, schemas) as (cursor, _, tables):
+        return bind_on_replicas(cursor, tables, parsed, schemas, relations, params)
 
 
 def reuse_binding(parsed: ParsedStatement, binding: Binding) -> Binding:
@@ -107,31 +119,23 @@ def bind_columns(
 
     The optimizer removes only columns that cannot affect the result, so no dependency is missing.
     """
-    cursor = replicas.cursor()
-    try:
-        with duckdb_instances.scratch(cursor) as database:
-            tables = {
-                create_replica(cursor, database, number, parts, schema): parts
-                for number, (parts, schema) in enumerate(schemas.items())
-            }
+    with replica_tables(replicas, schemas) as (cursor, _, tables):
 
-            def columns_read(expression: str) -> ColumnsRead:
-                plan = cursor.execute(
-                    f"{_EXPLAIN}SELECT {expression} FROM (\n{text}\n)", dict(params) or None
-                ).fetchall()[-1][1]
-                binding = Binding()
-                for root in json.loads(plan):
-                    _walk_plan(root, tables, schemas, binding)
-                return binding.columns_read
+        def columns_read(expression: str) -> ColumnsRead:
+            plan = cursor.execute(
+                f"{_EXPLAIN}SELECT {expression} FROM (\n{text}\n)", dict(params) or None
+            ).fetchall()[-1][1]
+            binding = Binding()
+            for root in json.loads(plan):
+                _walk_plan(root, tables, schemas, binding)
+            return binding.columns_read
 
-            return [
-                columns_read(f"#{position}") for position in range(1, columns + 1)
-            ], columns_read("count(*)")
-    finally:
-        cursor.close()
+        return [columns_read(f"#{position}") for position in range(1, columns + 1)], columns_read(
+            "count(*)"
+        )
 
 
-def create_replica(
+def _create_replica(
     cursor: duckdb.DuckDBPyConnection,
     database: str,
     number: int,

@@ -12,9 +12,8 @@ from typing import Any
 
 import duckdb
 
-from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.sql.parse import ParsedStatement
-from jammi_lab.engine.sql.read_set import InputSchemas, create_replica
+from jammi_lab.engine.sql.read_set import InputSchemas, replica_tables
 from jammi_lab.sources.scan_conditions import ColumnComparison, ScanConditions
 
 _VALUE = r"(?:-?\d+(?:\.\d+)?|'(?:[^']|'')*'(?:::[A-Z ]+)?)"
@@ -34,20 +33,13 @@ def scan_conditions(
 ) -> dict[tuple[str, ...], ScanConditions]:
     """The conditions of a SELECT by input. `replicas` is an instance that pushes filters down.
     Without an entry all rows are needed."""
-    cursor = replicas.cursor()
     try:
-        with duckdb_instances.scratch(cursor) as database:
-            tables = {
-                create_replica(cursor, database, number, parts, columns): parts
-                for number, (parts, columns) in enumerate(schemas.items())
-            }
+        with replica_tables(replicas, schemas) as (cursor, _, tables):
             [*_, (_, plan)] = cursor.execute(
                 f"EXPLAIN (FORMAT JSON) {parsed.probe}", dict(params) or None
             ).fetchall()
     except duckdb.Error:
         return {}  # the statement fails when it runs, with its own error
-    finally:
-        cursor.close()
     scans: dict[tuple[str, ...], list[tuple[ColumnComparison, ...]]] = {}
     limited = list[tuple[str, ...]]()
     stack: list[tuple[dict[str, Any], bool]] = [(root, False) for root in json.loads(plan)]
