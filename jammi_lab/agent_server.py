@@ -3,13 +3,13 @@ which an agent reads a workspace. What an agent acts on is what stands in the an
 answer that holds rows begins with the verdict on them."""
 
 import functools
-import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from jammi_lab.command_options import reported_errors
 from jammi_lab.core.errors import ExtensionMissing, JammiError, StatementNotAllowed
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from jammi_lab.core.verdicts import Verdict
 
-REFUSED_EXIT_CODE = 3
 MAX_SENTENCE_CHARACTERS = 180
 """Length of a verdict before rows: below 60 tokens."""
 DEFAULT_ROWS, MAX_ROWS = 50, 1000
@@ -45,16 +44,11 @@ def mcp(path: str, tenant: str | None, catalog: str | None, allow_recompute: boo
             path, catalog=catalog, tenant=tenant, read_only=read_only, create=False
         )
 
-    try:
-        with open_it(read_only=True) as ws:
-            tools = AgentTools(ws)
-            recompute = _recompute_tool(lambda: open_it(read_only=False), tools)
-            server = build_server(tools, recompute if allow_recompute else None)
-            server.run("stdio")
-    except JammiError as error:
-        for line in error.rendered_lines():
-            click.echo(line, err=True)
-        sys.exit(REFUSED_EXIT_CODE)
+    with reported_errors(), open_it(read_only=True) as ws:
+        tools = AgentTools(ws)
+        recompute = _recompute_tool(lambda: open_it(read_only=False), tools)
+        server = build_server(tools, recompute if allow_recompute else None)
+        server.run("stdio")
 
 
 class AgentTools:

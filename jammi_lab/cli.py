@@ -20,11 +20,10 @@ from typing import Any, ClassVar, TypeVar
 import click
 
 from jammi_lab.agent_server import mcp
+from jammi_lab.command_options import FAILED_EXIT_CODE, FailCommand, reported_errors
 from jammi_lab.core.command_hints import cell_commands
 from jammi_lab.core.errors import JammiError
 from jammi_lab.output_commands import (
-    FAILED_EXIT_CODE,
-    REFUSED_EXIT_CODE,
     check_file,
     check_notebook,
 )
@@ -89,14 +88,13 @@ def _workspace_options(function: F) -> F:
 
 @contextmanager
 def _report_errors(path: str) -> Iterator[None]:
-    """Print a JammiError on standard error without a traceback, and exit with 3."""
-    try:
-        yield
-    except JammiError as error:
-        error.hint = _to_shell_syntax(error.hint, path)
-        for line in error.rendered_lines():
-            click.echo(line, err=True)
-        sys.exit(REFUSED_EXIT_CODE)
+    """Print a JammiError with its hint in the syntax of the shell, and exit."""
+    with reported_errors():
+        try:
+            yield
+        except JammiError as error:
+            error.hint = _to_shell_syntax(error.hint, path)
+            raise
 
 
 @contextmanager
@@ -198,16 +196,6 @@ class _Duration(click.ParamType[float]):
         return float(match[1]) * self._UNITS[match[2]]
 
 
-class _VerdictCommand(click.Command):
-    """A command whose flag `--fail` may have the value `grounds`. An option with an optional value
-    would take the path that follows a bare `--fail` for it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(
-            ctx, ["--fail-grounds" if arg == "--fail=grounds" else arg for arg in args]
-        )
-
-
 def fail_on_verdict(command: Callable[..., None]) -> Callable[..., None]:
     """The options `--fail` and `--fail=grounds`."""
     command = click.option("--fail-grounds", is_flag=True, hidden=True)(command)
@@ -219,7 +207,7 @@ def fail_on_verdict(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
-@main.command(cls=_VerdictCommand)
+@main.command(cls=FailCommand)
 @_workspace_options
 @click.option("--deep", is_flag=True, help="Also scan large inputs.")
 @click.option("--junit", type=click.Path(dir_okay=False), help="Also write JUnit XML.")
@@ -265,7 +253,7 @@ def status(
         sys.exit(FAILED_EXIT_CODE)
 
 
-@main.command(cls=_VerdictCommand, short_help="Explain the verdict on one table.")
+@main.command(cls=FailCommand, short_help="Explain the verdict on one table.")
 @_workspace_options
 @click.argument("name")
 @fail_on_verdict

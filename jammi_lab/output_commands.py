@@ -8,22 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jammi_lab.core.errors import JammiError
+from jammi_lab.command_options import FAILED_EXIT_CODE, FailCommand, reported_errors
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.stamp_checks import Shown
-
-FAILED_EXIT_CODE, REFUSED_EXIT_CODE = 1, 3
-
-
-class _OutcomeCommand(click.Command):
-    """A command whose flag `--fail` may have the value `unknown`. An option with an optional value
-    would take the file that follows a bare `--fail` for it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(
-            ctx, ["--fail-unknown" if arg == "--fail=unknown" else arg for arg in args]
-        )
 
 
 def _outcome_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +38,7 @@ def _outcome_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command("check-notebook", cls=_OutcomeCommand, short_help="Check outputs of notebooks.")
+@click.command("check-notebook", cls=FailCommand, short_help="Check outputs of notebooks.")
 @_outcome_options
 def check_notebook(files: Sequence[str], **options: Any) -> None:
     """Check whether the tables that notebooks show still hold. Nothing is run, and no kernel is
@@ -60,7 +48,7 @@ def check_notebook(files: Sequence[str], **options: Any) -> None:
     _check(lambda: (each for file in files for each in shown_in_notebook(Path(file))), **options)
 
 
-@click.command("check-file", cls=_OutcomeCommand, short_help="Check saved charts and tables.")
+@click.command("check-file", cls=FailCommand, short_help="Check saved charts and tables.")
 @_outcome_options
 def check_file(files: Sequence[str], **options: Any) -> None:
     """Check whether saved charts and exported tables still hold. Nothing is run."""
@@ -80,13 +68,8 @@ def _check(
 ) -> None:
     from jammi_lab.workspace import stamp_checks
 
-    try:
-        with stamp_checks.Workspaces(workspace, catalog) as workspaces:
-            entries = workspaces.check(shown())
-    except JammiError as error:
-        for line in error.rendered_lines():
-            click.echo(line, err=True)
-        sys.exit(REFUSED_EXIT_CODE)
+    with reported_errors(), stamp_checks.Workspaces(workspace, catalog) as workspaces:
+        entries = workspaces.check(shown())
     if junit is not None:
         Path(junit).write_text(stamp_checks.to_junit(entries), encoding="utf-8")
     if as_json:

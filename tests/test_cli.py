@@ -31,7 +31,7 @@ def lab(tmp_path, papers):
 @pytest.fixture
 def run():
     def line(*words, code=0, **given):
-        answer = CliRunner().invoke(main, list(words), **given)
+        answer = CliRunner().invoke(main, [str(word) for word in words], **given)
         assert answer.exit_code == code, (answer.output, answer.exception)
         return answer
 
