@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from jammi_lab.storage.thrift import parse_struct
+
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
@@ -79,7 +81,7 @@ def _read_page_header(file: BinaryIO, position: int, end: int) -> tuple[dict[int
         file.seek(position, os.SEEK_SET)
         raw = file.read(min(size, end - position))
         try:
-            fields, length = _parse_struct(raw, 0)
+            fields, length = parse_struct(raw, 0)
             return fields, position + length
         except IndexError:
             if size >= min(_MAX_HEADER_BYTES, end - position):
@@ -87,70 +89,3 @@ def _read_page_header(file: BinaryIO, position: int, end: int) -> tuple[dict[int
             size *= 16
         except (ValueError, RecursionError):
             return None, position
-
-
-# -- the part of Thrift's compact protocol that page headers use
-
-
-def _parse_struct(raw: bytes, position: int) -> tuple[dict[int, Any], int]:
-    """The fields of a struct by number, and the position after it. Raises IndexError when the bytes
-    end too early; ValueError."""
-    fields, number = dict[int, Any](), 0
-    while kind := raw[position]:
-        step, position = kind >> 4, position + 1
-        if not step:
-            number, position = _parse_zigzag(raw, position)
-        else:
-            number += step
-        fields[number], position = _parse_value(raw, position, kind & 15)
-    return fields, position + 1
-
-
-def _parse_value(raw: bytes, position: int, kind: int) -> tuple[Any, int]:
-    match kind:
-        case 1 | 2:
-            return kind == 1, position
-        case 3:
-            return raw[position], position + 1
-        case 4 | 5 | 6:
-            return _parse_zigzag(raw, position)
-        case 7:
-            return None, position + 8
-        case 8:
-            length, position = _parse_varint(raw, position)
-            return None, position + length
-        case 9 | 10:
-            count, element_type = raw[position] >> 4, raw[position] & 15
-            count, position = (
-                _parse_varint(raw, position + 1) if count == 15 else (count, position + 1)
-            )
-            if count > len(raw) - position:  # each element takes at least one byte
-                raise IndexError(count)
-            for _ in range(count):
-                _, position = (
-                    _parse_value(raw, position, element_type)
-                    if element_type > 2
-                    else (None, position + 1)
-                )
-            return None, position
-        case 12:
-            return _parse_struct(raw, position)
-        case _:
-            raise ValueError(kind)
-
-
-def _parse_varint(raw: bytes, position: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        byte, position = raw[position], position + 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError(shift)
-
-
-def _parse_zigzag(raw: bytes, position: int) -> tuple[int, int]:
-    value, position = _parse_varint(raw, position)
-    return (value >> 1) ^ -(value & 1), position

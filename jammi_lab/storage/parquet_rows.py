@@ -9,11 +9,13 @@ is None, and the caller reads with pyarrow.
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from jammi_lab.storage.thrift import parse_struct
 
 _MAX_HEADER_BYTES = 1024
 """Enough bytes for any page header."""
@@ -133,7 +135,7 @@ def _parse_data_page(body: bytes) -> tuple[int, int] | None:
     """Length including header, and number of values, of the data page that begins here; None for
     another kind of page."""
     try:
-        header, body_offset = _parse_struct(body, 0)
+        header, body_offset = parse_struct(body, 0)
         data = header[_DATA]
         plain = (
             header[_TYPE] == _DATA_PAGE
@@ -141,50 +143,5 @@ def _parse_data_page(body: bytes) -> tuple[int, int] | None:
             and header[_SIZE] == header[_STORED]
         )
         return (body_offset + header[_STORED], data[_COUNT]) if plain else None
-    except (KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError, ValueError):
         return None
-
-
-def _parse_struct(body: bytes, position: int) -> tuple[dict[int, Any], int]:
-    """The fields, by number, of a struct in Thrift's compact protocol, and the position after
-    it."""
-    fields: dict[int, Any] = {}
-    field = 0
-    while (head := body[position]) != 0:
-        position += 1
-        if head >> 4:
-            field += head >> 4
-        else:
-            field, position = _parse_zigzag(body, position)
-        kind = head & 15
-        match kind:
-            case 1 | 2:
-                fields[field] = kind == 1
-            case 3:
-                fields[field], position = body[position], position + 1
-            case 4 | 5 | 6:
-                fields[field], position = _parse_zigzag(body, position)
-            case 8:
-                length, position = _parse_varint(body, position)
-                fields[field], position = body[position : position + length], position + length
-            case 12:
-                fields[field], position = _parse_struct(body, position)
-            case _:
-                raise TypeError("unexpected field type in a page header")
-    return fields, position + 1
-
-
-def _parse_varint(body: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = body[position]
-        position += 1
-        value |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return value, position
-
-
-def _parse_zigzag(body: bytes, position: int) -> tuple[int, int]:
-    value, position = _parse_varint(body, position)
-    return (value >> 1) ^ -(value & 1), position
