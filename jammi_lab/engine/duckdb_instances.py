@@ -4,24 +4,33 @@ statement runs in.
 There are three kinds. The *parser* holds no data and only parses. A *replica* instance holds empty
 replicas of the tables a statement names, to bind it; external access is off and the configuration
 locked. A *main* instance reads data. Settings that affect results are equal in all of them;
-`environment` returns them.
+`environment` returns them. What holds no data between two statements is shared by all workspaces of
+a process: opening an instance for each took a quarter of the time of its first statement.
 """
 
+import contextlib
+import functools
 import itertools
 import re
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
+import numpy as np
+import pyarrow as pa
+from duckdb.func import PythonUDFType
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.settings import Settings
+from jammi_lab.engine.duckdb_errors import invalidates_instance
 from jammi_lab.engine.sql import function_list
-from jammi_lab.engine.sql.json_nesting import add_json_guards
+from jammi_lab.sources.scratch_duckdb import SharedInstance
 
+T = TypeVar("T")
 Config = dict[str, str | bool | int | float | list[str]]
 
 BASE_CONFIG: Config = {
@@ -173,3 +182,101 @@ def _set_option(connection: duckdb.DuckDBPyConnection, key: str, option: str, va
         raise InvalidArgument(
             f"The setting {key} cannot be {value!r}: {reason.rstrip('.')}."
         ) from None
+
+
+MAX_JSON_DEPTH = 5_000
+"""JSON functions that recurse exhaust the stack on deeper texts and end the process (seen with
+DuckDB 1.5.5: json_structure and json_contains at 300 000 levels)."""
+_DEPTH_FUNCTION = "__jammi_json_depth"
+_RECURSIVE_FUNCTIONS = {
+    "json_structure": ("a",),
+    "json_contains": ("a", "b"),
+    "json_pretty": ("a",),
+}
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def add_json_guards(connection: duckdb.DuckDBPyConnection) -> None:
+    """Shadow the recursive functions by macros of the same names that refuse deep texts."""
+    connection.create_function(
+        _DEPTH_FUNCTION, _depths, ["VARCHAR"], "INTEGER", type=PythonUDFType.ARROW
+    )
+    for name, parameters in _RECURSIVE_FUNCTIONS.items():
+        arguments = ", ".join(_with_depth_check(parameter) for parameter in parameters)
+        connection.execute(
+            f"CREATE MACRO {name}({', '.join(parameters)}) AS system.main.{name}({arguments})"
+        )
+
+
+def _with_depth_check(parameter: str) -> str:
+    # short texts cannot be deep, and never reach Python
+    return (
+        f"CASE WHEN strlen({parameter}::VARCHAR) > {MAX_JSON_DEPTH} AND "
+        f"{_DEPTH_FUNCTION}({parameter}::VARCHAR) > {MAX_JSON_DEPTH} THEN "
+        f"error('JSON is nested deeper than {MAX_JSON_DEPTH:,} levels') ELSE {parameter} END"
+    )
+
+
+def _depths(texts: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return pa.array([_depth(text) for text in texts.to_pylist()], pa.int32())
+
+
+def _depth(text: str | None) -> int:
+    """The number of arrays and objects around the innermost value."""
+    body = (text or "").encode()
+    if body.count(b"[") + body.count(b"{") <= MAX_JSON_DEPTH:
+        return 0  # within the limit, whatever it is
+    letters = np.frombuffer(_STRING.sub(b"", body), np.uint8)
+    opened = np.isin(letters, (ord("["), ord("{"))).astype(np.int32)
+    closed = np.isin(letters, (ord("]"), ord("}"))).astype(np.int32)
+    return int(np.cumsum(opened - closed).max(initial=0))
+
+
+_shared_replicas: dict[tuple[str, bool], SharedInstance] = {}
+"""By time zone and pushdown. Only tenants have instances of their own: no message of DuckDB can
+name what another one reads."""
+_lock = threading.Lock()
+
+
+class Replicas:
+    """The instances that bind statements: one with and one without the pushdown of filters, each
+    opened on first use."""
+
+    def __init__(self, settings: Settings, *, is_shared: bool) -> None:
+        self._settings, self._is_shared = settings, is_shared
+        self._own: dict[bool, duckdb.DuckDBPyConnection] = {}
+
+    def borrow(
+        self, *, pushes_filters_down: bool = False
+    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """An instance for one block; callers use a cursor of their own. With `pushes_filters_down`
+        its plans show the filters of each scan."""
+        opener = functools.partial(
+            open_replicas, self._settings, pushes_filters_down=pushes_filters_down
+        )
+        with _lock:
+            if not self._is_shared:
+                if pushes_filters_down not in self._own:
+                    self._own[pushes_filters_down] = opener()
+                return contextlib.nullcontext(self._own[pushes_filters_down])
+            key = (str(self._settings["engine.timezone"]), pushes_filters_down)
+            if key not in _shared_replicas:
+                _shared_replicas[key] = SharedInstance(opener, invalidates_instance)
+            return _shared_replicas[key].borrow()
+
+    def close(self) -> None:
+        """Close the instances that are not shared."""
+        with _lock:
+            own, self._own = list(self._own.values()), {}
+        for instance in own:
+            instance.close()
+
+
+_parser = SharedInstance(open_parser, invalidates_instance)
+
+
+def with_parser(work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+    """Run `work` with the instance and return its result. Call it only where no interrupt can occur
+    (in a worker): DuckDB would turn the interrupt into an error of its own."""
+    with _parser.borrow() as instance:
+        return work(instance)

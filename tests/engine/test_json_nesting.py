@@ -3,7 +3,7 @@
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.engine.sql.json_nesting import MAX_JSON_DEPTH
+from jammi_lab.engine.duckdb_instances import MAX_JSON_DEPTH
 
 CALLS = (
     "json_structure($t)",

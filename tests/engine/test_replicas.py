@@ -7,7 +7,7 @@ import pytest
 
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine import Engine
-from jammi_lab.engine.replicas import Replicas
+from jammi_lab.engine.duckdb_instances import Replicas
 from tests.engine.shelf import PAPERS, Shelf, engine_of
 
 

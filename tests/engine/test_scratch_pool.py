@@ -12,7 +12,7 @@ import pytest
 
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.errors import SqlError
-from jammi_lab.engine import Engine, cancellable, scratch_pool, stream
+from jammi_lab.engine import Engine, cancellable, stream, tenant_instances
 from jammi_lab.sources.base import ReadPlan, Relation
 from tests.engine.shelf import Shelf, engine_of
 
@@ -146,7 +146,7 @@ def test_runs_at_the_same_time_have_databases_of_their_own(engine: Engine) -> No
 def test_only_the_latest_databases_are_kept(
     engine: Engine, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scratch_pool, "MAX_IDLE_DATABASES", 2)
+    monkeypatch.setattr(tenant_instances, "MAX_IDLE_DATABASES", 2)
     for number in range(4):
         name = f"t{number}"
         put(shelf, tmp_path / f"{name}.parquet", number + 1, name=name, is_immutable=True)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jammi_lab.engine import spill_queue as overflow
-from jammi_lab.engine.spill_queue import SpillQueue
+from jammi_lab.engine import stream as overflow
+from jammi_lab.engine.stream import SpillQueue
 
 END = object()
 

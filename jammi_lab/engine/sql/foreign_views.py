@@ -3,8 +3,8 @@ workspace's rights, so it must pass the allowlist."""
 
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import ascii_lower
+from jammi_lab.engine.duckdb_instances import with_parser
 from jammi_lab.engine.sql import allowlist, parse, tokens
-from jammi_lab.engine.sql.parser_instance import with_parser
 from jammi_lab.sources.base import ViewReferences
 
 

@@ -8,7 +8,7 @@ import duckdb
 
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import quote_identifier
-from jammi_lab.engine.sql.parser_instance import with_parser
+from jammi_lab.engine.duckdb_instances import with_parser
 
 _NOT_A_TYPE_ERRORS = (
     duckdb.InvalidInputException,
