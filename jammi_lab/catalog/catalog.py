@@ -9,7 +9,6 @@ from jammi_lab.catalog.aliases import AliasRepository
 from jammi_lab.catalog.backup import backup
 from jammi_lab.catalog.checks import CheckRepository
 from jammi_lab.catalog.database import Database, Transaction
-from jammi_lab.catalog.file_locks import FileLocks
 from jammi_lab.catalog.holds import HoldRepository
 from jammi_lab.catalog.lineage import LineageRepository
 from jammi_lab.catalog.migrations import migrate
@@ -26,7 +25,7 @@ from jammi_lab.catalog.sqlite import Dialect, Sqlite, damaged_error
 from jammi_lab.catalog.table_status import TableStatusRepository
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.catalog.topics import TopicRepository
-from jammi_lab.catalog.writer_locks import Locks, ServerLocks
+from jammi_lab.catalog.writer_locks import FileLocks, Locks, ServerLocks
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.tenancy import TenantScope

@@ -13,8 +13,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.aliases import AliasRepository, alias_target
-from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed, text_list
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
 from jammi_lab.catalog.lineage_queries import (
     ANCESTORS,
     EDGE,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed
+from jammi_lab.catalog.database import CompiledStatement, is_listed
 from jammi_lab.catalog.schema import ORDERED, newest_edges, owner
 
 Direction = Literal["up", "down"]

@@ -23,8 +23,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import BLOCKING_STAMP
-from jammi_lab.catalog.compiled_sql import CompiledStatement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.mutable_storage import Body, Key, physical_tables
 from jammi_lab.catalog.schema import mutables
 from jammi_lab.catalog.tenant_scope import Scope

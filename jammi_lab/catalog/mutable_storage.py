@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from jammi_lab.catalog import compiled_sql as direct
+from jammi_lab.catalog import database as direct
 from jammi_lab.catalog.schema import Bytes
 from jammi_lab.core.errors import TableDamaged
 

@@ -15,8 +15,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_recipe
-from jammi_lab.catalog.compiled_sql import CompiledStatement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.mutable_commits import Change, GroupCommit
 from jammi_lab.catalog.mutable_storage import Bodies, Body, Key, Keys, physical_tables
 from jammi_lab.catalog.schema import mutables

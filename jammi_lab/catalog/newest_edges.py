@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.compiled_sql import CompiledStatement
+from jammi_lab.catalog.database import CompiledStatement
 from jammi_lab.catalog.schema import lineage, newest_edges, owner, result_tables, versions
 from jammi_lab.core.identifiers import fold
 

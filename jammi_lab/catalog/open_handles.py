@@ -19,8 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.compiled_sql import CompiledStatement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.schema import result_tables, writers
 from jammi_lab.catalog.writer_locks import Lock, Locks
 from jammi_lab.core.clock import Clock, rfc3339

@@ -15,8 +15,7 @@ from jammi_lab.catalog.aliases import (
     release_aliases_of,
 )
 from jammi_lab.catalog.checks import remove_checks_of_recipe, rename_checked_recipe
-from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed, text_list
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
 from jammi_lab.catalog.holds import remove_hold, rename_hold
 from jammi_lab.catalog.row_mapping import RECIPE, decode_inputs, recipe_record, recipe_row
 from jammi_lab.catalog.schema import counters, lineage, recipes, result_tables, versions

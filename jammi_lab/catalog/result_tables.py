@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed, text_list
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
 from jammi_lab.catalog.row_mapping import TABLE, VERSION, table_record, version_record
 from jammi_lab.catalog.schema import lineage, manifests, owner, recipes, result_tables, versions
 from jammi_lab.catalog.tenant_scope import Scope

@@ -10,8 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.compiled_sql import CompiledStatement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.schema import sessions
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.value import Value

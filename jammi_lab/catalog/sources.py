@@ -5,8 +5,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_source
-from jammi_lab.catalog.compiled_sql import CompiledStatement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.row_mapping import SOURCE, source_record, source_row
 from jammi_lab.catalog.schema import sources
 from jammi_lab.catalog.tenant_scope import Scope

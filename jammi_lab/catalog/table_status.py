@@ -9,8 +9,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import newest_edges, tenant_scope
 from jammi_lab.catalog.checks import remove_results_of_table
-from jammi_lab.catalog.compiled_sql import CompiledStatement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.lineage import edge_rows, lineage_edges
 from jammi_lab.catalog.models import require_model
 from jammi_lab.catalog.observations import remove_observations_of_table

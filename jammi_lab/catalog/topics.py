@@ -12,8 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.compiled_sql import CompiledStatement
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.schema import topic_consumers, topic_events, topics
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.clock import Clock, rfc3339

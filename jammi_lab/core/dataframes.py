@@ -1,14 +1,169 @@
-"""The mixin that exports Arrow rows as polars and pandas frames and over the Arrow C stream."""
+"""Results as frames of other libraries: the methods that give them, and Arrow tables as pandas
+frames and Python tuples in the types that people compute with.
 
+SQL has integers of 128 bits, decimals, dates and intervals; numpy has none of them. Arrow keeps
+them exactly, and so do `.arrow()` and `.polars()`. pandas shows them as Python objects, on which
+`* 1.1`, `.dt` and `numpy.log` fail. The frames of this module hold numpy's nearest type instead.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.core.python_values import to_pandas
+from jammi_lab.core.errors import ExtensionMissing, SchemaMismatch
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+_HUGEINT_PRECISION_DIGITS = 38
+_MAX_EXACT_INTEGER = 2**53
+_MAX_EXACT_SCALE = 22
+_MONTH_DAYS = 30
+_DAY_MICROSECONDS = 86_400_000_000
+_NULLABLE_INTEGERS = "Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64".split()
+
+
+def to_pandas(table: "pa.Table", *, exact: bool = False) -> "pd.DataFrame":
+    """The rows as a pandas frame.
+
+    By default integers and `sum` of integers are int64, with NULLs or beyond 64 bits float64;
+    DECIMAL is float64, DATE and TIMESTAMP datetime64, INTERVAL timedelta64 (a month is 30 days, as
+    in DuckDB). With `exact` they are nullable integers, Decimal and date objects. ExtensionMissing
+    without pandas.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ExtensionMissing(
+            "pandas is not installed.",
+            hint="pip install pandas; .polars() and .arrow() work without it.",
+        ) from None
+    import pyarrow as pa
+
+    if exact:
+        nullable = {getattr(pa, name.lower())(): getattr(pd, f"{name}Dtype")() for name in
+                    _NULLABLE_INTEGERS}  # fmt: skip
+        frame: pd.DataFrame = table.to_pandas(
+            types_mapper={**nullable, pa.bool_(): pd.BooleanDtype()}.get, maps_as_pydicts="lossy"
+        )
+        return frame
+    columns = [_numpy_column(column) for column in table.columns]
+    kinds = [column.type for column in columns]
+    names = list(map(str, range(len(columns))))  # two columns of SQL may have one name
+    frame = pa.table(columns, names).to_pandas(
+        date_as_object=False, maps_as_pydicts="lossy", ignore_metadata=True
+    )
+    for name, kind, column in zip(names, kinds, columns, strict=True):
+        if pa.types.is_interval(kind):
+            frame[name] = _timedeltas(column)
+    frame.columns = pd.Index(table.column_names)
+    return frame
+
+
+def _numpy_column(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
+    """The column in an Arrow type that pandas converts to a numpy type."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    kind = column.type
+    if pa.types.is_integer(kind) or kind == _hugeint():
+        if not column.null_count:
+            try:
+                return column.cast(pa.int64())
+            except pa.ArrowInvalid:  # beyond 64 bits
+                pass
+        return column.cast(pa.float64(), safe=False)
+    if pa.types.is_date32(kind):
+        try:
+            return column.cast(pa.timestamp("us"))
+        except pa.ArrowInvalid:  # years that microseconds cannot reach
+            return column.cast(pa.timestamp("s"))
+    if pa.types.is_union(kind):
+        return pa.chunked_array([pa.array([str(v) for v in column.to_pylist()], pa.string())])
+    if pa.types.is_decimal128(kind) and (floats := _rounded_decimals(column)) is not None:
+        return floats
+    if (numeric := _numeric_type(kind)) != kind:
+        return compute.cast(column, numeric, safe=False)
+    return column
+
+
+def _rounded_decimals(column: "pa.ChunkedArray") -> "pa.ChunkedArray | None":
+    """The float64 nearest to each decimal, as Python's `float` gives; Arrow's cast may be one bit
+    off. None where a float64 does not hold the digits or the scale exactly."""
+    import numpy as np
+    import pyarrow as pa
+
+    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    words = np.frombuffer(array.buffers()[1] or b"", "<i8").reshape(-1, 2)[array.offset :]
+    low, high = words[: len(array)].T
+    is_null = array.is_null().to_numpy(zero_copy_only=False)
+    is_exact = (high == low >> 63) & (low < _MAX_EXACT_INTEGER) & (low > -_MAX_EXACT_INTEGER)
+    if column.type.scale > _MAX_EXACT_SCALE or not (is_exact | is_null).all():
+        return None
+    return pa.chunked_array([pa.array(low / 10.0**column.type.scale, mask=is_null)])
+
+
+def _numeric_type(kind: "pa.DataType") -> "pa.DataType":
+    """The type with float64 in place of each decimal, also inside lists and structs."""
+    import pyarrow as pa
+
+    if pa.types.is_decimal(kind):
+        return pa.float64()
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_numeric_type(kind.value_type)))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_numeric_type(kind.value_type)), kind.list_size)
+    if pa.types.is_struct(kind):
+        return pa.struct([f.with_type(_numeric_type(f.type)) for f in kind])
+    return kind
+
+
+def _hugeint() -> "pa.DataType":
+    """The Arrow type of HUGEINT, which is also what `sum` of integers has."""
+    import pyarrow as pa
+
+    return pa.decimal128(_HUGEINT_PRECISION_DIGITS, 0)
+
+
+def _timedeltas(column: "pa.ChunkedArray") -> "NDArray[np.timedelta64]":
+    import numpy as np
+
+    parts = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
+    array = column.combine_chunks()
+    values = np.frombuffer(array.buffers()[1] or b"", parts)[array.offset :][: len(array)]
+    days = values["months"].astype(np.int64) * _MONTH_DAYS + values["days"]
+    microseconds = days * _DAY_MICROSECONDS + values["nanoseconds"] // 1_000
+    durations: NDArray[np.timedelta64] = microseconds.astype("timedelta64[us]")
+    durations[array.is_null().to_numpy(zero_copy_only=False)] = np.timedelta64("NaT")
+    return durations
+
+
+def to_rows(table: "pa.Table") -> Iterator[tuple[Any, ...]]:
+    """The rows as tuples of Python values: HUGEINT is int, and an INTERVAL without months a
+    timedelta. OverflowError or ValueError for dates and times that Python cannot represent."""
+    for batch in table.to_batches():
+        yield from zip(*map(_python_values, batch.columns), strict=True)
+
+
+def _python_values(column: "pa.Array") -> list[Any]:
+    import pyarrow as pa
+
+    values: list[Any] = column.to_pylist()
+    if column.type == _hugeint():
+        return [None if value is None else int(value) for value in values]
+    if pa.types.is_interval(column.type):
+        return [
+            value
+            if value is None or value.months
+            else dt.timedelta(days=value.days, microseconds=value.nanoseconds // 1_000)
+            for value in values
+        ]
+    return values
 
 
 class ArrowExportMixin:

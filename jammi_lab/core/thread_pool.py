@@ -7,6 +7,7 @@ catalog, are kept for the next piece of work.
 The threads are daemons: the process does not wait for them at exit, and a forked child has none.
 """
 
+import concurrent.futures
 import contextvars
 import os
 import sys
@@ -14,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 Work = Callable[[], None]
 IDLE_THREAD_NAME = "jammi-idle"
@@ -168,3 +170,23 @@ class JobQueue:
                     if self._jobs:
                         self._start_thread()
                 raise
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ThreadPool(concurrent.futures.ThreadPoolExecutor):
+    """Like its base, except that an interrupt while a thread starts, which `threading` turns into a
+    RuntimeError of its own lock, is raised as KeyboardInterrupt."""
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> concurrent.futures.Future[T]:
+        """As in the base class."""
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except RuntimeError as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise

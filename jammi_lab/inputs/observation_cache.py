@@ -1,12 +1,22 @@
 """The observation cache: file stats and digests of earlier passes. It is persisted in the catalog,
-so that an unchanged file is not read again after a restart."""
+so that an unchanged file is not read again after a restart.
+
+The last known state of each source is in it, too, so that sources can be listed without querying
+any of them.
+"""
 
 import contextlib
 import threading
+from collections.abc import Sequence
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Observed, Snapshot, Unknown
+from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import ResourceExhausted, VersionConflict, WorkspaceReadOnly
-from jammi_lab.storage.digests import CacheEntry, observation_key
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.value import Value
+from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 ROWS_KIND = "rows"
 """The kind of row digests. The earlier rows of a rewritten source cannot be read again, so a key
@@ -62,3 +72,116 @@ class ObservationCache:
         if self._entries is None:
             self._entries = self._catalog.observations.load()
         return self._entries
+
+
+MAX_LISTED_TABLES = 200
+REWRITE_INTERVAL_NS = 60 * 10**9
+"""An unchanged state is not written again within this time, so that a refreshing board does not
+write to the catalog each time."""
+
+
+class LastObservation(Value, frozen=True):
+    """The last observation of a source."""
+
+    at: str
+    """The time, RFC 3339."""
+    state: str
+    """`there`, `gone` or `unknown`."""
+    method: str
+    """The method of observation; for an unknown state, the reason."""
+    table: str | None = None
+    """The observed table of the source."""
+
+    def __str__(self) -> str:
+        return {"there": self.method, "gone": "gone"}.get(self.state, f"unknown: {self.method}")
+
+
+class LastObservations:
+    """The last observations of one workspace's sources, and the tables last listed in each."""
+
+    def __init__(self, cache: ObservationCache) -> None:
+        self._cache = cache
+
+    def record_observation(
+        self, record: SourceRecord, table: str | None, state: Observed, now_ns: int
+    ) -> None:
+        """Store an observation."""
+        match state:
+            case Snapshot():
+                summary = ("unknown", state.fault) if state.fault else ("there", state.method)
+            case Unknown():
+                summary = ("unknown", state.why)
+            case _:
+                summary = ("gone", "")
+        payload = {"of": _source_address(record), "said": [*summary, table]}
+        existing = self._cache.get(_cache_key("seen", record))
+        if (
+            existing is None
+            or existing.payload != payload
+            or now_ns - existing.observed_at_ns > REWRITE_INTERVAL_NS
+        ):
+            self._cache.put(_cache_key("seen", record), CacheEntry(NO_STAT, now_ns, payload))
+
+    def record_removal(self, record: SourceRecord, now_ns: int) -> None:
+        """Record that a source was removed, so that its name is not looked up among the kernel's
+        frames."""
+        self._cache.put(
+            _cache_key("removed", record),
+            CacheEntry(NO_STAT, now_ns, {"of": _source_address(record)}),
+        )
+
+    def was_removed(self, name: str, tenant: str | None) -> bool:
+        """Whether a source of that name, the tenant's or a shared one, was removed."""
+        return any(
+            self._cache.get(observation_key("removed", whose, fold(name))) is not None
+            for whose in {tenant or "", ""}
+        )
+
+    def record_tables(self, record: SourceRecord, tables: Sequence[str], now_ns: int) -> None:
+        """Store the tables of a source. An empty list is stored only to replace an earlier one."""
+        if tables or self.tables(record) is not None:
+            self._store_tables(record, list(tables[:MAX_LISTED_TABLES]), len(tables), now_ns)
+
+    def update_table(self, record: SourceRecord, table: str, exists: bool, now_ns: int) -> None:
+        """Update the stored tables of a source from the observation of one of them, without a
+        query."""
+        if (listed := self.tables(record)) is None or (table in listed[0]) == exists:
+            return
+        names, number = listed
+        if not exists:
+            self._store_tables(
+                record, [name for name in names if name != table], number - 1, now_ns
+            )
+        elif number == len(names):  # otherwise it may be among the counted tables without a name
+            self._store_tables(record, [*names, table], number + 1, now_ns)
+
+    def _store_tables(
+        self, record: SourceRecord, names: Sequence[str], number: int, now_ns: int
+    ) -> None:
+        payload = {"of": _source_address(record), "tables": list(names), "number": number}
+        self._cache.put(_cache_key("tables", record), CacheEntry(NO_STAT, now_ns, payload))
+
+    def last_observation(self, record: SourceRecord) -> LastObservation | None:
+        """The last observation; None when there is none since the source was registered in its
+        present form."""
+        entry = self._cache.get(_cache_key("seen", record))
+        if entry is None or entry.payload.get("of") != _source_address(record):
+            return None
+        state, method, table = entry.payload["said"]
+        return LastObservation(rfc3339(entry.observed_at_ns), state, method, table)
+
+    def tables(self, record: SourceRecord) -> tuple[list[str], int] | None:
+        """The names of the first tables of a source and their total number, as last listed; None
+        when they were never listed."""
+        entry = self._cache.get(_cache_key("tables", record))
+        if entry is None or entry.payload.get("of") != _source_address(record):
+            return None
+        return list(entry.payload["tables"]), int(entry.payload["number"])
+
+
+def _cache_key(prefix: str, record: SourceRecord) -> str:
+    return observation_key(prefix, record.tenant or "", fold(record.name))
+
+
+def _source_address(record: SourceRecord) -> list[str]:
+    return [record.kind, record.location]

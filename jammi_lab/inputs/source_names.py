@@ -13,8 +13,8 @@ from jammi_lab.core.errors import JammiError, SourceUnavailable, TableDamaged, T
 from jammi_lab.core.identifiers import QuotedName, fold, near_names, quoted_name
 from jammi_lab.core.records import SourceRecord, TableRecord, TableStatus
 from jammi_lab.inputs.connectors import SourceDirectory
-from jammi_lab.inputs.last_seen import LastObservations
 from jammi_lab.inputs.observation import PinnedState
+from jammi_lab.inputs.observation_cache import LastObservations
 from jammi_lab.sources.base import Connector, MultiTableConnector, ReadPlan, Relation, Requirements
 from jammi_lab.sources.frames import FrameConnector, frame_snapshot
 from jammi_lab.store import read_leases

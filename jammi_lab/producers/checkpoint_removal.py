@@ -3,8 +3,7 @@
 import contextlib
 
 from jammi_lab.producers import checkpoint, output_log
-from jammi_lab.storage.files import StoragePath, remove_file
-from jammi_lab.storage.listing import list_files
+from jammi_lab.storage.files import StoragePath, list_files, remove_file
 
 
 def remove_checkpoints_of_table(root: StoragePath, table_id: int) -> None:

@@ -25,7 +25,7 @@ from jammi_lab.core.records import MutableRecord, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.inputs.mutable_names import snapshot_of
+from jammi_lab.inputs.live_names import snapshot_of
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.source_names import JAMMI
 from jammi_lab.live.mutable_tables import MUTABLE

@@ -13,8 +13,13 @@ from jammi_lab.core.anchors import Observed
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.records import OnProgress, Progress, Reuse, TableKind
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.producers.checkpoint import Checkpoint, Digests, empty_digests, to_column
-from jammi_lab.producers.checkpoint_folder import CheckpointFolder
+from jammi_lab.producers.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    Digests,
+    empty_digests,
+    to_column,
+)
 from jammi_lab.producers.jobs import TableRows
 from jammi_lab.producers.previous_versions import find_previous_version
 from jammi_lab.producers.text_batches import RowTexts, count_reuse, digest_batches, sorted_keys
@@ -25,8 +30,7 @@ from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.storage_errors import attach_remains
 from jammi_lab.vectors.arrays import to_arrow, to_arrow_rows, to_numpy
-from jammi_lab.vectors.encoders.base import Encoder, Floats
-from jammi_lab.vectors.encoders.batching import encode_texts
+from jammi_lab.vectors.encoders.base import Encoder, Floats, encode_texts
 from jammi_lab.vectors.encoders.executor import Executor
 from jammi_lab.vectors.exact_search import RowNumbers
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from jammi_lab.producers.checkpoint_folder import CheckpointSlot
+from jammi_lab.producers.checkpoint import CheckpointSlot
 from jammi_lab.storage.files import (
     StoragePath,
     fault_point,

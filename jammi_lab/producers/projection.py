@@ -13,10 +13,10 @@ from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import OnProgress, Progress, TableKind
 from jammi_lab.producers.input_tables import InputLoader, InputReference, input_fields
 from jammi_lab.producers.jobs import Job, RunningJob
-from jammi_lab.vectors import tsne
+from jammi_lab.vectors import projections
 from jammi_lab.vectors.arrays import Floats
 from jammi_lab.vectors.matrix import Matrix
-from jammi_lab.vectors.pca import project_to_plane
+from jammi_lab.vectors.projections import project_to_plane
 
 OUTPUT_VERSION = 1
 """Increment when equal vectors would give other points than before."""
@@ -48,7 +48,7 @@ class ProjectionProducer:
             or not 0 <= seed < 2**32
         ):
             raise InvalidArgument(f"seed must be an integer from 0 to {2**32 - 1:,}, got {seed!r}.")
-        tsne.import_manifold()
+        projections.import_manifold()
         return self._bind(name, vectors, method, float(perplexity), int(seed))
 
     def from_descriptor(self, name: str, descriptor: ProjectionDescriptor) -> Job:
@@ -68,7 +68,7 @@ class ProjectionProducer:
             return {"revision": OUTPUT_VERSION}
         return {
             "revision": OUTPUT_VERSION,
-            _LIBRARY: tsne.installed_version() or (recorded or {}).get(_LIBRARY),
+            _LIBRARY: projections.installed_version() or (recorded or {}).get(_LIBRARY),
         }
 
     def missing_requirement(self, descriptor: ProjectionDescriptor) -> str | None:
@@ -76,7 +76,7 @@ class ProjectionProducer:
         is missing."""
         return (
             "t-SNE needs scikit-learn, which is not installed."
-            if descriptor.method == "tsne" and tsne.installed_version() is None
+            if descriptor.method == "tsne" and projections.installed_version() is None
             else None
         )
 
@@ -152,7 +152,7 @@ class _Points:
         perplexity, seed = self._descriptor.perplexity, self._descriptor.seed
         assert perplexity is not None, "every t-SNE descriptor has one"
         assert seed is not None, "every t-SNE descriptor has one"
-        return tsne.tsne(self._matrix.exact, perplexity, seed, self._report_progress)
+        return projections.tsne(self._matrix.exact, perplexity, seed, self._report_progress)
 
     def close(self) -> None:
         """Do nothing."""

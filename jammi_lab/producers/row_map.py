@@ -25,7 +25,7 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.live.row_input import parse_type, schema_of
-from jammi_lab.producers.checkpoint_folder import CheckpointFolder, CheckpointSlot
+from jammi_lab.producers.checkpoint import CheckpointFolder, CheckpointSlot
 from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.jobs import Job, RunningJob, statement_job
 from jammi_lab.producers.output_log import SUFFIX as LOG_SUFFIX

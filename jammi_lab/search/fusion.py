@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.search.answers import Answer
 from jammi_lab.vectors.arrays import to_arrow, to_arrow_rows, to_numpy, to_row_numbers
-from jammi_lab.vectors.keys import storage_array
+from jammi_lab.vectors.matrix import storage_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

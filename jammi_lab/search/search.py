@@ -246,13 +246,13 @@ class SearchService:
             from jammi_lab.vectors.arrays import parse_queries
 
             return parse_queries(query, record.dimensions or 0)
-        from jammi_lab.vectors.encoders.batching import encode_texts
+        from jammi_lab.vectors.encoders.base import encode_texts
 
         return encode_texts(self._encoder_of(record), texts, keys=texts), not isinstance(query, str)
 
     def encode(self, model: Any, texts: str | Sequence[str]) -> "NDArray[np.float32]":
         """The vectors of texts by a model, float32 (texts, dimensions). Raises as `ws.encode`."""
-        from jammi_lab.vectors.encoders.batching import encode_texts
+        from jammi_lab.vectors.encoders.base import encode_texts
 
         checked = [texts] if isinstance(texts, str) else list_of_texts(texts)
         return encode_texts(self._producers.encoders.resolve(model), checked, keys=checked)

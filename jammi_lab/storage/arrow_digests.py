@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.core.executor import ThreadPool
+from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.storage.parquet import decoded_column, decoded_type
 
 _PARALLEL_HASH_BYTES = 16 << 20

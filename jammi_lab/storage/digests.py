@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from jammi_lab.core.anchors import Cost
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.executor import ThreadPool
 from jammi_lab.core.manifest import Leaf
+from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.core.value import Value
 from jammi_lab.storage.arrow_digests import arrow_digests, table_digest
 from jammi_lab.storage.files import (
@@ -24,13 +24,13 @@ from jammi_lab.storage.files import (
     StoragePath,
     is_settled,
     open_for_reading,
+    read_regular,
     regular_stat,
     stat_of,
 )
 from jammi_lab.storage.mmap_watch import force_mtime_update
 from jammi_lab.storage.parquet import parse_footer, read_footer, split_leaves
 from jammi_lab.storage.parquet_pages import pages_match_footer
-from jammi_lab.storage.regular_files import read_regular
 from jammi_lab.storage.write_digest import BLOCK_BYTES, StreamingDigest
 
 __all__ = [

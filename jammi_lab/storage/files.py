@@ -1,22 +1,136 @@
-"""Atomic file writes, stats that may replace hashing, and stored locations that cannot leave their
-folder."""
+"""Atomic file writes and their fsync, stats that may replace hashing, regular files that are opened
+without blocking, recursive listings, and stored locations that cannot leave their folder."""
 
+import _thread
 import contextlib
 import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from jammi_lab.core.errors import TableDamaged
+from jammi_lab.core.thread_pool import submit
 from jammi_lab.core.value import Value
-from jammi_lab.storage.fsync import BackgroundFsync, sync_file, sync_folder
-from jammi_lab.storage.object_store import RemoteFile, RemotePath, object_state
-from jammi_lab.storage.regular_files import open_regular
+from jammi_lab.storage.object_store import RemoteFile, RemotePath, modified_ns, object_state
+
+_fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network mounts cannot sync a folder; they write names through.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(file: Path | FileIO) -> None:
+    """Make the bytes of a complete file durable. Raises OSError."""
+    if isinstance(file, FileIO):
+        os.fsync(file.fileno())
+        return
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_data(file: FileIO) -> None:
+    """Make the bytes written to an open file durable, with only the attributes needed to read them.
+    Raises OSError."""
+    _fdatasync(file.fileno())
+
+
+class BackgroundFsync:
+    """A sync in the background: it starts at once and is complete when `wait` has returned.
+
+    A journaling file system writes its journal once for all syncs at the same time, so small syncs
+    should be started together.
+    """
+
+    def __init__(self, sync: Callable[[], None]) -> None:
+        self._sync, self._succeeded = sync, False
+        self._error: OSError | None = None
+        self._done_lock = _thread.allocate_lock()
+        self._done_lock.acquire()
+        try:
+            submit(self._run)
+        except RuntimeError:  # no more threads are allowed
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            self._sync()
+            self._succeeded = True
+        except OSError as error:
+            self._error = error
+        except ValueError:  # the file was closed, because its writer gave it up
+            pass
+        finally:
+            self._done_lock.release()
+
+    def wait(self) -> None:
+        """Wait until the sync is complete. May be called repeatedly. Raises OSError."""
+        with self._done_lock:
+            if not self._succeeded:
+                raise self._error or OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+_BLOCK_BYTES = 1 << 20
+_NOT_REGULAR = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
+"""Error numbers of the system for a path that is not a regular file."""
+
+
+def open_regular(path: str | Path, flags: int) -> int:
+    """A descriptor of a regular file, which is created if `flags` say so. Raises FileNotFoundError
+    also for anything else, since opening a pipe would block; OSError."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        if S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_REGULAR:
+            raise
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+
+
+def read_regular(
+    path: str | Path, max_bytes: int, *, follow_links: bool
+) -> tuple[int, bytes | None] | None:
+    """Size and content of a regular file; the content is None when it is larger than `max_bytes`
+    bytes.
+
+    None when it does not exist, is not a regular file (pipes do not block), or is a link and
+    `follow_links` is false. Raises OSError when it cannot be read.
+    """
+    try:
+        descriptor = open_regular(path, os.O_RDONLY | (0 if follow_links else os.O_NOFOLLOW))
+    except FileNotFoundError:
+        return None
+    try:
+        stat = os.fstat(descriptor)
+        if stat.st_size > max_bytes:
+            return stat.st_size, None
+        data = os.read(descriptor, stat.st_size + 1)
+        # The file may be growing, or the system may have returned only a part of it.
+        while len(data) != stat.st_size and (block := os.read(descriptor, _BLOCK_BYTES)):
+            data += block
+        return len(data), data
+    finally:
+        os.close(descriptor)
+
 
 StoragePath = Path | RemotePath
 """A local file or an object of a store."""
@@ -389,3 +503,52 @@ def _outside_error(relative: str) -> TableDamaged:
         f"The stored location {relative[:200]!r} is outside its folder.",
         hint="Run ws.fsck() to compare catalog and files.",
     )
+
+
+class ListedFile(NamedTuple):
+    """A listed file."""
+
+    size: int
+    modified_ns: int
+    """When it was last modified."""
+
+
+def list_files(
+    root: StoragePath, folder: str, on_unreadable: Callable[[str, OSError], object] | None = None
+) -> Iterator[tuple[str, ListedFile]]:
+    """All files below a folder, recursively, as (path from the root, file). Links are not
+    followed.
+
+    `on_unreadable` is called for each folder that cannot be read, which is then skipped. Without
+    it, such a folder raises OSError.
+    """
+    try:
+        yield from _list_folder(root, folder, on_unreadable)
+    except OSError as error:
+        if on_unreadable is None:
+            raise
+        on_unreadable(folder, error)
+
+
+def _list_folder(
+    root: StoragePath, folder: str, on_unreadable: Callable[[str, OSError], object] | None
+) -> Iterator[tuple[str, ListedFile]]:
+    if isinstance(root, RemotePath):
+        for name, info in (root / folder).list_objects().items():
+            yield f"{folder}/{name}", ListedFile(info["size"], modified_ns(info))
+        return
+    try:
+        with os.scandir(root / folder) as entries:
+            entries_by_name = sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries_by_name:
+        path = f"{folder}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from list_files(root, path, on_unreadable)
+        else:
+            try:
+                stat = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            yield path, ListedFile(stat.st_size, stat.st_mtime_ns)

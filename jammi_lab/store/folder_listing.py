@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.executor import ThreadPool
-from jammi_lab.core.thread_pool import submit
-from jammi_lab.storage.files import StoragePath, fault_point
-from jammi_lab.storage.fsync import sync_folder
+from jammi_lab.core.thread_pool import ThreadPool, submit
+from jammi_lab.storage.files import StoragePath, fault_point, sync_folder
 from jammi_lab.store.manifests import SUFFIX
 from jammi_lab.store.result_files import SIDECAR_SUFFIXES, ResultFiles, remove_table_files
 

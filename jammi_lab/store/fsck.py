@@ -11,11 +11,18 @@ from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import JammiError, ManifestUnsupported, TableDamaged, TableNotFound
 from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.storage.digests import CacheEntry, sha256_file
-from jammi_lab.storage.files import StoragePath, exists, fault_point, regular_stat, remove_file
-from jammi_lab.storage.listing import ListedFile, list_files
+from jammi_lab.storage.files import (
+    ListedFile,
+    StoragePath,
+    exists,
+    fault_point,
+    list_files,
+    regular_stat,
+    remove_file,
+)
 from jammi_lab.store import manifests
 from jammi_lab.store.recovery import Recovery
-from jammi_lab.store.reports import FsckReport
+from jammi_lab.store.reports import FsckReport, visible_to_tenant
 from jammi_lab.store.result_files import (
     CHECKPOINT_SECONDS,
     SIDECAR_SUFFIXES,
@@ -23,7 +30,6 @@ from jammi_lab.store.result_files import (
     cache_key,
 )
 from jammi_lab.store.storage_errors import reason_of, report_line
-from jammi_lab.store.tenant_reports import visible_to_tenant
 
 QUARANTINE_SECONDS = 30 * 86_400
 _TABLE_SUFFIXES = (".parquet", manifests.SUFFIX, *SIDECAR_SUFFIXES)

@@ -11,9 +11,8 @@ import msgspec
 
 from jammi_lab.core.errors import ManifestUnsupported
 from jammi_lab.core.manifest import MANIFEST_VERSION, Manifest
-from jammi_lab.storage.files import StoragePath, write_atomic, write_once
+from jammi_lab.storage.files import StoragePath, read_regular, write_atomic, write_once
 from jammi_lab.storage.object_store import RemotePath
-from jammi_lab.storage.regular_files import read_regular
 
 PathT = TypeVar("PathT", Path, RemotePath, StoragePath)
 SUFFIX = ".materialization.json"

@@ -34,8 +34,14 @@ from jammi_lab.core.manifest import (
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus, VersionRecord
 from jammi_lab.engine.duckdb_errors import stopped_error
 from jammi_lab.storage.digests import column_digests, digest_parquet
-from jammi_lab.storage.files import AtomicFile, atomic_file, commit_with, fault_point, make_folder
-from jammi_lab.storage.fsync import BackgroundFsync
+from jammi_lab.storage.files import (
+    AtomicFile,
+    BackgroundFsync,
+    atomic_file,
+    commit_with,
+    fault_point,
+    make_folder,
+)
 from jammi_lab.storage.parquet import WRITER, ParquetSink
 from jammi_lab.store import manifests
 from jammi_lab.store.result_files import ResultFiles, remove_table_files

@@ -13,8 +13,8 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.file_locks import remove_dead_locks
 from jammi_lab.catalog.postgres import Postgres
+from jammi_lab.catalog.writer_locks import remove_dead_locks
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
@@ -28,8 +28,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, is_sealed
 from jammi_lab.core.records import Progress, RecipeRecord, TableKind, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope, tenant_id
-from jammi_lab.storage.files import StoragePath, fault_point, regular_stat
-from jammi_lab.storage.fsync import sync_folder
+from jammi_lab.storage.files import StoragePath, fault_point, regular_stat, sync_folder
 from jammi_lab.store import manifests
 from jammi_lab.store.manifest_check import FooterChecker, check_manifest
 from jammi_lab.store.reports import RebuildReport

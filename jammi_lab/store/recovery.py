@@ -29,9 +29,9 @@ from jammi_lab.storage.files import (
     move_file,
     regular_stat,
     remove_file,
+    sync_folder,
     write_atomic,
 )
-from jammi_lab.storage.fsync import sync_folder
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.folder_listing import FolderListing, StoredTable

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jammi_lab.core.executor import ThreadPool
+from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.vectors.arrays import Floats
 from jammi_lab.vectors.encoders.blas_threads import one_blas_thread, usable_cores
 from jammi_lab.vectors.exact_search import Doubles, ExactSearch, Hits, RowNumbers

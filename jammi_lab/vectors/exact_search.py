@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.executor import ThreadPool
+from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.vectors.arrays import Floats, check_k, check_queries
 from jammi_lab.vectors.encoders.blas_threads import one_blas_thread, usable_cores
 

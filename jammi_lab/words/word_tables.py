@@ -25,7 +25,7 @@ from jammi_lab.vectors.cache import ObjectCache
 from jammi_lab.words import files
 
 if TYPE_CHECKING:
-    from jammi_lab.vectors.keys import KeyedRows
+    from jammi_lab.vectors.matrix import KeyedRows
     from jammi_lab.words.word_index import WordIndex
 
 _CACHE = ObjectCache(1_000_000_000)
@@ -198,7 +198,7 @@ def _read_keys(path: StoragePath) -> "KeyedRows":
     import pyarrow.parquet as pq
 
     from jammi_lab.vectors.arrays import to_keys
-    from jammi_lab.vectors.keys import KeyedRows
+    from jammi_lab.vectors.matrix import KeyedRows
 
     try:
         with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:

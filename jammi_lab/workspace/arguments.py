@@ -1,10 +1,12 @@
-"""Checks of arguments that several verbs share."""
+"""What several verbs share: checks of arguments, and the option `progress=`."""
 
 import functools
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 from jammi_lab.core.errors import InvalidArgument, WorkspaceReadOnly
+from jammi_lab.core.records import OnProgress, ProgressOption
+from jammi_lab.freshness.reports import progress_callback
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -52,3 +54,15 @@ def takes_no_name(hint: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return wrapper
 
     return decorate
+
+
+class ProgressReporter:
+    """The default callback of a workspace, which the notebook sets."""
+
+    def __init__(self) -> None:
+        self.default: OnProgress | None = None
+        """Receives progress where a call does not pass `progress=`."""
+
+    def callback(self, option: ProgressOption) -> OnProgress | None:
+        """The callback for the argument `progress=` of a verb. InvalidArgument."""
+        return progress_callback(option, self.default)

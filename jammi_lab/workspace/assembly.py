@@ -24,17 +24,15 @@ from jammi_lab.search.sql_functions import SearchFunctions
 from jammi_lab.search.word_search import WordSearch
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.space_reserve import SpaceReserve
-from jammi_lab.workspace.arguments import check_writable
+from jammi_lab.workspace.arguments import ProgressReporter, check_writable
 from jammi_lab.workspace.badge import BadgeService
 from jammi_lab.workspace.checks import CheckContext, Checks, CheckService
 from jammi_lab.workspace.infrastructure import Infrastructure, build_infrastructure
 from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.maintenance import Maintenance, Recomputation
-from jammi_lab.workspace.materialize import Materializer
+from jammi_lab.workspace.materialize import JobFactory, Materializer
 from jammi_lab.workspace.model_lookup import ModelEncoders
 from jammi_lab.workspace.models import Models
-from jammi_lab.workspace.progress import ProgressReporter
-from jammi_lab.workspace.recipe_jobs import JobFactory
 from jammi_lab.workspace.recordings import Searches
 from jammi_lab.workspace.result_table import TableHandles
 from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator

@@ -1,4 +1,5 @@
-"""The parts of one open workspace below its services, and how they are built."""
+"""The parts of one open workspace below its services, and how they are built: catalog, engine,
+results and sources first, then the observers of inputs and the producers."""
 
 import contextlib
 import secrets
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
     ResourceExhausted,
@@ -27,18 +28,19 @@ from jammi_lab.core.records import (
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.version import __version__
-from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.engine import Engine, EngineSourceAccess
 from jammi_lab.engine.sql import foreign_views
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.plan import FreshnessService
 from jammi_lab.freshness.table_column_lineage import ColumnLineage
-from jammi_lab.inputs.last_seen import LastObservations
-from jammi_lab.inputs.mutable_names import MutableTableResolver
+from jammi_lab.inputs.connectors import SourceDirectory
+from jammi_lab.inputs.live_names import MutableTableResolver, TopicResolver
 from jammi_lab.inputs.observation import Observation
+from jammi_lab.inputs.observation_cache import LastObservations, ObservationCache
 from jammi_lab.inputs.observers import Observers
 from jammi_lab.inputs.path_names import PathResolver
+from jammi_lab.inputs.result_comparison import RowComparison
 from jammi_lab.inputs.source_names import FrameResolver, ResultTableResolver, SourceResolver
-from jammi_lab.inputs.topic_names import TopicResolver
 from jammi_lab.live.dml_commits import DmlCommitter
 from jammi_lab.live.ephemeral_sessions import EphemeralSessions
 from jammi_lab.live.mutable_tables import MutableTableService
@@ -47,6 +49,7 @@ from jammi_lab.producers.build import ProducerContext
 from jammi_lab.producers.checks import CheckRunner
 from jammi_lab.producers.registry import Producers
 from jammi_lab.producers.single_flight import SingleFlight
+from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.space_reserve import SpaceReserve
@@ -61,12 +64,95 @@ from jammi_lab.store.workspace_identity import bind_workspace, catalog_required
 from jammi_lab.vectors.encoders.executor import Executor, to_executor
 from jammi_lab.vectors.index.indexes import Indexes
 from jammi_lab.words.word_tables import WordTables
-from jammi_lab.workspace.base_services import (
-    Foundation,
-    build_foundation,
-    build_observers,
-    observation_factory,
-)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foundation:
+    """The parts of an open workspace that all other parts use."""
+
+    folder: StoragePath
+    catalog: Catalog
+    scope: TenantScope
+    settings: Settings
+    clock: Clock
+    engine: Engine
+    observation_cache: ObservationCache
+    results: ResultFiles
+    source_directory: SourceDirectory
+
+    @property
+    def local_folder(self) -> Path | None:
+        """The folder of the workspace on this machine; None for a workspace at a URL."""
+        return self.folder if isinstance(self.folder, Path) else None
+
+
+def build_foundation(
+    folder: StoragePath, catalog: Catalog, scope: TenantScope, settings: Settings, clock: Clock
+) -> Foundation:
+    """Start the engine and connect it with the results and sources of the workspace."""
+    engine = Engine(settings)
+    settings.freeze("engine.", "catalog.", "look.racy_seconds")
+    cache = ObservationCache(catalog)
+    local = folder if isinstance(folder, Path) else None
+    return Foundation(
+        folder=folder,
+        catalog=catalog,
+        scope=scope,
+        settings=settings,
+        clock=clock,
+        engine=engine,
+        observation_cache=cache,
+        results=ResultFiles(folder, cache, clock, settings["look.racy_seconds"]),
+        source_directory=SourceDirectory(catalog, local, EngineSourceAccess(engine, scope)),
+    )
+
+
+def build_observers(base: Foundation) -> Observers:
+    """The observers of inputs that every workspace has."""
+    engine, scope = base.engine, base.scope
+    return Observers(
+        base.catalog,
+        base.source_directory,
+        base.observation_cache,
+        base.settings,
+        lambda body: engine.describe(body, scope.current),
+        lambda sql: engine.query(sql, scope.current),
+    )
+
+
+def observation_factory(base: Foundation, observers: Observers) -> Callable[[bool], Observation]:
+    """A function that begins an observation of inputs; True makes it a deep one."""
+    by_kind = observers.by_kind()
+    engine, scope, settings = base.engine, base.scope, base.settings
+    # Rows of results are compared through their own filesystem, which may be an object store.
+    result_files = Relation(
+        Input(InputKind.RESULT, ""),
+        ReadPlan(body=""),
+        requirements=Requirements(filesystem=base.results.filesystem),
+    )
+    row_comparison = RowComparison(
+        base.results,
+        base.observation_cache,
+        settings,
+        lambda sql: engine.query(sql, scope.current, result_files),
+    )
+
+    def begin_observation(deep: bool) -> Observation:
+        return Observation(
+            by_kind,
+            scope=scope,
+            results=base.results.for_one_pass(),
+            cache=base.observation_cache,
+            clock=base.clock,
+            deep=deep,
+            timeout=settings["look.timeout_seconds"],
+            compare=observers.has_same_rows,
+            note_rows=observers.note_rows,
+            row_comparison=row_comparison,
+        )
+
+    return begin_observation
+
 
 RUN_ID = secrets.token_hex(16)
 """The run id recorded in manifests; one per process."""

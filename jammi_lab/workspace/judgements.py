@@ -10,7 +10,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord
 
 if TYPE_CHECKING:
-    from jammi_lab.vectors.keys import KeyedRows
+    from jammi_lab.vectors.matrix import KeyedRows
 
 JUDGEMENTS_HINT = (
     'Pass a frame or a list of dicts with the columns "query" (a text or a vector) or "row" (a key '

@@ -30,13 +30,11 @@ from jammi_lab.producers.registry import Producers
 from jammi_lab.sources.locations import check_writable_path, resolve_output_path, scheme_of
 from jammi_lab.store.fsck import Fsck
 from jammi_lab.store.removal import Removal
-from jammi_lab.store.reports import FsckReport
+from jammi_lab.store.reports import FsckReport, visible_recovery
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.retention import VersionRetention
-from jammi_lab.store.tenant_reports import visible_recovery
-from jammi_lab.workspace.arguments import list_of_names
+from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
 from jammi_lab.workspace.lookup import TableLookup
-from jammi_lab.workspace.progress import ProgressReporter
 
 
 class Maintenance:

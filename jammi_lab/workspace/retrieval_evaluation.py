@@ -32,8 +32,7 @@ from jammi_lab.workspace.result_table import ResultTable, TableHandles, unwrap_t
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.vectors.keys import KeyedRows
-    from jammi_lab.vectors.matrix import Matrix
+    from jammi_lab.vectors.matrix import KeyedRows, Matrix
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from jammi_lab.engine.stream import Stream
 from jammi_lab.inputs.source_names import FrameResolver
 from jammi_lab.live.dml_commits import DmlCommitter
 from jammi_lab.search.answers import Answer, SearchAnswer
+from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.badge import BadgeService
-from jammi_lab.workspace.progress import ProgressReporter
 from jammi_lab.workspace.query_plan import Explanation, explain_statement
 from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
 from jammi_lab.workspace.statement_runner import note_earlier_changes, run_in_order

@@ -35,10 +35,10 @@ from jammi_lab.store.removal import Removal
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
 from jammi_lab.store.retention import VersionRetention
 from jammi_lab.store.verify import verify
+from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.check_results import CheckResults
 from jammi_lab.workspace.diff import ComparedTables, Diff, compare
 from jammi_lab.workspace.lookup import TableLookup, TableVersion
-from jammi_lab.workspace.progress import ProgressReporter
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.stamps import Stamp, StampedTable, stamped_table
 from jammi_lab.workspace.statements import StatementRunner

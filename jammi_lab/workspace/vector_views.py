@@ -121,7 +121,7 @@ class VectorMap(ArrowExportMixin, BadgeMixin):
                 "along the two directions in which the vectors differ most "
                 f"({sum(self.shares):.0%} of the variance)"
             )
-        from jammi_lab.vectors.tsne import limit_perplexity
+        from jammi_lab.vectors.projections import limit_perplexity
 
         descriptor = (
             self.projection.manifest.descriptor if self.projection.manifest is not None else {}
@@ -226,7 +226,7 @@ class VectorViews:
         progress: ProgressOption,
     ) -> VectorMap:
         """An embedding table as a map. Raises as `ws.vector_map`."""
-        from jammi_lab.vectors.pca import project_to_plane
+        from jammi_lab.vectors.projections import project_to_plane
 
         handle = self._handles.find(table)
         if handle.kind == TableKind.PROJECTION and method is None:

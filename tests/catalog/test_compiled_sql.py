@@ -3,9 +3,9 @@
 import pytest
 import sqlalchemy as sa
 
-from jammi_lab.catalog import compiled_sql as direct
+from jammi_lab.catalog import database as direct
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.compiled_sql import CompiledStatement
+from jammi_lab.catalog.database import CompiledStatement
 from jammi_lab.catalog.schema import metadata_table, topics
 from jammi_lab.core.errors import TableDamaged
 from tests.catalog.conftest import Lab

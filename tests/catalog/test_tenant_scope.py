@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from jammi_lab.catalog import Catalog
-from jammi_lab.catalog import compiled_sql as direct
+from jammi_lab.catalog import database as direct
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.mutable_commits import Change
 from jammi_lab.catalog.schema import metadata, versions

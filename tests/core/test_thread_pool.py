@@ -6,8 +6,7 @@ import time
 import pytest
 
 from jammi_lab.core import thread_pool as beside
-from jammi_lab.core.executor import ThreadPool
-from jammi_lab.core.thread_pool import submit
+from jammi_lab.core.thread_pool import ThreadPool, submit
 from jammi_lab.storage import files
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.verdicts import Stale
-from jammi_lab.inputs.last_seen import LastObservation, LastObservations
+from jammi_lab.inputs.observation_cache import LastObservation, LastObservations
 from jammi_lab.sources.files.connector import FileConnector
 
 

@@ -13,9 +13,9 @@ from threadpoolctl import ThreadpoolController
 
 import jammi_lab as jl
 from jammi_lab.core import errors
-from jammi_lab.vectors import tsne as placing
+from jammi_lab.vectors import projections as placing
 from jammi_lab.vectors.exact_search import ExactSearch
-from jammi_lab.vectors.pca import project_to_plane
+from jammi_lab.vectors.projections import project_to_plane
 from tests.producers.test_neighbor_graph import given_vectors
 
 

@@ -12,6 +12,7 @@ from jammi_lab.core.errors import TableDamaged
 from jammi_lab.storage import files
 from jammi_lab.storage.files import (
     AtomicFile,
+    BackgroundFsync,
     Stat,
     install_fault_hook,
     is_settled,
@@ -22,7 +23,6 @@ from jammi_lab.storage.files import (
     write_atomic,
     write_once,
 )
-from jammi_lab.storage.fsync import BackgroundFsync
 
 
 class Crash(Exception):

@@ -12,8 +12,8 @@ from jammi_lab.catalog.recipes import RecipeRepository
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.settings import load_settings
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.producers import heartbeat as pulse
 from jammi_lab.producers import single_flight as flight
+from jammi_lab.producers import single_flight as pulse
 from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
 from tests.store.conftest import VENUES

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, SchemaMismatch, SessionClosed
-from jammi_lab.vectors.encoders.batching import encode_texts
+from jammi_lab.vectors.encoders.base import encode_texts
 from jammi_lab.vectors.encoders.hashing import Hashing
 
 

@@ -20,7 +20,7 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
     StepFailed,
 )
-from jammi_lab.vectors.encoders.batching import encode_texts
+from jammi_lab.vectors.encoders.base import encode_texts
 from jammi_lab.vectors.encoders.dask_executor import _wait_for_result
 from jammi_lab.vectors.encoders.executor import LocalExecutor, to_executor
 from jammi_lab.vectors.encoders.hashing import Hashing

@@ -19,10 +19,10 @@ from jammi_lab.core.records import Progress
 from jammi_lab.core.verdicts import Match
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store.sidecars import SidecarRequest
-from jammi_lab.vectors.index import build_lock as index_turns
 from jammi_lab.vectors.index import files as index_files
 from jammi_lab.vectors.index import hnsw as ann
 from jammi_lab.vectors.index import indexes
+from jammi_lab.vectors.index import indexes as index_turns
 from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX, SUFFIXES, index_path
 from jammi_lab.vectors.matrix import Matrix
 from tests.store.lab import DEAD, catalog

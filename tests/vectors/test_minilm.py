@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jammi_lab.core.errors import ModelNotFound, SchemaMismatch
 from jammi_lab.vectors.encoders import minilm, transformer
-from jammi_lab.vectors.encoders.batching import encode_texts
+from jammi_lab.vectors.encoders.base import encode_texts
 from jammi_lab.vectors.encoders.minilm import MiniLM, read_tensors
 from tests.contracts.encoder import EncoderSuite
 from tests.sizes import examples

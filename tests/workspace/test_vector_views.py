@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jammi_lab.core import errors
-from jammi_lab.vectors.pca import project_to_plane
+from jammi_lab.vectors.projections import project_to_plane
 from jammi_lab.workspace.vector_views import VectorMap, _bars, _scatter
 from tests.producers.test_neighbor_graph import given_vectors
 from tests.sizes import examples

@@ -11,7 +11,7 @@ from jammi_lab.core.html import Rendered, count_noun, escape_invisible, format_b
 from jammi_lab.core.identifiers import quoted_name
 from jammi_lab.core.reprs import listing_table
 from jammi_lab.core.verdicts import verdict_label
-from jammi_lab.inputs.last_seen import LastObservations
+from jammi_lab.inputs.observation_cache import LastObservations
 from jammi_lab.workspace.model_lookup import BUILT_IN_NAMES
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jammi_lab.core.errors import ModelNotFound, SchemaMismatch
-from jammi_lab.core.executor import ThreadPool
+from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.vectors.encoders.base import EncoderIdentity, Floats
 from jammi_lab.vectors.encoders.blas_threads import one_blas_thread, usable_cores
 

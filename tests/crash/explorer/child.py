@@ -26,7 +26,7 @@ from jammi_lab.core.checks import Audit
 from jammi_lab.core.errors import JammiError
 from jammi_lab.producers.checks import CheckRunner
 from jammi_lab.storage import files
-from jammi_lab.storage import fsync as syncing
+from jammi_lab.storage import files as syncing
 from jammi_lab.storage.digests import digest_parquet
 from jammi_lab.store import manifests
 from jammi_lab.store.publish import TableWriter

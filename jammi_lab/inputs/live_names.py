@@ -1,7 +1,9 @@
-"""Resolver and observer of mutable tables, `mutable.<name>`."""
+"""Resolvers and observers of what changes in place: mutable tables, `mutable.<name>`, and topics,
+`topics.<name>`."""
 
 from collections.abc import Iterable
 
+from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.core.anchors import (
     AnchorKind,
     Input,
@@ -12,13 +14,15 @@ from jammi_lab.core.anchors import (
     Vanished,
 )
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import TableDamaged, TableNotFound
+from jammi_lab.core.errors import TableDamaged, TableNotFound, VersionConflict
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.live.mutable_tables import MUTABLE, MutableTableService, layout_of
-from jammi_lab.sources.base import MutableState, ReadPlan, Relation
+from jammi_lab.live.subscriptions import TopicReader
+from jammi_lab.live.topics import Topics, events_to_arrow
+from jammi_lab.sources.base import Computed, InputRead, MutableState, ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import sql_types
 
 VERSION_METHOD = "version of the mutable table"
@@ -85,4 +89,75 @@ def snapshot_of(record: MutableRecord) -> Snapshot:
         kind=AnchorKind.MUTABLE_VERSION,
         row_count=record.row_count,
         version=record.version,
+    )
+
+
+TOPICS = "topics"
+OFFSETS_METHOD = "offsets of the topic"
+
+
+class TopicResolver:
+    """Resolves `topics.<name>`: the topic's columns, then `_check_offset` and `_produced_at`, in
+    the order of publication."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a topic's current events; later ones are not included. None when there is
+        no such topic."""
+        if (
+            len(parts) != 2
+            or fold(parts[0]) != TOPICS
+            or (reader := self._topics.reader(parts[1])) is None
+        ):
+            return None
+        columns = _columns(reader)
+        topic_input = Input(InputKind.TOPIC, reader.record.name)
+        relation = Relation(
+            topic_input, columns=columns, token=PinnedState(_snapshot(reader, columns))
+        )
+
+        def rows(_: object) -> object:
+            record = reader.record
+            events = list(reader.read_range(record.first_offset, record.next_offset))
+            if len(events) != record.next_offset - record.first_offset:
+                raise VersionConflict(
+                    f"Events of the topic {record.name!r} were removed during the read.",
+                    hint="Run the statement again.",
+                )
+            return events_to_arrow(reader.schema, events)
+
+        computed_rows = Computed(
+            definition="",
+            inputs=lambda read: [InputRead(relation, tuple(sorted(read)), columns)],
+            rows=rows,
+        )
+        return Relation(
+            topic_input, ReadPlan(computed=computed_rows), columns=columns, token=relation.token
+        )
+
+    def names(self) -> Iterable[str]:
+        """The topics visible to the bound tenant, as `topics.<name>`."""
+        return [f"{TOPICS}.{topic.name}" for topic in self._topics]
+
+    def observe(self, input: Input, _: Observation) -> Observed:
+        """The state of a topic: its id and offsets. A topic that was dropped and registered again
+        has another id."""
+        reader = self._topics.reader(input.name)
+        return Vanished() if reader is None else _snapshot(reader, _columns(reader))
+
+
+def _columns(reader: TopicReader) -> dict[str, str]:
+    return sql_types(events_to_arrow(reader.schema, []).schema)
+
+
+def _snapshot(reader: TopicReader, columns: dict[str, str]) -> Snapshot:
+    record: TopicRecord = reader.record
+    state = [record.topic_id, record.first_offset, record.next_offset]
+    return Snapshot(
+        columns=columns,
+        whole=digest_of(state),
+        method=OFFSETS_METHOD,
+        row_count=reader.topics.row_count(record),
     )
