@@ -202,6 +202,8 @@ SETTINGS = {
     "statement to the next; what does not fit is read again.",
     "flight.wait_seconds": "How long to wait for another kernel that computes the same, before "
     "computing it here too.",
+    "sources.read_timeout_seconds": "How long a PostgreSQL or MySQL server may send nothing in the "
+    "middle of an answer, or at all if it accepts no new connection (Linux); 0: no limit.",
     "recompute.incremental": "`auto`: a statement over a folder that only gained files is computed "
     "over the new files where that gives the same bytes; `never`: always in full.",
     "cells.traceback": "`short`: an error in a cell is at most five lines, and `%tb` shows the "

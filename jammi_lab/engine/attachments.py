@@ -18,6 +18,7 @@ import duckdb
 
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.engine.duckdb_errors import parse_error
+from jammi_lab.engine.server_silence import SilenceWatch
 from jammi_lab.sources import attach, duckdb_extensions
 from jammi_lab.sources.base import Attachment, Relation, ScopedSecret
 
@@ -45,7 +46,8 @@ class Attachments:
     """The extensions and attachments of one DuckDB instance. Thread-safe; each thread passes its
     own cursor."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_timeout_seconds: Callable[[], float]) -> None:
+        """`read_timeout_seconds` is the longest silence of a server within an answer."""
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
         self._loaded: set[str] = set()
@@ -53,11 +55,16 @@ class Attachments:
         self._secret_users: dict[str, int] = {}
         self.connector_state: dict[str, Any] = {}
         """The instance's store for connectors, exposed as `Query.connector_state`."""
+        self.silence_watch = SilenceWatch(read_timeout_seconds, self._attached_now)
 
     @property
     def aliases(self) -> list[str]:
         """The aliases of what is attached now."""
-        return [alias for alias, entry in self._entries.items() if entry.attached]
+        return [attachment.alias for attachment in self._attached_now()]
+
+    def _attached_now(self) -> list[Attachment]:
+        with self._lock:
+            return [entry.attachment for entry in self._entries.values() if entry.attached]
 
     def use(
         self, cursor: duckdb.DuckDBPyConnection, requirement: Relation | Attachment

@@ -19,6 +19,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.engine import error_hints
 from jammi_lab.engine.sql import function_list
+from jammi_lab.sources.attach import protocol_error
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage.object_store import UNREACHABLE_ERRNO
 
@@ -225,10 +226,7 @@ def _protocol_error(error: BaseException, relations: Iterable[Relation]) -> Jamm
     """The error for a server whose message is not UTF-8, so that DuckDB's error cannot be read."""
     if not isinstance(error, UnicodeDecodeError) or not any(map(_reads_server, relations)):
         return None
-    return SourceUnavailable(
-        "The server answered with bytes that are not of its protocol.",
-        hint="Check the host and the port: another program may listen there.",
-    )
+    return protocol_error()
 
 
 def _is_read_failure(

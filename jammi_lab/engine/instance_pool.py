@@ -205,11 +205,13 @@ class InstancePool:
             if timeout is None or not timeout.abandon():
                 self.retire(tenant, session)
 
+        def tick() -> None:
+            session.attachments.silence_watch.check()
+            if timeout is not None:
+                timeout.check_timeout()
+
         return run_cancellable(
-            run,
-            duckdb_instances.interrupt_function(cursor),
-            on_stuck=abandon,
-            tick=None if timeout is None else timeout.check_timeout,
+            run, duckdb_instances.interrupt_function(cursor), on_stuck=abandon, tick=tick
         )
 
     def run_in_session(
@@ -238,7 +240,10 @@ class InstancePool:
         try:
             return self._run_in_worker(tenant, session, work, timeout)
         except (duckdb.Error, UnicodeDecodeError) as error:
-            raise source_error(error, relation) from None
+            silence = session.attachments.silence_watch.explain(
+                () if relation is None else (relation,)
+            )
+            raise silence or source_error(error, relation) from None
 
     def with_replicas(
         self, tenant: str | None, work: Callable[[duckdb.DuckDBPyConnection], T]
@@ -293,6 +298,7 @@ class InstancePool:
                 after_read=after_read,
                 connector_state=session.attachments.connector_state,
                 spill_folder=session.spill.parent,
+                while_waiting=session.attachments.silence_watch.check,
             )
             session.workers.add(worker)
             return session, worker
@@ -353,6 +359,8 @@ class InstancePool:
             self.retire(tenant, session)
         if self._closed and parse_error(error).kind.casefold() in ("interrupt", "connection"):
             return stopped_error()
+        if silence := session.attachments.silence_watch.explain(context.relations):
+            return silence.with_position(context.text, None)
         return to_jammi_error(error, context, prefix=prefix)
 
     def _share_memory(self) -> None:

@@ -86,12 +86,15 @@ class StreamWorker:
         after_read: Callable[[Query], None] | None = None,
         connector_state: dict[str, Any] | None = None,
         spill_folder: Path | None = None,
+        while_waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self.run_cursor = run_cursor
         self._sql = sql
         self._params = dict(params)
         self.read_ahead_fully = read_ahead_fully
         self._after_read = after_read
+        self.while_waiting = while_waiting
+        """Called repeatedly by whoever waits for this worker."""
         self._connector_state: dict[str, Any] = {} if connector_state is None else connector_state
         self.ready = threading.Event()
         """Set when the schema and the first full batch are there, or when the run has ended: then
@@ -299,6 +302,7 @@ class Stream:
             self._worker.ready.set()
 
     def _report_progress(self) -> None:
+        self._worker.while_waiting()
         if self._on_progress is not None and (percent := self._worker.percent()) <= 100:
             self._on_progress(max(percent, 0.0))  # unknown progress is reported as 0
 

@@ -144,7 +144,7 @@ class TenantSession:
         self._users_lock = threading.Lock()
         self._one_thread_users = 0
         self._all_threads = 0
-        self.attachments = Attachments()
+        self.attachments = Attachments(lambda: settings["sources.read_timeout_seconds"])
         self.idle_scratches = ScratchPool()
         self._filesystems: dict[str, object] = {}
 

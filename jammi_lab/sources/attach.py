@@ -24,7 +24,7 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
     """Attach a database as `attachment.alias` to an instance with its extension loaded. Raises
     duckdb.Error and then leaves nothing behind."""
     if attachment.server is not None:
-        _check_reachable(*attachment.server)
+        _check_greeting(*attachment.server)
     for setting, value in attachment.settings.items():
         connection.execute(
             f"SET GLOBAL {_checked_option(setting)} = "
@@ -50,8 +50,10 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
         if attachment.type == "postgres":
             _refuse_secret_table(connection, alias)
             _disable_parallel_reads(connection, alias)
-    except BaseException:
+    except BaseException as error:
         detach(connection, attachment)
+        if isinstance(error, (duckdb.Error, UnicodeDecodeError)) and _is_other_program(attachment):
+            raise protocol_error() from None
         raise
 
 
@@ -91,10 +93,14 @@ def _disable_parallel_reads(connection: duckdb.DuckDBPyConnection, alias: str) -
         connection.execute("SET GLOBAL pg_use_ctid_scan = false")
 
 
-def _check_reachable(host: str, port: int) -> None:
+def _check_greeting(host: str, port: int) -> None:
+    """Check that a MySQL server listens, which speaks first: the extension's client has no time
+    limit for that, and waits for the rest of what it takes for a packet."""
     try:
         with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
-            connection.recv(1)  # a MySQL server speaks first
+            greeting = b""
+            while len(greeting) < 5 and (data := connection.recv(5 - len(greeting))):
+                greeting += data
     except OSError as error:
         reason = (
             "it does not respond"
@@ -105,8 +111,20 @@ def _check_reachable(host: str, port: int) -> None:
             f"The server {host}:{port} cannot be reached: {reason}.",
             hint="Check that the server is running, and its URL.",
         ) from None
+    if greeting and not _MYSQL_GREETING.fullmatch(greeting):
+        raise protocol_error()
 
 
+def protocol_error() -> SourceUnavailable:
+    """The error for a program that listens on the port of a server and is none."""
+    return SourceUnavailable(
+        "The server answered with bytes that are not of its protocol.",
+        hint="Check the host and the port: another program may listen there.",
+    )
+
+
+_MYSQL_GREETING = re.compile(rb"..\0\0[\x09\x0a\xff]", re.S)
+"""The length of the first packet, its number, and the version of the protocol or an error."""
 _GREETING_TIMEOUT_SECONDS = 2.0
 """The time limit of the first byte from a server."""
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
@@ -116,10 +134,15 @@ unasked."""
 
 def responds(attachment: Attachment) -> bool:
     """Whether a server responds to a connection without credentials; False if that is unknown."""
+    return bool(_first_answer(attachment))
+
+
+def _first_answer(attachment: Attachment) -> bytes:
+    """The first bytes from a server; empty if it does not respond, or has no known address."""
     parameters = attachment.secret or {}
     host, port = parameters.get("HOST", ""), parameters.get("PORT", "")
     if attachment.type not in ("postgres", "mysql") or not host or not port.isdigit():
-        return False
+        return b""
     try:
         if host.startswith("/"):
             connection = socket.socket(socket.AF_UNIX)
@@ -130,9 +153,16 @@ def responds(attachment: Attachment) -> bool:
         with connection:
             if attachment.type == "postgres":
                 connection.sendall(_SSL_REQUEST)
-            return bool(connection.recv(1))
+            return bytes(connection.recv(64))
     except OSError:
-        return False
+        return b""
+
+
+def _is_other_program(attachment: Attachment) -> bool:
+    """Whether something else than PostgreSQL listens on its port: the server answers with S or N
+    and waits, or with an error. libpq takes other programs for a failed TLS negotiation."""
+    answer = _first_answer(attachment) if attachment.type == "postgres" else b""
+    return answer not in (b"", b"S", b"N") and not answer.startswith(b"E\0")
 
 
 def detach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:

@@ -24,6 +24,8 @@ SHOWN_BY = {
     "a chart": "tests/widgets/test_charts.py::test_of_many_rows_a_sample_is_drawn_and_said",
     "JSON": "tests/engine/test_json_nesting.py::"
     "test_a_text_that_is_nested_300_000_deep_is_an_error",
+    "a silent server": "tests/sources/test_lost_servers.py::"
+    "test_a_server_that_sends_no_more_ends_the_statement_with_an_error",
     "a full disk": "tests/store/test_full_disk.py::"
     "test_a_full_disk_lets_expire_drop_and_open_succeed",
 }

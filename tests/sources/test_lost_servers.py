@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
@@ -18,11 +19,15 @@ pytestmark = pytest.mark.services
 
 
 class Proxy:
-    """Passes connections on to a server; with `is_failing`, its answers end after 100 kB."""
+    """Passes connections on to a server, until its answers end after some bytes: they are closed,
+    or no more is sent; `is_deaf` accepts new connections without passing them on."""
 
     def __init__(self, host: str, port: int) -> None:
-        self.is_failing, self.sent, self._target = False, 0, (host, port)
+        self.ends_after: int | None = None
+        self.is_silent = self.is_deaf = False
+        self.sent, self._target, self._closed = 0, (host, port), threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._accepted: list[socket.socket] = []
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -30,6 +35,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                if self.is_deaf:
+                    self._accepted.append(client)
+                    continue
                 server = socket.create_connection(self._target)
                 for pair in ((client, server), (server, client)):
                     threading.Thread(
@@ -40,7 +48,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 self.sent += len(data) if is_answer else 0
-                if self.is_failing and is_answer and self.sent > 100_000:
+                if is_answer and self.ends_after is not None and self.sent > self.ends_after:
+                    if self.is_silent:
+                        self._closed.wait()
                     break
                 target.sendall(data)
         for connection in (source, target):
@@ -49,6 +59,9 @@ class Proxy:
                 connection.close()
 
     def close(self) -> None:
+        self._closed.set()
+        for client in self._accepted:
+            client.close()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -69,7 +82,7 @@ def proxied(request, tmp_path) -> Iterator[tuple[jammi_lab.Workspace, Proxy, str
     proxy = Proxy(parts.hostname or "", parts.port or 0)
     user = f"{parts.username}@" if parts.username else ""
     there = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}"))
-    with jammi_lab.open(tmp_path / "ws") as ws:
+    with jammi_lab.open(tmp_path / "ws", settings={"sources.read_timeout_seconds": 1}) as ws:
         ws.sources.add("s", there)
         yield ws, proxy, "SELECT id FROM s.lost"
         proxy.close()
@@ -78,7 +91,7 @@ def proxied(request, tmp_path) -> Iterator[tuple[jammi_lab.Workspace, Proxy, str
 
 def test_a_server_that_is_lost_during_a_materialization_is_named(proxied):
     ws, proxy, statement = proxied
-    proxy.sent, proxy.is_failing = 0, True
+    proxy.sent, proxy.ends_after = 0, 100_000
     with pytest.raises(
         SourceUnavailable, match=r"cannot be read.*(connection was lost|answer could not be read)"
     ) as raised:
@@ -86,8 +99,47 @@ def test_a_server_that_is_lost_during_a_materialization_is_named(proxied):
     assert "file" not in str(raised.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("where", ["within the answer", "before the answer"])
+def test_a_server_that_sends_no_more_ends_the_statement_with_an_error(proxied, where):
+    ws, proxy, statement = proxied
+    ws.define("t", statement)
+    proxy.sent, proxy.is_silent = 0, True
+    if where == "within the answer":
+        proxy.ends_after = 100_000
+    else:
+        proxy.ends_after, proxy.is_deaf = 0, True
+    with pytest.raises(
+        SourceUnavailable, match=r"'s'.*sent nothing for 1 s \(the setting sources.read_timeout"
+    ):
+        ws.materialize("t", statement)
+    waiting = [t.name for t in threading.enumerate() if t.name == "jammi-statement"]
+    assert waiting == []  # no thread is left behind in the client
+    proxy.ends_after, proxy.is_deaf = None, False
+    assert ws.materialize("t", statement).row_count == 100_000
+
+
+def test_a_server_that_computes_for_longer_than_the_limit_is_waited_for(postgres_url, tmp_path):
+    run_postgres(
+        postgres_url,
+        "CREATE OR REPLACE VIEW slow AS SELECT 1 AS x FROM (SELECT pg_sleep(3) OFFSET 0) AS s",
+    )
+    with jammi_lab.open(tmp_path / "ws", settings={"sources.read_timeout_seconds": 1}) as ws:
+        ws.sources.add("s", postgres_url)
+        assert ws.sql("SELECT x FROM s.slow").fetchall() == [(1,)]
+    run_postgres(postgres_url, "DROP VIEW slow")
+
+
+GARBAGE = {
+    "bytes": b"\xff\xfe\x80garbage\xc3\x28" * 20,
+    "ssh": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "http": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("sends", GARBAGE)
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
-def test_bytes_of_another_program_are_a_typed_error(tmp_path, kind):
+def test_bytes_of_another_program_are_a_typed_error(tmp_path, kind, sends):
     listener, clients = socket.create_server(("127.0.0.1", 0)), list[socket.socket]()
 
     def answer() -> None:
@@ -95,16 +147,15 @@ def test_bytes_of_another_program_are_a_typed_error(tmp_path, kind):
             while True:
                 client, _ = listener.accept()
                 clients.append(client)
-                client.sendall(b"\xff\xfe\x80garbage\xc3\x28" * 20)
+                client.sendall(GARBAGE[sends])
                 client.shutdown(socket.SHUT_WR)
                 client.recv(4096)
                 client.close()
 
     threading.Thread(target=answer, daemon=True).start()
-    # the client of MariaDB waits on for the rest of a packet
-    with jammi_lab.open(tmp_path / "ws", settings={"look.timeout_seconds": 3}) as ws:
+    with jammi_lab.open(tmp_path / "ws") as ws:
         port = listener.getsockname()[1]
-        with pytest.raises(SourceUnavailable):
+        with pytest.raises(SourceUnavailable, match="bytes that are not of its protocol"):
             ws.sources.add("s", f"{kind}://u@127.0.0.1:{port}/d")
         for client in clients:
             with contextlib.suppress(OSError):
