@@ -17,7 +17,13 @@ from jammi_lab.catalog.aliases import (
 from jammi_lab.catalog.checks import remove_checks_of_recipe, rename_checked_recipe
 from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
 from jammi_lab.catalog.holds import remove_hold, rename_hold
-from jammi_lab.catalog.row_mapping import RECIPE, decode_inputs, recipe_record, recipe_row
+from jammi_lab.catalog.row_mapping import (
+    RECIPE,
+    DecodedRows,
+    decode_inputs,
+    recipe_record,
+    recipe_row,
+)
 from jammi_lab.catalog.schema import counters, lineage, recipes, result_tables, versions
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.anchors import InputKind
@@ -76,6 +82,7 @@ class RecipeRepository:
 
     def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
+        self._listed = DecodedRows(recipe_record)
 
     def put(self, record: RecipeRecord) -> RecipeRecord:
         """Create a recipe or give it this definition; return the stored record. An existing recipe
@@ -188,13 +195,16 @@ class RecipeRepository:
     def list(self, names: Iterable[str] | None = None) -> list[RecipeRecord]:
         """Every recipe, or those of some folded names, by name, without shared ones that own ones
         hide."""
+        scope = self._scope.parameters()
         with self._database.read() as tx:
-            rows = (
-                _LIST.fetch(tx, self._scope.parameters())
+            records = (
+                self._listed.decode(_LIST.fetch(tx, scope), scope)
                 if names is None
-                else _LIST_NAMED.fetch(tx, self._scope.parameters(names=text_list(names)))
+                else [
+                    recipe_record(row)
+                    for row in _LIST_NAMED.fetch(tx, self._scope.parameters(names=text_list(names)))
+                ]
             )
-        records = [recipe_record(row) for row in rows]
         if self._scope.is_unrestricted:
             return records
         own = {fold(r.name) for r in records if r.tenant is not None}

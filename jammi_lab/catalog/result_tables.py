@@ -7,7 +7,13 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
-from jammi_lab.catalog.row_mapping import TABLE, VERSION, table_record, version_record
+from jammi_lab.catalog.row_mapping import (
+    TABLE,
+    VERSION,
+    DecodedRows,
+    table_record,
+    version_record,
+)
 from jammi_lab.catalog.schema import lineage, manifests, owner, recipes, result_tables, versions
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.identifiers import fold
@@ -243,6 +249,7 @@ class ResultTableRepository:
 
     def __init__(self, database: Database, active_scope: Scope) -> None:
         self._database, self._scope = database, active_scope
+        self._current = DecodedRows(_version_of_row)
 
     def get(self, table_name: str) -> TableRecord | None:
         """The table of that physical name, whatever its status. Cached until the next commit."""
@@ -337,11 +344,9 @@ class ResultTableRepository:
     def current(self, names: Iterable[str] | None = None) -> Versions:
         """The newest ready version of every recipe, or of those of some folded names, by name; one
         query."""
-        rows = (
-            self._fetch(_CURRENT)
-            if names is None
-            else self._fetch(_CURRENT_NAMED, names=text_list(names))
-        )
+        if names is None:
+            return self._current.decode(self._fetch(_CURRENT), self._scope.parameters())
+        rows = self._fetch(_CURRENT_NAMED, names=text_list(names))
         return [_version_of_row(row) for row in rows]
 
     def kinds(self, names: Iterable[str] | None) -> dict[str, tuple[str, int | None]]:

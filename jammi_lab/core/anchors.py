@@ -269,22 +269,16 @@ class Snapshot(Value, frozen=True):
         separable = (
             self.by_column is not None or self.by_set is not None
         ) and self.row_count is not None
-        content: object = self.whole
+        content: str | tuple[str, ...] = self.whole
         if self.by_set is not None:
             content = self.by_set[set_key(None if columns is None else selected)]
         elif separable and self.by_column is not None:
-            content = [self.by_column.get(c, "") for c in selected]
+            content = tuple(self.by_column.get(c, "") for c in selected)
         read = set(selected)
         # `SELECT *` and set operations match columns by position, so their order counts.
-        order = [c for c in self.columns if c in read]
-        value = digest_of(
-            {
-                "columns": selected,
-                "order": order,
-                "types": types,
-                "content": content,
-                "rows": self.row_count if separable else None,
-            }
+        order = tuple(c for c in self.columns if c in read)
+        value = _state_digest(
+            selected, order, types, content, self.row_count if separable else None
         )
         return Anchor(
             input=Input(kind=input.kind, name=input.name, table=input.table, columns=selected),
@@ -321,6 +315,19 @@ class Unknown(Value, frozen=True, tag="unknown", tag_field="kind"):
 
 
 Observed = Snapshot | Vanished | Unknown
+
+
+@functools.lru_cache(maxsize=4096)
+def _state_digest(
+    columns: tuple[str, ...],
+    order: tuple[str, ...],
+    types: tuple[str, ...],
+    content: str | tuple[str, ...],
+    rows: int | None,
+) -> str:
+    return digest_of(
+        {"columns": columns, "order": order, "types": types, "content": content, "rows": rows}
+    )
 
 
 def schema_digest(columns: dict[str, str]) -> str:

@@ -106,12 +106,16 @@ class CheckJudge:
         }
 
     def warnings(
-        self, tenant: str | None, inputs: Iterable[Input], observation: Observation
+        self,
+        checks: Iterable[CheckRecord],
+        tenant: str | None,
+        inputs: Iterable[Input],
+        observation: Observation,
     ) -> list[str]:
-        """The checks that sources and mutable tables do not pass now, as clauses, for the verdicts
-        on what is made from these inputs by that tenant. Runs no check."""
+        """Those of some checks that sources and mutable tables do not pass now, as clauses, for the
+        verdicts on what is made from these inputs by that tenant. Runs no check."""
         clauses = []
-        for check in self._catalog.checks.of_inputs():
+        for check in checks:
             if not any(self._is_subject(check, input_, tenant) for input_ in inputs):
                 continue
             result = self.stored_result(check, None)

@@ -1,6 +1,6 @@
 """The verdicts of the recipe graph from one observation pass."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -34,6 +34,7 @@ from jammi_lab.freshness.judge import (
     with_changed_meaning,
 )
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.repeated_pass import PassResults, RepeatedPass
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.registry import Producers
 from jammi_lab.store import manifests
@@ -51,17 +52,21 @@ class EvaluatedGraph:
         observation: Observation,
         graph: RecipeGraph,
         checks: CheckJudge,
+        earlier: PassResults | None = None,
     ) -> None:
         self.graph, self.observation, self._scope = graph, observation, scope
+        self._earlier = earlier
+        """An earlier pass over all recipes of the same tenant, if any."""
         self.checks = checks
         self._warnings: dict[RecipeKey, tuple[str, ...]] = {}
         """The failing checks of the sources and mutable tables that each recipe is made from,
         directly or not."""
+        self._input_checks = catalog.checks.of_inputs()
         self._catalog, self._producers = catalog, producers
-        self.verdicts: dict[RecipeKey, Verdict] = {}
-        self.own_verdicts: dict[RecipeKey, Verdict] = {}
-        """Verdicts without causes inherited from upstream."""
-        self.states: dict[RecipeKey, dict[tuple[str, str, str], State]] = {}
+        self.results = PassResults(graph, observation)
+        self.verdicts = self.results.verdicts
+        self.own_verdicts = self.results.own_verdicts
+        self.states = self.results.states
 
     def increment(self, record: TableRecord) -> Increment | None:
         """The increment by which a table was computed; None for a full computation."""
@@ -70,20 +75,24 @@ class EvaluatedGraph:
         manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
         return manifest.increment if manifest is not None else None
 
-    def evaluate_all(self, starts: Iterable[RecipeNode]) -> None:
-        """Evaluate the nodes and everything upstream of them. DependencyCycle."""
-        order = self.graph.topological_order(starts, self.graph.dependencies)
-        self.observation.observe_all(
-            (node.tenant, a.input)
-            for node in order
-            if node.record
-            for anchor in node.record.anchors
-            for a in (anchor, *origin_inputs(anchor))
-            if a.pinned and not a.is_given and a.input.kind is not InputKind.RESULT
+    def evaluate_all(self, starts: Iterable[RecipeNode] | None = None) -> None:
+        """Evaluate the nodes, by default all visible ones, and everything upstream of them.
+        DependencyCycle."""
+        order = (
+            self.graph.visible_in_order()
+            if starts is None
+            else self.graph.topological_order(starts, self.graph.dependencies)
+        )
+        self.observation.observe_all({*_outside_inputs(order)})
+        earlier, self._earlier = self._earlier, None
+        repeated = (
+            RepeatedPass(earlier, self.results) if earlier and not self._input_checks else None
         )
         for node in order:
-            self._warnings[node.key] = self._find_warnings(node)
-            facts = self.evidence(node, node.record)
+            definition = self.current_definition(node)
+            if repeated is not None and repeated.repeat(node, definition):
+                continue
+            facts = self.evidence(node, node.record, definition)
             self.states[node.key] = dict(facts.current_states)
             self.own_verdicts[node.key] = evaluate_table(facts)
             self.verdicts[node.key] = evaluate_table(facts, self._upstream_verdicts(node))
@@ -97,7 +106,8 @@ class EvaluatedGraph:
             [*self.graph.recorded_inputs(version_node), *self.graph.frame_inputs(version_node)]
         )
         verdict = evaluate_table(
-            self.evidence(version_node, record), self._upstream_verdicts(version_node)
+            self.evidence(version_node, record, self.current_definition(version_node)),
+            self._upstream_verdicts(version_node),
         )
         self._persist()
         return verdict
@@ -208,25 +218,24 @@ class EvaluatedGraph:
             )
         )
 
-    def evidence(self, node: RecipeNode, record: TableRecord | None) -> Evidence:
-        """The recorded and observed facts about one table."""
-        current = (
-            self._producers.current_definition(node.recipe, import_modules=self.observation.deep)
-            if node.recipe
-            else None
-        )
+    def evidence(
+        self, node: RecipeNode, record: TableRecord | None, definition: str | Unknown | None
+    ) -> Evidence:
+        """The recorded and observed facts about one table. `definition`: the hash of its current
+        definition."""
         if record is None:
-            return Evidence(recorded=None, current=current, ready=False)
-        current_states = self._current_states(node, record)
+            return Evidence(recorded=None, current=definition, ready=False)
+        current_states = self.current_states(node, record)
+        self._warnings[node.key] = warnings = self._find_warnings(node)
         return Evidence(
             recorded=record.definition_hash,
-            current=current,
+            current=definition,
             anchors=tuple(record.anchors),
             current_states=current_states,
             damage=self.observation.damage(record),
             observed_at=self.observation.started_at,
             grounds=(
-                *self._find_warnings(node),
+                *warnings,
                 *self._grounds(node),
                 *(ground for a in record.anchors for ground in frame_grounds(a)),
                 *(
@@ -242,9 +251,17 @@ class EvaluatedGraph:
             ),
         )
 
+    def current_definition(self, node: RecipeNode) -> str | Unknown | None:
+        """The hash of the current definition of a recipe; None for a recipe that was dropped."""
+        return (
+            self._producers.current_definition(node.recipe, import_modules=self.observation.deep)
+            if node.recipe
+            else None
+        )
+
     def _find_warnings(self, node: RecipeNode) -> tuple[str, ...]:
         inputs = [a.input for a in node.record.anchors] if node.record else []
-        own = self.checks.warnings(node.tenant, inputs, self.observation)
+        own = self.checks.warnings(self._input_checks, node.tenant, inputs, self.observation)
         upstream = [
             warning
             for parent in self.graph.recorded_inputs(node)
@@ -259,7 +276,7 @@ class EvaluatedGraph:
             else tuple(self._producers.verdict_grounds(node.recipe.descriptor))
         )
 
-    def _current_states(
+    def current_states(
         self, node: RecipeNode, record: TableRecord
     ) -> dict[tuple[str, str, str], State]:
         """The current state of each pinned input over the columns that the definition reads
@@ -401,6 +418,18 @@ class EvaluatedGraph:
         return everything | {
             identity: tuple(sorted(columns)) for identity, columns in merged.items()
         }, same_meaning
+
+
+def _outside_inputs(nodes: Iterable[RecipeNode]) -> Iterator[tuple[str | None, Input]]:
+    """What has to be observed to evaluate some nodes: all inputs but result tables."""
+    return (
+        (node.tenant, a.input)
+        for node in nodes
+        if node.record
+        for anchor in node.record.anchors
+        for a in (anchor, *origin_inputs(anchor))
+        if a.pinned and not a.is_given and a.input.kind is not InputKind.RESULT
+    )
 
 
 def _rebound_anchor(recorded: Anchor, current: Anchor, same_meaning: bool) -> Anchor:

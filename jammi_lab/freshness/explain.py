@@ -208,7 +208,7 @@ def explain_version(
         f"{node.name}, version {record.version}",
         verdict,
         record,
-        sensed.evidence(node, record).current_states,
+        sensed.current_states(node, record),
     )
 
 

@@ -36,6 +36,7 @@ from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.judge import State
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.repeated_pass import PassResults
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.build import (
     ProducerContext,
@@ -57,35 +58,56 @@ class StepKind(enum.Enum):
     BLOCKED = "blocked"
 
 
-@dataclass(frozen=True)
+@dataclass
 class FreshnessService:
     """Evaluates the freshness of recipes."""
 
     ctx: ProducerContext
     producers: Producers
     checks: CheckJudge
+    _last_pass: tuple[str | None, PassResults] | None = field(default=None, init=False, repr=False)
+    """The last pass over all recipes, with its tenant."""
 
     def evaluate(
         self, names: Sequence[str] | None = None, observation: Observation | None = None
     ) -> EvaluatedGraph:
         """The verdicts on the named recipes and everything upstream, or on all recipes, from one
         observation pass (a deep one unless `observation` is given). Unknown names are ignored."""
+        if names is None:
+            return self._evaluate_all(observation or self.ctx.observe())
         graph = RecipeGraph(self.ctx.catalog, self.ctx.scope, names)
-        evaluated = EvaluatedGraph(
+        evaluated = self._evaluated(graph, observation or self.ctx.observe())
+        found = [graph.find(name, graph.tenant) for name in names]
+        evaluated.evaluate_all([node for node in found if node is not None])
+        return evaluated
+
+    def _evaluate_all(self, observation: Observation) -> EvaluatedGraph:
+        """The same for all recipes. What did not change since the last such pass is neither
+        decoded nor evaluated again."""
+        catalog, scope = self.ctx.catalog, self.ctx.scope
+        graph = catalog.database.cached(
+            ("recipe graph", scope.current), lambda: RecipeGraph(catalog, scope)
+        )
+        tenant, earlier = self._last_pass or (None, None)
+        if tenant != graph.tenant:
+            earlier = None
+        evaluated = self._evaluated(graph, observation, earlier)
+        evaluated.evaluate_all()
+        self._last_pass = (graph.tenant, evaluated.results)
+        return evaluated
+
+    def _evaluated(
+        self, graph: RecipeGraph, observation: Observation, earlier: PassResults | None = None
+    ) -> EvaluatedGraph:
+        return EvaluatedGraph(
             self.ctx.catalog,
             self.ctx.scope,
             self.producers,
-            observation or self.ctx.observe(),
+            observation,
             graph,
             self.checks,
+            earlier,
         )
-        starts = (
-            graph.visible_nodes()
-            if names is None
-            else [n for name in names if (n := graph.find(name, graph.tenant)) is not None]
-        )
-        evaluated.evaluate_all(starts)
-        return evaluated
 
 
 @dataclass
@@ -463,7 +485,7 @@ class Planner:
         """Whether all inputs of the candidate, except result tables that will be recomputed, are in
         the recorded state. If such a result table returns to its recorded columns, the statement
         reads the recorded columns of the other inputs, so these are compared then."""
-        current_states = self._evaluated.evidence(node, candidate).current_states
+        current_states = self._evaluated.current_states(node, candidate)
         recomputed = [
             a
             for a in candidate.anchors

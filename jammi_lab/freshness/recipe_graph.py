@@ -1,7 +1,9 @@
 """The graph of recipes with their newest versions."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import (
@@ -15,6 +17,8 @@ from jammi_lab.core.tenancy import TenantScope
 
 RecipeKey = tuple[str | None, str]
 """A recipe's identity: its tenant and the fold of its name."""
+InputKey = tuple[str | None, tuple[str, str, str]]
+"""The tenant that reads an input, and the input's identity."""
 
 
 @dataclass
@@ -26,11 +30,20 @@ class RecipeNode:
     recipe: RecipeRecord | None
     version: VersionRecord | None = None
     record: TableRecord | None = None
+    inputs: dict[str, Sequence["RecipeNode"]] = field(default_factory=dict, repr=False)
+    """The recipes that it reads, by the relation in which the graph found them."""
+    observed_inputs: "tuple[Collection[InputKey] | None] | None" = field(default=None, repr=False)
+    """What `RecipeGraph.observed_inputs` returned."""
+    key: RecipeKey = field(init=False)
+    """Its identity."""
+
+    def __post_init__(self) -> None:
+        self.key = (self.tenant, fold(self.name))
 
     @property
-    def key(self) -> RecipeKey:
-        """Its identity."""
-        return (self.tenant, fold(self.name))
+    def definition_hash(self) -> str | None:
+        """The definition hash of its newest version."""
+        return self.record.definition_hash if self.record is not None else None
 
 
 class RecipeGraph:
@@ -47,6 +60,7 @@ class RecipeGraph:
         self._targets = catalog.aliases.targets()
         self._loaded: set[str] | None = set()
         """Folded names of which everything is loaded; None: all are."""
+        self._ordered: Sequence[RecipeNode] | None = None
         self._load(None if names is None else {fold(name) for name in names})
 
     def _load(self, names: set[str] | None) -> None:
@@ -88,37 +102,54 @@ class RecipeGraph:
                 return node
         return None
 
-    def required_inputs(self, node: RecipeNode) -> list[RecipeNode]:
+    def required_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recipes that computing a node reads: from its definition, or from the anchors of its
         version if the definition was dropped."""
         if node.recipe is None:
             return self._anchored_recipes(node)
-        return self._find_all(
-            node, [name for kind, name, _ in node.recipe.inputs if kind == InputKind.RESULT]
+        return self._inputs_of(
+            node,
+            "required",
+            (name for kind, name, _ in node.recipe.inputs if kind == InputKind.RESULT),
         )
 
-    def recorded_inputs(self, node: RecipeNode) -> list[RecipeNode]:
+    def recorded_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recipes that the newest version was computed from, without those that depend on the
         node by now."""
-        superseded = {p.key for p in self._superseded_inputs(node)}
-        return [p for p in self._anchored_recipes(node) if p.key not in superseded]
+        recipes, superseded = self._anchored_recipes(node), self._superseded_keys(node)
+        return [p for p in recipes if p.key not in superseded] if superseded else recipes
 
-    def frame_inputs(self, node: RecipeNode) -> list[RecipeNode]:
+    def frame_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recipes that the frames of the newest version were made from, without those that
         depend on the node by now, and without the node itself."""
-        superseded = {p.key for p in self._superseded_inputs(node)}
-        return [p for p in self._frame_recipes(node) if p.key not in superseded]
+        recipes, superseded = self._frame_recipes(node), self._superseded_keys(node)
+        return [p for p in recipes if p.key not in superseded] if superseded else recipes
 
-    def _superseded_inputs(self, node: RecipeNode) -> list[RecipeNode]:
+    def observed_inputs(self, node: RecipeNode) -> Collection[InputKey] | None:
+        """The inputs whose states decide about the newest version, besides the recipes that it was
+        computed from. None where more is compared: frames, and tables that are not the newest of a
+        recipe."""
+        if node.observed_inputs is None:
+            node.observed_inputs = (_observed_inputs(node, self.find),)
+        return node.observed_inputs[0]
+
+    def _superseded_keys(self, node: RecipeNode) -> Collection[RecipeKey]:
+        inputs = self._superseded_inputs(node)
+        return {p.key for p in inputs} if inputs else ()
+
+    def _superseded_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recorded inputs that were redefined to read this node, and that its own definition no
         longer reads. The version is older than this apparent cycle, and the node is stale anyway,
         so these edges can be dropped."""
-        needed = {p.key for p in self.required_inputs(node)}
-        return [
-            p
-            for p in (*self._anchored_recipes(node), *self._frame_recipes(node))
-            if p.key not in needed and self._reaches(p, node)
-        ]
+        known = node.inputs.get("superseded")
+        if known is None:
+            needed = {p.key for p in self.required_inputs(node)}
+            known = node.inputs["superseded"] = [
+                p
+                for p in (*self._anchored_recipes(node), *self._frame_recipes(node))
+                if p.key not in needed and self._reaches(p, node)
+            ]
+        return known
 
     def superseded_edges(self) -> frozenset[tuple[RecipeKey, RecipeKey]]:
         """The edges (input, reader) that form a cycle of names although no table depends on
@@ -129,29 +160,37 @@ class RecipeGraph:
             for parent in self._superseded_inputs(node)
         )
 
-    def _anchored_recipes(self, node: RecipeNode) -> list[RecipeNode]:
+    def _anchored_recipes(self, node: RecipeNode) -> Sequence[RecipeNode]:
         anchors = node.record.anchors if node.record is not None else []
-        return self._find_all(
-            node, [a.input.name for a in anchors if a.input.kind is InputKind.RESULT]
+        return self._inputs_of(
+            node,
+            "anchored",
+            (a.input.name for a in anchors if a.input.kind is InputKind.RESULT),
         )
 
-    def _frame_recipes(self, node: RecipeNode) -> list[RecipeNode]:
+    def _frame_recipes(self, node: RecipeNode) -> Sequence[RecipeNode]:
         anchors = node.record.anchors if node.record is not None else []
-        return self._find_all(
+        return self._inputs_of(
             node,
-            [
+            "framed",
+            (
                 source.input.name
                 for anchor in anchors
                 for source in origin_inputs(anchor)
                 if source.input.kind is InputKind.RESULT
-            ],
+            ),
         )
 
-    def _find_all(self, node: RecipeNode, names: list[str]) -> list[RecipeNode]:
-        self._require(map(fold, names))
-        return list(
-            {p.key: p for n in names if (p := self.find(n, node.tenant)) is not None}.values()
-        )
+    def _inputs_of(
+        self, node: RecipeNode, relation: str, names: Iterable[str]
+    ) -> Sequence[RecipeNode]:
+        known = node.inputs.get(relation)
+        if known is None:
+            required = [*names]
+            self._require(map(fold, required))
+            found = (self.find(name, node.tenant) for name in required)
+            known = node.inputs[relation] = [*{p.key: p for p in found if p is not None}.values()]
+        return known
 
     def _reaches(self, start: RecipeNode, goal: RecipeNode) -> bool:
         """Whether the start depends on the goal, by definition or by recorded anchors."""
@@ -192,14 +231,21 @@ class RecipeGraph:
             key=lambda n: fold(n.name),
         )
 
+    def visible_in_order(self) -> Sequence[RecipeNode]:
+        """The nodes of a graph of all recipes that are visible or upstream of visible ones, inputs
+        first. DependencyCycle with its path."""
+        if self._ordered is None:
+            self._ordered = self.topological_order(self.visible_nodes(), self.dependencies)
+        return self._ordered
+
     def topological_order(
-        self, starts: Iterable[RecipeNode], parents_of: Callable[[RecipeNode], list[RecipeNode]]
+        self, starts: Iterable[RecipeNode], parents_of: Callable[[RecipeNode], Sequence[RecipeNode]]
     ) -> list[RecipeNode]:
         """The nodes and everything upstream of them, parents before children. `parents_of` is
         `dependencies` or `required_inputs`. DependencyCycle with its path."""
         ordered: dict[RecipeKey, RecipeNode] = {}
         for start in starts:
-            stack: list[tuple[RecipeNode, list[RecipeNode]]] = [(start, parents_of(start))]
+            stack: list[tuple[RecipeNode, list[RecipeNode]]] = [(start, [*parents_of(start)])]
             path = {start.key: None}
             while stack:
                 node, pending = stack[-1]
@@ -215,9 +261,24 @@ class RecipeGraph:
                         )
                     if parent.key not in ordered:
                         path[parent.key] = None
-                        stack.append((parent, parents_of(parent)))
+                        stack.append((parent, [*parents_of(parent)]))
                     continue
                 stack.pop()
                 path.pop(node.key, None)
                 ordered[node.key] = node
         return list(ordered.values())
+
+
+def _observed_inputs(
+    node: RecipeNode, find: Callable[[str, str | None], RecipeNode | None]
+) -> Collection[InputKey] | None:
+    inputs: set[InputKey] = set()
+    for anchor in node.record.anchors if node.record is not None else ():
+        if anchor.input.kind is InputKind.FRAME or anchor.origin is not msgspec.UNSET:
+            return None
+        if anchor.input.kind is not InputKind.RESULT:
+            if not anchor.is_given:
+                inputs.add((node.tenant, anchor.input.identity))
+        elif find(anchor.input.name, node.tenant) is None:
+            return None
+    return inputs

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from jammi_lab.core import reprs
-from jammi_lab.core.anchors import Anchor, Input
+from jammi_lab.core.anchors import Anchor, Input, Unknown
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
@@ -54,18 +54,20 @@ class Overlay(EvaluatedGraph):
         )
         self._changed = changed
 
-    def _current_states(
+    def current_states(
         self, node: RecipeNode, record: TableRecord
     ) -> dict[tuple[str, str, str], State]:
-        states = super()._current_states(node, record)
+        states = super().current_states(node, record)
         return states | {
             a.input.identity: _changed_anchor(a)
             for a in record.anchors
             if a.pinned and names_of_input(a.input) & self._changed
         }
 
-    def evidence(self, node: RecipeNode, record: TableRecord | None) -> Evidence:
-        facts = super().evidence(node, record)
+    def evidence(
+        self, node: RecipeNode, record: TableRecord | None, definition: str | Unknown | None
+    ) -> Evidence:
+        facts = super().evidence(node, record, definition)
         if (
             record is None
             or record.kind is not TableKind.EMBEDDING
@@ -96,7 +98,7 @@ def evaluate_changes(
     for name, statement in redefine.items():
         _redefine(service, graph, name, statement)
     evaluated = Overlay(service, observation, graph, names)
-    evaluated.evaluate_all(graph.visible_nodes())
+    evaluated.evaluate_all()
     return evaluated
 
 

@@ -65,6 +65,8 @@ class Observation:
         row_comparison: RowComparison | None = None,
     ) -> None:
         self.deep, self.now_ns = deep, clock.now_ns()
+        self.started_at = rfc3339(self.now_ns)
+        """The start of the pass, RFC 3339."""
         self._observers = observers
         self._scope = scope
         self._results = results
@@ -83,11 +85,6 @@ class Observation:
         """Set by the caller to cancel the pass; None when it cannot be cancelled."""
         self.on_progress: Callable[[Progress], None] | None = None
         """Receives the number of observed inputs, in the caller's thread."""
-
-    @property
-    def started_at(self) -> str:
-        """The start of the pass, RFC 3339."""
-        return rfc3339(self.now_ns)
 
     def observe(self, input: Input, tenant: str | None, *, all_columns: bool = False) -> Observed:
         """The state of one input, as the tenant sees it: at least over `input.columns`, or over all
@@ -116,6 +113,15 @@ class Observation:
             return frozenset(
                 self._requested_columns.get((self._scope.current, input.identity)) or {None}
             )
+
+    def states_equal_to(
+        self, previous: "Observation"
+    ) -> set[tuple[str | None, tuple[str, str, str]]]:
+        """The inputs, by tenant and identity, that an earlier pass observed in the same state."""
+        with self._lock, previous._lock:
+            return {
+                key for key, state in self._states.items() if previous._states.get(key) == state
+            }
 
     def add_state(
         self, identity: tuple[str, str, str], tenant: str | None, state: Observed

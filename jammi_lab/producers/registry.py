@@ -224,7 +224,9 @@ class Producers:
             if isinstance(digest, Unknown):
                 return digest
             descriptor = {**descriptor, "digest": digest}
-        if environment == recipe.environment and descriptor == recipe.descriptor:
+        if environment == recipe.environment and (
+            descriptor is recipe.descriptor or descriptor == recipe.descriptor
+        ):
             return recipe.definition_hash
         return definition_hash(parse_descriptor(descriptor), environment)
 

@@ -28,7 +28,12 @@ written again."""
 
 def manifest_path(parquet: PathT) -> PathT:
     """The path of the manifest beside a Parquet file."""
-    return parquet.with_name(parquet.name.removesuffix(".parquet") + SUFFIX)
+    return parquet.with_name(manifest_location(parquet.name))
+
+
+def manifest_location(parquet: str) -> str:
+    """The stored location of the manifest beside a Parquet file."""
+    return parquet.removesuffix(".parquet") + SUFFIX
 
 
 def list_manifests(folder: StoragePath) -> list[tuple[str, StoragePath]]:

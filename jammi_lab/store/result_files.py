@@ -2,8 +2,9 @@
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO
 
 from jammi_lab.catalog.observations import EDITED_MANIFEST_KIND, RESULT_KIND
@@ -30,6 +31,7 @@ from jammi_lab.storage.files import (
     regular_stat,
     remove_file,
     resolve_inside,
+    to_stat,
 )
 from jammi_lab.storage.object_store import UNREACHABLE_ERRNO, RemotePath
 from jammi_lab.store import manifests
@@ -146,6 +148,24 @@ class ResultFiles:
             else path
         )
 
+    def _stat_at(self, location: str, resolve: Callable[[], StoragePath]) -> Stat | None:
+        """The stat of the regular file at a stored location, or None; by one system call for a
+        local file that is not a link. Raises what `resolve` raises, and OSError."""
+        folder, slash, name = location.rpartition("/")
+        if (
+            isinstance(self.root, Path)
+            and slash
+            and name not in ("", ".", "..")
+            and "\0" not in name
+        ):
+            try:
+                result = os.lstat(f"{self.resolve_folder(folder)}/{name}")
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            if S_ISREG(result.st_mode):
+                return to_stat(result)
+        return self.stat(resolve())
+
     def resolve_folder(self, location: str) -> StoragePath:
         """The folder at a stored location. Raises as `parquet`."""
         # Cached: resolving every link on the path, for every table of a pass, would cost more than
@@ -158,11 +178,10 @@ class ResultFiles:
         """What is wrong with the bytes; None when they are those published. They are hashed only
         when the stat has changed since the last check."""
         try:
-            path = self.parquet(record)
+            stat = self._stat_at(record.path, lambda: self.parquet(record))
         except TableDamaged:
             # A link took its place, or the row's path is outside: that file is not the table.
             return Damaged(found=None)
-        stat = self.stat(path)
         if stat is None:
             return Damaged(found=None)
         key = cache_key(record)
@@ -175,7 +194,7 @@ class ResultFiles:
             # Before the read, so that a change during it makes the cached digest invalid.
             observed_at = self.clock.now_ns()
             try:
-                digest = sha256_file(path)
+                digest = sha256_file(self.parquet(record))
             except (FileNotFoundError, IsADirectoryError):
                 return Damaged(found=None)
             cached = CacheEntry(stat=stat, observed_at_ns=observed_at, payload={"digest": digest})
@@ -187,8 +206,10 @@ class ResultFiles:
         """Whether the manifest file was edited. It is read only when its stat has changed. A lost
         manifest is no damage, because the catalog has a copy. Raises ManifestUnsupported for the
         manifest of a later release."""
-        path = manifests.manifest_path(self.parquet(record))
-        stat = self.stat(path)
+        stat = self._stat_at(
+            manifests.manifest_location(record.path),
+            lambda: manifests.manifest_path(self.parquet(record)),
+        )
         if stat is None:
             return None
         cached = self.cache.get(key := observation_key(EDITED_MANIFEST_KIND, record.table_name))

@@ -1,0 +1,147 @@
+"""A repeated status evaluates what changed, and says what a first one would say."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.freshness import evaluated_graph
+
+
+@pytest.fixture
+def ws(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("x\n1\n2\n")
+    with jl.open(tmp_path / "lab") as ws:
+        for name in ("a", "b"):
+            ws.sources.add(name, str(tmp_path / f"{name}.csv"))
+        ws.materialize("of_a", "SELECT x FROM a")
+        ws.materialize("of_b", "SELECT x FROM b")
+        ws.materialize("child", "SELECT sum(x) AS x FROM jammi.of_a")
+        ws.materialize("both", "SELECT x FROM jammi.child UNION ALL SELECT x FROM jammi.of_b")
+        ws.status()
+        yield ws
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """The number of tables that were evaluated since it was last emptied."""
+    counted = []
+    evaluate = evaluated_graph.evaluate_table
+
+    def count(evidence, parents=None):
+        if parents is None:
+            counted.append(evidence.recorded)
+            return evaluate(evidence)
+        return evaluate(evidence, parents)
+
+    monkeypatch.setattr(evaluated_graph, "evaluate_table", count)
+    return counted
+
+
+def _verdicts(ws):
+    return {row.name: (row.version, str(row.verdict)) for row in ws.status()}
+
+
+def test_a_second_status_evaluates_nothing(ws, evaluated):
+    ws.status()
+    assert evaluated == []
+
+
+def test_a_changed_input_evaluates_its_readers_alone(ws, evaluated, tmp_path):
+    (tmp_path / "b.csv").write_text("x\n3\n")
+    verdicts = _verdicts(ws)
+    assert len(evaluated) == 2
+    assert "b changed" in verdicts["of_b"][1]
+    assert "of_b" in verdicts["both"][1]
+
+
+def test_a_new_table_leaves_the_others_unevaluated(ws, evaluated):
+    ws.materialize("new", "SELECT x + 1 AS x FROM b")
+    evaluated.clear()
+    ws.status()
+    assert len(evaluated) == 1
+
+
+def _edit(ws, folder: Path):
+    (folder / "a.csv").write_text("x\n5\n")
+
+
+def _edit_and_undo(ws, folder: Path):
+    _edit(ws, folder)
+    ws.status()
+    (folder / "a.csv").write_text("x\n1\n2\n")
+
+
+def _recompute_a_parent(ws, folder: Path):
+    _edit(ws, folder)
+    ws.recompute("of_a")
+
+
+def _redefine(ws, folder: Path):
+    ws.define("of_a", "SELECT x + 1 AS x FROM a")
+
+
+def _rename_and_take_the_name(ws, folder: Path):
+    ws.rename("of_a", "moved")
+    ws.status()
+    ws.unalias("of_a")
+    ws.materialize("of_a", "SELECT 7 AS x")
+
+
+def _damage(ws, folder: Path):
+    path = Path(ws.table("of_b").path)
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(body)
+
+
+def _remove_bytes(ws, folder: Path):
+    os.remove(ws.table("child").path)
+
+
+def _drop_a_parent(ws, folder: Path):
+    ws.drop("of_b", force=True)
+
+
+def _remove_a_source(ws, folder: Path):
+    ws.sources.remove("a")
+
+
+def _hide_by_a_tenant(ws, folder: Path):
+    ws.bind_tenant("acme")
+    ws.status()
+    ws.materialize("of_a", "SELECT 9 AS x")
+
+
+def _fail_an_input_check(ws, folder: Path):
+    ws.checks.add("small", "SELECT * FROM a WHERE x > 1", on="a", severity="warn")
+    ws.check()
+
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _edit,
+        _edit_and_undo,
+        _recompute_a_parent,
+        _redefine,
+        _rename_and_take_the_name,
+        _damage,
+        _remove_bytes,
+        _drop_a_parent,
+        _remove_a_source,
+        _hide_by_a_tenant,
+        _fail_an_input_check,
+    ],
+)
+def test_a_repeated_status_says_what_another_kernel_says(ws, tmp_path, change):
+    ws.status()
+    change(ws, tmp_path)
+    repeated = _verdicts(ws)
+    with jl.open(tmp_path / "lab", tenant=ws.current_tenant) as other:
+        assert repeated == _verdicts(other)
+    assert repeated == _verdicts(ws)
