@@ -1,51 +1,21 @@
 """Status, Plan and RunReport: the reports of freshness queries, displayed as tables and convertible
 to frames."""
 
-import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
 from jammi_lab.core.dataframes import ArrowExportMixin
-from jammi_lab.core.errors import InvalidArgument, TableNotFound
-from jammi_lab.core.html import Rendered, ReprMixin, round_up_duration
+from jammi_lab.core.errors import TableNotFound
+from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.core.records import OnProgress, Progress, ProgressOption, RunStep, Step
+from jammi_lab.core.records import ProgressOption, RunStep, Step
 from jammi_lab.core.verdicts import Verdict, grounds_of, reasons_of, verdict_code
 from jammi_lab.freshness.plan import PlannedStep, StepKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-def progress_callback(
-    progress: ProgressOption, default: OnProgress | None = None
-) -> OnProgress | None:
-    """The progress callback for a caller's `progress=` argument; `default` is the workspace's.
-    InvalidArgument for a value that is neither boolean, None nor callable."""
-    if callable(progress):
-        return progress
-    if not (progress is None or isinstance(progress, bool)):
-        raise InvalidArgument(
-            f"progress must be True, False, None or a callable, got {progress!r}."
-        )
-    return None if progress is False else default or (_write_progress if progress else None)
-
-
-def _write_progress(progress: Progress) -> None:
-    total = f" of {progress.total:,}" if progress.total is not None else ""
-    rate = ""
-    if progress.rate is not None:
-        rate = f", {progress.rate:,.3g} a second"
-        if (left := progress.seconds_left) is not None:
-            rate += f", about {round_up_duration(left)} left"
-    with contextlib.suppress(OSError):
-        sys.stderr.write(
-            f"\r{progress.stage}: {progress.done:,}{total} {progress.unit}{rate}\033[K"
-        )
-        sys.stderr.flush()
 
 
 @dataclass(frozen=True)

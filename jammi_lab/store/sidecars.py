@@ -1,12 +1,12 @@
-"""Sidecars: files derived from a ready table, such as an index. Higher rooms register builders,
-through which the store requests them."""
+"""Sidecars: files derived from a ready table, such as an index. Higher rooms register a builder for
+the kinds of tables that have one; through it the store requests them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.records import Progress, TableRecord
+from jammi_lab.core.records import Progress, TableKind, TableRecord
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,13 @@ class SidecarRequest:
 
 
 class SidecarBuilder(Protocol):
-    """Builds one kind of sidecar. A table without it is ready nevertheless, so a failed build
-    raises nothing."""
+    """Builds the sidecar of some kinds of tables. A table without it is ready nevertheless, so a
+    failed build raises nothing."""
+
+    @property
+    def kinds(self) -> frozenset[TableKind]:
+        """The kinds of tables that have this sidecar; no other reaches the methods below."""
+        ...
 
     def build(
         self,
@@ -43,7 +48,7 @@ class SidecarBuilder(Protocol):
         ...
 
     def describe(self, record: TableRecord) -> str | None:
-        """The sidecar's description on the status board; None when the table has none."""
+        """The sidecar's description on the status board; None for an empty table."""
         ...
 
     def on_removal(self, record: TableRecord) -> None:
@@ -52,16 +57,16 @@ class SidecarBuilder(Protocol):
 
 
 class Sidecars:
-    """The registered builders."""
+    """The registered builders, one for each kind of table that has a sidecar."""
 
     def __init__(self) -> None:
-        self._builders: list[SidecarBuilder] = []
+        self._builders: dict[TableKind, SidecarBuilder] = {}
         self._incomplete: dict[str, TableRecord] = {}
         """Tables whose sidecar was missing after its build."""
 
     def register(self, builder: SidecarBuilder) -> None:
-        """Add a builder."""
-        self._builders.append(builder)
+        """Add a builder, which replaces those of its kinds."""
+        self._builders |= dict.fromkeys(builder.kinds, builder)
 
     def build(
         self,
@@ -70,8 +75,9 @@ class Sidecars:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         """Build what a newly ready table lacks. Raises KeyboardInterrupt."""
-        for builder in self._builders:
-            builder.build(record, request, on_progress)
+        if (builder := self._builders.get(record.kind)) is None:
+            return
+        builder.build(record, request, on_progress)
         if not request.in_background and self._is_incomplete(record):
             self._incomplete[record.table_name] = record
 
@@ -87,37 +93,27 @@ class Sidecars:
             return True
 
     def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
-        """What is wrong with the sidecars of a ready table, as text; None when they are sound.
-        Raises OSError, JammiError."""
-        return next(
-            (
-                defect
-                for builder in self._builders
-                if (defect := builder.find_defect(record, deep=deep)) is not None
-            ),
-            None,
-        )
+        """What is wrong with the sidecar of a ready table, as text; None when it is sound or there
+        is none to have. Raises OSError, JammiError."""
+        builder = self._builders.get(record.kind)
+        return None if builder is None else builder.find_defect(record, deep=deep)
 
     def restore(self, record: TableRecord, *, wait: bool) -> bool:
-        """Rebuild lost sidecars of a ready table, and return whether any exists again."""
-        results = [builder.restore(record, wait=wait) for builder in self._builders]
-        if not any(results) and self._is_incomplete(record):
+        """Rebuild the lost sidecar of a ready table, and return whether it exists again."""
+        builder = self._builders.get(record.kind)
+        if builder is not None and builder.restore(record, wait=wait):
+            return True
+        if self._is_incomplete(record):
             self._incomplete[record.table_name] = record
-        return any(results)
+        return False
 
     def describe(self, record: TableRecord) -> str | None:
         """The description of a ready table's sidecar on the status board, if any."""
-        return next(
-            (
-                description
-                for builder in self._builders
-                if (description := builder.describe(record)) is not None
-            ),
-            None,
-        )
+        builder = self._builders.get(record.kind)
+        return None if builder is None else builder.describe(record)
 
     def on_removal(self, record: TableRecord) -> None:
         """Called when a table is about to be removed."""
         self._incomplete.pop(record.table_name, None)
-        for builder in self._builders:
+        if (builder := self._builders.get(record.kind)) is not None:
             builder.on_removal(record)

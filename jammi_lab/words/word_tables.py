@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from jammi_lab.core.errors import JammiError, TableDamaged
 from jammi_lab.core.records import Progress, TableKind, TableRecord
@@ -25,6 +25,7 @@ from jammi_lab.vectors.cache import ObjectCache
 from jammi_lab.words import files
 
 if TYPE_CHECKING:
+    from jammi_lab.vectors.index.indexes import ResultTableFiles
     from jammi_lab.vectors.matrix import KeyedRows
     from jammi_lab.words.word_index import WordIndex
 
@@ -32,18 +33,6 @@ _CACHE = ObjectCache(1_000_000_000)
 """The indexes of all workspaces in this process."""
 _QUICK_BUILD_ROWS = 100_000
 """Tables with at most so many rows are indexed within about a second."""
-
-
-class LexicalTableFiles(Protocol):
-    """Table files, provided by the store."""
-
-    def parquet(self, record: TableRecord) -> StoragePath:
-        """The path of a table's Parquet file."""
-        ...
-
-    def require_intact(self, record: TableRecord) -> StoragePath:
-        """As `parquet`, after verifying the bytes. Raises TableDamaged."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -64,9 +53,11 @@ class WordTable:
 class WordTables:
     """Provides the index of each lexical table, and keeps its file."""
 
+    kinds = frozenset({TableKind.LEXICAL})
+
     def __init__(
         self,
-        tables: LexicalTableFiles,
+        tables: "ResultTableFiles",
         *,
         read_only: bool,
         is_still_ready: Callable[[TableRecord], bool],
@@ -101,7 +92,7 @@ class WordTables:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         """Make the index file of a table that just became ready. Raises KeyboardInterrupt."""
-        if record.kind is not TableKind.LEXICAL or self._read_only:
+        if self._read_only:
             return
         with contextlib.suppress(JammiError, OSError, MemoryError):
             if self.find_defect(record, deep=False) is not None:
@@ -113,8 +104,6 @@ class WordTables:
     def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
         """What is wrong with the index file of a table, as one word; None when it is usable.
         `deep`: verify its bytes, too. Raises OSError, TableDamaged."""
-        if record.kind is not TableKind.LEXICAL:
-            return None
         parquet = self._tables.parquet(record)
         if (read := files.read_header(parquet)) is None:
             return "damaged" if exists(files.words_path(parquet)) else "missing"
@@ -127,7 +116,7 @@ class WordTables:
     def restore(self, record: TableRecord, *, wait: bool) -> bool:
         """Make a missing or unusable index file again. Returns whether it is usable now. Without
         `wait`, that of a large table is left to the next search."""
-        if record.kind is not TableKind.LEXICAL or self.find_defect(record, deep=wait) is None:
+        if self.find_defect(record, deep=wait) is None:
             return False
         if self._read_only or (not wait and (record.row_count or 0) > _QUICK_BUILD_ROWS):
             return False
@@ -136,10 +125,8 @@ class WordTables:
             return self.table(record).stat is not None
         return False
 
-    def describe(self, record: TableRecord) -> str | None:
-        """The state of the index file for status reports; None for another kind of table."""
-        if record.kind is not TableKind.LEXICAL:
-            return None
+    def describe(self, record: TableRecord) -> str:
+        """The state of the index file for status reports."""
         try:
             return self.find_defect(record, deep=False) or "words"
         except (JammiError, OSError):
@@ -147,8 +134,7 @@ class WordTables:
 
     def on_removal(self, record: TableRecord) -> None:
         """Release everything of a table that is about to be removed."""
-        if record.kind is TableKind.LEXICAL:
-            _CACHE.evict([self._cache_key(record)])
+        _CACHE.evict([self._cache_key(record)])
 
     # -- loading
 

@@ -1,12 +1,14 @@
 """What several verbs share: checks of arguments, and the option `progress=`."""
 
+import contextlib
 import functools
+import sys
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 from jammi_lab.core.errors import InvalidArgument, WorkspaceReadOnly
-from jammi_lab.core.records import OnProgress, ProgressOption
-from jammi_lab.freshness.reports import progress_callback
+from jammi_lab.core.html import round_up_duration
+from jammi_lab.core.records import OnProgress, Progress, ProgressOption
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -54,6 +56,34 @@ def takes_no_name(hint: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return wrapper
 
     return decorate
+
+
+def progress_callback(
+    progress: ProgressOption, default: OnProgress | None = None
+) -> OnProgress | None:
+    """The progress callback for a caller's `progress=` argument; `default` is the workspace's.
+    InvalidArgument for a value that is neither boolean, None nor callable."""
+    if callable(progress):
+        return progress
+    if not (progress is None or isinstance(progress, bool)):
+        raise InvalidArgument(
+            f"progress must be True, False, None or a callable, got {progress!r}."
+        )
+    return None if progress is False else default or (_write_progress if progress else None)
+
+
+def _write_progress(progress: Progress) -> None:
+    total = f" of {progress.total:,}" if progress.total is not None else ""
+    rate = ""
+    if progress.rate is not None:
+        rate = f", {progress.rate:,.3g} a second"
+        if (left := progress.seconds_left) is not None:
+            rate += f", about {round_up_duration(left)} left"
+    with contextlib.suppress(OSError):
+        sys.stderr.write(
+            f"\r{progress.stage}: {progress.done:,}{total} {progress.unit}{rate}\033[K"
+        )
+        sys.stderr.flush()
 
 
 class ProgressReporter:

@@ -12,12 +12,12 @@ from jammi_lab.core.identifiers import is_text
 from jammi_lab.core.records import ProgressOption
 from jammi_lab.core.settings import load_settings
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.freshness.reports import progress_callback
 from jammi_lab.sources.locations import scheme_of
 from jammi_lab.storage.files import StoragePath, make_folder
 from jammi_lab.storage.object_store import remote_path
 from jammi_lab.store.reports import RebuildReport
 from jammi_lab.store.workspace_identity import catalog_required
+from jammi_lab.workspace.arguments import progress_callback
 from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
 

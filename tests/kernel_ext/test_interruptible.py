@@ -94,8 +94,9 @@ def test_an_interrupted_embedding_is_not_made_and_the_next_one_is(papers):
 
 SLOW_INDEX = """
 import types
+import jammi_lab.core.records
 def nothing(*_, **__): pass
-slow = types.SimpleNamespace(find_defect=nothing, restore=nothing, describe=nothing, on_removal=nothing, build=lambda *_: threading.Event().wait(600))
+slow = types.SimpleNamespace(kinds=frozenset(jammi_lab.core.records.TableKind), find_defect=nothing, restore=nothing, describe=nothing, on_removal=nothing, build=lambda *_: threading.Event().wait(600))
 ws._services.results.sidecars.register(slow)
 """
 

@@ -260,6 +260,8 @@ class _LoadedVectors(NamedTuple):
 class Indexes:
     """Provides the vectors and the index of each table, and builds indexes."""
 
+    kinds = SEARCHABLE
+
     def __init__(
         self,
         tables: ResultTableFiles,
@@ -369,7 +371,7 @@ class Indexes:
         self, record: TableRecord, request: IndexRequest, on_progress: OnProgress | None = None
     ) -> None:
         """Build the index of a table that just became ready. Raises KeyboardInterrupt."""
-        if record.kind not in SEARCHABLE or self._read_only:
+        if self._read_only:
             return
         with contextlib.suppress(JammiError, OSError):
             if self._precisions.set_precision(record, request.precision):
@@ -386,10 +388,10 @@ class Indexes:
     def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
         """What is wrong with the index of a table, as one word; None when it is usable. `deep`:
         verify its bytes, too. Raises OSError, TableDamaged."""
-        status = (
-            self.state(record).status if record.kind in SEARCHABLE and record.row_count else "ready"
-        )
-        if status == "ready" and deep and record.row_count and record.kind in SEARCHABLE:
+        if not record.row_count:
+            return None
+        status = self.state(record).status
+        if status == "ready" and deep:
             parquet = self._tables.parquet(record)
             manifest = index_files.read_manifest(parquet)
             status = (
@@ -412,8 +414,8 @@ class Indexes:
 
     def describe(self, record: TableRecord) -> str | None:
         """The state of the index for status reports: precision or problem, and the share of rows in
-        it; None for a table without vectors."""
-        if record.kind not in SEARCHABLE or not record.row_count:
+        it; None for an empty table."""
+        if not record.row_count:
             return None
         try:
             return str(self.state(record))
@@ -422,11 +424,8 @@ class Indexes:
 
     def on_removal(self, record: TableRecord) -> None:
         """Release everything of a table that is about to be removed."""
-        if record.kind in SEARCHABLE:
-            _CACHE.evict(
-                [self._cache_key(record), _matrix_key(record, self._tables.parquet(record))]
-            )
-            self._precisions.remove_note(record)
+        _CACHE.evict([self._cache_key(record), _matrix_key(record, self._tables.parquet(record))])
+        self._precisions.remove_note(record)
 
     def state(self, record: TableRecord) -> IndexState:
         """The state of a table's index, without reading its bytes. Raises OSError, TableDamaged."""
