@@ -27,7 +27,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.inputs.observation_cache import ObservationCache
-from jammi_lab.inputs.result_comparison import RowComparison
+from jammi_lab.inputs.row_comparison import RowComparison
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.frame_origins import merged_origin
 from jammi_lab.store.result_files import ResultFiles

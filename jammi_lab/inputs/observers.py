@@ -20,9 +20,9 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.records import SourceRecord, TableStatus
 from jammi_lab.core.settings import Settings
 from jammi_lab.inputs import row_comparison
-from jammi_lab.inputs.connectors import SourceDirectory
 from jammi_lab.inputs.observation import Observation, Observer
 from jammi_lab.inputs.observation_cache import LastObservations, ObservationCache
+from jammi_lab.inputs.source_names import SourceDirectory
 from jammi_lab.sources.base import (
     Connector,
     Describe,

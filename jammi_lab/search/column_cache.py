@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jammi_lab.core.anchors import Input
-from jammi_lab.vectors.cache import ObjectCache
+from jammi_lab.core.caches import ObjectCache
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.catalog.result_tables import ResultTableRepository
+    from jammi_lab.core.caches import SizedObject
     from jammi_lab.engine.engine import Engine
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.engine.stream import Stream
     from jammi_lab.inputs.observation import Observation
-    from jammi_lab.vectors.cache import SizedObject
     from jammi_lab.vectors.exact_search import Hits, RowNumbers
     from jammi_lab.vectors.matrix import Matrix
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.errors import JammiError, TableDamaged
 from jammi_lab.core.records import Progress, TableKind, TableRecord
 from jammi_lab.storage.files import (
@@ -21,7 +22,6 @@ from jammi_lab.storage.files import (
     remove_file,
     stat_of,
 )
-from jammi_lab.vectors.cache import ObjectCache
 from jammi_lab.words import files
 
 if TYPE_CHECKING:

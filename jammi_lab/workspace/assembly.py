@@ -34,12 +34,11 @@ from jammi_lab.workspace.materialize import JobFactory, Materializer
 from jammi_lab.workspace.model_lookup import ModelEncoders
 from jammi_lab.workspace.models import Models
 from jammi_lab.workspace.recordings import Searches
-from jammi_lab.workspace.result_table import TableHandles
+from jammi_lab.workspace.result_table import TableHandles, TableService
 from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
 from jammi_lab.workspace.sources import SourceContext, Sources
 from jammi_lab.workspace.stamps import StampMaker
 from jammi_lab.workspace.statements import StatementRunner
-from jammi_lab.workspace.table_service import TableService
 from jammi_lab.workspace.vector_views import VectorViews
 
 if TYPE_CHECKING:

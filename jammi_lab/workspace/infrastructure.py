@@ -33,14 +33,18 @@ from jammi_lab.engine.sql import foreign_views
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.plan import FreshnessService
 from jammi_lab.freshness.table_column_lineage import ColumnLineage
-from jammi_lab.inputs.connectors import SourceDirectory
 from jammi_lab.inputs.live_names import MutableTableResolver, TopicResolver
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.observation_cache import LastObservations, ObservationCache
 from jammi_lab.inputs.observers import Observers
 from jammi_lab.inputs.path_names import PathResolver
-from jammi_lab.inputs.result_comparison import RowComparison
-from jammi_lab.inputs.source_names import FrameResolver, ResultTableResolver, SourceResolver
+from jammi_lab.inputs.row_comparison import RowComparison
+from jammi_lab.inputs.source_names import (
+    FrameResolver,
+    ResultTableResolver,
+    SourceDirectory,
+    SourceResolver,
+)
 from jammi_lab.live.dml_commits import DmlCommitter
 from jammi_lab.live.ephemeral_sessions import EphemeralSessions
 from jammi_lab.live.mutable_tables import MutableTableService

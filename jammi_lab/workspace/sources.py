@@ -39,9 +39,9 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.value import Value
 from jammi_lab.engine.cancellable import run_cancellable
 from jammi_lab.engine.engine import Engine
-from jammi_lab.inputs.connectors import SourceDirectory
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.observation_cache import LastObservation, LastObservations, ObservationCache
+from jammi_lab.inputs.source_names import SourceDirectory
 from jammi_lab.sources.base import Connector, MultiTableConnector
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files.formats import check_anchor, check_options, options_dict

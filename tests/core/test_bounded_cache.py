@@ -1,6 +1,6 @@
 """A bounded cache keeps what was used last."""
 
-from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.caches import BoundedCache
 
 
 def test_the_least_recently_used_entry_goes_first():

@@ -8,7 +8,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.inputs import row_comparison as equal_rows
-from jammi_lab.inputs.result_comparison import RowComparison
+from jammi_lab.inputs.row_comparison import RowComparison
 from jammi_lab.store.result_files import ResultFiles
 from tests.freshness.lab import Lab, said
 

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.vectors.cache import ObjectCache
 from jammi_lab.vectors.matrix import Matrix
 
 

@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import CanonicalStatement
 from jammi_lab.core.identifiers import ascii_lower

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
-from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.formats import TEXT_KINDS

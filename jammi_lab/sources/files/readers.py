@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from jammi_lab.core.anchors import Cost, FileState, Snapshot
-from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord

@@ -23,7 +23,7 @@ from jammi_lab.core.anchors import (
     Unknown,
     Vanished,
 )
-from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import (
     ExtensionMissing,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jammi_lab.core.anchors import Unknown
-from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.sources.base import ObservationContext
 from jammi_lab.storage.digests import CacheEntry, cache_key, fingerprint, is_current
 from jammi_lab.storage.files import Stat, stat_of

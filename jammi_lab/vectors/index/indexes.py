@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
+from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.records import OnProgress, Progress, TableKind, TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.storage.files import Stat, StoragePath, stat_of
-from jammi_lab.vectors.cache import ObjectCache
 from jammi_lab.vectors.index import files as index_files
 from jammi_lab.vectors.index.files import MANIFEST_SUFFIX, IndexManifest, index_path
 

@@ -1,12 +1,38 @@
-"""An LRU cache of matrices and indexes. Keys contain content digests, so entries never become
-stale."""
+"""Caches in memory, bounded by the number of entries or by their bytes. Thread-safe."""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar, cast
+from collections.abc import Callable, Hashable, Iterable
+from typing import Generic, Protocol, TypeVar, cast
 
 from jammi_lab.core.errors import InvalidArgument
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class BoundedCache(Generic[K, V]):
+    """Values by key, of which the least recently used go first. Values are never None."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """The value of a key, or None."""
+        with self._lock:
+            if (value := self._entries.get(key)) is not None:
+                self._entries.move_to_end(key)
+            return value
+
+    def put(self, key: K, value: V) -> None:
+        """Store a value, replacing an earlier one."""
+        with self._lock:
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+            while len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
 
 
 class SizedObject(Protocol):
@@ -22,7 +48,8 @@ T = TypeVar("T", bound=SizedObject)
 
 
 class ObjectCache:
-    """At most `max_bytes` of matrices and indexes; thread-safe.
+    """At most `max_bytes` of matrices and indexes. Keys contain content digests, so entries never
+    become stale.
 
     Evicted objects live on as long as a caller uses them. An object larger than `max_bytes` is
     returned but not cached.
