@@ -121,7 +121,6 @@ def _fail_an_input_check(ws, folder: Path):
     ws.check()
 
 
-
 @pytest.mark.parametrize(
     "change",
     [
