@@ -177,12 +177,12 @@ class PreparedStatement:
 
     def run_over(self, select: str, clauses: str = "") -> Stream:
         """Run a SELECT that the library wrote over the rows of the statement, whose columns are
-        called c0, c1, … there. Raises as `run`."""
+        called c0, c1, … there. The values of `*` are those of `run`. Raises as `run`."""
         names = ", ".join(f"c{i}" for i in range(len(self.output)))
         prefix = f"SELECT {select} FROM (\n"
         text = f"{prefix}{self._parsed.text}\n) AS t({names}) {clauses}"
         size = len(prefix.encode())
-        return self._run(text, None, size, read_ahead_fully=True, casts_output=False)
+        return self._run(text, None, size, read_ahead_fully=True, casts_output=select == "*")
 
     @property
     def _reads_attached_database(self) -> bool:

@@ -1,26 +1,37 @@
-"""The profile of one column of a result: NULLs, distinct values, and a histogram or the most
-frequent values. Aggregates are computed in DuckDB, so that memory does not grow with the rows."""
+"""Profiles of the columns of a result: NULLs, distinct values, and a histogram or the most frequent
+values.
 
-from typing import TYPE_CHECKING, Any, Protocol
+NULLs, lowest and highest values are those of all rows, computed by one statement in DuckDB. The
+distribution is that of all rows if they are in memory or few, else of a random sample that the same
+statement returns."""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from jammi_lab.core.anchors import Input, InputKind
-from jammi_lab.core.display_values import to_display
-from jammi_lab.core.html import is_numeric_type, to_text
+from jammi_lab.core.html import is_numeric_type
 from jammi_lab.core.value import Value
 from jammi_lab.sources import scratch_duckdb
 from jammi_lab.sources.base import ReadPlan, Relation
+from jammi_lab.workspace.histogram_edges import number_edges, time_edges
+from jammi_lab.workspace.row_filters import condition, is_time_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BINS = 24
-"""Number of bars of a histogram."""
 MAX_VALUES = 6
 """Maximum number of frequent values listed."""
-MAX_GROUPED_VALUES = 100_000
-"""Values are counted only in columns with about this many distinct ones or fewer."""
+MAX_EXACT_VALUES = 5_000_000
+"""Up to this many values in all columns together are profiled without sampling."""
+MAX_SAMPLED_VALUES = 1_000_000
+"""About how many values a sample of more has in all columns together."""
+MAX_SAMPLED_BYTES = 64 * 1024 * 1024
 
 _ROWS = Input(kind=InputKind.FRAME, name="rows")
+_FLOAT_TYPES = ("DOUBLE", "FLOAT", "REAL")
+_WHOLE_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 
 
 class ColumnQuery(Protocol):
@@ -40,76 +51,211 @@ class ColumnProfile(Value, frozen=True):
     """Number of rows with NULL."""
     distinct: int
     """Number of distinct values."""
-    is_estimate: bool
-    """Whether `distinct` is an estimate, right to within a few percent."""
+    sampled: int
+    """Number of rows from which `distinct`, `bins` and `values` are estimated; `rows` when they are
+    exact."""
     lowest: str = ""
     """The lowest value of a number, date or timestamp, as text."""
     highest: str = ""
     """The highest one."""
+    edges: list[str] = []
+    """Bounds of the intervals of the histogram. A value is at or above the lower bound of its
+    interval and below the upper one."""
     bins: list[int] = []
-    """Rows in equal intervals from the lowest to the highest value."""
+    """Number of rows in each interval."""
     values: list[tuple[str, int]] = []
-    """The most frequent values, with the number of their rows."""
+    """The most frequent values of a column without histogram, with the number of their rows."""
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether the distribution is estimated from a sample."""
+        return self.sampled < self.rows
+
+
+class _Counts(NamedTuple):
+    """The counts over all rows of one column."""
+
+    known: int
+    lowest: str
+    highest: str
+    edges: list[str]
 
 
 def query_rows(rows: "pa.Table", select: str, clauses: str = "") -> "pa.Table":
     """Runs a SELECT over rows in memory, whose columns are called c0, c1, …"""
     renamed = rows.rename_columns([f"c{i}" for i in range(rows.num_columns)])
-    with scratch_duckdb.connect(Relation(_ROWS, ReadPlan(frame=renamed))) as connection:
+    return _query_named(renamed, select, clauses)
+
+
+def _query_named(rows: "pa.Table", select: str, clauses: str = "") -> "pa.Table":
+    with scratch_duckdb.connect(Relation(_ROWS, ReadPlan(frame=rows))) as connection:
         return connection.execute(f"SELECT {select} FROM it {clauses}").to_arrow_table()
 
 
-def profile_column(column: int, sql_type: str, query: ColumnQuery) -> ColumnProfile:
-    """The profile of one column. Raises the errors of reading the rows."""
-    name, number = f"c{column}", _number_expression(f"c{column}", sql_type)
-    bounds = f", min({number}), max({number}), min({name})::VARCHAR, max({name})::VARCHAR"
-    first = query(
-        f"count(*), count({name}), approx_count_distinct({name}){bounds if number else ''}"
+class ProfiledRows:
+    """The rows whose columns are profiled, in memory or as a sample."""
+
+    def __init__(
+        self,
+        types: Mapping[int, str],
+        query: ColumnQuery,
+        rows: "pa.Table | None",
+        row_bytes: float,
+    ) -> None:
+        """`types` are the SQL types of the profiled columns by their number in the result. `rows`
+        are all rows if they are in memory; otherwise a row has about `row_bytes`. Raises the errors
+        of reading the rows."""
+        self._types = types
+        self.total_rows = query("count(*)").column(0)[0].as_py() if rows is None else rows.num_rows
+        share = 1.0 if rows is not None else self._sampled_share(row_bytes)
+        names = [f"'c{i}': c{i}" for i in types]
+        sample = f"list({{{', '.join(names)}}}) FILTER (random() < {share!r})"
+        counts = query(
+            ", ".join(
+                [
+                    *map(_count_expressions, types, types.values()),
+                    sample if rows is None else "NULL",
+                ]
+            )
+        )
+        values = [column[0].as_py() for column in counts.columns[:-1]]
+        self._counts = {}
+        for n, (i, sql_type) in enumerate(types.items()):
+            known, *limits = values[5 * n : 5 * n + 5]
+            if limits[2] is not None and not all(map(_is_finite, limits)):
+                finite = query(_limit_expressions(f"c{i}", sql_type), f"WHERE isfinite(c{i})")
+                limits = [column[0].as_py() for column in finite.columns]
+            self._counts[i] = _column_counts(sql_type, known, *limits)
+        self._rows = (
+            rows.rename_columns([f"c{i}" for i in range(rows.num_columns)])
+            if rows is not None
+            else _listed_rows(counts.column(counts.num_columns - 1))
+        )
+        self._profiles: dict[int, ColumnProfile] = {}
+
+    def _sampled_share(self, row_bytes: float) -> float:
+        values, size = self.total_rows * len(self._types), self.total_rows * row_bytes
+        wanted = 1.0 if values <= MAX_EXACT_VALUES else MAX_SAMPLED_VALUES / values
+        return float(min(wanted, MAX_SAMPLED_BYTES / max(1.0, size)))
+
+    def profile(self, column: int) -> ColumnProfile:
+        """The profile of one of the columns."""
+        if column not in self._profiles:
+            self._profiles[column] = self._profile(column)
+        return self._profiles[column]
+
+    def _profile(self, column: int) -> ColumnProfile:
+        known, lowest, highest, edges = self._counts[column]
+        name = f"c{column}"
+        values, distinct = _frequent_values(
+            name if edges else f"{name}::VARCHAR", known, self._rows
+        )
+        scale = self._scale
+        return ColumnProfile(
+            rows=self.total_rows,
+            nulls=self.total_rows - known,
+            distinct=distinct,
+            sampled=self._rows.num_rows,
+            lowest=lowest if edges else "",
+            highest=highest if edges else "",
+            edges=edges,
+            bins=[round(n * scale) for n in self._bin_counts(column, "true")] if edges else [],
+            values=[] if edges else [(text, round(n * scale)) for text, n in values],
+        )
+
+    def covers(self, columns: Iterable[int]) -> bool:
+        """Whether the rows have all these columns."""
+        return all(f"c{column}" in self._rows.column_names for column in columns)
+
+    def matching(self, column: int, where: str) -> list[int]:
+        """How many of the rows in each interval, or with each listed value, meet a condition."""
+        profile = self.profile(column)
+        if profile.edges:
+            counts = self._bin_counts(column, where)
+        else:
+            tests = (condition(f"c{column}", "", [value]) for value, _ in profile.values)
+            counts = self._filtered_counts(list(tests), where)
+        return [round(n * self._scale) for n in counts]
+
+    @property
+    def _scale(self) -> float:
+        return float(self.total_rows / max(1, self._rows.num_rows))
+
+    def _bin_counts(self, column: int, where: str) -> list[int]:
+        sql_type, edges = self._types[column], self._counts[column].edges
+        bounds = itertools.pairwise(edges)
+        return self._filtered_counts(
+            [condition(f"c{column}", sql_type, pair) for pair in bounds], where
+        )
+
+    def _filtered_counts(self, tests: list[str], where: str) -> list[int]:
+        if not tests:
+            return []
+        select = ", ".join(f"count(*) FILTER ({test})" for test in tests)
+        return [c[0].as_py() for c in _query_named(self._rows, select, f"WHERE {where}").columns]
+
+
+def _count_expressions(column: int, sql_type: str) -> str:
+    """Five aggregates of a column: non-NULL rows, and the lowest and highest value as numbers and
+    as text."""
+    name = f"c{column}"
+    if not is_time_type(sql_type) and not is_numeric_type(sql_type):
+        return f"count({name}), NULL, NULL, NULL, NULL"
+    return f"count({name}), {_limit_expressions(name, sql_type)}"
+
+
+def _limit_expressions(name: str, sql_type: str) -> str:
+    number = "epoch({}({}))" if is_time_type(sql_type) else "{}({})::DOUBLE"
+    low, high = (number.format(function, name) for function in ("min", "max"))
+    return f"{low}, {high}, min({name})::VARCHAR, max({name})::VARCHAR"
+
+
+def _is_finite(value: float | str | None) -> bool:
+    """Whether it is neither NaN nor infinite. Infinite dates have no number, or text only."""
+    if isinstance(value, str):
+        return value not in ("infinity", "-infinity")
+    return value is not None and math.isfinite(value)
+
+
+def _column_counts(
+    sql_type: str, known: int, low: float, high: float, lowest: str | None, highest: str | None
+) -> _Counts:
+    edges: list[str] = []
+    if low is not None and math.isfinite(low) and math.isfinite(high - low) and low < high:
+        is_whole = sql_type.removeprefix("U") in _WHOLE_TYPES
+        edges = (
+            time_edges(low, high, dates=sql_type == "DATE")
+            if is_time_type(sql_type)
+            else number_edges(low, high, whole=is_whole)
+        )
+    return _Counts(known, lowest or "", highest or "", edges)
+
+
+def _listed_rows(rows: "pa.ChunkedArray") -> "pa.Table":
+    """The rows that an aggregate `list` returned, which is NULL for none."""
+    import pyarrow as pa
+
+    return pa.Table.from_struct_array(pa.chunked_array([rows.combine_chunks().flatten()]))
+
+
+def _frequent_values(
+    expression: str, known: int, rows: "pa.Table"
+) -> tuple[list[tuple[str, int]], int]:
+    """The most frequent values, and the number of distinct ones among `known` non-NULL rows.
+
+    From a sample that number is estimated as PostgreSQL's ANALYZE does: Haas and Stokes, Estimating
+    the number of classes in a finite population, 1998 (estimator Duj1)."""
+    found = _query_named(
+        rows,
+        f"({expression})::VARCHAR AS value, count(*) AS n, count(*) OVER () AS total, "
+        "sum(count(*)) OVER () AS known, sum((count(*) = 1)::INTEGER) OVER () AS single",
+        f"WHERE {expression} IS NOT NULL GROUP BY {expression} "
+        f"ORDER BY n DESC, value LIMIT {MAX_VALUES}",
     )
-    rows, known, distinct, *limits = (values[0].as_py() for values in first.columns)
-    distinct = min(distinct, known)
-    is_estimate = bool(known)
-    bins: list[int] = []
-    values: list[tuple[str, int]] = []
-    if number and known and limits[0] is not None and limits[0] < limits[1]:
-        bins = _histogram(number, limits[0], limits[1], query)
-    elif known and distinct <= MAX_GROUPED_VALUES:
-        values, distinct = _frequent_values(name, query)
-        is_estimate = False
-    lowest, highest = (to_text(text) for text in limits[2:]) if bins else ("", "")
-    nulls = rows - known
-    return ColumnProfile(rows, nulls, distinct, is_estimate, lowest, highest, bins, values)
-
-
-def _number_expression(name: str, sql_type: str) -> str:
-    """The value as a finite DOUBLE; empty for types without a scale."""
-    if is_numeric_type(sql_type):
-        return f"CASE WHEN isfinite({name}::DOUBLE) THEN {name}::DOUBLE END"
-    if sql_type == "DATE" or sql_type.startswith("TIMESTAMP"):
-        return f"CASE WHEN isfinite({name}) THEN epoch({name})::DOUBLE END"
-    return ""
-
-
-def _histogram(number: str, lowest: float, highest: float, query: ColumnQuery) -> list[int]:
-    """Rows in equal intervals. Both sides of the quotient are divided first, so that it is finite
-    for any bounds."""
-    position = (
-        f"({number} / {BINS} - {lowest!r}::DOUBLE / {BINS}) / "
-        f"({highest!r}::DOUBLE / {BINS} - {lowest!r}::DOUBLE / {BINS})"
-    )
-    rows = query(
-        f"least({BINS - 1}, floor({position} * {BINS}))::INTEGER AS bin, count(*)",
-        f"WHERE ({number}) IS NOT NULL GROUP BY bin",
-    )
-    counts: dict[Any, int] = dict(zip(*(c.to_pylist() for c in rows.columns), strict=True))
-    return [counts.get(i, 0) for i in range(BINS)]
-
-
-def _frequent_values(name: str, query: ColumnQuery) -> tuple[list[tuple[str, int]], int]:
-    """The most frequent values, and the number of distinct ones."""
-    rows = query(
-        f"{name}::VARCHAR AS value, count(*) AS n, count(*) OVER () AS total",
-        f"WHERE {name} IS NOT NULL GROUP BY value ORDER BY n DESC, value LIMIT {MAX_VALUES}",
-    )
-    texts = [to_text(value) for value in to_display(rows.column(0))]
-    return list(zip(texts, rows.column(1).to_pylist(), strict=True)), rows.column(2)[0].as_py()
+    if not found.num_rows:
+        return [], 0
+    distinct, sampled, single = (int(found.column(i)[0].as_py()) for i in (2, 3, 4))
+    if sampled < known:
+        distinct = round(sampled * distinct / (sampled - single + single * sampled / known))
+    values: list[str] = found.column(0).to_pylist()
+    return list(zip(values, found.column(1).to_pylist(), strict=True)), distinct

@@ -1,6 +1,5 @@
 """The result of a statement: its rows are streamed once and cached when small."""
 
-import functools
 import itertools
 import operator
 import weakref
@@ -21,7 +20,7 @@ from jammi_lab.engine.stream import Stream
 from jammi_lab.inputs.observation import PinnedState, origin_of_inputs
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.workspace.badge import BadgeMixin, BadgeService
-from jammi_lab.workspace.column_profile import ColumnQuery, query_rows
+from jammi_lab.workspace.column_profile import ColumnQuery
 from jammi_lab.workspace.export import export
 from jammi_lab.workspace.stamps import (
     Stamp,
@@ -399,13 +398,15 @@ class Result(BadgeMixin, ArrowExportMixin):
         ]
 
     def _column_query(self) -> ColumnQuery | None:
-        """Runs aggregates over all rows of the result; None when they are not in memory and could
-        be others if they were read again."""
-        if self._cached is not None:
-            return functools.partial(query_rows, self._cached)
+        """Runs a SELECT over all rows of the result, read again; None when they could be
+        others."""
         if self._unpinned_inputs() or self._prepared.volatile or not self._prepared.output:
             return None
         return lambda select, clauses="": self._prepared.run_over(select, clauses).table()
+
+    def _statement(self) -> tuple[str, dict[str, Any]] | None:
+        """The SQL and the parameters that give these rows; None for rows that no statement gave."""
+        return self._prepared.statement, self._prepared.params
 
     def _run_again(self) -> None:
         """Read the same versions again. SourceUnavailable for inputs without versions, such as
@@ -460,6 +461,9 @@ class InMemoryResult(Result):
 
     def _frame_inputs(self) -> list[Anchor]:
         return []
+
+    def _statement(self) -> None:
+        return None
 
     def _recorded_inputs(self) -> tuple[list[StampedTable], list[StampedSource], list[str]]:
         return [], [], [each.label for each in self.inputs]

@@ -252,11 +252,11 @@ def test_a_kernel_that_does_not_answer_is_said(view):
 def test_profiles_are_computed_when_they_are_opened_and_fit_narrow_pages(view):
     for wide, dark in ((1400, False), (480, True)):
         panel, bare = view(wide=wide, dark=dark)
-        assert bare.part("profiles").is_hidden() and not panel._profiles
+        assert bare.part("profiles").is_hidden() and not panel._rows._profiled
         bare.part("profile").click()
         bare.expect(lambda bare=bare: "no NULL" in bare.part("profile-name").inner_text())
         assert "19 NULL (15 %)" in bare.part("profile-price").inner_text()
-        assert bare.part("profile-price").locator("rect").count() == 24
+        assert bare.part("profile-price").locator("rect.jammi-bar").count() == 17
         assert "2024-01-01" in bare.part("profile-day").inner_text()
         assert "130 distinct" in bare.part("profile-name").inner_text()
         assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
@@ -271,3 +271,33 @@ def test_names_and_values_of_a_profile_are_text(view):
     bare.part("profile").click()
     bare.expect(lambda: "1 distinct" in bare.part("profiles").inner_text())
     assert bare.page.locator("#el img, #el script").count() == 0
+
+
+def test_a_bar_and_a_value_of_a_profile_filter_the_rows(view):
+    for wide, dark in ((1400, False), (480, True)):
+        panel, bare = view(ROWS.replace("[i, i + 1]", "'kind ' || i % 4"), wide=wide, dark=dark)
+        bare.part("profile").click()
+        bare.expect(lambda bare=bare: bare.part("bar-id-2").count() == 1)
+        bare.part("bar-id-2").click()
+        bare.expect(lambda bare=bare: bare.part("filter-id").count() == 1)
+        assert panel.filters == {"id": ("10", "15")} and first(bare) == "10"
+        assert bare.part("counted").inner_text() == "5 filtered rows"
+        bare.expect(lambda bare=bare: bare.part("bar-id-2").get_attribute("aria-pressed") == "true")
+        bare.part("bar-id-2").focus()
+        bare.page.keyboard.press("ArrowRight")
+        bare.page.keyboard.press("Shift+Enter")
+        bare.expect(lambda panel=panel: panel.filters == {"id": ("10", "20")})
+        bare.part("value-pair-0").click()
+        bare.expect(lambda bare=bare: bare.part("filter-pair").count() == 1)
+        bare.expect(
+            lambda bare=bare: (
+                "2 of 33 rows" in (bare.part("value-pair-0").get_attribute("title") or "")
+            )
+        )
+        bare.part("fold-sql").click()
+        assert "WHERE id >= 10 AND id < 20" in bare.part("sql").inner_text()
+        assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        bare.page.mouse.move(0, 0)
+        kept(bare, f"results-filtered-{wide}")
+        bare.part("filter-pair").click()
+        bare.expect(lambda panel=panel: list(panel.filters) == ["id"])

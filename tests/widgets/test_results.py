@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.workspace import column_profile
 from jammi_widgets import result_pages as held
 from jammi_widgets.results import ResultView
 
@@ -328,7 +329,7 @@ def test_a_profile_covers_all_rows_and_not_only_those_on_the_page(numbers):
     assert sum(panel.profile("d").bins) == 240 and sum(panel.profile("f").bins) == 238
     assert panel.profile("b").values == [("false", 120), ("true", 120)]
     assert panel.profile("c").values == [("7", 240)] and panel.profile("c").bins == []
-    body = line.ask("profile", column=1)["body"]
+    body = line.ask("profile")["body"]["profiles"][1]
     assert (body["name"], body["rows"], body["values"][0]) == ("t", 240, ["ash", 72])
     with pytest.raises(jl.InvalidArgument):
         panel.profile("missing")
@@ -338,7 +339,7 @@ def test_a_profile_of_a_large_table_is_computed_in_the_engine(ws):
     ws.materialize("large", "SELECT i AS n, i % 7 AS m FROM range(1500000) r(i)", key="n")
     panel = ResultView(ws.table("large"))
     profile = panel.profile("n")
-    assert (profile.rows, profile.bins) == (1_500_000, [62_500] * 24)
+    assert (profile.rows, profile.bins, profile.is_estimate) == (1_500_000, [50_000] * 30, False)
     assert panel._result_page.rows.num_rows < 10_000
 
 
@@ -347,3 +348,142 @@ def test_a_profile_that_could_be_of_other_rows_is_refused(ws, monkeypatch):
     panel = ResultView(ws.sql("SELECT random() AS n FROM range(4000000)"))
     with pytest.raises(jl.SourceUnavailable, match="too large for a profile"):
         panel.profile("n")
+
+
+def test_a_large_table_is_profiled_from_a_sample_with_exact_nulls_and_limits(ws, monkeypatch):
+    monkeypatch.setattr(column_profile, "MAX_EXACT_VALUES", 100_000)
+    monkeypatch.setattr(column_profile, "MAX_SAMPLED_VALUES", 80_000)
+    ws.materialize(
+        "large",
+        "SELECT i AS n, CASE WHEN i <> 7 THEN 'k' || i % 5 END AS t FROM range(400000) r(i)",
+    )
+    panel = ResultView(ws.table("large"))
+    n, t = panel.profile("n"), panel.profile("t")
+    assert n.is_estimate and 35_000 < n.sampled < 45_000
+    assert (n.rows, n.nulls, n.lowest, n.highest, t.nulls) == (400_000, 0, "0", "399999", 1)
+    assert n.distinct == pytest.approx(400_000, rel=0.01) and t.distinct == 5
+    assert n.bins == pytest.approx([20_000] * 20, rel=0.15)
+    assert dict(t.values) == pytest.approx({f"k{i}": 80_000 for i in range(5)}, rel=0.1)
+    panel.filters = {"t": ["k1"], "n": ("100000", "200000")}
+    assert panel._rows.total_rows == 20_000  # counted, not estimated
+    matching = panel._rows.matching_counts(0)
+    assert sum(matching) == pytest.approx(20_000, rel=0.1) and sum(matching[5:10]) == sum(matching)
+
+
+def test_infinite_values_are_outside_of_the_histogram(ws):
+    panel = ResultView(
+        ws.sql(
+            "SELECT v::DOUBLE AS v, d::DATE AS d, s::TIMESTAMP AS s FROM (VALUES "
+            "('nan', 'infinity', '2024-01-01 00:00:00.5'), ('-inf', '2024-01-01', '2024-01-01'), "
+            "('1', '2024-02-01', 'infinity'), ('5', NULL, NULL)) v(v, d, s)"
+        )
+    )
+    v, d, s = (panel.profile(name) for name in "vds")
+    assert (v.lowest, v.highest, sum(v.bins)) == ("1.0", "5.0", 2)
+    assert (d.lowest, d.highest, sum(d.bins), d.nulls) == ("2024-01-01", "2024-02-01", 2, 1)
+    assert sum(s.bins) == 2 and s.edges[0] == "2024-01-01 00:00:00.000000"
+
+
+FILTERS = [
+    ({"n": ("10", "30")}, lambda r: 10 <= r["n"] < 30),
+    ({"n": (None, 5)}, lambda r: r["n"] < 5),
+    ({"t": ["ash", None]}, lambda r: r["t"] in ("ash", None)),
+    ({"b": ["true"], "n": (0, 9)}, lambda r: r["n"] % 2 == 0 and r["n"] < 9),
+    ({"d": ("2024-01-05", "2024-01-08")}, lambda r: r["n"] % 100 in (4, 5, 6)),
+    ({"l": ["[3]"]}, lambda r: r["n"] == 3),
+    ({"t": []}, lambda r: False),
+]
+
+
+@pytest.mark.parametrize("kept_in_memory", [True, False], ids=["memory", "engine"])
+@pytest.mark.parametrize(("filters", "meets"), FILTERS, ids=[str(f) for f, _ in FILTERS])
+def test_filters_keep_the_rows_that_their_sql_returns(ws, told, filters, meets, kept_in_memory):
+    ws.materialize("mixed", MIXED)
+    panel = ResultView(ws.sql("SELECT * FROM jammi.mixed"))
+    if kept_in_memory:
+        panel._result.arrow()
+    everything = panel._result.arrow().to_pylist() if kept_in_memory else ws.table("mixed").arrow()
+    everything = everything if isinstance(everything, list) else everything.to_pylist()
+    panel.filters = filters
+    wanted = [row["n"] for row in everything if meets(row)]
+    assert panel._result_page.rows.column("n").to_pylist() == wanted
+    assert panel._result_page.rows.schema == panel._result.schema
+    assert ws.sql(panel.sql).arrow().column("n").to_pylist() == wanted
+    panel.filters = {}
+    assert panel.sql == "SELECT * FROM jammi.mixed" and panel._rows.page is panel._rows.all_rows
+
+
+def test_bars_and_values_of_a_profile_filter_and_say_so(numbers):
+    panel, line = numbers(240, MIXED)
+    panel.selection = ["3"]
+    assert line.ask("filter", column=0, bins=[2, 3])["body"] == {}
+    assert panel.filters == {"n": ("20", "40")} and panel.selection == []
+    line.ask("filter", column=1, values=[0], null=True)
+    assert panel.filters["t"] == ["ash", None]
+    changed = line.messages[-2]["body"]
+    assert changed["filters"] == [[0, "n", "20 – 40"], [1, "t", "ash, NULL"]]
+    assert changed["counted"] == f"{len(panel._result_page.rows)} filtered rows"
+    n, t = line.ask("profile")["body"]["profiles"][:2]
+    assert n["range"] == [2, 3] and n["bins"] == [10] * 24 and sum(n["matching"][2:4]) == 8
+    assert (t["chosen"], t["null"]) == ([True, False, False], True)
+    panel.selection = ["1"]
+    assert panel.selected().column("n").to_pylist() == [panel._result_page.rows["n"][0].as_py()]
+    line.ask("filter", column=0)
+    assert list(panel.filters) == ["t"]
+
+
+def test_the_sql_and_the_code_give_the_rows_that_are_seen(ws, told):
+    panel = ResultView(
+        ws.sql("SELECT i AS n, 'a_' || i AS \"the text\" FROM range($most) r(i)", {"most": 20})
+    )
+    line = told(panel)
+    panel.filters = {"n": (3, 15)}
+    panel.filter = "A_1"
+    seen = line.ask("page", column=0, descending=True)["body"]
+    assert column(seen) == ["14", "13", "12", "11", "10"]
+    assert "\"the text\" ILIKE '%A\\_1%' ESCAPE '\\'" in seen["sql"]
+    assert [str(n) for n, _ in ws.sql(seen["sql"], {"most": 20}).fetchall()] == column(seen)
+    assert [str(n) for n, _ in eval(seen["code"], {"ws": ws}).fetchall()] == column(seen)
+
+
+def test_columns_of_one_name_are_filtered_by_the_first(ws):
+    panel = ResultView(ws.sql("SELECT i AS a, -i AS a, i AS A FROM range(5) r(i)"))
+    panel.filters = {"A": (3, None)}
+    assert ws.sql(panel.sql).fetchall() == [(3, -3, 3), (4, -4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("filters", "told_as"),
+    [
+        ({"missing": (1, 2)}, "no column 'missing'"),
+        ({"n": 3}, "a tuple"),
+        ({"n": ("1 OR true", None)}, "cannot be compared"),
+        ({"n": (1, 2, 3)}, "a tuple"),
+    ],
+)
+def test_filters_that_are_none_are_refused_and_the_former_stay(numbers, filters, told_as):
+    panel, line = numbers()
+    panel.filters = {"n": (0, 3)}
+    with pytest.raises(jl.InvalidArgument, match=told_as):
+        panel.filters = filters
+    assert panel.filters == {"n": (0, 3)} and panel._result_page.rows.num_rows == 3
+    for wrong in ({"bins": [0, 99]}, {"values": [50]}, {"bins": ["0 OR 1", 2]}, {"sql": "1"}):
+        assert line.ask("filter", column=0, **wrong)["kind"] == "refused"
+
+
+def test_a_quote_in_a_value_stays_a_value(ws):
+    panel = ResultView(ws.sql("SELECT * FROM (VALUES ('it''s'), ('x'') OR (1=1')) v(\"a\"\"b\")"))
+    panel.filters = {'a"b': ["x') OR (1=1"]}
+    assert panel._result_page.rows.num_rows == 1 and ws.sql(panel.sql).arrow().num_rows == 1
+
+
+def test_a_filter_beyond_the_bound_shows_the_first_matches_and_counts_all(ws, told, monkeypatch):
+    monkeypatch.setattr(held, "MAX_HELD_ROWS", 3_000)
+    ws.materialize("large", "SELECT i AS n FROM range(50000) r(i)")
+    panel = ResultView(ws.table("large"))
+    line = told(panel)
+    panel.filters = {"n": (10_000, None)}
+    body = line.ask("page", offset=2_950)["body"]
+    assert body["counted"] == "2,951 to 3,000 of 40,000 filtered rows"
+    assert body["said"].startswith("These are the first 3,000 rows") and not body["further"]
+    assert body["sql"] == "SELECT * FROM jammi.large\nWHERE n >= 10000"

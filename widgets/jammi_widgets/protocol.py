@@ -145,10 +145,23 @@ class ReadValue(PanelMessage, tag="value"):
     column: Count
 
 
-class ProfileColumn(PanelMessage, tag="profile"):
-    """Request the profile of a column of a result."""
+class ProfileColumns(PanelMessage, tag="profile"):
+    """Request the profiles of the shown columns of a result."""
+
+    left: Count = 0
+    """Index of the first of them."""
+
+
+class FilterColumn(PanelMessage, tag="filter"):
+    """Keep the rows within some bars of the profile of a column, or with some of its listed values
+    or NULL. Nothing chosen removes the filter."""
 
     column: Count
+    bins: tuple[Count, Count] | None = None
+    """The first and the last bar."""
+    values: Annotated[list[Count], msgspec.Meta(max_length=100)] = []
+    """Indexes of listed values."""
+    null: bool = False
 
 
 class DiffRows(PanelMessage, tag="diff-rows"):

@@ -1,14 +1,12 @@
 """The rows of a result that a viewer holds in memory: those read so far, up to a limit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
-
-    from jammi_lab.workspace.result import Result
 
 MAX_HELD_ROWS = 1_000_000
 MAX_HELD_BYTES = 64 * 1024 * 1024
@@ -20,9 +18,11 @@ class ResultPage:
     """The first rows of a result. They remain available after the result's own rows are
     released."""
 
-    def __init__(self, result: "Result") -> None:
-        self._result = result
-        self.rows: pa.Table = result.preview(0)
+    def __init__(self, first_rows: Callable[[int], "pa.Table"], *, has_more: bool = False) -> None:
+        """`first_rows` returns the first rows, as many as its argument. `has_more`: there are rows
+        beyond those that it can return."""
+        self._first_rows, self._has_more, self._ended = first_rows, has_more, False
+        self.rows: pa.Table = first_rows(0)
         """The rows read so far."""
         self.complete = False
         """Whether these are all rows."""
@@ -35,7 +35,7 @@ class ResultPage:
     def is_full(self) -> bool:
         """Whether the limit is reached and the result has more rows."""
         return not self.complete and (
-            self.rows.num_rows >= MAX_HELD_ROWS or self.rows.nbytes >= MAX_HELD_BYTES
+            self._ended or self.rows.num_rows >= MAX_HELD_ROWS or self.rows.nbytes >= MAX_HELD_BYTES
         )
 
     def load_rows(self, row_count: int) -> None:
@@ -44,8 +44,9 @@ class ResultPage:
         row_count = min(row_count, MAX_HELD_ROWS)
         while not self.complete and not self.is_full and self.rows.num_rows < row_count:
             limit = min(MAX_HELD_ROWS, max(_FIRST_READ_ROWS, 2 * self.rows.num_rows))
-            rows = self._result.preview(limit + 1)
-            self.complete, self.rows = rows.num_rows <= limit, rows.slice(0, limit)
+            rows = self._first_rows(limit + 1)
+            self._ended, self.rows = rows.num_rows <= limit, rows.slice(0, limit)
+            self.complete = self._ended and not self._has_more
 
     def take_rows(
         self, row_numbers: Sequence[int], columns: Sequence[int] | None = None

@@ -1,6 +1,5 @@
 """The result viewer: paging, sorting and searching, all done in the kernel."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,18 +16,15 @@ from jammi_lab.core.html import (
     is_numeric_type,
     to_text,
 )
-from jammi_lab.core.identifiers import near_names
-from jammi_lab.workspace.column_profile import (
-    ColumnProfile,
-    ColumnQuery,
-    profile_column,
-    query_rows,
-)
+from jammi_lab.core.identifiers import copyable_name
+from jammi_lab.workspace.column_profile import ColumnProfile
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.result_table import ResultTable
-from jammi_lab.workspace.workspace import workspace_of
+from jammi_lab.workspace.row_filters import describe
+from jammi_lab.workspace.workspace import Workspace, workspace_of
 from jammi_widgets import assets, protocol
 from jammi_widgets.panel import Panel
+from jammi_widgets.result_filters import FilteredRows
 from jammi_widgets.result_pages import MAX_HELD_ROWS, ResultPage
 
 if TYPE_CHECKING:
@@ -59,11 +55,20 @@ class ResultView(Panel):
 
     _esm = assets.module("results")
     _css = assets.style()
+    filters = traitlets.Dict()
+    """Filters by column name: a tuple (low, high) keeps values from `low` up to but not including
+    `high`, where None leaves a side open; a list keeps the values in it, where None stands for
+    NULL."""
+
     _kinds: ClassVar[Any] = (
-        protocol.Open | protocol.Page | protocol.ReadValue | protocol.ProfileColumn
+        protocol.Open
+        | protocol.Page
+        | protocol.ReadValue
+        | protocol.ProfileColumns
+        | protocol.FilterColumn
     )
     _shared_messages = (protocol.Page,)
-    _threaded_triggers = (protocol.ProfileColumn,)
+    _threaded_triggers = (protocol.ProfileColumns, protocol.FilterColumn)
 
     def __init__(self, rows: Result | ResultTable) -> None:
         result = rows.read() if isinstance(rows, ResultTable) else rows
@@ -72,19 +77,33 @@ class ResultView(Panel):
                 f"A {type(rows).__name__} is neither a Result nor a ResultTable.",
                 hint="ws.sql(…) returns a Result.",
             )
-        self._result, self._result_page = result, ResultPage(result)
-        self._profiles: dict[int, ColumnProfile] = {}
+        ws = workspace_of(result)
+        name = _name_of(ws, rows) if isinstance(rows, ResultTable) else None
+        self._result, self._rows = result, FilteredRows(result, name)
         self._page_request = protocol.Page(v=1, ask=0)
         self._result_page.load_rows(self._page_request.limit)
         self._saved_form, self._pending_badge = result._rendered(), result._badge()
-        super().__init__(workspace_of(result))
-        self.observe(lambda _: self.refresh(), names="filter")
+        super().__init__(ws)
+        self.observe(lambda _: self.refresh(), names=["filter", "filters"])
         if self._pending_badge is not None:
             self._pending_badge.add_done_callback(
                 lambda: self._send_message(
                     {"kind": "badge", "body": {"badge": self._badge_lines()}}
                 )
             )
+
+    @property
+    def _result_page(self) -> ResultPage:
+        return self._rows.page
+
+    @property
+    def sql(self) -> str:
+        """The SQL of the rows shown: the statement with the filters, the text and the sort order.
+        Empty for rows that no statement gave, such as those of a search."""
+        request = self._page_request
+        return self._rows.statement(
+            self.filter.strip(), request.column, descending=request.descending
+        )
 
     def refresh(self) -> None:
         """Show the first page with the current sort order and filter."""
@@ -101,6 +120,13 @@ class ResultView(Panel):
     def selected(self) -> "pa.Table":
         """The selected rows in order of selection."""
         return self._result_page.take_rows([int(number) - 1 for number in self.selection])
+
+    @traitlets.validate("filters")
+    def _validate_filters(self, proposal: dict[str, Any]) -> dict[str, Any]:
+        with self._tenant_context():
+            self._rows.apply(proposal["value"])
+        self.selection = []  # rows are numbered in the order of those that meet the filters
+        return dict(proposal["value"])
 
     @traitlets.validate("selection")
     def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
@@ -132,8 +158,11 @@ class ResultView(Panel):
                     self._page_request = message
                 case protocol.ReadValue(row=row, column=column):
                     return self._full_value(row, column)
-                case protocol.ProfileColumn(column=column):
-                    return self._profile_message(column)
+                case protocol.ProfileColumns(left=left):
+                    return self._profiles_message(left)
+                case protocol.FilterColumn():
+                    self._filter_column(message)
+                    return {}
             return self._page_message(self._page_request)
         except KeyboardInterrupt:
             raise SourceUnavailable(
@@ -145,42 +174,45 @@ class ResultView(Panel):
         """The profile of a column over all rows: NULLs, distinct values, and a histogram or the
         most frequent values. It is computed once. InvalidArgument for an unknown column;
         SourceUnavailable when the rows exceed the view and could be others if read again."""
-        if column not in self._result.columns:
-            raise InvalidArgument(
-                f"The result has no column {column!r}.",
-                near=near_names(column, self._result.columns),
-            )
         with self._tenant_context():
-            return self._profile(self._result.columns.index(column))
+            return self._rows.profile(self._rows.column_index(column))
 
-    def _profile(self, column: int) -> ColumnProfile:
-        if column not in self._profiles:
-            sql_type = self._result._types[column]
-            self._profiles[column] = profile_column(column, sql_type, self._column_query())
-        return self._profiles[column]
-
-    def _column_query(self) -> ColumnQuery:
-        query = self._result._column_query()
-        if query is None:
-            self._result_page.load_rows(MAX_HELD_ROWS)
-            if not self._result_page.complete:
-                raise SourceUnavailable(
-                    "The result is too large for a profile in memory, and its source could have "
-                    "changed since it was read.",
-                    hint="Keep the rows with ws.materialize(…) and view the table.",
-                )
-            query = functools.partial(query_rows, self._result_page.rows)
-        return query
+    def _profiles_message(self, left: int) -> dict[str, Any]:
+        self._require_column(left)
+        shown = range(left, min(left + MAX_SHOWN_COLUMNS, len(self._result.columns)))
+        return {"profiles": [self._profile_message(column) for column in shown]}
 
     def _profile_message(self, column: int) -> dict[str, Any]:
-        self._require_column(column)
-        profile = self._profile(column)
+        profile = self._rows.profile(column)
+        name = self._result.columns[column]
+        chosen = self.filters.get(name)
         return {
             **profile.to_dict(),
-            "name": escape_invisible(self._result.columns[column]),
-            "type": self._result._types[column].lower(),
+            "at": column,
+            "name": escape_invisible(name),
             "values": [[display_cell(text), n] for text, n in profile.values],
+            "chosen": [text in chosen for text, _ in profile.values]
+            if isinstance(chosen, list)
+            else [],
+            "null": isinstance(chosen, list) and None in chosen,
+            "range": [profile.edges.index(chosen[0]), profile.edges.index(chosen[1]) - 1]
+            if isinstance(chosen, tuple) and set(chosen) <= set(profile.edges)
+            else None,
+            "matching": self._rows.matching_counts(column),
         }
+
+    def _filter_column(self, message: protocol.FilterColumn) -> None:
+        """Set or remove the filter of a column that was chosen in its profile."""
+        self._require_column(message.column)
+        name = self._result.columns[message.column]
+        filters = {other: wanted for other, wanted in self.filters.items() if other != name}
+        if message.bins is not None:
+            filters[name] = self._rows.bar_filter(message.column, message.bins)
+        elif message.values or message.null:
+            filters[name] = self._rows.value_filter(
+                message.column, message.values, null=message.null
+            )
+        self.filters = filters
 
     def _page_message(self, request: protocol.Page) -> dict[str, Any]:
         """A page of rows as a message, with row counts and notes."""
@@ -224,13 +256,20 @@ class ResultView(Panel):
             "counted": self._row_count_text(request, len(row_numbers), needle),
             "said": self._limit_note(needle, request, further=further),
             "badge": self._badge_lines(),
+            "filters": [
+                [self._rows.column_index(name), escape_invisible(name), escape_invisible(text)]
+                for name, text in ((n, describe(f)) for n, f in self.filters.items())
+            ],
+            "sql": (sql := self.sql),
+            "code": self._rows.python_code(sql),
         }
 
     def _row_count_text(self, request: protocol.Page, row_count: int, needle: str) -> str:
         """The range of the rows shown and the total."""
-        total = count_noun(self._total, "row") if self._total is not None else ""
+        noun = "filtered row" if self.filters else "row"
+        total = count_noun(self._total, noun) if self._total is not None else ""
         if not row_count:
-            return f"No matches{f' in {total}' if total else ''}." if needle else "no rows"
+            return f"No matches{f' in {total}' if total else ''}." if needle else f"no {noun}s"
         if row_count == self._total and not needle:
             return total
         span = f"{request.offset + 1:,} to {request.offset + row_count:,}"
@@ -243,6 +282,8 @@ class ResultView(Panel):
 
     @property
     def _total(self) -> int | None:
+        if self._rows.total_rows is not None:
+            return self._rows.total_rows
         return (
             self._result._rows
             if self._result._rows is not None
@@ -358,6 +399,12 @@ def _full_text(value: Any) -> str:
             return "[" + ", ".join([*map(_full_text, value), *ellipsis]) + "]"
         case _:
             return to_text(value)
+
+
+def _name_of(ws: Workspace, table: ResultTable) -> str:
+    """The name that a statement gives these rows: the recipe if they are its newest version."""
+    is_newest = ws.table(table.name).version == table.version
+    return copyable_name(f"jammi.{table.name if is_newest else table.table_name}")
 
 
 def display_cell(value: Any) -> Cell:

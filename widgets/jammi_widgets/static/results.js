@@ -1,4 +1,4 @@
-import { Line, button, choose, filterInput, frame, grouped, h, s } from "./kit.js";
+import { Line, button, choose, copy, filterInput, fold, frame, grouped, h, redrawn, s, seen } from "./kit.js";
 
 const PAGE = 50, WIDE = 30;
 
@@ -17,8 +17,12 @@ function render({ model, el }) {
   const whole = h("div", { class: "jammi-whole", hidden: true, role: "region", "aria-label": "Full value", "data-testid": "whole" });
   const profiles = h("div", { class: "jammi-profiles", hidden: true, role: "region", "aria-label": "Profiles of the columns", "data-testid": "profiles" });
   const profiled = button("Profile", () => { profiles.hidden = !profiles.hidden; profiled.setAttribute("aria-pressed", String(!profiles.hidden)); profile(); }, { "aria-pressed": "false", "data-testid": "profile", title: "Distribution, NULLs and distinct values of each column, over all rows" });
+  const chips = h("div", { class: "jammi-turns jammi-filters", hidden: true, role: "group", "aria-label": "Filters", "data-testid": "filters" });
+  const statement = h("pre", { "data-testid": "sql" });
+  const query = fold("sql", "SQL of these rows", false, h("div", { class: "jammi-turns" }, button("Copy SQL", () => copy(page.sql, panel.say), { "data-testid": "copy-sql" }), button("Copy as Python", () => copy(page.code, panel.say), { "data-testid": "copy-code" })), statement);
   const sides = h("span", { class: "jammi-turns" });
   let page = { columns: [], rows: [], numbers: [], left: 0, wide: 0, offset: 0, further: false };
+  let known = "";                                                       // the filters that the profiles show
   let at = [0, 0], back = null;                                        // the cell that Tab comes to, and the one whose value is open
 
   const load = (change = {}, focus = null) => {
@@ -98,6 +102,7 @@ function render({ model, el }) {
     const held = grid.contains(grid.getRootNode().activeElement);
     panel.say("");
     told(next.badge);
+    filters(next);
     heads();
     body.replaceChildren(...next.rows.map(entry));
     grid.setAttribute("aria-colcount", next.wide + 1);
@@ -114,26 +119,57 @@ function render({ model, el }) {
     ticked();
   }
 
-  function profile() {                                                  // computed when it is looked at, one column after the other
+  function profile() {                                                  // computed when it is looked at, all shown columns in one pass
     if (profiles.hidden) return;
-    profiles.replaceChildren(...page.columns.map((column) => {
-      const card = h("figure", { class: "jammi-profile", "data-testid": `profile-${column.name}` }, h("figcaption", {}, h("b", { class: "jammi-cut", title: column.name }, column.name), h("span", { class: "jammi-dim" }, " …")));
-      line.ask("profile", { column: column.at }).then((found) => card.replaceChildren(...drawn(found))).catch((lines) => card.append(h("div", { class: "jammi-dim" }, [lines].flat().join(" "))));
-      return card;
-    }));
+    const card = (name, ...parts) => h("figure", { class: "jammi-profile", "data-testid": `profile-${name}` }, ...parts);
+    if (profiles.dataset.left !== String(page.left)) profiles.replaceChildren(...page.columns.map(({ name }) => card(name, h("b", {}, name), " …")));
+    profiles.dataset.left = page.left;
+    line.ask("profile", { left: page.left }).then(({ profiles: found }) => redrawn(profiles, () => {
+      const [first] = found, part = first && first.sampled < first.rows;
+      profiles.replaceChildren(part ? h("div", { class: "jammi-dim jammi-row", "data-testid": "sample" }, `Distributions and distinct values are estimates from a random sample of ${grouped(first.sampled)} of ${grouped(first.rows)} rows. NULLs, lowest and highest values are exact.`) : "",
+        ...found.map((each) => card(each.name, drawn(each))));
+    }, () => profiled)).catch((lines) => profiles.replaceChildren(h("div", { class: "jammi-dim" }, [lines].flat().join(" "))));
+  }
+
+  function filtered(found, change) {
+    line.ask("filter", { column: found.at, ...change }).catch(panel.fail);
   }
 
   function drawn(found) {
+    const about = found.sampled < found.rows ? "about " : "";
     const share = (n) => `${(100 * n / Math.max(1, found.rows)).toFixed(n && n < found.rows / 100 ? 1 : 0)} %`;
-    const facts = `${found.is_estimate ? "about " : ""}${grouped(found.distinct)} distinct · ${found.nulls ? `${grouped(found.nulls)} NULL (${share(found.nulls)})` : "no NULL"}`;
     const most = Math.max(1, ...found.bins, ...found.values.map(([, n]) => n));
-    const chart = found.bins.length
-      ? [s("svg", { class: "jammi-histogram", viewBox: `0 0 ${found.bins.length * 8} 40`, preserveAspectRatio: "none", role: "img", "aria-label": `Histogram of ${found.name}, from ${found.lowest} to ${found.highest}` }, found.bins.map((n, i) => {
-        const high = n ? Math.max(1, 40 * n / most) : 0;
-        return s("g", {}, s("title", {}, `${grouped(n)} rows`), s("rect", { class: "jammi-bar", x: i * 8, y: 40 - high, width: 7, height: high }));
-      })), h("div", { class: "jammi-ends jammi-dim" }, h("span", {}, found.lowest), h("span", {}, found.highest))]
-      : found.values.map(([cell, n]) => h("div", { class: "jammi-share", title: `${grouped(n)} rows` }, h("span", { class: "jammi-cut" }, value(cell)), h("i", { "aria-hidden": "true" }, h("i", { style: `width: ${(100 * n / most).toFixed(1)}%` })), h("span", { class: "jammi-dim jammi-number" }, share(n))));
-    return [h("figcaption", {}, h("b", { class: "jammi-cut", title: found.name }, found.name)), ...chart, h("div", { class: "jammi-dim" }, facts)];
+    const rows = (n, i) => `${found.matching ? `${grouped(found.matching[i])} of ` : ""}${about}${grouped(n)} rows`;
+    const chosen = found.chosen.flatMap((is, i) => (is ? [i] : []));
+    const toggled = (i) => filtered(found, { values: chosen.includes(i) ? chosen.filter((c) => c !== i) : [...chosen, i], null: found.null });
+    const chart = found.bins.length ? histogram(found, most, rows) : found.values.map(([cell, n], i) => h("button", { type: "button", class: "jammi-share", title: `Show rows with this value: ${rows(n, i)}`, "aria-pressed": String(chosen.includes(i)), "data-testid": `value-${found.name}-${i}`, onclick: () => toggled(i) },
+      h("span", { class: "jammi-cut" }, value(cell)), h("i", { "aria-hidden": "true" }, found.matching ? h("i", { class: "jammi-all", style: `width: ${(100 * n / most).toFixed(1)}%` }) : "", h("i", { style: `width: ${(100 * (found.matching ? found.matching[i] : n) / most).toFixed(1)}%` })), h("span", { class: "jammi-dim jammi-number" }, share(n))));
+    const nulls = found.nulls ? h("button", { type: "button", class: "jammi-link", "aria-pressed": String(found.null), title: "Show rows with NULL", "data-testid": `null-${found.name}`, onclick: () => filtered(found, { values: chosen, null: !found.null }) }, `${grouped(found.nulls)} NULL (${share(found.nulls)})`) : "no NULL";
+    return [h("figcaption", {}, h("b", { class: "jammi-cut", title: found.name }, found.name)), ...[chart].flat(), h("div", { class: "jammi-dim" }, `${about}${grouped(found.distinct)} distinct · `, nulls)];
+  }
+
+  function histogram(found, most, rows) {                               // a click chooses a bar, dragging or Shift several
+    let from = null;
+    const chosen = (i) => found.range && i >= found.range[0] && i <= found.range[1];
+    const choose = (first, last) => filtered(found, found.range && first === last && found.range[0] === first && found.range[1] === first ? {} : { bins: [first, last] });
+    const height = (n) => (n ? Math.max(1, 40 * n / most) : 0);
+    const bar = (n, i, kind) => s("rect", { class: kind, x: i * 8, y: 40 - height(n), width: 7, height: height(n) });
+    const bars = found.bins.map((n, i) => s("g", { role: "button", tabindex: i ? -1 : 0, "aria-pressed": String(Boolean(chosen(i))), "aria-label": `${found.edges[i]} to ${found.edges[i + 1]}: ${rows(n, i)}`, "data-testid": `bar-${found.name}-${i}`,
+      onpointerdown: (event) => { from = i; event.preventDefault(); }, onpointerup: (event) => { if (from !== null) choose(event.shiftKey && found.range ? found.range[0] : from, i); from = null; },
+      onkeydown: (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (step) { bars[i + step]?.focus(); event.stopPropagation(); event.preventDefault(); }
+        else if (event.key === "Enter" || event.key === " ") { choose(event.shiftKey && found.range ? found.range[0] : i, i); event.preventDefault(); }
+      } }, s("title", {}, `${found.edges[i]} – ${found.edges[i + 1]}: ${rows(n, i)}`), s("rect", { class: "jammi-hit", x: i * 8, y: 0, width: 8, height: 40 }), bar(n, i, found.matching ? "jammi-bar jammi-all" : "jammi-bar"), found.matching ? bar(found.matching[i], i, "jammi-bar") : ""));
+    return [s("svg", { class: "jammi-histogram", viewBox: `0 0 ${found.bins.length * 8} 40`, preserveAspectRatio: "none", role: "group", "aria-label": `Histogram of ${found.name}, from ${found.lowest} to ${found.highest}` }, bars),
+      h("div", { class: "jammi-ends jammi-dim" }, h("span", {}, found.lowest), h("span", {}, found.highest))];
+  }
+
+  function filters(next) {
+    chips.hidden = !next.filters.length;
+    redrawn(chips, () => chips.replaceChildren(h("span", { class: "jammi-dim" }, "Only rows with "), ...next.filters.map(([at, name, text]) => h("button", { type: "button", class: "jammi-button jammi-chip", title: "Remove this filter", "data-testid": `filter-${name}`, onclick: () => filtered({ at }, {}) }, h("b", {}, name), ` ${text} `, h("span", { "aria-hidden": "true" }, "×")))), () => filter.input);
+    query.hidden = !next.sql;
+    statement.textContent = seen(next.sql);
   }
 
   function told(lines) {
@@ -150,8 +186,8 @@ function render({ model, el }) {
 
   panel.root.addEventListener("keydown", keys);
   panel.tools.append(filter.input, profiled, sides);
-  panel.body.append(badge, profiles, scroll, foot, bounds, whole);
-  line.on("changed", ({ body: next }) => draw(next));
+  panel.body.append(badge, profiles, chips, scroll, foot, bounds, whole, query);
+  line.on("changed", ({ body: next }) => { draw(next); if (String(next.filters) !== known) { known = String(next.filters); profile(); } });
   line.on("badge", ({ body: next }) => told(next.badge));
   model.on("change:selection", ticked);
   line.ask("open").then(draw).catch(panel.fail);
