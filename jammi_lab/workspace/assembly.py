@@ -78,6 +78,18 @@ class Services(Infrastructure):
     evaluation: RetrievalEvaluator
     searches: Searches
 
+    def file_identity(self) -> tuple[int, int] | None:
+        """The device and inode of a local workspace's catalog (of its folder when the catalog is a
+        server), which change when it is replaced. None when the files are missing or remote."""
+        if not isinstance(self.folder, Path):
+            return None
+        on_server = self.settings["catalog.url"]
+        try:
+            status = (self.folder if on_server else self.folder / "catalog.sqlite3").stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
 
 def build_services(
     folder: StoragePath,

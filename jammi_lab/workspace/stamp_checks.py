@@ -3,7 +3,10 @@ Nothing is computed, and no kernel is needed."""
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +23,9 @@ from jammi_lab.core.verdicts import (
     Undecidable,
     Verdict,
     reasons_of,
+    verdict_label,
 )
+from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.workspace_identity import ID_FILE
 from jammi_lab.workspace.file_stamps import read_stamp
 from jammi_lab.workspace.junit import to_xml_text
@@ -43,6 +48,9 @@ FRESH, OUTDATED, STALE, EDITED, UNKNOWN = "fresh", "outdated", "stale", "edited"
 FAILING_OUTCOMES = (OUTDATED, STALE, EDITED)
 _MAX_PARENTS = 3
 """Folders above a file in which its workspace is looked for."""
+SEARCH_SECONDS = 5.0
+"""How long a workspace that was not found, or could not be opened, is not looked for again while
+the same outputs are checked repeatedly."""
 _CELL_MAGIC = "%%jammi"
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -131,18 +139,37 @@ class Workspaces:
         """`path`: the one to use; None looks for them beside and above each file."""
         self._path, self._catalog = path, catalog
         self._judges: dict[str, StampJudge] = {}
-        self._stack = contextlib.ExitStack()
+        self._found: dict[tuple[Path, str], StampJudge | None] = {}
+        self._unusable: set[str] = set()
+        self._search_again_at = 0.0
 
     def __enter__(self) -> "Workspaces":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        for path in [*self._judges]:
+            self._judges.pop(path).close()
+
+    def forget_observations(self) -> None:
+        """Prepare for checking the same outputs again: the states of inputs are observed again, and
+        workspaces whose files were removed or replaced are opened again."""
+        for path, judge in [*self._judges.items()]:
+            judge.forget_observation()
+            if judge.files_replaced:
+                self._judges.pop(path).close()
+                self._found = {key: own for key, own in self._found.items() if own is not judge}
+        if time.monotonic() > self._search_again_at:
+            self._search_again_at = time.monotonic() + SEARCH_SECONDS
+            self._unusable.clear()
+            self._found = {key: own for key, own in self._found.items() if own is not None}
 
     def check(self, shown: Iterable[Shown]) -> list[ShownTable]:
         """Check outputs, in their order. JammiError when the named workspace cannot be opened."""
-        outputs = list(shown)
-        judges = [self._find(each) for each in outputs]
+        return [entry for entries in self.check_each([*shown]) for entry in entries]
+
+    def check_each(self, outputs: Sequence[Shown]) -> list[list[ShownTable]]:
+        """The entries of each output. JammiError when the named workspace cannot be opened."""
+        judges = [self.find(each) for each in outputs]
         for judge in {id(judge): judge for judge in judges if judge is not None}.values():
             judge.evaluate(
                 each.stamp
@@ -150,20 +177,30 @@ class Workspaces:
                 if own is judge and each.stamp is not None
             )
         return [
-            entry
-            for each, judge in zip(outputs, judges, strict=True)
-            for entry in self._entries(each, judge)
+            list(self._entries(each, judge)) for each, judge in zip(outputs, judges, strict=True)
         ]
 
-    def _find(self, shown: Shown) -> "StampJudge | None":
+    def find(self, shown: Shown) -> "StampJudge | None":
+        """The judge of the workspace that a stamp names; None when it is not found. JammiError when
+        the named workspace cannot be opened."""
         if shown.stamp is None:
             return None
         if self._path is not None:
             return self._judge(self._path)
-        for folder in _candidate_folders(shown.file):
-            with contextlib.suppress(JammiError):
-                judge = self._judge(str(folder))
-                if judge.workspace_id == shown.stamp.workspace:
+        key = (shown.file.parent, shown.stamp.workspace)
+        if key not in self._found:
+            self._found[key] = self._search(*key)
+        return self._found[key]
+
+    def _search(self, folder: Path, workspace_id: str) -> "StampJudge | None":
+        for candidate in _candidate_folders(folder):
+            if candidate not in self._unusable:
+                try:
+                    judge = self._judge(candidate)
+                except JammiError:
+                    self._unusable.add(candidate)
+                    continue
+                if judge.workspace_id == workspace_id:
                     return judge
         return None
 
@@ -172,7 +209,7 @@ class Workspaces:
             from jammi_lab.workspace.opening import open as open_workspace
 
             ws = open_workspace(path, catalog=self._catalog, read_only=True, create=False)
-            self._judges[path] = StampJudge(self._stack.enter_context(ws)._services)
+            self._judges[path] = StampJudge(ws._services, ws.close)
         return self._judges[path]
 
     def _entries(self, shown: Shown, judge: "StampJudge | None") -> Iterator[ShownTable]:
@@ -210,24 +247,51 @@ def _entry(
     return ShownTable(str(shown.file), shown.cell, name, version, outcome, reason)
 
 
-def _candidate_folders(file: Path) -> Iterator[Path]:
-    """The folders of workspaces beside a file and above it, nearest first."""
-    folders = [file.resolve().parent, *file.resolve().parent.parents[:_MAX_PARENTS], Path.cwd()]
-    for folder in dict.fromkeys(folders):
-        with contextlib.suppress(OSError):
-            for child in sorted(folder.iterdir()):
-                if (child / "catalog.sqlite3").is_file() or (child / ID_FILE).is_file():
+def _candidate_folders(folder: Path) -> Iterator[str]:
+    """The workspaces in a folder and those above it, nearest first."""
+    start = folder.resolve()
+    for each in dict.fromkeys([start, *start.parents[:_MAX_PARENTS], Path.cwd()]):
+        with contextlib.suppress(OSError), os.scandir(each) as entries:
+            for child in sorted(entry.path for entry in entries if entry.is_dir()):
+                if any(os.path.isfile(os.path.join(child, n)) for n in (CATALOG_FILE, ID_FILE)):
                     yield child
 
 
 class StampJudge:
     """Judges stamps in one workspace."""
 
-    def __init__(self, services: "Services") -> None:
-        self._services = services
+    def __init__(self, services: "Services", close_workspace: Callable[[], None]) -> None:
+        self._services, self._close_workspace = services, close_workspace
+        self._file_identity = services.file_identity()
         self.workspace_id = services.catalog.metadata.workspace_id()
         self._verdicts: dict[tuple[str | None, str], Verdict | None] = {}
         self._observation: Observation | None = None
+
+    @property
+    def path(self) -> str:
+        """The folder of the workspace, absolute; its URL when it is remote."""
+        folder = self._services.folder
+        return str(folder.resolve()) if isinstance(folder, Path) else self._services.path
+
+    @property
+    def files_replaced(self) -> bool:
+        """Whether the workspace was removed or replaced since it was opened."""
+        return self._services.file_identity() != self._file_identity
+
+    def close(self) -> None:
+        """Close the workspace."""
+        with contextlib.suppress(JammiError, OSError):  # its files may be gone
+            self._close_workspace()
+
+    def forget_observation(self) -> None:
+        """Observe the states of inputs again at the next check."""
+        self._observation = None
+
+    def count_verdicts(self) -> Counter[str]:
+        """The number of recipes by verdict, of those that every tenant sees."""
+        with self._services.scope.use(None):
+            rows = self._services.freshness.status(deep=False)
+        return Counter(verdict_label(row.verdict) for row in rows)
 
     def evaluate(self, stamps: Iterable[Stamp]) -> None:
         """Evaluate the verdicts that the stamps need, in one pass for each tenant."""

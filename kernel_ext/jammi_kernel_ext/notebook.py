@@ -80,7 +80,8 @@ class Notebook:
 
     def _files_replaced(self) -> bool:
         return (
-            self._workspace is not None and _file_identity(self._workspace) != self._opened_identity
+            self._workspace is not None
+            and self._workspace._services.file_identity() != self._opened_identity
         )
 
     def open(
@@ -116,7 +117,7 @@ class Notebook:
         self._workspace = opened
         self._open_arguments = arguments
         self._tenant = opened.current_tenant
-        self._opened_identity = _file_identity(opened)
+        self._opened_identity = opened._services.file_identity()
         opened.frames_from(lambda: self.namespace)
         opened.default_progress = self._report
         opened._services.scope.on_bind = self._remember_tenant
@@ -137,7 +138,7 @@ class Notebook:
         workspace, self._workspace = self._workspace, None
         if workspace is None or workspace._closed:
             return False
-        files_replaced = _file_identity(workspace) != self._opened_identity
+        files_replaced = workspace._services.file_identity() != self._opened_identity
         try:
             workspace.close()
         except (JammiError, OSError):
@@ -217,19 +218,6 @@ class Notebook:
         background tasks are ignored."""
         if self._cell == (threading.get_ident(), _current_task()):
             self._tenant = tenant
-
-
-def _file_identity(ws: "Workspace") -> tuple[int, int] | None:
-    """The device and inode of a local workspace's catalog (of its folder when the catalog is a
-    server), which change when it is replaced. None when the files are missing or remote."""
-    folder = ws._services.folder
-    if not isinstance(folder, Path):
-        return None
-    try:
-        status = (folder if ws.settings["catalog.url"] else folder / "catalog.sqlite3").stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _current_task() -> Any:

@@ -153,7 +153,7 @@ def fenced(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     context.on("weberror", lambda error: broken.append(str(error.error)))
     yield context
     context.close()
-    assert (refused, broken) == ([], [])
+    assert (refused, broken) == ([], []), (refused, broken)
 
 
 def opened(context: Any, address: str, token: str, name: str, *, run: bool = True) -> Any:
@@ -163,6 +163,13 @@ def opened(context: Any, address: str, token: str, name: str, *, run: bool = Tru
     if run:
         assert page.evaluate(RUN_ALL, name) == "ran"
     return page
+
+
+def picture(page: Any, name: str, theme: str) -> None:
+    """Keep a picture of the page, when pictures are wanted."""
+    if SHOTS:
+        page.wait_for_timeout(300)
+        page.screenshot(path=str(Path(SHOTS) / f"{name}-{theme.rpartition(' ')[2].lower()}.png"))
 
 
 def written(path: Path, cells: Sequence[str], tags: Sequence[str] = ()) -> None:

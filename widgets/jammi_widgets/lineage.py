@@ -70,6 +70,7 @@ class LineageGraph(Panel):
     direction.
     """
 
+    _shows_verdicts = True
     _esm = assets.module("lineage")
     _css = assets.style()
     _kinds: ClassVar[Any] = (

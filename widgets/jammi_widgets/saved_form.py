@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jammi_lab.core.html import Rendered
 
@@ -27,6 +27,9 @@ class SavedForm:
     """Renders the static form."""
     _looked_at: str
     """When the contents were loaded."""
+    _shows_verdicts: ClassVar[bool] = False
+    """Whether the form shows the verdict of each table, so that one that is not fresh is no reason
+    to mark the cell."""
 
     def _stamp(self) -> "Stamp | None":
         """What the metadata of the static form says of the tables that it shows."""
@@ -60,8 +63,9 @@ class SavedForm:
         data, metadata = self._repr_mimebundle_()
         display(data, metadata=metadata, raw=True)
         if _WIDGET_VIEW_MIME in data:
+            css_class = "jammi-saved jammi-verdicts" if self._shows_verdicts else "jammi-saved"
             html = (
-                '<details open class="jammi-saved"><summary style="opacity:0.7;font-size:90%">'
+                f'<details open class="{css_class}"><summary style="opacity:0.7;font-size:90%">'
                 f"{SAVED_CAPTION.format(self._looked_at)}</summary>{self.saved_as().html}</details>"
             )
             shown = {"text/html": html}

@@ -69,6 +69,7 @@ class StalenessBoard(Panel):
     `watch`: interval in seconds of automatic refreshes; 0, the default, disables them.
     """
 
+    _shows_verdicts = True
     _esm = assets.module("staleness")
     _css = assets.style()
     _kinds: ClassVar[Any] = (

@@ -39,6 +39,8 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
     the open tab shows.
     """
 
+    _shows_verdicts = True
+
     tab = traitlets.Enum(_TABS, default_value=_ROWS)
     """The open tab: "Rows" or "What changed"."""
     selection = Names(traitlets.Unicode())

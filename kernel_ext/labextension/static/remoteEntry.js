@@ -1,7 +1,8 @@
-// SQL colours in cells that begin with %%jammi, as JupyterLab loads an extension that was built beforehand: a container of one module, written by hand.
-// CodeMirror and lab's registry of editor extensions are lab's own, taken from what it shares. Nothing is built and nothing is loaded from elsewhere.
+// The container of a prebuilt extension of JupyterLab, written by hand, and SQL colours in cells that begin with %%jammi; the marks of cells are in marks.js.
+// CodeMirror and lab's own packages are taken from what lab shares. Nothing is built and nothing is loaded from elsewhere.
 (() => {
   const NAME = "jammi-lab-sql";
+  const MARKS = new URL("marks.js", document.currentScript.src);
   const WORDS = `all and anti any as asc asof between by case cast cross delete desc distinct else end except exists false filter from full group
     having ilike in inner insert intersect interval into is join lateral left like limit natural not null offset on or order outer over partition
     pivot positional qualify recursive returning right sample select semi set table then true union unpivot update using values when where window
@@ -42,7 +43,7 @@
     }
   }
 
-  async function extension() {
+  async function coloursPlugin() {
     const { ViewPlugin, Decoration } = await shared("@codemirror/view");
     const { RangeSetBuilder } = await shared("@codemirror/state");
     const { IEditorExtensionRegistry, EditorExtensionRegistry } = await shared("@jupyterlab/codemirror");
@@ -61,13 +62,10 @@
     style.textContent = Object.entries(COLOURS).map(([kind, rules]) => `.jammi-sql-${kind}, .jammi-sql-${kind} * { ${rules.replaceAll(";", " !important;")} !important }`).join("\n");
     document.head.append(style);
     return {
-      __esModule: true,                                 // without it lab itself does not start
-      default: {
-        id: `${NAME}:plugin`,
-        autoStart: true,
-        requires: [IEditorExtensionRegistry],
-        activate: (_, registry) => registry.addExtension({ name: "jammi-sql", default: true, factory: () => EditorExtensionRegistry.createImmutableExtension(colours) }),
-      },
+      id: `${NAME}:plugin`,
+      autoStart: true,
+      requires: [IEditorExtensionRegistry],
+      activate: (_, registry) => registry.addExtension({ name: "jammi-sql", default: true, factory: () => EditorExtensionRegistry.createImmutableExtension(colours) }),
     };
   }
 
@@ -75,8 +73,9 @@
     init: (offered) => { scope = offered; },
     get: async (module) => {
       if (module !== "./extension") throw new Error(`${NAME} has no module ${module}`);
-      const made = await extension();
-      return () => made;
+      const { marksPlugin } = await import(MARKS);
+      const plugins = await Promise.all([coloursPlugin(), marksPlugin(shared)]);
+      return () => ({ __esModule: true, default: plugins });       // without __esModule lab itself does not start
     },
   };
 })();

@@ -1,0 +1,199 @@
+// Marks of cells whose shown tables no longer hold, the command that runs those cells, and the status item. What is shown is known from the stamps in the
+// metadata of the outputs; the server compares them with the workspace, so no kernel is needed. Nothing runs unless a person runs it.
+const NAME = "jammi-lab-sql";
+const COMMAND = "jammi:run-stale-cells";
+const WORKBENCH = "jammi:open-workbench";
+const COLLECT_MS = 100;
+const RECONNECT_MS = [1000, 2000, 5000, 15000, 60000];
+const STYLE = `
+.jammi-cell-mark { position: absolute; z-index: 3; left: 0; top: 0; bottom: 0; width: 14px; border-left: 4px solid var(--jammi-mark); cursor: help; --jammi-mark: #bf4310; --jammi-on-mark: #fff; }
+.jammi-cell-mark::before { content: "≠"; position: absolute; left: -4px; top: 5px; width: 14px; height: 16px; border-radius: 0 3px 3px 0; background: var(--jammi-mark); color: var(--jammi-on-mark);
+  font: bold 12px/16px var(--jp-ui-font-family); text-align: center; }
+[data-jp-theme-light="false"] .jammi-cell-mark { --jammi-mark: #ff9340; --jammi-on-mark: #1f2933; }
+.jammi-status { cursor: pointer; } .jammi-status:focus-visible { outline: 1px solid var(--jp-brand-color1); }
+.jammi-workbench-area { overflow: auto; padding: 8px; }`;
+
+/** The tables of which an output itself says that they are not fresh, in the badge above its rows; "*" when it is a panel of verdicts. */
+function reported(stamp, data) {
+  const text = (kind) => [data[kind] ?? ""].flat().join("");
+  if (text("text/html").includes("jammi-verdicts")) return ["*"];
+  const plain = text("text/plain");
+  const says = (name) => ["stale", "possibly stale", "damaged"].some((word) => plain.includes(`${name} is ${word}`));
+  return (Array.isArray(stamp.tables) ? stamp.tables : []).map((table) => table?.name).filter(says);
+}
+
+/** The stamps of a notebook's outputs by cell; of cells that Jupyter trusts, as others may come from anywhere. */
+function stampsOf(panel) {
+  const found = [];
+  for (const cell of panel.content.model?.cells ?? []) {
+    if (cell.type !== "code" || !cell.trusted) continue;
+    for (let at = 0; at < cell.outputs.length; at++) {
+      const output = cell.outputs.get(at), stamp = output.metadata?.jammi;
+      if (stamp) found.push([cell.id, stamp, reported(stamp, output.data)]);
+    }
+  }
+  return found;
+}
+
+/** One open notebook: sends its stamps, draws the marks. */
+class Marks {
+  constructor(panel, path, settings, changed) {
+    Object.assign(this, { panel, path, settings, changed, reasons: {}, answer: {}, sent: "", attempts: 0, stamps: new Map() });
+    this.later = () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.collect(), COLLECT_MS); };
+    this.connectLater = () => {};
+    const { content, context } = panel;
+    content.modelContentChanged.connect(this.later);
+    content.modelChanged.connect(this.later);
+    context.pathChanged.connect(() => { this.sent = ""; this.later(); });
+    document.addEventListener("visibilitychange", this.later);
+    panel.disposed.connect(() => this.dispose());
+    context.ready.then(this.later);
+  }
+
+  get stale() { return this.panel.content.widgets.filter((cell) => cell.model && this.reasons[cell.model.id]); }
+
+  /** Send the stamps when they changed. A page that is out of sight has nothing watched. */
+  collect() {
+    if (this.panel.isDisposed) return;
+    const stamps = document.hidden || !this.panel.isVisible ? [] : stampsOf(this.panel);
+    if (stamps.length) this.drop(stamps);
+    const text = JSON.stringify({ path: this.path(this.panel.context.path), stamps });
+    if (!this.socket) { if (stamps.length) this.connect(); return; }
+    if (this.socket.readyState === WebSocket.OPEN && text !== this.sent) this.socket.send(this.sent = text);
+  }
+
+  /** A mark goes at once when its cell is run: the outputs it was about are gone. */
+  drop(stamps) {
+    const now = new Map();
+    for (const [id, stamp] of stamps) now.set(id, (now.get(id) ?? "") + JSON.stringify(stamp));
+    const kept = Object.entries(this.reasons).filter(([id]) => now.get(id) === this.stamps.get(id));
+    this.stamps = now;
+    if (kept.length !== Object.keys(this.reasons).length) this.draw(Object.fromEntries(kept));
+  }
+
+  connect() {
+    const { wsUrl, WebSocket: Socket, token, appendToken } = this.settings;
+    const socket = this.socket = new Socket(`${wsUrl}jammi/marks${appendToken && token ? `?token=${encodeURIComponent(token)}` : ""}`);
+    let opened = false;
+    socket.onopen = () => { opened = true; this.attempts = 0; this.sent = ""; this.collect(); };
+    socket.onmessage = ({ data }) => {
+      this.answer = JSON.parse(data);
+      // an answer to earlier stamps says nothing of a cell that was run meanwhile
+      this.draw(Object.fromEntries(Object.entries(this.answer.marks).filter(([id]) => this.stamps.has(id))));
+    };
+    socket.onclose = () => {
+      this.socket = null;
+      const pause = RECONNECT_MS[opened ? 0 : this.attempts++];       // a server without the extension is not asked for ever
+      if (pause && !this.panel.isDisposed) setTimeout(this.later, pause);
+      else this.connect = () => {};
+    };
+  }
+
+  draw(reasons) {
+    this.reasons = reasons;
+    for (const cell of this.panel.content.widgets) {
+      const reason = cell.model && reasons[cell.model.id];
+      let mark = cell.node.querySelector(":scope > .jammi-cell-mark");
+      if (!reason) { mark?.remove(); continue; }
+      if (!mark) {
+        mark = document.createElement("div");
+        mark.className = "jammi-cell-mark";
+        mark.setAttribute("role", "img");
+        cell.node.append(mark);
+      }
+      mark.title = reason;
+      mark.setAttribute("aria-label", `Out of date: ${reason}`);
+    }
+    this.changed();
+  }
+
+  dispose() {
+    document.removeEventListener("visibilitychange", this.later);
+    clearTimeout(this.timer);
+    this.socket?.close();
+  }
+}
+
+/** The text of the status item, and what its tooltip says. */
+function summary(counts) {
+  const total = Object.values(counts).reduce((sum, number) => sum + number, 0);
+  const stale = (counts.stale ?? 0) + (counts["possibly stale"] ?? 0) + (counts.damaged ?? 0);
+  const open = total - (counts.fresh ?? 0) - stale;
+  const words = Object.entries(counts).map(([word, number]) => `${number} ${word}`).join(", ");
+  return [stale ? `≠ ${stale} stale` : open ? `? ${open} undecidable` : "✓ fresh", `Tables of the workspace: ${words}. Click to open the Workbench.`];
+}
+
+export async function marksPlugin(shared) {
+  const { INotebookTracker, NotebookActions } = await shared("@jupyterlab/notebook");
+  const { ICommandPalette, MainAreaWidget } = await shared("@jupyterlab/apputils");
+  const { IStatusBar } = await shared("@jupyterlab/statusbar");
+  const { SimplifiedOutputArea, OutputAreaModel } = await shared("@jupyterlab/outputarea");
+  const { Signal } = await shared("@lumino/signaling");
+  const { Widget } = await shared("@lumino/widgets");
+
+  /** The Workbench in a panel of its own, beside the notebook; its kernel is the notebook's. */
+  async function openWorkbench(app, marks) {
+    const { panel, answer } = marks;
+    const { kernel } = panel.sessionContext.session ?? {};
+    const area = new SimplifiedOutputArea({ model: new OutputAreaModel({ trusted: true }), rendermime: panel.content.rendermime, contentFactory: panel.content.contentFactory });
+    area.addClass("jammi-workbench-area");
+    if (kernel) {
+      const code = `__import__("jammi_kernel_ext.workbench").workbench.show_workbench(${JSON.stringify(answer.workspace)})`;
+      area.future = kernel.requestExecute({ code, store_history: false });
+    } else area.model.add({ output_type: "stream", name: "stdout", text: "The Workbench needs a kernel. Start one for the notebook." });
+    const main = new MainAreaWidget({ content: area });
+    main.title.label = "Workbench";
+    main.id = `jammi-workbench-${Date.now()}`;
+    panel.disposed.connect(() => main.dispose());
+    app.shell.add(main, "main", { ref: panel.id, mode: "split-right" });
+  }
+
+  function activate(app, tracker, palette, statusBar) {
+    const style = document.createElement("style");
+    style.textContent = STYLE;
+    document.head.append(style);
+    const all = new Map(), item = new Widget(), activeStateChanged = new Signal(item);
+    const counted = () => Object.keys(current()?.answer.counts ?? {}).length > 0;
+    const current = () => all.get(tracker.currentWidget);
+    const changed = () => {
+      app.commands.notifyCommandChanged(COMMAND);
+      app.commands.notifyCommandChanged(WORKBENCH);
+      if (counted()) [item.node.textContent, item.node.title] = summary(current().answer.counts);
+      activeStateChanged.emit();
+    };
+    const watch = (panel) => {
+      const { contents, serverSettings } = app.serviceManager;
+      all.set(panel, new Marks(panel, (path) => contents.localPath(path), serverSettings, changed));
+      panel.disposed.connect(() => all.delete(panel));
+    };
+    tracker.forEach(watch);
+    tracker.widgetAdded.connect((_, panel) => watch(panel));
+    tracker.currentChanged.connect(() => { changed(); all.forEach((marks) => marks.later()); });
+    app.commands.addCommand(COMMAND, {
+      label: "Run Stale Cells",
+      caption: "Run the cells that are marked because their tables no longer hold",
+      isEnabled: () => Boolean(current()?.stale.length),
+      execute: () => {
+        const { panel, stale } = current();
+        return NotebookActions.runCells(panel.content, stale, panel.sessionContext);
+      },
+    });
+    app.commands.addCommand(WORKBENCH, {
+      label: "Open the Workbench",
+      caption: "Show the tables of the notebook's workspace",
+      isEnabled: () => Boolean(current()?.answer.workspace),
+      execute: () => openWorkbench(app, current()),
+    });
+    for (const command of [COMMAND, WORKBENCH]) palette?.addItem({ command, category: "jammi_lab" });
+    for (const name of ["jammi-status", "jp-StatusBar-TextItem", "jp-StatusBar-GroupItem"]) item.addClass(name);
+    item.node.tabIndex = 0;
+    item.node.setAttribute("role", "button");
+    item.node.dataset.testid = "jammi-status";
+    const open = () => app.commands.isEnabled(WORKBENCH) && app.commands.execute(WORKBENCH);
+    item.node.addEventListener("click", open);
+    item.node.addEventListener("keydown", ({ key }) => key === "Enter" && open());
+    statusBar?.registerStatusItem(`${NAME}:stale`, { item, align: "left", rank: 100, isActive: counted, activeStateChanged });
+  }
+
+  return { id: `${NAME}:marks`, autoStart: true, requires: [INotebookTracker], optional: [ICommandPalette, IStatusBar], activate };
+}

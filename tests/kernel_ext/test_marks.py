@@ -1,0 +1,196 @@
+"""The process that says which cells of an open notebook no longer hold."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+import jammi_lab as jl
+from jammi_kernel_ext import marks
+from jammi_kernel_ext.marks import MarkService
+from tests.waiting import until
+
+
+@pytest.fixture
+def lab(tmp_path):
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("a", str(tmp_path / "a.csv"))
+        ws.materialize("big", "SELECT * FROM a WHERE x > 2")
+        ws.materialize("counted", "SELECT count(*) AS n FROM jammi.big")
+        yield ws
+
+
+@pytest.fixture
+def service():
+    service = MarkService(io.StringIO())
+    yield service
+    service.close()
+
+
+def stamp(shown):
+    return shown._repr_mimebundle_()[1]["jammi"]
+
+
+def watch(service, folder, *outputs, key=1):
+    service.receive({"id": key, "file": str(folder / "n.ipynb"), "stamps": outputs})
+
+
+def answers(service):
+    """What the service sends at one check of everything."""
+    for notebook in service._notebooks.values():
+        notebook.timer.due = 0.0
+    service._output.seek(0)
+    service._output.truncate()
+    service.check_due()
+    return [json.loads(line) for line in service._output.getvalue().splitlines()]
+
+
+def marked(service):
+    """The marks of the last answer at one check."""
+    return answers(service)[-1]["marks"]
+
+
+def test_a_cell_is_marked_while_its_table_does_not_hold(lab, service, tmp_path):
+    watch(
+        service,
+        tmp_path,
+        ["c1", stamp(lab.table("big")), []],
+        ["c2", stamp(lab.sql("SELECT 1")), []],
+    )
+    [first, second] = answers(service)
+    assert first["marks"] == {} and second["counts"] == {"fresh": 2}
+    assert second["workspace"] == str(tmp_path / "lab")
+    assert answers(service) == []  # nothing changed
+
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n2,3\n")
+    [changed, counted] = answers(service)
+    assert list(changed["marks"]) == ["c1"]
+    assert changed["marks"]["c1"].startswith("big is stale: a changed")
+    assert counted["counts"] == {"stale": 1, "possibly stale": 1}
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n")
+    assert marked(service) == {}  # the tables hold again
+
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n2,3\n")
+    lab.recompute("big")
+    assert marked(service)["c1"].startswith("big is outdated: version 2 is ready. Run the cell.")
+
+
+def test_a_file_that_a_statement_read_marks_its_cell(lab, service, tmp_path):
+    lab._services.badges.stamps.observes_files = True
+    watch(service, tmp_path, ["c1", stamp(lab.sql("SELECT * FROM a")), []])
+    assert marked(service) == {}
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n")
+    assert marked(service)["c1"].endswith("(digest of the bytes). Run the cell.")
+
+
+def test_what_an_output_reports_itself_is_no_mark_unless_it_is_outdated(lab, service, tmp_path):
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n2,3\n")
+    result = stamp(lab.sql("SELECT * FROM jammi.big"))
+    assert result["verdict"].startswith("big is stale")
+    watch(
+        service,
+        tmp_path,
+        ["badge", result, ["big"]],
+        ["panel", result, ["*"]],
+        ["bare", result, []],
+        ["other", stamp(lab.table("counted")), ["big"]],
+    )
+    assert sorted(marked(service)) == ["bare", "other"]
+    lab.recompute("big")
+    assert sorted(marked(service)) == ["badge", "bare", "other", "panel"]
+
+
+def test_a_panel_whose_verdicts_were_fresh_is_marked(lab, service, tmp_path):
+    watch(service, tmp_path, ["panel", stamp(lab.sql("SELECT * FROM jammi.big")), ["*"]])
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n2,3\n")
+    assert list(marked(service)) == ["panel"]
+
+
+@pytest.mark.migrates  # catalogs of one template have one id
+def test_nothing_is_marked_without_its_workspace_or_with_a_stamp_that_is_none(service, tmp_path):
+    with jl.open(tmp_path / "elsewhere" / "lab") as ws:
+        (tmp_path / "b.csv").write_text("x\n1\n")
+        ws.sources.add("b", str(tmp_path / "b.csv"))
+        ws.materialize("t", "SELECT * FROM b")
+        unfound = stamp(ws.table("t"))
+        (tmp_path / "b.csv").write_text("x\n2\n")
+        broken = [{}, 7, None, {**unfound, "tables": [{"name": 3}]}]
+        watch(
+            service, tmp_path, ["c", unfound, []], *([f"b{n}", b, []] for n, b in enumerate(broken))
+        )
+        [only] = answers(service)
+        assert only == {"id": 1, "marks": {}}
+
+
+@pytest.mark.migrates  # catalogs of one template have one id
+def test_a_workspace_that_was_replaced_is_opened_again(service, tmp_path):
+    def make(value):
+        (tmp_path / "a.csv").write_text(f"x\n{value}\n")
+        with jl.open(tmp_path / "lab") as ws:
+            ws.sources.add("a", str(tmp_path / "a.csv"))
+            ws.materialize("t", "SELECT * FROM a")
+            return stamp(ws.table("t"))
+
+    watch(service, tmp_path, ["c", make(1), []])
+    assert marked(service) == {}
+    shutil.rmtree(tmp_path / "lab")
+    service._workspaces._search_again_at = 0.0
+    assert answers(service)[-1]["marks"] == {}  # gone: nothing is known
+    watch(service, tmp_path, ["c", make(2), []])
+    assert answers(service)[-1]["counts"] == {"fresh": 1}
+    (tmp_path / "a.csv").write_text("x\n3\n")
+    assert list(marked(service)) == ["c"]
+
+
+def test_notebooks_are_answered_each_and_forgotten_when_they_go(lab, service, tmp_path):
+    for key in (1, 2):
+        watch(service, tmp_path, ["c", stamp(lab.table("big")), []], key=key)
+    assert {answer["id"] for answer in answers(service)} == {1, 2}
+    watch(service, tmp_path, key=1)
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n")
+    assert {answer["id"] for answer in answers(service)} == {2}
+    watch(service, tmp_path, key=2)
+    assert answers(service) == [] and service.check_due() > 60
+
+
+def test_a_slow_workspace_is_checked_less_often():
+    timer = marks.Timer(marks.INTERVAL_SECONDS)
+    timer.begin_pause(time.monotonic() - 3)  # the first check opens the workspace
+    assert timer.due - time.monotonic() < 1
+    timer.begin_pause(time.monotonic() - 2)
+    assert 17 < timer.due - time.monotonic() < 19
+    assert marks.INTERVAL_SECONDS < 0.5  # a mark is to come within a second
+
+
+def test_the_process_answers_writes_nothing_and_ends_with_its_input(lab, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "lab").rglob("*.parquet")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jammi_kernel_ext.marks"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    request = {
+        "id": 7,
+        "file": str(tmp_path / "n.ipynb"),
+        "stamps": [["c", stamp(lab.table("big")), []]],
+    }
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["marks"] == {}
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n")
+    lines = iter(process.stdout.readline, "")
+    assert next(each for line in lines if (each := json.loads(line)["marks"]))["c"].startswith(
+        "big is"
+    )
+    process.stdin.close()
+    assert process.wait(30) == 0
+    process.stdout.close()
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "lab").rglob("*.parquet")} == before
+    assert until(lambda: lab.table("big").version == 1)
