@@ -22,6 +22,7 @@ import base64
 import dataclasses
 import datetime as dt
 import html
+import itertools
 import math
 import re
 import unicodedata
@@ -457,6 +458,14 @@ def _cell_html(form: Rendered, letter: str, no_wrap: bool) -> str:
     )
 
 
+def _row_lines(row: list[Rendered]) -> list[list[str]]:
+    """A row as lines of text: a cell of several lines continues below its first one."""
+    return [
+        list(line)
+        for line in itertools.zip_longest(*(f.text.split("\n") for f in row), fillvalue="")
+    ]
+
+
 def _table_text(
     headers: Sequence[str],
     cells: list[list[Rendered]],
@@ -468,7 +477,7 @@ def _table_text(
     top = [[_truncate(h, 40) for h in headers]] + (
         [[_truncate(t.lower(), 24) for t in types]] if types else []
     )
-    body = [[f.text for f in row] for row in cells]
+    body = [line for row in cells for line in _row_lines(row)]
     widths = [
         max([1, *(display_width(line[i]) for line in top + body)]) for i in range(len(headers))
     ]

@@ -332,8 +332,8 @@ that; False: nowhere; None: the workspace's default."""
 
 
 class CallEstimate(Value, frozen=True):
-    """What the next run of a row map will ask. As a sentence: `12 of 12,400 rows to ask, about 4 s,
-    0.02`."""
+    """What the next run of a row map or an embedding will compute. As a sentence: `12 of 12,400
+    rows to ask, about 4 s, 0.02`."""
 
     _volatile_fields = ("seconds",)
 
@@ -342,14 +342,17 @@ class CallEstimate(Value, frozen=True):
     rows: int
     """All rows."""
     calls: int
-    """Calls of the function."""
+    """Calls of the function. Of an embedding: texts to encode."""
     seconds: float | None = None
     """Duration, by the calls of the last run; None when there was none."""
     cost: float | None = None
     """Cost of the calls; None when the cost of one is unknown."""
+    unit: str = "row"
+    """What is counted: row, or text of an embedding."""
 
     def __str__(self) -> str:
-        text = f"{self.rows_to_ask:,} of {count_noun(self.rows, 'row')} to ask"
+        verb = "encode" if self.unit == "text" else "ask"
+        text = f"{self.rows_to_ask:,} of {count_noun(self.rows, self.unit)} to {verb}"
         if self.calls != self.rows_to_ask:
             text += f" in {count_noun(self.calls, 'call')}"
         if self.seconds is not None:
@@ -385,18 +388,20 @@ class Step(Value, frozen=True):
     whose table answers this one; last, for a blocked step, who supplies its rows or what this
     kernel lacks to compute them, and which inputs are missing."""
     seconds: float | None = None
-    """Duration of the last run; None when it never ran. Of a row map: by the rows to ask. Of an
-    increment: by its share of the input rows."""
+    """Estimated duration: that of the last full run; None when it never ran. Of a row map and an
+    embedding: by the rows to compute. Of an increment: by its share of the input rows."""
     waiting: list[str] = []
     """For a blocked step: the tables that remain possibly stale because of it."""
     estimate: CallEstimate | None = None
-    """Of a row map: what it will ask. None while a step upstream may change its inputs."""
+    """Of a row map and an embedding: what it will compute. None while a step upstream may change
+    its inputs."""
     increment: str | None = None
     """Of an increment: its extent in words, such as `1 of 21 files`."""
 
     @property
     def calls(self) -> int | None:
-        """How many calls a row map will make, where known."""
+        """How many calls a row map will make, or how many texts an embedding will encode, where
+        known."""
         return None if self.estimate is None else self.estimate.calls
 
     @property

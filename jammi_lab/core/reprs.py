@@ -40,6 +40,7 @@ from jammi_lab.core.records import RecoveryReport, RunStep, Step
 from jammi_lab.core.verdicts import (
     Answer,
     Fresh,
+    PossiblyStale,
     Undecidable,
     Verdict,
     grounds_of,
@@ -51,6 +52,8 @@ from jammi_lab.core.verdicts import (
 _VERDICT_ORDER = ("fresh", "possibly stale", "stale", "undecidable", "missing manifest", "damaged")
 _MAX_BADGE_TABLES = 5
 """Tables named in a badge. Further ones are counted."""
+_MAX_CAUSE_LINES = 5
+"""Causes of a row in a text table. Further ones are counted."""
 _MAX_LISTED_TABLES = 200
 """Tables listed of a source."""
 
@@ -319,7 +322,7 @@ def status(rows: Sequence[BoardRow], note: str = "") -> Rendered:
             format_bytes(row.bytes),
             row.index,
             row.checks,
-            _first_reason(reasons_of(row.verdict) or grounds_of(row.verdict)),
+            _causes(reasons_of(row.verdict) or grounds_of(row.verdict)),
         ]
         for row in rows
     ]
@@ -357,18 +360,24 @@ def tally(words: Iterable[str]) -> str:
     return ", ".join(f"{counts[w]:,} {w}" for w in ordered)
 
 
-def _first_reason(reasons: Sequence[str]) -> Rendered:
+def _causes(reasons: Sequence[str]) -> Rendered:
+    """The reasons of a row: the first one, which expands to all of them; as text one line each."""
     if len(reasons) <= 1:
         return plain_text(reasons[0] if reasons else "")
     expandable = details(
         plain_text(f"{reasons[0]}, and {len(reasons) - 1} more"), bullet_list(reasons[1:])
     )
-    return Rendered(expandable.html, "; ".join(reasons))
+    hidden_count = len(reasons) - _MAX_CAUSE_LINES
+    lines = [*map(html.escape_invisible, reasons[:_MAX_CAUSE_LINES])]
+    if hidden_count > 0:
+        lines.append(f"and {hidden_count:,} more")
+    return Rendered(expandable.html, "\n".join(lines))
 
 
 def badge(verdicts: Mapping[str, Verdict]) -> Rendered | None:
-    """The freshness badge of a result: each table that is not fresh with verdict and first reason,
-    and the next command; and the grounds of each fresh one. None when there is nothing to show."""
+    """The freshness badge of a result: the tables that are not fresh, those with the same cause in
+    one line with verdict and first reason, and the next command; and the grounds of each fresh one.
+    None when there is nothing to show."""
     grounds = [
         dim_text(f"{name} is {marked_label(v)}, {', '.join(grounds_of(v))}")
         for name, v in verdicts.items()
@@ -383,22 +392,49 @@ def badge(verdicts: Mapping[str, Verdict]) -> Rendered | None:
         if repairable
         else command("why", not_fresh[0][0])
     )
-    if len(not_fresh) == 1:
-        line = _badge_line(*not_fresh[0], plain_text(" — ") + next_command)
+    groups = _groups_of_equal_causes(not_fresh)
+    if len(groups) == 1:
+        line = _badge_line(*groups[0], plain_text(" — ") + next_command)
         return vstack(line, *grounds) if grounds else line
-    hidden_count = len(not_fresh) - _MAX_BADGE_TABLES
+    hidden_count = sum(len(names) for names, _ in groups[_MAX_BADGE_TABLES:])
     return vstack(
-        *(_badge_line(n, v) for n, v in not_fresh[:_MAX_BADGE_TABLES]),
+        *(_badge_line(names, value) for names, value in groups[:_MAX_BADGE_TABLES]),
         dim_text(f"and {hidden_count:,} more that are not fresh") if hidden_count > 0 else None,
         next_command,
         *grounds,
     )
 
 
-def _badge_line(name: str, value: Verdict, next_command: Rendered | None = None) -> Rendered:
-    """One table that is not fresh: a line with its first reason that expands to all of them."""
+def _groups_of_equal_causes(
+    verdicts: Sequence[tuple[str, Verdict]],
+) -> list[tuple[list[str], Verdict]]:
+    """The tables with equal verdicts and root causes, whatever the paths to these, each with the
+    verdict of the table that is nearest to the causes."""
+    groups: dict[Any, list[tuple[str, Verdict]]] = {}
+    for name, value in verdicts:
+        groups.setdefault(_root_causes(value), []).append((name, value))
+    return [
+        ([name for name, _ in group], min((v for _, v in group), key=_path_length))
+        for group in groups.values()
+    ]
+
+
+def _root_causes(value: Verdict) -> object:
+    if not isinstance(value, PossiblyStale):
+        return (verdict_label(value), tuple(reasons_of(value)))
+    return ("possibly stale", tuple(sorted({(c.path[-1], str(c.reason)) for c in value.causes})))
+
+
+def _path_length(value: Verdict) -> int:
+    return sum(len(c.path) for c in value.causes) if isinstance(value, PossiblyStale) else 0
+
+
+def _badge_line(
+    names: Sequence[str], value: Verdict, next_command: Rendered | None = None
+) -> Rendered:
+    """Tables with one verdict: a line with the first reason that expands to all of them."""
     reasons = [r.removeprefix(f"{verdict_label(value)}: ") for r in reasons_of(value)]
-    line = plain_text(f"{name} is ") + verdict_icon(verdict_label(value))
+    line = plain_text(f"{_name_list(names)} ") + verdict_icon(verdict_label(value))
     if reasons:
         line = line + plain_text(": ") + cell(reasons[0], html_cut=200, text_cut=120)
     if len(reasons) > 1:
@@ -409,7 +445,7 @@ def _badge_line(name: str, value: Verdict, next_command: Rendered | None = None)
             line,
             vstack(
                 bullet_list(reasons),
-                inline_code(command("why", name)) + dim_text(" shows details"),
+                inline_code(command("why", names[0])) + dim_text(" shows details"),
             ),
         )
         if reasons
@@ -417,15 +453,19 @@ def _badge_line(name: str, value: Verdict, next_command: Rendered | None = None)
     )
 
 
+def _name_list(names: Sequence[str]) -> str:
+    """`a is`, `a, b are`, `a, b, c, d, e and 2 more are`."""
+    shown = ", ".join(names[:_MAX_BADGE_TABLES])
+    more = f" and {len(names) - _MAX_BADGE_TABLES:,} more" if len(names) > _MAX_BADGE_TABLES else ""
+    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
+
+
 def unchecked_badge(names: Sequence[str], reason: str = "") -> Rendered:
     """The badge while the verdicts are unknown, or with the reason why they could not be
     determined."""
-    name_list = ", ".join(names[:_MAX_BADGE_TABLES]) + (
-        f" and {len(names) - _MAX_BADGE_TABLES:,} more" if len(names) > _MAX_BADGE_TABLES else ""
-    )
     icon = verdict_icon("undecidable", f"not checked: {reason}" if reason else "not checked yet")
     return (
-        plain_text(f"{name_list} {'is' if len(names) == 1 else 'are'} ")
+        plain_text(f"{_name_list(names)} ")
         + icon
         + plain_text(" — ")
         + inline_code(command("why", names[0]))
@@ -443,7 +483,7 @@ def plan(
     at_most: float | None = None,
     skipped: Sequence[str] = (),
 ) -> Rendered:
-    """The dry run: the planned steps with reasons and the durations of their last runs. `skipped`
+    """The dry run: the planned steps with reasons and estimated durations. `skipped`
     are undecidable tables that were not requested by name."""
     kinds = (
         ("recompute", certain),
@@ -465,19 +505,14 @@ def plan(
         if steps
     )
     grid = listing_table(
-        ["name", "action", "why", "last run"],
+        ["name", "action", "why", "estimate"],
         lines,
         aligned="llll",
         caption=caption,
         note=skipped_note,
     )
     has_past_runs = any(step.seconds is not None for step in (*certain, *possible))
-    bounds = (
-        f"Estimated time: {html.round_down_duration(at_least or 0.0)} to "
-        f"{html.round_up_duration(at_most or 0.0)}. "
-        if has_past_runs
-        else ""
-    )
+    bounds = f"{estimated_time(at_least or 0.0, at_most or 0.0)}. " if has_past_runs else ""
     runs = (
         f"{bounds}Dry run; use {either('.apply() or %jammi recompute', '.apply()')} to execute."
         if certain or possible or reused
@@ -491,9 +526,16 @@ def plan(
     return vstack(grid, *estimates, _waiting_note(blocked), dim_text(runs))
 
 
+def estimated_time(at_least: float, at_most: float) -> str:
+    """The duration of a plan, coarse enough to be equal from run to run: `Estimated time: 0 s to 5
+    s`."""
+    low, high = html.round_down_duration(at_least), html.round_up_duration(at_most)
+    return f"Estimated time: {low} to {high}"
+
+
 def _plan_line(step: Step, label: str) -> tuple[str, str, Rendered, str]:
     action = f"increment: {step.increment}" if step.increment else label
-    duration = _duration_bound(step.seconds) or "never ran"
+    duration = duration_bound(step.seconds) or "never ran"
     return step.name, action, _step_reasons(step, label), duration
 
 
@@ -505,14 +547,14 @@ def _step_reasons(step: Step, label: str) -> Rendered:
         if label.startswith("recompute")
         else []
     )
-    return _first_reason([str(r) for r in step.reasons] or undecided)
+    return _causes([str(r) for r in step.reasons] or undecided)
 
 
 def _skipped_note(names: Sequence[str]) -> str:
     return f"undecidable, skipped unless requested by name: {', '.join(names)}" if names else ""
 
 
-def _duration_bound(seconds: float | None) -> str:
+def duration_bound(seconds: float | None) -> str:
     """A coarse upper bound, equal from run to run. The exact duration is in the step itself."""
     return "" if seconds is None else f"within {html.round_up_duration(seconds)}"
 
@@ -561,7 +603,7 @@ def run_report(
         "rows": [_row_count(s.rows) for s in steps],
         "of them": [None if s.reuse is None else str(s.reuse) for s in steps],
         "error": [s.error for s in steps],
-        "took": [_duration_bound(s.seconds) for s in steps],
+        "took": [duration_bound(s.seconds) for s in steps],
     }
     names = [
         name for name, cells in parts.items() if name not in ("of them", "error") or any(cells)

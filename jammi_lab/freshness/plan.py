@@ -18,6 +18,7 @@ from jammi_lab.core.anchors import (
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import Hold, RecipeRecord, Step, TableKind, TableRecord
 from jammi_lab.core.verdicts import (
     Cause,
@@ -45,8 +46,15 @@ from jammi_lab.producers.build import (
     observed_files,
     plan_increment,
 )
+from jammi_lab.producers.estimates import predict_seconds
+from jammi_lab.producers.increment import PlannedIncrement
 from jammi_lab.producers.jobs import Job
 from jammi_lab.producers.registry import Producers
+
+_DEFAULT_MERGE_SHARE = 0.1
+"""The part of a full run that merging takes, where no increment was run yet; measured."""
+_MAX_PAST_RUNS = 20
+"""Versions whose durations estimate the next run."""
 
 
 class StepKind(enum.Enum):
@@ -134,9 +142,11 @@ class Planner:
         names: Sequence[str] | None,
         *,
         names_end_holds: bool = True,
+        counts_rows: bool = True,
     ) -> None:
-        """`names_end_holds`: whether naming a held recipe lets it run."""
-        self._service, self._evaluated = service, evaluated
+        """`names_end_holds`: whether naming a held recipe lets it run. `counts_rows`: whether the
+        inputs of row maps and embeddings are read, to estimate their steps."""
+        self._service, self._evaluated, self._counts_rows = service, evaluated, counts_rows
         graph = evaluated.graph
         requested = [n for name in names or () if (n := graph.find(name, graph.tenant)) is not None]
         self._requested = {n.key for n in (requested if names is not None else [])}
@@ -202,11 +212,17 @@ class Planner:
         return self._sequence_equal_definitions(list(self.planned.values()))
 
     def _estimated(self, step: Step, node: RecipeNode) -> Step:
-        """The step with what it will ask, where its job counts calls and its inputs are known."""
+        """The step with what it will compute, where its job counts rows and its inputs are
+        known."""
         job = self._jobs.get(node.key)
         if step.action == "recompute" and job is not None and job.incremental is not None:
             return self._as_increment(step, node, job)
-        if step.action != "recompute" or job is None or job.estimate is None:
+        if (
+            step.action != "recompute"
+            or job is None
+            or job.estimate is None
+            or not self._counts_rows
+        ):
             return step
         try:
             with self._service.ctx.scope.use(node.tenant):
@@ -230,10 +246,42 @@ class Planner:
                     ctx.catalog.result_tables.by_definition(job.definition),
                 )
         except (JammiError, NotIncremental):
-            return step
+            return msgspec.structs.replace(step, seconds=self._full_run_seconds(node))
         return msgspec.structs.replace(
-            step, action="increment", increment=planned.extent, seconds=planned.seconds
+            step,
+            action="increment",
+            increment=planned.extent,
+            seconds=self._increment_seconds(node, planned),
         )
+
+    def _increment_seconds(self, node: RecipeNode, planned: PlannedIncrement) -> float | None:
+        """The duration of an increment by its number of files, from those of earlier increments and
+        of the last full run, which read the files that are not new."""
+        new_count = len(planned.new_files)
+        full_seconds = self._full_run_seconds(node)
+        runs = [
+            (len(increment.delta), seconds)
+            for increment, seconds in self._past_runs(node)
+            if increment is not None
+        ]
+        if full_seconds is not None:
+            runs.append((max(planned.file_count - new_count, new_count), full_seconds))
+        return predict_seconds(new_count, runs, (full_seconds or 0.0) * _DEFAULT_MERGE_SHARE)
+
+    def _full_run_seconds(self, node: RecipeNode) -> float | None:
+        """The duration of the last full run; that of an increment is no estimate of one."""
+        durations = (seconds for increment, seconds in self._past_runs(node) if increment is None)
+        return next(durations, node.record.seconds if node.record else None)
+
+    def _past_runs(self, node: RecipeNode) -> list[tuple[Increment | None, float]]:
+        """How the newest versions were computed, and their durations."""
+        with self._service.ctx.scope.use(node.tenant):
+            versions = self._service.ctx.catalog.result_tables.versions(node.name)
+        return [
+            (self._evaluated.increment(record), record.seconds)
+            for _, record in versions[:_MAX_PAST_RUNS]
+            if record.seconds
+        ]
 
     def _sequence_equal_definitions(self, steps: list[PlannedStep]) -> list[PlannedStep]:
         """The steps, with recipes of equal definition put in sequence. The table of the first

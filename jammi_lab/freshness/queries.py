@@ -193,11 +193,17 @@ class FreshnessQueries:
         return rows
 
     def plan(
-        self, names: Sequence[str] | None, apply: Apply, on_progress: OnProgress | None = None
+        self,
+        names: Sequence[str] | None,
+        apply: Apply,
+        on_progress: OnProgress | None = None,
+        *,
+        counts_rows: bool = True,
     ) -> Plan:
-        """The plan for some recipes and their upstream recipes, or for all."""
+        """The plan for some recipes and their upstream recipes, or for all. `counts_rows` as in
+        `Planner`."""
         evaluated = self._service.evaluate(names, self._observation(True, on_progress))
-        planner = Planner(self._service, evaluated, names)
+        planner = Planner(self._service, evaluated, names, counts_rows=counts_rows)
         run = functools.partial(self._apply_for_tenant, evaluated.graph.tenant, apply)
         steps = planner.steps()
         checks = due_checks(self._catalog, evaluated, planner)

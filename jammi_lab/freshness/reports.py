@@ -187,12 +187,12 @@ class Plan(ReprMixin):
 
     @property
     def seconds_at_least(self) -> float:
-        """The duration of the certain steps when they last ran."""
+        """The estimated duration of the certain steps."""
         return sum(s.seconds or 0.0 for s in self.certain)
 
     @property
     def seconds_at_most(self) -> float:
-        """The duration of the certain and possible steps when they last ran."""
+        """The estimated duration of the certain and possible steps."""
         return self.seconds_at_least + sum(s.seconds or 0.0 for s in self.possible)
 
     def apply(self, progress: ProgressOption = None) -> RunReport:

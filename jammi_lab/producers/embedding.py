@@ -1,7 +1,7 @@
 """The producer `embedding`: vectors of the texts of a table. Texts that an earlier version or a
 checkpoint has vectors for are not encoded again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,11 +10,12 @@ from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.definitions import EmbeddingDescriptor, definition_hash
 from jammi_lab.core.errors import JammiError, SqlError
 from jammi_lab.core.model_records import VERSION_SEPARATOR
-from jammi_lab.core.records import OnProgress, TableKind
+from jammi_lab.core.records import CallEstimate, OnProgress, Reuse, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.producers.embedding_run import EmbeddingRun, KnownVectors, PreviousVersion
+from jammi_lab.producers.estimates import estimate_run
 from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.jobs import Job, RunningJob, statement_job
 from jammi_lab.producers.sql import environment as sql_environment
@@ -182,39 +183,65 @@ class EmbeddingProducer:
         )
         environment = self.environment()
 
-        def rows(on_progress: OnProgress | None) -> RunningJob:
-            checkpoint = self._known_vectors.checkpoint(
-                definition_hash(descriptor, environment), [b.relation for b in prepared.inputs]
-            )
-            if ignore_known_vectors:
-                checkpoint.remove()
-            previous = (
+        def new_run() -> EmbeddingRun:
+            return EmbeddingRun(
+                prepared,
+                text_columns,
+                encoder,
                 PreviousVersion()
                 if ignore_known_vectors
-                else self._known_vectors.previous_version(name, descriptor.encoder)
+                else self._known_vectors.previous_version(name, descriptor.encoder),
+                self._known_vectors.checkpoint(
+                    definition_hash(descriptor, environment), [b.relation for b in prepared.inputs]
+                ),
+                name,
+                key,
+                self._executor,
             )
-            run = EmbeddingRun(
-                prepared, text_columns, encoder, previous, checkpoint, name, key, self._executor
-            )
-            run.run(on_progress)
-            counts = run.reuse.counts if run.reuse else {}
-            return RunningJob(run, run.reuse, run.on_published, run.on_lost, run.snapshots, counts)
 
         return statement_job(
             TableKind.EMBEDDING,
             descriptor,
             environment,
             prepared,
-            rows,
+            lambda on_progress: self._start(new_run(), on_progress, ignore_known_vectors),
             rebind=lambda: self._bind(*arguments, ignore_known_vectors, resolvers),
             key=["key"],
             dimensions=encoder.dimensions,
             model_id=encoder.name,
+            estimate=lambda: self._estimate(name, new_run()),
             # resolved once: publishing must notice a model that was deleted since
             model_key=model_key,
+        )
+
+    def _start(
+        self, run: EmbeddingRun, on_progress: OnProgress | None, ignore_known_vectors: bool
+    ) -> RunningJob:
+        self._known_vectors.remove_old_checkpoints()
+        if ignore_known_vectors:
+            run.remove_checkpoint()
+        run.run(on_progress)
+        counts = run.reuse.counts if run.reuse else {}
+        return RunningJob(run, run.reuse, run.on_published, run.on_lost, run.snapshots, counts)
+
+    def _estimate(self, name: str, run: EmbeddingRun) -> CallEstimate:
+        """What a run would encode now. Reads the texts; raises what reading raises."""
+        return estimate_run(
+            self._known_vectors.catalog,
+            name,
+            run.count_texts_to_encode,
+            lambda texts: texts,
+            _encoded_count,
+            unit="text",
         )
 
     def from_text(self, source: str, resolvers: Sequence[NameResolver] = ()) -> str:
         """The FROM text for a source name, `source.table`, a recipe, or SQL in parentheses. Raises
         TableNotFound, StatementNotAllowed, InvalidArgument."""
         return from_text(self._engine, self._scope.current, source, resolvers, purpose="to embed")
+
+
+def _encoded_count(counts: Mapping[str, int]) -> int:
+    """How many texts a run encoded, by the counts of its manifest."""
+    reuse = Reuse.from_counts(counts)
+    return 0 if reuse is None else reuse.new + reuse.changed - reuse.encoded_before

@@ -47,14 +47,14 @@ class KnownVectors:
     """Finds vectors to reuse: those of the recipe's newest version and of an interrupted run."""
 
     def __init__(self, catalog: Catalog, results: ResultFiles) -> None:
-        self._catalog, self._results = catalog, results
+        self.catalog, self._results = catalog, results
 
     def previous_version(self, name: str, identity: dict[str, object]) -> "PreviousVersion":
         """The newest ready and intact version made with the same encoder; an empty one when there
         is none."""
         return PreviousVersion(
             find_previous_version(
-                self._catalog,
+                self.catalog,
                 self._results,
                 name,
                 TableKind.EMBEDDING,
@@ -63,11 +63,14 @@ class KnownVectors:
         )
 
     def checkpoint(self, definition: str, inputs: Sequence[Relation]) -> Checkpoint:
-        """The checkpoint of a definition. Also deletes checkpoints that are too old."""
-        folder = CheckpointFolder(self._catalog, self._results)
-        folder.remove_old()
+        """The checkpoint of a definition."""
+        folder = CheckpointFolder(self.catalog, self._results)
         slot = folder.slot(definition, inputs, ".parquet")
         return Checkpoint(slot.path, slot.table_ids, slot.tables_exist)
+
+    def remove_old_checkpoints(self) -> None:
+        """Delete checkpoints that are too old."""
+        CheckpointFolder(self.catalog, self._results).remove_old()
 
 
 class PreviousVersion:
@@ -163,6 +166,10 @@ class EmbeddingRun(TableRows):
         self._release()
         self._checkpoint.remove()
 
+    def remove_checkpoint(self) -> None:
+        """Delete the checkpoint, so that every text is encoded."""
+        self._checkpoint.remove()
+
     def on_lost(self, error: BaseException) -> None:
         """Save what was encoded to the checkpoint, after the run failed with `error`."""
         self._save_checkpoint()
@@ -173,6 +180,16 @@ class EmbeddingRun(TableRows):
                 "for the next run",
             )
         self._release()
+
+    def count_texts_to_encode(self) -> tuple[int, int]:
+        """How many texts a run would encode now, and how many rows there are. Changes nothing."""
+        input_table = self._prepared.run_ordered(observed_states=self.snapshots).table()
+        texts = RowTexts([input_table.column(column) for column in self._text_columns])
+        todo = {digest for _, digests in digest_batches(texts.digests) for digest in digests}
+        todo.difference_update(self._previous.digests().values())
+        for digests, _ in self._checkpoint.load(self._encoder.dimensions):
+            todo.difference_update(digests)
+        return len(todo), len(texts)
 
     def run(self, on_progress: OnProgress | None) -> None:
         """Encode all texts. An interrupt or error leaves a checkpoint of the finished ones."""

@@ -49,8 +49,6 @@ class PlannedIncrement:
     """Number of files, the new ones included."""
     new_rows: int
     """Number of rows of the new files."""
-    seconds: float | None
-    """Estimated duration."""
 
     @property
     def extent(self) -> str:
@@ -130,9 +128,7 @@ def _increment_from(
         raise NotIncremental("a new file sorts before an earlier one")
     if not results.is_intact(base):
         raise NotIncremental(f"version {base.version} of {base.recipe} is damaged")
-    # The base took as long itself if it was an increment.
-    seconds = base.seconds if manifest.increment else (base.seconds or 0.0) * new_rows / rows
-    return PlannedIncrement(rule, base, identity, new_files, len(current.files), new_rows, seconds)
+    return PlannedIncrement(rule, base, identity, new_files, len(current.files), new_rows)
 
 
 def _grown_input(former: Sequence[Anchor], current: Sequence[Anchor]) -> Identity:

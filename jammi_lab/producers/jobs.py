@@ -110,7 +110,8 @@ class Job:
     incremental: Incremental | None = None
     """How to extend an earlier table of this definition; None where that is not possible."""
     estimate: Callable[[], CallEstimate] | None = None
-    """Of a row map: counts the calls of a run that starts now, by reading its inputs."""
+    """Of a row map and an embedding: counts the rows that a run would compute now, by reading its
+    inputs."""
 
     @property
     def reads(self) -> frozenset[tuple[tuple[str, str, str], tuple[str, ...]]]:

@@ -26,6 +26,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.live.row_input import parse_type, schema_of
 from jammi_lab.producers.checkpoint import CheckpointFolder, CheckpointSlot
+from jammi_lab.producers.estimates import estimate_run
 from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.jobs import Job, RunningJob, statement_job
 from jammi_lab.producers.output_log import SUFFIX as LOG_SUFFIX
@@ -48,7 +49,6 @@ from jammi_lab.producers.text_statement import (
     text_statement,
 )
 from jammi_lab.storage.files import StoragePath
-from jammi_lab.store import manifests
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.vectors.encoders.executor import Executor
 
@@ -254,24 +254,14 @@ class RowMapProducer:
             OutputLog(CheckpointSlot(None)) if ignore_previous else self._log(descriptor, prepared)
         )
         run = self._run(name, step, descriptor, prepared, previous, log)
-        rows_to_ask, rows = run.count_rows_to_ask()
-        calls = -(-rows_to_ask // descriptor.batch)
-        call_seconds = self._seconds_of_a_call(name)
-        return CallEstimate(
-            rows_to_ask,
-            rows,
-            calls,
-            None if call_seconds is None else calls * call_seconds,
-            None if descriptor.cost is None else calls * descriptor.cost,
+        return estimate_run(
+            self._catalog,
+            name,
+            run.count_rows_to_ask,
+            lambda rows: -(-rows // descriptor.batch),
+            lambda counts: counts.get("calls", 0),
+            cost=descriptor.cost,
         )
-
-    def _seconds_of_a_call(self, name: str) -> float | None:
-        """The mean duration of a call in the newest version that made some; None without one."""
-        for _, record in self._catalog.result_tables.versions(name):
-            manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
-            if manifest is not None and (calls := manifest.counts.get("calls")):
-                return manifest.seconds / calls
-        return None
 
     def _log(self, descriptor: RowMapDescriptor, prepared: PreparedStatement) -> OutputLog:
         """The checkpoint of a definition."""

@@ -219,14 +219,20 @@ class Recomputation:
 
     def plan(self, names: str | Iterable[str] | None, progress: ProgressOption) -> Plan:
         """Plan what must be recomputed, without running it. TableNotFound; DependencyCycle."""
+        return self._plan(names, progress, counts_rows=True)
+
+    def _plan(
+        self, names: str | Iterable[str] | None, progress: ProgressOption, *, counts_rows: bool
+    ) -> Plan:
         recipes = None if names is None else self._lookup.check_recipes(list_of_names(names))
-        return self._freshness.plan(recipes, self._apply, self._progress.callback(progress))
+        callback = self._progress.callback(progress)
+        return self._freshness.plan(recipes, self._apply, callback, counts_rows=counts_rows)
 
     def recompute(self, names: str | Iterable[str] | None, progress: ProgressOption) -> RunReport:
         """Plan and apply. NotRecomputable for rows that were computed elsewhere."""
         self._check_writable()
         self._end_holds(names)
-        plan = self.plan(names, progress)
+        plan = self._plan(names, progress, counts_rows=False)
         self._check_recomputable(names, plan)
         return plan.apply(progress)
 

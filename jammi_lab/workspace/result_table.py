@@ -16,7 +16,7 @@ from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed
-from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.html import Rendered, ReprMixin, vstack
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import (
@@ -321,6 +321,7 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         self._tables, self._version, self._record = tables, version, record
         self.outcome = outcome
         self._reuse = reuse
+        self._first_rows: Rendered | None = None
 
     @property
     def _table_version(self) -> TableVersion:
@@ -613,6 +614,16 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         """
         return self._tables.diff(self._table_version, version)
 
+    def _show_first_rows(self, n: int) -> None:
+        """Show the first `n` rows below the properties, as read now; none of a table that cannot be
+        read."""
+        with (
+            contextlib.suppress(JammiError),
+            contextlib.closing(self._tables.read(self._record)) as rows,
+        ):
+            rows.limit = n
+            self._first_rows = rows._content()
+
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.read().__arrow_c_stream__(requested_schema)
 
@@ -630,7 +641,7 @@ class ResultTable(ReprMixin, ArrowExportMixin):
 
     def _rendered(self) -> Rendered:
         record = self._record
-        return reprs.result_table(
+        properties = reprs.result_table(
             self.name,
             version=self.version,
             kind=self.kind,
@@ -643,6 +654,7 @@ class ResultTable(ReprMixin, ArrowExportMixin):
             outcome=self.outcome,
             note=str(self._reuse) if self._reuse else record.error or "",
         )
+        return vstack(properties, self._first_rows) if self._first_rows else properties
 
 
 def unwrap_table(table: object) -> object:

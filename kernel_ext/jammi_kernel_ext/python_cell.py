@@ -11,7 +11,7 @@ from jammi_kernel_ext.arguments import STEP, cell_wants_help, parse_step
 from jammi_kernel_ext.display import Help, Note
 from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
-from jammi_kernel_ext.sql_cell import cell_output
+from jammi_kernel_ext.sql_cell import cell_output, table_with_first_rows
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.producers.function_source import InlineSource
 from jammi_lab.producers.step_functions import StepFunction
@@ -44,7 +44,7 @@ def run_step(notebook: Notebook, line: str, text: str) -> Any:
             progress=notebook.line,
             frames=True,
         )
-        table = services.handles.from_outcome(outcome)
+        table = table_with_first_rows(services.handles.from_outcome(outcome), options)
     return cell_output(
         notebook,
         table if options["quiet"] else notebook.badges.show_inputs(table),

@@ -18,7 +18,12 @@ from jammi_lab.workspace.recipe_values import Sql
 from jammi_lab.workspace.statement_runner import note_earlier_changes
 
 if TYPE_CHECKING:
+    from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace
+
+
+FIRST_ROWS = 5
+"""The number of rows shown of a table that a cell stores."""
 
 
 # String literals, quoted names, $$strings$$ and comments are matched first: a `$` inside them is
@@ -145,6 +150,13 @@ def _show_first_rows(notebook: Notebook, frame: Any, rows: int) -> Any:
     return cell_output(notebook, frame, quiet=True)
 
 
+def table_with_first_rows(table: "ResultTable", options: Mapping[str, Any]) -> "ResultTable":
+    """The table that a cell stored, shown with its first rows: `--limit` of them, else five."""
+    if not options["quiet"]:
+        table._show_first_rows(options.get("limit") or FIRST_ROWS)
+    return table
+
+
 def cell_output(notebook: Notebook, value: Any, *, quiet: bool) -> Any:
     """The output of the cell: the value, or None with `quiet`, when only `_` is set."""
     if notebook.shell is None or not quiet:
@@ -224,7 +236,7 @@ def _run_statement(
         if not options["quiet"]:
             notebook.badges.show_inputs(table)
         if not options["as"]:
-            return table
+            return table_with_first_rows(table, options)
         if table.outcome == "reused" and not options["quiet"]:
             show_reused_note(table)  # a frame's repr does not show it
         return getattr(table.read(), options["as"])()

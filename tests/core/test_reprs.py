@@ -171,11 +171,44 @@ def test_the_badge_counts_further_reasons_and_folds_them_and_counts_further_tabl
         == "a is stale: papers changed, 10 → 12 rows (content), and 1 more — ws.recompute('a')"
         and form.html.count("<li>") == 2
     )
-    lines = forms.badge({f"t{n}": stale() for n in range(1000)}).text.split("\n")
+    lines = forms.badge({f"t{n}": stale(f"s{n}") for n in range(1000)}).text.split("\n")
     assert lines[5:] == [
         "and 995 more that are not fresh",
         "ws.recompute(['t0', 't1', 't2', 't3', 't4'])",
     ]
+
+
+def test_tables_with_one_cause_share_a_line_of_the_badge():
+    [reason] = stale().reasons
+    near = PossiblyStale([Cause(reason, ["a"])])
+    far = PossiblyStale([Cause(reason, ["near", "a"])])
+    form = forms.badge({"far": far, "near": near, "a": stale(), "b": stale()})
+    assert form.text.split("\n") == [
+        "far, near are possibly stale: papers changed, 10 → 12 rows (content), by way of a",
+        "a, b are stale: papers changed, 10 → 12 rows (content)",
+        "ws.recompute(['far', 'near', 'a', 'b'])",
+    ]
+    assert forms.badge({"near": near, "far": far}).text == (
+        "near, far are possibly stale: papers changed, 10 → 12 rows (content), by way of a"
+        " — ws.recompute(['near', 'far'])"
+    )
+
+
+def test_each_cause_of_a_row_is_a_line_of_text():
+    reasons = [*stale().reasons, *stale("authors").reasons]
+    [step] = [Step(name="top", action="recompute", reasons=reasons)]
+    for form in (
+        forms.plan([step], [], [], []),
+        forms.status([Row("top", Stale(reasons))]),
+    ):
+        first, second = [line for line in form.text.split("\n") if " changed, 10" in line]
+        place = first.index("papers changed, 10 → 12 rows (content)")
+        assert first.startswith("top") and second[:place].isspace()
+        assert second[place:].startswith("authors changed, 10 → 12 rows (content)")
+    many = [reason for n in range(9) for reason in stale(f"s{n}").reasons]
+    lines = forms.status([Row("top", Stale(many))]).text.split("\n")
+    assert len([line for line in lines if " changed, 10" in line]) == 5
+    assert [line.strip() for line in lines if "more" in line] == ["and 4 more"]
 
 
 def test_what_is_not_known_is_said_with_the_reason_and_what_to_type():

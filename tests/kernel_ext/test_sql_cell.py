@@ -147,6 +147,22 @@ def test_m_makes_a_version_and_says_computed_then_reused(papers):
     )
 
 
+def test_a_cell_that_stores_a_table_shows_its_first_rows(papers):
+    shown = papers("%%jammi t -m many\nSELECT range AS n FROM range(1000)")
+    assert shown.text.split("\n")[0] == "many, version 1: computed"
+    assert shown.text.endswith("     0\n     1\n     2\n     3\n     4\nfirst 5 rows")
+    assert "<td" in shown.html and shown.html.index("columns") < shown.html.index("first 5 rows")
+    again = papers("%%jammi -m many -n 2\nSELECT range AS n FROM range(1000)")
+    assert again.text.startswith("many, version 1: reused")
+    assert again.text.endswith("     0\n     1\nfirst 2 rows")
+    assert papers("%%jammi -m few\nSELECT 1 AS n").text.endswith("1 row")
+    assert (
+        "first 5 rows"
+        not in papers("import jammi_lab as jl; jl.get_workspace().table('many')").text
+    )
+    assert papers.value("t.arrow().num_rows") == "1000"
+
+
 def test_bypass_computes_again(papers):
     papers("%%jammi -m one -q\nSELECT 1 AS one")
     assert papers("%%jammi -m one --bypass\nSELECT 1 AS one").text.startswith(

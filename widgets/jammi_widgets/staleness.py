@@ -256,15 +256,11 @@ def _plan_message(plan: Plan) -> dict[str, Any]:
             [
                 s.name,
                 "; ".join(escape_invisible(str(r)) for r in s.reasons),
-                "" if s.seconds is None else format_seconds(s.seconds),
+                reprs.duration_bound(s.seconds),
             ]
             for s in steps
         ]
 
-    bounds = (
-        f"{format_seconds(plan.seconds_at_least)} to {format_seconds(plan.seconds_at_most)} "
-        "according to past runs"
-    )
     parts = [
         ["must run", step_lines(plan.certain)],
         [
@@ -279,7 +275,7 @@ def _plan_message(plan: Plan) -> dict[str, Any]:
     ]
     return {
         "plan": [p for p in [*parts, ["cannot run here", step_lines(plan.blocked)]] if p[1]],
-        "bounds": bounds,
+        "bounds": reprs.estimated_time(plan.seconds_at_least, plan.seconds_at_most),
         "left": list(plan.left_out),
     }
 

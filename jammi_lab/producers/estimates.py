@@ -1,0 +1,67 @@
+"""Estimates of the duration of a run, from the rows that it will compute."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.records import CallEstimate
+from jammi_lab.store import manifests
+
+_MAX_EARLIER_RUNS = 10
+
+
+def estimate_run(
+    catalog: Catalog,
+    name: str,
+    count_rows: Callable[[], tuple[int, int]],
+    calls_of: Callable[[int], int],
+    calls_made: Callable[[Mapping[str, int]], int],
+    *,
+    cost: float | None = None,
+    unit: str = "row",
+) -> CallEstimate:
+    """What the next run of the recipe `name` will compute.
+
+    `count_rows` reads the inputs and returns how many rows must be computed and how many there are;
+    raises what reading raises. `calls_of` returns the calls for a number of rows, `calls_made`
+    those of an earlier run by the counts of its manifest."""
+    started_at = time.perf_counter()
+    todo, rows = count_rows()
+    reading_seconds = time.perf_counter() - started_at
+    calls = calls_of(todo)
+    seconds = predict_seconds(calls, _earlier_runs(catalog, name, calls_made), reading_seconds)
+    return CallEstimate(todo, rows, calls, seconds, None if cost is None else calls * cost, unit)
+
+
+def predict_seconds(
+    calls: int, runs: Sequence[tuple[int, float]], fixed_seconds: float
+) -> float | None:
+    """The duration of a run with so many calls, from the calls and durations of earlier runs, the
+    newest first; None without one.
+
+    Linear between the runs with the next fewer and the next more calls. A run without calls, where
+    there was none, takes `fixed_seconds`: it reads the inputs and writes what it reuses."""
+    fewer = max((run for run in runs if run[0] <= calls), default=None, key=itemgetter(0))
+    more = min((run for run in runs if run[0] >= calls), default=None, key=itemgetter(0))
+    if fewer is None and more is None:
+        return None
+    if fewer is not None and fewer[0] == calls:
+        return fewer[1]
+    low = fewer or (0, min(fixed_seconds, more[1] if more else fixed_seconds))
+    if more is None:  # more calls than ever: by the slope below the largest run
+        slope = max(low[1] - fixed_seconds, 0.0) / max(low[0], 1)
+        return low[1] + slope * (calls - low[0])
+    return low[1] + (more[1] - low[1]) * (calls - low[0]) / (more[0] - low[0])
+
+
+def _earlier_runs(
+    catalog: Catalog, name: str, calls_made: Callable[[Mapping[str, int]], int]
+) -> list[tuple[int, float]]:
+    """The calls and durations of the newest versions."""
+    runs = []
+    for _, record in catalog.result_tables.versions(name)[:_MAX_EARLIER_RUNS]:
+        manifest = manifests.parse(catalog.result_tables.manifest(record.table_name))
+        if manifest is not None and manifest.counts:
+            runs.append((calls_made(manifest.counts), manifest.seconds))
+    return runs
