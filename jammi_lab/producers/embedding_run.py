@@ -19,6 +19,7 @@ from jammi_lab.producers.checkpoint import (
     Digests,
     empty_digests,
     to_column,
+    to_digests,
 )
 from jammi_lab.producers.jobs import TableRows
 from jammi_lab.producers.previous_versions import find_previous_version
@@ -80,19 +81,20 @@ class PreviousVersion:
     def __init__(self, path: StoragePath | None = None) -> None:
         self._path = path
 
-    def digests(self) -> dict[object, bytes]:
-        """Text digests by key."""
+    def digests(self) -> tuple[pa.Array, Digests]:
+        """The keys, and the digests of their texts."""
+        none = pa.nulls(0), empty_digests()
         if self._path is None:
-            return {}
+            return none
         release = read_leases.acquire_lease(self._path)
         try:
             with open_for_reading(self._path) as raw, pq.ParquetFile(raw) as file:
                 table = file.read(["key", DIGEST_COLUMN])
         except FileNotFoundError:
-            return {}
+            return none
         finally:
             release()
-        return dict(zip(table["key"].to_pylist(), table[DIGEST_COLUMN].to_pylist(), strict=True))
+        return table["key"].combine_chunks(), to_digests(table[DIGEST_COLUMN].combine_chunks())
 
     def vectors(self) -> Iterator[tuple[list[bytes], Floats]]:
         """Yield text digests with their vectors, batch by batch."""
@@ -211,7 +213,7 @@ class EmbeddingRun(TableRows):
             rows = duplicate_rows[start : start + _ENCODE_BLOCK_ROWS]
             self._vectors[rows] = self._vectors[first_row_of[rows]]
         self.reuse = count_reuse(
-            keys, self._digests, self._previous.digests(), encoded_before=self._resumed_count
+            keys, self._digests, *self._previous.digests(), encoded_before=self._resumed_count
         )
         flat = pa.FixedSizeListArray.from_arrays(to_arrow(self._vectors), self._encoder.dimensions)
         self._table = pa.table(

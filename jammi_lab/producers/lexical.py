@@ -18,7 +18,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.producers.checkpoint import to_column
+from jammi_lab.producers.checkpoint import DIGEST_BYTES, to_column, to_digests
 from jammi_lab.producers.embedding_run import DIGEST_COLUMN
 from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.jobs import Job, RunningJob, TableRows, statement_job
@@ -35,11 +35,12 @@ from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.vectors.arrays import to_arrow_rows
+from jammi_lab.vectors.matrix import find_rows
 from jammi_lab.words.analyzers import OUTPUT_VERSION as ANALYSIS_VERSION
 from jammi_lab.words.analyzers import check_analyzer
-from jammi_lab.words.documents import SCHEMA, count_terms
+from jammi_lab.words.documents import SCHEMA, analyze_texts
 
-OUTPUT_VERSION = 1
+OUTPUT_VERSION = 2
 """Increment when equal terms would give other rows than before."""
 _BATCH_ROWS = 8192
 """Texts analysed at a time."""
@@ -162,7 +163,7 @@ class LexicalProducer:
 
 class _LexicalRun(TableRows):
     """The rows of one run, in key order: those of known texts from the previous version, the others
-    analysed. Columns: key, terms, counts, length and text digest."""
+    analysed. Columns: key, terms, length and text digest."""
 
     def __init__(
         self,
@@ -187,16 +188,13 @@ class _LexicalRun(TableRows):
         texts = RowTexts([input_table.column(column) for column in self._text_columns])
         del input_table
         previous = self._read_previous()
-        previous_digests = previous[DIGEST_COLUMN].to_pylist()
-        row_of = {digest: row for row, digest in enumerate(previous_digests)}
-        digests = texts.digests.tolist()
-        sources = np.fromiter((row_of.get(d, -1) for d in digests), np.int64, len(digests))
+        previous_digests = previous[DIGEST_COLUMN].combine_chunks()
+        sources = find_rows(to_column(texts.digests), previous_digests)
         todo = np.flatnonzero(sources < 0)
-        # Parquet names the values of lists otherwise, which would end up in the file.
         parts = [previous.select(SCHEMA.names).cast(SCHEMA)]
         for start in range(0, len(todo), _BATCH_ROWS):
             block = todo[start : start + _BATCH_ROWS]
-            part = count_terms(texts.texts_of(block), self._analyzer)
+            part = analyze_texts(texts.texts_of(block), self._analyzer)
             parts.append(pa.Table.from_batches([part]))
             if on_progress:
                 stage, done = f"words of {self._name}", start + len(block)
@@ -206,23 +204,24 @@ class _LexicalRun(TableRows):
         columns = {name: documents[name] for name in SCHEMA.names}
         digest_column = to_column(texts.digests)
         self._table = pa.table({"key": keys, **columns, DIGEST_COLUMN: digest_column})
-        previous_keys = previous["key"].to_pylist()
         self.reuse = count_reuse(
-            keys, texts.digests, dict(zip(previous_keys, previous_digests, strict=True))
+            keys, texts.digests, previous["key"].combine_chunks(), to_digests(previous_digests)
         )
 
     def _read_previous(self) -> pa.Table:
         """The rows of the previous version; none where it is gone."""
         names = ["key", *SCHEMA.names, DIGEST_COLUMN]
-        empty = pa.schema([("key", pa.null()), *SCHEMA, (DIGEST_COLUMN, pa.binary(16))])
+        schema = pa.schema([("key", pa.null()), *SCHEMA, (DIGEST_COLUMN, pa.binary(DIGEST_BYTES))])
+        # `empty_table` would import pandas
+        empty = pa.table([pa.nulls(0, field.type) for field in schema], schema=schema)
         if self._previous_path is None:
-            return empty.empty_table()
+            return empty
         release = read_leases.acquire_lease(self._previous_path)
         try:
             with open_for_reading(self._previous_path) as raw, pq.ParquetFile(raw) as file:
                 table = file.read(names)
         except FileNotFoundError:
-            return empty.empty_table()
+            return empty
         finally:
             release()
         return table

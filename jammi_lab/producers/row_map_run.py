@@ -14,7 +14,7 @@ from jammi_lab.core.anchors import Observed
 from jammi_lab.core.errors import JammiError, SchemaMismatch
 from jammi_lab.core.records import OnProgress, Progress, Reuse
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.producers.checkpoint import DIGEST_BYTES, Digests, to_column
+from jammi_lab.producers.checkpoint import DIGEST_BYTES, Digests, to_column, to_digests
 from jammi_lab.producers.jobs import TableRows
 from jammi_lab.producers.output_log import OutputLog
 from jammi_lab.producers.row_calls import Call, Failed, RowCalls, input_digests
@@ -167,11 +167,9 @@ class RowMapRun(TableRows):
         Raises StepFailed with the function's exception as the cause, SchemaMismatch, DuplicateKey,
         and what reading raises."""
         keys, inputs, digests = self._read_inputs()
-        previous = read_outputs(self._previous_path)
-        previous_digests = dict(
-            zip(previous[0].to_pylist(), previous[1][INPUT_DIGEST_COLUMN].to_pylist(), strict=True)
-        )
-        known = _without_errors(previous[1])
+        previous_keys, previous = read_outputs(self._previous_path)
+        previous_digests = to_digests(previous[INPUT_DIGEST_COLUMN].combine_chunks())
+        known = _without_errors(previous)
         first_rows = _first_rows(digests, [known])
         logged = self._log.load()
         todo = _first_rows(digests, [known, *logged])
@@ -186,7 +184,11 @@ class RowMapRun(TableRows):
             raise
         self._saved_count = answers.saved_count
         self.reuse = count_reuse(
-            keys, digests, previous_digests, encoded_before=self._resumed_count
+            keys,
+            digests,
+            previous_keys,
+            previous_digests,
+            encoded_before=self._resumed_count,
         )
         errors = {"calls": -(-len(todo) // self._calls.batch), "errors": answers.error_count}
         self.counts = {**self.reuse.counts, **errors}
@@ -275,16 +277,16 @@ def read_outputs(path: StoragePath | None) -> tuple[pa.Array, pa.Table]:
     """The keys of a version, and its outputs with their digests; empty when it is gone."""
     empty = pa.table({INPUT_DIGEST_COLUMN: pa.array([], pa.binary(DIGEST_BYTES))})
     if path is None:
-        return pa.array([]), empty
+        return pa.nulls(0), empty
     release = read_leases.acquire_lease(path)
     try:
         with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
             table = file.read()
     except FileNotFoundError:
-        return pa.array([]), empty
+        return pa.nulls(0), empty
     finally:
         release()
-    return table.column(0), table.drop_columns(table.column_names[:1])
+    return table.column(0).combine_chunks(), table.drop_columns(table.column_names[:1])
 
 
 def _without_errors(outputs: pa.Table) -> pa.Table:

@@ -14,6 +14,7 @@ from jammi_lab.core.records import Reuse
 from jammi_lab.producers.checkpoint import DIGEST_BYTES, Digests
 from jammi_lab.storage.parquet import decoded_column
 from jammi_lab.vectors.arrays import to_arrow_rows, to_keys
+from jammi_lab.vectors.matrix import find_rows
 
 _BATCH_ROWS = 4096
 """Texts that are in Python memory at a time."""
@@ -75,23 +76,20 @@ def digest_batches(digests: Digests) -> Iterator[tuple[int, list[bytes]]]:
 def count_reuse(
     keys: pa.Array,
     digests: Digests,
-    previous_digests: dict[object, bytes],
+    previous_keys: pa.Array,
+    previous_digests: Digests,
     *,
     encoded_before: int = 0,
 ) -> Reuse:
     """Compare the texts of a new version with those of the previous one, by key."""
-    new = changed = 0
-    remaining = dict(previous_digests)
-    for start, batch in digest_batches(digests):
-        for key, digest in zip(keys.slice(start, len(batch)).to_pylist(), batch, strict=True):
-            previous_digest = remaining.pop(key, None)
-            new += previous_digest is None
-            changed += previous_digest is not None and previous_digest != digest
+    previous_rows = find_rows(keys, previous_keys)
+    known = np.flatnonzero(previous_rows >= 0)
+    unchanged = int(np.count_nonzero(digests[known] == previous_digests[previous_rows[known]]))
     return Reuse(
-        new=new,
-        changed=changed,
-        removed=len(remaining),
-        unchanged=len(digests) - new - changed,
+        new=len(keys) - len(known),
+        changed=len(known) - unchanged,
+        removed=len(previous_keys) - len(known),
+        unchanged=unchanged,
         encoded_before=encoded_before,
     )
 

@@ -1,6 +1,7 @@
 """Vectors and keys of one embedding table: in memory, or, while an index answers searches, in the
 Parquet file, from which single rows are read."""
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable
@@ -99,6 +100,16 @@ class KeyedRows:
 def storage_array(keys: pa.Array) -> pa.Array:
     """The keys as a plain array, without an extension type."""
     return keys.storage if isinstance(keys, pa.ExtensionArray) else keys
+
+
+def find_rows(keys: pa.Array, among: pa.Array) -> RowNumbers:
+    """The row of each key among other distinct keys; −1 where it is none of them."""
+    wanted, others = storage_array(keys), storage_array(among)
+    with contextlib.suppress(pa.ArrowNotImplementedError):
+        if wanted.type == others.type:
+            return to_row_numbers(pc.index_in(wanted, value_set=others))
+    row_of = {key: row for row, key in enumerate(others.to_pylist())}
+    return np.fromiter((row_of.get(key, -1) for key in wanted.to_pylist()), np.int64)
 
 
 def _stored_key(key: Any, kind: pa.DataType) -> Any:

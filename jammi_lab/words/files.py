@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from jammi_lab.words.word_index import WordIndex
 
 SUFFIX = ".idx.words"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MAGIC = b"jammiwrd"
 _MAX_HEADER_BYTES = 1 << 16
 _ALIGNMENT_BYTES = 64
-_ELEMENT_BYTES = {"|u1": 1, "<i8": 8, "<i4": 4, "<f8": 8}
+_ELEMENT_BYTES = {"|u1": 1, "<i8": 8, "<i4": 4}
 """Bytes of an element by type."""
-_LAYOUT = ("|u1", "<i8", "<i8", "<i4", "<f8")
+_LAYOUT = ("|u1", "<i8", "<i8", "<i4", "<i4", "<i4")
 """The types of the arrays of `Postings`, in their order."""
 
 
@@ -135,7 +135,7 @@ def load_words(parquet: StoragePath, header: WordsHeader, start: int) -> "WordIn
     for count, kind in zip(header.sizes, _LAYOUT, strict=True):
         arrays.append(np.frombuffer(data, kind, count, start))
         start += _padded_length(count, kind)
-    return WordIndex(Postings(*arrays), header.rows)
+    return WordIndex(Postings(*arrays))
 
 
 def _is_consistent(header: WordsHeader) -> bool:
@@ -143,7 +143,8 @@ def _is_consistent(header: WordsHeader) -> bool:
     return (
         header.format_version == FORMAT_VERSION
         and len(header.sizes) == len(_LAYOUT)
-        and min(header.rows, *header.sizes) >= 0
+        and min(header.sizes) >= 0
+        and header.rows == header.sizes[-1]
         and header.body_bytes
         == sum(_padded_length(c, kind) for c, kind in zip(header.sizes, _LAYOUT, strict=True))
     )

@@ -6,17 +6,19 @@ ln(1 + (N − n + ½) / (n + ½)) · c · (k1 + 1) / (c + k1 · (1 − b + b · 
 n of N rows contain the term, this one c times.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jammi_lab.vectors.arrays import to_numpy
+from jammi_lab.vectors.arrays import to_arrow_rows, to_numpy
 from jammi_lab.vectors.exact_search import RowNumbers
-from jammi_lab.words.documents import sorted_vocabulary
+from jammi_lab.words.documents import sorted_vocabulary, strings_from_buffer
 
 _SATURATION_FACTOR, _LENGTH_RATIO = 1.2, 0.75
 """k1 and b."""
@@ -41,8 +43,15 @@ class Postings(NamedTuple):
     """Where the postings of each term end."""
     rows: NDArray[np.int32]
     """The rows of each posting, ascending within a term."""
-    weights: Scores
-    """The share of each posting in the score of its row."""
+    counts: NDArray[np.int32]
+    """How often the row of each posting contains the term."""
+    lengths: NDArray[np.int32]
+    """The number of terms of each row, with repetitions."""
+
+    @property
+    def terms(self) -> pa.Array:
+        """The terms as text."""
+        return strings_from_buffer(self.term_bytes, self.term_ends)
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
@@ -53,42 +62,51 @@ class Postings(NamedTuple):
 class WordIndex:
     """Postings, ready to search. Read-only and thread-safe."""
 
-    def __init__(self, postings: Postings, row_count: int) -> None:
-        self.postings, self.row_count = postings, row_count
+    def __init__(self, postings: Postings) -> None:
+        self.postings = postings
+        self._damping = _damping(postings.lengths)
+        """What the count of a term in each row is damped by."""
+
+    @property
+    def row_count(self) -> int:
+        """The number of documents."""
+        return len(self.postings.lengths)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(array.nbytes for array in self.postings.arrays)
+        return sum(array.nbytes for array in (*self.postings.arrays, self._damping))
 
     @classmethod
-    def from_documents(cls, documents: Iterable[pa.RecordBatch | pa.Table]) -> "WordIndex":
-        """The index of documents with the columns of `documents.SCHEMA`."""
-        parts = [batch for each in documents for batch in _as_batches(each)]
+    def from_documents(cls, documents: Iterable[pa.Array]) -> "WordIndex":
+        """The index of documents, in parts of the column `terms` of `documents.SCHEMA`."""
+        parts = [_split_terms(terms) for terms in documents]
         terms = pa.chunked_array(
-            [batch["terms"].flatten().dictionary_encode() for batch in parts],
-            pa.dictionary(pa.int32(), pa.string()),
+            [flat.dictionary_encode() for flat, _ in parts],
+            pa.dictionary(pa.int32(), pa.large_string()),
         ).unify_dictionaries()
-        dictionary = terms.chunk(0).dictionary if terms.num_chunks else pa.array([], pa.string())
+        dictionary = (
+            terms.chunk(0).dictionary if terms.num_chunks else pa.nulls(0, pa.large_string())
+        )
         vocabulary, ranks = sorted_vocabulary(dictionary)
         codes = ranks[_concatenate([to_numpy(chunk.indices) for chunk in terms.chunks])]
-        counts = _concatenate([to_numpy(b["counts"].flatten()) for b in parts])
-        lengths = _concatenate([to_numpy(b["length"]) for b in parts])
-        term_counts = _concatenate([to_numpy(b["terms"].value_lengths()) for b in parts])
-        rows = np.repeat(np.arange(len(lengths), dtype=np.int32), term_counts)
-        frequencies = np.bincount(codes, minlength=len(vocabulary))
-        weights = _weights(codes, counts, rows, lengths, frequencies)
-        order = np.argsort(codes, kind="stable")
-        encoded = [term.encode() for term in vocabulary.to_pylist()]
+        lengths = _concatenate([counts for _, counts in parts])
+        rows = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        # equal terms of a row follow each other
+        is_first = np.ones(len(codes), np.bool_)
+        is_first[1:] = (codes[1:] != codes[:-1]) | (rows[1:] != rows[:-1])
+        starts = np.flatnonzero(is_first)
+        counts = np.diff(starts, append=len(codes)).astype(np.int32)
+        codes, rows = codes[starts], rows[starts]
+        order = _stable_order(codes, len(vocabulary))
         return cls(
             Postings(
-                np.frombuffer(b"".join(encoded), np.uint8),
-                np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded))),
-                np.cumsum(frequencies).astype(np.int64, copy=False),
+                *pack_terms(vocabulary),
+                np.cumsum(np.bincount(codes, minlength=len(vocabulary))),
                 rows[order],
-                weights[order],
-            ),
-            len(lengths),
+                counts[order],
+                lengths,
+            )
         )
 
     def search(
@@ -127,7 +145,7 @@ class WordIndex:
         for term, times in Counter(terms).items():
             place = self._find_term(term)
             span = slice(0, 0) if place is None else _span(self.postings.posting_ends, place)
-            total += times * float(_rarity(self.row_count, np.array(span.stop - span.start)))
+            total += times * _rarity(self.row_count, span.stop - span.start)
         return total
 
     def _scores(self, terms: Sequence[str]) -> tuple[RowNumbers, Scores]:
@@ -137,8 +155,14 @@ class WordIndex:
         for term, times in Counter(terms).items():
             if (place := self._find_term(term)) is not None:
                 span = _span(self.postings.posting_ends, place)
-                rows.append(self.postings.rows[span])
-                weights.append(self.postings.weights[span] * times)
+                term_rows, counts = self.postings.rows[span], self.postings.counts[span]
+                rarity = _rarity(self.row_count, span.stop - span.start)
+                rows.append(term_rows)
+                weights.append(
+                    counts
+                    * (times * rarity * (_SATURATION_FACTOR + 1))
+                    / (counts + self._damping[term_rows])
+                )
         if not rows:
             return np.empty(0, np.int64), np.empty(0)
         all_rows = np.concatenate(rows)
@@ -159,34 +183,49 @@ class WordIndex:
         return None
 
 
+def pack_terms(terms: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The bytes of terms, one after the other, and where each ends."""
+    _, offsets, data = terms.buffers()
+    if not len(terms) or data is None:
+        return np.empty(0, np.uint8), np.zeros(len(terms), np.int64)
+    bounds = np.frombuffer(offsets, np.int64)[terms.offset : terms.offset + len(terms) + 1]
+    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], bounds[1:] - bounds[0]
+
+
 def _span(ends: NDArray[np.int64], place: int) -> slice:
     return slice(int(ends[place - 1]) if place else 0, int(ends[place]))
 
 
-def _rarity(row_count: int, frequencies: NDArray[np.int64]) -> Scores:
-    """The weight of terms that so many of the rows contain."""
-    rarity: Scores = np.log1p((row_count - frequencies + 0.5) / (frequencies + 0.5))
-    return rarity
+def _rarity(row_count: int, frequency: int) -> float:
+    """The weight of a term that so many of the rows contain."""
+    return math.log1p((row_count - frequency + 0.5) / (frequency + 0.5))
 
 
-def _weights(
-    codes: NDArray[np.int64],
-    counts: NDArray[np.int32],
-    rows: NDArray[np.int32],
-    lengths: NDArray[np.int32],
-    frequencies: NDArray[np.int64],
-) -> Scores:
-    """The share of each posting in the score of its row."""
+def _damping(lengths: NDArray[np.int32]) -> Scores:
+    """k1 · (1 − b + b · length / mean length) of each row."""
     mean = float(lengths.mean(dtype=np.float64)) if len(lengths) else 0.0
-    relative_lengths = lengths / (mean or 1.0)
-    damping = _SATURATION_FACTOR * (1 - _LENGTH_RATIO + _LENGTH_RATIO * relative_lengths)
-    rarity = _rarity(len(lengths), frequencies)
-    weights: Scores = rarity[codes] * (counts * (_SATURATION_FACTOR + 1) / (counts + damping[rows]))
-    return weights
+    relative_lengths: Scores = lengths / np.float64(mean or 1.0)
+    return _SATURATION_FACTOR * (1 - _LENGTH_RATIO + _LENGTH_RATIO * relative_lengths)
 
 
-def _as_batches(documents: pa.RecordBatch | pa.Table) -> list[pa.RecordBatch]:
-    return documents.to_batches() if isinstance(documents, pa.Table) else [documents]
+def _split_terms(terms: pa.Array) -> tuple[pa.Array, NDArray[np.int32]]:
+    """The terms of all documents, one after the other, and the number of each one's."""
+    # splitting an empty text gives one empty part; a comparison with "" would import pandas
+    filled = np.flatnonzero(to_numpy(pc.binary_length(terms)))
+    lists = pc.split_pattern(terms.take(to_arrow_rows(filled)), pattern=" ")
+    lengths = np.zeros(len(terms), np.int32)
+    lengths[filled] = to_numpy(lists.value_lengths())
+    return lists.flatten(), lengths
+
+
+def _stable_order(codes: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """The stable order of codes below `size`, 16 bits at a time, for which numpy has a radix
+    sort."""
+    order = np.argsort(codes.astype(np.uint16), kind="stable")
+    for shift in range(16, max(1, size - 1).bit_length(), 16):
+        digits = (codes >> shift).astype(np.uint16)
+        order = order[np.argsort(digits[order], kind="stable")]
+    return order
 
 
 def _concatenate(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:

@@ -7,7 +7,7 @@ memory; no failure here is an error of a search.
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -25,12 +25,16 @@ from jammi_lab.storage.files import (
 from jammi_lab.words import files
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from jammi_lab.vectors.index.indexes import ResultTableFiles
     from jammi_lab.vectors.matrix import KeyedRows
     from jammi_lab.words.word_index import WordIndex
 
 _CACHE = ObjectCache(1_000_000_000)
 """The indexes of all workspaces in this process."""
+_TERM_COLUMNS = ("terms", "counts", "length")
+"""The columns that `joined_terms` reads."""
 _QUICK_BUILD_ROWS = 100_000
 """Tables with at most so many rows are indexed within about a second."""
 
@@ -61,8 +65,10 @@ class WordTables:
         *,
         read_only: bool,
         is_still_ready: Callable[[TableRecord], bool],
+        earlier_versions: Callable[[TableRecord], Sequence[TableRecord]],
     ) -> None:
         self._tables, self._read_only, self._is_still_ready = tables, read_only, is_still_ready
+        self._earlier_versions = earlier_versions
         self._lock = threading.Lock()
         self._cache_keys: set[str] = set()
 
@@ -144,13 +150,31 @@ class WordTables:
             loaded = self._load(record, path)
             if loaded is not None:
                 return loaded
-            keys, index = _read_table(path)
+            keys, index = self._make(record, path)
             if not self._read_only:
                 with contextlib.suppress(OSError):
                     files.write_words(path, record.digest or "", index)
                     if not self._is_still_ready(record):
                         remove_file(files.words_path(path))
             return self._load(record, path) or WordTable(keys, index, None)
+
+    def _make(self, record: TableRecord, path: StoragePath) -> "tuple[KeyedRows, WordIndex]":
+        """The keys of a table, and its index: an earlier version's with the changes since, where
+        most rows are unchanged, else made from the rows. Raises TableDamaged."""
+        from jammi_lab.words.index_update import unchanged_rows, update_index
+        from jammi_lab.words.word_index import WordIndex
+
+        keys, terms = _read_table(path)
+        for earlier in self._earlier_versions(record)[:1]:
+            with contextlib.suppress(JammiError, OSError, MemoryError, ValueError):
+                earlier_path = self._tables.require_intact(earlier)
+                table = self._load(earlier, earlier_path)
+                if table is not None:
+                    earlier_keys, earlier_terms = _read_table(earlier_path)
+                    sources = unchanged_rows(keys.keys, terms, earlier_keys.keys, earlier_terms)
+                    if sources is not None:
+                        return keys, update_index(table.index, terms, sources)
+        return keys, WordIndex.from_documents([terms])
 
     def _load(self, record: TableRecord, path: StoragePath) -> WordTable | None:
         try:
@@ -193,20 +217,18 @@ def _read_keys(path: StoragePath) -> "KeyedRows":
         raise _unreadable_error(path) from error
 
 
-def _read_table(path: StoragePath) -> "tuple[KeyedRows, WordIndex]":
-    """The keys of a table, and an index made from its rows. Raises TableDamaged."""
+def _read_table(path: StoragePath) -> "tuple[KeyedRows, pa.Array]":
+    """The keys of a table, and the terms of its rows. Raises TableDamaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from jammi_lab.words.documents import SCHEMA
-    from jammi_lab.words.word_index import WordIndex
+    from jammi_lab.words.documents import joined_terms
 
     keys = _read_keys(path)
     try:
         with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
-            groups = range(file.num_row_groups)
-            parts = (file.read_row_group(group, SCHEMA.names) for group in groups)
-            return keys, WordIndex.from_documents(parts)
+            columns = [name for name in file.schema_arrow.names if name in _TERM_COLUMNS]
+            return keys, joined_terms(file.read(columns))
     except (pa.ArrowException, OSError, KeyError) as error:
         raise _unreadable_error(path) from error
 

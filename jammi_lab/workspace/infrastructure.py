@@ -459,7 +459,12 @@ def _indexes(
         is_still_ready=is_still_ready,
         build_locks=build_locks,
     )
-    words = WordTables(results, read_only=read_only, is_still_ready=is_still_ready)
+    words = WordTables(
+        results,
+        read_only=read_only,
+        is_still_ready=is_still_ready,
+        earlier_versions=earlier_versions,
+    )
     results.sidecars.register(indexes)
     results.sidecars.register(words)
     return indexes, words

@@ -1186,9 +1186,10 @@ with jl.open("lab") as ws:
         papers.write_text("id,title\\n" + titles)
         ws.sources.add("papers", "papers.csv", replace=True)
         print(ws.embed("vectors", "papers", key="id", text="title", model="hashing", index="later").outcome)
+        print(ws.lexical("words", "papers", key="id", text="title").outcome)
 """
 
 
 def test_embedding_imports_no_pandas_in_which_an_interrupt_would_be_lost(run_python: Any) -> None:
     """Arrow imports it where it gives numpy for the first time, and takes an interrupt that comes meanwhile for a pandas that is not there."""
-    assert run_python(PANDAS, start=True).stdout.split() == ["computed", "computed"]
+    assert run_python(PANDAS, start=True).stdout.split() == 4 * ["computed"]

@@ -12,6 +12,7 @@ import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.producers import lexical
 from jammi_lab.words import files
+from jammi_lab.words.word_index import WordIndex
 from tests.sizes import sized, soak
 
 TEXTS = {1: "a red fox", 2: "red red wine", 3: None, 4: "the and of", 5: "blue fox"}
@@ -44,7 +45,7 @@ def index_file(table: Any) -> Path:
     return path
 
 
-def hits(ws: Any, text: str, **how: Any) -> list[tuple[Any, ...]]:
+def hits(ws: Any, text: str, **how: Any) -> list[dict[str, Any]]:
     return list(ws.search("w", text, **how).arrow().select(["key", "score"]).to_pylist())
 
 
@@ -53,11 +54,11 @@ def test_a_row_holds_the_terms_of_its_text_with_their_counts(lab: Any) -> None:
     assert table.kind == "lexical" and table.key == ["key"] and table.row_count == 5
     rows = table.read().arrow().drop_columns("_text_digest").to_pylist()
     assert rows == [
-        {"key": 1, "terms": ["fox", "red"], "counts": [1, 1], "length": 2},
-        {"key": 2, "terms": ["red", "wine"], "counts": [2, 1], "length": 3},
-        {"key": 3, "terms": [], "counts": [], "length": 0},
-        {"key": 4, "terms": [], "counts": [], "length": 0},
-        {"key": 5, "terms": ["blue", "fox"], "counts": [1, 1], "length": 2},
+        {"key": 1, "terms": "fox red", "length": 2},
+        {"key": 2, "terms": "red red wine", "length": 3},
+        {"key": 3, "terms": "", "length": 0},
+        {"key": 4, "terms": "", "length": 0},
+        {"key": 5, "terms": "blue fox", "length": 2},
     ]
 
 
@@ -65,9 +66,9 @@ def test_only_new_and_changed_texts_are_analysed(
     lab: Any, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     analysed: list[str] = []
-    count = lexical.count_terms
+    count = lexical.analyze_texts
     monkeypatch.setattr(
-        lexical, "count_terms", lambda texts, how: analysed.extend(texts) or count(texts, how)
+        lexical, "analyze_texts", lambda texts, how: analysed.extend(texts) or count(texts, how)
     )
     assert make(lab).reuse.new == 5
     analysed.clear()
@@ -104,6 +105,30 @@ def test_after_any_edits_a_table_and_its_index_are_those_built_anew(
         assert Path(table.path).read_bytes() == Path(anew.path).read_bytes()
         mine, theirs = (files.read_header(Path(each.path)) for each in (table, anew))
         assert mine == theirs and mine is not None
+
+
+def test_an_index_takes_over_the_postings_of_unchanged_rows(
+    lab: Any, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(lab)
+    indexed: list[str] = []
+    build = WordIndex.from_documents
+
+    def spy(documents: Any) -> WordIndex:
+        parts = list(documents)
+        indexed.extend(text for part in parts for text in part.to_pylist())
+        return build(parts)
+
+    monkeypatch.setattr(WordIndex, "from_documents", spy)
+    write(docs, {**TEXTS, 2: "green", 6: "blue fox"})
+    table = make(lab)
+    assert indexed == ["green", "blue fox"]
+    assert {hit["key"] for hit in hits(lab, "fox")} == {1, 5, 6} and not hits(lab, "wine")
+    monkeypatch.undo()
+    updated = index_file(table).read_bytes()
+    index_file(lab.table("w", version=1)).write_bytes(b"")
+    index_file(table).unlink()
+    assert hits(lab, "green") and index_file(table).read_bytes() == updated
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone", "empty", "folder", "foreign"])

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jammi_lab.words import files
-from jammi_lab.words.documents import count_terms
+from jammi_lab.words.documents import analyze_texts, joined_terms
+from jammi_lab.words.index_update import unchanged_rows, update_index
 from jammi_lab.words.word_index import WordIndex
 from tests.sizes import examples
 from tests.words import bm25
@@ -22,7 +24,7 @@ def index_of(texts: list[list[str]], batch: int = 100) -> WordIndex:
     lines = [" ".join(words) for words in texts]
     starts = range(0, len(lines), batch)
     return WordIndex.from_documents(
-        [count_terms(lines[start : start + batch], "exact") for start in starts]
+        [analyze_texts(lines[start : start + batch], "exact")["terms"] for start in starts]
     )
 
 
@@ -59,6 +61,52 @@ def test_a_mask_leaves_the_best_of_the_others(
     assert list(hits.rows) == [row for row in whole.rows if allow[row]][:k]
 
 
+@settings(max_examples=examples(120))
+@given(
+    st.dictionaries(st.integers(0, 15), st.lists(st.sampled_from(WORDS), max_size=6)),
+    st.dictionaries(st.integers(0, 15), st.lists(st.sampled_from(WORDS), max_size=6) | st.none()),
+)
+def test_an_updated_index_is_that_of_the_documents(
+    earlier: dict[int, list[str]], edits: dict[int, list[str] | None]
+) -> None:
+    later = {key: words for key, words in (earlier | edits).items() if words is not None}
+
+    def columns(rows: dict[int, list[str]]) -> tuple[pa.Array, pa.Array]:
+        lines = [" ".join(rows[key]) for key in sorted(rows)]
+        return pa.array(sorted(rows), pa.int64()), analyze_texts(lines, "exact")["terms"]
+
+    (keys, terms), (earlier_keys, earlier_terms) = columns(later), columns(earlier)
+    sources = unchanged_rows(keys, terms, earlier_keys, earlier_terms)
+    same = sum(sorted(later[key]) == sorted(earlier.get(key, ["?"])) for key in later)
+    if sources is None:
+        assert 2 * same < len(later)
+        return
+    assert np.count_nonzero(sources >= 0) == same
+    updated = update_index(WordIndex.from_documents([earlier_terms]), terms, sources)
+    made = WordIndex.from_documents([terms])
+    for mine, theirs in zip(updated.postings.arrays, made.postings.arrays, strict=True):
+        assert mine.dtype == theirs.dtype and np.array_equal(mine, theirs)
+
+
+def test_more_terms_than_16_bits_hold_are_in_order() -> None:
+    numbers = np.random.default_rng(0).permutation(70_000)
+    texts = [" ".join(f"{n:06}" for n in part.tolist()) for part in np.split(numbers, 700)]
+    postings = WordIndex.from_documents([analyze_texts(texts, "exact")["terms"]]).postings
+    assert postings.terms.to_pylist() == [f"{n:06}" for n in range(70_000)]
+    assert np.array_equal(postings.rows[numbers], np.repeat(np.arange(700), 100))
+
+
+def test_tables_with_lists_of_terms_and_counts_are_read() -> None:
+    rows = pa.table(
+        {
+            "terms": pa.array([["a", "b"], [], ["b"]], pa.list_(pa.string())),
+            "counts": pa.array([[2, 1], [], [3]], pa.list_(pa.int32())),
+            "length": pa.array([3, 0, 3], pa.int32()),
+        }
+    )
+    assert joined_terms(rows).to_pylist() == ["a a b", "", "b b b"]
+
+
 @settings(max_examples=examples(60))
 @given(documents, queries)
 def test_a_file_holds_the_index_bit_by_bit(texts: list[list[str]], query: list[str]) -> None:
@@ -93,7 +141,7 @@ def test_no_changed_byte_of_a_file_is_searched(tmp_path: Path) -> None:
         assert read is None or files.load_words(parquet, *read) is None
 
 
-@pytest.mark.parametrize("sizes", [[], [1], [-1, 0, 0, 0, 0], [1 << 60, 0, 0, 0, 0]])
+@pytest.mark.parametrize("sizes", [[], [1], [-1, 0, 0, 0, 0, 0], [1 << 60, 0, 0, 0, 0, 0]])
 def test_a_header_whose_arrays_do_not_fill_the_file_is_none(
     tmp_path: Path, sizes: list[int]
 ) -> None:
