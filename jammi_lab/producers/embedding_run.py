@@ -188,7 +188,7 @@ class EmbeddingRun(TableRows):
         input_table = self._prepared.run_ordered(observed_states=self.snapshots).table()
         texts = RowTexts([input_table.column(column) for column in self._text_columns])
         todo = {digest for _, digests in digest_batches(texts.digests) for digest in digests}
-        todo.difference_update(self._previous.digests().values())
+        todo.difference_update(self._previous.digests()[1].tolist())
         for digests, _ in self._checkpoint.load(self._encoder.dimensions):
             todo.difference_update(digests)
         return len(todo), len(texts)
