@@ -1,6 +1,6 @@
 """Checks and their results."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from jammi_lab.catalog.row_mapping import (
 )
 from jammi_lab.catalog.schema import check_results, checks, mutables
 from jammi_lab.catalog.tenant_scope import Scope
-from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument
@@ -83,8 +83,18 @@ _RESULTS = CompiledStatement(
         check_results.c.check_fold == _fold,
         check_results.c.definition_hash == sa.bindparam("definition"),
     )
-    .order_by(check_results.c.checked_at.desc())
+    # those on the table first, so that those on many others do not crowd them out
+    .order_by(
+        sa.case((check_results.c.table_name == sa.bindparam("table_name"), 0), else_=1),
+        check_results.c.checked_at.desc(),
+    )
     .limit(sa.bindparam("number"))
+)
+_NEWEST_RESULT = CompiledStatement(
+    scope.select_owned_by(*CHECK_RESULT, tables=check_results)
+    .where(check_results.c.check_fold == _fold)
+    .order_by(check_results.c.checked_at.desc())
+    .limit(1)
 )
 _RESULTS_OF_TABLE = CompiledStatement(
     scope.select(*CHECK_RESULT, tables=check_results)
@@ -99,16 +109,24 @@ _DELETE_RESULT = CompiledStatement(
         check_results.c.anchors_digest == sa.bindparam("anchors"),
     )
 )
+_of_check_on_table = sa.and_(
+    check_results.c.check_fold == _fold, check_results.c.table_name == sa.bindparam("table_name")
+)
+_LATEST_TIME = CompiledStatement(
+    scope.select_owned_by(sa.func.max(check_results.c.checked_at), tables=check_results).where(
+        _of_check_on_table
+    )
+)
 _kept_results = (
     scope.select_owned_by(check_results.c.checked_at, tables=check_results)
-    .where(check_results.c.check_fold == _fold)
+    .where(_of_check_on_table)
     .order_by(check_results.c.checked_at.desc())
     .limit(sa.bindparam("kept"))
 )
 _TRIM_RESULTS = scope.delete_owned_by(check_results).where(
-    check_results.c.check_fold == _fold,
-    check_results.c.checked_at.not_in(_kept_results),
+    _of_check_on_table, check_results.c.checked_at.not_in(_kept_results)
 )
+_NAMES = CompiledStatement(scope.select_owned_by(checks.c.name_fold, tables=checks))
 _INSERT_RESULT = CompiledStatement(sa.insert(check_results))
 
 
@@ -151,6 +169,8 @@ class CheckRepository:
                     return existing
                 stored = msgspec.structs.replace(stored, updated_at=now)
                 tx.execute(_DELETE, key)
+                if stored.subject != existing.subject:  # by which their anchors name the version
+                    tx.execute(_DELETE_RESULTS, key)
             tx.execute(sa.insert(checks), check_row(stored))
         return stored
 
@@ -206,35 +226,51 @@ class CheckRepository:
         return True
 
     def add_results(self, results: Iterable[CheckResult]) -> None:
-        """Store results. An equal key replaces the earlier result."""
+        """Store results of checks that still exist, each as the latest of its check on its table:
+        one that is taken over is dated now where a later one is there. An equal key replaces the
+        earlier result."""
         with self._database.write() as tx:
+            names = dict[str, set[str]]()
             for result in results:
-                row = check_result_row(result)
-                _DELETE_RESULT.execute(
-                    tx,
-                    {
-                        "owner": result.tenant or "",
-                        "fold": row["check_fold"],
-                        "table_name": result.table_name,
-                        "definition": result.definition_hash,
-                        "anchors": row["anchors_digest"],
-                    },
-                )
+                row, owner_id = check_result_row(result), result.tenant or ""
+                if owner_id not in names:
+                    names[owner_id] = {name for (name,) in _NAMES.fetch(tx, {"owner": owner_id})}
+                if row["check_fold"] not in names[owner_id]:
+                    continue
+                key = {"owner": owner_id, "fold": row["check_fold"]}
+                key["table_name"] = result.table_name
+                anchors = row["anchors_digest"]
+                values = {"definition": result.definition_hash, "anchors": anchors}
+                _DELETE_RESULT.execute(tx, key | values)
+                [[latest]] = _LATEST_TIME.fetch(tx, key)
+                if latest is not None and latest >= result.checked_at:
+                    row["checked_at"] = rfc3339(self._clock.now_ns())
                 _INSERT_RESULT.execute(tx, row)
 
-    def results(self, record: CheckRecord, definition: str, number: int) -> Sequence[CheckResult]:
-        """The newest results of a check with that definition, on any version, newest first."""
-        values = {"owner": record.tenant or "", "fold": fold(record.name)}
+    def results(
+        self, record: CheckRecord, definition: str, table_name: str, number: int
+    ) -> Sequence[CheckResult]:
+        """The newest results of a check with that definition: those on a table, newest first, then
+        those on others."""
+        values = {"owner": record.tenant or "", "fold": fold(record.name), "number": number}
+        values |= {"definition": definition, "table_name": table_name}
         with self._database.read() as tx:
-            rows = _RESULTS.fetch(tx, values | {"definition": definition, "number": number})
+            rows = _RESULTS.fetch(tx, values)
         return [check_result(row) for row in rows]
 
-    def trim_results(self, record: CheckRecord, kept: int) -> None:
-        """Delete all but the newest results of a check on a source or a mutable table, which keeps
-        no versions."""
+    def inputs(self) -> Iterator[tuple[CheckRecord, Sequence[Input]]]:
+        """Every check with what its newest result read; without those that have no result."""
+        for check in self.list():
+            with self._database.read() as tx:
+                key = {"owner": check.tenant or "", "fold": fold(check.name)}
+                for row in _NEWEST_RESULT.fetch(tx, key):
+                    yield check, [anchor.input for anchor in check_result(row).anchors]
+
+    def trim_results(self, record: CheckRecord, table_name: str, kept: int) -> None:
+        """Delete all but the newest results of a check on a table."""
+        key = {"owner": record.tenant or "", "fold": fold(record.name), "table_name": table_name}
         with self._database.write() as tx:
-            key = {"owner": record.tenant or "", "fold": fold(record.name), "kept": kept}
-            tx.execute(_TRIM_RESULTS, key)
+            tx.execute(_TRIM_RESULTS, key | {"kept": kept})
 
     def results_of_table(self, table_name: str) -> Sequence[CheckResult]:
         """All results on a physical table, by check, oldest first."""

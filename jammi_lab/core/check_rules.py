@@ -1,6 +1,8 @@
 """Rules about the rows of a table, for `ws.checks.add`: each becomes a SELECT of the rows that
 break it, with its values bound as parameters."""
 
+import contextlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +31,13 @@ class Rule:
 
     def __str__(self) -> str:
         return self.words
+
+
+def leading_comment(statement: str) -> str:
+    """The comment lines at the beginning of a statement, as one line; empty without any."""
+    lines = [line.strip() for line in statement.strip().splitlines()]
+    comment = itertools.takewhile(lambda line: line.startswith("--"), lines)
+    return " ".join(line.lstrip("-").strip() for line in comment).strip()
 
 
 def unique(*columns: str) -> Rule:
@@ -99,6 +108,9 @@ def references(column: str, table: str, other_column: str | None = None) -> Rule
 
 def row_count(min: int | None = None, max: int | None = None) -> Rule:
     """The table has at least `min` and at most `max` rows; None leaves a side open."""
+    for bound in (min, max):
+        if bound is not None and (not isinstance(bound, int) or isinstance(bound, bool)):
+            raise InvalidArgument(f"A number of rows must be an integer, got {bound!r}.")
     breaks, params = _range_violation("row_count", min, max)
     words = _range_words(min, max)
     return Rule(
@@ -111,6 +123,9 @@ def row_count(min: int | None = None, max: int | None = None) -> Rule:
 def _range_violation(expression: str, low: Any, high: Any) -> tuple[str, dict[str, Any]]:
     if low is None and high is None:
         raise InvalidArgument("A range needs a lower or an upper bound.")
+    with contextlib.suppress(TypeError):  # values that Python does not compare, the engine may
+        if low is not None and high is not None and low > high:
+            raise InvalidArgument(f"The lower bound {low} is above the upper bound {high}.")
     params = {name: v for name, v in (("low", low), ("high", high)) if v is not None}
     comparisons = {"low": f"{expression} < $low", "high": f"{expression} > $high"}
     return " OR ".join(comparisons[name] for name in params), params

@@ -198,18 +198,22 @@ class CheckLine(Protocol):
     @property
     def failing(self) -> int | None: ...
     @property
-    def error(self) -> str | None: ...
-    @property
-    def previous(self) -> str: ...
+    def note(self) -> str: ...
 
 
 _CHECK_ICONS = {"pass": "fresh", "fail": "damaged", "error": "undecidable"}
 
 
-def check_results(rows: Sequence[CheckLine]) -> Rendered:
-    """Results of checks, one line each."""
+def check_results(rows: Sequence[CheckLine], waiting: Sequence[str] = ()) -> Rendered:
+    """Results of checks, one line each. `waiting`: names of the checks on tables without a
+    version."""
+    run_first = f"Not run, because the table has no version yet: {', '.join(waiting)}"
     if not rows:
-        return plain_text("No checks: ws.checks.add(name, rule, on=table) adds one.")
+        return plain_text(
+            f"{run_first}."
+            if waiting
+            else "No checks: ws.checks.add(name, rule, on=table) adds one."
+        )
     lines = [
         [
             row.check,
@@ -218,16 +222,17 @@ def check_results(rows: Sequence[CheckLine]) -> Rendered:
             verdict_icon(_CHECK_ICONS[row.outcome], row.outcome),
             _row_count(row.failing),
             row.rule,
-            row.error or row.previous,
+            row.note,
         ]
         for row in rows
     ]
     heads = ["check", "table", "severity", "outcome", "failing rows", "rule", "note"]
     if not any(line[-1] for line in lines):
         lines, heads = [line[:-1] for line in lines], heads[:-1]
-    failed = [row for row in rows if row.outcome != "pass"]
+    failed = [row for row in rows if row.failing]
     caption = f"{count_noun(len(rows), 'check')}: {tally(row.outcome for row in rows)}"
-    note = f"ws.checks[{failed[0].check!r}].rows() shows the failing rows" if failed else ""
+    notes = [f"ws.checks[{row.check!r}].rows() shows the failing rows" for row in failed[:1]]
+    note = ". ".join([*notes, *([run_first] if waiting else [])])
     return listing_table(heads, lines, aligned="llllrll"[: len(heads)], caption=caption, note=note)
 
 
@@ -515,7 +520,7 @@ def plan(
     bounds = f"{estimated_time(at_least or 0.0, at_most or 0.0)}. " if has_past_runs else ""
     runs = (
         f"{bounds}Dry run; use {either('.apply() or %jammi recompute', '.apply()')} to execute."
-        if certain or possible or reused
+        if certain or possible or reused or checks
         else "None of these steps can be run here."
     )
     estimates = [

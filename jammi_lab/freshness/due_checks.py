@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind
-from jammi_lab.core.checks import CheckRecord, CheckResult
+from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Step
 from jammi_lab.core.verdicts import Reason, Stale
@@ -47,6 +47,10 @@ def _step(
     result = judge.stored_result(check, record)
     verdict = judge.verdict(check, record, result, evaluated.observation)
     reasons: list[Reason | str] = [*verdict.reasons] if isinstance(verdict, Stale) else []
+    if result is None:
+        reasons = ["it was not run yet"]
+    elif result.outcome is CheckOutcome.ERROR:
+        reasons = ["it could not be run"]
     if not reasons and result is not None:
         running = _running_inputs(check, result, evaluated, planner)
         reasons = [f"{input_.label} is recomputed first" for input_ in running]

@@ -112,9 +112,9 @@ class EvaluatedGraph:
         self._persist()
         return verdict
 
-    def last_error(self, recipe: str, definition: str | None) -> str | None:
-        """The error of the last failed or rejected run of a recipe with this definition; None when
-        there is none."""
+    def last_error(self, recipe: str, definition: str | None, after: int = 0) -> str | None:
+        """The error of the last failed or rejected run of a recipe with this definition, begun
+        after a version; None when there is none."""
         if not definition:
             return None
         tables = self._catalog.result_tables
@@ -122,7 +122,7 @@ class EvaluatedGraph:
             (version, record)
             for status in (TableStatus.FAILED, TableStatus.REJECTED)
             for version, record in tables.list(status=status, definition=definition)
-            if fold(version.recipe) == fold(recipe)
+            if fold(version.recipe) == fold(recipe) and version.version > after
         ]
         last = max(runs, key=lambda run: run[0].version, default=None)
         return None if last is None else last[1].error

@@ -221,11 +221,15 @@ def _explain_node(
     states: Mapping[Any, State],
 ) -> Why:
     def last_error(recipe: str, reason: Reason | Damaged) -> str | None:
-        return (
-            sensed.last_error(recipe, reason.current)
-            if isinstance(reason, DefinitionChanged)
-            else None
-        )
+        if isinstance(reason, DefinitionChanged):
+            return sensed.last_error(recipe, reason.current)
+        is_own = recipe == node.name
+        current = node if is_own else sensed.graph.find(recipe, node.tenant)
+        if current is None or current.record is None or current.version is None:
+            return None
+        # a later run over other inputs, which may have been rejected by a check
+        version, definition = current.version.version, current.record.definition_hash
+        return sensed.last_error(recipe, definition, after=version)
 
     return explain(
         name,

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -18,9 +18,9 @@ from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot
 from jammi_lab.core.checks import Audit, CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.definitions import decode_param
-from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
+from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError, SessionClosed
 from jammi_lab.core.html import count_noun
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.identifiers import fold, quoted_name
 from jammi_lab.core.records import MutableRecord, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
@@ -43,12 +43,24 @@ _MAX_EARLIER_RESULTS = 4
 _SAMPLE_ROWS = 5
 
 
-class CheckedTableResolver:
-    """Resolves the name of the checked table in the statement of a check to one version of it."""
+class KnownResult(NamedTuple):
+    """An earlier result that still holds."""
 
-    def __init__(self, check: CheckRecord, relation: Relation) -> None:
+    result: CheckResult
+    is_latest: bool
+    """Whether it is stored as the latest result on the table in question."""
+
+
+class CheckedTableResolver:
+    """Resolves the names of the checked table in the statement of a check, among them the aliases
+    of its recipe, to one version of it."""
+
+    def __init__(
+        self, check: CheckRecord, relation: Relation, resolve_alias: Callable[[str], str]
+    ) -> None:
         self._schema = MUTABLE if check.kind is InputKind.MUTABLE else JAMMI
         self._names = {fold(check.subject), fold(check.recipe)}
+        self._recipe, self._resolve_alias = fold(check.recipe), resolve_alias
         # The name in the statement, so that results stay comparable after a rename.
         self._relation = dataclasses.replace(
             relation, input=Input(kind=check.kind, name=check.subject)
@@ -57,7 +69,10 @@ class CheckedTableResolver:
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The version, for `jammi.<table>` or `mutable.<table>`."""
         schema, _, table = ".".join(parts).partition(".")
-        is_subject = fold(schema) == self._schema and fold(table) in self._names
+        is_subject = fold(schema) == self._schema and (
+            fold(table) in self._names
+            or (self._schema == JAMMI and fold(self._resolve_alias(table)) == self._recipe)
+        )
         return self._relation if is_subject else None
 
     def names(self) -> Iterable[str]:
@@ -116,15 +131,16 @@ class CheckRunner:
         known = self.find_known(check, record, observation)
         if known is None:
             return self._compute(check, record, relation)
-        return result_for_table(known, check, record)
+        return result_for_table(known.result, check, record)
 
     def find_known(
         self, check: CheckRecord, record: TableRecord | None, observation: Observation
-    ) -> CheckResult | None:
+    ) -> KnownResult | None:
         """An earlier result of this definition, on this or another version, that holds for a table
         because the states of everything that it read are equal. Runs no statement."""
-        results, table_name = self._earlier_results(check), checked_name(check, record)
-        for earlier in sorted(results, key=lambda r: r.table_name != table_name):
+        for number, earlier in enumerate(self._earlier_results(check, record)):
+            if earlier.outcome is CheckOutcome.ERROR:
+                continue
             current = [self._current_anchor(a, check, record, observation) for a in earlier.anchors]
             if all(
                 now is not None
@@ -133,7 +149,8 @@ class CheckRunner:
                 and anchor.same_server_types(now)
                 for anchor, now in zip(earlier.anchors, current, strict=True)
             ):
-                return earlier
+                is_own = earlier.table_name == checked_name(check, record)
+                return KnownResult(earlier, is_own and number == 0)
         return None
 
     def prepare_rows(
@@ -154,9 +171,16 @@ class CheckRunner:
                 statement,
                 _params(check),
                 tenant=check.tenant,
-                overriding_resolvers=_overriding_resolvers(check, relation),
+                overriding_resolvers=self._overriding_resolvers(check, relation),
             )
+        _check_reads_subject(check, [read.relation.input for read in prepared.inputs])
         return prepared
+
+    def _overriding_resolvers(
+        self, check: CheckRecord, relation: Relation | None
+    ) -> list[CheckedTableResolver]:
+        resolve_alias = self._catalog.aliases.resolve
+        return [] if relation is None else [CheckedTableResolver(check, relation, resolve_alias)]
 
     def check_rows(
         self, checks: Sequence[CheckRecord], record: MutableRecord, rows: "pa.Table"
@@ -186,8 +210,9 @@ class CheckRunner:
                     table=check.recipe,
                     failing=failing,
                     sample=self._sample(check, relation) if failing else [],
-                    hint="The rows as they would be are in .sample, at most "
-                    f"{_SAMPLE_ROWS} of them.",
+                    hint=f"At most {_SAMPLE_ROWS} of the failing rows are in .sample."
+                    if failing
+                    else _removal_hint(check),
                 )
         return None
 
@@ -199,10 +224,14 @@ class CheckRunner:
             sample = rows.table().to_pylist()
         return sample
 
-    def _earlier_results(self, check: CheckRecord) -> Sequence[CheckResult]:
-        definition = self.definition_hash(check)
-        results = self._catalog.checks.results(check, definition, _MAX_EARLIER_RESULTS)
-        return [result for result in results if result.outcome is not CheckOutcome.ERROR]
+    def _earlier_results(
+        self, check: CheckRecord, record: TableRecord | None
+    ) -> Sequence[CheckResult]:
+        """The newest results of the current definition: those on the table, newest first, then
+        those on other versions."""
+        return self._catalog.checks.results(
+            check, self.definition_hash(check), checked_name(check, record), _MAX_EARLIER_RESULTS
+        )
 
     def observe_input(
         self,
@@ -236,7 +265,7 @@ class CheckRunner:
         failing, anchors, error = None, list[Anchor](), None
         try:
             with self.scope.use(check.tenant):
-                failing, anchors = self._count_failing(check, relation)
+                failing, anchors = self._count_failing(check, record, relation)
         except SessionClosed:
             raise
         except JammiError as failure:
@@ -257,16 +286,17 @@ class CheckRunner:
         )
 
     def _count_failing(
-        self, check: CheckRecord, relation: Relation | None
+        self, check: CheckRecord, record: TableRecord | None, relation: Relation | None
     ) -> tuple[int, list[Anchor]]:
         """The number of failing rows, and the states of what was read."""
         job = self._producer.job(
             _wrap_statement(check, "count(*) AS failing"),
             _params(check),
-            overriding_resolvers=_overriding_resolvers(check, relation),
+            overriding_resolvers=self._overriding_resolvers(check, relation),
         )
         job, before = bind_after_observing(self._observe, check.tenant, job)
-        for earlier in self._earlier_results(check):
+        _check_reads_subject(check, [bound.relation.input for bound in job.inputs])
+        for earlier in self._earlier_results(check, record):
             if earlier.failing is not None and same_anchors(earlier.anchors, before.anchors):
                 return earlier.failing, before.anchors
         running = job.start(None)
@@ -301,7 +331,11 @@ class CheckRunner:
             failing=result.failing,
             sample=self._sample(check, relation) if result.failing else [],
             hint=f"{record.recipe!r} keeps its newest version, if it has one. "
-            f"ws.checks[{check.name!r}].rows({record.version}) shows the failing rows.",
+            + (
+                f"ws.checks[{check.name!r}].rows({record.version}) shows the failing rows."
+                if result.failing
+                else _removal_hint(check)
+            ),
         )
 
 
@@ -318,10 +352,20 @@ def result_for_table(
     return msgspec.structs.replace(result, table_name=table_name, severity=check.severity)
 
 
-def _overriding_resolvers(
-    check: CheckRecord, relation: Relation | None
-) -> list[CheckedTableResolver]:
-    return [] if relation is None else [CheckedTableResolver(check, relation)]
+def _check_reads_subject(check: CheckRecord, inputs: Iterable[Input]) -> None:
+    """Raise InvalidArgument for a statement that does not read what it is to check: its result
+    would say nothing about that."""
+    names = {fold(check.subject), fold(check.recipe)}
+    if not any(i.kind is check.kind and fold(i.label) in names for i in inputs):
+        name = quoted_name(*check.name_parts)
+        raise InvalidArgument(
+            f"The check {check.name!r} does not read {check.label!r}, which it is to check.",
+            hint=f"In its statement, {name} is the version that is checked.",
+        )
+
+
+def _removal_hint(check: CheckRecord) -> str:
+    return f"Correct the check, or remove it: ws.checks.remove({check.name!r})"
 
 
 def _describe_problem(check: CheckRecord, failing: int | None, error: str | None) -> str:

@@ -16,6 +16,7 @@ from jammi_lab.catalog.lineage import lineage_edges
 from jammi_lab.catalog.result_tables import TableSummary
 from jammi_lab.catalog.table_status import Edges
 from jammi_lab.core.anchors import AnchorKind
+from jammi_lab.core.checks import Severity
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import fold
@@ -204,11 +205,11 @@ class Recovery:
         }
 
         def settle(record: TableRecord) -> None:
-            if (
-                publication := self._settle_building(
-                    record, newest.get(recipes.get(record.table_name, unknown), 0), footers
-                )
-            ) is not None:
+            recipe = recipes.get(record.table_name, unknown)
+            publication = self._settle_building(record, newest.get(recipe, 0), footers)
+            if publication is not None and self._has_newer_check(publication[0], *recipe):
+                self._fail(record, "its writer died, and a check was added since")
+            elif publication is not None:
                 completed.append(publication)
 
         with FooterChecker() as footers:
@@ -221,6 +222,14 @@ class Recovery:
         self._findings["promoted"] += [
             record.table_name for record, _, _ in durable if record.table_name in promoted
         ]
+
+    def _has_newer_check(self, sealed: TableRecord, tenant: str | None, recipe: str) -> bool:
+        """Whether a blocking check was added or changed since a table was sealed, which therefore
+        was not run on it. Only what was checked may become the newest version."""
+        return any(
+            check.severity is Severity.BLOCK and check.updated_at >= (sealed.completed_at or "")
+            for check in self._catalog.checks.of_recipe(tenant, recipe)
+        )
 
     def _make_names_durable(self, record: TableRecord) -> bool:
         """Make the names of a table's files durable, as its bytes are, since its writer may have

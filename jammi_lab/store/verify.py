@@ -1,10 +1,11 @@
 """Verification of a result table: recompute what its manifest attests, and compare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.manifest import is_sealed
-from jammi_lab.core.records import Progress, TableRecord
+from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.core.verdicts import (
     Damaged,
     Match,
@@ -27,7 +28,7 @@ def verify(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Verification:
     """Check the manifest, the bytes, their digest, the definition and unpinned inputs, in that
-    order. The first finding is returned.
+    order. The first finding is returned. A rejected table has no manifest; its row attests it.
 
     An edited manifest, whose seal is broken, is Damaged, as in verdicts; another whole manifest is
     a Mismatch. `expected` is a definition hash. `on_progress` receives the number of bytes read.
@@ -37,11 +38,16 @@ def verify(
     path = results.parquet(record)
 
     def report_bytes(bytes_read: int) -> None:
-        if on_progress is not None:
-            on_progress(Progress(stage="verify", done=bytes_read, total=record.bytes, unit="bytes"))
+        assert on_progress is not None, "else it is not passed on"
+        on_progress(Progress(stage="verify", done=bytes_read, total=record.bytes, unit="bytes"))
+
+    on_bytes = None if on_progress is None else report_bytes
 
     if record.definition_hash is None:
         return MissingManifest()
+    if record.status is TableStatus.REJECTED:  # which has no manifest, but a digest in its row
+        damage = _compare_bytes(results, record, record.digest, on_bytes)
+        return damage or _compare_definition(record.definition_hash, record.anchors, expected)
     try:
         body = manifests.read(path)
     except OSError as error:
@@ -60,10 +66,27 @@ def verify(
             return Damaged(found=found, what="manifest")
         # a whole manifest of another state, or one of the first release, which has no seal
         return Mismatch(record.manifest_digest, found, "manifest")
+    damage = _compare_bytes(results, record, manifest.artifact.digest, on_bytes)
+    if damage is not None:
+        return damage
+    if manifest.recomputed_hash() != manifest.definition_hash:
+        return Mismatch(manifest.definition_hash, manifest.recomputed_hash(), "definition")
+    # Last, so that damage is reported before a definition that was merely expected otherwise.
+    return _compare_definition(manifest.definition_hash, manifest.anchors, expected)
+
+
+def _compare_bytes(
+    results: ResultFiles,
+    record: TableRecord,
+    expected_digest: str | None,
+    on_bytes: Callable[[int], None] | None,
+) -> MissingBytes | Mismatch | None:
+    """How the bytes differ from a digest; None when they do not. TableDamaged."""
+    path = results.parquet(record)
     try:
         if results.stat(path) is None:
             return MissingBytes()
-        digest = sha256_file(path, None if on_progress is None else report_bytes)
+        digest = sha256_file(path, on_bytes)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return MissingBytes()
     except OSError as error:
@@ -71,12 +94,13 @@ def verify(
             f"The bytes of {record.table_name!r} cannot be read: {error.strerror}.",
             table=record.table_name,
         ) from error
-    if digest != manifest.artifact.digest:
-        return Mismatch(manifest.artifact.digest, digest, "bytes")
-    if manifest.recomputed_hash() != manifest.definition_hash:
-        return Mismatch(manifest.definition_hash, manifest.recomputed_hash(), "definition")
-    # Last, so that damage is reported before a definition that was merely expected otherwise.
-    if expected is not None and expected != manifest.definition_hash:
-        return Mismatch(expected, manifest.definition_hash, "definition")
-    unpinned = [a for a in manifest.anchors if not a.pinned]
+    return None if digest == expected_digest else Mismatch(expected_digest or "", digest, "bytes")
+
+
+def _compare_definition(
+    definition: str, anchors: Sequence[Anchor], expected: str | None
+) -> Verification:
+    if expected is not None and expected != definition:
+        return Mismatch(expected, definition, "definition")
+    unpinned = [a for a in anchors if not a.pinned]
     return MatchWithUnpinnedInputs(unpinned) if unpinned else Match()

@@ -10,7 +10,7 @@ from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import CheckNotFound, JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, vstack
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.core.verdicts import Verdict, verdict_code
+from jammi_lab.core.verdicts import Fresh, Verdict, verdict_code
 from jammi_lab.workspace.diff import rows_preview
 
 if TYPE_CHECKING:
@@ -60,6 +60,13 @@ class CheckRow:
         return self.find_previous() if self.find_previous is not None else ""
 
     @property
+    def note(self) -> str:
+        """Why it could not be run, what it found in the version before, and why the result does not
+        hold any more; empty without any of these."""
+        outdated = "" if self.error or isinstance(self.verdict, Fresh) else str(self.verdict)
+        return "; ".join(filter(None, [self.error, self.previous, outdated]))
+
+    @property
     def summary(self) -> str:
         """The rule with what was found, as a sentence without a stop."""
         if self.failing is None:
@@ -77,8 +84,9 @@ class CheckRow:
 class CheckResults(ReprMixin, ArrowExportMixin):
     """The results of several checks: `results["check"]`, iterable, `len()`."""
 
-    def __init__(self, rows: Sequence[CheckRow]) -> None:
-        self._rows = list(rows)
+    def __init__(self, rows: Sequence[CheckRow], waiting: Sequence[str] = ()) -> None:
+        """`waiting`: names of the checks on tables without a version."""
+        self._rows, self._waiting = list(rows), list(waiting)
 
     def __iter__(self) -> Iterator[CheckRow]:
         return iter(self._rows)
@@ -118,7 +126,8 @@ class CheckResults(ReprMixin, ArrowExportMixin):
 
     def _rendered(self) -> Rendered:
         shown = [row for row in self._rows if row.failing][:_MAX_SHOWN_CHECKS]
-        return vstack(reprs.check_results(self._rows), *map(_first_rows, shown))
+        results = reprs.check_results(self._rows, self._waiting)
+        return vstack(results, *map(_first_rows, shown))
 
 
 def _first_rows(row: CheckRow) -> Rendered | None:

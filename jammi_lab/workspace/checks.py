@@ -10,10 +10,11 @@ import msgspec
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import InputKind
-from jammi_lab.core.check_rules import Rule
+from jammi_lab.core.check_rules import Rule, leading_comment
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
+from jammi_lab.core.command_hints import either
 from jammi_lab.core.definitions import encode_param
-from jammi_lab.core.errors import CheckNotFound, InvalidArgument
+from jammi_lab.core.errors import CheckNotFound, InvalidArgument, TableNotFound
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.records import RunStep, TableRecord, TableStatus
@@ -36,8 +37,8 @@ from jammi_lab.workspace.statements import StatementRunner
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MAX_INPUT_RESULTS = 16
-"""How many results of a check on a source or a mutable table are kept."""
+MAX_RESULTS = 16
+"""How many results of a check on one version, source or mutable table are kept."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,15 @@ class CheckContext:
         """The rows of a version for its checks. TableDamaged."""
         resolver = ResultTableResolver(self.catalog, self.results)
         return resolver.relation(record, record.recipe, record.version)
+
+    def subject_name(self, name: str) -> str:
+        """The name of what checks are on: that of the recipe for an alias."""
+        schema, dot, table = str(name).rpartition(".")
+        return (
+            schema + dot + self.lookup.resolve_alias(table)
+            if fold(schema) == JAMMI
+            else (self.lookup.resolve_alias(name))
+        )
 
 
 class Check(ReprMixin):
@@ -144,8 +154,8 @@ class Checks(ReprMixin):
         checked, with `params`; or a rule such as `jl.checks.unique("id")`. `severity="block"`, the
         default, keeps a version that does not pass from becoming the newest, and refuses the commit
         on a mutable table; `"warn"` reports it. A check on a source can only warn, in the verdicts
-        on what is made from it. `description` is the rule in words. Nothing is run; a version that
-        is the newest already stays it.
+        on what is made from it. `description` is the rule in words; without it, a comment at the
+        beginning of the SELECT is. Nothing is run; a version that is the newest already stays it.
 
         Raises TableNotFound, InvalidArgument, NameInvalid, TenantForbidden, and as `ws.sql` for the
         statement.
@@ -175,6 +185,7 @@ class Checks(ReprMixin):
             description = description or rule.words
         elif isinstance(rule, str):
             text, values = rule, dict(params or {})
+            description = description or leading_comment(rule)
         else:
             raise InvalidArgument(
                 "A check must be a SELECT of the failing rows, with its params, or a rule such as "
@@ -198,6 +209,7 @@ class Checks(ReprMixin):
         catalog = self._context.catalog
         parts = str(on).split(".", 1)
         schema, table = (fold(parts[0]), parts[1]) if len(parts) == 2 else ("", parts[0])
+        asked = table
         if schema in ("", JAMMI):
             table = self._context.lookup.resolve_alias(table)
         target: tuple[InputKind, str, str | None] | None = None
@@ -213,7 +225,7 @@ class Checks(ReprMixin):
             name=check_name(name, "check"),
             kind=target[0],
             recipe=target[1],
-            subject=target[1],
+            subject=target[1] if table == asked else asked,
             tenant=target[2],
             severity=Severity.BLOCK,
             rule="",
@@ -238,10 +250,11 @@ class Checks(ReprMixin):
 
     def list(self, on: str | None = None) -> CheckList:
         """All checks, or those on one table, by name."""
+        subject = None if on is None else self._context.subject_name(on)
         return CheckList(
             Check(self._context, record)
             for record in self._context.catalog.checks.list()
-            if on is None or record.is_on(on)
+            if subject is None or record.is_on(subject)
         )
 
     def remove(self, name: str) -> None:
@@ -267,16 +280,18 @@ class CheckService:
 
     def run(self, names: Sequence[str] | None) -> CheckResults:
         """The results of checks on the newest versions: of all, or of those named by check or by
-        table. What has no result that holds is run. CheckNotFound."""
+        table. What has no result that holds is run. TableNotFound."""
         context = self._context
-        observation, rows = context.observe(True), []
+        observation, rows, waiting = context.observe(True), list[CheckRow](), list[str]()
         for check in self._select_checks(names):
             version = newest_version(context, check)
-            if version is not None or check.kind is not InputKind.RESULT:
+            if version is None and check.kind is InputKind.RESULT:
+                waiting.append(check.name)
+            else:
                 result = self._current_result(check, version, observation)
                 rows.append(self._row(check, version, result, observation))
         observation.close()
-        return CheckResults(rows)
+        return CheckResults(rows, waiting)
 
     def run_steps(self, names: Sequence[str]) -> list[RunStep]:
         """Run the checks of these names that still exist, as steps of a plan."""
@@ -303,11 +318,11 @@ class CheckService:
             relation = None if record is None else self._context.relation(record)
             result = runner.run(check, record, relation, observation)
         else:
-            result = result_for_table(known, check, record)
-        if result != known and not self._context.catalog.read_only:
+            result = result_for_table(known.result, check, record)
+        is_stored = known is not None and known.is_latest and result == known.result
+        if not is_stored and not self._context.catalog.read_only:
             stored.add_results([result])
-            if record is None:
-                stored.trim_results(check, MAX_INPUT_RESULTS)
+            stored.trim_results(check, result.table_name, MAX_RESULTS)
         return result
 
     def of_version(self, version: TableVersion) -> CheckResults:
@@ -378,10 +393,32 @@ class CheckService:
         checks = self._context.catalog.checks.list()
         if names is None:
             return checks
+        subjects = {name: self._context.subject_name(name) for name in names}
+
+        def is_named(check: CheckRecord, name: str) -> bool:
+            return fold(name) == fold(check.name) or check.is_on(subjects[name])
+
         for name in names:
-            if not any(fold(name) == fold(c.name) or c.is_on(name) for c in checks):
-                self._context.lookup.check_recipes([name])
-        return [c for c in checks if any(fold(n) == fold(c.name) or c.is_on(n) for n in names)]
+            if not any(is_named(check, name) for check in checks):
+                self._check_subject(name, checks)
+        return [check for check in checks if any(is_named(check, name) for name in names)]
+
+    def _check_subject(self, name: str, checks: Sequence[CheckRecord]) -> None:
+        """Raise TableNotFound for the name of nothing that could have checks."""
+        catalog, subject = self._context.catalog, self._context.subject_name(name)
+        schema, _, table = subject.partition(".")
+        known = (
+            catalog.recipes.get(table if fold(schema) == JAMMI else subject),
+            catalog.sources.get(schema),
+            catalog.mutable_tables.get(table if fold(schema) == MUTABLE else subject),
+        )
+        if not any(known):
+            names = [c.name for c in checks] + [r.name for r in catalog.recipes.list()]
+            raise TableNotFound(
+                f"There is no check or table {name!r}.",
+                near=near_names(name, names),
+                hint=f"{either('%jammi check', 'ws.checks')} lists the checks.",
+            )
 
     def _row(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import to_seconds
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
@@ -113,7 +114,7 @@ class Maintenance:
 
     def drop(self, name: str, *, if_exists: bool, force: bool) -> None:
         """Remove a recipe and its versions. TableNotFound; InvalidArgument while ready tables
-        derive from it; TenantForbidden."""
+        derive from it or checks on other tables read it; TenantForbidden."""
         self._check_writable()
         catalog = self._catalog
         record = catalog.recipes.get(name) or next(
@@ -133,7 +134,27 @@ class Maintenance:
                 hint="Drop those first, or pass force=True; they become stale because their input "
                 "is gone.",
             )
+        if (checks := self._reading_checks(name)) and not force:
+            raise InvalidArgument(
+                f"{name!r} cannot be dropped while {count_noun(len(checks), 'check')} on other "
+                f"tables read{'s' if len(checks) == 1 else ''} it: {', '.join(checks)}.",
+                hint="Remove those first, or pass force=True; they cannot be run any more, and "
+                "blocking ones block.",
+            )
         self._removal.remove_recipe(name)
+
+    def _reading_checks(self, recipe: str) -> list[str]:
+        """The names of the checks on other tables that read a recipe."""
+        return [
+            check.name
+            for check, inputs in self._catalog.checks.inputs()
+            if not check.is_on(recipe)
+            and any(
+                each.kind is InputKind.RESULT
+                and fold(self._lookup.resolve_alias(each.name)) == fold(recipe)
+                for each in inputs
+            )
+        ]
 
     def rename(self, old: str, new: str) -> None:
         """Rename a recipe; the old name becomes an alias. NameInvalid, TableNotFound,

@@ -277,8 +277,9 @@ class Workspace:
         return isinstance(name, str) and self._services.lookup.has_ready_version(name)
 
     def drop(self, name: str, *, if_exists: bool = False, force: bool = False) -> None:
-        """Remove a recipe and all its versions. Refused while ready tables derive from it, unless
-        `force`; the error names them (other tenants' as a number).
+        """Remove a recipe and all its versions. Refused while ready tables derive from it or
+        checks on other tables read it, unless `force`; the error names them (other tenants' as a
+        number).
 
         Raises TableNotFound, InvalidArgument, TenantForbidden.
         """

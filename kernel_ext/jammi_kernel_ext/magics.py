@@ -294,7 +294,7 @@ class Magics(VersionVerbs):
             return self._ws.plan(names or None)
         with interruptible_progress(self._notebook.line):
             report = self._ws.recompute(names or None, progress=self._notebook.line)
-        if report.failed:
+        if report.failed or report.rejected:
             display_output(report)
             raise _failed_steps_error(report)
         return report
@@ -372,9 +372,15 @@ class Magics(VersionVerbs):
 
 def _failed_steps_error(report: "RunReport") -> StepFailed:
     """The error that makes the cell fail, so that Run All and nbconvert stop."""
-    first = next(step for step in report.steps if step.outcome == "failed")
+    first = next(step for step in report.steps if step.outcome in ("failed", "rejected"))
+    problems = {"failed": report.failed, "rejected": report.rejected}
+    counts = [
+        f"{count_noun(len(names), 'step')} {outcome}: {', '.join(names)}"
+        for outcome, names in problems.items()
+        if names
+    ]
     return StepFailed(
-        f"{count_noun(len(report.failed), 'step')} failed: {', '.join(report.failed)}.",
+        f"{'; '.join(counts)}.",
         step=first.name,
         hint=f"{first.name}: {(first.error or 'unknown error').splitlines()[0]}",
     )

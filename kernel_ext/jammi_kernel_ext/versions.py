@@ -9,6 +9,7 @@ from jammi_kernel_ext.notebook import Notebook
 from jammi_lab.core import reprs
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, format_bytes
+from jammi_lab.core.identifiers import fold
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -17,7 +18,8 @@ Values = dict[str, Any]
 
 
 class VersionHistory(list[Any], ReprMixin):
-    """The versions of a recipe, newest first, with the time at which each was completed."""
+    """The versions of a recipe, rejected ones among them, newest first, with the time at which each
+    was completed."""
 
     __repr__ = ReprMixin.__repr__
 
@@ -31,7 +33,16 @@ class VersionHistory(list[Any], ReprMixin):
                 t.version,
                 t.row_count,
                 format_bytes(t.bytes),
-                ", ".join(filter(None, ["pinned" if t.pinned else "", t.note or ""])),
+                ", ".join(
+                    filter(
+                        None,
+                        [
+                            "pinned" if t.pinned else "",
+                            "rejected" if t.status == "rejected" else "",
+                            t.note or "",
+                        ],
+                    )
+                ),
                 (t.completed_at or "")[:19].replace("T", " "),
             )
             for t in self
@@ -55,7 +66,13 @@ class VersionVerbs:
         return self._notebook.workspace
 
     def _history(self, values: Values) -> Any:
-        return VersionHistory(values["NAME"], self._ws.table(values["NAME"]).history())
+        name, rejected = values["NAME"], self._ws.tables(status="rejected")
+        current = self._ws._services.lookup.resolve_alias(name)
+        versions = [t for t in rejected if fold(t.name) == fold(current)]
+        if name in self._ws or not versions:
+            newest = self._ws.table(name)
+            versions = [*newest.history(), *(t for t in versions if t.tenant == newest.tenant)]
+        return VersionHistory(name, sorted(versions, key=lambda t: -t.version))
 
     def _diff(self, values: Values) -> Any:
         diff = self._ws.table(values["NAME"], values["B"]).diff(values["A"])

@@ -159,3 +159,17 @@ def test_the_line_that_is_meant_is_named(papers):
     assert "%jammi drop venues" in "".join(papers("%jammi remove venues").error)
     told = "".join(papers("%jammi search venues kyoto").error)
     assert "%jammi embed NAME venues --key K --text C" in told and "lexical" in told
+
+
+def test_a_rejected_step_fails_the_cell_and_stands_in_the_history(three):
+    three("%%jammi --check few --on venues\nSELECT * FROM jammi.venues WHERE n < 0")
+    three("%%jammi -m venues\nSELECT venue, -count(*) AS n FROM papers GROUP BY venue")
+    shown = three("%jammi recompute venues")
+    assert shown.ename == "StepFailed" and "1 step rejected: venues" in shown.error[0]
+    assert "fail the check 'few'" in shown.error[1]
+    lines = three("%jammi history venues").text.splitlines()
+    assert sum("rejected" in line for line in lines) == 2 and "5 versions" in lines[-1]
+    three("import jammi_lab; jammi_lab.get_workspace().define('never', 'SELECT -1 AS n')")
+    three("%%jammi --check less --on never\nSELECT * FROM jammi.never WHERE n < 0")
+    assert three("%jammi recompute never").ename == "StepFailed"
+    assert "rejected" in three("%jammi history never").text

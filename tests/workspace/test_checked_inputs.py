@@ -196,3 +196,15 @@ def test_python_steps_and_row_maps_are_rejected_like_statements(ws):
     with pytest.raises(CheckFailed):
         ws.compute("made", lambda texts: pa.table({"id": range(4)}), inputs=["texts"], version="2")
     assert (ws.table("mapped").version, ws.table("made").version) == (1, 1)
+
+
+def test_a_check_of_commits_that_cannot_be_run_says_how_to_get_rid_of_it(ws, orders):
+    ws.materialize("known", "SELECT unnest([1, 2]) AS id")
+    ws.checks.add("known", jl.checks.references("id", "jammi.known"), on="orders")
+    orders.insert([{"id": 2, "amount": 1}])
+    ws.drop("known", force=True)
+    with pytest.raises(CheckFailed, match="could not be run") as caught:
+        orders.delete("id = 1")
+    assert caught.value.sample == [] and "ws.checks.remove('known')" in caught.value.hint
+    ws.checks.remove("known")
+    assert orders.delete("id = 1") == 1

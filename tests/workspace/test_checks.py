@@ -14,16 +14,18 @@ from jammi_lab.core.errors import (
     CheckFailed,
     CheckNotFound,
     InvalidArgument,
+    LostOwnership,
     SqlError,
     StatementNotAllowed,
     TableNotFound,
     TenantForbidden,
     WorkspaceReadOnly,
 )
-from jammi_lab.core.verdicts import Fresh, InputAdvanced, Stale
+from jammi_lab.core.verdicts import Fresh, InputAdvanced, Match, Mismatch, MissingBytes, Stale
 from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.producers.checks import CheckRunner
 from tests.freshness.test_openlineage import SCHEMA, written
-from tests.store.lab import catalog, files, statuses
+from tests.store.lab import catalog, files, flip, statuses, unpublish
 
 GOOD = "SELECT * FROM (VALUES (1, 5, 'new'), (2, 7, 'paid')) t(id, amount, state)"
 BAD = "SELECT * FROM (VALUES (1, 5, 'new'), (1, -7, 'lost'), (NULL, -8, NULL)) t(id, amount, state)"
@@ -495,3 +497,250 @@ def test_a_blocking_check_costs_no_second_copy_of_the_rows(ws):
 def _written_bytes() -> int:
     lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
+
+
+def test_a_statement_that_reads_the_table_by_an_alias_is_about_the_version_that_is_checked(ws):
+    sales(ws)
+    ws.rename("sales", "orders")
+    by_alias = "SELECT * FROM jammi.sales WHERE amount < 0"
+    on_alias = ws.checks.add("on_alias", by_alias, on="sales")
+    ws.checks.add("by_alias", by_alias, on="orders")
+    assert on_alias.table == "orders"
+    for name in ("sales", "jammi.sales", "orders"):
+        assert [row.check for row in ws.check(name)] == ["by_alias", "on_alias"]
+        assert len(ws.checks.list(on=name)) == 2
+    with pytest.raises(CheckFailed, match="nor does it pass 'on_alias'"):
+        ws.materialize("orders", BAD)
+    ws.unalias("sales")
+    ws.materialize("sales", "SELECT 1 AS amount")
+    with pytest.raises(CheckFailed, match="does not read 'orders'"):
+        ws.materialize("orders", GOOD.replace("5", "6"))
+    assert ws.checks["on_alias"].rows(2).arrow().num_rows == 2, "`jammi.<on>` stays the version"
+
+
+def test_results_of_a_check_under_another_name_of_its_table_are_not_taken_over(ws):
+    sales(ws)
+    statement = "SELECT * FROM jammi.sales WHERE amount < 0"
+    ws.checks.add("no_negative", statement, on="sales")
+    ws.check()
+    ws.rename("sales", "orders")
+    ws.checks.add("no_negative", statement, on="orders")
+    with pytest.raises(CheckFailed, match="2 rows fail"):
+        ws.materialize("orders", BAD)
+
+
+def test_a_statement_that_does_not_read_what_it_is_to_check_is_refused(ws, tmp_path):
+    sales(ws)
+    ws.materialize("other", GOOD)
+    (tmp_path / "p.csv").write_text("x\n1\n")
+    ws.sources.add("papers", str(tmp_path / "p.csv"))
+    ws.mutable.create("stock", {"id": "int64"}, primary_key=["id"])
+    for on in ("sales", "papers", "mutable.stock"):
+        with pytest.raises(InvalidArgument, match="does not read"):
+            ws.checks.add("c", "SELECT * FROM jammi.other WHERE amount < 0", on=on)
+    ws.define("later", "SELECT 1 AS amount")
+    ws.checks.add("c", "SELECT * FROM jammi.other WHERE amount < 0", on="later")
+    with pytest.raises(CheckFailed, match="could not be run") as caught:
+        ws.materialize("later", "SELECT 1 AS amount")
+    assert "ws.checks.remove('c')" in caught.value.hint
+
+
+def test_a_result_that_holds_again_is_what_every_surface_shows(ws, statements):
+    ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
+    made = sales(ws)
+    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    ws.check()
+    for number, expected in enumerate(("fail", "pass", "fail", "pass")):
+        ws.materialize(
+            "states", f"SELECT unnest(['new', '{'paid' if number % 2 else 'lost'}']) AS state"
+        )
+        if number > 1:
+            statements.clear()
+        assert [row.outcome for row in ws.check()] == [expected]
+        assert number < 2 or not statements
+        assert [row.outcome for row in made.checks] == [expected]
+        assert ws.status()["sales"].checks == ("1 pass" if number % 2 else "1 of 1 fails")
+
+
+def test_rejected_versions_do_not_crowd_out_the_result_on_the_newest(ws, statements):
+    sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    ws.check()
+    for number in range(6):
+        with pytest.raises(CheckFailed):
+            sales(ws, f"SELECT -{number + 1} AS amount")
+    statements.clear()
+    assert outcomes(ws.check()) == {"no_negative": ("pass", 0)} and not statements
+
+
+def test_a_check_with_another_value_each_time_is_run_each_time_and_keeps_few_results(ws, folder):
+    sales(ws)
+    ws.checks.add("lucky", "SELECT * FROM jammi.sales WHERE random() < 0", on="sales")
+    for _ in range(20):
+        [row] = ws.check()
+        assert row.outcome == "pass" and "random()" in row.note
+    with catalog(folder) as db:
+        [(number,)] = db.execute("SELECT count(*) FROM check_results").fetchall()
+    assert number <= 16
+    sales(ws, GOOD.replace("5", "6"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: jl.checks.between("amount", 5, 1),
+        lambda: jl.checks.between("amount"),
+        lambda: jl.checks.row_count(3, 2),
+        lambda: jl.checks.row_count("1"),
+        lambda: jl.checks.row_count(max=1.5),
+        lambda: jl.checks.accepted("state", []),
+        lambda: jl.checks.unique(),
+    ],
+)
+def test_a_rule_that_no_row_can_keep_is_refused(make):
+    with pytest.raises(InvalidArgument):
+        make()
+
+
+def test_a_comment_at_the_beginning_of_a_statement_is_its_rule_in_words(ws):
+    sales(ws, BAD)
+    statement = """
+        -- amount is
+        -- never negative
+        SELECT * FROM jammi.sales WHERE amount < 0 -- below zero"""
+    check = ws.checks.add("no_negative", statement, on="sales", severity="warn")
+    assert check.rule == "amount is never negative"
+    assert "amount is never negative: 2 rows fail" in ws.check()["no_negative"].summary
+    check = ws.checks.add("no_negative", statement, on="sales", description="not below 0")
+    assert check.rule == "not below 0"
+
+
+def test_checks_on_a_table_without_a_version_are_named(ws):
+    ws.define("later", "SELECT 1 AS x")
+    ws.checks.add("positive", jl.checks.between("x", 0), on="later")
+    assert str(ws.check()) == "Not run, because the table has no version yet: positive."
+    sales(ws)
+    ws.checks.add("ids", jl.checks.unique("id"), on="sales")
+    assert "has no version yet: positive" in str(ws.check())
+    assert not len(ws.check("later"))
+    for name in ("jammi.sales", "sales", "ids", "IDS"):
+        assert [row.check for row in ws.check(name)] == ["ids"]
+    with pytest.raises(TableNotFound, match="no check or table 'idz'") as caught:
+        ws.check("idz")
+    assert caught.value.near == ("ids",)
+
+
+def test_the_results_on_a_version_say_that_they_hold_no_longer(ws):
+    ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
+    made = sales(ws)
+    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    ws.check()
+    assert "stale" not in str(made.checks)
+    ws.materialize("states", "SELECT 'new' AS state")
+    assert "stale: states changed" in str(made.checks)
+
+
+@pytest.mark.parametrize("statement", [GOOD.replace("5", "6"), BAD])
+def test_a_check_that_is_removed_while_it_runs_leaves_no_result(ws, folder, monkeypatch, statement):
+    sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    count_failing = CheckRunner._count_failing
+
+    def count_and_remove(self: CheckRunner, *arguments: Any) -> Any:
+        ws.checks.remove("no_negative")
+        return count_failing(self, *arguments)
+
+    monkeypatch.setattr(CheckRunner, "_count_failing", count_and_remove)
+    if statement == BAD:
+        with pytest.raises(CheckFailed):
+            sales(ws, statement)
+    else:
+        sales(ws, statement)
+    with catalog(folder) as db:
+        assert not db.execute("SELECT * FROM check_results").fetchall()
+
+
+def test_a_blocking_check_that_is_added_while_a_version_is_checked_is_not_passed_by(
+    ws, monkeypatch
+):
+    sales(ws)
+    ws.checks.add("ids", jl.checks.unique("id"), on="sales")
+    count_failing = CheckRunner._count_failing
+
+    def count_and_add(self: CheckRunner, *arguments: Any) -> Any:
+        monkeypatch.undo()
+        ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+        return count_failing(self, *arguments)
+
+    monkeypatch.setattr(CheckRunner, "_count_failing", count_and_add)
+    with pytest.raises(LostOwnership, match="check was added"):
+        sales(ws, GOOD.replace("5", "-5").replace("1,", "3,"))
+    assert ws.table("sales").version == 1
+
+
+def test_recovery_does_not_promote_what_a_later_check_did_not_see(ws, folder):
+    for name in ("checked", "warned", "late"):
+        ws.define(name, f"SELECT '{name}' AS name, 1 AS amount")
+    rule = jl.checks.between("amount", 0)
+    ws.checks.add("checked", rule, on="checked")
+    physical = {
+        name: ws.materialize(name, f"SELECT '{name}' AS name, 1 AS amount").table_name
+        for name in ("checked", "warned", "late")
+    }
+    ws.checks.add("warned", rule, on="warned", severity="warn")
+    ws.checks.add("late", rule, on="late")
+    ws.close()
+    for table_name in physical.values():
+        unpublish(folder, table_name)
+    with jl.open(folder) as again:
+        assert sorted(again.recovery.promoted) == [physical["checked"], physical["warned"]]
+        assert again.recovery.failed == [physical["late"]]
+
+
+def test_verify_attests_a_rejected_version(ws):
+    sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    with pytest.raises(CheckFailed):
+        sales(ws, BAD)
+    rejected = ws.table("sales", 2)
+    assert rejected.verify() == Match()
+    assert rejected.verify(expected=rejected.definition_hash) == Match()
+    assert rejected.verify(expected="0" * 64).what == "definition"
+    path = rejected.path
+    flip(path)
+    assert isinstance(rejected.verify(), Mismatch) and rejected.verify().what == "bytes"
+    path.unlink()
+    assert rejected.verify() == MissingBytes()
+
+
+def test_a_table_that_a_check_reads_is_dropped_only_by_force(ws):
+    ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
+    sales(ws)
+    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    ws.check()
+    ws.rename("states", "words")
+    with pytest.raises(InvalidArgument, match="1 check on other tables reads it: known"):
+        ws.drop("words")
+    ws.drop("words", force=True)
+    assert outcomes(ws.check()) == {"known": ("error", None)}
+    [step] = ws.plan().checks
+    assert step.reasons == ["it could not be run"] and ".apply()" in str(ws.plan())
+    ws.drop("sales")
+
+
+def test_why_says_that_the_last_run_was_rejected(ws, tmp_path):
+    source = tmp_path / "p.csv"
+    source.write_text("amount\n1\n")
+    ws.sources.add("p", str(source))
+    sales(ws, "SELECT amount FROM p")
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    source.write_text("amount\n-100\n")
+    assert "last run" not in str(ws.why("sales"))
+    ws.recompute()
+    assert "its last run failed: Version 2 of 'sales' cannot become the newest" in str(
+        ws.why("sales")
+    )
+    source.write_text("amount\n2\n")
+    ws.recompute()
+    source.write_text("amount\n3\n")
+    assert "last run" not in str(ws.why("sales")), "a later one was published"
