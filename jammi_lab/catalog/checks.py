@@ -7,14 +7,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database
-from jammi_lab.catalog.row_mapping import (
-    CHECK,
-    CHECK_RESULT,
-    check_record,
-    check_result,
-    check_result_row,
-    check_row,
-)
+from jammi_lab.catalog.row_mapping import CHECK, CHECK_RESULT
 from jammi_lab.catalog.schema import check_results, checks, mutables
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.anchors import Input, InputKind
@@ -27,18 +20,22 @@ CheckRecords = list[CheckRecord]  # defined here because `list` is a method of t
 
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _GET = (
-    scope.select(*CHECK, tables=checks)
+    scope.select(*CHECK.columns, tables=checks)
     .where(checks.c.name_fold == _fold)
     .order_by(scope.own_first(checks))
     .limit(1)
 )
 _OF_INPUTS = (
-    scope.select(*CHECK, tables=checks)
+    scope.select(*CHECK.columns, tables=checks)
     .where(checks.c.kind != InputKind.RESULT.value)
     .order_by(checks.c.name_fold, scope.own_first(checks))
 )
-_GET_OF_OWNER = scope.select_owned_by(*CHECK, tables=checks).where(checks.c.name_fold == _fold)
-_LIST = scope.select(*CHECK, tables=checks).order_by(checks.c.name_fold, scope.own_first(checks))
+_GET_OF_OWNER = scope.select_owned_by(*CHECK.columns, tables=checks).where(
+    checks.c.name_fold == _fold
+)
+_LIST = scope.select(*CHECK.columns, tables=checks).order_by(
+    checks.c.name_fold, scope.own_first(checks)
+)
 BLOCKING_STAMP = (
     scope.select_of_same_owner(
         sa.func.coalesce(
@@ -58,9 +55,11 @@ BLOCKING_STAMP = (
 """Identifies the blocking checks on a mutable table, in a query of that; `''` without any."""
 _of_recipe = sa.and_(checks.c.kind == sa.bindparam("checked_kind"), checks.c.recipe_fold == _fold)
 _OF_RECIPE = CompiledStatement(
-    scope.select_owned_by(*CHECK, tables=checks).where(_of_recipe).order_by(checks.c.name_fold)
+    scope.select_owned_by(*CHECK.columns, tables=checks)
+    .where(_of_recipe)
+    .order_by(checks.c.name_fold)
 )
-_OF_SOURCES = scope.select_owned_by(*CHECK, tables=checks).where(
+_OF_SOURCES = scope.select_owned_by(*CHECK.columns, tables=checks).where(
     checks.c.kind == InputKind.SOURCE.value
 )
 _DELETE = scope.delete_owned_by(checks).where(checks.c.name_fold == _fold)
@@ -78,7 +77,7 @@ _DELETE_RESULTS_OF_TABLE = CompiledStatement(
     )
 )
 _RESULTS = CompiledStatement(
-    scope.select_owned_by(*CHECK_RESULT, tables=check_results)
+    scope.select_owned_by(*CHECK_RESULT.columns, tables=check_results)
     .where(
         check_results.c.check_fold == _fold,
         check_results.c.definition_hash == sa.bindparam("definition"),
@@ -91,13 +90,13 @@ _RESULTS = CompiledStatement(
     .limit(sa.bindparam("number"))
 )
 _NEWEST_RESULT = CompiledStatement(
-    scope.select_owned_by(*CHECK_RESULT, tables=check_results)
+    scope.select_owned_by(*CHECK_RESULT.columns, tables=check_results)
     .where(check_results.c.check_fold == _fold)
     .order_by(check_results.c.checked_at.desc())
     .limit(1)
 )
 _RESULTS_OF_TABLE = CompiledStatement(
-    scope.select(*CHECK_RESULT, tables=check_results)
+    scope.select(*CHECK_RESULT.columns, tables=check_results)
     .where(check_results.c.table_name == sa.bindparam("table_name"))
     .order_by(check_results.c.check_fold, check_results.c.checked_at)
 )
@@ -145,7 +144,7 @@ class CheckRepository:
         now = rfc3339(self._clock.now_ns())
         with self._database.write() as tx:
             row = tx.execute(_GET_OF_OWNER, key).first()
-            existing = None if row is None else check_record(row)
+            existing = None if row is None else CHECK.decode(row)
             if existing is not None and (existing.kind, fold(existing.recipe)) != (
                 record.kind,
                 fold(record.recipe),
@@ -171,14 +170,14 @@ class CheckRepository:
                 tx.execute(_DELETE, key)
                 if stored.subject != existing.subject:  # by which their anchors name the version
                     tx.execute(_DELETE_RESULTS, key)
-            tx.execute(sa.insert(checks), check_row(stored))
+            tx.execute(sa.insert(checks), CHECK.encode(stored))
         return stored
 
     def get(self, name: str) -> CheckRecord | None:
         """The check of that name, own before shared."""
         with self._database.read() as tx:
             row = tx.execute(_GET, self._scope.parameters(fold=fold(name))).first()
-        return None if row is None else check_record(row)
+        return None if row is None else CHECK.decode(row)
 
     def of_inputs(self) -> tuple[CheckRecord, ...]:
         """The checks on sources and mutable tables, own and shared, by name."""
@@ -186,7 +185,7 @@ class CheckRepository:
 
         def read() -> tuple[CheckRecord, ...]:
             with self._database.read() as tx:
-                return tuple(map(check_record, tx.execute(_OF_INPUTS, parameters).all()))
+                return tuple(map(CHECK.decode, tx.execute(_OF_INPUTS, parameters).all()))
 
         return self._database.cached(("checks of inputs", *parameters.items()), read)
 
@@ -194,7 +193,7 @@ class CheckRepository:
         """Every check, by name, without shared ones that own ones hide."""
         with self._database.read() as tx:
             rows = tx.execute(_LIST, self._scope.parameters()).all()
-        records = [check_record(row) for row in rows]
+        records = [CHECK.decode(row) for row in rows]
         if self._scope.is_unrestricted:
             return records
         own = {fold(r.name) for r in records if r.tenant is not None}
@@ -208,7 +207,7 @@ class CheckRepository:
 
         def read() -> tuple[CheckRecord, ...]:
             with self._database.read() as tx:
-                return tuple(map(check_record, _OF_RECIPE.fetch(tx, key)))
+                return tuple(map(CHECK.decode, _OF_RECIPE.fetch(tx, key)))
 
         return self._database.cached(("checks", *key.values()), read)
 
@@ -232,7 +231,7 @@ class CheckRepository:
         with self._database.write() as tx:
             names = dict[str, set[str]]()
             for result in results:
-                row, owner_id = check_result_row(result), result.tenant or ""
+                row, owner_id = CHECK_RESULT.encode(result), result.tenant or ""
                 if owner_id not in names:
                     names[owner_id] = {name for (name,) in _NAMES.fetch(tx, {"owner": owner_id})}
                 if row["check_fold"] not in names[owner_id]:
@@ -256,7 +255,7 @@ class CheckRepository:
         values |= {"definition": definition, "table_name": table_name}
         with self._database.read() as tx:
             rows = _RESULTS.fetch(tx, values)
-        return [check_result(row) for row in rows]
+        return [CHECK_RESULT.decode(row) for row in rows]
 
     def inputs(self) -> Iterator[tuple[CheckRecord, Sequence[Input]]]:
         """Every check with what its newest result read; without those that have no result."""
@@ -264,7 +263,7 @@ class CheckRepository:
             with self._database.read() as tx:
                 key = {"owner": check.tenant or "", "fold": fold(check.name)}
                 for row in _NEWEST_RESULT.fetch(tx, key):
-                    yield check, [anchor.input for anchor in check_result(row).anchors]
+                    yield check, [anchor.input for anchor in CHECK_RESULT.decode(row).anchors]
 
     def trim_results(self, record: CheckRecord, table_name: str, kept: int) -> None:
         """Delete all but the newest results of a check on a table."""
@@ -276,7 +275,7 @@ class CheckRepository:
         """All results on a physical table, by check, oldest first."""
         with self._database.read() as tx:
             rows = _RESULTS_OF_TABLE.fetch(tx, self._scope.parameters(table_name=table_name))
-        return [check_result(row) for row in rows]
+        return [CHECK_RESULT.decode(row) for row in rows]
 
 
 def blocking_stamp(records: Sequence[CheckRecord]) -> str:
@@ -301,7 +300,7 @@ def remove_checks_of_recipe(
 def remove_checks_of_source(tx: sa.Connection, tenant: str | None, name: str) -> None:
     """Delete all checks on an owner's source and on tables in it, with their results."""
     rows = tx.execute(_OF_SOURCES, {"owner": tenant or ""}).all()
-    for recipe in {record.recipe for record in map(check_record, rows)}:
+    for recipe in {record.recipe for record in map(CHECK.decode, rows)}:
         if fold(recipe.partition(".")[0]) == fold(name):
             remove_checks_of_recipe(tx, tenant, recipe, InputKind.SOURCE)
 

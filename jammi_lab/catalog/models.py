@@ -16,17 +16,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.row_mapping import (
-    EVALUATION,
-    MODEL,
-    TRAINING,
-    evaluation_record,
-    evaluation_row,
-    model_record,
-    model_row,
-    training_record,
-    training_row,
-)
+from jammi_lab.catalog.row_mapping import EVALUATION, MODEL, TRAINING
 from jammi_lab.catalog.schema import evaluations, models, result_tables, trainings, versions
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core import model_records as values
@@ -41,27 +31,27 @@ _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _key: sa.BindParameter[str] = sa.bindparam("model_key")
 _ONE: sa.ColumnElement[Any] = sa.literal_column("1")
 _GET = (
-    scope.select(*MODEL, tables=models)
+    scope.select(*MODEL.columns, tables=models)
     .where(models.c.name_fold == _fold)
     .order_by(scope.own_first(models), models.c.version.desc())
 )
 _GET_VERSION = _GET.where(models.c.version == sa.bindparam("number"))
 _VERSIONS_OF_OWNER = (
-    scope.select_owned_by(*MODEL, tables=models)
+    scope.select_owned_by(*MODEL.columns, tables=models)
     .where(models.c.name_fold == _fold)
     .order_by(models.c.version.desc())
 )
-_LIST = scope.select(*MODEL, tables=models).order_by(
+_LIST = scope.select(*MODEL.columns, tables=models).order_by(
     models.c.created_at, models.c.name_fold, models.c.version
 )
 _UPDATE = scope.update_owned_by(models).where(models.c.key == _key)
 _DELETE = scope.delete_owned_by(models).where(models.c.key == _key)
 _EXISTS = scope.select(_ONE, tables=models).where(models.c.key == _key)
 
-_TRAININGS = scope.select(*TRAINING, tables=trainings).order_by(
+_TRAININGS = scope.select(*TRAINING.columns, tables=trainings).order_by(
     trainings.c.created_at, trainings.c.record_id
 )
-_EVALUATIONS = scope.select(*EVALUATION, tables=evaluations).order_by(
+_EVALUATIONS = scope.select(*EVALUATION.columns, tables=evaluations).order_by(
     evaluations.c.created_at, evaluations.c.record_id
 )
 _DELETE_RECORD = {
@@ -131,7 +121,7 @@ class ModelRepository:
         self._scope.check_owner(record.tenant, f"The model {record.name!r}")
         with self._database.write() as tx:
             rows = [
-                model_record(row)
+                MODEL.decode(row)
                 for row in tx.execute(
                     _VERSIONS_OF_OWNER, {"owner": record.tenant or "", "fold": fold(record.name)}
                 ).all()
@@ -151,7 +141,7 @@ class ModelRepository:
                 new_record = msgspec.structs.replace(
                     new_record, created_at=record.created_at or rfc3339(self._clock.now_ns())
                 )
-                tx.execute(sa.insert(models), model_row(new_record))
+                tx.execute(sa.insert(models), MODEL.encode(new_record))
         return new_record
 
     def get(self, name: str, version: int | None = None) -> ModelRecord | None:
@@ -164,12 +154,12 @@ class ModelRepository:
                 row = tx.execute(
                     _GET_VERSION.limit(1), self._scope.parameters(fold=fold(name), number=version)
                 ).first()
-        return None if row is None else model_record(row)
+        return None if row is None else MODEL.decode(row)
 
     def list(self) -> list[ModelRecord]:
         """Every visible version, in the order of first registration."""
         with self._database.read() as tx:
-            return [model_record(row) for row in tx.execute(_LIST, self._scope.parameters()).all()]
+            return [MODEL.decode(row) for row in tx.execute(_LIST, self._scope.parameters()).all()]
 
     def remove(self, name: str, version: int | None = None) -> ModelRecord | None:
         """Delete the model that `get` returns; None when there is none. Raises ModelReferenced
@@ -219,19 +209,19 @@ class ModelRepository:
         self._scope.check_owner(record.tenant, "The record")
         with self._database.write() as tx:
             if isinstance(record, Training):
-                tx.execute(sa.insert(trainings), training_row(record))
+                tx.execute(sa.insert(trainings), TRAINING.encode(record))
             else:
-                tx.execute(sa.insert(evaluations), evaluation_row(record))
+                tx.execute(sa.insert(evaluations), EVALUATION.encode(record))
 
     def records(self) -> Sequence[Record]:
         """The visible records, oldest first."""
         with self._database.read() as tx:
             records: builtins.list[Record] = [
-                training_record(row)
+                TRAINING.decode(row)
                 for row in tx.execute(_TRAININGS, self._scope.parameters()).all()
             ]
             records += [
-                evaluation_record(row)
+                EVALUATION.decode(row)
                 for row in tx.execute(_EVALUATIONS, self._scope.parameters()).all()
             ]
         return sorted(records, key=lambda record: record.created_at)
@@ -287,7 +277,7 @@ def _merge_versions(old: ModelRecord, new: ModelRecord) -> ModelRecord:
 def _without_key(record: ModelRecord) -> dict[str, Any]:
     return {
         column: value
-        for column, value in model_row(record).items()
+        for column, value in MODEL.encode(record).items()
         if column not in ("key", "tenant_id")
     }
 

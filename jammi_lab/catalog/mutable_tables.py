@@ -18,6 +18,7 @@ from jammi_lab.catalog.checks import remove_checks_of_recipe
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.mutable_commits import Change, GroupCommit
 from jammi_lab.catalog.mutable_storage import Bodies, Body, Key, Keys, physical_tables
+from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import mutables
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.anchors import InputKind
@@ -27,15 +28,19 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Committed, MutableRecord
 
 _id: sa.BindParameter[int] = sa.bindparam("of_table", type_=sa.BigInteger)
-_COLUMNS = tuple(mutables.c)
+_TABLE = RowMapping(
+    mutables,
+    MutableRecord,
+    renamed={"arrow_schema": "schema", "key_columns": "key", "session_id": "session"},
+)
 _BY_NAME = CompiledStatement(
-    scope.select(*_COLUMNS, tables=mutables)
+    scope.select(*_TABLE.columns, tables=mutables)
     .where(mutables.c.name == sa.bindparam("wanted"))
     .order_by(scope.own_first(mutables))
     .limit(1)
 )
 _BY_ID = CompiledStatement(
-    scope.select(*_COLUMNS, tables=mutables).where(mutables.c.table_id == _id)
+    scope.select(*_TABLE.columns, tables=mutables).where(mutables.c.table_id == _id)
 )
 _EXISTS = CompiledStatement(
     scope.select_owned_by(mutables.c.table_id, tables=mutables).where(
@@ -43,12 +48,12 @@ _EXISTS = CompiledStatement(
     )
 )
 _LIST = CompiledStatement(
-    scope.select(*_COLUMNS, tables=mutables)
+    scope.select(*_TABLE.columns, tables=mutables)
     .where(mutables.c.session_id.is_(None))
     .order_by(mutables.c.name, scope.own_first(mutables))
 )
 _OF_SESSION = CompiledStatement(
-    scope.select(*_COLUMNS, tables=mutables)
+    scope.select(*_TABLE.columns, tables=mutables)
     .where(mutables.c.session_id == sa.bindparam("session"))
     .order_by(mutables.c.name)
 )
@@ -104,14 +109,14 @@ class MutableTableRepository:
                 )
             for statement in physical_tables(created.table_id, created.numbered).create_statements:
                 tx.exec_driver_sql(self._database.dialect.ddl(statement))
-            _INSERT.execute(tx, _row(created))
+            _INSERT.execute(tx, _TABLE.encode(created))
         return created
 
     def get(self, name: str) -> MutableRecord | None:
         """The table of that name, own before shared."""
         with self._database.read() as tx:
             rows = _BY_NAME.fetch(tx, self._scope.parameters(wanted=fold(name)))
-        return _record(rows[0]) if rows else None
+        return _TABLE.decode(rows[0]) if rows else None
 
     def list(self, session: str | None = None) -> list[MutableRecord]:
         """The tables of a session, or all that belong to none, by name, without shared ones that
@@ -119,7 +124,7 @@ class MutableTableRepository:
         query = _LIST if session is None else _OF_SESSION
         with self._database.read() as tx:
             records = [
-                _record(row)
+                _TABLE.decode(row)
                 for row in query.fetch(
                     tx, self._scope.parameters(**({} if session is None else {"session": session}))
                 )
@@ -140,7 +145,7 @@ class MutableTableRepository:
             _DELETE.execute(tx, {"of_table": record.table_id, "owner": record.tenant or ""})
             if record.session is None:
                 remove_checks_of_recipe(tx, record.tenant, record.name, InputKind.MUTABLE)
-        return _record(rows[0]).row_count if rows else 0
+        return _TABLE.decode(rows[0]).row_count if rows else 0
 
     # -- rows
 
@@ -207,49 +212,4 @@ class MutableTableRepository:
                 "The mutable table no longer exists.",
                 hint="ws.mutable.list() lists the mutable tables.",
             )
-        return _record(rows[0])
-
-
-def _row(record: MutableRecord) -> dict[str, Any]:
-    return {
-        "table_id": record.table_id,
-        "tenant_id": record.tenant,
-        "name": record.name,
-        "arrow_schema": record.schema,
-        "key_columns": msgspec.json.encode(record.key).decode(),
-        "version": record.version,
-        "first_kept": record.first_kept,
-        "row_count": record.row_count,
-        "session_id": record.session,
-        "created_at": record.created_at,
-        "numbered": int(record.numbered),
-    }
-
-
-def _record(row: Any) -> MutableRecord:
-    (
-        table_id,
-        tenant,
-        name,
-        schema,
-        key,
-        version,
-        first_kept,
-        row_count,
-        session,
-        created_at,
-        numbered,
-    ) = row
-    return MutableRecord(
-        table_id,
-        name,
-        schema,
-        msgspec.json.decode(key, type=list[str]),
-        tenant,
-        version,
-        first_kept,
-        row_count,
-        session,
-        created_at,
-        bool(numbered),
-    )
+        return _TABLE.decode(rows[0])

@@ -17,13 +17,7 @@ from jammi_lab.catalog.aliases import (
 from jammi_lab.catalog.checks import remove_checks_of_recipe, rename_checked_recipe
 from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
 from jammi_lab.catalog.holds import remove_hold, rename_hold
-from jammi_lab.catalog.row_mapping import (
-    RECIPE,
-    DecodedRows,
-    decode_inputs,
-    recipe_record,
-    recipe_row,
-)
+from jammi_lab.catalog.row_mapping import RECIPE, RECIPE_INPUTS, DecodedRows
 from jammi_lab.catalog.schema import counters, lineage, recipes, result_tables, versions
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.anchors import InputKind
@@ -34,16 +28,18 @@ from jammi_lab.core.records import RecipeRecord
 
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _GET = CompiledStatement(
-    tenant_scope.select(*RECIPE, tables=recipes)
+    tenant_scope.select(*RECIPE.columns, tables=recipes)
     .where(recipes.c.name_fold == _fold)
     .order_by(tenant_scope.own_first(recipes))
     .limit(1)
 )
 _GET_OF_OWNER = CompiledStatement(
-    tenant_scope.select_owned_by(*RECIPE, tables=recipes).where(recipes.c.name_fold == _fold)
+    tenant_scope.select_owned_by(*RECIPE.columns, tables=recipes).where(
+        recipes.c.name_fold == _fold
+    )
 )
 _INSERT = CompiledStatement(sa.insert(recipes))
-_list = tenant_scope.select(*RECIPE, tables=recipes).order_by(
+_list = tenant_scope.select(*RECIPE.columns, tables=recipes).order_by(
     recipes.c.name_fold, tenant_scope.own_first(recipes)
 )
 _LIST = CompiledStatement(_list)
@@ -82,7 +78,7 @@ class RecipeRepository:
 
     def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
-        self._listed = DecodedRows(recipe_record)
+        self._listed = DecodedRows(RECIPE.decode)
 
     def put(self, record: RecipeRecord) -> RecipeRecord:
         """Create a recipe or give it this definition; return the stored record. An existing recipe
@@ -98,9 +94,9 @@ class RecipeRepository:
                     record, created_at=record.created_at or now, updated_at=record.updated_at or now
                 )
                 release_alias(tx, record.tenant, record.name)  # a recipe takes the name
-                _INSERT.execute(tx, recipe_row(new_record))
+                _INSERT.execute(tx, RECIPE.encode(new_record))
                 return new_record
-            existing = recipe_record(rows[0])
+            existing = RECIPE.decode(rows[0])
             new_record = msgspec.structs.replace(
                 record,
                 name=existing.name,
@@ -109,7 +105,7 @@ class RecipeRepository:
             )
             if new_record != existing:
                 new_record = msgspec.structs.replace(new_record, updated_at=now)
-                tx.execute(_UPDATE.values(**recipe_row(new_record)), key)
+                tx.execute(_UPDATE.values(**RECIPE.encode(new_record)), key)
         return new_record
 
     def define(
@@ -125,7 +121,7 @@ class RecipeRepository:
         with self._database.write() as tx:
             key = {"owner": record.tenant or "", "fold": fold(record.name)}
             rows = _GET_OF_OWNER.fetch(tx, key)
-            existing = recipe_record(rows[0]) if rows else None
+            existing = RECIPE.decode(rows[0]) if rows else None
             if expected_hash is not None and (
                 not create_missing
                 if existing is None
@@ -182,7 +178,7 @@ class RecipeRepository:
                 reached_from[node] = reader
                 stack += [
                     (node, parent)
-                    for kind, parent, _ in reversed(decode_inputs(reads[node][1]))
+                    for kind, parent, _ in reversed(RECIPE_INPUTS.decode(reads[node][1]))
                     if kind == InputKind.RESULT
                 ]
 
@@ -190,7 +186,7 @@ class RecipeRepository:
         """The recipe of that name, own before shared."""
         with self._database.read() as tx:
             rows = _GET.fetch(tx, self._scope.parameters(fold=fold(name)))
-        return recipe_record(rows[0]) if rows else None
+        return RECIPE.decode(rows[0]) if rows else None
 
     def list(self, names: Iterable[str] | None = None) -> list[RecipeRecord]:
         """Every recipe, or those of some folded names, by name, without shared ones that own ones
@@ -201,7 +197,7 @@ class RecipeRepository:
                 self._listed.decode(_LIST.fetch(tx, scope), scope)
                 if names is None
                 else [
-                    recipe_record(row)
+                    RECIPE.decode(row)
                     for row in _LIST_NAMED.fetch(tx, self._scope.parameters(names=text_list(names)))
                 ]
             )
@@ -241,7 +237,7 @@ class RecipeRepository:
             rows = _GET_OF_OWNER.fetch(tx, key)
             if (
                 not rows
-                or recipe_record(rows[0]).definition_hash != definition
+                or RECIPE.decode(rows[0]).definition_hash != definition
                 or _HAS_LIVE_VERSION.fetch(tx, key)
             ):
                 return False

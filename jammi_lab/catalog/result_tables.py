@@ -7,13 +7,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
-from jammi_lab.catalog.row_mapping import (
-    TABLE,
-    VERSION,
-    DecodedRows,
-    table_record,
-    version_record,
-)
+from jammi_lab.catalog.row_mapping import TABLE, VERSION, DecodedRows
 from jammi_lab.catalog.schema import lineage, manifests, owner, recipes, result_tables, versions
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.identifiers import fold
@@ -91,16 +85,16 @@ def is_newest(v: Any) -> sa.ColumnElement[bool]:
     return ~later.exists()
 
 
-_version_select = scope.select(*VERSION, *TABLE, tables=(versions, result_tables)).select_from(
-    _versions_with_tables
-)
+_version_select = scope.select(
+    *VERSION.columns, *TABLE.columns, tables=(versions, result_tables)
+).select_from(_versions_with_tables)
 _named_version = _version_select.where(
     versions.c.recipe_fold == sa.bindparam("fold"), not_hidden(versions, sa.bindparam("fold"))
 )
 _named_order = (scope.own_first(versions), versions.c.version.desc())
 
 _GET = CompiledStatement(
-    scope.select(*TABLE, tables=result_tables).where(
+    scope.select(*TABLE.columns, tables=result_tables).where(
         result_tables.c.table_fold == sa.bindparam("fold")
     )
 )
@@ -108,7 +102,7 @@ _NEWEST = CompiledStatement(
     _named_version.where(result_tables.c.status == _READY).order_by(*_named_order).limit(1)
 )
 _NEWEST_OF_OWNER = CompiledStatement(
-    scope.select_owned_by(*VERSION, *TABLE, tables=versions)
+    scope.select_owned_by(*VERSION.columns, *TABLE.columns, tables=versions)
     .select_from(_versions_with_tables)
     .where(versions.c.recipe_fold == sa.bindparam("fold"), result_tables.c.status == _READY)
     .order_by(versions.c.version.desc())
@@ -164,19 +158,19 @@ _KINDS_NAMED = _kinds(
     is_listed(recipes.c.name_fold, "names"), is_listed(versions.c.recipe_fold, "names")
 )
 _REFERRING = CompiledStatement(
-    scope.select(*VERSION, tables=versions)
+    scope.select(*VERSION.columns, tables=versions)
     .where(versions.c.table_name == sa.bindparam("table_name"))
     .order_by(versions.c.created_at, versions.c.recipe_fold)
 )
 _READY_BY_DEFINITION = CompiledStatement(
-    scope.select_own(*TABLE, tables=result_tables)
+    scope.select_own(*TABLE.columns, tables=result_tables)
     .where(
         result_tables.c.definition_hash == sa.bindparam("hash"), result_tables.c.status == _READY
     )
     .order_by(result_tables.c.created_at.desc(), result_tables.c.table_name.desc())
 )
 _BUILDING = CompiledStatement(
-    scope.select_own(*TABLE, tables=result_tables).where(
+    scope.select_own(*TABLE.columns, tables=result_tables).where(
         result_tables.c.definition_hash == sa.bindparam("hash"),
         result_tables.c.status == sa.literal_column("'building'"),
         result_tables.c.flight == sa.literal_column("1"),
@@ -188,7 +182,7 @@ _MANIFEST = CompiledStatement(
     )
 )
 _with_status = (
-    scope.select(*TABLE, tables=result_tables)
+    scope.select(*TABLE.columns, tables=result_tables)
     .where(result_tables.c.status == sa.bindparam("status"))
     .order_by(result_tables.c.created_at)
 )
@@ -257,7 +251,7 @@ class ResultTableRepository:
 
         def read() -> TableRecord | None:
             rows = self._fetch(_GET, fold=fold(table_name))
-            return table_record(rows[0]) if rows else None
+            return TABLE.decode(rows[0]) if rows else None
 
         return self._database.cached(("table", *key.items()), read)
 
@@ -287,7 +281,7 @@ class ResultTableRepository:
 
     def versions_of_table(self, table_name: str) -> Sequence[VersionRecord]:
         """The versions that refer to a physical table, oldest first."""
-        return [version_record(row) for row in self._fetch(_REFERRING, table_name=table_name)]
+        return [VERSION.decode(row) for row in self._fetch(_REFERRING, table_name=table_name)]
 
     def list(
         self,
@@ -333,13 +327,13 @@ class ResultTableRepository:
         """Ready tables of this tenant (never shared ones) with that definition hash, newest
         first."""
         return [
-            table_record(row) for row in self._fetch(_READY_BY_DEFINITION, hash=definition_hash)
+            TABLE.decode(row) for row in self._fetch(_READY_BY_DEFINITION, hash=definition_hash)
         ]
 
     def building(self, definition_hash: str) -> TableRecord | None:
         """This tenant's table that is being built from that definition and may be waited for."""
         rows = self._fetch(_BUILDING, hash=definition_hash)
-        return table_record(rows[0]) if rows else None
+        return TABLE.decode(rows[0]) if rows else None
 
     def current(self, names: Iterable[str] | None = None) -> Versions:
         """The newest ready version of every recipe, or of those of some folded names, by name; one
@@ -372,9 +366,9 @@ class ResultTableRepository:
     def with_status(self, status: TableStatus, writer_id: str | None = None) -> Records:
         """Tables of one status, oldest first; with `writer_id` only those of that writer."""
         if writer_id is None:
-            return [table_record(row) for row in self._fetch(_WITH_STATUS, status=str(status))]
+            return [TABLE.decode(row) for row in self._fetch(_WITH_STATUS, status=str(status))]
         return [
-            table_record(row)
+            TABLE.decode(row)
             for row in self._fetch(_WITH_STATUS_OF_WRITER, status=str(status), writer_id=writer_id)
         ]
 
@@ -408,8 +402,8 @@ class ResultTableRepository:
 
 
 def _version_of_row(row: Any) -> Version:
-    fields = tuple(row)
-    return version_record(fields[:7]), table_record(fields[7:])
+    values, width = tuple(row), len(VERSION.columns)
+    return VERSION.decode(values[:width]), TABLE.decode(values[width:])
 
 
 def _newest_first(versions: Versions) -> Versions:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database
+from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import sessions
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.value import Value
@@ -35,13 +36,12 @@ class SessionRecord(Value, frozen=True, kw_only=True):
 
 
 _s = sessions
-_RECORD = tuple(
-    _s.c[name]
-    for name in ("session_id", "tenant_id", "writer_id", "state", "created_at", "deadline")
-)
+_SESSION = RowMapping(_s, SessionRecord)
 _id: sa.BindParameter[str] = sa.bindparam("id")
-_LIST = scope.select_own(*_RECORD, tables=_s).order_by(_s.c.created_at, _s.c.session_id)
-_GET = CompiledStatement(scope.select_owned_by(*_RECORD, tables=_s).where(_s.c.session_id == _id))
+_LIST = scope.select_own(*_SESSION.columns, tables=_s).order_by(_s.c.created_at, _s.c.session_id)
+_GET = CompiledStatement(
+    scope.select_owned_by(*_SESSION.columns, tables=_s).where(_s.c.session_id == _id)
+)
 _UPDATE_OPEN = scope.update_owned_by(_s).where(
     _s.c.session_id == _id, _s.c.state == sa.literal_column(f"'{OPEN}'")
 )
@@ -60,25 +60,22 @@ class SessionRepository:
     def open(self, record: SessionRecord) -> None:
         """Store a new session. Raises TenantForbidden."""
         self._scope.check_owner(record.tenant, "The session")
-        row = {
-            name: getattr(record, name)
-            for name in SessionRecord.__struct_fields__
-            if name != "tenant"
-        }
         with self._database.write() as tx:
-            _INSERT.execute(tx, row | {"tenant_id": record.tenant})
+            _INSERT.execute(tx, _SESSION.encode(record))
 
     def list(self) -> list[SessionRecord]:
         """The sessions of the bound tenant, oldest first, including ended ones that left
         something."""
         with self._database.read() as tx:
-            return [_record(row) for row in tx.execute(_LIST, self._scope.parameters()).all()]
+            return [
+                _SESSION.decode(row) for row in tx.execute(_LIST, self._scope.parameters()).all()
+            ]
 
     def get(self, session_id: str, tenant: str) -> SessionRecord | None:
         """The session of that id, whoever is bound."""
         with self._database.read() as tx:
             rows = _GET.fetch(tx, {"owner": tenant, "id": session_id})
-        return _record(rows[0]) if rows else None
+        return _SESSION.decode(rows[0]) if rows else None
 
     def set_deadline(self, record: SessionRecord, deadline: str | None) -> bool:
         """Change the deadline of an open session; return whether it was open."""
@@ -110,15 +107,3 @@ class SessionRepository:
 
 def _key(record: SessionRecord) -> dict[str, Any]:
     return {"owner": record.tenant, "id": record.session_id}
-
-
-def _record(row: Any) -> SessionRecord:
-    session_id, tenant, writer, state, created, deadline = row
-    return SessionRecord(
-        session_id=session_id,
-        tenant=tenant,
-        writer_id=writer,
-        state=state,
-        created_at=created,
-        deadline=deadline,
-    )

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.checks import remove_checks_of_source
 from jammi_lab.catalog.database import CompiledStatement, Database
-from jammi_lab.catalog.row_mapping import SOURCE, source_record, source_row
+from jammi_lab.catalog.row_mapping import SOURCE
 from jammi_lab.catalog.schema import sources
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.clock import Clock, rfc3339
@@ -16,13 +16,15 @@ from jammi_lab.core.records import SourceRecord
 
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _GET = CompiledStatement(
-    scope.select(*SOURCE, tables=sources)
+    scope.select(*SOURCE.columns, tables=sources)
     .where(sources.c.name_fold == _fold)
     .order_by(scope.own_first(sources))
     .limit(1)
 )
-_GET_OF_OWNER = scope.select_owned_by(*SOURCE, tables=sources).where(sources.c.name_fold == _fold)
-_LIST = scope.select(*SOURCE, tables=sources).order_by(
+_GET_OF_OWNER = scope.select_owned_by(*SOURCE.columns, tables=sources).where(
+    sources.c.name_fold == _fold
+)
+_LIST = scope.select(*SOURCE.columns, tables=sources).order_by(
     sources.c.name_fold, scope.own_first(sources)
 )
 _DELETE = scope.delete_owned_by(sources).where(sources.c.name_fold == _fold)
@@ -46,11 +48,11 @@ class SourceRepository:
             row = tx.execute(_GET_OF_OWNER, key).first()
             if row is not None and not replace:
                 raise SourceExists(
-                    f"The source {source_record(row).name!r} already exists.",
+                    f"The source {SOURCE.decode(row).name!r} already exists.",
                     hint="Pass replace=True (in a cell --replace) to replace it.",
                 )
             tx.execute(_DELETE, key)
-            tx.execute(sa.insert(sources), source_row(new_record))
+            tx.execute(sa.insert(sources), SOURCE.encode(new_record))
         return new_record
 
     def get(self, name: str) -> SourceRecord | None:
@@ -60,7 +62,7 @@ class SourceRepository:
         def read() -> SourceRecord | None:
             with self._database.read() as tx:
                 rows = _GET.fetch(tx, key)
-            return source_record(rows[0]) if rows else None
+            return SOURCE.decode(rows[0]) if rows else None
 
         return self._database.cached(("source", *key.items()), read)
 
@@ -68,7 +70,7 @@ class SourceRepository:
         """Every source, by name, without shared ones that own ones hide."""
         with self._database.read() as tx:
             records = [
-                source_record(row) for row in tx.execute(_LIST, self._scope.parameters()).all()
+                SOURCE.decode(row) for row in tx.execute(_LIST, self._scope.parameters()).all()
             ]
         if self._scope.is_unrestricted:
             return records

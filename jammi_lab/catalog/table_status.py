@@ -14,7 +14,7 @@ from jammi_lab.catalog.lineage import edge_rows, lineage_edges
 from jammi_lab.catalog.models import require_model
 from jammi_lab.catalog.observations import remove_observations_of_table
 from jammi_lab.catalog.result_tables import ResultTableRepository
-from jammi_lab.catalog.row_mapping import table_row, version_row
+from jammi_lab.catalog.row_mapping import TABLE, VERSION
 from jammi_lab.catalog.schema import counters, lineage, manifests, recipes, result_tables, versions
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.anchors import AnchorKind
@@ -194,10 +194,10 @@ class TableStatusRepository:
                 status=TableStatus.BUILDING,
                 created_at=created,
             )
-            _INSERT_TABLE.execute(tx, table_row(inserted))
+            _INSERT_TABLE.execute(tx, TABLE.encode(inserted))
             _INSERT_VERSION.execute(
                 tx,
-                version_row(
+                VERSION.encode(
                     VersionRecord(
                         recipe=recipe,
                         version=number,
@@ -299,7 +299,7 @@ class TableStatusRepository:
                 tenant=tenant,
                 created_at=rfc3339(self._clock.now_ns()),
             )
-            _INSERT_VERSION.execute(tx, version_row(version))
+            _INSERT_VERSION.execute(tx, VERSION.encode(version))
             newest_edges.rebuild_edges(tx, [(tenant or "", fold(recipe_name))])
         return version
 
@@ -542,7 +542,7 @@ def _table_key(record: TableRecord) -> dict[str, Any]:
 def _publish_parameters(record: TableRecord, *, status: str) -> dict[str, Any]:
     """The parameters that turn a building row of the record's writer into another status, with all
     columns known by then."""
-    row = table_row(record)
+    row = TABLE.encode(record)
     fields = {bound: row[name] for bound, name in _PUBLISHED_COLUMNS.items()}
     return {
         **fields,

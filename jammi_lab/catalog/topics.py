@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database
+from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import topic_consumers, topic_events, topics
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.clock import Clock, rfc3339
@@ -54,29 +55,22 @@ class StoredEvent(Value, frozen=True):
 
 
 _t, _e, _c = topics, topic_events, topic_consumers
-_RECORD = (
-    _t.c.topic_id,
-    _t.c.name,
-    _t.c.tenant_id,
-    _t.c.columns,
-    _t.c.first_offset,
-    _t.c.next_offset,
-    _t.c.retention,
-    _t.c.created_at,
-)
+_TOPIC = RowMapping(topics, TopicRecord, derived={"name_fold": lambda record: fold(record.name)})
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _id: sa.BindParameter[str] = sa.bindparam("id")
 _GET = CompiledStatement(
-    scope.select(*_RECORD, tables=_t)
+    scope.select(*_TOPIC.columns, tables=_t)
     .where(_t.c.name_fold == _fold)
     .order_by(scope.own_first(_t))
     .limit(1)
 )
 _GET_OF_OWNER = CompiledStatement(
-    scope.select_owned_by(*_RECORD, tables=_t).where(_t.c.name_fold == _fold)
+    scope.select_owned_by(*_TOPIC.columns, tables=_t).where(_t.c.name_fold == _fold)
 )
-_BY_ID = CompiledStatement(scope.select_owned_by(*_RECORD, tables=_t).where(_t.c.topic_id == _id))
-_LIST = scope.select(*_RECORD, tables=_t).order_by(_t.c.name_fold, scope.own_first(_t))
+_BY_ID = CompiledStatement(
+    scope.select_owned_by(*_TOPIC.columns, tables=_t).where(_t.c.topic_id == _id)
+)
+_LIST = scope.select(*_TOPIC.columns, tables=_t).order_by(_t.c.name_fold, scope.own_first(_t))
 _UPDATE = scope.update_owned_by(_t).where(_t.c.topic_id == _id)
 _ADVANCE = CompiledStatement(
     _UPDATE.values(next_offset=sa.bindparam("following", type_=sa.BigInteger))
@@ -131,27 +125,29 @@ class TopicRepository:
         self._scope.check_owner(record.tenant, f"The topic {record.name!r}")
         with self._database.write() as tx:
             for row in _GET_OF_OWNER.fetch(tx, {"owner": record.owner, "fold": fold(record.name)}):
-                return _record(row)
+                return _TOPIC.decode(row)
             new_record = msgspec.structs.replace(record, created_at=rfc3339(self._clock.now_ns()))
-            tx.execute(sa.insert(_t), _row(new_record))
+            tx.execute(sa.insert(_t), _TOPIC.encode(new_record))
         return new_record
 
     def get(self, name: str) -> TopicRecord | None:
         """The topic of that name, own before shared."""
         with self._database.read() as tx:
             rows = _GET.fetch(tx, self._scope.parameters(fold=fold(name)))
-        return _record(rows[0]) if rows else None
+        return _TOPIC.decode(rows[0]) if rows else None
 
     def refresh(self, record: TopicRecord) -> TopicRecord | None:
         """The current record of a topic, whoever is bound; None when it was dropped."""
         with self._database.read() as tx:
             rows = _BY_ID.fetch(tx, _key(record))
-        return _record(rows[0]) if rows else None
+        return _TOPIC.decode(rows[0]) if rows else None
 
     def list(self) -> list[TopicRecord]:
         """Every topic, by name, without shared ones that own ones hide."""
         with self._database.read() as tx:
-            records = [_record(row) for row in tx.execute(_LIST, self._scope.parameters()).all()]
+            records = [
+                _TOPIC.decode(row) for row in tx.execute(_LIST, self._scope.parameters()).all()
+            ]
         if self._scope.is_unrestricted:
             return records
         own = {fold(t.name) for t in records if t.tenant is not None}
@@ -262,24 +258,3 @@ class TopicRepository:
 
 def _key(record: TopicRecord, **more: Any) -> dict[str, Any]:
     return {"owner": record.owner, "id": record.topic_id, **more}
-
-
-def _record(row: Any) -> TopicRecord:
-    topic_id, name, tenant, columns, first, following, retention, created = row
-    return TopicRecord(
-        topic_id=topic_id,
-        name=name,
-        tenant=tenant,
-        columns=columns,
-        first_offset=first,
-        next_offset=following,
-        retention=retention,
-        created_at=created,
-    )
-
-
-def _row(record: TopicRecord) -> dict[str, Any]:
-    row = {
-        name: getattr(record, name) for name in TopicRecord.__struct_fields__ if name != "tenant"
-    }
-    return row | {"tenant_id": record.tenant, "name_fold": fold(record.name)}
