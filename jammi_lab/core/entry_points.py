@@ -1,17 +1,27 @@
-"""Loads the surfaces of jammi_lab (cells, panels) through entry points, so that the engine imports
-none of them.
+"""Loads what the engine does not import through entry points: the surfaces of jammi_lab (cells,
+panels), and the encoders, connectors and producers of other packages.
 
-A surface is a module in the entry-point group `jammi_lab.surfaces` of pyproject.toml.
+A surface is a module in the entry-point group `jammi_lab.surfaces` of pyproject.toml. What a
+package adds is in the groups `ENCODERS`, `CONNECTORS` and `PRODUCERS` of its own metadata.
 """
 
 import functools
 import importlib.metadata
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 from jammi_lab.core.errors import ExtensionMissing
+from jammi_lab.core.identifiers import fold, near_names
 
 DISTRIBUTION = "jammi-lab"
 GROUP = "jammi_lab.surfaces"
+ENCODERS = "jammi_lab.encoders"
+"""Functions without arguments that return an encoder, by model name."""
+CONNECTORS = "jammi_lab.connectors"
+"""Functions of a location, options and secret that return a reader, by kind of source."""
+PRODUCERS = "jammi_lab.producers"
+"""Functions for Python steps, by name."""
 _CHECKOUT = {"kernel": "jammi_kernel_ext", "widgets": "jammi_widgets"}
 """The surfaces of this project, for a checkout whose installed metadata is older than its
 pyproject.toml: pip writes entry points when a package is installed, not when a file changes."""
@@ -45,3 +55,44 @@ def _installed_entry(name: str) -> importlib.metadata.EntryPoint | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     return next(iter(entries.select(group=GROUP, name=name)), None)
+
+
+@functools.cache
+def package_entries(group: str) -> Mapping[str, importlib.metadata.EntryPoint]:
+    """What installed packages add to a group, by folded name. Reads the metadata of all packages
+    once: tens of milliseconds."""
+    return {fold(entry.name): entry for entry in importlib.metadata.entry_points(group=group)}
+
+
+def load_package_entry(group: str, name: str) -> Any:
+    """The object that a package added under this name. ExtensionMissing when there is none, or when
+    it cannot be imported."""
+    entry = package_entries(group).get(fold(name))
+    if entry is None:
+        raise ExtensionMissing(
+            f"No installed package adds {name!r} to {group}.",
+            near=near_names(name, [entry.name for entry in package_entries(group).values()]),
+            hint="Install the package that brings it into this environment.",
+        )
+    try:
+        return entry.load()
+    except Exception as error:
+        raise ExtensionMissing(
+            f"{name!r} of the package {_package_of(entry)} cannot be imported: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+
+
+def package_producer(module: str, qualified_name: str) -> tuple[str, Any] | None:
+    """The package, with its version, and the function of that module and name, when its package
+    added it to `PRODUCERS`; otherwise None."""
+    for name, entry in package_entries(PRODUCERS).items():
+        if entry.module.partition(".")[0] == module.partition(".")[0]:
+            function = load_package_entry(PRODUCERS, name)
+            if (function.__module__, function.__qualname__) == (module, qualified_name):
+                return _package_of(entry), function
+    return None
+
+
+def _package_of(entry: importlib.metadata.EntryPoint) -> str:
+    return "?" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"

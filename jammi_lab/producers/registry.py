@@ -32,7 +32,12 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.producers import external, python, sql
 from jammi_lab.producers.jobs import BoundInput, Job
-from jammi_lab.producers.step_functions import SOURCE_BASIS, StepFunctions, unwatched_files
+from jammi_lab.producers.step_functions import (
+    SOURCE_BASIS,
+    StepFunctions,
+    package_of,
+    unwatched_files,
+)
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.vectors.encoders.executor import Executor
 from jammi_lab.vectors.index.indexes import Indexes
@@ -252,6 +257,8 @@ class Producers:
             return []
         if descriptor["version"] is not None:
             return [f"on its version {descriptor['version']}"]
+        if (package := package_of(descriptor["function"])) is not None:
+            return [f"on the version of its package, {package}"]
         return [SOURCE_BASIS, *unwatched_files(descriptor["source"])]
 
     def job(self, name: str, descriptor: Mapping[str, Any]) -> Job:

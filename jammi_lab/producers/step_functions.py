@@ -1,6 +1,7 @@
 """Functions of recipes: how a recorded function is found again in this kernel, fingerprinted, and
 how its exceptions are reported."""
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -15,6 +16,7 @@ from typing import Any
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import PythonDescriptor, RowMapDescriptor
+from jammi_lab.core.entry_points import package_producer
 from jammi_lab.core.errors import InvalidArgument, StepFailed
 from jammi_lab.producers.function_digest import function_digest
 from jammi_lab.producers.function_source import (
@@ -30,6 +32,8 @@ FunctionDescriptor = PythonDescriptor | RowMapDescriptor
 _VERBS = {PythonDescriptor: "ws.compute", RowMapDescriptor: "ws.map"}
 SOURCE_BASIS = "on its source; imported modules are not followed"
 """The basis of a verdict on a step without a version."""
+_OF_NOTEBOOKS = ("cell", "__main__")
+"""The modules of functions that a notebook defines."""
 _FILE_CALL = re.compile(
     r"\bopen\(|\.(?:read|scan|load)(?:_\w+|txt|s)?\(|\.(?:fromfile|genfromtxt|connect|urlopen)\("
 )
@@ -44,12 +48,33 @@ def unwatched_files(source: str) -> list[str]:
     return ["files that it opens are not watched"] if _FILE_CALL.search(source) else []
 
 
+def package_of(qualified_name: str) -> str | None:
+    """The package, with its version, that added a function as a producer, by `module:qualified
+    name`; None for any other function."""
+    module, _, name = qualified_name.partition(":")
+    producer = None if module in _OF_NOTEBOOKS else package_producer(module, name)
+    return None if producer is None else producer[0]
+
+
 @dataclass(frozen=True)
 class StepFunction:
     """A function, with its source when that is in no file."""
 
     function: Callable[..., Any]
     inline_source: InlineSource | None = None
+
+    @functools.cached_property
+    def package(self) -> str | None:
+        """The package, with its version, that added the function as a producer; None for any other
+        function."""
+        return package_of(self.qualified_name)
+
+    def digest(self) -> str:
+        """The digest of its definition: of the package that added it, else of its source. Raises
+        NoSource when it cannot be fingerprinted."""
+        if self.package is not None:
+            return digest_of({"package": self.package, "function": self.qualified_name})
+        return function_digest(self.function, self.inline_source)
 
     @property
     def qualified_name(self) -> str:
@@ -98,7 +123,7 @@ class StepFunctions:
         if descriptor.version is not None:
             return descriptor.digest
         try:
-            return function_digest(step.function, step.inline_source)
+            return step.digest()
         except NoSource as error:
             return Unknown(f"its function cannot be fingerprinted: {error}")
 
@@ -118,6 +143,8 @@ class StepFunctions:
         module, _, name = descriptor.function.partition(":")
         if module == "cell":
             return known_step or "its cell was not run in this kernel; %jammi edit shows it"
+        if module != "__main__" and (producer := package_producer(module, name)) is not None:
+            return StepFunction(producer[1])
         if module in sys.modules and is_library(module):
             return known_step or _INSTALLED_PACKAGE.format(module)
         if module == "__main__" and (redefined := self._redefined(known_step, name)) is not None:
@@ -202,7 +229,7 @@ def is_async(function: Any) -> bool:
 def required_digest(step: StepFunction) -> str:
     """The digest of a function. Raises InvalidArgument when it cannot be fingerprinted."""
     try:
-        return function_digest(step.function, step.inline_source)
+        return step.digest()
     except NoSource as error:
         reason = str(error)
         raise InvalidArgument(

@@ -25,6 +25,7 @@ from jammi_lab.sources.locations import (
     scheme_of,
     store_location,
 )
+from jammi_lab.sources.package_connector import PackageConnector, package_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,9 +52,10 @@ if TYPE_CHECKING:
     )
     _ROW_COMPARING_CONNECTORS: tuple[type[SupportsRowComparison], ...] = (LakehouseConnector,)
 
-__all__ = ["check_anchor", "check_options", "connector_for", "infer_kind"]
+__all__ = ["check_anchor", "check_options", "connector_for", "infer_kind", "is_package_kind"]
 
 _ALL_KINDS = (*FILE_KINDS, *container_formats.KINDS, *database_urls.PORTS)
+_KNOWN_SCHEMES = (None, "memory", *STORES, *HTTP_SCHEMES, *_ALL_KINDS)
 _MAGIC = {b"PAR1": "parquet", b"ARRO": "arrow", b"FEA1": "arrow"}
 
 
@@ -72,6 +74,10 @@ def infer_kind(
     scheme = scheme_of(user_input)
     if isinstance(kind, str):
         kind = database_urls.kind_of(kind) or kind  # mariadb and postgres, as in a URL
+    if (kind not in _ALL_KINDS if kind is not None else scheme not in _KNOWN_SCHEMES) and (
+        packaged := package_kind(user_input, kind)
+    ) is not None:
+        return packaged
     if kind == "iceberg" and database_urls.kind_of(scheme) == "postgresql":
         return kind  # the catalog of a lake
     if (server := database_urls.kind_of(scheme)) is not None or kind in database_urls.PORTS:
@@ -113,6 +119,12 @@ def infer_kind(
             hint=f'Set kind="…": {", ".join(_ALL_KINDS)}.',
         )
     return kinds.pop()
+
+
+def is_package_kind(kind: str) -> bool:
+    """Whether an installed package reads sources of this kind. No package is looked up for a kind
+    of our own."""
+    return kind not in (*_ALL_KINDS, "frame") and package_kind("", kind) is not None
 
 
 def _kinds_by_content(user_input: str, read_access: ReadStoreAccess) -> set[str]:
@@ -209,7 +221,10 @@ def connector_for(
             return MysqlConnector(record, credentials, source_access)
         case kind if kind in FILE_KINDS:
             return FileConnector(record, folder, credentials)
+        case kind if is_package_kind(kind):
+            return PackageConnector(record, folder, credentials)
     raise InvalidArgument(
         f"Sources of kind {record.kind!r} are not supported.",
-        hint="A newer version of jammi-lab may have registered it.",
+        hint="A newer version of jammi-lab, or a package that is not installed here, may have "
+        "registered it.",
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal, assert_never, get_args
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import rfc3339
+from jammi_lab.core.entry_points import PRODUCERS, load_package_entry
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import check_recipe_name, near_names
 from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse
@@ -177,10 +178,13 @@ class JobFactory:
 
 def _step_function(recipe: PythonStep | RowMap) -> StepFunction:
     """The function of a recipe. A cell passes a StepFunction with the text of the cell; Python code
-    passes a function. Raises InvalidArgument for a version that is not a string."""
+    passes a function, or the name of a producer of an installed package. Raises InvalidArgument for
+    a version that is not a string; ExtensionMissing."""
     if recipe.version is not None and not isinstance(recipe.version, str):
         raise InvalidArgument(f"A version must be a string, got {recipe.version!r}.")
     function = recipe.function
+    if isinstance(function, str):
+        function = load_package_entry(PRODUCERS, function)
     return function if isinstance(function, StepFunction) else StepFunction(function)
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import model_records
+from jammi_lab.core.entry_points import ENCODERS, load_package_entry, package_entries
 from jammi_lab.core.errors import InvalidArgument, JammiError, ModelNotFound
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.model_records import VERSION_SEPARATOR, ModelRecord, model_key
@@ -91,7 +92,7 @@ class ModelEncoders(EncoderRegistry):
                 continue
             if version in (None, encoder.version):
                 return encoder
-        for registry in (self._tenant_encoders(), self._used.get(None)):
+        for registry in (self._tenant_encoders(), self._used.get(None), self._packaged(name)):
             if registry is not None and fold(name) in map(fold, registry.names()):
                 return registry.get(name, version)
         if failure is not None:
@@ -111,7 +112,18 @@ class ModelEncoders(EncoderRegistry):
         return [
             *BUILT_IN,
             *sorted(registered | set(self._tenant_encoders().names()) - set(BUILT_IN)),
+            *sorted(entry.name for entry in package_entries(ENCODERS).values()),
         ]
+
+    def _packaged(self, name: str) -> EncoderRegistry | None:
+        """The registry of the bound tenant with the encoder that an installed package added under
+        this name; None without one. ExtensionMissing."""
+        if fold(name) not in package_entries(ENCODERS):
+            return None
+        create = load_package_entry(ENCODERS, name)
+        registry = self._tenant_encoders()
+        registry.register(to_encoder(create(), name=name))
+        return registry
 
     def encoder_of(self, record: ModelRecord) -> Encoder:
         """The encoder of a registered model: the cached one, else one loaded from its files.

@@ -169,9 +169,9 @@ class AsofJoin:
 class PythonStep:
     """The rows that a Python function returns."""
 
-    function: "Callable[..., Any] | StepFunction"
+    function: "Callable[..., Any] | StepFunction | str"
     """Takes a Result for each input and `params` as keywords; returns a frame, a list of dicts, or
-    an iterator of these."""
+    an iterator of these. As text: the name of a producer of an installed package."""
     _: KW_ONLY
     inputs: str | Sequence[str] = ()
     """Sources, tables or SQL."""
@@ -187,7 +187,7 @@ class PythonStep:
 class RowMap:
     """What a Python function returns for each row of a source, table or SQL."""
 
-    function: "Callable[..., Any] | StepFunction"
+    function: "Callable[..., Any] | StepFunction | str"
     """Takes the values of a row as keywords, or with `batch` above 1 an Arrow table of rows;
     returns a dict or one value, for a table a frame of as many rows. May be a coroutine
     function."""

@@ -52,7 +52,7 @@ from jammi_lab.sources.locations import (
     scheme_of,
     store_location,
 )
-from jammi_lab.sources.registry import infer_kind
+from jammi_lab.sources.registry import infer_kind, is_package_kind
 from jammi_lab.sources.secrets import USER_INPUT, Credentials, Secret, check_secret
 from jammi_lab.store.retention import VersionRetention
 
@@ -400,11 +400,12 @@ class Sources(ReprMixin):
         stored form. SourceUnavailable, InvalidArgument."""
         check_readable_location(record.location, self._folder)
         kind = infer_kind(location, kind, lambda: resolve_credentials(record, credentials))
-        return msgspec.structs.replace(
-            record,
-            kind=kind,
-            options=check_options(kind, record.options, location_options(location)),
+        options = (
+            record.options
+            if is_package_kind(kind)
+            else check_options(kind, record.options, location_options(location))
         )
+        return msgspec.structs.replace(record, kind=kind, options=options)
 
     def _run_within_timeout(self, location: str, work: Callable[[], T]) -> T:
         """Run the function that opens a source; for a remote one, at most `look.timeout_seconds`.

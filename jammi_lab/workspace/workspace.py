@@ -391,7 +391,7 @@ class Workspace:
     def compute(
         self,
         name: str,
-        function: Callable[..., Any],
+        function: Callable[..., Any] | str,
         *,
         inputs: str | Sequence[str] = (),
         params: Mapping[str, Any] | None = None,
@@ -404,10 +404,11 @@ class Workspace:
         """Store the rows that a Python function returns, or return a ready table that is the same.
 
         The function takes a Result for each of `inputs` (sources, tables, SQL) and `params` as
-        keywords; it returns a frame, a list of dicts, or an iterator of these. Its definition is
-        `version`, or its source with the plain values and helper functions that it names; imported
-        modules are not followed. Rows are ordered by `key`, then by the other columns. The function
-        is called again when inputs changed meanwhile.
+        keywords; it returns a frame, a list of dicts, or an iterator of these. A text names a
+        producer of an installed package. The definition is `version`, or the function's source with
+        the plain values and helper functions that it names; imported modules are not followed; of a
+        package's producer it is the version of the package. Rows are ordered by `key`, then by the
+        other columns. The function is called again when inputs changed meanwhile.
 
         Raises InvalidArgument for a function without a version that cannot be fingerprinted (a
         lambda, a value that cannot be compared); StepFailed with the function's exception as its
@@ -419,7 +420,7 @@ class Workspace:
     def map(
         self,
         name: str,
-        function: Callable[..., Any],
+        function: Callable[..., Any] | str,
         over: str,
         *,
         key: str,

@@ -1,0 +1,127 @@
+"""Sources of kinds that other packages add, in the entry-point group `jammi_lab.connectors`.
+
+The name of the entry point is the kind of source and the scheme of its URLs; its object is called
+as `open(location, options, secret)` and returns a reader. `reader.read(table)` returns a frame; a
+source with several tables also has `reader.tables()`. The rows are read for each observation and
+compared by content, so nothing of the package is trusted about their state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from jammi_lab.core.anchors import Input, InputKind, Observed, Unknown
+from jammi_lab.core.entry_points import CONNECTORS, load_package_entry, package_entries
+from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources.base import ObservationContext, ReadCredentials, ReadPlan, Relation
+from jammi_lab.sources.frames import as_arrow, frame_snapshot, unique_names
+from jammi_lab.sources.locations import display_location, full_location, scheme_of
+from jammi_lab.sources.scratch_duckdb import sql_types
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_METHOD = "digest of the rows"
+_bytes_read: dict[tuple[str, str | None], int] = {}
+"""Size of the rows that this process last read, by location and table."""
+
+
+class Reader(Protocol):
+    """What the function of a package returns."""
+
+    def read(self, table: str | None) -> Any:
+        """The rows of a table as a pandas, polars or pyarrow frame; `table` is None when the source
+        is one table."""
+        ...
+
+
+def package_kind(location: str, kind: str | None) -> str | None:
+    """The kind of a source that an installed package reads: `kind`, or the scheme of a URL."""
+    name = kind if kind is not None else scheme_of(location)
+    entry = None if name is None else package_entries(CONNECTORS).get(fold(name))
+    return None if entry is None else entry.name
+
+
+class PackageConnector:
+    """A registered source that the reader of a package reads."""
+
+    def __init__(
+        self, record: SourceRecord, folder: Path | None, credentials: ReadCredentials
+    ) -> None:
+        self._record, self._folder, self._credentials = record, folder, credentials
+
+    @property
+    def kind(self) -> str:
+        """The name under which the package added it."""
+        return self._record.kind
+
+    @property
+    def location(self) -> str:
+        """The location for display, without credentials."""
+        return display_location(self._record.location)
+
+    def check(self) -> None:
+        """Check that every table can be listed, and a single one be read. SourceUnavailable;
+        SchemaMismatch; ExtensionMissing."""
+        if not self.tables():
+            sql_types(self._rows(None).schema)
+
+    def tables(self) -> list[str]:
+        """The tables; empty if the source is one table."""
+        reader = self._open()
+        if not hasattr(reader, "tables"):
+            return []
+        return [str(name) for name in self._call(reader.tables)]
+
+    def relation(self, table: str | None) -> Relation:
+        """The current rows. SourceUnavailable; SchemaMismatch."""
+        rows = self._rows(table)
+        return Relation(
+            Input(InputKind.SOURCE, self._record.name, table),
+            ReadPlan(frame=rows),
+            columns=sql_types(rows.schema),
+        )
+
+    def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
+        """A snapshot by the digests of the columns; Unknown when the rows cannot be read, or exceed
+        the limits of the observation."""
+        size = _bytes_read.get((self._record.location, table))
+        try:
+            if ctx.scan_bytes is None or size is None or size <= ctx.scan_bytes:
+                rows = self._rows(table)
+                size = rows.nbytes
+                if ctx.scan_bytes is None or size <= ctx.scan_bytes:
+                    return msgspec.structs.replace(frame_snapshot(rows), method=_METHOD)
+        except JammiError as error:
+            return Unknown(error.message.rstrip("."))
+        return Unknown(f"would scan {size:,} bytes; `ws.status(deep=True)`")
+
+    def _rows(self, table: str | None) -> pa.Table:
+        reader = self._open()
+        rows = unique_names(as_arrow(self._call(reader.read, table)))
+        _bytes_read[self._record.location, table] = rows.nbytes
+        return rows
+
+    def _open(self) -> Any:
+        open_reader = load_package_entry(CONNECTORS, self._record.kind)
+        typed, secret = self._credentials()
+        location = full_location(self._record.location, self._folder)
+        return self._call(
+            open_reader, location, dict(self._record.options), secret or typed.get("password")
+        )
+
+    def _call(self, function: Any, *arguments: Any) -> Any:
+        """The result of a function of the package. SourceUnavailable for its exceptions."""
+        try:
+            return function(*arguments)
+        except JammiError:
+            raise
+        except Exception as error:
+            raise SourceUnavailable(
+                f"The source {self._record.name!r} cannot be read by the connector "
+                f"{self._record.kind!r}: {type(error).__name__}: {str(error)[:200]}.",
+            ) from error

@@ -1,0 +1,176 @@
+"""Encoders, connectors and producers that an installed package brings through entry points."""
+
+import contextlib
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core import entry_points
+
+CODE = """
+import configparser
+
+
+class Letters:
+    name, version, dimensions = "letters", "1", 26
+
+    def encode(self, texts):
+        import numpy as np
+
+        alphabet = "abcdefghijklmnopqrstuvwxyz"
+        return np.array([[t.count(c) + 0.01 for c in alphabet] for t in texts], np.float32)
+
+
+class Ini:
+    def __init__(self, path):
+        self.file = configparser.ConfigParser()
+        if not self.file.read(path):
+            raise FileNotFoundError(path)
+
+    def tables(self):
+        return self.file.sections()
+
+    def read(self, table):
+        import polars as pl
+
+        return pl.DataFrame([{"key": k, "value": v} for k, v in self.file[table].items()])
+
+
+def open_ini(location, options, secret):
+    return Ini(location)
+
+
+class Count:
+    def __init__(self, location, options, secret):
+        self.numbers = range(int(location.rpartition("/")[2]) * options.get("times", 1))
+
+    def read(self, table):
+        import pyarrow as pa
+
+        return pa.table({"n": list(self.numbers)})
+
+
+def large(numbers, *, least):
+    import polars as pl
+
+    return numbers.polars().filter(pl.col("n") >= least)
+"""
+ENTRIES = """
+[jammi_lab.encoders]
+letters = jammi_demo:Letters
+
+[jammi_lab.connectors]
+ini = jammi_demo:open_ini
+count = jammi_demo:Count
+broken = jammi_demo:nothing
+
+[jammi_lab.producers]
+large = jammi_demo:large
+"""
+
+
+@contextlib.contextmanager
+def installed(folder: Path, version: str) -> Iterator[None]:
+    """The package as pip would have installed it."""
+    site = folder / "site-packages"
+    info = site / f"jammi_demo-{version}.dist-info"
+    info.mkdir(parents=True)
+    (site / "jammi_demo.py").write_text(CODE)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: jammi-demo\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(textwrap.dedent(ENTRIES))
+    sys.path.insert(0, str(site))
+    entry_points.package_entries.cache_clear()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(site))
+        sys.modules.pop("jammi_demo", None)
+        entry_points.package_entries.cache_clear()
+
+
+@pytest.fixture
+def package(tmp_path):
+    with installed(tmp_path / "first", "1.0"):
+        yield
+
+
+def test_a_connector_of_a_package_has_tables_with_verdicts_of_their_own(package, ws, tmp_path):
+    settings = tmp_path / "set.ini"
+    settings.write_text("[a]\nx=1\n[b]\ny=2\nz=3\n")
+    source = ws.sources.add("conf", str(settings), kind="ini")
+    assert (source.kind, source.tables()) == ("ini", ["a", "b"])
+    ws.materialize("keys", "SELECT key, value FROM conf.b")
+    assert ws.table("keys").read().fetchall() == [("y", "2"), ("z", "3")]
+    assert ws.staleness("keys") == jl.Fresh()
+    settings.write_text("[a]\nx=9\n[b]\ny=2\nz=3\n")
+    assert ws.staleness("keys") == jl.Fresh()
+    settings.write_text("[a]\nx=1\n[b]\ny=2\nz=4\n")
+    assert str(ws.staleness("keys")) == "stale: conf.b changed (digest of the rows)"
+    assert ws.status()["keys"].verdict == ws.staleness("keys")
+    ws.recompute()
+    assert ws.table("keys").read().fetchall() == [("y", "2"), ("z", "4")]
+    settings.unlink()
+    assert isinstance(ws.staleness("keys"), jl.Undecidable)
+
+
+def test_the_scheme_of_a_url_names_the_connector_and_options_reach_it(package, ws):
+    ws.sources.add("ten", "count://here/10")
+    ws.sources.add("twenty", "count://here/10", options={"times": 2})
+    assert ws.sql("SELECT count(*) FROM ten").fetchall() == [(10,)]
+    assert ws.sql("SELECT count(*) FROM twenty JOIN ten USING (n)").fetchall() == [(10,)]
+    with jl.open(ws.path) as again:
+        assert again.sql("SELECT max(n) FROM twenty").fetchall() == [(19,)]
+
+
+def test_failures_of_a_connector_are_errors_of_the_source(package, ws, tmp_path):
+    with pytest.raises(jl.errors.SourceUnavailable, match="by the connector 'ini': FileNotFound"):
+        ws.sources.add("conf", str(tmp_path / "absent.ini"), kind="ini")
+    with pytest.raises(
+        jl.errors.ExtensionMissing, match=r"'broken' of the package jammi-demo 1\.0"
+    ):
+        ws.sources.add("conf", "x", kind="broken")
+    assert not ws.sources.list()
+
+
+def test_a_source_of_a_package_that_is_not_installed_is_undecidable(ws, tmp_path):
+    with installed(tmp_path / "first", "1.0"):
+        ws.sources.add("ten", "count://here/10")
+        ws.materialize("most", "SELECT max(n) AS n FROM ten")
+    assert isinstance(ws.staleness("most"), jl.Undecidable)
+    with pytest.raises(jl.JammiError) as refused:
+        ws.sql("FROM ten")
+    assert "a package that is not installed" in refused.value.hint
+
+
+def test_an_encoder_of_a_package_is_a_model_in_every_kernel(package, ws):
+    ws.sources.add("notes", pl.DataFrame({"id": [1, 2], "text": ["tea", "coffee"]}))
+    ws.embed("vectors", "notes", key="id", text="text", model="letters")
+    assert ws.search("vectors", "tea", k=1).fetchall()[0][0] == 1
+    with jl.open(ws.path) as again:  # it was not registered there
+        assert again.search("vectors", "coffee", k=1).fetchall()[0][0] == 2
+
+
+def test_a_producer_of_a_package_is_known_by_the_version_of_the_package(ws, tmp_path):
+    (tmp_path / "n.csv").write_text("n\n1\n2\n3\n")
+    ws.sources.add("numbers", str(tmp_path / "n.csv"))
+    with installed(tmp_path / "first", "1.0"):
+        table = ws.compute("big", "large", inputs=["numbers"], params={"least": 2})
+        assert table.read().fetchall() == [(2,), (3,)]
+        assert str(ws.staleness("big")) == "fresh, on the version of its package, jammi-demo 1.0"
+        from jammi_demo import large
+
+        again = ws.compute("big", large, inputs=["numbers"], params={"least": 2})
+        assert again.outcome == "reused"
+        with jl.open(ws.path) as other:  # a kernel in which it was not given
+            (tmp_path / "n.csv").write_text("n\n1\n2\n3\n4\n")
+            assert other.recompute().executed == ["big"]
+    with installed(tmp_path / "second", "1.1"):
+        assert isinstance(ws.staleness("big").reasons[0], jl.DefinitionChanged)
+        with pytest.raises(jl.errors.ExtensionMissing, match="adds 'larg'") as missing:
+            ws.compute("big", "larg", inputs=["numbers"])
+        assert missing.value.near == ("large",)
