@@ -37,6 +37,17 @@ _HINTS_BY_MESSAGE = (
             "any_value(…)."
         ),
     ),
+    (
+        r'Function "vector_\w+" is a Macro Function',
+        "NULL is left out, so vector_mean(CASE WHEN … THEN v END) takes the place of FILTER.",
+    ),
+    (
+        r"cast_to_type is not an aggregate function",
+        (
+            "vector_mean, vector_sum and vector_max are no window functions: aggregate in a "
+            "subquery with GROUP BY, and join it."
+        ),
+    ),
     (r"Could not convert string ", "TRY_CAST gives NULL where a text cannot be converted."),
 )
 

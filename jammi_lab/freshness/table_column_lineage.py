@@ -145,7 +145,7 @@ class ColumnLineage:
                     return None if reads is None else _text_reads(reads, texts.text, ["vector"])
                 case LexicalDescriptor() as words:
                     reads = self._reads_if_unchanged(words.statement, words.canonical, {})
-                    names = ["terms", "counts", "length"]
+                    names = ["terms", "length"]
                     return None if reads is None else _text_reads(reads, words.text, names)
                 case RowMapDescriptor() as row_map:
                     reads = self._reads_if_unchanged(row_map.statement, row_map.canonical, {})

@@ -53,7 +53,7 @@ HIT_TYPES = {
     "source_missing": "BOOLEAN",
 }
 """SQL types of the columns of hits, besides the key."""
-_READ_COLUMNS = {TableKind.LEXICAL: ("counts", "key", "length", "terms")}
+_READ_COLUMNS = {TableKind.LEXICAL: ("key", "terms")}
 """The columns that a search reads, by kind of table; those of vectors for any other."""
 _KEY_COLUMN = "__jammi_key"
 _MAX_DESCRIPTORS = 256

@@ -72,8 +72,8 @@ def _statement(searches: Sequence[Search], *, has_cohorts: bool) -> str:
         ),
         scored AS (
             SELECT s.tab, s.mode, q.query, q.cohort,
-            count_if(j.relevance > 0) / q.relevant AS recall,
-            count_if(j.relevance > 0) / $k AS precision,
+            count(CASE WHEN j.relevance > 0 THEN 1 END) / q.relevant AS recall,
+            count(CASE WHEN j.relevance > 0 THEN 1 END) / $k AS precision,
             coalesce(1 / min(CASE WHEN j.relevance > 0 THEN h.rank END), 0) AS mrr,
             coalesce(sum(j.relevance / log2(h.rank + 1)), 0) / q.ideal AS ndcg
             FROM (VALUES {values}) s(tab, mode) CROSS JOIN queries q

@@ -192,8 +192,8 @@ class Recording(ReprMixin):
         return len(self._searches.events(self.name))
 
     def replay(self) -> Result:
-        """Run each search again, and compare: columns number, table, query, outcome (same, differs
-        or fails), cause, recorded_keys, keys.
+        """Run each search again, and compare: columns n (from 0), query, table, outcome (same,
+        differs or fails), cause, missing and added (keys of hits), recorded_keys, keys.
 
         `cause`: model (the query has another vector now), definition (a table has another recipe),
         data (a table or its source has other rows), or index (candidates of an approximate search);
@@ -202,12 +202,13 @@ class Recording(ReprMixin):
         import pyarrow as pa
 
         rows = [
-            {"number": number, **_compare(recorded, self._searches)}
+            {"n": number, **_compare(recorded, self._searches)}
             for number, recorded in enumerate(self._searches.events(self.name))
         ]
-        texts = [(name, pa.string()) for name in ("table", "query", "outcome", "cause")]
-        keys = [(name, pa.list_(pa.string())) for name in ("recorded_keys", "keys")]
-        schema = pa.schema([("number", pa.int64()), *texts, *keys])
+        texts = [(name, pa.string()) for name in ("query", "table", "outcome", "cause")]
+        names = ("missing", "added", "recorded_keys", "keys")
+        keys = [(name, pa.list_(pa.string())) for name in names]
+        schema = pa.schema([("n", pa.int64()), *texts, *keys])
         types = ["BIGINT", *["VARCHAR"] * len(texts), *["VARCHAR[]"] * len(keys)]
         table = pa.Table.from_pylist(rows, schema=schema)
         return InMemoryResult(table, types, [], self._searches.badges)
@@ -260,7 +261,14 @@ def _compare(recorded: RecordedSearch, searches: Searches) -> dict[str, Any]:
     same = repeated.answer == recorded.answer
     cause = None if same else _cause_of(recorded, repeated)
     outcome = "same" if same else "differs"
-    return {**row, "outcome": outcome, "cause": cause, "keys": repeated.keys}
+    return {
+        **row,
+        "outcome": outcome,
+        "cause": cause,
+        "missing": [key for key in recorded.keys if key not in repeated.keys],
+        "added": [key for key in repeated.keys if key not in recorded.keys],
+        "keys": repeated.keys,
+    }
 
 
 def _cause_of(recorded: RecordedSearch, repeated: RecordedSearch) -> str:

@@ -69,6 +69,8 @@ def test_other_rows_are_the_cause_data(lab: Any) -> None:
     lab.sources.add("notes", notes([*TEXTS, "pasta pasta"]), replace=True)
     lab.recompute()
     found = causes(lab)
+    row = lab.recordings["chat"].replay().arrow().to_pylist()[2]
+    assert (row["n"], row["missing"], row["added"]) == (2, ["1"], ["3"])
     assert ("differs", "data") in found and not {c for _, c in found} & {"model", "definition"}
     assert found[2] == ("differs", "data")
 

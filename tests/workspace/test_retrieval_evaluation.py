@@ -310,6 +310,7 @@ COHORTS = [
     {"query": "pasta", "key": 3, "relevance": 2, "cohort": "food"},
     {"query": "pasta", "key": 2, "cohort": "food"},
     {"query": "football", "key": 5},
+    {"query": "a text without any word of a title", "key": 5},
 ]
 
 
@@ -353,7 +354,7 @@ def test_only_texts_are_searched_by_words(both: Any) -> None:
 
 def test_cohorts_are_scored_by_themselves(lab: Any) -> None:
     found = lab.evaluate("v", COHORTS, k=2)
-    assert found.queries == 3
+    assert found.queries == 4
     rows = {row["cohort"]: row for row in found.cohorts().to_pylist()}
     assert list(rows) == ["names", "food"] and rows["food"]["queries"] == 1
     each = {row["query"]: row for row in found.per_query().to_pylist()}

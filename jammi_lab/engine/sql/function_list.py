@@ -92,8 +92,20 @@ _FOLDED_VECTORS = (
     "list_reduce(list_transform(list(v ORDER BY v) FILTER (v IS NOT NULL), lambda x: x::DOUBLE[]),"
     " lambda a, b: list_transform(list_zip(a, b), lambda p: {}))"
 )
+_VECTOR_CHECKS = (
+    "WHEN NOT regexp_matches(typeof(any_value(v)), '^(FLOAT|DOUBLE)\\[') THEN"
+    " error('The vectors of {name} must be FLOAT[n], got ' || typeof(any_value(v))"
+    " || '; cast them: v::FLOAT[n]')"
+    " WHEN min(len(v::DOUBLE[])) < max(len(v::DOUBLE[])) THEN"
+    " error('The vectors of {name} must have one width, got ' || min(len(v::DOUBLE[])) || ' and '"
+    " || max(len(v::DOUBLE[])))"
+)
+"""The result has the type of the vectors: whole numbers would be rounded."""
 VECTOR_AGGREGATES = {
-    name: f"CREATE MACRO {name}(v) AS cast_to_type({body}, any_value(v))"
+    name: (
+        f"CREATE MACRO {name}(v) AS cast_to_type(CASE {_VECTOR_CHECKS.format(name=name)}"
+        f" ELSE {body} END, any_value(v))"
+    )
     for name, body in {
         "vector_max": _FOLDED_VECTORS.format("greatest(p[1], p[2])"),
         "vector_mean": (
