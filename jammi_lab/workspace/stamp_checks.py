@@ -193,16 +193,23 @@ class Workspaces:
         return self._found[key]
 
     def _search(self, folder: Path, workspace_id: str) -> "StampJudge | None":
-        for candidate in _candidate_folders(folder):
-            if candidate not in self._unusable:
-                try:
-                    judge = self._judge(candidate)
-                except JammiError:
-                    self._unusable.add(candidate)
-                    continue
-                if judge.workspace_id == workspace_id:
-                    return judge
+        """The nearest workspace with that id. None when there are several at one distance: copies
+        of a folder have one id, and may differ."""
+        for candidates in _candidate_folders(folder):
+            matches = [judge for each in candidates if (judge := self._try_judge(each)) is not None]
+            matches = [judge for judge in matches if judge.workspace_id == workspace_id]
+            if matches:
+                return matches[0] if len(matches) == 1 else None
         return None
+
+    def _try_judge(self, path: str) -> "StampJudge | None":
+        if path in self._unusable:
+            return None
+        try:
+            return self._judge(path)
+        except JammiError:
+            self._unusable.add(path)
+            return None
 
     def _judge(self, path: str) -> "StampJudge":
         if path not in self._judges:
@@ -231,12 +238,15 @@ class Workspaces:
                 yield _entry(shown, None, FRESH, part)
             elif judge is None:
                 reason = (
-                    f"the workspace {stamp.workspace} was not found near the file; "
-                    "name it with --workspace PATH"
+                    f"the workspace {stamp.workspace} was not found near the file, or several "
+                    "times; name it with --workspace PATH"
                 )
                 yield _entry(shown, part, UNKNOWN, reason)
             else:
-                yield _entry(shown, part, *judge.judge(stamp, part))
+                outcome, reason = judge.judge(stamp, part)
+                if stamp.cell and outcome != FRESH:
+                    reason = f"{reason}; made by {stamp.cell}"
+                yield _entry(shown, part, outcome, reason)
 
 
 def _entry(
@@ -247,14 +257,20 @@ def _entry(
     return ShownTable(str(shown.file), shown.cell, name, version, outcome, reason)
 
 
-def _candidate_folders(folder: Path) -> Iterator[str]:
-    """The workspaces in a folder and those above it, nearest first."""
+def _candidate_folders(folder: Path) -> Iterator[list[str]]:
+    """The workspaces near a folder, nearest first: the folder itself, those in it, and the same for
+    the folders above."""
     start = folder.resolve()
     for each in dict.fromkeys([start, *start.parents[:_MAX_PARENTS], Path.cwd()]):
-        with contextlib.suppress(OSError), os.scandir(each) as entries:
-            for child in sorted(entry.path for entry in entries if entry.is_dir()):
-                if any(os.path.isfile(os.path.join(child, n)) for n in (CATALOG_FILE, ID_FILE)):
-                    yield child
+        with contextlib.suppress(OSError):
+            yield list(filter(_is_workspace, [str(each)]))
+            with os.scandir(each) as entries:
+                children = sorted(entry.path for entry in entries if entry.is_dir())
+            yield list(filter(_is_workspace, children))
+
+
+def _is_workspace(folder: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, name)) for name in (CATALOG_FILE, ID_FILE))
 
 
 class StampJudge:

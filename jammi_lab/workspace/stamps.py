@@ -78,6 +78,8 @@ class Stamp(Value, frozen=True, omit_defaults=True):
     """The verdict in one sentence; empty when it was not evaluated."""
     tenant: str | None = None
     """The bound tenant."""
+    cell: str = ""
+    """The cell that made it, in a saved file; an output stands below its cell."""
 
     def shortened(self) -> "Stamp":
         """The same with a verdict of bounded length."""
@@ -96,7 +98,7 @@ class Stamp(Value, frozen=True, omit_defaults=True):
 
     def metadata(self, data: Mapping[str, str]) -> dict[str, Any]:
         """The metadata of an output with this data by MIME type."""
-        stamp = msgspec.structs.replace(self.shortened(), rows=shown_digest(data))
+        stamp = msgspec.structs.replace(self.shortened(), rows=shown_digest(data), cell="")
         return {STAMP_KEY: stamp.to_dict()}
 
 
@@ -137,6 +139,8 @@ class StampMaker:
         self.observes_files = False
         """Whether the states of local files are recorded before a statement reads them; in
         notebooks, whose outputs have stamps."""
+        self.current_cell: Callable[[], str] = lambda: ""
+        """The cell that runs, as `cell [7] of figures.ipynb`; empty outside notebooks."""
 
     def source_states(
         self, prepared: "PreparedStatement", tenant: str | None
@@ -190,6 +194,7 @@ class StampMaker:
             looked_at=rfc3339(self._now_ns())[:19] + "Z",
             verdict=verdict,
             tenant=tenant,
+            cell=self.current_cell(),
         )
 
 

@@ -3,6 +3,7 @@ notebook: frames by variable name, tenant, settings."""
 
 import atexit
 import functools
+import os
 import sys
 import threading
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ class Notebook:
         self._pending_settings: dict[str, Any] = {}
         """Settings for the next workspace: some cannot be changed while one is open."""
         self._cell: tuple[int, Any] = (threading.get_ident(), None)
+        self._cell_number: int | None = None
         atexit.register(self.close)
 
     @property
@@ -125,6 +127,7 @@ class Notebook:
         service.timeout, service.update_display = self.badges.timeout, self.badges.update_display
         if service.stamps is not None:
             service.stamps.observes_files = hasattr(self.shell, "kernel")
+            service.stamps.current_cell = self.describe_cell
         if self.ipython_settings is not None:
             self.ipython_settings.apply_to(opened.settings)
         self.apply_settings()
@@ -195,9 +198,10 @@ class Notebook:
         line."""
         if info is not None and self.shell is not None:
             source = getattr(info, "transformed_cell", None)  # absent before IPython 9.16
+            number = self.shell.execution_count - bool(info.store_history)
+            self._cell_number = number if info.store_history else None
             self.frames.begin(
-                self.shell.transform_cell(info.raw_cell) if source is None else source,
-                self.shell.execution_count - bool(info.store_history),
+                self.shell.transform_cell(info.raw_cell) if source is None else source, number
             )
         self._cell = (threading.get_ident(), _current_task())
         self.line.clear()
@@ -207,6 +211,16 @@ class Notebook:
         )
         if self._workspace is not None and not self._workspace._closed:
             self._workspace._services.scope.resume(self._tenant)
+
+    def describe_cell(self) -> str:
+        """The running cell and, where the front end tells it, the notebook's file. Empty for a
+        cell that gets no number."""
+        if self._cell_number is None:
+            return ""
+        session = self.namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME", "")
+        file = Path(str(session)).name
+        name = f" of {file}" if file.endswith(".ipynb") else ""
+        return f"cell [{self._cell_number}]{name}"
 
     def cell_ends(self, *_: Any) -> None:
         """On `post_run_cell`: clear the progress line, and pass the origins of frames on."""

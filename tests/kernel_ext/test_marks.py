@@ -194,3 +194,21 @@ def test_the_process_answers_writes_nothing_and_ends_with_its_input(lab, tmp_pat
     process.stdout.close()
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "lab").rglob("*.parquet")} == before
     assert until(lambda: lab.table("big").version == 1)
+
+
+def test_a_saved_file_names_the_cell_that_made_it_and_an_output_does_not(papers, tmp_path):
+    from jammi_lab.workspace.file_stamps import read_stamp
+
+    assert papers("import os, jammi_lab\nws = jammi_lab.get_workspace()").error is None
+    assert papers("%%jammi -m t -q\nSELECT * FROM papers").error is None
+    number = int(papers.value("get_ipython().execution_count"))
+    assert papers("_ = ws.table('t').export('one.parquet')").error is None
+    set_name = "os.environ['JPY_SESSION_NAME'] = '/somewhere/figures.ipynb'"
+    assert papers(f"{set_name}\n_ = ws.sql('FROM jammi.t').export('two.csv')").error is None
+    one, two = (read_stamp(tmp_path / name)[0] for name in ("one.parquet", "two.csv"))
+    papers("del os.environ['JPY_SESSION_NAME']")
+    assert one is not None and two is not None
+    assert one.cell.startswith("cell [") and " of " not in one.cell
+    assert two.cell == f"cell [{int(one.cell[6:-1]) + 1}] of figures.ipynb"
+    assert int(one.cell[6:-1]) > number - 1
+    assert "'cell'" not in papers.value("ws.table('t')._repr_mimebundle_()[1]")

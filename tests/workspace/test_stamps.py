@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,24 @@ def test_an_output_carries_a_small_stamp_with_what_it_rests_on(lab):
         assert len(json.dumps(stamp)) < 400
     lab.define("big", f"SELECT *, '{'x' * 3000}' AS y FROM a")
     assert len(json.dumps(shown(lab.sql("SELECT * FROM jammi.big"))["metadata"])) < 400
+
+
+def test_a_copy_of_a_workspace_is_judged_by_the_copy_that_holds_the_file(tmp_path):
+    paper = tmp_path / "paper"
+    paper.mkdir()
+    (paper / "a.csv").write_text("id,x\n1,2\n")
+    with jl.open(paper) as ws:
+        ws.sources.add("a", str(paper / "a.csv"))
+        ws.materialize("t", "SELECT * FROM a").export(paper / "t.parquet")
+    for clone in ("first", "second"):
+        shutil.copytree(paper, tmp_path / "ci" / clone)
+    (tmp_path / "ci" / "second" / "a.csv").write_text("id,x\n1,3\n")
+    for name, outcome in (("first", "fresh"), ("second", "stale")):
+        assert outcomes("check-file", tmp_path / "ci" / name / "t.parquet") == [outcome]
+    shutil.move(tmp_path / "ci" / "second" / "t.parquet", tmp_path / "ci")
+    assert outcomes("check-file", tmp_path / "ci" / "t.parquet") == ["unknown"]  # by which one?
+    named = ("--workspace", tmp_path / "ci" / "second")
+    assert outcomes("check-file", tmp_path / "ci" / "t.parquet", *named) == ["stale"]
 
 
 def test_what_is_shown_is_fresh_outdated_stale_or_edited(lab, tmp_path):
