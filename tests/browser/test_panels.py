@@ -4,6 +4,7 @@ import contextlib
 import math
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -348,6 +349,48 @@ def test_the_map_colours_hovers_and_takes_a_lasso_to_python_and_sql(ws, on_page)
     kept(bare, "map")
     bare.part("clear").click()
     bare.expect(lambda: panel.selection == [])
+
+
+def test_words_select_a_cluster_whose_rows_are_kept_as_a_table(tmp_path, on_page):
+    texts = [f"{'graph network' if i % 2 else 'rye bread'} {i}" for i in range(120)]
+    with jl.open(tmp_path / "words") as ws:
+        ws.sources.add("texts", pl.DataFrame({"id": range(120), "text": texts}))
+        ws.embed("vectors", "texts", key="id", text="text", model="hashing")
+        for wide, dark in ((1400, False), (480, True)):
+            panel = EmbeddingMap(ws, "vectors")
+            bare = on_page(panel, "map", wide=wide, dark=dark)
+            bare.expect(lambda bare=bare: bare.part("cluster-0").count() == 1)
+            bare.part("cluster-0").click()
+            bare.expect(lambda bare=bare: bare.part("keep").count() == 1)
+            bare.part("keep-name").fill(f"kept_{wide}")
+            bare.page.keyboard.press("Enter")
+            bare.expect(
+                lambda bare=bare: "selected rows" in bare.page.locator(".jammi-said").inner_text()
+            )
+            assert ws.table(f"kept_{wide}").row_count == len(panel.selection) > 0
+            box, rows = (
+                bare.part("map-canvas").bounding_box(),
+                bare.part("selected-rows").bounding_box(),
+            )
+            beside = rows["x"] >= box["x"] + box["width"]
+            assert beside == (wide == 1400)
+            assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            kept(bare, f"map-words-{wide}")
+
+
+def test_very_many_points_are_drawn_by_density(ws, on_page):
+    panel = EmbeddingMap(ws, "vectors")
+    rng = np.random.default_rng(1)
+    panel._points = np.clip(rng.normal(0, 0.1, (400_000, 2)), -1, 1).astype(np.float32)
+    panel.clusters = list
+    bare = on_page(panel, "map")
+    bare.expect(lambda: bare.page.locator("[data-points='400000']").count() == 1)
+    opacity = """([x, y]) => { const c = document.querySelector('.jammi-over'); const box = c.getBoundingClientRect();
+        return c.getContext('2d').getImageData(c.width * x, c.height * y, 1, 1).data[3]; }"""
+    bare.expect(lambda: bare.page.evaluate(opacity, [0.5, 0.5]) > 200)
+    edge = bare.page.evaluate(opacity, [0.5, 0.5 - 0.35 * 0.46])
+    assert 0 < edge < bare.page.evaluate(opacity, [0.5, 0.5])
+    kept(bare, "map-density")
 
 
 def test_the_map_is_placed_another_way_says_when_it_is_stale_and_is_mended(ws, shown, papers):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import jammi_lab as jl
 import jammi_widgets.map
 from jammi_lab.core.html import to_text
-from jammi_widgets.map import EmbeddingMap, points_inside
+from jammi_widgets.map import EmbeddingMap
+from jammi_widgets.map_clusters import distinctive_words, find_clusters, points_inside
 from jammi_widgets.value_scale import GRADIENT, NO_VALUE_CODE
 
 
@@ -394,3 +395,85 @@ def test_selected_rows_come_with_their_columns(measured, told):
     assert [row[at] for row in body["rows"]] == ["2", "1"]
     measured.selection = []
     assert told(measured).ask("selected-rows")["body"]["rows"] == []
+
+
+def test_clusters_are_the_peaks_of_density_and_points_far_from_all_have_none_of_their_own():
+    rng = np.random.default_rng(5)
+    centres = np.array([(-0.6, -0.5), (0.5, 0.6), (0.6, -0.6)])
+    sizes = (500, 300, 200)
+    blobs = [rng.normal(c, 0.08, (n, 2)) for c, n in zip(centres, sizes, strict=True)]
+    points = np.clip(np.concatenate(blobs), -1, 1).astype(np.float32)
+    found = find_clusters(points)
+    assert len(found.centres) == 3 and np.abs(found.centres - centres).max() < 0.08
+    assert [np.bincount(found.labels[a:b] + 1).argmax() for a, b in ((0, 500), (500, 800), (800, 1000))] == [1, 2, 3]  # fmt: skip
+    assert (
+        len(find_clusters(points[:10]).centres) == 0 and len(find_clusters(points[:0]).labels) == 0
+    )
+    assert len(find_clusters(np.zeros((100, 2), np.float32)).centres) == 1
+
+
+def test_the_words_of_a_cluster_are_frequent_in_it_and_rare_elsewhere():
+    texts = ["the deep network learns", "a deep network", "sourdough bread rises"] * 4 + ["bread and network", None]  # fmt: skip
+    words = distinctive_words([0, 0, 1] * 4 + [-1, 1], texts)
+    assert words[0][:2] == ["deep", "network"] and words[1][0] in ("rises", "sourdough")
+    assert "network" not in words[1] and "the" not in words[0]
+
+
+@pytest.fixture
+def topics(tmp_path):
+    """Vectors in two groups, and their texts."""
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(0, 0.05, (200, 4)) + np.repeat(np.eye(4)[:2], 100, axis=0)
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add(
+            "papers",
+            pa.table(
+                {
+                    "the id": [f"p'{i}" for i in range(200)],
+                    "title": [
+                        f"{'graph network' if i < 100 else 'rye bread'} {i}" for i in range(200)
+                    ],
+                }
+            ),
+        )
+        frame = pa.table(
+            {
+                "the id": [f"p'{i}" for i in range(200)],
+                "vector": pa.FixedSizeListArray.from_arrays(
+                    pa.array(vectors.astype(np.float32).ravel()), 4
+                ),
+            }
+        )
+        ws.import_embeddings("points", frame, key="the id", source="papers")
+        yield ws
+
+
+def test_a_cluster_is_selected_as_sql_and_kept_as_a_table_with_lineage(topics, told):
+    panel = EmbeddingMap(topics, "points")
+    line = told(panel)
+    clusters = line.ask("clusters")["body"]["clusters"]
+    graphs = next(i for i, each in enumerate(clusters) if "graph" in each["words"])
+    assert {"rye", "bread"} <= {word for each in clusters for word in each["words"]}
+    answer = line.ask("cluster", cluster=graphs)["body"]
+    assert answer["chosen"] == clusters[graphs]["rows"] == len(panel.selection)
+    rows = topics.sql(panel.sql).arrow()
+    assert sorted(rows["the id"].to_pylist()) == sorted(panel.selection)
+    assert line.ask("selected-rows")["body"]["sql"] == panel.sql
+    done = line.act("keep", "graphs")
+    assert done["body"]["lines"] == [f"graphs has the {rows.num_rows} selected rows."]
+    assert topics.table("graphs").row_count == rows.num_rows
+    assert "papers" in str(topics.lineage("graphs")) and str(topics.staleness("graphs")) == "fresh"
+    again = line.act("keep", "graphs")
+    assert again["kind"] == "failed" and "already" in again["lines"][0]
+
+
+def test_no_rows_and_too_many_have_no_sql(topics, told, monkeypatch):
+    panel = EmbeddingMap(topics, "points")
+    with pytest.raises(jl.InvalidArgument, match="No rows are selected"):
+        panel.sql  # noqa: B018
+    monkeypatch.setattr(jammi_widgets.map, "MAX_SELECTED_KEYS", 100)
+    line = told(panel)
+    line.ask("lasso", outline=[(-2, -2), (2, -2), (2, 2), (-2, 2)])
+    with pytest.raises(jl.InvalidArgument, match="at most 100"):
+        panel.keep("all")
+    assert line.ask("selected-rows")["body"]["sql"] == ""

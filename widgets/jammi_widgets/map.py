@@ -8,18 +8,30 @@ import traitlets
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, RowNotFound, SchemaMismatch
 from jammi_lab.core.html import Rendered, escape_invisible, to_text, vstack
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.identifiers import (
+    copyable_name,
+    near_names,
+    quote_identifier,
+    quoted_name,
+)
 from jammi_lab.core.verdicts import verdict_label
 from jammi_lab.search.filters import RowFilter, check_row_condition
 from jammi_lab.workspace.result_table import ResultTable
+from jammi_lab.workspace.row_filters import condition
 from jammi_lab.workspace.vector_views import Colouring, VectorMap
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.cell_texts import KeyIndex, column_texts
+from jammi_widgets.map_clusters import (
+    Clusters,
+    distinctive_words,
+    find_clusters,
+    points_inside,
+)
 from jammi_widgets.neighbors import readable_columns
 from jammi_widgets.panel import Panel
 from jammi_widgets.row_columns import RowColumns, source_rows
-from jammi_widgets.value_scale import NO_VALUE_CODE, scale_values
+from jammi_widgets.value_scale import NO_VALUE_CODE, rank_by_frequency, scale_values
 from jammi_widgets.verdict_notes import render_notes, verdict_with_notes
 
 if TYPE_CHECKING:
@@ -49,6 +61,9 @@ OTHERS_COLOR = "#98a1ab"
 MAX_HOVER_COLUMNS = 6
 """Maximum number of columns shown for a hovered point."""
 MAX_VALUE_CHARS = 300
+MAX_CLUSTER_TEXTS = 5_000
+"""Number of rows whose texts are read for the words of clusters."""
+MAX_TEXT_CHARS = 2_000
 MAX_LISTED_ROWS = 50
 """Maximum number of selected rows listed below the map; `selected_rows()` returns all of them."""
 UNSAVED_METHOD = "at once"
@@ -76,6 +91,8 @@ class EmbeddingMap(Panel):
         | protocol.Colour
         | protocol.Hover
         | protocol.Lasso
+        | protocol.FindClusters
+        | protocol.SelectCluster
         | protocol.SelectedRows
         | protocol.Act
         | protocol.Cancel
@@ -86,6 +103,7 @@ class EmbeddingMap(Panel):
         protocol.Colour,
         protocol.Hover,
         protocol.SelectedRows,
+        protocol.FindClusters,
         "filter",
     )
 
@@ -126,6 +144,7 @@ class EmbeddingMap(Panel):
         self._filtered_out: NDArray[np.bool_] | None = None
         self._sent_header: dict[str, Any] = {}
         self._lasso_keys: list[str] | None = None
+        self._clusters: Clusters | None = None
 
     def _replace_map(self, vector_map: VectorMap) -> None:
         """Replace the points and update the page. Selected rows that still exist stay selected."""
@@ -180,7 +199,77 @@ class EmbeddingMap(Panel):
                 for row in zip(*texts, strict=True)
             ],
             "chosen": self.count,
+            "sql": self.sql if 0 < self.count <= MAX_SELECTED_KEYS else "",
         }
+
+    @property
+    def sql(self) -> str:
+        """A SELECT of the selected rows of the source, by their keys. InvalidArgument for no rows,
+        and for more than ten thousand."""
+        if not 0 < self.count <= MAX_SELECTED_KEYS:
+            raise InvalidArgument(
+                "No rows are selected."
+                if not self.count
+                else f"{self.count:,} rows are selected; SQL names at most {MAX_SELECTED_KEYS:,}.",
+                hint="Select rows with the lasso, or set selection."
+                if not self.count
+                else "Add the keys as a source: ws.sources.add(NAME, map.selected()).",
+            )
+        with self._tenant_context():
+            rows = source_rows(self._ws, self._table)
+            keys = [to_text(key) for key in self._selection_keys().to_pylist()]
+            is_key = condition(quoted_name(rows.key_column), rows.key_type, keys)
+            own = f"jammi.{quote_identifier(self._table.table_name)}"
+            name = copyable_name(f"jammi.{self._table.name}")
+            return f"SELECT * FROM {name if rows.address == own else rows.address}\nWHERE {is_key}"
+
+    def keep(self, name: str) -> ResultTable:
+        """The selected rows of the source as a new table of that name, with a verdict and a place
+        in the lineage. InvalidArgument for a name that is taken, and as `sql`."""
+        with self._tenant_context():
+            if name in self._ws.recipes():
+                raise InvalidArgument(
+                    f"There is a table {name!r} already.", hint="Choose another name."
+                )
+            key = source_rows(self._ws, self._table).key_column
+            return self._ws.materialize(name, self.sql, key=key)
+
+    def clusters(self) -> list[dict[str, Any]]:
+        """Clusters of the points, the largest first: `words` that tell it apart, number of `rows`,
+        and the densest place, `x` and `y` from −1 to 1. Raises the errors of reading the source."""
+        import numpy as np
+
+        found = self._found_clusters()
+        with self._tenant_context():
+            columns = self._text_columns() if len(found.centres) else []
+            sample = np.linspace(0, len(self._points) - 1, MAX_CLUSTER_TEXTS).astype(np.int64)
+            sample = np.unique(sample)
+            words: dict[int, list[str]] = {}
+            if columns:
+                rows = RowColumns(self._ws, self._table, columns).read_rows(
+                    self._key_index.keys_at(sample)
+                )
+                texts = [column_texts(rows[c], MAX_TEXT_CHARS) for c in columns]
+                joined = [" ".join(filter(None, row)) for row in zip(*texts, strict=True)]
+                words = distinctive_words(found.labels[sample].tolist(), joined)
+        sizes = np.bincount(found.labels[found.labels >= 0], minlength=len(found.centres))
+        return [
+            {"words": words.get(i, []), "rows": int(sizes[i]), "x": float(x), "y": float(y)}
+            for i, (x, y) in enumerate(found.centres)
+        ]
+
+    def _found_clusters(self) -> Clusters:
+        if self._clusters is None:
+            self._clusters = find_clusters(self._points)
+        return self._clusters
+
+    def _text_columns(self) -> list[str]:
+        """The columns that were encoded, else the first readable texts."""
+        manifest = self._table.manifest
+        encoded = manifest.descriptor.get("text", []) if manifest is not None else []
+        kinds = source_rows(self._ws, self._table).columns
+        texts = [c for c in self._columns if kinds.get(c) == "VARCHAR"]
+        return [c for c in encoded if c in kinds] or texts[:1]
 
     def _selection_keys(self) -> "pa.Array":
         import numpy as np
@@ -243,7 +332,12 @@ class EmbeddingMap(Panel):
         match trigger:
             case "filter" | protocol.Refresh():
                 return bool(self.filter.strip()) and not self._row_filter().is_cached(self.filter)
-            case protocol.Hover() | protocol.Colour() | protocol.SelectedRows():
+            case (
+                protocol.Hover()
+                | protocol.Colour()
+                | protocol.SelectedRows()
+                | protocol.FindClusters()
+            ):
                 return not self._row_columns.is_cached()
         return False
 
@@ -251,7 +345,12 @@ class EmbeddingMap(Panel):
         match trigger:
             case "filter" | protocol.Refresh():
                 self._row_filter().load(self.filter)
-            case protocol.Hover() | protocol.Colour() | protocol.SelectedRows():
+            case (
+                protocol.Hover()
+                | protocol.Colour()
+                | protocol.SelectedRows()
+                | protocol.FindClusters()
+            ):
                 self._row_columns.load()
 
     def _cast_keys(self, keys: "pa.ChunkedArray") -> "pa.Array":
@@ -322,6 +421,10 @@ class EmbeddingMap(Panel):
                 return self._select_outline(outline)
             case protocol.SelectedRows():
                 return self._first_selected_rows()
+            case protocol.FindClusters():
+                return {"clusters": self.clusters()}
+            case protocol.SelectCluster(cluster=cluster):
+                return self._select_points(self._found_clusters().labels == cluster)
             case protocol.Refresh():
                 self.refresh()
         return self._header()
@@ -368,6 +471,9 @@ class EmbeddingMap(Panel):
             self._ws.recompute(name, progress=report)
             self.refresh()
             return {"lines": [f"{name} is {verdict_label(self._ws.staleness(name))}."]}
+        if action == "keep":
+            table = self.keep(names[0])
+            return {"lines": [f"{table.name} has the {table.row_count:,} selected rows."]}
         if action == "project":
             method = names[0] if names[0] in ("pca", "tsne") else None
             if method is None and names[0] != UNSAVED_METHOD:
@@ -442,9 +548,14 @@ class EmbeddingMap(Panel):
         """Select the points inside an outline that match the filter."""
         import numpy as np
 
-        enclosed = points_inside(self._points, np.array(outline, np.float64))
+        return self._select_points(points_inside(self._points, np.array(outline, np.float64)))
+
+    def _select_points(self, chosen: "NDArray[np.bool_]") -> dict[str, Any]:
+        """Select those of the points that match the filter."""
+        import numpy as np
+
         self._selected_rows = np.flatnonzero(
-            enclosed if self._filtered_out is None else enclosed & ~self._filtered_out
+            chosen if self._filtered_out is None else chosen & ~self._filtered_out
         )
         self.set_trait("count", len(self._selected_rows))
         self._lasso_keys = self._key_index.texts_at(self._selected_rows[:MAX_SELECTED_KEYS])
@@ -474,79 +585,3 @@ def _fit_to_square(vector_map: VectorMap) -> "NDArray[np.float32]":
         return np.zeros((0, 2), np.float32)
     points = vector_map.points - (vector_map.points.min(0) + vector_map.points.max(0)) / 2
     return np.ascontiguousarray(points / (float(np.abs(points).max()) or 1.0), np.float32)
-
-
-def rank_by_frequency(
-    values: "pa.ChunkedArray", max_ranks: int
-) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
-    """The rank of each value among the `max_ranks` most frequent ones (`max_ranks` for other
-    values, 255 for NULL), these values as texts with their counts, and the number of other distinct
-    values. Ties are ranked by value."""
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    elif pa.types.is_null(values.type):
-        values = values.cast(pa.string())
-    try:
-        return _rank_by_frequency(values, max_ranks)
-    except (
-        pa.ArrowInvalid,
-        pa.ArrowNotImplementedError,
-        pa.ArrowTypeError,
-    ):  # Arrow cannot compare or sort lists and structs
-        return _rank_by_frequency(
-            pa.chunked_array([pa.array(column_texts(values, MAX_VALUE_CHARS), pa.string())]),
-            max_ranks,
-        )
-
-
-def _rank_by_frequency(
-    values: "pa.ChunkedArray", max_ranks: int
-) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    combined = values.combine_chunks()
-    encoded = (
-        combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
-    ).dictionary_encode()
-    codes, distinct = np.asarray(encoded.indices.fill_null(-1), np.int64), encoded.dictionary
-    counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
-    sort_keys = [("counts", "descending"), ("values", "ascending")]
-    top = pc.select_k_unstable(
-        pa.table({"counts": counts, "values": distinct}), min(max_ranks, len(distinct)), sort_keys
-    )
-    ranks = np.full(len(distinct) + 1, max_ranks, np.uint8)
-    ranks[np.asarray(top)] = np.arange(len(top))
-    ranks[-1] = 255
-    names = column_texts(pa.chunked_array([distinct.take(top)]), MAX_VALUE_CHARS)
-    return (
-        ranks[codes],
-        [(str(name), int(counts[i])) for name, i in zip(names, top.to_pylist(), strict=True)],
-        len(distinct) - len(top),
-    )
-
-
-def points_inside(
-    points: "NDArray[np.float32]", outline: "NDArray[np.float64]"
-) -> "NDArray[np.bool_]":
-    """Which points lie inside a closed outline, by the even-odd rule: a ray from the point crosses
-    the outline an odd number of times."""
-    import numpy as np
-
-    lower, upper = outline.min(0), outline.max(0)
-    candidates = np.flatnonzero(((points >= lower) & (points <= upper)).all(1))
-    order = candidates[np.argsort(points[candidates, 1], kind="stable")]
-    x, y = points[order, 0].astype(np.float64), points[order, 1].astype(np.float64)
-    crossed = np.zeros(len(order), bool)
-    for (ax, ay), (bx, by) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
-        if ay != by:
-            low, high = np.searchsorted(
-                y, (min(ay, by), max(ay, by))
-            )  # the points within the edge's height
-            crossed[low:high] ^= x[low:high] < (bx - ax) * (y[low:high] - ay) / (by - ay) + ax
-    enclosed = np.zeros(len(points), bool)
-    enclosed[order[crossed]] = True
-    return enclosed

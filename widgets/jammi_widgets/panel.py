@@ -28,7 +28,7 @@ ANSWER_SECONDS = 5.0
 """Maximum wait for the answer to a click."""
 _IMMEDIATE_MESSAGES = (protocol.Act, protocol.Cancel, protocol.ViewOpened, protocol.ViewClosed)
 """Messages that are handled immediately because they never read a source."""
-_CHANGING_ACTIONS = ("recompute", "project")
+_CHANGING_ACTIONS = ("recompute", "project", "keep")
 """Actions that change tables, so that all other panels are refreshed."""
 
 

@@ -108,7 +108,7 @@ class Act(PanelMessage, tag="act"):
     """Run an action on tables. The answer reports whether it was started; progress and outcome
     follow as messages."""
 
-    action: Literal["recompute", "verify", "what-if", "preview", "plan", "project"]
+    action: Literal["recompute", "verify", "what-if", "preview", "plan", "project", "keep"]
     names: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=100_000)]
 
 
@@ -219,6 +219,16 @@ class Hover(PanelMessage, tag="hover"):
 
 class SelectedRows(PanelMessage, tag="selected-rows"):
     """Request the first selected rows of a map with the columns of their source."""
+
+
+class FindClusters(PanelMessage, tag="clusters"):
+    """Request the clusters of a map with their words."""
+
+
+class SelectCluster(PanelMessage, tag="cluster"):
+    """Select the points of a cluster."""
+
+    cluster: Count
 
 
 class Lasso(PanelMessage, tag="lasso"):

@@ -1,4 +1,5 @@
-"""An ordered colour scale for the numbers, dates and timestamps of a map."""
+"""Colours for the values of a map: an ordered scale for numbers, dates and timestamps, the most
+frequent values of other columns."""
 
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +27,7 @@ GRADIENT = (
 dark pages."""
 NO_VALUE_CODE = 255
 _MAX_LABEL_CHARS = 40
+_MAX_VALUE_CHARS = 300
 
 
 class ScaledValues(NamedTuple):
@@ -99,3 +101,56 @@ def _labels(edges: "NDArray[np.float64]", kind: "pa.DataType") -> list[str]:
         return [f"{round(edge):,}" for edge in edges]
     digits = 4 if span >= 1e-3 * abs(float(edges[-1])) else 10
     return [f"{edge:,.{digits}g}" for edge in edges]
+
+
+def rank_by_frequency(
+    values: "pa.ChunkedArray", max_ranks: int
+) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
+    """The rank of each value among the `max_ranks` most frequent ones (`max_ranks` for other
+    values, 255 for NULL), these values as texts with their counts, and the number of other distinct
+    values. Ties are ranked by value."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    elif pa.types.is_null(values.type):
+        values = values.cast(pa.string())
+    try:
+        return _rank_by_frequency(values, max_ranks)
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowNotImplementedError,
+        pa.ArrowTypeError,
+    ):  # Arrow cannot compare or sort lists and structs
+        return _rank_by_frequency(
+            pa.chunked_array([pa.array(column_texts(values, _MAX_VALUE_CHARS), pa.string())]),
+            max_ranks,
+        )
+
+
+def _rank_by_frequency(
+    values: "pa.ChunkedArray", max_ranks: int
+) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    combined = values.combine_chunks()
+    encoded = (
+        combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+    ).dictionary_encode()
+    codes, distinct = np.asarray(encoded.indices.fill_null(-1), np.int64), encoded.dictionary
+    counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
+    sort_keys = [("counts", "descending"), ("values", "ascending")]
+    top = pc.select_k_unstable(
+        pa.table({"counts": counts, "values": distinct}), min(max_ranks, len(distinct)), sort_keys
+    )
+    ranks = np.full(len(distinct) + 1, max_ranks, np.uint8)
+    ranks[np.asarray(top)] = np.arange(len(top))
+    ranks[-1] = 255
+    names = column_texts(pa.chunked_array([distinct.take(top)]), _MAX_VALUE_CHARS)
+    return (
+        ranks[codes],
+        [(str(name), int(counts[i])) for name, i in zip(names, top.to_pylist(), strict=True)],
+        len(distinct) - len(top),
+    )

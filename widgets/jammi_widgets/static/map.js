@@ -1,4 +1,4 @@
-import { Line, button, choose, cut, frame, grouped, h, peek, pill, progressLine } from "./kit.js";
+import { Line, button, choose, copy, cut, frame, grouped, h, peek, pill, progressLine } from "./kit.js";
 
 const VERTEX = `#version 300 es
 in vec2 at; in float code; in float on; uniform vec3 view; uniform vec2 aspect; uniform vec3 palette[12]; uniform float size; uniform float some; out vec4 colour;
@@ -8,7 +8,7 @@ const FRAGMENT = `#version 300 es
 precision mediump float; in vec4 colour; out vec4 drawn;
 void main() { vec2 c = gl_PointCoord - 0.5; if (dot(c, c) > 0.25) discard; drawn = vec4(colour.rgb * colour.a, colour.a); }`;
 const WAYS = [["at once", "principal components"], ["tsne", "t-SNE, stored"], ["pca", "principal components, stored"]];
-const PLAIN = "#3b7dd8", NONE = "#c3c9cf", LONG = 120;
+const PLAIN = "#3b7dd8", NONE = "#c3c9cf", LONG = 120, DENSE = 150_000;
 
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
 const bytes = (view, of) => new of(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
@@ -71,21 +71,47 @@ function painter(canvas) {
   };
 }
 
-/** Which point is nearest to a place: points sorted into cells of a grid. */
+/** Very many points as one picture: each cell of two pixels has the mean colour of its points, and the more of them the stronger. */
+function shade(canvas, points, codes, flags, colours, [x, y, z], [ax, ay], some) {
+  const wide = Math.ceil(canvas.width / 2), high = Math.ceil(canvas.height / 2), sums = new Float32Array(wide * high * 4), inks = colours.map(rgb);
+  let most = 0;
+  for (let i = 0; i < points.length / 2; i++) {
+    const cx = Math.floor(((points[2 * i] * z + x) * ax + 1) / 2 * wide), cy = Math.floor((1 - (points[2 * i + 1] * z + y) * ay) / 2 * high);
+    if (cx < 0 || cy < 0 || cx >= wide || cy >= high) continue;
+    const at = 4 * (cy * wide + cx), weight = flags[i] > 1 || (some && !flags[i]) ? 0.1 : 1, ink = inks[codes[i] > 250 ? 11 : Math.min(codes[i], 10)];
+    for (let k = 0; k < 3; k++) sums[at + k] += weight * ink[k];
+    sums[at + 3] += weight;
+    if (sums[at + 3] > most) most = sums[at + 3];
+  }
+  const image = new ImageData(wide, high), top = Math.log1p(most);
+  for (let at = 0; at < sums.length; at += 4) {
+    const n = sums[at + 3];
+    if (!n) continue;
+    for (let k = 0; k < 3; k++) image.data[at + k] = 255 * sums[at + k] / n;
+    image.data[at + 3] = 255 * (0.15 * Math.min(1, n) + 0.85 * Math.log1p(n) / top);
+  }
+  const small = new OffscreenCanvas(wide, high), pen = canvas.getContext("2d");
+  small.getContext("2d").putImageData(image, 0, 0);
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(small, 0, 0, 2 * wide, 2 * high);
+}
+
+/** Which point is nearest to a place: the points of each cell of a grid are a chain. */
 function grid(points) {
-  const cells = new Map(), at = (x, y) => `${Math.floor(x * 50)} ${Math.floor(y * 50)}`;
-  for (let i = 0; i < points.length; i += 2) {
-    const key = at(points[i], points[i + 1]);
-    if (!cells.has(key)) cells.set(key, []);
-    cells.get(key).push(i / 2);
+  const SIDE = 128, first = new Int32Array(SIDE * SIDE).fill(-1), after = new Int32Array(points.length / 2);
+  const cell = (v) => Math.max(0, Math.min(SIDE - 1, Math.floor((v + 1) / 2 * SIDE)));
+  for (let i = 0; i < after.length; i++) {
+    const at = cell(points[2 * i + 1]) * SIDE + cell(points[2 * i]);
+    after[i] = first[at];
+    first[at] = i;
   }
   return (x, y, within) => {
     let best = -1, least = within * within;
-    const reach = Math.min(50, Math.ceil(within * 50));
-    for (let dx = -reach; dx <= reach; dx++) for (let dy = -reach; dy <= reach; dy++) {
-      for (const i of cells.get(at(x + dx / 50, y + dy / 50)) || []) {
+    for (let cy = cell(y - within); cy <= cell(y + within); cy++) for (let cx = cell(x - within); cx <= cell(x + within); cx++) {
+      for (let i = first[cy * SIDE + cx]; i >= 0; i = after[i]) {
         const d = (points[2 * i] - x) ** 2 + (points[2 * i + 1] - y) ** 2;
-        if (d < least) { least = d; best = i; }
+        if (d < least || (d === least && i < best)) { least = d; best = i; }
       }
     }
     return best;
@@ -97,7 +123,9 @@ function render({ model, el }) {
   const panel = frame(el, "map", "Map of vectors", line);
   const canvas = h("canvas", { class: "jammi-plot", tabindex: 0, role: "application", "aria-roledescription": "map", "aria-label": "Points of the map: arrow keys move it, plus and minus zoom, Enter selects the point in the middle, A selects all points in view, L selects the lasso, Escape clears the selection", "data-testid": "map-canvas" });
   const where = h("input", { type: "search", class: "jammi-filter", placeholder: "SQL condition: year > 2020", "aria-label": "Filter by a condition in SQL", "data-testid": "filter-input", value: model.get("filter") });
-  const over = h("canvas", { class: "jammi-over", "aria-hidden": "true" });
+  const over = h("canvas", { class: "jammi-over", "aria-hidden": "true" }), dense = h("canvas", { class: "jammi-over", "aria-hidden": "true" });
+  const words = h("div", { class: "jammi-words", "data-testid": "clusters" });
+  const worded = button("Words", () => { words.hidden = !words.hidden; worded.setAttribute("aria-pressed", String(!words.hidden)); draw(); }, { "aria-pressed": "true", "data-testid": "words", hidden: true, title: "Words that tell the clusters apart" });
   const tip = h("div", { class: "jammi-tip", hidden: true, role: "status", "data-testid": "tip" });
   const about = h("span", { class: "jammi-dim", "data-testid": "summary" });
   const chosen = h("span", { class: "jammi-dim", "data-testid": "chosen" });
@@ -114,17 +142,42 @@ function render({ model, el }) {
   let outline = null, held = null, lasso = false, asked = -1, wanted = null, telling = false, marked = false, painted = "", aimed = false;
 
   const aspect = () => { const w = canvas.clientWidth || 1, high = canvas.clientHeight || 1; return w > high ? [high / w, 1] : [1, w / high]; };
-  const draw = () => paint.draw(view, aspect(), marked);
+  let due = 0, clusters = [];
+  const draw = () => {
+    label();
+    if (points.length / 2 <= DENSE) { dense.hidden = true; paint.draw(view, aspect(), marked); return; }
+    dense.hidden = false;                                              // one picture a frame at most
+    due ||= requestAnimationFrame(() => { due = 0; shade(dense, points, codes, flags, all, view, aspect(), marked); });
+  };
+  function label() {                                                   // the words of the largest clusters first; those that would lie over others are left out
+    const wide = canvas.clientWidth, high = canvas.clientHeight, [ax, ay] = aspect(), taken = [];
+    if (words.hidden) return;
+    for (const { x, y, sign, size: [w, t] } of clusters) {
+      const left = Math.max(2, Math.min(wide - w - 2, ((x * view[2] + view[0]) * ax + 1) * wide / 2 - w / 2)), top = (1 - (y * view[2] + view[1]) * ay) * high / 2 - t / 2;
+      const free = top > 0 && top + t < high && Math.abs((x * view[2] + view[0]) * ax) < 1 && !taken.some(([l, u, r, b]) => left < r && left + w > l && top < b && top + t > u);
+      sign.style.visibility = free ? "" : "hidden";
+      sign.style.transform = `translate(${left}px, ${top}px)`;
+      if (free) taken.push([left - 4, top - 2, left + w + 4, top + t + 2]);
+    }
+  }
+  async function group() {
+    const { clusters: found } = await line.ask("clusters");
+    clusters = found.filter((each) => each.words.length).map((each, i) => ({ ...each, sign: h("button", { type: "button", class: "jammi-word", title: `Select these ${grouped(each.rows)} rows`, "data-testid": `cluster-${i}`, onclick: failing(async () => { const { buffers, chosen: n, found: of } = await line.ask("cluster", { cluster: found.indexOf(each) }); mark(n, of, buffers); }) }, each.words.join(" · ")) }));
+    words.replaceChildren(...clusters.map(({ sign }) => sign));
+    for (const each of clusters) each.size = [each.sign.offsetWidth, each.sign.offsetHeight];
+    worded.hidden = !clusters.length;
+    label();
+  }
   const place = (event) => {
     const box = canvas.getBoundingClientRect(), [ax, ay] = aspect();
     const x = ((event.clientX - box.left) / box.width * 2 - 1) / ax, y = (1 - (event.clientY - box.top) / box.height * 2) / ay;
     return [(x - view[0]) / view[2], (y - view[1]) / view[2]];
   };
   const size = () => {
-    for (const each of [canvas, over]) { each.width = canvas.clientWidth * devicePixelRatio; each.height = canvas.clientHeight * devicePixelRatio; }
+    for (const each of [canvas, over, dense]) { each.width = canvas.clientWidth * devicePixelRatio; each.height = canvas.clientHeight * devicePixelRatio; }
     draw();
   };
-  const set = () => { paint.set(points, codes, flags, all); draw(); };
+  const set = () => { if (points.length / 2 <= DENSE) paint.set(points, codes, flags, all); draw(); };
   const zoom = (by, [x, y] = [-view[0] / view[2], -view[1] / view[2]]) => {
     const to = Math.min(200, Math.max(0.5, view[2] * by));
     view = [view[0] + x * (view[2] - to), view[1] + y * (view[2] - to), to];
@@ -157,6 +210,9 @@ function render({ model, el }) {
     set();
     root.dataset.points = points.length / 2;
     if (model.get("color")) await paintBy(model.get("color"));
+    clusters = [];
+    words.replaceChildren();
+    await group().catch(() => {});                                     // a source that cannot be read has no words
   }
 
   async function paintBy(column) {
@@ -202,8 +258,11 @@ function render({ model, el }) {
   }
   async function list(n) {
     if (!n) { picked.hidden = true; picked.replaceChildren(); return; }
-    const { columns, rows, chosen: total } = await line.ask("selected-rows");
-    picked.replaceChildren(peek(columns, rows), total > rows.length ? h("div", { class: "jammi-dim" }, `the first ${rows.length} of ${grouped(total)} rows`) : "");
+    const { columns, rows, chosen: total, sql } = await line.ask("selected-rows");
+    const name = h("input", { class: "jammi-filter", placeholder: "Name of a new table", "aria-label": "Name of a new table", "data-testid": "keep-name", onkeydown: (event) => { if (event.key === "Enter") save(); } });
+    const save = () => (name.value.trim() ? act("keep", [name.value.trim()]) : name.focus());
+    const keep = sql ? h("div", { class: "jammi-turns" }, h("b", {}, `${grouped(total)} selected`), button("Copy SQL", () => copy(sql, panel.say), { "data-testid": "copy-sql" }), name, button("Keep as table", save, { "data-testid": "keep" })) : h("b", {}, `${grouped(total)} selected`);
+    picked.replaceChildren(keep, peek(columns, rows), total > rows.length ? h("div", { class: "jammi-dim" }, `the first ${rows.length} of ${grouped(total)} rows`) : "");
     picked.hidden = !rows.length;
   }
   const act = (action, names) => {
@@ -241,8 +300,8 @@ function render({ model, el }) {
     tip.style.left = 0;
     tip.hidden = false;
     const wide = tip.offsetWidth, high = tip.offsetHeight;             // all of it stays within the panel, which a notebook may cut off at its edges
-    tip.style.left = `${Math.max(0, Math.min(x + 14, panel.body.clientWidth - wide))}px`;
-    tip.style.top = `${y + 14 + high > panel.body.clientHeight ? Math.max(0, y - 14 - high) : y + 14}px`;
+    tip.style.left = `${Math.max(0, Math.min(x + 14, stage.clientWidth - wide))}px`;
+    tip.style.top = `${y + 14 + high > stage.clientHeight ? Math.max(0, y - 14 - high) : y + 14}px`;
   }
 
   const mode = button("Lasso", () => { lasso = !lasso; mode.setAttribute("aria-pressed", String(lasso)); canvas.classList.toggle("jammi-lasso", lasso); }, { "aria-pressed": "false", "data-testid": "lasso" });
@@ -308,12 +367,12 @@ function render({ model, el }) {
 
   const root = panel.root;
   way.addEventListener("change", () => act("project", [way.value]));
-  panel.tools.append(where, colour, way, mode, button("Clear", clear, { "data-testid": "clear" }), h("span", { class: "jammi-together" }, button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
+  panel.tools.append(where, colour, way, worded, mode, button("Clear", clear, { "data-testid": "clear" }), h("span", { class: "jammi-together" }, button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
     button("+", () => zoom(1.25), { "aria-label": "Zoom in" })), button("Refresh", failing(() => line.ask("refresh")), { "data-testid": "refresh" }), mend, about, chosen);
-  panel.body.classList.add("jammi-stage");
   panel.root.insertBefore(notes, panel.body);
   panel.root.insertBefore(progress.box, panel.body);
-  panel.body.append(canvas, over, tip, legend, picked);
+  const stage = h("div", { class: "jammi-stage" }, dense, canvas, over, words, tip);
+  panel.body.append(h("div", { class: "jammi-beside" }, stage, picked), legend);
   const resized = new ResizeObserver(size);
   resized.observe(canvas);
   line.on("changed", failing(load));
