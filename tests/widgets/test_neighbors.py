@@ -448,6 +448,23 @@ def test_words_of_the_query_are_marked_and_html_stays_text(notes, told):
     assert "<mark>Networks</mark> &lt;<mark>b</mark>&gt;" in html and "<b>of" not in html
 
 
+def test_the_verdict_is_that_of_all_tables_that_were_searched(notes, told):
+    panel = NeighborExplorer(notes, "v")
+    line = told(panel)
+    notes.define("w", jl.Lexical("remarks", key="id", text="text", analyzer="exact"))
+    for mode, table, verdict in (
+        ("meaning", "v", "fresh"),
+        ("words", "w", "stale"),
+        ("both", "v and w", "stale"),
+    ):
+        panel.mode = mode
+        about = line.ask("near", text="network", k=3)["body"]["about"]
+        assert (about["table"], about["verdict"]) == (table, verdict)
+        form = panel._rendered().text
+        assert ("w is stale" in form) == (verdict == "stale") == ("w is stale" in about["notes"][0])
+        assert [each.name for each in panel._shown_tables()] == table.split(" and ")
+
+
 def test_without_a_lexical_table_there_is_no_switch(texts, told):
     panel = NeighborExplorer(texts, "titles")
     assert told(panel).ask("open")["body"]["about"]["words"] is None

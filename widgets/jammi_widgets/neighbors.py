@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import traitlets
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.html import Rendered, escape, escape_invisible, table, to_text, vstack
+from jammi_lab.core.html import (
+    Rendered,
+    count_noun,
+    escape,
+    escape_invisible,
+    table,
+    to_text,
+    vstack,
+)
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableKind
+from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.search.answers import HIT_COLUMNS
 from jammi_lab.search.filters import RowFilter, check_row_condition
 from jammi_lab.search.word_search import check_lexical
@@ -207,7 +216,7 @@ class NeighborExplorer(Panel):
         return RowFilter(source_rows(self._ws, self._table))
 
     def _refresh_if_changed(self) -> None:
-        header = self._header()
+        header = self._header(self._last_mode())
         if self._last_answer and header != self._last_answer["about"]:
             self._last_answer["about"] = header
             self._send_message({"kind": "about", "body": header})
@@ -264,7 +273,12 @@ class NeighborExplorer(Panel):
         )
         max_hits = max(self.k, MIN_HISTOGRAM_HITS)
         if not text and row is None:
-            self._last_answer = {"hits": [], "query": "", "row": None, "about": self._header()}
+            self._last_answer = {
+                "hits": [],
+                "query": "",
+                "row": None,
+                "about": self._header("meaning"),
+            }
             return dict(self._last_answer)
         mode = self.mode if text else "meaning"
         rows = self._find_hits(text or None, key, mode, max_hits, where)
@@ -280,7 +294,7 @@ class NeighborExplorer(Panel):
             "mode": mode,
             "row": row,
             "own": query_values,
-            "about": self._header(),
+            "about": self._header(mode),
         }
         return dict(self._last_answer)
 
@@ -353,9 +367,37 @@ class NeighborExplorer(Panel):
             "similarity": round(similarity, 4),
         }
 
-    def _header(self) -> dict[str, Any]:
-        """The header of the panel: table, verdict, index state and search method."""
-        verdict, notes = verdict_with_notes(self._ws, self._table.name, self._table.version)
+    def _last_mode(self) -> str:
+        """How the last search was made."""
+        return str(self._last_answer.get("mode", "meaning"))
+
+    def _searched_tables(self, mode: str) -> list[ResultTable]:
+        """The tables that a search by the mode reads."""
+        words = [] if self._words is None or mode == "meaning" else [self._words]
+        return words if words and mode == "words" else [self._table, *words]
+
+    def _header(self, mode: str) -> dict[str, Any]:
+        """The header of the panel: tables, their verdict, index state and search method. The
+        verdict is that of the first table that is not fresh."""
+        tables = self._searched_tables(mode)
+        verdicts = [verdict_with_notes(self._ws, each.name, each.version) for each in tables]
+        fresh = verdict_label(Fresh())
+        verdict = next((label for label, _ in verdicts if label != fresh), fresh)
+        notes = [note for _, table_notes in verdicts for note in table_notes]
+        return {
+            "table": " and ".join(each.name for each in tables),
+            "version": self._table.version,
+            "verdict": verdict,
+            "notes": [*notes, self._method_note(mode)],
+            "columns": self._columns,
+            "text": _text_columns(self._table),
+            "words": None if self._words is None else self._words.name,
+        }
+
+    def _method_note(self, mode: str) -> str:
+        """What is searched, and how."""
+        if mode == "words" and self._words is not None:
+            return count_noun(self._words.row_count or 0, "row of words", "rows of words")
         count = self._table.row_count or 0
         state = self._ws._services.vectors.describe(self._table._record)
         search_note = {
@@ -363,25 +405,17 @@ class NeighborExplorer(Panel):
             True: "; searched with the index",
             False: "; exact search over all rows",
         }[self._used_index]
-        notes.append(
+        return (
             f"{count:,} rows of {self._table.dimensions} dimensions, "
             f"{f'index {state}' if state else 'no index'}{search_note}"
         )
-        return {
-            "table": self._table.name,
-            "version": self._table.version,
-            "verdict": verdict,
-            "notes": notes,
-            "columns": self._columns,
-            "text": _text_columns(self._table),
-            "words": None if self._words is None else self._words.name,
-        }
 
     def _shown_tables(self) -> list[ResultTable]:
-        return [self._table]
+        return self._searched_tables(self._last_mode())
 
     def _rendered(self) -> Rendered:
-        title = f"Neighbours in {self._table.name}, version {self._table.version}"
+        tables = self._shown_tables()
+        title = "Neighbours in " + " and ".join(f"{t.name}, version {t.version}" for t in tables)
         hits = self._last_answer.get("hits", [])
         if not hits:
             return table(["key", "similarity"], [], caption=title, note="No search yet.")
@@ -406,7 +440,8 @@ class NeighborExplorer(Panel):
         aligned = "l" + "r" * len(measures) + "l" * len(self._columns[:4])
         rows = table(headers, cells, aligned=aligned, caption=title, note=query_note)
         with self._tenant_context():
-            return vstack(render_notes(self._ws, self._table.name, self._table.version), rows)
+            notes = [render_notes(self._ws, each.name, each.version) for each in tables]
+            return vstack(*notes, rows)
 
 
 def readable_columns(ws: "Workspace", result_table: ResultTable) -> list[str]:
