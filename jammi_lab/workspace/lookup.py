@@ -80,7 +80,9 @@ class TableLookup:
             )
         names = ", ".join(repr(match.version.recipe) for match in matches)
         raise AmbiguousMatch(
-            f"Several tables search the source {name!r}: {names}.", hint="Name one of them."
+            f"Several tables search the source {name!r}: {names}.",
+            hint="Name one of them; with words= one with vectors and one with words are searched "
+            "together.",
         )
 
     def tables_of_source(self, source: str, kinds: Collection[TableKind]) -> list[TableVersion]:

@@ -21,8 +21,8 @@ from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
 from jammi_lab.workspace.statement_runner import note_earlier_changes, run_in_order
 
 _SIMILARITY_DIGITS = 4
-"""Decimal places of a displayed similarity. Further ones may differ between processors, like the
-vectors of the encoder."""
+"""Decimal places of a displayed similarity or score. Further ones may differ between
+processors, like the vectors of the encoder."""
 
 
 class StatementRunner:
@@ -133,6 +133,9 @@ class StatementRunner:
             result = Result(answer.prepared, answer.stream, self.badges, self._release_tables)
             result.inputs = list(answer.inputs)
         result.decimals["similarity"] = _SIMILARITY_DIGITS
+        if "rank_words" in result.columns or "similarity" not in result.columns:
+            # beside similarities alone, a column of this name is the source's
+            result.decimals["score"] = _SIMILARITY_DIGITS
         return result
 
     def _extra_resolvers(self, frames: bool) -> list[FrameResolver]:

@@ -50,6 +50,7 @@ def test_hits_are_ranked_by_bm25_with_ties_by_key(lab: Any) -> None:
     assert rows["key"].to_pylist() == expected == [0, 5, 1]
     assert rows["rank"].to_pylist() == [1, 2, 3]
     assert rows["score"].to_pylist() == pytest.approx([scores[n] for n in expected], abs=1e-9)
+    assert f"{scores[0]:.4f}  false" in repr(result)  # like similarities
 
 
 def test_ties_are_by_key_whatever_the_order_of_the_rows(lab: Any) -> None:
@@ -110,6 +111,7 @@ def test_what_cannot_be_searched_by_words_is_refused(lab: Any) -> None:
 
 
 def test_a_source_column_named_score_is_selected_beside_similarities(ws: Any) -> None:
-    ws.sources.add("s", pa.table({"id": [1], "t": ["red"], "score": [7]}))
+    ws.sources.add("s", pa.table({"id": [1], "t": ["red"], "score": [0.123456]}))
     ws.embed("v", "s", key="id", text="t", model="hashing")
-    assert ws.search("v", "red", select="score").arrow()["score"].to_pylist() == [7]
+    found = ws.search("v", "red", select="score")
+    assert found.arrow()["score"].to_pylist() == [0.123456] and "0.123456" in repr(found)
