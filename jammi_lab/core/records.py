@@ -89,13 +89,9 @@ def recipe_statement(recipe: RecipeRecord) -> str:
     descriptor = recipe.descriptor
     if any(isinstance(v, dict) and "asked" in v for v in descriptor.values()):
         return _producer_call(descriptor)
-    return str(
-        descriptor.get("statement")
-        or descriptor.get("producer_id")
-        or descriptor.get("source")
-        or descriptor.get("function")
-        or ""
-    )
+    if descriptor.get("function"):  # a row map has a statement, too: that of its inputs
+        return str(descriptor.get("source") or descriptor["function"])
+    return str(descriptor.get("statement") or descriptor.get("producer_id") or "")
 
 
 def _producer_call(descriptor: dict[str, Any]) -> str:
@@ -277,7 +273,7 @@ class Reuse(Value, frozen=True):
     unchanged: int
     """Keys whose vector or terms were reused."""
     encoded_before: int = 0
-    """New and changed texts whose vectors were reused from an unfinished run."""
+    """New and changed ones whose vectors or outputs were reused from an unfinished run."""
 
     def __str__(self) -> str:
         text = (
@@ -285,7 +281,7 @@ class Reuse(Value, frozen=True):
             f"{self.unchanged:,} unchanged"
         )
         return text + (
-            f"; {count_noun(self.encoded_before, 'text')} encoded before"
+            f"; {self.encoded_before:,} taken over from an unfinished run"
             if self.encoded_before
             else ""
         )

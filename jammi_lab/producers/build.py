@@ -484,8 +484,10 @@ def _start(
         base = base_relation(ctx.results, planned.base)
         assert job.incremental is not None, "an increment was planned"
         return RunningJob(job.incremental.start(planned, base), increment=planned.record), ""
-    except (NotIncremental, TableDamaged) as reason:
-        return job.start(on_progress), str(reason) if bases else ""
+    except (NotIncremental, TableDamaged) as error:
+        reason = str(error) if bases else ""
+    # outside the handler, whose error would stand before each error of the full computation
+    return job.start(on_progress), reason
 
 
 def plan_increment(

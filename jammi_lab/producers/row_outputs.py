@@ -105,6 +105,8 @@ class RowOutputs:
     def _check_names(self, names: Sequence[str]) -> None:
         by_folded_name: dict[str, str] = {}
         for name in names:
+            if not name:
+                raise self._mismatch("returned a column without a name")
             if fold(name) in self._reserved or by_folded_name.setdefault(fold(name), name) != name:
                 raise self._mismatch(
                     f"returned the column {name!r}, a name that the table has already",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_kernel_ext.display import Note, with_panel
 from jammi_kernel_ext.notebook import Notebook
 from jammi_lab.core import reprs
+from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, format_bytes
 from jammi_lab.core.identifiers import fold
@@ -123,6 +124,8 @@ class VersionVerbs:
 def _cell_of(recipe: Any) -> str | None:
     """The text of the cell that defines a recipe; None for kinds that no cell defines."""
     name, descriptor = shlex.quote(recipe.name), recipe._record.descriptor
+    if recipe.kind == "row_map":
+        return _row_map_cell(recipe)
     key = f" --key {shlex.join(descriptor['key'])}" if descriptor.get("key") else ""
     if recipe.kind == "sql":
         return f"%%jammi -m {name}{key}\n{recipe.definition}"
@@ -138,3 +141,32 @@ def _cell_of(recipe: Any) -> str | None:
         call = f"compute({recipe.name!r}, {function}, inputs={given!r}{key})"
         return f"{recipe.definition}\n\njammi_lab.get_workspace().{call}"
     return None
+
+
+def _row_map_cell(recipe: Any) -> str | None:
+    """The text of the cell that defines a row map; None when its function is in a module."""
+    descriptor = recipe._record.descriptor
+    defaults = {"version": None, "on_error": "raise", "concurrency": 1, "cost": None}
+    if str(descriptor["function"]).startswith("cell:"):
+        options = {"map": descriptor["asked"], "key": descriptor["key"]} | {
+            name.replace("_", "-"): descriptor[name]
+            for name, default in defaults.items()
+            if descriptor.get(name, default) != default
+        }
+        flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        line = shlex.join([recipe.name, *flags, "--inputs", *descriptor["inputs"]])
+        return f"%%jammi_py {line}\n{descriptor['source']}"
+    module, _, function = str(descriptor["function"]).partition(":")
+    if module != "__main__" or "<" in function:
+        return None
+    params = {name: decode_param(value) for name, value in descriptor.get("params", {}).items()}
+    schema = dict(descriptor["schema"]) if descriptor.get("schema") else None
+    values = {**{name: descriptor.get(name, d) for name, d in defaults.items()}}
+    values |= {"params": params or None, "schema": schema, "batch": descriptor.get("batch", 1)}
+    defaults |= {"params": None, "schema": None, "batch": 1}
+    options = {"over": descriptor["asked"], "key": descriptor["key"]}
+    options |= {"inputs": descriptor["inputs"]}
+    options |= {name: value for name, value in values.items() if value != defaults[name]}
+    arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    call = f"map({recipe.name!r}, {function}, {arguments})"
+    return f"{descriptor['source']}\n\njammi_lab.get_workspace().{call}"

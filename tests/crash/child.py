@@ -32,6 +32,8 @@ from jammi_lab.storage.files import install_fault_hook
 from tests.processes import import_packages
 
 CANARY = "xyzzy-canary-value-plugh"
+CALLS = "calls"
+"""The file in which the function of the row map notes its calls."""
 
 
 def say(*words: str) -> None:
@@ -75,6 +77,23 @@ def recompute_small(folder: Path) -> None:
     increment.MIN_INPUT_ROWS, increment.MAX_SHARE = 0, 1e9
     with jl.open(folder) as ws:
         say("ACK", *(step.outcome for step in ws.recompute().steps))
+
+
+def slow_length(text: str) -> dict[str, int]:
+    """The function of the row map: tells the file system that it was called."""
+    with open(CALLS, "a") as calls:
+        calls.write(f"{text}\n")
+    time.sleep(0.012)  # longer than what is saved together
+    return {"length": len(text)}
+
+
+def map_rows(folder: Path) -> None:
+    """Recompute the row map over the texts of a workspace, whose function notes its calls."""
+    global CALLS
+    CALLS = str(folder / "calls")
+    with jl.open(folder) as ws:
+        made = ws.map("lengths", slow_length, "texts", key="id", inputs=["text"], version="1")
+        say("ACK", made.outcome)
 
 
 def forever(folder: Path, seed: int) -> None:
@@ -160,6 +179,8 @@ def run(what: str, folder: Path, rest: list[str]) -> None:
             cut(lambda: jl.open(folder).close(), point, int(nth))
         case "increment", [point, nth]:
             cut(lambda: recompute_small(folder), point, int(nth))
+        case "map", [point, nth]:
+            cut(lambda: map_rows(folder), point, int(nth))
         case "forever", [seed]:
             forever(folder, int(seed))
         case "change", [seed]:

@@ -173,3 +173,27 @@ def test_a_rejected_step_fails_the_cell_and_stands_in_the_history(three):
     three("%%jammi --check less --on never\nSELECT * FROM jammi.never WHERE n < 0")
     assert three("%jammi recompute never").ename == "StepFailed"
     assert "rejected" in three("%jammi history never").text
+
+
+def test_edit_puts_the_cell_of_a_row_map_below(papers):
+    papers(
+        "import jammi_kernel_ext\ncells = []\njammi_kernel_ext._notebook.shell.set_next_input = cells.append"
+    )
+    cell = (
+        "%%jammi_py 'my words' --map papers --key id --on-error record --cost 0.5"
+        " --inputs id venue\n{'n': id + 1, 'v': venue}"
+    )
+    assert papers(cell).error is None
+    papers("%jammi edit 'my words'")
+    assert papers.value("cells[-1].rstrip()") == repr(cell)
+    assert "reused" in papers(cell).text
+    papers("def size(id, more):\n    return id + more")
+    made = (
+        "jammi_kernel_ext.get_workspace().map('sizes', size, over='papers', key='id', "
+        "inputs=['id'], concurrency=3, params={'more': 2}, schema={'n': 'int64'})"
+    )
+    assert papers(made).error is None
+    papers("%jammi edit sizes")
+    below = papers.value("cells[-1].splitlines()[-1]")
+    assert below == repr(made.replace("jammi_kernel_ext", "jammi_lab"))
+    assert "reused" in papers("def size(id, more):\n    return id + more\n\n\n" + made).text

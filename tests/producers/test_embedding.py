@@ -825,7 +825,7 @@ def test_two_interruptions_lose_nothing_of_the_first(lab: Any, texts: dict[Any, 
     table = lab.embed("v", "papers", key="id", text="title", model=encoder)
     assert len(encoder.seen) == 300 and checkpoints(lab) == []
     assert table.reuse.encoded_before == kept > 0 and str(table.reuse).endswith(
-        f"0 unchanged; {kept} texts encoded before"
+        f"0 unchanged; {kept} taken over from an unfinished run"
     )
 
 

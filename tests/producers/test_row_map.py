@@ -650,3 +650,39 @@ def test_progress_has_a_rate_and_the_time_that_remains(ws, reviews):
     maps = [p for p in told if p.stage == "map labels"]
     assert maps[-1].done == maps[-1].total == 30 and maps[-1].seconds_left == 0
     assert 0 < maps[0].rate <= 200 and maps[0].seconds_left > 0
+
+
+def test_an_error_of_a_call_does_not_follow_from_the_choice_of_a_full_run(ws, reviews, asked):
+    asked.fail_on = {"b"}
+    with pytest.raises(StepFailed) as caught:
+        run(ws, asked)
+    error: BaseException | None = caught.value
+    chain = []
+    while error is not None:
+        chain.append(type(error).__name__)
+        error = error.__cause__ or error.__context__
+    assert chain == ["StepFailed", "ValueError"]
+
+
+def test_a_column_without_a_name_is_an_error_of_its_call_and_is_not_kept(ws, reviews):
+    with pytest.raises(SchemaMismatch, match="a column without a name"):
+        run(ws, lambda text: {"": text})
+    assert rows(run(ws, lambda text: {"t": text}))[0] == {"id": 1, "t": "a"}
+
+
+def test_what_an_unfinished_run_left_is_counted_in_its_words(ws, reviews, asked):
+    asked.fail_on = {"c"}
+    with pytest.raises(StepFailed):
+        run(ws, asked)
+    asked.fail_on = set()
+    assert str(run(ws, asked).reuse).endswith("; 2 taken over from an unfinished run")
+
+
+def test_the_definition_of_its_recipe_is_the_source_of_the_function(ws, reviews):
+    def length(text):
+        return len(text)
+
+    run(ws, length, version=None)
+    assert ws.recipes()["labels"].definition.strip().startswith("def length(text):")
+    [(shown,)] = ws.sql("SELECT definition FROM jammi_catalog.recipes").fetchall()
+    assert shown == ws.recipes()["labels"].definition
