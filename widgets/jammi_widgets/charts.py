@@ -17,7 +17,7 @@ try:
     import altair
 except ImportError:
     raise ExtensionMissing(
-        "altair is not installed.", hint="pip install 'jammi-lab[charts]'"
+        "altair is not installed.", hint="pip install altair vl-convert-python"
     ) from None
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Chart(altair.Chart):
             import vl_convert
         except ImportError:
             raise ExtensionMissing(
-                "vl-convert-python is not installed.", hint="pip install 'jammi-lab[charts]'"
+                "vl-convert-python is not installed.", hint="pip install vl-convert-python"
             ) from None
         spec = _with_neutral_theme(_with_xml_texts(json.loads(self.to_json())))
         png, factor = b"", 1.0
