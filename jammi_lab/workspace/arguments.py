@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
-from jammi_lab.core.errors import InvalidArgument, WorkspaceReadOnly
+from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import round_up_duration
 from jammi_lab.core.records import OnProgress, Progress, ProgressOption
 
@@ -24,15 +24,6 @@ def list_of_names(names: str | Iterable[T] | None) -> list[T | str]:
     if names is None or isinstance(names, str):
         return [] if names is None else [names]
     return [*names]
-
-
-def check_writable(*, read_only: bool) -> None:
-    """Raise WorkspaceReadOnly when the workspace is open read-only."""
-    if read_only:
-        raise WorkspaceReadOnly(
-            "This workspace is open read-only; nothing can be created or changed.",
-            hint="Open it without read_only=True.",
-        )
 
 
 def takes_no_name(hint: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -1,7 +1,6 @@
 """The composition root: builds the services of one workspace."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,26 +16,25 @@ from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.path_names import PathResolver
 from jammi_lab.inputs.source_names import JAMMI, ResultTableResolver
 from jammi_lab.live.mutable_handles import MutableTables
-from jammi_lab.producers.recompute_check import verify_by_recomputation
 from jammi_lab.search.search import SearchService
 from jammi_lab.search.source_rows import SearchContext
 from jammi_lab.search.sql_functions import SearchFunctions
 from jammi_lab.search.word_search import WordSearch
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.space_reserve import SpaceReserve
-from jammi_lab.workspace.arguments import ProgressReporter, check_writable
+from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.badge import BadgeService
 from jammi_lab.workspace.checks import CheckContext, Checks, CheckService
 from jammi_lab.workspace.infrastructure import Infrastructure, build_infrastructure
 from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.maintenance import Maintenance, Recomputation
-from jammi_lab.workspace.materialize import JobFactory, Materializer
+from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.model_lookup import ModelEncoders
 from jammi_lab.workspace.models import Models
 from jammi_lab.workspace.recordings import Searches
 from jammi_lab.workspace.result_table import TableHandles, TableService
 from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
-from jammi_lab.workspace.sources import SourceContext, Sources
+from jammi_lab.workspace.sources import Sources
 from jammi_lab.workspace.stamps import StampMaker
 from jammi_lab.workspace.statements import StatementRunner
 from jammi_lab.workspace.vector_views import VectorViews
@@ -158,28 +156,25 @@ def _add_services(
     parts: Infrastructure, display_path: str, recovery_at_open: RecoveryReport
 ) -> Services:
     """Build the services over the parts of an open workspace."""
-    catalog, scope, engine = parts.catalog, parts.scope, parts.engine
-    check = functools.partial(check_writable, read_only=catalog.read_only)
-    sources, models = _sources_and_models(parts, parts.local_folder)
-    freshness = _freshness_queries(parts, parts.local_folder)
-    progress = ProgressReporter()
-    badges = _badge_service(parts, freshness)
-    lookup = TableLookup(catalog, scope, parts.retention)
-    statements = StatementRunner(
-        engine,
-        scope,
-        parts.dml_committer,
-        parts.frames,
-        badges,
-        progress,
-        parts.removal.try_remove_pending,
+    catalog, engine = parts.catalog, parts.engine
+    models = _models(parts)
+    freshness = FreshnessQueries(
+        parts.evaluator,
+        catalog,
+        parts.observe,
+        parts.scope,
+        parts.clock,
+        parts.column_lineage,
+        parts.local_folder,
     )
-    checks = CheckService(context := _check_context(parts, lookup, statements, check))
-    tables = _table_service(parts, lookup, statements, freshness, progress, checks, check)
+    progress, badges = ProgressReporter(), _badge_service(parts, freshness)
+    lookup = TableLookup(catalog, parts.scope, parts.retention)
+    statements = StatementRunner(parts, badges, progress)
+    checks = CheckService(context := _check_context(parts, lookup, statements))
+    tables = TableService(parts, lookup, statements, freshness, progress, checks.of_version)
     handles, search = TableHandles(tables), _search_service(parts, tables, statements)
-    materializer, recomputation = _recipe_services(
-        parts, lookup, freshness, progress, checks, check
-    )
+    materializer = Materializer(parts, lookup, freshness, progress)
+    recomputation = Recomputation(parts, freshness, lookup, progress, checks.run_steps)
     engine.register(_search_functions(parts, search, lookup))
     engine.register(_catalog_relations(parts, recomputation, checks))
     parts.producers.python.open_input = statements.step_input
@@ -188,7 +183,7 @@ def _add_services(
         path=display_path,
         checks=Checks(context),
         check_service=checks,
-        sources=sources,
+        sources=Sources(parts),
         models=models,
         mutable_tables=MutableTables(parts.mutable, engine, catalog.scope, parts.dml_committer),
         progress=progress,
@@ -200,7 +195,7 @@ def _add_services(
         handles=handles,
         search=search,
         materializer=materializer,
-        maintenance=_maintenance(parts, lookup, progress, recovery_at_open, check),
+        maintenance=Maintenance(parts, lookup, progress, recovery_at_open),
         recomputation=recomputation,
         views=VectorViews(
             search, statements, handles, materializer, parts.producers, catalog, badges, lookup
@@ -216,10 +211,7 @@ def _badge_service(parts: Infrastructure, freshness: FreshnessQueries) -> BadgeS
 
 
 def _check_context(
-    parts: Infrastructure,
-    lookup: TableLookup,
-    statements: StatementRunner,
-    check: Callable[[], None],
+    parts: Infrastructure, lookup: TableLookup, statements: StatementRunner
 ) -> CheckContext:
     return CheckContext(
         parts.catalog,
@@ -230,7 +222,7 @@ def _check_context(
         lookup,
         statements,
         parts.observe,
-        check,
+        parts.check_writable,
     )
 
 
@@ -245,98 +237,13 @@ def _catalog_relations(
     return relations
 
 
-def _table_service(
-    parts: Infrastructure,
-    lookup: TableLookup,
-    statements: StatementRunner,
-    freshness: FreshnessQueries,
-    progress: ProgressReporter,
-    checks: CheckService,
-    check: Callable[[], None],
-) -> TableService:
-    return TableService(
-        parts.catalog,
-        parts.results,
-        lookup,
-        statements,
-        freshness,
-        parts.retention,
-        parts.removal,
-        progress,
-        parts.check_runner.audit,
-        checks.of_version,
-        check,
-        functools.partial(verify_by_recomputation, parts.producer_context, parts.producers),
-    )
-
-
-def _freshness_queries(parts: Infrastructure, local: Path | None) -> FreshnessQueries:
-    return FreshnessQueries(
-        parts.evaluator,
-        parts.catalog,
-        parts.observe,
-        parts.scope,
-        parts.clock,
-        parts.column_lineage,
-        local,
-    )
-
-
-def _recipe_services(
-    parts: Infrastructure,
-    lookup: TableLookup,
-    freshness: FreshnessQueries,
-    progress: ProgressReporter,
-    checks: CheckService,
-    check: Callable[[], None],
-) -> tuple[Materializer, Recomputation]:
-    """The services that run single recipes and plans."""
-    catalog, producers = parts.catalog, parts.producers
-    materializer = Materializer(
-        JobFactory(producers, lookup, parts.frames),
-        producers,
-        parts.producer_context,
-        catalog,
-        parts.observe,
-        lookup,
-        freshness,
-        progress,
-        check,
-    )
-    recomputation = Recomputation(
-        freshness,
-        lookup,
-        catalog,
-        producers,
-        parts.results,
-        progress,
-        checks.run_steps,
-        check,
-    )
-    return materializer, recomputation
-
-
-def _sources_and_models(parts: Infrastructure, local: Path | None) -> tuple[Sources, Models]:
-    """`ws.sources` and `ws.models`."""
-    sources = Sources(
-        SourceContext(
-            parts.catalog,
-            parts.scope,
-            parts.settings,
-            parts.clock,
-            parts.engine,
-            parts.source_directory,
-            parts.observation_cache,
-            parts.observe,
-            parts.retention,
-        ),
-        local,
-    )
+def _models(parts: Infrastructure) -> Models:
+    """`ws.models`."""
     # Model files stay on this machine, also for a workspace at a URL.
-    folder = local or Path("/")
+    folder = parts.local_folder or Path("/")
     encoders = ModelEncoders(parts.catalog, folder)
     parts.producers.encoders = encoders
-    return sources, Models(parts.catalog, parts.scope, parts.clock, folder, encoders)
+    return Models(parts.catalog, parts.scope, parts.clock, folder, encoders)
 
 
 def _search_service(
@@ -361,27 +268,4 @@ def _search_functions(
     relations = ResultTableResolver(parts.catalog, parts.results)
     return SearchFunctions(
         search, lambda name: lookup.find(name).record, lambda name: relations.resolve((JAMMI, name))
-    )
-
-
-def _maintenance(
-    parts: Infrastructure,
-    lookup: TableLookup,
-    progress: ProgressReporter,
-    recovery_at_open: RecoveryReport,
-    check: Callable[[], None],
-) -> Maintenance:
-    return Maintenance(
-        parts.catalog,
-        parts.results,
-        parts.scope,
-        parts.observation_cache,
-        parts.fsck,
-        parts.retention,
-        parts.removal,
-        lookup,
-        progress,
-        lambda on_progress: parts.recover(ready_too=True, on_progress=on_progress),
-        recovery_at_open,
-        check,
     )

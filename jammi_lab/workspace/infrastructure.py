@@ -17,6 +17,7 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
     VersionConflict,
     WorkspaceNotFound,
+    WorkspaceReadOnly,
 )
 from jammi_lab.core.records import (
     MutableRecord,
@@ -197,6 +198,14 @@ class Infrastructure(Foundation):
             self.engine.clear_spills()  # they may hold values of those sessions
         self.observation_cache.flush()
         return report
+
+    def check_writable(self) -> None:
+        """Raise WorkspaceReadOnly when the workspace is open read-only."""
+        if self.catalog.read_only:
+            raise WorkspaceReadOnly(
+                "This workspace is open read-only; nothing can be created or changed.",
+                hint="Open it without read_only=True.",
+            )
 
     def close(self, *, clean: bool) -> None:
         """Release all resources; `clean` also retires the writer and records the state of the

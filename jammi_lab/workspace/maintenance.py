@@ -6,36 +6,30 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import to_seconds
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import check_recipe_name, fold
 from jammi_lab.core.records import (
-    OnProgress,
     ProgressOption,
     RecipeRecord,
     RecoveryReport,
     RunStep,
     TableKind,
 )
-from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.freshness.reports import Plan, RunReport, Status
-from jammi_lab.inputs.observation_cache import ObservationCache
-from jammi_lab.producers.registry import Producers
 from jammi_lab.sources.locations import check_writable_path, resolve_output_path, scheme_of
-from jammi_lab.store.fsck import Fsck
-from jammi_lab.store.removal import Removal
 from jammi_lab.store.reports import FsckReport, visible_recovery
-from jammi_lab.store.result_files import ResultFiles
-from jammi_lab.store.retention import VersionRetention
 from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
 from jammi_lab.workspace.lookup import TableLookup
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.infrastructure import Infrastructure
 
 
 class Maintenance:
@@ -43,26 +37,17 @@ class Maintenance:
 
     def __init__(
         self,
-        catalog: Catalog,
-        results: ResultFiles,
-        scope: TenantScope,
-        observation_cache: ObservationCache,
-        fsck: Fsck,
-        retention: VersionRetention,
-        removal: Removal,
+        parts: "Infrastructure",
         lookup: TableLookup,
         progress: ProgressReporter,
-        recover: Callable[[OnProgress | None], RecoveryReport],
         recovery_at_open: RecoveryReport,
-        check_writable: Callable[[], None],
     ) -> None:
-        """`recover` repairs what terminated writers left and checks every ready table;
-        `recovery_at_open` is the recovery report of opening the workspace."""
-        self._catalog, self._results, self._scope = catalog, results, scope
-        self._observation_cache, self._fsck = observation_cache, fsck
-        self._retention, self._removal, self._lookup = retention, removal, lookup
-        self._progress, self._recover, self._recovery_at_open = progress, recover, recovery_at_open
-        self._check_writable = check_writable
+        """`recovery_at_open` is the recovery report of opening the workspace."""
+        self._catalog, self._results, self._scope = parts.catalog, parts.results, parts.scope
+        self._observation_cache, self._fsck = parts.observation_cache, parts.fsck
+        self._retention, self._removal, self._lookup = parts.retention, parts.removal, lookup
+        self._progress, self._recovery_at_open = progress, recovery_at_open
+        self._recover, self._check_writable = parts.recover, parts.check_writable
 
     def recovery_at_open(self) -> RecoveryReport:
         """The recovery report of opening the workspace, filtered for the bound tenant."""
@@ -71,7 +56,8 @@ class Maintenance:
     def recover(self, progress: ProgressOption) -> RecoveryReport:
         """Repair what terminated writers left and check every ready table. WorkspaceReadOnly."""
         self._check_writable()
-        report = self._recover(self._progress.callback(progress))
+        on_progress = self._progress.callback(progress)
+        report = self._recover(ready_too=True, on_progress=on_progress)
         return visible_recovery(report, self._catalog)
 
     def expire(self, name: str, keep: int) -> list[str]:
@@ -219,19 +205,19 @@ class Recomputation:
 
     def __init__(
         self,
+        parts: "Infrastructure",
         freshness: FreshnessQueries,
         lookup: TableLookup,
-        catalog: Catalog,
-        producers: Producers,
-        results: ResultFiles,
         progress: ProgressReporter,
         run_checks: Callable[[Sequence[str]], list[RunStep]],
-        check_writable: Callable[[], None],
     ) -> None:
-        self._run_checks = run_checks
-        self._freshness, self._lookup, self._catalog = freshness, lookup, catalog
-        self._producers, self._results, self._progress = producers, results, progress
-        self._check_writable = check_writable
+        self._catalog, self._producers, self._results = (
+            parts.catalog,
+            parts.producers,
+            parts.results,
+        )
+        self._freshness, self._lookup, self._progress = freshness, lookup, progress
+        self._run_checks, self._check_writable = run_checks, parts.check_writable
 
     def status(self, *, deep: bool = False, progress: ProgressOption = None) -> Status:
         """Every recipe with its verdict. DependencyCycle."""

@@ -1,10 +1,9 @@
 """Runs recipes: a recipe value becomes a producer's job, and each run makes a new version of a
 table or reuses an equal ready table."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, assert_never, get_args
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, assert_never, get_args
 
-from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.entry_points import PRODUCERS, load_package_entry
@@ -12,11 +11,9 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import check_recipe_name, near_names
 from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse
 from jammi_lab.freshness.queries import FreshnessQueries
-from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.source_names import FrameResolver
 from jammi_lab.producers.build import (
     Outcome,
-    ProducerContext,
     find_reusable,
     observed_anchors,
     produce,
@@ -43,6 +40,9 @@ from jammi_lab.workspace.recipe_values import (
     Sql,
 )
 from jammi_lab.workspace.result_table import ResultTable, unwrap_table
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.infrastructure import Infrastructure
 
 
 class JobFactory:
@@ -197,20 +197,16 @@ class Materializer:
 
     def __init__(
         self,
-        jobs: JobFactory,
-        producers: Producers,
-        context: ProducerContext,
-        catalog: Catalog,
-        observe: Callable[[bool], Observation],
+        parts: "Infrastructure",
         lookup: TableLookup,
         freshness: FreshnessQueries,
         progress: ProgressReporter,
-        check_writable: Callable[[], None],
     ) -> None:
-        self._jobs, self._producers, self._context = jobs, producers, context
-        self._catalog, self._observe, self._lookup = catalog, observe, lookup
+        self._jobs = JobFactory(parts.producers, lookup, parts.frames)
+        self._producers, self._context = parts.producers, parts.producer_context
+        self._catalog, self._observe, self._lookup = parts.catalog, parts.observe, lookup
         self._freshness, self._progress = freshness, progress
-        self._check_writable = check_writable
+        self._check_writable = parts.check_writable
 
     def materialize(
         self,

@@ -2,6 +2,7 @@
 verdicts, and the versions of the recipe."""
 
 import contextlib
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
 from jammi_lab.core.checks import Audit
@@ -33,16 +33,14 @@ from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.source_names import ResultTableResolver
 from jammi_lab.producers.build import Outcome
-from jammi_lab.sources.base import Relation
+from jammi_lab.producers.recompute_check import verify_by_recomputation
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.locations import check_writable_path
 from jammi_lab.storage.files import StoragePath, exists, open_for_reading
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store import manifests
-from jammi_lab.store.removal import Removal
-from jammi_lab.store.result_files import ResultFiles, result_snapshot
-from jammi_lab.store.retention import VersionRetention
+from jammi_lab.store.result_files import result_snapshot
 from jammi_lab.store.verify import verify
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.check_results import CheckResults
@@ -64,6 +62,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.freshness.lineage import Lineage
+    from jammi_lab.workspace.infrastructure import Infrastructure
 
 
 class TableService:
@@ -72,24 +71,21 @@ class TableService:
 
     def __init__(
         self,
-        catalog: Catalog,
-        results: ResultFiles,
+        parts: "Infrastructure",
         lookup: TableLookup,
         statements: StatementRunner,
         freshness: FreshnessQueries,
-        retention: VersionRetention,
-        removal: Removal,
         progress: ProgressReporter,
-        audit: Callable[[TableRecord, Relation], Audit],
         check_results: Callable[[TableVersion], CheckResults],
-        check_writable: Callable[[], None],
-        recompute: Callable[[TableRecord], Verification],
     ) -> None:
-        self._catalog, self._results, self.lookup = catalog, results, lookup
+        self._catalog, self._results, self.lookup = parts.catalog, parts.results, lookup
         self._statements, self._freshness = statements, freshness
-        self._retention, self._removal, self._progress = retention, removal, progress
-        self._audit, self._check_results = audit, check_results
-        self._check_writable, self._recompute = check_writable, recompute
+        self._retention, self._removal, self._progress = parts.retention, parts.removal, progress
+        self._audit, self._check_results = parts.check_runner.audit, check_results
+        self._check_writable = parts.check_writable
+        self._recompute = functools.partial(
+            verify_by_recomputation, parts.producer_context, parts.producers
+        )
 
     # -- rows and files
     # ----------------------------------------------------------------------------------------------

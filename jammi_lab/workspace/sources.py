@@ -4,13 +4,11 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import (
     Anchor,
@@ -21,7 +19,6 @@ from jammi_lab.core.anchors import (
     Vanished,
     unpinned_anchor,
 )
-from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
@@ -34,14 +31,10 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import check_source_name, fold, near_names, quote_identifier
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.core.settings import Settings
-from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.value import Value
 from jammi_lab.engine.cancellable import run_cancellable
-from jammi_lab.engine.engine import Engine
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.inputs.observation_cache import LastObservation, LastObservations, ObservationCache
-from jammi_lab.inputs.source_names import SourceDirectory
+from jammi_lab.inputs.observation_cache import LastObservation, LastObservations
 from jammi_lab.sources.base import Connector, MultiTableConnector
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files.formats import check_anchor, check_options, options_dict
@@ -54,10 +47,11 @@ from jammi_lab.sources.locations import (
 )
 from jammi_lab.sources.registry import infer_kind, is_package_kind
 from jammi_lab.sources.secrets import USER_INPUT, Credentials, Secret, check_secret
-from jammi_lab.store.retention import VersionRetention
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from jammi_lab.workspace.infrastructure import Infrastructure
 
 
 Names = list[str]
@@ -65,23 +59,6 @@ T = TypeVar("T")
 _ABSENT = "absent: not in this kernel"
 _MAX_NAMED_TABLES = 5
 """Number of tables of a source that its display names."""
-
-
-@dataclass(frozen=True)
-class SourceContext:
-    """The parts of a workspace that sources use."""
-
-    catalog: Catalog
-    scope: TenantScope
-    settings: Settings
-    clock: Clock
-    engine: Engine
-    directory: SourceDirectory
-    """The connectors of registered sources."""
-    observation_cache: ObservationCache
-    observe: Callable[[bool], Observation]
-    """Begins an observation of inputs; True makes it a deep one."""
-    retention: VersionRetention
 
 
 class Column(Value, frozen=True):
@@ -96,8 +73,8 @@ class Column(Value, frozen=True):
 class Source(ReprMixin):
     """A registered source."""
 
-    def __init__(self, context: SourceContext, record: SourceRecord) -> None:
-        self._context, self._record = context, record
+    def __init__(self, parts: "Infrastructure", record: SourceRecord) -> None:
+        self._parts, self._record = parts, record
 
     @property
     def name(self) -> str:
@@ -128,20 +105,20 @@ class Source(ReprMixin):
     def last_seen(self) -> LastObservation | None:
         """The last cached observation of the source; the source itself is not accessed. None when
         it was never observed."""
-        return LastObservations(self._context.observation_cache).last_observation(self._record)
+        return LastObservations(self._parts.observation_cache).last_observation(self._record)
 
     def tables(self) -> list[str]:
         """The tables that it contains; its own name when it is a single table."""
         names = self._connector().tables()
-        LastObservations(self._context.observation_cache).record_tables(
-            self._record, names, self._context.clock.now_ns()
+        LastObservations(self._parts.observation_cache).record_tables(
+            self._record, names, self._parts.clock.now_ns()
         )
         return names or [self.name]
 
     def columns(self, table: str | None = None) -> list[Column]:
         """Names and SQL types. SourceUnavailable; TableNotFound."""
-        [prepared] = self._context.engine.prepare(
-            f"SELECT * FROM {self._sql_address(table)}", None, tenant=self._context.scope.current
+        [prepared] = self._parts.engine.prepare(
+            f"SELECT * FROM {self._sql_address(table)}", None, tenant=self._parts.scope.current
         )
         return [Column(name, kind) for name, kind in prepared.output]
 
@@ -150,10 +127,10 @@ class Source(ReprMixin):
         SourceUnavailable; TableNotFound."""
         if not isinstance(n, int) or n < 0:
             raise InvalidArgument(f"n must be an integer of at least 0, got {n!r}.")
-        [prepared] = self._context.engine.prepare(
+        [prepared] = self._parts.engine.prepare(
             f"SELECT * FROM {self._sql_address(table)} LIMIT {n}",
             None,
-            tenant=self._context.scope.current,
+            tenant=self._parts.scope.current,
         )
         return prepared.run().table()
 
@@ -166,10 +143,10 @@ class Source(ReprMixin):
         An anchor of kind `unpinned_at_instant` gives the reason why the state is unknown.
         """
         if table is None and len(tables := self._connector().tables()) > 1:
-            observation = self._context.observe(True)
+            observation = self._parts.observe(True)
             anchors = [self._anchor(observation, each, columns) for each in tables]
         else:
-            observation = self._context.observe(True)
+            observation = self._parts.observe(True)
             anchors = [self._anchor(observation, self._find_table(table), columns)]
         observation.close()
         return anchors if table is None and len(anchors) > 1 else anchors[0]
@@ -182,7 +159,7 @@ class Source(ReprMixin):
             kind=kind, name=self.name, table=table, columns=tuple(sorted(columns or ()))
         )
         observed = observation.observe(
-            source_input, self._context.scope.current, all_columns=columns is None
+            source_input, self._parts.scope.current, all_columns=columns is None
         )
         match observed:
             case Snapshot():
@@ -204,7 +181,7 @@ class Source(ReprMixin):
                 return unpinned_anchor(source_input, observation.started_at, why)
 
     def _connector(self) -> Connector:
-        return self._context.directory.connector(self._record)
+        return self._parts.source_directory.connector(self._record)
 
     def _find_table(self, table: str | None) -> str | None:
         """The name of a table as the source spells it; without a name, that of the only table.
@@ -247,12 +224,12 @@ class Source(ReprMixin):
         """Whether it can be observed here: a frame lives in the kernel that registered it."""
         return (
             self.kind != "frame"
-            or self._context.directory.registered_frame(self._record) is not None
+            or self._parts.source_directory.registered_frame(self._record) is not None
         )
 
     def _list_row(self) -> tuple[str, str, str, str, str, str]:
         """Its row in a list, from cached observations; the source itself is not accessed."""
-        record, last_observations = self._record, LastObservations(self._context.observation_cache)
+        record, last_observations = self._record, LastObservations(self._parts.observation_cache)
         names = _first_names(last_observations.tables(record))
         state = last_observations.last_observation(record) if self._is_available() else _ABSENT
         anchor = (
@@ -270,7 +247,7 @@ class Source(ReprMixin):
         )
 
     def _rendered(self) -> Rendered:
-        tables = LastObservations(self._context.observation_cache).tables(self._record)
+        tables = LastObservations(self._parts.observation_cache).tables(self._record)
         last_observation = self.last_seen
         columns: dict[str, str] = {}
         if tables is None or tables[1] == 1:
@@ -305,8 +282,8 @@ class SourceList(list[Source], ReprMixin):
 class Sources(ReprMixin):
     """The sources of a workspace: `ws.sources["papers"]`, iteration over names, `in`."""
 
-    def __init__(self, context: SourceContext, folder: Path | None) -> None:
-        self._context, self._folder = context, folder
+    def __init__(self, parts: "Infrastructure") -> None:
+        self._parts, self._folder = parts, parts.local_folder
 
     def add(
         self,
@@ -333,7 +310,7 @@ class Sources(ReprMixin):
         Raises NameInvalid, SourceExists, SourceUnavailable, InvalidArgument; then nothing is
         registered.
         """
-        if self._context.catalog.read_only:
+        if self._parts.catalog.read_only:
             raise WorkspaceReadOnly(
                 "This workspace is open read-only; no source can be added.",
                 hint="Open it without read_only=True.",
@@ -353,13 +330,13 @@ class Sources(ReprMixin):
             location=type(frame).__module__.split(".")[0] + " frame"
             if frame is not None
             else store_location(clean_location, self._folder),
-            tenant=self._context.scope.current,
+            tenant=self._parts.scope.current,
             options=options,
             anchor=anchor,
             tenant_column=tenant_column,
             secret=check_secret(secret) if secret is not None or not credentials else USER_INPUT,
         )
-        directory, function = self._context.directory, secret if callable(secret) else None
+        directory, function = self._parts.source_directory, secret if callable(secret) else None
         if check and function is not None:
             # The function may prompt the user: only this thread can do that, and without a timeout.
             directory.credentials(record, credentials, function)()
@@ -380,16 +357,16 @@ class Sources(ReprMixin):
         stored = self._store_record(record, frame, replace=replace)
         directory.store_credentials(stored, credentials, function)
         if check:
-            cache = self._context.observation_cache
-            LastObservations(cache).record_tables(stored, tables, self._context.clock.now_ns())
+            cache = self._parts.observation_cache
+            LastObservations(cache).record_tables(stored, tables, self._parts.clock.now_ns())
             cache.flush()
         if frame is not None:
             directory.register_frame(stored, frame)
-        return Source(self._context, stored)
+        return Source(self._parts, stored)
 
     def _store_record(self, record: SourceRecord, frame: object, *, replace: bool) -> SourceRecord:
         existing = None if replace else self._find_same(record, frame)
-        return self._context.catalog.sources.put(
+        return self._parts.catalog.sources.put(
             record if existing is None else existing, replace or existing is not None
         )
 
@@ -412,7 +389,7 @@ class Sources(ReprMixin):
         SourceUnavailable after that."""
         if scheme_of(location) in (None, "memory"):
             return work()
-        seconds = self._context.settings["look.timeout_seconds"]
+        seconds = self._parts.settings["look.timeout_seconds"]
         deadline = time.monotonic() + seconds
 
         def tick() -> None:
@@ -432,10 +409,10 @@ class Sources(ReprMixin):
     def _find_same(self, record: SourceRecord, frame: object) -> SourceRecord | None:
         """The record of an identical source that is registered already, also as a frame of an
         earlier kernel; None when there is none. SourceExists for a different one of that name."""
-        existing = self._context.catalog.sources.get(record.name)
+        existing = self._parts.catalog.sources.get(record.name)
         if existing is None or existing.tenant != record.tenant:
             return None
-        registered_frame = self._context.directory.registered_frame(existing)
+        registered_frame = self._parts.source_directory.registered_frame(existing)
         is_same = msgspec.structs.replace(existing, created_at="", name=record.name) == record and (
             frame is None or registered_frame is None or registered_frame is frame
         )
@@ -451,37 +428,37 @@ class Sources(ReprMixin):
         the bound tenant's own tables that read it directly are removed, even if other tables read
         them. Returns the physical names that were removed. SourceNotFound; TenantForbidden."""
         try:
-            record = self._context.directory.require_record(name)
+            record = self._parts.source_directory.require_record(name)
         except SourceNotFound as error:
-            if self._context.catalog.recipes.get(name) is not None:
+            if self._parts.catalog.recipes.get(name) is not None:
                 error.hint = f"{name!r} is a recipe; ws.drop({name!r}) removes it."
             raise
-        removed = self._context.retention.remove_source(record.name, with_tables=tables)
-        self._context.directory.release(record)
+        removed = self._parts.retention.remove_source(record.name, with_tables=tables)
+        self._parts.source_directory.release(record)
         if record.kind == "frame":
-            LastObservations(self._context.observation_cache).record_removal(
-                record, self._context.clock.now_ns()
+            LastObservations(self._parts.observation_cache).record_removal(
+                record, self._parts.clock.now_ns()
             )
         return removed
 
     def list(self) -> "SourceList":
         """All sources that the bound tenant sees, by name."""
         return SourceList(
-            Source(self._context, record) for record in self._context.catalog.sources.list()
+            Source(self._parts, record) for record in self._parts.catalog.sources.list()
         )
 
     def __getitem__(self, name: str) -> Source:
         """The source of that name. SourceNotFound, with near names."""
-        return Source(self._context, self._context.directory.require_record(name))
+        return Source(self._parts, self._parts.source_directory.require_record(name))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._context.catalog.sources.get(name) is not None
+        return isinstance(name, str) and self._parts.catalog.sources.get(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter([record.name for record in self._context.catalog.sources.list()])
+        return iter([record.name for record in self._parts.catalog.sources.list()])
 
     def __len__(self) -> int:
-        return len(self._context.catalog.sources.list())
+        return len(self._parts.catalog.sources.list())
 
     def _rendered(self) -> Rendered:
         return self.list()._rendered()

@@ -1,24 +1,24 @@
 """Runs SQL statements, explains them, and wraps their rows in Results."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import OnProgress, Progress, TableRecord
-from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
 from jammi_lab.inputs.source_names import FrameResolver
-from jammi_lab.live.dml_commits import DmlCommitter
 from jammi_lab.search.answers import Answer, SearchAnswer
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.badge import BadgeService
 from jammi_lab.workspace.query_plan import Explanation, explain_statement
 from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
 from jammi_lab.workspace.statement_runner import note_earlier_changes, run_in_order
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.infrastructure import Infrastructure
 
 _SIMILARITY_DIGITS = 4
 """Decimal places of a displayed similarity or score. Further ones may differ between
@@ -29,22 +29,13 @@ class StatementRunner:
     """Runs statements in the bound tenant's scope and wraps their rows."""
 
     def __init__(
-        self,
-        engine: Engine,
-        scope: TenantScope,
-        dml_committer: DmlCommitter,
-        frames: FrameResolver,
-        badges: BadgeService,
-        progress: ProgressReporter,
-        release_tables: Callable[[], object],
+        self, parts: "Infrastructure", badges: BadgeService, progress: ProgressReporter
     ) -> None:
-        """`release_tables` is called when a result has been read: it deletes tables that were
-        dropped meanwhile."""
-        self._engine = engine
-        self._scope = scope
-        self._dml_committer = dml_committer
-        self._frames = frames
-        self.badges, self._progress, self._release_tables = badges, progress, release_tables
+        self._engine, self._scope, self._frames = parts.engine, parts.scope, parts.frames
+        self._dml_committer = parts.dml_committer
+        self.badges, self._progress = badges, progress
+        # Called when a result has been read: it deletes tables that were dropped meanwhile.
+        self._release_tables = parts.removal.try_remove_pending
 
     def run(self, text: str, params: Mapping[str, Any], *, frames: bool = False) -> Result:
         """Run statements in order and return the rows of the last one; with `frames` they can name
