@@ -57,6 +57,8 @@ def _insert_edges(
     return sa.insert(_n).from_select(_COLUMNS, rows)
 
 
+# Edges are always recomputed from the other tables, never added or taken away one by one: so the
+# only way in which this table can be wrong is that nobody called this module.
 _edges = scope.select_all_tenants(
     *((lineage if name in lineage.c and name != "tenant_id" else _v).c[name] for name in _COLUMNS)
 )

@@ -23,6 +23,8 @@ from jammi_lab.core.interrupts import interrupt_thread
 from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.core.thread_pool import start_thread
 
+# A step is mostly DuckDB, Parquet and fsync, which let other threads run; processes would have
+# neither the engine nor the frames of the notebook.
 MAX_PARALLEL_TASKS = 4
 """Maximum number of tasks that run at the same time."""
 _POLL_SECONDS = 0.05

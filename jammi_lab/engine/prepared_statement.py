@@ -277,6 +277,8 @@ class PreparedStatement:
             self._rebind(in_order=in_order),
             read_ahead_fully=read_ahead_fully,
             after_read=after_read,
+            # With several threads DuckDB combines the parts of `list`, `first` or a window as they
+            # are finished, so that two full runs over equal inputs may differ.
             one_thread=in_order and self.order_sensitive,
         )
         context = replace(

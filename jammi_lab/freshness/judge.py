@@ -87,6 +87,8 @@ def evaluate_table(evidence: Evidence, parents: Iterable[tuple[str, Verdict]] = 
     reasons, doubts = _own_reasons(evidence)
     causes, inherited = _inherited_causes(parents, evidence.observed_at)
     doubts += inherited
+    # Before `stale`: what cannot be decided may be a reason, too. The reasons that are decided are
+    # kept.
     if doubts:
         return Undecidable(doubts, reasons)
     if reasons:

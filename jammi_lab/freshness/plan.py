@@ -286,6 +286,8 @@ class Planner:
     def _sequence_equal_definitions(self, steps: list[PlannedStep]) -> list[PlannedStep]:
         """The steps, with recipes of equal definition put in sequence. The table of the first
         certain one is reused by the others, which are therefore only possible."""
+        # Calling the others `reused` would promise too much: when the first one fails they are
+        # computed, and a plan never runs what it did not name.
         for group in self._groups_of_equal_definition(steps):
             first = next((step for step in group if step.kind is StepKind.CERTAIN), None)
             if first is None:

@@ -83,6 +83,8 @@ class Observers:
             query=self._query,
             now_ns=observation.now_ns,
             racy_seconds=settings["look.racy_seconds"],
+            # Rows bound what costs by the row, such as a digest evaluated on a server; bytes bound
+            # what is read at the speed of a disk, whatever the rows are: a file or a frame.
             scan_bytes=None if observation.deep else settings["look.scan_bytes"],
             scan_rows=None if observation.deep else settings["look.scan_rows"],
             timeout_seconds=settings["look.timeout_seconds"],

@@ -91,6 +91,8 @@ class RecipeReservation:
                 self._catalog.recipes.remove_unbuilt(self.name, self._stored_hash)
 
 
+# An input that keeps moving after so many runs is recorded as unpinned: there is a table, and its
+# verdict is undecidable.
 _MAX_ATTEMPTS = 3
 
 
@@ -233,6 +235,7 @@ def find_reusable(
     intact bytes; None when there is none.
 
     `candidates`: the ready tables of that definition, when the caller has them already."""
+    # An unpinned input may have changed without anybody noticing.
     if not all(a.pinned for a in anchors):
         return None
     if candidates is None:
@@ -299,6 +302,9 @@ def _produce_with_retries(
             except TableNotFound:
                 continue  # the table was dropped after the observation
         try:
+            # Between this look and the building row another kernel may begin and end the same
+            # build; the row is therefore refused when a ready table is there that was not known
+            # here.
             known_tables = None if bypass_cache else {record.table_name for record in ready}
             with (
                 ctx.publisher.build_row(
@@ -369,6 +375,8 @@ def bind_after_observing(
                 observation.observe(
                     msgspec.structs.replace(relation.input, columns=columns), tenant
                 )
+        # A statement that was bound first would have the columns that an input had before it was
+        # observed: the anchor would speak of a file that the statement never saw.
         rebound = job.rebind()
         if (
             rebound.reads == job.reads and rebound.definition == job.definition
@@ -544,6 +552,8 @@ def confirm_anchors(
     observation.close()
     anchors_after = {a.input.identity: a for a in state_after.anchors}
     confirmed = []
+    # Result tables and frames need no second look: the one cannot change, of the other rows and
+    # digest come from one conversion. Their anchors come out equal here.
     for anchor in state_before.anchors:
         input_identity = anchor.input.identity
         if input_identity in snapshots:

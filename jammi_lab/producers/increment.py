@@ -188,6 +188,7 @@ def _new_files(
     paths depends on all of them."""
     if any(current.get(file) != state for file, state in former.items()):
         raise NotIncremental("a file was removed or rewritten")
+    # One file elsewhere changes what the paths of all others mean.
     if len({_partition_columns(file) for file in current}) > 1:
         raise NotIncremental("not all files are in folders of the same partition columns")
     added = tuple(file for file in current if file not in former)
@@ -247,6 +248,8 @@ class IncrementalStatement:
     def start(self, planned: PlannedIncrement, base: Relation) -> MergedRows:
         """Compute the statement over the new files, and merge. Raises NotIncremental when the rows
         would be read or written otherwise than by a full computation; and as `run_ordered`."""
+        # The new files are read through the relation of all files, so that columns, types and
+        # partition columns are those that a full computation binds.
         query, files = self._query.over_files(planned.identity, planned.new_files)
         # Proves that the new files, and no others, are the rows that were selected by name.
         [(selected,)] = self._engine.query(
@@ -278,6 +281,8 @@ class IncrementalStatement:
 def _merged_rows(schema: pa.Schema, streams: Sequence[Stream]) -> MergedRows:
     """The merged rows; `schema` is that of a full computation. Raises NotIncremental when a stream
     has another."""
+    # Types that only the merging statement gives would be other bytes than a full computation
+    # writes.
     if any(stream.schema != schema for stream in streams):
         for stream in streams:
             stream.close()

@@ -26,6 +26,8 @@ from jammi_lab.storage.files import (
 from jammi_lab.storage.object_store import RemotePath
 
 SUFFIX = ".log"
+# A file that is written whole, like the checkpoint of an embedding, would be saved once a second at
+# most. An encoder computes a lost second again for nothing; of a paid service it is money.
 _FRAME_HEADER = struct.Struct("<I16s")
 """Before each frame: its length in bytes, and the first 16 bytes of its SHA-256."""
 _MAX_FRAME_BYTES = 1 << 31
@@ -119,6 +121,8 @@ class OutputLog:
             self._file.truncate(self._intact_bytes)
             if not self._intact_bytes:
                 frame = self._header() + frame
+        # Not synced: what a call returned has to survive the death of this process, not of the
+        # machine.
         write_all(self._file, frame)
 
     def _put(self, path: RemotePath) -> None:

@@ -156,6 +156,8 @@ class RowMapProducer:
             digest=fold(name) if settings.version is not None else required_digest(step),
             params=encoded,
             schema=_encoded_schema(settings.schema, key),
+            # A function of one row called with a table would be another function; how many rows,
+            # and how many calls at a time, changes no output.
             batched=settings.batch > 1,
             on_error=settings.on_error,
             batch=settings.batch,
@@ -309,6 +311,9 @@ class RowMapProducer:
     def _previous_version(self, name: str, descriptor: RowMapDescriptor) -> StoragePath | None:
         """The file of the newest version whose outputs can be taken over; None when there is
         none."""
+        # Rows are found again by the digest of their inputs, not by key: one that moved to another
+        # key or occurs twice is not asked. So another filter, source or key over equal inputs asks
+        # nothing.
         identity = descriptor.calls_identity()
 
         def is_reusable(manifest: Manifest) -> bool:

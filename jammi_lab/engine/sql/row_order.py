@@ -107,6 +107,9 @@ def is_order_sensitive(tree: Node, sorts_before_limit: bool) -> bool:
     return False
 
 
+# A digest of a server's table tells a bag of rows, so their order is not part of what the anchor
+# proves: after VACUUM FULL the server gives them otherwise. Sorted by all columns that are read,
+# what comes out depends on the bag alone. Queries that are not kept show rows as they come.
 def select_in_total_order(
     body: str, schema: Mapping[str, str], columns_read: Collection[str]
 ) -> str:
