@@ -26,344 +26,159 @@ class Bytes(sa.types.UserDefinedType[bytes]):
         return "BLOB"
 
 
-def _text(name: str, *, null: bool = True) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=null)
+_TYPES = {"text": sa.Text, "bigint": sa.BigInteger, "double": sa.Double, "blob": sa.LargeBinary}
 
 
-def _integer(name: str, *, null: bool = True) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, nullable=null)
+def _table(name: str, columns: str) -> sa.Table:
+    """A table. A column is `name [type] [null | primary key]`: text, and not null, unless it says
+    otherwise."""
+
+    def column(definition: str) -> sa.Column[Any]:
+        column_name, *words = definition.split()
+        kind = next((_TYPES[word] for word in words if word in _TYPES), sa.Text)
+        if "primary" in words:
+            return sa.Column(column_name, kind, primary_key=True)
+        return sa.Column(column_name, kind, nullable="null" in words)
+
+    return sa.Table(name, metadata, *map(column, columns.split(", ")))
 
 
-migrations_table = sa.Table(
-    "migrations",
-    metadata,
-    sa.Column("number", sa.BigInteger, primary_key=True),
-    _text("name", null=False),
-    _text("applied_at", null=False),
-)
+migrations_table = _table("migrations", "number bigint primary key, name, applied_at")
 
-metadata_table = sa.Table(
-    "meta", metadata, sa.Column("key", sa.Text, primary_key=True), _text("value", null=False)
-)
+metadata_table = _table("meta", "key primary key, value")
 
-writers = sa.Table(
+writers = _table(
     "writers",
-    metadata,
-    sa.Column("writer_id", sa.Text, primary_key=True),
-    _text("host", null=False),
-    _text("boot_id", null=False),
-    _integer("pid", null=False),
-    _text("started_at", null=False),
-    _text("retired_at"),
+    "writer_id primary key, host, boot_id, pid bigint, started_at, retired_at null",
 )
 
-observations = sa.Table(
-    "observations", metadata, sa.Column("key", sa.Text, primary_key=True), _text("body", null=False)
-)
+observations = _table("observations", "key primary key, body")
 
-sources = sa.Table(
+sources = _table(
     "sources",
-    metadata,
-    _text("tenant_id"),
-    _text("name", null=False),
-    _text("name_fold", null=False),
-    _text("kind", null=False),
-    _text("location", null=False),
-    _text("options", null=False),
-    _text("anchor", null=False),
-    _text("tenant_column"),
-    _text("secret"),
-    _text("created_at", null=False),
+    "tenant_id null, name, name_fold, kind, location, options, anchor, tenant_column null, "
+    "secret null, created_at",
 )
 
-recipes = sa.Table(
+recipes = _table(
     "recipes",
-    metadata,
-    _text("tenant_id"),
-    _text("name", null=False),
-    _text("name_fold", null=False),
-    _text("kind", null=False),
-    _text("descriptor", null=False),
-    _text("environment", null=False),
-    _text("definition_hash", null=False),
-    _text("inputs", null=False),
-    _text("created_at", null=False),
-    _text("updated_at", null=False),
+    "tenant_id null, name, name_fold, kind, descriptor, environment, definition_hash, inputs, "
+    "created_at, updated_at",
 )
 
-aliases = sa.Table(
-    "aliases",
-    metadata,
-    _text("tenant_id"),
-    _text("name", null=False),
-    _text("name_fold", null=False),
-    _text("target", null=False),
-    _text("target_fold", null=False),
-)
+aliases = _table("aliases", "tenant_id null, name, name_fold, target, target_fold")
 """Former names of renamed recipes. No recipe of the same owner has the name of an alias."""
 
-holds = sa.Table(
-    "holds",
-    metadata,
-    _text("tenant_id"),
-    _text("recipe_fold", null=False),
-    _text("held_at", null=False),
-    _text("held_by", null=False),
-    _text("note", null=False),
-)
+holds = _table("holds", "tenant_id null, recipe_fold, held_at, held_by, note")
 
-counters = sa.Table(
-    "version_counters",
-    metadata,
-    _text("tenant_id"),
-    _text("recipe", null=False),
-    _text("recipe_fold", null=False),
-    _integer("last", null=False),
-)
+counters = _table("version_counters", "tenant_id null, recipe, recipe_fold, last bigint")
 """The highest version number ever assigned: numbers are never reused, even after a drop."""
 
-versions = sa.Table(
+versions = _table(
     "versions",
-    metadata,
-    _text("tenant_id"),
-    _text("recipe", null=False),
-    _text("recipe_fold", null=False),
-    _integer("version", null=False),
-    _text("table_name", null=False),
-    _text("created_at", null=False),
-    _integer("pinned", null=False),
-    _text("note"),
+    "tenant_id null, recipe, recipe_fold, version bigint, table_name, created_at, pinned bigint, "
+    "note null",
 )
 
-result_tables = sa.Table(
+result_tables = _table(
     "result_tables",
-    metadata,
-    sa.Column("table_name", sa.Text, primary_key=True),
-    _text("table_fold", null=False),
-    _text("tenant_id"),
-    _text("kind", null=False),
-    _text("status", null=False),
-    _text("writer_id", null=False),
-    _text("definition_hash"),
-    _integer("row_count"),
-    _text("recipe", null=False),
-    _integer("version", null=False),
-    _text("path", null=False),
-    _text("source_id"),
-    _text("model_id"),
-    _text("derived_from"),
-    _text("key_columns", null=False),
-    _integer("dimensions"),
-    _integer("bytes"),
-    _text("created_at", null=False),
-    _text("completed_at"),
-    sa.Column("seconds", sa.Double),
-    _text("columns", null=False),
-    _text("anchors", null=False),
-    _text("digest"),
-    _text("manifest_digest"),
-    _integer("order_sensitive", null=False),
-    _integer("flight", null=False),
-    _text("error"),
+    "table_name primary key, table_fold, tenant_id null, kind, status, writer_id, "
+    "definition_hash null, row_count bigint null, recipe, version bigint, path, source_id null, "
+    "model_id null, derived_from null, key_columns, dimensions bigint null, bytes bigint null, "
+    "created_at, completed_at null, seconds double null, columns, anchors, digest null, "
+    "manifest_digest null, order_sensitive bigint, flight bigint, error null",
 )
 
-manifests = sa.Table(
-    "manifests",
-    metadata,
-    sa.Column("table_name", sa.Text, primary_key=True),
-    _text("tenant_id"),
-    _text("body", null=False),
-)
+manifests = _table("manifests", "table_name primary key, tenant_id null, body")
 
-lineage = sa.Table(
+lineage = _table(
     "lineage",
-    metadata,
-    _text("tenant_id"),
-    _text("input", null=False),
-    _text("derived", null=False),
-    _text("kind", null=False),
-    _text("input_kind", null=False),
-    _text("input_table", null=False),
-    _integer("input_physical", null=False),
-    _text("node_fold", null=False),
-    _text("node_tenant", null=False),
+    "tenant_id null, input, derived, kind, input_kind, input_table, input_physical bigint, "
+    "node_fold, node_tenant",
 )
 """An edge: `derived` (a physical table) has an anchor on `input` (as it was named). `node_fold`
 and `node_tenant` identify the node: the folded name of the recipe to which a physical name
 (`input_physical` = 1) belongs, else of the name itself, and its owner when the table was
 computed."""
 
-newest_edges = sa.Table(
+newest_edges = _table(
     "newest_edges",
-    metadata,
-    _text("tenant_id"),
-    _text("recipe", null=False),
-    _text("recipe_fold", null=False),
-    _text("derived", null=False),
-    _text("input", null=False),
-    _text("kind", null=False),
-    _text("input_kind", null=False),
-    _text("input_table", null=False),
-    _integer("input_physical", null=False),
-    _text("node_fold", null=False),
-    _text("node_tenant", null=False),
+    "tenant_id null, recipe, recipe_fold, derived, input, kind, input_kind, input_table, "
+    "input_physical bigint, node_fold, node_tenant",
 )
 """The rows of `lineage` for the newest ready version of every recipe, with the recipe and its
 owner. Derived from `lineage`, `versions` and `result_tables`, and maintained by
 `newest_edges.py`."""
 
-models = sa.Table(
+models = _table(
     "models",
-    metadata,
-    sa.Column("key", sa.Text, primary_key=True),
-    _text("tenant_id"),
-    _text("name", null=False),
-    _text("name_fold", null=False),
-    _integer("version", null=False),
-    _text("type", null=False),
-    _text("backend", null=False),
-    _text("task", null=False),
-    _integer("dimensions"),
-    _text("digest"),
-    _text("artifact"),
-    _text("artifact_digest"),
-    _text("base"),
-    _text("config"),
-    _text("status", null=False),
-    _text("created_at", null=False),
+    "key primary key, tenant_id null, name, name_fold, version bigint, type, backend, task, "
+    "dimensions bigint null, digest null, artifact null, artifact_digest null, base null, "
+    "config null, status, created_at",
 )
 
-trainings = sa.Table(
+trainings = _table(
     "model_training",
-    metadata,
-    sa.Column("record_id", sa.Text, primary_key=True),
-    _text("tenant_id"),
-    _text("output", null=False),
-    _text("output_fold", null=False),
-    _text("base", null=False),
-    _text("created_at", null=False),
+    "record_id primary key, tenant_id null, output, output_fold, base, created_at",
 )
 """`output` is a model's name, `base` a model's key."""
 
-evaluations = sa.Table(
+evaluations = _table(
     "model_evaluations",
-    metadata,
-    sa.Column("record_id", sa.Text, primary_key=True),
-    _text("tenant_id"),
-    _text("model", null=False),
-    _text("metrics", null=False),
-    _text("created_at", null=False),
+    "record_id primary key, tenant_id null, model, metrics, created_at",
 )
 """`model` is a model's key."""
 
 
-checks = sa.Table(
+checks = _table(
     "checks",
-    metadata,
-    _text("tenant_id"),
-    _text("name", null=False),
-    _text("name_fold", null=False),
-    _text("recipe", null=False),
-    _text("recipe_fold", null=False),
-    _text("subject", null=False),
-    _text("severity", null=False),
-    _text("rule", null=False),
-    _text("statement", null=False),
-    _text("params", null=False),
-    _text("created_at", null=False),
-    _text("updated_at", null=False),
-    _text("kind", null=False),
+    "tenant_id null, name, name_fold, recipe, recipe_fold, subject, severity, rule, statement, "
+    "params, created_at, updated_at, kind",
 )
 """`kind` is that of the input that is checked: result, source or mutable. `recipe` is its name and
 follows renames; `subject` is the name in the statement, which does not."""
 
-check_results = sa.Table(
+check_results = _table(
     "check_results",
-    metadata,
-    _text("tenant_id"),
-    _text("check_name", null=False),
-    _text("check_fold", null=False),
-    _text("table_name", null=False),
-    _text("definition_hash", null=False),
-    _text("anchors_digest", null=False),
-    _text("anchors", null=False),
-    _text("severity", null=False),
-    _text("outcome", null=False),
-    _integer("failing"),
-    _text("error"),
-    _text("checked_at", null=False),
-    sa.Column("seconds", sa.Double, nullable=False),
+    "tenant_id null, check_name, check_fold, table_name, definition_hash, anchors_digest, "
+    "anchors, severity, outcome, failing bigint null, error null, checked_at, seconds double",
 )
 """One row for each check, physical table, definition of the check, and state of what it read."""
 
-mutables = sa.Table(
+mutables = _table(
     "mutable_tables",
-    metadata,
-    sa.Column("table_id", sa.BigInteger, primary_key=True),
-    _text("tenant_id"),
-    _text("name", null=False),
-    sa.Column("arrow_schema", sa.LargeBinary, nullable=False),
-    _text("key_columns", null=False),
-    _integer("version", null=False),
-    _integer("first_kept", null=False),
-    _integer("row_count", null=False),
-    _text("session_id"),
-    _text("created_at", null=False),
-    _integer("numbered", null=False),
+    "table_id bigint primary key, tenant_id null, name, arrow_schema blob, key_columns, "
+    "version bigint, first_kept bigint, row_count bigint, session_id null, created_at, "
+    "numbered bigint",
 )
 """`version` counts commits; the history reaches back to `first_kept`. `numbered` is 1 where keys
 are stored as integers. The rows and the history are in tables of their own, created and dropped
 with the record: `mutable_storage.py`."""
 
-topics = sa.Table(
+topics = _table(
     "topics",
-    metadata,
-    sa.Column("topic_id", sa.Text, primary_key=True),
-    _text("tenant_id"),
-    _text("name", null=False),
-    _text("name_fold", null=False),
-    sa.Column("columns", sa.LargeBinary, nullable=False),
-    _integer("first_offset", null=False),
-    _integer("next_offset", null=False),
-    sa.Column("retention", sa.Double),
-    _text("created_at", null=False),
+    "topic_id primary key, tenant_id null, name, name_fold, columns blob, first_offset bigint, "
+    "next_offset bigint, retention double null, created_at",
 )
 """`topic_id` is never reused: a topic registered again under its name is another one. `columns` is
 an Arrow schema."""
 
-topic_events = sa.Table(
+topic_events = _table(
     "topic_events",
-    metadata,
-    sa.Column("topic_id", sa.Text, primary_key=True),
-    sa.Column("event_offset", sa.BigInteger, primary_key=True),
-    _text("tenant_id"),
-    _text("produced_at", null=False),
-    _integer("row_count", null=False),
-    _text("digest", null=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
+    "topic_id primary key, event_offset bigint primary key, tenant_id null, produced_at, "
+    "row_count bigint, digest, body blob",
 )
 """`body` is one Arrow record batch of the topic's schema, `digest` its SHA-256, which is checked
 before any byte is parsed as Arrow."""
 
-topic_consumers = sa.Table(
+topic_consumers = _table(
     "topic_consumers",
-    metadata,
-    sa.Column("topic_id", sa.Text, primary_key=True),
-    sa.Column("consumer", sa.Text, primary_key=True),
-    _text("tenant_id"),
-    _integer("next_offset", null=False),
-    _text("updated_at", null=False),
+    "topic_id primary key, consumer primary key, tenant_id null, next_offset bigint, updated_at",
 )
 
-sessions = sa.Table(
+sessions = _table(
     "ephemeral_sessions",
-    metadata,
-    sa.Column("session_id", sa.Text, primary_key=True),
-    _text("tenant_id"),
-    _text("writer_id", null=False),
-    _text("state", null=False),
-    _text("created_at", null=False),
-    _text("deadline"),
+    "session_id primary key, tenant_id null, writer_id, state, created_at, deadline null",
 )
 """`state` is `open`; `ended` while deleted values may still be in the database's log; `partial`
 when some tables could not be dropped. The row is deleted when nothing else is left."""
