@@ -29,107 +29,32 @@ if TYPE_CHECKING:
 Rows = Callable[[], Iterable[Sequence[Any]]]
 """The rows of one relation in the bound tenant's scope, one value per column."""
 
+_COLUMN_LISTS = {
+    "sources": "name, kind, location, tenant, anchor, anchored_at",
+    "tables": "name, version BIGINT, table_name, kind, status, source, row_count BIGINT, "
+    "bytes BIGINT, created_at, tenant",
+    "columns": "table_name, name, type, position BIGINT",
+    "recipes": "name, kind, definition, definition_hash, newest_version BIGINT, tenant",
+    "models": "name, version BIGINT, dimensions BIGINT, digest, tenant",
+    "anchors": "table_name, input, input_kind, kind, method, value, columns VARCHAR[]",
+    "status": "name, version BIGINT, verdict, reasons VARCHAR[], rows BIGINT, bytes BIGINT, "
+    "age_seconds DOUBLE, index, checks, grounds VARCHAR[]",
+    "checks": "check_name, table_name, recipe, version BIGINT, severity, outcome, failing BIGINT, "
+    "checked_at, verdict",
+    "lineage": "input, derived, kind",
+    "column_lineage": "input, input_column, derived, derived_column",
+    "mutable_tables": "name, version BIGINT, row_count BIGINT, tenant",
+    "topics": "name, next_offset BIGINT, tenant",
+    "sessions": "id, tenant, deadline, tables VARCHAR[]",
+    "writers": "id, host, pid BIGINT, opened_at, alive BOOLEAN",
+}
+"""The columns of each relation, VARCHAR where no type is given."""
 COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "sources": {
-        "name": "VARCHAR",
-        "kind": "VARCHAR",
-        "location": "VARCHAR",
-        "tenant": "VARCHAR",
-        "anchor": "VARCHAR",
-        "anchored_at": "VARCHAR",
-    },
-    "tables": {
-        "name": "VARCHAR",
-        "version": "BIGINT",
-        "table_name": "VARCHAR",
-        "kind": "VARCHAR",
-        "status": "VARCHAR",
-        "source": "VARCHAR",
-        "row_count": "BIGINT",
-        "bytes": "BIGINT",
-        "created_at": "VARCHAR",
-        "tenant": "VARCHAR",
-    },
-    "columns": {
-        "table_name": "VARCHAR",
-        "name": "VARCHAR",
-        "type": "VARCHAR",
-        "position": "BIGINT",
-    },
-    "recipes": {
-        "name": "VARCHAR",
-        "kind": "VARCHAR",
-        "definition": "VARCHAR",
-        "definition_hash": "VARCHAR",
-        "newest_version": "BIGINT",
-        "tenant": "VARCHAR",
-    },
-    "models": {
-        "name": "VARCHAR",
-        "version": "BIGINT",
-        "dimensions": "BIGINT",
-        "digest": "VARCHAR",
-        "tenant": "VARCHAR",
-    },
-    "anchors": {
-        "table_name": "VARCHAR",
-        "input": "VARCHAR",
-        "input_kind": "VARCHAR",
-        "kind": "VARCHAR",
-        "method": "VARCHAR",
-        "value": "VARCHAR",
-        "columns": "VARCHAR[]",
-    },
-    "status": {
-        "name": "VARCHAR",
-        "version": "BIGINT",
-        "verdict": "VARCHAR",
-        "reasons": "VARCHAR[]",
-        "rows": "BIGINT",
-        "bytes": "BIGINT",
-        "age_seconds": "DOUBLE",
-        "index": "VARCHAR",
-        "checks": "VARCHAR",
-        "grounds": "VARCHAR[]",
-    },
-    "checks": {
-        "check_name": "VARCHAR",
-        "table_name": "VARCHAR",
-        "recipe": "VARCHAR",
-        "version": "BIGINT",
-        "severity": "VARCHAR",
-        "outcome": "VARCHAR",
-        "failing": "BIGINT",
-        "checked_at": "VARCHAR",
-        "verdict": "VARCHAR",
-    },
-    "lineage": {"input": "VARCHAR", "derived": "VARCHAR", "kind": "VARCHAR"},
-    "column_lineage": {
-        "input": "VARCHAR",
-        "input_column": "VARCHAR",
-        "derived": "VARCHAR",
-        "derived_column": "VARCHAR",
-    },
-    "mutable_tables": {
-        "name": "VARCHAR",
-        "version": "BIGINT",
-        "row_count": "BIGINT",
-        "tenant": "VARCHAR",
-    },
-    "topics": {"name": "VARCHAR", "next_offset": "BIGINT", "tenant": "VARCHAR"},
-    "sessions": {
-        "id": "VARCHAR",
-        "tenant": "VARCHAR",
-        "deadline": "VARCHAR",
-        "tables": "VARCHAR[]",
-    },
-    "writers": {
-        "id": "VARCHAR",
-        "host": "VARCHAR",
-        "pid": "BIGINT",
-        "opened_at": "VARCHAR",
-        "alive": "BOOLEAN",
-    },
+    relation: {
+        name: kind or "VARCHAR"
+        for name, _, kind in (column.partition(" ") for column in columns.split(", "))
+    }
+    for relation, columns in _COLUMN_LISTS.items()
 }
 """Column → SQL type of every relation. This is a public contract: columns are only appended. Times
 are RFC 3339."""
@@ -150,6 +75,8 @@ class CatalogRelations:
         self._scope = scope
         self._status = status
         self._column_lineage = columns
+        # The catalog's database is never attached: DuckDB would read rows of every tenant, and they
+        # would have to be filtered a second time. Small tables are made from the readers instead.
         self._rows: dict[str, Rows] = {
             "sources": self._source_rows,
             "tables": self._table_rows,
