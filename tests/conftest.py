@@ -56,6 +56,9 @@ LASTING_THREADS = (
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# jsonschema, which nbformat and altair import, builds a grammar of addresses from it as it is imported: 1.4 s in every worker.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 settings.register_profile(
     "short",
     max_examples=25,
@@ -133,7 +136,8 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
     A test that leaves something on purpose is marked `leaves_behind`, with the reason.
     """
-    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    folders = [request.getfixturevalue("tmp_path")] if "tmp_path" in request.fixturenames else []
+    templates.restored.clear()
     before = running_threads()
     templates.install()
     templates.enabled = request.node.get_closest_marker("migrates") is None
@@ -147,8 +151,8 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not settled(lambda: running_threads() - before), (
         "a thread outlives the workspace that started it"
     )
-    if folder is not None:
-        assert not settled(lambda: descriptors_under(folder)), (
+    for folder in (*folders, *templates.restored):
+        assert not settled(lambda: descriptors_under(folder)), (  # noqa: B023
             "a file is still open after its workspace was closed"
         )
         assert not writers_under(folder), "a closed workspace still counts as a writer"

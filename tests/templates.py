@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 enabled = True
@@ -65,3 +66,32 @@ def _place(template: Path, path: Path) -> None:
             os.link(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+
+class Template:
+    """A folder that `build` fills once in this process. Each test gets it as it was, always in the same place, so that what catalogs say of
+    locations stays true."""
+
+    def __init__(self, build: Callable[[Path], None]) -> None:
+        self._build = build
+        self._root: tempfile.TemporaryDirectory[str] | None = None
+
+    def restore(self) -> Path:
+        """The folder, with what was built and nothing else."""
+        new = self._root is None
+        if self._root is None:
+            self._root = tempfile.TemporaryDirectory(prefix="jammi-template-")
+        folder, kept = (Path(self._root.name).resolve() / name for name in ("at", "kept"))
+        if new:
+            folder.mkdir()
+            self._build(folder)
+            shutil.copytree(folder, kept, symlinks=True)
+        else:
+            shutil.rmtree(folder)
+            shutil.copytree(kept, folder, symlinks=True)
+        restored.add(folder)
+        return folder
+
+
+restored: set[Path] = set()
+"""The folders of templates that the running test uses."""

@@ -3,6 +3,7 @@
 import json
 import queue
 import time
+import weakref
 from typing import Any
 
 from jammi_widgets import assets
@@ -48,8 +49,24 @@ DARK = {
 DARK |= {"--jp-content-font-color2": "#a9b2bb", "--jp-brand-color1": "#64b5f6"}
 
 
+class _Page:
+    """A page of a browser that bare pages use one after the other: a new one costs a process."""
+
+    def __init__(self, browser: Any) -> None:
+        self.owner: Bare | None = None
+        self.page = browser.new_context().new_page()
+        self.page.on("pageerror", lambda error: self.owner and self.owner.broken.append(str(error)))
+        self.page.context.route("**/*", lambda route: self.owner and self.owner.answer(route))
+        self.page.expose_function(
+            "toKernel", lambda *message: self.owner and self.owner.receive(*message)
+        )
+
+
+_idle: "weakref.WeakKeyDictionary[Any, list[_Page]]" = weakref.WeakKeyDictionary()
+
+
 class Bare:
-    """One panel on one page, or others of its kind beside it. `until` carries messages both ways while it waits."""
+    """One panel on one page, or others of its kind beside it. `expect` carries messages both ways while it waits."""
 
     def __init__(
         self,
@@ -65,24 +82,24 @@ class Bare:
         self.panel = panel
         self._panels: list[Any] = []
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
-        self.reject: list[str] = []
+        self.refused: list[str] = []
         self.broken: list[str] = []
-        self._context = browser.new_context(
-            viewport={"width": wide, "height": high},
-            reduced_motion="reduce" if calm else "no-preference",
-        )
-        self.page = self._context.new_page()
-        self.page.on("pageerror", lambda error: self.broken.append(str(error)))
-        self._visible_files = {
+        self._files = {
             "/": (PAGE, "text/html"),
+            "/empty": ("", "text/html"),
             **{
                 f"/{each}.js": (assets.module(of), "text/javascript")
                 for each, of in (("module", name), ("kit", "kit"))
             },
         }
-        self._context.route("**/*", self._gate)
-        self.page.expose_function("toKernel", self._from_page)
         self._from: dict[tuple[int, str], Any] = {}
+        self._pages = _idle.setdefault(browser, [])
+        self._kept: _Page | None = self._pages.pop() if self._pages else _Page(browser)
+        self._kept.owner = self
+        self.page = self._kept.page
+        self.page.set_viewport_size({"width": wide, "height": high})
+        self.page.emulate_media(reduced_motion="reduce" if calm else "no-preference")
+        self.page.mouse.move(0, 0)
         self.page.goto(ADDRESS + "/")
         self.page.wait_for_function("window.ready")
         self.page.evaluate(
@@ -93,9 +110,14 @@ class Bare:
                 "all => Object.entries(all).forEach(([k, v]) => document.documentElement.style.setProperty(k, v))",
                 DARK,
             )
-        self.log_suffixes(panel)
+        self.add(panel)
 
-    def log_suffixes(self, panel: Any) -> Any:
+    def install_clock(self) -> None:
+        """From now on time on the page passes when `page.clock` says so, and no other test uses the page."""
+        self.page.clock.install()
+        self._kept = None
+
+    def add(self, panel: Any) -> Any:
         """Another panel of this kind on the page; the part of the page that it is in."""
         place = len(self._panels)
         self._panels.append(panel)
@@ -117,18 +139,20 @@ class Bare:
     def _last(self) -> Any:
         return self.page.locator("#el > div").last
 
-    def _gate(self, route: Any) -> None:
+    def answer(self, route: Any) -> None:
+        """One request of the page."""
         path = route.request.url.removeprefix(ADDRESS)
-        if path in self._visible_files:
-            body, kind = self._visible_files[path]
+        if path in self._files:
+            body, kind = self._files[path]
             route.fulfill(body=body, content_type=kind)
         elif route.request.url.startswith(("data:", "blob:")):
             route.continue_()
         else:
-            self.reject.append(route.request.url)
+            self.refused.append(route.request.url)
             route.abort()
 
-    def _from_page(self, place: int, kind: str, value: Any) -> None:
+    def receive(self, place: int, kind: str, value: Any) -> None:
+        """One message of a panel on the page."""
         panel = self._panels[place]
         if kind == "traits":
             for name, each in value.items():
@@ -157,7 +181,7 @@ class Bare:
             }
         )
 
-    def create_worker(self) -> None:
+    def deliver(self) -> None:
         """Carry what waits to the page."""
         while True:
             try:
@@ -170,7 +194,7 @@ class Bare:
         """Carry messages until `holds()`; AssertionError after so many seconds."""
         end = time.monotonic() + seconds
         while True:
-            self.create_worker()
+            self.deliver()
             if holds():
                 return
             assert time.monotonic() < end, (
@@ -188,5 +212,10 @@ class Bare:
 
     def close(self) -> None:
         """Nothing broke, and nothing was asked of the network."""
-        self._context.close()
-        assert (self.reject, self.broken) == ([], [])
+        if self._kept is None:
+            self.page.context.close()
+        else:
+            self.page.goto(ADDRESS + "/empty")
+            self._kept.owner = None
+            self._pages.append(self._kept)
+        assert (self.refused, self.broken) == ([], [])

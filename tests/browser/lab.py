@@ -29,11 +29,17 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 SHOTS = os.environ.get("JAMMI_SHOTS")
 """Where pictures are kept, when they are wanted."""
 THEMES = ["JupyterLab Light", "JupyterLab Dark"] if SHOTS else ["JupyterLab Light"]
 """Those in which whole stories are run: in another one nothing happens otherwise, and it is looked at in pictures."""
+# jsonschema takes 1.4 s for the grammar of addresses that it builds from that package as it is imported.
+JUPYTERLAB = """import sys
+sys.modules["rfc3987_syntax"] = None
+from jupyterlab.labapp import main
+main()"""
 # The panel of that path, its document, its session and its kernel are waited for; the promise resolves after the last cell.
 RUN_ALL = """async (name) => {
   const begun = Date.now(), nap = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -75,7 +81,7 @@ def settings(theme: str) -> dict[str, dict[str, object]]:
 
 
 @contextlib.contextmanager
-def lab(root: Path, state: Path, theme: str) -> Iterator[tuple[str, str]]:
+def server(root: Path, state: Path, theme: str) -> Iterator[tuple[str, str]]:
     """A server over `root`, isolated from the user's settings: its address and token."""
     (state / "cfg" / "labconfig").mkdir(parents=True)
     (state / "cfg" / "labconfig" / "default_setting_overrides.json").write_text(
@@ -115,7 +121,7 @@ def lab(root: Path, state: Path, theme: str) -> Iterator[tuple[str, str]]:
     flags += ["--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
     with log.open("wb") as out:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *flags],
+            [sys.executable, "-c", JUPYTERLAB, *flags],
             env=env,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -135,34 +141,64 @@ def lab(root: Path, state: Path, theme: str) -> Iterator[tuple[str, str]]:
             server.wait(20)
 
 
-@contextlib.contextmanager
-def fenced(browser: Any, address: str, **options: Any) -> Iterator[Any]:
-    """A browser's context in which that server answers and nothing else does; at the end nobody else was asked, and no script broke."""
-    refused: list[str] = []
-    broken: list[str] = []
-    context = browser.new_context(**options)
+class Lab:
+    """A running server and a browser's context in which it answers and nothing else does. The tests of a session share it; each has a
+    folder of its own.
 
-    def gate(route: Any) -> None:
-        if route.request.url.startswith((address, "data:", "blob:")):
-            route.continue_()
-        else:
-            refused.append(route.request.url)
-            route.abort()
+    Requests are watched and not routed: routes turn the browser's cache off."""
 
-    context.route("**/*", gate)
-    context.on("weberror", lambda error: broken.append(str(error.error)))
-    yield context
-    context.close()
-    assert (refused, broken) == ([], []), (refused, broken)
+    def __init__(self, browser: Any, root: Path, address: str, token: str) -> None:
+        self.folder = root
+        self.context = browser.new_context()
+        self.root, self._address, self._token = root, address, token
+        self._refused: list[str] = []
+        self._broken: list[str] = []
+        self.context.on("request", self._note_request)
+        self.context.on("weberror", lambda error: self._broken.append(str(error.error)))
 
+    @contextlib.contextmanager
+    def for_one_test(self, name: str) -> Iterator["Lab"]:
+        """With an empty folder; at the end its pages and kernels are gone, nobody else was asked, and no script broke."""
+        self.folder = self.root / name
+        self.folder.mkdir()
+        try:
+            yield self
+        finally:
+            for page in self.context.pages:
+                page.close()
+            self.context.clear_permissions()
+            for session in json.loads(self._request("GET", "sessions")):
+                self._request("DELETE", f"sessions/{session['id']}")
+            refused, broken = self._refused[:], self._broken[:]
+            self._refused.clear()
+            self._broken.clear()
+        assert (refused, broken) == ([], []), (refused, broken)
 
-def opened(context: Any, address: str, token: str, name: str, *, run: bool = True) -> Any:
-    """A page with that notebook, with all its cells run."""
-    page = context.new_page()
-    page.goto(f"{address}/lab/tree/{name}?token={token}&reset")
-    if run:
-        assert page.evaluate(RUN_ALL, name) == "ran"
-    return page
+    def open(self, name: str, *, width: int, height: int, run: bool = True) -> Any:
+        """A page of that size with a notebook of the folder, with all its cells run."""
+        page = self.context.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto(f"{self._address}/lab/tree/{self.folder.name}/{name}?token={self._token}&reset")
+        if run:
+            self.run_all(page, name)
+        return page
+
+    def run_all(self, page: Any, name: str) -> None:
+        """Run all cells of a notebook that is open on the page."""
+        assert page.evaluate(RUN_ALL, f"{self.folder.name}/{name}") == "ran"
+
+    def _note_request(self, request: Any) -> None:
+        if not request.url.startswith((self._address, "data:", "blob:")):
+            self._refused.append(request.url)
+
+    def _request(self, method: str, what: str) -> bytes:
+        request = urllib.request.Request(
+            f"{self._address}/api/{what}",
+            method=method,
+            headers={"Authorization": f"token {self._token}"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return bytes(answer.read())
 
 
 def picture(page: Any, name: str, theme: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.lab import SHOTS, THEMES, fenced, lab, opened, written
+from tests.browser.lab import SHOTS, THEMES, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -43,33 +43,25 @@ CELLS = [
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_a_late_badge_is_filled_in_where_it_stands_and_opens_on_its_reasons(
-    browser, tmp_path, theme
-):
-    root = tmp_path / "root"
-    root.mkdir()
-    written(root / "badge.ipynb", CELLS)
-    with (
-        lab(root, tmp_path / "state", theme) as (address, token),
-        fenced(browser, address, viewport={"width": 1280, "height": 1100}) as context,
-    ):
-        page = opened(context, address, token, "badge.ipynb")
-        page.get_by_text("READY 42").wait_for()
-        output = page.locator(".jp-Notebook .jp-CodeCell").nth(4).locator(".jp-OutputArea-output")
-        output.get_by_text("not checked yet").wait_for()
-        assert output.count() == 1 and output.locator("td").count() == 4
-        shot(page, theme, "late")
-        (root / "answered").touch()
-        output.get_by_text("possibly stale").wait_for()
-        assert (
-            output.count() == 1
-            and output.locator("td").count() == 4
-            and "not checked" not in output.inner_text()
-        )
-        assert not output.get_by_text("shows details").is_visible()
-        output.locator("summary").click()
-        output.get_by_text("shows details").wait_for()
-        shot(page, theme, "filled")
+def test_a_late_badge_is_filled_in_where_it_stands_and_opens_on_its_reasons(lab, theme):
+    written(lab.folder / "badge.ipynb", CELLS)
+    page = lab.open("badge.ipynb", width=1280, height=1100)
+    page.get_by_text("READY 42").wait_for()
+    output = page.locator(".jp-Notebook .jp-CodeCell").nth(4).locator(".jp-OutputArea-output")
+    output.get_by_text("not checked yet").wait_for()
+    assert output.count() == 1 and output.locator("td").count() == 4
+    shot(page, theme, "late")
+    (lab.folder / "answered").touch()
+    output.get_by_text("possibly stale").wait_for()
+    assert (
+        output.count() == 1
+        and output.locator("td").count() == 4
+        and "not checked" not in output.inner_text()
+    )
+    assert not output.get_by_text("shows details").is_visible()
+    output.locator("summary").click()
+    output.get_by_text("shows details").wait_for()
+    shot(page, theme, "filled")
 
 
 def shot(page, theme, name):

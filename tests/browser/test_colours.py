@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.lab import fenced, lab, opened, written
+from tests.browser.lab import written
 
 pytestmark = [
     pytest.mark.browser,
@@ -23,37 +23,29 @@ CELLS = [
 ]
 
 
-def test_sql_is_coloured_in_our_cells_and_python_is_left_alone(browser, tmp_path):
-    root = tmp_path / "root"
-    root.mkdir()
-    written(root / "sql.ipynb", CELLS, ["raises-exception"])
-    with (
-        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
-        fenced(browser, address, viewport={"width": 1280, "height": 900}) as context,
-    ):
-        page = opened(context, address, token, "sql.ipynb")
-        page.get_by_text("READY 42").wait_for()
-        cells = page.locator(".jp-Notebook .jp-CodeCell")
+def test_sql_is_coloured_in_our_cells_and_python_is_left_alone(lab):
+    written(lab.folder / "sql.ipynb", CELLS, ["raises-exception"])
+    page = lab.open("sql.ipynb", width=1280, height=900)
+    page.get_by_text("READY 42").wait_for()
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
 
-        def words(cell, kind):
-            # a token that Python's own colours cut lies in several spans
-            return "|".join(cells.nth(cell).locator(f".jammi-sql-{kind}").all_text_contents())
+    def words(cell, kind):
+        # a token that Python's own colours cut lies in several spans
+        return "|".join(cells.nth(cell).locator(f".jammi-sql-{kind}").all_text_contents())
 
-        assert [w for w in words(1, "keyword").split("|") if w] == [
-            "SELECT",
-            "AS",
-            "AS",
-            "FROM",
-            "WHERE",
-            "AND",
-            "GROUP",
-            "BY",
-            "ALL",
-        ]
-        assert (
-            "how many" in words(1, "comment") and words(1, "parameter").replace("|", "") == "$year"
-        )
-        assert words(1, "function") == "count" and "1.5e3" in words(1, "number").replace("|", "")
-        assert words(2, "keyword") == words(3, "keyword") == ""
-        keyword = cells.nth(1).locator(".jammi-sql-keyword").first
-        assert keyword.evaluate("e => getComputedStyle(e).fontWeight") == "700"
+    assert [w for w in words(1, "keyword").split("|") if w] == [
+        "SELECT",
+        "AS",
+        "AS",
+        "FROM",
+        "WHERE",
+        "AND",
+        "GROUP",
+        "BY",
+        "ALL",
+    ]
+    assert "how many" in words(1, "comment") and words(1, "parameter").replace("|", "") == "$year"
+    assert words(1, "function") == "count" and "1.5e3" in words(1, "number").replace("|", "")
+    assert words(2, "keyword") == words(3, "keyword") == ""
+    keyword = cells.nth(1).locator(".jammi-sql-keyword").first
+    assert keyword.evaluate("e => getComputedStyle(e).fontWeight") == "700"

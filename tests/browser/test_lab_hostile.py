@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.browser.lab import fenced, lab, opened, written
+from tests.browser.lab import written
 
 pytestmark = [
     pytest.mark.browser,
@@ -31,36 +31,29 @@ _ = ws.embed("bad", "evil", key="id", text=evil, model="hashing")""",
 ACTED = "() => document.title === 'owned' || document.querySelectorAll('.jp-OutputArea img[src=x], .jp-OutputArea script:not([type])').length > 0"
 
 
-def test_hostile_names_and_values_are_text_in_every_panel_live_and_saved(browser, tmp_path):
-    root = tmp_path / "root"
-    root.mkdir()
-    written(root / "hostile.ipynb", CELLS)
-    size = {"width": 1280, "height": 1600}
-    with (
-        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
-        fenced(browser, address, viewport=size) as context,
-    ):
-        page = opened(context, address, token, "hostile.ipynb")
-        page.get_by_text("READY 42").wait_for()
-        page.locator("[data-points='3']").wait_for()
-        page.get_by_test_id(f"node-{EVIL}").click(position={"x": 60, "y": 20})
-        page.get_by_test_id("jammi-lineage").get_by_test_id(f"preview-{EVIL}").click()
-        page.get_by_test_id("outcome").get_by_text("onerror").first.wait_for()
-        page.get_by_test_id(f"choose-{EVIL}").check()
-        page.locator(".jammi-hit").first.click()
-        page.get_by_test_id("map-canvas").hover()
-        page.get_by_test_id(f"catalog-item-{EVIL}").locator(".jammi-turn").first.click()
-        page.locator(".jammi-tree ul ul [role=treeitem]").first.wait_for()
-        cell = page.locator(".jp-Notebook .jp-CodeCell").nth(7)
-        cell.locator(".cm-content").click()
-        page.keyboard.press("Control+Enter")
-        cell.get_by_text("PYTHON True 1").wait_for()
-        assert not page.evaluate(ACTED)
-        page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-        page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
-        page.close()
-        shutil.copy(root / "hostile.ipynb", root / "copied.ipynb")
-        page = opened(context, address, token, "copied.ipynb", run=False)
-        page.locator(".jammi-saved img:visible").first.wait_for()
-        page.wait_for_timeout(500)
-        assert page.locator(".jammi-saved:visible").count() == 5 and not page.evaluate(ACTED)
+def test_hostile_names_and_values_are_text_in_every_panel_live_and_saved(lab):
+    written(lab.folder / "hostile.ipynb", CELLS)
+    page = lab.open("hostile.ipynb", width=1280, height=1600)
+    page.get_by_text("READY 42").wait_for()
+    page.locator("[data-points='3']").wait_for()
+    page.get_by_test_id(f"node-{EVIL}").click(position={"x": 60, "y": 20})
+    page.get_by_test_id("jammi-lineage").get_by_test_id(f"preview-{EVIL}").click()
+    page.get_by_test_id("outcome").get_by_text("onerror").first.wait_for()
+    page.get_by_test_id(f"choose-{EVIL}").check()
+    page.locator(".jammi-hit").first.click()
+    page.get_by_test_id("map-canvas").hover()
+    page.get_by_test_id(f"catalog-item-{EVIL}").locator(".jammi-turn").first.click()
+    page.locator(".jammi-tree ul ul [role=treeitem]").first.wait_for()
+    cell = page.locator(".jp-Notebook .jp-CodeCell").nth(7)
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    cell.get_by_text("PYTHON True 1").wait_for()
+    assert not page.evaluate(ACTED)
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    page.close()
+    shutil.copy(lab.folder / "hostile.ipynb", lab.folder / "copied.ipynb")
+    page = lab.open("copied.ipynb", width=1280, height=1600, run=False)
+    page.locator(".jammi-saved img:visible").first.wait_for()
+    page.wait_for_timeout(500)
+    assert page.locator(".jammi-saved:visible").count() == 5 and not page.evaluate(ACTED)

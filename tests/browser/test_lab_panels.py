@@ -2,14 +2,13 @@
 
 `JAMMI_SHOTS=folder` keeps pictures."""
 
-import contextlib
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from tests.browser.lab import PAPERS, SHOTS, THEMES, fenced, lab, opened, written
+from tests.browser.lab import PAPERS, SHOTS, THEMES, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -41,73 +40,61 @@ CELLS = [
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_the_panels_live_in_a_real_lab(browser, tmp_path, theme):
-    root = tmp_path / "root"
-    root.mkdir()
-    written(root / "panels.ipynb", CELLS)
-    shutil.copy(DOCSTRINGS, root)
-    with (
-        lab(root, tmp_path / "state", theme) as (address, token),
-        fenced(browser, address, viewport={"width": 1280, "height": 1000}) as context,
-    ):
-        page = opened(context, address, token, "panels.ipynb")
-        page.get_by_text("READY 42").wait_for()
-        page.get_by_test_id("node-picture").click()
-        page.get_by_test_id("reasons").wait_for()
-        page.get_by_test_id("recompute-functions").last.click()
-        board = page.get_by_test_id("jammi-staleness")
-        board.get_by_test_id("verdict-functions").get_by_text("fresh").wait_for()
-        page.get_by_test_id("jammi-lineage").get_by_test_id("verdict-functions").get_by_text(
-            "fresh"
-        ).wait_for()  # no cell has run
-        page.get_by_test_id("neighbor-json.load").click()
-        page.get_by_test_id("catalog-item-modules").get_by_text("modules", exact=True).first.click()
-        page.locator("[data-points]").wait_for()
-        assert page.locator(".jammi-saved:visible").count() == 0
-        if SHOTS:
-            page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
-            for name in ("lineage", "staleness", "neighbors", "map", "catalog"):
-                shot(page, name, theme)
-            page.get_by_test_id("columns").click()
-            page.get_by_test_id("column-of-largest-module").click()
-            page.get_by_test_id("trace-functions.module-modules.module").wait_for(state="attached")
-            shot(page, "lineage", theme, "columns")
-        cells = page.locator(".jp-Notebook .jp-CodeCell")
-        cells.nth(7).locator(".cm-content").click()
-        page.keyboard.press("Control+Enter")
-        cells.nth(7).get_by_text(
-            "PYTHON ['picture'] ['json.load'] ['jammi.modules'] fresh"
-        ).wait_for(timeout=20_000)
-        if theme.endswith("Light"):
-            page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-            page.close()
-            again(context, address, token, root)
+def test_the_panels_live_in_a_real_lab(lab, theme):
+    written(lab.folder / "panels.ipynb", CELLS)
+    shutil.copy(DOCSTRINGS, lab.folder)
+    page = lab.open("panels.ipynb", width=1280, height=1000)
+    page.get_by_text("READY 42").wait_for()
+    page.get_by_test_id("node-picture").click()
+    page.get_by_test_id("reasons").wait_for()
+    page.get_by_test_id("recompute-functions").last.click()
+    board = page.get_by_test_id("jammi-staleness")
+    board.get_by_test_id("verdict-functions").get_by_text("fresh").wait_for()
+    page.get_by_test_id("jammi-lineage").get_by_test_id("verdict-functions").get_by_text(
+        "fresh"
+    ).wait_for()  # no cell has run
+    page.get_by_test_id("neighbor-json.load").click()
+    page.get_by_test_id("catalog-item-modules").get_by_text("modules", exact=True).first.click()
+    page.locator("[data-points]").wait_for()
+    assert page.locator(".jammi-saved:visible").count() == 0
+    if SHOTS:
+        page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+        for name in ("lineage", "staleness", "neighbors", "map", "catalog"):
+            shot(page, name, theme)
+        page.get_by_test_id("columns").click()
+        page.get_by_test_id("column-of-largest-module").click()
+        page.get_by_test_id("trace-functions.module-modules.module").wait_for(state="attached")
+        shot(page, "lineage", theme, "columns")
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    cells.nth(7).locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    cells.nth(7).get_by_text("PYTHON ['picture'] ['json.load'] ['jammi.modules'] fresh").wait_for(
+        timeout=20_000
+    )
+    if theme.endswith("Light"):
+        page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        page.close()
+        again(lab)
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_the_workbench_has_one_selection_in_a_real_lab(browser, tmp_path, theme):
-    root = tmp_path / "root"
-    root.mkdir()
+def test_the_workbench_has_one_selection_in_a_real_lab(lab, theme):
     written(
-        root / "bench.ipynb",
+        lab.folder / "bench.ipynb",
         [SETUP, "bench = jl.widgets.Workbench(ws)\nbench", "print('READY', 6 * 7)"],
     )
-    shutil.copy(DOCSTRINGS, root)
-    with (
-        lab(root, tmp_path / "state", theme) as (address, token),
-        fenced(browser, address, viewport={"width": 1440, "height": 1800}) as context,
-    ):
-        page = opened(context, address, token, "bench.ipynb")
-        page.get_by_text("READY 42").wait_for()
-        page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
-        bench = page.get_by_test_id("jammi-workbench")
-        bench.get_by_text("6 tables: 3 stale, 3 possibly stale").wait_for()
-        bench.get_by_test_id("jammi-lineage").get_by_test_id("node-modules").click()
-        bench.get_by_test_id("jammi-result").get_by_text("base64", exact=True).first.wait_for()
-        assert bench.get_by_test_id("choose-modules").is_checked()
-        assert page.locator(".jammi-saved:visible").count() == 0
-        if SHOTS:
-            shot(page, "workbench", theme)
+    shutil.copy(DOCSTRINGS, lab.folder)
+    page = lab.open("bench.ipynb", width=1440, height=1800)
+    page.get_by_text("READY 42").wait_for()
+    page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+    bench = page.get_by_test_id("jammi-workbench")
+    bench.get_by_text("6 tables: 3 stale, 3 possibly stale").wait_for()
+    bench.get_by_test_id("jammi-lineage").get_by_test_id("node-modules").click()
+    bench.get_by_test_id("jammi-result").get_by_text("base64", exact=True).first.wait_for()
+    assert bench.get_by_test_id("choose-modules").is_checked()
+    assert page.locator(".jammi-saved:visible").count() == 0
+    if SHOTS:
+        shot(page, "workbench", theme)
 
 
 def shot(page, name, theme, kept=None):
@@ -117,17 +104,17 @@ def shot(page, name, theme, kept=None):
     )
 
 
-def again(context, address, token, root):
+def again(lab):
     """Opened anew with a fresh kernel, as by somebody who trusts it and by somebody who does not."""
-    book = nbformat.read(root / "panels.ipynb", 4)
+    book = nbformat.read(lab.folder / "panels.ipynb", 4)
     kinds = [set(o["data"]) for o in book.cells[1].outputs if "data" in o]
     assert kinds[0] >= {
         "text/plain",
         "text/html",
         "application/vnd.jupyter.widget-view+json",
     } and kinds[1] == {"text/html"}
-    shutil.copy(root / "panels.ipynb", root / "copied.ipynb")
-    page = opened(context, address, token, "copied.ipynb", run=False)
+    shutil.copy(lab.folder / "panels.ipynb", lab.folder / "copied.ipynb")
+    page = lab.open("copied.ipynb", width=1280, height=1400, run=False)
     page.locator("img[alt^='Lineage:']").first.wait_for()
     assert page.locator("img[alt^='Lineage:']:visible").count() == 1
     assert page.locator(".jammi-saved:visible").count() == 5
@@ -156,14 +143,11 @@ def told(board=board, turn=itertools.count()): print('PYTHON', next(turn), [name
 display(graph, board)"""
 
 
-@contextlib.contextmanager
-def linked(browser, tmp_path, first, pair):
+def linked(lab, first, pair):
     """A page, and for each way to link two panels the cell that shows such a pair and a cell that runs its `told()`."""
-    root = tmp_path / "root"
-    root.mkdir()
     pairs = [f"{pair.format(link=link)}\ntold_{number} = told" for number, link in enumerate(LINKS)]
     written(
-        root / "linked.ipynb",
+        lab.folder / "linked.ipynb",
         [
             first,
             *pairs,
@@ -171,21 +155,16 @@ def linked(browser, tmp_path, first, pair):
             *(f"told_{number}()" for number in range(len(LINKS))),
         ],
     )
-    size = {"width": 1280, "height": 1400}
-    with (
-        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
-        fenced(browser, address, viewport=size) as context,
-    ):
-        page = opened(context, address, token, "linked.ipynb")
-        page.get_by_text("READY 42").wait_for()
-        cells = page.locator(".jp-Notebook .jp-CodeCell")
-        yield (
-            page,
-            [
-                (cells.nth(1 + number), cells.nth(2 + len(LINKS) + number))
-                for number in range(len(LINKS))
-            ],
-        )
+    page = lab.open("linked.ipynb", width=1280, height=1400)
+    page.get_by_text("READY 42").wait_for()
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    return (
+        page,
+        [
+            (cells.nth(1 + number), cells.nth(2 + len(LINKS) + number))
+            for number in range(len(LINKS))
+        ],
+    )
 
 
 def asked(page, cell):
@@ -194,50 +173,48 @@ def asked(page, cell):
     page.keyboard.press("Control+Enter")
 
 
-def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_nothing(
-    browser, tmp_path
-):
-    with linked(browser, tmp_path, PAPERS, NAMED) as (page, pairs):
-        for cell, told in pairs:
-            details = cell.locator(".jammi-side h4")
-            cell.get_by_test_id("node-ml").click()
-            cell.locator("[data-testid=choose-ml]:checked").wait_for()
-            cell.get_by_test_id("node-papers").click()
-            details.get_by_text("papers", exact=True).wait_for()
-            page.wait_for_timeout(500)
-            assert details.inner_text() == "papers"
-            asked(page, told)
-            told.get_by_text("PYTHON 1 []").wait_for()
-            cell.get_by_test_id("node-counted").click()
-            cell.locator("[data-testid=choose-counted]:checked").wait_for()
-            details.get_by_text("counted", exact=True).wait_for()
-            assert (
-                page.get_by_text("There is no recipe").count() == 0
-            )  # what was said of the other is gone
+def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_nothing(lab):
+    page, pairs = linked(lab, PAPERS, NAMED)
+    for cell, told in pairs:
+        details = cell.locator(".jammi-side h4")
+        cell.get_by_test_id("node-ml").click()
+        cell.locator("[data-testid=choose-ml]:checked").wait_for()
+        cell.get_by_test_id("node-papers").click()
+        details.get_by_text("papers", exact=True).wait_for()
+        page.wait_for_timeout(500)
+        assert details.inner_text() == "papers"
+        asked(page, told)
+        told.get_by_text("PYTHON 1 []").wait_for()
+        cell.get_by_test_id("node-counted").click()
+        cell.locator("[data-testid=choose-counted]:checked").wait_for()
+        details.get_by_text("counted", exact=True).wait_for()
+        assert (
+            page.get_by_text("There is no recipe").count() == 0
+        )  # what was said of the other is gone
 
 
-def test_what_is_chosen_in_one_panel_is_chosen_in_a_linked_one(browser, tmp_path):
-    with linked(browser, tmp_path, VECTORS, PAIR) as (page, pairs):
-        for cell, told in pairs:
-            cell.locator("[data-points='6']").wait_for()
-            cell.get_by_test_id("neighbor-0").click()
-            cell.get_by_test_id("chosen").get_by_text("· 1 chosen", exact=True).wait_for()
-            cell.get_by_test_id("lasso").click()
-            canvas = cell.get_by_test_id("map-canvas")
-            canvas.scroll_into_view_if_needed()
-            box = canvas.bounding_box()
-            page.mouse.move(box["x"] + 3, box["y"] + 3)
-            page.mouse.down()
-            for x, y in (
-                (box["width"] - 3, 3),
-                (box["width"] - 3, box["height"] - 3),
-                (3, box["height"] - 3),
-            ):
-                page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
-            page.mouse.up()
-            cell.get_by_test_id("chosen").get_by_text("· 6 chosen", exact=True).wait_for()
-            cell.locator(".jammi-hits [aria-selected=true]").nth(4).wait_for()
-            if SHOTS:
-                cell.screenshot(path=str(Path(SHOTS) / "linked.png"))
-            asked(page, told)
-            told.get_by_text("PYTHON True ['0', '1', '2', '3', '4', '5']").wait_for(timeout=20_000)
+def test_what_is_chosen_in_one_panel_is_chosen_in_a_linked_one(lab):
+    page, pairs = linked(lab, VECTORS, PAIR)
+    for cell, told in pairs:
+        cell.locator("[data-points='6']").wait_for()
+        cell.get_by_test_id("neighbor-0").click()
+        cell.get_by_test_id("chosen").get_by_text("· 1 chosen", exact=True).wait_for()
+        cell.get_by_test_id("lasso").click()
+        canvas = cell.get_by_test_id("map-canvas")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        page.mouse.move(box["x"] + 3, box["y"] + 3)
+        page.mouse.down()
+        for x, y in (
+            (box["width"] - 3, 3),
+            (box["width"] - 3, box["height"] - 3),
+            (3, box["height"] - 3),
+        ):
+            page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
+        page.mouse.up()
+        cell.get_by_test_id("chosen").get_by_text("· 6 chosen", exact=True).wait_for()
+        cell.locator(".jammi-hits [aria-selected=true]").nth(4).wait_for()
+        if SHOTS:
+            cell.screenshot(path=str(Path(SHOTS) / "linked.png"))
+        asked(page, told)
+        told.get_by_text("PYTHON True ['0', '1', '2', '3', '4', '5']").wait_for(timeout=20_000)

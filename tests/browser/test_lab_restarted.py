@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.lab import PAPERS, RUN_ALL, fenced, lab, opened, written
+from tests.browser.lab import PAPERS, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -28,51 +28,44 @@ STANDS_STILL = "The kernel was restarted and this panel is disconnected. Run thi
 
 
 def test_every_panel_says_that_its_workspace_is_closed_and_that_its_kernel_restarted_and_lives_again(
-    browser, tmp_path
+    lab,
 ):
-    root = tmp_path / "root"
-    root.mkdir()
-    written(root / "restarted.ipynb", CELLS)
-    size = {"width": 1280, "height": 1600}
-    with (
-        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
-        fenced(browser, address, viewport=size) as context,
-    ):
-        page = opened(context, address, token, "restarted.ipynb")
+    written(lab.folder / "restarted.ipynb", CELLS)
+    page = lab.open("restarted.ipynb", width=1280, height=1600)
 
-        def panel(name):
-            return page.get_by_test_id(f"jammi-{name}")
+    def panel(name):
+        return page.get_by_test_id(f"jammi-{name}")
 
-        page.get_by_text("CLOSED 42").wait_for()
+    page.get_by_text("CLOSED 42").wait_for()
+    for name in PANELS:
+        panel(name).get_by_test_id("refresh").click()
+        panel(name).get_by_text("closed").first.wait_for()
+
+    for again in range(2):  # also a panel that was made by a kernel that had restarted before
+        page.evaluate(RESTART)
         for name in PANELS:
+            panel(name).get_by_text(STANDS_STILL).wait_for()
+        assert page.get_by_text(STANDS_STILL).count() == len(PANELS)
+        for name in PANELS:  # nothing waits for a kernel that is gone, whatever is pressed
             panel(name).get_by_test_id("refresh").click()
-            panel(name).get_by_text("closed").first.wait_for()
-
-        for again in range(2):  # also a panel that was made by a kernel that had restarted before
-            page.evaluate(RESTART)
-            for name in PANELS:
-                panel(name).get_by_text(STANDS_STILL).wait_for()
-            assert page.get_by_text(STANDS_STILL).count() == len(PANELS)
-            for name in PANELS:  # nothing waits for a kernel that is gone, whatever is pressed
+            assert STANDS_STILL in panel(name).inner_text()
+        if not again:
+            page.evaluate(
+                "() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')"
+            )
+            page.locator(".jp-Notebook .jp-CodeCell").nth(len(CELLS) - 1).locator(
+                ".cm-content"
+            ).click()
+            page.keyboard.press("Control+a")
+            page.keyboard.type("print('ALIVE', 6 * 7)")
+            lab.run_all(page, "restarted.ipynb")
+            page.get_by_text("ALIVE 42").wait_for()
+            for name, (_, part) in PANELS.items():
+                panel(name).get_by_test_id(part).first.wait_for()
                 panel(name).get_by_test_id("refresh").click()
-                assert STANDS_STILL in panel(name).inner_text()
-            if not again:
-                page.evaluate(
-                    "() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')"
-                )
-                page.locator(".jp-Notebook .jp-CodeCell").nth(len(CELLS) - 1).locator(
-                    ".cm-content"
-                ).click()
-                page.keyboard.press("Control+a")
-                page.keyboard.type("print('ALIVE', 6 * 7)")
-                assert page.evaluate(RUN_ALL, "restarted.ipynb") == "ran"
-                page.get_by_text("ALIVE 42").wait_for()
-                for name, (_, part) in PANELS.items():
-                    panel(name).get_by_test_id(part).first.wait_for()
-                    panel(name).get_by_test_id("refresh").click()
-                page.locator("[data-points='3']").wait_for()
-                page.wait_for_timeout(300)
-                assert (
-                    page.get_by_text(STANDS_STILL).count() == 0
-                    and page.get_by_text("is closed").count() == 0
-                )
+            page.locator("[data-points='3']").wait_for()
+            page.wait_for_timeout(300)
+            assert (
+                page.get_by_text(STANDS_STILL).count() == 0
+                and page.get_by_text("is closed").count() == 0
+            )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.lab import PAPERS, fenced, lab, opened, written
+from tests.browser.lab import PAPERS, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -34,67 +34,59 @@ def text(page, at):
     return cell(page, at).locator(".cm-content").inner_text().strip()
 
 
-def test_panels_are_shown_twice_follow_cells_and_give_names_to_them(browser, tmp_path):
-    root = tmp_path / "root"
-    root.mkdir()
-    written(root / "twice.ipynb", CELLS)
-    size = {"width": 1280, "height": 1600}
+def test_panels_are_shown_twice_follow_cells_and_give_names_to_them(lab):
+    written(lab.folder / "twice.ipynb", CELLS)
     allowed = ["clipboard-read", "clipboard-write"]
-    with (
-        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
-        fenced(browser, address, viewport=size, permissions=allowed) as context,
-    ):
-        page = opened(context, address, token, "twice.ipynb")
-        page.get_by_text("READY 42").wait_for()
-        views = [cell(page, 1).get_by_test_id("jammi-staleness").nth(at) for at in (0, 1)]
-        beside = cell(page, 2).get_by_test_id("jammi-staleness")
-        assert page.locator(".jammi-saved:visible").count() == 0
+    lab.context.grant_permissions(allowed)
+    page = lab.open("twice.ipynb", width=1280, height=1600)
+    page.get_by_text("READY 42").wait_for()
+    views = [cell(page, 1).get_by_test_id("jammi-staleness").nth(at) for at in (0, 1)]
+    beside = cell(page, 2).get_by_test_id("jammi-staleness")
+    assert page.locator(".jammi-saved:visible").count() == 0
 
-        views[0].get_by_test_id("recompute-ml").click()
-        for view in views:
-            view.get_by_test_id("verdict-ml").get_by_text("fresh").wait_for()
-        views[1].get_by_test_id("choose-counted").check()
-        views[0].locator("[data-testid=choose-counted]:checked").wait_for()
-        assert not beside.get_by_test_id("choose-counted").is_checked()
+    views[0].get_by_test_id("recompute-ml").click()
+    for view in views:
+        view.get_by_test_id("verdict-ml").get_by_text("fresh").wait_for()
+    views[1].get_by_test_id("choose-counted").check()
+    views[0].locator("[data-testid=choose-counted]:checked").wait_for()
+    assert not beside.get_by_test_id("choose-counted").is_checked()
 
-        cell(page, 7).locator(".cm-content").click()
-        page.keyboard.press("Control+Enter")
-        cell(page, 7).get_by_text("RAN ['counted'] []").wait_for()
-        for view in (*views, beside):
-            view.get_by_test_id("row-later").wait_for()
-        beside.get_by_test_id("verdict-ml").get_by_text("fresh").wait_for()
+    cell(page, 7).locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    cell(page, 7).get_by_text("RAN ['counted'] []").wait_for()
+    for view in (*views, beside):
+        view.get_by_test_id("row-later").wait_for()
+    beside.get_by_test_id("verdict-ml").get_by_text("fresh").wait_for()
 
-        names = page.get_by_test_id("jammi-catalog")
-        names.get_by_test_id("catalog-item-later").wait_for()
-        names.get_by_test_id("catalog-item-later").locator(".jammi-entry").drag_to(
-            cell(page, 6).locator(".cm-content")
-        )
-        page.wait_for_function(
-            "() => document.querySelectorAll('.jp-CodeCell')[6].querySelector('.cm-content').innerText.trim() === 'jammi.later'"
-        )
-        names.get_by_test_id("catalog-item-ml").locator(".jammi-entry").click()
-        names.get_by_text("Copied: jammi.ml").wait_for()
-        cell(page, 6).locator(".cm-content").click()
-        page.keyboard.press("End")
-        page.keyboard.type(", ")
-        page.keyboard.press("Control+v")
-        page.wait_for_function(
-            "() => document.querySelectorAll('.jp-CodeCell')[6].innerText.includes('jammi.later, jammi.ml')"
-        )
+    names = page.get_by_test_id("jammi-catalog")
+    names.get_by_test_id("catalog-item-later").wait_for()
+    names.get_by_test_id("catalog-item-later").locator(".jammi-entry").drag_to(
+        cell(page, 6).locator(".cm-content")
+    )
+    page.wait_for_function(
+        "() => document.querySelectorAll('.jp-CodeCell')[6].querySelector('.cm-content').innerText.trim() === 'jammi.later'"
+    )
+    names.get_by_test_id("catalog-item-ml").locator(".jammi-entry").click()
+    names.get_by_text("Copied: jammi.ml").wait_for()
+    cell(page, 6).locator(".cm-content").click()
+    page.keyboard.press("End")
+    page.keyboard.type(", ")
+    page.keyboard.press("Control+v")
+    page.wait_for_function(
+        "() => document.querySelectorAll('.jp-CodeCell')[6].innerText.includes('jammi.later, jammi.ml')"
+    )
 
-        graph = page.get_by_test_id("jammi-lineage")
-        graph.get_by_test_id("node-vectors").click()
-        graph.get_by_test_id("search-vectors").click()
-        inner = graph.get_by_test_id("jammi-neighbors")
-        inner.get_by_test_id("query-input").fill("networks")
-        inner.get_by_test_id("query-input").press("Enter")
-        inner.get_by_test_id("neighbor-1").wait_for()
-        graph.get_by_test_id("close-search").click()
-        inner.wait_for(state="detached")
+    graph = page.get_by_test_id("jammi-lineage")
+    graph.get_by_test_id("node-vectors").click()
+    graph.get_by_test_id("search-vectors").click()
+    inner = graph.get_by_test_id("jammi-neighbors")
+    inner.get_by_test_id("query-input").fill("networks")
+    inner.get_by_test_id("query-input").press("Enter")
+    inner.get_by_test_id("neighbor-1").wait_for()
+    graph.get_by_test_id("close-search").click()
+    inner.wait_for(state="detached")
 
-        page.evaluate(RESTART)
-        for name in ("lineage", "catalog"):
-            page.get_by_test_id(f"jammi-{name}").get_by_text("The kernel was restarted").wait_for()
-        assert (
-            page.get_by_text("The kernel was restarted and this panel is disconnected").count() == 5
-        )
+    page.evaluate(RESTART)
+    for name in ("lineage", "catalog"):
+        page.get_by_test_id(f"jammi-{name}").get_by_text("The kernel was restarted").wait_for()
+    assert page.get_by_text("The kernel was restarted and this panel is disconnected").count() == 5

@@ -19,6 +19,7 @@ from jammi_widgets import (
 )
 from tests.browser.bare import Bare
 from tests.browser.lab import SHOTS
+from tests.templates import Template
 
 pytestmark = [
     pytest.mark.browser,
@@ -36,26 +37,33 @@ TEXTS = [
 ]
 
 
-@pytest.fixture
-def papers(tmp_path):
-    path = tmp_path / "papers.csv"
+def _build(folder):
+    path = folder / "papers.csv"
     path.write_text(
         "id,title,topic\n"
         + "".join(
             f'{i},"{text}",{"food" if i in (1, 3, 4) else "ml"}\n' for i, text in enumerate(TEXTS)
         )
     )
-    return path
-
-
-@pytest.fixture
-def ws(tmp_path, papers):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("papers", str(papers))
+    with jl.open(folder / "lab") as ws:
+        ws.sources.add("papers", str(path))
         ws.materialize("ml", "SELECT * FROM papers WHERE topic = 'ml'", key="id")
         ws.materialize("topics", "SELECT topic, count(*) AS n FROM jammi.ml GROUP BY ALL")
         ws.materialize(EVIL, "SELECT topic FROM jammi.ml")
         ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+
+
+_template = Template(_build)
+
+
+@pytest.fixture
+def papers():
+    return _template.restore() / "papers.csv"
+
+
+@pytest.fixture
+def ws(papers):
+    with jl.open(papers.parent / "lab") as ws:
         yield ws
 
 
@@ -190,7 +198,7 @@ def test_an_answer_that_does_not_come_is_said(ws, shown):
     bare.part("refresh").click()
     bare.expect(lambda: "closed" in bare.page.locator(".jammi-said").inner_text())
     bare.page.evaluate("window.dead = true")
-    bare.page.clock.install()
+    bare.install_clock()
     bare.part("refresh").click()
     bare.page.clock.run_for(9000)
     bare.expect(lambda: "does not respond" in bare.page.locator(".jammi-said").inner_text())

@@ -57,7 +57,7 @@ def test_an_answer_about_one_node_never_stands_below_another(
     bare.expect(lambda: said in bare.page.locator(".jammi-said").inner_text())
     bare.panel._runner.wait(10)
     bare.page.wait_for_timeout(100)
-    bare.create_worker()
+    bare.deliver()
     assert (
         bare.part("outcome").inner_text() == ""
         and bare.page.locator(".jammi-side h4").inner_text() == "topics"
@@ -86,7 +86,7 @@ def test_what_a_recompute_said_does_not_follow_to_the_node_that_is_chosen_then(
     bare.part("node-topics").click()
     bare.expect(lambda: bare.page.locator(".jammi-side h4").inner_text() == "topics")
     plain(late[0])
-    bare.create_worker()
+    bare.deliver()
     bare.page.wait_for_timeout(100)
     assert bare.part("outcome").inner_text() == ""
 
@@ -217,7 +217,7 @@ def test_a_map_without_points_says_so(ws, shown):
     bare.part("map-canvas").focus()
     bare.page.keyboard.press("a")
     bare.part("map-canvas").hover()
-    bare.create_worker()
+    bare.deliver()
     assert bad(bare) == ""
 
 

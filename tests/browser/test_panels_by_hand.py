@@ -451,7 +451,7 @@ def test_a_page_without_webgl_draws_the_points_one_by_one(ws, shown):
     bare = shown(EmbeddingMap(ws, "vectors"), "verdict-table")
     bare.page.evaluate("""() => { const made = HTMLCanvasElement.prototype.getContext;
       HTMLCanvasElement.prototype.getContext = function (kind, how) { return kind === "webgl2" ? null : made.call(this, kind, how); }; }""")
-    here = bare.log_suffixes(EmbeddingMap(ws, "vectors", color="topic"))
+    here = bare.add(EmbeddingMap(ws, "vectors", color="topic"))
     bare.expect(
         lambda: (
             here.locator("[data-points='6']").count() == 1

@@ -147,7 +147,7 @@ def test_a_view_that_is_left_is_not_looked_at_and_the_other_lives_on(ws, shown, 
 def test_two_panels_of_one_table_have_each_its_own_query_and_choice(ws, shown):
     bare = shown(searched(ws), "neighbor-0")
     other = NeighborExplorer(ws, "vectors", 1)
-    there, here = first(bare), bare.log_suffixes(other)
+    there, here = first(bare), bare.add(other)
     bare.expect(lambda: "Neighbours of 1" in here.get_by_test_id("own").inner_text())
     assert (
         "networks" in there.get_by_test_id("trail-0").inner_text()
@@ -164,7 +164,7 @@ def test_two_panels_of_one_table_have_each_its_own_query_and_choice(ws, shown):
 def test_what_a_cell_changed_is_shown_after_it_in_every_panel_on_the_page(ws, shown, papers, make):
     part = {LineageGraph: "node", StalenessBoard: "row", CatalogBrowser: "catalog-item"}[make]
     bare = shown(make(ws), f"{part}-ml")
-    here = bare.log_suffixes(make(ws))
+    here = bare.add(make(ws))
     bare.expect(lambda: here.get_by_test_id(f"{part}-ml").count() == 1)
     ws.materialize("later", "SELECT count(*) AS n FROM jammi.topics")
     following.schedule_refresh()
@@ -328,7 +328,7 @@ def test_the_progress_of_a_kernel_that_fell_silent_is_gone_and_comes_back_with_i
     go = threading.Event()
     stale(papers)
     bare = shown(StalenessBoard(ws), "row-ml")
-    bare.page.clock.install()
+    bare.install_clock()
     end = threading.Event()
 
     def hanging(progress):

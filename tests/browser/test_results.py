@@ -243,7 +243,7 @@ def test_roles_tell_a_screen_reader_what_it_is(view):
 def test_a_kernel_that_does_not_answer_is_said(view):
     _, bare = view()
     bare.page.evaluate("window.dead = true")
-    bare.page.clock.install()
+    bare.install_clock()
     bare.part("further").click()
     bare.page.clock.run_for(9000)
     bare.expect(lambda: "does not respond" in bare.page.locator(".jammi-said").inner_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.browser.lab import SHOTS, THEMES, fenced, lab, opened
+from tests.browser.lab import SHOTS, THEMES
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -26,43 +26,36 @@ def picture(page, name: str, at: str, nth: int) -> None:
 
 @pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")
 @pytest.mark.parametrize("theme", THEMES)
-def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(browser, tmp_path, theme):
-    root = tmp_path / "root"
-    root.mkdir()
-    shutil.copy(NOTEBOOKS / "01_tour.ipynb", root)
-    shutil.copytree(NOTEBOOKS / "data", root / "data")
-    size = {"width": 1280, "height": 900}
-    with (
-        lab(root, tmp_path / "state", theme) as (address, token),
-        fenced(browser, address, viewport=size, device_scale_factor=1) as context,
+def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(lab, theme):
+    shutil.copy(NOTEBOOKS / "01_tour.ipynb", lab.folder)
+    shutil.copytree(NOTEBOOKS / "data", lab.folder / "data")
+    page = lab.open("01_tour.ipynb", width=1280, height=900)
+    outputs = page.locator(".jp-OutputArea-output")
+    outputs.get_by_text("The workspace is closed.").wait_for()
+    assert (
+        page.locator(
+            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
+        ).count()
+        == 0
+    )
+    shown = page.locator(".jp-Notebook").inner_text()
+    counts = page.get_by_test_id("counts")
+    counts.last.get_by_text("fresh").wait_for()
+    told = [" ".join(text.split()) for text in counts.all_inner_texts()]
+    assert any(
+        "1 ● stale" in text and "2 ~ possibly stale" in text and "1 ✓ fresh" in text
+        for text in told
+    )
+    assert "not needed: inputs came out equal" in shown
+    assert told.count("4 ✓ fresh") >= 2
+    if SHOTS:
+        page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+    for name, at, nth in (
+        ("tour-lineage", "3 · Tables that", 0),
+        ("stale", "%jammi status", 1),
+        ("tour-plan", "5 · True again", 0),
     ):
-        page = opened(context, address, token, "01_tour.ipynb")
-        outputs = page.locator(".jp-OutputArea-output")
-        outputs.get_by_text("The workspace is closed.").wait_for()
-        assert (
-            page.locator(
-                ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
-            ).count()
-            == 0
-        )
-        shown = page.locator(".jp-Notebook").inner_text()
-        counts = page.get_by_test_id("counts")
-        counts.last.get_by_text("fresh").wait_for()
-        told = [" ".join(text.split()) for text in counts.all_inner_texts()]
-        assert any(
-            "1 ● stale" in text and "2 ~ possibly stale" in text and "1 ✓ fresh" in text
-            for text in told
-        )
-        assert "not needed: inputs came out equal" in shown
-        assert told.count("4 ✓ fresh") >= 2
-        if SHOTS:
-            page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
-        for name, at, nth in (
-            ("tour-lineage", "3 · Tables that", 0),
-            ("stale", "%jammi status", 1),
-            ("tour-plan", "5 · True again", 0),
-        ):
-            picture(page, f"{name}-{theme.split()[-1].lower()}", at, nth)
+        picture(page, f"{name}-{theme.split()[-1].lower()}", at, nth)
 
 
 @pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")

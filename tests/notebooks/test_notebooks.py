@@ -9,12 +9,20 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests import processes
+
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 FEDERATED = ROOT / "notebooks" / "09_federated_sql.ipynb"
 SERVERS = {"JAMMI_NOTEBOOK_POSTGRES": "postgres_server", "JAMMI_NOTEBOOK_MYSQL": "mysql_server"}
 """Where the notebook on federated SQL finds its servers, and the fixtures that have them."""
+
+# jsonschema builds a grammar of addresses as it is imported, which takes longer than most notebooks; no schema here has any.
+PYTEST = """import sys
+sys.modules["rfc3987_syntax"] = None
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))"""
 
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 each_notebook_with_its_servers = pytest.mark.parametrize(
@@ -47,16 +55,17 @@ def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path, request):
     # Other plugins take time to load, and pytest-randomly would shuffle the cells; a configuration of ours does not hold for them.
     plugins = ["-p", "nbval.plugin", "-p", "no:cacheprovider", "-c", os.devnull]
     plugins += ["--rootdir", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *plugins, *arguments, notebook.name],
+    done = processes.run(
+        [sys.executable, "-c", PYTEST, "-q", *plugins, *arguments, notebook.name],
         cwd=tmp_path,
-        env={
-            **os.environ,
-            **servers,
-            "IPYTHONDIR": str(tmp_path / ".ipython"),
-            "JUPYTER_PREFER_ENV_PATH": "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        },
+        env=processes.environment(
+            {
+                **servers,
+                "IPYTHONDIR": str(tmp_path / ".ipython"),
+                "JUPYTER_PREFER_ENV_PATH": "1",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            }
+        ),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
