@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import durations, processes, sizes, templates
+from tests import durations, instances, processes, sizes, templates
 from tests.processes import PACKAGE_ROOTS, ROOT
 from tests.services.servers import (
     fresh_postgres_url,
@@ -141,6 +141,8 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     before = running_threads()
     templates.install()
     templates.enabled = request.node.get_closest_marker("migrates") is None
+    instances.install()
+    instances.enabled = request.node.get_closest_marker("own_instances") is None
     yield
     for workspace in open_workspaces():
         workspace.close()

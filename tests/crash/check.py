@@ -13,6 +13,7 @@ import jammi_lab as jl
 from jammi_lab.core.verdicts import Match
 from jammi_lab.storage.digests import sha256_file
 from tests.conftest import PACKAGE_ROOTS, ROOT
+from tests.inside import services_of
 from tests.sizes import sized
 from tests.store.lab import everything, files, files_of, statuses
 
@@ -140,9 +141,9 @@ def hold_true(
         assert {t.table_name for t in tables} == {
             name for name, status in statuses(folder).items() if status == "ready"
         }
-        assert [path.stem for path in (folder / "writers").iterdir()] == [ws._services.writer_id], (
-            "a lock file that nobody will ask for"
-        )
+        assert [path.stem for path in (folder / "writers").iterdir()] == [
+            services_of(ws).writer_id
+        ], "a lock file that nobody will ask for"
         kept = {str(t._record.path).removeprefix("results/") for t in rejected}
         assert files(folder) == sorted({f for t in tables for f in files_of(t)} | kept), (
             "files without a table, or a table without files"

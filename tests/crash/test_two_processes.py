@@ -9,6 +9,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.verdicts import Match
 from tests.crash.check import Promises, hold_true
+from tests.inside import services_of
 from tests.store.lab import statuses
 
 
@@ -113,7 +114,7 @@ def test_a_statement_whose_table_another_kernel_drops_before_it_runs_says_to_run
     folder = tmp_path / "lab"
     with jl.open(folder) as ws:
         path = ws.materialize("many", MANY).path
-        [bound] = ws._services.engine.prepare("SELECT count(*) FROM jammi.many", {})
+        [bound] = services_of(ws).engine.prepare("SELECT count(*) FROM jammi.many", {})
         assert server.run("drop", folder, "many")[0] == 0 and not path.exists()
         with pytest.raises(jl.TableNotFound, match="dropped by another kernel") as caught:
             bound.run().table()

@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from tests.inside import services_of
+from tests.sizes import sized
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def folder(tmp_path):
 def test_what_depends_on_the_order_comes_out_the_same_each_time(tmp_path, folder, sql):
     with jl.open(tmp_path / "lab", settings={"engine.threads": 4}) as ws:
         ws.sources.add("rows", str(folder))
-        made = [ws.materialize("t", sql, cache="bypass").manifest for _ in range(8)]
+        made = [ws.materialize("t", sql, cache="bypass").manifest for _ in range(sized(4, 8))]
         assert made[0].order_sensitive
         assert len({manifest.artifact.digest for manifest in made}) == 1
 
@@ -44,7 +46,7 @@ def test_the_other_threads_come_back(tmp_path, folder):
         ws.sources.add("rows", str(folder))
 
         def threads():
-            main = ws._services.engine.session(None).main
+            main = services_of(ws).engine.session(None).main
             return main.cursor().execute("SELECT current_setting('threads')").fetchone()
 
         def make(name):

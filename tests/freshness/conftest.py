@@ -6,12 +6,28 @@ from pathlib import Path
 import pytest
 
 from tests.freshness.lab import Lab
+from tests.templates import Template
+
+
+def _build_papers(root: Path) -> None:
+    lab = Lab(root)
+    lab.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022")
+    lab.ws.materialize("titles", "SELECT id, title FROM papers WHERE year > 2019")
+    lab.ws.materialize("first", "SELECT min(id) AS id FROM jammi.titles")
+    lab.ws.close()
+
+
+_papers = Template(_build_papers)
 
 
 @pytest.fixture
-def lab(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
-    """A new workspace; closed after the test."""
-    lab = Lab(tmp_path)
+def lab(request: pytest.FixtureRequest, nothing_left_behind: None) -> Iterator[Lab]:
+    """A new workspace, or that of `papers`; closed after the test."""
+    lab = Lab(
+        _papers.restore()
+        if "papers" in request.fixturenames
+        else request.getfixturevalue("tmp_path")
+    )
     yield lab
     lab.ws.close()
 
@@ -19,7 +35,4 @@ def lab(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
 @pytest.fixture
 def papers(lab: Lab) -> Lab:
     """A CSV of papers, `titles` made from two of its columns and `first` from `titles`."""
-    lab.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022")
-    lab.ws.materialize("titles", "SELECT id, title FROM papers WHERE year > 2019")
-    lab.ws.materialize("first", "SELECT min(id) AS id FROM jammi.titles")
     return lab

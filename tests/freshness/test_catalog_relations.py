@@ -9,6 +9,7 @@ import jammi_lab as jl
 from jammi_lab.freshness.catalog_relations import COLUMNS
 from jammi_lab.inputs.observation import Observation
 from tests.freshness.lab import Lab
+from tests.inside import services_of
 
 CONTRACT = {
     "sources": ["name", "kind", "location", "tenant", "anchor", "anchored_at"],
@@ -256,7 +257,7 @@ def test_the_status_is_one_shallow_look_each_time_that_it_is_asked(
 def test_describing_and_explaining_the_status_takes_no_look(papers: Lab, looks: list[bool]) -> None:
     papers.ws.sql("SELECT * FROM jammi_catalog.status").columns  # noqa: B018  its columns are known before it runs
     del looks[:]
-    papers.ws._services.engine.prepare("SELECT * FROM jammi_catalog.status")
+    services_of(papers.ws).engine.prepare("SELECT * FROM jammi_catalog.status")
     assert looks == []
 
 
@@ -282,7 +283,7 @@ def test_show_tables_and_near_names_know_the_relations(papers: Lab) -> None:
     with pytest.raises(jl.TableNotFound) as missing:
         ask(papers, "SELECT * FROM jammi_catalog.statuss")
     assert "jammi_catalog.status" in missing.value.near
-    assert "jammi_catalog.status" in papers.ws._services.engine.known_names()
+    assert "jammi_catalog.status" in services_of(papers.ws).engine.known_names()
 
 
 def test_names_are_found_in_any_case(papers: Lab) -> None:
@@ -319,7 +320,7 @@ def test_a_relation_is_read_for_the_tenant_that_asked_whoever_is_bound_when_its_
     lab.csv("shared", "id", "1")
     with lab.ws.tenant("acme"):
         lab.ws.materialize("secret", "SELECT id FROM shared")
-        prepared = lab.ws._services.engine.prepare(
+        prepared = services_of(lab.ws).engine.prepare(
             "SELECT name FROM jammi_catalog.recipes", tenant="acme"
         )
     assert prepared[0].run().table() == pa.table({"name": ["secret"]})

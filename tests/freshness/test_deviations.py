@@ -9,6 +9,7 @@ from jammi_lab.core.records import Progress
 from jammi_lab.freshness.reports import Plan, RunReport
 from jammi_lab.workspace.workspace import Workspace
 from tests.freshness.lab import Lab
+from tests.inside import services_of
 
 SOON = 20.0
 """Seconds after which something that should have happened is taken not to happen."""
@@ -256,7 +257,7 @@ def test_a_plan_is_carried_out_for_the_tenant_that_it_was_made_for(
         plan = tenants.ws.plan()
     with tenants.ws.tenant(bound):
         report = plan.apply()
-        assert tenants.ws._services.scope.current == bound
+        assert services_of(tenants.ws).scope.current == bound
     assert (outcomes(report), report.deviations) == ({"b": "computed", "c": "computed"}, [])
     assert made(tenants) == {"acme": [1, 1], "beta": [1, 1], None: [1, 1]} | {planned: [2, 2]}
 
@@ -281,7 +282,7 @@ def test_who_listens_to_a_plan_of_another_tenant_hears_it_under_its_own(tenants:
     with tenants.ws.tenant("acme"):
         plan = tenants.ws.plan()
     with tenants.ws.tenant("beta"):
-        report = plan.apply(lambda progress: heard.add(tenants.ws._services.scope.current))
+        report = plan.apply(lambda progress: heard.add(services_of(tenants.ws).scope.current))
     assert (heard, outcomes(report)) == ({"beta"}, {"b": "computed", "c": "computed"})
 
 
@@ -315,8 +316,8 @@ def test_a_plan_that_fails_leaves_the_tenant_bound_that_was_bound(tenants: Lab) 
     with tenants.ws.tenant("beta"):
         with pytest.raises(KeyboardInterrupt):
             plan.apply(stop)
-        assert tenants.ws._services.scope.current == "beta"
-    assert tenants.ws._services.scope.current is None
+        assert services_of(tenants.ws).scope.current == "beta"
+    assert services_of(tenants.ws).scope.current is None
 
 
 def test_a_step_that_was_dropped_is_not_taken_for_the_shared_one_of_its_name(tenants: Lab) -> None:

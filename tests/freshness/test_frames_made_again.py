@@ -9,6 +9,7 @@ import pytest
 
 import jammi_lab as jl
 from tests.freshness.lab import Lab
+from tests.inside import services_of
 
 ROWS = {"id": [1, 2, 3, 3], "a": [0.5, 0.0, None, 2.5], "t": ["x", "y", "z", None]}
 SUMMED = "SELECT a, count(*) AS n, max(id) AS m FROM given GROUP BY a"
@@ -84,7 +85,7 @@ def test_a_frame_that_is_changed_in_place_is_compared_as_it_is_now(lab: Lab) -> 
 def test_a_frame_in_a_variable_is_compared_like_a_registered_one(lab: Lab) -> None:
     variables = {"given": pa.table(ROWS)}
     lab.ws.frames_from(lambda: variables)
-    lab.ws._services.materializer.materialize("summed", jl.Sql(SUMMED), frames=True)
+    services_of(lab.ws).materializer.materialize("summed", jl.Sql(SUMMED), frames=True)
     variables["given"] = pa.table(backwards(ROWS))
     assert lab.verdict("summed") == "fresh"
     variables["given"] = pa.table({**ROWS, "id": [9, 9, 9, 9]})

@@ -5,6 +5,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.records import Edge, RecipeRecord, TableKind
 from tests.freshness.lab import Lab
+from tests.inside import services_of
 
 HOSTILE = [
     "100%",
@@ -226,7 +227,7 @@ def test_beside_two_that_changed_places_a_forged_circle_is_still_an_error(turned
 
 def forge(lab: Lab, name: str, reads: str) -> None:
     """A recipe in the catalog whose definition is said to read another, whatever it reads."""
-    catalog = lab.ws._services.catalog
+    catalog = services_of(lab.ws).catalog
     recipe = catalog.recipes.get(name)
     assert recipe is not None
     changed = {
@@ -282,7 +283,7 @@ def test_a_long_chain_needs_no_recursion(lab: Lab) -> None:
     """2 000 recipes, each reading the one before: put into the catalog, since running them is not what is asked here."""
     lab.csv("s", "id", "1")
     lab.ws.define("r0000", "SELECT id FROM s")
-    catalog = lab.ws._services.catalog
+    catalog = services_of(lab.ws).catalog
     first = catalog.recipes.get("r0000")
     assert first is not None
     with catalog.transaction():

@@ -18,6 +18,7 @@ from jammi_lab.freshness.reports import RunReport
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.vectors.encoders.minilm import MiniLM
 from tests.freshness.lab import Lab
+from tests.inside import services_of
 
 SOON = 20.0
 """Seconds after which something that should have happened is taken not to happen."""
@@ -251,7 +252,7 @@ def test_an_encoder_is_asked_in_the_callers_thread_while_statements_run_beside_i
 
 def test_a_recipe_that_is_redefined_while_its_step_runs_keeps_the_new_definition(two: Lab) -> None:
     edit(two)
-    plan, producers = two.ws.plan("a2"), two.ws._services.producers
+    plan, producers = two.ws.plan("a2"), services_of(two.ws).producers
     job, once = producers.job, []
 
     def redefined(name: str, descriptor: Any) -> Any:

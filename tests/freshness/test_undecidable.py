@@ -12,6 +12,7 @@ import pytest
 
 import jammi_lab as jl
 from tests.freshness.lab import Lab, said
+from tests.inside import services_of
 
 # -- frames ----------------------------------------------------------------------------------------------------------------------------------
 
@@ -81,7 +82,7 @@ def test_a_removed_frame_has_vanished(lab: Lab) -> None:
 def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab: Lab) -> None:
     variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
     lab.ws.frames_from(lambda: variables)
-    lab.ws._services.materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
+    services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
     assert lab.verdict("t") == "fresh"
     variables["people"] = pd.DataFrame({"id": [1, 2]})
     assert lab.verdict("t") == "fresh"
@@ -96,7 +97,7 @@ def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab: Lab) 
 def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab: Lab) -> None:
     variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
     lab.ws.frames_from(lambda: variables)
-    lab.ws._services.materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
+    services_of(lab.ws).materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
     lab.csv("people", "id", "7")
     assert lab.verdict("t") == "stale"
 

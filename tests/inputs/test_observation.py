@@ -12,6 +12,7 @@ from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.workspace.assembly import Services
+from tests.inside import services_of
 
 SEEN = Snapshot(columns={"id": "BIGINT"}, whole="w", method="digest")
 
@@ -22,7 +23,7 @@ def source(name: str, *columns: str) -> Input:
 
 @pytest.fixture
 def look(ws: Any) -> Callable[..., Observation]:
-    services: Services = ws._services
+    services: Services = services_of(ws)
 
     def make(
         observer: Callable[[Input, Observation], Observed],
@@ -56,7 +57,7 @@ def test_an_input_is_observed_once_whatever_columns_are_asked_of_it(
 def test_what_a_tenant_sees_is_not_what_another_sees(
     look: Callable[..., Observation], ws: Any
 ) -> None:
-    scope: TenantScope = ws._services.scope
+    scope: TenantScope = services_of(ws).scope
     asked: list[str | None] = []
     one = look(lambda i, _: (asked.append(scope.current), SEEN)[1])
     one.observe_all([("acme", source("a")), (None, source("a")), ("other", source("a"))])
@@ -128,7 +129,7 @@ def test_a_look_over_many_tables_asks_the_catalog_a_bounded_number_of_times(
 
     def queries() -> int:
         asked = 0
-        database = type(ws._services.catalog.database)
+        database = type(services_of(ws).catalog.database)
         read = database.read
 
         def counted(self: Any) -> Any:

@@ -9,6 +9,7 @@ from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.storage.digests import CacheEntry
 from jammi_lab.storage.files import Stat
 from jammi_lab.workspace.assembly import Services
+from tests.inside import services_of
 
 ENTRY = CacheEntry(stat=Stat(1, 2, 3, 4), observed_at_ns=5, payload={"whole": "w"})
 
@@ -19,7 +20,7 @@ def test_an_observation_that_a_full_disk_does_not_take_is_kept_and_stored_by_the
     def full(_: object) -> None:
         raise ResourceExhausted("There is no space left.")
 
-    services: Services = ws._services
+    services: Services = services_of(ws)
     memo = ObservationCache(services.catalog)
     memo.put("k", ENTRY)
     with monkeypatch.context() as patched:

@@ -13,7 +13,9 @@ import sqlalchemy as sa
 import jammi_lab as jl
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS
+from tests.inside import services_of
 from tests.live.test_ephemeral_sessions import AUDIT, CANARY, files_with
+from tests.sizes import product
 from tests.waiting import until
 
 HOLDER = """
@@ -116,7 +118,7 @@ def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(
 def test_an_open_kernel_ends_an_overdue_session_of_a_dead_one_by_itself(place, holder, monkeypatch):
     monkeypatch.setattr("jammi_lab.live.ephemeral_sessions.WATCH_SECONDS", 0.1)
     with reopened(place) as ws:
-        alive, (process, session, _) = holder("bolt"), holder("acme", 10.0)
+        alive, (process, session, _) = holder("bolt"), holder("acme", 5.0)
         kill(process)
         assert events(ws) == [(session, "opened", 0)]
         assert until(lambda: (session, "abandoned", 200) in events(ws), 40)
@@ -169,6 +171,7 @@ def test_a_kernel_that_dies_while_it_closes_has_closed_or_not(place, holder, poi
         assert files_with(place[0], CANARY) == []
 
 
+@product
 @pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
 @pytest.mark.parametrize(
     "act",
@@ -199,7 +202,7 @@ def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_t
         assert [each[1] for each in told if each[0] != session] == (
             ["opened", "abandoned"] if done and "ephemeral" in act else []
         )
-        with ws._services.catalog.database.read() as tx:
+        with services_of(ws).catalog.database.read() as tx:
             assert [
                 name
                 for name in sa.inspect(tx).get_table_names()

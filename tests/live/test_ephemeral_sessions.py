@@ -32,6 +32,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.live.session_handle import fill_placeholder
 from jammi_lab.storage.files import install_fault_hook
+from tests.inside import services_of
 from tests.live.clocks import Hands, opened
 from tests.live.loops import in_a_loop
 
@@ -56,7 +57,7 @@ def hands(tmp_path, monkeypatch):
     clock = Hands()
     with opened(tmp_path / "lab", clock) as ws:
         ws.bind_tenant("acme")
-        ws.clock, ws.scan = clock, ws._services.sessions.scan
+        ws.clock, ws.scan = clock, services_of(ws).sessions.scan
         yield ws
 
 
@@ -96,7 +97,7 @@ def scratch(ws, *values, **how):
 def test_a_session_needs_a_tenant(ws):
     with pytest.raises(NoTenantBinding, match="requires a bound tenant"):
         ws.ephemeral()
-    assert ws._services.sessions.list_open() == []
+    assert services_of(ws).sessions.list_open() == []
 
 
 def test_tables_have_the_names_of_the_seed(acme):
@@ -476,7 +477,7 @@ def test_a_table_that_will_not_go_is_named_and_told(acme, monkeypatch):
     s.close()
     acme.recover()  # and tries again, without another event
     assert len(told(acme, s)) == 2
-    assert acme._services.catalog.mutable_tables.list(session=s.id) == []
+    assert services_of(acme).catalog.mutable_tables.list(session=s.id) == []
 
 
 def test_a_table_of_ones_own_that_quotes_a_session_stays(acme):
@@ -490,7 +491,7 @@ def test_a_table_of_ones_own_that_quotes_a_session_stays(acme):
 def test_close_scanner_finaliser_and_another_thread_end_it_once(acme):
     for _ in range(15):
         s = scratch(acme, "a", timeout=30)
-        sessions, held = acme._services.sessions, s._session
+        sessions, held = services_of(acme).sessions, s._session
         held.deadline_ns = 0
         barrier = threading.Barrier(4)
 
@@ -754,7 +755,7 @@ def test_a_drop_waits_for_no_reader_of_an_older_state(acme, tmp_path):
     acme.mutable.create("notes", {"id": "int64", "word": "string"}, primary_key=["id"]).insert(
         [{"id": 1, "word": CANARY}]
     )
-    with jl.open(tmp_path / "lab") as other, other._services.catalog.database.read() as tx:
+    with jl.open(tmp_path / "lab") as other, services_of(other).catalog.database.read() as tx:
         tx.exec_driver_sql("SELECT count(*) FROM meta").fetchall()
         acme.mutable.drop("notes")
         assert "notes" not in acme.mutable
@@ -791,7 +792,7 @@ def test_a_reader_of_an_older_state_only_delays_it(acme, tmp_path, monkeypatch):
     s = scratch(acme)
     fill(s)
     with jl.open(tmp_path / "lab") as other:
-        with other._services.catalog.database.read() as tx:
+        with services_of(other).catalog.database.read() as tx:
             tx.exec_driver_sql("SELECT count(*) FROM meta").fetchall()
             with pytest.warns(RuntimeWarning):
                 s.close()

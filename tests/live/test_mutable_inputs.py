@@ -7,6 +7,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, InputVanished, PossiblyStale, Stale
+from tests.inside import services_of
 
 SCHEMA = {"id": "int64", "label": "string"}
 COUNTED = "SELECT label, count(*) AS n FROM mutable.labels GROUP BY label"
@@ -144,14 +145,14 @@ def test_a_statement_reads_one_snapshot_while_others_commit(lab):
 
 
 def test_what_is_built_while_the_table_moves_is_anchored_on_what_was_read(lab, monkeypatch):
-    pump, moved = lab._services.engine.create_worker, []
+    pump, moved = services_of(lab).engine.create_worker, []
 
     def late(*args, **options):
         if not moved:
             moved.append(lab.mutable["labels"].insert([{"id": 50, "label": "late"}]))
         return pump(*args, **options)
 
-    monkeypatch.setattr(lab._services.engine, "create_worker", late)
+    monkeypatch.setattr(services_of(lab).engine, "create_worker", late)
     made = lab.materialize("built", "SELECT count(*) AS n FROM mutable.labels")
     [anchor] = made.manifest.anchors
     rows = {1: 2, 2: 3}[anchor.version]

@@ -8,6 +8,7 @@ import pytest
 import jammi_lab as jl
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS
+from tests.inside import services_of
 from tests.sizes import product
 
 ADD = """
@@ -120,7 +121,7 @@ def test_a_kill_leaves_all_of_a_change_or_nothing(tmp_path, run_python, point, w
                 else {"insert": 1000}.get(what, 10 if "UPDATE" in what else 6)
             )
             ws.mutable["t"].insert([{"id": -1, "v": "goes on"}])
-        names = ws._services.catalog.database
+        names = services_of(ws).catalog.database
         with names.read() as tx:
             made = {
                 name

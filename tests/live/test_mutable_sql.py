@@ -6,6 +6,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.engine import cancellable as waiting
 from jammi_lab.engine import dml_evaluation as changing
+from tests.inside import services_of
 
 ENDLESS = "UPDATE mutable.labels SET label = (SELECT sum(a.range * b.range) FROM range(1000000) a, range(100000) b)::VARCHAR"
 
@@ -186,7 +187,7 @@ def test_conditions_and_values_of_methods_are_no_statements_of_their_own(lab):
 
 
 def test_a_table_that_was_read_moves_and_the_change_is_evaluated_again(lab, monkeypatch):
-    commit, others = lab._services.mutable._commit, []
+    commit, others = services_of(lab).mutable._commit, []
 
     def late(record, change):
         if not others:
@@ -194,7 +195,7 @@ def test_a_table_that_was_read_moves_and_the_change_is_evaluated_again(lab, monk
             lab.mutable["other"].update({"note": "newer"}, "id = 2")
         return commit(record, change)
 
-    monkeypatch.setattr(lab._services.mutable, "_commit", late)
+    monkeypatch.setattr(services_of(lab).mutable, "_commit", late)
     lab.sql("UPDATE mutable.labels SET label = note FROM mutable.other o WHERE o.id = labels.id")
     assert now(lab) == [A, (2, "newer")]
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from tests.inside import services_of
 
 SCHEMA = {"id": "int64", "label": "string"}
 
@@ -313,7 +314,7 @@ def test_a_snapshot_is_let_go_of_when_memory_is_short_and_read_again(ws, labels)
         (1, "a"),
         (2, "b"),
     ]
-    assert ws._services.mutable._snapshots._cached == {}
+    assert services_of(ws).mutable._snapshots._cached == {}
 
 
 def test_eight_threads_lose_no_update(ws):
@@ -342,7 +343,7 @@ def test_who_is_always_too_late_is_told(ws, labels, monkeypatch):
 
     monkeypatch.setattr(committing, "_MAX_PAUSE_SECONDS", 0)
     monkeypatch.setattr(
-        ws._services.catalog.mutable_tables,
+        services_of(ws).catalog.mutable_tables,
         "commit",
         lambda *_: (_ for _ in ()).throw(VersionMoved),
     )
@@ -387,7 +388,7 @@ def test_a_full_disk_leaves_the_table_as_it_was(ws, labels):
 
 
 def test_a_catalog_without_room_refuses_what_does_not_fit_typed_and_takes_what_does(ws, labels):
-    database = ws._services.catalog.database
+    database = services_of(ws).catalog.database
     with database.shared_connection(), database.read() as tx:
         [[pages]] = tx.exec_driver_sql("PRAGMA page_count").fetchall()
         tx.exec_driver_sql(f"PRAGMA max_page_count = {pages + 4}")

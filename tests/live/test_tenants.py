@@ -13,6 +13,7 @@ import pytest
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound, TenantForbidden
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
+from tests.inside import services_of
 from tests.live.loops import in_a_loop
 
 HERS, NOBODYS = "qzokka", "qxokka"
@@ -151,7 +152,7 @@ SHOWN = {
     "models": lambda ws: ws.models.list(),
     "lineage": lambda ws: ws.lineage(columns=True),
     "show tables": lambda ws: ws.sql("SHOW TABLES").fetchall(),
-    "names": lambda ws: ws._services.engine.known_names(),
+    "names": lambda ws: services_of(ws).engine.known_names(),
     "environment": lambda ws: repr(ws),
     "settings": lambda ws: ws.settings,
 }
@@ -455,7 +456,7 @@ def test_a_result_that_was_opened_in_a_scope_stays_in_it(ws):
 
 
 def test_the_admin_scope_ends_with_its_block_and_belongs_to_its_context(ws):
-    catalog, seen = ws._services.catalog, []
+    catalog, seen = services_of(ws).catalog, []
     for tenant in ("a", "b"):
         with ws.tenant(tenant):
             ws.topics.register("mine", {"n": "int64"})

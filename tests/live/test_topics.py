@@ -26,6 +26,7 @@ from jammi_lab.core.errors import (
     TenantForbidden,
     TopicNotFound,
 )
+from tests.inside import services_of
 from tests.live.loops import in_a_loop
 
 _numbers = itertools.count()
@@ -263,16 +264,16 @@ def test_a_slow_consumer_loses_nothing(ws, events):
     following = events.subscribe("events", timeout=0.2)
     events.publish("events", rows(0))
     assert next(following).offset == 0
-    with ws._services.catalog.transaction():
+    with services_of(ws).catalog.transaction():
         for i in range(1, 700):
             events.publish("events", rows(i))
     assert [e.offset for e in following] == list(range(1, 700))
 
 
 def test_it_ends_when_nothing_came_for_the_time_out(events, ws):
-    began = ws._services.clock.monotonic()
+    began = services_of(ws).clock.monotonic()
     assert list(events.subscribe("events", timeout=0.15)) == []
-    assert 0.14 < ws._services.clock.monotonic() - began < 2
+    assert 0.14 < services_of(ws).clock.monotonic() - began < 2
     with pytest.raises(InvalidArgument):
         events.subscribe("events", timeout=-1)
 
@@ -489,7 +490,7 @@ def test_a_condition_that_does_not_bind_says_so_at_once(events, where, said):
 def test_a_condition_keeps_exactly_the_rows_that_a_filter_would(ws, batches, bound):
     name = f"n{next(_numbers)}"
     ws.topics.register(name, {"id": "int64"})
-    with ws._services.catalog.transaction():
+    with services_of(ws).catalog.transaction():
         for each in batches:
             ws.topics.publish(name, [{"id": i} for i in each])
     expected = [
@@ -525,7 +526,7 @@ def test_a_named_consumer_goes_on_where_it_was(events, other):
 
 def test_events_that_are_kept_too_long_are_gone(tmp_path, monkeypatch):
     with jl.open(tmp_path / "other") as ws:
-        clock = ws._services.clock
+        clock = services_of(ws).clock
         now = [clock.now_ns()]
         monkeypatch.setattr(type(clock), "now_ns", lambda _: now[0])
         ws.topics.register("short", SCHEMA, retention=60)
@@ -553,7 +554,7 @@ def test_events_that_are_kept_too_long_are_gone(tmp_path, monkeypatch):
 
 def test_an_event_that_is_not_what_was_published_is_damage(ws, events):
     events.publish("events", rows(1))
-    with ws._services.catalog.database.write() as tx:
+    with services_of(ws).catalog.database.write() as tx:
         [[body]] = tx.exec_driver_sql("SELECT body FROM topic_events").fetchall()
         tx.exec_driver_sql("UPDATE topic_events SET body = ?", (bytes([*body[:-1], body[-1] ^ 1]),))
     with pytest.raises(TableDamaged, match="Event 0"):

@@ -6,6 +6,7 @@ import jammi_lab as jl
 from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.errors import StatementNotAllowed, TableNotFound
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, InputVanished, Stale
+from tests.inside import services_of
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_a_topic_that_was_dropped_and_registered_again_is_never_fresh(clicks):
 
 
 def test_retention_is_an_advance(ws, monkeypatch):
-    clock = ws._services.clock
+    clock = services_of(ws).clock
     now = [clock.now_ns()]
     monkeypatch.setattr(type(clock), "now_ns", lambda _: now[0])
     ws.topics.register("short", {"n": "int64"}, retention=60)

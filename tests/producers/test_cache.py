@@ -17,6 +17,7 @@ from jammi_lab.store import publish as funnel
 from jammi_lab.store.removal import Removal
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS
+from tests.inside import services_of
 from tests.producers.conftest import VENUES
 from tests.store.lab import DEAD, catalog, files, files_of, flip, statuses, unpublish
 from tests.waiting import until
@@ -292,7 +293,7 @@ def test_a_waiter_can_be_interrupted_and_leaves_the_first_alone(lab, folder):
 
 
 def test_a_waiter_whose_patience_runs_out_builds_beside(lab, folder):
-    lab._services.producer_context.single_flight._wait_seconds = lambda: 0.2
+    services_of(lab).producer_context.single_flight._wait_seconds = lambda: 0.2
     begun, go = threading.Event(), threading.Event()
 
     def hold(progress):
@@ -327,7 +328,7 @@ class Slept:
 
 
 def test_the_patience_of_a_call_is_one_for_all_builds_that_it_waits_for(lab, papers, monkeypatch):
-    flight = lab._services.producer_context.single_flight
+    flight = services_of(lab).producer_context.single_flight
     clock = Slept(flight._clock)
     monkeypatch.setattr(flight, "_clock", clock)
     monkeypatch.setattr(flight, "_wait_seconds", lambda: 30.0)
@@ -462,7 +463,7 @@ def test_dropping_and_asking_at_once_gives_a_whole_table_or_none(lab, folder):
             statuses(folder).values()
         ) == {"ready"}
         lab.drop("other")
-    assert isinstance(lab._services.removal, Removal) and files(folder) == []
+    assert isinstance(services_of(lab).removal, Removal) and files(folder) == []
 
 
 def test_a_recipe_dropped_while_it_is_built_publishes_nothing(lab, folder):
@@ -636,7 +637,7 @@ def test_an_input_that_comes_in_with_the_last_binding_is_not_anchored_on_a_later
     """What is read changes with every try; what was observed only after it was bound must not count as known."""
     (tmp_path / "late.csv").write_text("id\n1\n")
     lab.sources.add("late", str(tmp_path / "late.csv"))
-    producers, turns = lab._services.producers.sql, iter(range(100))
+    producers, turns = services_of(lab).producers.sql, iter(range(100))
     names = ("papers", "late")
 
     def moving():
@@ -644,7 +645,7 @@ def test_an_input_that_comes_in_with_the_last_binding_is_not_anchored_on_a_later
         return dataclasses.replace(job, rebind=moving)
 
     made = base.produce(
-        lab._services.producer_context, "moving", moving(), bypass_cache=False, on_progress=None
+        services_of(lab).producer_context, "moving", moving(), bypass_cache=False, on_progress=None
     )
     assert [a.pinned for a in made.record.anchors] == [False]
     assert isinstance(lab.staleness("moving"), jl.Undecidable)

@@ -26,6 +26,7 @@ from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.producers import embedding_run as encoding
 from jammi_lab.producers.text_statement import recorded_from_text
 from tests import processes
+from tests.inside import services_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,7 +79,7 @@ def lab(ws: Any, tmp_path: Path, texts: dict[Any, str]) -> Any:
 
 
 def checkpoints(ws: Any) -> list[Path]:
-    return sorted((Path(ws._services.folder) / "checkpoints").glob("*"))
+    return sorted((Path(services_of(ws).folder) / "checkpoints").glob("*"))
 
 
 # -- what is bound -----------------------------------------------------------------------------------------------------------------------
@@ -1002,7 +1003,7 @@ def test_an_interrupt_before_the_first_text_and_one_whose_texts_cannot_be_kept_s
 
 
 def test_what_an_interrupted_run_left_goes_after_a_week(lab: Any) -> None:
-    folder = Path(lab._services.folder) / "checkpoints"
+    folder = Path(services_of(lab).folder) / "checkpoints"
     folder.mkdir(exist_ok=True)
     for name, days in (("old", 7.1), ("young", 6.9)):
         (folder / f"{name}.parquet").write_bytes(b"what was encoded")

@@ -11,6 +11,7 @@ import pytest
 from jammi_lab.core import errors
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, Stale
 from jammi_lab.producers.imported import ImportedProducer
+from tests.inside import services_of
 
 RNG = np.random.default_rng(5)
 
@@ -238,8 +239,8 @@ def test_a_moved_source_makes_it_stale_and_a_plan_is_blocked(ws: Any, tmp_path: 
     assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputAdvanced)
     assert [s.name for s in ws.plan("v").blocked] == ["v"]
     with pytest.raises(errors.NotRecomputable, match="imported"):
-        ws._services.producers.job("v", ws._services.catalog.recipes.get("v").descriptor)
+        services_of(ws).producers.job("v", services_of(ws).catalog.recipes.get("v").descriptor)
 
 
 def test_the_producer_is_loaded_on_first_use(ws: Any) -> None:
-    assert isinstance(ws._services.producers.imported, ImportedProducer)
+    assert isinstance(services_of(ws).producers.imported, ImportedProducer)

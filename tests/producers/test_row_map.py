@@ -25,6 +25,7 @@ from jammi_lab.core.errors import (
     StepFailed,
     TableNotFound,
 )
+from tests.inside import services_of
 from tests.producers.modules import write
 
 __all__ = ["write"]
@@ -474,7 +475,7 @@ def test_the_first_error_of_several_at_a_time_ends_the_run_and_the_others_are_ke
 
 
 def checkpoints(ws: Any) -> list[Path]:
-    return sorted((Path(ws._services.folder) / "checkpoints").glob("*"))
+    return sorted((Path(services_of(ws).folder) / "checkpoints").glob("*"))
 
 
 def test_an_error_keeps_what_was_computed_before(ws, reviews, asked):

@@ -15,6 +15,7 @@ import pytest
 from jammi_lab.core import errors
 from jammi_lab.search import column_cache as selected
 from jammi_lab.search.source_rows import SourceRows
+from tests.inside import services_of
 from tests.sizes import product
 
 N = 40
@@ -242,7 +243,7 @@ def test_rows_that_differ_from_run_to_run_and_those_on_somebodys_word_are_read_e
         ws.import_embeddings("v", vectors([0, 2]), source=source)
         for _ in range(3):
             ws.search("v", [1, 2, 3, 4], select="title").arrow()
-        selection = next(reversed(ws._services.search.context.columns._selections.values()))
+        selection = next(reversed(services_of(ws).search.context.columns._selections.values()))
         assert not selection.was_loaded
 
 
@@ -275,7 +276,7 @@ def test_a_state_that_takes_longer_to_tell_than_the_rows_to_read_is_asked_for_le
 def test_what_somebody_waits_for_is_laid_out_at_once_unless_to_look_for_changes_takes_longer_than_to_read(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search, record = lab._services.search, lab.table("v")._record
+    search, record = services_of(lab).search, lab.table("v")._record
     keys = search.matrix(record).keys
     monkeypatch.undo()
     behind = search.source_rows(record)

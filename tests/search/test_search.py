@@ -13,6 +13,7 @@ import pytest
 from jammi_lab.core import errors
 from jammi_lab.search.source_rows import SourceRows
 from jammi_lab.vectors.encoders.base import EncoderIdentity
+from tests.inside import services_of
 
 TITLES = [
     "graph networks",
@@ -407,9 +408,9 @@ def test_a_deleted_file_or_key_column_leaves_the_hits_and_marks_them(
 
 def test_an_unmoved_source_is_not_read(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = []
-    prepare = lab._services.engine.prepare
+    prepare = services_of(lab).engine.prepare
     monkeypatch.setattr(
-        lab._services.engine,
+        services_of(lab).engine,
         "prepare",
         lambda sql, *a, **k: prepared.append(sql) or prepare(sql, *a, **k),
     )
@@ -580,7 +581,7 @@ def test_a_text_is_not_searched_with_other_weights(
         text="body",
         model=Weighted(1),
     )
-    encoders = ws._services.producers.encoders
+    encoders = services_of(ws).producers.encoders
     monkeypatch.setattr(encoders, "find_by_identity", lambda _: None)
     monkeypatch.setattr(encoders, "get", lambda *_: Weighted(2))
     with pytest.raises(errors.ModelNotFound, match="other weights"):

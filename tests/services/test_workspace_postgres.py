@@ -23,6 +23,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.verdicts import Fresh, Match, verdict_code
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
+from tests.inside import services_of
 from tests.services.servers import run_postgres
 
 pytestmark = pytest.mark.services
@@ -255,7 +256,7 @@ def test_a_server_that_went_away_is_a_typed_error_and_its_return_is_enough(
     lab: Any, url: str
 ) -> None:
     lab.materialize("venues", VENUES)
-    dialect = lab._services.catalog.database.dialect
+    dialect = services_of(lab).catalog.database.dialect
     real, dialect._arguments = dialect._arguments, {**dialect._arguments, "port": 1}
     run_postgres(
         url,

@@ -26,6 +26,7 @@ from jammi_lab.core.verdicts import MissingManifest as NoManifest
 from jammi_lab.storage.object_store import RemotePath
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
+from tests.inside import services_of
 from tests.services.servers import run_postgres
 from tests.services.stores import KEY, SECRET, Bucket, bucket_of, without_aws
 
@@ -47,7 +48,7 @@ class Opened:
 
     @property
     def root(self) -> RemotePath:
-        return self.ws._services.folder
+        return services_of(self.ws).folder
 
     def names(self) -> list[str]:
         return sorted(name for name in self.root.list_objects() if name != "workspace.id")
@@ -302,7 +303,7 @@ def test_credentials_of_the_store_are_neither_stored_nor_shown(
             repr(ws.settings),
             repr(table),
             repr(table.path),
-            repr(ws._services.folder),
+            repr(services_of(ws).folder),
             repr(ws.status()),
             repr(ws.fsck()),
             repr(table.manifest),
@@ -312,8 +313,8 @@ def test_credentials_of_the_store_are_neither_stored_nor_shown(
         for body in [
             (tmp_path / "backup.sqlite3").read_bytes(),
             *(
-                (ws._services.folder / name).open().read()
-                for name in ws._services.folder.list_objects()
+                (services_of(ws).folder / name).open().read()
+                for name in services_of(ws).folder.list_objects()
             ),
         ]:
             assert SECRET.encode() not in body and KEY.encode() not in body
@@ -339,7 +340,7 @@ def test_a_store_that_refuses_or_does_not_answer_is_typed_and_tells_nothing(
         ws.materialize("one", "SELECT 1 AS x")
         with monkeypatch.context() as down:
             for name in ("info", "find", "open", "cat_file", "pipe_file", "put_file"):
-                down.setattr(ws._services.folder.fs, name, unreachable)
+                down.setattr(services_of(ws).folder.fs, name, unreachable)
             with pytest.raises(SourceUnavailable, match="cannot be reached"):
                 ws.table("one").read().fetchall()
             with pytest.raises(SourceUnavailable, match="cannot be reached"):
@@ -427,6 +428,6 @@ def test_a_kernel_that_is_killed_between_put_and_catalog_leaves_what_recovery_se
             [] if outcome == "ready" else [table.table_name]
         )
         assert len(
-            [name for name in ws._services.folder.list_objects() if name.startswith("results/")]
+            [name for name in services_of(ws).folder.list_objects() if name.startswith("results/")]
         ) == (0 if outcome == "failed" else 2)
         assert ws.materialize("held", "SELECT 1 AS x").read().fetchall() == [(1,)]

@@ -12,6 +12,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import JammiError, StatementNotAllowed, mask_credentials
+from tests.inside import services_of
 from tests.services.stores import bucket_of, parquet_bytes, web_server, without_aws
 
 CANARY = "CANARY7f3a91c2"
@@ -77,8 +78,8 @@ def told(ws: Any, logs: pytest.LogCaptureFixture, errors: list[BaseException]) -
         found[f"table {table.table_name}"] = (
             repr(table) + repr(table.staleness()) + str(table.staleness()) + repr(table.inputs)
         )
-    for tenant in list(ws._services.engine._sessions):
-        cursor = ws._services.engine.session(tenant).main.cursor()
+    for tenant in list(services_of(ws).engine._sessions):
+        cursor = services_of(ws).engine.session(tenant).main.cursor()
         found["duckdb"] = repr(cursor.execute("FROM duckdb_databases()").fetchall()) + repr(
             cursor.execute("FROM duckdb_secrets()").fetchall()
         )

@@ -1,4 +1,4 @@
-"""DuckDB files as sources, written by DuckDB in a process of its own, as their owner would."""
+"""DuckDB files as sources, written by DuckDB; where it matters in a process of its own, as their owner would."""
 
 import concurrent.futures
 import contextlib
@@ -28,6 +28,13 @@ _WRITER = "import duckdb, json, sys; path, *statements = json.load(sys.stdin); c
 
 
 def write(path, *statements):
+    with duckdb.connect(str(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def write_elsewhere(path, *statements):
+    """In a process of its own, which meets the locks of this one."""
     processes.run(
         [sys.executable, "-c", _WRITER],
         input=json.dumps([str(path), *statements]),
@@ -92,20 +99,20 @@ class TestItsOwner:
         with jammi_lab.open(tmp_path / "ws") as ws:
             ws.sources.add("s", file)
             result = ws.sql("FROM s.t")
-            write(
+            write_elsewhere(
                 file, "INSERT INTO t VALUES (4, 'd')"
             )  # while the rows of the statement are still to be taken
             assert len(result.fetchall()) == 3
             ws.materialize("t", "FROM s.t")
             ws.staleness("t")
-            write(file, "INSERT INTO t VALUES (5, 'e')")
+            write_elsewhere(file, "INSERT INTO t VALUES (5, 'e')")
             assert isinstance(ws.staleness("t"), Stale)
 
     def test_while_another_process_writes_it_is_undecidable_and_says_who(self, file, tmp_path):
         with jammi_lab.open(tmp_path / "ws") as ws:
             ws.sources.add("s", file)
             ws.materialize("t", "FROM s.t")
-            write(file, "INSERT INTO t VALUES (4, 'd')")
+            write_elsewhere(file, "INSERT INTO t VALUES (4, 'd')")
             with held(file) as pid:
                 with pytest.raises(SourceUnavailable, match=f"open for writing by process {pid}"):
                     ws.sql("FROM s.t")

@@ -27,6 +27,7 @@ from jammi_lab.sources.databases import postgres
 from jammi_lab.sources.registry import connector_for
 from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
 from tests.contracts.journey import Journey, JourneySuite
+from tests.inside import services_of
 from tests.services.servers import free_port, run_mysql, run_postgres
 
 pytestmark = pytest.mark.services
@@ -390,7 +391,7 @@ def test_tables_are_addressed_by_schema_or_by_name_where_that_is_clear(ws, serve
 def test_the_server_s_functions_are_refused_to_statements(ws, server, filled):
     ws.sources.add("crm", server.url)
     ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
-    [alias] = [a for s in ws._services.engine._sessions.values() for a in s.attachments.aliases]
+    [alias] = [a for s in services_of(ws).engine._sessions.values() for a in s.attachments.aliases]
     for text in (
         f"SELECT * FROM postgres_query('{alias}', 'SELECT 1')",
         f"SELECT * FROM mysql_query('{alias}', 'SELECT 1')",
@@ -420,7 +421,9 @@ def test_a_point_look_up_is_sent_and_not_fetched(ws, server, filled, capfd):
     ws.sources.add("crm", server.url)
     ws.sql(f"SELECT 1 FROM crm.{filled}").fetchall()
     word = "pg" if server.kind == "postgresql" else "mysql"
-    ws._services.engine.session(None).main.execute(f"SET GLOBAL {word}_debug_show_queries = true")
+    services_of(ws).engine.session(None).main.execute(
+        f"SET GLOBAL {word}_debug_show_queries = true"
+    )
     capfd.readouterr()
     assert ws.sql(f"SELECT name FROM crm.{filled} WHERE id = 2").fetchall() == [("b",)]
     sent = capfd.readouterr().err
@@ -589,7 +592,7 @@ def test_two_hundred_tables_on_one_source_observe_it_once(ws, server, filled, mo
 def test_a_removed_source_is_detached(ws, server, filled):
     ws.sources.add("crm", server.url)
     ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
-    [session] = ws._services.engine._sessions.values()
+    [session] = services_of(ws).engine._sessions.values()
     assert len(session.attachments.aliases) == 1
     ws.sources.remove("crm")
     assert session.attachments.aliases == []
@@ -600,7 +603,7 @@ def test_a_source_that_another_takes_the_place_of_is_detached(ws, server, filled
     ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
     (tmp_path / "f.csv").write_text("a\n1\n")
     ws.sources.add("crm", str(tmp_path / "f.csv"), replace=True)
-    [session] = ws._services.engine._sessions.values()
+    [session] = services_of(ws).engine._sessions.values()
     assert session.attachments.aliases == [] and ws.sql("SELECT a FROM crm").fetchall() == [(1,)]
 
 
@@ -612,7 +615,7 @@ def test_another_tenant_has_no_attachment_of_ours(ws, server, filled):
         ws.sql(f"SELECT * FROM crm.{filled}")
     by_tenant = {
         tenant: session.attachments.aliases
-        for tenant, session in ws._services.engine._sessions.items()
+        for tenant, session in services_of(ws).engine._sessions.items()
     }
     assert len(by_tenant["acme"]) == 1 and not any(
         aliases for tenant, aliases in by_tenant.items() if tenant != "acme"
@@ -641,7 +644,7 @@ def sent_for(
     word = "pg" if server.kind == "postgresql" else "mysql"
     with ws.tenant(tenant) if tenant else contextlib.nullcontext():
         ws.sql(sql).fetchall()
-        ws._services.engine.session(tenant).main.execute(
+        services_of(ws).engine.session(tenant).main.execute(
             f"SET GLOBAL {word}_debug_show_queries = true"
         )
         capfd.readouterr()

@@ -15,6 +15,7 @@ import jammi_lab as jl
 from jammi_lab.core.anchors import Cost
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.verdicts import Fresh, InputVanished, Stale, Undecidable
+from tests.inside import services_of
 from tests.services.iceberg_deletes import delete_equal
 from tests.services.servers import free_port, run_postgres
 from tests.services.stores import KEY, SECRET
@@ -212,7 +213,7 @@ def test_a_log_on_a_store_leads_to_no_other_files(ws, tmp_path, bucket, elsewher
 
 def test_a_look_at_a_table_on_a_store_scans_nothing(ws, bucket, lake):
     ws.sources.add("orders", lake.url, options=bucket.options)
-    connector = ws._services.source_directory.find("orders")[1]
+    connector = services_of(ws).source_directory.find("orders")[1]
     from tests.contracts.connector import look
 
     assert connector.observe(None, look(scan_rows=0, scan_bytes=0)).cost is Cost.METADATA

@@ -10,6 +10,7 @@ from jammi_kernel_ext.frame_follower import FrameFollower
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.workspace.recipe_values import Sql
 from tests.freshness.lab import Lab
+from tests.inside import services_of
 
 NAMES = ("a", "b", "c")
 SOURCES = ("s0", "s1")
@@ -132,7 +133,7 @@ class RandomNotebook:
                     follower.end()
                 case "store":
                     follower.begin("get_ipython().run_cell_magic('jammi', '-m out', '…')", number)
-                    ws._services.materializer.materialize(
+                    services_of(ws).materializer.materialize(
                         words[0],
                         Sql(f"SELECT id, x FROM {words[1]}", None, None),
                         cache="use",

@@ -11,6 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from jammi_lab.core.errors import DuplicateKey, DuplicateTable, SessionClosed, UnknownTable
 from jammi_lab.live.ephemeral_sessions import EphemeralSessions
+from tests.inside import services_of
 from tests.live.clocks import SECOND, Hands, opened
 from tests.sizes import sized, soak
 
@@ -162,14 +163,14 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule()
     def scan(self):
-        self.ws._services.sessions.scan()
+        services_of(self.ws).sessions.scan()
         for model in self.models:
             if model.ended is None and not model.accessible(self.now):
                 model.end("timed_out")
 
     @rule()
     def sweep(self):
-        assert self.ws._services.sessions.sweep() == []
+        assert services_of(self.ws).sessions.sweep() == []
 
     @invariant()
     def each_is_told_once(self):

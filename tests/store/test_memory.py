@@ -2,23 +2,28 @@
 
 import pytest
 
+from tests.sizes import sized, soak
+
 MAKE = """
 import resource, sys
 import jammi_lab as jl
 rows = int(sys.argv[1])
 columns = ", ".join(f"hash(i + {k})::UBIGINT AS c{k}" for k in range(8))
-with jl.open(sys.argv[2], settings={"engine.memory_limit": "100MB", "engine.threads": 2}) as ws:
+with jl.open(sys.argv[2], settings={"engine.memory_limit": sys.argv[3], "engine.threads": 2}) as ws:
     table = ws.materialize("wide", f"SELECT i, {columns} FROM range({rows}) t(i)" + (" ORDER BY c0" if "sorted" in sys.argv else ""))
     assert table.row_count == rows
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 // (1024 if sys.platform == "darwin" else 1))
 """
-SMALL, LARGE = 400_000, 4_000_000
+LARGE = sized(2_000_000, 4_000_000)
+SMALL = LARGE // 10
+LIMIT = sized("60MB", "100MB")
 
 
+@soak
 @pytest.mark.parametrize("order", ["as it comes", "sorted"])
 def test_a_result_ten_times_as_large_takes_about_the_same_memory(run_python, order):
     peaks = [
-        int(run_python(MAKE, str(rows), f"lab{rows}", order, start=True).stdout)
+        int(run_python(MAKE, str(rows), f"lab{rows}", LIMIT, order, start=True).stdout)
         for rows in (SMALL, LARGE)
     ]
     megabytes = LARGE * 9 * 8 / 2**20

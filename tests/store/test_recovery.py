@@ -19,6 +19,7 @@ from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import folder_listing as lying
 from jammi_lab.store import manifests, recovery
 from jammi_lab.store.manifests import manifest_path
+from tests.inside import services_of
 from tests.store.conftest import VENUES
 from tests.store.lab import (
     DEAD,
@@ -95,7 +96,7 @@ def test_building_with_manifest_but_no_bytes_becomes_failed_and_the_manifest_goe
 def test_what_was_built_for_a_recipe_that_was_dropped_meanwhile_does_not_come_back(
     again, folder, lab, table
 ):
-    unpublish(folder, table.table_name, writer=lab._services.writer_id)  # it is being built
+    unpublish(folder, table.table_name, writer=services_of(lab).writer_id)  # it is being built
     lab.drop("venues")
     opened, report = again()
     assert (report.promoted, "venues" in opened, opened.tables(), files(folder)) == (
@@ -722,9 +723,9 @@ def test_a_note_of_the_results_folders_that_says_nothing_has_the_tables_looked_a
     assert told(report) == RecoveryReport(healed=[table.table_name])
     ws.close()
     with jl.open(folder) as ws:
-        assert (
-            not ws._services.recovery._have_folders_changed()
-        )  # a closed workspace has noted it anew
+        assert not services_of(
+            ws
+        ).recovery._have_folders_changed()  # a closed workspace has noted it anew
 
 
 def test_a_manifest_of_a_later_release_is_left_alone_and_stops_nothing_else(

@@ -10,6 +10,7 @@ import pytest
 from jammi_lab.core.errors import ResourceExhausted, TableNotFound
 from jammi_lab.storage import files as storage
 from jammi_lab.store import read_leases as readers
+from tests.inside import services_of
 from tests.store.conftest import VENUES
 from tests.store.lab import catalog, everything, files, files_of, statuses
 
@@ -149,7 +150,7 @@ def test_one_table_that_cannot_be_removed_does_not_keep_the_others(lab, folder, 
 
 def test_a_statement_that_was_bound_reads_its_version_though_it_goes_before_it_runs(lab, folder):
     old = lab.materialize("venues", VENUES)
-    [prepared] = lab._services.engine.prepare("SELECT count(*) AS n FROM jammi.venues")
+    [prepared] = services_of(lab).engine.prepare("SELECT count(*) AS n FROM jammi.venues")
     lab.drop("venues")
     assert "venues" not in lab and files(folder) == files_of(old)
     assert prepared.run().table().to_pylist() == [{"n": 2}]
@@ -160,7 +161,7 @@ def test_a_statement_that_was_bound_reads_its_version_though_it_goes_before_it_r
 
 def test_a_statement_that_is_never_run_keeps_no_bytes_once_it_is_forgotten(lab, folder):
     lab.materialize("venues", VENUES)
-    prepared = lab._services.engine.prepare("SELECT * FROM jammi.venues")
+    prepared = services_of(lab).engine.prepare("SELECT * FROM jammi.venues")
     lab.drop("venues")
     assert files(folder)
     del prepared

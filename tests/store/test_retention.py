@@ -24,6 +24,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import fsck
 from jammi_lab.store.manifests import manifest_path
+from tests.inside import services_of
 from tests.store.conftest import PAPERS, VENUES
 from tests.store.lab import (
     DEAD,
@@ -313,7 +314,7 @@ def test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_
     lab, monkeypatch
 ):
     table = lab.materialize("venues", VENUES)
-    results = lab._services.results
+    results = services_of(lab).results
     results.racy_seconds = -1.0  # as if the file had long been as it is
     path = table.path
     stat = os.stat(path)
@@ -667,9 +668,9 @@ def test_a_backup_while_others_write_is_of_one_moment(lab, tmp_path):
         at = 0
         while not stop.is_set():
             at += 1
-            with lab._services.catalog.transaction():
-                lab._services.catalog.metadata.set("one", str(at))
-                lab._services.catalog.metadata.set("two", str(at))
+            with services_of(lab).catalog.transaction():
+                services_of(lab).catalog.metadata.set("one", str(at))
+                services_of(lab).catalog.metadata.set("two", str(at))
 
     thread = threading.Thread(target=write)
     thread.start()
@@ -752,7 +753,7 @@ def test_a_backup_does_not_take_the_place_of_another_workspaces_catalog(lab, tmp
             with pytest.raises(InvalidArgument, match="is the catalog of a workspace"):
                 lab.backup(target)
         with (
-            ws._services.catalog.transaction()
+            services_of(ws).catalog.transaction()
         ):  # to look at a file is not to let go of the locks that are held on it
             with pytest.raises(InvalidArgument):
                 lab.backup(other / "catalog.sqlite3")
@@ -835,10 +836,10 @@ def test_a_backup_does_not_take_the_place_of_a_pipe(lab, tmp_path):
 
 
 def test_a_backup_leaves_the_locks_of_the_catalog_alone(lab, tmp_path, run_python):
-    with lab._services.catalog.transaction():
+    with services_of(lab).catalog.transaction():
         with pytest.raises(AssertionError), pytest.MonkeyPatch.context() as patch:
             patch.setattr(sqlite3, "Connection", type("Other", (), {}))
-            backup(lab._services.catalog.database, tmp_path / "other.sqlite3", "now")
+            backup(services_of(lab).catalog.database, tmp_path / "other.sqlite3", "now")
         done = run_python(
             "import sqlite3; db = sqlite3.connect('lab/catalog.sqlite3', timeout=0)\n"
             "try: db.execute('BEGIN IMMEDIATE'); print('free')\nexcept sqlite3.OperationalError: print('locked')"

@@ -16,6 +16,7 @@ from jammi_lab.producers import single_flight as flight
 from jammi_lab.producers import single_flight as pulse
 from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
+from tests.inside import services_of
 from tests.store.conftest import VENUES
 from tests.store.lab import files, files_of, statuses
 
@@ -80,8 +81,8 @@ def test_a_circle_over_three_that_closes_between_look_and_write_is_refused_and_c
     lab.materialize("a", "SELECT 1 AS x")
     lab.materialize("b", "SELECT x FROM jammi.a")
     lab.materialize("c", "SELECT x FROM jammi.b")
-    recipes = lab._services.catalog.recipes
-    job = lab._services.producers.sql.job("SELECT x FROM jammi.c", {})
+    recipes = services_of(lab).catalog.recipes
+    job = services_of(lab).producers.sql.job("SELECT x FROM jammi.c", {})
     before = recipes.get("a")
     with pytest.raises(jl.DependencyCycle) as caught:
         recipes.define(job.recipe("a", None, "2026-01-01T00:00:00.000000Z"))
@@ -217,7 +218,7 @@ def lock_files(folder):
 def test_a_build_of_less_than_a_second_leaves_no_word(lab, folder):
     for n in range(5):
         lab.materialize(f"venues {n}", VENUES)
-    assert lock_files(folder) == {f"{lab._services.writer_id}.lock": b" "}
+    assert lock_files(folder) == {f"{services_of(lab).writer_id}.lock": b" "}
 
 
 def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_same(
@@ -225,9 +226,9 @@ def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_sam
 ):
     monkeypatch.setattr(flight, "_HEARTBEAT_POLL_SECONDS", 0.02)
     for word in ('{"at":1,"builds":{"x"', '{"later": "release"}', "\x00\xff"):
-        lab._services.catalog.writers.write_note(word)
-        beat = other._services.producer_context.single_flight._heartbeat.read(
-            lab._services.writer_id, "x"
+        services_of(lab).catalog.writers.write_note(word)
+        beat = services_of(other).producer_context.single_flight._heartbeat.read(
+            services_of(lab).writer_id, "x"
         )
         assert beat.said and beat.progress is None and beat.age < 30
 
@@ -287,7 +288,9 @@ def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute
     lab, later, monkeypatch
 ):
     monkeypatch.setattr(flight, "_MIN_SILENCE_SECONDS", 0.2)
-    lab._services.producer_context.single_flight._heartbeat._stop_event.set()  # it says nothing, as a process that was stopped
+    services_of(
+        lab
+    ).producer_context.single_flight._heartbeat._stop_event.set()  # it says nothing, as a process that was stopped
     made, told = waits(lab, later, monkeypatch, heard=lambda progress: False)
     assert made.outcome == "computed" and len(told) < 200 and told[-1].stage == "materialize theirs"
 
@@ -295,7 +298,7 @@ def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute
 def test_a_clock_that_jumped_does_not_make_a_working_kernel_silent(lab, later, monkeypatch):
     monkeypatch.setattr(flight, "_MIN_SILENCE_SECONDS", 0.3)
     monkeypatch.setattr(flight, "_HEARTBEAT_POLL_SECONDS", 0.02)
-    writers, heard = later._services.catalog.writers, []
+    writers, heard = services_of(later).catalog.writers, []
     hear = writers.read_note
     monkeypatch.setattr(
         writers, "read_note", lambda writer: (found := hear(writer)) and (found[0] + 3600, found[1])

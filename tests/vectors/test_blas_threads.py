@@ -8,6 +8,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from jammi_lab.vectors.encoders.blas_threads import one_blas_thread, usable_cores
+from tests.sizes import soak, thinned
 
 
 def blas_threads():
@@ -60,7 +61,8 @@ print(threadpool_info()[0].get("architecture"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", KERNELS)
+@soak
+@pytest.mark.parametrize("kernel", thinned(KERNELS, 3))
 def test_a_text_has_its_bits_whatever_texts_are_beside_it_on_every_kernel(
     run_python: Callable[..., Any], kernel: str
 ) -> None:

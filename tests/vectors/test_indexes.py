@@ -25,6 +25,7 @@ from jammi_lab.vectors.index import indexes
 from jammi_lab.vectors.index import indexes as index_turns
 from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX, SUFFIXES, index_path
 from jammi_lab.vectors.matrix import Matrix
+from tests.inside import services_of
 from tests.store.lab import DEAD, catalog
 
 ROWS_OF_TABLE, WIDTH = 400, 12
@@ -64,11 +65,11 @@ def there(table: Any) -> set[str]:
 
 
 def state(ws: Any, table: Any) -> Any:
-    return ws._services.vectors.state(table._record)
+    return services_of(ws).vectors.state(table._record)
 
 
 def loaded(ws: Any, table: Any) -> Any:
-    return ws._services.vectors.index(table._record)
+    return services_of(ws).vectors.index(table._record)
 
 
 def settled(ws: Any, table: Any, word: str = "ready") -> bool:
@@ -301,7 +302,7 @@ def test_an_index_that_was_no_help_is_asked_once_another_precision_makes_it_one(
     with jl.open(tmp_path / "lab", settings=few) as ws:
 
         def through_index() -> bool:
-            return ws._services.search.search(ws.table("v")._record, tight[5]).through_index
+            return services_of(ws).search.search(ws.table("v")._record, tight[5]).through_index
 
         assert not through_index()
         table = ws.import_embeddings("v", given(tight), precision="f32", index="later")
@@ -516,7 +517,7 @@ def test_an_index_goes_with_its_table(ws: Any, table: Any, tmp_path: Path) -> No
     assert [
         p for p in (tmp_path / "lab" / "results").rglob("*") if p.is_file()
     ] == [] and not ws.fsck()
-    assert ws._services.catalog.metadata.get(f"index-precision:{later.table_name}") is None
+    assert services_of(ws).catalog.metadata.get(f"index-precision:{later.table_name}") is None
 
 
 def test_a_table_that_is_dropped_while_its_index_is_made_leaves_nothing(
@@ -613,7 +614,7 @@ def test_two_kernels_may_make_the_same_index(ws: Any, table: Any, tmp_path: Path
         path.unlink(missing_ok=True)
     with jl.open(tmp_path / "lab") as other:
         gate = threading.Barrier(2)
-        mine, theirs = ws._services.vectors, other._services.vectors
+        mine, theirs = services_of(ws).vectors, services_of(other).vectors
 
         def make(indexes: Any) -> None:
             gate.wait()
@@ -650,7 +651,7 @@ def test_a_repair_waits_for_the_kernel_that_makes_an_index_and_an_open_does_not(
     made = ws.import_embeddings("v", given(vectors()), index="later")
     assert begun.wait(10)
     with jl.open(tmp_path / "lab") as other:
-        assert other._services.vectors.restore(made._record, wait=False) is False
+        assert services_of(other).vectors.restore(made._record, wait=False) is False
         told: list[Progress] = []
 
         def interrupted(progress: Progress) -> None:
@@ -658,7 +659,7 @@ def test_a_repair_waits_for_the_kernel_that_makes_an_index_and_an_open_does_not(
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            other._services.vectors.build(made._record, SidecarRequest(), interrupted)
+            services_of(other).vectors.build(made._record, SidecarRequest(), interrupted)
         assert told[0].stage == "waiting for the index of v" and told[0].total == ROWS_OF_TABLE
         with concurrent.futures.ThreadPoolExecutor() as pool:
             checked = pool.submit(other.fsck, repair=True)
@@ -668,7 +669,7 @@ def test_a_repair_waits_for_the_kernel_that_makes_an_index_and_an_open_does_not(
         assert report.repaired == [made.table_name] and not report.indexes and not report.errors
         assert builds == [1] and loaded(other, made) is not None
     assert [path.stem for path in (tmp_path / "lab" / "writers").iterdir()] == [
-        ws._services.writer_id
+        services_of(ws).writer_id
     ]
 
 
@@ -716,15 +717,15 @@ with jl.open(sys.argv[1]) as ws:
         other.recover()
         assert loaded(other, made) is not None
         assert [path.stem for path in (tmp_path / "lab" / "writers").iterdir()] == [
-            other._services.writer_id
+            services_of(other).writer_id
         ]
 
 
 def test_searches_of_the_process_share_one_index(ws: Any, table: Any, tmp_path: Path) -> None:
     with jl.open(tmp_path / "lab") as other:
-        assert loaded(ws, table) is loaded(other, table) and ws._services.vectors.matrix(
+        assert loaded(ws, table) is loaded(other, table) and services_of(ws).vectors.matrix(
             table._record
-        ) is other._services.vectors.matrix(table._record)
+        ) is services_of(other).vectors.matrix(table._record)
 
 
 def test_searches_that_begin_at_once_load_one_index_once(
@@ -759,7 +760,7 @@ def test_an_index_is_kept_in_a_store(tmp_path: Path) -> None:
     with jl.open(f"memory://lab-{tmp_path.name}") as ws:
         table = ws.import_embeddings("v", given(vectors()), precision="i8")
         assert state(ws, table).status == "ready" and not ws.fsck(deep=True)
-        ws._services.vectors.close()
+        services_of(ws).vectors.close()
         assert (
             ws.search("v", vectors(4), exact=False).arrow()
             == ws.search("v", vectors(4), exact=True).arrow()

@@ -3,22 +3,15 @@
 import pytest
 
 import jammi_lab as jl
+from tests.templates import Template
 
 
-@pytest.fixture
-def papers(tmp_path):
-    """papers → recent → venues → summary, and notes → noted → summary."""
-    path = tmp_path / "papers.csv"
-    path.write_text("id,title,year,venue\n1,a,2020,X\n2,b,2021,Y\n3,c,2022,X\n")
-    (tmp_path / "notes.csv").write_text("id,note\n1,hi\n")
-    return path
-
-
-@pytest.fixture
-def ws(tmp_path, papers):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("papers", str(papers))
-        ws.sources.add("notes", str(tmp_path / "notes.csv"))
+def _build(folder):
+    (folder / "papers.csv").write_text("id,title,year,venue\n1,a,2020,X\n2,b,2021,Y\n3,c,2022,X\n")
+    (folder / "notes.csv").write_text("id,note\n1,hi\n")
+    with jl.open(folder / "lab") as ws:
+        ws.sources.add("papers", str(folder / "papers.csv"))
+        ws.sources.add("notes", str(folder / "notes.csv"))
         ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020", key="id")
         ws.materialize("venues", "SELECT venue, count(*) AS n FROM jammi.recent GROUP BY ALL")
         ws.materialize("noted", "SELECT p.id, title, note FROM papers p LEFT JOIN notes USING (id)")
@@ -26,6 +19,20 @@ def ws(tmp_path, papers):
             "summary",
             "SELECT (SELECT count(*) FROM jammi.venues) AS v, (SELECT count(*) FROM jammi.noted) AS n",
         )
+
+
+_template = Template(_build)
+
+
+@pytest.fixture
+def papers():
+    """The file behind papers → recent → venues → summary; beside it that of notes → noted → summary."""
+    return _template.restore() / "papers.csv"
+
+
+@pytest.fixture
+def ws(papers):
+    with jl.open(papers.parent / "lab") as ws:
         yield ws
 
 

@@ -17,19 +17,35 @@ from jammi_lab.core.html import to_text
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.map_clusters import distinctive_words, find_clusters, points_inside
 from jammi_widgets.value_scale import GRADIENT, NO_VALUE_CODE
+from tests.templates import Template
+
+
+def _import_rows(folder, **columns):
+    vectors = np.random.default_rng(3).normal(size=(60, 5)).astype(np.float32)
+    frame = {
+        "id": list(range(60)),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 5),
+        **columns,
+    }
+    with jl.open(folder / "lab") as ws:
+        ws.import_embeddings("points", pa.table(frame), key="id")
+
+
+_grouped = Template(lambda folder: _import_rows(folder, group=[f"g{i % 13}" for i in range(60)]))
+_measured = Template(
+    lambda folder: _import_rows(
+        folder,
+        price=[None if i == 7 else float("nan") if i == 8 else i / 4 for i in range(60)],
+        stars=[5 - i % 5 for i in range(60)],
+        day=[dt.date(2024, 1, 1) + dt.timedelta(i) for i in range(60)],
+        text=[f"t{i % 3}" for i in range(60)],
+    )
+)
 
 
 @pytest.fixture
-def points(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        rng = np.random.default_rng(3)
-        vectors = rng.normal(size=(60, 5)).astype(np.float32)
-        frame = {
-            "id": list(range(60)),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 5),
-            "group": [f"g{i % 13}" for i in range(60)],
-        }
-        ws.import_embeddings("points", pa.table(frame), key="id")
+def points():
+    with jl.open(_grouped.restore() / "lab") as ws:
         yield ws
 
 
@@ -345,19 +361,9 @@ def test_few_rows_and_many_are_found_alike(points):
 
 
 @pytest.fixture
-def measured(tmp_path):
+def measured():
     """A panel over sixty rows with numbers, few integers, dates and texts."""
-    with jl.open(tmp_path / "lab") as ws:
-        vectors = np.random.default_rng(3).normal(size=(60, 5)).astype(np.float32)
-        frame = {
-            "id": list(range(60)),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 5),
-            "price": [None if i == 7 else float("nan") if i == 8 else i / 4 for i in range(60)],
-            "stars": [5 - i % 5 for i in range(60)],
-            "day": [dt.date(2024, 1, 1) + dt.timedelta(i) for i in range(60)],
-            "text": [f"t{i % 3}" for i in range(60)],
-        }
-        ws.import_embeddings("points", pa.table(frame), key="id")
+    with jl.open(_measured.restore() / "lab") as ws:
         yield EmbeddingMap(ws, "points")
 
 

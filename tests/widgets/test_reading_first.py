@@ -11,6 +11,7 @@ from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.staleness import StalenessBoard
+from tests.inside import services_of
 
 N = 40
 
@@ -54,13 +55,13 @@ class Page:
 @pytest.fixture
 def here(monkeypatch, lab):
     """Calling it gives the threads in which statements were bound since."""
-    threads, prepare = [], type(lab._services.engine).prepare
+    threads, prepare = [], type(services_of(lab).engine).prepare
 
     def seen(*args, **options):
         threads.append(threading.current_thread())
         return prepare(*args, **options)
 
-    monkeypatch.setattr(type(lab._services.engine), "prepare", seen)
+    monkeypatch.setattr(type(services_of(lab).engine), "prepare", seen)
 
     def since():
         found, threads[:] = list(threads), []

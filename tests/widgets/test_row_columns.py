@@ -13,6 +13,7 @@ from jammi_lab.search import column_cache as selected
 from jammi_lab.search.source_rows import SourceRows
 from jammi_widgets.map import EmbeddingMap, rank_by_frequency
 from jammi_widgets.neighbors import NeighborExplorer
+from tests.inside import services_of
 
 N = 40
 
@@ -45,7 +46,9 @@ def coloured(line, column="group"):
 
 def no_statements(ws, patched):
     patched.setattr(
-        type(ws._services.engine), "prepare", lambda *_, **__: pytest.fail("a statement was made")
+        type(services_of(ws).engine),
+        "prepare",
+        lambda *_, **__: pytest.fail("a statement was made"),
     )
 
 
@@ -161,7 +164,7 @@ def test_columns_that_are_too_large_are_read_each_time_and_one_of_them_may_be_la
     monkeypatch.setattr(selected, "MAX_CACHED_BYTES", 10)
     for point in range(4):
         assert hovered(line, point)["title"] == f"t{point}" and coloured(line)["g0"] == 4
-    assert not lab._services.search.context.columns.loaded.nbytes
+    assert not services_of(lab).search.context.columns.loaded.nbytes
     monkeypatch.undo()
     monkeypatch.setattr(selected, "_ROW_LOAD_SECONDS", 0.0)
     found = SourceRows.cached_columns

@@ -31,10 +31,8 @@ def test_every_recipe_is_a_row_the_worst_first(ws, told, edited):
     assert list(body["counts"]) == ["stale", "possibly stale", "fresh"]
 
 
-def test_rows_are_sorted_filtered_cut_and_grouped_by_cause_in_the_kernel(
-    ws, told, edited, tmp_path
-):
-    (tmp_path / "notes.csv").write_text("id,note\n1,ho\n")
+def test_rows_are_sorted_filtered_cut_and_grouped_by_cause_in_the_kernel(ws, told, edited, papers):
+    papers.with_name("notes.csv").write_text("id,note\n1,ho\n")
     edited()
     panel = StalenessBoard(ws)
     line = told(panel)

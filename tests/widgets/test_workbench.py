@@ -4,15 +4,23 @@ import pytest
 
 import jammi_lab as jl
 from jammi_widgets import Workbench
+from tests.templates import Template
 
 
-@pytest.fixture
-def ws(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
+def _build(folder):
+    with jl.open(folder / "lab") as ws:
         for x in (1, 2):
             ws.materialize("base", f"SELECT {x} AS x, 1 AS id", key="id")
         ws.materialize("top", "SELECT x + 1 AS y FROM jammi.base")
         ws.materialize("base", "SELECT 5 AS x, 1 AS id", key="id")
+
+
+_template = Template(_build)
+
+
+@pytest.fixture
+def ws():
+    with jl.open(_template.restore() / "lab") as ws:
         yield ws
 
 

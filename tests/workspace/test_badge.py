@@ -9,6 +9,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.verdicts import Damaged, Fresh
 from jammi_lab.inputs.observers import Observers
 from jammi_lab.workspace.badge import BadgeService
+from tests.inside import services_of
 from tests.waiting import until
 
 
@@ -147,7 +148,7 @@ def test_a_text_that_said_that_nothing_was_checked_waits_when_it_is_shown_again(
         ws.sources.add("p", str(tmp_path / "p.csv"))
         ws.materialize("t", "SELECT id FROM p")
         (tmp_path / "p.csv").write_text("id\n2\n")
-        ws._services.badges.timeout = lambda: 0.0
+        services_of(ws).badges.timeout = lambda: 0.0
         result = ws.sql("SELECT id FROM jammi.t")
         gate.clear()
         asked.clear()

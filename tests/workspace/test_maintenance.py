@@ -19,6 +19,7 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
 )
 from jammi_lab.core.records import Progress
+from tests.inside import services_of
 
 PAPERS = "id,venue,year\n1,a,2020\n2,b,2021\n3,a,2022\n"
 VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
@@ -300,7 +301,7 @@ def test_a_version_of_a_recipe_that_is_not_there_says_what_there_is(lab, two):
 
 
 def test_a_diff_during_which_a_version_is_dropped_names_that_version(lab, two, monkeypatch):
-    lookup = lab._services.lookup
+    lookup = services_of(lab).lookup
     find = lookup.version_to_compare
 
     def version_to_compare(*arguments: Any) -> Any:

@@ -14,6 +14,7 @@ from IPython.core.formatters import DisplayFormatter
 
 import jammi_lab as jl
 from jammi_lab.cli import main
+from tests.inside import services_of
 from tests.sizes import sized
 
 FORMATTER = DisplayFormatter()
@@ -299,7 +300,7 @@ def test_nothing_is_called_fresh_that_a_recomputation_would_change(tmp_path):
         rng, folder = random.Random(seed), tmp_path / str(seed)
         folder.mkdir()
         with jl.open(folder / "lab") as ws:
-            ws._services.badges.stamps.observes_files = True  # as in a kernel
+            services_of(ws).badges.stamps.observes_files = True  # as in a kernel
 
             def edit(name, rng=rng, folder=folder):
                 (folder / f"{name}.csv").write_text(

@@ -1,0 +1,78 @@
+"""Tests ask the public surface: few touch names that begin with an underscore."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("jammi_lab", "kernel_ext/jammi_kernel_ext", "widgets/jammi_widgets")
+MAX_TESTS = 0
+"""How many test functions touch a private name of the packages. It may only shrink; the aim is 2 % of them."""
+_PRIVATE = re.compile(r"_[A-Za-z]\w*(?<!_)$")
+
+
+@cache
+def private_names() -> frozenset[str]:
+    """Those that the packages define."""
+    names = set[str]()
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                match node:
+                    case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                        names.add(name)
+                    case ast.Attribute(attr=name, ctx=ast.Store()):
+                        names.add(name)
+                    case ast.Name(id=name, ctx=ast.Store()):
+                        names.add(name)
+    return frozenset(filter(_PRIVATE.match, names))
+
+
+def touched(function: ast.AST, known: frozenset[str]) -> set[str]:
+    """The private names of `known` that a function reads, sets, imports or replaces, or that stand in the programs that it runs."""
+    names = set[str]()
+    for node in ast.walk(function):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls" | "os")):
+                pass
+            case ast.Attribute(attr=name):
+                names.add(name)
+            case ast.ImportFrom(names=aliases):
+                names |= {alias.name for alias in aliases}
+            case ast.Constant(value=str(text)):
+                names |= {text.rpartition(".")[2]} | set(re.findall(r"\w\.(_\w+)", text))
+    return names & known
+
+
+def tests_on_private_names() -> tuple[dict[str, set[str]], int]:
+    """What each test function touches, and how many test functions there are."""
+    found, number = dict[str, set[str]](), 0
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                number += 1
+                if names := touched(node, private_names()):
+                    found[f"{path.relative_to(ROOT)}::{node.name}"] = names
+    return found, number
+
+
+def test_few_tests_touch_private_names():
+    found, number = tests_on_private_names()
+    assert len(found) <= MAX_TESTS, (
+        f"{len(found)} of {number} tests touch private names; {MAX_TESTS} did"
+    )
+
+
+def test_each_way_to_touch_a_private_name_is_seen():
+    known = frozenset({"_a"})
+    for text in (
+        "thing._a",
+        "thing._a = 1",
+        "from thing import _a",
+        "monkeypatch.setattr(thing, '_a', 1)",
+        "monkeypatch.setattr('thing.part._a', 1)",
+        "run('import thing; thing._a()')",
+    ):
+        assert touched(ast.parse(text), known) == {"_a"}, text
+    assert not touched(ast.parse("self._a, thing._b, thing.a, 'a _a'"), known)
