@@ -5,6 +5,7 @@ An instance comes back only when nothing is left in it: no other connection, no 
 that statements change as they were. Child processes and tests marked `own_instances` open theirs in the usual way.
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -15,14 +16,14 @@ import duckdb
 enabled = True
 """Whether instances are used again; cleared for the time of a test that is marked `own_instances`."""
 MAX_IDLE = 2
-_FINGERPRINT = """
-SELECT (SELECT count(*) FROM duckdb_databases()),
-    (SELECT count(*) FROM duckdb_tables()), (SELECT count(*) FROM duckdb_views() WHERE NOT internal),
+_QUESTIONS = (
+    "SELECT count(*) FROM duckdb_databases()",
+    """SELECT (SELECT count(*) FROM duckdb_tables()), (SELECT count(*) FROM duckdb_views() WHERE NOT internal),
     (SELECT count(*) FROM duckdb_extensions() WHERE loaded),
     (SELECT count(*) FROM duckdb_secrets()), (SELECT count FROM duckdb_connection_count()),
     current_setting('threads'), current_setting('TimeZone'), current_setting('disabled_optimizers'),
-    current_setting('errors_as_json'), current_setting('preserve_insertion_order')
-"""
+    current_setting('errors_as_json'), current_setting('preserve_insertion_order')""",
+)
 Kept = tuple[tuple[Any, ...], list[Any], duckdb.DuckDBPyConnection]
 """The settings that an instance was opened with, its fingerprint when it was new, a connection that keeps it alive."""
 _idle: list[Kept] = []
@@ -46,7 +47,7 @@ def install() -> None:
         kept = _take(key, spill)
         if kept is None:
             opened = open_new(settings, spill)
-            kept = key, _fingerprint(opened), opened
+            kept = key, [_ask(opened, text) for text in _QUESTIONS], opened
         connection = kept[2].cursor()
         _used[id(connection)] = kept
         return connection
@@ -54,8 +55,14 @@ def install() -> None:
     def close(self: Any) -> None:
         kept, idle = _used.pop(id(self.main), None), not (self.in_use or self._filesystems)
         close_session(self)
-        if kept is not None and idle and not self.spill.exists() and len(_idle) < MAX_IDLE:
+        if kept is None:
+            return
+        if not idle or self.spill.exists():  # a statement that waits for a server could hold it up
+            module.submit(kept[2].close, "jammi-engine-close")
+        elif len(_idle) < MAX_IDLE and _is_clean(kept):
             _idle.append(kept)
+        else:
+            kept[2].close()
 
     close.original = close_session  # type: ignore[attr-defined]
     instances.open_main, session.close = open_main, close
@@ -65,17 +72,23 @@ def install() -> None:
 def _take(key: tuple[Any, ...], spill: Path) -> Kept | None:
     for kept in [each for each in _idle if each[0] == key]:
         _idle.remove(kept)
-        if _fingerprint(kept[2]) == kept[1]:
-            try:
-                kept[2].execute(f"SET GLOBAL temp_directory = '{spill}'; RESET GLOBAL memory_limit")
-            except duckdb.Error:  # it has spilled
-                continue
+        with contextlib.suppress(duckdb.Error):  # it has spilled into another folder
+            kept[2].execute(f"SET GLOBAL temp_directory = '{spill}'; RESET GLOBAL memory_limit")
             return kept
     return None
 
 
-def _fingerprint(connection: duckdb.DuckDBPyConnection) -> list[Any]:
-    return connection.execute(_FINGERPRINT).fetchall()
+def _is_clean(kept: Kept) -> bool:
+    _, fingerprint, connection = kept
+    try:
+        # To list the tables of an attached database would ask its server: that comes second.
+        return all(_ask(connection, text) == fingerprint[n] for n, text in enumerate(_QUESTIONS))
+    except duckdb.Error:
+        return False
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, text: str) -> list[Any]:
+    return connection.execute(text).fetchall()
 
 
 def _abandon() -> None:

@@ -23,7 +23,7 @@ from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, TableDamag
 from jammi_lab.sources.locations import is_catalog
 from jammi_lab.storage.files import AtomicFile
 
-_BATCH_ROWS = 1000
+BATCH_ROWS = 1000
 
 
 def backup(database: Database, target: Path, applied_at: str) -> None:
@@ -97,7 +97,7 @@ def _copy_rows(database: Database, path: Path, applied_at: str) -> None:
 
 
 def _copy_table(tx: sa.Connection, copy_tx: sa.Connection, table: sa.Table) -> None:
-    for rows in tx.execute(scope.select_all_tenants(table)).mappings().partitions(_BATCH_ROWS):
+    for rows in tx.execute(scope.select_all_tenants(table)).mappings().partitions(BATCH_ROWS):
         copy_tx.execute(sa.insert(table), [dict(row) for row in rows])
 
 

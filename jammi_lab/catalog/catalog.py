@@ -31,7 +31,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.storage.files import make_folder
 
-_PURGE_SECONDS = 0.2
+PURGE_SECONDS = 0.2
 """How long a purge waits for readers of an older snapshot."""
 
 
@@ -136,7 +136,7 @@ class Catalog:
         """Remove the values of dropped tables from the database's log, unless somebody still reads
         an older snapshot."""
         with contextlib.suppress(JammiError):
-            self.database.purge(_PURGE_SECONDS)
+            self.database.purge(PURGE_SECONDS)
 
     def close(self) -> None:
         """Close every connection and release the writers' locks, without retiring the writers.

@@ -32,18 +32,18 @@ from jammi_lab.core.records import Committed, MutableRecord
 
 MAX_CHANGES = 64
 """Changes per transaction."""
-_BATCH_ROWS = 1024
+BATCH_ROWS = 1024
 """Rows after which a transaction takes no further change: the fixed cost is small by then, and
 meanwhile others can prepare theirs."""
 _MAX_UNTRIMMED_VERSIONS = 16
 """Versions by which the history may exceed its limit before it is trimmed."""
-_POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1
 """Interval at which a waiting thread checks for itself: the one that should wake it may have been
 interrupted."""
 _LARGE_CHANGE_ROWS = 500
 """A change of that many rows does not wait for others: what they prepare meanwhile is worth more
 than one write less."""
-_MAX_GATHER_SECONDS = 0.01
+MAX_GATHER_SECONDS = 0.01
 """The longest wait for others."""
 _MAX_GATHER_FACTOR = 4
 """The wait for others is at most this multiple of the last transaction's duration: threads just
@@ -224,7 +224,7 @@ def _split_batch(
 ) -> tuple[list[_Request], list[_Request]]:
     """The requests that share this one's transaction, and those that remain."""
     group, rows, rest = [leader], leader.rows, [each for each in waiting if each is not leader]
-    while rest[len(group) - 1 :] and len(group) < MAX_CHANGES and rows < _BATCH_ROWS:
+    while rest[len(group) - 1 :] and len(group) < MAX_CHANGES and rows < BATCH_ROWS:
         group.append(rest[len(group) - 1])
         rows += group[-1].rows
     return group, rest[len(group) - 1 :]
@@ -297,7 +297,7 @@ class GroupCommit:
         while not request.done:
             # sleep instead of queueing on the lock, which finished threads would delay
             if self._leader_lock.locked():
-                request.wakeup.acquire(timeout=_POLL_SECONDS)
+                request.wakeup.acquire(timeout=POLL_SECONDS)
             if not request.done:
                 with self._leader_lock:
                     if not request.done:
@@ -316,16 +316,14 @@ class GroupCommit:
             if self._has_enough():
                 return
             self._enough_waiting.clear()
-        self._enough_waiting.wait(
-            min(_MAX_GATHER_FACTOR * self._last_duration, _MAX_GATHER_SECONDS)
-        )
+        self._enough_waiting.wait(min(_MAX_GATHER_FACTOR * self._last_duration, MAX_GATHER_SECONDS))
 
     def _has_enough(self) -> bool:
         rows = [each.rows for each in self._waiting]
         return (
             len(rows) >= self._expected
             or max(rows, default=0) >= _LARGE_CHANGE_ROWS
-            or sum(rows) >= _BATCH_ROWS
+            or sum(rows) >= BATCH_ROWS
         )
 
     def _take_batch(self, leader: _Request) -> list[_Request]:

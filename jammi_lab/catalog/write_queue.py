@@ -21,11 +21,11 @@ from jammi_lab.core.interrupts import attempts
 QUEUE_TIMEOUT_SECONDS = 2.0
 """How long a kernel waits for its turn. A stopped holder is then bypassed, and not waited for again
 until it has moved on."""
-_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.0003, 0.003
+_MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.0003, 0.003
 """Shortest and longest pause between two attempts."""
 
 
-_attempts = functools.partial(attempts, pause=_MIN_PAUSE_SECONDS, max_pause=_MAX_PAUSE_SECONDS)
+_attempts = functools.partial(attempts, pause=_MIN_PAUSE_SECONDS, max_pause=MAX_PAUSE_SECONDS)
 
 
 class WriteQueue:

@@ -22,7 +22,7 @@ CONNECTORS = "jammi_lab.connectors"
 """Functions of a location, options and secret that return a reader, by kind of source."""
 PRODUCERS = "jammi_lab.producers"
 """Functions for Python steps, by name."""
-_CHECKOUT = {"kernel": "jammi_kernel_ext", "widgets": "jammi_widgets"}
+CHECKOUT = {"kernel": "jammi_kernel_ext", "widgets": "jammi_widgets"}
 """The surfaces of this project, for a checkout whose installed metadata is older than its
 pyproject.toml: pip writes entry points when a package is installed, not when a file changes."""
 
@@ -32,7 +32,7 @@ def load_surface(name: str) -> ModuleType:
     """The module of a surface. ExtensionMissing when it is not installed or cannot be imported
     because its package is missing."""
     entry = _installed_entry(name) or importlib.metadata.EntryPoint(
-        name, _CHECKOUT.get(name, name), GROUP
+        name, CHECKOUT.get(name, name), GROUP
     )
     try:
         module: ModuleType = entry.load()

@@ -27,8 +27,8 @@ from jammi_lab.core.thread_pool import start_thread
 # neither the engine nor the frames of the notebook.
 MAX_PARALLEL_TASKS = 4
 """Maximum number of tasks that run at the same time."""
-_POLL_SECONDS = 0.05
-_REINTERRUPT_SECONDS, _STOP_TIMEOUT_SECONDS = 2.0, 6.0
+POLL_SECONDS = 0.05
+REINTERRUPT_SECONDS, STOP_TIMEOUT_SECONDS = 2.0, 6.0
 """Seconds after which a worker that has not stopped is interrupted again, and after which it is
 abandoned."""
 
@@ -102,7 +102,7 @@ class TaskPool:
             # marker on to the next.
             self._todo.put(None)
         for thread in self._threads:
-            thread.join(_STOP_TIMEOUT_SECONDS)
+            thread.join(STOP_TIMEOUT_SECONDS)
 
     def _run_until_done(self) -> None:
         """Dispatch and receive until all tasks are done.
@@ -181,9 +181,7 @@ class TaskPool:
         arrives."""
         while True:
             try:
-                event = (
-                    self._inbox.get(timeout=_POLL_SECONDS) if block else self._inbox.get_nowait()
-                )
+                event = self._inbox.get(timeout=POLL_SECONDS) if block else self._inbox.get_nowait()
             except queue.Empty:
                 if not block:
                     return
@@ -222,16 +220,15 @@ class TaskPool:
         added to the error."""
         self._interrupt()
         started_at = time.monotonic()
-        reinterrupt_at = started_at + _REINTERRUPT_SECONDS
+        reinterrupt_at = started_at + REINTERRUPT_SECONDS
         while (
-            self._busy_threads
-            and (current := time.monotonic()) < started_at + _STOP_TIMEOUT_SECONDS
+            self._busy_threads and (current := time.monotonic()) < started_at + STOP_TIMEOUT_SECONDS
         ):
             if current >= reinterrupt_at:
                 self._interrupt(repeat=True)
-                reinterrupt_at = current + _REINTERRUPT_SECONDS
+                reinterrupt_at = current + REINTERRUPT_SECONDS
             with contextlib.suppress(queue.Empty):
-                event = self._inbox.get(timeout=_POLL_SECONDS)
+                event = self._inbox.get(timeout=POLL_SECONDS)
                 if isinstance(event, _ProgressEvent):
                     event.acknowledged.set()
         if isinstance(error, KeyboardInterrupt):
@@ -311,7 +308,7 @@ class TaskPool:
         the caller's thread is busy with a task of its own."""
         event = _ProgressEvent(progress, contextvars.copy_context())
         self._inbox.put(event)
-        while not event.acknowledged.wait(_POLL_SECONDS) and not self._running_own_task:
+        while not event.acknowledged.wait(POLL_SECONDS) and not self._running_own_task:
             pass
 
 

@@ -20,7 +20,7 @@ from typing import ParamSpec, TypeVar
 Work = Callable[[], None]
 IDLE_THREAD_NAME = "jammi-idle"
 """Name of an idle thread."""
-_IDLE_TIMEOUT_SECONDS = 10.0
+IDLE_TIMEOUT_SECONDS = 10.0
 """How long a thread waits for more work before it ends."""
 
 
@@ -48,7 +48,7 @@ class _Worker(threading.Thread):
             del work  # an idle thread must not keep objects alive
             self.name = IDLE_THREAD_NAME
             _idle_workers.append(self)
-            if not self._work_ready.acquire(timeout=_IDLE_TIMEOUT_SECONDS):
+            if not self._work_ready.acquire(timeout=IDLE_TIMEOUT_SECONDS):
                 try:
                     _idle_workers.remove(self)
                 except ValueError:

@@ -102,7 +102,7 @@ def _views_to_keep(relations: ResolvedNames) -> ViewBodies | None:
 
 T = TypeVar("T")
 MAX_SESSIONS = 8
-_RETIRED_SESSIONS: list[Any] = []
+RETIRED_SESSIONS: list[Any] = []
 """Instances that did not stop when interrupted. Closing them could block, so they live until the
 process ends."""
 MAX_CACHED_TREES = 64
@@ -344,7 +344,7 @@ class InstancePool:
             if self._sessions.get(tenant) is session:
                 del self._sessions[tenant]
                 self._share_memory()
-            _RETIRED_SESSIONS.append(session)
+            RETIRED_SESSIONS.append(session)
 
     def translate_error(
         self,

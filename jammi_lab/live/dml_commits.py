@@ -32,7 +32,7 @@ from jammi_lab.live.mutable_tables import (
 from jammi_lab.live.row_input import to_arrow_rows
 
 _RETRY_LOCK_SECONDS = 5.0
-_MAX_PAUSE_SECONDS = 0.02
+MAX_PAUSE_SECONDS = 0.02
 _PHRASES = {"insert": "inserted into", "update": "updated in", "delete": "deleted from"}
 
 
@@ -84,7 +84,7 @@ class DmlCommitter:
             try:
                 return self._evaluate_and_commit(prepared if attempt == 0 else prepared.refreshed())
             except VersionMoved:
-                time.sleep(random.random() * _MAX_PAUSE_SECONDS * min(attempt, 5))  # noqa: S311  jitter, so that two kernels stop colliding
+                time.sleep(random.random() * MAX_PAUSE_SECONDS * min(attempt, 5))  # noqa: S311  jitter, so that two kernels stop colliding
             finally:
                 if holds_lock:
                     self._retry_lock.release()

@@ -119,7 +119,7 @@ TICK_SECONDS = 0.25
 """Interval of the scanner; a deadline is enforced within a second."""
 WATCH_SECONDS = 5.0
 """Interval at which a kernel looks for sessions of other kernels that died."""
-_PURGE_SECONDS = 5.0
+PURGE_SECONDS = 5.0
 
 
 @dataclass(eq=False)
@@ -342,7 +342,7 @@ class EphemeralSessions:
         # ended by somebody else, who may still be emptying the log; closing the workspace does it,
         # too
         if purged is None:
-            return not self._unpurged if self._stopping else self._empty_log(_PURGE_SECONDS)
+            return not self._unpurged if self._stopping else self._empty_log(PURGE_SECONDS)
         return purged
 
     def close_later(self, session_id: str) -> None:
@@ -390,7 +390,7 @@ class EphemeralSessions:
                 if record.state == PARTIAL:
                     self._retry_drop(record)
                 elif record.state == ENDED and record.writer_id in dead_writers:
-                    self._purge_log(record, _PURGE_SECONDS)
+                    self._purge_log(record, PURGE_SECONDS)
                 elif record.state == OPEN and record.writer_id in dead_writers:
                     try:
                         self._end_session(record, LifecycleEvent.ABANDONED, None)
@@ -445,7 +445,7 @@ class EphemeralSessions:
         for session in sessions:
             with contextlib.suppress(Exception):  # the next open ends what remains
                 self._end_session(session.record, LifecycleEvent.CLOSED, session)
-        self._purge_log(None, _PURGE_SECONDS)
+        self._purge_log(None, PURGE_SECONDS)
         self._remove_finished()
 
     def _end_session(
@@ -477,7 +477,7 @@ class EphemeralSessions:
                     )
                     self._open_sessions.pop(record.session_id, None)
         if claimed:
-            purged = self._purge_log(None if surviving else record, _PURGE_SECONDS)
+            purged = self._purge_log(None if surviving else record, PURGE_SECONDS)
         if surviving:
             raise PartialDeletionFailure(
                 f"The session has ended, but {len(surviving)} of its {total} tables could not "
@@ -506,7 +506,7 @@ class EphemeralSessions:
         """Drop the remaining tables of a session that has ended."""
         with self._scope.use(record.tenant), self._catalog.transaction():
             _, _, surviving = self._drop_all(record)
-        self._purge_log(None if surviving else record, _PURGE_SECONDS)
+        self._purge_log(None if surviving else record, PURGE_SECONDS)
 
     def _purge_log(self, record: SessionRecord | None, timeout: float) -> bool:
         """Remove the values of this session, and of others that ended, from the catalog's log.

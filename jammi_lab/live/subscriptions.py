@@ -21,7 +21,7 @@ from jammi_lab.live.topic_filters import Predicate
 POLL_SECONDS = 0.1
 """How often a follower checks for events of other kernels; an event published in this kernel wakes
 it at once."""
-_FIRST_BATCH_COUNT, _MAX_BATCH_COUNT = 512, 8192
+FIRST_BATCH_COUNT, _MAX_BATCH_COUNT = 512, 8192
 """Events held in memory at once: few at first, so that the first ones arrive soon."""
 _MAX_BATCH_BYTES = 32 << 20
 
@@ -78,7 +78,7 @@ class TopicReader:
         self.schema = pa.ipc.read_schema(pa.py_buffer(record.columns))
 
     def read_batch(
-        self, start: int, stop: int, max_events: int = _FIRST_BATCH_COUNT
+        self, start: int, stop: int, max_events: int = FIRST_BATCH_COUNT
     ) -> tuple[list[Event], int]:
         """The next events from `start` on, before `stop`, within the limits of memory, and the
         offset after them."""
@@ -102,7 +102,7 @@ class TopicReader:
     def read_range(self, start: int, stop: int) -> Iterator[Event]:
         """The events from `start` on, before `stop`. Raises TopicNotFound when the topic is dropped
         meanwhile."""
-        max_events = _FIRST_BATCH_COUNT
+        max_events = FIRST_BATCH_COUNT
         while start < stop:
             events, start = self.read_batch(start, stop, max_events)
             max_events = min(2 * max_events, _MAX_BATCH_COUNT)
@@ -267,7 +267,7 @@ class Subscription:
                     self._processed_offset = self._returned_offset = self._next
                 if (
                     not self._buffer
-                    or self._processed_offset - self._stored_offset >= _FIRST_BATCH_COUNT
+                    or self._processed_offset - self._stored_offset >= FIRST_BATCH_COUNT
                 ):
                     self._store_progress()
 

@@ -31,7 +31,7 @@ Digests = NDArray[np.void]
 DIGEST_BYTES = 16
 _DIGEST_METADATA = b"jammi_digest"
 _TABLES_METADATA = b"jammi_tables"
-_BATCH_ROWS = 1024
+BATCH_ROWS = 1024
 """Rows per batch, so that saving and loading need little memory besides the vectors."""
 _DIGEST_BLOCK_ROWS = 8192
 """The file digest covers the text digests of this many rows, then their vectors, and so on."""
@@ -78,7 +78,7 @@ class Checkpoint:
         try:
             if _is_intact(self._path, dimensions):
                 with open_for_reading(self._path) as raw, pq.ParquetFile(raw) as file:
-                    for batch in file.iter_batches(_BATCH_ROWS):
+                    for batch in file.iter_batches(BATCH_ROWS):
                         yield batch.column(0).to_pylist(), _to_matrix(batch)
         except (OSError, pa.ArrowException):
             return
@@ -111,8 +111,8 @@ class Checkpoint:
         ) as writer:
 
             def write_blocks() -> Iterator[NDArray[np.float32]]:
-                for start in range(0, len(rows), _BATCH_ROWS):
-                    batch = slice(start, start + _BATCH_ROWS)
+                for start in range(0, len(rows), BATCH_ROWS):
+                    batch = slice(start, start + BATCH_ROWS)
                     block = vectors[rows[batch]]
                     column = pa.FixedSizeListArray.from_arrays(to_arrow(block), vectors.shape[1])
                     writer.write_table(pa.table([to_column(digests[batch]), column], schema=schema))
@@ -151,7 +151,7 @@ def _is_intact(path: StoragePath, dimensions: int) -> bool:
         )
         actual_digest = _content_digest(
             to_digests(text_digests),
-            (_to_matrix(batch) for batch in file.iter_batches(_BATCH_ROWS, columns=["vector"])),
+            (_to_matrix(batch) for batch in file.iter_batches(BATCH_ROWS, columns=["vector"])),
         )
     return actual_digest.encode() == bytes(recorded_digest)
 

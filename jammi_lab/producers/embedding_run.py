@@ -38,7 +38,7 @@ from jammi_lab.vectors.exact_search import RowNumbers
 DIGEST_COLUMN = "_text_digest"
 _READ_BATCH_ROWS = 1024
 """Rows of an earlier version in memory at a time."""
-_ENCODE_BLOCK_ROWS = 4096
+ENCODE_BLOCK_ROWS = 4096
 """Texts per encoder call; their vectors are in memory twice for a moment."""
 _MIN_SAVE_INTERVAL_SECONDS, _MAX_SAVE_TIME_SHARE = 1.0, 0.02
 """A checkpoint is written at most this often, and may take at most this share of the run time."""
@@ -209,8 +209,8 @@ class EmbeddingRun(TableRows):
             raise
         del texts
         duplicate_rows = np.flatnonzero(first_row_of != np.arange(len(first_row_of)))
-        for start in range(0, len(duplicate_rows), _ENCODE_BLOCK_ROWS):
-            rows = duplicate_rows[start : start + _ENCODE_BLOCK_ROWS]
+        for start in range(0, len(duplicate_rows), ENCODE_BLOCK_ROWS):
+            rows = duplicate_rows[start : start + ENCODE_BLOCK_ROWS]
             self._vectors[rows] = self._vectors[first_row_of[rows]]
         self.reuse = count_reuse(
             keys, self._digests, *self._previous.digests(), encoded_before=self._resumed_count
@@ -265,7 +265,7 @@ class EmbeddingRun(TableRows):
         first_error: SchemaMismatch | None = None
         todo = todo[np.argsort(texts.lengths[todo], kind="stable")]
         while len(todo):
-            block, todo = np.sort(todo[:_ENCODE_BLOCK_ROWS]), todo[_ENCODE_BLOCK_ROWS:]
+            block, todo = np.sort(todo[:ENCODE_BLOCK_ROWS]), todo[ENCODE_BLOCK_ROWS:]
 
             def on_batch(rows: RowNumbers, vectors: Floats, block: RowNumbers = block) -> None:
                 nonlocal next_save

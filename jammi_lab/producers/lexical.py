@@ -42,7 +42,7 @@ from jammi_lab.words.documents import SCHEMA, analyze_texts
 
 OUTPUT_VERSION = 2
 """Increment when equal terms would give other rows than before."""
-_BATCH_ROWS = 8192
+BATCH_ROWS = 8192
 """Texts analysed at a time."""
 
 
@@ -192,8 +192,8 @@ class _LexicalRun(TableRows):
         sources = find_rows(to_column(texts.digests), previous_digests)
         todo = np.flatnonzero(sources < 0)
         parts = [previous.select(SCHEMA.names).cast(SCHEMA)]
-        for start in range(0, len(todo), _BATCH_ROWS):
-            block = todo[start : start + _BATCH_ROWS]
+        for start in range(0, len(todo), BATCH_ROWS):
+            block = todo[start : start + BATCH_ROWS]
             part = analyze_texts(texts.texts_of(block), self._analyzer)
             parts.append(pa.Table.from_batches([part]))
             if on_progress:

@@ -20,9 +20,9 @@ from jammi_lab.vectors.arrays import Floats, to_row_numbers
 from jammi_lab.vectors.exact_search import RowNumbers, row_norms
 
 Doubles = NDArray[np.float64]
-_BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 32 << 20
 """Bytes of one block of columns in float64."""
-_MAX_BATCHED_TERMS = 64
+MAX_BATCHED_TERMS = 64
 """Rows that combine more vectors than this are summed one by one."""
 
 
@@ -95,7 +95,7 @@ def pooled_job(
 
 def blocks(n: int, width: int) -> list[slice]:
     """Column ranges of a matrix of n rows, each small enough to be converted to float64."""
-    step = max(1, min(width, _BLOCK_BYTES // (8 * max(1, n))))
+    step = max(1, min(width, BLOCK_BYTES // (8 * max(1, n))))
     return [slice(start, min(start + step, width)) for start in range(0, width, step)]
 
 
@@ -118,8 +118,8 @@ class GroupedRows:
         self._initial = 0.0 if reduction == "sum" else -np.inf
         self._count = np.bincount(row, minlength=n)
         self._start = np.cumsum(self._count) - self._count
-        self._short_rows = np.flatnonzero(self._count <= _MAX_BATCHED_TERMS)
-        self._long_rows = np.flatnonzero(self._count > _MAX_BATCHED_TERMS)
+        self._short_rows = np.flatnonzero(self._count <= MAX_BATCHED_TERMS)
+        self._long_rows = np.flatnonzero(self._count > MAX_BATCHED_TERMS)
 
     def __call__(self, x: Doubles) -> Doubles:
         """Reduce (vectors, columns) to (n, columns)."""

@@ -57,7 +57,7 @@ def python_columns(inputs: pa.Table) -> list[list[object]]:
 
 
 _MAX_KEY_CHARACTERS = 60
-_STOP_TIMEOUT_SECONDS = 5
+STOP_TIMEOUT_SECONDS = 5
 _MIN_GROUP_CALLS = 32
 """Calls that a worker of a cluster receives at once, at least."""
 Call = tuple[Sequence[int], Any]
@@ -189,9 +189,9 @@ def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
         yield loop
     finally:
         with contextlib.suppress(TimeoutError, concurrent.futures.CancelledError):
-            asyncio.run_coroutine_threadsafe(_cancel_tasks(), loop).result(_STOP_TIMEOUT_SECONDS)
+            asyncio.run_coroutine_threadsafe(_cancel_tasks(), loop).result(STOP_TIMEOUT_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(_STOP_TIMEOUT_SECONDS)
+        thread.join(STOP_TIMEOUT_SECONDS)
         if not thread.is_alive():
             loop.close()
 

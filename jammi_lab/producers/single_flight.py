@@ -128,15 +128,15 @@ class Heartbeat:
                 )
 
 
-_POLL_SECONDS = 0.05
-_HEARTBEAT_POLL_SECONDS = 1.0
+POLL_SECONDS = 0.05
+HEARTBEAT_POLL_SECONDS = 1.0
 """Interval between two reads of another kernel's heartbeat."""
 _TIMESTAMP_SETTLE_SECONDS = 2.5
 """Servers report modification times in whole seconds. After this many seconds a later write is sure
 to get another time."""
-_STALE_HEARTBEAT_SECONDS = 60.0
+STALE_HEARTBEAT_SECONDS = 60.0
 """A build without a heartbeat for this long is no longer waited for."""
-_MIN_SILENCE_SECONDS = 3.0
+MIN_SILENCE_SECONDS = 3.0
 """A running kernel sends a heartbeat well within this time. An old heartbeat alone is not enough
 evidence of death, because a clock may have been set."""
 
@@ -246,7 +246,7 @@ class SingleFlight:
             return False
         subscriber = HeartbeatSubscriber(self._heartbeat, self._clock, build_record)
         stage = self._waiting_stage(build_record)
-        for _ in attempts(remaining_seconds, pause=_POLL_SECONDS, monotonic=self._clock.monotonic):
+        for _ in attempts(remaining_seconds, pause=POLL_SECONDS, monotonic=self._clock.monotonic):
             row = self._catalog.result_tables.get(build_record.table_name)
             if row is None or row.status is not TableStatus.BUILDING:
                 return True
@@ -290,7 +290,7 @@ class SingleFlight:
 
 class HeartbeatSubscriber:
     """Reads the heartbeat of one build in another kernel, at most once per
-    `_HEARTBEAT_POLL_SECONDS` seconds."""
+    `HEARTBEAT_POLL_SECONDS` seconds."""
 
     def __init__(self, heartbeat: Heartbeat, clock: Clock, build_record: TableRecord) -> None:
         self._heartbeat, self._clock, self._build_record = heartbeat, clock, build_record
@@ -301,7 +301,7 @@ class HeartbeatSubscriber:
     def latest(self) -> HeartbeatMessage | None:
         """The latest heartbeat; None before the first one."""
         now = self._clock.monotonic()
-        if self._last_read is None or now - self._last_read >= _HEARTBEAT_POLL_SECONDS:
+        if self._last_read is None or now - self._last_read >= HEARTBEAT_POLL_SECONDS:
             heartbeat = self._heartbeat.read(
                 self._build_record.writer_id, self._build_record.table_name
             )
@@ -316,9 +316,9 @@ class HeartbeatSubscriber:
         """Whether the last heartbeat is a minute old, by its own timestamp or as observed from
         here."""
         silence = self._clock.monotonic() - self._last_change
-        return silence >= _STALE_HEARTBEAT_SECONDS or (
-            silence >= min(_MIN_SILENCE_SECONDS, _STALE_HEARTBEAT_SECONDS)
-            and self._heartbeat_age() >= _STALE_HEARTBEAT_SECONDS
+        return silence >= STALE_HEARTBEAT_SECONDS or (
+            silence >= min(MIN_SILENCE_SECONDS, STALE_HEARTBEAT_SECONDS)
+            and self._heartbeat_age() >= STALE_HEARTBEAT_SECONDS
         )
 
     def _heartbeat_age(self) -> float:

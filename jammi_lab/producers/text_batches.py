@@ -16,7 +16,7 @@ from jammi_lab.storage.parquet import decoded_column
 from jammi_lab.vectors.arrays import to_arrow_rows, to_keys
 from jammi_lab.vectors.matrix import find_rows
 
-_BATCH_ROWS = 4096
+BATCH_ROWS = 4096
 """Texts that are in Python memory at a time."""
 
 
@@ -28,15 +28,15 @@ class RowTexts:
         digests = bytearray()
         self.lengths = np.empty(len(self), np.int64)
         """The length of each text in characters."""
-        for start in range(0, len(self), _BATCH_ROWS):
+        for start in range(0, len(self), BATCH_ROWS):
             texts = self._join_columns(
-                [column.slice(start, _BATCH_ROWS) for column in self._columns]
+                [column.slice(start, BATCH_ROWS) for column in self._columns]
             )
             digests += b"".join(
                 hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
                 for text in texts
             )
-            self.lengths[start : start + _BATCH_ROWS] = [len(text) for text in texts]
+            self.lengths[start : start + BATCH_ROWS] = [len(text) for text in texts]
         self.digests: Digests = np.frombuffer(digests, f"V{DIGEST_BYTES}")
         """The digest of each text."""
 
@@ -69,8 +69,8 @@ def _single_array(column: pa.ChunkedArray) -> pa.Array:
 
 def digest_batches(digests: Digests) -> Iterator[tuple[int, list[bytes]]]:
     """Yield the digests as Python bytes, in batches, each with the row number of its first."""
-    for start in range(0, len(digests), _BATCH_ROWS):
-        yield start, digests[start : start + _BATCH_ROWS].tolist()
+    for start in range(0, len(digests), BATCH_ROWS):
+        yield start, digests[start : start + BATCH_ROWS].tolist()
 
 
 def count_reuse(

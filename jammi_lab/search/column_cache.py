@@ -23,7 +23,7 @@ MAX_CACHED_BYTES = 64 << 20
 """The largest result that is cached."""
 _CACHE_BYTES = 2 * MAX_CACHED_BYTES
 _MAX_SELECTIONS = 256
-_ROW_LOAD_SECONDS = 5e-7
+ROW_LOAD_SECONDS = 5e-7
 """Assumed cost of loading one row. Loading is due once as much time was spent on partial reads."""
 _READ_PER_LOAD_RATIO = 1.0
 """How much of the last load's time is spent on partial reads before the columns load again."""
@@ -100,7 +100,7 @@ class ColumnSelection:
 
     def load_is_due(self, rows: int) -> bool:
         """Whether partial reads have cost as much as loading all columns does."""
-        load_cost = max(rows * _ROW_LOAD_SECONDS, _READ_PER_LOAD_RATIO * self.load_seconds)
+        load_cost = max(rows * ROW_LOAD_SECONDS, _READ_PER_LOAD_RATIO * self.load_seconds)
         return self.read_seconds > load_cost
 
     def load_soon(self) -> None:

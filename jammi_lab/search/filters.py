@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PREFIX = "SELECT 1 WHERE (\n"
 _WILDCARD_NODES = ("STAR", "POSITIONAL_REFERENCE")
 """Expressions that mean columns without naming them."""
-_BATCH_ROWS = 1 << 14
+BATCH_ROWS = 1 << 14
 """Rows that one thread evaluates at a time."""
 _TEXT_TYPES = ("UUID", "JSON")
 """Types that Arrow holds as text without loss."""
@@ -40,7 +40,7 @@ class CachedRows:
     def __init__(
         self, rows: "pa.Table", types: Mapping[str, str], text_columns: Sequence[str]
     ) -> None:
-        batches = rows.combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
+        batches = rows.combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
         self.provider = InlineRows(rows.from_batches(batches, rows.schema))
         self.types, self.nbytes = dict(types), int(rows.nbytes)
         """`types`: SQL types of the columns that memory holds without loss; `nbytes`: bytes

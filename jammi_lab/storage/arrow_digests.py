@@ -12,9 +12,9 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.storage.parquet import decoded_column, decoded_type
 
-_PARALLEL_HASH_BYTES = 16 << 20
+PARALLEL_HASH_BYTES = 16 << 20
 """Table size from which columns are hashed on two threads (hashlib releases the GIL)."""
-_SLICE_ROWS = 1 << 20
+SLICE_ROWS = 1 << 20
 """Rows decoded at a time."""
 
 
@@ -29,7 +29,7 @@ def arrow_digests(table: pa.Table) -> dict[str, str]:
             column=duplicate,
             hint="Give one of them another name.",
         )
-    if len(names) < 2 or table.nbytes < _PARALLEL_HASH_BYTES:
+    if len(names) < 2 or table.nbytes < PARALLEL_HASH_BYTES:
         return dict(zip(names, map(_column_digest, names, table.columns), strict=True))
     with ThreadPool(2, "jammi-digest") as pool:
         return dict(zip(names, pool.map(_column_digest, names, table.columns), strict=True))
@@ -87,8 +87,8 @@ def _column_digest(name: str, column: pa.ChunkedArray) -> str:
     streams = _ColumnHashes(name)
     plain = decoded_column(column)
     for chunk in plain.chunks:
-        for start in range(0, len(chunk), _SLICE_ROWS):
-            streams.update(chunk.slice(start, _SLICE_ROWS))
+        for start in range(0, len(chunk), SLICE_ROWS):
+            streams.update(chunk.slice(start, SLICE_ROWS))
     return _typed_digest(plain.type, len(plain), streams)
 
 

@@ -57,9 +57,9 @@ __all__ = [
     "table_digest",
 ]
 
-_SMALL_FILE_BYTES = 1 << 20
+SMALL_FILE_BYTES = 1 << 20
 """Up to this size, a file is read into memory once and hashed there."""
-_PARALLEL_HASH_BYTES = 2 << 20
+PARALLEL_HASH_BYTES = 2 << 20
 """From this size on, a file is hashed on two threads."""
 _MAX_ATTEMPTS = 3
 T = TypeVar("T")
@@ -191,7 +191,7 @@ def read_once(path: StoragePath) -> FileRead | None:
     cannot be read counts as incomplete, a large one raises OSError."""
     if isinstance(path, Path):
         with contextlib.suppress(OSError):
-            content = read_regular(path, _SMALL_FILE_BYTES, follow_links=True)
+            content = read_regular(path, SMALL_FILE_BYTES, follow_links=True)
             if content is None:
                 return None
             if (data := content[1]) is not None:
@@ -219,10 +219,10 @@ def digest_parquet(
     """
     with FileIO(os.fspath(path)) as file:
         size = os.fstat(file.fileno()).st_size
-        if size <= _SMALL_FILE_BYTES:
+        if size <= SMALL_FILE_BYTES:
             return _digest_bytes(file.readall(), footer)
         footer = footer or pq.read_metadata(file)
-        if size < _PARALLEL_HASH_BYTES:
+        if size < PARALLEL_HASH_BYTES:
             return _digest_file(file, footer, size)
     extents = _extents(footer, size)
     pending, digests = collections.deque(enumerate(extents)), [""] * len(extents)

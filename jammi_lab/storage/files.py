@@ -134,9 +134,9 @@ def read_regular(
 
 StoragePath = Path | RemotePath
 """A local file or an object of a store."""
-_BACKGROUND_SYNC_BYTES = 4 << 20
+BACKGROUND_SYNC_BYTES = 4 << 20
 """Writing this many bytes takes longer than an fsync."""
-_FAST_SYNC_SECONDS = 0.001
+FAST_SYNC_SECONDS = 0.001
 """Duration of syncing files on a fast disk."""
 _fault_hook: Callable[[str], None] | None = None
 
@@ -267,7 +267,7 @@ class AtomicFile:
     def finish(self) -> None:
         """Mark the content as complete. A large file is synced in the background until `commit`."""
         self._file = file = FileIO(os.fspath(self.temp))
-        if os.fstat(file.fileno()).st_size >= _BACKGROUND_SYNC_BYTES:
+        if os.fstat(file.fileno()).st_size >= BACKGROUND_SYNC_BYTES:
             self.background_sync = sync_in_background(file)
 
     def commit(self) -> None:
@@ -367,7 +367,7 @@ def commit_with(
     _rename_when_durable((file, second), prerequisite)
     fault_point("file.before_folder_fsync")
     folder_sync = BackgroundFsync(lambda: sync_folder(path.parent))
-    if time.monotonic() - started_at > _FAST_SYNC_SECONDS:
+    if time.monotonic() - started_at > FAST_SYNC_SECONDS:
         folder_sync.wait()
 
     def wait_until_durable() -> None:

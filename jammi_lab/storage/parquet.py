@@ -22,7 +22,7 @@ _ROW_GROUP_BYTES = 16 << 20
 WRITER = f"pyarrow {pa.__version__}, layout 2"
 """The writer of a file. Column digests are comparable only within one writer."""
 
-_SMALL_TABLE_BYTES = 1 << 20
+SMALL_TABLE_BYTES = 1 << 20
 """Files of tables up to this size are built in memory."""
 
 _UNCHANGED_TYPES = frozenset(
@@ -147,7 +147,7 @@ class ParquetSink:
             # pyarrow's look-up of a filesystem.
             self._file = (
                 pa.BufferOutputStream()
-                if last and table.nbytes <= _SMALL_TABLE_BYTES
+                if last and table.nbytes <= SMALL_TABLE_BYTES
                 else pa.OSFile(os.fspath(self.path), mode="wb")
             )
             self._writer = pq.ParquetWriter(

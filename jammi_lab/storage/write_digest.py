@@ -9,7 +9,7 @@ from jammi_lab.core.thread_pool import submit
 
 BLOCK_BYTES = 1 << 20
 """Bytes per read. The speed was measured equal from 64 KiB to 4 MiB."""
-_MIN_BACKGROUND_BYTES = 1 << 18
+MIN_BACKGROUND_BYTES = 1 << 18
 """Fewer new bytes are not worth waking another thread."""
 
 
@@ -28,7 +28,7 @@ class StreamingDigest:
             return
         try:
             size = os.stat(self._path).st_size
-            if size - self._position >= _MIN_BACKGROUND_BYTES:
+            if size - self._position >= MIN_BACKGROUND_BYTES:
                 submit(lambda: self._hash_and_release(size))
                 return
         except (OSError, RuntimeError):  # RuntimeError: no more threads are allowed

@@ -24,7 +24,7 @@ _TEMPORARY_FILE_PATTERN = re.compile(
 
 _REMOVAL_ORDER = (*reversed(SIDECAR_SUFFIXES), SUFFIX, ".parquet")
 """Suffixes of a table's files, in the order of their removal."""
-_MAX_DESCRIPTOR = 4096
+MAX_DESCRIPTOR = 4096
 """Descriptor number from which no more removed files are kept open."""
 _MAX_CONCURRENT_REMOVALS = 8
 """Files removed concurrently when not all can be kept open. Each removal waits for the file
@@ -219,7 +219,7 @@ class _DeferredClose:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # The system assigns the lowest free number, so the upper half stays free for others.
         self._max_descriptor = (
-            _MAX_DESCRIPTOR if limit == resource.RLIM_INFINITY else min(_MAX_DESCRIPTOR, limit // 2)
+            MAX_DESCRIPTOR if limit == resource.RLIM_INFINITY else min(MAX_DESCRIPTOR, limit // 2)
         )
         self.has_room = hasattr(os, "O_PATH")
         """Whether another file can be kept open."""

@@ -51,7 +51,7 @@ __all__ = ["AlreadyReady", "BuiltElsewhere", "Publisher", "TableWriter"]
 
 _DERIVED_VECTOR_KINDS = (TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET)
 """Kinds that are derived from one table of vectors, whatever tables they read beside it."""
-_CLOSE_TIMEOUT_SECONDS, _POLL_SECONDS = 10.0, 0.02
+_CLOSE_TIMEOUT_SECONDS, POLL_SECONDS = 10.0, 0.02
 """How long closing waits for running builds. A build that takes longer to notice is settled at the
 next open."""
 
@@ -328,7 +328,7 @@ class Publisher:
     def wait_idle(self, except_for: Collection[str]) -> None:
         """Wait, with a time limit, until no build is running except those of some definitions, and
         failed ones are cleaned up."""
-        for _ in attempts(_CLOSE_TIMEOUT_SECONDS, pause=_POLL_SECONDS):
+        for _ in attempts(_CLOSE_TIMEOUT_SECONDS, pause=POLL_SECONDS):
             if all(definition in except_for for definition in list(self._running.values())):
                 return
 

@@ -22,9 +22,9 @@ from jammi_lab.vectors.encoders.blas_threads import one_blas_thread, usable_core
 from jammi_lab.vectors.exact_search import Doubles, ExactSearch, Hits, RowNumbers
 from jammi_lab.vectors.index.duplicates import first_equal_rows
 
-_MAX_BLOCK_BYTES = 24 << 20
+MAX_BLOCK_BYTES = 24 << 20
 """Size of the approximate similarities that one thread has in memory."""
-_RESCORE_CHUNK_SIZE = 1 << 16
+RESCORE_CHUNK_SIZE = 1 << 16
 """Numbers per step in float64."""
 _MIN_GROUPS_PER_NEIGHBOR = 16
 """Least number of groups per wanted neighbour; more groups give a tighter bound."""
@@ -44,7 +44,7 @@ def pair_similarities(
 ) -> Floats:
     """The exact similarity of each pair of rows, with the bits of `ExactSearch.similarities`."""
     out = np.empty(len(left), np.float64)
-    step = max(1, _RESCORE_CHUNK_SIZE // max(1, vectors.shape[1]))
+    step = max(1, RESCORE_CHUNK_SIZE // max(1, vectors.shape[1]))
     for start in range(0, len(left), step):
         left_rows, right_rows = left[start : start + step], right[start : start + step]
         dots = (vectors[left_rows] * vectors[right_rows].astype(np.float64)).sum(1)
@@ -127,7 +127,7 @@ class _AllPairs:
         )
         self._other_units = self._units if self._columns is None else self._units[self._columns]
         self.block = int(
-            min(4096, max(16, _MAX_BLOCK_BYTES // (4 * max(1, len(self._other_units)))))
+            min(4096, max(16, MAX_BLOCK_BYTES // (4 * max(1, len(self._other_units)))))
         )
         self._lists_by_first: dict[int, tuple[RowNumbers, Floats]] = {}
         """The lists of rows that have equal rows further down."""

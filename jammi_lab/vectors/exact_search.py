@@ -24,14 +24,14 @@ from jammi_lab.vectors.encoders.blas_threads import one_blas_thread, usable_core
 Doubles = NDArray[np.float64]
 RowNumbers = NDArray[np.int64]
 
-_MAX_BLOCK_BYTES = 64 << 20
+MAX_BLOCK_BYTES = 64 << 20
 """Size of a block of approximate similarities in memory."""
-_THREAD_PART_BYTES = 16 << 20
+THREAD_PART_BYTES = 16 << 20
 """Size of vectors per thread of a product with few queries. Such a product waits for memory, and
 one core alone does not use the full memory bandwidth."""
-_MAX_MEMORY_BOUND_QUERIES = 8
+MAX_MEMORY_BOUND_QUERIES = 8
 """Most queries whose product is limited by memory; with more it is limited by arithmetic."""
-_RESCORE_CHUNK_SIZE = 1 << 15
+RESCORE_CHUNK_SIZE = 1 << 15
 """Numbers per step in float64, so that they stay in the cache."""
 _MIN_SAFE_NORM, _MAX_SAFE_NORM = 2.0**-60, 2.0**60
 """Norms between which no float32 product of unit queries under- or overflows by more than the
@@ -120,7 +120,7 @@ class ExactSearch:
         wide_query = query.astype(np.float64)
         norm = np.sqrt(np.square(wide_query).sum())
         out = np.empty(len(rows), np.float64)
-        step = max(1, _RESCORE_CHUNK_SIZE // len(query))
+        step = max(1, RESCORE_CHUNK_SIZE // len(query))
         for start in range(0, len(rows), step):
             chunk = rows[start : start + step]
             # a product of two float32 is exact in float64, and each row is summed in the same
@@ -137,7 +137,7 @@ class ExactSearch:
         query_of = np.repeat(np.arange(len(queries)), rows.shape[1])
         flat = rows.reshape(-1)
         out = np.empty(len(flat), np.float64)
-        step = max(1, _RESCORE_CHUNK_SIZE // queries.shape[1])
+        step = max(1, RESCORE_CHUNK_SIZE // queries.shape[1])
         for start in range(0, len(flat), step):
             chunk, chunk_queries = flat[start : start + step], query_of[start : start + step]
             dots = (self.vectors[chunk] * wide_queries[chunk_queries]).sum(1)
@@ -169,7 +169,7 @@ class ExactSearch:
         units = (wide_queries / np.sqrt(np.square(wide_queries).sum(1, keepdims=True))).astype(
             np.float32
         )
-        step = max(1, _MAX_BLOCK_BYTES // (4 * len(vectors)))
+        step = max(1, MAX_BLOCK_BYTES // (4 * len(vectors)))
         for start in range(0, len(queries), step):
             approximate = _dot_products(units[start : start + step], vectors)
             approximate *= inverse
@@ -207,8 +207,8 @@ def _dot_products(units: Floats, vectors: Floats) -> Floats:
     """(q, n): the dot products. BLAS itself is limited to one thread, because its own threads spin;
     large vectors are instead split over all cores here."""
     parts = (
-        min(usable_cores(), vectors.nbytes // _THREAD_PART_BYTES)
-        if len(units) <= _MAX_MEMORY_BOUND_QUERIES
+        min(usable_cores(), vectors.nbytes // THREAD_PART_BYTES)
+        if len(units) <= MAX_MEMORY_BOUND_QUERIES
         else 1
     )
     if parts < 2:
@@ -233,7 +233,7 @@ def cosines(vectors: Floats, query: Floats) -> Floats:
     wide_query = query.astype(np.float64)
     norm = np.sqrt(np.square(wide_query).sum())
     out, norms = np.empty(len(vectors), np.float64), np.empty(len(vectors), np.float64)
-    step = max(1, _RESCORE_CHUNK_SIZE // len(query))
+    step = max(1, RESCORE_CHUNK_SIZE // len(query))
     for start in range(0, len(vectors), step):
         chunk = vectors[start : start + step].astype(np.float64)
         out[start : start + step] = (chunk * wide_query).sum(1)
@@ -245,7 +245,7 @@ def cosines(vectors: Floats, query: Floats) -> Floats:
 def row_norms(vectors: Floats) -> Doubles:
     """(n,) float64: the norm of each row; equal rows get equal bits."""
     out = np.empty(len(vectors))
-    step = max(1, _RESCORE_CHUNK_SIZE // max(1, vectors.shape[1]))
+    step = max(1, RESCORE_CHUNK_SIZE // max(1, vectors.shape[1]))
     for start in range(0, len(vectors), step):
         block = vectors[start : start + step].astype(np.float64)
         out[start : start + step] = np.square(block, out=block).sum(1)

@@ -119,7 +119,7 @@ def _stored_key(key: Any, kind: pa.DataType) -> Any:
     return str(key) if pa.types.is_string(kind) or pa.types.is_large_string(kind) else key.bytes
 
 
-_BATCH_ROWS = 1024
+BATCH_ROWS = 1024
 """Rows per batch when reading, to need little memory besides the matrix."""
 _FULL_LOAD_FACTOR = 16
 """All vectors are loaded when more than one row in this many is requested."""
@@ -211,7 +211,7 @@ class Matrix(KeyedRows):
                 keys: list[pa.Array] = []
                 first_row = 0
                 for batch in file.iter_batches(
-                    _BATCH_ROWS, columns=[key, vector], use_threads=False
+                    BATCH_ROWS, columns=[key, vector], use_threads=False
                 ):
                     vectors[first_row : first_row + len(batch)] = chunk_matrix(
                         batch.column(vector), width, vector, first_row
@@ -316,8 +316,8 @@ class Matrix(KeyedRows):
         positions = pc.index_in(own_keys, value_set=other_keys)
         rows: RowNumbers = to_row_numbers(positions)
         vectors, other_vectors = self.vector_source, other.vector_source
-        for start in range(0, len(rows), _BATCH_ROWS):
-            batch = slice(start, start + _BATCH_ROWS)
+        for start in range(0, len(rows), BATCH_ROWS):
+            batch = slice(start, start + BATCH_ROWS)
             matched = rows[batch]
             own_vectors = vectors.vectors_at(np.arange(start, start + len(matched)))
             is_equal = (

@@ -22,7 +22,7 @@ _PNG_HEADER_BYTES = len(_PNG) + 25
 """The signature and the first chunk, which has a fixed size."""
 _SVG_TAG = re.compile(rb"<svg\b[^>]*>")
 _SVG_STAMP = re.compile(rb'<metadata id="jammi">(.*?)</metadata>', re.DOTALL)
-_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 _KEY = STAMP_KEY.encode()
 
 
@@ -81,7 +81,7 @@ def _digest(blocks: "Iterator[bytes] | list[bytes]") -> str:
 def _kind_of(path: Path) -> str:
     """The format of a file by its first bytes: png, svg, parquet or empty."""
     with path.open("rb") as file:
-        head = file.read(_BLOCK_BYTES if path.suffix.lower() == ".svg" else len(_PNG))
+        head = file.read(BLOCK_BYTES if path.suffix.lower() == ".svg" else len(_PNG))
     if head.startswith(_PNG):
         return "png"
     if head.startswith(b"PAR1"):
@@ -160,7 +160,7 @@ def _footer_bytes(footer: bytes) -> bytes:
 def _parquet_blocks(path: Path, start: int, footer: bytes) -> Iterator[bytes]:
     """A Parquet file with another footer, in blocks."""
     with path.open("rb") as file:
-        while start and (block := file.read(min(_BLOCK_BYTES, start))):
+        while start and (block := file.read(min(BLOCK_BYTES, start))):
             start -= len(block)
             yield block
     yield _footer_bytes(footer)

@@ -63,7 +63,7 @@ def chart_renderer() -> ChartRenderer:
 
 
 FrameT = TypeVar("FrameT")
-_MAX_CACHED_BYTES = 64 * 1024 * 1024
+MAX_CACHED_BYTES = 64 * 1024 * 1024
 _MAX_SHOWN_ROWS = 20
 
 
@@ -234,12 +234,12 @@ class Result(BadgeMixin, ArrowExportMixin):
         cached: list[pa.RecordBatch] = []
         for batch in itertools.chain(head, remaining or ()):
             row_count, size = row_count + batch.num_rows, size + batch.nbytes
-            cached = cached if size <= _MAX_CACHED_BYTES else []
+            cached = cached if size <= MAX_CACHED_BYTES else []
             cached.append(batch)
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows)
         self._rows = row_count
-        if size <= _MAX_CACHED_BYTES:
+        if size <= MAX_CACHED_BYTES:
             self._cached = pa.Table.from_batches(cached, self._schema)
         self._close_stream()
 

@@ -76,7 +76,7 @@ def test_those_that_wait_are_committed_together_and_each_has_a_version(mutables,
 
 
 def test_those_who_asked_together_before_are_waited_for(mutables, table, points, monkeypatch):
-    monkeypatch.setattr(mutable_commits, "_MAX_GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(mutable_commits, "MAX_GATHER_SECONDS", 60.0)
     at_once(mutables, [(table, put(**{f"k{n}": "x"})) for n in range(3)])
     commits = mutables._commits
     assert commits._expected == 3
@@ -115,7 +115,7 @@ def test_who_comes_alone_waits_at_most_once_and_not_longer_than_a_commit_took(mu
 
 
 def test_nobody_is_waited_for_when_there_is_much_to_write_already(mutables, table, monkeypatch):
-    monkeypatch.setattr(mutable_commits, "_MAX_GATHER_SECONDS", 3600.0)
+    monkeypatch.setattr(mutable_commits, "MAX_GATHER_SECONDS", 3600.0)
     commits = mutables._commits
     commits._expected, commits._last_duration = 8, 3600.0
     assert mutables.commit(table, put(**{f"k{n}": "x" for n in range(600)}), KEEP).inserted == 600
@@ -136,7 +136,7 @@ def test_many_rows_of_several_go_in_several_transactions_and_none_is_left_out(
 def test_of_those_that_were_committed_together_each_is_woken_and_none_waits_out_its_patience(
     mutables, table, monkeypatch
 ):
-    monkeypatch.setattr(mutable_commits, "_POLL_SECONDS", 60.0)
+    monkeypatch.setattr(mutable_commits, "POLL_SECONDS", 60.0)
     began = time.monotonic()
     for at in range(5):
         outcomes = at_once(mutables, [(table, put(**{f"k{at} {n}": "x"})) for n in range(8)])

@@ -215,7 +215,7 @@ def test_an_error_in_one_lane_is_raised_and_stops_the_others():
 
 
 def test_a_lane_that_swallows_one_interrupt_gets_another(monkeypatch):
-    monkeypatch.setattr("jammi_lab.core.parallel_tasks._REINTERRUPT_SECONDS", 0.1)
+    monkeypatch.setattr("jammi_lab.core.parallel_tasks.REINTERRUPT_SECONDS", 0.1)
     begun, swallowed = threading.Event(), []
 
     def stubborn(_: object) -> None:
@@ -237,9 +237,9 @@ def test_a_lane_that_swallows_one_interrupt_gets_another(monkeypatch):
 
 
 def test_a_lane_that_starts_threads_is_interrupted_and_not_the_thread_that_it_starts(monkeypatch):
-    monkeypatch.setattr("jammi_lab.core.parallel_tasks._STOP_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("jammi_lab.core.parallel_tasks.STOP_TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(
-        "jammi_lab.core.parallel_tasks._REINTERRUPT_SECONDS", 0.2
+        "jammi_lab.core.parallel_tasks.REINTERRUPT_SECONDS", 0.2
     )  # Python drops what is raised in it while a weak reference is cleared
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)

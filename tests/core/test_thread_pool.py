@@ -49,7 +49,7 @@ def test_work_that_is_given_at_once_is_done_at_once():
 
 
 def test_a_thread_that_nobody_needs_ends(monkeypatch):
-    monkeypatch.setattr(beside, "_IDLE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(beside, "IDLE_TIMEOUT_SECONDS", 0.05)
     [first] = done_by()
     until = time.monotonic() + 20
     while os.path.exists(f"/proc/self/task/{first}") and time.monotonic() < until:
@@ -59,7 +59,7 @@ def test_a_thread_that_nobody_needs_ends(monkeypatch):
 
 
 def test_a_thread_that_is_needed_just_when_its_patience_ends_does_the_work(monkeypatch):
-    monkeypatch.setattr(beside, "_IDLE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(beside, "IDLE_TIMEOUT_SECONDS", 0.05)
     done_by()
     helper = beside._idle_workers.pop()  # as `begin` takes it, which then takes its time
     time.sleep(0.3)
@@ -106,7 +106,7 @@ def test_a_thread_is_called_as_its_work_and_has_no_context_of_the_work_before():
 
 
 def test_what_the_work_holds_is_let_go_when_it_is_done(monkeypatch):
-    monkeypatch.setattr(beside, "_IDLE_TIMEOUT_SECONDS", 60.0)
+    monkeypatch.setattr(beside, "IDLE_TIMEOUT_SECONDS", 60.0)
 
     class Held:
         def __init__(self, gone):

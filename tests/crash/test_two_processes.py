@@ -70,7 +70,7 @@ def test_nobody_waits_for_ever_for_a_process_that_stands_still_and_both_results_
 ):
     from jammi_lab.producers import single_flight as flight
 
-    monkeypatch.setattr(flight, "_STALE_HEARTBEAT_SECONDS", 0.5)
+    monkeypatch.setattr(flight, "STALE_HEARTBEAT_SECONDS", 0.5)
     folder = tmp_path / "lab"
     writer, waited = child("hold", folder), []
     os.kill(writer, signal.SIGSTOP)

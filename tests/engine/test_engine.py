@@ -322,7 +322,7 @@ def test_an_internal_failure_sets_the_instance_aside(
     error = engine.translate_error(RuntimeError("INTERNAL Error: boom"), None, before, place)
     assert isinstance(error, SqlError)
     assert engine.session(None) is not before
-    session._RETIRED_SESSIONS.remove(before)
+    session.RETIRED_SESSIONS.remove(before)
     before.close()
 
 

@@ -788,7 +788,7 @@ def test_after_the_deadline_no_value_is_in_any_file(acme, tmp_path):
 
 
 def test_a_reader_of_an_older_state_only_delays_it(acme, tmp_path, monkeypatch):
-    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions._PURGE_SECONDS", 0.1)
+    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions.PURGE_SECONDS", 0.1)
     s = scratch(acme)
     fill(s)
     with jl.open(tmp_path / "lab") as other:
@@ -823,7 +823,7 @@ def test_a_read_only_workspace_opens_no_session(tmp_path, ws):
 def test_a_close_while_somebody_reads_the_catalog_says_that_the_log_is_emptied_later_and_then_it_is(
     acme, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions._PURGE_SECONDS", 0.1)
+    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions.PURGE_SECONDS", 0.1)
     session = scratch(acme)
     session.insert("scratch", [{"id": 7, "word": CANARY}])
     viewer = """import sqlite3, sys
@@ -846,7 +846,7 @@ input()"""
             session.close()
     finally:
         reader.communicate(b"\n")
-    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions._PURGE_SECONDS", 60)
+    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions.PURGE_SECONDS", 60)
     with warnings.catch_warnings(action="error"):
         session.close()
     assert not files_with(tmp_path, CANARY)

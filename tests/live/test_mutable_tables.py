@@ -341,7 +341,7 @@ def test_who_is_always_too_late_is_told(ws, labels, monkeypatch):
     from jammi_lab.catalog.mutable_commits import VersionMoved
     from jammi_lab.live import dml_commits as committing
 
-    monkeypatch.setattr(committing, "_MAX_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(committing, "MAX_PAUSE_SECONDS", 0)
     monkeypatch.setattr(
         services_of(ws).catalog.mutable_tables,
         "commit",

@@ -220,7 +220,7 @@ def test_drop_takes_events_and_consumers_along(ws, events):
 def test_a_replay_whose_topic_is_dropped_meanwhile_says_so_and_does_not_just_end(
     events, monkeypatch
 ):
-    monkeypatch.setattr("jammi_lab.live.subscriptions._FIRST_BATCH_COUNT", 2)
+    monkeypatch.setattr("jammi_lab.live.subscriptions.FIRST_BATCH_COUNT", 2)
     for i in range(5):
         events.publish("events", rows(i))
     replayed = events.replay("events")

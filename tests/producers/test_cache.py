@@ -333,7 +333,7 @@ def test_the_patience_of_a_call_is_one_for_all_builds_that_it_waits_for(lab, pap
     monkeypatch.setattr(flight, "_clock", clock)
     monkeypatch.setattr(flight, "_wait_seconds", lambda: 30.0)
     monkeypatch.setattr(
-        "jammi_lab.producers.single_flight._POLL_SECONDS", 0.3
+        "jammi_lab.producers.single_flight.POLL_SECONDS", 0.3
     )  # who starts over is back before the waiter looks again
     begun, alone, tries, waited, held = threading.Event(), threading.Event(), [], [], []
 

@@ -362,7 +362,7 @@ def test_an_encoder_that_gives_something_else_is_told_with_model_and_key(
 def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_are_kept(
     lab: Any, texts: dict[Any, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "_ENCODE_BLOCK_ROWS", 50)
+    monkeypatch.setattr(encoding, "ENCODE_BLOCK_ROWS", 50)
     encoder, bad = Counting(), {"text 7", "text 70", "text 200"}
     good = encoder.encode
     # the shortest is encoded first, and 200 comes before 70 in no order but that of the texts' lengths
@@ -524,7 +524,7 @@ def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart
 def test_bypass_takes_nothing_over_from_an_interrupted_run(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "_ENCODE_BLOCK_ROWS", 50)
+    monkeypatch.setattr(encoding, "ENCODE_BLOCK_ROWS", 50)
     encoder = Counting()
     encoder.fail_on = "text 200"
     with pytest.raises(errors.JammiError):

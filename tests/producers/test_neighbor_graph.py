@@ -93,7 +93,7 @@ def matrices(draw: Any) -> Any:
 def test_the_nearest_others_are_those_of_a_naive_reference_bit_by_bit(
     vectors: Any, k: int, block: int
 ) -> None:
-    before, nearest._MAX_BLOCK_BYTES = nearest._MAX_BLOCK_BYTES, block * len(vectors)
+    before, nearest.MAX_BLOCK_BYTES = nearest.MAX_BLOCK_BYTES, block * len(vectors)
     try:
         found = [
             (block.first + i, j, rank, float(s))
@@ -104,7 +104,7 @@ def test_the_nearest_others_are_those_of_a_naive_reference_bit_by_bit(
             for rank, (j, s) in enumerate(zip(rows, similarities, strict=True), 1)
         ]
     finally:
-        nearest._MAX_BLOCK_BYTES = before
+        nearest.MAX_BLOCK_BYTES = before
     assert found == naive(vectors, k)
 
 

@@ -118,13 +118,13 @@ def test_rows_are_those_of_the_definition_in_whole_matrices(
             "similarity": pa.array([e[2] for e in edges], pa.float32()),
         }
     )
-    held = pooled._BLOCK_BYTES, pooled._MAX_BATCHED_TERMS
-    pooled._BLOCK_BYTES, pooled._MAX_BATCHED_TERMS = (8, 2) if small else held
+    held = pooled.BLOCK_BYTES, pooled.MAX_BATCHED_TERMS
+    pooled.BLOCK_BYTES, pooled.MAX_BATCHED_TERMS = (8, 2) if small else held
     try:
         graph, ignored = _load_graph(pa.array(range(n)), Read(table), said)
         found = _propagate(x0, graph, said, "", None)
     finally:
-        pooled._BLOCK_BYTES, pooled._MAX_BATCHED_TERMS = held
+        pooled.BLOCK_BYTES, pooled.MAX_BATCHED_TERMS = held
     assert ignored == 0 and found.dtype == np.float32
     np.testing.assert_allclose(
         found, dense(x0, edges, hops, alpha, direction, weighting, output), rtol=2e-6, atol=1e-7
@@ -138,7 +138,7 @@ def test_slabs_and_hubs_change_no_bit_of_the_result(monkeypatch: pytest.MonkeyPa
     for how in ("sum", "max"):
         made = set()
         for many in (0, 64, 10_000):
-            monkeypatch.setattr(pooled, "_MAX_BATCHED_TERMS", many)
+            monkeypatch.setattr(pooled, "MAX_BATCHED_TERMS", many)
             fold = pooled.GroupedRows(row, other, weight, 5, how)
             made |= {
                 fold(x).tobytes(),

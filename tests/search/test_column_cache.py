@@ -25,7 +25,7 @@ DAY = datetime.date(2020, 1, 1)
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns that were read once are loaded by the next search, and checked by each, however long that takes."""
-    monkeypatch.setattr(selected, "_ROW_LOAD_SECONDS", 0.0)
+    monkeypatch.setattr(selected, "ROW_LOAD_SECONDS", 0.0)
     monkeypatch.setattr(selected, "_READ_PER_LOAD_RATIO", 0.0)
     monkeypatch.setattr(selected.ColumnSelection, "record_check", lambda *_: None)
 

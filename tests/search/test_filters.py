@@ -71,7 +71,7 @@ WRONG = [
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read once lies there for the next question, however few rows there are, and is asked for however long that takes."""
-    monkeypatch.setattr(selected, "_ROW_LOAD_SECONDS", 0.0)
+    monkeypatch.setattr(selected, "ROW_LOAD_SECONDS", 0.0)
     monkeypatch.setattr(selected, "_READ_PER_LOAD_RATIO", 0.0)
     monkeypatch.setattr(selected.ColumnSelection, "record_check", lambda *_: None)
 

@@ -37,7 +37,7 @@ def declare_surfaces(monkeypatch, *entries) -> None:
 
 
 def test_the_surfaces_of_a_checkout_are_those_of_pyproject():
-    assert declared() == surfaces._CHECKOUT
+    assert declared() == surfaces.CHECKOUT
 
 
 @pytest.mark.parametrize("name", ["kernel", "widgets"])

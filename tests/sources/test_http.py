@@ -146,8 +146,8 @@ def test_a_strong_tag_spares_the_bytes_and_a_date_does_not(site):
     ],
 )
 def test_large_files_are_known_by_what_the_server_says(site, monkeypatch, shape, method):
-    monkeypatch.setattr(sightings, "_MIN_MARKED_BYTES", 4)
-    monkeypatch.setattr(sightings, "_MIN_UNMARKED_BYTES", 4)
+    monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 4)
+    monkeypatch.setattr(sightings, "MIN_UNMARKED_BYTES", 4)
     for name, value in shape.items():
         setattr(site, name, value)
     site.files["x.csv"] = b"id\n1\n"
@@ -165,8 +165,8 @@ def test_a_date_of_this_very_second_proves_nothing(site):
 
 
 def test_large_files_are_read_in_parts_and_a_change_meanwhile_is_an_error(site, monkeypatch):
-    monkeypatch.setattr(web, "_MAX_MEMORY_BYTES", 1000)
-    monkeypatch.setattr(web, "_BLOCK_BYTES", 4096)
+    monkeypatch.setattr(web, "MAX_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(web, "BLOCK_BYTES", 4096)
     site.ranges, site.etag = True, strong
     site.files["x.parquet"] = parquet_bytes(
         id=list(range(20_000)), name=[str(i) for i in range(20_000)]

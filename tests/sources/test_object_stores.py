@@ -155,7 +155,7 @@ def test_the_same_bytes_uploaded_in_parts_are_not_a_change(bucket):
 
 
 def test_large_objects_are_known_by_what_their_store_says(bucket, monkeypatch):
-    monkeypatch.setattr(sightings, "_MIN_MARKED_BYTES", 100)
+    monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 100)
     bucket.put("d/x.parquet", parquet_bytes(id=[1, 2, 3]))
     connector = source(bucket, "d/")
     before = connector.observe(None, look(scan_bytes=0))
@@ -173,7 +173,7 @@ def test_large_objects_are_known_by_what_their_store_says(bucket, monkeypatch):
 
 
 def test_a_version_id_is_taken_before_an_etag(bucket, monkeypatch):
-    monkeypatch.setattr(sightings, "_MIN_MARKED_BYTES", 100)
+    monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 100)
     bucket.client.put_bucket_versioning(
         Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"}
     )
@@ -186,7 +186,7 @@ def test_a_version_id_is_taken_before_an_etag(bucket, monkeypatch):
 
 
 def test_the_version_id_of_a_bucket_that_keeps_no_versions_is_none(bucket, monkeypatch):
-    monkeypatch.setattr(sightings, "_MIN_MARKED_BYTES", 1)
+    monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 1)
     bucket.put("x.csv", b"a\n1\n")
     connector = source(bucket, "x.csv", "csv")
     told = connector.file_set._fs.info
@@ -204,7 +204,7 @@ def test_the_version_id_of_a_bucket_that_keeps_no_versions_is_none(bucket, monke
 
 
 def test_anchor_content_reads_even_large_objects(bucket, monkeypatch):
-    monkeypatch.setattr(sightings, "_MIN_MARKED_BYTES", 100)
+    monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 100)
     bucket.put("x.parquet", parquet_bytes(id=[1]))
     assert (
         source(bucket, "x.parquet", anchor="content").observe(None, look()).method

@@ -92,7 +92,7 @@ def test_one_server_that_does_not_answer_is_told_in_time_and_the_other_works_on(
     ws, table, hanging, monkeypatch
 ):
     release = threading.Event()
-    monkeypatch.setattr(servers, "_QUERY_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(servers, "QUERY_TIMEOUT_SECONDS", 2.0)
     monkeypatch.setattr(hanging, "table_info", lambda *_: release.wait(LONG) and None)
     name, other = ("pg", "my") if hanging is PostgresConnector else ("my", "pg")
     try:
@@ -101,7 +101,7 @@ def test_one_server_that_does_not_answer_is_told_in_time_and_the_other_works_on(
             match=f"The source '{name}' cannot be read: the server does not answer",
         ):
             ws.sql(joined(table))
-        monkeypatch.setattr(servers, "_QUERY_TIMEOUT_SECONDS", 30.0)
+        monkeypatch.setattr(servers, "QUERY_TIMEOUT_SECONDS", 30.0)
         assert ws.sql(f"SELECT count(*) FROM {other}.{table}").fetchall() == [(2,)]
     finally:
         release.set()

@@ -113,8 +113,8 @@ def test_a_border_between_values_counts():
 def test_two_threads_and_one_agree(monkeypatch):
     table = pa.table(KINDS)
     one = arrow_digests(table)
-    monkeypatch.setattr(arrow, "_PARALLEL_HASH_BYTES", 0)
-    monkeypatch.setattr(arrow, "_SLICE_ROWS", 3)
+    monkeypatch.setattr(arrow, "PARALLEL_HASH_BYTES", 0)
+    monkeypatch.setattr(arrow, "SLICE_ROWS", 3)
     assert arrow_digests(table) == one
 
 

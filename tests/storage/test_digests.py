@@ -78,9 +78,9 @@ def test_two_threads_and_one_and_a_stream_and_bytes_in_memory_agree(tmp_path, mo
     one = digest_parquet(tmp_path / "f")
     with open(tmp_path / "f", "rb") as file:
         assert digest_parquet_stream(file, one.bytes) == one
-    monkeypatch.setattr(digests, "_SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr(digests, "SMALL_FILE_BYTES", 0)
     assert digest_parquet(tmp_path / "f") == one
-    monkeypatch.setattr(digests, "_PARALLEL_HASH_BYTES", 0)
+    monkeypatch.setattr(digests, "PARALLEL_HASH_BYTES", 0)
     assert digest_parquet(tmp_path / "f") == one
 
 
@@ -125,7 +125,7 @@ def test_a_torn_parquet_is_said_so(tmp_path):
 def test_a_look_at_a_file_that_may_be_torn_tells_footer_digest_and_size(
     tmp_path, monkeypatch, small
 ):
-    monkeypatch.setattr(digests, "_SMALL_FILE_BYTES", small)
+    monkeypatch.setattr(digests, "SMALL_FILE_BYTES", small)
     write(tmp_path / "f", a=[1, 2, 3])
     whole = (tmp_path / "f").read_bytes()
     (tmp_path / "torn").write_bytes(whole[:-7])
@@ -271,7 +271,7 @@ def test_a_file_that_changed_long_ago_is_not_written_anew(tmp_path, monkeypatch)
     monkeypatch.setattr("jammi_lab.storage.mmap_watch._writeback_function", lambda: written.append)
     look(tmp_path / "f", DictMemo())
     assert len(written) == 1
-    monkeypatch.setattr("jammi_lab.storage.mmap_watch._WRITEBACK_NS", -(10**18))
+    monkeypatch.setattr("jammi_lab.storage.mmap_watch.WRITEBACK_NS", -(10**18))
     look(tmp_path / "f", DictMemo())
     assert len(written) == 1
 

@@ -161,7 +161,7 @@ def test_the_names_of_two_files_are_durable_when_that_was_waited_for_and_before_
 
     synced, may_end = [], threading.Event()
     monkeypatch.setattr(files, "sync_folder", sync)
-    monkeypatch.setattr(files, "_FAST_SYNC_SECONDS", 60.0 if quick else 0.0)
+    monkeypatch.setattr(files, "FAST_SYNC_SECONDS", 60.0 if quick else 0.0)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     durable = files.commit_with(file, tmp_path / "beside", b"attested")
@@ -182,7 +182,7 @@ def test_a_folder_whose_names_cannot_be_made_durable_is_told_to_who_waits_for_th
         raise OSError(5, "the disk is gone")
 
     monkeypatch.setattr(files, "sync_folder", fail)
-    monkeypatch.setattr(files, "_FAST_SYNC_SECONDS", 60.0)
+    monkeypatch.setattr(files, "FAST_SYNC_SECONDS", 60.0)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     durable = files.commit_with(file, tmp_path / "beside", b"attested")
@@ -194,7 +194,7 @@ def test_a_folder_whose_names_cannot_be_made_durable_is_told_to_who_waits_for_th
 def test_a_large_file_is_synced_once_and_from_when_it_is_finished(tmp_path, monkeypatch, large):
     synced = []
     monkeypatch.setattr(files, "sync_file", lambda file: synced.append(os.fspath(file.name)))
-    monkeypatch.setattr(files, "_BACKGROUND_SYNC_BYTES", 4 if large else 5)
+    monkeypatch.setattr(files, "BACKGROUND_SYNC_BYTES", 4 if large else 5)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     file.finish()

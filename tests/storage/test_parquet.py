@@ -86,7 +86,7 @@ def test_a_small_table_is_written_in_one_go_and_has_the_bytes_of_one_that_is_not
     monkeypatch.setattr(parquet, "write_all", lambda file, data: calls.append(file.write(data)))
     one = written(tmp_path / "a", [table(rows)], table(rows).schema)
     assert calls == [(tmp_path / "a").stat().st_size]
-    monkeypatch.setattr(parquet, "_SMALL_TABLE_BYTES", -1)
+    monkeypatch.setattr(parquet, "SMALL_TABLE_BYTES", -1)
     assert written(tmp_path / "b", [table(rows)], table(rows).schema) == one and len(calls) == 1
 
 

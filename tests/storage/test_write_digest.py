@@ -15,7 +15,7 @@ from jammi_lab.storage.write_digest import StreamingDigest
 
 @pytest.mark.parametrize("seed", range(20))
 def test_it_is_the_digest_of_the_bytes_however_they_came(tmp_path, monkeypatch, seed):
-    monkeypatch.setattr(growing, "_MIN_BACKGROUND_BYTES", 1)
+    monkeypatch.setattr(growing, "MIN_BACKGROUND_BYTES", 1)
     chance, whole = random.Random(seed), b""
     with open(tmp_path / "f", "wb", buffering=0) as file:
         taken = StreamingDigest(tmp_path / "f")
@@ -29,7 +29,7 @@ def test_it_is_the_digest_of_the_bytes_however_they_came(tmp_path, monkeypatch, 
 
 
 def test_a_file_that_cannot_be_read_meanwhile_is_read_in_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(growing, "_MIN_BACKGROUND_BYTES", 1)
+    monkeypatch.setattr(growing, "MIN_BACKGROUND_BYTES", 1)
     taken = StreamingDigest(tmp_path / "f")
     taken.hash_in_background()
     (tmp_path / "f").write_bytes(b"all of it")
@@ -37,7 +37,7 @@ def test_a_file_that_cannot_be_read_meanwhile_is_read_in_the_end(tmp_path, monke
 
 
 def test_a_file_that_is_gone_in_the_end_is_said_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(growing, "_MIN_BACKGROUND_BYTES", 1)
+    monkeypatch.setattr(growing, "MIN_BACKGROUND_BYTES", 1)
     (tmp_path / "f").write_bytes(b"some of it")
     taken = StreamingDigest(tmp_path / "f")
     taken.hash_in_background()
@@ -51,7 +51,7 @@ def test_without_a_thread_to_be_had_it_is_taken_in_the_end(tmp_path, monkeypatch
     def none(*_):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(growing, "_MIN_BACKGROUND_BYTES", 1)
+    monkeypatch.setattr(growing, "MIN_BACKGROUND_BYTES", 1)
     monkeypatch.setattr(growing, "submit", none)
     (tmp_path / "f").write_bytes(b"all of it")
     taken = StreamingDigest(tmp_path / "f")
@@ -62,10 +62,10 @@ def test_without_a_thread_to_be_had_it_is_taken_in_the_end(tmp_path, monkeypatch
 def test_a_table_that_is_digested_while_it_is_written_has_the_digests_of_its_bytes(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(growing, "_MIN_BACKGROUND_BYTES", 1)
+    monkeypatch.setattr(growing, "MIN_BACKGROUND_BYTES", 1)
     monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 500)
-    monkeypatch.setattr(digests, "_SMALL_FILE_BYTES", 0)
-    monkeypatch.setattr(digests, "_PARALLEL_HASH_BYTES", 0)
+    monkeypatch.setattr(digests, "SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr(digests, "PARALLEL_HASH_BYTES", 0)
     rows = pa.table({"a": range(3210), "b": [str(i) for i in range(3210)]})
     sink = ParquetSink(tmp_path / "f", rows.schema)
     for batch in rows.to_batches(max_chunksize=170):
@@ -78,7 +78,7 @@ def test_a_table_that_is_digested_while_it_is_written_has_the_digests_of_its_byt
 
 
 def test_an_aborted_table_leaves_nothing_that_reads_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(growing, "_MIN_BACKGROUND_BYTES", 1)
+    monkeypatch.setattr(growing, "MIN_BACKGROUND_BYTES", 1)
     monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 500)
     sink = ParquetSink(tmp_path / "f", pa.schema([("a", pa.int64())]))
     sink.write(pa.table({"a": range(3210)}))

@@ -215,7 +215,7 @@ def test_names_that_do_not_reach_the_disk_are_told_before_anything_is_published(
         sync(path)
 
     with monkeypatch.context() as broken:
-        broken.setattr(storage, "_FAST_SYNC_SECONDS", 60.0)
+        broken.setattr(storage, "FAST_SYNC_SECONDS", 60.0)
         broken.setattr(storage, "sync_folder", fail_beside)
         with pytest.raises(ResourceExhausted, match="papers__sql__"):
             lab.materialize("venues", VENUES)

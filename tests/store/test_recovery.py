@@ -344,7 +344,7 @@ def held(folder):
 def test_many_tables_of_a_dead_writer_are_cleared_at_once_and_what_cannot_be_removed_is_named(
     again, lab, folder, table, path, monkeypatch, room
 ):
-    monkeypatch.setattr(lying, "_MAX_DESCRIPTOR", room)
+    monkeypatch.setattr(lying, "MAX_DESCRIPTOR", room)
     body = path.read_bytes()
     names = [f"crashed__sql__20261120T000000000000000_{number:08x}" for number in range(200)]
     with catalog(folder) as db:

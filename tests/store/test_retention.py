@@ -881,7 +881,7 @@ def test_a_damaged_catalog_is_not_copied(lab, folder, tmp_path):
 
 
 def test_a_large_result_of_a_table_that_is_gone_says_so_when_it_is_read_again(lab, monkeypatch):
-    monkeypatch.setattr("jammi_lab.workspace.result._MAX_CACHED_BYTES", 0)
+    monkeypatch.setattr("jammi_lab.workspace.result.MAX_CACHED_BYTES", 0)
     result = lab.materialize("many", MANY).read()
     assert sum(b.num_rows for b in result.batches()) == 2_000_000
     lab.drop("many")

@@ -200,7 +200,7 @@ def waits(lab, other, monkeypatch, *, heard):
 def test_one_who_waits_sees_for_whom_since_when_and_how_many_rows_there_are_by_now(
     lab, other, monkeypatch
 ):
-    monkeypatch.setattr(flight, "_HEARTBEAT_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(flight, "HEARTBEAT_POLL_SECONDS", 0.02)
     made, told = waits(lab, other, monkeypatch, heard=lambda progress: progress.done)
     seen = next(progress for progress in told if progress.done)
     assert made.outcome == "reused" and 0 < seen.done < 200_000 and seen.unit == "rows"
@@ -224,7 +224,7 @@ def test_a_build_of_less_than_a_second_leaves_no_word(lab, folder):
 def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_same(
     lab, other, folder, monkeypatch
 ):
-    monkeypatch.setattr(flight, "_HEARTBEAT_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(flight, "HEARTBEAT_POLL_SECONDS", 0.02)
     for word in ('{"at":1,"builds":{"x"', '{"later": "release"}', "\x00\xff"):
         services_of(lab).catalog.writers.write_note(word)
         beat = services_of(other).producer_context.single_flight._heartbeat.read(
@@ -287,7 +287,7 @@ def later(lab, folder):
 def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute(
     lab, later, monkeypatch
 ):
-    monkeypatch.setattr(flight, "_MIN_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(flight, "MIN_SILENCE_SECONDS", 0.2)
     services_of(
         lab
     ).producer_context.single_flight._heartbeat._stop_event.set()  # it says nothing, as a process that was stopped
@@ -296,8 +296,8 @@ def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute
 
 
 def test_a_clock_that_jumped_does_not_make_a_working_kernel_silent(lab, later, monkeypatch):
-    monkeypatch.setattr(flight, "_MIN_SILENCE_SECONDS", 0.3)
-    monkeypatch.setattr(flight, "_HEARTBEAT_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(flight, "MIN_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(flight, "HEARTBEAT_POLL_SECONDS", 0.02)
     writers, heard = services_of(later).catalog.writers, []
     hear = writers.read_note
     monkeypatch.setattr(

@@ -53,7 +53,7 @@ texts = [" ".join(draw.choices(["tree", "graphs", "of", "unseen", "tomatoes"], k
 encoder = minilm.MiniLM()
 whole = encoder.encode(texts)
 for chunk in (8, 100, 3072):
-    minilm._MAX_CHUNK_TOKENS = chunk
+    minilm.MAX_CHUNK_TOKENS = chunk
     for picked in ([0], [5], [14], [11, 10], [13, 2, 7], draw.sample(range(15), 9)):
         assert np.array_equal(encoder.encode([texts[i] for i in picked]), whole[picked]), (chunk, picked)
 print(threadpool_info()[0].get("architecture"))

@@ -144,7 +144,7 @@ def test_equal_rows_get_equal_bits_whatever_their_place_the_block_or_the_threads
         vectors = rng.standard_normal((n, 384)).astype(np.float32)
         vectors[rng.integers(0, n, 5)] = row
         for rescore in (1, 1000, 1 << 15):
-            monkeypatch.setattr(exact, "_RESCORE_CHUNK_SIZE", rescore)
+            monkeypatch.setattr(exact, "RESCORE_CHUNK_SIZE", rescore)
             with threadpool_limits(threads, "blas"):
                 hits = ExactSearch(vectors).search(query, n)
             seen |= {
@@ -162,7 +162,7 @@ def test_the_block_of_queries_does_not_show(monkeypatch):
         rng.standard_normal((9, 32)).astype(np.float32),
     )
     whole = ExactSearch(vectors).search(queries, 5)
-    monkeypatch.setattr(exact, "_MAX_BLOCK_BYTES", 4 * 500 * 2)
+    monkeypatch.setattr(exact, "MAX_BLOCK_BYTES", 4 * 500 * 2)
     blocks = ExactSearch(vectors).search(queries, 5)
     assert np.array_equal(whole.rows, blocks.rows) and np.array_equal(
         whole.similarities, blocks.similarities
@@ -248,7 +248,7 @@ def test_large_vectors_are_compared_in_parts_by_all_cores_and_a_part_more_or_les
 ):
     vectors = np.random.default_rng(1).standard_normal((1001, 8)).astype(np.float32)
     whole, taken, part = ExactSearch(vectors).search(vectors[:queries], 5), [], exact._part_product
-    monkeypatch.setattr(exact, "_THREAD_PART_BYTES", 1 << 10)
+    monkeypatch.setattr(exact, "THREAD_PART_BYTES", 1 << 10)
     monkeypatch.setattr(exact, "usable_cores", lambda: 3)
     monkeypatch.setattr(
         exact, "_part_product", lambda units, some: taken.append(len(some)) or part(units, some)
@@ -259,5 +259,5 @@ def test_large_vectors_are_compared_in_parts_by_all_cores_and_a_part_more_or_les
         and whole.similarities.tobytes() == parted.similarities.tobytes()
     )
     assert sorted(taken) == (
-        [333, 334, 334] if queries <= exact._MAX_MEMORY_BOUND_QUERIES else [1001]
+        [333, 334, 334] if queries <= exact.MAX_MEMORY_BOUND_QUERIES else [1001]
     )

@@ -99,7 +99,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_scheduler_that_does_not_answer_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("jammi_lab.vectors.encoders.dask_executor._CONNECT_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("jammi_lab.vectors.encoders.dask_executor.CONNECT_TIMEOUT_SECONDS", 0.5)
     with pytest.raises(SourceUnavailable, match="No Dask scheduler responds"):
         to_executor("tcp://127.0.0.1:1")
 

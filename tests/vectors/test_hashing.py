@@ -57,11 +57,11 @@ def test_vectors_are_those_of_a_naive_reference(texts, dimensions):
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=12), st.integers(3, 40))
 def test_the_size_of_blocks_does_not_show(texts, block):
     whole = Hashing(64).encode(texts)
-    before, hashing._BLOCK_CHARS = hashing._BLOCK_CHARS, block
+    before, hashing.BLOCK_CHARS = hashing.BLOCK_CHARS, block
     try:
         assert np.array_equal(Hashing(64).encode(texts), whole)
     finally:
-        hashing._BLOCK_CHARS = before
+        hashing.BLOCK_CHARS = before
 
 
 def test_the_bits_are_the_ones_of_every_other_machine():

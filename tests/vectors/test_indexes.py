@@ -679,8 +679,8 @@ def test_nobody_waits_for_an_index_for_longer_than_was_said(
 ) -> None:
     go, begun = slow
     if why == "silence":  # as of a process that was stopped: it said something once
-        monkeypatch.setattr(index_turns, "_REPORT_SECONDS", 1e9)
-        monkeypatch.setattr(index_turns, "_STALE_BUILDER_SECONDS", 0.3)
+        monkeypatch.setattr(index_turns, "REPORT_SECONDS", 1e9)
+        monkeypatch.setattr(index_turns, "STALE_BUILDER_SECONDS", 0.3)
     made = ws.import_embeddings("v", given(vectors()), index="later")
     assert begun.wait(10)
     with jl.open(tmp_path / "lab") as other:

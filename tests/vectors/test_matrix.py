@@ -29,7 +29,7 @@ def table(keys=("a", "b", "c"), rows=((1, 0), (0, 1), (1, 1))):
 
 
 def test_a_file_of_the_store_becomes_a_matrix(tmp_path, monkeypatch):
-    monkeypatch.setattr(matrix, "_BATCH_ROWS", 100)
+    monkeypatch.setattr(matrix, "BATCH_ROWS", 100)
     vectors = np.random.default_rng(0).standard_normal((1037, 5)).astype(np.float32)
     data = pa.table(
         {
@@ -345,7 +345,7 @@ def test_rows_of_another_matrix_are_found_by_key_and_bits():
 
 def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        streamed, "_COMPARE_CHUNK_BYTES", 4 * 24 * 70
+        streamed, "COMPARE_CHUNK_BYTES", 4 * 24 * 70
     )  # many pieces, the last of them smaller than k
     path = stored(tmp_path / "t.parquet", 1000, 24)
     away, here = (

@@ -100,7 +100,7 @@ def test_threads_and_chunks_change_no_bit(monkeypatch, threads, chunk):
     texts = [t for pair in PARAPHRASES for t in pair]
     expected = MiniLM().encode(texts)
     monkeypatch.setattr(minilm, "usable_cores", lambda: threads)
-    monkeypatch.setattr(minilm, "_MAX_CHUNK_TOKENS", chunk)
+    monkeypatch.setattr(minilm, "MAX_CHUNK_TOKENS", chunk)
     assert np.array_equal(MiniLM().encode(texts), expected)
 
 
@@ -147,7 +147,7 @@ def test_attention_is_that_of_the_textbook_whatever_the_size_of_its_scores(monke
     )
     found = []
     for block in (1, 5 * size * size, 13 * size * size, 1 << 18):
-        monkeypatch.setattr(transformer, "_MAX_SCORES_SIZE", block)
+        monkeypatch.setattr(transformer, "MAX_SCORES_SIZE", block)
         out, given = np.empty((3, size, 384), np.float32), made.copy()
         given[:, :, :384] -= bias  # of the queries, which attention adds
         model._attend(given, bias, out, transformer.ScratchMemory())
@@ -197,7 +197,7 @@ def whole_ids(tokenizer, text):
 @example(["x" * 5000])
 def test_cutting_a_long_text_changes_no_token(tokenizer, parts):
     text = "".join(parts)
-    before, minilm._PREFIX_CHARS = minilm._PREFIX_CHARS, 24
+    before, minilm.PREFIX_CHARS = minilm.PREFIX_CHARS, 24
     before_max, minilm.MAX_TOKENS = minilm.MAX_TOKENS, 16
     try:
         ids = tokenizer.encode(text).ids
@@ -205,7 +205,7 @@ def test_cutting_a_long_text_changes_no_token(tokenizer, parts):
             ids if len(ids) <= 16 else [*ids[:15], ids[-1]]
         )
     finally:
-        minilm._PREFIX_CHARS, minilm.MAX_TOKENS = before, before_max
+        minilm.PREFIX_CHARS, minilm.MAX_TOKENS = before, before_max
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_hostile_texts_become_vectors(tokenizer, text):
 def test_an_error_in_a_thread_is_raised_and_leaves_no_thread(monkeypatch):
     _, model = minilm._load_once(minilm._model_folder())
     monkeypatch.setattr(minilm, "usable_cores", lambda: 2)
-    monkeypatch.setattr(minilm, "_MAX_CHUNK_TOKENS", 8)
+    monkeypatch.setattr(minilm, "MAX_CHUNK_TOKENS", 8)
 
     def fail(texts, scratch):
         raise KeyboardInterrupt
@@ -322,7 +322,7 @@ def test_chunks_of_texts_are_encoded_side_by_side_where_there_are_cores(monkeypa
     monkeypatch.setattr(
         minilm, "_thread_pool", lambda workers: pools.append(workers) or plain(workers)
     )
-    monkeypatch.setattr(minilm, "_MAX_CHUNK_TOKENS", 16)
+    monkeypatch.setattr(minilm, "MAX_CHUNK_TOKENS", 16)
     texts = [t for pair in PARAPHRASES for t in pair]
     for cores, expected in ((1, []), (2, [2])):
         pools.clear()

@@ -140,7 +140,7 @@ def test_a_search_through_the_index_says_so_and_one_without_it_is_exact(
     tmp_path, told, monkeypatch
 ):
     monkeypatch.setattr(
-        approximate, "_MIN_CANDIDATE_LIMIT", 2500
+        approximate, "MIN_CANDIDATE_LIMIT", 2500
     )  # so that an index is asked though reading all of so few rows is less work
     with jl.open(tmp_path / "lab") as ws:
         vectors = np.random.default_rng(0).standard_normal((3000, 8)).astype(np.float32)

@@ -25,7 +25,7 @@ def write(path, group=lambda i: f"g{i % 13}", ids=range(N)):
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """What was read once is laid out by the next question, however few rows there are, and asked for however long that takes."""
-    monkeypatch.setattr(selected, "_ROW_LOAD_SECONDS", 0.0)
+    monkeypatch.setattr(selected, "ROW_LOAD_SECONDS", 0.0)
     monkeypatch.setattr(selected, "_READ_PER_LOAD_RATIO", 0.0)
     monkeypatch.setattr(selected.ColumnSelection, "record_check", lambda *_: None)
 
@@ -166,7 +166,7 @@ def test_columns_that_are_too_large_are_read_each_time_and_one_of_them_may_be_la
         assert hovered(line, point)["title"] == f"t{point}" and coloured(line)["g0"] == 4
     assert not services_of(lab).search.context.columns.loaded.nbytes
     monkeypatch.undo()
-    monkeypatch.setattr(selected, "_ROW_LOAD_SECONDS", 0.0)
+    monkeypatch.setattr(selected, "ROW_LOAD_SECONDS", 0.0)
     found = SourceRows.cached_columns
     monkeypatch.setattr(
         SourceRows,

@@ -21,7 +21,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 _CHUNK_ROWS = 4096
 _LOCK_TIMEOUT_SECONDS = 5.0
 _DETERMINISTIC_FUNCTIONS = frozenset(
@@ -109,7 +109,7 @@ def _digest(request: dict[str, Any]) -> dict[str, Any]:
         file_hash = hashlib.sha256()
         try:
             with _open_regular(path) as file:
-                while block := file.read(_BLOCK_BYTES):
+                while block := file.read(BLOCK_BYTES):
                     file_hash.update(block)
         except FileNotFoundError:
             pass

@@ -68,7 +68,7 @@ from jammi_lab.sources.secrets import Credentials
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 METHOD = "digest of the rows, by the server"
-_QUERY_TIMEOUT_SECONDS = 30.0
+QUERY_TIMEOUT_SECONDS = 30.0
 """Time limit of a query outside an observation."""
 _UNREADABLE_VALUE = re.compile(
     r"The column '.*?' of .*? contains a .*?, which DuckDB cannot hold\."
@@ -426,7 +426,7 @@ class ServerConnector(ABC):
         return self._source_access(
             self._requirement(),
             work,
-            seconds=_QUERY_TIMEOUT_SECONDS if seconds is None else seconds,
+            seconds=QUERY_TIMEOUT_SECONDS if seconds is None else seconds,
         )
 
     def _requirement(self) -> Relation:

@@ -30,7 +30,7 @@ MAX_JSON_DEPTH = 1_000
 MAX_SHEET_ROWS = 1 << 20
 """The rows of a sheet in Excel. DuckDB makes a row of NULLs of each number that is left out."""
 _MAX_HEADER_BYTES = 4 << 20
-_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 _OVERLAP_BYTES = 1 << 10
 _HEADER_BLOCK_BYTES = 1 << 16
 _QUOTE, _STRUCTURE = ord('"'), b'"[]{}'
@@ -124,7 +124,7 @@ def _first_line(stream: BinaryIO) -> bytes:
 def _check_json_depth(stream: BinaryIO, name: str) -> None:
     """Brackets outside of strings are counted without parsing."""
     depth, is_in_string = 0, 0
-    while block := stream.read(_BLOCK_BYTES):
+    while block := stream.read(BLOCK_BYTES):
         while block.endswith(b"\\") and (following := stream.read(1)):
             block += following
         if b"\\" in block:  # without escaped backslashes, then without escaped quotation marks
@@ -160,7 +160,7 @@ def _check_sheet_rows(file: BinaryIO, name: str) -> None:
 
 def _check_row_numbers(sheet: IO[bytes], name: str) -> None:
     rest = b""
-    while block := sheet.read(_BLOCK_BYTES):
+    while block := sheet.read(BLOCK_BYTES):
         block = rest + block
         for match in _ROW_NUMBER.finditer(block):
             if (row := int(match[1][:20])) > MAX_SHEET_ROWS:

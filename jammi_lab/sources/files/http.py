@@ -24,8 +24,8 @@ from jammi_lab.sources.locations import Unreachable
 
 TIMEOUT_SECONDS = 20.0
 """The timeout of one network operation."""
-_BLOCK_BYTES = 1 << 20
-_MAX_MEMORY_BYTES = 16 << 20
+BLOCK_BYTES = 1 << 20
+MAX_MEMORY_BYTES = 16 << 20
 _HEAD_REFUSED_CODES = (400, 403, 405, 501)
 """Status codes to HEAD after which GET may still succeed."""
 _CREDENTIAL_HEADERS = ("authorization", "cookie")
@@ -120,11 +120,11 @@ def _parse_date(date: str | None) -> int | None:
 def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> BinaryIO:
     """Open a file, seekable: a large one by range requests if the server supports them, any other
     by one download. Raises OSError as `head`."""
-    if metadata.ranges and metadata.size is not None and metadata.size > _MAX_MEMORY_BYTES:
+    if metadata.ranges and metadata.size is not None and metadata.size > MAX_MEMORY_BYTES:
         return cast(
-            BinaryIO, io.BufferedReader(_RangeReader(url, credentials, metadata), _BLOCK_BYTES)
+            BinaryIO, io.BufferedReader(_RangeReader(url, credentials, metadata), BLOCK_BYTES)
         )
-    buffer = tempfile.SpooledTemporaryFile(_MAX_MEMORY_BYTES)  # noqa: SIM115  the caller closes it
+    buffer = tempfile.SpooledTemporaryFile(MAX_MEMORY_BYTES)  # noqa: SIM115  the caller closes it
     try:
         with _get(url, credentials) as response:
             _copy_body(response, buffer, metadata.size)
@@ -138,7 +138,7 @@ def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> 
 def _copy_body(response: http.client.HTTPResponse, target: IO[bytes], size: int | None) -> None:
     received = 0
     try:
-        while block := response.read(_BLOCK_BYTES):
+        while block := response.read(BLOCK_BYTES):
             received += target.write(block)
     except http.client.IncompleteRead:
         raise Unreachable("the download is incomplete") from None

@@ -31,7 +31,7 @@ _CSV_SAMPLE_ROWS = 204_800
 _JSON_SAMPLE_ROWS = 1_000_000
 _MAX_TYPED_JSON_DEPTH = 62
 """What is nested deeper is a column of type JSON: Arrow has no deeper types."""
-_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 _TIMESTAMP_RESOLUTION_SECONDS = 2.0
 _MAX_CACHED_FILES = 1024
 _nonempty_by_file = BoundedCache[tuple[str, SourceFile], bool](_MAX_CACHED_FILES)
@@ -220,7 +220,7 @@ def _decompresses_to_data(file: BinaryIO, source_file: SourceFile) -> bool | Non
     has_data = False
     try:
         stream = decompressed(file, source_file)
-        while stream.read(_BLOCK_BYTES):
+        while stream.read(BLOCK_BYTES):
             has_data = True
     except (EOFError, zlib.error):
         return None

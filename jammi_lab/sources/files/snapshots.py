@@ -96,10 +96,10 @@ def read_payload(
     }
 
 
-_MIN_MARKED_BYTES = 32 << 20
+MIN_MARKED_BYTES = 32 << 20
 """Remote files from this total size are identified by their store's metadata instead of being
 downloaded."""
-_MIN_UNMARKED_BYTES = 8 << 20
+MIN_UNMARKED_BYTES = 8 << 20
 """The same for a server that provides only modification times. Below this size the bytes are
 downloaded at each observation, because a time can be set back."""
 
@@ -112,9 +112,9 @@ def store_payloads(file_set: FileSet, source_files: Sequence[SourceFile]) -> lis
     ):
         return None
     min_bytes = (
-        _MIN_MARKED_BYTES
+        MIN_MARKED_BYTES
         if all(source_file.mark for source_file in source_files)
-        else _MIN_UNMARKED_BYTES
+        else MIN_UNMARKED_BYTES
     )
     if sum(source_file.stat.size for source_file in source_files) < min_bytes:
         return None

@@ -15,7 +15,7 @@ R = TypeVar("R")
 _MAX_BATCHES_PER_THREAD = 3
 """Batches in flight per thread of the cluster: enough to keep workers busy, few enough that results
 do not pile up."""
-_CONNECT_TIMEOUT_SECONDS = 10
+CONNECT_TIMEOUT_SECONDS = 10
 """Connection timeout."""
 
 
@@ -36,7 +36,7 @@ class DaskExecutor:
             module: Any = distributed
             self._client: Any = (
                 module.Client(
-                    client_or_address, timeout=_CONNECT_TIMEOUT_SECONDS, set_as_default=False
+                    client_or_address, timeout=CONNECT_TIMEOUT_SECONDS, set_as_default=False
                 )
                 if self._owns_client
                 else client_or_address

@@ -17,7 +17,7 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.vectors.encoders.base import EncoderIdentity, Floats
 
 _GRAM_SIZES = (3, 4, 5)
-_BLOCK_CHARS = 1 << 16
+BLOCK_CHARS = 1 << 16
 """Characters hashed at a time, to bound memory."""
 _MAX_FOLDED_CODE = 0x2500
 """All letters with case, and all white space but one character, are below this code point."""
@@ -69,8 +69,8 @@ class Hashing:
     def _signed_sums(self, texts: Sequence[str]) -> NDArray[np.float64]:
         points, row = _code_points(texts)
         sums = np.zeros(len(texts) * self.dimensions)
-        for start in range(0, len(points), _BLOCK_CHARS):
-            end = min(start + _BLOCK_CHARS, len(points))
+        for start in range(0, len(points), BLOCK_CHARS):
+            end = min(start + BLOCK_CHARS, len(points))
             first_row, end_row = int(row[start]), int(row[end - 1]) + 1
             positions, signs = [], []
             for n in _GRAM_SIZES:
@@ -100,7 +100,7 @@ def _text_ranges(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
     first = size = 0
     for i, text in enumerate(texts):
         size += len(text) + 3
-        if size >= _BLOCK_CHARS:
+        if size >= BLOCK_CHARS:
             yield first, i + 1
             first, size = i + 1, 0
     if first < len(texts):

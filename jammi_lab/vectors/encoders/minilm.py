@@ -40,10 +40,10 @@ than rounding."""
 
 _MAX_WORKERS = 8
 """Maximal number of threads."""
-_MAX_CHUNK_TOKENS, _MIN_CHUNK_TOKENS = 3072, 384
+MAX_CHUNK_TOKENS, _MIN_CHUNK_TOKENS = 3072, 384
 """Maximal and minimal number of tokens per forward pass: enough for BLAS, few enough for the
 cache."""
-_PREFIX_CHARS = 4096
+PREFIX_CHARS = 4096
 """Characters of a text that are tokenised first; nearly always more than 256 tokens."""
 _MAX_AFFECTED_WORDS = 8
 """Words before a cut whose tokens may depend on the text after it."""
@@ -124,9 +124,9 @@ def _chunks(
     from jammi_lab.vectors.encoders.transformer import TILE_ROWS
 
     remaining_tokens = sum(len(ids[i]) for i in order)
-    rounds = -(-remaining_tokens // (workers * _MAX_CHUNK_TOKENS))
+    rounds = -(-remaining_tokens // (workers * MAX_CHUNK_TOKENS))
     chunk_tokens = max(
-        remaining_tokens / max(1, rounds * workers), min(_MIN_CHUNK_TOKENS, _MAX_CHUNK_TOKENS)
+        remaining_tokens / max(1, rounds * workers), min(_MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS)
     )
     position = 0
     while position < len(order):
@@ -160,7 +160,7 @@ def _token_ids(tokenizer: "Tokenizer", text: str) -> list[int]:
     beginning of a long text is tokenised."""
     if not text.isascii():
         text = _without_surrogates(text)
-    prefix_length = _PREFIX_CHARS
+    prefix_length = PREFIX_CHARS
     while True:
         encoding = tokenizer.encode(text[:prefix_length])
         ids: list[int] = encoding.ids

@@ -30,7 +30,7 @@ used."""
 _GELU_CHUNK_ROWS, _NORM_CHUNK_ROWS = 32, 96
 """Rows per step of GELU and LayerNorm, so that they and their temporaries stay in a core's
 cache."""
-_MAX_SCORES_SIZE = 1 << 17
+MAX_SCORES_SIZE = 1 << 17
 """Attention scores computed at a time, to stay in the cache; those of one text at least."""
 _MIN_TRANSPOSE_LENGTH = 24
 """Text length in tokens from which on the keys are transposed before the product; without that,
@@ -228,7 +228,7 @@ class Transformer:
         q, k, v = qkv.reshape(n, t, 3, heads, width).transpose(2, 0, 3, 1, 4)
         output_heads = out.reshape(n, t, heads, width)
         ones = np.ones((t, 1), np.float32)
-        max_text_heads = max(1, _MAX_SCORES_SIZE // (t * t))
+        max_text_heads = max(1, MAX_SCORES_SIZE // (t * t))
         text_step, head_step = max(1, max_text_heads // heads), min(max_text_heads, heads)
         for start, head in itertools.product(range(0, n, text_step), range(0, heads, head_step)):
             selection = np.s_[start : start + text_step, head : head + head_step]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from jammi_lab.vectors.exact_search import RowNumbers
 from jammi_lab.vectors.index.row_source import VectorSource
 
-_BATCH_ROWS = 4096
+BATCH_ROWS = 4096
 """Rows per step."""
 
 
@@ -17,8 +17,8 @@ def first_equal_rows(vectors: VectorSource) -> RowNumbers | None:
     count, width = vectors.shape
     random_factors = np.random.default_rng(0).integers(1, 1 << 63, width, np.uint64)
     checksums = np.empty(count, np.uint64)
-    for start in range(0, count, _BATCH_ROWS):
-        rows = np.arange(start, min(start + _BATCH_ROWS, count))
+    for start in range(0, count, BATCH_ROWS):
+        rows = np.arange(start, min(start + BATCH_ROWS, count))
         checksums[rows] = _bit_patterns(vectors, rows).astype(np.uint64) @ random_factors
     order = np.argsort(checksums, kind="stable")
     checksums = checksums[order]
@@ -26,8 +26,8 @@ def first_equal_rows(vectors: VectorSource) -> RowNumbers | None:
     if not len(equal_to_previous):
         return None
     is_new = np.ones(count, np.bool_)
-    for start in range(0, len(equal_to_previous), _BATCH_ROWS):
-        batch = equal_to_previous[start : start + _BATCH_ROWS]
+    for start in range(0, len(equal_to_previous), BATCH_ROWS):
+        batch = equal_to_previous[start : start + BATCH_ROWS]
         is_new[batch] = (
             _bit_patterns(vectors, order[batch]) != _bit_patterns(vectors, order[batch - 1])
         ).any(1)

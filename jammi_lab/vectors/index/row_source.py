@@ -10,7 +10,7 @@ from jammi_lab.storage.parquet_rows import ParquetRowReader
 from jammi_lab.vectors.arrays import Floats
 from jammi_lab.vectors.exact_search import ExactSearch, RowNumbers
 
-_COMPARE_CHUNK_BYTES = 8 << 20
+COMPARE_CHUNK_BYTES = 8 << 20
 """Size of the vectors that are compared at a time."""
 
 
@@ -70,7 +70,7 @@ class FileVectorSource:
         """(q,): the similarity of the k-th best of the masked rows to each checked query. The mask
         must have at least k rows. Raises TableDamaged."""
         best = np.empty((len(queries), 0), np.float32)
-        allowed, step = np.flatnonzero(allow), max(1, _COMPARE_CHUNK_BYTES // (4 * self._shape[1]))
+        allowed, step = np.flatnonzero(allow), max(1, COMPARE_CHUNK_BYTES // (4 * self._shape[1]))
         for start in range(0, len(allowed), step):
             similarities = (
                 ExactSearch(self.vectors_at(allowed[start : start + step]))

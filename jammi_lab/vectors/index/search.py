@@ -22,7 +22,7 @@ _ROWS_PER_CANDIDATE_RATIO = 32
 """Vectors that can be read sequentially for the cost of one more candidate."""
 _MIN_PARALLEL_QUERIES = 8
 """Queries from which on several threads pay off."""
-_MIN_CANDIDATE_LIMIT = 128
+MIN_CANDIDATE_LIMIT = 128
 """Candidates that an index query may always have, however few rows there are."""
 
 
@@ -115,7 +115,7 @@ class _IndexSearch:
         limit = (
             rows
             if always_use_index
-            else max(_MIN_CANDIDATE_LIMIT, rows // _ROWS_PER_CANDIDATE_RATIO)
+            else max(MIN_CANDIDATE_LIMIT, rows // _ROWS_PER_CANDIDATE_RATIO)
         )
         if not always_use_index and max(width, expansion) > limit:
             return None
