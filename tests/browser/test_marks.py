@@ -5,7 +5,7 @@ import json
 import nbformat
 import pytest
 
-from tests.browser.lab import RUN_ALL, THEMES, fenced, lab, opened, picture, written
+from tests.browser.lab import THEMES, picture, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -43,9 +43,9 @@ def wait_for_kernel(page):
     page.wait_for_function(f"() => {{ {KERNEL} return {answered}; }}")
 
 
-def edit(root, *visits):
+def edit(folder, *visits):
     rows = "".join(f"{day},{n}\n" for day, n in zip(("Mon", "Tue", "Wed"), visits, strict=False))
-    (root / "visits.csv").write_text("day,visits\n" + rows)
+    (folder / "visits.csv").write_text("day,visits\n" + rows)
 
 
 def wait_for_marks(page, *cells):
@@ -55,75 +55,68 @@ def wait_for_marks(page, *cells):
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_cells_are_marked_while_their_tables_do_not_hold(browser, tmp_path, theme):
-    root = tmp_path / "root"
-    root.mkdir()
-    written(root / "marks.ipynb", CELLS)
-    size = {"width": 1280, "height": 900}
-    with (
-        lab(root, tmp_path / "state", theme) as (address, token),
-        fenced(browser, address, viewport=size) as context,
-    ):
-        page = opened(context, address, token, "marks.ipynb")
-        page.get_by_text("READY 42").wait_for()
-        status = page.get_by_test_id("jammi-status")
-        status.get_by_text("fresh").wait_for()
-        assert page.evaluate(MARKED) == []
-        enabled = "() => window.jupyterapp.commands.isEnabled('jammi:run-stale-cells')"
-        assert not page.evaluate(enabled)
+def test_cells_are_marked_while_their_tables_do_not_hold(lab, theme):
+    written(lab.folder / "marks.ipynb", CELLS)
+    page = lab.open("marks.ipynb", width=1280, height=900)
+    page.get_by_text("READY 42").wait_for()
+    status = page.get_by_test_id("jammi-status")
+    status.get_by_text("fresh").wait_for()
+    assert page.evaluate(MARKED) == []
+    enabled = "() => window.jupyterapp.commands.isEnabled('jammi:run-stale-cells')"
+    assert not page.evaluate(enabled)
 
-        executions = page.evaluate(EXECUTIONS)
-        edit(root, 3, 5, 9)
-        wait_for_marks(page, 2, 3, 4)
-        reason = page.locator(".jammi-cell-mark").first.get_attribute("title")
-        assert reason.startswith("busy is stale: visits changed")
-        status.get_by_text("1 stale").wait_for()
-        picture(page, "marks", theme)
-        assert page.evaluate(EXECUTIONS) == executions  # nothing runs by itself
-        edit(root, 3, 5)
-        wait_for_marks(page)  # the tables hold again
-        status.get_by_text("fresh").wait_for()
+    executions = page.evaluate(EXECUTIONS)
+    edit(lab.folder, 3, 5, 9)
+    wait_for_marks(page, 2, 3, 4)
+    reason = page.locator(".jammi-cell-mark").first.get_attribute("title")
+    assert reason.startswith("busy is stale: visits changed")
+    status.get_by_text("1 stale").wait_for()
+    picture(page, "marks", theme)
+    assert page.evaluate(EXECUTIONS) == executions  # nothing runs by itself
+    edit(lab.folder, 3, 5)
+    wait_for_marks(page)  # the tables hold again
+    status.get_by_text("fresh").wait_for()
 
-        edit(root, 3, 5, 9)
-        wait_for_marks(page, 2, 3, 4)
-        assert page.evaluate(enabled)
-        page.evaluate("() => window.jupyterapp.commands.execute('jammi:run-stale-cells')")
-        wait_for_marks(page)
-        after = page.evaluate(EXECUTIONS)
-        assert [a != b for a, b in zip(after, executions, strict=True)] == [0, 1, 1, 1, 0]
-        page.get_by_text("busy, version 2: computed").wait_for()
+    edit(lab.folder, 3, 5, 9)
+    wait_for_marks(page, 2, 3, 4)
+    assert page.evaluate(enabled)
+    page.evaluate("() => window.jupyterapp.commands.execute('jammi:run-stale-cells')")
+    wait_for_marks(page)
+    after = page.evaluate(EXECUTIONS)
+    assert [a != b for a, b in zip(after, executions, strict=True)] == [0, 1, 1, 1, 0]
+    page.get_by_text("busy, version 2: computed").wait_for()
 
-        status.click()
-        workbench = page.locator(".jammi-workbench-area")
-        workbench.get_by_test_id("jammi-staleness").get_by_text("busy").first.wait_for()
-        picture(page, "marks-workbench", theme)
+    status.click()
+    workbench = page.locator(".jammi-workbench-area")
+    workbench.get_by_test_id("jammi-staleness").get_by_text("busy").first.wait_for()
+    picture(page, "marks-workbench", theme)
 
-        wait_for_kernel(page)
-        # The kernel is restarted, then ended: marks come and go as before.
-        page.evaluate(f"async () => {{ {KERNEL} await kernel.restart(); }}")
-        edit(root, 3, 8, 9)
-        wait_for_marks(page, 2, 3, 4)
-        wait_for_kernel(page)
-        page.evaluate(f"async () => {{ {PANEL} await panel.sessionContext.shutdown(); }}")
-        edit(root, 3, 5, 9)
-        wait_for_marks(page)
+    wait_for_kernel(page)
+    # The kernel is restarted, then ended: marks come and go as before.
+    page.evaluate(f"async () => {{ {KERNEL} await kernel.restart(); }}")
+    edit(lab.folder, 3, 8, 9)
+    wait_for_marks(page, 2, 3, 4)
+    wait_for_kernel(page)
+    page.evaluate(f"async () => {{ {PANEL} await panel.sessionContext.shutdown(); }}")
+    edit(lab.folder, 3, 5, 9)
+    wait_for_marks(page)
 
-        # Saved and opened again, before any cell is run.
-        page.evaluate(f"async () => {{ {PANEL} await panel.context.save(); }}")
-        page.close()
-        edit(root, 1, 2, 9)
-        page = opened(context, address, token, "marks.ipynb", run=False)
-        page.locator(".jp-CodeCell").first.wait_for()
-        wait_for_marks(page, 2, 3, 4)
-        page.close()
+    # Saved and opened again, before any cell is run.
+    page.evaluate(f"async () => {{ {PANEL} await panel.context.save(); }}")
+    page.close()
+    edit(lab.folder, 1, 2, 9)
+    page = lab.open("marks.ipynb", width=1280, height=900, run=False)
+    page.locator(".jp-CodeCell").first.wait_for()
+    wait_for_marks(page, 2, 3, 4)
+    page.close()
 
-        # A notebook from elsewhere, which nobody trusted: its metadata opens no workspace.
-        book = nbformat.read(root / "marks.ipynb", 4)
-        book.cells[-1].source += "  # another signature"
-        nbformat.write(book, root / "foreign.ipynb")
-        page = opened(context, address, token, "foreign.ipynb", run=False)
-        page.locator(".jp-CodeCell").nth(len(CELLS) - 1).wait_for()
-        page.wait_for_timeout(1500)
-        assert page.evaluate(MARKED) == [] and not page.get_by_test_id("jammi-status").is_visible()
-        assert page.evaluate(RUN_ALL, "foreign.ipynb") == "ran"
-        page.get_by_test_id("jammi-status").wait_for()
+    # A notebook from elsewhere, which nobody trusted: its metadata opens no workspace.
+    book = nbformat.read(lab.folder / "marks.ipynb", 4)
+    book.cells[-1].source += "  # another signature"
+    nbformat.write(book, lab.folder / "foreign.ipynb")
+    page = lab.open("foreign.ipynb", width=1280, height=900, run=False)
+    page.locator(".jp-CodeCell").nth(len(CELLS) - 1).wait_for()
+    page.wait_for_timeout(1500)
+    assert page.evaluate(MARKED) == [] and not page.get_by_test_id("jammi-status").is_visible()
+    lab.run_all(page, "foreign.ipynb")
+    page.get_by_test_id("jammi-status").wait_for()

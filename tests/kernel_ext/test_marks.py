@@ -12,6 +12,7 @@ import pytest
 import jammi_lab as jl
 from jammi_kernel_ext import marks
 from jammi_kernel_ext.marks import MarkService
+from tests.inside import services_of
 from tests.waiting import until
 
 
@@ -81,7 +82,7 @@ def test_a_cell_is_marked_while_its_table_does_not_hold(lab, service, tmp_path):
 
 
 def test_a_file_that_a_statement_read_marks_its_cell(lab, service, tmp_path):
-    lab._services.badges.stamps.observes_files = True
+    services_of(lab).badges.stamps.observes_files = True
     watch(service, tmp_path, ["c1", stamp(lab.sql("SELECT * FROM a")), []])
     assert marked(service) == {}
     (tmp_path / "a.csv").write_text("id,x\n1,9\n")
