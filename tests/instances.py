@@ -26,7 +26,8 @@ _QUESTIONS = (
 )
 Kept = tuple[tuple[Any, ...], list[Any], duckdb.DuckDBPyConnection]
 """The settings that an instance was opened with, its fingerprint when it was new, a connection that keeps it alive."""
-_idle: list[Kept] = []
+idle: list[Kept] = []
+"""Instances that are used again by the next workspace."""
 _used: dict[int, Kept] = {}
 _abandoned: list[Any] = []
 
@@ -53,14 +54,14 @@ def install() -> None:
         return connection
 
     def close(self: Any) -> None:
-        kept, idle = _used.pop(id(self.main), None), not (self.in_use or self._filesystems)
+        kept, at_rest = _used.pop(id(self.main), None), not (self.in_use or self._filesystems)
         close_session(self)
         if kept is None:
             return
-        if not idle or self.spill.exists():  # a statement that waits for a server could hold it up
+        if not at_rest or self.spill.exists():  # a statement that waits for a server could hold it up
             module.submit(kept[2].close, "jammi-engine-close")
-        elif len(_idle) < MAX_IDLE and _is_clean(kept):
-            _idle.append(kept)
+        elif len(idle) < MAX_IDLE and _is_clean(kept):
+            idle.append(kept)
         else:
             kept[2].close()
 
@@ -70,8 +71,8 @@ def install() -> None:
 
 
 def _take(key: tuple[Any, ...], spill: Path) -> Kept | None:
-    for kept in [each for each in _idle if each[0] == key]:
-        _idle.remove(kept)
+    for kept in [each for each in idle if each[0] == key]:
+        idle.remove(kept)
         with contextlib.suppress(duckdb.Error):  # it has spilled into another folder
             kept[2].execute(f"SET GLOBAL temp_directory = '{spill}'; RESET GLOBAL memory_limit")
             return kept
@@ -93,6 +94,6 @@ def _ask(connection: duckdb.DuckDBPyConnection, text: str) -> list[Any]:
 
 def _abandon() -> None:
     """Keep the parent's instances alive in a forked child: their threads do not exist there."""
-    _abandoned.append((_idle[:], dict(_used)))
-    _idle.clear()
+    _abandoned.append((idle[:], dict(_used)))
+    idle.clear()
     _used.clear()

@@ -45,7 +45,7 @@ def touched(function: ast.AST, known: frozenset[str]) -> set[str]:
     return names & known
 
 
-def tests_on_private_names() -> tuple[dict[str, set[str]], int]:
+def names_by_test() -> tuple[dict[str, set[str]], int]:
     """What each test function touches, and how many test functions there are."""
     found, number = dict[str, set[str]](), 0
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
@@ -58,7 +58,7 @@ def tests_on_private_names() -> tuple[dict[str, set[str]], int]:
 
 
 def test_few_tests_touch_private_names():
-    found, number = tests_on_private_names()
+    found, number = names_by_test()
     assert len(found) <= MAX_TESTS, (
         f"{len(found)} of {number} tests touch private names; {MAX_TESTS} did"
     )
