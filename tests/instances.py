@@ -58,7 +58,9 @@ def install() -> None:
         close_session(self)
         if kept is None:
             return
-        if not at_rest or self.spill.exists():  # a statement that waits for a server could hold it up
+        if (
+            not at_rest or self.spill.exists()
+        ):  # a statement that waits for a server could hold it up
             module.submit(kept[2].close, "jammi-engine-close")
         elif len(idle) < MAX_IDLE and _is_clean(kept):
             idle.append(kept)

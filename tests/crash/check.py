@@ -13,7 +13,7 @@ import jammi_lab as jl
 from jammi_lab.core.verdicts import Match
 from jammi_lab.storage.digests import sha256_file
 from tests.conftest import PACKAGE_ROOTS, ROOT
-from tests.inside import services_of
+from tests.inside import record_of, services_of
 from tests.sizes import sized
 from tests.store.lab import everything, files, files_of, statuses
 
@@ -144,12 +144,12 @@ def hold_true(
         assert [path.stem for path in (folder / "writers").iterdir()] == [
             services_of(ws).writer_id
         ], "a lock file that nobody will ask for"
-        kept = {str(t._record.path).removeprefix("results/") for t in rejected}
+        kept = {str(record_of(t).path).removeprefix("results/") for t in rejected}
         assert files(folder) == sorted({f for t in tables for f in files_of(t)} | kept), (
             "files without a table, or a table without files"
         )
         for table in rejected:
-            assert sha256_file(table.path) == table._record.digest
+            assert sha256_file(table.path) == record_of(table).digest
             assert table.name not in ws or ws.table(table.name).table_name != table.table_name
         for table in tables:
             assert table.verify() == Match(), table

@@ -25,6 +25,7 @@ from jammi_lab.store.manifests import manifest_path
 from jammi_lab.workspace.workspace import Workspace
 from tests.freshness.lab import Lab, said
 from tests.freshness.test_openlineage import SCHEMA, written
+from tests.inside import record_of
 from tests.sizes import contract
 from tests.store.lab import catalog
 
@@ -510,7 +511,7 @@ def test_it_is_found_from_its_source_and_its_events_are_valid(docs: Lab, maker: 
         assert len(event["inputs"]) >= len(maker.reads)
     columns = docs.ws.lineage("it", direction="up", depth=1, columns=True).column_edges
     assert {c.derived_column for c in columns} <= {
-        c.name for c in docs.ws.table("it")._record.columns
+        c.name for c in record_of(docs.ws.table("it")).columns
     } and columns
 
 
@@ -520,7 +521,7 @@ def test_it_is_found_from_its_source_and_its_events_are_valid(docs: Lab, maker: 
 @every
 def test_the_manifest_and_the_row_say_the_same(docs: Lab, maker: Maker) -> None:
     table = make(docs, maker)
-    manifest, record = table.manifest, table._record
+    manifest, record = table.manifest, record_of(table)
     written = json.loads(manifest_path(Path(table.path)).read_text())
     # what a full computation over other inputs than file sets leaves out of the file
     absent = {"increment": None, "input_files": []}

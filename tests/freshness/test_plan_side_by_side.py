@@ -18,7 +18,7 @@ from jammi_lab.freshness.reports import RunReport
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.vectors.encoders.minilm import MiniLM
 from tests.freshness.lab import Lab
-from tests.inside import services_of
+from tests.inside import record_of, services_of
 
 SOON = 20.0
 """Seconds after which something that should have happened is taken not to happen."""
@@ -185,7 +185,7 @@ def test_steps_run_for_the_tenant_that_is_bound(lab: Lab) -> None:
         with at_point("funnel:building", lambda: threads.append(threading.current_thread())):
             report = lab.ws.recompute()
         assert outcomes(report) == {"a": "computed", "b": "computed", "c": "computed"}
-        assert [t._record.tenant for t in lab.ws.tables()] == ["acme"] * 6
+        assert [record_of(t).tenant for t in lab.ws.tables()] == ["acme"] * 6
     assert threading.main_thread() not in threads
     assert lab.ws.tables() == []
 

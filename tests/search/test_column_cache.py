@@ -15,7 +15,7 @@ import pytest
 from jammi_lab.core import errors
 from jammi_lab.search import column_cache as selected
 from jammi_lab.search.source_rows import SourceRows
-from tests.inside import services_of
+from tests.inside import record_of, services_of
 from tests.sizes import product
 
 N = 40
@@ -276,7 +276,7 @@ def test_a_state_that_takes_longer_to_tell_than_the_rows_to_read_is_asked_for_le
 def test_what_somebody_waits_for_is_laid_out_at_once_unless_to_look_for_changes_takes_longer_than_to_read(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search, record = services_of(lab).search, lab.table("v")._record
+    search, record = services_of(lab).search, record_of(lab.table("v"))
     keys = search.matrix(record).keys
     monkeypatch.undo()
     behind = search.source_rows(record)

@@ -14,7 +14,7 @@ import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.search import column_cache as selected
 from jammi_lab.search.filters import RowFilter
-from tests.inside import services_of
+from tests.inside import record_of, services_of
 from tests.sizes import soak, thinned
 
 N = 24
@@ -96,7 +96,7 @@ def lab(ws: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
 
 
 def asked(ws: Any, table: str = "v") -> RowFilter:
-    return RowFilter(services_of(ws).search.source_rows(ws.table(table)._record))
+    return RowFilter(services_of(ws).search.source_rows(record_of(ws.table(table))))
 
 
 def keys(ws: Any, where: str, params: Any = None, table: str = "v") -> Any:

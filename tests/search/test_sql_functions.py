@@ -15,6 +15,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.vectors.encoders.hashing import Hashing
+from tests.inside import record_of
 
 TITLES = [
     "graph networks",
@@ -386,7 +387,7 @@ def test_a_column_called_query_shows_when_the_number_of_queries_changes(lab: Any
     lab.materialize(
         "near", "FROM search('v', $q, k := 1)", params={"q": ["pasta", "sauce"]}, key="query"
     )
-    assert [c.name for c in lab.table("near")._record.columns][:2] == ["query", "key"] and str(
+    assert [c.name for c in record_of(lab.table("near")).columns][:2] == ["query", "key"] and str(
         lab.staleness("near")
     ) == "fresh"
 

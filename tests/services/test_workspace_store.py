@@ -26,7 +26,7 @@ from jammi_lab.core.verdicts import MissingManifest as NoManifest
 from jammi_lab.storage.object_store import RemotePath
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
-from tests.inside import services_of
+from tests.inside import record_of, services_of
 from tests.services.servers import run_postgres
 from tests.services.stores import KEY, SECRET, Bucket, bucket_of, without_aws
 
@@ -92,7 +92,9 @@ def test_the_whole_story_runs_in_a_store(
 ) -> None:
     table = lab.materialize("venues", VENUES, key="venue")
     busy = lab.materialize("busy", "SELECT venue FROM jammi.venues WHERE n > 1")
-    assert table.path == f"{store.url}/{table._record.path}" and busy.read().fetchall() == [("a",)]
+    assert table.path == f"{store.url}/{record_of(table).path}" and busy.read().fetchall() == [
+        ("a",)
+    ]
     assert (
         len(store.names()) == 4
         and lab.materialize("venues", VENUES, key="venue").outcome == "reused"
@@ -163,7 +165,7 @@ def test_an_interrupted_embed_leaves_one_checkpoint_that_the_next_uses(
 
 def test_changed_and_lost_objects_are_found_by_the_next_look(store: Opened, lab: Any) -> None:
     table = lab.materialize("venues", VENUES)
-    place = store.root / table._record.path
+    place = store.root / record_of(table).path
     whole = place.open().read()
     assert lab.staleness("venues") == Fresh()
     place.put(whole[:-1] + b"x", create=False)
@@ -181,7 +183,7 @@ def test_an_object_that_was_replaced_before_the_first_look_is_not_taken_for_ours
     store: Opened, lab: Any
 ) -> None:
     table = lab.materialize("venues", VENUES)
-    place = store.root / table._record.path
+    place = store.root / record_of(table).path
     body = bytearray(place.open().read())
     body[len(body) // 2] ^= 1
     place.put(bytes(body), create=False)
@@ -212,9 +214,9 @@ def test_a_lost_manifest_is_healed_and_what_nothing_vouches_for_is_put_aside(
 ) -> None:
     kept, torn = lab.materialize("kept", "SELECT 1 AS x"), lab.materialize("torn", "SELECT 2 AS x")
     for table in (kept, torn):
-        (store.root / table._record.path.replace(".parquet", ".materialization.json")).unlink()
+        (store.root / record_of(table).path.replace(".parquet", ".materialization.json")).unlink()
     assert kept.verify() == NoManifest()
-    place = store.root / torn._record.path
+    place = store.root / record_of(torn).path
     place.put(place.open().read()[:-1] + b"x", create=False)
     report = lab.recover()
     assert report.healed == [kept.table_name] and report.quarantined == [torn.table_name]

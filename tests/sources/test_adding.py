@@ -14,6 +14,7 @@ from jammi_lab.core.errors import InvalidArgument, SourceExists, SourceUnavailab
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import preview
 from tests.conftest import settled
+from tests.inside import record_of
 from tests.services.stores import without_aws
 
 
@@ -23,7 +24,7 @@ def test_the_very_same_source_under_another_spelling_keeps_the_first_one(ws, tmp
     assert ws.sources.add("Papers", tmp_path / "papers.csv").name == "papers" and list(
         ws.sources
     ) == ["papers"]
-    assert ws.sources["papers"]._record == first._record, (
+    assert record_of(ws.sources["papers"]) == record_of(first), (
         "nothing of it changes, the moment it was added included"
     )
     (tmp_path / "other.csv").write_text("id\n1\n")

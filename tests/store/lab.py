@@ -11,6 +11,7 @@ from typing import Any
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.vectors.index import files as index_files
 from jammi_lab.vectors.index.indexes import SEARCHABLE
+from tests.inside import record_of
 
 DEAD = "wdead0000000000000"
 """A writer that never was: it has no lock file, so nobody holds its lock."""
@@ -27,10 +28,10 @@ def files_of(*tables: Any) -> list[str]:
     root = "results/"
     found = []
     for table in tables:
-        path = str(table._record.path).removeprefix(root)
+        path = str(record_of(table).path).removeprefix(root)
         found += [path, str(manifest_path(Path(path)))]
         if (
-            table._record.kind in SEARCHABLE
+            record_of(table).kind in SEARCHABLE
             and (index := index_files.read_manifest(table.path)) is not None
         ):
             found += [

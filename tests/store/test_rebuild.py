@@ -1,5 +1,6 @@
 """Rebuild: a lost or damaged catalog comes back from the manifests, with the same rows, versions and verdicts."""
 
+import copy
 import json
 import shutil
 
@@ -16,20 +17,52 @@ from jammi_lab.core.errors import (
 from jammi_lab.store.manifests import manifest_path
 from tests.store.conftest import PAPERS, VENUES
 from tests.store.lab import catalog, copied, everything, files, flip, statuses
+from tests.templates import Template
 
 TOP = "SELECT * FROM jammi.venues WHERE n > 1"
 
 
+def _build(folder):
+    papers = folder / "papers.csv"
+    papers.write_text(PAPERS)
+    with jl.open(folder / "lab") as lab:
+        lab.sources.add("papers", str(papers))
+        lab.materialize("venues", VENUES, key="venue")
+        papers.write_text(PAPERS + "4,b,2024\n")
+        lab.materialize("venues", VENUES, key="venue")
+        lab.materialize("top", TOP)
+        with lab.tenant("acme"):
+            lab.materialize("mine", "SELECT venue FROM jammi.venues")
+        _told.append(told(lab))
+
+
+_told = []
+_template = Template(_build)
+
+
 @pytest.fixture
-def made(lab, papers):
-    """Two versions of `venues`, the second one read by `top`; a tenant's own table; all closed."""
-    lab.materialize("venues", VENUES, key="venue")
-    papers.write_text(PAPERS + "4,b,2024\n")
-    lab.materialize("venues", VENUES, key="venue")
-    lab.materialize("top", TOP)
-    with lab.tenant("acme"):
-        lab.materialize("mine", "SELECT venue FROM jammi.venues")
-    return told(lab)
+def tmp_path(tmp_path, request):
+    return _template.restore() if "made" in request.fixturenames else tmp_path
+
+
+@pytest.fixture
+def papers(tmp_path, request):
+    if "made" not in request.fixturenames:
+        (tmp_path / "papers.csv").write_text(PAPERS)
+    return tmp_path / "papers.csv"
+
+
+@pytest.fixture
+def lab(ws, papers):
+    if "papers" not in ws.sources:
+        ws.sources.add("papers", str(papers))
+    return ws
+
+
+@pytest.fixture
+def made():
+    """What is told of two versions of `venues`, the second one read by `top`, and of a tenant's own table."""
+    return copy.deepcopy(_told[0])
 
 
 def told(ws):

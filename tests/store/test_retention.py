@@ -24,7 +24,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import fsck
 from jammi_lab.store.manifests import manifest_path
-from tests.inside import services_of
+from tests.inside import record_of, services_of
 from tests.store.conftest import PAPERS, VENUES
 from tests.store.lab import (
     DEAD,
@@ -399,11 +399,11 @@ def test_a_whole_table_that_the_catalog_has_lost_is_kept_and_told_of(lab, folder
     report = lab.fsck(repair=True, grace=0)
     assert report.reclaimed == [] and files(folder) == there and len(report.orphans) == 2
     assert [each.partition(":")[0] for each in report.errors] == [
-        table._record.path
+        record_of(table).path
     ] and "jl.rebuild" in report.errors[0]
     table.path.unlink()  # what is left vouches for nothing
     assert lab.fsck(repair=True, grace=0).reclaimed == [
-        table._record.path.replace(".parquet", ".materialization.json")
+        record_of(table).path.replace(".parquet", ".materialization.json")
     ]
 
 
@@ -512,8 +512,8 @@ def test_a_repair_removes_what_a_failed_row_of_a_dead_writer_left(lab, folder):
     with catalog(folder) as db:
         db.execute("UPDATE result_tables SET status='failed', writer_id=?", [DEAD])
     for path in (
-        table._record.path,
-        table._record.path.replace(".parquet", ".materialization.json"),
+        record_of(table).path,
+        record_of(table).path.replace(".parquet", ".materialization.json"),
     ):
         aged(folder / path, DAY)
     assert len(lab.fsck(repair=True).reclaimed) == 2 and files(folder) == []
@@ -524,7 +524,7 @@ def test_the_quarantine_is_emptied_of_what_was_put_aside_30_days_ago(lab, folder
     aged(table.path, 60 * DAY)  # old bytes, put aside today
     manifest_path(table.path).unlink()
     flip(table.path)
-    aged(folder / table._record.path, 60 * DAY)
+    aged(folder / record_of(table).path, 60 * DAY)
     assert len(lab.fsck(repair=True).quarantined) == 2
     assert len(lab.fsck(repair=True).quarantined) == 2
     aged(folder / "quarantine" / f"{table.table_name}.why.json", 31 * DAY)

@@ -25,7 +25,7 @@ from jammi_lab.vectors.index import indexes
 from jammi_lab.vectors.index import indexes as index_turns
 from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX, SUFFIXES, index_path
 from jammi_lab.vectors.matrix import Matrix
-from tests.inside import services_of
+from tests.inside import record_of, services_of
 from tests.store.lab import DEAD, catalog
 
 ROWS_OF_TABLE, WIDTH = 400, 12
@@ -55,7 +55,7 @@ def given(found: Any, first: int = 0) -> Any:
 
 def paths(table: Any) -> dict[str, Path]:
     parquet = table._tables._results.parquet(
-        table._record
+        record_of(table)
     )  # `table.path` refuses one that is damaged or gone
     return {suffix: index_path(parquet, suffix) for suffix in SUFFIXES}
 
@@ -65,11 +65,11 @@ def there(table: Any) -> set[str]:
 
 
 def state(ws: Any, table: Any) -> Any:
-    return services_of(ws).vectors.state(table._record)
+    return services_of(ws).vectors.state(record_of(table))
 
 
 def loaded(ws: Any, table: Any) -> Any:
-    return services_of(ws).vectors.index(table._record)
+    return services_of(ws).vectors.index(record_of(table))
 
 
 def settled(ws: Any, table: Any, word: str = "ready") -> bool:
@@ -302,7 +302,7 @@ def test_an_index_that_was_no_help_is_asked_once_another_precision_makes_it_one(
     with jl.open(tmp_path / "lab", settings=few) as ws:
 
         def through_index() -> bool:
-            return services_of(ws).search.search(ws.table("v")._record, tight[5]).through_index
+            return services_of(ws).search.search(record_of(ws.table("v")), tight[5]).through_index
 
         assert not through_index()
         table = ws.import_embeddings("v", given(tight), precision="f32", index="later")
@@ -348,7 +348,7 @@ def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(
     second = ws.import_embeddings("v", given(moved))
     assert (
         loaded(ws, second).shape.removed == 9
-        and f"index:{first._record.digest}" not in indexes._CACHE
+        and f"index:{record_of(first).digest}" not in indexes._CACHE
     )
     assert (
         held.candidates(moved[20:21], 3).min() >= 0
@@ -618,7 +618,7 @@ def test_two_kernels_may_make_the_same_index(ws: Any, table: Any, tmp_path: Path
 
         def make(indexes: Any) -> None:
             gate.wait()
-            indexes._ensure_index(table._record, None)
+            indexes._ensure_index(record_of(table), None)
 
         with concurrent.futures.ThreadPoolExecutor() as pool:
             list(pool.map(make, (mine, theirs)))
@@ -651,7 +651,7 @@ def test_a_repair_waits_for_the_kernel_that_makes_an_index_and_an_open_does_not(
     made = ws.import_embeddings("v", given(vectors()), index="later")
     assert begun.wait(10)
     with jl.open(tmp_path / "lab") as other:
-        assert services_of(other).vectors.restore(made._record, wait=False) is False
+        assert services_of(other).vectors.restore(record_of(made), wait=False) is False
         told: list[Progress] = []
 
         def interrupted(progress: Progress) -> None:
@@ -659,7 +659,7 @@ def test_a_repair_waits_for_the_kernel_that_makes_an_index_and_an_open_does_not(
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            services_of(other).vectors.build(made._record, SidecarRequest(), interrupted)
+            services_of(other).vectors.build(record_of(made), SidecarRequest(), interrupted)
         assert told[0].stage == "waiting for the index of v" and told[0].total == ROWS_OF_TABLE
         with concurrent.futures.ThreadPoolExecutor() as pool:
             checked = pool.submit(other.fsck, repair=True)
@@ -724,8 +724,8 @@ with jl.open(sys.argv[1]) as ws:
 def test_searches_of_the_process_share_one_index(ws: Any, table: Any, tmp_path: Path) -> None:
     with jl.open(tmp_path / "lab") as other:
         assert loaded(ws, table) is loaded(other, table) and services_of(ws).vectors.matrix(
-            table._record
-        ) is services_of(other).vectors.matrix(table._record)
+            record_of(table)
+        ) is services_of(other).vectors.matrix(record_of(table))
 
 
 def test_searches_that_begin_at_once_load_one_index_once(
@@ -739,7 +739,7 @@ def test_searches_that_begin_at_once_load_one_index_once(
         return load(*where)
 
     monkeypatch.setattr(index_files, "load_index", slowly)
-    indexes._CACHE.evict([f"index:{table._record.digest}"])
+    indexes._CACHE.evict([f"index:{record_of(table).digest}"])
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda _: loaded(ws, table), range(6)))
     assert len(calls) == 1 and len({id(each) for each in found}) == 1 and found[0] is not None

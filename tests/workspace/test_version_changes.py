@@ -11,6 +11,7 @@ import jammi_lab as jl
 from jammi_lab.core.manifest import Leaf
 from jammi_lab.storage import parquet
 from jammi_lab.workspace.version_changes import equal_row_groups, input_changes
+from tests.inside import record_of
 from tests.sizes import examples
 
 
@@ -136,6 +137,6 @@ def test_the_inputs_that_changed_are_named_with_versions_and_rows(ws, tmp_path):
     path.write_text("id,title\n1,a\n2,b\n")
     ws.recompute("top")
     top, base = ws.table("top"), ws.table("base")
-    changes = [input_changes(t._record, t.history()[1]._record) for t in (top, base)]
+    changes = [input_changes(record_of(t), record_of(t.history()[1])) for t in (top, base)]
     assert changes[0] == ["base changed: version 1 → 2, 1 → 2 rows."]
     assert changes[1][0].startswith("papers changed")

@@ -22,7 +22,7 @@ from tests.crash.explorer import record
 from tests.crash.explorer.child import CHECK_MUTANTS, MUTANTS, SCENARIOS
 from tests.crash.explorer.model import Disk, Image, State, images, lay, lying, states
 from tests.crash.explorer.steps import Recorded, Said, read
-from tests.inside import services_of
+from tests.inside import record_of, services_of
 from tests.sizes import contract, product, sized, soak
 
 LOOKS = asked(0, 0)
@@ -110,7 +110,7 @@ def rows_that_are_found(ws: Any, table: ResultTable) -> int | None:
     query = np.arange(1.0, 9.0)
     near = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
     best = rows["key"].to_numpy()[np.argsort(-near)[:10]].tolist()
-    assert services_of(ws).vectors.state(table._record).status == "ready", (
+    assert services_of(ws).vectors.state(record_of(table)).status == "ready", (
         "the index was not made again"
     )
     found = {
@@ -119,7 +119,7 @@ def rows_that_are_found(ws: Any, table: ResultTable) -> int | None:
     }
     assert found[None] == found[True] == best
     assert len(found[False]) == len(best) and len({*found[False]} & {*best}) >= 8, found[False]
-    assert services_of(ws).vectors.find_defect(table._record, deep=True) is None, (
+    assert services_of(ws).vectors.find_defect(record_of(table), deep=True) is None, (
         "a damaged index was left"
     )
     return int(rows.num_rows)
