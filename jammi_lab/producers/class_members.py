@@ -27,7 +27,6 @@ _DERIVED_ATTRIBUTES = frozenset(
             "__doc__",
             "__firstlineno__",
             "__static_attributes__",
-            "__slots__",
             "__type_params__",
             "_abc_impl",
         ),
@@ -119,6 +118,7 @@ def is_derived(cls: type, name: str, value: object) -> bool:
         )
     if (
         name in _DERIVED_ATTRIBUTES
+        or (name == "__slots__" and (is_dataclass(cls) or value == ()))
         or (issubclass(cls, enum.Enum) and SUNDER_NAME.fullmatch(name))
         or (name == "__match_args__" and is_dataclass(cls))
     ):

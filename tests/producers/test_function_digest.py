@@ -387,6 +387,10 @@ GIVEN |= {
         "import typing\nT=typing.TypeVar('T')\nclass P:\n    k=1\nclass G(typing.Generic[T]):\n    pass\nclass C(G[P]):\n    pass\ndef step(p):\n    return typing.get_args(C.__orig_bases__[0])[0].k\n",
         "P.k=2",
     ),
+    "the slots of a class": (
+        "class C:\n    __slots__=('a',)\ndef step(p):\n    return C.__slots__\n",
+        "C.__slots__=('a','b')",
+    ),
     "another function as __wrapped__": (
         "import functools\ndef a(x): return x\ndef b(x): return x+1\ndef deco(f):\n    @functools.wraps(f)\n    def inner(x): return inner.__wrapped__(x)\n    return inner\n@deco\ndef h(x): return x\ndef step(p):\n    return h(p)\n",
         "h.__wrapped__=b",

@@ -425,7 +425,10 @@ def _qualified_text(
                 expand_stars=expand,
                 canonicalize_table_aliases=True,
             )
-            return qualified.sql("duckdb", comments=False)
+            # what sqlglot cannot print in full must not make two statements look alike
+            return qualified.sql(
+                "duckdb", comments=False, unsupported_level=sqlglot.ErrorLevel.RAISE
+            )
         except Exception:  # noqa: BLE001, S112  sqlglot may raise anything, AssertionError too; the tree is used instead
             continue
     return None

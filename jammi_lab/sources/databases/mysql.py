@@ -93,7 +93,6 @@ _TEXT_TYPES = re.compile(r"(tiny|medium|long)?text|(var)?char|enum|set|json")
 _LONG_TYPES = re.compile(r"(tiny|medium|long)?(text|blob)|json")
 _INTEGER_WIDTH = re.compile(r"(?<=int)\(\d+\)")
 """The display width of an integer type, which newer servers leave out."""
-_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\).*")
 
 
 class MysqlConnector(ServerConnector):
@@ -265,11 +264,7 @@ class MysqlConnector(ServerConnector):
         and two reads would be of two states. Dates need a check of the rows that are read.
         """
         kinds = dict(info.columns)
-        wide_columns = {
-            name
-            for name, kind in info.columns
-            if (precision := _DECIMAL.fullmatch(kind)) and int(precision[1]) > 38
-        }
+        wide_columns = {name for name, kind in info.columns if mysql_types.is_wide_decimal(kind)}
         types |= dict.fromkeys(wide_columns, "VARCHAR")
         owner_conditions = row_filters.conditions(
             owner,

@@ -7,6 +7,7 @@ from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.sources.databases.value_checks import fail_if, unreadable_value
 
 _DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+_WIDE_DECIMAL = re.compile(r"decimal\((\d+),\d+\).*")
 _FRACTION = re.compile(r"time\((\d)\)")
 _LITERALS = tuple(
     (re.compile(kind), re.compile(value))
@@ -18,6 +19,12 @@ _LITERALS = tuple(
     )
 )
 """Types that the server compares as DuckDB does, with their constants."""
+
+
+def is_wide_decimal(kind: str) -> bool:
+    """Whether a type is a decimal that does not fit DECIMAL(38), and is read as text."""
+    match = _WIDE_DECIMAL.fullmatch(kind)
+    return match is not None and int(match[1]) > 38
 
 
 def scan_expression(name: str, duckdb_type: str, kind: str) -> str:
@@ -39,6 +46,8 @@ def literal_on_server(kind: str, value: str | None) -> str | None:
     """The literal of a constant of a type; None if the server compares it otherwise."""
     if value is None:
         return "NULL"
+    if is_wide_decimal(kind):  # DuckDB compares its text
+        return None
     return next(
         (
             f"'{value}'"

@@ -53,13 +53,16 @@ def scan_expression(name: str, kind: str) -> str:
     `least` of one value is that value, costs nothing, and stops the pushdown (1.5.5).
     """
     quoted = quote_identifier(name)
-    return quoted if _COMPARED_ALIKE.fullmatch(kind) else f"least({quoted}) AS {quoted}"
+    is_alike = _COMPARED_ALIKE.fullmatch(kind) and not is_wide_number(kind)
+    return quoted if is_alike else f"least({quoted}) AS {quoted}"
 
 
 def literal_on_server(kind: str, value: str | None) -> str | None:
     """The literal of a constant of a type; None if the server compares it otherwise."""
     if value is None:  # a row of NULLs is NULL there
         return "NULL" if "." not in kind else None
+    if is_wide_number(kind):  # DuckDB compares its text, or a DOUBLE
+        return None
     if TEXT.fullmatch(kind):
         return f'{sql_literal(value)} COLLATE "C"'
     return next(
