@@ -11,6 +11,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.settings import Settings
+from jammi_lab.live.topics import MAX_EVENT_BYTES
 from jammi_widgets.column_paths import MAX_LINEAGE_NODES
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,10 @@ SHOWN_BY = {
     "test_running_out_of_memory_is_typed_and_the_next_statement_works",
     "memory of statements": "tests/engine/test_engine.py::test_the_memory_budget_is_shared_out",
     "a chart": "tests/widgets/test_charts.py::test_of_many_rows_a_sample_is_drawn_and_said",
+    "columns of a file": "tests/sources/test_file_limits.py::test_too_many_columns_are_refused",
+    "JSON files": "tests/sources/test_file_limits.py::test_json_nested_too_deep_is_refused",
+    "xlsx": "tests/sources/test_file_limits.py::test_a_row_number_beyond_a_sheet_is_refused",
+    "numbers": "tests/sources/test_server_types.py::test_conditions_compare_the_text_that_is_read",
     "JSON": "tests/engine/test_json_nesting.py::"
     "test_a_text_that_is_nested_300_000_deep_is_an_error",
     "a silent server": "tests/sources/test_lost_servers.py::"
@@ -93,6 +98,11 @@ def check_that_each_commit_is_a_version(ws: jl.Workspace) -> None:
     labels.insert([{"id": 1}])
     labels.insert([{"id": 2}])
     assert labels.version == 2
+
+
+@shows("an event of a topic")
+def check_the_size_of_events(_: jl.Workspace) -> None:
+    assert MAX_EVENT_BYTES == 256 << 20
 
 
 @shows("SQL dialect")

@@ -117,6 +117,17 @@ def test_the_sample_of_fewer_rows_is_all_of_them(rows):
     assert total == 4999 and kept["r"].combine_chunks().equals(pa.array(range(4999), pa.int64()))
 
 
+def test_long_texts_are_shortened_and_stay_apart(rows):
+    long = "a" * 100_000
+    values = f"SELECT '{long}x' AS \"{long}\", 1 AS v UNION ALL SELECT '{long}y', 2"
+    figure = rows(values).chart("bar")
+    shown = [value for row in figure.to_dict()["data"]["values"] for value in row.values()]
+    texts = {value for value in shown if isinstance(value, str)}
+    assert len(texts) == 2 and {len(text) for text in texts} == {48}
+    assert len(figure.to_dict()["encoding"]["x"]["title"]) == 48
+    assert "img" in figure._repr_mimebundle_()[0]["text/html"]  # not after minutes
+
+
 def test_control_characters_are_drawn_as_signs(tmp_path):
     """The renderer aborts the process for characters that XML excludes, so it runs in another."""
     code = """

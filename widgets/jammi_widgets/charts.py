@@ -2,6 +2,7 @@
 front end and without network access."""
 
 import base64
+import hashlib
 import json
 import zlib
 from pathlib import Path
@@ -37,6 +38,8 @@ KINDS: dict[str, str] = {
 }
 _PNG_SCALE_FACTORS = (2.0, 1.0)
 """Pixels of the image per pixel of the page. The next one is used when an image is too large."""
+MAX_TEXT_CHARACTERS = 48
+"""Maximum length of a text in a chart."""
 MAX_PNG_BYTES = 60_000
 """Size that an image in a notebook should not exceed."""
 _XML_SIGNS: dict[int, str] = {
@@ -217,7 +220,7 @@ def _channels(
             .replace("[", "\\[")
             .replace("]", "\\]"),
             "type": _encoding_type(table, name),
-            "title": name,
+            "title": _shorten(name),
             **options,
         }
 
@@ -273,6 +276,16 @@ def _encoding_type(table: "pa.Table", name: str) -> str:
     )
 
 
+def _shorten(text: str) -> str:
+    """A text of at most `MAX_TEXT_CHARACTERS`; a longer one ends in a digest that tells it from
+    others. The renderer measures labels in quadratic time: one of 100,000 characters takes it five
+    minutes, and it shows about thirty."""
+    if len(text) <= MAX_TEXT_CHARACTERS:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{text[: MAX_TEXT_CHARACTERS - 9]}…{digest}"
+
+
 def _json_rows(table: "pa.Table") -> list[dict[str, Any]]:
     """The rows as JSON values: dates and times as ISO texts, decimals as numbers, other types as
     display texts."""
@@ -283,8 +296,10 @@ def _json_rows(table: "pa.Table") -> list[dict[str, Any]]:
 
     def to_json_value(value: Any) -> Any:
         match value:
-            case None | bool() | int() | str():
+            case None | bool() | int():
                 return value
+            case str():
+                return _shorten(value)
             case float():
                 return value if value == value and abs(value) != float("inf") else None  # noqa: PLR0124  NaN is not itself
             case decimal.Decimal():
@@ -292,7 +307,7 @@ def _json_rows(table: "pa.Table") -> list[dict[str, Any]]:
             case dt.datetime() | dt.date():
                 return value.isoformat()
             case _:
-                return to_text(value)
+                return _shorten(to_text(value))
 
     return [
         {name: to_json_value(value) for name, value in row.items()} for row in table.to_pylist()
