@@ -58,6 +58,19 @@ VERDICT_ICONS: Mapping[str, tuple[str, str]] = {
 """Icon and colour of each verdict. The icon is white on its colour, or in its colour on white: a
 contrast of at least 4.5 : 1 on any page. The word is always shown, too."""
 
+VERDICT_MEANINGS: Mapping[str, str] = {
+    "fresh": "Up to date: computed by its current definition from inputs that have not changed "
+    "since",
+    "possibly stale": "Its own inputs are unchanged, but a table further up is out of date: once "
+    "that one is recomputed, this one may change, too",
+    "stale": "Out of date: an input or its definition has changed since it was computed",
+    "undecidable": "It cannot be told whether it is up to date: the state of an input cannot be "
+    "determined",
+    "missing manifest": "The record of what it was computed from is missing",
+    "damaged": "The stored file is gone, or is not the one that was written",
+}
+"""What each verdict means, for readers who know nothing of it: the tooltip of its word."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rendered:
@@ -229,6 +242,8 @@ def verdict_icon(word: str, label: str = "") -> Rendered:
     if not icon:
         return Rendered(escaped_label, escape_invisible(label or word))
     style = ' style="white-space:nowrap"' if len(label) < 40 else ""
+    if not label or label.startswith(word):  # not for other uses of the icon
+        style = f' title="{escape(VERDICT_MEANINGS[word])}"{style}'
     chip = f"color:#fff;background-color:{colour};border-radius:3px;padding:0 3px"
     return Rendered(
         f'<span{style}><b style="{chip}">{icon}</b> {escaped_label}</span>',

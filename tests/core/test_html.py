@@ -222,3 +222,11 @@ def test_columns_that_do_not_fit_a_page_are_counted_and_named_and_our_own_tables
 )  # fmt: skip
 def test_a_length_of_time_is_told_by_its_coarse_bounds(took, least, most):
     assert (markup.round_down_duration(took), markup.round_up_duration(took)) == (least, most)
+
+
+def test_a_verdict_has_a_tooltip_that_explains_it_and_other_words_with_its_icon_have_none():
+    for word, meaning in markup.VERDICT_MEANINGS.items():
+        assert f'title="{markup.escape(meaning)}"' in markup.verdict_icon(word).html
+        assert "title=" in markup.verdict_icon(word, f"{word}: because papers changed").html
+        assert "title=" not in markup.verdict_icon(word, "pass").html
+    assert set(markup.VERDICT_MEANINGS) == set(markup.VERDICT_ICONS)

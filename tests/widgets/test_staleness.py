@@ -7,6 +7,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.verdicts import Fresh
+from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.staleness import StalenessBoard, format_age
 
 
@@ -252,3 +253,17 @@ def test_the_board_has_a_column_for_checks_when_there_are_any(ws, told):
     assert few["said"] == "the table has at most 0 rows: 1 row fails"
     assert (few["columns"], few["rows"]) == (["row_count"], [["2"]])
     assert line.ask("details", node="summary")["body"]["checks"] == []
+
+
+def test_a_held_recipe_is_marked_on_the_board_and_in_the_lineage(ws, told):
+    ws.hold("recent", note="checked by hand")
+    rows = {row["name"]: row for row in told(StalenessBoard(ws)).ask("open")["body"]["rows"]}
+    assert rows["recent"]["held"].endswith(": checked by hand") and rows["venues"]["held"] == ""
+    graph = LineageGraph(ws)
+    line = told(graph)
+    nodes = {node["name"]: node for node in line.ask("open")["body"]["nodes"]}
+    assert nodes["recent"]["held"].startswith("held since") and not nodes["papers"]["held"]
+    ws.unhold("recent")
+    graph.refresh()
+    nodes = {node["name"]: node for node in line.messages[-1]["body"]["nodes"]}
+    assert nodes["recent"]["held"] == ""

@@ -7,15 +7,21 @@ replaced by the code that they refer to.
 """
 
 import functools
+import json
 import re
 from importlib import resources
 
+from jammi_lab.core.html import VERDICT_MEANINGS
+
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
+_NO_MEANINGS = "const MEANINGS = {};"
+"""The place of the meanings of verdicts, which panels share with static forms."""
 _EXPORT = re.compile(r"^export (?=(async )?function |const |class )", re.MULTILINE)
 
 
 def _read(name: str) -> str:
-    return resources.files("jammi_widgets").joinpath("static", name).read_text(encoding="utf-8")
+    text = resources.files("jammi_widgets").joinpath("static", name).read_text(encoding="utf-8")
+    return text.replace(_NO_MEANINGS, f"const MEANINGS = {json.dumps(dict(VERDICT_MEANINGS))};")
 
 
 @functools.cache

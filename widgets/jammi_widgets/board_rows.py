@@ -9,6 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_lab.core.html import escape_invisible
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.verdicts import (
     DefinitionChanged,
     Fresh,
@@ -23,6 +24,7 @@ from jammi_lab.core.verdicts import (
     verdict_label,
 )
 from jammi_lab.freshness.reports import Status, StatusRow
+from jammi_widgets.verdict_notes import held_recipes
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -45,6 +47,8 @@ class RecipeRow:
     """Labels of what made it stale; the board groups rows by these."""
     cost: float | None
     """Seconds it took to compute the newest version; None if unknown."""
+    held: str = ""
+    """Since when it is held, by whom and why; empty if it is not."""
     search_text: str = field(init=False)
     """The case-folded name and reasons, searched by the filter."""
 
@@ -75,6 +79,7 @@ class RecipeRows:
                 row.row.checks,
                 row.verdict_word,
                 row.reasons,
+                row.held,
             )
             for row in self.rows
         ]
@@ -145,6 +150,7 @@ class RecipeRows:
 
 def build_rows(ws: "Workspace", status: Status) -> RecipeRows:
     """Build the board's rows from a status."""
+    held = held_recipes(ws)
     seconds_by_name = {t.name: t.seconds for t in reversed(ws.tables())}
     return RecipeRows(
         [
@@ -154,6 +160,7 @@ def build_rows(ws: "Workspace", status: Status) -> RecipeRows:
                 [escape_invisible(x) for x in (reasons_of(r.verdict) or grounds_of(r.verdict))],
                 _causes(r.verdict),
                 seconds_by_name.get(r.name),
+                held.get(fold(r.name), ""),
             )
             for r in status
         ]

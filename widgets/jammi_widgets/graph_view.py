@@ -25,6 +25,7 @@ from jammi_lab.core.verdicts import (
 from jammi_lab.freshness.graph_layout import assign_layers
 from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.lineage_svg import index_pairs, is_derived, unique_ids
+from jammi_widgets.verdict_notes import held_recipes
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -83,9 +84,11 @@ class LineageSnapshot:
         edges: Sequence[Edge],
         verdicts: Mapping[str, Verdict],
         checks: Mapping[Node, str] | None = None,
+        held: Mapping[str, str] | None = None,
     ) -> None:
-        """`checks`: what the checks of a node found, as `1 of 3 fails`."""
-        self.checks = dict(checks or {})
+        """`checks`: what the checks of a node found, as `1 of 3 fails`. `held`: by folded name,
+        since when a recipe is held, by whom and why."""
+        self.checks, self.held = dict(checks or {}), dict(held or {})
         self.nodes, self.edges, self.verdicts = list(nodes), list(edges), dict(verdicts)
         self.ids = unique_ids(nodes)
         self.index_by_id = {i: index for index, i in enumerate(self.ids)}
@@ -132,12 +135,13 @@ class LineageSnapshot:
         return "; ".join(texts)
 
     def equals(self, other: "LineageSnapshot") -> bool:
-        """Whether both have the same nodes, edges, verdicts and results of checks."""
-        return (self.nodes, self.edges, self.verdicts, self.checks) == (
+        """Whether both have the same nodes, edges, verdicts, results of checks and holds."""
+        return (self.nodes, self.edges, self.verdicts, self.checks, self.held) == (
             other.nodes,
             other.edges,
             other.verdicts,
             other.checks,
+            other.held,
         )
 
     def verdict_word(self, index: int) -> str:
@@ -458,4 +462,4 @@ def take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSna
         for node in nodes
     }
     check_texts = {node: text for node, text in checks.items() if text}
-    return LineageSnapshot(nodes, lineage.edges, verdicts, check_texts)
+    return LineageSnapshot(nodes, lineage.edges, verdicts, check_texts, held_recipes(ws))

@@ -11,7 +11,7 @@ import traitlets
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.freshness.column_svg import End
 from jammi_lab.freshness.lineage import Node, mermaid_text
@@ -392,6 +392,7 @@ class LineageGraph(Panel):
             "above": len(set(upstream) - visible),
             "below": len(set(downstream) - visible),
             "checks": self._snapshot.checks.get(node, ""),
+            "held": self._snapshot.held.get(fold(node.name), "") if is_derived(node) else "",
             "ups": len(upstream),
             "downs": len(downstream),
         }

@@ -234,6 +234,7 @@ def _row_message(row: RecipeRow) -> dict[str, Any]:
         "size": format_bytes(row.row.bytes),
         "index": f"index {row.row.index}" if row.row.index else "",
         "checks": row.row.checks or "",
+        "held": row.held,
         "age": format_age(row.row.age),
         "seconds": row.row.age,
         "cost": "" if row.cost is None else format_seconds(row.cost),

@@ -44,3 +44,9 @@ def render_notes(ws: "Workspace", name: str, version: int | None) -> Rendered | 
         if notes
         else None
     )
+
+
+def held_recipes(ws: "Workspace") -> dict[str, str]:
+    """The recipes that are held, by folded name: since when, by whom and why."""
+    holds = ws._services.catalog.holds.list()
+    return {name: escape_invisible(str(hold)) for (_, name), hold in holds.items()}

@@ -2,14 +2,7 @@
 
 const SIGNS = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 /** What each verdict means, for somebody who has read nothing. */
-const MEANINGS = {
-  "fresh": "Up to date: computed by its current definition from inputs that have not changed since",
-  "possibly stale": "Its own inputs are unchanged, but a table further up is out of date: once that one is recomputed, this one may change, too",
-  "stale": "Out of date: an input or its definition has changed since it was computed",
-  "undecidable": "It cannot be told whether it is up to date: the state of an input cannot be determined",
-  "missing manifest": "The record of what it was computed from is missing",
-  "damaged": "The stored file is gone, or is not the one that was written",
-};
+const MEANINGS = {};                                                    // as core/html.py has them: filled in with the module
 const SVG = "http://www.w3.org/2000/svg";
 const PATIENCE = 8000;
 const READING = "Reading the source …";

@@ -69,10 +69,17 @@ function mark(node, open) {
     s("title", {}, word), s("circle", { cx: x + w - 6, cy: y + 4, r: 8 }), s("text", { x: x + w - 6, y: y + 8, class: "jammi-sign" }, sign));
 }
 
+/** The mark of a table that a recompute of everything leaves as it is. */
+function pause(node) {
+  const [x, y] = node.box;
+  return s("g", { class: "jammi-check jammi-missing-manifest", "data-testid": `held-${node.id}` }, s("title", {}, `${node.held}. A recompute of everything leaves it as it is`),
+    s("circle", { cx: x + 6, cy: y + 4, r: 8 }), s("text", { x: x + 6, y: y + 8, class: "jammi-sign" }, "‖"));
+}
+
 /** A node as an outline, with its name for those who hear the page. Where letters cannot be read any more, a large sign tells its verdict. */
 export function outlined(node, chosen, pick, page) {
   const changed = node.changed ? `, changed: ${node.changed}` : "", [x, y, w, high] = node.box, paint = node.verdict ? painted(node.verdict, page) : { class: `jammi-of-${node.members ? "group" : node.kind}` };
-  const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}${changed}${node.checks ? `, checks: ${node.checks}` : ""}`;
+  const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}${changed}${node.checks ? `, checks: ${node.checks}` : ""}${node.held ? `, ${node.held}` : ""}`;
   const far = node.changed ? "Δ" : node.verdict === "fresh" ? "" : SIGN[node.verdict];
   return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}${node.verdict ? ` ${paint.class}` : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
     s("title", {}, `${node.name}${changed}${node.verdict ? `\n${meaning(node.verdict)}` : ""}`), s("path", { d: outline(node), class: `jammi-shape ${paint.class}${node.changed ? " jammi-moved" : ""}`, style: paint.style }),
@@ -91,6 +98,7 @@ export function writing(node, family, unfold, light, open) {
   }
   if (rows) inside.push(s("rect", { class: "jammi-rows", x: x + 1, y: y + head, width: w - 2, height: rows * ROW + 1 }), ...node.columns.map((column, at) => entry(node, column, [x, y + head + at * ROW, w], family, light)));
   if (node.checks) inside.push(mark(node, open));
+  if (node.held) inside.push(pause(node));
   if (!node.members) inside.push(...["up", "down"].filter((side) => (side === "up" ? node.above : node.below)).map((side) => knob(node, side, unfold)).filter(Boolean));
   return inside;
 }
