@@ -73,7 +73,7 @@ function mark(node, open) {
 function pause(node) {
   const [x, y] = node.box;
   return s("g", { class: "jammi-check jammi-missing-manifest", "data-testid": `held-${node.id}` }, s("title", {}, `${node.held}. A recompute of everything leaves it as it is`),
-    s("circle", { cx: x + 6, cy: y + 4, r: 8 }), s("text", { x: x + 6, y: y + 8, class: "jammi-sign" }, "‖"));
+    s("circle", { cx: x + 1, cy: y + 1, r: 8 }), s("text", { x: x + 1, y: y + 5, class: "jammi-sign" }, "‖"));
 }
 
 /** A node as an outline, with its name for those who hear the page. Where letters cannot be read any more, a large sign tells its verdict. */
