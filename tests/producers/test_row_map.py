@@ -18,6 +18,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import (
+    CheckFailed,
     DuplicateKey,
     InvalidArgument,
     NameInvalid,
@@ -687,3 +688,15 @@ def test_the_definition_of_its_recipe_is_the_source_of_the_function(ws, reviews)
     assert ws.recipes()["labels"].definition.strip().startswith("def length(text):")
     [(shown,)] = ws.sql("SELECT definition FROM jammi_catalog.recipes").fetchall()
     assert shown == ws.recipes()["labels"].definition
+
+
+def test_the_calls_of_a_rejected_version_are_not_made_again(ws, reviews, asked):
+    run(ws, asked)
+    ws.checks.add("short", jl.checks.between("length", high=3), on="labels")
+    reviews({1: "a", 2: "long text"})
+    asked.texts.clear()
+    with pytest.raises(CheckFailed):
+        run(ws, asked)
+    assert asked.texts == ["long text"]
+    ws.checks.remove("short")
+    assert rows(run(ws, asked))[1]["length"] == 9 and asked.texts == ["long text"]
