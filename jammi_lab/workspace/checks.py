@@ -9,7 +9,7 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import reprs
-from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.check_rules import Rule, leading_comment
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.command_hints import either
@@ -21,6 +21,7 @@ from jammi_lab.core.records import RunStep, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import verdict_code
 from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.inputs.observation import Observation
@@ -106,17 +107,25 @@ class Check(ReprMixin):
         """The owner; None is shared."""
         return self._record.tenant
 
+    @property
+    def inputs(self) -> list[Input]:
+        """What its statement reads: the checked table, and others. Raises as `rows`."""
+        return [read.relation.input for read in self._prepare(None).inputs]
+
     def rows(self, version: int | None = None) -> Result:
         """The failing rows of a version, by default the newest; also of a rejected one. Of a source
         or a mutable table those that it has now. Raises TableNotFound, InvalidArgument, and what
         its statement raises."""
+        return self._context.statements.result(self._prepare(version))
+
+    def _prepare(self, version: int | None) -> PreparedStatement:
         context, relation = self._context, None
         if self._record.kind is InputKind.RESULT:
             record = context.lookup.find(self._record.recipe, version).record
             relation = context.relation(record)
         elif version is not None:
             raise InvalidArgument(f"{self.table} keeps no versions.", hint="Leave version= out.")
-        return context.statements.result(context.runner.prepare_rows(self._record, relation))
+        return context.runner.prepare_rows(self._record, relation)
 
     def _rendered(self) -> Rendered:
         return _checks_table([self])

@@ -661,5 +661,11 @@ def test_checks_are_marks_on_their_nodes_and_open_with_the_failing_rows(ws, told
     assert "recent (sql, version 1): fresh, checks: 1 of 2 fails" in repr(ws.lineage())
     assert "recent (sql, version 1): fresh, checks: 1 of 2 fails" in repr(LineageGraph(ws))
     assert repr(ws.lineage("papers")).startswith("papers (source): checks: 1 of 1 fails")
+    ws.materialize("years", "SELECT 2020 AS year")
+    ws.checks.add("known", jl.checks.references("year", "jammi.years"), on="recent")
+    ws.check()
+    ws.materialize("years", "SELECT 2021 AS year")
+    checks = {c["name"]: c for c in line.ask("details", node="recent")["body"]["checks"]}
+    assert "stale: years changed" in checks["known"]["previous"]
     [of_source] = line.ask("details", node="papers")["body"]["checks"]
     assert of_source["rows"] and line.ask("details", node="venues")["body"]["checks"] == []

@@ -190,7 +190,8 @@ def test_a_result_is_not_computed_again_while_the_columns_read_are_equal(ws, sta
 def test_a_check_over_another_table_goes_stale_with_it(ws, statements):
     ws.materialize("states", "SELECT 'new' AS state")
     made = sales(ws)
-    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    check = ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    assert [(i.kind, i.name) for i in check.inputs] == [("result", "sales"), ("result", "states")]
     assert outcomes(ws.check()) == {"known": ("fail", 1)}
     ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
     [row] = made.checks
@@ -744,3 +745,50 @@ def test_why_says_that_the_last_run_was_rejected(ws, tmp_path):
     ws.recompute()
     source.write_text("amount\n3\n")
     assert "last run" not in str(ws.why("sales")), "a later one was published"
+
+
+def test_the_relation_of_checks_has_these_columns(ws):
+    assert ws.sql("SELECT * FROM jammi_catalog.checks").columns == [
+        "check_name",
+        "table_name",
+        "recipe",
+        "version",
+        "severity",
+        "outcome",
+        "failing",
+        "checked_at",
+        "verdict",
+    ]
+
+
+def test_an_interrupt_during_a_check_leaves_nothing(ws, folder, monkeypatch):
+    sales(ws)
+    ws.checks.add("ids", jl.checks.unique("id"), on="sales")
+
+    def interrupt(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckRunner, "_count_failing", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        sales(ws, GOOD.replace("1,", "3,"))
+    assert "nothing was left behind" in caught.value.__notes__[0]
+    with pytest.raises(KeyboardInterrupt):
+        ws.check()
+    assert sorted(statuses(folder).values()) == ["failed", "ready"] and len(files(folder)) == 2
+    with catalog(folder) as db:
+        assert not db.execute("SELECT * FROM check_results").fetchall()
+    monkeypatch.undo()
+    assert outcomes(ws.check()) == {"ids": ("pass", 0)}
+
+
+def test_a_check_of_many_failing_rows_counts_them_and_shows_few(ws):
+    sales(ws)
+    many = "SELECT a.range AS i FROM range(10_000_000) a, jammi.sales WHERE id = 1"
+    ws.checks.add("many", many, on="sales", severity="warn")
+    [row] = ws.check()
+    assert row.failing == 10_000_000 and row.rows().num_rows == 5
+    assert "showing 5 of 10,000,000 rows" in str(ws.check())
+    ws.checks.add("many", many, on="sales")
+    with pytest.raises(CheckFailed) as caught:
+        sales(ws, f"{GOOD} WHERE amount < 6")
+    assert caught.value.failing == 10_000_000 and len(caught.value.sample) == 5

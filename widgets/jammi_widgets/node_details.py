@@ -92,7 +92,7 @@ def check_details(results: CheckResults) -> list[dict[str, Any]]:
                 "outcome": row.outcome,
                 "severity": row.severity,
                 "said": escape_invisible(row.summary),
-                "previous": escape_invisible(row.previous),
+                "previous": escape_invisible(row.previous if row.error else row.note),
                 **rows,
             }
         )
