@@ -140,6 +140,22 @@ class Verb:
         return [self.magic, self.name] if self.name else [self.magic]
 
 
+def _flag(usage: str, help: str, convert: Callable[[str], Any] = str) -> Flag:
+    """A flag by its usage: `-n|--limit N` has two spellings and a value, `--method pca|tsne` one of
+    two values; `…` stands for several words, `!` for a flag that the verb needs."""
+    spellings, *words = usage.split()
+    value = next((word for word in words if word not in "…!"), "")
+    return Flag(
+        tuple(spellings.split("|")),
+        help,
+        value,
+        repeated="…" in words,
+        convert=convert,
+        choices=tuple(value.split("|")) if "|" in value else (),
+        required="!" in words,
+    )
+
+
 _NAME, _NAMES = Argument("NAME"), Argument("NAME", required=False, repeated=True)
 _OPTIONAL_NAME = Argument("NAME", required=False)
 _COLUMN_VALUES = ("C", "COL")
@@ -151,11 +167,9 @@ VERBS: tuple[Verb, ...] = (
         "Open a workspace folder (created if missing) instead of ./.jammi.",
         (Argument("PATH", required=False),),
         (
-            Flag(
-                ("--catalog",), "the URL of the PostgreSQL database that stores its catalog", "URL"
-            ),
-            Flag(("--read-only",), "open it read-only"),
-            Flag(("--tenant",), "bind this tenant", "NAME"),
+            _flag("--catalog URL", "the URL of the PostgreSQL database that stores its catalog"),
+            _flag("--read-only", "open it read-only"),
+            _flag("--tenant NAME", "bind this tenant"),
         ),
     ),
     Verb("close", "Close the workspace; the next command opens ./.jammi."),
@@ -175,34 +189,27 @@ VERBS: tuple[Verb, ...] = (
         "a lakehouse table.",
         (_NAME, Argument("LOCATION")),
         (
-            Flag(("--kind",), "the kind of source, if the location does not show it", "KIND"),
-            Flag(
-                ("--anchor",),
-                "how changes are detected: auto, content, column:NAME or none",
-                "ANCHOR",
+            _flag("--kind KIND", "the kind of source, if the location does not show it"),
+            _flag(
+                "--anchor ANCHOR", "how changes are detected: auto, content, column:NAME or none"
             ),
-            Flag(("--secret",), "the environment variable that contains its credential", "NAME"),
-            Flag(
-                ("--option",),
-                "options for this kind of source",
-                "KEY=VALUE",
-                repeated=True,
-                convert=key_value_pair,
+            _flag("--secret NAME", "the environment variable that contains its credential"),
+            _flag(
+                "--option KEY=VALUE …", "options for this kind of source", convert=key_value_pair
             ),
-            Flag(
-                ("--tenant-column",),
+            _flag(
+                "--tenant-column COLUMN",
                 "the column with each row's tenant: tenants see their own rows and those without a "
                 "tenant",
-                "COLUMN",
             ),
-            Flag(("--replace",), "replace the source of that name"),
+            _flag("--replace", "replace the source of that name"),
         ),
     ),
     Verb(
         "remove",
         "Remove a source; tables computed from it stay.",
         (_NAME,),
-        (Flag(("--tables",), "also remove the tables that read it"),),
+        (_flag("--tables", "also remove the tables that read it"),),
     ),
     Verb("catalog", "Browse sources, tables and models, down to their columns."),
     Verb("sources", "List the registered sources."),
@@ -210,7 +217,7 @@ VERBS: tuple[Verb, ...] = (
         "tables",
         "List the result tables, newest first.",
         (),
-        (Flag(("--all",), "include failed and unfinished tables"),),
+        (_flag("--all", "include failed and unfinished tables"),),
     ),
     Verb(
         "models",
@@ -221,7 +228,7 @@ VERBS: tuple[Verb, ...] = (
         "preview",
         "Show the first rows of a source or result table.",
         (_NAME,),
-        (Flag(("-n", "--limit"), "number of rows", "N", convert=positive_integer),),
+        (_flag("-n|--limit N", "number of rows", convert=positive_integer),),
     ),
     Verb(
         "view",
@@ -235,17 +242,11 @@ VERBS: tuple[Verb, ...] = (
         "changed texts.",
         (_NAME, Argument("SOURCE")),
         (
-            Flag(("--key",), "the column that identifies a row", "K", required=True),
-            Flag(
-                ("--text",),
-                "the columns whose texts are joined and encoded",
-                "C",
-                repeated=True,
-                required=True,
-            ),
-            Flag(("--model",), "the encoder (minilm)", "M"),
-            Flag(("--where",), "encode only rows that satisfy this condition", "SQL"),
-            Flag(("--bypass",), "encode all texts again"),
+            _flag("--key K !", "the column that identifies a row"),
+            _flag("--text C … !", "the columns whose texts are joined and encoded"),
+            _flag("--model M", "the encoder (minilm)"),
+            _flag("--where SQL", "encode only rows that satisfy this condition"),
+            _flag("--bypass", "encode all texts again"),
         ),
     ),
     Verb(
@@ -254,18 +255,11 @@ VERBS: tuple[Verb, ...] = (
         "changed texts.",
         (_NAME, Argument("SOURCE")),
         (
-            Flag(("--key",), "the column that identifies a row", "K", required=True),
-            Flag(
-                ("--text",), "the columns whose texts are joined", "C", repeated=True, required=True
-            ),
-            Flag(
-                ("--analyzer",),
-                "what counts as a word (english)",
-                "A",
-                choices=("english", "simple", "exact"),
-            ),
-            Flag(("--where",), "index only rows that satisfy this condition", "SQL"),
-            Flag(("--bypass",), "analyse all texts again"),
+            _flag("--key K !", "the column that identifies a row"),
+            _flag("--text C … !", "the columns whose texts are joined"),
+            _flag("--analyzer english|simple|exact", "what counts as a word (english)"),
+            _flag("--where SQL", "index only rows that satisfy this condition"),
+            _flag("--bypass", "analyse all texts again"),
         ),
     ),
     Verb(
@@ -274,10 +268,10 @@ VERBS: tuple[Verb, ...] = (
         "lexical table, or by both.",
         (Argument("TABLE"), Argument("TEXT", repeated=True)),
         (
-            Flag(("-k",), "number of hits (10)", "K", convert=non_negative_integer),
-            Flag(("--words",), "a lexical table of the same keys to search, too", "TABLE"),
-            Flag(("--where",), "a condition on the source's rows", "SQL"),
-            Flag(("--select",), "columns of the source to show", "C", repeated=True),
+            _flag("-k K", "number of hits (10)", convert=non_negative_integer),
+            _flag("--words TABLE", "a lexical table of the same keys to search, too"),
+            _flag("--where SQL", "a condition on the source's rows"),
+            _flag("--select C …", "columns of the source to show"),
         ),
     ),
     Verb(
@@ -286,15 +280,10 @@ VERBS: tuple[Verb, ...] = (
         "it.",
         (_NAME, Argument("TABLE")),
         (
-            Flag(("-k",), "neighbours per row (10)", "K", convert=non_negative_integer),
-            Flag(
-                ("--min-similarity",),
-                "omit pairs less similar than this",
-                "S",
-                convert=number,
-            ),
-            Flag(("--mutual",), "keep only pairs in which each row is among the other's nearest"),
-            Flag(("--bypass",), "compute again even if the same result exists"),
+            _flag("-k K", "neighbours per row (10)", convert=non_negative_integer),
+            _flag("--min-similarity S", "omit pairs less similar than this", convert=number),
+            _flag("--mutual", "keep only pairs in which each row is among the other's nearest"),
+            _flag("--bypass", "compute again even if the same result exists"),
         ),
     ),
     Verb(
@@ -303,8 +292,8 @@ VERBS: tuple[Verb, ...] = (
         "row.",
         (Argument("TABLE"), Argument("KEY", required=False)),
         (
-            Flag(("-k",), "number of rows (10)", "K", convert=non_negative_integer),
-            Flag(("--select",), "columns of the source to show", "C", repeated=True),
+            _flag("-k K", "number of rows (10)", convert=non_negative_integer),
+            _flag("--select C …", "columns of the source to show"),
         ),
     ),
     Verb(
@@ -312,12 +301,10 @@ VERBS: tuple[Verb, ...] = (
         "Draw an embedding table as a 2-D map: similar rows lie near each other.",
         (Argument("TABLE"),),
         (
-            Flag(
-                ("--method",),
+            _flag(
+                "--method pca|tsne",
                 "compute the map with this method and store it as the table TABLE_pca or "
                 "TABLE_tsne",
-                "METHOD",
-                choices=("pca", "tsne"),
             ),
         ),
     ),
@@ -325,7 +312,7 @@ VERBS: tuple[Verb, ...] = (
         "status",
         "Show the verdict of every recipe and its reasons.",
         (),
-        (Flag(("--deep",), "check without limits: also scan large inputs"),),
+        (_flag("--deep", "check without limits: also scan large inputs"),),
     ),
     Verb("stale", "Show only the recipes that are not fresh."),
     Verb(
@@ -344,9 +331,9 @@ VERBS: tuple[Verb, ...] = (
         "Draw the lineage of one table or, without a name, of the whole workspace.",
         (_OPTIONAL_NAME,),
         (
-            Flag(("--up",), "only upstream: what it was computed from"),
-            Flag(("--down",), "only downstream: what is computed from it"),
-            Flag(("--columns",), "column lineage: which columns each column was computed from"),
+            _flag("--up", "only upstream: what it was computed from"),
+            _flag("--down", "only downstream: what is computed from it"),
+            _flag("--columns", "column lineage: which columns each column was computed from"),
         ),
     ),
     Verb(
@@ -358,7 +345,7 @@ VERBS: tuple[Verb, ...] = (
         "recompute",
         "Bring these tables (or all) up to date, recomputing only what changed.",
         (_NAMES,),
-        (Flag(("--dry-run",), "only show the plan"),),
+        (_flag("--dry-run", "only show the plan"),),
     ),
     Verb(
         "what-if",
@@ -396,14 +383,14 @@ VERBS: tuple[Verb, ...] = (
         "hold",
         "Leave a table as it is until it is named in recompute.",
         (_NAME,),
-        (Flag(("--note",), "the reason", "TEXT"),),
+        (_flag("--note TEXT", "the reason"),),
     ),
     Verb("unhold", "End the hold of a table.", (_NAME,)),
     Verb(
         "drop",
         "Remove a recipe and all its versions, unless another table reads it.",
         (_NAME,),
-        (Flag(("--force",), "also if other tables read it"),),
+        (_flag("--force", "also if other tables read it"),),
     ),
     Verb("edit", "Put the cell that makes a table below this one.", (_NAME,)),
     Verb(
@@ -411,11 +398,7 @@ VERBS: tuple[Verb, ...] = (
         "Remove old versions of a table, except pinned ones and those that other tables were "
         "computed from.",
         (_NAME,),
-        (
-            Flag(
-                ("--keep",), "number of newest versions to keep (1)", "N", convert=positive_integer
-            ),
-        ),
+        (_flag("--keep N", "number of newest versions to keep (1)", convert=positive_integer),),
     ),
     Verb(
         "check",
@@ -427,11 +410,10 @@ VERBS: tuple[Verb, ...] = (
         "Check that the catalog matches the files.",
         (),
         (
-            Flag(
-                ("--repair",),
-                "repair what can be repaired and remove files without a catalog entry",
+            _flag(
+                "--repair", "repair what can be repaired and remove files without a catalog entry"
             ),
-            Flag(("--deep",), "also verify the bytes of every file"),
+            _flag("--deep", "also verify the bytes of every file"),
         ),
     ),
     Verb("recover", "Clean up after crashed kernels, and check every table's files."),
@@ -440,7 +422,7 @@ VERBS: tuple[Verb, ...] = (
         "tail",
         "Show the last events of a topic.",
         (Argument("TOPIC"),),
-        (Flag(("-n", "--events"), "number of events (10)", "N", convert=positive_integer),),
+        (_flag("-n|--events N", "number of events (10)", convert=positive_integer),),
     ),
     Verb(
         "ephemeral",
@@ -448,11 +430,8 @@ VERBS: tuple[Verb, ...] = (
         "the open ones.",
         (Argument("open|close|list"),),
         (
-            Flag(
-                ("--timeout",),
-                "seconds until it closes by itself (600)",
-                "S",
-                convert=positive_integer,
+            _flag(
+                "--timeout S", "seconds until it closes by itself (600)", convert=positive_integer
             ),
         ),
     ),
@@ -460,7 +439,7 @@ VERBS: tuple[Verb, ...] = (
         "tenant",
         "Show the bound tenant, or bind one.",
         (_OPTIONAL_NAME,),
-        (Flag(("--none",), "unbind the tenant; only shared tables are visible then"),),
+        (_flag("--none", "unbind the tenant; only shared tables are visible then"),),
     ),
 )
 VERB_NAMES = tuple(verb.name for verb in VERBS if verb.name)
@@ -471,42 +450,29 @@ CELL = Verb(
     "from Python.",
     (_OPTIONAL_NAME,),
     (
-        Flag(
-            ("-m", "--materialize"),
-            "store the rows as a result table under this recipe name",
-            "RECIPE",
-        ),
-        Flag(("--key",), "the columns that identify a row (with -m)", "COL", repeated=True),
-        Flag(
-            ("-t", "--as"),
-            "return a frame instead of a Result",
-            choices=("arrow", "polars", "pandas"),
-            value_name="FRAME",
-        ),
-        Flag(
-            ("-n", "--limit"),
+        _flag("-m|--materialize RECIPE", "store the rows as a result table under this recipe name"),
+        _flag("--key COL …", "the columns that identify a row (with -m)"),
+        _flag("-t|--as arrow|polars|pandas", "return a frame instead of a Result"),
+        _flag(
+            "-n|--limit N",
             "number of rows to show; the result contains all rows",
-            "N",
             convert=positive_integer,
         ),
-        Flag(("--bypass",), "compute again even if the same result exists (with -m)"),
-        Flag(
-            ("--check",),
+        _flag("--bypass", "compute again even if the same result exists (with -m)"),
+        _flag(
+            "--check CHECK",
             "keep the statement, which selects the failing rows, as a check (with --on)",
-            "CHECK",
         ),
-        Flag(("--on",), "the table whose versions are checked (with --check)", "TABLE"),
-        Flag(("--warn",), "report failing rows but publish the version (with --check)"),
-        Flag(("-q", "--quiet"), "show nothing"),
-        Flag(("-v", "--view"), "browse the rows in a panel"),
-        Flag(("-e", "--explain"), "show the query plan instead of running the statement"),
-        Flag(("--analyze",), "with -e: run the statement and show actual row counts and times"),
-        Flag(
-            ("--plot",),
+        _flag("--on TABLE", "the table whose versions are checked (with --check)"),
+        _flag("--warn", "report failing rows but publish the version (with --check)"),
+        _flag("-q|--quiet", "show nothing"),
+        _flag("-v|--view", "browse the rows in a panel"),
+        _flag("-e|--explain", "show the query plan instead of running the statement"),
+        _flag("--analyze", "with -e: run the statement and show actual row counts and times"),
+        _flag(
+            "--plot KIND …",
             "show a chart: its kind (bar, line, point, area, box, hist), then the columns for x, y "
             "and colour",
-            "KIND",
-            repeated=True,
         ),
     ),
     magic="%%jammi",
@@ -518,35 +484,23 @@ STEP = Verb(
     "expression becomes a table of the recipe NAME.",
     (_NAME,),
     (
-        Flag(
-            ("--inputs",),
+        _flag(
+            "--inputs INPUT …",
             "sources, tables or name=ADDRESS that the cell reads; with --map columns of a row",
-            "INPUT",
-            repeated=True,
         ),
-        Flag(("--key",), "the columns that identify a row", "COL", repeated=True),
-        Flag(
-            ("--version",),
-            "a version that identifies the definition, instead of the cell's text",
-            "V",
+        _flag("--key COL …", "the columns that identify a row"),
+        _flag(
+            "--version V", "a version that identifies the definition, instead of the cell's text"
         ),
-        Flag(("--map",), "run the cell for each row of OVER, and only for changed ones", "OVER"),
-        Flag(
-            ("--on-error",),
-            "with --map: end the run, or store the error in the row",
-            "ACTION",
-            choices=("raise", "record"),
+        _flag("--map OVER", "run the cell for each row of OVER, and only for changed ones"),
+        _flag("--on-error raise|record", "with --map: end the run, or store the error in the row"),
+        _flag("--concurrency N", "with --map: rows at a time (1)", convert=positive_integer),
+        _flag(
+            "--cost C", "with --map: the cost of one row, for plans", convert=non_negative_number
         ),
-        Flag(("--concurrency",), "with --map: rows at a time (1)", "N", convert=positive_integer),
-        Flag(
-            ("--cost",),
-            "with --map: the cost of one row, for plans",
-            "C",
-            convert=non_negative_number,
-        ),
-        Flag(("--dry-run",), "with --map: only count the rows that would run"),
-        Flag(("--bypass",), "compute again even if the same result exists"),
-        Flag(("-q", "--quiet"), "show nothing"),
+        _flag("--dry-run", "with --map: only count the rows that would run"),
+        _flag("--bypass", "compute again even if the same result exists"),
+        _flag("-q|--quiet", "show nothing"),
     ),
     magic="%%jammi_py",
 )
