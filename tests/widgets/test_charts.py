@@ -159,3 +159,21 @@ def test_of_many_points_the_image_has_no_pixels_beyond_its_size(rows):
     html = rows(many).chart("point")._repr_mimebundle_()[0]["text/html"]
     png = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
     assert f'width="{int.from_bytes(png[16:20], "big")}"' in html
+
+
+def test_an_interactive_chart_has_a_specification_for_the_lab_and_an_image_for_others(rows):
+    chart = rows("SELECT i AS a, i * i AS b FROM range(50) r(i)").chart("point")
+    data, metadata = chart.interactive()._repr_mimebundle_()
+    specification = data["application/vnd.vegalite.v5+json"]
+    assert specification["params"] and specification["data"] and "text/html" not in data
+    assert "http" not in json.dumps(specification)
+    png = base64.b64decode(data["image/png"])
+    assert png.startswith(b"\x89PNG") and len(png) <= 60_000
+    assert 480 < metadata["image/png"]["width"] < 640 and data["text/plain"] == repr(chart)
+    assert set(chart._repr_mimebundle_()[0]) == {"text/plain", "text/html"}
+
+
+def test_an_interactive_chart_with_a_large_specification_is_an_image_only(rows, monkeypatch):
+    monkeypatch.setattr("jammi_widgets.charts.MAX_SPECIFICATION_BYTES", 1_000)
+    chart = rows("SELECT i AS a, i * i AS b FROM range(50) r(i)").chart("point").interactive()
+    assert set(chart._repr_mimebundle_()[0]) == {"text/plain", "text/html"}

@@ -42,6 +42,10 @@ MAX_TEXT_CHARACTERS = 48
 """Maximum length of a text in a chart."""
 MAX_PNG_BYTES = 60_000
 """Size that an image in a notebook should not exceed."""
+MAX_SPECIFICATION_BYTES = 200_000
+"""Larger specifications are not stored in a notebook; the chart is an image only."""
+_LAB_MIME_TYPE = "application/vnd.vegalite.v5+json"
+"""What JupyterLab 4 draws without a network."""
 _XML_SIGNS: dict[int, str] = {
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"},
     **dict.fromkeys((*range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd"),
@@ -80,8 +84,9 @@ class Chart(altair.Chart):
         held = self.to_dict().get("usermeta")
         return stamp_from(held.get(STAMP_KEY)) if isinstance(held, dict) else None
 
-    def _repr_mimebundle_(self, *_: Any, **__: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        """The PNG and a text description, and the stamp."""
+    def _repr_mimebundle_(self, *_: Any, **__: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The PNG and a text description, and the stamp. A chart with parameters, as after
+        `.interactive()`, also has its specification, which JupyterLab draws itself."""
         try:
             import vl_convert
         except ImportError:
@@ -94,14 +99,22 @@ class Chart(altair.Chart):
             png = _compress_png(vl_convert.vegalite_to_png(spec, scale=factor))
             if len(png) <= MAX_PNG_BYTES:
                 break
-        width = int.from_bytes(png[16:20])  # a PNG begins with its size
-        text = _describe_chart(self)
+        # A PNG begins with its size.
+        width, height = (round(int.from_bytes(png[i : i + 4]) / factor) for i in (16, 20))
+        text, image = _describe_chart(self), base64.b64encode(png).decode()
+        stamp = self._stamp()
+        if "params" in spec and len(json.dumps(spec)) <= MAX_SPECIFICATION_BYTES:
+            # Without HTML, which a lab would prefer to the specification.
+            specification = {key: part for key, part in spec.items() if key != "$schema"}
+            data = {"text/plain": text, "image/png": image, _LAB_MIME_TYPE: specification}
+            metadata = {} if stamp is None else stamp.metadata({"text/plain": text})
+            return data, {**metadata, "image/png": {"width": width, "height": height}}
         html = (
-            f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
-            f'alt="{escape(text)}" width="{round(width / factor)}" style="max-width:100%">'
+            f'<img src="data:image/png;base64,{image}" '
+            f'alt="{escape(text)}" width="{width}" style="max-width:100%">'
         )
-        data, stamp = {"text/plain": text, "text/html": html}, self._stamp()
-        return data, {} if stamp is None else stamp.metadata(data)
+        shown = {"text/plain": text, "text/html": html}
+        return dict(shown), {} if stamp is None else stamp.metadata(shown)
 
     def __repr__(self) -> str:
         return _describe_chart(self)
