@@ -78,12 +78,13 @@ class Fsck:
                 for folder in ("results", "quarantine", "checkpoints")
                 for path, file in self._list_files(folder)
             }
-            ready = self._catalog.result_tables.with_status(TableStatus.READY)
-            for done_count, record in enumerate(ready, 1):
+            with_status = self._catalog.result_tables.with_status
+            kept = [*with_status(TableStatus.READY), *with_status(TableStatus.REJECTED)]
+            for done_count, record in enumerate(kept, 1):
                 self._compare_or_report(record, repair=repair, deep=deep)
                 if on_progress is not None:
                     on_progress(
-                        Progress(stage="fsck", done=done_count, total=len(ready), unit="tables")
+                        Progress(stage="fsck", done=done_count, total=len(kept), unit="tables")
                     )
             orphans = self._orphans([path for path in files if path.startswith("results/")])
             quarantined_files = [path for path in files if path.startswith("quarantine/")]
@@ -161,16 +162,20 @@ class Fsck:
 
     def _compare(self, record: TableRecord, *, repair: bool, deep: bool) -> None:
         """Compare a ready table with its bytes, its manifest, and the catalog's copy of the
-        manifest."""
+        manifest; a rejected one, which has none, with its bytes."""
         path = self._results.parquet(record)
-        if (defect := self._results.sidecars.find_defect(record, deep=deep)) is not None:
-            self._findings["indexes"].append(f"{record.table_name}: {defect}")
+        if record.status is TableStatus.READY:  # a rejected one gets no index
+            defect = self._results.sidecars.find_defect(record, deep=deep)
+            self._findings["indexes"] += [f"{record.table_name}: {defect}"] if defect else []
         if deep:
             self._rehash(record, path)
         damage = self._results.find_damage(record)
         if damage is not None and damage.found is None:
-            if self._is_ready(record):
+            if self._has_same_status(record):
                 self._findings["missing"].append(record.table_name)
+            return
+        if record.status is TableStatus.REJECTED:
+            self._findings["damaged"] += [record.table_name] * (damage is not None)
             return
         body = manifests.read(path)
         copy = self._catalog.result_tables.manifest(record.table_name)
@@ -179,7 +184,7 @@ class Fsck:
         elif (
             record.definition_hash is not None
             and not self._is_manifest(body)
-            and self._is_ready(record)
+            and self._has_same_status(record)
         ):
             self._findings["missing"].append(
                 record.path.removesuffix(".parquet") + manifests.SUFFIX
@@ -218,9 +223,9 @@ class Fsck:
             and self._is_manifest(body)
         )
 
-    def _is_ready(self, record: TableRecord) -> bool:
+    def _has_same_status(self, record: TableRecord) -> bool:
         current = self._catalog.result_tables.get(record.table_name)
-        return current is not None and current.status is TableStatus.READY
+        return current is not None and current.status is record.status
 
     def _orphans(self, files: list[str]) -> set[str]:
         """The files without a catalog row. The files must be listed before: a writer creates its

@@ -698,7 +698,7 @@ def test_recovery_does_not_promote_what_a_later_check_did_not_see(ws, folder):
         assert again.recovery.failed == [physical["late"]]
 
 
-def test_verify_attests_a_rejected_version(ws):
+def test_verify_and_fsck_attest_a_rejected_version(ws):
     sales(ws)
     ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
     with pytest.raises(CheckFailed):
@@ -707,11 +707,14 @@ def test_verify_attests_a_rejected_version(ws):
     assert rejected.verify() == Match()
     assert rejected.verify(expected=rejected.definition_hash) == Match()
     assert rejected.verify(expected="0" * 64).what == "definition"
+    assert not (report := ws.fsck(deep=True)).damaged and not report.missing
     path = rejected.path
     flip(path)
     assert isinstance(rejected.verify(), Mismatch) and rejected.verify().what == "bytes"
+    assert ws.fsck(deep=True).damaged == [rejected.table_name]
     path.unlink()
     assert rejected.verify() == MissingBytes()
+    assert ws.fsck().missing == [rejected.table_name]
 
 
 def test_a_table_that_a_check_reads_is_dropped_only_by_force(ws):
