@@ -1,5 +1,6 @@
 """Queries as texts or vectors."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,9 +8,12 @@ from jammi_lab.core.errors import InvalidArgument
 
 
 def texts_of(query: Any) -> list[str] | None:
-    """The texts of a query; None when it is vectors. InvalidArgument for a mixture."""
+    """The texts of a query, also of a column of a frame; None when it is vectors. InvalidArgument
+    for a mixture."""
     if isinstance(query, str):
         return [query]
+    if not isinstance(query, list | tuple):
+        query = _texts_of_column(query)
     if not isinstance(query, list | tuple) or not any(
         issubclass(t, str) for t in set(map(type, query))
     ):
@@ -20,6 +24,19 @@ def texts_of(query: Any) -> list[str] | None:
             f"{type(wrong[0]).__name__} among the texts."
         )
     return list(query)
+
+
+def _texts_of_column(column: Any) -> list[Any] | None:
+    """The values of a column of a frame, or an array, that begins with a text; None for others."""
+    names = ("tolist", "to_list", "to_pylist")
+    to_list = next((m for name in names if (m := getattr(column, name, None)) is not None), None)
+    if to_list is None:
+        return None
+    with contextlib.suppress(TypeError):  # a single number
+        first: Any = next(iter(column), None)
+        if isinstance(first.as_py() if hasattr(first, "as_py") else first, str):
+            return list(to_list())
+    return None
 
 
 def list_of_texts(texts: Any) -> list[str]:

@@ -154,7 +154,8 @@ class Searches:
 
         result = self._statements.answer(self._search.search(record, query, words=words, **options))
         rows = result.arrow()
-        plain_query = query.tolist() if hasattr(query, "tolist") else query
+        texts = None if isinstance(query, str) else texts_of(query)
+        plain_query = texts or (query.tolist() if hasattr(query, "tolist") else query)
         params = options.get("params") or {}
         arguments = {
             **options,

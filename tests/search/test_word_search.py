@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -84,6 +87,18 @@ def test_several_texts_make_one_answer_with_as_many_hits_as_each_has(lab: Any) -
     rows = lab.search("w", ["pasta", "protein"], k=2, select="year").arrow()
     assert rows.column_names == ["query", "key", "rank", "score", "year", "source_missing"]
     assert rows["year"].to_pylist() == [2002, 2003, 2004]
+
+
+@pytest.mark.parametrize(
+    "column", [pl.Series, pd.Series, np.array, pa.array, lambda t: pa.chunked_array([t])]
+)
+def test_a_column_of_texts_is_several_texts_also_in_a_recording(lab: Any, column: Any) -> None:
+    texts = ["pasta", "protein"]
+    expected = lab.search("w", texts).arrow()
+    with lab.recording("columns"):
+        assert lab.search("w", column(texts)).arrow().equals(expected)
+    [row] = lab.recordings["columns"].replay().arrow().to_pylist()
+    assert (row["query"], row["outcome"]) == ("pasta | protein", "same")
 
 
 @pytest.mark.parametrize("text", ["", "absent", "…"])
