@@ -130,6 +130,16 @@ def settled(look: Callable[[], Any], seconds: float = 3.0) -> Any:
     return found
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The folder of a test; that of the template which its module names in TEMPLATES for one of the test's fixtures."""
+    for name, template in getattr(request.module, "TEMPLATES", {}).items():
+        if name in request.fixturenames:
+            restored: Path = template.restore()
+            return restored
+    return tmp_path
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Closes the workspaces of a test and asserts that none leaves a thread, a descriptor or a lock file.

@@ -78,15 +78,15 @@ class Template:
 
     def restore(self) -> Path:
         """The folder, with what was built and nothing else."""
-        new = self._root is None
         if self._root is None:
-            self._root = tempfile.TemporaryDirectory(prefix="jammi-template-")
-        folder, kept = (Path(self._root.name).resolve() / name for name in ("at", "kept"))
-        if new:
+            root = tempfile.TemporaryDirectory(prefix="jammi-template-")
+            folder, kept = (Path(root.name).resolve() / name for name in ("at", "kept"))
             folder.mkdir()
             self._build(folder)
             shutil.copytree(folder, kept, symlinks=True)
+            self._root = root
         else:
+            folder, kept = (Path(self._root.name).resolve() / name for name in ("at", "kept"))
             shutil.rmtree(folder)
             shutil.copytree(kept, folder, symlinks=True)
         restored.add(folder)

@@ -9,7 +9,7 @@ from tests.freshness.lab import Lab
 from tests.templates import Template
 
 
-def _build_papers(root: Path) -> None:
+def build_papers(root: Path) -> None:
     lab = Lab(root)
     lab.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022")
     lab.ws.materialize("titles", "SELECT id, title FROM papers WHERE year > 2019")
@@ -17,17 +17,18 @@ def _build_papers(root: Path) -> None:
     lab.ws.close()
 
 
-_papers = Template(_build_papers)
+_papers = Template(build_papers)
 
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest, nothing_left_behind: None) -> Iterator[Lab]:
     """A new workspace, or that of `papers`; closed after the test."""
-    lab = Lab(
-        _papers.restore()
-        if "papers" in request.fixturenames
-        else request.getfixturevalue("tmp_path")
+    names = request.fixturenames
+    own = getattr(request.module, "TEMPLATES", {}).keys() & set(names)
+    root = (
+        _papers.restore() if "papers" in names and not own else request.getfixturevalue("tmp_path")
     )
+    lab = Lab(root)
     yield lab
     lab.ws.close()
 

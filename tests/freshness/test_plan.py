@@ -8,7 +8,9 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.records import Progress
 from jammi_lab.freshness.reports import Plan, RunReport
+from tests.freshness.conftest import build_papers
 from tests.freshness.lab import Lab
+from tests.templates import Template
 
 
 def parts(plan: Plan) -> dict[str, list[str]]:
@@ -23,11 +25,20 @@ def outcomes(report: RunReport) -> dict[str, str]:
     return {step.name: step.outcome for step in report.steps}
 
 
+def _build_chain(root: Path) -> None:
+    build_papers(root)
+    lab = Lab(root)
+    lab.ws.materialize("last", "SELECT id FROM jammi.first")
+    lab.ws.materialize("years", "SELECT DISTINCT year FROM papers")
+    lab.ws.close()
+
+
+TEMPLATES = {"chain": Template(_build_chain)}
+
+
 @pytest.fixture
 def chain(papers: Lab) -> Lab:
     """papers → titles → first → last, and papers → years."""
-    papers.ws.materialize("last", "SELECT id FROM jammi.first")
-    papers.ws.materialize("years", "SELECT DISTINCT year FROM papers")
     return papers
 
 

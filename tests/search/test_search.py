@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.search.source_rows import SourceRows
 from jammi_lab.vectors.encoders.base import EncoderIdentity
 from tests.inside import services_of
+from tests.templates import Template
 
 TITLES = [
     "graph networks",
@@ -40,16 +42,27 @@ def write(path: Path, titles: dict[int, str], **others: list[Any]) -> None:
     )
 
 
+def _build(folder: Path) -> None:
+    write(folder / "papers.parquet", dict(enumerate(TITLES)))
+    with jl.open(folder / "lab") as ws:
+        ws.sources.add("papers", folder / "papers.parquet")
+        ws.embed("v", "papers", key="id", text="title", model="hashing")
+
+
+TEMPLATES = {"lab": Template(_build)}
+
+
 @pytest.fixture
 def papers(tmp_path: Path) -> Path:
-    write(tmp_path / "papers.parquet", dict(enumerate(TITLES)))
-    return tmp_path / "papers.parquet"
+    path = tmp_path / "papers.parquet"
+    if not path.exists():
+        write(path, dict(enumerate(TITLES)))
+    return path
 
 
 @pytest.fixture
-def lab(ws: Any, papers: Path) -> Any:
-    ws.sources.add("papers", papers)
-    ws.embed("v", "papers", key="id", text="title", model="hashing")
+def lab(ws: Any) -> Any:
+    """Vectors of the titles of `papers`."""
     return ws
 
 

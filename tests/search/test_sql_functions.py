@@ -16,6 +16,7 @@ import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.vectors.encoders.hashing import Hashing
 from tests.inside import record_of
+from tests.templates import Template
 
 TITLES = [
     "graph networks",
@@ -38,16 +39,27 @@ def write(path: Path, titles: list[str], start: int = 0) -> None:
     pq.write_table(pa.table({"id": ids, "title": titles, "year": [2000 + i for i in ids]}), path)
 
 
+def _build(folder: Path) -> None:
+    write(folder / "papers.parquet", TITLES)
+    with jl.open(folder / "lab") as ws:
+        ws.sources.add("papers", folder / "papers.parquet")
+        ws.embed("v", "papers", key="id", text="title", model="hashing")
+
+
+TEMPLATES = {"lab": Template(_build)}
+
+
 @pytest.fixture
 def papers(tmp_path: Path) -> Path:
-    write(tmp_path / "papers.parquet", TITLES)
-    return tmp_path / "papers.parquet"
+    path = tmp_path / "papers.parquet"
+    if not path.exists():
+        write(path, TITLES)
+    return path
 
 
 @pytest.fixture
-def lab(ws: Any, papers: Path) -> Any:
-    ws.sources.add("papers", papers)
-    ws.embed("v", "papers", key="id", text="title", model="hashing")
+def lab(ws: Any) -> Any:
+    """Vectors of the titles of `papers`."""
     return ws
 
 

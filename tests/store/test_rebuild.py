@@ -37,19 +37,15 @@ def _build(folder):
 
 
 _told = []
-_template = Template(_build)
+TEMPLATES = {"made": Template(_build)}
 
 
 @pytest.fixture
-def tmp_path(tmp_path, request):
-    return _template.restore() if "made" in request.fixturenames else tmp_path
-
-
-@pytest.fixture
-def papers(tmp_path, request):
-    if "made" not in request.fixturenames:
-        (tmp_path / "papers.csv").write_text(PAPERS)
-    return tmp_path / "papers.csv"
+def papers(tmp_path):
+    path = tmp_path / "papers.csv"
+    if not path.exists():
+        path.write_text(PAPERS)
+    return path
 
 
 @pytest.fixture

@@ -20,30 +20,45 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.records import Progress
 from tests.inside import services_of
+from tests.templates import Template
 
 PAPERS = "id,venue,year\n1,a,2020\n2,b,2021\n3,a,2022\n"
 VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
 
 
+def _build_two(folder: Path) -> None:
+    papers = folder / "papers.csv"
+    papers.write_text(PAPERS)
+    with jl.open(folder / "lab") as lab:
+        lab.sources.add("papers", str(papers))
+        lab.materialize("venues", VENUES, key="venue")
+        papers.write_text("id,venue,year\n1,a,2020\n3,a,2022\n4,c,2023\n5,a,2024\n")
+        lab.materialize("venues", VENUES, key="venue")
+
+
+TEMPLATES = {"two": Template(_build_two)}
+
+
 @pytest.fixture
 def papers(tmp_path: Path) -> Path:
     path = tmp_path / "papers.csv"
-    path.write_text(PAPERS)
+    if not path.exists():
+        path.write_text(PAPERS)
     return path
 
 
 @pytest.fixture
 def lab(ws: Any, papers: Path) -> Any:
-    ws.sources.add("papers", str(papers))
+    if "papers" not in ws.sources:
+        ws.sources.add("papers", str(papers))
     return ws
 
 
 @pytest.fixture
-def two(lab: Any, papers: Path) -> tuple[Any, Any]:
+def two(lab: Any) -> tuple[Any, Any]:
     """Two versions of `venues`: a 2, b 1, then a 3, c 1."""
-    first = lab.materialize("venues", VENUES, key="venue")
-    papers.write_text("id,venue,year\n1,a,2020\n3,a,2022\n4,c,2023\n5,a,2024\n")
-    return first, lab.materialize("venues", VENUES, key="venue")
+    second, first = lab.table("venues").history()
+    return first, second
 
 
 @pytest.fixture
