@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.lab import RUN_ALL, SHOTS, fenced, lab, opened, written
+from tests.browser.lab import RUN_ALL, SHOTS, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -97,37 +97,30 @@ def durations(picture: bytes) -> list[float]:
     return shown
 
 
-def test_the_story_of_the_readme_runs_and_is_a_picture_of_less_than_a_megabyte(browser, tmp_path):
-    root = tmp_path / "root"
-    root.mkdir()
-    shutil.copy(ROOT / "notebooks" / "data" / "weather.csv", root)
-    shutil.copytree(ROOT / "notebooks" / "data" / "flights", root / "flights")
-    written(root / "late.ipynb", [code for code, _ in SCENES])
-    size = {"width": WIDTH, "height": HEIGHT}
-    with (
-        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
-        fenced(browser, address, viewport=size, device_scale_factor=1) as context,
-    ):
-        page = opened(context, address, token, "late.ipynb", run=False)
-        session, frames, shown = context.new_cdp_session(page), [], []
-        for count in range(1, len(SCENES) + 1):
-            assert page.evaluate(RUN_NEXT, "late.ipynb") == "ran"
-            if count == 1:
-                page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
-                page.evaluate("window.jupyterapp.commands.execute('application:toggle-mode')")
-            page.evaluate(SHOW_FIRST, count)
-            cell = page.locator(".jp-Notebook .jp-CodeCell").nth(count - 1)
-            cell.get_by_text(f"[{count}]:").first.wait_for()
-            page.wait_for_timeout(500)
-            page.evaluate(SHOW_FIRST, count)
-            page.wait_for_timeout(300)
-            picture = session.send("Page.captureScreenshot", {"format": "webp", "quality": 80})
-            frames.append(base64.b64decode(picture["data"]))
-            shown.append(" ".join(cell.inner_text().split()))
-        assert "1 ● stale 1 ~ possibly stale 2 because weather changed" in shown[4]
-        assert "late is ~ possibly stale: weather changed" in shown[5]
-        assert "Run: 2 computed" in shown[6]
-        assert "stale" not in shown[7]
+def test_the_story_of_the_readme_runs_and_is_a_picture_of_less_than_a_megabyte(lab):
+    shutil.copy(ROOT / "notebooks" / "data" / "weather.csv", lab.folder)
+    shutil.copytree(ROOT / "notebooks" / "data" / "flights", lab.folder / "flights")
+    written(lab.folder / "late.ipynb", [code for code, _ in SCENES])
+    page = lab.open("late.ipynb", width=WIDTH, height=HEIGHT, run=False)
+    session, frames, shown = page.context.new_cdp_session(page), [], []
+    for count in range(1, len(SCENES) + 1):
+        assert page.evaluate(RUN_NEXT, f"{lab.folder.name}/late.ipynb") == "ran"
+        if count == 1:
+            page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+            page.evaluate("window.jupyterapp.commands.execute('application:toggle-mode')")
+        page.evaluate(SHOW_FIRST, count)
+        cell = page.locator(".jp-Notebook .jp-CodeCell").nth(count - 1)
+        cell.get_by_text(f"[{count}]:").first.wait_for()
+        page.wait_for_timeout(500)
+        page.evaluate(SHOW_FIRST, count)
+        page.wait_for_timeout(300)
+        picture = session.send("Page.captureScreenshot", {"format": "webp", "quality": 80})
+        frames.append(base64.b64decode(picture["data"]))
+        shown.append(" ".join(cell.inner_text().split()))
+    assert "1 ● stale 1 ~ possibly stale 2 because weather changed" in shown[4]
+    assert "late is ~ possibly stale: weather changed" in shown[5]
+    assert "Run: 2 computed" in shown[6]
+    assert "stale" not in shown[7]
     moving = animation(frames, [seconds for _, seconds in SCENES], WIDTH, HEIGHT)
     assert len(moving) < MAX_BYTES and durations(moving) == [seconds for _, seconds in SCENES]
     if SHOTS:
