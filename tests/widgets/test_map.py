@@ -423,6 +423,8 @@ def test_the_words_of_a_cluster_are_frequent_in_it_and_rare_elsewhere():
     words = distinctive_words([0, 0, 1] * 4 + [-1, 1], texts)
     assert words[0][:2] == ["deep", "network"] and words[1][0] in ("rises", "sourdough")
     assert "network" not in words[1] and "the" not in words[0]
+    forms = ["it returns a path", "to return a path"] * 3 + ["bread"] * 9
+    assert distinctive_words([0] * 6 + [1] * 9, forms)[0] == ["path", "return"]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from jammi_lab.words.analyzers import STOP_WORDS, analyze
+from jammi_lab.words.porter2 import stem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +116,12 @@ def _best_words(counts: Counter[str], size: int, everywhere: Counter[str], total
         for word, count in counts.items()
         if count > 1 and count / size >= _MIN_RATE_RATIO * everywhere[word] / total
     }
-    return sorted(scores, key=lambda word: (-scores[word], word))[:_MAX_WORDS]
+    chosen: dict[str, str] = {}
+    for word in sorted(scores, key=lambda word: (-scores[word], word)):
+        chosen.setdefault(stem(word), word)  # `return` and `returns` say the same
+        if len(chosen) == _MAX_WORDS:
+            break
+    return list(chosen.values())
 
 
 def points_inside(
