@@ -28,6 +28,7 @@ from jammi_lab.core.errors import (
 )
 from tests.inside import services_of
 from tests.producers.modules import write
+from tests.sizes import sized, soak
 
 __all__ = ["write"]
 
@@ -272,6 +273,59 @@ def test_random_histories_equal_full_runs(ws, reviews):
             cache="bypass",
         )
         assert table.path.read_bytes() == whole.path.read_bytes()
+
+
+@soak
+@pytest.mark.parametrize("seed", range(sized(1, 40)))
+@pytest.mark.parametrize("how", [{}, {"batch": 4}, {"concurrency": 3}], ids=str)
+def test_histories_with_errors_and_early_ends_equal_full_runs(ws, reviews, how, seed):
+    rng = random.Random(f"{seed} {how}")
+    broken, left, calls = set[str](), [0], list[str]()
+
+    def one(text: str) -> dict[str, Any]:
+        calls.append(text)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        if text in broken:
+            raise ValueError(text)
+        return {"upper": text.upper(), "length": len(text)}
+
+    def step(text: str) -> dict[str, Any]:
+        return one(text)
+
+    def batched(rows: pa.Table) -> list[dict[str, Any]]:
+        return [one(text) for text in rows["text"].to_pylist()]
+
+    options = {"key": "id", "inputs": "text", "version": "1", "schema": SCHEMA}
+    options |= {"on_error": "record", **how}
+    function = batched if "batch" in how else step
+    state = {i: rng.choice("abcdefgh") * rng.randrange(1, 4) for i in range(30)}
+    answered = set[str]()
+    for _ in range(6):
+        for _ in range(rng.randrange(6)):
+            state[rng.randrange(45)] = rng.choice("abcdefghijk") * rng.randrange(1, 4)
+        for key in rng.sample([*state], rng.randrange(3)):
+            del state[key]
+        new = sorted({*state.values()} - answered)
+        broken = set() if "batch" in how else {*rng.sample(new, min(3, len(new)))}
+        reviews(dict(rng.sample([*state.items()], len(state))))
+        calls.clear()
+        left[0] = rng.randrange(1, 12) if rng.random() < 0.5 else 0
+        try:
+            ws.map("labels", function, "reviews", **options)
+        except KeyboardInterrupt:
+            left[0] = 0
+            ws.map("labels", function, "reviews", **options)
+        if "batch" not in how:  # a batch that was interrupted is asked again as a whole
+            twice = [text for text in {*calls} if calls.count(text) > 1 and text not in broken]
+            assert len(twice) <= how.get("concurrency", 1), "only the calls in flight are lost"
+            assert not {*calls} & answered
+        left[0] = 0
+        table = ws.table("labels")
+        whole = ws.map("whole", function, "reviews", **options, cache="bypass")
+        assert table.path.read_bytes() == whole.path.read_bytes()
+        answered = {*state.values()} - broken
 
 
 def test_without_a_schema_types_are_widened_and_not_asked_again(ws, reviews):
