@@ -349,6 +349,8 @@ class CallEstimate(Value, frozen=True):
     def __str__(self) -> str:
         verb = "encode" if self.unit == "text" else "ask"
         text = f"{self.rows_to_ask:,} of {count_noun(self.rows, self.unit)} to {verb}"
+        if not self.calls:
+            return text
         if self.calls != self.rows_to_ask:
             text += f" in {count_noun(self.calls, 'call')}"
         if self.seconds is not None:

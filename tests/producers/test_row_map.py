@@ -686,6 +686,14 @@ def test_a_plan_counts_what_is_kept_of_an_interrupted_run_and_batches(ws, review
     assert str(ws.plan(["all"]).certain[0].estimate) == "5 of 5 rows to ask in 3 calls"
 
 
+def test_a_plan_without_calls_says_neither_time_nor_cost(ws, reviews, asked):
+    run(ws, asked, cost=0.5)
+    reviews({1: "a", 2: "b"})
+    [step] = ws.plan("labels").certain
+    assert (step.calls, step.cost) == (0, 0.0)
+    assert str(step.estimate) == "0 of 2 rows to ask"
+
+
 def test_calls_of_a_step_below_another_are_not_known_before(ws, reviews, asked):
     ws.materialize("few", "SELECT id, text FROM reviews WHERE id < 9")
     ws.map("labels", asked, "few", key="id", inputs="text", version="1")
