@@ -245,7 +245,7 @@ class TaskPool:
                 return
             self._stopping = True
             for identity in self._busy_threads:
-                _inject_exception(identity, KeyboardInterrupt)
+                inject_exception(identity, KeyboardInterrupt)
 
     # -- in the worker threads
 
@@ -296,11 +296,11 @@ class TaskPool:
                     if not self._stopping:
                         return
                 while True:  # CPython drops an exception raised in a weak reference callback
-                    _inject_exception(threading.get_ident(), _Replacement)
+                    inject_exception(threading.get_ident(), Replacement)
                     time.sleep(0)
             except KeyboardInterrupt:
                 continue
-            except _Replacement:
+            except Replacement:
                 return
 
     def _send_progress(self, progress: Progress) -> None:
@@ -312,11 +312,11 @@ class TaskPool:
             pass
 
 
-class _Replacement(BaseException):
+class Replacement(BaseException):
     """Raised by a worker in itself to replace a pending interrupt."""
 
 
-def _inject_exception(thread_id: int, exception_type: type[BaseException]) -> None:
+def inject_exception(thread_id: int, exception_type: type[BaseException]) -> None:
     """Raise an exception in a thread at its next bytecode, replacing a pending one, once no thread
     is starting."""
     while True:

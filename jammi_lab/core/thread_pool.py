@@ -24,7 +24,7 @@ IDLE_TIMEOUT_SECONDS = 10.0
 """How long a thread waits for more work before it ends."""
 
 
-class _Worker(threading.Thread):
+class Worker(threading.Thread):
     """One worker thread, from its first piece of work on."""
 
     def __init__(self, work: Work, name: str) -> None:
@@ -47,17 +47,17 @@ class _Worker(threading.Thread):
             contextvars.Context().run(work)
             del work  # an idle thread must not keep objects alive
             self.name = IDLE_THREAD_NAME
-            _idle_workers.append(self)
+            idle_workers.append(self)
             if not self._work_ready.acquire(timeout=IDLE_TIMEOUT_SECONDS):
                 try:
-                    _idle_workers.remove(self)
+                    idle_workers.remove(self)
                 except ValueError:
                     self._work_ready.acquire()  # already taken from the list: work is on its way
 
 
-_idle_workers: list[_Worker] = []
+idle_workers: list[Worker] = []
 # A forked child has none of these threads.
-os.register_at_fork(after_in_child=_idle_workers.clear)
+os.register_at_fork(after_in_child=idle_workers.clear)
 
 
 def start_thread(thread: threading.Thread) -> None:
@@ -104,9 +104,9 @@ def submit(work: Work, name: str = "jammi-helper") -> None:
     if sys.is_finalizing():
         raise RuntimeError("the interpreter is shutting down")
     try:
-        worker = _idle_workers.pop()
+        worker = idle_workers.pop()
     except IndexError:
-        _Worker(work, name)
+        Worker(work, name)
     else:
         worker.assign(work, name)
 

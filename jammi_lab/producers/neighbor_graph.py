@@ -147,7 +147,7 @@ class NeighborsProducer:
             index = None  # measured to be slower than reading all vectors
         if index is None:
             return nearest_others(matrix.exact, descriptor.k, on_rows=report_progress)
-        return _approximate_blocks(
+        return approximate_blocks(
             matrix,
             index,
             descriptor.k,
@@ -227,7 +227,7 @@ def _mutual_blocks(blocks: Iterator[BatchResult], n: int) -> Iterator[BatchResul
         yield BatchResult(first, Hits(np.where((rows >= 0) & is_mutual, rows, -1), similarities))
 
 
-def _approximate_blocks(
+def approximate_blocks(
     matrix: Matrix,
     index: "AnnIndex",
     k: int,

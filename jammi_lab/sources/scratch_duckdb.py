@@ -55,7 +55,7 @@ class SharedInstance:
             raise
 
 
-_CONFIG: dict[str, Any] = {
+CONFIG: dict[str, Any] = {
     "allow_persistent_secrets": "false",
     "threads": "1",
     "autoinstall_known_extensions": "false",
@@ -66,7 +66,7 @@ _CONFIG: dict[str, Any] = {
 
 def _open(**settings: str) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(
-        config=_CONFIG | {"temp_directory": str(spill_folders.new_instance_path())} | settings
+        config=CONFIG | {"temp_directory": str(spill_folders.new_instance_path())} | settings
     )
 
 

@@ -31,13 +31,13 @@ def force_mtime_update(path: Path, stat: Stat) -> None:
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
         try:
-            _writeback_function()(descriptor)
+            writeback_function()(descriptor)
         finally:
             os.close(descriptor)
 
 
 @functools.cache
-def _writeback_function() -> Callable[[int], object]:
+def writeback_function() -> Callable[[int], object]:
     """A function that starts the write-back of an open file; fsync where there is nothing
     better."""
     try:

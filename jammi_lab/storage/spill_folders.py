@@ -36,7 +36,7 @@ class SpillFolder:
                 self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
                 # Retry: another process may have seen it before it was locked and be removing it.
                 with contextlib.suppress(FileNotFoundError, BlockingIOError):
-                    self._descriptor = _lock_folder(self.folder)
+                    self._descriptor = lock_folder(self.folder)
                     return
 
     def remove(self) -> None:
@@ -54,14 +54,14 @@ def remove_abandoned_folders(parent: Path) -> None:
             folder.name for folder in os.scandir(parent) if folder.name.startswith(_PREFIX)
         ]:
             with contextlib.suppress(OSError):  # locked, owned by another user, or removed
-                descriptor = _lock_folder(parent / name)
+                descriptor = lock_folder(parent / name)
                 try:
                     shutil.rmtree(parent / name, ignore_errors=True)
                 finally:
                     os.close(descriptor)
 
 
-_process_folder: list[SpillFolder] = []
+process_folder: list[SpillFolder] = []
 """The folder of this process for instances without a workspace, if created."""
 _instance_numbers = itertools.count()
 
@@ -72,23 +72,23 @@ def new_instance_path() -> Path:
 
     DuckDB's own default is the working folder, which is shared with others and may change.
     """
-    if not _process_folder:
+    if not process_folder:
         parent = Path(tempfile.gettempdir())
         remove_abandoned_folders(parent)
-        _process_folder.append(SpillFolder(parent))
-    return _process_folder[0].folder / str(next(_instance_numbers))
+        process_folder.append(SpillFolder(parent))
+    return process_folder[0].folder / str(next(_instance_numbers))
 
 
 @atexit.register
 def _remove_process_folder() -> None:
-    while _process_folder:
-        _process_folder.pop().remove()
+    while process_folder:
+        process_folder.pop().remove()
 
 
-os.register_at_fork(after_in_child=_process_folder.clear)
+os.register_at_fork(after_in_child=process_folder.clear)
 
 
-def _lock_folder(folder: Path) -> int:
+def lock_folder(folder: Path) -> int:
     """A descriptor of the existing folder, with an exclusive lock. Raises BlockingIOError when it
     is locked elsewhere; FileNotFoundError; OSError."""
     descriptor = os.open(folder, _FLAGS)

@@ -209,7 +209,7 @@ class FolderListing:
         return self._folders[location], name.removesuffix(".parquet")
 
 
-class _DeferredClose:
+class DeferredClose:
     """Open descriptors of files being removed. The file system frees a file's bytes when its last
     descriptor is closed, which takes ten times as long as removing the name. They are closed later,
     on another thread."""
@@ -249,7 +249,7 @@ class _DeferredClose:
 
 def _remove_all(tables: list[_Deletion]) -> Iterator[tuple[_Deletion, bool | OSError]]:
     """Remove the files of each table. Yields whether any existed, or the error."""
-    deferred = _DeferredClose()
+    deferred = DeferredClose()
     remaining = iter(tables)
     try:
         while deferred.has_room and (deletion := next(remaining, None)) is not None:
@@ -269,7 +269,7 @@ def _remove_batch(tables: list[_Deletion]) -> list[tuple[_Deletion, bool | OSErr
     return [(deletion, _remove_files(deletion.paths)) for deletion in tables]
 
 
-def _remove_files(paths: list[str], deferred: _DeferredClose | None = None) -> bool | OSError:
+def _remove_files(paths: list[str], deferred: DeferredClose | None = None) -> bool | OSError:
     """Remove the files. Returns whether any existed, or the error. The folder is not synced yet. A
     link is removed, not its target."""
     existed = False

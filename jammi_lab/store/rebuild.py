@@ -152,7 +152,7 @@ def _rebuild_on_server(
             catalog.all_tenants(),
             catalog.transaction(),
         ):
-            _fill_catalog(catalog, files)
+            fill_catalog(catalog, files)
             rebind(catalog, folder, str(folder), clock.token(16))
         old_schema = replace()
         fault_point("rebuild:done")
@@ -176,7 +176,7 @@ def _rebuild_in_folder(folder: Path, files: Sequence[_ManifestFile], clock: Cloc
             catalog.all_tenants(),
             catalog.transaction(),
         ):
-            _fill_catalog(catalog, files)
+            fill_catalog(catalog, files)
         return _install_catalog(folder, new_catalog, clock)
     except BaseException:
         for file in (new_catalog, *(Path(f"{new_catalog}{suffix}") for suffix in ("-wal", "-shm"))):
@@ -325,7 +325,7 @@ def _to_record(
     )
 
 
-def _fill_catalog(catalog: Catalog, files: Sequence[_ManifestFile]) -> None:
+def fill_catalog(catalog: Catalog, files: Sequence[_ManifestFile]) -> None:
     """Write recipes, versions, tables and lineage. All names are written before the first edge is
     resolved."""
     newest = {(f.record.tenant, fold(f.record.recipe)): f for f in files}

@@ -61,7 +61,7 @@ def nearest_others(
     `on_rows` gets the number of finished rows. Closing the iterator, or an interrupt, stops the
     threads.
     """
-    search, count = _AllPairs(exact, k), len(exact.vectors)
+    search, count = AllPairs(exact, k), len(exact.vectors)
     with (
         one_blas_thread(),
         contextlib.closing(
@@ -103,7 +103,7 @@ def _next_result(running: "deque[tuple[int, Future[Hits]]]") -> BatchResult:
     return BatchResult(first_row, future.result())
 
 
-class _AllPairs:
+class AllPairs:
     """The rows of one matrix compared with each other."""
 
     def __init__(self, exact: ExactSearch, k: int) -> None:

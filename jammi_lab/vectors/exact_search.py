@@ -212,16 +212,17 @@ def _dot_products(units: Floats, vectors: Floats) -> Floats:
         else 1
     )
     if parts < 2:
-        return _part_product(units, vectors)
+        return part_product(units, vectors)
     bounds = [len(vectors) * i // parts for i in range(parts + 1)]
     first, *other_parts = [vectors[bounds[i] : bounds[i + 1]] for i in range(parts)]
     with ThreadPool(parts - 1, "jammi-product") as pool:
-        futures = [pool.submit(_part_product, units, part) for part in other_parts]
-        first_part = _part_product(units, first)
+        futures = [pool.submit(part_product, units, part) for part in other_parts]
+        first_part = part_product(units, first)
     return np.concatenate([first_part, *(part.result() for part in futures)], axis=1)
 
 
-def _part_product(units: Floats, vectors: Floats) -> Floats:
+def part_product(units: Floats, vectors: Floats) -> Floats:
+    """Scores of queries (rows) by vectors (columns) of one part of the table."""
     with one_blas_thread():  # some libraries have one limit per thread
         product: Floats = units @ vectors.T
     return product

@@ -299,10 +299,10 @@ def test_a_thread_whose_start_was_interrupted_does_not_hold_up_the_end_for_ever(
 
 def test_a_lane_ends_although_python_dropped_what_it_raised_in_itself(monkeypatch):
     """As it does while a weak reference is cleared."""
-    raise_in, dropped, begun = lanes._inject_exception, [], threading.Event()
+    raise_in, dropped, begun = lanes.inject_exception, [], threading.Event()
 
     def dropping(identity: int, what: type[BaseException]) -> None:
-        if what is lanes._Replacement and not dropped:
+        if what is lanes.Replacement and not dropped:
             dropped.append(threading.current_thread())
         else:
             raise_in(identity, what)
@@ -316,7 +316,7 @@ def test_a_lane_ends_although_python_dropped_what_it_raised_in_itself(monkeypatc
         begun.wait(SOON)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(lanes, "_inject_exception", dropping)
+    monkeypatch.setattr(lanes, "inject_exception", dropping)
     with pytest.raises(ZeroDivisionError):
         TaskPool([Task(work), Task(fail)], 2, None).run()
     dropped[0].join(SOON / 4)

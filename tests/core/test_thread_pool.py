@@ -13,9 +13,9 @@ from jammi_lab.storage import files
 @pytest.fixture(autouse=True)
 def nobody_waits():
     """No thread of another test takes the work of this one."""
-    before, beside._idle_workers[:] = beside._idle_workers[:], []
+    before, beside.idle_workers[:] = beside.idle_workers[:], []
     yield
-    beside._idle_workers[:] = before + beside._idle_workers
+    beside.idle_workers[:] = before + beside.idle_workers
 
 
 def done_by(count: int = 1) -> list[int]:
@@ -27,13 +27,13 @@ def done_by(count: int = 1) -> list[int]:
         go.wait()
         over.wait()
 
-    waiting = len(beside._idle_workers)
+    waiting = len(beside.idle_workers)
     for _ in range(count):
         submit(work)
     go.set()
     over.wait()
     until = time.monotonic() + 20
-    while len(beside._idle_workers) < max(count, waiting) and time.monotonic() < until:
+    while len(beside.idle_workers) < max(count, waiting) and time.monotonic() < until:
         time.sleep(0.001)
     return by
 
@@ -54,14 +54,14 @@ def test_a_thread_that_nobody_needs_ends(monkeypatch):
     until = time.monotonic() + 20
     while os.path.exists(f"/proc/self/task/{first}") and time.monotonic() < until:
         time.sleep(0.01)
-    assert not beside._idle_workers and not os.path.exists(f"/proc/self/task/{first}")
+    assert not beside.idle_workers and not os.path.exists(f"/proc/self/task/{first}")
     assert done_by()
 
 
 def test_a_thread_that_is_needed_just_when_its_patience_ends_does_the_work(monkeypatch):
     monkeypatch.setattr(beside, "IDLE_TIMEOUT_SECONDS", 0.05)
     done_by()
-    helper = beside._idle_workers.pop()  # as `begin` takes it, which then takes its time
+    helper = beside.idle_workers.pop()  # as `begin` takes it, which then takes its time
     time.sleep(0.3)
     did = threading.Event()
     helper.assign(did.set, "jammi-helper")
@@ -78,7 +78,7 @@ def test_work_that_fails_ends_its_thread_and_is_told_of_and_the_next_is_done(mon
         "threading.excepthook", lambda said: (told.append(said.exc_value), failed.set())
     )
     submit(fail)
-    assert failed.wait(20) and isinstance(told[0], MemoryError) and not beside._idle_workers
+    assert failed.wait(20) and isinstance(told[0], MemoryError) and not beside.idle_workers
     assert done_by()
 
 
@@ -97,9 +97,9 @@ def test_a_thread_is_called_as_its_work_and_has_no_context_of_the_work_before():
     submit(lambda: work(0), "jammi-first")
     assert over[0].wait(20)
     until = time.monotonic() + 20
-    while not beside._idle_workers and time.monotonic() < until:
+    while not beside.idle_workers and time.monotonic() < until:
         time.sleep(0.001)
-    [helper] = beside._idle_workers
+    [helper] = beside.idle_workers
     assert helper.name == beside.IDLE_THREAD_NAME and helper.daemon
     submit(lambda: work(1), "jammi-second")
     assert over[1].wait(20) and names == [("jammi-first", "nothing"), ("jammi-second", "nothing")]
@@ -137,7 +137,7 @@ def test_a_file_is_synced_also_where_there_may_be_no_more_threads(tmp_path, monk
         raise RuntimeError("can't start new thread")
 
     synced = []
-    monkeypatch.setattr(beside._Worker, "start", none)
+    monkeypatch.setattr(beside.Worker, "start", none)
     monkeypatch.setattr(files, "sync_file", synced.append)
     files.sync_in_background(tmp_path / "log").wait()
     assert synced == [tmp_path / "log"]
@@ -162,7 +162,7 @@ def test_a_thread_without_memory_to_start_does_not_hang_its_caller(monkeypatch, 
     def fail(_thread):
         raise MemoryError
 
-    monkeypatch.setattr(beside._Worker, step, fail)
+    monkeypatch.setattr(beside.Worker, step, fail)
     with pytest.raises(MemoryError, match="a thread could not start"):
         submit(lambda: None)
     monkeypatch.undo()

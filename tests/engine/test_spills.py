@@ -72,7 +72,7 @@ def test_what_is_no_folder_of_ours_is_left_alone(tmp_path: Path) -> None:
 def test_one_that_somebody_removes_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken, gone = spills._lock_folder, []
+    taken, gone = spills.lock_folder, []
 
     def late(folder: Path) -> int:
         if not gone:
@@ -80,7 +80,7 @@ def test_one_that_somebody_removes_before_it_is_locked_is_made_again(
             folder.rmdir()
         return taken(folder)
 
-    monkeypatch.setattr(spills, "_lock_folder", late)
+    monkeypatch.setattr(spills, "lock_folder", late)
     spill = spills.SpillFolder(tmp_path)
     assert spill.folder != gone[0] and spill.folder.is_dir()
     spills.remove_abandoned_folders(tmp_path)

@@ -125,7 +125,7 @@ def test_many_rows_in_several_blocks_and_threads_have_the_neighbours_that_a_sear
 
 def test_a_product_outside_its_margin_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.random.default_rng(1).standard_normal((200, 8)).astype(np.float32)
-    made = nearest._AllPairs.__init__
+    made = nearest.AllPairs.__init__
 
     def blunt(self: Any, *arguments: Any) -> None:
         made(self, *arguments)
@@ -133,7 +133,7 @@ def test_a_product_outside_its_margin_is_not_believed(monkeypatch: pytest.Monkey
             1.01
         )  # what a BLAS in half precision would do
 
-    monkeypatch.setattr(nearest._AllPairs, "__init__", blunt)
+    monkeypatch.setattr(nearest.AllPairs, "__init__", blunt)
     found = [
         row for block in nearest_others(ExactSearch(vectors), 4) for row in block.hits.rows.tolist()
     ]
@@ -170,7 +170,7 @@ def test_above_the_setting_none_means_the_index_and_below_every_pair(
 
     asked = []
     monkeypatch.setattr(
-        neighbors, "_approximate_blocks", lambda *a: asked.append("index") or iter(())
+        neighbors, "approximate_blocks", lambda *a: asked.append("index") or iter(())
     )
     few.neighbor_graph("g", "v")
     assert asked == []

@@ -242,7 +242,7 @@ def test_a_rebuild_that_fails_leaves_the_old_catalog_in_its_place(
 ) -> None:
     lab.materialize("venues", VENUES)
     lab.close()
-    monkeypatch.setattr("jammi_lab.store.rebuild._fill_catalog", lambda *_: 1 / 0)
+    monkeypatch.setattr("jammi_lab.store.rebuild.fill_catalog", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         jl.rebuild(tmp_path / "lab", catalog=url)
     with jl.open(tmp_path / "lab", catalog=url) as ws:

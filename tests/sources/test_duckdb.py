@@ -314,7 +314,7 @@ class TestForeignText:
 
     def test_looking_into_the_file_opens_no_other_one(self, file, tmp_path, monkeypatch):
         opened = []
-        monkeypatch.setattr(duckdb_files, "_check_view", lambda sql: opened.append(sql))
+        monkeypatch.setattr(duckdb_files, "check_view", lambda sql: opened.append(sql))
         assert source(file).tables() == ["t"] and len(opened) == 9
 
     def test_a_view_has_a_state_of_its_own(self, file, tmp_path):

@@ -1020,9 +1020,9 @@ def test_a_packed_text_that_is_cut_short_is_never_read_as_if_it_were_whole(
 def test_a_packed_text_is_unpacked_to_its_end_once_while_its_stat_stands(tmp_path, monkeypatch):
     file = tmp_path / "f.csv.gz"
     file.write_bytes(pa.compress(b"id,name\n1,a\n", codec="gzip", asbytes=True))
-    unpacked, plain, changed = [], reading._decompresses_to_data, os.stat(file).st_ctime_ns
+    unpacked, plain, changed = [], reading.decompresses_to_data, os.stat(file).st_ctime_ns
     monkeypatch.setattr(
-        reading, "_decompresses_to_data", lambda *given: unpacked.append(given) or plain(*given)
+        reading, "decompresses_to_data", lambda *given: unpacked.append(given) or plain(*given)
     )
     now = [changed + 10**9]
     monkeypatch.setattr(reading.time, "time_ns", lambda: now[0])

@@ -249,7 +249,7 @@ class TestSchemas:
         with table.update_schema() as update:
             update.rename_column("name", "label")
         with monkeypatch.context() as patch:
-            patch.setattr("jammi_lab.sources.lakehouse.iceberg._schema_note", lambda *_: "")
+            patch.setattr("jammi_lab.sources.lakehouse.iceberg.schema_note", lambda *_: "")
             before = recorded(source(folder_of(table)), ("id",))
         assert not before.same_state(recorded(source(folder_of(table)), ("id",)))
 

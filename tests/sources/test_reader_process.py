@@ -19,9 +19,9 @@ from tests.conftest import settled
 @pytest.fixture(autouse=True)
 def no_reader():
     """None is there from an earlier test, nor is one left."""
-    outside_process._end_idle()
+    outside_process.end_idle()
     yield
-    outside_process._end_idle()
+    outside_process.end_idle()
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def endless(tmp_path):
 
 
 def readers():
-    return [reader._process.pid for reader in outside_process._idle_readers]
+    return [reader._process.pid for reader in outside_process.idle_readers]
 
 
 def open_in(pid):
@@ -98,7 +98,7 @@ def test_a_child_that_died_meanwhile_is_replaced(file):
 
 def test_children_that_died_together_are_no_failure(file):
     kept = [outside_process._Reader() for _ in range(2)]
-    outside_process._idle_readers.extend(kept)
+    outside_process.idle_readers.extend(kept)
     for child in readers():
         os.kill(child, signal.SIGKILL)
         assert settled(lambda child=child: running(child)) is False
@@ -106,7 +106,7 @@ def test_children_that_died_together_are_no_failure(file):
 
 
 def test_a_file_that_kills_each_child_is_told_as_such(file, monkeypatch):
-    monkeypatch.setattr(outside_process, "_CHILD", os.devnull)
+    monkeypatch.setattr(outside_process, "CHILD", os.devnull)
     with pytest.raises(ReaderError, match="the reader process exited"):
         outside_process.head(file)
     assert readers() == []
@@ -159,7 +159,7 @@ import os, signal, time
 from jammi_lab.sources.databases import reader_process as outside_process
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 outside_process.head({file!r})
-child = outside_process._idle_readers[0]._process
+child = outside_process.idle_readers[0]._process
 child.kill()
 child.wait()
 print(len(outside_process.head({file!r})))
@@ -203,7 +203,7 @@ def test_a_process_that_was_forked_off_asks_a_child_of_its_own(file):
         pid = os.fork()
     if not pid:
         right = outside_process.digest([file]) == digest_of(file) and readers() != [child]
-        outside_process._end_idle()
+        outside_process.end_idle()
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert outside_process.digest([file]) == digest_of(file) and readers() == [child]
@@ -217,7 +217,7 @@ def test_the_child_ends_also_in_the_middle_of_an_answer_or_when_another_process_
 import os, threading, time
 from jammi_lab.sources.databases import reader_process as outside_process
 outside_process.head({file!r})
-child = outside_process._idle_readers[0]._process.pid
+child = outside_process.idle_readers[0]._process.pid
 if {left == "daemon thread"}:
     threading.Thread(target=outside_process.request, args=[{endless!r}], daemon=True).start()
     time.sleep(0.3)
@@ -241,7 +241,7 @@ def test_the_child_ends_with_the_kernel_whatever_way_that_ends(run_python, file,
 import os, signal, sys
 from jammi_lab.sources.databases import reader_process as outside_process
 outside_process.head({file!r})
-print(outside_process._idle_readers[0]._process.pid, flush=True)
+print(outside_process.idle_readers[0]._process.pid, flush=True)
 {end}
 """
     child = int(run_python(code, start=True, check=False).stdout)

@@ -124,7 +124,7 @@ def test_an_interrupt_is_one_and_the_next_question_is_answered():
 def test_what_memory_does_not_hold_lies_in_no_working_folder_of_the_moment(
     tmp_path, monkeypatch, extensions
 ):
-    monkeypatch.setitem(scratch._CONFIG, "memory_limit", "60MB")
+    monkeypatch.setitem(scratch.CONFIG, "memory_limit", "60MB")
     large = Relation(
         HERE,
         ReadPlan(body="SELECT range AS a, md5(range::VARCHAR) AS b FROM range(1500000)"),
@@ -138,7 +138,7 @@ def test_what_memory_does_not_hold_lies_in_no_working_folder_of_the_moment(
         with scratch.connect(large) as connection:
             rows = connection.execute("FROM it ORDER BY ALL").to_arrow_reader()
             assert rows.read_next_batch().num_rows and any(
-                spills._process_folder[0].folder.iterdir()
+                spills.process_folder[0].folder.iterdir()
             )
         assert os.listdir() == []
     with contextlib.suppress(duckdb.Error):

@@ -268,7 +268,7 @@ def test_what_is_written_through_a_mapping_after_a_look_moves_the_stat(tmp_path)
 def test_a_file_that_changed_long_ago_is_not_written_anew(tmp_path, monkeypatch):
     (tmp_path / "f").write_bytes(b"x")
     written = []
-    monkeypatch.setattr("jammi_lab.storage.mmap_watch._writeback_function", lambda: written.append)
+    monkeypatch.setattr("jammi_lab.storage.mmap_watch.writeback_function", lambda: written.append)
     look(tmp_path / "f", DictMemo())
     assert len(written) == 1
     monkeypatch.setattr("jammi_lab.storage.mmap_watch.WRITEBACK_NS", -(10**18))

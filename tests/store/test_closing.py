@@ -75,7 +75,7 @@ from jammi_lab.core import thread_pool as beside
 @atexit.register
 def close():  # as a kernel that ends does
     if "alone" in sys.argv:
-        beside._idle_workers.clear()  # so that every piece of work would need a thread of its own
+        beside.idle_workers.clear()  # so that every piece of work would need a thread of its own
     ws.close()
     print("closed", flush=True)
 

@@ -388,7 +388,7 @@ def test_removed_files_are_held_only_while_the_upper_half_of_the_descriptors_is_
     monkeypatch.setattr(
         resource, "getrlimit", lambda of: (2 * (next_one + 10), resource.RLIM_INFINITY)
     )
-    holding = lying._DeferredClose()
+    holding = lying.DeferredClose()
     for each in there:
         if holding.has_room:
             holding.hold_open(str(each))

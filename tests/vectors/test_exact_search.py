@@ -247,11 +247,11 @@ def test_large_vectors_are_compared_in_parts_by_all_cores_and_a_part_more_or_les
     monkeypatch, queries
 ):
     vectors = np.random.default_rng(1).standard_normal((1001, 8)).astype(np.float32)
-    whole, taken, part = ExactSearch(vectors).search(vectors[:queries], 5), [], exact._part_product
+    whole, taken, part = ExactSearch(vectors).search(vectors[:queries], 5), [], exact.part_product
     monkeypatch.setattr(exact, "THREAD_PART_BYTES", 1 << 10)
     monkeypatch.setattr(exact, "usable_cores", lambda: 3)
     monkeypatch.setattr(
-        exact, "_part_product", lambda units, some: taken.append(len(some)) or part(units, some)
+        exact, "part_product", lambda units, some: taken.append(len(some)) or part(units, some)
     )
     parted = ExactSearch(vectors).search(vectors[:queries], 5)
     assert (

@@ -83,9 +83,9 @@ def test_an_independent_implementation_gives_the_same_vectors():
 
 
 def test_an_independent_tokenizer_gives_the_same_tokens():
-    tokenizer, _ = minilm._load_once(minilm._model_folder())
+    tokenizer, _ = minilm.load_once(minilm.model_folder())
     for row in pq.read_table(REFERENCE, columns=["text", "ids"]).to_pylist():
-        assert minilm._token_ids(tokenizer, row["text"]) == row["ids"], row["text"][:60]
+        assert minilm.token_ids(tokenizer, row["text"]) == row["ids"], row["text"][:60]
 
 
 def test_twenty_of_twenty_paraphrases_are_found():
@@ -113,9 +113,9 @@ def test_a_text_embedded_again_later_has_the_bits_of_a_full_run():
 def test_gelu_is_twice_that_of_the_textbook():
     def gelu(x):
         """For x of any size: the weights before it are scaled, and those after it the other way round."""
-        scaled = x * np.float32(transformer._SCALE)
-        transformer._gelu(scaled, np.empty_like(x), np.empty_like(x))
-        return scaled / np.float32(transformer._SCALE)
+        scaled = x * np.float32(transformer.SCALE)
+        transformer.gelu(scaled, np.empty_like(x), np.empty_like(x))
+        return scaled / np.float32(transformer.SCALE)
 
     x = np.linspace(-9, 9, 20001).astype(np.float32)
     y = gelu(x)
@@ -129,7 +129,7 @@ def test_gelu_is_twice_that_of_the_textbook():
 @pytest.mark.parametrize("size", [2, 23, 24, 40])
 def test_attention_is_that_of_the_textbook_whatever_the_size_of_its_scores(monkeypatch, size):
     """Scores that `exp` could not take as they are, and blocks of texts and of heads of any size."""
-    model = minilm._load_once(minilm._model_folder())[1]
+    model = minilm.load_once(minilm.model_folder())[1]
     made = np.random.default_rng(0).standard_normal((3, size, 3 * 384)).astype(np.float32)
     made[1, :, : 2 * 384] *= 9
     bias = (
@@ -159,7 +159,7 @@ def test_attention_is_that_of_the_textbook_whatever_the_size_of_its_scores(monke
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return minilm._load_once(minilm._model_folder())[0]
+    return minilm.load_once(minilm.model_folder())[0]
 
 
 def whole_ids(tokenizer, text):
@@ -201,7 +201,7 @@ def test_cutting_a_long_text_changes_no_token(tokenizer, parts):
     before_max, minilm.MAX_TOKENS = minilm.MAX_TOKENS, 16
     try:
         ids = tokenizer.encode(text).ids
-        assert minilm._token_ids(tokenizer, text) == (
+        assert minilm.token_ids(tokenizer, text) == (
             ids if len(ids) <= 16 else [*ids[:15], ids[-1]]
         )
     finally:
@@ -222,12 +222,12 @@ def test_cutting_a_long_text_changes_no_token(tokenizer, parts):
     ],
 )
 def test_hostile_texts_become_vectors(tokenizer, text):
-    assert minilm._token_ids(tokenizer, text) == whole_ids(tokenizer, text[:200_000])
+    assert minilm.token_ids(tokenizer, text) == whole_ids(tokenizer, text[:200_000])
     assert np.isfinite(MiniLM().encode([text])).all()
 
 
 def test_an_error_in_a_thread_is_raised_and_leaves_no_thread(monkeypatch):
-    _, model = minilm._load_once(minilm._model_folder())
+    _, model = minilm.load_once(minilm.model_folder())
     monkeypatch.setattr(minilm, "usable_cores", lambda: 2)
     monkeypatch.setattr(minilm, "MAX_CHUNK_TOKENS", 8)
 
@@ -253,14 +253,14 @@ def test_missing_weights_are_a_model_not_found_with_the_line_to_type(monkeypatch
 def copied(tmp_path):
     """The model's files in a folder of their own, the large one linked."""
     for name in ("tokenizer.json", "model.safetensors"):
-        os.symlink(minilm._model_folder() / name, tmp_path / name)
+        os.symlink(minilm.model_folder() / name, tmp_path / name)
     return tmp_path
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
 def test_a_changed_byte_in_the_files_is_a_mismatch_that_names_both_digests(copied, name):
     (copied / name).unlink()
-    shutil.copy(minilm._model_folder() / name, copied / name)
+    shutil.copy(minilm.model_folder() / name, copied / name)
     with open(copied / name, "r+b") as file:
         file.seek(-100, os.SEEK_END)
         byte = file.read(1)
@@ -282,7 +282,7 @@ def test_a_missing_file_is_a_model_not_found(copied):
 
 def test_the_weights_are_read_and_checked_once(monkeypatch):
     MiniLM().encode(["a"])
-    monkeypatch.setattr(minilm, "_read_verified", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(minilm, "read_verified", lambda *_: pytest.fail("read again"))
     MiniLM().encode(["b"])
 
 

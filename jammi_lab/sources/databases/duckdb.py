@@ -63,7 +63,8 @@ def register_view_check(check: Callable[[str], ViewReferences | None]) -> None:
     _view_checks[:] = [check]
 
 
-def _check_view(sql: str) -> ViewReferences | None:
+def check_view(sql: str) -> ViewReferences | None:
+    """What a view refers to; None when it refers to more than plain parts of its file."""
     return _view_checks[0](sql) if _view_checks else None
 
 
@@ -128,7 +129,7 @@ class DuckdbConnector(DatabaseFileConnector):
                 "AND NOT internal"
             ).fetchall()
         }
-        references = {(schema, name): _check_view(sql) for schema, name, sql in views}
+        references = {(schema, name): check_view(sql) for schema, name, sql in views}
         accepted: set[tuple[str, str]] = set()
         while True:
             newly_accepted = {

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_CHILD = str(Path(__file__).with_name("reader_main.py"))
+CHILD = str(Path(__file__).with_name("reader_main.py"))
 _MAX_IDLE_READERS = 2
 _RECEIVE_BYTES = 1 << 16
 _NO_SIGPIPE = getattr(socket, "MSG_NOSIGNAL", 0)
@@ -56,7 +56,7 @@ class _Reader:
             with child_end:
                 descriptor = child_end.fileno()
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-B", _CHILD],
+                    [sys.executable, "-I", "-S", "-B", CHILD],
                     stdin=descriptor,
                     stdout=descriptor,
                     stderr=subprocess.DEVNULL,
@@ -110,19 +110,20 @@ class _Reader:
 
 
 _all_readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
-_idle_readers: list[_Reader] = []
+idle_readers: list[_Reader] = []
 
 
 @atexit.register
-def _end_idle() -> None:
-    while _idle_readers:
-        _idle_readers.pop().kill()
+def end_idle() -> None:
+    """End the reader processes that wait for work."""
+    while idle_readers:
+        idle_readers.pop().kill()
 
 
 def _close_inherited() -> None:
     global _all_readers
     readers, _all_readers = _all_readers, weakref.WeakSet()
-    _idle_readers.clear()
+    idle_readers.clear()
     for reader in readers:
         reader.close_channel()
 
@@ -132,7 +133,7 @@ os.register_at_fork(after_in_child=_close_inherited)
 
 def _take_reader() -> _Reader:
     try:
-        return _idle_readers.pop()
+        return idle_readers.pop()
     except IndexError:
         return _start_reader()
 
@@ -168,8 +169,8 @@ def _exchange(reader: _Reader, payload: dict[str, Any], seconds: float | None) -
         # Also on an interrupt: a late answer would be taken for that of the next request.
         reader.kill()
         raise
-    if len(_idle_readers) < _MAX_IDLE_READERS:
-        _idle_readers.append(reader)
+    if len(idle_readers) < _MAX_IDLE_READERS:
+        idle_readers.append(reader)
     else:
         reader.kill()
     return answer

@@ -205,7 +205,7 @@ def is_nonempty(file_set: FileSet, source_file: SourceFile) -> bool:
         return cached
     now = time.time_ns()
     with file_set.open(source_file) as file:
-        nonempty = _decompresses_to_data(file, source_file)
+        nonempty = decompresses_to_data(file, source_file)
     if nonempty is None:
         raise read_errors.truncated_compressed_error(os.path.basename(source_file.path))
     if source_file.mark or (
@@ -215,7 +215,7 @@ def is_nonempty(file_set: FileSet, source_file: SourceFile) -> bool:
     return nonempty
 
 
-def _decompresses_to_data(file: BinaryIO, source_file: SourceFile) -> bool | None:
+def decompresses_to_data(file: BinaryIO, source_file: SourceFile) -> bool | None:
     """Whether a compressed file contains anything; None if it is truncated or corrupt."""
     has_data = False
     try:

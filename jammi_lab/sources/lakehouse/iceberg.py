@@ -56,7 +56,7 @@ class IcebergConnector(LakehouseConnector):
                 version,
                 location,
                 _fields(current),
-                _schema_note(metadata, version, schema),
+                schema_note(metadata, version, schema),
                 commit_file=_manifest_list(metadata, version),
             )
         except (KeyError, TypeError, AttributeError, StopIteration):
@@ -82,7 +82,7 @@ class IcebergConnector(LakehouseConnector):
             if version == current.version or all(
                 field in known_fields for field in fields if field[0] in read
             ):
-                commit = _schema_note(metadata, version, schema.get("schema-id", 0))
+                commit = schema_note(metadata, version, schema.get("schema-id", 0))
                 snapshots.append(
                     current._replace(
                         version=version,
@@ -357,7 +357,7 @@ def _manifest_list(metadata: dict[str, Any], version: int) -> str:
     return local_path(location) or location
 
 
-def _schema_note(metadata: dict[str, Any], version: int, schema: int) -> str:
+def schema_note(metadata: dict[str, Any], version: int, schema: int) -> str:
     """Distinguishes a read of a snapshot with a later schema from one with its own. Earlier
     releases used its own schema until the next write."""
     return (

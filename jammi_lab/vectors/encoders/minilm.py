@@ -88,8 +88,8 @@ class MiniLM:
         texts and the number of threads."""
         from jammi_lab.vectors.encoders.transformer import ScratchMemory
 
-        tokenizer, model = _load_once(self._folder or _model_folder())
-        ids = [_token_ids(tokenizer, text) for text in texts]
+        tokenizer, model = load_once(self._folder or model_folder())
+        ids = [token_ids(tokenizer, text) for text in texts]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         out = np.empty((len(ids), self.dimensions), np.float32)
 
@@ -155,7 +155,7 @@ def _thread_pool(workers: int) -> Iterator[ThreadPool]:
         pool.shutdown(cancel_futures=True)
 
 
-def _token_ids(tokenizer: "Tokenizer", text: str) -> list[int]:
+def token_ids(tokenizer: "Tokenizer", text: str) -> list[int]:
     """The token ids of a text, at most `MAX_TOKENS` including the two special tokens. Only the
     beginning of a long text is tokenised."""
     if not text.isascii():
@@ -191,7 +191,7 @@ def is_installed() -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _model_folder() -> Path:
+def model_folder() -> Path:
     """The folder with the model's files. Raises ModelNotFound."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -204,7 +204,7 @@ def _model_folder() -> Path:
 _load_lock = threading.Lock()
 
 
-def _load_once(folder: Path) -> "tuple[Tokenizer, Transformer]":
+def load_once(folder: Path) -> "tuple[Tokenizer, Transformer]":
     """Tokenizer and network, loaded and verified once per process."""
     with _load_lock:
         return _load_files(folder)
@@ -221,18 +221,19 @@ def _load_files(folder: Path) -> "tuple[Tokenizer, Transformer]":
     from jammi_lab.vectors.encoders.transformer import Transformer
 
     tokenizer = Tokenizer.from_str(
-        _read_verified(folder / "tokenizer.json", TOKENIZER_DIGEST).decode()
+        read_verified(folder / "tokenizer.json", TOKENIZER_DIGEST).decode()
     )
     # truncation and padding are done here, whatever the file configures
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    weights = read_tensors(_read_verified(folder / "model.safetensors", WEIGHTS_DIGEST))
+    weights = read_tensors(read_verified(folder / "model.safetensors", WEIGHTS_DIGEST))
     return tokenizer, Transformer(
         {k.removeprefix("bert."): v for k, v in weights.items()}, layers=6, heads=12
     )
 
 
-def _read_verified(path: Path, digest: str) -> bytes:
+def read_verified(path: Path, digest: str) -> bytes:
+    """A file of the model. Raises ModelNotFound, and SchemaMismatch for another SHA-256 digest."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -51,8 +51,8 @@ _P = (
 )
 # With λ·x in place of x, where λ¹³ is the highest coefficient, that coefficient becomes 1, which
 # saves one product.
-_SCALE = _P[0] ** (1 / 13)
-_Q = tuple(np.float32(c / _SCALE ** (13 - 2 * i)) for i, c in enumerate(_P))[1:]
+SCALE = _P[0] ** (1 / 13)
+_Q = tuple(np.float32(c / SCALE ** (13 - 2 * i)) for i, c in enumerate(_P))[1:]
 _ONE = np.float32(1)
 
 
@@ -65,7 +65,7 @@ class Layer:
     attention: Linear
     attention_norm: Linear
     up: Linear
-    """Scaled by `_SCALE`; the bias repeated `_ROWS` times, because adding arrays of equal shape is
+    """Scaled by `SCALE`; the bias repeated `_ROWS` times, because adding arrays of equal shape is
     faster."""
     down: Linear
     """Divided by twice that scale."""
@@ -213,7 +213,7 @@ class Transformer:
         for start in range(0, rows, _GELU_CHUNK_ROWS):
             chunk = wide[start : start + _GELU_CHUNK_ROWS]
             chunk += layer.up[1][: len(chunk)]
-            _gelu(chunk, square[: len(chunk)], y[: len(chunk)])
+            gelu(chunk, square[: len(chunk)], y[: len(chunk)])
         _add_and_norm(h, np.matmul(wide, layer.down[0], out=dense), layer.down[1], layer.down_norm)
 
     def _attend(self, qkv: Floats, bias: Floats, out: Floats, memory: ScratchMemory) -> None:
@@ -299,10 +299,10 @@ def _prepare_layer(weights: Mapping[str, Floats], prefix: str, heads: int) -> La
         attention=(np.ascontiguousarray(attention.T), attention_bias + attention @ value_bias),
         attention_norm=_weight_and_bias(weights, prefix + "attention.output.LayerNorm"),
         up=(
-            np.ascontiguousarray(up.T) * np.float32(_SCALE),
-            np.tile(up_bias * np.float32(_SCALE), (_GELU_CHUNK_ROWS, 1)),
+            np.ascontiguousarray(up.T) * np.float32(SCALE),
+            np.tile(up_bias * np.float32(SCALE), (_GELU_CHUNK_ROWS, 1)),
         ),
-        down=(np.ascontiguousarray(down.T) * np.float32(0.5 / _SCALE), down_bias),
+        down=(np.ascontiguousarray(down.T) * np.float32(0.5 / SCALE), down_bias),
         down_norm=_weight_and_bias(weights, prefix + "output.LayerNorm"),
     )
 
@@ -328,8 +328,8 @@ def _layer_norm(x: Floats, norm: Linear) -> None:
     x += norm[1]
 
 
-def _gelu(x: Floats, square: Floats, y: Floats) -> None:
-    """Compute 2·`_SCALE`·x·Φ(x) from `_SCALE`·x, in place; the factor is compensated in the weights
+def gelu(x: Floats, square: Floats, y: Floats) -> None:
+    """Compute 2·`SCALE`·x·Φ(x) from `SCALE`·x, in place; the factor is compensated in the weights
     that follow. `square`, `y`: working memory of the same shape."""
     np.square(x, out=square)
     np.add(square, _Q[0], out=y)
