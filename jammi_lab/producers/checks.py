@@ -265,7 +265,7 @@ class CheckRunner:
         failing, anchors, error = None, list[Anchor](), None
         try:
             with self.scope.use(check.tenant):
-                failing, anchors = self._count_failing(check, record, relation)
+                failing, anchors = self.count_failing(check, record, relation)
         except SessionClosed:
             raise
         except JammiError as failure:
@@ -285,10 +285,11 @@ class CheckRunner:
             seconds=round(self._clock.monotonic() - started, 6),
         )
 
-    def _count_failing(
+    def count_failing(
         self, check: CheckRecord, record: TableRecord | None, relation: Relation | None
     ) -> tuple[int, list[Anchor]]:
-        """The number of failing rows, and the states of what was read."""
+        """The number of failing rows, and the states of what was read. Raises what the statement
+        raises."""
         job = self._producer.job(
             _wrap_statement(check, "count(*) AS failing"),
             _params(check),

@@ -645,13 +645,13 @@ def test_the_results_on_a_version_say_that_they_hold_no_longer(ws):
 def test_a_check_that_is_removed_while_it_runs_leaves_no_result(ws, folder, monkeypatch, statement):
     sales(ws)
     ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
-    count_failing = CheckRunner._count_failing
+    count_failing = CheckRunner.count_failing
 
     def count_and_remove(self: CheckRunner, *arguments: Any) -> Any:
         ws.checks.remove("no_negative")
         return count_failing(self, *arguments)
 
-    monkeypatch.setattr(CheckRunner, "_count_failing", count_and_remove)
+    monkeypatch.setattr(CheckRunner, "count_failing", count_and_remove)
     if statement == BAD:
         with pytest.raises(CheckFailed):
             sales(ws, statement)
@@ -666,14 +666,14 @@ def test_a_blocking_check_that_is_added_while_a_version_is_checked_is_not_passed
 ):
     sales(ws)
     ws.checks.add("ids", jl.checks.unique("id"), on="sales")
-    count_failing = CheckRunner._count_failing
+    count_failing = CheckRunner.count_failing
 
     def count_and_add(self: CheckRunner, *arguments: Any) -> Any:
         monkeypatch.undo()
         ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
         return count_failing(self, *arguments)
 
-    monkeypatch.setattr(CheckRunner, "_count_failing", count_and_add)
+    monkeypatch.setattr(CheckRunner, "count_failing", count_and_add)
     with pytest.raises(LostOwnership, match="check was added"):
         sales(ws, GOOD.replace("5", "-5").replace("1,", "3,"))
     assert ws.table("sales").version == 1
@@ -771,7 +771,7 @@ def test_an_interrupt_during_a_check_leaves_nothing(ws, folder, monkeypatch):
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(CheckRunner, "_count_failing", interrupt)
+    monkeypatch.setattr(CheckRunner, "count_failing", interrupt)
     with pytest.raises(KeyboardInterrupt) as caught:
         sales(ws, GOOD.replace("1,", "3,"))
     assert "nothing was left behind" in caught.value.__notes__[0]
