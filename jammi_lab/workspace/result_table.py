@@ -147,17 +147,20 @@ class TableService:
         manifest = manifests.parse(manifests.read(self._results.parquet(record)))
         return manifest or manifests.parse(self._catalog.result_tables.manifest(record.table_name))
 
-    def stamp_all(self, tables: Sequence[TableVersion]) -> Stamp | None:
-        """What an output or a file that shows some tables says of them; None for no tables."""
+    def stamp_all(
+        self, tables: Sequence[TableVersion], shown_verdicts: str | None = None
+    ) -> Stamp | None:
+        """What an output or a file that shows some tables says of them; None for no tables.
+        `shown_verdicts`: the verdicts in the output as a sentence, else they are evaluated."""
         badges = self._statements.badges
         if badges.stamps is None or not tables:
             return None
         shown = [self.stamped(table) for table in tables]
-        verdict = badges.request([each.name for each in shown])
-        verdict.wait()
-        return badges.stamps.stamp(
-            shown, tenant=badges.current_tenant(), verdict=verdict.sentence()
-        )
+        if shown_verdicts is None:
+            badge = badges.request([each.name for each in shown])
+            badge.wait()
+            shown_verdicts = badge.sentence()
+        return badges.stamps.stamp(shown, tenant=badges.current_tenant(), verdict=shown_verdicts)
 
     def stamped(self, table: TableVersion) -> StampedTable:
         """A table as stamps name it: by its recipe while it is the newest version, which a newer

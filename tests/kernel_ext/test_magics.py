@@ -397,7 +397,7 @@ def test_lines_that_have_a_panel_show_it_and_give_the_object(chain):
     shown = chain("board = %jammi status\nboard")
     assert "application/vnd.jupyter.widget-view+json" in shown.data[0] and shown.saved[0][
         "text/html"
-    ].startswith('<details open class="jammi-saved"')
+    ].startswith('<details open class="jammi-saved')
     assert chain("print(type(board).__name__, board['top'].name)").text == "Status top\n"
     for line in (
         "%jammi lineage",

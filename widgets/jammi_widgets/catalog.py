@@ -10,7 +10,8 @@ from jammi_lab.core.errors import InvalidArgument, TableNotFound
 from jammi_lab.core.html import Rendered, count_noun, escape_invisible, format_bytes, verdict_icon
 from jammi_lab.core.identifiers import quoted_name
 from jammi_lab.core.reprs import listing_table
-from jammi_lab.core.verdicts import verdict_label
+from jammi_lab.core.verdicts import Verdict, verdict_label
+from jammi_lab.freshness.reports import Status
 from jammi_lab.inputs.observation_cache import LastObservations
 from jammi_lab.workspace.model_lookup import BUILT_IN_NAMES
 from jammi_widgets import assets, protocol
@@ -57,6 +58,7 @@ class CatalogBrowser(Panel):
     search names for.
     """
 
+    _shows_verdicts = True
     _esm = assets.module("catalog")
     _css = assets.style()
     _kinds: ClassVar[Any] = (
@@ -69,21 +71,30 @@ class CatalogBrowser(Panel):
     def __init__(self, ws: "Workspace") -> None:
         self._nodes: dict[str, CatalogNode] = {}
         self._tables_by_source: dict[str, list[str]] = {}
-        self._groups = _build_groups(ws, self._tables_by_source)
+        self._status = ws.status()
+        self._groups = _build_groups(ws, self._status, self._tables_by_source)
         super().__init__(ws)
         self.observe(lambda _: self._run_or_queue("filter", self._send_tree), names="filter")
 
     def refresh(self) -> None:
         """Reload the catalog."""
         with self._tenant_context():
-            self._groups = _build_groups(self._ws, self._tables_by_source)
+            self._reload_groups()
         self._send_tree()
+
+    def _reload_groups(self) -> None:
+        self._status = self._ws.status()
+        self._groups = _build_groups(self._ws, self._status, self._tables_by_source)
 
     def _send_tree(self) -> None:
         self._send_message({"kind": "changed", "body": self._tree()})
 
+    def _shown_verdicts(self) -> list[tuple[str, int, Verdict]]:
+        return [(r.name, r.version, r.verdict) for r in self._status if r.version is not None]
+
     def _refresh_if_changed(self) -> None:
-        previous, self._groups = self._groups, _build_groups(self._ws, self._tables_by_source)
+        previous = self._groups
+        self._reload_groups()
         if [group.members for group in previous] != [group.members for group in self._groups]:
             self._send_tree()
 
@@ -99,7 +110,7 @@ class CatalogBrowser(Panel):
             case protocol.Children(part=part):
                 return {"parts": self._list_children(part, self._find_node(part).load_children)}
             case protocol.Refresh():
-                self._groups = _build_groups(self._ws, self._tables_by_source)
+                self._reload_groups()
         return self._tree()
 
     def _find_node(self, node_id: str) -> CatalogNode:
@@ -197,10 +208,12 @@ class CatalogBrowser(Panel):
         )
 
 
-def _build_groups(ws: "Workspace", tables_by_source: dict[str, list[str]]) -> list[CatalogNode]:
+def _build_groups(
+    ws: "Workspace", status: Status, tables_by_source: dict[str, list[str]]
+) -> list[CatalogNode]:
     """The top-level groups with their current members. `tables_by_source` maps a database source to
     the tables listed in this session."""
-    verdicts = {row.name: verdict_label(row.verdict) for row in ws.status()}
+    verdicts = {row.name: verdict_label(row.verdict) for row in status}
     sources = [_source_node(ws, s.name, tables_by_source) for s in ws.sources.list()]
     tables: dict[str, CatalogNode] = {}
     for table in ws.tables():

@@ -115,6 +115,10 @@ class DiffView(Panel):
             self._show_versions(None, None)
             self._send_message({"kind": "changed", "body": self._summary_message()})
 
+    def _shown_tables(self) -> list[ResultTable]:
+        newest = self._ws.table(self._new_table.name)
+        return [newest] if newest.version == self.new else []  # others are history
+
     def _show_versions(self, old: int | None, new: int | None) -> None:
         table = self._ws.table(self._new_table.name, new)
         self._comparison, self._new_table = self._compare(table, old), table

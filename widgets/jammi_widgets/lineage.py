@@ -12,7 +12,7 @@ import traitlets
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.core.verdicts import Fresh, verdict_label
+from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
 from jammi_lab.freshness.column_svg import End
 from jammi_lab.freshness.lineage import Node, mermaid_text
 from jammi_lab.freshness.lineage_svg import (
@@ -175,6 +175,14 @@ class LineageGraph(Panel):
         self._refresh_snapshot()
         if self._snapshot is not previous:
             self._send_message({"kind": "changed", "body": self._graph(), "looked": True})
+
+    def _shown_verdicts(self) -> list[tuple[str, int, Verdict]]:
+        known = self._snapshot.verdicts
+        return [
+            (node.name, node.version, known[node.name])
+            for node in self._snapshot.nodes
+            if is_derived(node) and node.version is not None and node.name in known
+        ]
 
     def _on_close(self) -> None:
         if self._explorer is not None:

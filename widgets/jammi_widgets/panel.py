@@ -15,6 +15,7 @@ import traitlets
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered
 from jammi_lab.core.thread_pool import JobQueue
+from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
 from jammi_widgets import auto_refresh, protocol
 from jammi_widgets.action_runner import ActionRunner, ProgressCallback
 from jammi_widgets.saved_form import SavedForm, utc_now
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.stamps import Stamp
     from jammi_lab.workspace.workspace import Workspace
 
+MAX_STAMPED_TABLES = 50
+"""The largest number of tables in a stamp of verdicts."""
 ANSWER_SECONDS = 5.0
 """Maximum wait for the answer to a click."""
 _IMMEDIATE_MESSAGES = (protocol.Act, protocol.Cancel, protocol.ViewOpened, protocol.ViewClosed)
@@ -45,12 +48,14 @@ class Names(traitlets.List[str]):
 
 
 def _recording_time(refresh: Callable[["Panel"], None]) -> Callable[["Panel"], None]:
-    """A `refresh` that records when it was called, for the caption of the static form."""
+    """A `refresh` that records when it was called, for the caption of the static form, and renews
+    the form."""
 
     @functools.wraps(refresh)
     def wrapper(panel: "Panel") -> None:
         panel._looked_at = utc_now()
         refresh(panel)
+        panel._renew_saved_form()
 
     return wrapper
 
@@ -275,6 +280,9 @@ class Panel(SavedForm, anywidget.AnyWidget):
             buffers,
         )
         self._answer_sent.set()
+        if isinstance(message, protocol.Refresh | protocol.CompareVersions):
+            self._looked_at = utc_now()
+            self._reply_queue.put(self._renew_saved_form)
 
     def _dispatch(self, message: Any) -> dict[str, Any]:
         match message:
@@ -305,6 +313,8 @@ class Panel(SavedForm, anywidget.AnyWidget):
         try:
             with self._tenant_context():
                 self._refresh_if_changed()
+            self._looked_at = utc_now()
+            self._renew_saved_form()
         except JammiError as error:
             self._refresh_errors = list(error.rendered_lines())
         if self._refresh_errors != previous:
@@ -345,10 +355,21 @@ class Panel(SavedForm, anywidget.AnyWidget):
         """What the metadata of the static form says of the tables that it shows."""
         try:
             with self._tenant_context():
-                tables = self._shown_tables()
-                return self._ws._services.tables.stamp_all([t._table_version for t in tables])
+                verdicts = self._shown_verdicts()
+                if len(verdicts) > MAX_STAMPED_TABLES:  # that many are no result to be checked
+                    return None
+                tables = [self._ws.table(name, version) for name, version, _ in verdicts]
+                sentence = not_fresh_sentence({name: v for name, _, v in verdicts}) or "fresh"
+                return self._ws._services.tables.stamp_all(
+                    [each._table_version for each in tables or self._shown_tables()],
+                    sentence if verdicts else None,
+                )
         except JammiError:  # a table was dropped, or the workspace was closed
             return None
+
+    def _shown_verdicts(self) -> list[tuple[str, int, Verdict]]:
+        """The recipes whose verdicts the panel shows, with their versions."""
+        return []
 
     def _shown_tables(self) -> "list[ResultTable]":
         """The result tables whose rows or versions the panel shows. JammiError."""

@@ -1,17 +1,21 @@
 """The static form of a widget, which stands in its place where there is no kernel."""
 
+import contextlib
 import datetime
+import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.stamps import Stamp
 
 SAVED_CAPTION = "Panel as of {} UTC"
-_HIDE_SAVED_STYLE = "<style>.jammi-saved { display: none }</style>"
-"""Hides the static form where the live panel is shown. Front ends that strip styles show both."""
+_HIDE_FIRST_STYLE = "<style>.jammi-first { display: none }</style>"
+"""Hides the static form beside the live panel, which cannot be renewed, where the one below it is
+shown. Front ends that strip styles show both, each with its time."""
 _WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
 
 
@@ -35,6 +39,11 @@ class SavedForm:
         """What the metadata of the static form says of the tables that it shows."""
         return None
 
+    _display_id = ""
+    """The id of the outputs with the static form; empty while it was not displayed."""
+    _saved_html = ""
+    """The static form as displayed."""
+
     def __repr__(self) -> str:
         return self.saved_as().text
 
@@ -42,7 +51,7 @@ class SavedForm:
         bundle = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         rendered = self.saved_as()
-        shown = {"text/plain": rendered.text, "text/html": rendered.html + _HIDE_SAVED_STYLE}
+        shown = {"text/plain": rendered.text, "text/html": rendered.html}
         # The static form of a live panel, which is displayed after it, has the stamp.
         stamp = {} if _WIDGET_VIEW_MIME in data else self._metadata(shown)
         return {**data, **shown}, {**metadata, **stamp}
@@ -61,12 +70,39 @@ class SavedForm:
         from IPython.display import display
 
         data, metadata = self._repr_mimebundle_()
-        display(data, metadata=metadata, raw=True)
-        if _WIDGET_VIEW_MIME in data:
-            css_class = "jammi-saved jammi-verdicts" if self._shows_verdicts else "jammi-saved"
-            html = (
-                f'<details open class="{css_class}"><summary style="opacity:0.7;font-size:90%">'
-                f"{SAVED_CAPTION.format(self._looked_at)}</summary>{self.saved_as().html}</details>"
+        is_live = _WIDGET_VIEW_MIME in data
+        if is_live:
+            caption = SAVED_CAPTION.format(self._looked_at)
+            data["text/html"] = (
+                f'<div class="jammi-first"><div style="opacity:0.7;font-size:90%">{caption}</div>'
+                f"{data['text/html']}</div>"
             )
-            shown = {"text/html": html}
-            display(shown, metadata=self._metadata(shown), raw=True)
+        display(data, metadata=metadata, raw=True)
+        if is_live:
+            self._display_id = self._display_id or f"jammi-{secrets.token_hex(8)}"
+            shown = self._saved_output()
+            display(shown, metadata=self._metadata(shown), raw=True, display_id=self._display_id)
+
+    def _saved_output(self) -> dict[str, str]:
+        css_class = "jammi-saved jammi-verdicts" if self._shows_verdicts else "jammi-saved"
+        self._saved_html = self.saved_as().html
+        html = (
+            f'<details open class="{css_class}"><summary style="opacity:0.7;font-size:90%">'
+            f"{SAVED_CAPTION.format(self._looked_at)}</summary>{self._saved_html}</details>"
+            f"{_HIDE_FIRST_STYLE}"
+        )
+        return {"text/html": html}
+
+    def _renew_saved_form(self) -> None:
+        """Replace the displayed static form when the panel shows something else by now."""
+        if not self._display_id:
+            return
+        with contextlib.suppress(JammiError):  # the workspace was closed: the form stays
+            if self.saved_as().html == self._saved_html:
+                return
+            from IPython.display import update_display
+
+            shown = self._saved_output()
+            update_display(
+                shown, metadata=self._metadata(shown), raw=True, display_id=self._display_id
+            )

@@ -15,6 +15,7 @@ from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible, format_bytes, format_seconds
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import RunStep, Step
+from jammi_lab.core.verdicts import Verdict
 from jammi_lab.freshness.reports import Plan, RunReport, Status
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
@@ -23,12 +24,7 @@ from jammi_widgets.node_details import check_details
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
-    from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace
-
-
-MAX_STAMPED_TABLES = 50
-"""Tables in the stamp of a board. Larger boards have none."""
 
 
 class Poller:
@@ -211,11 +207,9 @@ class StalenessBoard(Panel):
             }
         return super()._act(action, names, report)
 
-    def _shown_tables(self) -> "list[ResultTable]":
-        rows = [each.row for each in self._rows.rows if each.row.version is not None]
-        if len(rows) > MAX_STAMPED_TABLES:  # a board of that many is no result to be checked
-            return []
-        return [self._ws.table(row.name, row.version) for row in rows]
+    def _shown_verdicts(self) -> list[tuple[str, int, Verdict]]:
+        rows = [each.row for each in self._rows.rows]
+        return [(r.name, r.version, r.verdict) for r in rows if r.version is not None]
 
     def _rendered(self) -> Rendered:
         return Status([row.row for row in self._rows.rows])._rendered()

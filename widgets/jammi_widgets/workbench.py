@@ -17,6 +17,7 @@ from jammi_widgets.saved_form import SavedForm, utc_now
 from jammi_widgets.staleness import StalenessBoard
 
 if TYPE_CHECKING:
+    from jammi_lab.workspace.stamps import Stamp
     from jammi_lab.workspace.workspace import Workspace
 
 _TABS = _ROWS, _CHANGES = "Rows", "What changed"
@@ -75,10 +76,16 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
         self._looked_at = utc_now()
         for panel in (self.board, self.lineage):
             panel.refresh()
+        self._renew_saved_form()
 
     def _show_changes(self) -> None:
         self._show_details()
         self._show_summary()
+        self._looked_at = utc_now()
+        self._renew_saved_form()
+
+    def _stamp(self) -> "Stamp | None":
+        return self.board._stamp()
 
     def close(self) -> None:
         """Close all panels."""

@@ -1,0 +1,114 @@
+"""Static forms of panels: their stamps, and how they are renewed while the panel lives."""
+
+import pytest
+
+from jammi_widgets import CatalogBrowser, DiffView, LineageGraph, StalenessBoard, Workbench
+from jammi_widgets import panel as panels
+from tests.widgets.conftest import Told
+
+VERDICT_PANELS = [StalenessBoard, LineageGraph, CatalogBrowser, Workbench]
+
+
+@pytest.fixture
+def outputs(monkeypatch):
+    """The outputs with static forms, by display id; each new state of one is appended."""
+    shown = {}
+
+    def display(data, *, metadata, display_id=None, raw):
+        if display_id is not None:
+            shown.setdefault(display_id, []).append((data, metadata))
+
+    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr("IPython.display.update_display", display)
+    return shown
+
+
+def states(outputs):
+    [only] = outputs.values()
+    return only
+
+
+@pytest.mark.parametrize("make", VERDICT_PANELS)
+def test_a_panel_of_verdicts_is_stamped_with_the_tables_and_verdicts_that_it_shows(
+    ws, outputs, edited, make
+):
+    panel = make(ws)
+    edited()  # after the look: the form shows what was true before
+    panel._ipython_display_()
+    [(data, metadata)] = states(outputs)
+    assert 'class="jammi-saved jammi-verdicts"' in data["text/html"]
+    stamp = metadata["jammi"]
+    assert {table["name"] for table in stamp["tables"]} == {"recent", "venues", "noted", "summary"}
+    assert stamp["verdict"] == "fresh"
+    panel.refresh()
+    assert states(outputs)[-1][1]["jammi"]["verdict"].startswith(
+        ("noted is stale", "recent is stale")
+    )
+
+
+def test_a_panel_of_very_many_verdicts_has_no_stamp(ws, outputs, monkeypatch):
+    monkeypatch.setattr(panels, "MAX_STAMPED_TABLES", 3)
+    StalenessBoard(ws)._ipython_display_()
+    [(_, metadata)] = states(outputs)
+    assert metadata == {}
+
+
+def test_a_difference_is_stamped_while_it_is_that_of_the_newest_version(ws, outputs, papers):
+    with papers.open("a") as file:
+        file.write("4,d,2023,Z\n")
+    ws.recompute("recent")
+    DiffView(ws, "recent")._ipython_display_()
+    with papers.open("a") as file:
+        file.write("5,e,2023,Z\n")
+    ws.recompute("recent")
+    DiffView(ws, "recent", 1, 2)._ipython_display_()
+    [[(_, newest)], [(_, former)]] = outputs.values()
+    [table] = newest["jammi"]["tables"]
+    assert (table["name"], table["version"]) == ("recent", 2) and former == {}
+
+
+@pytest.mark.parametrize("make", VERDICT_PANELS)
+def test_the_saved_form_is_renewed_when_the_panel_shows_something_else(ws, outputs, edited, make):
+    panel = make(ws)
+    panel.refresh()
+    assert not outputs  # it was not displayed
+    panel._ipython_display_()
+    panel.refresh()
+    assert len(states(outputs)) == 1  # nothing changed
+    edited()
+    panel.refresh()
+    first, last = (states(outputs)[at][0]["text/html"] for at in (0, -1))
+    assert "stale" not in first and "stale" in last
+
+
+def test_the_saved_form_is_renewed_by_cells_clicks_and_runs(ws, outputs, edited):
+    panel = StalenessBoard(ws)
+    told = Told(panel)
+    panel._ipython_display_()
+    edited()
+    assert panel.refresh_quietly()
+    assert len(states(outputs)) == 2
+    told.ask("rows", sort="name")  # the form does not hang on it
+    assert len(states(outputs)) == 2
+    panel._act("recompute", ["recent"], lambda _: None)
+    assert len(states(outputs)) == 3 and "recent</" in states(outputs)[-1][0]["text/html"]
+    edited()
+    told.ask("refresh")
+    assert len(states(outputs)) == 4
+
+
+def test_a_panel_displayed_again_has_one_form_in_all_its_outputs(ws, outputs, edited):
+    panel = StalenessBoard(ws)
+    panel._ipython_display_()
+    panel._ipython_display_()
+    assert len(outputs) == 1  # Jupyter updates both outputs
+    StalenessBoard(ws)._ipython_display_()
+    assert len(outputs) == 2
+
+
+def test_a_closed_workspace_leaves_the_saved_form_as_it_is(ws, outputs):
+    panel = StalenessBoard(ws)
+    panel._ipython_display_()
+    ws.close()
+    panel.refresh_quietly()
+    assert len(states(outputs)) == 1
