@@ -1,6 +1,6 @@
 """Checks and their results."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -257,13 +257,12 @@ class CheckRepository:
             rows = _RESULTS.fetch(tx, values)
         return [CHECK_RESULT.decode(row) for row in rows]
 
-    def inputs(self) -> Iterator[tuple[CheckRecord, Sequence[Input]]]:
-        """Every check with what its newest result read; without those that have no result."""
-        for check in self.list():
-            with self._database.read() as tx:
-                key = {"owner": check.tenant or "", "fold": fold(check.name)}
-                for row in _NEWEST_RESULT.fetch(tx, key):
-                    yield check, [anchor.input for anchor in CHECK_RESULT.decode(row).anchors]
+    def inputs(self, check: CheckRecord) -> Sequence[Input]:
+        """What a check read when it was run last; nothing when it was not, or could not be."""
+        key = {"owner": check.tenant or "", "fold": fold(check.name)}
+        with self._database.read() as tx:
+            rows = _NEWEST_RESULT.fetch(tx, key)
+        return [anchor.input for row in rows for anchor in CHECK_RESULT.decode(row).anchors]
 
     def trim_results(self, record: CheckRecord, table_name: str, kept: int) -> None:
         """Delete all but the newest results of a check on a table."""

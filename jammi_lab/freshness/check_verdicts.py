@@ -69,6 +69,16 @@ class CheckJudge:
             )
         )
 
+    def tables_read(self, tenant: str | None, recipe: str) -> list[str]:
+        """The other result tables that the checks on a recipe read when they were run last, by
+        name."""
+        checks = self._catalog.checks
+        inputs = [
+            input_ for check in checks.of_recipe(tenant, recipe) for input_ in checks.inputs(check)
+        ]
+        names = {i.name for i in inputs if i.kind is InputKind.RESULT}
+        return sorted(names - {recipe})
+
     def summary(
         self, version: VersionRecord, record: TableRecord, observation: Observation
     ) -> str | None:

@@ -161,6 +161,8 @@ class Planner:
             if not (names_end_holds and key in self._requested)
         }
         self.planned: dict[RecipeKey, PlannedStep] = {}
+        self.nearest: dict[RecipeKey, frozenset[RecipeKey]] = {}
+        """By recipe its step, or the nearest steps upstream of it."""
         self.left_out: list[str] = []
         """Undecidable tables that were not named, parents before children."""
         self._not_reusable: set[RecipeKey] = set()
@@ -172,7 +174,7 @@ class Planner:
 
     def steps(self) -> list[PlannedStep]:
         """All steps, parents before children."""
-        nearest: dict[RecipeKey, frozenset[RecipeKey]] = {}
+        nearest = self.nearest
         for node in self.order:
             verdict = self._evaluated.verdicts[node.key]
             reads = tuple(self._evaluated.graph.required_inputs(node))

@@ -21,6 +21,7 @@ from jammi_lab.core.records import Edge, OnProgress, ProgressOption, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
 from jammi_lab.freshness import lineage_svg, model_edges
+from jammi_lab.freshness.check_order import order_by_checks
 from jammi_lab.freshness.due_checks import due_checks
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.explain import Why, explain_newest, explain_version
@@ -205,7 +206,7 @@ class FreshnessQueries:
         evaluated = self._service.evaluate(names, self._observation(True, on_progress))
         planner = Planner(self._service, evaluated, names, counts_rows=counts_rows)
         run = functools.partial(self._apply_for_tenant, evaluated.graph.tenant, apply)
-        steps = planner.steps()
+        steps = order_by_checks(planner.steps(), evaluated, planner.nearest)
         checks = due_checks(self._catalog, evaluated, planner)
         return Plan(steps, checks, sorted(planner.left_out, key=fold), run)
 
@@ -239,7 +240,8 @@ class FreshnessQueries:
         evaluated = self._service.evaluate(names)
         recipes = [n for n in names if evaluated.graph.find(n, self._scope.current) is not None]
         planner = Planner(self._service, evaluated, recipes, names_end_holds=False)
-        report = self.apply(planner.steps(), on_progress)
+        steps = order_by_checks(planner.steps(), evaluated, planner.nearest)
+        report = self.apply(steps, on_progress)
         problems = [s for s in report.steps if s.outcome in ("failed", "rejected", "blocked")]
         if problems:
             raise JammiError(

@@ -133,12 +133,12 @@ class Maintenance:
         """The names of the checks on other tables that read a recipe."""
         return [
             check.name
-            for check, inputs in self._catalog.checks.inputs()
+            for check in self._catalog.checks.list()
             if not check.is_on(recipe)
             and any(
                 each.kind is InputKind.RESULT
                 and fold(self._lookup.resolve_alias(each.name)) == fold(recipe)
-                for each in inputs
+                for each in self._catalog.checks.inputs(check)
             )
         ]
 

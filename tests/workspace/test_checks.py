@@ -795,3 +795,36 @@ def test_a_check_of_many_failing_rows_counts_them_and_shows_few(ws):
     with pytest.raises(CheckFailed) as caught:
         sales(ws, f"{GOOD} WHERE amount < 6")
     assert caught.value.failing == 10_000_000 and len(caught.value.sample) == 5
+
+
+def test_a_version_is_checked_against_what_the_same_run_makes_of_the_tables_that_it_is_checked_with(
+    ws, tmp_path
+):
+    words, orders = tmp_path / "words.csv", tmp_path / "orders.csv"
+
+    def put(*states: str) -> None:
+        for path in (words, orders):
+            path.write_text("\n".join(["state", *states]) + "\n")
+
+    put("new")
+    ws.sources.add("words", str(words))
+    ws.sources.add("orders", str(orders))
+    ws.materialize("z_words", "SELECT state FROM words")
+    ws.materialize("z_known", "SELECT upper(state) AS word, state FROM jammi.z_words")
+    ws.materialize("a_sales", "SELECT state FROM orders")
+    ws.materialize("a_total", "SELECT count(*) AS n FROM jammi.a_sales")
+    ws.checks.add("known", jl.checks.references("state", "jammi.z_known"), on="a_sales")
+    # what reads a table cannot be made before it, and of two that read each other one is first
+    total = "SELECT n FROM jammi.a_total, jammi.a_sales WHERE n < 0"
+    ws.checks.add("total", total, on="a_sales")
+    back = jl.checks.references("state", "jammi.a_sales")
+    ws.checks.add("back", back, on="z_known", severity="warn")
+    ws.check()
+    put("new", "paid")
+    plan = ws.plan()
+    assert [step.name for step in plan.certain] == ["z_words", "a_sales"]
+    report = plan.apply()
+    names = [step.name for step in report.steps if step.outcome == "computed"]
+    assert sorted(names) == ["a_sales", "a_total", "z_known", "z_words"] and not report.rejected
+    assert names.index("z_known") < names.index("a_sales") < names.index("a_total")
+    assert len(ws.table("a_sales").read().arrow()) == 2
