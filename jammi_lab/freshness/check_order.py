@@ -17,8 +17,11 @@ def order_by_checks(
     """The steps, each after those that make what the checks on its table read, unless these run
     after it already. `nearest` has the step that makes each recipe, or those upstream of it."""
     by_key = {step.node.key: step for step in steps}
+    checked = evaluated.checks.checked_recipes() if len(steps) > 1 else frozenset()
     has_changed = False
     for step in steps:
+        if step.node.key not in checked:
+            continue
         for name in evaluated.checks.tables_read(step.node.tenant, step.node.name):
             node = evaluated.graph.find(name, step.node.tenant)
             makers = frozenset() if node is None else nearest.get(node.key, frozenset())

@@ -69,6 +69,11 @@ class CheckJudge:
             )
         )
 
+    def checked_recipes(self) -> frozenset[tuple[str | None, str]]:
+        """Owner and folded name of each recipe with checks."""
+        checks = self._catalog.checks.list()
+        return frozenset((c.tenant, fold(c.recipe)) for c in checks if c.kind is InputKind.RESULT)
+
     def tables_read(self, tenant: str | None, recipe: str) -> list[str]:
         """The other result tables that the checks on a recipe read when they were run last, by
         name."""
