@@ -157,7 +157,7 @@ def _is_backup(path: Path) -> bool:
 
     `immutable=1` keeps SQLite from creating files next to it.
     """
-    uri = f"file:{urllib.parse.quote(os.fsencode(path))}?mode=ro&immutable=1"
+    uri = f"file:{urllib.parse.quote(os.fsencode(path.resolve()))}?mode=ro&immutable=1"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             first = connection.execute(

@@ -320,7 +320,9 @@ class Sqlite:
         return self._open("ro&immutable=1")
 
     def _open(self, mode: str) -> sqlite3.Connection:
-        uri = f"file:{urllib.parse.quote(os.fspath(self.path.absolute()))}?mode={mode}"
+        # after `file://` SQLite expects a host
+        path = "/" + os.fspath(self.path.absolute()).lstrip("/")
+        uri = f"file:{urllib.parse.quote(path)}?mode={mode}"
         connection = sqlite3.connect(
             uri, uri=True, timeout=LOCK_SECONDS, check_same_thread=False, isolation_level=None
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jammi_lab.catalog.postgres import Postgres
-from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable, too_many_open_files
 from jammi_lab.storage.files import fault_point, make_folder, open_for_reading, open_regular
 
 
@@ -279,6 +279,16 @@ class ServerLocks:
 # child closes its copy and never unlocks, because unlocking would release the parent's lock. The
 # note of a lock is the content of the file, with the file's modification time.
 
+
+@contextlib.contextmanager
+def _descriptors_needed() -> Iterator[None]:
+    """Raise ResourceExhausted for a lock file that cannot be opened for want of a descriptor."""
+    try:
+        yield
+    except OSError as error:
+        raise too_many_open_files(error, "A lock file of the workspace") or error from None
+
+
 _MAX_NOTE_BYTES = 1 << 16
 """Bytes of a note that are read."""
 _held_locks: "weakref.WeakSet[_FileLock]" = weakref.WeakSet()
@@ -405,11 +415,13 @@ class FileLocks:
 
     def create(self, writer_id: str) -> Lock:
         make_folder(self._folder)
-        self._locks.add(lock := _FileLock.create(self._path(writer_id)))
+        with _descriptors_needed():
+            self._locks.add(lock := _FileLock.create(self._path(writer_id)))
         return lock
 
     def try_acquire(self, writer_id: str) -> Lock | None:
-        return _FileLock.try_acquire(self._path(writer_id))
+        with _descriptors_needed():
+            return _FileLock.try_acquire(self._path(writer_id))
 
     def is_held(self, writer_id: str) -> bool:
         try:

@@ -20,6 +20,7 @@ Errors about a part of a statement carry it (`statement`, and `position` in char
 caret under it. Failed look-ups are also `KeyError`, bad arguments also `ValueError`.
 """
 
+import errno
 import os
 import re
 import traceback
@@ -354,6 +355,19 @@ class LostOwnership(JammiError):
 
 class ForkedWorkspace(JammiError):
     """A workspace was used in a forked child process."""
+
+
+def too_many_open_files(error: BaseException, subject: str) -> ResourceExhausted | None:
+    """The error for an operation on `subject` that failed because this process, or the system, has
+    no descriptor left; None for any other. The file itself may be whole."""
+    is_own = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+    if not is_own and "Too many open files" not in str(error):
+        return None
+    return ResourceExhausted(
+        f"{subject} cannot be opened: too many open files.",
+        hint="Close files that this kernel has open, or raise the limit (ulimit -n), and run it "
+        "again.",
+    )
 
 
 def check_not_forked(opening_process: int) -> None:

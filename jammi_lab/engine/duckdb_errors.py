@@ -16,6 +16,7 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
     SqlError,
     TableDamaged,
+    too_many_open_files,
 )
 from jammi_lab.engine import error_hints
 from jammi_lab.engine.sql import function_list
@@ -188,6 +189,8 @@ def _connector_error(error: DuckDBError, relations: Iterable[Relation]) -> Jammi
 
 
 def _resource_error(error: BaseException, parsed: DuckDBError) -> JammiError | None:
+    if exhausted := too_many_open_files(error, "A file of the statement"):
+        return exhausted
     if (
         "max_temp_directory_size" in parsed.message
         or "No space left" in parsed.message

@@ -6,7 +6,7 @@ import re
 import duckdb
 import pyarrow as pa
 
-from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.errors import JammiError, SourceUnavailable, too_many_open_files
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.sources.locations import (
     Unreachable,
@@ -109,8 +109,10 @@ def _visible_names(folder: str) -> list[str]:
         return []
 
 
-def unreadable_error(name: str, error: OSError) -> SourceUnavailable:
+def unreadable_error(name: str, error: OSError) -> JammiError:
     """The error for an existing file that cannot be read."""
+    if exhausted := too_many_open_files(error, display_name(name)):
+        return exhausted
     if isinstance(error, PermissionError):
         return SourceUnavailable(
             f"{display_name(name)} cannot be read: permission denied.",
@@ -277,7 +279,7 @@ def value_error(text: str) -> SourceUnavailable | None:
     )
 
 
-def read_error(text: str) -> SourceUnavailable | None:
+def read_error(text: str) -> JammiError | None:
     """The error for a DuckDB message about a file; None if the message is about something else."""
     name = _file_name(text)
     line = int(line_match[1]) if (line_match := _LINE.search(text)) else None

@@ -181,7 +181,12 @@ class RemotePath:
 def remote_path(url: str, options: Mapping[str, Any] | None) -> RemotePath:
     """The path that a URL names, accessed with these options of its fsspec filesystem. Raises
     InvalidArgument, ExtensionMissing."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text is not repeated: it may hold a password
+        raise InvalidArgument(
+            "The URL of a workspace is not valid.", hint='A store is named like "s3://bucket/lab".'
+        ) from None
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise InvalidArgument(
             "The URL of a workspace must not contain credentials or a query.",

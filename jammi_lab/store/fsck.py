@@ -8,7 +8,7 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.clock import Clock
-from jammi_lab.core.errors import JammiError, ManifestUnsupported, TableDamaged, TableNotFound
+from jammi_lab.core.errors import JammiError, TableDamaged, TableNotFound
 from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.storage.digests import CacheEntry, sha256_file
 from jammi_lab.storage.files import (
@@ -183,7 +183,7 @@ class Fsck:
             self._findings["damaged"].append(record.table_name)
         elif (
             record.definition_hash is not None
-            and not self._is_manifest(body)
+            and not manifests.is_manifest(body)
             and self._has_same_status(record)
         ):
             self._findings["missing"].append(
@@ -206,21 +206,13 @@ class Fsck:
                 ),
             )
 
-    @staticmethod
-    def _is_manifest(body: bytes | None) -> bool:
-        """Whether the bytes are a manifest, of this release or a later one."""
-        try:
-            return manifests.parse(body) is not None
-        except ManifestUnsupported:
-            return True
-
     def _is_other_manifest(self, record: TableRecord, body: bytes | None) -> bool:
         """Whether there is a manifest that is not the published one."""
         return (
             body is not None
             and record.manifest_digest is not None
             and manifests.digest(body) != record.manifest_digest
-            and self._is_manifest(body)
+            and manifests.is_manifest(body)
         )
 
     def _has_same_status(self, record: TableRecord) -> bool:
@@ -269,7 +261,7 @@ class Fsck:
             ):
                 continue
             body = manifests.read(self._results.root / parquet)
-            if body is not None and self._is_manifest(body):
+            if body is not None and manifests.is_manifest(body):
                 complete |= {orphan for orphan in orphans if _stem(orphan) == _stem(path)}
                 self._findings["errors"].append(
                     f"{parquet}: a complete table that this catalog does not contain was kept; "

@@ -92,15 +92,8 @@ def parse(body: bytes | None) -> Manifest | None:
         if manifest.manifest_version == MANIFEST_VERSION and manifest.encode() == body:
             # Byte for byte what this release writes, so the checks below would find nothing.
             return None if _TOO_DEEP in body else manifest
-    try:
-        fields = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_reject_duplicate_keys,
-            parse_constant=_reject_constant,
-        )
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(fields, dict) or "manifest_version" not in fields:
+    fields = _fields(body)
+    if fields is None:
         return None
     if fields["manifest_version"] != MANIFEST_VERSION:
         raise ManifestUnsupported(
@@ -115,6 +108,26 @@ def parse(body: bytes | None) -> Manifest | None:
         return None if _TOO_DEEP in manifest.encode() else manifest
     except _DECODE_ERRORS:
         return None
+
+
+def is_manifest(body: bytes | None) -> bool:
+    """Whether the bytes are a manifest, of this release or another, whatever was edited in it. What
+    is none counts as lost."""
+    fields = _fields(body or b"")
+    return fields is not None and len(fields) > 1
+
+
+def _fields(body: bytes) -> dict[str, Any] | None:
+    """The fields of a JSON object with the version of a manifest; None for anything else."""
+    try:
+        fields = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_reject_duplicate_keys,
+            parse_constant=_reject_constant,
+        )
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) and "manifest_version" in fields else None
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -369,7 +369,7 @@ class Recovery:
             return
         body = manifests.read(path)
         is_attested = body is not None and manifests.digest(body) == record.manifest_digest
-        if record.definition_hash is None or is_attested or manifests.parse(body) is not None:
+        if record.definition_hash is None or is_attested or manifests.is_manifest(body):
             return
         copy = self._catalog.result_tables.manifest(record.table_name)
         manifest = manifests.parse(copy)

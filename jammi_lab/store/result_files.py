@@ -10,7 +10,12 @@ from typing import Any, BinaryIO
 from jammi_lab.catalog.observations import EDITED_MANIFEST_KIND, RESULT_KIND
 from jammi_lab.core.anchors import AnchorKind, Snapshot
 from jammi_lab.core.clock import Clock
-from jammi_lab.core.errors import InvalidArgument, ManifestUnsupported, TableDamaged
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    ManifestUnsupported,
+    TableDamaged,
+    too_many_open_files,
+)
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableKind, TableRecord
@@ -221,8 +226,9 @@ class ResultFiles:
             observed_at = self.clock.now_ns()
             body = manifests.read(self.parquet(record))
             digest = None if body is None else manifests.digest(body)
-            # a manifest that cannot be parsed counts as lost
-            differs = digest != record.manifest_digest and manifests.parse(body) is not None
+            differs = digest != record.manifest_digest and manifests.is_manifest(body)
+            if differs:
+                manifests.parse(body)  # raises for one of a later release
             is_edited = differs and record.manifest_digest is not None
             cached = CacheEntry(
                 stat=stat,
@@ -260,6 +266,8 @@ class ResultFiles:
         except OSError as error:
             if error.errno == UNREACHABLE_ERRNO:
                 raise storage_error(error, record.table_name) from error
+            if exhausted := too_many_open_files(error, f"The file of {record.recipe!r}"):
+                raise exhausted from error
             problem = f"cannot be read ({error.strerror})"
         else:
             if damage is None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from jammi_lab.core.anchors import Anchor
-from jammi_lab.core.errors import TableDamaged
+from jammi_lab.core.errors import TableDamaged, too_many_open_files
 from jammi_lab.core.manifest import is_sealed
 from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.core.verdicts import (
@@ -51,6 +51,8 @@ def verify(
     try:
         body = manifests.read(path)
     except OSError as error:
+        if exhausted := too_many_open_files(error, f"The manifest of {record.table_name!r}"):
+            raise exhausted from error
         hint = "Check who may read the workspace's folder."
         raise TableDamaged(
             f"The manifest of {record.table_name!r} cannot be read: {reason_of(error)}.",
@@ -59,6 +61,8 @@ def verify(
         ) from error
     manifest = manifests.parse(body)
     if manifest is None or body is None:
+        if body is not None and manifests.is_manifest(body):  # edited so that it says nothing
+            return Damaged(found=manifests.digest(body), what="manifest")
         return MissingManifest()
     if record.manifest_digest is not None and manifests.digest(body) != record.manifest_digest:
         found = manifests.digest(body)
@@ -90,6 +94,8 @@ def _compare_bytes(
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return MissingBytes()
     except OSError as error:
+        if exhausted := too_many_open_files(error, f"The file of {record.table_name!r}"):
+            raise exhausted from error
         raise TableDamaged(
             f"The bytes of {record.table_name!r} cannot be read: {error.strerror}.",
             table=record.table_name,

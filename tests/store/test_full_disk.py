@@ -1,10 +1,19 @@
-"""Writes that fail for want of space, in a process of their own because of its limit."""
+"""Work that fails for want of space or of descriptors. A limit of file sizes is set in a process of
+its own."""
 
+import contextlib
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+import jammi_lab as jl
 
 WRITE = """
 import resource, signal, jammi_lab
@@ -84,3 +93,53 @@ def test_a_parquet_file_that_exceeds_the_limit_of_its_process_is_a_typed_error(t
     assert done.returncode == 0, done.stderr
     message, outcome = done.stdout.splitlines()
     assert "There is no space" in message and "too large" in message and outcome == "computed"
+
+
+@contextlib.contextmanager
+def no_descriptors(spare: int) -> Iterator[None]:
+    """This process can open only `spare` more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    held: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.dup(0))
+        for _ in range(spare):
+            os.close(held.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in held:
+            os.close(descriptor)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_no_descriptor_left_is_named_and_damages_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("p.csv").write_text("x\n1\n")
+    pq.write_table(pa.table({"x": [1]}), "q.parquet")
+    with jl.open("lab") as ws:
+        ws.sources.add("p", "p.csv")
+        ws.sources.add("q", "q.parquet")
+        ws.materialize("t", "SELECT x FROM p")
+        acts = [
+            lambda: ws.sql("SELECT x FROM q").arrow(),
+            lambda: ws.sql("SELECT x FROM jammi.t").arrow(),
+            lambda: ws.materialize("u", "SELECT x + 1 AS x FROM p", cache="bypass"),
+            lambda: ws.table("t").read().arrow(),
+            lambda: ws.verify("t"),
+            lambda: jl.open("lab").close(),
+        ]
+        refusals = list[str]()
+        for spare in range(5):
+            for act in acts:
+                try:
+                    with no_descriptors(spare):
+                        act()
+                except jl.ResourceExhausted as error:
+                    refusals.append(str(error))
+        assert len(refusals) > len(acts)
+        assert all("oo many open files" in refusal for refusal in refusals)
+        assert ws.verify("t") == jl.Match() and isinstance(ws.staleness("t"), jl.Fresh)

@@ -39,22 +39,27 @@ HOSTILE = {
     ),
     "NaN": lambda b: b.replace(b'"row_count": 2', b'"row_count": NaN'),
     "infinity": lambda b: with_field(b, "seconds", float("inf")),
+    "a key twice": lambda b: b.replace(b'"row_count": 2', b'"row_count": 2, "row_count": 3'),
+    "a 10 MB array": lambda b: b"[" + b"1," * 5_000_000 + b"1]",
+    "larger than any manifest": lambda b: b + b" " * (17 << 20),
+    "a list": lambda b: b"[]",
+    "null": lambda b: b"null",
+}
+
+
+EDITED = {
+    "another value": lambda b: with_field(b, "produced_by", "somebody else"),
     "a number beyond a double": lambda b: with_field(b, "seconds", 0).replace(
         b'"seconds": 0', b'"seconds": 1e400'
     ),
-    "a key twice": lambda b: b.replace(b'"row_count": 2', b'"row_count": 2, "row_count": 3'),
     "a lone surrogate": lambda b: with_field(b, "recipe", "x").replace(
         b'"recipe": "x"', b'"recipe": "\\ud800"'
     ),
-    "a 10 MB array": lambda b: b"[" + b"1," * 5_000_000 + b"1]",
     "an array of 10 MB inside": lambda b: with_field(b, "leaves", [1] * 3_000_000),
-    "larger than any manifest": lambda b: b + b" " * (17 << 20),
     "another type": lambda b: with_field(b, "row_count", "two"),
     "a field too few": lambda b: json.dumps(
         {k: v for k, v in json.loads(b).items() if k != "artifact"}
     ).encode(),
-    "a list": lambda b: b"[]",
-    "null": lambda b: b"null",
     "a version that is true": lambda b: with_field(b, "manifest_version", True),
 }
 
@@ -83,14 +88,15 @@ def test_a_manifest_of_an_unknown_version_is_a_typed_error(lab, table, body, ver
         table.verify()
 
 
-def test_an_edited_manifest_is_damaged_in_verdict_status_and_verify_alike(lab, table, body):
-    manifests.manifest_path(table.path).write_bytes(
-        changed := with_field(body, "produced_by", "somebody else")
-    )
+@pytest.mark.parametrize("how", EDITED)
+def test_an_edited_manifest_is_damaged_in_verdict_status_and_verify_alike(lab, table, body, how):
+    manifests.manifest_path(table.path).write_bytes(changed := EDITED[how](body))
     damage = Damaged(found=manifests.digest(changed), what="manifest")
     assert table.verify() == lab.verify("venues") == damage
     assert table.staleness() == lab.staleness("venues") == damage
     assert lab.status()["venues"].verdict == damage
+    lab.recover()
+    assert manifests.read(table.path) == changed  # never healed silently
 
 
 def test_a_whole_manifest_of_another_state_is_a_mismatch_of_the_manifest(lab, table, body):

@@ -1001,3 +1001,15 @@ for value in ("TIMESTAMP_NS '2020-01-01 10:11:12.123456789'", "TIME_NS '10:11:12
         raise SystemExit("it was given")
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_path_with_two_slashes_and_a_url_that_is_none(tmp_path):
+    with jl.open(f"/{tmp_path}/lab") as ws:  # after `file://` SQLite expects a host
+        ws.materialize("one", "SELECT 1 AS x")
+        ws.backup(f"/{tmp_path}/copy.sqlite3")
+        ws.backup(f"/{tmp_path}/copy.sqlite3")
+    with jl.open(tmp_path / "lab") as ws:
+        assert isinstance(ws.staleness("one"), jl.Fresh)
+    with pytest.raises(jl.InvalidArgument) as raised:
+        jl.open("s3://u:hidden@[::1/lab")
+    assert "hidden" not in str(raised.value)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
-from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable, TableNotFound
+from jammi_lab.core.errors import JammiError, SchemaMismatch, SourceUnavailable, TableNotFound
 from jammi_lab.core.identifiers import quote_identifier, quoted_name
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors, scratch_duckdb
@@ -375,7 +375,7 @@ class FileConnector(LocatedConnector):
                 return os.path.basename(source_file.path)
         return self.location
 
-    def _read_error(self, text: str, source_files: list[SourceFile]) -> SourceUnavailable:
+    def _read_error(self, text: str, source_files: list[SourceFile]) -> JammiError:
         """The error for a DuckDB message. Finds the line if the CSV sniffer failed, and the first
         damaged file of several."""
         if self.kind == "parquet" and read_errors.is_damage(text):

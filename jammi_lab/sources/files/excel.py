@@ -74,7 +74,7 @@ class ExcelConnector(FileConnector):
             else self._truncated_error().message.rstrip(".")
         )
 
-    def _read_error(self, text: str, source_files: list[SourceFile]) -> SourceUnavailable:
+    def _read_error(self, text: str, source_files: list[SourceFile]) -> JammiError:
         error = self.explain(text)
         return (
             error

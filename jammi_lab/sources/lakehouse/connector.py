@@ -283,7 +283,7 @@ class LakehouseConnector(LocatedConnector, ABC):
                 if any(word in kind for _, kind in read for word in _INCOMPARABLE_TYPES):
                     return False
                 return former.version == current.version or self._compare_cached(
-                    former, current, read, ctx
+                    former, current, columns, read, ctx
                 )
             return False
         except (TableGone, JammiError, OSError, duckdb.Error):
@@ -394,7 +394,10 @@ class LakehouseConnector(LocatedConnector, ABC):
         columns = self._columns(state, ctx)
         if name not in columns:
             return Unknown(f"there is no column {name!r} to anchor on")
-        key = observation_key(self.record.anchor, self.kind, self.path, state.snapshot_id)
+        snapshot = self._snapshot(state, columns, ctx)
+        if isinstance(snapshot, Unknown):
+            return snapshot
+        key = observation_key(self.record.anchor, self.kind, self.path, snapshot.whole)
         entry = ctx.cache.get(key)
         if entry is None:
             relation = self._relation(state)
@@ -424,13 +427,19 @@ class LakehouseConnector(LocatedConnector, ABC):
         self,
         former: TableSnapshot,
         current: TableSnapshot,
+        columns: dict[str, str],
         read: list[tuple[str, str]],
         ctx: ObservationContext,
     ) -> bool | Unknown:
+        # by their states: the number of a snapshot proves nothing where data files were rewritten
+        states = [self._snapshot(each, columns, ctx) for each in (former, current)]
+        wholes = []
+        for state in states:
+            if isinstance(state, Unknown):
+                return state
+            wholes.append(state.whole)
         read_digest = digest_of([read, duckdb.__version__])
-        key = observation_key(
-            "same", self.kind, self.path, former.snapshot_id, current.snapshot_id, read_digest
-        )
+        key = observation_key("same", self.kind, self.path, *wholes, read_digest)
         if (entry := ctx.cache.get(key)) is not None:
             return bool(entry.payload["same"])
         assert self._source_access is not None, "the caller has checked it"
@@ -438,6 +447,8 @@ class LakehouseConnector(LocatedConnector, ABC):
             self._relation(current),
             lambda query: self._compare_rows(former, current, read, ctx, query),
         )
+        if [self._snapshot(each, columns, ctx) for each in (former, current)] != states:
+            return False  # a data file was rewritten meanwhile
         if isinstance(same, bool):
             ctx.cache.put(key, CacheEntry(NO_STAT, ctx.now_ns, {"same": same}))
         return same
