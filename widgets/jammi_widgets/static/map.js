@@ -133,7 +133,7 @@ function render({ model, el }) {
   const way = h("select", { class: "jammi-button", "aria-label": "Method", "data-testid": "method-input" }, WAYS.map(([value, word]) => h("option", { value }, word)));
   const notes = h("div", { class: "jammi-notes", "data-testid": "notes" });
   const legend = h("div", { class: "jammi-legend", "data-testid": "legend" });
-  const picked = h("div", { class: "jammi-scroll jammi-chosen-rows", hidden: true, role: "region", "aria-label": "Selected rows", "data-testid": "selected-rows" });
+  const picked = h("div", { class: "jammi-scroll jammi-chosen-rows", role: "region", "aria-label": "Selected rows", "data-testid": "selected-rows" });
   const progress = progressLine(line);
   const mend = button("Recompute", () => act("recompute", [known.source]), { "data-testid": "recompute", hidden: true });
   const paint = painter(canvas);
@@ -257,13 +257,13 @@ function render({ model, el }) {
     failing(list)(n);
   }
   async function list(n) {
-    if (!n) { picked.hidden = true; picked.replaceChildren(); return; }
+    picked.classList.toggle("jammi-empty", !n);                        // its place stays, so that the points do not move under the mouse
+    if (!n) { picked.replaceChildren(h("div", { class: "jammi-dim" }, "Lasso, or Shift and drag, selects rows: they are listed here.")); return; }
     const { columns, rows, chosen: total, sql } = await line.ask("selected-rows");
     const name = h("input", { class: "jammi-filter", placeholder: "Name of a new table", "aria-label": "Name of a new table", "data-testid": "keep-name", onkeydown: (event) => { if (event.key === "Enter") save(); } });
     const save = () => (name.value.trim() ? act("keep", [name.value.trim()]) : name.focus());
     const keep = sql ? h("div", { class: "jammi-turns" }, h("b", {}, `${grouped(total)} selected`), button("Copy SQL", () => copy(sql, panel.say), { "data-testid": "copy-sql" }), name, button("Keep as table", save, { "data-testid": "keep" })) : h("b", {}, `${grouped(total)} selected`);
     picked.replaceChildren(keep, peek(columns, rows), total > rows.length ? h("div", { class: "jammi-dim" }, `the first ${rows.length} of ${grouped(total)} rows`) : "");
-    picked.hidden = !rows.length;
   }
   const act = (action, names) => {
     line.ask("act", { action, names }).then(({ begun }) => { if (!begun) { panel.say("Another action is running; stop it or wait."); way.value = known.method; } }).catch(panel.fail);
@@ -382,6 +382,7 @@ function render({ model, el }) {
   line.on("done", ({ body }) => ended(() => panel.say(body.lines)));
   line.on("failed", ({ lines }) => ended(() => panel.fail(lines)));
   line.on("stopped", () => ended(() => panel.say("Stopped. The map is unchanged.")));
+  failing(list)(0);
   failing(load)();
   return () => { resized.disconnect(); model.off("change:color", repaint); model.off("change:filter", filtered); line.close(); panel.close(); };
 }

@@ -160,7 +160,7 @@ function render({ model, el }) {
         const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
         if (step) { bars[i + step]?.focus(); event.stopPropagation(); event.preventDefault(); }
         else if (event.key === "Enter" || event.key === " ") { choose(event.shiftKey && found.range ? found.range[0] : i, i); event.preventDefault(); }
-      } }, s("title", {}, `${found.edges[i]} – ${found.edges[i + 1]}: ${rows(n, i)}`), s("rect", { class: "jammi-hit", x: i * 8, y: 0, width: 8, height: 40 }), bar(n, i, found.matching ? "jammi-bar jammi-all" : "jammi-bar"), found.matching ? bar(found.matching[i], i, "jammi-bar") : ""));
+      } }, s("title", {}, `${found.edges[i]} – ${found.edges[i + 1]}: ${rows(n, i)}`), s("rect", { class: "jammi-reach", x: i * 8, y: 0, width: 8, height: 40 }), bar(n, i, found.matching ? "jammi-bar jammi-all" : "jammi-bar"), found.matching ? bar(found.matching[i], i, "jammi-bar") : ""));
     return [s("svg", { class: "jammi-histogram", viewBox: `0 0 ${found.bins.length * 8} 40`, preserveAspectRatio: "none", role: "group", "aria-label": `Histogram of ${found.name}, from ${found.lowest} to ${found.highest}` }, bars),
       h("div", { class: "jammi-ends jammi-dim" }, h("span", {}, found.lowest), h("span", {}, found.highest))];
   }
