@@ -56,6 +56,8 @@ LASTING_THREADS = (
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+gc.disable()  # until all tests are collected: what is made for them stays
+
 # jsonschema, which nbformat and altair import, builds a grammar of addresses from it as it is imported: 1.4 s in every worker.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
@@ -284,9 +286,14 @@ def pytest_collection_finish() -> None:
 
     What tests make is mostly freed by reference counts; collecting less often leaves the rest to fewer walks.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Also in the process that only hands out tests, which collects none."""
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
