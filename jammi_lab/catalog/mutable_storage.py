@@ -45,6 +45,9 @@ _SIGN_OFFSET = 1 << 63
 _MASK_32 = (1 << 32) - 1
 _CHECKSUM_MARK = b"\xc1"
 """The first byte of a body with a checksum; no msgpack value begins with it."""
+_ARRAY_STARTS = frozenset(bytes([code]) for code in (*range(0x90, 0xA0), 0xDC, 0xDD))
+"""The first byte of a body without a checksum, which is a msgpack array. No bit flipped in the mark
+makes one of these of it."""
 _PREFIX_BYTES = 5
 _pack_prefix = struct.Struct(">cI").pack
 _unpack_uint64 = struct.Struct(">Q").unpack
@@ -199,7 +202,7 @@ def _with_checksum(key: Key, body: bytes) -> bytes:
 def _checked_body(key: Key, stored: bytes, *, checked: bool = True) -> bytes:
     """The body of a stored row or history entry; an earlier release stored it without a checksum.
     Raises TableDamaged."""
-    if stored[:1] != _CHECKSUM_MARK:
+    if stored[:1] != _CHECKSUM_MARK and (not checked or stored[:1] in _ARRAY_STARTS):
         return stored
     body = stored[_PREFIX_BYTES:]
     if stored[:_PREFIX_BYTES] == _pack_prefix(_CHECKSUM_MARK, _checksum(key, body)):
