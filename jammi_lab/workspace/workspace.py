@@ -273,6 +273,11 @@ class Workspace:
         """All recipes with their definition and newest version."""
         return list_recipes(self._services.catalog)
 
+    def recipe(self, name: str) -> Recipe:
+        """One recipe, by its name or an alias. TableNotFound, with near names."""
+        [known] = self._services.lookup.check_recipes([name])
+        return self.recipes()[known]
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._services.lookup.has_ready_version(name)
 

@@ -639,3 +639,13 @@ def test_a_difference_in_dates_that_python_has_not_is_shown(tmp_path: Path) -> N
         assert "2020-01-01 (BC)" in repr(ws.table("t").diff()) and "infinity" in repr(
             ws.table("t").diff()
         )
+
+
+def test_one_recipe_is_read_by_its_name_or_an_alias(ws):
+    ws.define("top", "SELECT 1 AS x")
+    assert ws.recipe("TOP").definition == "SELECT 1 AS x"
+    ws.rename("top", "best")
+    assert ws.recipe("top").name == "best"
+    with pytest.raises(TableNotFound, match="bast") as caught:
+        ws.recipe("bast")
+    assert caught.value.near == ("best",)
