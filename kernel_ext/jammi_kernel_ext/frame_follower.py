@@ -107,6 +107,8 @@ class FrameFollower:
 
         reads = registry.take_reads()
         changed = [name for name, key in ids.items() if self._last_ids.get(name) != key]
+        if not changed:
+            return
         everything = merged_origin(
             [*(read.origin for read in reads), *(r.origin for r in self._records.values())],
             ["set outside a cell"],
@@ -171,7 +173,7 @@ class FrameFollower:
         workspace without their name."""
         from jammi_lab.sources.frames import is_frame
 
-        for frame in (value, *_elements(value)):
+        for frame in (value,) if is_frame(value) else _elements(value):
             if is_frame(frame):
                 known = registry.recorded(frame)
                 registry.record(frame, self._merge(known or origin, origin))
@@ -324,12 +326,12 @@ def _is_own(value: object) -> bool:
 
 
 def _is_output(name: str) -> bool:
-    """Whether IPython itself sets the name: `_`, `__`, `_12`, `_i`, `Out`, `In`."""
+    """Whether IPython or Python itself sets the name: `_`, `__`, `_12`, `_i`, `Out`, `In`."""
     return (
         name in ("In", "Out", "_oh", "_ih", "_dh")
         or (name.startswith("_") and name.lstrip("_").lstrip("i").isdigit())
         or not name.strip("_")
-        or name in ("_i", "_ii", "_iii")
+        or name in ("_i", "_ii", "_iii", "__builtins__")
     )
 
 
