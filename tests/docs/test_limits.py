@@ -34,6 +34,21 @@ SHOWN_BY = {
     "a full disk": "tests/store/test_full_disk.py::"
     "test_a_full_disk_lets_expire_drop_and_open_succeed",
 }
+GUARANTEE = {
+    "On a column that the owner of a source chose": "tests/freshness/test_undecidable.py::"
+    "test_an_anchor_on_a_column_rests_on_that_word_and_says_so",
+    "On the names in cells": "tests/kernel_ext/test_frames_in_cells.py::"
+    "test_what_cannot_be_followed_is_a_ground",
+    "On the order of rows where rows depend on it.": "tests/freshness/test_second_opinion.py::"
+    "test_a_statement_that_depends_on_the_order_never_rests_on_it",
+    "On the source of a Python step": "tests/freshness/test_python_steps.py::"
+    "test_a_fresh_step_says_on_what_it_rests",
+    "On the identity of an encoder.": "tests/vectors/test_base.py::"
+    "test_an_encoder_without_an_identity_is_known_by_name_version_and_width",
+    "On the stat of files.": "tests/store/test_verify.py::"
+    "test_a_bit_flipped_under_the_same_stat_is_found_by_verify",
+}
+"""What shows a limit of the guarantee, by its first words in the page on verdicts."""
 LIMITS: dict[str, Callable[[jl.Workspace], None]] = {}
 """What shows a limit, by the row of the page."""
 
@@ -140,7 +155,18 @@ def test_every_limit_of_the_page_is_shown_by_a_test() -> None:
     page = (ROOT / "docs/guides/limits.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([^|-][^|]*?) \| .+ \|$", page, re.MULTILINE)
     assert sorted(rows) == sorted([*SHOWN_BY, *LIMITS])
-    for place in SHOWN_BY.values():
+    check_that_they_exist(SHOWN_BY)
+
+
+def test_every_limit_of_the_guarantee_is_shown_by_a_test() -> None:
+    page = (ROOT / "docs/verdicts.md").read_text(encoding="utf-8")
+    section = page.partition("## Limits of the guarantee")[2].partition("\n## ")[0]
+    assert re.findall(r"^- \*\*(.+?)\*\*", section, re.MULTILINE) == list(GUARANTEE)
+    check_that_they_exist(GUARANTEE)
+
+
+def check_that_they_exist(places: dict[str, str]) -> None:
+    for place in places.values():
         file, _, test = place.partition("::")
         assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), place
 
