@@ -23,6 +23,7 @@ from jammi_lab.storage.files import (
     open_for_reading,
     remove_file,
 )
+from jammi_lab.storage.parquet import open_parquet
 from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles, remove_temporary_files
 from jammi_lab.vectors.arrays import to_arrow, to_numpy
 
@@ -77,8 +78,8 @@ class Checkpoint:
             return
         try:
             if _is_intact(self._path, dimensions):
-                with open_for_reading(self._path) as raw, pq.ParquetFile(raw) as file:
-                    for batch in file.iter_batches(BATCH_ROWS):
+                with open_for_reading(self._path) as raw, open_parquet(raw) as file:
+                    for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
                         yield batch.column(0).to_pylist(), _to_matrix(batch)
         except (OSError, pa.ArrowException):
             return
@@ -136,23 +137,20 @@ class Checkpoint:
 def saved_table_ids(path: StoragePath) -> list[int]:
     """The ids of the mutable tables whose values a checkpoint may hold. Raises OSError,
     ArrowException."""
-    with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
+    with open_for_reading(path) as raw, open_parquet(raw) as file:
         return [int(i) for i in (file.metadata.metadata or {}).get(_TABLES_METADATA, b"").split()]
 
 
 def _is_intact(path: StoragePath, dimensions: int) -> bool:
     """Whether the bytes of a checkpoint are as they were written."""
-    with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
+    with open_for_reading(path) as raw, open_parquet(raw) as file:
         recorded_digest = (file.metadata.metadata or {}).get(_DIGEST_METADATA)
         if recorded_digest is None or file.schema_arrow.remove_metadata() != _schema(dimensions):
             return False
-        text_digests = pa.concat_arrays(
-            file.read(["text_digest"]).column(0).chunks or [pa.array([], pa.binary(DIGEST_BYTES))]
-        )
-        actual_digest = _content_digest(
-            to_digests(text_digests),
-            (_to_matrix(batch) for batch in file.iter_batches(BATCH_ROWS, columns=["vector"])),
-        )
+        chunks = file.read(["text_digest"], use_threads=False).column(0).chunks
+        text_digests = pa.concat_arrays(chunks or [pa.array([], pa.binary(DIGEST_BYTES))])
+        vectors = file.iter_batches(BATCH_ROWS, columns=["vector"], use_threads=False)
+        actual_digest = _content_digest(to_digests(text_digests), map(_to_matrix, vectors))
     return actual_digest.encode() == bytes(recorded_digest)
 
 

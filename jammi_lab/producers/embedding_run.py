@@ -26,7 +26,7 @@ from jammi_lab.producers.previous_versions import find_previous_version
 from jammi_lab.producers.text_batches import RowTexts, count_reuse, digest_batches, sorted_keys
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage.files import StoragePath, open_for_reading
-from jammi_lab.storage.parquet import row_group_rows
+from jammi_lab.storage.parquet import open_parquet, row_group_rows
 from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.storage_errors import attach_remains
@@ -88,8 +88,8 @@ class PreviousVersion:
             return none
         release = read_leases.acquire_lease(self._path)
         try:
-            with open_for_reading(self._path) as raw, pq.ParquetFile(raw) as file:
-                table = file.read(["key", DIGEST_COLUMN])
+            with open_for_reading(self._path) as raw, open_parquet(raw) as file:
+                table = file.read(["key", DIGEST_COLUMN], use_threads=False)
         except FileNotFoundError:
             return none
         finally:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Observed
@@ -32,6 +31,7 @@ from jammi_lab.producers.text_statement import (
     text_statement,
 )
 from jammi_lab.storage.files import StoragePath, open_for_reading
+from jammi_lab.storage.parquet import open_parquet
 from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.vectors.arrays import to_arrow_rows
@@ -218,8 +218,8 @@ class _LexicalRun(TableRows):
             return empty
         release = read_leases.acquire_lease(self._previous_path)
         try:
-            with open_for_reading(self._previous_path) as raw, pq.ParquetFile(raw) as file:
-                table = file.read(names)
+            with open_for_reading(self._previous_path) as raw, open_parquet(raw) as file:
+                table = file.read(names, use_threads=False)
         except FileNotFoundError:
             return empty
         finally:

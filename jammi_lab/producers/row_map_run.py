@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from jammi_lab.core.anchors import Observed
 from jammi_lab.core.errors import JammiError, SchemaMismatch
@@ -21,6 +20,7 @@ from jammi_lab.producers.row_calls import Call, Failed, RowCalls, input_digests
 from jammi_lab.producers.row_outputs import ERROR_COLUMN, INPUT_DIGEST_COLUMN, Row, RowOutputs
 from jammi_lab.producers.text_batches import count_reuse, sorted_keys
 from jammi_lab.storage.files import StoragePath, open_for_reading
+from jammi_lab.storage.parquet import open_parquet
 from jammi_lab.store import read_leases
 from jammi_lab.store.storage_errors import attach_remains
 from jammi_lab.vectors.arrays import to_arrow_rows
@@ -280,8 +280,8 @@ def read_outputs(path: StoragePath | None) -> tuple[pa.Array, pa.Table]:
         return pa.nulls(0), empty
     release = read_leases.acquire_lease(path)
     try:
-        with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
-            table = file.read()
+        with open_for_reading(path) as raw, open_parquet(raw) as file:
+            table = file.read(use_threads=False)
     except FileNotFoundError:
         return pa.nulls(0), empty
     finally:

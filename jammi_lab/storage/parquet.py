@@ -4,7 +4,7 @@ import contextlib
 import os
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -472,6 +472,15 @@ def _leaf_count(kind: pa.DataType) -> int:
         if kind.num_fields
         else 1
     )
+
+
+def open_parquet(file: BinaryIO) -> pq.ParquetFile:
+    """A Parquet file read through an open Python file; read it with `use_threads=False`.
+
+    By default a thread of Arrow reads ahead. One that releases the last buffer of a Python file
+    while the interpreter ends aborts the process.
+    """
+    return pq.ParquetFile(file, pre_buffer=False)
 
 
 def read_footer(path: StoragePath) -> pq.FileMetaData | None:

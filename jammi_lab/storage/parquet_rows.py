@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from jammi_lab.storage.parquet import open_parquet
 from jammi_lab.storage.thrift import parse_struct
 
 _MAX_HEADER_BYTES = 1024
@@ -46,7 +46,7 @@ class ParquetRowReader:
         """The rows of a column of fixed-size lists of float32; None for another layout. Raises
         OSError and pyarrow's errors."""
         first, offsets = [0], []
-        with open(path, "rb") as raw, pq.ParquetFile(raw) as file:
+        with open(path, "rb") as raw, open_parquet(raw) as file:
             kind, metadata = file.schema_arrow.field(column).type, file.metadata
             leaf_indexes = [
                 position

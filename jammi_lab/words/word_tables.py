@@ -205,14 +205,14 @@ def _stat(path: StoragePath) -> Stat | None:
 def _read_keys(path: StoragePath) -> "KeyedRows":
     """The keys of a table. Raises TableDamaged."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    from jammi_lab.storage.parquet import open_parquet
     from jammi_lab.vectors.arrays import to_keys
     from jammi_lab.vectors.matrix import KeyedRows
 
     try:
-        with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
-            return KeyedRows(to_keys(file.read(["key"]).column(0)))
+        with open_for_reading(path) as raw, open_parquet(raw) as file:
+            return KeyedRows(to_keys(file.read(["key"], use_threads=False).column(0)))
     except (pa.ArrowException, OSError, KeyError) as error:
         raise _unreadable_error(path) from error
 
@@ -220,15 +220,15 @@ def _read_keys(path: StoragePath) -> "KeyedRows":
 def _read_table(path: StoragePath) -> "tuple[KeyedRows, pa.Array]":
     """The keys of a table, and the terms of its rows. Raises TableDamaged."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    from jammi_lab.storage.parquet import open_parquet
     from jammi_lab.words.documents import joined_terms
 
     keys = _read_keys(path)
     try:
-        with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
+        with open_for_reading(path) as raw, open_parquet(raw) as file:
             columns = [name for name in file.schema_arrow.names if name in _TERM_COLUMNS]
-            return keys, joined_terms(file.read(columns))
+            return keys, joined_terms(file.read(columns, use_threads=False))
     except (pa.ArrowException, OSError, KeyError) as error:
         raise _unreadable_error(path) from error
 

@@ -1,14 +1,18 @@
 """Postings and their scores, against BM25 written out."""
 
+import io
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jammi_lab.words import files
+from jammi_lab.words import files, word_tables
 from jammi_lab.words.documents import analyze_texts, joined_terms
 from jammi_lab.words.index_update import unchanged_rows, update_index
 from jammi_lab.words.word_index import WordIndex
@@ -94,6 +98,29 @@ def test_more_terms_than_16_bits_hold_are_in_order() -> None:
     postings = WordIndex.from_documents([analyze_texts(texts, "exact")["terms"]]).postings
     assert postings.terms.to_pylist() == [f"{n:06}" for n in range(70_000)]
     assert np.array_equal(postings.rows[numbers], np.repeat(np.arange(700), 100))
+
+
+def test_a_table_is_read_by_the_calling_thread_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread of Arrow that releases a buffer while the interpreter ends aborts the process."""
+    rows = analyze_texts([f"w{n} text" for n in range(10_000)], "exact")
+    keys = pa.array(range(10_000))
+    pq.write_table(pa.table({"key": keys, "terms": rows["terms"]}), tmp_path / "t.parquet")
+    threads: set[int] = set()
+
+    class File(io.FileIO):
+        def readinto(self, buffer: Any) -> int | None:
+            threads.add(threading.get_ident())
+            return super().readinto(buffer)
+
+        def read(self, size: int | None = -1) -> Any:
+            threads.add(threading.get_ident())
+            return super().read(size)
+
+    monkeypatch.setattr(word_tables, "open_for_reading", lambda path: File(path))
+    word_tables._read_table(tmp_path / "t.parquet")
+    assert threads == {threading.get_ident()}
 
 
 def test_tables_with_lists_of_terms_and_counts_are_read() -> None:
