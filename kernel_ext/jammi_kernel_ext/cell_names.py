@@ -104,8 +104,8 @@ def parse_cell(source: str) -> ast.Module | None:
 
 
 def _walk(node: ast.AST) -> list[ast.AST]:
-    """The node and all below it, without contexts and operators: about twice as fast as
-    `ast.walk`, which costs most of what following a cell does."""
+    """The node and all below it, without contexts and operators: about twice as fast as the walk of
+    the module ast, which costs most of what following a cell does."""
     nodes = [node]
     for each in nodes:  # grows while it is read
         for name in each._fields:
