@@ -133,7 +133,6 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
             ".sources.add('name', 'file.parquet')": "read_parquet",
             ".sources.add('name', frame)": "from_pandas",
             ".drop('name')": "remove delete drop_table",
-            ".recipes()['name']": "recipe",
             ".staleness('name')": "is_stale is_fresh verdict",
             ".lineage()": "graph dag",
             ".lineage('name', direction='up')": "upstream",

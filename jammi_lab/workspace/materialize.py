@@ -179,11 +179,16 @@ class JobFactory:
 def _step_function(recipe: PythonStep | RowMap) -> StepFunction:
     """The function of a recipe. A cell passes a StepFunction with the text of the cell; Python code
     passes a function, or the name of a producer of an installed package. Raises InvalidArgument for
-    a version that is not a string; ExtensionMissing."""
+    a version that is not a string and for a text that is no name; ExtensionMissing."""
     if recipe.version is not None and not isinstance(recipe.version, str):
         raise InvalidArgument(f"A version must be a string, got {recipe.version!r}.")
     function = recipe.function
     if isinstance(function, str):
+        if any(character.isspace() for character in function):
+            raise InvalidArgument(
+                f"A step must be a function or the name of a producer, got {function!r}.",
+                hint="ws.materialize(name, sql) runs a statement.",
+            )
         function = load_package_entry(PRODUCERS, function)
     return function if isinstance(function, StepFunction) else StepFunction(function)
 

@@ -342,7 +342,7 @@ def test_a_table_that_an_earlier_release_made_keeps_its_rows_and_takes_more(
             for statement in mutable_commits.physical_tables(17, False).create_statements:
                 tx.exec_driver_sql(before.database.dialect.ddl(statement))
             schema, key, body = (
-                _blob(before, value) for value in (b"schema", b"\x80\0\0\0\0\0\0\1", b"old")
+                _blob(before, value) for value in (b"schema", b"\x80\0\0\0\0\0\0\1", OLD_BODY)
             )
             tx.exec_driver_sql(
                 f"INSERT INTO mutable_tables VALUES (17, NULL, 't', {schema}, '[\"k\"]', 1, 0, 1, NULL, 'then')"
@@ -350,14 +350,18 @@ def test_a_table_that_an_earlier_release_made_keeps_its_rows_and_takes_more(
             tx.exec_driver_sql(f"INSERT INTO mutable_11_rows VALUES ({key}, {body})")
     now = open_catalog().mutable_tables
     table = now.get("t")
-    assert not table.numbered and now.rows(17)[1:] == ([b"\x80\0\0\0\0\0\0\1"], [b"old"])
+    assert not table.numbered and now.rows(17)[1:] == ([b"\x80\0\0\0\0\0\0\1"], [OLD_BODY])
     assert (
         now.commit(
             table, Change(put={b"\x80\0\0\0\0\0\0\2": b"new"}, must_be_new=True), KEEP
         ).version
         == 2
     )
-    assert now.rows(17)[2] == [b"old", b"new"]
+    assert now.rows(17)[2] == [OLD_BODY, b"new"]
+
+
+OLD_BODY = b"\x91\xa3old"
+"""A row as a release before checksums stored it."""
 
 
 def _blob(catalog, value):

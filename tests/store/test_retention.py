@@ -318,13 +318,15 @@ def test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_
     results.racy_seconds = -1.0  # as if the file had long been as it is
     path = table.path
     stat = os.stat(path)
-    real = os.stat
     flip(path)
 
-    def as_before(target, **rest):
-        return stat if os.fspath(target) == os.fspath(path) and not rest else real(target, **rest)
+    def as_before(real):
+        return lambda target, **rest: (
+            stat if os.fspath(target) == os.fspath(path) and not rest else real(target, **rest)
+        )
 
-    monkeypatch.setattr(os, "stat", as_before)
+    monkeypatch.setattr(os, "lstat", as_before(os.lstat))
+    monkeypatch.setattr(os, "stat", as_before(os.stat))
     assert lab.fsck().damaged == [] and str(lab.staleness("venues")) == "fresh"
     assert lab.fsck(deep=True).damaged == [table.table_name]
     assert str(lab.staleness("venues")).startswith("damaged")

@@ -139,9 +139,9 @@ def _note_key(record: TableRecord) -> str:
 # Building an index twice wastes time and is no error. So a failing lock never prevents a build,
 # and nobody waits for ever for a kernel that was stopped.
 
-_REPORT_SECONDS = 1.0
+REPORT_SECONDS = 1.0
 """Interval between two progress messages of the builder."""
-_STALE_BUILDER_SECONDS = 60.0
+STALE_BUILDER_SECONDS = 60.0
 """A builder without a message for this long is no longer waited for."""
 
 
@@ -187,7 +187,7 @@ def exclusive_build(
 
     def report_progress(done: int) -> None:
         nonlocal last_report
-        if lock is not None and time.monotonic() - last_report >= _REPORT_SECONDS:
+        if lock is not None and time.monotonic() - last_report >= REPORT_SECONDS:
             last_report = time.monotonic()
             with contextlib.suppress(Exception):  # a full disk, an unreachable server
                 lock.write_note(str(done))
@@ -215,7 +215,7 @@ def _acquire(
         waited_seconds = time.monotonic() - started_at
         age, note = locks.read_note(name) or (waited_seconds, "")
         report_waiting(int(note) if note.isdecimal() else 0)
-        if age >= _STALE_BUILDER_SECONDS:
+        if age >= STALE_BUILDER_SECONDS:
             return None
     return None
 
