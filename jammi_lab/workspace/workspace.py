@@ -767,8 +767,10 @@ class Workspace:
         )
 
     def recording(self, name: str) -> AbstractContextManager[Recording]:
-        """Record the searches within the block, of this thread or task, with their answers; those
-        of an earlier recording of that name stay. NameInvalid, WorkspaceReadOnly."""
+        """Record what `ws.search` finds within the block, in this thread or task; the searches of
+        an earlier recording of that name stay. A search in SQL is part of a statement and is not
+        recorded: materialize it, and its verdict tells whether it still holds. NameInvalid,
+        WorkspaceReadOnly."""
         return self._services.searches.recording(name)
 
     @property
