@@ -5,16 +5,21 @@ It has no dummy nodes and no edge routing, which is adequate for a few hundred v
 fast for tens of thousands.
 """
 
+import itertools
 from collections.abc import Sequence
 
 from jammi_lab.core.errors import DependencyCycle
 
 
 def assign_layers(
-    size: int, edges: Sequence[tuple[int, int]], sweeps: int = 8
+    size: int,
+    edges: Sequence[tuple[int, int]],
+    sweeps: int = 8,
+    layers: Sequence[int] | None = None,
 ) -> tuple[list[int], list[int]]:
     """The layer of each of `size` nodes, and its position within the layer. An edge (a, b) always
-    leads to a later layer.
+    leads to a later layer. `layers`: the layer of each node, instead of the length of the longest
+    path to it.
 
     Deterministic. Raises DependencyCycle when the graph has a cycle.
     """
@@ -24,10 +29,26 @@ def assign_layers(
         children[a].append(b)
         parents[b].append(a)
     column, order = _layers_by_longest_path(children, parents)
+    if layers is not None:
+        column = list(layers)
     columns: list[list[int]] = [[] for _ in range(max(column, default=-1) + 1)]
     for node in order:
         columns[column[node]].append(node)
     return column, _order_within_layers(columns, column, parents, children, sweeps)
+
+
+def wrap_layers(column: Sequence[int], position: Sequence[int], max_rows: int) -> list[int]:
+    """The layer of each node when layers of more than `max_rows` nodes are split into several side
+    by side. Nodes take turns, so that each stays at the height of its neighbours. Edges still lead
+    to later layers, because no edge joins two nodes of one layer."""
+    counts = [0] * (max(column, default=-1) + 1)
+    for layer in column:
+        counts[layer] += 1
+    parts = [-(-count // max_rows) for count in counts]
+    starts = list(itertools.accumulate(parts, initial=0))
+    return [
+        starts[layer] + place % parts[layer] for layer, place in zip(column, position, strict=True)
+    ]
 
 
 def _layers_by_longest_path(

@@ -7,7 +7,7 @@ differ. The SVG is shown in an `<img>`, where it cannot run scripts.
 """
 
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,7 +22,7 @@ from jammi_lab.core.html import (
     escape_invisible,
     svg_image,
 )
-from jammi_lab.freshness.graph_layout import assign_layers
+from jammi_lab.freshness.graph_layout import assign_layers, wrap_layers
 
 MAX_NODES = 120
 """Maximum number of nodes in an image. Of a larger graph the nodes nearest to the focus, or to
@@ -74,7 +74,16 @@ _PILL_HEIGHT = 18
 _GAP_WIDTH = 56
 _GAP_HEIGHT = 22
 _PADDING_PIXELS = 10
-_PASSAGE_HEIGHT = 6.0
+_PASSAGE_HEIGHT, _PASSAGE_GAP = 6.0, 8
+MAX_UNWRAPPED_HEIGHT = 600
+"""Up to this height in pixels, which a panel shows at a readable size, layers stay whole."""
+_SWEEPS, _FEW_SWEEPS = 8, 3
+"""Number of sweeps that bring neighbours close; fewer do for large graphs, and before layers are
+split."""
+MAX_SWEPT_POINTS = 1_500
+"""Up to this many points, nodes and passages, a graph gets all sweeps."""
+MAX_LAYER_PARTS = 24
+"""Maximum number of parts into which a long layer is split."""
 _ROW_LETTER_WIDTH = 7.0
 ROW_HEIGHT, ROWS_PADDING = 17, 6
 """The height of a row below the head of a box, and the padding below the last row, in pixels."""
@@ -224,10 +233,11 @@ def svg(
     focus: str | None = None,
     checks: Sequence[str] | None = None,
     changes: Mapping[NodeLike, str] | None = None,
+    aspect: float | None = None,
 ) -> str:
     """The SVG, with inputs on the left and derived tables on the right. `pairs` are (input,
-    derived) indexes."""
-    layout = layout_graph(nodes, pairs, verdicts, changes=changes)
+    derived) indexes, `aspect` is that of `layout_graph`."""
+    layout = layout_graph(nodes, pairs, verdicts, changes=changes, aspect=aspect)
     edges = map(edge_svg, layout.lines)
     return draw_graph(nodes, layout, edges, verdicts, focus, checks=checks, changes=changes)
 
@@ -286,21 +296,25 @@ def layout_graph(
     rows: Sequence[Sequence[str]] | None = None,
     *,
     changes: Mapping[NodeLike, str] | None = None,
+    aspect: float | None = None,
 ) -> GraphLayout:
     """Compute the layout of a graph, with inputs on the left and derived tables on the right.
 
     `pairs` are (input, derived) indexes; `rows` are the texts below each node's head, `ROW` pixels
-    high each. Raises DependencyCycle."""
+    high each. `aspect`: width by height of the area in which the whole graph is to be seen; long
+    layers are split for it. Raises DependencyCycle."""
     if not nodes:
         return GraphLayout([], [], 0, 0)
+    sizes = _box_sizes(nodes, verdicts, rows or [()] * len(nodes), changes or {})
     column, _ = assign_layers(len(nodes), pairs, sweeps=0)
-    paths, size = _edge_paths(len(nodes), pairs, column)
-    column, position = assign_layers(
-        size, [step for way in paths for step in itertools.pairwise(way)]
-    )
-    boxes, width, height = _layout_boxes(
-        nodes, column, position, verdicts, rows or [()] * len(nodes), changes or {}
-    )
+    if aspect is not None and (max_rows := _max_rows(column, pairs, sizes, aspect)) is not None:
+        _, position = assign_layers(len(nodes), pairs, sweeps=_FEW_SWEEPS)
+        column = wrap_layers(column, position, max_rows)
+    paths, layers = _edge_paths(pairs, column)
+    steps = [step for way in paths for step in itertools.pairwise(way)]
+    sweeps = _SWEEPS if len(layers) <= MAX_SWEPT_POINTS else _FEW_SWEEPS
+    column, position = assign_layers(len(layers), steps, sweeps, layers)
+    boxes, width, height = _layout_boxes(sizes, column, position)
     return GraphLayout(boxes[: len(nodes)], _curves(paths, boxes), width, height, paths, boxes)
 
 
@@ -381,53 +395,98 @@ def _node_paint(node: NodeLike, verdict: str, focused: bool, *, changed: bool) -
     ), ink
 
 
+def _max_rows(
+    column: Sequence[int],
+    pairs: Sequence[tuple[int, int]],
+    sizes: Sequence[tuple[float, float]],
+    aspect: float,
+) -> int | None:
+    """The number of nodes in a layer at which the whole graph is largest in an area with this
+    aspect ratio; None where the layers may stay whole."""
+    layers: list[list[tuple[float, float]]] = [[] for _ in range(max(column) + 1)]
+    for layer, size in zip(column, sizes, strict=True):
+        layers[layer].append(size)
+    counts = list(map(len, layers))
+    widths = [max(w for w, _ in of) + _GAP_WIDTH for of in layers]
+    heights = [sum(h + _GAP_HEIGHT for _, h in of) for of in layers]
+    if max(heights) <= MAX_UNWRAPPED_HEIGHT:
+        return None
+    last_child = {a: column[b] for a, b in sorted(pairs, key=lambda pair: column[pair[1]])}
+    spans = Counter((column[a], layer) for a, layer in last_child.items())
+
+    def extent(max_rows: int) -> float:
+        parts = [-(-count // max_rows) for count in counts]
+        starts = list(itertools.accumulate(parts, initial=0))
+        passages = sum(  # from somewhere in one layer to one of the later parts of the other
+            count * (starts[end] - starts[start] + 0.7 * parts[end] - 0.5 * parts[start])
+            for (start, end), count in spans.items()
+        )
+        width = sum(part * w for part, w in zip(parts, widths, strict=True))
+        height = max(h / part for part, h in zip(parts, heights, strict=True))
+        height += passages / sum(parts) * (_PASSAGE_HEIGHT + _PASSAGE_GAP)
+        return max(width / aspect, height)
+
+    choices = {-(-max(counts) // parts) for parts in range(1, MAX_LAYER_PARTS + 1)}
+    best = min(sorted(choices, reverse=True), key=extent)
+    return None if best == max(counts) else best
+
+
 def _edge_paths(
-    size: int, pairs: Sequence[tuple[int, int]], column: Sequence[int]
-) -> tuple[list[list[int]], int]:
+    pairs: Sequence[tuple[int, int]], column: Sequence[int]
+) -> tuple[list[list[int]], list[int]]:
     """Each edge as a path through one point per layer, so that it is drawn between nodes and not
-    behind them; and the total number of points."""
-    paths = []
+    behind them; and the layer of each point. Edges from one node share their points."""
+    paths, layers = [], list(column)
+    passages: dict[int, list[int]] = {}
     for a, b in pairs:
-        inner_points = column[b] - column[a] - 1
-        paths.append([a, *range(size, size + inner_points), b])
-        size += inner_points
-    return paths, size
+        points = passages.setdefault(a, [])
+        for layer in range(column[a] + 1 + len(points), column[b]):
+            points.append(len(layers))
+            layers.append(layer)
+        paths.append([a, *points[: column[b] - column[a] - 1], b])
+    return paths, layers
 
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height."""
 
 
-def _layout_boxes(
+def _box_sizes(
     nodes: Sequence[NodeLike],
-    column: list[int],
-    position: list[int],
     verdicts: Mapping[str, str],
     rows: Sequence[Sequence[str]],
     changes: Mapping[NodeLike, str],
+) -> list[tuple[float, float]]:
+    """The width that the texts of each node need, and its height."""
+    sizes = []
+    for node, rows_of_node in zip(nodes, rows, strict=True):
+        texts = [
+            display_width(shorten(node.name)) * _LETTER_WIDTH,
+            display_width(second_line(node, changes)) * _SMALL_LETTER_WIDTH,
+            (display_width(verdicts.get(node.name, "")) + 3) * _SMALL_LETTER_WIDTH,
+        ]
+        texts += [display_width(shorten(row)) * _ROW_LETTER_WIDTH for row in rows_of_node]
+        pill_height = _PILL_HEIGHT if node.name in verdicts else 0
+        height = float(_NODE_HEIGHT + pill_height + rows_height(rows_of_node))
+        sizes.append((max(texts) + 32, height))
+    return sizes
+
+
+def _layout_boxes(
+    sizes: Sequence[tuple[float, float]], column: list[int], position: list[int]
 ) -> tuple[list[Box], int, int]:
     """The box of each point, and the total width and height. A layer is as wide as its widest node
-    and centred vertically."""
+    and centred vertically. `sizes` are those of the nodes, the first points."""
     columns = max(column) + 1
     widths, layer_heights = [0.0] * columns, [-float(_GAP_HEIGHT)] * columns
-    heights = [
-        float(
-            _NODE_HEIGHT + (_PILL_HEIGHT if n.name in verdicts else 0) + rows_height(rows_of_node)
-        )
-        for n, rows_of_node in zip(nodes, rows, strict=True)
-    ]
-    heights += [_PASSAGE_HEIGHT] * (len(column) - len(nodes))
+    passages = len(column) - len(sizes)
+    heights = [height for _, height in sizes] + [_PASSAGE_HEIGHT] * passages
+    steps = [height + _GAP_HEIGHT for _, height in sizes]
+    steps += [_PASSAGE_HEIGHT + _PASSAGE_GAP] * passages
     for i, c in enumerate(column):
-        layer_heights[c] += heights[i] + _GAP_HEIGHT
-        if i < len(nodes):
-            node = nodes[i]
-            texts = [
-                display_width(shorten(node.name)) * _LETTER_WIDTH,
-                display_width(second_line(node, changes)) * _SMALL_LETTER_WIDTH,
-                (display_width(verdicts.get(node.name, "")) + 3) * _SMALL_LETTER_WIDTH,
-            ]
-            texts += [display_width(shorten(row)) * _ROW_LETTER_WIDTH for row in rows[i]]
-            widths[c] = max(widths[c], max(texts) + 32)
+        layer_heights[c] += steps[i]
+        if i < len(sizes):
+            widths[c] = max(widths[c], sizes[i][0])
     top = [_PADDING_PIXELS + (max(layer_heights) - t) / 2 for t in layer_heights]
     left_edges = [
         _PADDING_PIXELS + width_before + _GAP_WIDTH * c
@@ -437,7 +496,7 @@ def _layout_boxes(
     for i in sorted(range(len(column)), key=position.__getitem__):
         c = column[i]
         boxes[i] = (left_edges[c], top[c], widths[c], heights[i])
-        top[c] += heights[i] + _GAP_HEIGHT
+        top[c] += steps[i]
     return (
         boxes,
         round(_PADDING_PIXELS * 2 + sum(widths) + _GAP_WIDTH * (columns - 1)),

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jammi_lab.core.errors import DependencyCycle
-from jammi_lab.freshness.graph_layout import assign_layers
+from jammi_lab.freshness.graph_layout import assign_layers, wrap_layers
+from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.lineage_svg import layout_graph
 
 edges = st.integers(1, 30).flatmap(
     lambda n: st.tuples(
@@ -68,3 +70,56 @@ def test_sweeps_leave_fewer_crossings_than_the_order_of_arrival():
     pairs = sorted({(found.randrange(10), 10 + found.randrange(10)) for _ in range(14)})
     before, after = assign_layers(20, pairs, sweeps=0), assign_layers(20, pairs)
     assert crossings(*after, pairs) < crossings(*before, pairs)
+
+
+@given(edges, st.integers(1, 6))
+def test_long_layers_are_split_into_several_and_edges_still_lead_to_later_ones(graph, most):
+    size, pairs = graph
+    column, place = assign_layers(size, pairs)
+    wrapped = wrap_layers(column, place, most)
+    assert all(wrapped[a] < wrapped[b] for a, b in pairs)
+    assert all(wrapped.count(c) <= most for c in set(wrapped))
+    assert all(  # what was left of something stays left of it
+        wrapped[a] < wrapped[b] for a in range(size) for b in range(size) if column[a] < column[b]
+    )
+
+
+def wide_graph(size: int = 150) -> tuple[list[Node], list[tuple[int, int]]]:
+    """Four layers, of which the longest has a third of the nodes."""
+    found, starts = random.Random(5), [0, 10, 50, 100, size]
+    pairs = [
+        (found.randrange(starts[layer - 1], starts[layer]), node)
+        for layer in range(1, 4)
+        for node in range(starts[layer], starts[layer + 1])
+        for _ in range(2)
+    ]
+    return [Node("sql", f"table_{i}", 1) for i in range(size)], sorted(set(pairs))
+
+
+def test_the_layout_of_many_tables_uses_the_width_and_no_two_boxes_overlap():
+    nodes, pairs = wide_graph()
+    verdicts = {node.name: "stale" for node in nodes}
+    tower = layout_graph(nodes, pairs, verdicts)
+    spread = layout_graph(nodes, pairs, verdicts, aspect=2.2)
+    assert tower.height > 3 * tower.width
+    assert 1.4 < spread.width / spread.height < 3.3
+
+    def scale(layout):
+        return min(1366 / layout.width, 418 / layout.height)
+
+    assert scale(spread) > 2 * scale(tower)
+    for i, (x, y, w, h) in enumerate(spread.points):
+        for x2, y2, w2, h2 in spread.points[:i]:
+            assert x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
+
+
+def test_a_small_graph_is_laid_out_by_layers_whatever_the_area():
+    nodes, pairs = [Node("sql", f"table_{i}", 1) for i in range(8)], [(0, i) for i in range(1, 8)]
+    assert layout_graph(nodes, pairs, {}, aspect=2.2) == layout_graph(nodes, pairs, {})
+
+
+def test_edges_from_one_node_pass_a_layer_at_one_point():
+    nodes = [Node("sql", f"table_{i}", 1) for i in range(5)]
+    layout = layout_graph(nodes, [(0, 1), (1, 2), (2, 3), (2, 4), (0, 3), (0, 4)], {})
+    assert len(layout.points) == len(nodes) + 2
+    assert layout.paths[4][:-1] == layout.paths[5][:-1]

@@ -55,6 +55,9 @@ DEFAULT_HOPS = 2
 """Hops shown around a named node."""
 MAX_CACHED_LAYOUTS = 4
 """Number of recent layouts that are cached."""
+DEFAULT_ASPECT = 2.2
+"""Width by height of the area in which a whole lineage is to be seen: between a panel beside other
+cells (about 3), one in full screen (about 1.7), and a narrow one."""
 PREVIEW_ROWS = 20
 """Maximum number of rows in a table preview."""
 
@@ -138,7 +141,7 @@ class LineageGraph(Panel):
         all_checks = self._snapshot.checks
         checks = [all_checks.get(n, "") if isinstance(n, Node) else "" for n in drawn]
         changes = self._changes_of(drawn)
-        return svg(drawn, pairs, verdict_words, self._view.focus, checks, changes)
+        return svg(drawn, pairs, verdict_words, self._view.focus, checks, changes, DEFAULT_ASPECT)
 
     def to_mermaid(self) -> str:
         """The drawing as a Mermaid flowchart in the colours of the verdicts."""
@@ -453,6 +456,7 @@ class LineageGraph(Panel):
                     verdict_words,
                     rows,
                     changes=changes,
+                    aspect=DEFAULT_ASPECT,
                 ),
             )
             self._cached_layouts.append(cached)
