@@ -30,14 +30,15 @@ def large(tmp_path, browser, monkeypatch):
     made = []
     with jl.open(tmp_path / "lab") as ws:
 
-        def put(held, **size):
+        def put(held, snapshot=None, **size):
             panel = LineageGraph(ws)
             nodes = [Node("sql", f"table_{i}", 1) for i in range(NODES)]
             edges = [
                 Edge(f"table_{i}", f"table_{i + WIDE}", "result_digest")
                 for i in range(NODES - WIDE)
             ]
-            panel._snapshot = LineageSnapshot(nodes, edges, {n.name: Fresh() for n in nodes})
+            plain = LineageSnapshot(nodes, edges, {n.name: Fresh() for n in nodes})
+            panel._snapshot = snapshot or plain
             made.append(bare := Bare(browser, panel, "lineage", **size))
             if held:
                 bare.page.evaluate("window.setTimeout = () => 0")
@@ -199,31 +200,24 @@ def test_what_a_filter_finds_after_fit_can_be_read(large):
     assert small < 0.5 < 0.7 <= bare.page.evaluate(PLACE)[2]
 
 
-def test_of_many_tables_fitted_to_the_screen_each_is_seen_with_its_verdict(tmp_path, browser):
+def test_of_many_tables_fitted_to_the_screen_each_is_seen_with_its_verdict(large):
     """150 tables in four layers, most of them stale."""
-    with jl.open(tmp_path / "lab") as ws:
-        panel = LineageGraph(ws)
-        starts = [0, 10, 50, 100, 150]
-        nodes = [Node("sql", f"table_{i}", 1) for i in range(150)]
-        edges = [
-            Edge(f"table_{before + (i * step) % 10}", f"table_{i}", "result_digest")
-            for before, start, end in zip(starts, starts[1:], starts[2:], strict=False)
-            for i in range(start, end)
-            for step in (1, 3)
-        ]
-        verdicts = {n.name: Fresh() if i % 7 == 0 else Stale([]) for i, n in enumerate(nodes)}
-        panel._snapshot = LineageSnapshot(nodes, edges, verdicts)
-        bare = Bare(browser, panel, "lineage", wide=1400, high=800)
-        try:
-            bare.shows("node-table_0")
-            bare.part("fit").click()
-            boxes = bare.page.evaluate(
-                "() => [...document.querySelectorAll('.jammi-shape')].map((e) => e.getBoundingClientRect()).map((b) => [b.width, b.height])"
-            )
-            assert len(boxes) == 150
-            assert min(w for w, _ in boxes) > 28 and min(h for _, h in boxes) > 12
-            signs = bare.page.locator(".jammi-far-sign")
-            assert signs.count() == sum(isinstance(v, Stale) for v in verdicts.values())
-            assert signs.first.bounding_box()["height"] > 7
-        finally:
-            bare.close()
+    starts = [0, 10, 50, 100, 150]
+    nodes = [Node("sql", f"table_{i}", 1) for i in range(150)]
+    edges = [
+        Edge(f"table_{before + (i * step) % 10}", f"table_{i}", "result_digest")
+        for before, start, end in zip(starts, starts[1:], starts[2:], strict=False)
+        for i in range(start, end)
+        for step in (1, 3)
+    ]
+    verdicts = {n.name: Fresh() if i % 7 == 0 else Stale([]) for i, n in enumerate(nodes)}
+    bare = large(False, LineageSnapshot(nodes, edges, verdicts), wide=1400, high=800)
+    bare.part("fit").click()
+    boxes = bare.page.evaluate(
+        "() => [...document.querySelectorAll('.jammi-shape')].map((e) => e.getBoundingClientRect()).map((b) => [b.width, b.height])"
+    )
+    assert len(boxes) == 150
+    assert min(w for w, _ in boxes) > 28 and min(h for _, h in boxes) > 12
+    signs = bare.page.locator(".jammi-far-sign")
+    assert signs.count() == sum(isinstance(v, Stale) for v in verdicts.values())
+    assert signs.first.bounding_box()["height"] > 7
