@@ -20,6 +20,10 @@ dropped."""
 class CellFollower(Protocol):
     """Knows the running cell of a notebook."""
 
+    def note_read(self, frame: object) -> None:
+        """Note a frame whose rows have just left a result."""
+        ...
+
     def origin(self, frame: object, recorded: FrameOrigin | None) -> FrameOrigin | None:
         """The origin of a frame, given the recorded one; None when nothing is known of it."""
         ...
@@ -50,6 +54,8 @@ class FrameOrigins:
             self._reads[id(origin), thread] = Read(origin, thread)
         if frame is not None:
             self.record(frame, origin)
+            if self.follower is not None:
+                self.follower.note_read(frame)
 
     def record(self, frame: object, origin: FrameOrigin) -> None:
         """Record the origin of a frame, for as long as the frame lives."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import Counter
 from typing import Any
@@ -24,7 +25,7 @@ from jammi_lab.core.identifiers import ascii_lower, quoted_name
 from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.scratch_duckdb import sql_types
-from jammi_lab.storage.digests import arrow_digests
+from jammi_lab.storage.digests import arrow_digests, table_digest
 from jammi_lab.storage.parquet import decoded_column
 
 _FRAME_CLASSES = {
@@ -33,6 +34,8 @@ _FRAME_CLASSES = {
     "pyarrow": {"Table", "RecordBatch", "RecordBatchReader"},
 }
 METHOD = "digest of the frame"
+MAX_COMPARED_VALUES = 250_000
+"""Values of a frame whose rows are compared with those that were read: about 5 ms."""
 
 
 def is_frame(obj: object) -> bool:
@@ -247,6 +250,17 @@ def frame_snapshot(table: pa.Table, cost: Cost = Cost.SCAN) -> Snapshot:
         by_column=digests,
         row_count=table.num_rows,
     )
+
+
+def rows_digest(frame: Any) -> str | None:
+    """A digest of the rows of a pandas or polars frame; None for one that has too many values to be
+    compared, or that has no SQL types."""
+    if math.prod(frame.shape) > MAX_COMPARED_VALUES:
+        return None
+    try:
+        return table_digest(as_arrow(frame))
+    except SchemaMismatch:
+        return None
 
 
 def _deep_copy(table: pa.Table) -> pa.Table:

@@ -11,12 +11,14 @@ from typing import Any
 
 _OPAQUE_NAMES = frozenset(
     "exec eval compile globals locals vars setattr delattr __import__ threading Thread Timer "
-    "multiprocessing ThreadPoolExecutor ProcessPoolExecutor joblib".split()
+    "multiprocessing ThreadPoolExecutor ProcessPoolExecutor ThreadPool joblib _thread "
+    "__main__".split()
 )
 _OPAQUE_ATTRIBUTES = frozenset(
     "user_ns user_global_ns run_cell run_code run_cell_async ex ev push safe_execfile __dict__ "
     "__globals__ __setattr__ __setstate__ create_task ensure_future run_in_executor to_thread "
-    "import_module spawn_callback call_later call_soon Thread ThreadPoolExecutor".split()
+    "import_module spawn_callback call_later call_soon Thread ThreadPoolExecutor ThreadPool "
+    "_getframe currentframe f_globals f_locals modules get_objects get_referrers".split()
 )
 _CODE_MAGICS = frozenset("time timeit capture prun".split())
 _HARMLESS_MAGICS = frozenset(
@@ -26,8 +28,9 @@ _HARMLESS_MAGICS = frozenset(
 )
 _IN_PLACE = frozenset(
     "insert update pop popitem extend append insert_column replace_column drop_in_place set fill "
-    "put place itemset sort partition resize copyto putmask fill_diagonal at clear setdefault "
-    "remove reverse shuffle extend_constant set_at_idx __setitem__ __delitem__ __iadd__".split()
+    "put place setitem itemset sort partition resize copyto putmask fill_diagonal at clear "
+    "setdefault remove reverse shuffle extend_constant set_at_idx __setitem__ __delitem__ "
+    "__iadd__".split()
 )
 _LATE_BODIES = (
     ast.FunctionDef,
@@ -130,6 +133,8 @@ def names_of_cell(tree: ast.AST, values: Mapping[str, Any]) -> NamesOfCell:
                     continue
                 seen.add(name)
                 names.loaded.add(name)
+                if is_of_user(type(values.get(name))):  # operators and properties are calls
+                    names.changed.add(name)
                 names.note_opaque(name if name in _OPAQUE_NAMES else "")
                 names.note_opaque(_foreign_module(values, name), reads_any=False)
             case ast.Subscript() | ast.Attribute():
@@ -262,6 +267,11 @@ def _is_library_value(name: str, values: Mapping[str, Any]) -> bool:
         if module == "builtins":
             return isinstance(value, str | bytes | int | float | complex | bool | None)
     return isinstance(module, str) and is_installed(module)
+
+
+def is_of_user(kind: type) -> bool:
+    """Whether a class was defined by the user, in the notebook or in a module of one's own."""
+    return not is_installed(kind.__module__)
 
 
 def is_module(value: object) -> bool:

@@ -6,14 +6,22 @@ the user) as a ground. It stores names and states of tables, no values.
 """
 
 import ast
+import functools
 import itertools
 import sys
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.cell_names import NamesOfCell, is_module, names_of_cell, parse_cell
+from jammi_kernel_ext.cell_names import (
+    NamesOfCell,
+    is_module,
+    is_of_user,
+    names_of_cell,
+    parse_cell,
+)
 
 if TYPE_CHECKING:
     from jammi_lab.core.anchors import FrameOrigin
@@ -25,8 +33,8 @@ MAX_GROUNDS = 3
 """Cells that could not be followed that a verdict names."""
 _OUTPUT = "_"
 """The name under which all outputs are remembered: `_`, `__`, `_12`, `Out`."""
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type)
-_PLAIN_TYPES = frozenset(_PLAIN)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_PLAIN_TYPES = frozenset((*_PLAIN, type))
 
 
 @dataclass
@@ -64,6 +72,9 @@ class FrameFollower:
         self._last_ids: dict[str, int] = {}
         self._merged: dict[tuple[int, int], tuple[FrameOrigin, FrameOrigin, FrameOrigin]] = {}
         """The merged origins of the running cell, by the ids of the two, which are held, too."""
+        self._as_read: dict[int, tuple[weakref.ref[Any], str | None]] = {}
+        """Frames as they were read, by id, with a digest of their rows; None for those that have
+        too many to be compared."""
         self._grounds: dict[str, str] = {}
         """What could not be followed so far, with the label of the cell."""
 
@@ -223,9 +234,38 @@ class FrameFollower:
                 derived, cells = True, [cell.label]
         elif not holders:
             derived = True
+        if not derived and (unseen := self._unseen_change(frame)) is not None:
+            parts.append(unseen)
+            derived = True
         if not any(part.inputs or part.grounds for part in parts):
             return None
         return merged_origin(parts, grounds, cells, derived=derived or bool(grounds))
+
+    def note_read(self, frame: object) -> None:
+        """Note the rows of a frame that was read, so that a change that no cell shows is noticed
+        when it is stored."""
+        from jammi_lab.sources.frame_origins import is_mutable
+        from jammi_lab.sources.frames import is_frame, rows_digest
+
+        if is_frame(frame) and is_mutable(frame):
+            key = id(frame)
+            discard = functools.partial(_discard, self._as_read, key)
+            self._as_read[key] = (weakref.ref(frame, discard), rows_digest(frame))
+
+    def _unseen_change(self, frame: object) -> "FrameOrigin | None":
+        """What a frame that no cell changed may hold beside the rows that were read; None when it
+        holds just these. Code that was not seen may have had it from any name."""
+        from jammi_lab.core.anchors import FrameOrigin
+        from jammi_lab.sources.frame_origins import merged_origin
+        from jammi_lab.sources.frames import rows_digest
+
+        reference, digest = self._as_read.get(id(frame), (None, None))
+        if reference is None or reference() is not frame or digest is None:
+            return FrameOrigin(grounds=["it is too large to be compared with what was read"])
+        if rows_digest(frame) == digest:
+            return None
+        everything = (record.origin for record in self._records.values())
+        return merged_origin(everything, ["it was changed by code that is not followed"])
 
     def _names(self, cell: _Cell) -> NamesOfCell:
         """The names that the cell uses, with those that the functions it uses read and change."""
@@ -317,7 +357,16 @@ class FrameFollower:
         value = self._values[name]
         if isinstance(value, _PLAIN) or is_module(value) or _is_own(value):
             return "plain"
+        if isinstance(value, type) and not is_of_user(value):
+            return "plain"
         return "frame" if is_frame(value) else "container"
+
+
+def _discard(
+    frames: dict[int, tuple[weakref.ref[Any], str | None]], key: int, reference: weakref.ref[Any]
+) -> None:
+    if key in frames and frames[key][0] is reference:
+        del frames[key]
 
 
 def _is_own(value: object) -> bool:

@@ -104,6 +104,17 @@ def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(
     assert verdict(late, "log").endswith("by way of more ← late")
 
 
+def test_a_frame_that_is_too_large_to_be_compared_is_a_ground(late: Kernel) -> None:
+    run(
+        late,
+        "import jammi_lab.sources.frames as f\nlimit, f.MAX_COMPARED_VALUES = f.MAX_COMPARED_VALUES, 7",
+        "df = ws.table('late').pandas()",
+        "%%jammi -m out -q\nSELECT * FROM df",
+        "f.MAX_COMPARED_VALUES = limit",
+    )
+    assert "too large to be compared with what was read" in verdict(late, "out")
+
+
 def test_nothing_is_kept_alive(late: Kernel) -> None:
     run(
         late,
