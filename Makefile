@@ -45,7 +45,7 @@ test: $(STAMP) ## every test, what is generated at its short size
 	$(PYTEST)
 
 soak: $(STAMP) ## the generated tests at their long sizes: properties, machines, kills, crashes, products
-	JAMMI_SOAK=1 $(PYTEST) -m soak
+	JAMMI_SOAK=1 $(PYTEST) --timeout 1200 -m soak
 
 durations: $(STAMP) ## run every test and store what is slow, for make check
 	$(PYTEST) --store-durations
