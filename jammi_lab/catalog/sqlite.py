@@ -12,7 +12,9 @@ import functools
 import os
 import re
 import sqlite3
+import threading
 import urllib.parse
+import weakref
 from collections.abc import Hashable
 from io import FileIO
 from pathlib import Path
@@ -152,6 +154,12 @@ def _shared_compiler() -> tuple[sa.Dialect, LRUCache[Any, Any]]:
     return engine.dialect, LRUCache(_MAX_COMPILED_STATEMENTS)
 
 
+_open_here: weakref.WeakSet["Sqlite"] = weakref.WeakSet()
+"""The catalogs that this process may have open: while there is another handle of a catalog, the
+index of its log must not be opened, because closing it would release SQLite's locks."""
+_open_guard = threading.Lock()
+
+
 class Sqlite:
     """A catalog in one SQLite file on a local disk.
 
@@ -191,6 +199,8 @@ class Sqlite:
         self._immutable, self._exists = False, self.existed
         self.log_is_damaged = False
         self._inode: tuple[int, int] | None = None
+        with _open_guard:
+            _open_here.add(self)
 
     @property
     def identity(self) -> Hashable:
@@ -232,6 +242,8 @@ class Sqlite:
         @sa.event.listens_for(engine, "engine_disposed")
         def _on_dispose(_: sa.Engine) -> None:
             self._write_queue.close()
+            with _open_guard:
+                _open_here.discard(self)
 
         @sa.event.listens_for(engine, "handle_error")
         def _keep_connection(context: sa.engine.ExceptionContext) -> None:
@@ -296,7 +308,7 @@ class Sqlite:
     def _connect(self) -> sqlite3.Connection:
         if not self.read_only:
             # a file that was deleted meanwhile must not be replaced by an empty one
-            log = None if self._inode else wal_log.read_commits(self._log)
+            log = None if self._inode else self._read_log()
             connection = self._open("rw" if self._exists else "rwc")
             _enable_wal(connection)
             if log is not None:
@@ -318,6 +330,14 @@ class Sqlite:
                     raise
                 self._immutable = True
         return self._open("ro&immutable=1")
+
+    def _read_log(self) -> wal_log.Commits | None:
+        with _open_guard:
+            folder = _file_id(self.path.parent)
+            is_alone = not any(
+                _file_id(other.path.parent) == folder for other in _open_here if other is not self
+            )
+            return wal_log.read_commits(self._log, with_index=is_alone)
 
     def _open(self, mode: str) -> sqlite3.Connection:
         # after `file://` SQLite expects a host

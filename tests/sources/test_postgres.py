@@ -297,7 +297,7 @@ def test_a_view_that_gives_other_rows_each_time_has_no_state(ws, sql, table, sai
     assert isinstance(verdict, Undecidable) and "which is volatile" in str(verdict)
     ws.materialize("still", f"SELECT v, r FROM crm.{table}_still")
     assert isinstance(ws.staleness("still"), Fresh)
-    sql(f"DROP TABLE {table} CASCADE", f"DROP FUNCTION {table}_f")
+    sql(f"DROP VIEW {table}_v", f"DROP FUNCTION {table}_f", f"DROP TABLE {table}")
 
 
 @pytest.mark.parametrize(
@@ -576,6 +576,9 @@ def test_what_the_server_takes_before_its_first_row_counts_as_time_that_the_tabl
     [
         "current_setting('app.limit', true) AS s, v FROM {t}",
         "{t}_f() AS s, v FROM {t}",
+        "{t}_calls_f() AS s, v FROM {t}",
+        "{t}_tree() AS s, v FROM {t}",
+        "s, v FROM {t}, {t}_calls_f() s",
         "(SELECT setting FROM pg_settings WHERE name = 'work_mem') AS s, v FROM {t}",
     ],
 )
@@ -586,6 +589,10 @@ def test_a_view_over_settings_of_the_session_has_no_state(ws, sql, table, said):
         f"INSERT INTO {table} VALUES (1)",
         f"CREATE FUNCTION {table}_f() RETURNS text LANGUAGE sql STABLE "
         "AS $$SELECT current_setting('app.limit', true)$$",
+        f"CREATE FUNCTION {table}_calls_f() RETURNS text LANGUAGE plpgsql IMMUTABLE "
+        f"AS $$BEGIN RETURN {table}_f(); END$$",
+        f"CREATE FUNCTION {table}_tree() RETURNS text LANGUAGE sql STABLE "
+        "BEGIN ATOMIC SELECT current_setting('app.limit', true); END",
         f"CREATE VIEW {table}_v AS SELECT {said.format(t=table)}",
         f"CREATE VIEW {table}_of_v AS SELECT v, s FROM {table}_v",
     )
@@ -594,7 +601,27 @@ def test_a_view_over_settings_of_the_session_has_no_state(ws, sql, table, said):
         verdict = ws.staleness("t")
         assert isinstance(verdict, Undecidable) and "between sessions" in str(verdict)
     finally:
-        sql(f"DROP TABLE {table} CASCADE", f"DROP FUNCTION IF EXISTS {table}_f")
+        sql(
+            f"DROP TABLE {table} CASCADE",
+            f"DROP FUNCTION IF EXISTS {table}_f, {table}_calls_f, {table}_tree",
+        )
+
+
+def test_a_view_over_a_function_that_reads_a_table_has_a_state(ws, sql, table):
+    sql(
+        f"CREATE TABLE {table} (v integer)",
+        f"INSERT INTO {table} VALUES (1)",
+        f"CREATE FUNCTION {table}_f() RETURNS bigint LANGUAGE sql STABLE "
+        f"AS $$SELECT count(*) FROM {table}$$",
+        f"CREATE VIEW {table}_v AS SELECT {table}_f() AS n",
+    )
+    try:
+        ws.materialize("t", f"SELECT n FROM crm.{table}_v")
+        assert ws.staleness("t") == Fresh()
+        sql(f"INSERT INTO {table} VALUES (2)")
+        assert isinstance(ws.staleness("t"), Stale)
+    finally:
+        sql(f"DROP VIEW {table}_v", f"DROP FUNCTION {table}_f", f"DROP TABLE {table}")
 
 
 def test_row_security_over_settings_of_the_session_has_no_state(ws, sql, table, postgres_url):

@@ -371,13 +371,16 @@ class History:
         self.world += 1
         known = {table.table_name for table in self.ws.tables()}
         copy = self.root / "killed"
-        shutil.copytree(self.root / "lab", copy, ignore=shutil.ignore_patterns("*-shm"))
+        shutil.copytree(self.root / "lab", copy)
         log = copy / "catalog.sqlite3-wal"
         try:
             if log.exists() and log.stat().st_size > 4096 and self.choices.random() < 0.7:
                 data = bytearray(log.read_bytes())
+                frame = 24 + int.from_bytes(data[8:12])
+                cut = 32 + frame * self.choices.randrange((len(data) - 32) // frame)
+                whole = bytes(data)
                 data[self.choices.randrange(32, len(data))] ^= 1 << self.choices.randrange(8)
-                log.write_bytes(self.choice((data, data[: len(data) // 2], b"")))
+                log.write_bytes(self.choice((data, whole[:cut], whole[: len(whole) // 2], b"")))
                 figures["logs"] += 1
                 self.check_killed(known)
             else:
@@ -395,9 +398,11 @@ class History:
         try:
             here = {table.table_name for table in ws.tables()}
             report = ws.recovery
-            assert known <= here or report.damaged_log or report.unknown, (
-                "lost, and nothing is said"
-            )
+            is_whole = known <= here and "labels" in ws.mutable
+            if is_whole:
+                rows = ws.mutable["labels"].read().to_pylist()
+                is_whole = {row["id"]: row["label"] for row in rows} == self.labels
+            assert is_whole or report.damaged_log or report.unknown, "lost, and nothing is said"
             for row in ws.status():
                 if row.verdict == jl.Fresh() and row.name not in ("labelled", "rated"):
                     assert self.texts(ws, row.name) == self.true(row.name), (

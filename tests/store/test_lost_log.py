@@ -89,6 +89,57 @@ def test_a_torn_last_write_is_no_loss(tmp_path):
         assert not ws.recovery.damaged_log
 
 
+@pytest.mark.parametrize("left", ["all but a frame", "97 %", "a frame", "header", "nothing"])
+def test_a_log_that_was_cut_is_reported(tmp_path, left):
+    """Wherever it ends, what is left looks like a whole log."""
+    lab, log = killed(tmp_path)
+    size = log.stat().st_size
+    frame = 24 + int.from_bytes(log.read_bytes()[8:12])
+    os.truncate(
+        log,
+        {
+            "all but a frame": size - frame,
+            "97 %": 32 + int(0.97 * ((size - 32) // frame)) * frame,
+            "a frame": 32 + frame,
+            "header": 32,
+            "nothing": 0,
+        }[left],
+    )
+    with jammi_lab.open(lab) as ws:
+        assert ws.recovery.damaged_log
+    with jammi_lab.open(lab) as ws:
+        assert not ws.recovery.damaged_log
+
+
+def test_the_index_of_a_log_from_before_a_power_cut_says_nothing(tmp_path):
+    """It is written to the disk whenever the system likes, so it may be older than the database."""
+    lab, log = killed(tmp_path)
+    index = log.with_name("catalog.sqlite3-shm")
+    before = index.read_bytes()
+    jammi_lab.open(lab).close()
+    index.write_bytes(before)
+    os.utime(index, (1, 1))
+    with jammi_lab.open(lab) as ws:
+        assert not ws.recovery.damaged_log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_another_handle_takes_no_lock_of_the_log_s_index_away(tmp_path):
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 1 AS a")
+        held = index_locks(tmp_path / "lab")
+        assert held
+        jammi_lab.open(tmp_path / "lab").close()
+        assert index_locks(tmp_path / "lab") == held
+
+
+def index_locks(lab):
+    """The locks of this process on the index of a catalog's log."""
+    index = f":{(lab / 'catalog.sqlite3-shm').stat().st_ino} "
+    locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    return [line.split(":", 1)[1] for line in locks if f" {os.getpid()} " in line and index in line]
+
+
 def test_another_handle_on_a_live_log_finds_nothing(tmp_path):
     with jammi_lab.open(tmp_path / "lab") as ws:
         ws.materialize("t", "SELECT 1 AS a")

@@ -101,27 +101,45 @@ WITH RECURSIVE behind AS (
   UNION ALL SELECT 'row security', p.polqual::text FROM behind b
   JOIN pg_catalog.pg_class c ON c.oid = b.oid AND c.relrowsecurity
   JOIN pg_catalog.pg_policy p ON p.polrelid = c.oid
-), fickle AS (
-  SELECT min('its ' || owner || CASE
-    WHEN f[2] IS NOT NULL THEN ' has a LIMIT without an ORDER BY, which returns arbitrary rows'
-    WHEN f[3] IS NOT NULL THEN ' reads pg_settings, which differs between sessions'
-    WHEN p.provolatile = 's' THEN ' uses ' || p.proname::text || '(), whose value may differ '
-      'between sessions'
-    ELSE ' uses ' || COALESCE(p.proname::text || '()', 'TABLESAMPLE') || ', which is volatile'
-    END) AS said FROM trees,
-  LATERAL regexp_matches(
+), found AS (
+  SELECT owner, f[1]::oid AS oid, f FROM trees, LATERAL regexp_matches(
     tree,
     ':(?:op)?funcid (\d+)|{{TABLESAMPLECLAUSE '
     '|(:sortClause <> :limitOffset )(?!<> :limitCount <>)|(:relid '
     || 'pg_catalog.pg_settings'::regclass::oid || ' )',
     'g') f
-  LEFT JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid
-  WHERE f[1] IS NULL OR p.provolatile = 'v' OR p.proname ~ {setting} OR p.prosrc ~ {setting})
+), own AS (
+  SELECT oid, proname, COALESCE(tree, prosrc) AS body, tree IS NOT NULL AS is_tree
+  FROM pg_catalog.pg_proc p, LATERAL (SELECT to_jsonb(p) ->> 'prosqlbody' AS tree) t
+  WHERE oid >= 16384 AND EXISTS (SELECT FROM found WHERE found.oid >= 16384)
+), calls AS (
+  SELECT oid, oid AS called FROM own WHERE oid IN (SELECT oid FROM found)
+  UNION SELECT calls.oid, b.oid FROM calls JOIN own a ON a.oid = calls.called JOIN own b
+    ON CASE WHEN a.is_tree THEN a.body ~ (':(?:op)?funcid ' || b.oid || ' ')
+      ELSE strpos(a.body, b.proname::text) > 0 END
+), session AS (
+  SELECT calls.oid FROM calls JOIN own ON own.oid = calls.called WHERE CASE WHEN own.is_tree
+    THEN EXISTS (SELECT FROM regexp_matches(body, ':(?:op)?funcid (\d+)', 'g') f
+      JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid AND p.proname ~ {setting})
+    ELSE own.body ~ {setting} END
+), fickle AS (
+  SELECT min('its ' || owner || CASE
+    WHEN f[2] IS NOT NULL THEN ' has a LIMIT without an ORDER BY, which returns arbitrary rows'
+    WHEN f[3] IS NOT NULL THEN ' reads pg_settings, which differs between sessions'
+    WHEN p.provolatile <> 'v' THEN ' uses ' || p.proname::text || '(), whose value may differ '
+      'between sessions'
+    ELSE ' uses ' || COALESCE(p.proname::text || '()', 'TABLESAMPLE') || ', which is volatile'
+    END) AS said FROM found
+  LEFT JOIN pg_catalog.pg_proc p USING (oid)
+  WHERE f[1] IS NULL OR p.provolatile = 'v' OR p.proname ~ {setting} OR p.oid IN (
+    SELECT oid FROM session))
 SELECT (SELECT said FROM fickle) AS fickle, (
   SELECT bool_or(c.relkind = 'f') FROM behind JOIN pg_catalog.pg_class c USING (oid)
 ) AS outside"""
 """Why a view or a row security policy is not deterministic, and whether it reads foreign tables.
-Run only where there is one, since compiling the query takes the server 20 ms."""
+The bodies of functions that are not the server's own (OIDs from 16384) are followed through the
+names in them, so a function that calls one that reads a setting counts; releases before 14 have no
+`prosqlbody`. Run only where there is one, since compiling the query takes the server 20 ms."""
 _SESSION_FUNCTIONS = "current_setting|pg_show_all_settings|pg_settings"
 """What a function calls, or is, whose result depends on the settings of the session. A setting of a
 role or a database is taken over when a session begins, and sessions outlive its changes."""
