@@ -43,13 +43,14 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
             )
             secret_clause = f", SECRET {quote_identifier(alias)}"
         kind = "" if attachment.type == "duckdb" else f", TYPE {_checked_option(attachment.type)}"
+        if attachment.type == "postgres":
+            connection.execute("SET GLOBAL pg_pool_health_check_query = ''")  # see _check_postgres
         connection.execute(
             f"ATTACH {sql_literal(attachment.path)} AS {quote_identifier(alias)} "
             f"(READ_ONLY{kind}{secret_clause})"
         )
         if attachment.type == "postgres":
-            _refuse_secret_table(connection, alias)
-            _disable_parallel_reads(connection, alias)
+            _check_postgres(connection, attachment)
     except BaseException as error:
         detach(connection, attachment)
         if isinstance(error, (duckdb.Error, UnicodeDecodeError)) and _is_other_program(attachment):
@@ -57,40 +58,47 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
         raise
 
 
-def _refuse_secret_table(connection: duckdb.DuckDBPyConnection, alias: str) -> None:
+_CHECKS = (
+    "SELECT to_regclass('duckdb_secrets') IS NOT NULL AS secrets, pg_is_in_recovery() OR EXISTS "
+    "(SELECT FROM pg_stat_wal_receiver) OR EXISTS "
+    "(SELECT FROM pg_settings WHERE name LIKE 'rds%') AS alone"
+)
+"""Whether there is a table `duckdb_secrets`; and whether the extension cannot share a snapshot
+between connections: on a standby, and on a server that it takes for Aurora by settings that every
+RDS has (1.5.5)."""
+
+
+def _check_postgres(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
     """Refuse a database with a table `duckdb_secrets`: the extension would use it as a secret
-    storage for everything that the instance reads."""
-    [(has_secret_table,)] = connection.execute(
-        f"SELECT t IS NOT NULL FROM postgres_query({sql_literal(alias)}, 'SELECT "
-        "to_regclass(''duckdb_secrets'')::text AS t')"
-    ).fetchall()
+    storage for everything that the instance reads. And make the instance read each table over one
+    connection if the server shares no snapshots.
+
+    The extension reads a large table over several connections, each of which would otherwise see
+    another state, and none the digested one. The connections of the pool are checked before each
+    use from here on: until now there is only one, which has just been made.
+    """
+    listing = f", ({attachment.listing}) AS listing" if attachment.listing else ""
+    [(has_secret_table, cannot_share, *listed)] = in_transaction(
+        connection,
+        {},
+        lambda query: query(
+            f"SELECT * FROM postgres_query({sql_literal(attachment.alias)}, "
+            f"{sql_literal(_CHECKS + listing)})"
+        ),
+    )
     if has_secret_table:
         raise SourceUnavailable(
             "The database contains a table duckdb_secrets, from which DuckDB would take "
             "credentials for other sources.",
             hint="Connect as a role whose search path excludes it.",
         )
-
-
-_NO_SNAPSHOT = (
-    "SELECT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver) OR EXISTS "
-    "(SELECT FROM pg_settings WHERE name LIKE 'rds%') AS t"
-)
-"""Whether the extension cannot share a snapshot between connections: on a standby, and on a server
-that it takes for Aurora by settings that every RDS has (1.5.5)."""
-
-
-def _disable_parallel_reads(connection: duckdb.DuckDBPyConnection, alias: str) -> None:
-    """Make the instance read each table over one connection if the server shares no snapshots.
-
-    The extension reads a large table over several connections, each of which would otherwise see
-    another state, and none the digested one.
-    """
-    [(cannot_share,)] = connection.execute(
-        f"SELECT t FROM postgres_query({sql_literal(alias)}, {sql_literal(_NO_SNAPSHOT)})"
-    ).fetchall()
     if cannot_share:
         connection.execute("SET GLOBAL pg_use_ctid_scan = false")
+    connection.execute(
+        f"FROM postgres_configure_pool(catalog_name={sql_literal(attachment.alias)}, "
+        "health_check_query='SELECT 1')"
+    ).fetchall()
+    attachment.listed.extend(listed)
 
 
 def _check_greeting(host: str, port: int) -> None:

@@ -22,6 +22,7 @@ from jammi_lab.core.verdicts import Fresh, InputVanished, Stale, Undecidable
 from jammi_lab.engine import Engine
 from jammi_lab.engine.engine import EngineSourceAccess
 from jammi_lab.sources import attach as attaching
+from jammi_lab.sources import duckdb_extensions
 from jammi_lab.sources.base import Connector, no_credentials, same_state
 from jammi_lab.sources.databases import postgres
 from jammi_lab.sources.registry import connector_for
@@ -434,6 +435,32 @@ def test_a_point_look_up_is_sent_and_not_fetched(ws, server, filled, capfd):
     )
     assert "id" in scan.split("WHERE")[1] and "= 2" in scan.replace("'2'", "2")
     assert "note" not in scan, "a column that nobody reads is not fetched"
+
+
+def test_a_limit_is_sent_and_the_rest_of_the_table_is_not_fetched(ws, server, filled, capfd):
+    ws.sources.add("crm", server.url)
+    ws.sql(f"SELECT 1 FROM crm.{filled}").fetchall()
+    word = "pg" if server.kind == "postgresql" else "mysql"
+    services_of(ws).engine.session(None).main.execute(
+        f"SET GLOBAL {word}_debug_show_queries = true"
+    )
+    capfd.readouterr()
+    assert len(ws.sql(f"SELECT * FROM crm.{filled} LIMIT 2").fetchall()) == 2
+    scans = [line for line in capfd.readouterr().err.splitlines() if f"{filled}" in line]
+    assert any("LIMIT 2" in line for line in scans), scans
+
+
+def test_what_is_added_is_asked_once_for_its_tables(ws, server, filled, capfd):
+    word = "postgres" if server.kind == "postgresql" else "mysql"
+    main = services_of(ws).engine.session(None).main
+    duckdb_extensions.load(main, [f"{word}_scanner"])
+    setting = f"{'pg' if word == 'postgres' else word}_debug_show_queries"
+    main.execute(f"SET GLOBAL {setting} = true")
+    capfd.readouterr()
+    ws.sources.add("crm", server.url)
+    sent = capfd.readouterr().err
+    assert sent.count("relkind IN ('r'") + sent.count("table_type <> 'SYSTEM VIEW'") == 1
+    assert filled in ws.sources["crm"].tables()
 
 
 def test_nothing_is_held_on_the_server_when_the_call_has_returned(ws, server, filled):

@@ -143,10 +143,7 @@ class MysqlConnector(ServerConnector):
         schema_list = ", ".join(map(_quote_text, schemas or _SYSTEM_SCHEMAS))
         where = f"table_schema {'' if schemas else 'NOT '}IN ({schema_list})"
         rows = self.run_on_server(query, _LISTING.format(where=where))
-        return sorted(
-            ((schema, name) for schema, name in rows if _is_sendable(schema, name)),
-            key=lambda at: (at[0] != self.default_schema, at),
-        )
+        return self.sorted_tables(row for row in rows if _is_sendable(*row))
 
     def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
         """The metadata of one table. Raises SourceUnavailable for a name that DuckDB would not send
@@ -285,8 +282,6 @@ class MysqlConnector(ServerConnector):
             dates = mysql_types.date_columns(types, columns)
             needs_query = bool(not can_scan or owner_conditions or wide_columns & set(columns))
             scan = f"SELECT {scan_columns} FROM {self.duckdb_table(info)}"
-            if not needs_query and not dates:
-                return scan
             needed, limit = condition_on_server(
                 ALL_ROWS if owner_conditions else conditions(),
                 lambda column, value: mysql_types.literal_on_server(kinds[column], value),
@@ -298,7 +293,8 @@ class MysqlConnector(ServerConnector):
                     "" if limit is None else f" LIMIT {limit}"
                 )
                 return self._server_query(info, types, columns, where)
-            return f"{scan} WHERE {self._date_check(info, dates, needed)}"
+            check = f" WHERE {self._date_check(info, dates, needed)}" if dates else ""
+            return scan + check
 
         return projected_body(types, lambda: ALL_ROWS), types, projected_body
 

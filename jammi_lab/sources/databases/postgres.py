@@ -197,16 +197,24 @@ class PostgresConnector(ServerConnector):
     def list_tables(self, query: Query) -> list[tuple[str, str]]:
         """Schema and name of each table, partitioned table, view, materialised view and foreign
         table, without partitions."""
+        return self.sorted_tables(self.run_on_server(query, self._select_tables()))
+
+    @property
+    def listing(self) -> str:
+        """As `list_tables`."""
+        pair = 'pg_catalog.json_build_array("schema", "name")'
+        return (
+            f"SELECT COALESCE(pg_catalog.json_agg({pair}), '[]')::text "
+            f"FROM ({self._select_tables()}) AS tables"
+        )
+
+    def _select_tables(self) -> str:
         schemas = self.record.options.get("schemas")
         user_schemas = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
         where = (
             f"n.nspname IN ({', '.join(map(sql_literal, schemas))})" if schemas else user_schemas
         )
-        rows = self.run_on_server(query, _LISTING.format(where=f"{where} AND NOT c.relispartition"))
-        return sorted(
-            ((schema, name) for schema, name in rows),
-            key=lambda at: (at[0] != self.default_schema, at),
-        )
+        return _LISTING.format(where=f"{where} AND NOT c.relispartition")
 
     def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
         """The metadata of one table. Raises SourceUnavailable for columns that differ only by

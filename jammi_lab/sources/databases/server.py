@@ -14,9 +14,11 @@ the limits of the observation.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -123,6 +125,8 @@ class ServerConnector(ABC):
         self.address, _ = database_urls.parse_url(record.location)
         self._source_access = source_access
         self._bound_tables: dict[str, BoundTable] = {}
+        self._listed: list[tuple[str, str]] | None = None
+        """What `check` has just listed, for the `tables` that follows it."""
 
     @property
     def kind(self) -> str:
@@ -140,6 +144,19 @@ class ServerConnector(ABC):
     @abstractmethod
     def path(self) -> str:
         """The connection string for ATTACH, without credentials."""
+
+    @property
+    def listing(self) -> str:
+        """A SELECT of what `list_tables` lists, as one JSON text, which a new attachment asks
+        together with its checks; empty if it cannot."""
+        return ""
+
+    def sorted_tables(self, rows: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+        """Schema and name of tables, those of the default schema first."""
+        return sorted(
+            ((schema, name) for schema, name in rows),
+            key=lambda at: (at[0] != self.default_schema, at),
+        )
 
     @abstractmethod
     def list_tables(self, query: Query) -> list[tuple[str, str]]:
@@ -207,9 +224,18 @@ class ServerConnector(ABC):
         schema or an anchor on a column that no table has.
         """
         schemas = self.record.options.get("schemas")
-        listed, columns = self.run(
-            lambda query: (self.list_tables(query), self._anchor_columns(query))
-        )
+        attachment = replace(self.attachment, listing=self.listing)
+
+        def work(query: Query) -> tuple[list[tuple[str, str]], list[str] | None]:
+            listed = (
+                self.sorted_tables(json.loads(attachment.listed[0]))
+                if attachment.listed
+                else self.list_tables(query)
+            )
+            return listed, self._anchor_columns(query, listed)
+
+        listed, columns = self.run(work, attachment=attachment)
+        self._listed = listed
         if (
             columns is not None
             and (name := self.record.anchor.removeprefix("column:")) not in columns
@@ -231,12 +257,12 @@ class ServerConnector(ABC):
                 hint="Check options={'schemas': [...]}.",
             )
 
-    def _anchor_columns(self, query: Query) -> list[str] | None:
+    def _anchor_columns(self, query: Query, listed: Sequence[tuple[str, str]]) -> list[str] | None:
         """The columns of all tables, if the anchor is on a column; else None."""
         if not self.record.anchor.startswith("column:"):
             return None
         columns = set[str]()
-        for qualified in self.list_tables(query):
+        for qualified in listed:
             with contextlib.suppress(SourceUnavailable):  # skip a table that cannot be read
                 columns |= {
                     column
@@ -248,7 +274,10 @@ class ServerConnector(ABC):
 
     def tables(self) -> list[str]:
         """The labels of all tables. Raises SourceUnavailable."""
-        return [self.label(schema, name) for schema, name in self.run(self.list_tables)]
+        listed, self._listed = self._listed, None
+        if listed is None:
+            listed = self.run(self.list_tables)
+        return [self.label(schema, name) for schema, name in listed]
 
     def label(self, schema: str, name: str) -> str:
         """The name of a table in the source: `schema.table`, without the default schema."""
@@ -418,22 +447,27 @@ class ServerConnector(ABC):
         self._credentials.reject()
         return self._credentials.remedy
 
-    def run(self, work: Callable[[Query], Any], seconds: float | None = None) -> Any:
+    def run(
+        self,
+        work: Callable[[Query], Any],
+        seconds: float | None = None,
+        attachment: Attachment | None = None,
+    ) -> Any:
         """The result of `work`, whose queries run in one transaction. Raises SourceUnavailable,
         SecretMissing, ExtensionMissing."""
         if self._source_access is None:
             raise SourceUnavailable(f"{self.record.name} can be read only in a workspace.")
         return self._source_access(
-            self._requirement(),
+            self._requirement(attachment or self.attachment),
             work,
             seconds=QUERY_TIMEOUT_SECONDS if seconds is None else seconds,
         )
 
-    def _requirement(self) -> Relation:
+    def _requirement(self, attachment: Attachment) -> Relation:
         return Relation(
             Input(InputKind.SOURCE, self.record.name),
             ReadPlan(body="SELECT 1"),
-            requirements=Requirements(attachment=self.attachment),
+            requirements=Requirements(attachment=attachment),
             explain=self.explain,
         )
 
