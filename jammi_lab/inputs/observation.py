@@ -28,7 +28,7 @@ from jammi_lab.core.thread_pool import submit
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.inputs.row_comparison import RowComparison
-from jammi_lab.sources.base import Relation
+from jammi_lab.sources.base import Relation, SharedRead
 from jammi_lab.sources.frame_origins import merged_origin
 from jammi_lab.store.result_files import ResultFiles
 
@@ -76,6 +76,7 @@ class Observation:
         self._requested_columns: dict[
             tuple[str | None, tuple[str, str, str]], set[tuple[str, ...] | None]
         ] = {}
+        self._shared_reads = dict[tuple[str | None, str, str], SharedRead]()
         self._compare = compare
         self._comparisons = dict[tuple[str | None, tuple[str, str, str], str], bool | Unknown]()
         self._damage: dict[str, Damaged | Unknown | None] = {}
@@ -113,6 +114,21 @@ class Observation:
             return frozenset(
                 self._requested_columns.get((self._scope.current, input.identity)) or {None}
             )
+
+    def shared_read(self, input: Input) -> SharedRead:
+        """What the connector of a source reads of all its tables that the bound tenant needs."""
+        of_source = (self._scope.current, *input.identity[:2])
+
+        def tables() -> set[str]:
+            with self._lock:
+                return {
+                    table
+                    for tenant, (kind, name, table) in self._requested_columns
+                    if (tenant, kind, name) == of_source and table
+                }
+
+        with self._lock:
+            return self._shared_reads.setdefault(of_source, SharedRead(tables))
 
     def states_equal_to(
         self, previous: "Observation"

@@ -99,9 +99,11 @@ class Observers:
             )
         registered = self._directory.find(input.name)
         if registered is not None:
-            state = registered[1].observe(
-                input.table, self.context(observation, observation.requested_columns(input))
+            context = replace(
+                self.context(observation, observation.requested_columns(input)),
+                shared=observation.shared_read(input),
             )
+            state = registered[1].observe(input.table, context)
             self._record_observation(*registered, input.table, state, observation.now_ns)
             return state
         if input.kind is InputKind.SOURCE:

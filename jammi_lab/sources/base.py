@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -251,6 +252,26 @@ class SourceAccess(Protocol):
         ...
 
 
+class SharedRead:
+    """What one observation pass reads of several tables of one source together. Thread-safe."""
+
+    def __init__(self, tables: Callable[[], Collection[str]]) -> None:
+        """`tables` returns the tables of the source that the pass observes."""
+        self._tables = tables
+        self._lock = threading.Lock()
+        self._states: dict[str, Any] | None = None
+
+    def take(self, table: str, read: Callable[[Collection[str]], Mapping[str, Any]]) -> list[Any]:
+        """What `read` returned for a table, in a list; empty if there is nothing, or it was taken
+        before: a second observation is of a later state. `read` runs once, for all tables; others
+        wait for it."""
+        with self._lock:
+            if self._states is None:
+                self._states = {}
+                self._states |= read({*self._tables(), table})
+            return [self._states.pop(table)] if table in self._states else []
+
+
 @dataclass(frozen=True, slots=True)
 class ObservationContext:
     """Limits and services of one observation."""
@@ -274,6 +295,8 @@ class ObservationContext:
     read_sets: frozenset[tuple[str, ...] | None] = frozenset({None})
     """The column sets that need an anchor; None stands for all columns. For connectors whose
     digests cover one column set each."""
+    shared: SharedRead | None = None
+    """What this pass reads of the source in common with its other tables."""
 
 
 class Connector(Protocol):

@@ -7,10 +7,12 @@ column is read as exact text, or as DOUBLE with the option `is_numeric_type="dou
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import string
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
@@ -27,6 +29,7 @@ from jammi_lab.sources.databases.server import (
 from jammi_lab.sources.databases.table_info import (
     UNKNOWN_ROWS,
     LogPosition,
+    RowVersions,
     ServerTable,
     TableSelect,
 )
@@ -52,12 +55,12 @@ _TABLE = """
 WITH RECURSIVE it AS (
   SELECT c.oid, c.relkind::text AS form, c.relname, n.nspname
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = {schema} AND c.relname = {name} AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  WHERE (n.nspname, c.relname) IN ({names}) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ), parts AS (
-  SELECT oid FROM it
-  UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN parts p ON i.inhparent = p.oid
+  SELECT oid AS root, oid FROM it
+  UNION SELECT p.root, i.inhrelid FROM pg_catalog.pg_inherits i JOIN parts p ON i.inhparent = p.oid
 ), sums AS (
-  SELECT
+  SELECT root,
     bool_and(c.relkind IN ('r', 'p', 'm') AND c.relpersistence = 'p' AND NOT c.relrowsecurity)
       AS logged,
     sum(CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 WHEN c.reltuples >= 0 AND c.relpages > 0
@@ -67,9 +70,15 @@ WITH RECURSIVE it AS (
     sum(CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END)
       ::bigint AS bytes,
     bool_or(c.relkind NOT IN ('r', 'p', 'm')) AS untold, bool_or(c.relkind = 'f') AS "foreign",
-    bool_or(c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) AS policed
-  FROM parts JOIN pg_catalog.pg_class c USING (oid))
-SELECT it.oid::bigint AS oid, it.form, sums.*, (
+    bool_or(c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) AS policed,
+    string_agg(c.oid || ':' || COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0), ' '
+      ORDER BY c.oid) AS files
+  FROM parts JOIN pg_catalog.pg_class c USING (oid) GROUP BY root)
+SELECT it.nspname::text AS "schema", it.relname::text AS "name", it.oid::bigint AS oid, it.form,
+  logged, estimate, bytes, untold, "foreign", policed, files,
+  pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot()) AS horizon,
+  pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS upcoming,
+  pg_catalog.has_table_privilege(it.oid, 'SELECT') AS whole, (
   SELECT json_agg(json_build_array(
     a.attname, CASE WHEN t.typnamespace <> 'pg_catalog'::regnamespace
       THEN t.typnamespace::regnamespace::text || '.' ELSE '' END || pg_catalog.regexp_replace(
@@ -80,11 +89,12 @@ SELECT it.oid::bigint AS oid, it.form, sums.*, (
         m.attname::text || ' ' || pg_catalog.format_type(m.atttypid, m.atttypmod), ','
         ORDER BY m.attnum)
       FROM pg_catalog.pg_attribute m WHERE m.attrelid = t.typrelid AND t.typrelid <> 0
-        AND m.attnum > 0 AND NOT m.attisdropped), ''))
+        AND m.attnum > 0 AND NOT m.attisdropped), ''),
+    COALESCE(to_jsonb(a) ->> 'attgenerated', ''))
     ORDER BY a.attnum)
   FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   WHERE a.attrelid = it.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns
-FROM it, sums"""
+FROM it JOIN sums ON sums.root = it.oid"""
 _VIEW_DEPENDENCIES = r"""
 WITH RECURSIVE behind AS (
   SELECT {oid}::oid AS oid UNION SELECT n.oid FROM behind b, LATERAL (
@@ -157,6 +167,14 @@ _OPEN_WRITERS = (
 )
 """The number of open writing transactions: each holds the lock on its own id until its changes are
 visible to all."""
+_AGE_RANGE = 2**31 - 2**20
+"""Within so many transactions, numbers of 32 bits can be compared."""
+_FIXED_TEXT = re.compile(
+    r"(?:smallint|integer|bigint|numeric|real|double precision|boolean|text|character|bytea|date|"
+    r"timestamp|time|interval|uuid|jsonb|json|bit|inet|cidr|macaddr)\b[^.]*"
+)
+"""Types whose values keep their text as long as they lie there: that of an enumeration or of a
+`regclass` changes with what it names."""
 _NESTED_TYPES = re.compile(r"\[\]\[\]|^ENUM\(.*\)\[\]")
 """Types that `postgres_query` returns otherwise than the scan does."""
 
@@ -219,16 +237,26 @@ class PostgresConnector(ServerConnector):
     def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
         """The metadata of one table. Raises SourceUnavailable for columns that differ only by
         case."""
-        rows = self.run_on_server(
-            query,
-            _TABLE.format(schema=sql_literal(schema), name=sql_literal(name), row=_MIN_ROW_BYTES),
-        )
-        if not rows:
-            return None
-        [(oid, relation_kind, logged, estimate, size, has_no_estimate, foreign, policed, *rest)] = (
-            rows
-        )
-        [column_json] = rest
+        rows = self._table_rows(query, [(schema, name)])
+        return self._table_of_row(query, rows[0]) if rows else None
+
+    def table_infos(
+        self, query: Query, names: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], ServerTable]:
+        """The metadata of tables, read by one query."""
+        infos = dict[tuple[str, str], ServerTable]()
+        for row in self._table_rows(query, names):
+            with contextlib.suppress(SourceUnavailable):
+                infos[row[0], row[1]] = self._table_of_row(query, row)
+        return infos
+
+    def _table_rows(self, query: Query, names: Iterable[tuple[str, str]]) -> list[tuple[Any, ...]]:
+        pairs = ", ".join(f"({sql_literal(s)}, {sql_literal(n)})" for s, n in names)
+        return self.run_on_server(query, _TABLE.format(names=pairs, row=_MIN_ROW_BYTES))
+
+    def _table_of_row(self, query: Query, row: Sequence[Any]) -> ServerTable:
+        schema, name, oid, relation_kind, logged, estimate, size, has_no_estimate, *rest = row
+        foreign, policed, files, horizon, upcoming, whole, column_json = rest
         volatile_because = None
         if relation_kind == "v" or policed:
             [(volatile_because, view_foreign)] = self.run_on_server(
@@ -259,7 +287,34 @@ class PostgresConnector(ServerConnector):
             numeric_text_columns=tuple(
                 (column, "options={'numeric': 'double'}") for column in self._wide_columns(columns)
             ),
+            versions=RowVersions(files, int(horizon), int(upcoming))
+            if logged and whole and all(map(_has_fixed_text, columns))
+            else None,
         )
+
+    def have_same_versions(
+        self, query: Query, tables: Sequence[tuple[ServerTable, RowVersions, int]]
+    ) -> list[bool]:
+        """Whether all row versions that are visible were made by transactions that had ended at the
+        earlier snapshot, and are as many.
+
+        A version that was dead then stays dead, so the versions of now are among those of then; and
+        a version never changes. `age` compares transaction numbers of 32 bits, which is sound
+        within half of their range.
+        """
+        selects, counts = list[str](), dict[int, int]()
+        for number, (info, then, count) in enumerate(tables):
+            now = info.versions
+            if now and now.files == then.files and now.next - then.horizon < _AGE_RANGE:
+                counts[number] = count
+                selects.append(
+                    f"SELECT {number} AS i, pg_catalog.count(*) AS n, pg_catalog.count(*) FILTER "
+                    "(WHERE pg_catalog.age(xmin) <= pg_catalog.age("
+                    f"'{then.horizon % 2**32}'::xid)) AS newer FROM {_server_name(info)}"
+                )
+        rows = self.run_on_server(query, " UNION ALL ".join(selects)) if selects else []
+        same = {number for number, n, newer in rows if n == counts[number] and newer == 0}
+        return [number in same for number in range(len(tables))]
 
     def log_position(self, query: Query) -> LogPosition | None:
         """The insert position of the log, and whether every commit up to it is visible.
@@ -441,6 +496,13 @@ def _case_twins(names: Sequence[str]) -> tuple[str, str] | None:
         ),
         None,
     )
+
+
+def _has_fixed_text(column: Sequence[Any]) -> bool:
+    """Whether the value of a column never changes while its row version is there: by its type, and
+    not computed when it is read."""
+    _, kind, *_, generated = column
+    return generated != "v" and _FIXED_TEXT.fullmatch(kind) is not None
 
 
 def _lower_ascii(column: str) -> str:

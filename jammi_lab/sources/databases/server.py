@@ -14,10 +14,11 @@ the limits of the observation.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +54,7 @@ from jammi_lab.sources.base import (
     ReadPlan,
     Relation,
     Requirements,
+    SharedRead,
     SourceAccess,
     attachment_key,
 )
@@ -60,8 +62,10 @@ from jammi_lab.sources.databases.table_info import (
     BoundTable,
     DigestsBySet,
     LogPosition,
+    RowVersions,
     ServerTable,
     TableSelect,
+    TableState,
     check_scan_limits,
     digest_timeout,
 )
@@ -166,6 +170,27 @@ class ServerConnector(ABC):
     @abstractmethod
     def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
         """The metadata of one table; None if it does not exist. Raises duckdb.Error."""
+
+    def table_infos(
+        self, query: Query, names: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], ServerTable]:
+        """The metadata of those tables that exist, by schema and name, without tables of which
+        nothing can be said. Raises duckdb.Error."""
+        infos = dict[tuple[str, str], ServerTable]()
+        for schema, name in names:
+            with contextlib.suppress(SourceUnavailable):
+                if (info := self.table_info(query, schema, name)) is not None:
+                    infos[schema, name] = info
+        return infos
+
+    def have_same_versions(
+        self,
+        query: Query,  # noqa: ARG002 - for servers that can tell
+        tables: Sequence[tuple[ServerTable, RowVersions, int]],
+    ) -> list[bool]:
+        """For tables, with the row versions and the row count of an earlier snapshot: whether this
+        one is proven to have the same rows. Raises duckdb.Error."""
+        return [False for _ in tables]
 
     @abstractmethod
     def log_position(self, query: Query) -> LogPosition | None:
@@ -403,14 +428,17 @@ class ServerConnector(ABC):
         determined within the limits of the observation."""
         if self.record.anchor == "none":
             return Unknown('its owner chose anchor="none"')
+        if table is None:
+            return Vanished()
         try:
-            state = self.run(lambda query: self._read_state(query, table), ctx.timeout_seconds)
+            shared = ctx.shared or SharedRead(lambda: ())
+            taken = shared.take(table, lambda tables: self._read_together(tables, ctx))
+            [state] = taken or [self._read_states([table], ctx).get(table)]
             if state is None:
                 return Vanished()
-            info, columns, position = state
             if self.record.anchor.startswith("column:"):
-                return self._observe_column(info, columns, ctx)
-            return self._observe_content(info, columns, position, ctx)
+                return self._observe_column(state.info, state.columns, ctx)
+            return self._observe_content(state, ctx)
         except (SourceUnavailable, SecretMissing, ExtensionMissing) as error:
             return Unknown(error.message.rstrip("."))
 
@@ -471,30 +499,128 @@ class ServerConnector(ABC):
             explain=self.explain,
         )
 
-    def _read_state(
-        self, query: Query, table: str | None
-    ) -> tuple[ServerTable, dict[str, str], LogPosition | None] | None:
-        info = self._find_info(query, table)
-        if info is None:
+    def _read_together(
+        self, tables: Collection[str], ctx: ObservationContext
+    ) -> Mapping[str, TableState]:
+        """`_read_states` of several tables; nothing if it fails, since the reason may be one of
+        them. Of a missing table, too: it is looked for once more, by itself."""
+        if len(tables) < 2:
+            return {}
+        try:
+            return {
+                table: state
+                for table, state in self._read_states(tables, ctx).items()
+                if state is not None
+            }
+        except (SourceUnavailable, SecretMissing, ExtensionMissing):
+            return {}
+
+    def _read_states(
+        self, tables: Collection[str], ctx: ObservationContext
+    ) -> dict[str, TableState | None]:
+        """The states of tables, read in one transaction; None for one that is missing. Those with a
+        digest of another log position are compared by their row versions, in a second one."""
+
+        def read(query: Query) -> dict[str, TableState | None]:
+            states = dict[str, TableState | None].fromkeys(tables)
+            infos = self._find_infos(query, tables)
+            for table, info in infos.items():
+                states[table] = TableState(info, self._cached_select(query, info)[1], None)
+            if self.record.anchor == "auto" and any(info.is_logged for info in infos.values()):
+                position = self.log_position(query)
+                for table, info in infos.items():
+                    if info.is_logged and (state := states[table]) is not None:
+                        states[table] = state._replace(position=position)
+            return states
+
+        states: dict[str, TableState | None] = self.run(read, ctx.timeout_seconds)
+        moved = {
+            table: cached
+            for table, state in states.items()
+            if state is not None and (cached := self._comparable_payload(state, ctx)) is not None
+        }
+        if moved:
+            with contextlib.suppress(SourceUnavailable):  # a digest will tell
+                unchanged = self.run(
+                    lambda query: self._unchanged_tables(query, moved, states), ctx.timeout_seconds
+                )
+                for table, info in unchanged.items():
+                    if (state := states[table]) is not None:
+                        states[table] = state._replace(unchanged=info)
+        return states
+
+    def _comparable_payload(
+        self, state: TableState, ctx: ObservationContext
+    ) -> Mapping[str, Any] | None:
+        """The cached digest of another position of the same server, if the row versions may prove
+        it and the observation may read them."""
+        info, position = state.info, state.position
+        entry = ctx.cache.get(self._cache_key(info))
+        if (
+            entry is None
+            or position is None
+            or info.versions is None
+            or check_scan_limits(info, ctx) is not None
+        ):
             return None
-        use_log = info.is_logged and self.record.anchor == "auto"
-        return (
-            info,
-            self._cached_select(query, info)[1],
-            self.log_position(query) if use_log else None,
+        cached = entry.payload
+        is_comparable = (
+            cached.get("of") == _definition(info)
+            and cached.get("versions") is not None
+            and cached["gate"] != position.position
+            and cached["gate"][:-1] == position.position[:-1]
         )
+        return cached if is_comparable else None
+
+    def _unchanged_tables(
+        self,
+        query: Query,
+        cached: Mapping[str, Mapping[str, Any]],
+        states: Mapping[str, TableState | None],
+    ) -> dict[str, ServerTable]:
+        """The tables that have, in this transaction, the definition and the rows of their cached
+        digests."""
+        candidates = {
+            table: (info, RowVersions(*cached[table]["versions"]), int(cached[table]["rows"]))
+            for table, info in self._find_infos(query, cached).items()
+            if (state := states[table]) is not None and state.info.marker == info.marker
+        }
+        same = self.have_same_versions(query, list(candidates.values()))
+        return {
+            table: info
+            for (table, (info, *_)), is_same in zip(candidates.items(), same, strict=True)
+            if is_same
+        }
+
+    def _find_infos(self, query: Query, tables: Iterable[str]) -> dict[str, ServerTable]:
+        """The metadata of tables by label. A single one raises SourceUnavailable for names that
+        cannot be read; several leave such a table out."""
+        labels = list(tables)
+        if len(labels) == 1:
+            info = self._find_info(query, labels[0])
+            return {} if info is None else {labels[0]: info}
+        infos = self.table_infos(
+            query, {qualified for label in labels for qualified in self._qualified(label)}
+        )
+        return {
+            label: match
+            for label in labels
+            if (match := next((infos[q] for q in self._qualified(label) if q in infos), None))
+        }
+
+    def _qualified(self, label: str) -> list[tuple[str, str]]:
+        """The schemas and names that a label may mean, the likeliest first."""
+        schema, _, name = label.rpartition(".")
+        names = [(self.default_schema, label)] + (
+            [(label.split(".", 1)[0], label.split(".", 1)[1]), (schema, name)] if schema else []
+        )
+        return list(dict.fromkeys(names))
 
     def _find_info(self, query: Query, table: str | None) -> ServerTable | None:
-        if not table:
-            return None
-        schema, _, name = table.rpartition(".")
-        options = [(self.default_schema, table)] + (
-            [(table.split(".", 1)[0], table.split(".", 1)[1]), (schema, name)] if schema else []
-        )
         return next(
             (
                 match
-                for qualified in dict.fromkeys(options)
+                for qualified in (self._qualified(table) if table else ())
                 if (match := self.table_info(query, *qualified)) is not None
             ),
             None,
@@ -559,18 +685,17 @@ class ServerConnector(ABC):
             server_types=dict(info.columns),
         )
 
-    def _observe_content(
-        self,
-        info: ServerTable,
-        columns: dict[str, str],
-        position: LogPosition | None,
-        ctx: ObservationContext,
-    ) -> Observed:
+    def _cache_key(self, info: ServerTable) -> str:
+        return observation_key(self.kind, self.location, f"{info.schema}\0{info.name}")
+
+    def _observe_content(self, state: TableState, ctx: ObservationContext) -> Observed:
+        info, columns, position, unchanged = state
         if info.volatile_because:
             return Unknown(info.volatile_because)
         sets = self._columns_by_set(ctx.read_sets, columns)
-        key = observation_key(self.kind, self.location, f"{info.schema}\0{info.name}")
-        cached = self._cached_payload(ctx.cache.get(key), info, position)
+        key = self._cache_key(info)
+        entry = ctx.cache.get(key)
+        cached = self._cached_payload(entry, info, position)
         if cached is not None and cached["sound"] and sets.keys() <= cached["sets"].keys():
             return self._snapshot(
                 info, columns, cached["rows"], cached["sets"], Cost.METADATA, info.stamp
@@ -583,23 +708,29 @@ class ServerConnector(ABC):
                 query, info, list(sets.values())
             )
 
-        current, (rows, digests) = self.run(work, digest_timeout(info, ctx))
+        if entry is not None and unchanged and sets.keys() <= entry.payload["sets"].keys():
+            current: ServerTable | None = unchanged
+            rows, digest_by_set = entry.payload["rows"], entry.payload["sets"]
+        else:
+            current, (rows, digests) = self.run(work, digest_timeout(info, ctx))
+            digest_by_set = dict(zip(sets, digests, strict=True))
         # The definition is read again beside the digest: the rows may be of a newer one.
         if current is None or current.marker != info.marker:
             return Unknown("its definition changes while it is observed")
-        digest_by_set = dict(zip(sets, digests, strict=True))
         if position is not None:
             since = ctx.now_ns if cached is None else cached["since"]
             # A commit in the log becomes visible well within this time.
             is_settled = cached is not None and ctx.now_ns - since >= ctx.racy_seconds * 1e9
-            definition = [duckdb.__version__, info.marker]
             payload = {
-                "of": definition,
+                "of": _definition(info),
                 "gate": position.position,
                 "sets": digest_by_set,
                 "rows": rows,
                 "since": since,
                 "sound": position.all_visible or is_settled,
+                "versions": None
+                if current.versions is None
+                else dataclasses.astuple(current.versions),
             }
             ctx.cache.put(key, CacheEntry(NO_STAT, ctx.now_ns, payload))
         return self._snapshot(info, columns, rows, digest_by_set, Cost.SCAN, current.stamp)
@@ -612,7 +743,7 @@ class ServerConnector(ABC):
         if entry is None or position is None:
             return None
         matches = (
-            entry.payload.get("of") == [duckdb.__version__, info.marker]
+            entry.payload.get("of") == _definition(info)
             and entry.payload.get("gate") == position.position
         )
         return entry.payload if matches else None
@@ -650,3 +781,8 @@ class ServerConnector(ABC):
             stamp=stamp,
             server_types=dict(info.columns),
         )
+
+
+def _definition(info: ServerTable) -> list[str]:
+    """What a cached digest is of."""
+    return [duckdb.__version__, info.marker]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.sources.base import ObservationContext
@@ -43,6 +44,21 @@ class ServerTable:
     """Why two reads may differ although nothing was written; empty if they cannot."""
     numeric_text_columns: tuple[tuple[str, str], ...] = ()
     """As in `Relation.numeric_text_columns`."""
+    versions: RowVersions | None = None
+    """If the server tells by the row versions that are there whether the rows are those of an
+    earlier snapshot (`ServerConnector.have_same_versions`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowVersions:
+    """When the row versions of a table were made, as one snapshot sees it."""
+
+    files: str
+    """The tables and files that hold the rows."""
+    horizon: int
+    """Every transaction before this one had ended."""
+    next: int
+    """No transaction from this one on had begun to be visible."""
 
 
 BoundTable = tuple[ServerTable, TableSelect]
@@ -57,6 +73,18 @@ class LogPosition:
     """The identity of the server, and the position."""
     all_visible: bool
     """Whether a digest that starts now sees every commit up to the position."""
+
+
+class TableState(NamedTuple):
+    """What an observation reads of a table before its rows; nothing of a table that is missing."""
+
+    info: ServerTable
+    columns: dict[str, str]
+    """SQL types by column."""
+    position: LogPosition | None
+    """None if not every change to the table moves the log."""
+    unchanged: ServerTable | None = None
+    """The same table in a later snapshot, in which it has the rows of the cached digest."""
 
 
 UNKNOWN_ROWS = 1 << 60
