@@ -14,15 +14,12 @@ the limits of the observation.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-import duckdb
 
 from jammi_lab.core.anchors import (
     Cost,
@@ -58,6 +55,7 @@ from jammi_lab.sources.base import (
     SourceAccess,
     attachment_key,
 )
+from jammi_lab.sources.databases import cached_digests
 from jammi_lab.sources.databases.table_info import (
     BoundTable,
     DigestsBySet,
@@ -537,7 +535,10 @@ class ServerConnector(ABC):
         moved = {
             table: cached
             for table, state in states.items()
-            if state is not None and (cached := self._comparable_payload(state, ctx)) is not None
+            if state is not None
+            and check_scan_limits(state.info, ctx) is None
+            and (entry := ctx.cache.get(self._cache_key(state.info))) is not None
+            and (cached := cached_digests.at_earlier_position(entry, state.info, state.position))
         }
         if moved:
             with contextlib.suppress(SourceUnavailable):  # a digest will tell
@@ -548,29 +549,6 @@ class ServerConnector(ABC):
                     if (state := states[table]) is not None:
                         states[table] = state._replace(unchanged=info)
         return states
-
-    def _comparable_payload(
-        self, state: TableState, ctx: ObservationContext
-    ) -> Mapping[str, Any] | None:
-        """The cached digest of another position of the same server, if the row versions may prove
-        it and the observation may read them."""
-        info, position = state.info, state.position
-        entry = ctx.cache.get(self._cache_key(info))
-        if (
-            entry is None
-            or position is None
-            or info.versions is None
-            or check_scan_limits(info, ctx) is not None
-        ):
-            return None
-        cached = entry.payload
-        is_comparable = (
-            cached.get("of") == _definition(info)
-            and cached.get("versions") is not None
-            and cached["gate"] != position.position
-            and cached["gate"][:-1] == position.position[:-1]
-        )
-        return cached if is_comparable else None
 
     def _unchanged_tables(
         self,
@@ -695,7 +673,7 @@ class ServerConnector(ABC):
         sets = self._columns_by_set(ctx.read_sets, columns)
         key = self._cache_key(info)
         entry = ctx.cache.get(key)
-        cached = self._cached_payload(entry, info, position)
+        cached = cached_digests.at_position(entry, info, position)
         if cached is not None and cached["sound"] and sets.keys() <= cached["sets"].keys():
             return self._snapshot(
                 info, columns, cached["rows"], cached["sets"], Cost.METADATA, info.stamp
@@ -721,32 +699,10 @@ class ServerConnector(ABC):
             since = ctx.now_ns if cached is None else cached["since"]
             # A commit in the log becomes visible well within this time.
             is_settled = cached is not None and ctx.now_ns - since >= ctx.racy_seconds * 1e9
-            payload = {
-                "of": _definition(info),
-                "gate": position.position,
-                "sets": digest_by_set,
-                "rows": rows,
-                "since": since,
-                "sound": position.all_visible or is_settled,
-                "versions": None
-                if current.versions is None
-                else dataclasses.astuple(current.versions),
-            }
+            sound = position.all_visible or is_settled
+            payload = cached_digests.payload(current, position, rows, digest_by_set, since, sound)
             ctx.cache.put(key, CacheEntry(NO_STAT, ctx.now_ns, payload))
         return self._snapshot(info, columns, rows, digest_by_set, Cost.SCAN, current.stamp)
-
-    @staticmethod
-    def _cached_payload(
-        entry: CacheEntry | None, info: ServerTable, position: LogPosition | None
-    ) -> Mapping[str, Any] | None:
-        """The cached result for the same definition and log position, or None."""
-        if entry is None or position is None:
-            return None
-        matches = (
-            entry.payload.get("of") == _definition(info)
-            and entry.payload.get("gate") == position.position
-        )
-        return entry.payload if matches else None
 
     @staticmethod
     def _columns_by_set(
@@ -781,8 +737,3 @@ class ServerConnector(ABC):
             stamp=stamp,
             server_types=dict(info.columns),
         )
-
-
-def _definition(info: ServerTable) -> list[str]:
-    """What a cached digest is of."""
-    return [duckdb.__version__, info.marker]
