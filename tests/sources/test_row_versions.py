@@ -134,6 +134,23 @@ def test_a_partition_in_place_of_another_is_seen(ws, run):
     assert ws.sources["pg"].anchor(run.name).value != before.value
 
 
+def test_another_column_of_a_partition_with_the_same_name_is_seen(ws, run):
+    """Adding a column with a default writes no row."""
+    run(
+        "ALTER TABLE {t} RENAME TO {t}_part",
+        "CREATE TABLE {t} (id integer, v text) PARTITION BY LIST (id)",
+        "ALTER TABLE {t} ATTACH PARTITION {t}_part DEFAULT",
+    )
+    before = ws.sources["pg"].anchor(run.name)
+    run(
+        "ALTER TABLE {t} DETACH PARTITION {t}_part",
+        "ALTER TABLE {t}_part DROP v",
+        "ALTER TABLE {t}_part ADD v text DEFAULT 'other'",
+        "ALTER TABLE {t} ATTACH PARTITION {t}_part DEFAULT",
+    )
+    assert ws.sources["pg"].anchor(run.name).value != before.value
+
+
 def test_a_value_whose_text_changes_where_it_lies_is_digested(ws, run, sent):
     run(
         "CREATE TYPE {t}_mood AS ENUM ('a', 'b')",

@@ -71,7 +71,10 @@ WITH RECURSIVE it AS (
       ::bigint AS bytes,
     bool_or(c.relkind NOT IN ('r', 'p', 'm')) AS untold, bool_or(c.relkind = 'f') AS "foreign",
     bool_or(c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) AS policed,
-    string_agg(c.oid || ':' || COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0), ' '
+    string_agg(c.oid || ':' || COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0) || ':' || (
+      SELECT COALESCE(json_object_agg(a.attname, a.attnum ORDER BY a.attnum)::text, '')
+      FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ' '
       ORDER BY c.oid) AS files
   FROM parts JOIN pg_catalog.pg_class c USING (oid) GROUP BY root)
 SELECT it.nspname::text AS "schema", it.relname::text AS "name", it.oid::bigint AS oid, it.form,

@@ -54,7 +54,8 @@ class RowVersions:
     """When the row versions of a table were made, as one snapshot sees it."""
 
     files: str
-    """The tables and files that hold the rows."""
+    """The tables and files that hold the rows, with the numbers of their columns: a column that is
+    dropped and added again, with another default, changes no row version."""
     horizon: int
     """Every transaction before this one had ended."""
     next: int
