@@ -16,7 +16,12 @@ from jammi_lab.engine.instance_pool import InstancePool
 from jammi_lab.engine.name_resolution import ResolvedNames, with_position
 from jammi_lab.engine.parameters import with_lossless_casts
 from jammi_lab.engine.sql import allowlist, row_order
-from jammi_lab.engine.sql.append_algebra import AppendRule, NotIncremental, append_rule
+from jammi_lab.engine.sql.append_algebra import (
+    BASE,
+    AppendRule,
+    NotIncremental,
+    append_rule,
+)
 from jammi_lab.engine.sql.canonical_form import address_of, canonicalize
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_paths
@@ -183,6 +188,18 @@ class PreparedStatement:
         text = f"{prefix}{self._parsed.text}\n) AS t({names}) {clauses}"
         size = len(prefix.encode())
         return self._run(text, None, size, read_ahead_fully=True, casts_output=select == "*")
+
+    def run_merged(self, rule: AppendRule, base: Relation, key: Sequence[str]) -> Stream:
+        """Run the statement with its rows merged with those of a table, in the total order of
+        `run_ordered`. Raises as `run_ordered`."""
+        positions = row_order.total_order_positions(self.output, key, self.inferred_key)
+        merging = rule.merging_statement(self.output, self._parsed.text)
+        return replace(self, _relations={**self._relations, (BASE,): base})._run(
+            f"{merging} ORDER BY {', '.join(map(str, positions))}",
+            None,
+            len(merging[: merging.index(self._parsed.text)].encode()),
+            in_order=True,
+        )
 
     @property
     def _reads_attached_database(self) -> bool:

@@ -19,7 +19,12 @@ from jammi_lab.core.manifest import Increment, InputFiles, Manifest
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.engine.sql.append_algebra import BASE, DELTA, AppendRule, NotIncremental
+from jammi_lab.engine.sql.append_algebra import (
+    BASE,
+    AppendRule,
+    NotIncremental,
+    base_statement,
+)
 from jammi_lab.engine.stream import Stream
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.store import manifests, read_leases
@@ -217,10 +222,14 @@ class _NamedRelations:
 
 
 class MergedRows:
-    """The merged rows as a stream: those of the base first, or one merging statement."""
+    """The merged rows as a stream: those of the base first, or one merging statement. Raises
+    NotIncremental when the streams have different types."""
 
-    def __init__(self, schema: pa.Schema, streams: Sequence[Stream]) -> None:
-        self.schema, self._streams = schema, streams
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self.schema, self._streams = streams[0].schema, streams
+        if any(stream.schema != self.schema for stream in streams):
+            self.close()
+            raise NotIncremental("the merged rows have other types")
 
     def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
         """Yield the rows in their final order, `rows` per batch."""
@@ -248,46 +257,26 @@ class IncrementalStatement:
     def start(self, planned: PlannedIncrement, base: Relation) -> MergedRows:
         """Compute the statement over the new files, and merge. Raises NotIncremental when the rows
         would be read or written otherwise than by a full computation; and as `run_ordered`."""
-        # The new files are read through the relation of all files, so that columns, types and
-        # partition columns are those that a full computation binds.
         query, files = self._query.over_files(planned.identity, planned.new_files)
-        # Proves that the new files, and no others, are the rows that were selected by name.
-        [(selected,)] = self._engine.query(
-            f"SELECT count(*) FROM ({files.read.body})", self._tenant
-        )
-        if selected != planned.new_rows:
-            raise NotIncremental("the new files cannot be read by themselves")
-        delta = query.run_ordered(self._key)
-        if planned.rule.keeps_order:
-            return _merged_rows(delta.schema, [self._rows_in_order(base), delta])
-        with delta:
-            rows = delta.table()
-        relation = Relation(Input(InputKind.FRAME, DELTA), ReadPlan(frame=rows))
-        statement = planned.rule.merging_statement(self._query.output)
-        merged = self._prepare(statement, {BASE: base, DELTA: relation}).run_ordered(self._key)
-        return _merged_rows(rows.schema, [merged])
+        # Columns, types and partition columns must be those that a full computation binds over the
+        # list of all files.
+        columns = self._engine.describe(files, self._tenant)
+        if list(columns.items()) != self._columns_of(planned.identity):
+            raise NotIncremental("the new files alone have other columns or types")
+        if not planned.rule.keeps_order:
+            return MergedRows([query.run_merged(planned.rule, base, self._key)])
+        former = self._prepare(base_statement(self._query.output), {BASE: base})
+        return MergedRows([former.run_ordered(), query.run_ordered(self._key)])
 
-    def _rows_in_order(self, base: Relation) -> Stream:
-        casts = AppendRule("rows").merging_statement(self._query.output).split(" UNION ALL ")[0]
-        return self._prepare(casts, {BASE: base}).run_ordered()
+    def _columns_of(self, identity: Identity) -> list[tuple[str, str]]:
+        [schema] = [r.schema for r in self._query.inputs if r.relation.input.identity == identity]
+        return list(schema.items())
 
     def _prepare(self, statement: str, relations: Mapping[str, Relation]) -> PreparedStatement:
         [prepared] = self._engine.prepare(
             statement, tenant=self._tenant, overriding_resolvers=[_NamedRelations(relations)]
         )
         return prepared
-
-
-def _merged_rows(schema: pa.Schema, streams: Sequence[Stream]) -> MergedRows:
-    """The merged rows; `schema` is that of a full computation. Raises NotIncremental when a stream
-    has another."""
-    # Types that only the merging statement gives would be other bytes than a full computation
-    # writes.
-    if any(stream.schema != schema for stream in streams):
-        for stream in streams:
-            stream.close()
-        raise NotIncremental("the merged rows have other types")
-    return MergedRows(schema, streams)
 
 
 def base_relation(results: ResultFiles, base: TableRecord) -> Relation:

@@ -132,8 +132,8 @@ class ReadPlan:
     is_immutable: bool = False
     """Whether `body` always reads the same columns and rows, so that a view of it may be kept."""
     body_of_files: Callable[[Collection[str]], str] | None = None
-    """Returns the body that reads only these files of a file set, by relative path, with the
-    columns and types of all."""
+    """Returns the body that reads only these files of a file set, by relative path. Its columns and
+    types may be others than those of all files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,7 +289,7 @@ def test_verify_by_recomputation_finds_other_rows_and_refuses_changed_inputs(tmp
         monkeypatch.setattr(
             increment.AppendRule,
             "merging_statement",
-            lambda rule, output: f"SELECT * FROM ({original(rule, output)}) WHERE n > 8",
+            lambda *rows: f"SELECT * FROM ({original(*rows)}) WHERE n > 8",
         )
         ws.recompute()
         assert ws.verify("it") == Match()

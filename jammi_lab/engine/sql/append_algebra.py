@@ -21,9 +21,8 @@ from jammi_lab.engine.sql.parse import ParsedStatement
 from jammi_lab.engine.sql.read_set import InputSchemas, replica_tables
 
 Node = dict[str, Any]
-BASE, DELTA = "__jammi_base", "__jammi_delta"
-"""The names in a merging statement: the former rows, and those of the statement over the new
-rows."""
+BASE = "__jammi_base"
+"""The name of the former rows in a merging statement."""
 
 _ROW_EXPRESSIONS = frozenset(
     f"BOUND_{name}"
@@ -68,14 +67,13 @@ class AppendRule:
         """Whether the former rows come first, unsorted. The new rows must then be the last."""
         return self.kind == "rows in order"
 
-    def merging_statement(self, output: Sequence[tuple[str, str]]) -> str:
-        """The SELECT that merges `BASE` and `DELTA`, without an order."""
+    def merging_statement(self, output: Sequence[tuple[str, str]], delta: str) -> str:
+        """The SELECT that merges `BASE` and the rows of the SELECT `delta`, without an order."""
         names = [quote_identifier(name) for name, _ in output]
-        columns = ", ".join(
-            f"CAST({name} AS {kind}) AS {name}"
-            for name, (_, kind) in zip(names, output, strict=True)
+        rows = (
+            f"SELECT {_cast_columns(output)} FROM {BASE} UNION ALL "
+            f"SELECT {_cast_columns(output)} FROM (\n{delta}\n) AS t({', '.join(names)})"
         )
-        rows = f"SELECT {columns} FROM {BASE} UNION ALL SELECT {columns} FROM {DELTA}"
         if self.kind == "distinct":
             return f"SELECT DISTINCT * FROM ({rows})"
         if self.kind != "group by":
@@ -87,6 +85,18 @@ class AppendRule:
         groups = [n for n, function in zip(names, self.functions, strict=True) if function is None]
         suffix = f" GROUP BY {', '.join(groups)}" if groups else ""
         return f"SELECT {merged} FROM ({rows}){suffix}"
+
+
+def _cast_columns(output: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(
+        f"CAST({name} AS {kind}) AS {name}"
+        for name, kind in ((quote_identifier(name), kind) for name, kind in output)
+    )
+
+
+def base_statement(output: Sequence[tuple[str, str]]) -> str:
+    """The SELECT of `BASE` with the types of the statement."""
+    return f"SELECT {_cast_columns(output)} FROM {BASE}"
 
 
 def append_rule(

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import duckdb
@@ -35,7 +35,6 @@ from jammi_lab.sources.files.readers import (
     has_utf16_mark,
     is_nonempty,
     line_error,
-    select_from_files,
 )
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import LocatedConnector, check_readable_path, full_location
@@ -210,14 +209,26 @@ class FileConnector(LocatedConnector):
             )
         nonempty = self._nonempty_files(source_files)
         access = self.file_set.read_access(nonempty)
-        body = build_select(
-            self.kind, self.file_set, nonempty, access.addresses, self.record.options
-        )
+
+        def select_files(selected: Collection[str] | None = None) -> str:
+            files = [
+                (source_file, address)
+                for source_file, address in zip(nonempty, access.addresses, strict=True)
+                if selected is None or source_file.relative in selected
+            ]
+            return build_select(
+                self.kind,
+                self.file_set,
+                [source_file for source_file, _ in files],
+                [address for _, address in files],
+                self.record.options,
+            )
+
         return Relation(
             source_input,
             ReadPlan(
-                body=body,
-                body_of_files=functools.partial(select_from_files, body, nonempty)
+                body=select_files(),
+                body_of_files=select_files
                 if self.kind == "parquet" and self.file_set.is_local
                 else None,
             ),

@@ -7,7 +7,7 @@ import io
 import os
 import time
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from jammi_lab.core.caches import BoundedCache
@@ -64,21 +64,6 @@ def build_select(
     return (
         f"SELECT * FROM {reader}([{', '.join(map(_path_literal, addresses))}], "
         f"{', '.join(reader_options)})"
-    )
-
-
-_FILE_COLUMN = "__jammi_file"
-
-
-def select_from_files(
-    body: str, source_files: Sequence[SourceFile], selected: Collection[str]
-) -> str:
-    """The SELECT of some files, by relative path. All files are named to DuckDB, so that columns
-    and types are those of all. `body` comes from `build_select`."""
-    paths = ", ".join(sql_literal(file.path) for file in source_files if file.relative in selected)
-    return (
-        f"SELECT * EXCLUDE ({_FILE_COLUMN}) FROM ({body[:-1]}, filename='{_FILE_COLUMN}')) "
-        f"WHERE list_contains([{paths}], {_FILE_COLUMN})"
     )
 
 
