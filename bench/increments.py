@@ -42,9 +42,9 @@ def increments(folder: Path, repeats: int) -> Iterator[Line]:
         plain = _Sales(ws, folder, "plain", _PLAIN, _FILES)
         yield plain.added_line("GROUP BY, one file more over 20 × 500,000 rows", 1, repeats, None)
         joined = _Sales(ws, folder, "joined", _JOINED, _FILES)
-        yield joined.added_line("JOIN and GROUP BY, one file more", 1, repeats, 0.15)
+        yield joined.added_line("JOIN and GROUP BY, one file more", 1, repeats, 0.10)
         joined.rows = _SMALL_FILE_ROWS
-        yield joined.added_line("JOIN and GROUP BY, one file of 1,000 rows more", 1, repeats, 0.08)
+        yield joined.added_line("JOIN and GROUP BY, one file of 1,000 rows more", 1, repeats, 0.05)
         doubled = _Sales(ws, folder, "doubled", _JOINED, _FEW_FILES)
         other = _Sales(ws, folder, "other", _JOINED, _FEW_FILES)
         yield doubled.added_line("JOIN and GROUP BY, twice the files", None, 1, 1.1, other)

@@ -79,6 +79,7 @@ class PreparedStatement:
     _schemas: Mapping[tuple[str, ...], dict[str, str]]
     _columns_read: Mapping[tuple[str, ...], set[str]]
     _table_names: tuple[str, ...]
+    _append_rules: dict[tuple[frozenset[tuple[str, ...]], bool], AppendRule]
 
     def __repr__(self) -> str:
         reads = ", ".join(i.relation.input.label for i in self.inputs) or "nothing"
@@ -141,20 +142,23 @@ class PreparedStatement:
             raise NotIncremental("its rows do not depend on its inputs alone")
         if self.order_sensitive:
             raise NotIncremental("its rows depend on the order of its inputs")
-        appended = {p for p, r in self._relations.items() if r.input.identity == identity}
+        appended = frozenset(p for p, r in self._relations.items() if r.input.identity == identity)
         params = _remaining_parameters(self.params, self._parsed)
-        return self._instances.with_replicas(
-            self._tenant,
-            lambda replicas: append_rule(
-                replicas,
-                self._parsed,
-                self._schemas,
-                params,
-                self.output,
-                appended,
-                keeps_order=self.keeps_order,
-            ),
-        )
+        if (rule := self._append_rules.get((appended, self.keeps_order))) is None:
+            rule = self._instances.with_replicas(
+                self._tenant,
+                lambda replicas: append_rule(
+                    replicas,
+                    self._parsed,
+                    self._schemas,
+                    params,
+                    self.output,
+                    appended,
+                    keeps_order=self.keeps_order,
+                ),
+            )
+            self._append_rules[appended, self.keeps_order] = rule
+        return rule
 
     def over_files(
         self, identity: tuple[str, str, str], files: Collection[str]
@@ -429,6 +433,7 @@ def prepare(
         _schemas=schemas,
         _columns_read=binding.columns_read,
         _table_names=tuple(table_names) if parsed.kind is StatementKind.SHOW_TABLES else (),
+        _append_rules=binding.append_rules,
     )
 
 

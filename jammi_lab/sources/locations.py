@@ -6,10 +6,13 @@ with such a character is stored escaped (`x[[]1].csv`), so that it never matches
 the file is deleted.
 """
 
+import contextlib
+import functools
 import glob
 import os
 import re
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -211,6 +214,26 @@ def base_of(pattern: str) -> str:
 def expand(pattern: str) -> list[str]:
     """The files that match a local glob, sorted, without hidden ones."""
     return sorted(path for path in glob.glob(pattern, recursive=True) if not path.endswith(os.sep))
+
+
+def check_readable_files(paths: Sequence[str], folder: Path | None) -> None:
+    """`check_readable_path` for many files. Those that are no links are decided by their folders,
+    each of which is resolved once."""
+    if folder is None:
+        return
+    is_in_workspace = functools.cache(functools.partial(_is_within, root=os.path.realpath(folder)))
+    for path in paths:
+        is_plain = False
+        with contextlib.suppress(OSError):
+            file_stat = os.lstat(path)
+            is_plain = stat.S_ISREG(file_stat.st_mode) and file_stat.st_nlink == 1
+        if not is_plain or is_in_workspace(os.path.dirname(path)):
+            check_readable_path(path, folder)
+
+
+def _is_within(folder: str, root: str) -> bool:
+    real = os.path.realpath(folder)
+    return os.path.commonpath((real, root)) == root
 
 
 def check_readable_path(path: str, folder: Path | None) -> None:

@@ -206,18 +206,19 @@ def test_a_new_file_that_sorts_first_is_an_append_only_where_rows_are_sorted(tmp
 
 
 @pytest.mark.parametrize("new_type", ["int32", "string"])
-def test_a_new_file_with_other_types_gives_the_rows_of_a_full_run(tmp_path, new_type):
+def test_new_files_with_other_types_are_computed_in_full(tmp_path, new_type):
     (tmp_path / "t").mkdir()
     for name, kind in (("b1", "int64"), ("b2", "int64")):
         pq.write_table(pa.table({"x": pa.array([1, 2], kind)}), tmp_path / "t" / f"{name}.parquet")
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("t", str(tmp_path / "t"))
         values = pa.array([3, 4]).cast(new_type)
-        computed_again(
+        manifest = computed_again(
             ws,
             "SELECT x, count(*) AS n FROM t GROUP BY x",
             lambda: pq.write_table(pa.table({"x": values}), tmp_path / "t" / "c.parquet"),
         )
+        assert manifest.increment is None
 
 
 def test_files_in_partition_folders_are_an_append(tmp_path):

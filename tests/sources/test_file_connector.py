@@ -1122,19 +1122,35 @@ def lab(tmp_path):
 
 @pytest.mark.parametrize(
     "way",
-    ["path", "folder", "glob", "symlink", "hard link", "folder above", "linked folder", "dots"],
+    [
+        "path",
+        "folder",
+        "glob",
+        "symlink",
+        "hard link",
+        "folder with a symlink",
+        "folder with a hard link",
+        "folder above",
+        "linked folder",
+        "dots",
+    ],
 )
 def test_the_workspace_s_own_rows_are_no_source(tmp_path, lab, way):
     own = lab / "results" / "acme" / "t.parquet"
     (tmp_path / "soft.parquet").symlink_to(own)
     os.link(own, tmp_path / "hard.parquet")
     (tmp_path / "door").symlink_to(lab / "results" / "acme")
+    for folder, link in (("soft", os.symlink), ("hard", os.link)):
+        put(tmp_path / folder / "a.parquet", "parquet", FIRST)
+        link(own, tmp_path / folder / "b.parquet")
     location = {
         "path": own,
         "folder": lab / "results",
         "glob": lab / "*" / "*" / "*.parquet",
         "symlink": tmp_path / "soft.parquet",
         "hard link": tmp_path / "hard.parquet",
+        "folder with a symlink": tmp_path / "soft",
+        "folder with a hard link": tmp_path / "hard",
         "folder above": lab,
         "linked folder": tmp_path / "door" / "t.parquet",
         "dots": lab / "x" / ".." / "results" / "acme" / "t.parquet",

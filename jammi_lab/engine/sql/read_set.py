@@ -53,6 +53,8 @@ class Binding:
     order_sensitive: dict[bool, bool] = field(default_factory=dict)
     """Whether the rows may depend on the order of the inputs' rows, by whether a total order is
     added before the LIMIT; filled on first use and shared by the copies of this binding."""
+    append_rules: dict[Any, Any] = field(default_factory=dict)
+    """The rules of `append_algebra`, filled and shared likewise."""
 
 
 def scratch_address(parts: tuple[str, ...]) -> tuple[str, str]:
@@ -104,6 +106,7 @@ def reuse_binding(parsed: ParsedStatement, binding: Binding) -> Binding:
         list(binding.operators),
         binding.merged,
         binding.order_sensitive,
+        binding.append_rules,
     )
 
 

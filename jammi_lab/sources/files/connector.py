@@ -37,7 +37,7 @@ from jammi_lab.sources.files.readers import (
     line_error,
 )
 from jammi_lab.sources.files.remote_files import file_set_for
-from jammi_lab.sources.locations import LocatedConnector, check_readable_path, full_location
+from jammi_lab.sources.locations import LocatedConnector, check_readable_files, full_location
 from jammi_lab.sources.secrets import Credentials as Secret
 
 _MAX_ATTEMPTS = 3
@@ -182,8 +182,7 @@ class FileConnector(LocatedConnector):
 
     def _check_readable(self, source_files: list[SourceFile]) -> None:
         if self.file_set.is_local:
-            for source_file in source_files:
-                check_readable_path(source_file.path, self.folder)
+            check_readable_files([source_file.path for source_file in source_files], self.folder)
 
     def _relation(self, source_files: list[SourceFile]) -> Relation:
         source_input, columns = (
