@@ -73,6 +73,64 @@ finally:
 """
 
 
+FULL_RESULTS = """
+import ctypes, os, jammi_lab, numpy, pyarrow
+libc = ctypes.CDLL(None)
+os.makedirs("lab/results")
+if libc.mount(b"tmpfs", b"lab/results", b"tmpfs", 0, b"size=16m"):
+    raise SystemExit(77)
+def fill(spare):
+    free = os.statvfs("lab/results")
+    with open("lab/results/filler", "wb") as file:
+        file.write(bytes(free.f_bavail * free.f_frsize - spare))
+def data(seed):
+    rows = numpy.random.default_rng(seed).normal(size=(3000, 16)).astype("float32")
+    vectors = pyarrow.FixedSizeListArray.from_arrays(rows.ravel(), 16)
+    return pyarrow.table({"id": range(3000), "text": [f"{seed} {n}" for n in range(3000)], "vec": vectors})
+def longer(id, text):
+    return {"n": text + "x"}
+try:
+    with jammi_lab.open("lab") as ws:
+        ws.import_embeddings("v", data(0), key="id", vector="vec")
+        ws.materialize("base", "SELECT range AS id, md5(range::VARCHAR) AS text FROM range(3000)")
+        acts = {
+            "materialize": lambda: ws.materialize("t", "SELECT id, text || 'x' AS text FROM jammi.base"),
+            "step": lambda: ws.materialize("s", jammi_lab.PythonStep(lambda base: base.arrow(), inputs="base", version="1")),
+            "import": lambda: ws.import_embeddings("i", data(1), key="id", vector="vec"),
+            "embed": lambda: ws.embed("e", "base", key="id", text="text", model="hashing"),
+            "lexical": lambda: ws.lexical("l", "base", key="id", text="text"),
+            "graph": lambda: ws.neighbor_graph("g", "v", k=5),
+            "projection": lambda: ws.projection("p", "v"),
+            "map": lambda: ws.map("m", longer, "base", key="id", inputs=["id", "text"], version="1"),
+        }
+        before = len(ws.tables())
+        for number, (name, act) in enumerate(acts.items()):
+            for spare in (0, 20_000):
+                fill(spare)
+                try:
+                    act()
+                    print(name, "has room")
+                except jammi_lab.ResourceExhausted:
+                    pass
+                os.unlink("lab/results/filler")
+            assert len(ws.tables()) == before + number, name
+            act()
+        assert not ws.recovery and not ws.fsck(deep=True), ws.fsck(deep=True)
+finally:
+    libc.umount2(b"lab/results", 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
+def test_a_full_disk_is_a_typed_error_of_every_producer_and_leaves_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_RESULTS], cwd=tmp_path, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip("this process may not mount")
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a mount")
 def test_a_full_disk_lets_expire_drop_and_open_succeed(tmp_path):
     done = subprocess.run(

@@ -128,6 +128,22 @@ def test_long_texts_are_shortened_and_stay_apart(rows):
     assert "img" in figure._repr_mimebundle_()[0]["text/html"]  # not after minutes
 
 
+@pytest.mark.parametrize(("kind", "axes"), [("bar", "xy"), ("line", "xy"), ("box", "yx")])
+def test_of_many_texts_some_are_labelled_and_all_are_drawn(rows, kind, axes):
+    """The renderer measured 2,000 labels for minutes."""
+    of = dict(zip(axes, ("label", "v"), strict=True))
+    figure = rows("SELECT repeat('w', 40) || range AS label, range AS v FROM range(2000)").chart(
+        kind, of["x"], of["y"]
+    )
+    made = figure.to_dict()
+    labels = made["encoding"][axes[0]]["axis"]["values"]
+    drawn = {row["label"] for row in made["data"]["values"]}
+    assert len(labels) == 40 and set(labels) < drawn and len(drawn) == 2000
+    assert "axis" not in made["encoding"][axes[1]]
+    few = rows("SELECT 'a' || range AS label, range AS v FROM range(40)").chart(kind)
+    assert "axis" not in few.to_dict()["encoding"]["x"]
+
+
 def test_control_characters_are_drawn_as_signs(tmp_path):
     """The renderer aborts the process for characters that XML excludes, so it runs in another."""
     code = """

@@ -40,6 +40,9 @@ _PNG_SCALE_FACTORS = (2.0, 1.0)
 """Pixels of the image per pixel of the page. The next one is used when an image is too large."""
 MAX_TEXT_CHARACTERS = 48
 """Maximum length of a text in a chart."""
+MAX_LABELS = 40
+"""Maximum number of labelled values on an axis of texts, evenly spaced; all values are drawn. The
+renderer takes 30 ms to measure a label."""
 MAX_PNG_BYTES = 60_000
 """Size that an image in a notebook should not exceed."""
 MAX_SPECIFICATION_BYTES = 200_000
@@ -197,16 +200,15 @@ def chart(result: "Result", kind: str, x: str | None, y: str | None, color: str 
             )
     table, total = sample_rows(result)
     used_columns = list(dict.fromkeys(c for c in (x, y, color) if c is not None))
-    figure = Chart(
-        altair.Data(values=_json_rows(table.select(used_columns))), width=480, height=280
-    )
+    rows = _json_rows(table.select(used_columns))
+    figure = Chart(altair.Data(values=rows), width=480, height=280)
     title = f"a sample of {table.num_rows:,} of {total:,} rows" if total > table.num_rows else ""
     if title:
         figure = figure.properties(
             title=altair.TitleParams(title, fontSize=11, fontWeight="normal")
         )
     marked_figure: Chart = getattr(figure, KINDS[kind])()
-    encoded = marked_figure.encode(**_channels(table, kind, x, y, color))
+    encoded = marked_figure.encode(**_channels(table, rows, kind, x, y, color))
     summary = f"{kind} chart of {y or 'the number of rows'} by {x}" + (
         f", coloured by {color}" if color else ""
     )
@@ -223,7 +225,12 @@ def _describe_chart(figure: altair.Chart) -> str:
 
 
 def _channels(
-    table: "pa.Table", kind: str, x: str, y: str | None, color: str | None
+    table: "pa.Table",
+    rows: list[dict[str, Any]],
+    kind: str,
+    x: str,
+    y: str | None,
+    color: str | None,
 ) -> dict[str, Any]:
     def field(name: str, **options: Any) -> dict[str, Any]:
         # altair's shorthand would interpret dots, brackets and colons in a column name
@@ -237,11 +244,18 @@ def _channels(
             **options,
         }
 
+    def axis(name: str, **options: Any) -> dict[str, Any]:
+        if _encoding_type(table, name) == "nominal":
+            values = list(dict.fromkeys(row[name] for row in rows))
+            if "sort" not in options:  # the renderer sorts
+                values.sort(key=str)
+            if len(values) > MAX_LABELS:
+                options["axis"] = altair.Axis(values=values[:: -(-len(values) // MAX_LABELS)])
+        return field(name, **options)
+
     if kind == "hist":
         binned = (
-            field(x, bin={"maxbins": 40})
-            if _encoding_type(table, x) == "quantitative"
-            else field(x)
+            field(x, bin={"maxbins": 40}) if _encoding_type(table, x) == "quantitative" else axis(x)
         )
         channels: dict[str, Any] = {
             "x": altair.X(**_with_bin_object(binned)),
@@ -252,12 +266,12 @@ def _channels(
         channels = {
             "x": altair.X(
                 **_with_bin_object(
-                    field(x, sort=None)
+                    axis(x, sort=None)
                     if kind == "bar" and _encoding_type(table, x) == "nominal"
-                    else field(x)
+                    else axis(x)
                 )
             ),
-            "y": altair.Y(**_with_bin_object(field(y))),
+            "y": altair.Y(**_with_bin_object(axis(y))),
         }
     if color is not None:
         channels["color"] = altair.Color(**_with_bin_object(field(color)))
