@@ -313,9 +313,11 @@ def verdict(value: Answer, name: str = "") -> Rendered:
     return value._rendered(name)
 
 
-def status(rows: Sequence[BoardRow], note: str = "") -> Rendered:
+def status(
+    rows: Sequence[BoardRow], note: str = "", held: Mapping[str, str] | None = None
+) -> Rendered:
     """The status board: one line per recipe with verdict and reason, and the next command unless
-    all are fresh."""
+    all are fresh. `held`: by name, since when, by whom and why a recipe is held."""
     if not rows:
         return plain_text(f"No recipes yet: {_materialize_command()} makes one.")
     lines = [
@@ -327,18 +329,19 @@ def status(rows: Sequence[BoardRow], note: str = "") -> Rendered:
             format_bytes(row.bytes),
             row.index,
             row.checks,
+            (held or {}).get(row.name, ""),
             _causes(reasons_of(row.verdict) or grounds_of(row.verdict)),
         ]
         for row in rows
     ]
-    heads = ["name", "version", "verdict", "rows", "size", "index", "checks", "why"]
+    heads = ["name", "version", "verdict", "rows", "size", "index", "checks", "held", "why"]
     shown = [
         i
         for i, head in enumerate(heads)
-        if head not in ("index", "checks") or any(line[i] for line in lines)
+        if head not in ("index", "checks", "held") or any(line[i] for line in lines)
     ]
     lines, heads = [[line[i] for i in shown] for line in lines], [heads[i] for i in shown]
-    aligned = "".join("lrlrrlll"[i] for i in shown)
+    aligned = "".join("lrlrrllll"[i] for i in shown)
     not_fresh = [r for r in rows if not isinstance(r.verdict, Fresh)]
     if not not_fresh:
         if not any(grounds_of(row.verdict) for row in rows):

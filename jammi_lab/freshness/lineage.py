@@ -44,6 +44,8 @@ class NodeStates:
     """Verdict words of recipes, by name."""
     checks: Sequence[str] = ()
     """For each node what its checks found, as `1 of 3 fails`; empty when no node has checks."""
+    held: Sequence[str] = ()
+    """For each node since when, by whom and why it is held; empty when none is."""
 
 
 def checked_input(node: Node) -> tuple[InputKind, str] | None:
@@ -126,7 +128,7 @@ class Lineage(ReprMixin):
                 [n for n in self.nodes if n.kind != MODEL_KIND], self.column_edges, states.verdicts
             )
         return lineage_svg.render_lineage(
-            self.nodes, self.edges, states.verdicts, self._focus, states.checks
+            self.nodes, self.edges, states.verdicts, self._focus, states.checks, held=states.held
         )
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from jammi_lab.core.html import (
     VERDICT_ICONS,
+    VERDICT_MEANINGS,
     Rendered,
     count_noun,
     dim_text,
@@ -62,6 +63,8 @@ _BORDERS: Mapping[str, str] = {
 """Colour of the border of a table that is not fresh. It is as wide at every scale."""
 MAX_CHANGE_CHARS = 48
 """Maximum number of characters about a change, enough for a version and millions of rows."""
+HELD_SIGN = "‖"
+"""Sign of a table that a recompute of everything leaves as it is."""
 CHANGE_SIGN, CHANGE_COLOUR = "Δ", "#e4572e"
 """Sign and border of the node in which something changed: a root cause."""
 _MODEL_KIND = "model"
@@ -118,13 +121,15 @@ def render_lineage(
     focus: str | None = None,
     checks: Sequence[str] = (),
     changes: Mapping[NodeLike, str] | None = None,
+    held: Sequence[str] = (),
 ) -> Rendered:
     """The SVG and text tree of a graph. `verdicts` are verdict words by name, `focus` is the name
-    to highlight, `checks` has what the checks of each node found, `changes` what changed in nodes.
-    Raises DependencyCycle."""
+    to highlight, `checks` has what the checks of each node found, `changes` what changed in nodes,
+    `held` since when each node is held. Raises DependencyCycle."""
     if not nodes:
         return dim_text("No lineage yet.")
     verdict_words, marks = dict(verdicts or {}), list(checks) or [""] * len(nodes)
+    holds = list(held) or [""] * len(nodes)
     pairs = index_pairs(nodes, edges)
     column, position = assign_layers(len(nodes), pairs)
     drawn_nodes = _nodes_to_draw(nodes, pairs, verdict_words, focus)
@@ -144,13 +149,14 @@ def render_lineage(
             focus,
             [marks[n] for n in drawn_nodes],
             changes,
+            [holds[n] for n in drawn_nodes],
         ),
         _alt_text(nodes_drawn, verdict_words),
     )
     image_html = image + (f'<div style="opacity:0.7">{escape(note)}</div>' if note else "")
     return Rendered(
         f'<div style="overflow-x:auto">{image_html}</div>',
-        tree_text(nodes, pairs, column, position, verdict_words, focus, marks),
+        tree_text(nodes, pairs, column, position, verdict_words, focus, marks, holds),
     )
 
 
@@ -233,13 +239,16 @@ def svg(
     focus: str | None = None,
     checks: Sequence[str] | None = None,
     changes: Mapping[NodeLike, str] | None = None,
+    held: Sequence[str] | None = None,
     aspect: float | None = None,
 ) -> str:
     """The SVG, with inputs on the left and derived tables on the right. `pairs` are (input,
     derived) indexes, `aspect` is that of `layout_graph`."""
     layout = layout_graph(nodes, pairs, verdicts, changes=changes, aspect=aspect)
     edges = map(edge_svg, layout.lines)
-    return draw_graph(nodes, layout, edges, verdicts, focus, checks=checks, changes=changes)
+    return draw_graph(
+        nodes, layout, edges, verdicts, focus, checks=checks, changes=changes, held=held
+    )
 
 
 def edge_svg(path: str, *, dotted: bool = False) -> str:
@@ -328,9 +337,11 @@ def draw_graph(
     *,
     checks: Sequence[str] | None = None,
     changes: Mapping[NodeLike, str] | None = None,
+    held: Sequence[str] | None = None,
 ) -> str:
     """The SVG document of a graph: `edges` as `edge_svg` returns them, then the nodes. `verdicts`
-    and `rows` are those of the layout; `checks` has what the checks of each node found."""
+    and `rows` are those of the layout; `checks` has what the checks of each node found, `held`
+    since when each node is held."""
     body = "".join(edges) + "".join(
         _node_svg(
             node,
@@ -338,13 +349,15 @@ def draw_graph(
             verdicts.get(node.name, "") if is_derived(node) else "",
             node.name == focus,
             mark,
+            hold,
             rows_of_node,
             changes or {},
         )
-        for node, box, mark, rows_of_node in zip(
+        for node, box, mark, hold, rows_of_node in zip(
             nodes,
             layout.boxes,
             checks or [""] * len(nodes),
+            held or [""] * len(nodes),
             rows or [()] * len(nodes),
             strict=True,
         )
@@ -564,6 +577,7 @@ def _node_svg(
     verdict: str,
     focused: bool,
     checks: str,
+    held: str,
     rows: Sequence[str],
     changes: Mapping[NodeLike, str],
 ) -> str:
@@ -582,7 +596,10 @@ def _node_svg(
     pill = _pill_svg(verdict, middle, y + h - 21) if verdict else ""
     row_texts = _rows_svg(rows, box) if rows else ""
     mark = _check_mark_svg(checks, x + w - 6, y + 4) if checks else ""
+    mark += _mark_svg(HELD_SIGN, VERDICT_ICONS["missing manifest"][1], x + 1, y + 1) if held else ""
     title = f"{node.name}, checks: {checks}" if checks else node.name
+    title += f"\n{VERDICT_MEANINGS[verdict]}" if verdict in VERDICT_MEANINGS else ""
+    title += f"\n{held}. A recompute of everything leaves it as it is" if held else ""
     parts = f"{shape}{name}{subtitle_text}{pill}{row_texts}{mark}"
     return f"<g><title>{escape(title)}</title>{parts}</g>"
 
@@ -590,7 +607,11 @@ def _node_svg(
 def _check_mark_svg(checks: str, x: float, y: float) -> str:
     """The mark of a node with checks: a small disc with a sign, at its corner."""
     word = "damaged" if "fail" in checks else "undecidable" if "due" in checks else "fresh"
-    sign, colour = VERDICT_ICONS[word]
+    return _mark_svg(*VERDICT_ICONS[word], x, y)
+
+
+def _mark_svg(sign: str, colour: str, x: float, y: float) -> str:
+    """A small disc with a sign, at a corner of a node."""
     return (
         f'<circle cx="{x:.0f}" cy="{y:.0f}" r="8" fill="#fff" stroke="{colour}" '
         f'stroke-width="1.5"/><text x="{x:.0f}" y="{y + 4:.0f}" font-size="11" '
@@ -658,6 +679,7 @@ def tree_text(
     verdicts: Mapping[str, str],
     focus: str | None = None,
     checks: Sequence[str] | None = None,
+    held: Sequence[str] | None = None,
 ) -> str:
     """The graph as a text tree from its sources down. A node that occurs again is listed without
     its children."""
@@ -676,7 +698,13 @@ def tree_text(
         is_repeated = node in listed_nodes and bool(children_of[node])
         lines.append(
             lead
-            + _node_line(nodes[node], verdicts, focus, "" if checks is None else checks[node])
+            + _node_line(
+                nodes[node],
+                verdicts,
+                focus,
+                "" if checks is None else checks[node],
+                "" if held is None else held[node],
+            )
             + (" (see above)" if is_repeated else "")
         )
         if not is_repeated:
@@ -691,8 +719,10 @@ def tree_text(
     return "\n".join(lines)
 
 
-def _node_line(node: NodeLike, verdicts: Mapping[str, str], focus: str | None, checks: str) -> str:
-    parts = [verdicts.get(node.name, ""), f"checks: {checks}" if checks else ""]
+def _node_line(
+    node: NodeLike, verdicts: Mapping[str, str], focus: str | None, checks: str, held: str
+) -> str:
+    parts = [verdicts.get(node.name, ""), f"checks: {checks}" if checks else "", held]
     state = ", ".join(part for part in parts if part)
     return (
         f"{escape_invisible(node.name)} ({subtitle(node)})"

@@ -388,8 +388,13 @@ class FreshnessQueries:
             and (name, node.version.version if node.version else None) in versions
         }
         words = {name: verdict_label(evaluated.verdicts[n.key]) for name, n in current.items()}
+        holds = {name: str(hold) for (_, name), hold in self._catalog.holds.list().items()}
+        held = [
+            holds.get(fold(node.name), "") if lineage_svg.is_derived(node) else ""
+            for node in (displayed if holds else ())
+        ]
         if not self._catalog.checks.list():
-            return NodeStates(words)
+            return NodeStates(words, held=held)
         of_inputs = self._checks.input_summaries(evaluated.observation)
         check_texts = [
             self._check_summary(current.get(node.name), evaluated)
@@ -397,7 +402,7 @@ class FreshnessQueries:
             else (key := checked_input(node)) and of_inputs.get(key)
             for node in displayed
         ]
-        return NodeStates(words, [text or "" for text in check_texts])
+        return NodeStates(words, [text or "" for text in check_texts], held)
 
     def _check_summary(self, node: RecipeNode | None, evaluated: EvaluatedGraph) -> str | None:
         """What the checks on the newest version of a recipe found; None without any."""

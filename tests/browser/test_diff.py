@@ -5,12 +5,20 @@ import pytest
 import jammi_lab as jl
 from jammi_widgets import DiffView
 from tests.browser.test_panels import kept, on_page  # noqa: F401  the fixture
+from tests.browser.test_verdict_marks import contrast
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
 ]
+
+
+CHANGED = """() => { const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const paint = (...colours) => { canvas.reset(); colours.forEach((c) => { canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); }); return `rgb(${canvas.getImageData(0, 0, 1, 1).data.slice(0, 3).join(', ')})`; };
+  return ['del', 'ins'].map((kind) => { const cell = document.querySelector(`.jammi-changed ${kind}`), page = getComputedStyle(document.body).backgroundColor;
+    const behind = [page, getComputedStyle(cell.closest('td')).backgroundColor]; return [paint(...behind, getComputedStyle(cell).color), paint(...behind)]; }); }"""
+"""Colour of letters and of what is behind them, of a former and of a later value."""
 
 
 @pytest.fixture
@@ -62,4 +70,5 @@ def test_changes_are_seen_narrowed_selected_and_fit_narrow_dark_pages(ws, on_pag
         bare = on_page(DiffView(ws, "offers", 1, 2), "diff", wide=wide, dark=dark)
         bare.shows("counted")
         assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert all(contrast(*colours) >= 4.5 for colours in bare.page.evaluate(CHANGED))
         kept(bare, f"diff-{'dark' if dark else 'light'}-{wide}")

@@ -208,6 +208,9 @@ def test_the_board_recomputes_a_row_and_its_verdict_changes_in_place(ws, shown, 
     stale(papers)
     bare = shown(StalenessBoard(ws), "row-ml")
     assert "stale" in bare.part("verdict-ml").inner_text()
+    why = bare.part("row-ml").locator(".jammi-one-line")
+    assert why.inner_text() == "papers changed"
+    assert why.get_attribute("title") == "papers changed (digest of the bytes)"
     bare.part("recompute-ml").click()
     bare.expect(lambda: "fresh" in bare.part("verdict-ml").inner_text())
     bare.part("row-topics").focus()
@@ -287,6 +290,14 @@ def test_a_condition_that_is_none_is_refused_with_words_and_the_hits_stay(ws, sh
 
 def test_the_catalog_opens_down_to_columns_and_a_click_selects_what_a_cell_says(ws, shown):
     bare = shown(CatalogBrowser(ws), "catalog-item-ml")
+    name, verdict, facts = (
+        bare.part("catalog-item-ml").locator(f".jammi-{part}").bounding_box()["x"]
+        for part in ("entry", "pill", "said-of")
+    )
+    assert name < verdict < facts  # the verdict is beside the name
+    assert bare.part("jump-Result tables").inner_text() == "4 result tables"
+    bare.part("jump-Result tables").click()
+    assert bare.page.evaluate("document.activeElement.dataset.testid") == "group-Result tables"
     bare.part("catalog-item-ml").focus()
     bare.page.keyboard.press("ArrowRight")
     bare.expect(lambda: bare.part("catalog-item-topic").count() == 1)

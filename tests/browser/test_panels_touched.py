@@ -407,7 +407,7 @@ def test_placing_points_is_stopped_from_the_page(ws, shown, monkeypatch):
 
 def test_groups_of_the_catalog_fold_a_click_says_the_name_and_a_preview_is_put_away(ws, shown):
     bare = shown(CatalogBrowser(ws), "catalog-item-ml")
-    head = bare.page.get_by_role("button", name="Result tables")
+    head = bare.page.get_by_role("button", name="Result tables", exact=True)
     head.click()
     assert (
         head.get_attribute("aria-expanded") == "false"

@@ -14,14 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jammi_lab as jl
+from jammi_lab.core.html import Rendered
 from jammi_lab.core.records import Edge
-from jammi_lab.core.verdicts import Fresh
+from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.freshness.lineage import Node
 from jammi_widgets import lineage
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.column_paths import trace_column
 from jammi_widgets.graph_view import MAX_DRAWN_NODES, LineageSnapshot, View
 from jammi_widgets.lineage import LineageGraph
+from jammi_widgets.staleness import StalenessBoard
 
 
 def database(folder):
@@ -566,9 +568,39 @@ def test_groups_follow_the_folders_of_names_where_their_edges_allow_it_else_the_
         snapshot = LineageSnapshot(nodes, [*edges, *more], verdicts)
         return [n.name for n in snapshot.group_nodes(range(len(nodes)), [])[0]]
 
-    assert groups() == [f"{folder} · 200 fresh × sql table" for folder in folders]
+    assert groups() == [f"{folder} · 200 × sql table" for folder in folders]
     circle = Edge("marts_t0", "staging_t1", "result_digest")
     assert len(groups([circle])) > 3
+
+
+def test_a_group_tells_how_many_of_its_nodes_changed():
+    """Root causes beyond twenty are in groups."""
+    moved = Stale([DefinitionChanged("a", "b")])
+    nodes = [Node("sql", f"staging_t{i}", 1) for i in range(400)]
+    nodes += [Node("sql", f"core_t{i}", 1) for i in range(400)]
+    verdicts = {n.name: moved if i < 30 or i >= 400 else Fresh() for i, n in enumerate(nodes)}
+    snapshot = LineageSnapshot(nodes, [], verdicts)
+    groups = snapshot.group_nodes(range(len(nodes)), [])[0]
+    assert {(n.name, n.verdict, n.changes) for n in groups} == {
+        ("staging · 370 × sql table", "fresh", ""),
+        ("staging · 30 × sql table", "stale", "30 of 30 changed"),
+        ("core · 400 × sql table", "stale", "400 of 400 changed"),
+    }
+
+
+def test_a_saved_lineage_and_a_saved_board_mark_what_is_held(ws):
+    ws.hold("venues", note="checked by hand")
+    panel, plain, board = LineageGraph(ws), ws.lineage(), StalenessBoard(ws)
+    for shown in (panel.saved_as(), Rendered(plain._repr_html_(), str(plain))):
+        picture = base64.b64decode(re.search('base64,([^"]*)', shown.html)[1]).decode()
+        assert picture.count("‖") == 1
+        assert "checked by hand. A recompute of everything leaves it as it is" in picture
+        [line] = [line for line in shown.text.splitlines() if "checked by hand" in line]
+        assert "venues (" in line and "held since" in line
+    assert board.saved_as().html.count("checked by hand") == 1
+    assert "checked by hand" in str(board)
+    ws.unhold("venues")
+    assert "held" not in str(StalenessBoard(ws)) + str(LineageGraph(ws)) + str(ws.lineage())
 
 
 def test_an_opened_group_is_drawn_node_by_node_until_all_are_folded_again(ws, told, monkeypatch):

@@ -16,7 +16,7 @@ import jammi_widgets.map
 from jammi_lab.core.html import to_text
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.map_clusters import distinctive_words, find_clusters, points_inside
-from jammi_widgets.value_scale import GRADIENT, NO_VALUE_CODE
+from jammi_widgets.value_scale import GRADIENT, NO_VALUE_CODE, scale_values
 from tests.templates import Template
 
 
@@ -387,6 +387,14 @@ def test_few_integers_have_an_ordered_legend_and_texts_one_by_frequency(measured
     assert (stars[0][1], stars[-1][1]) == (GRADIENT[0], GRADIENT[-1])
     text = line.ask("colour", column="text")["body"]["legend"]
     assert {colour for _, colour, _ in text} <= set(jammi_widgets.map.PALETTE)
+
+
+def test_whole_numbers_have_separators_from_five_digits_so_that_a_year_is_one():
+    def labels(*numbers):
+        return [label for label, _, _ in scale_values(pa.chunked_array([numbers])).legend]
+
+    assert labels(1999, 2024) == ["1999", "2024"]
+    assert labels(9_999, 10_000, -20_000) == ["-20,000", "9999", "10,000"]
 
 
 def test_selected_rows_come_with_their_columns(measured, told):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import (
     Damaged,
@@ -24,7 +25,7 @@ from jammi_lab.core.verdicts import (
 )
 from jammi_lab.freshness.graph_layout import assign_layers
 from jammi_lab.freshness.lineage import Node, checked_input
-from jammi_lab.freshness.lineage_svg import index_pairs, is_derived, unique_ids
+from jammi_lab.freshness.lineage_svg import NodeLike, index_pairs, is_derived, unique_ids
 from jammi_widgets.verdict_notes import held_recipes
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Group:
     name: str
     members: list[str] = field(hash=False)
     verdict: str
+    changes: str = ""
+    """How many of the members are root causes, as `3 of 4 changed`; empty for none."""
     version: None = None
 
 
@@ -133,6 +136,20 @@ class LineageSnapshot:
         """What changed in a node, in a few words; empty when it is no root cause."""
         texts = dict.fromkeys(_change_text(reason) for _, reason in self.changes.get(index, ()))
         return "; ".join(texts)
+
+    def change_texts(self, nodes: Sequence[Node | Group]) -> dict[NodeLike, str]:
+        """What changed in those of the nodes that are, or hold, root causes."""
+        changed = {self.nodes[index]: self.change_text(index) for index in self.changes}
+        texts = {
+            node: node.changes if isinstance(node, Group) else changed.get(node, "")
+            for node in nodes
+        }
+        return {node: text for node, text in texts.items() if text}
+
+    def hold_text(self, node: Node | Group) -> str:
+        """Since when, by whom and why a table is held; empty for others."""
+        is_table = isinstance(node, Node) and is_derived(node)
+        return self.held.get(fold(node.name), "") if is_table else ""
 
     def equals(self, other: "LineageSnapshot") -> bool:
         """Whether both have the same nodes, edges, verdicts, results of checks and holds."""
@@ -328,13 +345,15 @@ class LineageSnapshot:
 
     def _group(self, members: Sequence[int]) -> Group:
         kind, word = self.nodes[members[0]].kind, self.verdict_word(members[0])
+        changed = sum(member in self.changes for member in members)
         folders = {_folder(self.nodes[m].name) for m in members}
         folder = f"{folders.pop()} · " if len(folders) == 1 and "" not in folders else ""
         return Group(
             kind,
-            f"{folder}{len(members):,} {word}{' ' if word else ''}× {_kind_label(kind)}",
+            f"{folder}{len(members):,} × {_kind_label(kind)}",
             [self.ids[m] for m in members[:MAX_LISTED_MEMBERS]],
             word,
+            f"{changed:,} of {len(members):,} changed" if changed else "",
         )
 
     def _groups(self, indexes: Sequence[int]) -> dict[str, list[int]]:

@@ -11,13 +11,12 @@ import traitlets
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible
-from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
 from jammi_lab.freshness.column_svg import End
 from jammi_lab.freshness.lineage import Node, mermaid_text
 from jammi_lab.freshness.lineage_svg import (
     GraphLayout,
-    NodeLike,
     is_derived,
     layout_graph,
     render_lineage,
@@ -140,8 +139,11 @@ class LineageGraph(Panel):
         drawn, _, pairs, verdict_words = self._drawing()
         all_checks = self._snapshot.checks
         checks = [all_checks.get(n, "") if isinstance(n, Node) else "" for n in drawn]
-        changes = self._changes_of(drawn)
-        return svg(drawn, pairs, verdict_words, self._view.focus, checks, changes, DEFAULT_ASPECT)
+        changes = self._snapshot.change_texts(drawn)
+        held = [self._snapshot.hold_text(node) for node in drawn]
+        return svg(
+            drawn, pairs, verdict_words, self._view.focus, checks, changes, held, DEFAULT_ASPECT
+        )
 
     def to_mermaid(self) -> str:
         """The drawing as a Mermaid flowchart in the colours of the verdicts."""
@@ -393,6 +395,11 @@ class LineageGraph(Panel):
         its neighbours and how many of them are not visible."""
         message = {"id": node_id, "name": node.name, "kind": node.kind, "said": subtitle(node)}
         if isinstance(node, Group):
+            if node.changes:
+                message |= {
+                    "said": second_line(node, {node: node.changes}),
+                    "changed": node.changes,
+                }
             return {**message, "members": node.members}
         index = self._snapshot.index_by_id[node_id]
         if change := self._snapshot.change_text(index):
@@ -403,7 +410,7 @@ class LineageGraph(Panel):
             "above": len(set(upstream) - visible),
             "below": len(set(downstream) - visible),
             "checks": self._snapshot.checks.get(node, ""),
-            "held": self._snapshot.held.get(fold(node.name), "") if is_derived(node) else "",
+            "held": self._snapshot.hold_text(node),
             "ups": len(upstream),
             "downs": len(downstream),
         }
@@ -444,7 +451,7 @@ class LineageGraph(Panel):
         """The layout of the drawing. Recent layouts are cached, so that selecting one of a thousand
         nodes or clearing the filter is fast."""
         rows = None if columns is None else columns.rows
-        changes = self._changes_of(drawn)
+        changes = self._snapshot.change_texts(drawn)
         key = list(drawn), ids, pairs, verdict_words, rows, changes
         cached = next((layout for layout in self._cached_layouts if layout.key == key), None)
         if cached is None:
@@ -462,12 +469,6 @@ class LineageGraph(Panel):
             self._cached_layouts.append(cached)
         self._cached_layout = cached
         return cached.layout
-
-    def _changes_of(self, nodes: Sequence[Node | Group]) -> dict[NodeLike, str]:
-        """What changed in those of the nodes that are root causes."""
-        snapshot = self._snapshot
-        changed = {snapshot.nodes[index]: snapshot.change_text(index) for index in snapshot.changes}
-        return {node: changed[node] for node in nodes if isinstance(node, Node) and node in changed}
 
     def _open_explorer(self, name: str) -> dict[str, Any]:
         """Open a neighbour explorer of the table, shown below the graph."""
@@ -567,9 +568,9 @@ class LineageGraph(Panel):
         }
         nodes = [node for index, node in enumerate(snapshot.nodes) if index in visible]
         checks = [snapshot.checks.get(node, "") for node in nodes]
-        return render_lineage(
-            nodes, snapshot.edges, verdict_words, self._view.focus, checks, self._changes_of(nodes)
-        )
+        changes, held = snapshot.change_texts(nodes), list(map(snapshot.hold_text, nodes))
+        focus, edges = self._view.focus, snapshot.edges
+        return render_lineage(nodes, edges, verdict_words, focus, checks, changes, held)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jammi_lab.core.html import Rendered, escape_invisible, format_bytes, format
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import RunStep, Step
 from jammi_lab.core.verdicts import Verdict
-from jammi_lab.freshness.reports import Plan, RunReport, Status
+from jammi_lab.freshness.reports import Plan, RunReport
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.board_rows import RecipeRow, build_rows
@@ -212,7 +212,8 @@ class StalenessBoard(Panel):
         return [(r.name, r.version, r.verdict) for r in rows if r.version is not None]
 
     def _rendered(self) -> Rendered:
-        return Status([row.row for row in self._rows.rows])._rendered()
+        rows = self._rows.rows
+        return reprs.status([row.row for row in rows], held={r.row.name: r.held for r in rows})
 
 
 def _row_message(row: RecipeRow) -> dict[str, Any]:

@@ -98,9 +98,14 @@ def _labels(edges: "NDArray[np.float64]", kind: "pa.DataType") -> list[str]:
         return [str(t)[:_MAX_LABEL_CHARS] for t in column_texts(pa.chunked_array([shown]), 99)]
     span = float(edges[-1] - edges[0])
     if not (edges % 1).any() or (kinds.is_integer(kind) and span >= 10 * len(GRADIENT)):
-        return [f"{round(edge):,}" for edge in edges]
+        return [_integer_label(round(edge)) for edge in edges]
     digits = 4 if span >= 1e-3 * abs(float(edges[-1])) else 10
     return [f"{edge:,.{digits}g}" for edge in edges]
+
+
+def _integer_label(number: int) -> str:
+    """The number; with separators from five digits, so that a year is one."""
+    return str(number) if abs(number) < 10_000 else f"{number:,}"
 
 
 def rank_by_frequency(

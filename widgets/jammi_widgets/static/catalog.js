@@ -4,6 +4,7 @@ function render({ model, el }) {
   const line = new Line(model);
   const panel = frame(el, "catalog", "Catalog", line);
   const filter = filterInput(model, "Filter by name or verdict");
+  const jumps = h("span", { class: "jammi-counts", role: "group", "aria-label": "Parts of the catalog" });
   const tree = h("ul", { class: "jammi-tree", role: "tree", "aria-label": "Catalog" });
   const shut = new Set(), opened = new Set(), looked = new Map();      // by the names on the way, so that a new look leaves open what is open
   let coming = [];                                                     // what is asked for below open parts
@@ -52,7 +53,7 @@ function render({ model, el }) {
     const label = h("span", { class: "jammi-entry", draggable: part.insert ? "true" : null, ondragstart: drag, title: part.insert ? `Drag into a cell, or click to copy: ${part.insert}` : part.name }, part.name);
     const node = h("li", { role: "treeitem", tabindex: -1, "aria-level": level, "aria-expanded": part.opens ? "false" : null, "data-testid": `catalog-item-${part.name}`, onkeydown: keys },
       h("div", { class: "jammi-row" }, h("span", { class: "jammi-turn", onclick: turn }, mark), h("span", { onclick: (event) => { event.stopPropagation(); if (part.insert) taken(part); else turn(); } }, label),
-        h("span", { class: "jammi-dim jammi-said-of" }, part.said), part.verdict ? pill(part.verdict, { "data-testid": `verdict-${part.name}` }) : "",
+        part.verdict ? pill(part.verdict, { "data-testid": `verdict-${part.name}` }) : "", h("span", { class: "jammi-dim jammi-said-of" }, part.said),
         part.rows ? button("Preview", preview, { class: "jammi-link", "data-testid": `preview-${part.name}`, "aria-label": `Preview ${part.name}` }) : ""), rows, below);
     node.dataset.path = path;
     if (part.insert) { node.dataset.insert = part.insert; node.setAttribute("aria-selected", String(model.get("selection").includes(part.insert))); }
@@ -72,6 +73,11 @@ function render({ model, el }) {
       const head = h("button", { type: "button", class: "jammi-sort", onclick: turn, "data-testid": `group-${group.name}`, "aria-expanded": !shut.has(group.name) }, group.name);
       return h("li", { class: "jammi-group", role: "none" }, h("div", {}, head, h("span", { class: "jammi-dim" }, ` ${filtered ? `${grouped(group.found)} of ` : ""}${grouped(group.count)}`)), inside);
     }));
+    const parts = groups.filter((g) => g.count);
+    jumps.replaceChildren(...(parts.length < 2 ? [] : parts.map((group) => {
+      const jump = () => { const head = tree.querySelector(`[data-testid="group-${group.name}"]`); tree.scrollTop += head.getBoundingClientRect().top - tree.getBoundingClientRect().top; head.focus({ preventScroll: true }); };
+      return h("button", { type: "button", class: "jammi-count", onclick: jump, title: `Go to: ${group.name}`, "data-testid": `jump-${group.name}` }, `${grouped(group.count)} ${group.name.toLowerCase()}`);
+    })));
     const items = [...tree.querySelectorAll("[role=treeitem]")];
     items[0]?.setAttribute("tabindex", "0");
     const there = () => [...tree.querySelectorAll("[role=treeitem], [data-testid]")].find((e) => (held ? e.dataset.path === held : e.dataset.testid === group));
@@ -109,7 +115,7 @@ function render({ model, el }) {
     if (rows) rows.hidden = false;
   });
   line.on("failed", ({ lines }) => { waiting.clear(); panel.fail(lines); });
-  panel.tools.append(filter.input, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }));
+  panel.tools.append(filter.input, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }), jumps);
   panel.body.append(tree);
   line.ask("open").then(draw).catch(panel.fail);
   return () => { model.off("change:selection", ticked); filter.close(); line.close(); panel.close(); };

@@ -142,7 +142,7 @@ function render({ model, el, host }) {
     if (traced || drawing.classList.contains("jammi-tracing")) light();
     key.replaceChildren(...legend(next, page, next.filter.trim().toLowerCase(), (word) => { filter.input.value = word; filter.input.dispatchEvent(new Event("input")); }),
       next.open ? button("Fold the groups", () => send("open-group", { group: null }), { "data-testid": "fold-groups" }) : "");
-    const note = next.tooMany ? " · too many tables to show their columns: use the filter, or show only the neighbourhood of one" : next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw: similar ones are grouped; use the filter, or click a group` : "";
+    const note = next.tooMany ? " · too many tables to show their columns: use the filter, or show only the neighbourhood of one" : next.grouped ? " · too many to draw: similar ones are grouped; use the filter, or click a group" : "";
     summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes${note}` : "No tables yet: %%jammi -m NAME makes one.";
     hopButtons();
     columns.setAttribute("aria-pressed", String(next.columns));

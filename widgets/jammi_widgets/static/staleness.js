@@ -1,4 +1,4 @@
-import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table } from "./kit.js";
+import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table, summed } from "./kit.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "cost"], ["", ""]];
 const PAGE = 200, WATCH = 5, TICK = 10000;
@@ -62,7 +62,7 @@ function render({ model, el }) {
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
       page.checks ? h("td", {}, row.checks ? h("button", { type: "button", class: "jammi-count", "aria-label": `Checks of ${row.name}: ${row.checks}`, title: "Show the rules and the failing rows", "data-testid": `checks-${row.name}`, onclick: () => showChecks(row.name) }, checked(row.checks)) : "") : "",
       h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`), row.held ? h("span", { class: "jammi-held", title: `${row.held}. A recompute of everything leaves it as it is`, "data-testid": `held-${row.name}` }, "‖ held") : ""),
-      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
+      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, summed(r))), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
       h("td", {}, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: row.verdict === "fresh" }))];
     const move = (event) => {
