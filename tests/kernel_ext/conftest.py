@@ -25,6 +25,16 @@ from jammi_lab.core.errors import JammiError as _e
 _e.full_traceback = False
 _ip().run_line_magic('reset', '-f -s')
 for _n in ('_', '__', '___'): _ip().user_ns.pop(_n, None)
+import gc as _g
+_g.freeze()  # `reset` collects garbage, which walks through all modules: 0.1 s
+"""
+
+# Workspaces of the kernel are opened as those of the tests' own process: tests/templates.py, tests/instances.py.
+SHARED = """
+import jammi_lab.workspace.workspace
+from tests import instances as _i, templates as _t
+_t.install(), _i.install()
+del _i, _t, jammi_lab
 """
 
 GATE = """
@@ -154,6 +164,7 @@ class Kernel:
 @pytest.fixture(scope="session")
 def kernel() -> Iterator[Kernel]:
     running = Kernel()
+    assert running(SHARED).error is None
     yield running
     running.close()
 
