@@ -23,7 +23,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE_ROOTS = (ROOT, ROOT / "kernel_ext", ROOT / "widgets")
+LEFT_OUT = ROOT / "tests" / "left_out"
+"""Modules that stand for packages which no test needs and which take long to import."""
+PACKAGE_ROOTS = (LEFT_OUT, ROOT, ROOT / "kernel_ext", ROOT / "widgets")
+"""What is on the path of every child."""
 _BOOT = """
 from tests import processes
 with processes.ending():

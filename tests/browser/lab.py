@@ -35,11 +35,7 @@ SHOTS = os.environ.get("JAMMI_SHOTS")
 """Where pictures are kept, when they are wanted."""
 THEMES = ["JupyterLab Light", "JupyterLab Dark"] if SHOTS else ["JupyterLab Light"]
 """Those in which whole stories are run: in another one nothing happens otherwise, and it is looked at in pictures."""
-# jsonschema takes 1.4 s for the grammar of addresses that it builds from that package as it is imported.
-JUPYTERLAB = """import sys
-sys.modules["rfc3987_syntax"] = None
-from jupyterlab.labapp import main
-main()"""
+JUPYTERLAB = "from jupyterlab.labapp import main; main()"
 # The panel of that path, its document, its session and its kernel are waited for; the promise resolves after the last cell.
 RUN_ALL = """async (name) => {
   const begun = Date.now(), nap = (ms) => new Promise((done) => setTimeout(done, ms));

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import queue
 import re
 import time
@@ -13,7 +12,8 @@ from typing import Any
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import environment
+
 # A cell that assigns `_` itself stops IPython from keeping it for the rest of the session, so `_` goes too.
 CLEAN = """
 from IPython import get_ipython as _ip
@@ -72,11 +72,8 @@ class Kernel:
     """Runs cells one after the other."""
 
     def __init__(self) -> None:
-        paths = os.pathsep.join(str(ROOT / p) for p in ("", "kernel_ext", "widgets"))
         self._filled: list[Any] = []
-        self.manager, self.client = start_new_kernel(
-            kernel_name="python3", env={**os.environ, "PYTHONPATH": paths}
-        )
+        self.manager, self.client = start_new_kernel(kernel_name="python3", env=environment())
 
     def close(self) -> None:
         self.client.stop_channels()

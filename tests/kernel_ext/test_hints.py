@@ -8,7 +8,8 @@ import pytest
 from jammi_kernel_ext.arguments import VERBS
 from jammi_kernel_ext.hints import cell_syntax_hints, to_cell_syntax
 from jammi_lab.core.errors import JammiError
-from tests.kernel_ext.conftest import ROOT, Kernel
+from tests.kernel_ext.conftest import Kernel
+from tests.processes import ROOT
 
 
 @pytest.mark.parametrize(

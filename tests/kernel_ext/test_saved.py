@@ -11,6 +11,8 @@ import nbconvert
 import nbformat
 import pytest
 
+from tests.processes import environment
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
@@ -90,7 +92,7 @@ def executed(folder: Path, cells: list[str]) -> nbformat.NotebookNode:
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / p) for p in ("", "kernel_ext", "widgets"))
+    os.environ["PYTHONPATH"] = environment()["PYTHONPATH"]
     try:
         return executed(tmp_path_factory.mktemp("saved") / "a", [SETUP, *CELLS, *FAILING])
     finally:
@@ -175,9 +177,7 @@ def test_no_output_tells_when_or_where_it_was_made(notebook):
 
 
 def test_two_runs_from_scratch_save_the_same_outputs(notebook, tmp_path, monkeypatch):
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join(str(ROOT / p) for p in ("", "kernel_ext", "widgets"))
-    )
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     again = executed(tmp_path / "b", [SETUP, *CELLS, *FAILING])
     rules = configparser.RawConfigParser()
     rules.read(ROOT / "tests" / "sanitize.cfg")

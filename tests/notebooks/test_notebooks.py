@@ -18,11 +18,7 @@ FEDERATED = ROOT / "notebooks" / "09_federated_sql.ipynb"
 SERVERS = {"JAMMI_NOTEBOOK_POSTGRES": "postgres_server", "JAMMI_NOTEBOOK_MYSQL": "mysql_server"}
 """Where the notebook on federated SQL finds its servers, and the fixtures that have them."""
 
-# jsonschema builds a grammar of addresses as it is imported, which takes longer than most notebooks; no schema here has any.
-PYTEST = """import sys
-sys.modules["rfc3987_syntax"] = None
-import pytest
-sys.exit(pytest.main(sys.argv[1:]))"""
+PYTEST = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 each_notebook_with_its_servers = pytest.mark.parametrize(

@@ -147,8 +147,6 @@ def test_of_many_texts_some_are_labelled_and_all_are_drawn(rows, kind, axes):
 def test_control_characters_are_drawn_as_signs(tmp_path):
     """The renderer aborts the process for characters that XML excludes, so it runs in another."""
     code = """
-import sys
-sys.modules["rfc3987_syntax"] = None  # which jsonschema would import, for altair: it takes long
 import jammi_lab
 with jammi_lab.open("lab") as ws:
     cells = " UNION ALL ".join(
