@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import durations, instances, processes, sizes, templates
+from tests import durations, folders, instances, processes, sizes, templates
 from tests.processes import PACKAGE_ROOTS, ROOT
 from tests.services.servers import (
     fresh_postgres_url,
@@ -56,10 +57,13 @@ LASTING_THREADS = (
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+folders.write_to_memory()
 gc.disable()  # until all tests are collected: what is made for them stays
 
-# jsonschema, which nbformat and altair import, builds a grammar of addresses from it as it is imported: 1.4 s in every worker.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+sys.path.insert(0, str(processes.LEFT_OUT))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(processes.LEFT_OUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 settings.register_profile(
     "short",
@@ -133,13 +137,17 @@ def settled(look: Callable[[], Any], seconds: float = 3.0) -> Any:
 
 
 @pytest.fixture
-def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """The folder of a test; that of the template which its module names in TEMPLATES for one of the test's fixtures."""
     for name, template in getattr(request.module, "TEMPLATES", {}).items():
         if name in request.fixturenames:
-            restored: Path = template.restore()
-            return restored
-    return tmp_path
+            yield template.restore()
+            return
+    if request.node.nodeid.startswith(folders.ON_DISK):
+        with tempfile.TemporaryDirectory(dir=folders.disk, ignore_cleanup_errors=True) as on_disk:
+            yield Path(on_disk).resolve()
+    else:
+        yield tmp_path
 
 
 @pytest.fixture(autouse=True)
