@@ -5,7 +5,7 @@ import ast
 import builtins
 import functools
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,9 @@ _LATE_BODIES = (
     ast.ClassDef,
     ast.GeneratorExp,
 )
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES = frozenset((*_LATE_BODIES, *_COMPREHENSIONS))
+"""The nodes with names of their own."""
 _STORING_NODES = frozenset(
     (
         ast.Name,
@@ -54,7 +57,9 @@ _STORING_NODES = frozenset(
 _NAMING_NODES = frozenset(
     (
         *_STORING_NODES,
-        *_LATE_BODIES,
+        *_SCOPES,
+        ast.Global,
+        ast.Nonlocal,
         ast.Subscript,
         ast.Attribute,
         ast.AugAssign,
@@ -67,6 +72,12 @@ _NAMING_NODES = frozenset(
 
 _LEAF_FIELDS = frozenset(("ctx", "op", "ops", "id", "attr"))
 """Fields of nodes below which no name stands."""
+_CHILD_FIELDS = {
+    kind: tuple(field for field in kind._fields if field not in _LEAF_FIELDS)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+} | {ast.Constant: ()}
+"""The fields of each kind of node below which names may stand."""
 
 
 @dataclass
@@ -74,9 +85,11 @@ class NamesOfCell:
     """The names that a cell uses."""
 
     loaded: set[str] = field(default_factory=set)
-    """Names that it reads, in nested functions too."""
+    """Names that it reads, in nested functions too, without those that are the functions' own."""
     stored: set[str] = field(default_factory=set)
     """Names that it assigns, imports, defines or deletes."""
+    declared: set[str] = field(default_factory=set)
+    """Names that a function of it declares as global or nonlocal."""
     late: set[str] = field(default_factory=set)
     """Names that functions, classes and generators of the cell read when they run."""
     changed: set[str] = field(default_factory=set)
@@ -106,37 +119,91 @@ def parse_cell(source: str) -> ast.Module | None:
         return None
 
 
-def _walk(node: ast.AST) -> list[ast.AST]:
-    """The node and all below it, without contexts and operators: about twice as fast as the walk of
-    the module ast, which costs most of what following a cell does."""
-    nodes = [node]
-    for each in nodes:  # grows while it is read
-        for name in each._fields:
-            child = None if name in _LEAF_FIELDS else getattr(each, name, None)
+def _walk(nodes: Sequence[ast.AST]) -> list[ast.AST]:
+    """The nodes and all below them, without contexts and operators, and of functions, classes and
+    comprehensions only what is evaluated outside of them. About twice as fast as the walk of the
+    module ast, which costs most of what following a cell does."""
+    found = list(nodes)
+    for each in found:  # grows while it is read
+        kind = type(each)
+        if kind in _SCOPES:
+            found += _outer_nodes(each)
+            continue
+        for name in _CHILD_FIELDS[kind]:
+            child = getattr(each, name, None)
             if isinstance(child, list):
-                nodes += [item for item in child if isinstance(item, ast.AST)]
+                found += [item for item in child if isinstance(item, ast.AST)]
             elif isinstance(child, ast.AST):
-                nodes.append(child)
-    return nodes
+                found.append(child)
+    return found
+
+
+def _outer_nodes(scope: ast.AST) -> list[ast.AST]:
+    """What of a function, class or comprehension is evaluated where it stands."""
+    match scope:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            outer = [*scope.decorator_list, scope.args, scope.returns]
+            return [node for node in outer if node is not None]
+        case ast.Lambda(args=arguments):
+            return [arguments]
+        case ast.ClassDef():
+            return [*scope.decorator_list, *scope.bases, *scope.keywords]
+        case _:
+            return [scope.generators[0].iter]  # type: ignore[attr-defined]
+
+
+def _inner_nodes(scope: ast.AST) -> list[ast.AST]:
+    """What of a function, class or comprehension is evaluated with names of its own."""
+    match scope:
+        case ast.Lambda(body=body):
+            return [body]
+        case ast.DictComp(key=key, value=value, generators=generators):
+            inner = [key, value]
+        case (
+            ast.ListComp(elt=value, generators=generators)
+            | ast.SetComp(elt=value, generators=generators)
+            | ast.GeneratorExp(elt=value, generators=generators)
+        ):
+            inner = [value]
+        case _:
+            return scope.body  # type: ignore[attr-defined,no-any-return]
+    targets = [node for each in generators for node in (each.target, *each.ifs)]
+    return [*inner, *targets, *(each.iter for each in generators[1:])]
+
+
+def _own_names(scope: ast.AST, stored: set[str]) -> set[str]:
+    """The names that belong to a function or comprehension itself, given those that it stores."""
+    match scope:
+        case (
+            ast.FunctionDef(args=given) | ast.AsyncFunctionDef(args=given) | ast.Lambda(args=given)
+        ):
+            every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            return stored | {each.arg for each in every if each is not None}
+        case ast.ClassDef():  # its functions do not see its names
+            return set()
+    targets = [each.target for each in scope.generators]  # type: ignore[attr-defined]
+    return {name for node in _walk(targets) for name in _stored_names(node)}
 
 
 def names_of_cell(tree: ast.AST, values: Mapping[str, Any]) -> NamesOfCell:
     """The names that a cell uses, given the values of the notebook's names."""
+    return _names_of([tree], values)
+
+
+def _names_of(nodes: Sequence[ast.AST], values: Mapping[str, Any]) -> NamesOfCell:
     names = NamesOfCell()
     seen = set[str]()
-    for node in _walk(tree):
+    for node in _walk(nodes):
         if type(node) not in _NAMING_NODES:  # most nodes are constants and contexts
             continue
+        if isinstance(node, ast.Name):  # before `match`, which costs more than all that it does
+            if type(node.ctx) is not ast.Load:
+                names.stored.add(node.id)
+            elif node.id not in seen:
+                seen.add(node.id)
+                _add_loaded(names, node.id, values)
+            continue
         match node:
-            case ast.Name(id=name, ctx=ast.Load()):
-                if name in seen:
-                    continue
-                seen.add(name)
-                names.loaded.add(name)
-                if is_of_user(type(values.get(name))):  # operators and properties are calls
-                    names.changed.add(name)
-                names.note_opaque(name if name in _OPAQUE_NAMES else "")
-                names.note_opaque(_foreign_module(values, name), reads_any=False)
             case ast.Subscript() | ast.Attribute():
                 if not isinstance(node.ctx, ast.Load):
                     names.add_changed(_root(node))
@@ -150,11 +217,38 @@ def names_of_cell(tree: ast.AST, values: Mapping[str, Any]) -> NamesOfCell:
                 module = name.partition(".")[0]
                 names.stored.add(alias or module)
                 names.note_opaque(name if module in _OPAQUE_NAMES or name == "*" else "")
+            case ast.Global(names=declared) | ast.Nonlocal(names=declared):
+                names.declared.update(declared)
         if type(node) in _STORING_NODES:
             names.stored |= _stored_names(node)
-        if isinstance(node, _LATE_BODIES):
-            names.late |= _loaded_names(node)
+        if type(node) in _SCOPES:
+            _add_scope(names, node, values)
     return names
+
+
+def _add_loaded(names: NamesOfCell, name: str, values: Mapping[str, Any]) -> None:
+    names.loaded.add(name)
+    if name in values and is_of_user(type(values[name])):  # operators and properties are calls
+        names.changed.add(name)
+    names.note_opaque(name if name in _OPAQUE_NAMES else "")
+    names.note_opaque(_foreign_module(values, name), reads_any=False)
+
+
+def _add_scope(names: NamesOfCell, scope: ast.AST, values: Mapping[str, Any]) -> None:
+    """Add what a function, class or comprehension does to names that are not its own."""
+    inner = _names_of(_inner_nodes(scope), values)
+    own = _own_names(scope, inner.stored) - inner.declared
+    if isinstance(scope, _COMPREHENSIONS) and inner.changed & own:
+        inner.add_changed(_loaded_names(*(each.iter for each in scope.generators)))
+    if isinstance(scope, _LATE_BODIES):
+        names.late |= inner.loaded - own
+    names.loaded |= inner.loaded - own
+    names.late |= inner.late - own
+    names.changed |= inner.changed - own
+    local = inner.stored - inner.declared if isinstance(scope, ast.ClassDef) else own
+    names.stored |= inner.stored - local
+    names.declared |= inner.declared
+    names.note_opaque(inner.opaque, reads_any=inner.reads_any)
 
 
 def _stored_names(node: ast.AST) -> set[str]:
@@ -192,12 +286,12 @@ def _add_call(names: NamesOfCell, call: ast.Call, values: Mapping[str, Any]) -> 
             if in_place or not _is_library_value(name, values):
                 names.changed |= {name} | argument_names()
         case ast.Attribute(attr=method):
-            root = _root(call.func)
+            root = {name for name in _root(call.func) if not _is_library_module(name, values)}
             if (
                 in_place
                 or method in _IN_PLACE
                 or not all(_is_library_value(name, values) for name in root)
-                or not root
+                or not _root(call.func)
             ):
                 names.changed |= root | argument_names()
         case _:
@@ -239,12 +333,17 @@ def _arguments(call: ast.Call) -> Iterator[ast.expr]:
     yield from (keyword.value for keyword in call.keywords)
 
 
-def _loaded_names(node: ast.AST) -> set[str]:
-    return {
-        inner.id
-        for inner in _walk(node)
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)
-    }
+def _loaded_names(*nodes: ast.AST) -> set[str]:
+    loaded = set[str]()
+    for node in _walk(nodes):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            loaded.add(node.id)
+        elif type(node) in _SCOPES:
+            inner = _inner_nodes(node)
+            stored = {name for each in _walk(inner) for name in _stored_names(each)}
+            declared = {name for each in _walk(inner) for name in getattr(each, "names", ())}
+            loaded |= _loaded_names(*inner) - (_own_names(node, stored) - declared)
+    return loaded
 
 
 def _root(node: ast.AST) -> set[str]:
@@ -253,6 +352,11 @@ def _root(node: ast.AST) -> set[str]:
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return {node.id} if isinstance(node, ast.Name) else _loaded_names(node)
+
+
+def _is_library_module(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a name is a module of a library, which its own functions do not change."""
+    return name in values and is_module(values[name]) and is_installed(values[name].__name__)
 
 
 def _is_library_value(name: str, values: Mapping[str, Any]) -> bool:

@@ -10,8 +10,9 @@ import functools
 import itertools
 import sys
 import threading
+import types
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,8 @@ class FrameFollower:
         self._links: dict[str, set[str]] = {}
         self._cells: list[_Cell] = []
         """The running cell, and the cells that it runs itself."""
+        self._texts: dict[str, int] = {}
+        """The hash of the text of each cell that ran, by its label."""
         self._last_ids: dict[str, int] = {}
         self._merged: dict[tuple[int, int], tuple[FrameOrigin, FrameOrigin, FrameOrigin]] = {}
         """The merged origins of the running cell, by the ids of the two, which are held, too."""
@@ -95,10 +98,12 @@ class FrameFollower:
         """Note the names before a cell runs. `source` is its code after IPython's
         transformations."""
         registry = self._origins
-        ids = {name: id(value) for name, value in list(self._values.items())}
+        ids = self._ids()
         if registry is not None and self._last_ids and not self._cells:
             self._note_changes_outside_cells(registry, ids)
-        self._cells.append(_Cell(f"[{number}]", parse_cell(source), threading.get_ident(), ids))
+        label = f"[{number}]"
+        self._texts[label] = hash(source)
+        self._cells.append(_Cell(label, parse_cell(source), threading.get_ident(), ids))
 
     def end(self) -> None:
         """Pass origins on to the names that the cell assigned or changed."""
@@ -109,7 +114,12 @@ class FrameFollower:
             self._follow(registry, self._cells[-1])
         self._cells.pop()
         self._merged.clear()
-        self._last_ids = {name: id(value) for name, value in list(self._values.items())}
+        self._last_ids = self._ids()
+
+    def _ids(self) -> dict[str, int]:
+        """The objects of all names, by id."""
+        values = dict(self._values)
+        return dict(zip(values, map(id, values.values()), strict=True))
 
     def _note_changes_outside_cells(self, registry: "FrameOrigins", ids: dict[str, int]) -> None:
         """Names that were set between two cells, by a callback of a widget or by a thread, may hold
@@ -117,7 +127,7 @@ class FrameFollower:
         from jammi_lab.sources.frame_origins import merged_origin
 
         reads = registry.take_reads()
-        changed = [name for name, key in ids.items() if self._last_ids.get(name) != key]
+        changed = [name for name, _ in ids.items() - self._last_ids.items()]
         if not changed:
             return
         everything = merged_origin(
@@ -126,7 +136,7 @@ class FrameFollower:
             derived=True,
         )
         for name in changed if everything.inputs else ():
-            if not name.startswith("_") and self._kind(name) != "plain":
+            if not name.startswith("_") and self._kind(name) not in ("plain", "module"):
                 self._records[name] = _Record(everything)
                 self._record_frames(registry, self._values.get(name), everything)
 
@@ -137,11 +147,13 @@ class FrameFollower:
         self._note_opaque(cell, names, {read.thread for read in reads})
         origin = self._origin_of_cell(cell, names, [read.origin for read in reads])
         touched = self._touched(cell, names)
+        self._unlink(cell, names)
         self._link(names, touched)
-        late = frozenset(names.late)
-        late_changed = frozenset(names.late & names.changed)
+        record = _Record(origin, frozenset(names.late), frozenset(names.late & names.changed))
+        rows_only = _Record(origin)
         for name in touched:
-            self._remember(registry, cell, name, _Record(origin, late, late_changed))
+            holds_functions = self._kind(name) not in ("plain", "frame")
+            self._remember(registry, cell, name, record if holds_functions else rows_only)
         if origin.inputs or origin.grounds:
             self._records[_OUTPUT] = self._merge_records(
                 self._records.get(_OUTPUT), _Record(origin)
@@ -161,6 +173,8 @@ class FrameFollower:
         if name not in self._values or _is_own(value):
             self._records.pop(name, None)  # rows that leave one of our objects are recorded then
             return
+        if self._kind(name) == "module" and name not in names.changed:
+            return  # a module that a cell imports holds nothing of what the cell reads
         exact = registry.recorded(value)
         if exact is not None and not exact.derived and name not in names.changed:
             exact = exact if exact.cells else replace(exact, cells=[cell.label])
@@ -175,7 +189,8 @@ class FrameFollower:
             self._records.pop(name, None)
             return
         self._records[name] = record
-        self._record_frames(registry, value, record.origin)
+        if record.origin.inputs or record.origin.grounds:
+            self._record_frames(registry, value, record.origin)
 
     def _record_frames(
         self, registry: "FrameOrigins", value: object, origin: "FrameOrigin"
@@ -192,13 +207,31 @@ class FrameFollower:
     def _merge(self, origin: "FrameOrigin", other: "FrameOrigin") -> "FrameOrigin":
         """Both origins as one of a derived frame. The names of a cell share most origins, so each
         pair is merged once a cell."""
-        from jammi_lab.sources.frame_origins import merged_origin
-
         key = id(origin), id(other)
         if key not in self._merged:
-            merged = merged_origin([origin, other], derived=True)
+            merged = self._merged_origin([origin, other], derived=True)
             self._merged[key] = (merged, origin, other)
         return self._merged[key][0]
+
+    def _merged_origin(
+        self,
+        origins: Iterable["FrameOrigin"],
+        grounds: Sequence[str] = (),
+        cells: Sequence[str] = (),
+        *,
+        derived: bool,
+    ) -> "FrameOrigin":
+        """One origin, in which a cell that ran several times stands once, as it ran last: frames
+        that are made from themselves would else name ever more cells."""
+        from msgspec.structs import replace
+
+        from jammi_lab.sources.frame_origins import merged_origin
+
+        merged = merged_origin(origins, grounds, cells, derived=derived)
+        last = {self._texts.get(label, label): label for label in merged.cells}
+        if len(last) == len(merged.cells):
+            return merged
+        return replace(merged, cells=list(last.values()))
 
     def _merge_records(self, before: _Record | None, record: _Record) -> _Record:
         if before is None:
@@ -213,7 +246,7 @@ class FrameFollower:
 
     def origin(self, frame: object, recorded: "FrameOrigin | None") -> "FrameOrigin | None":
         """The origin of a frame, given the recorded one; None when nothing is known of it."""
-        from jammi_lab.sources.frame_origins import is_mutable, merged_origin
+        from jammi_lab.sources.frame_origins import is_mutable
 
         cell, registry = self._cells[-1] if self._cells else None, self._origins
         exact = recorded is not None and not recorded.derived
@@ -239,7 +272,7 @@ class FrameFollower:
             derived = True
         if not any(part.inputs or part.grounds for part in parts):
             return None
-        return merged_origin(parts, grounds, cells, derived=derived or bool(grounds))
+        return self._merged_origin(parts, grounds, cells, derived=derived or bool(grounds))
 
     def note_read(self, frame: object) -> None:
         """Note the rows of a frame that was read, so that a change that no cell shows is noticed
@@ -283,7 +316,7 @@ class FrameFollower:
                     names.loaded |= record.late
                     names.changed |= record.late_changed
             names.changed = self._with_aliases(
-                {n for n in names.changed if self._kind(n) not in ("plain", "absent")}
+                {n for n in names.changed if self._kind(n) not in ("plain", "function", "absent")}
             )
         return cell.names
 
@@ -291,25 +324,28 @@ class FrameFollower:
         self, cell: _Cell, names: NamesOfCell, reads: Iterable["FrameOrigin"]
     ) -> "FrameOrigin":
         """What the names that the cell reads were made from, and what it read itself."""
-        from jammi_lab.sources.frame_origins import merged_origin
+        from jammi_lab.core.anchors import FrameOrigin
 
         used = self._records if names.reads_any else names.loaded
         parts = [*reads, *(self._records[n].origin for n in used if n in self._records)]
         if not any(part.inputs or part.grounds for part in parts):
-            return merged_origin([], derived=True)
-        return merged_origin(parts, cells=[cell.label], derived=True)
+            return FrameOrigin(derived=True)
+        return self._merged_origin(parts, cells=[cell.label], derived=True)
 
     def _touched(self, cell: _Cell, names: NamesOfCell) -> set[str]:
         """The names that the cell assigned, or may have changed in place."""
-        values = dict(self._values)
-        replaced = {name for name, value in values.items() if cell.ids.get(name) != id(value)}
-        touched = (names.stored | names.changed | replaced) & (values.keys() | self._records.keys())
+        ids = self._ids()
+        replaced = {name for name, _ in ids.items() - cell.ids.items()}
+        touched = (names.stored | names.changed | replaced) & (ids.keys() | self._records.keys())
         return {name for name in touched if not _is_output(name)}
 
     def _note_opaque(self, cell: _Cell, names: NamesOfCell, threads: set[int]) -> None:
         grounds = [_opaque_ground(cell, names)] if names.opaque else []
         if threads - {cell.thread}:
             grounds.append(f"cell {cell.label} reads rows in a thread, which is not followed")
+        text = self._texts[cell.label]
+        for ground in [g for g, at in self._grounds.items() if grounds and self._texts[at] == text]:
+            del self._grounds[ground]  # of an earlier run of this cell
         self._grounds |= dict.fromkeys(grounds, cell.label)
 
     def _grounds_since(self, cells: list[str]) -> list[str]:
@@ -329,7 +365,7 @@ class FrameFollower:
         """Note which names may share objects with those that the cell assigned: a container with
         what was put into it, and two names of one object."""
         kinds = {name: self._kind(name) for name in touched | names.loaded}
-        sharing = {n for n, kind in kinds.items() if kind in ("frame", "container")}
+        sharing = {n for n, kind in kinds.items() if kind in ("frame", "lazy frame", "container")}
         for name in touched & sharing:
             for other in sharing - {name}:
                 if kinds[name] == kinds[other] == "frame" and (
@@ -338,6 +374,15 @@ class FrameFollower:
                     continue
                 self._links.setdefault(name, set()).add(other)
                 self._links.setdefault(other, set()).add(name)
+
+    def _unlink(self, cell: _Cell, names: NamesOfCell) -> None:
+        """Forget what a name shared whose object the cell replaced, without reading it. What shared
+        with the former object goes on to share with each other."""
+        for name in set() if names.reads_any else names.stored - names.loaded:
+            if name in self._links and cell.ids.get(name) != id(self._values.get(name)):
+                others = self._links.pop(name)
+                for other in others:
+                    self._links[other] = (self._links[other] | others) - {name, other}
 
     def _with_aliases(self, changed: set[str]) -> set[str]:
         """The names with all that may share objects with them."""
@@ -349,17 +394,26 @@ class FrameFollower:
         return reached
 
     def _kind(self, name: str) -> str:
-        """Whether a name holds a frame, a plain value that shares nothing, or anything else."""
+        """Whether a name holds a frame, a module, a plain value or a function that shares nothing,
+        or anything else."""
         from jammi_lab.sources.frames import is_frame
 
         if name not in self._values:
             return "absent"
         value = self._values[name]
-        if isinstance(value, _PLAIN) or is_module(value) or _is_own(value):
+        if is_module(value):
+            return "module"
+        if isinstance(value, _PLAIN) or _is_own(value):
             return "plain"
         if isinstance(value, type) and not is_of_user(value):
             return "plain"
-        return "frame" if is_frame(value) else "container"
+        if isinstance(value, types.FunctionType) and not (
+            value.__closure__ or value.__defaults__ or value.__kwdefaults__ or value.__dict__
+        ):
+            return "function"
+        if is_frame(value):
+            return "lazy frame" if type(value).__name__ == "LazyFrame" else "frame"
+        return "container"
 
 
 def _discard(

@@ -104,6 +104,15 @@ def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(
     assert verdict(late, "log").endswith("by way of more ← late")
 
 
+def test_a_cell_that_ran_several_times_is_named_once(late: Kernel) -> None:
+    run(late, "df = ws.table('late').pandas()", *["df = df.assign(n=exec('1'))"] * 8)
+    run(late, "%%jammi -m out -q\nSELECT id FROM df")
+    told = verdict(late, "out")
+    cells = told.rpartition("made in cells ")[2].split(", ")
+    assert len(cells) == 2 and told.count("uses exec") == 1, told
+    assert int(cells[1].strip("[]")) - int(cells[0].strip("[]")) == 8  # as it ran last
+
+
 def test_a_frame_that_is_too_large_to_be_compared_is_a_ground(late: Kernel) -> None:
     run(
         late,
@@ -113,6 +122,31 @@ def test_a_frame_that_is_too_large_to_be_compared_is_a_ground(late: Kernel) -> N
         "f.MAX_COMPARED_VALUES = limit",
     )
     assert "too large to be compared with what was read" in verdict(late, "out")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("box = {'a': other}", "box = {'a': df}", "other['n'] = 1"),
+        ("import math\nf = lambda d: d.assign(n=other.id.sum())", "n = math.sqrt(2)\ndf['n'] = n"),
+        ("def f(df):\n    other = df.copy()\n    return other.assign(n=1)", "df = f(df)"),
+        ("n = [other for other in [1, 2]]", "df['n'] = len(n)"),
+    ],
+    ids=["rebound", "late names of a module", "names of a function", "names of a comprehension"],
+)
+def test_what_a_cell_does_not_use_is_no_cause(
+    late: Kernel, tmp_path: Path, cells: tuple[str, ...]
+) -> None:
+    (tmp_path / "others.csv").write_text("id\n1\n")
+    run(late, "%jammi add others others.csv", "%%jammi -m other -q\nFROM others")
+    run(late, "df = ws.table('late').pandas()", "other = ws.table('other').pandas()", *cells)
+    run(late, "%%jammi -m out -q\nSELECT * FROM df")
+    with (tmp_path / "others.csv").open("a") as file:
+        file.write("2\n")
+    assert verdict(late, "out").startswith("fresh")
+    with (tmp_path / "papers.csv").open("a") as file:
+        file.write("5,B,2024\n")
+    assert verdict(late, "out").endswith("by way of df ← late")
 
 
 def test_nothing_is_kept_alive(late: Kernel) -> None:
