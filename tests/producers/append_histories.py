@@ -22,33 +22,40 @@ _SCHEMA = pa.schema(
 _SMALL_SCHEMA = pa.schema({"k": pa.int32(), "name": pa.string(), "w": pa.decimal128(6, 1)})
 
 
+def new_rows(draw: random.Random, rows: int) -> pa.Table:
+    """Rows that are appended."""
+    start = datetime.datetime(2020, 1, 1)
+    return pa.Table.from_pylist(
+        [
+            {
+                "g": draw.choice(["a", "b", "ä", "", None]),
+                "k": draw.choice([*range(6), None]),
+                "x": draw.choice([draw.randrange(-(10**12), 10**12), 7, None]),
+                "d": decimal.Decimal(draw.randrange(-99999, 99999)).scaleb(-2),
+                "b": draw.choice([True, False, None]),
+                "f": draw.choice([draw.random(), 0.0, -0.0, float("nan"), None]),
+                "ts": start + datetime.timedelta(hours=draw.randrange(100)),
+            }
+            for _ in range(rows)
+        ],
+        _SCHEMA,
+    )
+
+
+def small_table() -> pa.Table:
+    """The table that does not change."""
+    rows = [{"k": k % 5, "name": f"n{k % 3}", "w": decimal.Decimal(k).scaleb(-1)} for k in range(7)]
+    return pa.Table.from_pylist(rows, _SMALL_SCHEMA)
+
+
 def write_file(path: Path, draw: random.Random, rows: int) -> None:
     """A Parquet file of the growing folder."""
-    start = datetime.datetime(2020, 1, 1)
-    pq.write_table(
-        pa.Table.from_pylist(
-            [
-                {
-                    "g": draw.choice(["a", "b", "ä", "", None]),
-                    "k": draw.choice([*range(6), None]),
-                    "x": draw.choice([draw.randrange(-(10**12), 10**12), 7, None]),
-                    "d": decimal.Decimal(draw.randrange(-99999, 99999)).scaleb(-2),
-                    "b": draw.choice([True, False, None]),
-                    "f": draw.choice([draw.random(), 0.0, -0.0, float("nan"), None]),
-                    "ts": start + datetime.timedelta(hours=draw.randrange(100)),
-                }
-                for _ in range(rows)
-            ],
-            _SCHEMA,
-        ),
-        path,
-    )
+    pq.write_table(new_rows(draw, rows), path)
 
 
 def write_small_table(path: Path) -> None:
     """A Parquet file that does not change."""
-    rows = [{"k": k % 5, "name": f"n{k % 3}", "w": decimal.Decimal(k).scaleb(-1)} for k in range(7)]
-    pq.write_table(pa.Table.from_pylist(rows, _SMALL_SCHEMA), path)
+    pq.write_table(small_table(), path)
 
 
 _CONDITIONS = (

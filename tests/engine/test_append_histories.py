@@ -1,0 +1,123 @@
+"""Random append histories: rows that the append algebra merges are, byte for byte, those that the
+statement gives over everything.
+
+The rule comes from a prepared statement, the merging statement is the one that an increment runs.
+One connection runs them over tables in memory, so that a history costs a few milliseconds; that an
+increment of a workspace does the same with files is in `producers/test_increment.py`."""
+
+import contextlib
+import random
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.engine.sql.append_algebra import BASE, NotIncremental, base_statement
+from jammi_lab.engine.sql.row_order import total_order_positions
+from jammi_lab.sources.base import ReadPlan, Relation
+from tests.inside import services_of
+from tests.producers import append_histories as histories
+from tests.sizes import sized, soak
+
+FOLDERS, STATEMENTS, APPENDS = sized((10, 15, 20), (220, 35, 20))
+"""About 5 of 7 statements are in the algebra: 2 000 histories of those, 100 000 in a soak."""
+
+
+class Frames:
+    """A resolver of the two names in the statements."""
+
+    def __init__(self, frames):
+        self.relations = {
+            (name,): Relation(Input(InputKind.FRAME, name), ReadPlan(frame=rows))
+            for name, rows in frames.items()
+        }
+
+    def resolve(self, parts):
+        return self.relations.get(parts)
+
+    def names(self):
+        return []
+
+
+class GrowingTable:
+    """A table `t` that grew some times. For each time there is one schema with its new rows and one
+    with all rows up to then, both with the table `small`."""
+
+    def __init__(self, draw):
+        self.connection = duckdb.connect(config={"threads": 1})
+        self.connection.execute("SET default_null_order = 'nulls_last'")
+        small, rows = histories.small_table(), histories.new_rows(draw, draw.randrange(30))
+        self._make("all0", rows, small)
+        for number in range(1, APPENDS + 1):
+            new = histories.new_rows(draw, draw.choice([0, 1, 2, 5, 20]))
+            rows = pa.concat_tables([rows, new])
+            self._make(f"new{number}", new, small)
+            self._make(f"all{number}", rows, small)
+        self.frames = Frames({"t": rows, "small": small})
+
+    def _make(self, schema, t, small):
+        self.connection.execute(f"CREATE SCHEMA {schema}")
+        for name, rows in (("t", t), ("small", small)):
+            self.connection.register("rows", rows)
+            self.connection.execute(f"CREATE TABLE {schema}.{name} AS FROM rows")
+
+    def rows(self, schema, statement, base=None):
+        self.connection.execute(f"SET search_path = '{schema},memory.main'")
+        if base is not None:
+            self.connection.register(BASE, base)
+        return self.connection.execute(statement).to_arrow_table()
+
+
+def same_bytes(one, other, *, with_floats):
+    """Whether two tables are written as equal Parquet files. Without floating point equal values
+    are; with it only the bytes tell NaN and the sign of 0."""
+    if not with_floats:
+        return one.schema == other.schema and one.equals(other)
+    return file_of(one) == file_of(other)
+
+
+def file_of(rows):
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.combine_chunks(), sink, compression="none")
+    return sink.getvalue().to_pybytes()
+
+
+def check_histories(table, prepared, statement):
+    """Compare each merged result, the base of which is the one before, with the full one; how
+    many."""
+    rule = prepared.append_rule(table.frames.relations["t",].input.identity)
+    order = ", ".join(map(str, total_order_positions(prepared.output, (), prepared.inferred_key)))
+    in_order = f"SELECT * FROM (\n{statement}\n) ORDER BY {order}"
+    merging = f"{rule.merging_statement(prepared.output, statement)} ORDER BY {order}"
+    full = statement if rule.keeps_order else in_order
+    merged = table.rows("all0", full)
+    for number in range(1, APPENDS + 1):
+        if rule.keeps_order:
+            new = table.rows(f"new{number}", statement)
+            former = table.rows("main", base_statement(prepared.output), merged)
+            merged = pa.concat_tables([former, new])
+        else:
+            merged = table.rows(f"new{number}", merging, merged)
+        expected = table.rows(f"all{number}", full)
+        assert same_bytes(merged, expected, with_floats=rule.keeps_order), (statement, number)
+    return APPENDS
+
+
+@soak
+@pytest.mark.timeout(0)
+def test_merged_rows_are_byte_for_byte_those_of_the_whole_statement(tmp_path):
+    draw, compared = random.Random(35), 0
+    with jl.open(tmp_path) as ws:
+        engine = services_of(ws).engine
+        for _ in range(FOLDERS):
+            table = GrowingTable(draw)
+            for _ in range(STATEMENTS):
+                statement, is_inside = histories.statement(draw)
+                [prepared] = engine.prepare(statement, overriding_resolvers=[table.frames])
+                with contextlib.nullcontext() if is_inside else pytest.raises(NotIncremental):
+                    compared += check_histories(table, prepared, statement)
+            table.connection.close()
+    assert compared >= sized(2_000, 100_000)
