@@ -14,6 +14,7 @@ from jupyter_client.manager import start_new_kernel
 
 from tests.processes import environment
 
+VIEW = "application/vnd.jupyter.widget-view+json"
 # A cell that assigns `_` itself stops IPython from keeping it for the rest of the session, so `_` goes too.
 CLEAN = """
 from IPython import get_ipython as _ip
@@ -61,11 +62,12 @@ class Shown:
 
     @property
     def text(self) -> str:
-        return "\n".join(d.get("text/plain", "") for d in self.data) + self.stream
+        texts = [d.get("text/plain", "") for d in [*self.data, *self.saved] if VIEW not in d]
+        return "\n".join(texts) + self.stream
 
     @property
     def html(self) -> str:
-        return "\n".join(d.get("text/html", "") for d in self.data)
+        return "\n".join(d.get("text/html", "") for d in [*self.data, *self.saved])
 
 
 class Kernel:

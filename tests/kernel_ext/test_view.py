@@ -28,8 +28,7 @@ def test_the_output_of_a_cell_is_the_table_that_it_always_was(rows):
 
 def test_a_cell_shows_its_rows_as_a_panel_and_binds_the_result(rows):
     shown = rows("%%jammi s --view\nSELECT venue FROM papers")
-    [data] = panels(shown)
-    assert "<table" in data["text/html"] and "varchar" in data["text/plain"]
+    assert len(panels(shown)) == 1 and "<table" in shown.html and "varchar" in shown.text
     assert rows.value("type(s).__name__") == rows.value("type(_).__name__") == "'Result'"
 
 
@@ -41,8 +40,8 @@ def test_the_saved_form_stands_below_the_panel(rows):
 @pytest.mark.parametrize("name", ["r", "papers", ""])
 def test_a_line_shows_the_rows_of_a_variable_of_a_source_and_of_the_last_output(rows, name):
     rows("r")
-    [data] = panels(rows(f"%jammi view {name}"))
-    assert "venue" in data["text/plain"]
+    shown = rows(f"%jammi view {name}")
+    assert len(panels(shown)) == 1 and "venue" in shown.text
 
 
 def test_a_variable_is_shown_as_before_after_it_was_looked_through(rows):
@@ -58,8 +57,12 @@ def test_the_line_gives_the_panel(rows):
 
 
 def test_the_rows_of_a_recipe_are_looked_through_when_it_is_made(rows):
-    [data] = panels(rows("%%jammi t -m recent --view\nSELECT venue FROM papers"))
-    assert "venue" in data["text/plain"] and rows.value("type(t).__name__") == "'ResultTable'"
+    shown = rows("%%jammi t -m recent --view\nSELECT venue FROM papers")
+    assert (
+        len(panels(shown)) == 1
+        and "venue" in shown.text
+        and rows.value("type(t).__name__") == "'ResultTable'"
+    )
 
 
 def test_what_the_page_asks_the_kernel_answers(rows):

@@ -6,6 +6,7 @@ from jammi_widgets import CatalogBrowser, DiffView, LineageGraph, StalenessBoard
 from jammi_widgets import panel as panels
 from tests.widgets.conftest import Told
 
+VIEW = "application/vnd.jupyter.widget-view+json"
 VERDICT_PANELS = [StalenessBoard, LineageGraph, CatalogBrowser, Workbench]
 
 
@@ -15,8 +16,7 @@ def outputs(monkeypatch):
     shown = {}
 
     def display(data, *, metadata, display_id=None, raw):
-        if display_id is not None:
-            shown.setdefault(display_id, []).append((data, metadata))
+        shown.setdefault(display_id, []).append((data, metadata))
 
     monkeypatch.setattr("IPython.display.display", display)
     monkeypatch.setattr("IPython.display.update_display", display)
@@ -24,7 +24,8 @@ def outputs(monkeypatch):
 
 
 def states(outputs):
-    [only] = outputs.values()
+    """The states of the only static form. Live panels have no display id."""
+    [only] = (states for display_id, states in outputs.items() if display_id is not None)
     return only
 
 
@@ -62,6 +63,7 @@ def test_a_difference_is_stamped_while_it_is_that_of_the_newest_version(ws, outp
         file.write("5,e,2023,Z\n")
     ws.recompute("recent")
     DiffView(ws, "recent", 1, 2)._ipython_display_()
+    outputs.pop(None)
     [[(_, newest)], [(_, former)]] = outputs.values()
     [table] = newest["jammi"]["tables"]
     assert (table["name"], table["version"]) == ("recent", 2) and former == {}
@@ -101,9 +103,19 @@ def test_a_panel_displayed_again_has_one_form_in_all_its_outputs(ws, outputs, ed
     panel = StalenessBoard(ws)
     panel._ipython_display_()
     panel._ipython_display_()
-    assert len(outputs) == 1  # Jupyter updates both outputs
+    assert len(outputs) == 2  # that of the live views, and one that Jupyter updates in both
     StalenessBoard(ws)._ipython_display_()
-    assert len(outputs) == 2
+    assert len(outputs) == 3
+
+
+def test_nothing_stands_twice_and_nothing_is_left_that_cannot_be_renewed(ws, outputs, edited):
+    panel = StalenessBoard(ws)
+    panel._ipython_display_()
+    edited()
+    panel.refresh()
+    [(live, _)], saved = outputs.pop(None), states(outputs)[-1][0]
+    assert live.keys() == {VIEW, *saved} and not any("recent" in live[kind] for kind in saved)
+    assert all("stale" in saved[kind] and "Panel as of" in saved[kind] for kind in saved)
 
 
 def test_a_closed_workspace_leaves_the_saved_form_as_it_is(ws, outputs):

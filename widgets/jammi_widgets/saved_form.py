@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.stamps import Stamp
 
 SAVED_CAPTION = "Panel as of {} UTC"
-_HIDE_FIRST_STYLE = "<style>.jammi-first { display: none }</style>"
-"""Hides the static form beside the live panel, which cannot be renewed, where the one below it is
-shown. Front ends that strip styles show both, each with its time."""
+LIVE_TEXT = "{}: as it was last shown, below"
+"""What stands beside the live panel where it cannot be shown. It never changes, because replacing
+the output would make the panel anew."""
 _WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
 
 
@@ -62,21 +62,19 @@ class SavedForm:
 
     def _ipython_display_(self) -> None:
         """Display the live panel and, in a separate output, the static form, which the live panel
-        hides.
+        hides and which is renewed.
 
-        When the notebook is reopened without a running kernel, the first output shows an error and
-        the second is intact.
+        When the notebook is reopened without a running kernel, the first output shows an error or
+        one line, and the second is intact.
         """
         from IPython.display import display
 
         data, metadata = self._repr_mimebundle_()
         is_live = _WIDGET_VIEW_MIME in data
         if is_live:
-            caption = SAVED_CAPTION.format(self._looked_at)
-            data["text/html"] = (
-                f'<div class="jammi-first"><div style="opacity:0.7;font-size:90%">{caption}</div>'
-                f"{data['text/html']}</div>"
-            )
+            text = LIVE_TEXT.format(type(self).__name__)
+            html = f'<div style="opacity:0.7;font-size:90%">{text}</div>'
+            data |= {"text/plain": text, "text/html": html}
         display(data, metadata=metadata, raw=True)
         if is_live:
             self._display_id = self._display_id or f"jammi-{secrets.token_hex(8)}"
@@ -85,13 +83,13 @@ class SavedForm:
 
     def _saved_output(self) -> dict[str, str]:
         css_class = "jammi-saved jammi-verdicts" if self._shows_verdicts else "jammi-saved"
-        self._saved_html = self.saved_as().html
+        rendered = self.saved_as()
+        self._saved_html, caption = rendered.html, SAVED_CAPTION.format(self._looked_at)
         html = (
             f'<details open class="{css_class}"><summary style="opacity:0.7;font-size:90%">'
-            f"{SAVED_CAPTION.format(self._looked_at)}</summary>{self._saved_html}</details>"
-            f"{_HIDE_FIRST_STYLE}"
+            f"{caption}</summary>{rendered.html}</details>"
         )
-        return {"text/html": html}
+        return {"text/plain": f"{rendered.text}\n{caption}", "text/html": html}
 
     def _renew_saved_form(self) -> None:
         """Replace the displayed static form when the panel shows something else by now."""
