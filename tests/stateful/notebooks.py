@@ -241,7 +241,7 @@ def _cause(
     if isinstance(verdict, jl.Stale):
         return "stale: the variable holds other rows than were stored"
     if not isinstance(verdict, jl.PossiblyStale):
-        return f"false alarm: {type(verdict).__name__}"
+        return "false alarm: two tables made from each other"
     for n, values in enumerate(("0.25", "-900.5", "31.0")):
         others = dict.fromkeys(SOURCES, f"id,x\n1,{values}\n2,{values}\n")
         moved = {

@@ -28,5 +28,5 @@ def test_no_table_from_a_frame_is_fresh_when_running_the_notebook_again_gives_ot
     outcomes = Counter[str]()
     for seed in range(part * HISTORIES, (part + 1) * HISTORIES):
         outcomes += judge(seed, sized(10, 16), tmp_path / str(seed))
-    print(outcomes)
+    print("", *(f"{n:5} {outcome}" for outcome, n in outcomes.most_common()), sep="\n")
     assert outcomes["right, is_fresh=True"] and outcomes["right, is_fresh=False"]
