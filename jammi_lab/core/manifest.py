@@ -77,10 +77,15 @@ class Increment(Value, frozen=True):
     delta: list[str]
     """The new files, relative to their source."""
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """`b3.parquet merged into papers__sql__… (rule: group by)`."""
         count = len(self.delta)
         files = self.delta[0] if count == 1 else f"{count:,} new files"
-        return f"computed by an increment: {files} merged into {self.base} (rule: {self.rule})"
+        return f"{files} merged into {self.base} (rule: {self.rule})"
+
+    def __str__(self) -> str:
+        return f"computed by an increment: {self.summary}"
 
 
 class Manifest(Value, frozen=True, kw_only=True):

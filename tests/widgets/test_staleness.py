@@ -3,10 +3,13 @@
 import re
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.verdicts import Fresh
+from jammi_lab.producers import increment
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.staleness import StalenessBoard, format_age
 
@@ -63,6 +66,23 @@ def test_a_table_that_was_chosen_though_nobody_can_decide_about_it_runs_because_
     ws.materialize("dice", "SELECT random() AS r")
     [[word, [[name, *_]]]] = told(StalenessBoard(ws)).act("plan", "dice")["body"]["plan"]
     assert name == "dice" and word.startswith("run because they are selected")
+
+
+def test_an_increment_is_shown_in_the_plan_and_in_the_details_of_the_table(
+    ws, told, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 0)
+    monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
+    (folder := tmp_path / "sales").mkdir()
+    pq.write_table(pa.table({"g": ["a"]}), folder / "1.parquet")
+    ws.sources.add("sales", str(folder))
+    base = ws.materialize("totals", "SELECT g, count(*) AS n FROM sales GROUP BY g").table_name
+    pq.write_table(pa.table({"g": ["b"]}), folder / "2.parquet")
+    [[_, [[name, why, _]]]] = told(StalenessBoard(ws)).act("plan", "totals")["body"]["plan"]
+    assert name == "totals" and why.endswith("; increment: 1 of 2 files")
+    ws.recompute("totals")
+    facts = dict(told(LineageGraph(ws)).ask("details", node="totals")["body"]["facts"])
+    assert facts["increment"] == f"2.parquet merged into {base} (rule: group by)"
 
 
 def test_recompute_from_the_board_changes_the_verdict_without_showing_it_again(ws, told, edited):

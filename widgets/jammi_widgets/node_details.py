@@ -212,6 +212,8 @@ def _add_table_details(ws: "Workspace", name: str, message: dict[str, Any]) -> N
             ],
             ["produced at", f"{manifest.produced_at[:19].replace('T', ' ')} UTC"],
         ]
+        if manifest.increment is not None:
+            message["facts"].append(["increment", escape_invisible(manifest.increment.summary)])
         message["columns"] = [[c.name, c.type] for c in manifest.columns]
         message["anchors"] = [
             [

@@ -251,7 +251,10 @@ def _plan_message(plan: Plan) -> dict[str, Any]:
         return [
             [
                 s.name,
-                "; ".join(escape_invisible(str(r)) for r in s.reasons),
+                "; ".join(
+                    [escape_invisible(str(r)) for r in s.reasons]
+                    + ([f"increment: {s.increment}"] if s.increment else [])
+                ),
                 reprs.duration_bound(s.seconds),
             ]
             for s in steps
