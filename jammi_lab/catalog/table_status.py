@@ -169,17 +169,7 @@ class TableStatusRepository:
         """
         self._scope.check_owner(record.tenant, f"The recipe {record.recipe!r}")
         with self._database.write_without_fsync() as tx:
-            if (
-                record.flight
-                and record.definition_hash is not None
-                and (other := self._find_building(record)) is not None
-            ):
-                raise AlreadyBuilding(other)
-            if rejected is not None and any(
-                r.table_name not in rejected
-                for r in self._tables.by_definition(record.definition_hash or "")
-            ):
-                raise AlreadyReady(record.definition_hash)
+            self._check_not_made(record, rejected)
             if model_key is not None:
                 # in this transaction: a delete either comes before it or sees the row below
                 require_model(tx, record.tenant, model_key)
@@ -208,6 +198,20 @@ class TableStatusRepository:
                 ),
             )
         return inserted
+
+    def _check_not_made(self, record: TableRecord, rejected: Collection[str] | None) -> None:
+        """Raise AlreadyBuilding or AlreadyReady, as `begin` says."""
+        if (
+            record.flight
+            and record.definition_hash is not None
+            and (other := self._find_building(record)) is not None
+        ):
+            raise AlreadyBuilding(other)
+        if rejected is not None and any(
+            r.table_name not in rejected
+            for r in self._tables.by_definition(record.definition_hash or "")
+        ):
+            raise AlreadyReady(record.definition_hash)
 
     def publish(
         self, record: TableRecord, manifest: bytes, edges: Edges | None = None

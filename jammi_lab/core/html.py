@@ -510,15 +510,7 @@ def _table_text(
         and aligned[-1] == "l"
         and remaining_width >= _MIN_SENTENCE_WIDTH
     ):
-        body = [
-            [
-                *row[:-1],
-                row[-1]
-                if display_width(row[-1]) <= remaining_width
-                else f"{row[-1][: remaining_width - 1]}…",
-            ]
-            for row in body
-        ]
+        body = [[*row[:-1], _shorten(row[-1], remaining_width)] for row in body]
         visible_count += 1
     if visible_count == len(headers) and visible_count and aligned[-1] == "l":
         # The width of the last column must not depend on its cells, so that a duration in it
@@ -539,6 +531,10 @@ def _table_text(
             *([escape_invisible(note)] if note else []),
         ]
     )
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if display_width(text) <= width else f"{text[: width - 1]}…"
 
 
 def _hidden_columns_note(headers: Sequence[str], visible_count: int) -> str:

@@ -302,6 +302,19 @@ class PreparedStatement:
             # are finished, so that two full runs over equal inputs may differ.
             one_thread=in_order and self.order_sensitive,
         )
+        stream = Stream(
+            worker,
+            self._error_translator(session, prefix),
+            lambda: self._instances.retire(self._tenant, session),
+            on_progress,
+        )
+        stream.start()
+        return stream
+
+    def _error_translator(
+        self, session: TenantSession, prefix: int
+    ) -> Callable[[BaseException], JammiError]:
+        """Translates errors of a run whose text has `prefix` bytes in front of the statement."""
         context = replace(
             self._parsed.error_context(
                 tuple(self._relations.values()), sorted({c for i in self.inputs for c in i.schema})
@@ -314,14 +327,7 @@ class PreparedStatement:
         def translate_error(error: BaseException) -> JammiError:
             return self._instances.translate_error(error, self._tenant, session, context, prefix)
 
-        stream = Stream(
-            worker,
-            translate_error,
-            lambda: self._instances.retire(self._tenant, session),
-            on_progress,
-        )
-        stream.start()
-        return stream
+        return translate_error
 
     def _rebind(self, *, in_order: bool) -> ResolvedNames:
         """The relations for one run: projected to the columns read, computed frames evaluated.

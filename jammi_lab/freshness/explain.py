@@ -163,19 +163,25 @@ def explain(
         case MissingManifest():
             root.child("it has no manifest, so its inputs are unknown")
         case Fresh(grounds):
-            for anchor in record.anchors if record is not None else ():
-                line = root.child(
-                    _unchanged_line(
-                        anchor, states.get(anchor.input.identity), own_completed_at, observed_at
-                    )
-                )
-                line.digests = _digests_text(anchor.input.label, anchor.value)
+            _add_unchanged(root, record, states, observed_at)
             for ground in grounds:
                 if not any(isinstance(s, Anchor) and s.note == ground for s in states.values()):
                     root.child(escape_invisible(ground))
     if increment is not None:
         root.child(escape_invisible(f"it was {increment}"))
     return Why(name, verdict, root)
+
+
+def _add_unchanged(
+    root: ReasonNode, record: TableRecord | None, states: Mapping[Any, State], observed_at: str
+) -> None:
+    """A line for each input of a fresh table."""
+    if record is None:
+        return
+    for anchor in record.anchors:
+        state = states.get(anchor.input.identity)
+        line = root.child(_unchanged_line(anchor, state, record.completed_at, observed_at))
+        line.digests = _digests_text(anchor.input.label, anchor.value)
 
 
 def _add_cause(

@@ -302,40 +302,69 @@ def _produce_with_retries(
             except TableNotFound:
                 continue  # the table was dropped after the observation
         try:
-            # Between this look and the building row another kernel may begin and end the same
-            # build; the row is therefore refused when a ready table is there that was not known
-            # here.
-            known_tables = None if bypass_cache else {record.table_name for record in ready}
-            with (
-                ctx.publisher.build_row(
-                    _build_request(name, job, is_shared=may_wait),
-                    _single_source(job) or name,
-                    job.model_key,
-                    known_tables,
-                ) as build_record,
-                ctx.single_flight.lead(build_record, on_progress) as report_progress,
-            ):
-                reservation.keep(_recipe_record(ctx, reservation, job))
-                attempts += 1
-                return _build(
-                    ctx,
-                    build_record,
-                    job,
-                    state_before,
-                    report_progress,
-                    None if bypass_cache else ready,
-                    is_last_attempt=attempts == _MAX_ATTEMPTS,
-                    poll_progress=on_progress is not None,
-                )
+            return _lead_build(
+                ctx,
+                reservation,
+                job,
+                state_before,
+                None if bypass_cache else ready,
+                on_progress,
+                is_shared=may_wait,
+                is_last_attempt=attempts == _MAX_ATTEMPTS - 1,
+            )
         except BuiltElsewhere as concurrent:
             # one deadline for all builds that this call waits for
             deadline = deadline or ctx.single_flight.wait_deadline()
             may_wait = ctx.single_flight.wait(concurrent.record, deadline, on_progress)
-        except (InputChanged, AlreadyReady) as change:
+        except AlreadyReady:
+            continue  # the next pass reuses that table, or rejects it as well
+        except InputChanged as change:
+            attempts += 1
             # (True,): only the change token moved, which a server with whole-second times reports
             # for any recent write; let the inputs age before the last attempt
             if change.args[1:] == (True,) and attempts == _MAX_ATTEMPTS - 1:
                 ctx.single_flight.wait_for_distinct_timestamps()
+
+
+def _lead_build(
+    ctx: ProducerContext,
+    reservation: RecipeReservation,
+    job: Job,
+    state_before: InputState,
+    ready: Sequence[TableRecord] | None,
+    on_progress: OnProgress | None,
+    *,
+    is_shared: bool,
+    is_last_attempt: bool,
+) -> Outcome:
+    """Build the table under a building row of this call, which others may wait for if `is_shared`.
+    `ready`: the tables of the definition that this call rejected; None to build in any case.
+
+    Raises BuiltElsewhere while another call builds the same, AlreadyReady when one has just done
+    so, and as `_build`."""
+    # Between the look at the ready tables and the building row another kernel may begin and end the
+    # same build; the row is therefore refused when a ready table is there that was not known here.
+    known_tables = None if ready is None else {record.table_name for record in ready}
+    with (
+        ctx.publisher.build_row(
+            _build_request(reservation.name, job, is_shared=is_shared),
+            _single_source(job) or reservation.name,
+            job.model_key,
+            known_tables,
+        ) as build_record,
+        ctx.single_flight.lead(build_record, on_progress) as report_progress,
+    ):
+        reservation.keep(_recipe_record(ctx, reservation, job))
+        return _build(
+            ctx,
+            build_record,
+            job,
+            state_before,
+            report_progress,
+            ready,
+            is_last_attempt=is_last_attempt,
+            poll_progress=on_progress is not None,
+        )
 
 
 def _audit_reuse(ctx: ProducerContext, name: str, reusable: TableRecord) -> Audit:

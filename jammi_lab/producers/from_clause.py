@@ -31,16 +31,36 @@ def from_text(
             f"An input must be the name of a source or table, or SQL, got {type(source).__name__}.",
             hint="Give a frame a name first: ws.sources.add(name, frame).",
         )
-    first_error: StatementNotAllowed | TableNotFound | None = None
-    dotted_parts, quoted_parts = source.split("."), _quoted_parts(source)
+    quoted_parts = _quoted_parts(source)
     has_spaces = not quoted_parts and any(c.isspace() for c in source.strip())
     if has_spaces and not any(
         fold(n) in (fold(source), fold(f"jammi.{source}")) or fold(source).startswith(f"{fold(n)}.")
         for n in engine.known_names(resolvers)
     ):
-        return _subquery(
-            engine, tenant, source, resolvers
-        )  # do not probe for a file whose name is a SQL text
+        # do not probe for a file whose name is a SQL text
+        return _subquery(engine, tenant, source, resolvers)
+    name = _find_name(engine, tenant, source, quoted_parts, resolvers)
+    if isinstance(name, str):
+        return name
+    if not has_spaces:
+        raise name or TableNotFound(
+            f"There is no source or table {source!r} {purpose}.",
+            near=near_names(source, engine.known_names(resolvers)),
+        )
+    return _subquery(engine, tenant, source, resolvers)
+
+
+def _find_name(
+    engine: Engine,
+    tenant: str | None,
+    source: str,
+    quoted_parts: Sequence[str],
+    resolvers: Sequence[NameResolver],
+) -> str | StatementNotAllowed | TableNotFound | None:
+    """The quoted name that the argument means: as it is, in parts, a recipe, or as quoted in SQL.
+    Otherwise the most telling of the errors, if one says more than that nothing has the name."""
+    first_error: StatementNotAllowed | TableNotFound | None = None
+    dotted_parts = source.split(".")
     for parts in (
         [source],
         dotted_parts if len(dotted_parts) <= 3 and "(" not in source else [],
@@ -65,12 +85,7 @@ def from_text(
         else:
             path = bound_path(prepared.inputs[0].relation.input)
             return quoted_name if path is None else quote_identifier(path)
-    if not has_spaces:
-        raise first_error or TableNotFound(
-            f"There is no source or table {source!r} {purpose}.",
-            near=near_names(source, engine.known_names(resolvers)),
-        )
-    return _subquery(engine, tenant, source, resolvers)
+    return first_error
 
 
 def _quoted_parts(source: str) -> list[str]:

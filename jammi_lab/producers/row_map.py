@@ -134,16 +134,7 @@ class RowMapProducer:
         _check_function(step, inputs, encoded, batched=settings.batch > 1)
         credential_check.check_step(name, step.source)
         credential_check.check_text(f"The version of the row map {name!r}", settings.version)
-        tenant = self._scope.current
-        from_sql = from_text(self._engine, tenant, over, resolvers, purpose="to map")
-        statement = text_statement(from_sql, key, inputs, None)
-        try:
-            prepared = self._prepare(statement, resolvers)
-        except SqlError as error:
-            raise (
-                missing_column_error(self._engine, tenant, over, from_sql, key, inputs, resolvers)
-                or error
-            ) from None
+        statement, prepared = self._prepare_rows(over, key, inputs, resolvers)
         descriptor = RowMapDescriptor(
             statement=statement,
             canonical=prepared.canonical(),
@@ -167,6 +158,21 @@ class RowMapProducer:
         return self._bind(
             name, step, descriptor, prepared, resolvers, ignore_previous=ignore_previous
         )
+
+    def _prepare_rows(
+        self, over: str, key: str, inputs: Sequence[str], resolvers: Sequence[NameResolver]
+    ) -> tuple[str, PreparedStatement]:
+        """The statement that reads the rows to map, as text and prepared. Raises as `job`."""
+        tenant = self._scope.current
+        from_sql = from_text(self._engine, tenant, over, resolvers, purpose="to map")
+        statement = text_statement(from_sql, key, inputs, None)
+        try:
+            return statement, self._prepare(statement, resolvers)
+        except SqlError as error:
+            raise (
+                missing_column_error(self._engine, tenant, over, from_sql, key, inputs, resolvers)
+                or error
+            ) from None
 
     def from_descriptor(
         self, name: str, descriptor: RowMapDescriptor, resolvers: Sequence[NameResolver] = ()

@@ -1,5 +1,6 @@
 """The producer `sql`: one SQL statement, run by the engine."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -66,34 +67,22 @@ class SqlProducer:
             credential_check.check_value(name, value)
         bound = bound_text(query)
         statement = statement if bound == query.statement else bound
-        descriptor = SqlDescriptor(
-            statement=statement,
-            canonical=query.canonical(),
-            params={n: encode_param(v) for n, v in sorted(query.params.items())},
-            key=key,
-        )
-
         row_key = key or _inferred_key(query)
         by_type = _TYPE_FUNCTIONS.search(statement.casefold()) is not None
-
-        def rows(on_progress: OnProgress | None) -> RunningJob:
-            witnesses: dict[tuple[str, str, str], Observed] = {}
-            ordered = query.run_ordered(
-                row_key,
-                on_progress=_percent_callback(on_progress),
-                observed_states=witnesses,
-            )
-            return RunningJob(ordered, snapshots=witnesses)
-
         return Job(
             kind=TableKind.SQL,
-            descriptor=descriptor,
+            descriptor=SqlDescriptor(
+                statement=statement,
+                canonical=query.canonical(),
+                params={n: encode_param(v) for n, v in sorted(query.params.items())},
+                key=key,
+            ),
             environment=environment(self._engine),
             inputs=[
                 BoundInput(b.relation, tuple(sorted(b.schema)) if by_type else b.columns)
                 for b in query.inputs
             ],
-            start=rows,
+            start=functools.partial(_start, query, row_key),
             rebind=lambda: self.job(statement, params, key, resolvers, overriding_resolvers),
             key=key,
             volatile=query.volatile,
@@ -123,6 +112,16 @@ def _single_statement(prepared: Sequence[PreparedStatement]) -> PreparedStatemen
             hint="Define one recipe per statement.",
         )
     return prepared[0]
+
+
+def _start(
+    query: PreparedStatement, row_key: Sequence[str], on_progress: OnProgress | None
+) -> RunningJob:
+    witnesses: dict[tuple[str, str, str], Observed] = {}
+    ordered = query.run_ordered(
+        row_key, on_progress=_percent_callback(on_progress), observed_states=witnesses
+    )
+    return RunningJob(ordered, snapshots=witnesses)
 
 
 def _percent_callback(on_progress: OnProgress | None) -> Callable[[float], None] | None:

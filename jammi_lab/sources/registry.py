@@ -106,6 +106,11 @@ def infer_kind(
                 hint=f"Kinds are {', '.join(_ALL_KINDS)}.",
             )
         return kind
+    return _kind_by_content(user_input, read_access)
+
+
+def _kind_by_content(user_input: str, read_access: ReadStoreAccess) -> str:
+    """The one kind of the files at a location. Raises as `infer_kind`."""
     kinds = _kinds_by_content(user_input, read_access)
     if len(kinds) > 1:
         raise InvalidArgument(

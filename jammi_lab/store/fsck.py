@@ -86,19 +86,7 @@ class Fsck:
                     on_progress(
                         Progress(stage="fsck", done=done_count, total=len(kept), unit="tables")
                     )
-            orphans = self._orphans([path for path in files if path.startswith("results/")])
-            quarantined_files = [path for path in files if path.startswith("quarantine/")]
-            if repair:
-                incomplete = sorted(orphans - self._complete_tables(orphans))
-                orphans -= self._reclaim(files, incomplete, grace)
-                quarantined_files = sorted(
-                    set(quarantined_files)
-                    - self._reclaim(files, quarantined_files, QUARANTINE_SECONDS)
-                )
-                checkpoints = [path for path in files if path.startswith("checkpoints/")]
-                self._reclaim(files, checkpoints, CHECKPOINT_SECONDS)
-        self._findings["orphans"] = sorted(orphans)
-        self._findings["quarantined"] = quarantined_files
+            self._find_unused_files(files, grace if repair else None)
         report = self._visible_report(files)
         return (
             report
@@ -107,6 +95,20 @@ class Fsck:
                 report, damaged=[*report.damaged, *self._damaged_mutable_tables()]
             )
         )
+
+    def _find_unused_files(self, files: Mapping[str, ListedFile], grace: float | None) -> None:
+        """Report orphans and quarantined files, after removing those that are old enough; None
+        removes nothing."""
+        orphans = self._orphans([path for path in files if path.startswith("results/")])
+        quarantined = {path for path in files if path.startswith("quarantine/")}
+        if grace is not None:
+            incomplete = sorted(orphans - self._complete_tables(orphans))
+            orphans -= self._reclaim(files, incomplete, grace)
+            quarantined -= self._reclaim(files, sorted(quarantined), QUARANTINE_SECONDS)
+            checkpoints = [path for path in files if path.startswith("checkpoints/")]
+            self._reclaim(files, checkpoints, CHECKPOINT_SECONDS)
+        self._findings["orphans"] = sorted(orphans)
+        self._findings["quarantined"] = sorted(quarantined)
 
     def _damaged_mutable_tables(self) -> list[str]:
         """The mutable tables visible to the bound tenant that do not have all of their rows as they

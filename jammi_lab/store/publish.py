@@ -151,30 +151,26 @@ class TableWriter:
         audit: Callable[[TableRecord], Audit],
     ) -> TableRecord:
         digests = digest_parquet(self._file.temp, self._sink.streaming_digest, self._sink.footer)
-        file_digest = digests.whole
-        leaves = digests.leaves
         by_column = column_digests(digests.leaves)
         columns = [
             ManifestColumn(name=name, type=type_, digest=by_column.get(name, ""))
             for name, type_ in types.items()
         ]
-        completed_at = rfc3339(self._publisher.clock.now_ns())
-        seconds = round(self._publisher.clock.monotonic() - self._started, 6)
         record = self._publisher.completed_record(
             self.record,
             self.rows,
             digests.bytes,
             columns,
             anchors,
-            file_digest,
-            completed_at,
-            seconds,
+            digests.whole,
+            completed_at=rfc3339(self._publisher.clock.now_ns()),
+            seconds=round(self._publisher.clock.monotonic() - self._started, 6),
         )
         audited = audit(record)
         if audited.failure is not None:
             self._reject(record, audited, audited.failure, check_wanted)
         body = self._publisher.build_manifest(
-            record, leaves, descriptor, environment, counts, derivation
+            record, digests.leaves, descriptor, environment, counts, derivation
         ).encode_sealed()
         wait_until_durable = commit_with(
             self._file,

@@ -35,7 +35,6 @@ def verify(
     Only data are verified, never an index. Raises ManifestUnsupported for a manifest of a later
     release, TableDamaged when the bytes or the manifest cannot be read.
     """
-    path = results.parquet(record)
 
     def report_bytes(bytes_read: int) -> None:
         assert on_progress is not None, "else it is not passed on"
@@ -48,17 +47,7 @@ def verify(
     if record.status is TableStatus.REJECTED:  # which has no manifest, but a digest in its row
         damage = _compare_bytes(results, record, record.digest, on_bytes)
         return damage or _compare_definition(record.definition_hash, record.anchors, expected)
-    try:
-        body = manifests.read(path)
-    except OSError as error:
-        if exhausted := too_many_open_files(error, f"The manifest of {record.table_name!r}"):
-            raise exhausted from error
-        hint = "Check who may read the workspace's folder."
-        raise TableDamaged(
-            f"The manifest of {record.table_name!r} cannot be read: {reason_of(error)}.",
-            table=record.table_name,
-            hint=hint,
-        ) from error
+    body = _read_manifest(results, record)
     manifest = manifests.parse(body)
     if manifest is None or body is None:
         if body is not None and manifests.is_manifest(body):  # edited so that it says nothing
@@ -77,6 +66,20 @@ def verify(
         return Mismatch(manifest.definition_hash, manifest.recomputed_hash(), "definition")
     # Last, so that damage is reported before a definition that was merely expected otherwise.
     return _compare_definition(manifest.definition_hash, manifest.anchors, expected)
+
+
+def _read_manifest(results: ResultFiles, record: TableRecord) -> bytes | None:
+    """The manifest as it lies there; None when there is none. TableDamaged if unreadable."""
+    try:
+        return manifests.read(results.parquet(record))
+    except OSError as error:
+        if exhausted := too_many_open_files(error, f"The manifest of {record.table_name!r}"):
+            raise exhausted from error
+        raise TableDamaged(
+            f"The manifest of {record.table_name!r} cannot be read: {reason_of(error)}.",
+            table=record.table_name,
+            hint="Check who may read the workspace's folder.",
+        ) from error
 
 
 def _compare_bytes(

@@ -198,16 +198,10 @@ class Models(ReprMixin):
         for what, number in (("version", version), ("number of dimensions", dimensions)):
             _check_number(what, number)
         _check_texts(type=type, backend=backend, task=task, base=base, weights=weights)
-        if path_or_encoder is None:
-            encoder, draft = None, ModelRecord(name=name, backend="external")
-        elif isinstance(path_or_encoder, str | os.PathLike):
-            artifact = model_files.stored_path(path_or_encoder, self._folder)
-            digest = model_files.digest_files(self._folder / artifact)
-            encoder = None
-            draft = ModelRecord(
-                name=name, backend="files", digest=digest, artifact=artifact, artifact_digest=digest
-            )
-        else:
+        encoder, draft = None, ModelRecord(name=name, backend="external")
+        if isinstance(path_or_encoder, str | os.PathLike):
+            draft = self._record_of_files(name, path_or_encoder)
+        elif path_or_encoder is not None:
             encoder = to_named_encoder(path_or_encoder, name, version, dimensions, weights)
             draft = ModelRecord(
                 name=name,
@@ -230,6 +224,13 @@ class Models(ReprMixin):
             if encoder is not None:
                 self._encoders.store(stored, encoder)
         return Model(self, stored)
+
+    def _record_of_files(self, name: str, path: "str | os.PathLike[str]") -> ModelRecord:
+        artifact = model_files.stored_path(path, self._folder)
+        digest = model_files.digest_files(self._folder / artifact)
+        return ModelRecord(
+            name=name, backend="files", digest=digest, artifact=artifact, artifact_digest=digest
+        )
 
     def get(self, name: str, version: int | None = None) -> Model:
         """The newest version of a model, own before shared, or one version. ModelNotFound

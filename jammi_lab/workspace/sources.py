@@ -324,7 +324,7 @@ class Sources(ReprMixin):
         clean_location, options, credentials = (
             ("", options, {}) if frame is not None else strip_credentials(str(location), options)
         )
-        record = SourceRecord(
+        draft = SourceRecord(
             name=name,
             kind="frame",
             location=type(frame).__module__.split(".")[0] + " frame"
@@ -336,33 +336,48 @@ class Sources(ReprMixin):
             tenant_column=tenant_column,
             secret=check_secret(secret) if secret is not None or not credentials else USER_INPUT,
         )
-        directory, function = self._parts.source_directory, secret if callable(secret) else None
-        if check and function is not None:
-            # The function may prompt the user: only this thread can do that, and without a timeout.
-            directory.credentials(record, credentials, function)()
-
-        def open_source() -> tuple[SourceRecord, Names]:
-            complete_record = record
-            if frame is None:
-                read_credentials = directory.credentials(record, credentials, function)
-                complete_record = self._complete_record(
-                    record, kind, clean_location, read_credentials
-                )
-            connector = directory.connector(complete_record, frame, credentials, function)
-            if check:
-                connector.check()
-            return complete_record, connector.tables() if check else []
-
-        record, tables = self._run_within_timeout(clean_location, open_source)
+        function = secret if callable(secret) else None
+        record, tables = self._open(
+            draft, frame, clean_location, credentials, function, kind=kind, check=check
+        )
         stored = self._store_record(record, frame, replace=replace)
-        directory.store_credentials(stored, credentials, function)
+        self._parts.source_directory.store_credentials(stored, credentials, function)
         if check:
             cache = self._parts.observation_cache
             LastObservations(cache).record_tables(stored, tables, self._parts.clock.now_ns())
             cache.flush()
         if frame is not None:
-            directory.register_frame(stored, frame)
+            self._parts.source_directory.register_frame(stored, frame)
         return Source(self._parts, stored)
+
+    def _open(
+        self,
+        draft: SourceRecord,
+        frame: object,
+        location: str,
+        credentials: dict[str, str],
+        function: Callable[[], str] | None,
+        *,
+        kind: str | None,
+        check: bool,
+    ) -> tuple[SourceRecord, Names]:
+        """The complete record of a source and, with `check`, its tables. Raises as `add`."""
+        directory = self._parts.source_directory
+        if check and function is not None:
+            # The function may prompt the user: only this thread can do that, and without a timeout.
+            directory.credentials(draft, credentials, function)()
+
+        def open_source() -> tuple[SourceRecord, Names]:
+            record = draft
+            if frame is None:
+                read_credentials = directory.credentials(draft, credentials, function)
+                record = self._complete_record(draft, kind, location, read_credentials)
+            connector = directory.connector(record, frame, credentials, function)
+            if check:
+                connector.check()
+            return record, connector.tables() if check else []
+
+        return self._run_within_timeout(location, open_source)
 
     def _store_record(self, record: SourceRecord, frame: object, *, replace: bool) -> SourceRecord:
         existing = None if replace else self._find_same(record, frame)

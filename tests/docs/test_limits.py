@@ -174,4 +174,5 @@ def check_that_they_exist(places: dict[str, str]) -> None:
 @pytest.mark.parametrize("row", LIMITS)
 def test_a_limit_is_as_the_page_says(row: str, tmp_path: Path) -> None:
     with jl.open(tmp_path / "lab") as ws:
-        LIMITS[row](ws)
+        check = LIMITS[row]
+        check(ws)

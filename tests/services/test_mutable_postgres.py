@@ -10,7 +10,10 @@ from tests.live.test_mutable_inputs import (
     lab,  # noqa: F401
     test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh,  # noqa: F401
 )
-from tests.live.test_mutable_processes import ADD, children  # noqa: F401
+from tests.live.test_mutable_processes import (
+    check_that_two_writers_lose_no_update,
+    children,  # noqa: F401
+)
 from tests.live.test_mutable_tables import *  # noqa: F403
 from tests.live.test_mutable_tenants import (
     test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound,  # noqa: F401
@@ -70,8 +73,4 @@ def test_a_drop_takes_locks_in_the_order_in_which_readers_do():
 
 
 def test_two_processes_on_a_server_lose_no_update(ws, tmp_path, children):
-    from tests.live.test_mutable_processes import (
-        test_two_processes_that_write_at_once_lose_no_update as both,
-    )
-
-    both(ws, tmp_path, children)
+    check_that_two_writers_lose_no_update(ws, tmp_path, children)

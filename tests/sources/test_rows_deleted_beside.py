@@ -103,7 +103,7 @@ def test_deletes_that_compare_a_column_which_has_changed_its_type_are_refused(ws
     delete_equal(table, ["id"], (3,))
     with table.update_schema() as update:
         update.update_column("id", LongType())
-    refused(ws, "the column id, which has changed its type")
+    check_refused(ws, "the column id, which has changed its type")
 
 
 def test_deletes_that_compare_a_column_which_was_dropped_are_refused(ws, table):
@@ -114,7 +114,7 @@ def test_deletes_that_compare_a_column_which_was_dropped_are_refused(ws, table):
         update.delete_column("name")
     with table.update_schema() as update:
         update.add_column("name", StringType())
-    refused(ws, "the column name, which no longer exists")
+    check_refused(ws, "the column name, which no longer exists")
 
 
 def test_a_pinned_snapshot_from_before_the_deletes_keeps_its_rows(ws, table):
@@ -124,7 +124,7 @@ def test_a_pinned_snapshot_from_before_the_deletes_keeps_its_rows(ws, table):
     assert (ids(ws, "former"), ids(ws)) == ([1, 2, 3, 4, 5], [3, 4, 5])
 
 
-def refused(ws, why):
+def check_refused(ws, why):
     with pytest.raises(SourceUnavailable, match=why) as caught:
         ws.sql("SELECT id FROM s")
     assert "has equality deletes" in str(caught.value) and "compact" in str(caught.value)
@@ -137,7 +137,7 @@ def test_deletes_that_compare_a_column_with_nulls_are_refused(ws, table):
     table.append(rows(9, name=None))
     ws.materialize("t", "SELECT id FROM s")
     delete_equal(table, ["id", "name"], (2, "n2"))
-    refused(ws, "the column name, which may be NULL")
+    check_refused(ws, "the column name, which may be NULL")
     table.overwrite(rows(1))
     assert ids(ws) == [1] and isinstance(ws.staleness("t"), Stale)
 
@@ -153,13 +153,13 @@ def test_deletes_that_compare_a_column_whose_nulls_nobody_counted_are_refused(ca
         assert ids(ws) == [1]
         ws.materialize("t", "SELECT id FROM s")
         delete_equal(table, ["name"], ("n1",))
-        refused(ws, "the column name, which may be NULL")
+        check_refused(ws, "the column name, which may be NULL")
 
 
 def test_deletes_that_compare_floats_are_refused(ws, table):
     ws.materialize("t", "SELECT id FROM s")
     delete_equal(table, ["price"], (1.5,))
-    refused(ws, "the column price, whose type is not supported")
+    check_refused(ws, "the column price, whose type is not supported")
     assert ws.sql("SELECT 1").fetchall() == [(1,)]
 
 
@@ -178,4 +178,4 @@ def test_deletes_in_a_table_of_partitions_are_refused_by_value_and_read_by_place
         assert ids(ws) == [1, 1, 2]
         ws.materialize("t", "SELECT id FROM s")
         delete_equal(table, ["id"], (1,), partition=Record("mon"))
-        refused(ws, "the table is partitioned")
+        check_refused(ws, "the table is partitioned")
