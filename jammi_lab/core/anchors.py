@@ -263,7 +263,7 @@ class Snapshot(Value, frozen=True):
         selected = tuple(sorted(self.columns if columns is None else columns))
         if not self.covers(columns):
             return unpinned_anchor(
-                replace(input, columns=selected), self.whole, "these columns were not looked at"
+                replace(input, columns=selected), self.whole, "these columns were not checked"
             )
         types = tuple(self.columns.get(c, "missing") for c in selected)
         separable = (

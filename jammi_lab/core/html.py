@@ -61,13 +61,13 @@ contrast of at least 4.5 : 1 on any page. The word is always shown, too."""
 VERDICT_MEANINGS: Mapping[str, str] = {
     "fresh": "Up to date: computed by its current definition from inputs that have not changed "
     "since",
-    "possibly stale": "Its own inputs are unchanged, but a table further up is out of date: once "
-    "that one is recomputed, this one may change, too",
+    "possibly stale": "Its own inputs are unchanged, but an upstream table is out of date: "
+    "recomputing that one may change this one, too",
     "stale": "Out of date: an input or its definition has changed since it was computed",
-    "undecidable": "It cannot be told whether it is up to date: the state of an input cannot be "
+    "undecidable": "Whether it is up to date is unknown: the state of an input cannot be "
     "determined",
     "missing manifest": "The record of what it was computed from is missing",
-    "damaged": "The stored file is gone, or is not the one that was written",
+    "damaged": "The stored file is missing, or differs from the one that was written",
 }
 """What each verdict means, for readers who know nothing of it: the tooltip of its word."""
 

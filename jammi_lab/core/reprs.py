@@ -171,7 +171,7 @@ def result_tables(rows: Iterable[tuple[str, int, str, str, int | None, int | Non
     """Versions, one line each: name, version, kind, status, rows, bytes."""
     lines = [(n, v, k, s, _row_count(r), format_bytes(b)) for n, v, k, s, r, b in rows]
     if not lines:
-        return plain_text(f"No result tables yet: {_materialize_command()} makes one.")
+        return plain_text(f"No result tables yet: {_materialize_command()} creates one.")
     return listing_table(
         ["name", "version", "kind", "status", "rows", "size"],
         lines,
@@ -319,7 +319,7 @@ def status(
     """The status board: one line per recipe with verdict and reason, and the next command unless
     all are fresh. `held`: by name, since when, by whom and why a recipe is held."""
     if not rows:
-        return plain_text(f"No recipes yet: {_materialize_command()} makes one.")
+        return plain_text(f"No recipes yet: {_materialize_command()} creates one.")
     lines = [
         [
             row.name,
@@ -594,7 +594,7 @@ def run_report(
     undecidable tables that were not requested by name."""
     skipped_note = dim_text(_skipped_note(skipped)) if skipped else None
     if not steps:
-        return vstack(verdict_icon("fresh", "Nothing had to be done."), skipped_note)
+        return vstack(verdict_icon("fresh", "Nothing to do."), skipped_note)
     icons = {
         "computed": "fresh",
         "reused": "fresh",

@@ -261,5 +261,5 @@ def unresponsive_error(seconds: float | None = None) -> JammiError:
     """The error for a server that accepts connections but does not answer."""
     within = "" if seconds is None else f" within {seconds:g} s"
     return SourceUnavailable(
-        f"The server does not answer{within}.", hint="Check whether it is overloaded or stopped."
+        f"The server does not respond{within}.", hint="Check whether it is overloaded or stopped."
     )

@@ -164,7 +164,7 @@ class Engine(InstancePool):
         looked up. Raises StatementNotAllowed for anything else, and as parsing does."""
         parsed = self._parse_cache.get(sql, False)
         if [p.kind for p in parsed] != [StatementKind.SELECT]:
-            raise StatementNotAllowed("One SELECT statement is needed here.")
+            raise StatementNotAllowed("Exactly one SELECT statement is required here.")
         return parsed[0].original_text
 
     def parameters(self, sql: str) -> frozenset[str]:

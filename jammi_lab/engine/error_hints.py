@@ -39,16 +39,16 @@ _HINTS_BY_MESSAGE = (
     ),
     (
         r'Function "vector_\w+" is a Macro Function',
-        "NULL is left out, so vector_mean(CASE WHEN … THEN v END) takes the place of FILTER.",
+        "Instead of FILTER, use vector_mean(CASE WHEN … THEN v END): NULLs are ignored.",
     ),
     (
         r"cast_to_type is not an aggregate function",
         (
-            "vector_mean, vector_sum and vector_max are no window functions: aggregate in a "
-            "subquery with GROUP BY, and join it."
+            "vector_mean, vector_sum and vector_max are not window functions: aggregate in a "
+            "subquery with GROUP BY, and join its result."
         ),
     ),
-    (r"Could not convert string ", "TRY_CAST gives NULL where a text cannot be converted."),
+    (r"Could not convert string ", "Use TRY_CAST to get NULL where a text cannot be converted."),
 )
 
 
@@ -120,8 +120,8 @@ def hint_for_text_column(
                     "9)"
                 )
                 return (
-                    f"The numbers of {column} in {relation.input.label} are text here: cast "
-                    f"them, {as_number}, or set this option on the source: {option}."
+                    f"{column} in {relation.input.label} is read as text: cast it, {as_number}, "
+                    f"or set this option on the source: {option}."
                 )
     return ""
 

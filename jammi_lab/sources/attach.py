@@ -126,8 +126,8 @@ def _check_greeting(host: str, port: int) -> None:
 def protocol_error() -> SourceUnavailable:
     """The error for a program that listens on the port of a server and is none."""
     return SourceUnavailable(
-        "The server answered with bytes that are not of its protocol.",
-        hint="Check the host and the port: another program may listen there.",
+        "The server's response does not follow the expected protocol.",
+        hint="Check the host and port: another program may be listening there.",
     )
 
 

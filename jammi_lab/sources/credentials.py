@@ -57,7 +57,7 @@ def strip_credentials(
     credentials: dict[str, str] = {}
     if scheme is None and _LIKE_AN_ADDRESS.match(location) and not os.path.exists(location):
         raise InvalidArgument(
-            "The location looks like the address of a database server, but is not a URL.",
+            "The location looks like a database server's address, but is not a URL.",
             hint="Write postgresql://user@host/database or mysql://…, and pass the password with "
             "secret=.",
         )

@@ -78,7 +78,7 @@ def parse_url(location: str) -> tuple[DatabaseAddress, str | None]:
     except ValueError:
         raise InvalidArgument(
             "The URL of the database is invalid.",
-            hint="Write postgresql://user@host:5432/database; special characters as %40.",
+            hint="Write postgresql://user@host:5432/database; percent-encode @ as %40.",
         ) from None
     scheme = parts.scheme.lower().split("+", 1)[0]
     database = unquote(parts.path.removeprefix("/"))

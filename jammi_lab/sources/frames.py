@@ -349,7 +349,7 @@ class FrameConnector:
             rows = self._table()
             if ctx.scan_bytes is not None and rows.nbytes > ctx.scan_bytes:
                 return Unknown(
-                    f"would scan {rows.nbytes:,} bytes of a frame; `ws.status(deep=True)`"
+                    f"would scan {rows.nbytes:,} bytes of a frame; run `ws.status(deep=True)`"
                 )
             return frame_snapshot(rows)
         except (SchemaMismatch, SourceUnavailable) as error:

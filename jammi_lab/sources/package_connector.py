@@ -98,7 +98,7 @@ class PackageConnector:
                     return msgspec.structs.replace(frame_snapshot(rows), method=_METHOD)
         except JammiError as error:
             return Unknown(error.message.rstrip("."))
-        return Unknown(f"would scan {size:,} bytes; `ws.status(deep=True)`")
+        return Unknown(f"would scan {size:,} bytes; run `ws.status(deep=True)`")
 
     def _rows(self, table: str | None) -> pa.Table:
         reader = self._open()

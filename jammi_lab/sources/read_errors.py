@@ -236,14 +236,14 @@ def column_mismatch_error(text: str) -> SourceUnavailable | None:
         return None
     message = (
         f"{display_name(match['other'])} and {display_name(match['first'])} do not have the same "
-        f"columns: {match['column']!r} is missing from the former"
+        f"columns: {match['column']!r} is missing from {display_name(match['other'])}"
     )
     types = re.search(r"expected to have type: (\S+) But has type: (\S+)", text)
     if types is not None:
         former, latter = types[2].lower(), types[1].lower()
         message = (
             f"{display_name(match['other'])} and {display_name(match['first'])} differ: "
-            f"{match['column']!r} is {former} in the former, not {latter}"
+            f"{match['column']!r} is {former} in the first and {latter} in the second"
         )
     return SourceUnavailable(
         f"{message}.",

@@ -180,7 +180,7 @@ class TenantFilteredConnector:
             and snapshot.cost is not Cost.SCAN
             and (snapshot.row_count is None or snapshot.row_count > ctx.scan_rows)
         ):
-            return Unknown("would scan the rows of the tenant; `ws.status(deep=True)`")
+            return Unknown("would scan the rows of the tenant; run `ws.status(deep=True)`")
         relation = None
         try:
             relation = self.relation(table)

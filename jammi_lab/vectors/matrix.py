@@ -220,7 +220,9 @@ class Matrix(KeyedRows):
                     first_row += len(batch)
                 chunked = pa.chunked_array(keys, file.schema_arrow.field(key).type)
         except FileNotFoundError as error:
-            raise TableDamaged(f"The file {path.name} is gone.", table=path.stem) from error
+            raise TableDamaged(
+                f"The file {path.name} no longer exists.", table=path.stem
+            ) from error
         except KeyError as error:
             raise SchemaMismatch(
                 f"The file {path.name} has no columns {key!r} and {vector!r}.", column=vector

@@ -356,7 +356,7 @@ def test_a_step_that_was_named_and_cannot_be_decided_says_so_and_what_was_left_o
         assert "its freshness cannot be decided" in forms.plan(*steps, [], []).text
     assert (
         forms.run_report([], skipped=["u"]).text
-        == "Nothing had to be done.\nundecidable, skipped unless requested by name: u"
+        == "Nothing to do.\nundecidable, skipped unless requested by name: u"
     )
 
 

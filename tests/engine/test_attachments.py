@@ -168,7 +168,7 @@ def test_what_a_reach_asks_is_one_transaction(engine, file):
 def test_a_question_without_an_answer_ends_in_time_and_the_next_statement_works(engine, file):
     crm = attachment(file)
     started = time.monotonic()
-    with pytest.raises(SourceUnavailable, match=r"does not answer within 0\.3 s"):
+    with pytest.raises(SourceUnavailable, match=r"does not respond within 0\.3 s"):
         engine.run(
             crm,
             lambda query: query(
@@ -182,10 +182,10 @@ def test_a_question_without_an_answer_ends_in_time_and_the_next_statement_works(
 
 def test_who_does_not_answer_at_all_is_not_asked_again_until_it_does(engine, file):
     crm, answer = attachment(file), threading.Event()
-    with pytest.raises(SourceUnavailable, match="does not answer"):
+    with pytest.raises(SourceUnavailable, match="does not respond"):
         engine.run(crm, lambda query: answer.wait(30) and [], timeout=0.1)
     started = time.monotonic()
-    with pytest.raises(SourceUnavailable, match="does not answer"):
+    with pytest.raises(SourceUnavailable, match="does not respond"):
         engine.run(crm, lambda query: [], timeout=5)
     assert time.monotonic() - started < 3
     assert engine.query("SELECT 1") == [(1,)], "the instance itself still works"
@@ -202,7 +202,7 @@ def test_who_does_not_answer_at_all_is_not_asked_again_until_it_does(engine, fil
 
 def test_the_first_question_after_a_silence_waits_for_the_answer_to_the_one_before(engine, file):
     crm, answer = attachment(file), threading.Event()
-    with pytest.raises(SourceUnavailable, match="does not answer"):
+    with pytest.raises(SourceUnavailable, match="does not respond"):
         engine.run(crm, lambda query: answer.wait(30) and [], timeout=0.1)
     threading.Timer(0.1, answer.set).start()
     assert engine.run(crm, lambda query: query("SELECT 2"), timeout=5) == [(2,)]
@@ -217,7 +217,7 @@ def test_a_server_that_is_only_busy_with_an_earlier_question_is_asked_on(engine,
     ]  # so that each question below is at the server before it is given up
     try:
         for _ in range(attachments.MAX_UNANSWERED_QUERIES):
-            with pytest.raises(SourceUnavailable, match="does not answer"):
+            with pytest.raises(SourceUnavailable, match="does not respond"):
                 engine.run(
                     crm,
                     lambda query: answer.wait(200) and [],
@@ -225,7 +225,7 @@ def test_a_server_that_is_only_busy_with_an_earlier_question_is_asked_on(engine,
                 )
             if _ < attachments.MAX_UNANSWERED_QUERIES - 1:
                 assert engine.run(crm, lambda query: query("SELECT 2"), timeout=5) == [(2,)]
-        with pytest.raises(SourceUnavailable, match=r"The server does not answer\."):
+        with pytest.raises(SourceUnavailable, match=r"The server does not respond\."):
             engine.run(crm, lambda query: query("SELECT 2"), timeout=5)
     finally:
         answer.set()

@@ -127,7 +127,7 @@ def test_a_conversion_error_under_an_order_is_placed_in_what_was_written(engine:
         ("SELECT id FROM papers WHERE count(*) > 1", "count", "A condition on groups belongs in HAVING, after GROUP BY."),
         ("SELECT id FROM papers WHERE rank() OVER () = 1", "rank", "belongs in QUALIFY"),
         ("SELECT venue, id FROM papers GROUP BY venue", "id", "List it in GROUP BY"),
-        ("SELECT venue::INT FROM papers", "::INT", "TRY_CAST gives NULL"),
+        ("SELECT venue::INT FROM papers", "::INT", "Use TRY_CAST to get NULL"),
         ("SELECT sum(venue) FROM papers", "sum", "VARCHAR is text: cast it"),
     ],
 )  # fmt: skip

@@ -147,7 +147,7 @@ def test_a_server_that_says_nothing_is_waited_for_as_long_as_is_set(
     with jl.open(tmp_path / "lab", settings={"look.timeout_seconds": 0.5}) as ws:
         with pytest.raises(
             SourceUnavailable,
-            match=r"did not answer within 0\.5 s \(the setting look\.timeout_seconds\)",
+            match=r"did not respond within 0\.5 s \(the setting look\.timeout_seconds\)",
         ) as caught:
             ws.sources.add("s", location.format(port), options=options)
         assert "check=False" in caught.value.hint and "s" not in ws.sources

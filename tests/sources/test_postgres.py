@@ -99,7 +99,7 @@ def test_who_takes_a_number_without_precision_for_a_number_is_told_of_the_option
         with pytest.raises(SqlError) as told:
             ws.sql(f"SELECT {asked} FROM crm.{table}").fetchall()
         assert told.value.hint == (
-            f"The numbers of n in crm.{table} are text here: cast them, n::DOUBLE or, where they fit, ::DECIMAL(38, 9), "
+            f"n in crm.{table} is read as text: cast it, n::DOUBLE or, where they fit, ::DECIMAL(38, 9), "
             "or set this option on the source: options={'numeric': 'double'}."
         )
     for asked in ("n, sum(t)", "avg(n::DOUBLE) > 1, sum(t)"):

@@ -98,7 +98,7 @@ def test_one_server_that_does_not_answer_is_told_in_time_and_the_other_works_on(
     try:
         with pytest.raises(
             SourceUnavailable,
-            match=f"The source '{name}' cannot be read: the server does not answer",
+            match=f"The source '{name}' cannot be read: the server does not respond",
         ):
             ws.sql(joined(table))
         monkeypatch.setattr(servers, "QUERY_TIMEOUT_SECONDS", 30.0)

@@ -449,7 +449,7 @@ def tree_of(parser: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any] | Du
             "Parser", body.get("error_message", ""), int(position) if position else None
         )
     if len(body["statements"]) != 1:
-        return DuckDBError("Parser", "One statement is expected here.")
+        return DuckDBError("Parser", "Exactly one statement is required here.")
     node: dict[str, Any] = body["statements"][0]["node"]
     return node
 

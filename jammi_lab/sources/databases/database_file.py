@@ -39,7 +39,7 @@ from jammi_lab.storage.files import Stat, is_settled, stat_of
 _MAX_ATTEMPTS = 3
 _MAX_CACHED_FILES = 64
 METHOD = "digest of the columns"
-_REMEDY = '`ws.status(deep=True)` or `anchor="column:…"`'
+_REMEDY = 'run `ws.status(deep=True)` or set `anchor="column:…"`'
 
 Stats = tuple[Stat | None, ...]
 """Stats of the file and of its logs; None for a missing file."""
@@ -206,7 +206,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         """A Snapshot by column; Vanished when the file or the table is gone; Unknown when the state
         cannot be determined within the limits of the observation."""
         if self.record.anchor == "none":
-            return Unknown('its owner chose anchor="none"')
+            return Unknown('the source was added with anchor="none"')
         observe_table = (
             self._observe_column
             if self.record.anchor.startswith("column:")

@@ -75,7 +75,7 @@ METHOD = "digest of the rows, by the server"
 QUERY_TIMEOUT_SECONDS = 30.0
 """Time limit of a query outside an observation."""
 _UNREADABLE_VALUE = re.compile(
-    r"The column '.*?' of .*? contains a .*?, which DuckDB cannot hold\."
+    r"The column '.*?' of .*? contains a .*?, which DuckDB cannot represent\."
 )
 """The message of a body that found a value that DuckDB would read as another."""
 
@@ -425,7 +425,7 @@ class ServerConnector(ABC):
         """A Snapshot; Vanished when the table does not exist; Unknown when its state cannot be
         determined within the limits of the observation."""
         if self.record.anchor == "none":
-            return Unknown('its owner chose anchor="none"')
+            return Unknown('the source was added with anchor="none"')
         if table is None:
             return Vanished()
         try:
@@ -451,7 +451,7 @@ class ServerConnector(ABC):
                 break
         else:
             own_reason = re.search(clause, text)
-            reason = own_reason[1] if own_reason else "its answer could not be read"
+            reason = own_reason[1] if own_reason else "its response could not be parsed"
         return SourceUnavailable(
             f"The server {self.location} cannot be read: {reason.strip().rstrip('.')}.", hint=hint
         )

@@ -94,7 +94,7 @@ UNKNOWN_ROWS = 1 << 60
 
 def check_scan_limits(info: ServerTable, ctx: ObservationContext) -> Unknown | None:
     """An Unknown with a remedy if the observation may not scan the table, else None."""
-    remedy = '`ws.status(deep=True)` or `anchor="column:…"`'
+    remedy = 'run `ws.status(deep=True)` or set `anchor="column:…"`'
     if ctx.scan_rows is not None and info.rows > ctx.scan_rows:
         count = "an unknown number of" if info.rows >= UNKNOWN_ROWS else f"about {info.rows:,}"
         return Unknown(f"would scan {count} rows; {remedy}")

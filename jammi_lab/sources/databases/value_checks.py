@@ -8,7 +8,7 @@ from jammi_lab.core.identifiers import sql_literal
 
 def unreadable_value(label: str, column: str, value: str) -> str:
     """The message for a column of a table with such a value."""
-    return f"The column {column!r} of {label} contains a {value}, which DuckDB cannot hold."
+    return f"The column {column!r} of {label} contains a {value}, which DuckDB cannot represent."
 
 
 def fail_if(condition: str, message: str, value: str, kind: str) -> str:

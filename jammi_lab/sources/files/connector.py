@@ -119,7 +119,7 @@ class FileConnector(LocatedConnector):
         if table is not None:
             return Vanished()
         if self.record.anchor == "none":
-            return Unknown('its owner chose anchor="none"')
+            return Unknown('the source was added with anchor="none"')
         observe_files = (
             self._observe_column
             if self.record.anchor.startswith("column:")
@@ -280,7 +280,8 @@ class FileConnector(LocatedConnector):
         )
         if ctx.scan_bytes is not None and unread_bytes > ctx.scan_bytes:
             return Unknown(
-                f'would scan {unread_bytes:,} bytes; `ws.status(deep=True)` or `anchor="column:…"`'
+                f"would scan {unread_bytes:,} bytes; "
+                'run `ws.status(deep=True)` or set `anchor="column:…"`'
             )
         self._check_readable(
             [

@@ -243,7 +243,7 @@ class LakehouseConnector(LocatedConnector, ABC):
         if table is not None:
             return Vanished()
         if self.record.anchor == "none":
-            return Unknown('its owner chose anchor="none"')
+            return Unknown('the source was added with anchor="none"')
         try:
             self._check_location()
             state = self.current_snapshot()

@@ -44,7 +44,7 @@ def rewritten_files(
         if not is_current(_digests.get(cache_key(Path(path), parquet=False)), stat, _RACY_SECONDS)
     )
     if ctx is not None and ctx.scan_bytes is not None and unread_bytes > ctx.scan_bytes:
-        return Unknown(f"would scan {unread_bytes:,} bytes; `ws.status(deep=True)`")
+        return Unknown(f"would scan {unread_bytes:,} bytes; run `ws.status(deep=True)`")
     return [[os.path.relpath(path, home), _digest(Path(path))] for path, _ in changed]
 
 

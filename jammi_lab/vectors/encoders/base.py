@@ -98,7 +98,7 @@ def check_encoder(encoder: Any) -> Encoder:
         ):
             raise InvalidArgument(
                 f"The {member} of an encoder must be {requirement}, got {value!r}.",
-                hint="An encoder has name, version, dimensions and encode(list of texts).",
+                hint="An encoder needs name, version, dimensions and encode(list of texts).",
             )
     if "::" in encoder.name:
         raise InvalidArgument(
