@@ -33,7 +33,7 @@ _MAX_NAMES = 8
 _SHELL_SYNTAX = (
     (re.compile(r"(?:\.apply\(\) or )?%jammi (plan|recompute)\b"), "jammi-lab {0} {path}"),
     (re.compile(r"%jammi why (.+?)( shows|$)", re.MULTILINE), "jammi-lab why {path} {0}{1}"),
-    (re.compile(r"%%jammi -m NAME makes"), "ws.materialize(…) in Python makes"),
+    (re.compile(r"%%jammi -m NAME creates"), "ws.materialize(…) in Python creates"),
     (re.compile(r"%jammi add NAME LOCATION registers"), "ws.sources.add(…) in Python registers"),
     (re.compile(r"(ws\.materialize\('name', 'SELECT …'\))"), "{0} in Python"),
     (

@@ -77,7 +77,7 @@ def test_plan_and_recompute_make_it_true_again(lab, run, papers):
     steps = value(run("recompute", lab, "--json", "--fail"))["steps"]
     assert {s["name"]: s["outcome"] for s in steps} == {"recent": "computed", "counted": "computed"}
     run("plan", lab, "--fail")
-    assert "Nothing had to be done." in run("recompute", lab, "recent").stdout
+    assert "Nothing to do." in run("recompute", lab, "recent").stdout
 
 
 def test_why_draws_the_tree_that_python_draws_and_fails_a_build_when_asked(lab, run, papers):

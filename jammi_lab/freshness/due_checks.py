@@ -48,7 +48,7 @@ def _step(
     verdict = judge.verdict(check, record, result, evaluated.observation)
     reasons: list[Reason | str] = [*verdict.reasons] if isinstance(verdict, Stale) else []
     if result is None:
-        reasons = ["it was not run yet"]
+        reasons = ["it has not been run yet"]
     elif result.outcome is CheckOutcome.ERROR:
         reasons = ["it could not be run"]
     if not reasons and result is not None:

@@ -186,7 +186,7 @@ class EvaluatedGraph:
             return self.table_verdict(table.name, node.tenant)
         if parent.key in {p.key for p in self.graph.frame_inputs(node)}:
             return self.verdicts[parent.key]
-        note = f"{table.name} was made from {node.name} in turn"
+        note = f"{table.name} was itself computed from {node.name}"
         return Undecidable([unpinned_anchor(table, self.observation.started_at, note)])
 
     def _frame_input_state(self, source: Anchor, tenant: str | None) -> State:

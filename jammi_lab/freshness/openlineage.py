@@ -266,7 +266,7 @@ class EventBuilder:
         return Job(self._tenant_namespace(record.tenant), name, facets=facets)
 
     def _failure_facets(self, record: TableRecord, producer: str) -> dict[str, Any]:
-        message = record.error or "The table was not finished."
+        message = record.error or "The table was not completed."
         return {
             "errorMessage": self._facets.error_message_run.ErrorMessageRunFacet(
                 message=message, programmingLanguage="Python", producer=producer
@@ -418,7 +418,7 @@ def send(
     except OSError as error:
         raise SourceUnavailable(
             f"{str(target)!r} cannot be written: {error.strerror}.",
-            hint="Choose a file in a folder that you may write to.",
+            hint="Choose a file in a folder where you have write permission.",
         ) from None
 
 

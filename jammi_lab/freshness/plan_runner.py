@@ -24,7 +24,7 @@ _THREADABLE_KINDS = frozenset({TableKind.SQL})
 and notebook functions stay in the caller's thread, since they may not be thread-safe."""
 
 _GONE_MESSAGE = "{} was renamed or dropped after the plan was made"
-_NOT_REUSED_MESSAGE = "the table to be reused for {} no longer existed or fitted"
+_NOT_REUSED_MESSAGE = "the table to be reused for {} no longer exists or no longer matches"
 
 
 class PlanRunner:
@@ -153,7 +153,7 @@ class PlanRunner:
         # A shared recipe of the same name is another recipe, with another identity.
         if node is None or node.recipe is None or node.key != planned.node.key:
             deviations.append(_GONE_MESSAGE.format(name))
-            return RunStep(name=name, outcome="skipped", error="the recipe is gone")
+            return RunStep(name=name, outcome="skipped", error="the recipe no longer exists")
         if any(p.key in self._blocked_recipes for p in evaluated.graph.required_inputs(node)):
             self._blocked_recipes.add(node.key)
             return RunStep(name=name, outcome="skipped", error="a table it reads was not computed")
@@ -227,7 +227,7 @@ def _report_unplanned_reuse(planned: PlannedStep, outcome: Outcome, deviations: 
     name = planned.node.name
     if planned.kind is StepKind.CERTAIN and outcome.outcome == "reused":
         whose = "" if fold(outcome.record.recipe) == fold(name) else f" of {outcome.record.recipe}"
-        deviations.append(f"{name} reused a table{whose} that became ready meanwhile")
+        deviations.append(f"{name} reused a table{whose} that became ready after the plan was made")
     if planned.kind is StepKind.REUSED and outcome.outcome == "computed":
         deviations.append(_NOT_REUSED_MESSAGE.format(name))
     if planned.step.action == "increment" and outcome.full_run_reason:

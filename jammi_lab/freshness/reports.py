@@ -64,7 +64,8 @@ def find_row(name: str, rows: Sequence[_N]) -> _N:
         if fold(row.name) == fold(name):
             return row
     raise TableNotFound(
-        f"There is no recipe {name!r} here.", near=near_names(name, [row.name for row in rows])
+        f"There is no recipe {name!r} in this report.",
+        near=near_names(name, [row.name for row in rows]),
     )
 
 

@@ -151,7 +151,7 @@ class Observation:
             return Unknown(why="the check was cancelled")
         observer = self._observers.get(input.kind)
         if observer is None:
-            return Unknown(why=f"nothing here observes a {input.kind.value}")
+            return Unknown(why=f"inputs of kind {input.kind.value} cannot be observed here")
         with self._scope.use(tenant):
             try:
                 return observer(input, self)

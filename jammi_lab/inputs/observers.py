@@ -94,9 +94,7 @@ class Observers:
     def observe_source(self, input: Input, observation: Observation) -> Observed:
         """The state of a registered source, or of a frame in a notebook variable."""
         if input.name == JAMMI_CATALOG:
-            return Unknown(
-                why="what the workspace knows of itself changes with all that is done in it"
-            )
+            return Unknown(why="tables of jammi_catalog change with every operation")
         registered = self._directory.find(input.name)
         if registered is not None:
             context = replace(

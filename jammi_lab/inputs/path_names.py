@@ -144,7 +144,7 @@ class PathResolver:
                 raise StatementNotAllowed(error.message, hint=message) from None
         if kind not in FILE_KINDS:
             raise StatementNotAllowed(
-                f"{_shortened(path)!r} is of kind {kind}; only data files can be read by path.",
+                f"{_shortened(path)!r} is of kind {kind}; only data files can be queried by path.",
                 hint=add_source_hint(path),
             )
         return self._relation(path, kind, {})

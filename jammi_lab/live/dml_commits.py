@@ -54,7 +54,7 @@ class CommitResult:
     def __str__(self) -> str:
         name = f"{MUTABLE}.{self.table.name}"
         if not (self.committed.inserted or self.committed.updated or self.committed.deleted):
-            return f"Nothing changed in {name}, version {self.committed.version}"
+            return f"No rows changed in {name}, version {self.committed.version}"
         return (
             f"{self.rows} row{'' if self.rows == 1 else 's'} {_PHRASES[self.verb]} {name}, version "
             f"{self.committed.version}"
@@ -138,7 +138,7 @@ def _cast_to_schema(record: MutableRecord, rows: pa.Table) -> pa.Table:
             ) from None
         if column.null_count and not field.nullable:
             raise SchemaMismatch(
-                f"Column {field.name!r} of the mutable table {record.name!r} takes no NULL; "
+                f"Column {field.name!r} of the mutable table {record.name!r} cannot be NULL; "
                 "nothing was changed.",
                 table=record.name,
                 column=field.name,

@@ -229,7 +229,7 @@ def _position_in_condition(error: JammiError, text: str, where: str) -> JammiErr
     position = error.position if error.statement == text and error.position is not None else -1
     if isinstance(error, ParameterMissing):
         error.hint = (
-            "Write the value itself, or bind it: ws.sql('UPDATE mutable.labels SET … WHERE id = "
+            "Write a literal value, or bind it: ws.sql('UPDATE mutable.labels SET … WHERE id = "
             "$id', id=…)."
         )
     return error.with_position(

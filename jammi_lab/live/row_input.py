@@ -61,7 +61,7 @@ def schema_of(schema_like: SchemaLike, *, reserved: Iterable[str] = ()) -> pa.Sc
     for field in schema:
         if pa.types.is_float16(field.type) or pa.types.is_null(field.type):
             raise SchemaMismatch(
-                f"Column {field.name!r} is {field.type}, which SQL cannot hold.",
+                f"Column {field.name!r} is {field.type}, which SQL does not support.",
                 column=field.name,
                 actual=str(field.type),
             )
@@ -245,7 +245,7 @@ def _base_type_name(kind: pa.DataType) -> str:
 def _check_null(field: pa.Field, column: pa.ChunkedArray, target: str) -> pa.ChunkedArray:
     if column.null_count and not field.nullable:
         raise SchemaMismatch(
-            f"Column {field.name!r} of {target[:1].lower()}{target[1:]} takes no NULL.",
+            f"Column {field.name!r} of {target[:1].lower()}{target[1:]} cannot be NULL.",
             column=field.name,
             actual="NULL",
         )

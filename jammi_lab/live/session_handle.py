@@ -247,7 +247,7 @@ class SessionList(list["SessionInfo"], ReprMixin):
             for each in self
         ]
         return reprs.listing_table(
-            ["tenant", "tables", "ends by itself"],
+            ["tenant", "tables", "ends at"],
             lines,
             aligned="lll",
             note=count_noun(len(lines), "open session"),

@@ -163,7 +163,7 @@ def observed_anchors(job: Job, observation: Observation, tenant: str | None) -> 
         clock_input = Input(kind=InputKind.CLOCK, name=f"{name}()")
         anchors += [
             unpinned_anchor(
-                clock_input, observation.started_at, f"{name}() gives another value each time"
+                clock_input, observation.started_at, f"{name}() returns another value on each call"
             )
         ]
     if job.reads_date and isinstance(today := observation.observe(CURRENT_DATE, tenant), Snapshot):
@@ -432,7 +432,7 @@ def _unpinned(anchor: Anchor, observation: Observation) -> Anchor:
     return unpinned_anchor(
         anchor.input,
         observation.started_at,
-        f"what is read of {anchor.input.label} kept changing while it was bound",
+        f"{anchor.input.label} kept changing while the statement was being prepared",
     )
 
 

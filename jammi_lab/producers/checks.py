@@ -204,7 +204,7 @@ class CheckRunner:
                 problem = self._error_text(check, error)
             if failing != 0:
                 return CheckFailed(
-                    f"Nothing was changed in {check.label!r}: "
+                    f"{check.label!r} was not changed: "
                     f"{_describe_problem(check, failing, problem)}.",
                     check=check.name,
                     table=check.recipe,
@@ -326,7 +326,7 @@ class CheckRunner:
         others = ", ".join(repr(other.name) for other, _ in blocking[1:])
         return CheckFailed(
             f"Version {record.version} of {record.recipe!r} cannot become the newest: {problem}"
-            f"{f'; nor does it pass {others}' if others else ''}.",
+            f"{f'; it also fails {others}' if others else ''}.",
             check=check.name,
             table=record.recipe,
             failing=result.failing,
@@ -360,8 +360,8 @@ def _check_reads_subject(check: CheckRecord, inputs: Iterable[Input]) -> None:
     if not any(i.kind is check.kind and fold(i.label) in names for i in inputs):
         name = quoted_name(*check.name_parts)
         raise InvalidArgument(
-            f"The check {check.name!r} does not read {check.label!r}, which it is to check.",
-            hint=f"In its statement, {name} is the version that is checked.",
+            f"The check {check.name!r} does not read {check.label!r}, the table that it checks.",
+            hint=f"In its statement, {name} means the version being checked.",
         )
 
 

@@ -127,8 +127,8 @@ class EmbeddingProducer:
             ):
                 return dict(recorded)
         return Unknown(
-            f"the model {recorded['name']!r} was registered again since, with other weights "
-            "or settings, and is not in this kernel"
+            f"the model {recorded['name']!r} is not in this kernel, and has been registered again "
+            "with other weights or settings"
         )
 
     def missing_requirement(self, descriptor: EmbeddingDescriptor) -> str | None:

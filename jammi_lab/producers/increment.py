@@ -100,7 +100,7 @@ def find_increment(
     NotIncremental with the reason why a full computation is needed."""
     # the reason as a text: an exception in a local variable would keep this frame, and with it the
     # lease on the statement's inputs, until the next garbage collection
-    reason = "there is no earlier table of this definition"
+    reason = "there is no earlier version with this definition"
     for base in candidates[:_MAX_CANDIDATES]:
         try:
             return _increment_from(results, incremental, anchors, files, base)
@@ -141,10 +141,10 @@ def _grown_input(former: Sequence[Anchor], current: Sequence[Anchor]) -> Identit
     every other input is in the same state."""
     before = {anchor.input.identity: anchor for anchor in former}
     if len(before) != len(former) or before.keys() != {a.input.identity for a in current}:
-        raise NotIncremental("the inputs are not the same as before")
+        raise NotIncremental("inputs were added or removed")
     moved = [a for a in current if not a.same_state(before[a.input.identity])]
     if len(moved) != 1 or len(current) != len(former):
-        raise NotIncremental("not exactly one input moved")
+        raise NotIncremental("not exactly one input changed")
     [after] = moved
     earlier = before[after.input.identity]
     same_columns = (
@@ -155,7 +155,7 @@ def _grown_input(former: Sequence[Anchor], current: Sequence[Anchor]) -> Identit
         == (earlier.kind, earlier.method, earlier.types, earlier.schema, earlier.columns)
     )
     if not same_columns or after.input.kind is not InputKind.SOURCE:
-        raise NotIncremental(f"{after.input.label} did not only gain rows")
+        raise NotIncremental(f"{after.input.label} changed in more than added rows")
     return after.input.identity
 
 

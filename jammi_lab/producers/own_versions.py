@@ -50,7 +50,7 @@ def _origin_of_version(catalog: Catalog, recipe: str, source: Anchor) -> FrameOr
             *(a.origin for a in anchors if isinstance(a.origin, FrameOrigin)),
         ],
         [
-            f"version {source.version} of {recipe} rests on {a.input.label}"
+            f"version {source.version} of {recipe} was computed from {a.input.label}"
             for a in anchors
             if not a.pinned
             or (a.input.kind is InputKind.FRAME and not isinstance(a.origin, FrameOrigin))

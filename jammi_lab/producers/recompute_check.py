@@ -30,8 +30,8 @@ def verify_by_recomputation(
     manifest = manifests.parse(ctx.catalog.result_tables.manifest(record.table_name))
     if record.kind is not TableKind.SQL or manifest is None:
         raise NotRecomputable(
-            f"{record.recipe!r} is not a statement; only statements are computed again to verify "
-            "a table.",
+            f"{record.recipe!r} is not defined by SQL; only SQL tables can be verified by "
+            "computing them again.",
             hint=f"ws.verify({record.recipe!r}) compares its bytes with its manifest.",
         )
     job = producers.job(record.recipe, manifest.descriptor)

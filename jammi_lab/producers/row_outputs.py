@@ -42,7 +42,9 @@ class RowOutputs:
                 )
             return {names[0]: value}
         if invalid := [name for name in value if not isinstance(name, str)]:
-            raise self._mismatch(f"returned a dict with the key {invalid[0]!r}, which is no name")
+            raise self._mismatch(
+                f"returned a dict with the key {invalid[0]!r}, which is not a column name"
+            )
         self._check_names(list(value))
         return value
 

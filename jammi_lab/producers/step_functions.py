@@ -156,7 +156,8 @@ class StepFunctions:
         if module == "__main__" or "<" in name:
             return (
                 known_step
-                or f"its function {name} was not given to {_VERBS[type(descriptor)]} in this kernel"
+                or f"its function {name} was not passed to "
+                f"{_VERBS[type(descriptor)]} in this kernel"
             )
         if module not in sys.modules and known_step is None:
             if not import_module:

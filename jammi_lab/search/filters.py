@@ -289,13 +289,13 @@ def check_row_condition(engine: "Engine", where: str) -> str:
             if error.position is not None:
                 error.with_position(where, min(max(error.position - len(_PREFIX), 0), len(where)))
             raise
-        raise StatementNotAllowed(f"The condition {where!r} cannot be read.")
+        raise StatementNotAllowed(f"The condition {where!r} cannot be parsed.")
     if match := next(
         (node for node in walk_nodes(tree["where_clause"]) if node.get("class") == "SUBQUERY"), None
     ):
         offset = character_offset(text, match.get("query_location"))
         raise StatementNotAllowed(
             "This condition may use only the columns of the source rows, without subqueries.",
-            hint="ws.search(…, where=…) takes one.",
+            hint="Pass the condition to ws.search(…, where=…).",
         ).with_position(where, None if offset is None else max(offset - len(_PREFIX), 0))
     return where

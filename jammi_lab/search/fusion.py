@@ -62,7 +62,7 @@ class TablePair:
                 column="key",
                 expected=str(mine.type),
                 actual=str(theirs.type),
-                hint="Make both from the same source with the same key.",
+                hint="Create both from the same source with the same key.",
             )
         return cls(matrix, words, mine.equals(theirs))
 

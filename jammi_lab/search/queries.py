@@ -20,8 +20,8 @@ def texts_of(query: Any) -> list[str] | None:
         return None
     if wrong := [q for q in query if not isinstance(q, str)]:
         raise InvalidArgument(
-            "Several queries are all texts or all vectors; there is a "
-            f"{type(wrong[0]).__name__} among the texts."
+            "Several queries must be all texts or all vectors; a "
+            f"{type(wrong[0]).__name__} is mixed with texts."
         )
     return list(query)
 

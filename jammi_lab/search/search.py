@@ -64,11 +64,13 @@ class SearchService:
         InvalidArgument, and what binding `where` raises."""
         if (query is None) == (row is None):
             raise InvalidArgument(
-                "A search is for a query or for the neighbours of a row: give one of the two."
+                "A search needs either a query or row=, not both."
+                if row is not None
+                else "A search needs a query (a text or a vector) or row=."
             )
         if params and where is None:
             raise InvalidArgument(
-                f"There is no where= that could name {', '.join(map(str, params))}."
+                f"Parameters need a where= that uses them: {', '.join(map(str, params))}."
             )
         if words is not None:
             return self._search_both(
@@ -120,7 +122,7 @@ class SearchService:
         from jammi_lab.vectors.arrays import check_exact
 
         if query is None:
-            raise InvalidArgument("A search with words= is for a text, not for a row.")
+            raise InvalidArgument("words= needs a text query; it cannot be combined with row=.")
         rows = self.source_rows(record)
         columns = rows.select_columns(select, HIT_COLUMNS)
         keys = None if where is None else RowFilter(rows).matching_keys(where, params)
@@ -289,7 +291,7 @@ def check_searchable(record: TableRecord) -> TableRecord:
             f"{record.recipe!r} is a table of kind {record.kind.value} and has no vectors.",
             table=record.recipe,
             column="vector",
-            hint=f"ws.embed(name, {record.recipe!r}, key=…, text=…) makes a table to search by "
+            hint=f"ws.embed(name, {record.recipe!r}, key=…, text=…) creates a table to search by "
             "meaning, ws.lexical(…) one to search by words.",
         )
     return record
@@ -331,7 +333,5 @@ def missing_encoder_error(record: TableRecord, tables: "ResultTableRepository") 
             origin,
         )
     if origin.kind is TableKind.EMBEDDING:
-        hint += f" A text can be searched in {origin.recipe!r}, of whose vectors these were made."
-    return ModelNotFound(
-        f"{record.recipe!r} has no encoder that a text could be searched with.", hint=hint
-    )
+        hint += f" Text queries work on {origin.recipe!r}, from which these vectors were computed."
+    return ModelNotFound(f"{record.recipe!r} has no encoder for text queries.", hint=hint)

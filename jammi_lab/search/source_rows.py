@@ -205,9 +205,9 @@ class SourceRows:
         requested = [column for column in select if fold(str(column)) not in key_names]
         if reserved := [column for column in requested if fold(str(column)) in reserved_names]:
             raise SchemaMismatch(
-                f"A search gives a column {reserved[0]!r} of its own.",
+                f"{reserved[0]!r} is a column of every search result and cannot be selected.",
                 column=reserved[0],
-                hint="Join the answer with the source in SQL, where it can have another name.",
+                hint="Join the result with the source in SQL, and rename the source's column.",
             )
         return list(dict.fromkeys(self._column_name(column) for column in requested))
 
@@ -533,7 +533,7 @@ class SourceRows:
         if match is None:
             near = near_names(str(column), columns)
             raise SchemaMismatch(
-                f"There is no column {column!r} in what {self.record.recipe!r} was made from.",
+                f"The source of {self.record.recipe!r} has no column {column!r}.",
                 column=str(column),
                 actual=", ".join(columns),
                 hint=f"Did you mean {near[0]}?" if near else "",
@@ -542,7 +542,7 @@ class SourceRows:
 
     def _with_hint(self, error: JammiError) -> JammiError:
         """The same error with the hint that a search without source columns still works."""
-        hint = f"{error.hint} Without where= and select= the hits come all the same.".lstrip()
+        hint = f"{error.hint} A search without where= and select= still works.".lstrip()
         return type(error)(error.message, hint=hint)
 
 

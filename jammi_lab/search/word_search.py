@@ -99,8 +99,8 @@ class WordSearch:
         texts = texts_of(query)
         if texts is None:
             raise InvalidArgument(
-                f"{record.recipe!r} holds words and is searched with a text, not with a value of "
-                f"type {type(query).__name__}."
+                f"{record.recipe!r} is a lexical table: the query must be a string, got "
+                f"{type(query).__name__}."
             )
         return texts
 
@@ -113,10 +113,10 @@ def check_lexical(record: TableRecord) -> TableRecord:
     """The record of a lexical table. SchemaMismatch for another kind."""
     if record.kind is not TableKind.LEXICAL:
         raise SchemaMismatch(
-            f"{record.recipe!r} is a table of kind {record.kind.value} and holds no words.",
+            f"{record.recipe!r} is a table of kind {record.kind.value}, not a lexical table.",
             table=record.recipe,
             column="terms",
-            hint="ws.lexical makes a table that does.",
+            hint="ws.lexical(…) creates one.",
         )
     return record
 

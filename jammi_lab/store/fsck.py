@@ -288,8 +288,8 @@ class Fsck:
                 existed = remove_file(self._results.root / path)
             except OSError as error:
                 self._findings["errors"].append(
-                    f"{path}: it cannot be removed: {reason_of(error)}. Check who may write "
-                    "to the workspace's folder."
+                    f"{path}: it cannot be removed: {reason_of(error)}. Check the write "
+                    "permission on the workspace's folder."
                 )
                 continue
             removed.add(path)

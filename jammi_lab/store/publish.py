@@ -303,7 +303,7 @@ class Publisher:
                 None if row is None else self._underlying_ownership_error(record, error)
             )
             if self._mark_failed(record, reason) and isinstance(error, KeyboardInterrupt):
-                error.add_note(f"{order.recipe!r} was not made; {remains_of(error)}.")
+                error.add_note(f"{order.recipe!r} was not computed; {remains_of(error)}.")
             if ownership_error is not None:
                 # Whoever settled the row removed the files; errors for want of them are secondary.
                 raise ownership_error from error
@@ -411,8 +411,8 @@ class Publisher:
         ):
             return None
         return LostOwnership(
-            f"The table {record.table_name!r} was settled by another kernel while it was "
-            "being built; nothing was published.",
+            f"The table {record.table_name!r} was completed or removed by another kernel "
+            "while it was being built; nothing was published.",
             hint="Run it again; the other kernel's table is reused if it is the same.",
         )
 

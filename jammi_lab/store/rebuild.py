@@ -205,7 +205,7 @@ def _read_manifests(
                 if manifest is None or body is None:
                     unreadable.append(f"{location}: it is not a manifest")
                 elif fold(manifest.table_name) in names:
-                    unreadable.append(f"{location}: there is another table with that name")
+                    unreadable.append(f"{location}: another table already has that name")
                 else:
                     files.append(
                         _ManifestFile(
@@ -291,7 +291,7 @@ def _to_record(
     if (tenant or SHARED_FOLDER, manifest.table_name) != (parquet.parent.name, parquet.stem):
         raise ValueError(
             f"it is the manifest of {manifest.table_name!r} of "
-            f"{tenant or 'the shared scope'}, which belongs elsewhere"
+            f"{tenant or 'the shared scope'}, which belongs in another folder"
         )
     check_manifest(manifest)
     rows = footers.check(manifest, parquet)

@@ -42,7 +42,7 @@ from jammi_lab.store.storage_errors import report_line, translate_storage_errors
 
 _FOLDER_TIMES_KEY = "results-stamps"
 _MAX_ATTEMPTS = 5
-_UNATTESTED = "the manifest is lost, and the catalog's copy does not vouch for these bytes"
+_UNATTESTED = "the manifest is missing, and the catalog's copy does not match these bytes"
 
 _LOST_COMMITS = (
     "The write-ahead log of the catalog is damaged or missing: commits of a kernel that died are "
@@ -178,7 +178,7 @@ class Recovery:
         if unattested:
             failed = self._catalog.table_status.mark_all_failed(
                 writer_id,
-                "its writer died before it was finished",
+                "its writer exited before it was complete",
                 [table.table_name for table in with_manifest],
             )
             # Rows settled by others meanwhile are left out: their files are not ours to remove.
@@ -208,7 +208,7 @@ class Recovery:
             recipe = recipes.get(record.table_name, unknown)
             publication = self._settle_building(record, newest.get(recipe, 0), footers)
             if publication is not None and self._has_newer_check(publication[0], *recipe):
-                self._fail(record, "its writer died, and a check was added since")
+                self._fail(record, "its writer exited, and a check has been added since")
             elif publication is not None:
                 completed.append(publication)
 
@@ -317,18 +317,20 @@ class Recovery:
         path = self._results.parquet(record)
         manifest = manifests.parse(body := manifests.read(path))
         if manifest is None or body is None or not _matches_record(manifest, record):
-            self._fail(record, "its writer died before it was finished")
+            self._fail(record, "its writer exited before it was complete")
         elif (file := read_once(path)) is None:
-            self._fail(record, "its writer died, and its bytes are gone")
+            self._fail(record, "its writer exited, and its file is missing")
         elif file.digest != manifest.artifact.digest:
             if file.footer() is None:
-                self._fail(record, "its writer died, and its bytes are torn")
+                self._fail(record, "its writer exited, and its file is incomplete")
             else:
                 self._quarantine(
-                    record, path, "the bytes are whole, but not the ones that the manifest attests"
+                    record,
+                    path,
+                    "the file is complete, but its digest is not the one in the manifest",
                 )
         elif newest > record.version:
-            self._fail(record, "a version begun later was ready already")
+            self._fail(record, "a later version was already ready")
         else:
             try:
                 rows = (
@@ -345,8 +347,7 @@ class Recovery:
                 problem = error.message if isinstance(error, JammiError) else str(error)
                 self._fail(
                     record,
-                    "its writer died, and of its manifest, which was altered, this cannot "
-                    f"be: {problem}",
+                    f"its writer exited, and its manifest was altered and is invalid: {problem}",
                 )
         return None
 

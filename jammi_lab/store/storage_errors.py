@@ -40,7 +40,7 @@ def storage_error(error: OSError, table: str) -> JammiError:
     if error.errno in _PERMISSION_ERRNOS:
         return WorkspaceReadOnly(
             f"The files of {table!r} cannot be written: {reason}.",
-            hint="Check who may write to the workspace's folder.",
+            hint="Check the write permission on the workspace's folder.",
         )
     if isinstance(error, NotADirectoryError) and error.filename:
         message = (
@@ -53,7 +53,7 @@ def storage_error(error: OSError, table: str) -> JammiError:
         )
     if error.errno in _NO_SPACE_ERRNOS:
         return ResourceExhausted(
-            f"There is no space for the files of {table!r}: {reason}.",
+            f"No space is left for the files of {table!r}: {reason}.",
             hint="Free some space and run it again.",
         )
     if error.errno in _TOO_MANY_OPEN_ERRNOS:
@@ -78,7 +78,7 @@ def removal_error(error: OSError, table: str) -> JammiError:
         return WorkspaceReadOnly(
             message, hint=f"Move it elsewhere; the rest is removed {occasion}."
         )
-    hint = f"Check who may write to the workspace's folder; they are removed {occasion}."
+    hint = f"Check the write permission on the workspace's folder; they are removed {occasion}."
     kind = (
         WorkspaceReadOnly
         if error.errno in _PERMISSION_ERRNOS
@@ -98,8 +98,8 @@ def report_line(table: str, error: JammiError | OSError) -> str:
         return f"{table}: {error.message}"
     if error.errno in _PERMISSION_ERRNOS:
         return (
-            f"{table}: its files may not be read or changed: {reason_of(error)}. Check who may "
-            "use the workspace's folder."
+            f"{table}: its files cannot be read or changed: {reason_of(error)}. Check the "
+            "permissions of the workspace's folder."
         )
     if error.errno in _NOT_REGULAR_ERRNOS:
         return (
@@ -115,7 +115,7 @@ def copy_error(error: OSError, target: Path) -> JammiError:
     if error.errno in _PERMISSION_ERRNOS:
         return InvalidArgument(
             f"{str(target)!r} cannot be written: {reason_of(error)}.",
-            hint="Choose a file in a folder that you may write to.",
+            hint="Choose a file in a folder where you have write permission.",
         )
     if error.errno == errno.ENAMETOOLONG:
         return InvalidArgument(

@@ -78,7 +78,7 @@ def _read_manifest(results: ResultFiles, record: TableRecord) -> bytes | None:
         raise TableDamaged(
             f"The manifest of {record.table_name!r} cannot be read: {reason_of(error)}.",
             table=record.table_name,
-            hint="Check who may read the workspace's folder.",
+            hint="Check the read permission on the workspace's folder.",
         ) from error
 
 

@@ -100,7 +100,7 @@ class CheckResults(ReprMixin, ArrowExportMixin):
             if fold(row.check) == fold(name):
                 return row
         raise CheckNotFound(
-            f"There is no result of a check {name!r} here.",
+            f"There is no check {name!r} in this report.",
             near=near_names(name, [row.check for row in self._rows]),
         )
 

@@ -124,7 +124,7 @@ class Check(ReprMixin):
             record = context.lookup.find(self._record.recipe, version).record
             relation = context.relation(record)
         elif version is not None:
-            raise InvalidArgument(f"{self.table} keeps no versions.", hint="Leave version= out.")
+            raise InvalidArgument(f"{self.table} has no versions.", hint="Omit version=.")
         return context.runner.prepare_rows(self._record, relation)
 
     def _rendered(self) -> Rendered:
@@ -529,8 +529,8 @@ def _to_severity(severity: str | None, subject: CheckRecord) -> Severity:
         )
     if is_source and severity == Severity.BLOCK:
         raise InvalidArgument(
-            f"A check on the source {subject.label!r} cannot block: its rows are not written here.",
-            hint="Leave severity= out, or put the check on a table that is made from it.",
+            f"A check on the source {subject.label!r} cannot block: its rows are written outside.",
+            hint="Omit severity=, or put the check on a table computed from it.",
         )
     return Severity(severity)
 

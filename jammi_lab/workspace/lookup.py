@@ -75,13 +75,14 @@ class TableLookup:
             return matches[0]
         if not matches:
             raise TableNotFound(
-                f"The source {name!r} has no table that can be searched so.",
-                hint="ws.embed makes one with vectors, ws.lexical one with words.",
+                f"No table with this kind of search exists for the source {name!r}.",
+                hint="ws.embed(…) creates one for search by meaning, ws.lexical(…) one for search "
+                "by words.",
             )
         names = ", ".join(repr(match.version.recipe) for match in matches)
         raise AmbiguousMatch(
             f"Several tables search the source {name!r}: {names}.",
-            hint="Name one of them; with words= one with vectors and one with words are searched "
+            hint="Name one of them; words= searches an embedding table and a lexical table "
             "together.",
         )
 

@@ -124,8 +124,8 @@ class Maintenance:
             raise InvalidArgument(
                 f"{name!r} cannot be dropped while {count_noun(len(checks), 'check')} on other "
                 f"tables read{'s' if len(checks) == 1 else ''} it: {', '.join(checks)}.",
-                hint="Remove those first, or pass force=True; they cannot be run any more, and "
-                "blocking ones block.",
+                hint="Remove those first, or pass force=True; those checks can no longer run, and "
+                "blocking ones reject every new version.",
             )
         self._removal.remove_recipe(name)
 

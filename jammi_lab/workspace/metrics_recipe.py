@@ -29,9 +29,7 @@ def metrics_recipe(
     InvalidArgument for rows as queries, and for texts beside vectors."""
     texts = [isinstance(each.query, str) for each in queries]
     if any(each.by_row for each in queries) or len(set(texts)) > 1:
-        raise InvalidArgument(
-            "as_table= keeps the metrics of queries that are all texts or all vectors."
-        )
+        raise InvalidArgument("as_table= needs queries that are all texts or all vectors.")
     ideal = [discounted_gain(sorted(each.values(), reverse=True)[:k]) for each in relevance]
     has_cohorts = any(each.cohort is not None for each in queries)
     params = {

@@ -72,8 +72,8 @@ def load_encoder(record: ModelRecord, folder: Path) -> Encoder:
     path = folder / (record.artifact or "")
     if not path.exists():
         raise ModelNotFound(
-            f"The files of the model {record.name!r} are gone: {path}.",
-            hint=f"Put them back, or call ws.models.register({record.name!r}, path).",
+            f"The files of the model {record.name!r} are missing: {path}.",
+            hint=f"Restore them, or call ws.models.register({record.name!r}, path).",
         )
     digest = digest_files(path)
     if digest != record.artifact_digest:

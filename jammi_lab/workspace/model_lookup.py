@@ -140,8 +140,8 @@ class ModelEncoders(EncoderRegistry):
         encoder = model_files.load_encoder(record, self._folder)
         if record.dimensions is not None and encoder.dimensions != record.dimensions:
             raise InvalidArgument(
-                f"The files of the model {record.name!r} make vectors of width "
-                f"{encoder.dimensions}; {record.dimensions} was registered."
+                f"The files of the model {record.name!r} produce vectors of width "
+                f"{encoder.dimensions}, but {record.dimensions} was registered."
             )
         self.store(record, encoder)
         return encoder
@@ -278,7 +278,8 @@ def to_named_encoder(
     )
     if dimensions is not None and encoder.dimensions != dimensions:
         raise InvalidArgument(
-            f"The encoder {name!r} makes vectors of width {encoder.dimensions}, not {dimensions}."
+            f"The encoder {name!r} produces vectors of width {encoder.dimensions}, "
+            f"not {dimensions}."
         )
     return encoder
 

@@ -415,7 +415,7 @@ def _check_texts(**texts: str | None) -> None:
     for field, text in texts.items():
         if text is not None and (not isinstance(text, str) or not text or "\0" in text):
             raise InvalidArgument(
-                f"The {field} of a model must be a string that is not empty, got {text!r}."
+                f"The {field} of a model must be a non-empty string, got {text!r}."
             )
 
 

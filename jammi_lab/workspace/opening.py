@@ -153,8 +153,8 @@ def _prepare_folder(
             make_folder(folder)
         except OSError as error:
             raise WorkspaceReadOnly(
-                f"The folder {display_path!r} cannot be made: {error.strerror}.",
-                hint="Choose a folder that you may write to.",
+                f"The folder {display_path!r} cannot be created: {error.strerror}.",
+                hint="Choose a folder where you have write permission.",
             ) from None
 
 
@@ -164,8 +164,8 @@ def _check_single_catalog(folder: Path, display_path: str, url: str) -> None:
 
     if url and (folder / CATALOG_FILE).exists():
         raise InvalidArgument(
-            f"The workspace {display_path!r} has its catalog in {CATALOG_FILE}; another one was "
-            "named.",
+            f"The workspace {display_path!r} has its own catalog, {CATALOG_FILE}, and cannot "
+            "use another one.",
             hint="Open it without catalog= and without catalog.url.",
         )
 
@@ -190,6 +190,6 @@ def _check_catalog_exists(folder: Path, display_path: str, url: str) -> None:
         )
     if has_manifests(folder):
         raise WorkspaceNotFound(
-            f"The catalog of {display_path!r} is gone, but result tables are there.",
+            f"The catalog of {display_path!r} is missing, but result tables exist.",
             hint=f"jl.rebuild({display_path!r}) creates a new one from their manifests.",
         )

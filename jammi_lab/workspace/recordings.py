@@ -113,7 +113,7 @@ class Searches:
             raise TopicNotFound(
                 f"There is no recording {name!r}.",
                 near=near_names(name, self.names()),
-                hint="with ws.recording(name): … makes one.",
+                hint="with ws.recording(name): … creates one.",
             ) from None
         return [
             msgspec.json.decode(row, type=RecordedSearch)

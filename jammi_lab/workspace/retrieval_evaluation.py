@@ -407,7 +407,9 @@ class RetrievalEvaluator:
             return [matrix.keys_at(rows).to_pylist() for rows in positions]
         texts = [None if each.by_row else each.query for each in judged_queries]
         if not all(isinstance(text, str) for text in texts):
-            raise InvalidArgument("Only texts can be searched by words; a query is none.")
+            raise InvalidArgument(
+                "A search by words needs text queries, but one query is not a text."
+            )
         if candidate.words is None:
             hits, _ = self._search.words.hit_rows(record, texts, k)
         else:

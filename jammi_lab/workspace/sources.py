@@ -414,7 +414,7 @@ class Sources(ReprMixin):
                     "opening it."
                 )
                 raise SourceUnavailable(
-                    f"{display_location(location)} did not answer within {seconds:g} s (the "
+                    f"{display_location(location)} did not respond within {seconds:g} s (the "
                     "setting look.timeout_seconds).",
                     hint=hint,
                 )

@@ -231,15 +231,15 @@ class Workspaces:
         ]
         for part in parts or ["it reads no table"]:
             if shown.digest != stamp.rows:
-                yield _entry(shown, part, EDITED, "what is shown is not what was computed")
+                yield _entry(shown, part, EDITED, "the shown content is not the computed one")
             elif isinstance(part, str) and parts:
                 yield _entry(shown, part, UNKNOWN, f"the state of {part} was not recorded")
             elif isinstance(part, str):
                 yield _entry(shown, None, FRESH, part)
             elif judge is None:
                 reason = (
-                    f"the workspace {stamp.workspace} was not found near the file, or several "
-                    "times; name it with --workspace PATH"
+                    f"the workspace {stamp.workspace} was not found near the file, or exists "
+                    "several times; pass --workspace PATH"
                 )
                 yield _entry(shown, part, UNKNOWN, reason)
             else:

@@ -309,7 +309,7 @@ def input_changes(new: TableRecord, old: TableRecord) -> list[str]:
 def _states(earlier: Anchor, later: Anchor) -> str:
     """The versions and row counts of two states of an input, where they are known and differ."""
     if not later.pinned:
-        return f", as far as is known: {later.note}" if later.note else ", as far as is known"
+        return f", as far as known: {later.note}" if later.note else ", as far as known"
     parts = []
     if None not in (earlier.version, later.version) and earlier.version != later.version:
         parts.append(f"version {earlier.version} → {later.version}")

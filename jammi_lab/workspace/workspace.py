@@ -71,7 +71,9 @@ class Workspace:
 
     def __init__(self, services: Services) -> None:
         if not isinstance(services, Services):
-            raise InvalidArgument("A workspace is not constructed.", hint="Use jl.open(path).")
+            raise InvalidArgument(
+                "Workspace() cannot be called directly.", hint="Use jl.open(path)."
+            )
         self._services = services
         # A forked child must not release the resources of its parent.
         self._closed, self._pid = False, os.getpid()

@@ -333,7 +333,7 @@ def test_a_table_made_from_it_is_undecidable_and_says_why(papers: Lab) -> None:
     assert isinstance(verdict, jl.Undecidable)
     assert (
         str(verdict)
-        == "undecidable: jammi_catalog.status: what the workspace knows of itself changes with all that is done in it"
+        == "undecidable: jammi_catalog.status: tables of jammi_catalog change with every operation"
     )
     assert (
         papers.ws.materialize("board", "SELECT name, verdict FROM jammi_catalog.status").outcome

@@ -44,7 +44,7 @@ def test_a_certain_step_that_another_recipes_table_answers_is_a_deviation(
     other.materialize("z", "SELECT sum(x) AS x FROM s")
     report = plan.apply()
     assert (certain(plan), outcomes(report)) == (["b"], {"b": "reused"})
-    assert report.deviations == ["b reused a table of z that became ready meanwhile"]
+    assert report.deviations == ["b reused a table of z that became ready after the plan was made"]
 
 
 def test_a_certain_step_that_another_kernel_was_building_is_a_deviation(
@@ -72,7 +72,7 @@ def test_a_certain_step_that_another_kernel_was_building_is_a_deviation(
         theirs.join()
     assert (outcomes(report), report.deviations) == (
         {"b": "reused"},
-        ["b reused a table that became ready meanwhile"],
+        ["b reused a table that became ready after the plan was made"],
     )
 
 
@@ -86,7 +86,9 @@ def test_a_step_that_a_table_was_to_answer_and_that_ran_is_a_deviation(
     other.drop("z")
     report = plan.apply()
     assert ([s.name for s in plan.reused], outcomes(report)) == (["b"], {"b": "computed"})
-    assert report.deviations == ["the table to be reused for b no longer existed or fitted"]
+    assert report.deviations == [
+        "the table to be reused for b no longer exists or no longer matches"
+    ]
 
 
 def test_a_step_that_was_true_by_then_is_not_said_to_have_equal_inputs(

@@ -116,11 +116,14 @@ def test_two_roots_share_the_way_that_they_share(papers: Lab) -> None:
 def test_what_cannot_be_decided_says_why_with_the_way_there(papers: Lab) -> None:
     papers.ws.materialize("now", "SELECT id, now() AS t FROM papers")
     papers.ws.materialize("later", "SELECT id FROM jammi.now")
-    assert tree(papers, "now") == ["now: undecidable", "└─ now() gives another value each time"]
+    assert tree(papers, "now") == [
+        "now: undecidable",
+        "└─ now() returns another value on each call",
+    ]
     assert tree(papers, "later") == [
         "later: undecidable",
         "└─ now",
-        "   └─ now() gives another value each time",
+        "   └─ now() returns another value on each call",
     ]
 
 

@@ -183,7 +183,7 @@ def test_an_input_that_was_not_observed_is_undecidable() -> None:
 
 
 def test_an_input_that_was_never_pinned_is_undecidable_even_if_it_is_seen_now() -> None:
-    loose = unpinned_anchor(source("a"), NOW, "random() gives another value each time")
+    loose = unpinned_anchor(source("a"), NOW, "random() returns another value on each call")
     verdict = evaluate_table(facts(loose, now={"a": anchor("a")}))
     assert isinstance(verdict, Undecidable)
     assert verdict.unpinned == [loose]

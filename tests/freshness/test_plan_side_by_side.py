@@ -152,8 +152,8 @@ def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab: Lab) ->
     knock.join()
     assert stopped - asked[0] < 2  # half a second on a machine that has nothing else to do
     assert sorted(caught.value.__notes__) == [
-        "'slow1' was not made; nothing was left behind.",
-        "'slow2' was not made; nothing was left behind.",
+        "'slow1' was not computed; nothing was left behind.",
+        "'slow2' was not computed; nothing was left behind.",
     ]
     assert (lab.verdict("quick"), lab.verdict("slow1"), lab.verdict("slow2")) == (
         "fresh",

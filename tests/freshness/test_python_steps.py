@@ -220,7 +220,7 @@ def test_a_step_whose_function_is_not_here_is_undecidable_and_says_so(
     verdict = lab.ws.staleness("cut")
     assert isinstance(verdict, jl.Undecidable) and not verdict.known_stale
     assert (
-        "its function local_step.<locals>.step was not given to ws.compute in this kernel"
+        "its function local_step.<locals>.step was not passed to ws.compute in this kernel"
         in str(verdict)
     )
     assert verdict_code(lab.ws.staleness("after")) == "undecidable"
@@ -245,7 +245,7 @@ def test_it_is_left_out_of_a_plan_for_everything_and_blocked_and_named_in_one_fo
     plan = lab.ws.plan()
     assert not plan and "cut" in plan.left_out
     named = lab.ws.plan("cut")
-    assert names(named.blocked) == ["cut"] and "was not given to ws.compute" in repr(named)
+    assert names(named.blocked) == ["cut"] and "was not passed to ws.compute" in repr(named)
 
 
 def test_one_that_is_stale_for_certain_is_blocked_with_its_reason_and_what_is_lacking(
@@ -259,7 +259,7 @@ def test_one_that_is_stale_for_certain_is_blocked_with_its_reason_and_what_is_la
     )
     report = plan.apply()
     assert [(s.name, s.outcome) for s in report.steps][:1] == [("cut", "blocked")]
-    assert "papers changed" in (report.steps[0].error or "") and "was not given to ws.compute" in (
+    assert "papers changed" in (report.steps[0].error or "") and "was not passed to ws.compute" in (
         report.steps[0].error or ""
     )
     assert lab.rows("cut") == [(1, 2020), (2, 2021)]

@@ -228,7 +228,7 @@ def test_a_source_without_anchor_is_undecidable_by_its_owner_s_choice(lab: Lab) 
     lab.ws.materialize("t", "SELECT id FROM s")
     verdict = lab.ws.staleness("t")
     assert isinstance(verdict, jl.Undecidable)
-    assert "its owner chose" in str(verdict)
+    assert "was added with anchor=" in str(verdict)
 
 
 def test_an_anchor_on_a_column_rests_on_that_word_and_says_so(lab: Lab) -> None:

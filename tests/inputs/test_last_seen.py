@@ -42,7 +42,7 @@ def test_the_method_of_the_last_look_is_shown_also_after_a_restart(tmp_path, pat
 def test_what_cannot_be_told_says_why(ws, path):
     ws.sources.add("p", path, anchor="none")
     ws.sources["p"].anchor()
-    assert str(ws.sources["p"].last_seen) == 'unknown: its owner chose anchor="none"'
+    assert str(ws.sources["p"].last_seen) == 'unknown: the source was added with anchor="none"'
 
 
 def test_a_list_asks_and_reads_nothing(tmp_path, path, monkeypatch):

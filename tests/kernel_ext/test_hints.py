@@ -46,7 +46,7 @@ from tests.processes import ROOT
             "Run p again and call ws.register('s', frame, …).",
             "Run p again and call jammi_lab.get_workspace().register('s', frame, …).",
         ),
-        ("ws.recompute('my top') makes one.", "%jammi recompute 'my top' makes one."),
+        ("ws.recompute('my top') computes one.", "%jammi recompute 'my top' computes one."),
         (
             "Call ws.sources.add('crm', 'x y.db', secret='CRM', options={'text': 'a b'}, tenant_column='who', replace=True).",
             "Call %jammi add crm 'x y.db' --secret CRM --option 'text=a b' --tenant-column who --replace.",
@@ -108,7 +108,10 @@ from tests.processes import ROOT
             "ws.sources, ws.mutable and ws.recipes() list the existing names.",
             "%jammi catalog and %jammi models list the existing names.",
         ),
-        ("ws.search(…, where=…) takes one.", "%jammi search TABLE TEXT --where SQL takes one."),
+        (
+            "Pass the condition to ws.search(…, where=…).",
+            "Pass the condition to %jammi search TABLE TEXT --where SQL.",
+        ),
         ("ws.settings shows them all.", "%jammi config shows them all."),
         ("Give it a name with AS.", "Give it a name with AS."),
         ("", ""),

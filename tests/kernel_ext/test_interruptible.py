@@ -59,8 +59,10 @@ def test_an_interrupt_that_was_made_brief_says_its_notes_and_only_them():
     assert stop._render_traceback_() == [
         "Interrupted. The statement was stopped; nothing was left behind."
     ]
-    stop.add_note("'t' was not made; nothing was left behind.")
-    assert stop._render_traceback_() == ["Interrupted. 't' was not made; nothing was left behind."]
+    stop.add_note("'t' was not computed; nothing was left behind.")
+    assert stop._render_traceback_() == [
+        "Interrupted. 't' was not computed; nothing was left behind."
+    ]
     assert type(stop) is KeyboardInterrupt
 
 
@@ -87,7 +89,7 @@ def test_an_interrupted_embedding_is_not_made_and_the_next_one_is(papers):
     )
     line = "embed vecs papers --key id --text venue --model mine --where 'venue IS NOT NULL'"
     shown = stop(papers, f"get_ipython().run_line_magic('jammi', {line!r})")
-    assert shown.error == ["Interrupted. 'vecs' was not made; nothing was left behind."]
+    assert shown.error == ["Interrupted. 'vecs' was not computed; nothing was left behind."]
     papers("pause = 0")
     assert papers(f"%jammi {line}").text.startswith("vecs, version")
 

@@ -169,7 +169,7 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(steps: Kernel) -> None:
         interrupt_when=lambda said: "begun" in said,
     )
     assert shown.error is not None and shown.error == [
-        "Interrupted. 'slow' was not made; nothing was left behind."
+        "Interrupted. 'slow' was not computed; nothing was left behind."
     ]
     assert "slow" not in steps("%jammi tables").text
 

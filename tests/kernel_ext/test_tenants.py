@@ -57,7 +57,7 @@ def test_a_new_thread_starts_with_no_tenant(cell):
 def test_tenant_says_whose_rows_are_seen(cell):
     assert (
         cell("%jammi tenant").text
-        == "No tenant is bound: only what is shared by all tenants is visible."
+        == "No tenant is bound: only objects shared by all tenants are visible."
     )
     assert cell("%jammi tenant acme").text == "The bound tenant is acme." and cell(
         "%jammi tenant --none"

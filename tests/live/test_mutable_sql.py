@@ -167,7 +167,7 @@ def test_a_change_is_shown_in_a_sentence(lab):
     )
     assert (
         repr(lab.sql("DELETE FROM mutable.labels WHERE id = 99"))
-        == "Nothing changed in mutable.labels, version 3"
+        == "No rows changed in mutable.labels, version 3"
     )
 
 

@@ -819,7 +819,7 @@ def test_two_interruptions_lose_nothing_of_the_first(lab: Any, texts: dict[Any, 
         with pytest.raises(KeyboardInterrupt) as stopped:
             lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop)
         assert stopped.value.__notes__ == [
-            f"'v' was not made; {len(encoder.seen)} of 300 texts are encoded and saved for the next run."
+            f"'v' was not computed; {len(encoder.seen)} of 300 texts are encoded and saved for the next run."
         ]
         assert len(checkpoints(lab)) == 1
     kept = len(encoder.seen)
@@ -992,12 +992,12 @@ def test_an_interrupt_before_the_first_text_and_one_whose_texts_cannot_be_kept_s
 
     with pytest.raises(KeyboardInterrupt) as stopped:
         lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop("rows"))
-    assert stopped.value.__notes__ == ["'v' was not made; nothing was left behind."]
+    assert stopped.value.__notes__ == ["'v' was not computed; nothing was left behind."]
     monkeypatch.setattr("jammi_lab.producers.checkpoint.Checkpoint.save", lambda *_: False)
     with pytest.raises(KeyboardInterrupt) as stopped:
         lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop("texts"))
     assert (
-        stopped.value.__notes__ == ["'v' was not made; nothing was left behind."]
+        stopped.value.__notes__ == ["'v' was not computed; nothing was left behind."]
         and checkpoints(lab) == []
     )
 

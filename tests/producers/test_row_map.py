@@ -559,7 +559,7 @@ def test_interrupts_keep_what_was_computed_before(ws, reviews, asked):
         with pytest.raises(KeyboardInterrupt) as stopped:
             run(ws, stop)
         assert stopped.value.__notes__ == [
-            f"'labels' was not made; {kept} of 40 rows are computed and saved for the next run."
+            f"'labels' was not computed; {kept} of 40 rows are computed and saved for the next run."
         ]
     run(ws, stop)
     assert len(asked.texts) == 42 and len(set(asked.texts)) == 40  # those of the interrupts twice

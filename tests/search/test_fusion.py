@@ -101,7 +101,7 @@ def test_what_cannot_be_searched_together_is_refused(lab: Any) -> None:
         lab.search("w", "graph", words="w")
     with pytest.raises(errors.InvalidArgument):
         lab.search("v", row=1, words="w")
-    with pytest.raises(errors.InvalidArgument, match="searched with a text"):
+    with pytest.raises(errors.InvalidArgument, match="the query must be a string"):
         lab.search("v", lab.vector("v", 1), words="w")
 
 

@@ -22,7 +22,7 @@ def keys(ws: Any, *args: Any, **options: Any) -> list[int]:
 
 
 def test_a_source_means_the_one_table_that_searches_it(lab: Any) -> None:
-    with pytest.raises(errors.TableNotFound, match="no table that can be searched"):
+    with pytest.raises(errors.TableNotFound, match="No table with this kind of search"):
         lab.search("notes", "pasta")
     lab.lexical("w", "notes", key="id", text="text")
     assert keys(lab, "notes", "pasta") == [1]

@@ -150,7 +150,7 @@ def test_a_parquet_file_that_exceeds_the_limit_of_its_process_is_a_typed_error(t
     )
     assert done.returncode == 0, done.stderr
     message, outcome = done.stdout.splitlines()
-    assert "There is no space" in message and "too large" in message and outcome == "computed"
+    assert "No space is left" in message and "too large" in message and outcome == "computed"
 
 
 @contextlib.contextmanager

@@ -323,7 +323,7 @@ def test_a_second_table_of_one_name_is_named_and_left_alone(lab, made, folder):
     place = other / manifest_path(path).name
     place.write_text(json.dumps(json.loads(manifest_path(path).read_text()) | {"tenant": "zzz"}))
     report = jl.rebuild(folder)
-    assert len(report.tables) == 4 and "another table with that name" in report.unreadable[0]
+    assert len(report.tables) == 4 and "another table already has that name" in report.unreadable[0]
 
 
 def test_results_copied_elsewhere_become_a_workspace_of_their_own(

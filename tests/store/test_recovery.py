@@ -669,7 +669,7 @@ def test_what_a_dead_writer_left_and_cannot_be_settled_is_told_in_words_and_not_
     said = {
         "link": "is outside its folder",
         "folder": "is not a regular file: Is a directory. Move it",
-        "forbidden": "Permission denied. Check who may use",
+        "forbidden": "Permission denied. Check the permissions of",
     }[what]
     [line] = report.errors
     assert line.startswith(f"{table.table_name}: ") and said in line and "[Errno" not in line

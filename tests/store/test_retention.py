@@ -584,7 +584,7 @@ def test_a_folder_that_may_not_be_listed_is_told_and_the_others_are_compared(
     monkeypatch.setattr(os, "scandir", refused)
     report = lab.fsck()
     assert report.errors == [
-        "results/acme/: its files may not be read or changed: Permission denied. Check who may use the workspace's folder."
+        "results/acme/: its files cannot be read or changed: Permission denied. Check the permissions of the workspace's folder."
     ]
     assert report.orphans == [found.relative_to(folder).as_posix()]
 
@@ -597,7 +597,7 @@ def test_what_may_not_be_read_is_told_in_words_with_what_to_do(lab, monkeypatch)
 
     table = lab.materialize("venues", VENUES)
     monkeypatch.setattr(manifests, "read_regular", refused)
-    told = f"{table.table_name}: its files may not be read or changed: Permission denied. Check who may use the workspace's folder."
+    told = f"{table.table_name}: its files cannot be read or changed: Permission denied. Check the permissions of the workspace's folder."
     assert lab.fsck().errors == lab.recover().errors == [told]
 
 

@@ -21,7 +21,7 @@ from jammi_lab.store.storage_errors import storage_error
         (
             errno.ENOSPC,
             ResourceExhausted,
-            "There is no space for the files of 't': No space left on device.",
+            "No space is left for the files of 't': No space left on device.",
         ),
         (
             errno.EMFILE,
@@ -106,6 +106,7 @@ def test_an_export_to_where_one_may_not_write_says_what_to_do(tmp_path, monkeypa
             patch.setattr(step, denied)
             table.export(tmp_path / name)
         assert (
-            "a folder that you may write to" in caught.value.hint and not (tmp_path / name).exists()
+            "a folder where you have write permission" in caught.value.hint
+            and not (tmp_path / name).exists()
         )
         assert table.export(tmp_path / name).exists()

@@ -108,7 +108,7 @@ def test_a_manifest_that_may_not_be_read_is_said_in_words(lab, table, monkeypatc
         TableDamaged, match=r"The manifest of 'papers__.*' cannot be read: Permission denied"
     ) as raised:
         lab.verify("venues")
-    assert raised.value.table == table.table_name and "who may read" in raised.value.hint
+    assert raised.value.table == table.table_name and "read permission" in raised.value.hint
 
 
 def test_a_deleted_manifest_is_missing_while_the_verdict_stays_and_the_catalog_still_has_it(
