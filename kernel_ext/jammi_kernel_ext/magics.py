@@ -355,7 +355,7 @@ class Magics(VersionVerbs):
         return display.Note(
             f"The bound tenant is {tenant}."
             if tenant
-            else "No tenant is bound: only what is shared by all tenants is visible."
+            else "No tenant is bound: only objects shared by all tenants are visible."
         )
 
     def _relation(self, name: str) -> str:

@@ -115,7 +115,7 @@ def _function_body(statements: list[ast.stmt], text: str) -> list[ast.stmt]:
         return statements
     start = sum(len(each) + 1 for each in text.split("\n")[: last.lineno - 1]) + last.col_offset
     raise InvalidArgument(
-        "The last line of the cell must be an expression that gives a frame.",
+        "The last line of the cell must be an expression that returns a frame.",
         hint="End with the frame to store.",
     ).with_position(text, start)
 

@@ -170,7 +170,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise InvalidArgument("--analyze requires --explain.", hint=f"Usage: {CELL.usage}")
     if options["plot"] and (options["as"] or options["explain"] or len(options["plot"]) > 4):
         raise InvalidArgument(
-            "--plot takes a kind and at most three columns, and excludes --as and --explain.",
+            "--plot takes a kind and up to three columns, without --as or --explain.",
             hint="For example --plot bar venue papers",
         )
     if options["view"] and any(options[other] for other in ("as", "explain", "plot", "quiet")):
@@ -179,12 +179,12 @@ def _check_options(options: Mapping[str, Any]) -> None:
             hint=f"Usage: {CELL.usage}",
         )
     if (options["on"] or options["warn"]) and not options["check"]:
-        raise InvalidArgument("--on and --warn belong to --check.", hint=f"Usage: {CELL.usage}")
+        raise InvalidArgument("--on and --warn require --check.", hint=f"Usage: {CELL.usage}")
     if options["check"]:
         others = ("NAME", "materialize", "as", "view", "explain", "plot")
         if not options["on"] or any(options[other] for other in others):
             raise InvalidArgument(
-                "--check needs --on TABLE, and goes with nothing but --warn and --quiet.",
+                "--check requires --on TABLE, and allows only --warn and --quiet besides.",
                 hint=f"%%jammi --check {options['check']} --on TABLE",
             )
     if not options["materialize"]:

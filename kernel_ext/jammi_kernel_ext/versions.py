@@ -113,7 +113,7 @@ class VersionVerbs:
         cell = _cell_of(recipe)
         if cell is None:
             raise InvalidArgument(
-                f"{recipe.name} is a recipe of kind {recipe.kind}, which no cell makes.",
+                f"{recipe.name} is a recipe of kind {recipe.kind}, which no cell defines.",
                 hint=f"ws.recipes()[{recipe.name!r}] shows its definition.",
             )
         if self._notebook.shell is not None:

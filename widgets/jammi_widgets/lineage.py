@@ -531,7 +531,7 @@ class LineageGraph(Panel):
                         + (f", {s.error}" if s.error else "")
                         for s in run.steps
                     ]
-                    or ["Nothing had to be done."]
+                    or ["Nothing to do."]
                 }
             case "verify":
                 return {"lines": [escape_invisible(str(self._ws.verify(name, progress=report)))]}

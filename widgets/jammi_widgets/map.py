@@ -210,7 +210,7 @@ class EmbeddingMap(Panel):
             raise InvalidArgument(
                 "No rows are selected."
                 if not self.count
-                else f"{self.count:,} rows are selected; SQL names at most {MAX_SELECTED_KEYS:,}.",
+                else f"{self.count:,} rows are selected; SQL takes at most {MAX_SELECTED_KEYS:,}.",
                 hint="Select rows with the lasso, or set selection."
                 if not self.count
                 else "Add the keys as a source: ws.sources.add(NAME, map.selected()).",
@@ -229,7 +229,7 @@ class EmbeddingMap(Panel):
         with self._tenant_context():
             if name in self._ws.recipes():
                 raise InvalidArgument(
-                    f"There is a table {name!r} already.", hint="Choose another name."
+                    f"The table {name!r} already exists.", hint="Choose another name."
                 )
             key = source_rows(self._ws, self._table).key_column
             return self._ws.materialize(name, self.sql, key=key)
@@ -478,7 +478,7 @@ class EmbeddingMap(Panel):
             method = names[0] if names[0] in ("pca", "tsne") else None
             if method is None and names[0] != UNSAVED_METHOD:
                 raise InvalidArgument(
-                    f"Unknown method of placing the points: {names[0]!r}.",
+                    f"Unknown map method: {names[0]!r}.",
                     near=near_names(names[0], ("pca", "tsne")),
                 )
             vector_map = self._ws.vector_map(self._table.name, method, progress=report)  # type: ignore[arg-type]  # checked above

@@ -187,7 +187,7 @@ class StalenessBoard(Panel):
     def _act(self, action: str, names: list[str], report: ProgressCallback) -> dict[str, Any]:
         if missing := [n for n in names if n not in self._rows.names]:
             raise TableNotFound(
-                f"There is no recipe {missing[0]!r} here any more.", hint="Refresh the board."
+                f"The recipe {missing[0]!r} no longer exists.", hint="Refresh the board."
             )
         if action == "plan":
             return _plan_message(self._ws.plan(names, progress=False))
@@ -202,7 +202,7 @@ class StalenessBoard(Panel):
             return {
                 "summary": _run_summary(run, time.monotonic() - began),
                 "steps": [_step_cells(step) for step in run.steps],
-                "lines": [_step_text(step) for step in run.steps] or ["Nothing had to be done."],
+                "lines": [_step_text(step) for step in run.steps] or ["Nothing to do."],
                 "deviations": [escape_invisible(d) for d in run.deviations],
             }
         return super()._act(action, names, report)

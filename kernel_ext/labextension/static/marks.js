@@ -171,7 +171,7 @@ export async function marksPlugin(shared) {
     tracker.currentChanged.connect(() => { changed(); all.forEach((marks) => marks.later()); });
     app.commands.addCommand(COMMAND, {
       label: "Run Stale Cells",
-      caption: "Run the cells that are marked because their tables no longer hold",
+      caption: "Run the marked cells, whose tables are out of date",
       isEnabled: () => Boolean(current()?.stale.length),
       execute: () => {
         const { panel, stale } = current();

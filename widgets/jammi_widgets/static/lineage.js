@@ -143,7 +143,7 @@ function render({ model, el, host }) {
     key.replaceChildren(...legend(next, page, next.filter.trim().toLowerCase(), (word) => { filter.input.value = word; filter.input.dispatchEvent(new Event("input")); }),
       next.open ? button("Fold the groups", () => send("open-group", { group: null }), { "data-testid": "fold-groups" }) : "");
     const note = next.tooMany ? " · too many tables to show their columns: use the filter, or show only the neighbourhood of one" : next.grouped ? " · too many to draw: similar ones are grouped; use the filter, or click a group" : "";
-    summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes${note}` : "No tables yet: %%jammi -m NAME makes one.";
+    summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes${note}` : "No tables yet: %%jammi -m NAME creates one.";
     hopButtons();
     columns.setAttribute("aria-pressed", String(next.columns));
     [whole, sought] = [whole && sought === next.filter, next.filter];   // what was searched for is to be read

@@ -125,7 +125,7 @@ function render({ model, el }) {
   const where = h("input", { type: "search", class: "jammi-filter", placeholder: "SQL condition: year > 2020", "aria-label": "Filter by a condition in SQL", "data-testid": "filter-input", value: model.get("filter") });
   const over = h("canvas", { class: "jammi-over", "aria-hidden": "true" }), dense = h("canvas", { class: "jammi-over", "aria-hidden": "true" });
   const words = h("div", { class: "jammi-words", "data-testid": "clusters" });
-  const worded = button("Words", () => { words.hidden = !words.hidden; worded.setAttribute("aria-pressed", String(!words.hidden)); draw(); }, { "aria-pressed": "true", "data-testid": "words", hidden: true, title: "Words that tell the clusters apart" });
+  const worded = button("Words", () => { words.hidden = !words.hidden; worded.setAttribute("aria-pressed", String(!words.hidden)); draw(); }, { "aria-pressed": "true", "data-testid": "words", hidden: true, title: "Words that distinguish the clusters" });
   const tip = h("div", { class: "jammi-tip", hidden: true, role: "status", "data-testid": "tip" });
   const about = h("span", { class: "jammi-dim", "data-testid": "summary" });
   const chosen = h("span", { class: "jammi-dim", "data-testid": "chosen" });

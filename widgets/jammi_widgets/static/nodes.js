@@ -72,7 +72,7 @@ function mark(node, open) {
 /** The mark of a table that a recompute of everything leaves as it is. */
 function pause(node) {
   const [x, y] = node.box;
-  return s("g", { class: "jammi-check jammi-missing-manifest", "data-testid": `held-${node.id}` }, s("title", {}, `${node.held}. A recompute of everything leaves it as it is`),
+  return s("g", { class: "jammi-check jammi-missing-manifest", "data-testid": `held-${node.id}` }, s("title", {}, `${node.held}. A recompute of everything skips it`),
     s("circle", { cx: x + 1, cy: y + 1, r: 8 }), s("text", { x: x + 1, y: y + 5, class: "jammi-sign" }, "‖"));
 }
 

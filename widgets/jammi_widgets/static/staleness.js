@@ -2,7 +2,7 @@ import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "cost"], ["", ""]];
 const PAGE = 200, WATCH = 5, TICK = 10000;
-const TITLES = { verdict: "Whether the table is up to date; the worst first", checks: "What the rules about its rows found", age: "How long ago its newest version was computed", rows: "Rows of its newest version", size: "Bytes of its newest version", cost: "How long its last run took" };
+const TITLES = { verdict: "Whether the table is up to date; the worst first", checks: "Results of the checks on its rows", age: "How long ago its newest version was computed", rows: "Rows of its newest version", size: "Bytes of its newest version", cost: "How long its last run took" };
 
 /** An age in the largest unit that fits, as the kernel has it. */
 function ago(seconds) {
@@ -61,7 +61,7 @@ function render({ model, el }) {
     const brief = [age, row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `cost ${row.cost}`].filter(Boolean).join(" · ");   // on a card, where there are no columns
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
       page.checks ? h("td", {}, row.checks ? h("button", { type: "button", class: "jammi-count", "aria-label": `Checks of ${row.name}: ${row.checks}`, title: "Show the rules and the failing rows", "data-testid": `checks-${row.name}`, onclick: () => showChecks(row.name) }, checked(row.checks)) : "") : "",
-      h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`), row.held ? h("span", { class: "jammi-held", title: `${row.held}. A recompute of everything leaves it as it is`, "data-testid": `held-${row.name}` }, "‖ held") : ""),
+      h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`), row.held ? h("span", { class: "jammi-held", title: `${row.held}. A recompute of everything skips it`, "data-testid": `held-${row.name}` }, "‖ held") : ""),
       h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, summed(r))), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
       h("td", {}, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: row.verdict === "fresh" }))];
@@ -88,7 +88,7 @@ function render({ model, el }) {
     if (kept) [...body.rows].find((r) => r.dataset.name === kept)?.focus();
     const to = next.offset + next.rows.length;
     const turn = (by) => { asked.offset = Math.max(0, asked.offset + by); load(); };
-    foot.replaceChildren(...(!next.total ? ["No recipes yet: %%jammi -m NAME makes one."] : !next.found ? ["No matches."] : [
+    foot.replaceChildren(...(!next.total ? ["No recipes yet: %%jammi -m NAME creates one."] : !next.found ? ["No matches."] : [
       `${grouped(next.offset + 1)} to ${grouped(to)} of ${grouped(next.found)}${next.found < next.total ? `, of ${grouped(next.total)} in total` : ""} `,
       next.offset ? button("Previous", () => turn(-PAGE), { "data-testid": "back" }) : "", to < next.found ? button("Next", () => turn(PAGE), { "data-testid": "further" }) : ""]));
     ticked();
@@ -135,7 +135,7 @@ function render({ model, el }) {
   const watched = () => {
     const every = model.get("watch");
     watch.setAttribute("aria-pressed", String(every > 0));
-    watch.title = every ? `Checks again every ${every} s; click to stop` : `Check again every ${WATCH} s, also while no cell runs, and tell when a table is no longer fresh`;
+    watch.title = every ? `Checks again every ${every} s; click to stop` : `Check again every ${WATCH} s, also while no cell runs, and notify when a table is no longer fresh`;
   };
   panel.tools.append(filter.input, planOf, recompute, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }), watch, counts);
   panel.body.append(progress.box, turned, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board", role: "grid", "aria-label": "Recipes", "aria-multiselectable": true }, h("thead", {}, head), body)), foot);
