@@ -152,8 +152,8 @@ class NeighborExplorer(Panel):
     def _validate_mode(self, proposal: dict[str, Any]) -> str:
         if proposal["value"] != "meaning" and self._words is None:
             raise traitlets.TraitError(
-                f"There is no lexical table for {self._table.name!r}: create one with ws.lexical and "
-                "pass words=."
+                f"There is no lexical table for {self._table.name!r}: create one with ws.lexical "
+                "and pass words=."
             )
         return str(proposal["value"])
 
