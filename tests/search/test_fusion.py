@@ -95,7 +95,7 @@ def test_what_cannot_be_searched_together_is_refused(lab: Any) -> None:
     lab.lexical("text_keys", "SELECT id::VARCHAR AS id, text FROM notes", key="id", text="text")
     with pytest.raises(errors.SchemaMismatch, match="different types"):
         lab.search("v", "graph", words="text_keys")
-    with pytest.raises(errors.SchemaMismatch, match="holds no words"):
+    with pytest.raises(errors.SchemaMismatch, match="not a lexical table"):
         lab.search("v", "graph", words="v")
     with pytest.raises(errors.SchemaMismatch, match="has no vectors"):
         lab.search("w", "graph", words="w")

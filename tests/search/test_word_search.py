@@ -119,7 +119,7 @@ def test_what_cannot_be_searched_by_words_is_refused(lab: Any) -> None:
         lab.search("w", row=1)
     with pytest.raises(errors.InvalidArgument, match="k "):
         lab.search("w", "pasta", k=-1)
-    with pytest.raises(errors.SchemaMismatch, match="a column 'score' of its own"):
+    with pytest.raises(errors.SchemaMismatch, match="'score' is a column of every search result"):
         lab.search("w", "pasta", select="score")
     with pytest.raises(errors.SqlError):
         lab.search("w", "pasta", where="nonsense = 1")
