@@ -257,7 +257,7 @@ def test_columns_are_found_whatever_their_case_and_each_comes_once(lab: Any) -> 
 def test_a_column_called_like_one_of_the_answer_is_refused(lab: Any, papers: Path) -> None:
     write(papers, dict(enumerate(TITLES)), rank=list(range(6)), key=list("abcdef"))
     for column in ("rank", "key"):
-        with pytest.raises(errors.SchemaMismatch, match="of its own"):
+        with pytest.raises(errors.SchemaMismatch, match="column of every search result"):
             lab.search("v", "x", select=column)
     assert lab.search("v", "x", where="key = 'b'").arrow()["key"].to_pylist() == [
         1

@@ -156,7 +156,7 @@ def test_bytes_of_another_program_are_a_typed_error(tmp_path, kind, sends):
     threading.Thread(target=answer, daemon=True).start()
     with jammi_lab.open(tmp_path / "ws") as ws:
         port = listener.getsockname()[1]
-        with pytest.raises(SourceUnavailable, match="bytes that are not of its protocol"):
+        with pytest.raises(SourceUnavailable, match="does not follow the expected protocol"):
             ws.sources.add("s", f"{kind}://u@127.0.0.1:{port}/d")
         for client in clients:
             with contextlib.suppress(OSError):

@@ -346,9 +346,9 @@ def test_meaning_words_and_both_are_compared_on_the_same_queries(both: Any) -> N
 
 def test_only_texts_are_searched_by_words(both: Any) -> None:
     for query in ({"row": 0, "key": 1}, {"query": both.vector("v", 0), "key": 1}):
-        with pytest.raises(errors.InvalidArgument, match="Only texts"):
+        with pytest.raises(errors.InvalidArgument, match="needs text queries"):
             both.evaluate("v", [query], words="w")
-    with pytest.raises(errors.SchemaMismatch, match="holds no words"):
+    with pytest.raises(errors.SchemaMismatch, match="not a lexical table"):
         both.evaluate("v", GOLDEN, words="v")
 
 
