@@ -192,7 +192,7 @@ class Undecidable(Answer, frozen=True, tag="undecidable", tag_field="kind"):
         undecidable = "undecidable: " + "; ".join(
             str(a) + (f", by way of {' ← '.join(a.path)}" if a.path else "") for a in self.unpinned
         )
-        return "; ".join([*map(str, self.decided_reasons), undecidable])
+        return "; ".join([undecidable, *map(str, self.decided_reasons)])  # reads on after "is"
 
 
 class MissingManifest(Answer, frozen=True, tag="missing_manifest", tag_field="kind"):
