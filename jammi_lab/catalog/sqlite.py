@@ -29,6 +29,7 @@ from jammi_lab.catalog.write_queue import (
     WriteQueue,
     extended_code,
     is_busy,
+    lock_holder,
     primary_code,
     retry_while_busy,
 )
@@ -375,11 +376,7 @@ class Sqlite:
         code = primary_code(error.orig)
         match code:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return VersionConflict(
-                    f"Another kernel kept the catalog {self.label} locked for {LOCK_SECONDS} "
-                    "seconds; nothing was changed.",
-                    hint="Try again when it has finished.",
-                )
+                return self._locked_error()
             case sqlite3.SQLITE_NOMEM:
                 return self._memory_error()
             case sqlite3.SQLITE_IOERR if extended_code(error.orig) == _IOERR_NOMEM:
@@ -420,6 +417,16 @@ class Sqlite:
             case sqlite3.SQLITE_ERROR if _FOREIGN_SCHEMA.search(str(error.orig)):
                 return damaged_error(self.label)
         return damaged_error(self.label) if "Could not decode" in str(error.orig) else None
+
+    def _locked_error(self) -> VersionConflict:
+        holder = lock_holder(self.path)
+        return VersionConflict(
+            f"Another kernel kept the catalog {self.label} locked for {LOCK_SECONDS} "
+            f"seconds{holder and f': {holder}'}; nothing was changed.",
+            hint="Continue it, or end it."
+            if holder.endswith("stopped")
+            else "Try again when it has finished.",
+        )
 
     def _memory_error(self) -> ResourceExhausted:
         return ResourceExhausted(

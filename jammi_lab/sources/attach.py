@@ -103,12 +103,15 @@ def _check_postgres(connection: duckdb.DuckDBPyConnection, attachment: Attachmen
 
 def _check_greeting(host: str, port: int) -> None:
     """Check that a MySQL server listens, which speaks first: the extension's client has no time
-    limit for that, and waits for the rest of what it takes for a packet."""
+    limit for that, waits for the rest of what it takes for a packet, and ends the process for some
+    of what is none."""
     try:
         with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
-            greeting = b""
-            while len(greeting) < 5 and (data := connection.recv(5 - len(greeting))):
+            greeting, length = b"", 4
+            while len(greeting) < length and (data := connection.recv(length - len(greeting))):
                 greeting += data
+                if len(greeting) == 4:  # the header, which begins with the length of the rest
+                    length = min(4 + int.from_bytes(greeting[:3], "little"), _MAX_GREETING_BYTES)
     except OSError as error:
         reason = (
             "it does not respond"
@@ -131,8 +134,12 @@ def protocol_error() -> SourceUnavailable:
     )
 
 
-_MYSQL_GREETING = re.compile(rb"..\0\0[\x09\x0a\xff]", re.S)
-"""The length of the first packet, its number, and the version of the protocol or an error."""
+_MYSQL_GREETING = re.compile(
+    rb"..\0\0(?:[\x09\x0a][\x20-\x7e]{1,255}\0.{12,}|\xff(?!\xff\xff)..+)", re.S
+)
+"""The length of the first packet, its number, and the versions of the protocol and the server with
+the session's id and salt, or an error. An error of number 65535 would be a report of progress."""
+_MAX_GREETING_BYTES = 4096
 _GREETING_TIMEOUT_SECONDS = 2.0
 """The time limit of the first byte from a server."""
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import sys
 import threading
@@ -136,10 +137,22 @@ GARBAGE = {
     "ssh": b"SSH-2.0-OpenSSH_9.2\r\n",
     "http": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
 }
+NEARLY_MYSQL = {
+    "a report of progress": b"\x05\0\0\0\xff\xff\xff\xff\xff",
+    "an empty error": b"\x01\0\0\0\xff",
+    "no end of the version": b"\x4a\0\0\0\x0a" + b"5" * 73,
+    "half of a greeting": b"\x4a\0\0\0\x0a5.5.5-10.11\0",
+}
+"""The client of the extension ended the process with the first, and waited for the last."""
 
 
-@pytest.mark.parametrize("sends", GARBAGE)
-@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+@pytest.mark.parametrize(
+    ("kind", "sends"),
+    [
+        *itertools.product(["postgresql", "mysql"], GARBAGE.values()),
+        *(("mysql", packet) for packet in NEARLY_MYSQL.values()),
+    ],
+)
 def test_bytes_of_another_program_are_a_typed_error(tmp_path, kind, sends):
     listener, clients = socket.create_server(("127.0.0.1", 0)), list[socket.socket]()
 
@@ -148,7 +161,7 @@ def test_bytes_of_another_program_are_a_typed_error(tmp_path, kind, sends):
             while True:
                 client, _ = listener.accept()
                 clients.append(client)
-                client.sendall(GARBAGE[sends])
+                client.sendall(sends)
                 client.shutdown(socket.SHUT_WR)
                 client.recv(4096)
                 client.close()
