@@ -103,6 +103,8 @@ class Observation:
         if isinstance(state, Unknown):
             state = Unknown(redact(state.why))  # stored with anchors, and displayed
         with self._lock:
+            # Another thread may have observed the input meanwhile: its state stays, so that all of
+            # this pass sees one state.
             if key not in self._states or self._states[key] is known:
                 self._states[key] = state
             return self._states[key]

@@ -65,6 +65,7 @@ class ObservationCache:
             self._catalog.observations.put_many(unsaved)
         except BaseException:
             with self._lock:
+                # entries that were put during the write are newer
                 self._unsaved = unsaved | self._unsaved
             raise
 
@@ -184,4 +185,5 @@ def _cache_key(prefix: str, record: SourceRecord) -> str:
 
 
 def _source_address(record: SourceRecord) -> list[str]:
+    # Stored with each entry: what was seen of another source under the same name is not shown.
     return [record.kind, record.location]

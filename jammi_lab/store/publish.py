@@ -172,6 +172,8 @@ class TableWriter:
         body = self._publisher.build_manifest(
             record, digests.leaves, descriptor, environment, counts, derivation
         ).encode_sealed()
+        # The row was committed without a sync. Neither file gets its name before it is durable:
+        # else a power failure could leave a complete table without a row (decision 44).
         wait_until_durable = commit_with(
             self._file,
             manifests.manifest_path(self.path),
@@ -189,6 +191,8 @@ class TableWriter:
             # Observations of the inputs. The table itself has none yet: so recent a stat proves
             # nothing.
             self._publisher.results.cache.save()
+            # Last, so that the folder is synced while the statements above run; but before the
+            # commit: a ready row must not be durable before the names of its files.
             wait_until_durable()
         fault_point("funnel:ready")
         return record
@@ -281,6 +285,7 @@ class Publisher:
             raise stopped_error()
         record = self._new_record(order, source_part)
         self.retry_cleanup()
+        # Without its lock this writer would count as dead, and recovery settle the row below.
         self.catalog.writers.reacquire_lost()
         self._running[record.table_name] = record.definition_hash or ""
         row = None
@@ -292,7 +297,7 @@ class Publisher:
             fault_point("funnel:building")
             yield row
         except (BuiltElsewhere, AlreadyReady, DuplicateTable):
-            raise
+            raise  # `begin` refused: there is no row to mark as failed and there are no files
         except BaseException as error:
             if isinstance(error, CheckFailed) and self._is_rejected(record):
                 raise

@@ -143,5 +143,6 @@ class Removal:
                 self._results.sidecars.on_removal(record)
                 remove_table_files(path)
         fault_point("removal:bytes-gone")
+        # The row goes last: until then recovery finds the tombstone and removes what is left.
         self._catalog.table_status.remove(record.table_name)
         fault_point("removal:forgotten")
