@@ -84,6 +84,9 @@ def wait(
                 on_stuck()
         if isinstance(error, KeyboardInterrupt):
             shorten_interrupt(error)
+        elif isinstance(error.__context__, KeyboardInterrupt):
+            # it came while `Event.wait` held no lock, which it then releases: a RuntimeError
+            raise shorten_interrupt(error.__context__) from None
         raise
 
 

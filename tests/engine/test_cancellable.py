@@ -83,3 +83,19 @@ def test_an_interrupt_between_two_looks_stops_the_work() -> None:
             wait(done, done.set)
         knock.join()
         assert done.is_set()
+
+
+def test_an_interrupt_as_the_wait_gives_its_lock_back_stops_the_work_and_is_one() -> None:
+    class Interrupted(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if self.is_set():
+                return True
+            try:
+                raise KeyboardInterrupt
+            finally:
+                threading.Lock().release()  # what CPython does then: a RuntimeError
+
+    finished = Interrupted()
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        wait(finished, finished.set)
+    assert finished.is_set() and stopped.value.__suppress_context__

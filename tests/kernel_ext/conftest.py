@@ -2,8 +2,11 @@
 
 import contextlib
 import dataclasses
+import os
 import queue
 import re
+import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +39,13 @@ import jammi_lab.workspace.workspace
 from tests import instances as _i, templates as _t
 _t.install(), _i.install()
 del _i, _t, jammi_lab
+"""
+
+# A cell that takes too long tells where its threads are.
+STACKS = """
+import faulthandler as _f, signal as _s
+_f.register(_s.SIGUSR1, file=open({file!r}, "w"))
+del _f, _s
 """
 
 GATE = """
@@ -75,11 +85,14 @@ class Kernel:
 
     def __init__(self) -> None:
         self._filled: list[Any] = []
+        self._stacks = tempfile.NamedTemporaryFile("r")  # noqa: SIM115  closed with the kernel
         self.manager, self.client = start_new_kernel(kernel_name="python3", env=environment())
+        self(STACKS.format(file=self._stacks.name))
 
     def close(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
+        self._stacks.close()
 
     def __call__(
         self,
@@ -126,13 +139,18 @@ class Kernel:
                     )
                 case "status" if content["execution_state"] == "idle":
                     return shown
+        os.kill(self.manager.provisioner.process.pid, signal.SIGUSR1)
+        time.sleep(1)
+        self._stacks.seek(0)
+        told = f"{code}\ninterrupted: {pressed}, shown: {shown.stream!r}\n{self._stacks.read()}"
         self._begin_anew()
-        raise TimeoutError(code)
+        raise TimeoutError(told)
 
     def _begin_anew(self) -> None:
         """One cell that hangs is one test that fails: it would hold up those that follow, too."""
         self.manager.restart_kernel(now=True)
         self.client.wait_for_ready(timeout=60)
+        self(STACKS.format(file=self._stacks.name))
 
     def update_of(self, shown: Shown, timeout: float = 60) -> dict[str, str]:
         """The data with which a display of an earlier cell is filled in, which may come when no cell runs."""
