@@ -14,7 +14,6 @@ from typing import Protocol
 
 from jammi_lab.core.html import (
     VERDICT_ICONS,
-    VERDICT_MEANINGS,
     Rendered,
     count_noun,
     dim_text,
@@ -598,7 +597,6 @@ def _node_svg(
     mark = _check_mark_svg(checks, x + w - 6, y + 4) if checks else ""
     mark += _mark_svg(HELD_SIGN, VERDICT_ICONS["missing manifest"][1], x + 1, y + 1) if held else ""
     title = f"{node.name}, checks: {checks}" if checks else node.name
-    title += f"\n{VERDICT_MEANINGS[verdict]}" if verdict in VERDICT_MEANINGS else ""
     title += f"\n{held}. A recompute of everything leaves it as it is" if held else ""
     parts = f"{shape}{name}{subtitle_text}{pill}{row_texts}{mark}"
     return f"<g><title>{escape(title)}</title>{parts}</g>"

@@ -120,7 +120,8 @@ def test_a_click_in_the_lineage_selects_in_python_and_says_why(ws, shown, papers
     bare.part("node-topics").click()
     bare.shows("reasons")
     assert bare.panel.selection == ["topics"]
-    assert "papers changed" in bare.part("reasons").inner_text()
+    assert bare.part("reasons").inner_text() == "papers changed, by way of ml"
+    assert "(digest of the" in bare.part("reasons").locator("li").get_attribute("title")
     assert bare.part("lit-papers-ml").count() == bare.part("lit-ml-topics").count() == 1
     assert bare.part(f"node-{EVIL}").count() == 1
     kept(bare, "lineage")

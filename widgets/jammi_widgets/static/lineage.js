@@ -1,5 +1,5 @@
 import { knob, legend, outlined, patterns, strands, writing } from "./nodes.js";
-import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
+import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, summed, table } from "./kit.js";
 
 const LEAST = 0.05, MOST = 3;
 const FAR = 0.45;                                                      // below this scale letters cannot be read
@@ -247,7 +247,7 @@ function render({ model, el, host }) {
     const named = (names) => names.flatMap((n, at) => [at ? ", " : "", button(n, () => choose(model, [n]), { class: "jammi-link" })]);
     out.append(...said);
     const parts = [close(), h("h4", { tabindex: -1 }, known.name), h("div", { class: "jammi-dim" }, known.said, " ", pill(known.verdict))];
-    if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", {}, r))));
+    if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", { title: r }, summed(r)))));
     if (known.changes.length) parts.push(h("ul", { class: "jammi-reasons jammi-changes", "data-testid": "changes" }, known.changes.map((text) => h("li", {}, text))));
     parts.push(h("div", { class: "jammi-actions" },
       known.actions.map((a) => button(words[a], () => act(a), { "data-testid": `${a}-${known.id}` })),
