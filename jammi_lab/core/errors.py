@@ -92,6 +92,8 @@ class JammiError(Exception):
         # Of a long line, show at most 60 characters before the position and 100 in all.
         shift = max(0, position - start - 60)
         line, column = line[shift : shift + 100], position - start - shift
+        if shift:
+            line = f"…{line[1:]}"  # in place of a character, so that the caret keeps its column
         return f"{line}\n{_padding(line[:column])}^"
 
     def lines(self) -> list[str]:

@@ -135,3 +135,13 @@ def test_a_text_that_ends_too_early_is_marked_at_its_end():
         JammiError("The statement is incomplete.").with_position(text, len(text)).excerpt
         == "FROM\n    ^"
     )
+
+
+def test_the_marked_line_shows_that_its_beginning_is_left_out() -> None:
+    statement = f"SELECT {'x, ' * 40}y FROM t"
+    line, caret = (
+        errors.SqlError("no").with_position(statement, statement.index("y")).excerpt.split("\n")
+    )
+    assert line.startswith("…") and line[caret.index("^")] == "y"
+    short = errors.SqlError("no").with_position("SELECT y FROM t", 7).excerpt
+    assert short == "SELECT y FROM t\n       ^"
