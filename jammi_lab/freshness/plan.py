@@ -2,7 +2,6 @@
 
 import enum
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import msgspec
@@ -18,7 +17,6 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.garbage import without_collection
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import Hold, RecipeRecord, Step, TableKind, TableRecord
@@ -84,10 +82,7 @@ class FreshnessService:
         """The verdicts on the named recipes and everything upstream, or on all recipes, from one
         observation pass (a deep one unless `observation` is given). Unknown names are ignored."""
         if names is None:
-            observation = observation or self.ctx.observe()
-            # A deep pass may read for minutes, while other threads make garbage.
-            with nullcontext() if observation.deep else without_collection():
-                return self._evaluate_all(observation)
+            return self._evaluate_all(observation or self.ctx.observe())
         graph = RecipeGraph(self.ctx.catalog, self.ctx.scope, names)
         evaluated = self._evaluated(graph, observation or self.ctx.observe())
         found = [graph.find(name, graph.tenant) for name in names]

@@ -5,6 +5,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import Clock, seconds_since
 from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError
+from jammi_lab.core.garbage import without_collection
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, TableRecord
@@ -154,9 +156,10 @@ class FreshnessQueries:
 
     def status(self, *, deep: bool, on_progress: OnProgress | None = None) -> Status:
         """Every visible recipe with its verdict."""
-        return Status(
-            self._status_rows(self._service.evaluate(None, self._observation(deep, on_progress)))
-        )
+        # A deep pass may read for minutes, while other threads make garbage.
+        with nullcontext() if deep else without_collection():
+            observation = self._observation(deep, on_progress)
+            return Status(self._status_rows(self._service.evaluate(None, observation)))
 
     def what_if(self, changed: Iterable[str], redefine: Mapping[str, str]) -> Status:
         """Every visible recipe with its hypothetical verdict."""
