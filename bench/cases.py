@@ -21,6 +21,7 @@ from bench import (
     checks,
     fixtures,
     graphs,
+    growth,
     healing,
     increments,
     indexes,
@@ -318,3 +319,5 @@ CASES: dict[str, Case] = {
     **checks.CASES,
     **sensing.CASES,
 }
+LONG_CASES: dict[str, Case] = {**growth.CASES}
+"""Cases that only run when they are named."""
