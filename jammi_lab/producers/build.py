@@ -464,8 +464,9 @@ def _build(
                 writer.write(batch)
                 report_progress(Progress(stage=stage, done=writer.rows, total=None, unit="rows"))
             rows.close()
-            body = select_file_sql(writer.seal(), build_record.dimensions)
-            check_key(ctx.engine, build_record, body)
+            sealed = writer.seal()
+            check_key(ctx.engine, build_record, sealed, writer.rows)
+            body = select_file_sql(sealed, build_record.dimensions)
             anchors = confirm_anchors(
                 ctx.observe,
                 ctx.scope.current,
@@ -484,7 +485,7 @@ def _build(
                 running.counts,
                 Derivation(_confirmed_files(state_before, anchors), running.increment),
                 functools.partial(_check_still_wanted, ctx, build_record),
-                lambda sealed: ctx.audit(sealed, ctx.table_relation(sealed, body, types)),
+                lambda record: ctx.audit(record, ctx.table_relation(record, body, types)),
             )
     except BaseException as error:
         running.on_lost(error)

@@ -1,6 +1,10 @@
 """Key constraints of a table: the key columns are in the output, unique and never NULL."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.display_values import to_display
@@ -9,6 +13,8 @@ from jammi_lab.core.identifiers import fold, near_names, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.engine import Engine
 from jammi_lab.sources.base import ReadPlan, Relation
+from jammi_lab.storage.parquet import open_parquet
+from jammi_lab.store.result_files import select_file_sql
 
 
 class BuiltTable:
@@ -53,11 +59,18 @@ def key_columns(names: Sequence[str], key: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(by_folded_name[fold(name)] for name in key))
 
 
-def check_key(engine: Engine, build_record: TableRecord, body: str) -> None:
-    """Raise DuplicateKey, with up to five offending keys, unless the key columns are unique and
-    non-NULL."""
-    if not build_record.key:
+_MAX_ARROW_ROWS = 100_000
+"""The largest table whose keys are compared without a statement. That one spills to disk."""
+
+
+def check_key(engine: Engine, build_record: TableRecord, sealed: Path, rows: int) -> None:
+    """Raise DuplicateKey, with up to five offending keys, unless the key columns of the sealed file
+    are unique and non-NULL."""
+    if not build_record.key or (
+        rows <= _MAX_ARROW_ROWS and has_plain_key(sealed, build_record.key)
+    ):
         return
+    body = select_file_sql(sealed, build_record.dimensions)
     columns = ", ".join(map(quote_identifier, build_record.key))
     nulls = " OR ".join(f"{quote_identifier(c)} IS NULL" for c in build_record.key)
     statement = (
@@ -79,3 +92,18 @@ def check_key(engine: Engine, build_record: TableRecord, body: str) -> None:
             keys=keys,
             hint="Add columns to key=, or aggregate the rows first.",
         )
+
+
+def has_plain_key(sealed: Path, key: Sequence[str]) -> bool:
+    """Whether a key is one column of texts or whole numbers without NULL and without a value twice.
+    Arrow compares these as DuckDB does; of any other key, and of one that is wrong, a statement
+    tells."""
+    if len(key) != 1:
+        return False
+    with open(sealed, "rb") as file:
+        column = open_parquet(file).read([key[0]], use_threads=False).column(key[0])
+    kind = column.type
+    is_plain = (
+        pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    )
+    return is_plain and not column.null_count and len(pc.unique(column)) == len(column)
