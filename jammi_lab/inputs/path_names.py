@@ -50,7 +50,7 @@ def add_source_hint(path: str) -> str:
 
 
 def _shortened(path: str) -> str:
-    return path if len(path) <= 80 else f"{path[:77]}…"
+    return path if len(path) <= 240 else f"{path[:237]}…"
 
 
 def name_of(record: SourceRecord) -> str:

@@ -68,7 +68,7 @@ def test_an_interrupt_that_was_made_brief_says_its_notes_and_only_them():
 
 def test_an_interrupted_recipe_is_named(papers):
     assert (
-        "'slow' was not made"
+        "'slow' was not computed"
         in stop(papers, f"get_ipython().run_cell_magic('jammi', '-m slow', {LONG!r})").error[0]
     )
 

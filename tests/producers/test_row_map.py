@@ -386,7 +386,7 @@ def returns(value: Any) -> Any:
     [
         ({"id": 1}, "a name that the table has already"),
         ({"_input_digest": b""}, "a name that the table has already"),
-        ({1: 2}, "which is no name"),
+        ({1: 2}, "which is not a column name"),
         ({"x": object()}, "no common SQL type"),
         (pa.table({"x": [1]}), "a frame for one row"),
     ],

@@ -297,7 +297,7 @@ def test_a_view_that_gives_other_rows_each_time_has_no_state(ws, sql, table, sai
     assert isinstance(verdict, Undecidable) and "which is volatile" in str(verdict)
     ws.materialize("still", f"SELECT v, r FROM crm.{table}_still")
     assert isinstance(ws.staleness("still"), Fresh)
-    sql(f"DROP VIEW {table}_v", f"DROP FUNCTION {table}_f", f"DROP TABLE {table}")
+    sql(f"DROP TABLE {table} CASCADE", f"DROP FUNCTION {table}_f")
 
 
 @pytest.mark.parametrize(

@@ -327,14 +327,14 @@ def test_files_that_changed_or_are_gone_are_never_run(ws, files, sentence_transf
         services_of(ws).producers.encoders.get("mine", "7")
     files.rename(files.with_name("away"))
     assert not ws.models.get("mine").available
-    with pytest.raises(ModelNotFound, match="are gone"):
+    with pytest.raises(ModelNotFound, match="are missing"):
         services_of(ws).producers.encoders.get("mine")
     assert sentence_transformers == []
 
 
 def test_a_width_that_the_files_do_not_have_is_said(ws, files, sentence_transformers):
     ws.models.register("mine", files, dimensions=5)
-    with pytest.raises(InvalidArgument, match="width 3; 5 was registered"):
+    with pytest.raises(InvalidArgument, match="width 3, but 5 was registered"):
         services_of(ws).producers.encoders.get("mine")
 
 

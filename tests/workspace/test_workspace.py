@@ -172,7 +172,7 @@ def locked() -> Iterator[Path]:
 
 
 def test_a_folder_that_cannot_be_written_to_says_so_and_can_be_looked_at(locked: Path) -> None:
-    with pytest.raises(jl.WorkspaceReadOnly, match="cannot be made"):
+    with pytest.raises(jl.WorkspaceReadOnly, match="cannot be created"):
         jl.open(locked / "new")
     with pytest.raises(jl.WorkspaceReadOnly, match="cannot be created") as caught:
         jl.open(locked / "empty")
