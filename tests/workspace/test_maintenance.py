@@ -1,5 +1,6 @@
 """Versions as people hold them: pinned, compared, restored, and named in FROM."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,7 @@ def lab(ws: Any, papers: Path) -> Any:
 @pytest.fixture
 def two(lab: Any) -> tuple[Any, Any]:
     """Two versions of `venues`: a 2, b 1, then a 3, c 1."""
+    gc.collect()  # an unread result of another test still leases the file, which has the same path
     second, first = lab.table("venues").history()
     return first, second
 
