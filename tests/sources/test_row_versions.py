@@ -10,7 +10,6 @@ import pytest
 
 import jammi_lab
 from jammi_lab.core.verdicts import Fresh, Stale
-from jammi_lab.sources.databases.server import ServerConnector
 from tests.services.servers import run_postgres
 from tests.waiting import until
 
@@ -41,20 +40,6 @@ def ws(tmp_path, postgres_url) -> Iterator[jammi_lab.Workspace]:
     with jammi_lab.open(tmp_path / "ws") as opened:
         opened.sources.add("pg", postgres_url)
         yield opened
-
-
-@pytest.fixture
-def sent(monkeypatch) -> list[str]:
-    """What PostgreSQL is asked."""
-    queries: list[str] = []
-    make = ServerConnector.query_by_server
-
-    def query_by_server(connector, sql):
-        queries.append(sql)
-        return make(connector, sql)
-
-    monkeypatch.setattr(ServerConnector, "query_by_server", query_by_server)
-    return queries
 
 
 def digests(sent: list[str]) -> int:

@@ -418,7 +418,8 @@ def test_the_server_s_functions_are_refused_to_statements(ws, server, filled):
             ws.sql(text)
 
 
-def test_a_point_look_up_is_sent_and_not_fetched(ws, server, filled, capfd):
+def show_queries(ws, server, filled, capfd):
+    """Add the server as `crm`, and let DuckDB print from now on what it asks."""
     ws.sources.add("crm", server.url)
     ws.sql(f"SELECT 1 FROM crm.{filled}").fetchall()
     word = "pg" if server.kind == "postgresql" else "mysql"
@@ -426,6 +427,10 @@ def test_a_point_look_up_is_sent_and_not_fetched(ws, server, filled, capfd):
         f"SET GLOBAL {word}_debug_show_queries = true"
     )
     capfd.readouterr()
+
+
+def test_a_point_look_up_is_sent_and_not_fetched(ws, server, filled, capfd):
+    show_queries(ws, server, filled, capfd)
     assert ws.sql(f"SELECT name FROM crm.{filled} WHERE id = 2").fetchall() == [("b",)]
     sent = capfd.readouterr().err
     scan = next(
@@ -438,13 +443,7 @@ def test_a_point_look_up_is_sent_and_not_fetched(ws, server, filled, capfd):
 
 
 def test_a_limit_is_sent_and_the_rest_of_the_table_is_not_fetched(ws, server, filled, capfd):
-    ws.sources.add("crm", server.url)
-    ws.sql(f"SELECT 1 FROM crm.{filled}").fetchall()
-    word = "pg" if server.kind == "postgresql" else "mysql"
-    services_of(ws).engine.session(None).main.execute(
-        f"SET GLOBAL {word}_debug_show_queries = true"
-    )
-    capfd.readouterr()
+    show_queries(ws, server, filled, capfd)
     assert len(ws.sql(f"SELECT * FROM crm.{filled} LIMIT 2").fetchall()) == 2
     scans = [line for line in capfd.readouterr().err.splitlines() if f"{filled}" in line]
     assert any("LIMIT 2" in line for line in scans), scans

@@ -12,7 +12,6 @@ import jammi_lab
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.verdicts import Fresh, Stale
-from jammi_lab.sources.databases.server import ServerConnector
 from tests.services.servers import run_mysql, run_postgres
 from tests.sizes import product
 
@@ -154,20 +153,6 @@ def test_conditions_compare_the_text_that_is_read(postgres, kind, values):
             postgres.run(f"DROP TYPE {name}")
         if kind == "insensitive":
             postgres.run(f"DROP DOMAIN {name}", f'DROP COLLATION "{name}"')
-
-
-@pytest.fixture
-def sent(monkeypatch) -> list[str]:
-    """The queries that bodies let PostgreSQL run."""
-    queries: list[str] = []
-    make = ServerConnector.query_by_server
-
-    def query_by_server(connector, sql):
-        queries.append(sql)
-        return make(connector, sql)
-
-    monkeypatch.setattr(ServerConnector, "query_by_server", query_by_server)
-    return queries
 
 
 CONDITIONS = {
