@@ -27,6 +27,7 @@ from jammi_lab.output_commands import (
     check_file,
     check_notebook,
 )
+from jammi_lab.verdict_watch import watch_verdicts
 
 _MAX_NAMES = 8
 """The number of names listed for each kind of object that a rebuild loses."""
@@ -236,20 +237,44 @@ def status(
     with _open_workspace(path, catalog, tenant) as ws:
         board = ws.status(deep=deep)
         rows = board.arrow().to_pylist()
-        problems = [status_reports.find_problem(row, max_age) for row in board]
+        findings = status_reports.find_problems(board, max_age, strict=fail_grounds)
         if junit is not None:
-            text = status_reports.to_junit(board, max_age)
+            text = status_reports.to_junit(board, findings)
             Path(junit).write_text(text, encoding="utf-8")
         if sarif is not None:
-            text = status_reports.to_sarif(board, max_age, path)
+            text = status_reports.to_sarif(findings, ws.path)
             Path(sarif).write_text(text, encoding="utf-8")
         _print_result(board, rows, as_json, path)
-        for problem in problems:
-            if problem is not None and problem.rule == status_reports.OLD:
-                click.echo(problem.message, err=as_json)
-    if (fail or fail_grounds) and (
-        any(problems) or (fail_grounds and any(row["grounds"] for row in rows))
-    ):
+        for finding in findings:
+            if finding.rule == status_reports.OLD:
+                click.echo(finding.message, err=as_json)
+    if (fail or fail_grounds) and findings:
+        sys.exit(FAILED_EXIT_CODE)
+
+
+@main.command(cls=FailCommand, short_help="Print each change of a verdict.")
+@_workspace_options
+@click.option(
+    "--interval",
+    type=_Duration(),
+    default="1s",
+    help="The pause between two checks; 1s.",
+)
+@fail_on_verdict
+def watch(
+    path: str,
+    catalog: str | None,
+    tenant: str | None,
+    as_json: bool,
+    interval: float,
+    fail: bool,
+    fail_grounds: bool,
+) -> None:
+    """Print a line when a verdict changes, with --json one JSON object a line, until interrupted.
+    With --fail until something is not fresh."""
+    with _open_workspace(path, catalog, tenant) as ws:
+        failed = watch_verdicts(ws, interval, as_json=as_json, fail=fail, strict=fail_grounds)
+    if failed:
         sys.exit(FAILED_EXIT_CODE)
 
 

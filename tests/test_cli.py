@@ -1,6 +1,7 @@
 """`jammi-lab`: what it prints, its JSON, its exit codes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -378,6 +379,27 @@ def test_status_writes_junit_and_sarif_and_tells_old_from_stale(lab, run, papers
     assert found["possibly_stale"][0] == "warning"
     assert found.keys() <= {rule["id"] for rule in report["tool"]["driver"]["rules"]}
     assert "not a duration" in run("status", lab, "--max-age", "soon", code=2).output
+
+
+def test_reports_hold_what_a_build_fails_for(lab, run, papers, tmp_path):
+    moved = tmp_path / "la b"
+    shutil.move(lab, moved)
+    with jl.open(moved) as ws:
+        ws.sources.add("by_year", str(papers), anchor="column:year")
+        ws.materialize("late", "SELECT * FROM by_year")
+    junit, sarif = tmp_path / "status.xml", tmp_path / "status.sarif"
+    reports = ("--junit", junit, "--sarif", sarif)
+    run("status", moved, *reports, "--fail")
+    assert ElementTree.parse(junit).getroot().get("failures") == "0"
+    assert json.loads(sarif.read_text())["runs"][0]["results"] == []
+    run("status", moved, *reports, "--fail=grounds", code=1)
+    [failure] = ElementTree.parse(junit).getroot().iter("failure")
+    assert failure.get("type") == "grounds" and "late is fresh, " in failure.get("message")
+    [result] = json.loads(sarif.read_text())["runs"][0]["results"]
+    assert result["ruleId"] == "grounds" and result["level"] == "warning"
+    [location] = result["locations"]
+    address = location["physicalLocation"]["artifactLocation"]["uri"]
+    assert address == f"{tmp_path}/la%20b"  # a URI, which has no spaces
 
 
 def test_check_writes_junit_with_the_first_failing_rows(lab, run, tmp_path):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from jammi_lab.core.verdicts import Damaged, Fresh, MissingManifest, Stale, verdict_code
@@ -12,12 +13,15 @@ from jammi_lab.workspace.junit import to_xml_text
 
 OLD = "old"
 """The finding on a table that is fresh and older than allowed."""
+GROUNDS = "grounds"
+"""The finding on a table that is fresh on grounds."""
 _RULES = {
     "stale": "The table is not the output of its definition over the current inputs.",
     "possibly_stale": "A table upstream is stale.",
     "undecidable": "The state of some input cannot be determined.",
     "missing_manifest": "No manifest records what the table was built from.",
     "damaged": "The files differ from those that were published.",
+    GROUNDS: "The table is fresh as far as the listed grounds go.",
     OLD: "The table is fresh, and older than allowed.",
 }
 _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -37,33 +41,43 @@ class Finding:
     """Whether the table is certainly wrong."""
 
 
-def find_problem(row: StatusRow, max_age_seconds: float | None) -> Finding | None:
-    """What is wrong with a table: its verdict if it is not fresh, else its age; None if neither."""
+def find_problems(
+    rows: Iterable[StatusRow], max_age_seconds: float | None, *, strict: bool = False
+) -> list[Finding]:
+    """What is wrong with each table that has a problem: its verdict if it is not fresh, else its
+    grounds if `strict`, else its age."""
+    problems = (_find_problem(row, max_age_seconds, strict=strict) for row in rows)
+    return [finding for finding in problems if finding is not None]
+
+
+def _find_problem(row: StatusRow, max_age_seconds: float | None, *, strict: bool) -> Finding | None:
+    message = f"{row.name} is {row.verdict}."
     if not isinstance(row.verdict, Fresh):
         is_error = isinstance(row.verdict, Stale | Damaged | MissingManifest)
-        message = f"{row.name} is {row.verdict}."
         return Finding(row.name, verdict_code(row.verdict), message, is_error)
+    if strict and row.grounds:
+        return Finding(row.name, GROUNDS, message, is_error=False)
     if max_age_seconds is None or row.age is None or row.age <= max_age_seconds:
         return None
     message = f"{row.name} is fresh, and {row.age / 3600:,.1f} hours old."
     return Finding(row.name, OLD, message, is_error=False)
 
 
-def to_junit(rows: Iterable[StatusRow], max_age_seconds: float | None) -> str:
-    """One test case for each table; a failure has the verdict, or `old`, as its type."""
-    findings = [(row.name, find_problem(row, max_age_seconds)) for row in rows]
+def to_junit(rows: Iterable[StatusRow], findings: Iterable[Finding]) -> str:
+    """One test case for each table; the type of a failure is the rule of its finding."""
+    names, by_name = [row.name for row in rows], {finding.name: finding for finding in findings}
     suite = ElementTree.Element(
         "testsuite",
         name="jammi-lab status",
-        tests=str(len(findings)),
-        failures=str(sum(finding is not None for _, finding in findings)),
+        tests=str(len(names)),
+        failures=str(len(by_name)),
         errors="0",
     )
-    for name, finding in findings:
+    for name in names:
         case = ElementTree.SubElement(
             suite, "testcase", classname="status", name=to_xml_text(name), time="0"
         )
-        if finding is not None:
+        if (finding := by_name.get(name)) is not None:
             ElementTree.SubElement(
                 case, "failure", type=finding.rule, message=to_xml_text(finding.message)
             )
@@ -71,10 +85,10 @@ def to_junit(rows: Iterable[StatusRow], max_age_seconds: float | None) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def to_sarif(rows: Iterable[StatusRow], max_age_seconds: float | None, location: str) -> str:
-    """The tables with a problem as SARIF 2.1.0, at the location of the workspace."""
-    findings = [f for row in rows if (f := find_problem(row, max_age_seconds)) is not None]
+def to_sarif(findings: Iterable[Finding], location: str) -> str:
+    """The findings as SARIF 2.1.0, at the location of the workspace."""
     rules = [{"id": rule, "shortDescription": {"text": text}} for rule, text in _RULES.items()]
+    artifact = {"uri": quote(location, safe="/:")}
     results = [
         {
             "ruleId": finding.rule,
@@ -82,10 +96,12 @@ def to_sarif(rows: Iterable[StatusRow], max_age_seconds: float | None, location:
             "message": {"text": finding.message},
             "locations": [
                 {
-                    "physicalLocation": {"artifactLocation": {"uri": location}},
+                    # GitHub shows no finding without a line.
+                    "physicalLocation": {"artifactLocation": artifact, "region": {"startLine": 1}},
                     "logicalLocations": [{"name": finding.name, "kind": "resource"}],
                 }
             ],
+            "partialFingerprints": {"table/v1": f"{finding.name}:{finding.rule}"},
         }
         for finding in findings
     ]
