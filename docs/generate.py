@@ -181,36 +181,35 @@ SETTINGS = {
     "default.",
     "engine.timezone": "The zone of timestamps with time zone and of `current_date`. Part of every "
     "SQL definition.",
-    "vectors.exact_max_rows": "Tables of up to so many rows are searched by reading all vectors, "
-    "which is as fast as an index there.",
+    "vectors.exact_max_rows": "Largest table, in rows, that is searched by reading all vectors, "
+    "which is as fast as an index at that size.",
     "vectors.connectivity": "Edges of a vector in the graph of an index.",
-    "vectors.build_expansion": "How widely the place of a new vector is searched for; twice as "
-    "widely above 200 000 rows.",
-    "vectors.search_expansion": "How widely an index is searched; 0: as widely as was measured "
-    "when it was made.",
-    "vectors.oversample": "How many candidates an index gives for each hit, to be compared "
-    "exactly.",
-    "look.timeout_seconds": "What has not answered a look by then is undecidable in it.",
-    "look.racy_seconds": "A file changed less than this before it was seen is hashed again at the "
-    "next look, whatever its stat says.",
-    "look.scan_rows": "Rows of an input that a badge or `status()` reads, if known before: tables "
-    "of servers and database files; second opinions.",
-    "look.scan_bytes": "How many bytes of one input a badge or `status()` reads; beyond, it is "
-    "undecidable there. Deep looks know no bound.",
-    "mutable.versions_kept": "How many versions back `changes(since)` of a mutable table reaches.",
-    "mutable.memory_bytes": "Memory for the rows of mutable tables, which are kept from one "
-    "statement to the next; what does not fit is read again.",
-    "flight.wait_seconds": "How long to wait for another kernel that computes the same, before "
-    "computing it here too.",
-    "sources.read_timeout_seconds": "How long a PostgreSQL or MySQL server may send nothing in the "
+    "vectors.build_expansion": "Number of candidates that are considered when a vector is added to "
+    "an index; doubled above 200 000 rows.",
+    "vectors.search_expansion": "Number of candidates that a search of an index considers; 0: the "
+    "number that was measured when the index was built.",
+    "vectors.oversample": "Candidates per hit that an index returns for exact comparison.",
+    "look.timeout_seconds": "Inputs that do not respond in this time are reported as undecidable.",
+    "look.racy_seconds": "A file that changed less than this before it was observed is hashed "
+    "again at the next observation, even if its size and times are equal.",
+    "look.scan_rows": "Largest input, in rows, that a badge or `status()` reads where the number "
+    "is known beforehand: tables of servers and database files, comparisons of rows.",
+    "look.scan_bytes": "Largest input, in bytes, that a badge or `status()` reads; a larger one is "
+    "undecidable there. Deep checks have no limit.",
+    "mutable.versions_kept": "Past versions that `changes(since)` of a mutable table covers.",
+    "mutable.memory_bytes": "Memory for rows of mutable tables that are cached between "
+    "statements; rows that do not fit are read again.",
+    "flight.wait_seconds": "How long to wait for another kernel that computes the same table "
+    "before computing it here as well.",
+    "sources.read_timeout_seconds": "How long a PostgreSQL or MySQL server may stay silent in the "
     "middle of an answer, or at all if it accepts no new connection (Linux); 0: no limit.",
     "recompute.incremental": "`auto`: a statement over a folder that only gained files is computed "
     "over the new files where that gives the same bytes; `never`: always in full.",
     "cells.traceback": "`short`: an error in a cell is at most five lines, and `%tb` shows the "
     "stack; `full`: the stack at once.",
     "cells.limit": "Number of rows shown below a cell.",
-    "cells.badge": "`auto`: where somebody looks on, a badge that is late is filled in; `wait`: a "
-    "result waits for its badge.",
+    "cells.badge": "`auto`: in an interactive front end a late badge is filled in afterwards; "
+    "`wait`: a result waits for its badge.",
 }
 
 
@@ -439,7 +438,7 @@ def _paragraphs(text: str) -> str:
 
 def part_values(*names: str) -> str:
     """Values with their fields: class, docstring, fields."""
-    rows = ["| value | says | fields |", "|---|---|---|"]
+    rows = ["| value | meaning | fields |", "|---|---|---|"]
     for name in names:
         fields = [
             f"`{field}`: {_line(_told(name, field, node))}" for field, node in members(name).items()

@@ -1,11 +1,15 @@
-"""Answers to plausible guesses: an attribute that does not exist is answered with the one that
-does.
+"""Answers to plausible guesses: an attribute, item or argument that does not exist is answered
+with the one that does.
 
 People arrive from pandas, DuckDB, dbt and sqlite-utils and type the verbs that they know. Python
 answers `ws.query` with "no attribute 'query'", which is true and no help.
 """
 
-from typing import Any
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from jammi_lab.core.identifiers import near_names
 
@@ -39,13 +43,20 @@ _RESULT = _ROWS | _by_guess(
         ".fetchall()[0]": "fetchone",
         ".batches()": "fetchmany fetch_record_batch",
         ".fetchall()": "rows all",
-        ".arrow().num_rows": "count",
+        ".arrow().num_rows": "count num_rows row_count",
         ".arrow().shape": "shape",
         ".chart()": "plot",
-        ".columns": "names",
+        ".columns": "names column_names keys",
         ".schema": "types",
-        ".pandas().to_csv('rows.csv')": "to_csv",
-        ".pandas().to_parquet('rows.parquet')": "to_parquet",
+        ".export('rows.csv')": "to_csv",
+        ".export('rows.parquet')": "to_parquet write save",
+        ".polars() or .pandas()": "filter select sort sort_values order_by group_by groupby join "
+        "merge agg aggregate assign drop_duplicates value_counts query pivot",
+        ".pandas().describe()": "describe",
+        ".pandas().mean(numeric_only=True)": "mean sum",
+        ".pandas()": "values iloc loc index astype",
+        ".preview(5)": "sample take tail",
+        "ws.materialize('name', 'SELECT …')": "materialize persist create",
     }
 )
 _TABLE = _ROWS | _by_guess(
@@ -71,7 +82,11 @@ _TABLE = _ROWS | _by_guess(
         ".export('rows.csv')": "to_csv",
         ".inputs": "sources parents",
         ".lineage()": "upstream downstream",
-        "ws.recipes()": "definition sql_text",
+        "ws.recipe(table.name).definition": "definition sql_text text query",
+        "ws.recipe(table.name)": "recipe",
+        "ws.vector(table, 'key')": "vector",
+        ".polars() or .pandas()": "filter select sort sort_values order_by group_by groupby join "
+        "merge describe",
         "ws.search(table, 'a text')": "search",
         ".created_at": "created",
         ".table_name": "id",
@@ -98,12 +113,16 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
             "ws.sources.add('name', 'file.csv'), where ws = jl.open('lab')": "read_csv",
             "ws.sources.add('name', 'file.parquet'), where ws = jl.open('lab')": "read_parquet",
             "ws.materialize('name', 'SELECT …'), where ws = jl.open('lab')": "materialize",
+            "ws.embed('name', 'source', key='id', text='a'), where ws = jl.open('lab')": "embed",
+            "ws.search('vectors', 'a text'), where ws = jl.open('lab')": "search",
+            "ws.status(), where ws = jl.open('lab')": "status",
+            "ws.recompute(), where ws = jl.open('lab')": "recompute",
         },
     ),
     "Workspace": _answers(
         "ws",
         {
-            ".sql('SELECT …')": "query execute select q",
+            ".sql('SELECT …')": "query execute select q cursor con connection duckdb engine",
             ".sql('SELECT …') or .recompute()": "run",
             ".table('name').read()": "read read_table load",
             ".table('name')": "get get_table",
@@ -146,7 +165,14 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
             ".settings": "config",
             ".path": "root name",
             ".close()": "exit",
-            ".compute('name', function, inputs=['source'])": "python step",
+            ".compute('name', function, inputs=['source'])": "python step udf register_function "
+            "create_function",
+            ".sql('SELECT …').pandas()": "read_sql",
+            ".backup('catalog.sqlite3')": "copy dump",
+            "jl.widgets.Workbench(ws)": "panel ui",
+            "help(ws)": "help",
+            ".table('name').version": "version",
+            ".materialize('name', 'SELECT …', cache='use')": "cache",
         },
     ),
     "Result": ("result", _RESULT),
@@ -156,8 +182,9 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
     "Status": _answers(
         "status",
         {
-            ".pandas()": "show",
             "ws.plan()": "stale",
+            "ws.staleness('name')": "verdict why",
+            ".pandas()": "show filter fresh rows",
         },
         base=_ROWS,
     ),
@@ -166,19 +193,24 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
         {
             ".apply()": "run execute",
             ".certain and .possible": "steps",
+            ".seconds_at_least and .seconds_at_most": "seconds duration estimate",
+            "print(plan)": "show",
         },
     ),
     "RunReport": _answers(
         "report",
         {
-            ".failed": "errors",
-            ".steps": "results",
+            ".failed": "errors ok success",
+            ".steps": "results show",
         },
     ),
     "Lineage": _answers(
         "lineage",
         {
-            ".to_mermaid()": "show",
+            ".to_mermaid()": "show to_dot",
+            "jl.widgets.LineageGraph(ws)": "plot draw view",
+            "ws.lineage('name', direction='up')": "parents upstream ancestors",
+            "ws.lineage('name', direction='down')": "children downstream descendants",
             ".to_networkx()": "graph",
             ".nodes and .edges": "to_dict",
         },
@@ -211,7 +243,7 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
     "MutableTables": _answers(
         "ws.mutable",
         {
-            ".create('name', schema, primary_key=['id'])": "add",
+            ".create('name', schema, primary_key=['id'])": "add create_table",
             "['name']": "get",
             ".drop('name')": "remove delete",
         },
@@ -224,15 +256,19 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
             ".upsert(rows)": "merge",
             ".delete(where)": "remove",
             ".changes(since=0)": "history",
-            ".read()": "show",
-            ".read().arrow()": "arrow",
-            ".read().pandas()": "pandas",
-            ".read().polars()": "polars",
-            ".read().fetchall()": "fetchall",
+            ".read()": "show arrow to_arrow rows",
+            ".read().to_pandas()": "pandas to_pandas df to_df",
+            ".read().to_pylist()": "fetchall to_dicts to_list to_dict",
+            ".read().slice(0, 5)": "head preview",
+            ".schema": "columns dtypes types",
+            "pl.from_arrow(table.read())": "polars to_polars",
+            "ws.sql('SELECT … FROM mutable.' + table.name)": "sql query",
             "ws.mutable.drop(table.name)": "drop",
         },
-        base={g: f".read(){a.replace(' or .', ' or .read().')}" for g, a in _ROWS.items()},
     ),
+    "SourceList": _answers("ws.sources", {"['name']": "get"}),
+    "ResultTables": _answers("ws", {".status().pandas()": "pandas df to_pandas"}),
+    "Diff": _answers("diff", {".changed.to_pandas()": "pandas df to_pandas"}),
     "Models": _answers(
         "ws.models",
         {
@@ -256,6 +292,7 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
         "ws.checks",
         {
             "ws.check()": "run",
+            ".add('name', jl.checks.unique('id'), on='table')": "unique not_null between accepted",
             ".add('name', 'SELECT …', on='table')": "create register",
             "['name']": "get",
             ".remove('name')": "delete drop",
@@ -268,7 +305,11 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
             ".newest_version": "version",
             "ws.recompute(recipe.name)": "run recompute",
             "ws.table(recipe.name).read()": "read",
-            "ws.table(recipe.name).history()": "history",
+            "ws.table(recipe.name).history()": "history versions tables",
+            "ws.table(recipe.name)": "table",
+            "ws.table(recipe.name).inputs": "inputs sources",
+            "ws.table(recipe.name).manifest": "params",
+            "ws.drop(recipe.name)": "drop delete remove",
         },
     ),
 }
@@ -276,14 +317,83 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
 with a dot or bracket is about that object. A test resolves every attribute named here."""
 
 
-def missing_attribute_message(class_name: str, guess: str, known: list[str]) -> str:
-    """The text of the AttributeError for a name that a class does not have."""
+_ITEMS: dict[str, tuple[str, str]] = {
+    "Workspace": (".table({key})", ".tables() or .sources"),
+    "Result": (".pandas()[{key}] or .polars()[{key}]", ".fetchall() or .preview(5)"),
+    "ResultTable": (".pandas()[{key}] or .polars()[{key}]", ".read().fetchall()"),
+    "Source": (".preview()[{key}]", ".preview().to_pylist()"),
+    "SourceList": ("[{key}]", ""),
+    "ResultTables": (".table({key})", ""),
+    "Models": (".get({key})", ".list()[{key}]"),
+    "MutableTable": (".read()[{key}]", ".read().to_pylist()"),
+    "Plan": (".certain and .possible", ".certain and .possible"),
+    "RunReport": (".steps", ".steps"),
+    "Lineage": ("ws.lineage({key})", ".nodes"),
+    "Diff": (".added, .removed and .changed", ".added, .removed and .changed"),
+    "Recipe": ("ws.table(recipe.name)", "ws.table(recipe.name)"),
+}
+"""Class: what gives the item of a text, and of a position (or of an iteration)."""
+_ASSIGNMENTS = {
+    "Workspace": ".sources.add({key}, value)",
+    "Sources": ".add({key}, value)",
+    "MutableTable": ".upsert(rows)",
+}
+_DELETIONS = {
+    "Workspace": ".drop({key})",
+    "Sources": ".remove({key})",
+    "MutableTables": ".drop({key})",
+    "Models": ".delete({key})",
+    "Checks": ".remove({key})",
+}
+_ARGUMENTS = {
+    "limit": ("k", "n", "rows"),
+    "top_k": ("k",),
+    "topk": ("k",),
+    "n": ("k",),
+    "columns": ("select", "text", "inputs"),
+    "column": ("text",),
+    "fields": ("select",),
+    "filter": ("where",),
+    "condition": ("where",),
+    "overwrite": ("replace", "cache"),
+    "replace": ("cache",),
+    "force": ("cache", "deep"),
+    "sql": ("recipe", "text"),
+    "query": ("recipe", "text"),
+    "statement": ("recipe", "text"),
+    "path": ("location",),
+    "file": ("location",),
+    "url": ("location",),
+    "fix": ("repair",),
+    "func": ("function",),
+    "fn": ("function",),
+    "name": ("names", "path"),
+    "table": ("name", "names"),
+    "source": ("inputs", "over"),
+    "id": ("key", "where"),
+    "primary_key": ("key",),
+}
+"""An argument that people guess: those that verbs have for it."""
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Class = TypeVar("_Class", bound=type)
+
+
+def missing_attribute_message(
+    class_name: str, guess: str, known: list[str], item: str | None = None
+) -> str:
+    """The text of the AttributeError for a name that a class does not have. `item`: the answer when
+    the object has an item of that name."""
     variable, answers = GUESSES.get(class_name, (class_name, {}))
-    message = f"{class_name} has no attribute {guess!r}."
-    if (answer := answers.get(guess)) is not None:
+    message = f"{_public_name(class_name)} has no attribute {guess!r}."
+    if (answer := item or answers.get(guess)) is not None:
         return f"{message} Use {_with_variable(variable, answer)}."
     near = near_names(guess, known)
     return f"{message} Did you mean {', '.join(near)}?" if near else message
+
+
+def _public_name(class_name: str) -> str:
+    """The name that people know: a kind of Result is a Result."""
+    return "Result" if class_name.endswith("Result") else class_name
 
 
 def _with_variable(variable: str, answer: str) -> str:
@@ -301,4 +411,120 @@ def answer_guess(self: object, name: str) -> Any:
     if name.startswith("_") or hasattr(cls, name):  # a property that raised this itself
         return object.__getattribute__(self, name)
     known = [each for each in dir(cls) if not each.startswith("_")]
-    raise AttributeError(missing_attribute_message(cls.__name__, name, known))
+    answered = name in GUESSES.get(cls.__name__, ("", {}))[1]
+    item = None if answered else _answer_of_item(self, name)
+    raise AttributeError(missing_attribute_message(cls.__name__, name, known, item))
+
+
+def answer_item(self: object, key: object) -> Any:
+    """The `__getitem__` of a public class that has no items. Iterating comes here, too."""
+    cls = type(self).__name__
+    message = f"{_public_name(cls)} has no item" + (f" {key!r}." if isinstance(key, str) else "s.")
+    if isinstance(key, str) and (found := _answer_of_item(self, key)):
+        raise TypeError(f"{message} Use {_with_variable(_variable(cls), found)}.")
+    raise TypeError(_with_example(message, cls, _ITEMS.get(_public_name(cls)), key))
+
+
+def answer_name_in_list(self: list[Any], key: Any) -> Any:
+    """The `__getitem__` of a list of named things, which has items by position."""
+    return answer_item(self, key) if isinstance(key, str) else list.__getitem__(self, key)
+
+
+def answer_assignment(self: object, key: object, _: object) -> None:
+    """The `__setitem__` of a public class whose items cannot be assigned."""
+    cls = type(self).__name__
+    answer = _ASSIGNMENTS.get(cls)
+    message = f"Items of {_public_name(cls)} cannot be assigned."
+    raise TypeError(_with_example(message, cls, (answer or "", answer or ""), key))
+
+
+def answer_deletion(self: object, key: object) -> None:
+    """The `__delitem__` of a public class whose items cannot be deleted."""
+    cls = type(self).__name__
+    answer = _DELETIONS.get(cls)
+    message = f"Items of {_public_name(cls)} cannot be deleted."
+    raise TypeError(_with_example(message, cls, (answer or "", answer or ""), key))
+
+
+def _variable(class_name: str) -> str:
+    return GUESSES.get(class_name, (class_name, {}))[0]
+
+
+def _with_example(message: str, cls: str, answers: tuple[str, str] | None, key: object) -> str:
+    answer = answers and answers[0 if isinstance(key, str | list | tuple) else 1]
+    if not answer:
+        return message
+    shown = answer.replace("{key}", repr([*key] if isinstance(key, tuple) else key))
+    return f"{message} Use {_with_variable(_variable(cls), shown)}."
+
+
+def _answer_of_item(self: Any, name: str) -> str | None:
+    """What gives the table, source or column of that name, if the object has one."""
+    with contextlib.suppress(Exception):  # a closed workspace, a damaged table
+        cls = _public_name(type(self).__name__)
+        if cls == "Workspace":
+            places = ((self, ".table({})"), (self.sources, ".sources[{}]"),
+                      (self.mutable, ".mutable[{}]"), (self.topics, ".topics[{}]"))  # fmt: skip
+            return next((a.format(repr(name)) for held, a in places if name in held), None)
+        if cls in ("Result", "ResultTable"):
+            rows = self if cls == "Result" else self.read()
+            found = name in rows.columns
+            return _ITEMS[cls][0].replace("{key}", repr(name)) if found else None
+        if cls in ("Sources", "MutableTables", "Topics", "Checks") and name in self:
+            return f"[{name!r}]"
+    return None
+
+
+def answer_arguments(variable: str) -> Callable[[_Function], _Function]:
+    """A decorator: a call whose arguments do not fit is answered with those that do. `variable`:
+    what the call begins with, such as `ws.`."""
+
+    def decorate(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except TypeError as error:
+                # Raised by the call itself: no frame of the function was entered.
+                if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                    raise
+                problem = str(error)
+            raise TypeError(_wrong_arguments_message(variable, function, problem, kwargs))
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def answer_calls(cls: _Class) -> _Class:
+    """A class decorator: calls of the public methods are answered so."""
+    for name, method in list(vars(cls).items()):
+        if inspect.isfunction(method) and not name.startswith("_"):
+            setattr(cls, name, answer_arguments(f"{_variable(cls.__name__)}.")(method))
+    return cls
+
+
+def _wrong_arguments_message(
+    variable: str, function: Callable[..., Any], problem: str, kwargs: dict[str, Any]
+) -> str:
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    example = f"{variable}{function.__name__}({', '.join(_required(parameters))})"
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    unknown = None if takes_any else next((k for k in kwargs if k not in named), None)
+    if unknown is None:
+        problem = problem.replace(f"{function.__qualname__}()", f"{variable}{function.__name__}()")
+        return f"{problem}. Write {example}."
+    meant = [n for n in _ARGUMENTS.get(unknown, ()) if n in named] or near_names(unknown, named)
+    shown = 'cache="bypass"' if meant and meant[0] == "cache" else f"{meant[0]}=" if meant else ""
+    advice = f"Did you mean {shown}?" if meant else f"Its arguments are {', '.join(named)}."
+    return f"{variable}{function.__name__} has no argument {unknown!r}. {advice}"
+
+
+def _required(parameters: list[inspect.Parameter]) -> list[str]:
+    """The arguments that a call needs, as in its signature."""
+    return [
+        f"{p.name}=…" if p.kind is p.KEYWORD_ONLY else p.name
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]

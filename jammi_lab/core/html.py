@@ -29,7 +29,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.guesses import answer_guess
+from jammi_lab.core.guesses import (
+    answer_assignment,
+    answer_deletion,
+    answer_guess,
+    answer_item,
+)
 
 MAX_HTML_CHARS, MAX_TEXT_CHARS, MAX_TITLE_CHARS = 80, 48, 2_000
 """Characters of a value shown in a cell of either form, and of the full value in the tooltip of a
@@ -86,12 +91,15 @@ class Rendered:
 
 class ReprMixin:
     """Mixin that derives the text `repr` and the notebook form from `_rendered()`, and answers
-    attributes that do not exist."""
+    attributes and items that do not exist."""
 
     __slots__ = ()
 
     if not TYPE_CHECKING:  # else a type checker would accept every attribute
         __getattr__ = answer_guess
+        __getitem__ = answer_item
+        __setitem__ = answer_assignment
+        __delitem__ = answer_deletion
 
     def _rendered(self) -> Rendered:
         raise TypeError(f"{type(self).__name__} has no form")

@@ -99,6 +99,9 @@ class Settings:
     def __getitem__(self, key: str) -> Any:
         return self._values[self._check_key(key)]
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.set(key, value)
+
     def __iter__(self) -> Any:
         return iter(sorted(self._values))
 

@@ -124,7 +124,8 @@ class Damaged(Answer, frozen=True, tag="damaged", tag_field="kind", omit_default
 
 
 class Cause(Value, frozen=True):
-    """Why a table may be stale although its own inputs have not moved: something further up."""
+    """Why a table may be stale although its own inputs are unchanged: an upstream table is not
+    fresh."""
 
     reason: Reason | Damaged
     """What is wrong with that table."""

@@ -60,6 +60,11 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     if match is None:
         return ""
     keyword = match[1]
+    if not preceding.strip() and not following[len(keyword) :].strip(" ;\n"):
+        table = identifiers.quoted_name(keyword)
+        return f"A statement is SQL. To read a table: SELECT * FROM jammi.{table}."
+    if not preceding.strip() and re.match(rf"{keyword}\s*(<|>|=|!|is\b|in\b)", following, re.I):
+        return "A statement is SQL: write a SELECT with this condition after WHERE."
     if re.search(r"\b(from|join|into|update)\s+$", preceding, re.I):
         return (
             ""

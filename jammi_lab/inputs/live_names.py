@@ -97,7 +97,7 @@ OFFSETS_METHOD = "offsets of the topic"
 
 
 class TopicResolver:
-    """Resolves `topics.<name>`: the topic's columns, then `_check_offset` and `_produced_at`, in
+    """Resolves `topics.<name>`: the topic's columns, then `_offset` and `_produced_at`, in
     the order of publication."""
 
     def __init__(self, topics: Topics) -> None:

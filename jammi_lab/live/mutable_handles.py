@@ -8,6 +8,7 @@ import pyarrow as pa
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core import reprs
 from jammi_lab.core.errors import InvalidArgument, JammiError, ParameterMissing, SessionClosed
+from jammi_lab.core.guesses import answer_calls
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.engine.engine import Engine
@@ -16,6 +17,7 @@ from jammi_lab.live.mutable_tables import MUTABLE, MutableTableService, layout_o
 from jammi_lab.live.row_input import SchemaLike
 
 
+@answer_calls
 class MutableTable(ReprMixin):
     """One mutable table; `ws.mutable["name"]`. Every change is one atomic commit, durable when the
     call returns."""
@@ -113,7 +115,7 @@ class MutableTable(ReprMixin):
 
     def changes(self, since: int = 0) -> pa.Table:
         """The net changes since a version, one row for each key that differs: the columns,
-        `_change` (insert, update, delete) and `_version_select`.
+        `_change` (insert, update, delete) and `_version`.
 
         A deleted row has its key, and NULL in the other columns; `since=0` is the empty table.
         Raises InvalidArgument for a future version or one outside the history.
@@ -140,6 +142,7 @@ class MutableTable(ReprMixin):
         )
 
 
+@answer_calls
 class MutableTables(ReprMixin):
     """`ws.mutable`: the mutable tables that the bound tenant sees."""
 

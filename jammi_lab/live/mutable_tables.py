@@ -266,7 +266,7 @@ class MutableTableService:
 
     def changes(self, record: MutableRecord, since: int) -> pa.Table:
         """The net effect of all commits after a version, one row for each key: the table's columns
-        (of a deleted row only the key), `_change`, and `_version_select`, the last commit that
+        (of a deleted row only the key), `_change`, and `_version`, the last commit that
         touched it. Raises InvalidArgument for a future version or one outside the history."""
         if isinstance(since, bool) or not isinstance(since, int) or since < 0:
             raise InvalidArgument(f"A version must be an integer of at least 0, got {since!r}.")

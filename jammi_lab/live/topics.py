@@ -13,6 +13,7 @@ from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.core import reprs
 from jammi_lab.core.clock import Clock, to_seconds
 from jammi_lab.core.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
+from jammi_lab.core.guesses import answer_calls
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.tenancy import TenantScope
@@ -109,6 +110,7 @@ class EventList(list[Event], ReprMixin):
         )
 
 
+@answer_calls
 class Topics(ReprMixin):
     """The topics of a workspace: append-only logs of record batches that every kernel can write and
     follow."""

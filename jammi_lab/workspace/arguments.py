@@ -18,8 +18,10 @@ R = TypeVar("R")
 def list_of_names(names: str | Iterable[T] | None) -> list[T | str]:
     """Names as a list: one name, several, or none. InvalidArgument for other types."""
     if not isinstance(names, str | Iterable | None):
+        name = getattr(names, "name", None)
         raise InvalidArgument(
-            f"Names of columns and tables must be strings, got {type(names).__name__}."
+            f"Names of columns and tables must be strings, got {type(names).__name__}.",
+            hint=f"Pass its name: {name!r}." if isinstance(name, str) else "",
         )
     if names is None or isinstance(names, str):
         return [] if names is None else [names]

@@ -15,6 +15,7 @@ from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.command_hints import either
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.errors import CheckNotFound, InvalidArgument, TableNotFound
+from jammi_lab.core.guesses import answer_calls
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.records import RunStep, TableRecord, TableStatus
@@ -140,6 +141,7 @@ class CheckList(list[Check], ReprMixin):
         return _checks_table(self)
 
 
+@answer_calls
 class Checks(ReprMixin):
     """The checks of a workspace: `ws.checks["name"]`, iterable, `in`, `len()`."""
 

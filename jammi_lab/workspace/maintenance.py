@@ -164,7 +164,7 @@ class Maintenance:
                 f"which no longer exists: redefine {'it' if is_single else 'them'} to read "
                 f"{target!r}.",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,  # the caller of `ws.unalias`, above its wrapper
             )
 
     def hold(self, name: str, note: str) -> None:

@@ -371,7 +371,9 @@ def as_recipe(
         raise InvalidArgument(
             "recipe must be a SQL string or a value such as jl.Embedding(…), got "
             f"{type(recipe).__name__}.",
-            hint="ws.register(name, frame, producer=…) stores a frame.",
+            hint="ws.compute(name, function, inputs=…) runs a function."
+            if callable(recipe)
+            else "ws.register(name, frame, producer=…) stores a frame.",
         )
     if params is not None or key is not None:
         raise InvalidArgument(

@@ -20,6 +20,7 @@ from jammi_lab.catalog.models import Record
 from jammi_lab.core import reprs
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, NameInvalid, WorkspaceReadOnly
+from jammi_lab.core.guesses import answer_calls
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, definition_list
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training
@@ -151,6 +152,7 @@ class Model(ReprMixin):
         return definition_list(f"{record.name}, version {record.version}", pairs)
 
 
+@answer_calls
 class Models(ReprMixin):
     """The models of a workspace, in the bound tenant's scope."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from jammi_lab.core import redaction
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.errors import InvalidArgument, WorkspaceNotFound, WorkspaceReadOnly
+from jammi_lab.core.guesses import answer_arguments
 from jammi_lab.core.identifiers import is_text
 from jammi_lab.core.records import ProgressOption
 from jammi_lab.core.settings import load_settings
@@ -22,6 +23,7 @@ from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
 
 
+@answer_arguments("jl.")
 def open(  # noqa: A001  the field's name for it
     path: str | os.PathLike[str] = ".jammi",
     *,

@@ -13,6 +13,7 @@ from jammi_lab.core.dataframes import ArrowExportMixin, to_rows
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.entry_points import load_surface
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.guesses import answer_calls
 from jammi_lab.core.html import Rendered, count_noun, dim_text, plain_text, vstack
 from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
 from jammi_lab.engine.prepared_statement import PreparedStatement
@@ -76,6 +77,7 @@ def _check_row_count(number: object, minimum: int, argument: str) -> int:
     return count
 
 
+@answer_calls
 class Result(BadgeMixin, ArrowExportMixin):
     """The rows of a statement, which runs once and is streamed. Small results are cached; larger
     ones are read again from the same versions on the next use."""

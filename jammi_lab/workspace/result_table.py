@@ -16,6 +16,7 @@ from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed
+from jammi_lab.core.guesses import answer_calls, answer_name_in_list
 from jammi_lab.core.html import Rendered, ReprMixin, vstack
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest
@@ -306,6 +307,7 @@ _COSINE_KINDS = (
 )
 
 
+@answer_calls
 class ResultTable(ReprMixin, ArrowExportMixin):
     """One version of a recipe: an immutable table with its manifest."""
 
@@ -694,6 +696,8 @@ class ResultTables(list[ResultTable], ReprMixin):
     """A list of versions, displayed with one line each."""
 
     __repr__ = ReprMixin.__repr__
+    if not TYPE_CHECKING:
+        __getitem__ = answer_name_in_list
 
     def _rendered(self) -> Rendered:
         return reprs.result_tables(

@@ -28,6 +28,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
     WorkspaceReadOnly,
 )
+from jammi_lab.core.guesses import answer_calls, answer_name_in_list
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import check_source_name, fold, near_names, quote_identifier
 from jammi_lab.core.records import SourceRecord
@@ -274,11 +275,14 @@ class SourceList(list[Source], ReprMixin):
     """A list of sources, displayed with one line each."""
 
     __repr__ = ReprMixin.__repr__
+    if not TYPE_CHECKING:
+        __getitem__ = answer_name_in_list
 
     def _rendered(self) -> Rendered:
         return reprs.sources(source._list_row() for source in self)
 
 
+@answer_calls
 class Sources(ReprMixin):
     """The sources of a workspace: `ws.sources["papers"]`, iteration over names, `in`."""
 

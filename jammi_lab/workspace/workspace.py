@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from jammi_lab.core.definitions import merge_params
 from jammi_lab.core.errors import InvalidArgument, JammiError
-from jammi_lab.core.guesses import answer_guess
+from jammi_lab.core.guesses import (
+    answer_assignment,
+    answer_calls,
+    answer_deletion,
+    answer_guess,
+    answer_item,
+)
 from jammi_lab.core.html import Rendered, plain_text
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RecoveryReport
 from jammi_lab.core.settings import Settings
@@ -63,11 +69,15 @@ TableReference = str | ResultTable
 _open: "weakref.WeakSet[Workspace]" = weakref.WeakSet()
 
 
+@answer_calls
 class Workspace:
     """What `jl.open` returns; also a context manager. Closing twice is fine."""
 
     if not TYPE_CHECKING:  # else a type checker would accept every attribute
         __getattr__ = answer_guess
+        __getitem__ = answer_item
+        __setitem__ = answer_assignment
+        __delitem__ = answer_deletion
 
     def __init__(self, services: Services) -> None:
         if not isinstance(services, Services):

@@ -667,6 +667,12 @@ def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: dict[st
     command = " ".join(verb._command())
     if flag is None:
         known = [s for f in verb.flags for s in f.spellings]
+        covers_all = any(not a.required and "NAME" in a.name for a in verb.arguments)
+        if spelling == "--all" and covers_all:
+            raise InvalidArgument(
+                f"{command} has no flag --all.",
+                hint=f"Without a name, {command} covers everything.",
+            )
         raise InvalidArgument(
             f"{command} has no flag {spelling}.",
             near=near_names(spelling, known),

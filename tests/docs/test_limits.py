@@ -47,7 +47,7 @@ GUARANTEE = {
     "test_a_fresh_step_says_on_what_it_rests",
     "On the identity of an encoder.": "tests/vectors/test_base.py::"
     "test_an_encoder_without_an_identity_is_known_by_name_version_and_width",
-    "On the stat of files.": "tests/store/test_verify.py::"
+    "On file metadata.": "tests/store/test_verify.py::"
     "test_a_bit_flipped_under_the_same_stat_is_found_by_verify",
 }
 """What shows a limit of the guarantee, by its first words in the page on verdicts."""

@@ -62,8 +62,7 @@ RETURNS = {
     (Result, "arrow"): pa.Table,
     (Result, "preview"): pa.Table,
     (ResultTable, "arrow"): pa.Table,
-    (MutableTable, "read"): Result,
-    (MutableTable, "arrow"): pa.Table,
+    (MutableTable, "read"): pa.Table,
 }
 ITEMS = {
     Sources: Source,
@@ -113,6 +112,9 @@ def test_every_answer_names_what_exists_and_no_guess_exists(owner):
             if expression.startswith("."):
                 expression = variable + expression
             tree = ast.parse(expression, mode="eval").body
+            if expression.startswith("jl.widgets."):
+                assert tree.func.attr in dir(jl.widgets), expression
+                continue
             if expression.startswith("jl."):
                 assert tree.func.attr in jl.__all__, expression
                 continue
@@ -153,6 +155,123 @@ def test_a_guess_is_answered_in_one_sentence(tmp_path):
                 getattr(held, guess)
             assert str(told.value).endswith(answer)
             assert not hasattr(held, guess)
+
+
+ITEMS_AND_ARGUMENTS = [
+    ("ws['t']", "Workspace has no item 't'. Use ws.table('t')."),
+    ("ws['papers']", "Workspace has no item 'papers'. Use ws.sources['papers']."),
+    ("ws['nothing']", "Workspace has no item 'nothing'. Use ws.table('nothing')."),
+    ("list(ws)", "Workspace has no items. Use ws.tables() or ws.sources."),
+    ("ws.tables()['t']", "ResultTables has no item 't'. Use ws.table('t')."),
+    ("rows['a']", "Result has no item 'a'. Use result.pandas()['a'] or result.polars()['a']."),
+    ("next(iter(rows))", "Result has no items. Use result.fetchall() or result.preview(5)."),
+    ("rows[:5]", "Result has no items. Use result.fetchall() or result.preview(5)."),
+    ("hits['a']", "Result has no item 'a'. Use result.pandas()['a'] or result.polars()['a']."),
+    ("table['a']", "ResultTable has no item 'a'. Use table.pandas()['a'] or table.polars()['a']."),
+    ("labels['id']", "MutableTable has no item 'id'. Use table.read()['id']."),
+    ("ws.models['x']", "Models has no item 'x'. Use ws.models.get('x')."),
+    ("ws.plan()[0]", "Plan has no items. Use plan.certain and .possible."),
+    ("ws.search('t', 'x', limit=3)", "ws.search has no argument 'limit'. Did you mean k=?"),
+    ("ws.materialize('t', sql='SELECT 1')",
+     "ws.materialize has no argument 'sql'. Did you mean recipe=?"),
+    ("ws.materialize('t', 'SELECT 1', force=True)",
+     "ws.materialize has no argument 'force'. Did you mean cache=\"bypass\"?"),
+    ("ws.recompute(all=True)",
+     "ws.recompute has no argument 'all'. Its arguments are names, progress."),
+    ("ws.embed('v', 'papers', 'a')",
+     ("ws.embed() takes 3 positional arguments but 4 were given. Write "
+     "ws.embed(name, source, key=…, text=…).")),
+    ("ws.sql()", "ws.sql() missing 1 required positional argument: 'text'. Write ws.sql(text)."),
+    ("jl.open('lab', readonly=True)",
+     "jl.open has no argument 'readonly'. Did you mean read_only=?"),
+    ("table.export()",
+     "table.export() missing 1 required positional argument: 'path'. Write table.export(path)."),
+]  # fmt: skip
+
+
+@pytest.fixture
+def held(tmp_path):
+    folder = tmp_path
+    (folder / "papers.csv").write_text("a,b\n1,x\n")
+    with jl.open(folder / "lab") as ws:
+        ws.sources.add("papers", folder / "papers.csv")
+        ws.embed("v", "papers", key="a", text="b", model="hashing")
+        yield {
+            "jl": jl,
+            "ws": ws,
+            "table": ws.materialize("t", "SELECT 1 AS a"),
+            "rows": ws.sql("SELECT 1 AS a"),
+            "hits": ws.search("v", "x", k=1, select="a"),
+            "labels": ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"]),
+        }
+
+
+ASSIGNMENTS = [
+    ("ws['x'] = 1", "Use ws.sources.add('x', value)."),
+    ("ws.sources['x'] = 1", "Use ws.sources.add('x', value)."),
+    ("del ws['t']", "Use ws.drop('t')."),
+    ("del ws.sources['papers']", "Use ws.sources.remove('papers')."),
+]
+ATTRIBUTES = [
+    ("ws.t", "Use ws.table('t')."),
+    ("ws.papers", "Use ws.sources['papers']."),
+    ("ws.sources.papers", "Use ws.sources['papers']."),
+    ("rows.a", "Use result.pandas()['a'] or result.polars()['a']."),
+]
+VALUES = [
+    ("ws.recompute(table)", "Pass its name: 't'."),
+    ("ws.materialize('x', lambda: 1)", "ws.compute(name, function, inputs=…) runs a function."),
+    ("ws.sql('papers')", "A statement is SQL. To read a table: SELECT * FROM jammi.papers."),
+    (
+        "ws.checks.add('c', 'a < 0', on='t')",
+        "A statement is SQL: write a SELECT with this condition after WHERE.",
+    ),
+]
+
+
+def test_an_item_or_argument_that_does_not_exist_is_answered_with_what_does(held):
+    for call, answer in ITEMS_AND_ARGUMENTS:
+        with pytest.raises(TypeError) as told:
+            eval(call, held)
+        assert str(told.value) == answer
+
+
+def test_an_item_is_not_assigned_or_deleted(held):
+    for statement, answer in ASSIGNMENTS:
+        with pytest.raises(TypeError) as told:
+            exec(statement, held)
+        assert str(told.value).endswith(answer)
+
+
+def test_a_name_as_an_attribute_is_answered_with_the_place_of_the_thing(held):
+    for call, answer in ATTRIBUTES:
+        with pytest.raises(AttributeError) as told:
+            eval(call, held)
+        assert str(told.value).endswith(answer)
+
+
+def test_a_type_error_inside_a_call_stays_as_it_is(held):
+    with pytest.raises(jl.StepFailed) as told:
+        held["ws"].compute("c", _calls_wrongly, version="1")
+    assert "takes 0 positional" in str(told.value.__cause__)
+
+
+def _calls_wrongly():
+    return _calls_wrongly(1)
+
+
+def test_a_setting_is_assigned_like_an_item(held):
+    held["ws"].settings["cells.limit"] = 7
+    assert held["ws"].settings["cells.limit"] == 7
+    with pytest.raises(jl.InvalidArgument, match="There is no setting"):
+        held["ws"].settings["cells.limits"] = 7
+
+
+def test_a_value_of_another_kind_is_answered_with_what_it_takes(held):
+    for call, hint in VALUES:
+        with pytest.raises(jl.JammiError) as told:
+            eval(call, held)
+        assert told.value.hint == hint
 
 
 def test_probing_copying_and_pickling_see_plain_attribute_errors(tmp_path):
