@@ -439,7 +439,7 @@ def answer_assignment(self: object, key: object, _: object) -> None:
 
 
 def answer_deletion(self: object, key: object) -> None:
-    """The `__delitem__` of a public class whose items cannot be deleted."""
+    """What `del` calls on a public class whose items cannot be deleted."""
     cls = type(self).__name__
     answer = _DELETIONS.get(cls)
     message = f"Items of {_public_name(cls)} cannot be deleted."
@@ -477,7 +477,7 @@ def _answer_of_item(self: Any, name: str) -> str | None:
 
 def answer_arguments(variable: str) -> Callable[[_Function], _Function]:
     """A decorator: a call whose arguments do not fit is answered with those that do. `variable`:
-    what the call begins with, such as `ws.`."""
+    what the call begins with, such as the workspace and a dot."""
 
     def decorate(function: _Function) -> _Function:
         @functools.wraps(function)

@@ -15,30 +15,28 @@ if TYPE_CHECKING:
 
 CACHE_SECONDS = 20.0
 """How long column lists are cached. Completion does not need newer ones."""
-_PART = r'(?:"(?:[^"]|"")+"|\w+)'
-_NAME = rf"{_PART}(?:\s*\.\s*{_PART})*"
+PART = r'(?:"(?:[^"]|"")+"|\w+)'
+_NAME = rf"{PART}(?:\s*\.\s*{PART})*"
 _WITH = re.compile(
-    rf"(?:\bWITH\s+(?:RECURSIVE\s+)?|,)\s*(?P<name>{_PART}"
+    rf"(?:\bWITH\s+(?:RECURSIVE\s+)?|,)\s*(?P<name>{PART}"
     rf")\s*(?:\([^()]*\)\s*)?AS\s+(?:NOT\s+)?(?:MATERIALIZED\s*)?\(",
     re.IGNORECASE,
 )
-_IGNORED_TEXT = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\$\$.*?\$\$", re.DOTALL)
-_FROM = re.compile(
-    rf"\b(?:FROM|JOIN|INTO|UPDATE|,)\s+(?P<name>(?>{_NAME}"
-    rf"))(?!\s*\()(?:\s+(?:AS\s+)?(?P<alias>{_PART}))?",
-    re.IGNORECASE,
-)
-_CAST = re.compile(r"\b(?:TRY_)?CAST\s*\([^()]*\)", re.IGNORECASE)
-_ALIAS = re.compile(rf"\bAS\s+({_PART})", re.IGNORECASE)
-_MAX_RELATIONS = 20
-_DATABASE_KINDS = frozenset("postgresql mysql sqlite duckdb delta iceberg".split())
-_NO_ALIAS = frozenset(
+IGNORED_TEXT = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\$\$.*?\$\$", re.DOTALL)
+NO_ALIAS = frozenset(
     """
     on using where group order having limit join left right inner full cross natural asof
     positional semi anti union intersect except set values qualify window select from
     returning offset tablesample pivot unpivot lateral
     """.split()
 )
+_FROM = re.compile(
+    rf"\b(?:FROM|JOIN|INTO|UPDATE|,)\s+(?P<name>(?>{_NAME}"
+    rf"))(?!\s*\()(?:\s+(?:AS\s+)?(?!(?:{'|'.join(sorted(NO_ALIAS))})\b)(?P<alias>{PART}))?",
+    re.IGNORECASE,
+)
+_MAX_RELATIONS = 20
+_DATABASE_KINDS = frozenset("postgresql mysql sqlite duckdb delta iceberg".split())
 
 
 def unquote(part: str) -> str:
@@ -48,25 +46,31 @@ def unquote(part: str) -> str:
 
 def name_parts(name: str) -> list[str]:
     """Split a qualified name such as `crm."my table"` into unquoted parts."""
-    return [unquote(p) for p in re.findall(_PART, name)]
+    return [unquote(p) for p in re.findall(PART, name)]
 
 
 def aliased_relations(statement: str) -> Iterator[tuple[str, str]]:
     """Yield (alias, relation as written) for everything that a statement reads. Without an alias
     the last part of the name is used. String literals and comments are ignored."""
-    text = _IGNORED_TEXT.sub(lambda m: " " * len(m[0]), statement)
+    text = IGNORED_TEXT.sub(lambda m: " " * len(m[0]), statement)
     for match in _FROM.finditer(text):
         name, alias = match["name"], match["alias"]
-        if name.casefold() in _NO_ALIAS:
+        if name.casefold() in NO_ALIAS:
             continue
-        if alias is None or alias.casefold() in _NO_ALIAS:
-            alias = name_parts(name)[-1]
-        yield unquote(alias), name
+        if match[0].startswith(",") and not _is_list_of_relations(text[: match.start()]):
+            continue
+        yield unquote(alias or name_parts(name)[-1]), name
+
+
+def _is_list_of_relations(head: str) -> bool:
+    """Whether a comma behind this text separates relations, and not columns or arguments."""
+    words = re.findall(r"\b(select|from|where|by|on|using|having|set|values|limit)\b", head.lower())
+    return bool(words) and words[-1] == "from"
 
 
 def cte_names(statement: str) -> list[str]:
     """The names of the common table expressions of a statement."""
-    text = _IGNORED_TEXT.sub(lambda m: " " * len(m[0]), statement)
+    text = IGNORED_TEXT.sub(lambda m: " " * len(m[0]), statement)
     return (
         [unquote(match["name"]) for match in _WITH.finditer(text)]
         if re.search(r"\bWITH\b", text, re.IGNORECASE)
@@ -74,24 +78,17 @@ def cte_names(statement: str) -> list[str]:
     )
 
 
-def column_aliases(statement: str) -> list[str]:
-    """The names that a statement gives with AS: those of its columns and of inner SELECTs."""
-    text = _IGNORED_TEXT.sub(lambda m: " " * len(m[0]), statement)
-    text = _CAST.sub("", text)
-    return [unquote(name) for name in _ALIAS.findall(text)]
-
-
-def likely_columns(ws: "Workspace", cache: "RelationColumnCache") -> list[str]:
-    """The columns of the result tables and local files of a workspace, for a statement whose FROM
-    is not written yet. Servers and URLs are not asked."""
-    names: dict[str, None] = {}
+def likely_columns(ws: "Workspace", cache: "RelationColumnCache") -> list[tuple[str, str]]:
+    """The columns of the result tables and local files of a workspace with their types, for a
+    statement whose FROM is not written yet. Servers and URLs are not queried."""
+    names: dict[str, str] = {}
     for _, record in itertools.islice(ws._services.catalog.result_tables.current(), _MAX_RELATIONS):
-        names |= dict.fromkeys(column.name for column in record.columns)
+        names |= {column.name: column.type for column in record.columns}
     for source in itertools.islice(ws.sources.list(), _MAX_RELATIONS):
         if source.kind not in _DATABASE_KINDS and "://" not in source.location:
             columns = cache.relation_columns(ws, quote_identifier(source.name))
-            names |= dict.fromkeys(name for name, _ in columns)
-    return list(names)
+            names |= {name: kind for name, kind in columns if name not in names}
+    return list(names.items())
 
 
 def relation_sql(ws: "Workspace", word: str) -> str | None:

@@ -12,7 +12,6 @@ from jammi_kernel_ext.arguments import CELL, STEP, VERBS, Argument, Flag, Verb
 from jammi_kernel_ext.cell_scope import (
     RelationColumnCache,
     aliased_relations,
-    column_aliases,
     cte_names,
     likely_columns,
     name_parts,
@@ -21,6 +20,7 @@ from jammi_kernel_ext.cell_scope import (
     unquote,
 )
 from jammi_kernel_ext.notebook import Notebook
+from jammi_kernel_ext.select_scope import Column, SelectScope, scope_at, shared_names
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import fold, quoted_name
 from jammi_lab.core.settings import CHOICES, DEFAULTS
@@ -106,9 +106,6 @@ MAX_CANDIDATES = 300
 """The number of candidates that are returned; typing another letter narrows the list."""
 _MAGIC = re.compile(r"\s*(?:[\w.]+\s*=\s*)?(?P<magic>%%?jammi(?:_py)?)\b")
 _FRAGMENT = re.compile(r'(?:\$?\w*|(?:(?:"(?:[^"]|"")*"|\w+)\s*\.\s*)*(?:"(?:[^"]|"")*|\w*))$')
-_AFTER_FROM = re.compile(
-    r"\b(?:FROM|JOIN|INTO|UPDATE|DESCRIBE|TABLE)\s+(?:[^;()]*,\s*)?$", re.IGNORECASE
-)
 _KEYWORDS = """
     SELECT FROM WHERE GROUP BY ORDER BY HAVING LIMIT OFFSET JOIN LEFT JOIN INNER JOIN FULL JOIN
     CROSS JOIN ASOF JOIN ON USING AS WITH RECURSIVE UNION ALL INTERSECT EXCEPT DISTINCT CASE WHEN
@@ -330,38 +327,49 @@ class Completion:
         statement = (
             preceding + statement[len(head) :]
         )  # without the word being typed: it is not yet a relation or an alias
+        scope = scope_at(statement, len(preceding))
         if ws is not None and "." in fragment:
             return _filter_by_prefix(
-                self._dotted_candidates(ws, fragment, preceding, statement), fragment
+                self._dotted_candidates(ws, fragment, scope), fragment
             ), fragment
-        if _AFTER_FROM.search(preceding):
-            return _filter_by_prefix(
-                [
-                    *((quoted_name(n), "variable") for n in cte_names(statement)),
-                    *self._relation_candidates(ws),
-                ],
-                fragment,
-            ), fragment
+        if scope.expects_relation:
+            relations = [
+                *((quoted_name(n), "variable") for n in cte_names(statement)),
+                *self._relation_candidates(ws),
+            ]
+            found = _filter_by_prefix(relations, fragment)
+            return [*found, *_by_last_part(relations, fragment)], fragment
         if ws is None:
             return _filter_by_prefix(self._keyword_candidates(), fragment), fragment
+        following = scope.following_keywords(_KEYWORDS)
         return _filter_by_prefix(
             [
-                *self._columns_in_scope(ws, statement),
+                *((word, "keyword") for word in following),
+                *self._columns_in_scope(ws, scope),
                 *self._relation_candidates(ws),
                 *self._keyword_candidates(),
             ],
             fragment,
         ), fragment
 
-    def _columns_in_scope(self, ws: "Workspace", statement: str) -> Iterator[Candidate]:
-        """Columns of what the statement reads, names that it gives with AS, and relation aliases;
+    def _columns_in_scope(self, ws: "Workspace", scope: SelectScope) -> Iterator[Candidate]:
+        """Columns of what the SELECT reads, names that it gives with AS, and relation aliases;
         before FROM is written, columns of what it could read."""
-        relations = list(aliased_relations(statement))
-        columns = [c for _, name in relations for c, _ in self._columns.relation_columns(ws, name)]
-        for column in columns if relations else likely_columns(ws, self._columns):
+        relations = scope.relations()
+        lists = [self._columns_of(ws, scope, relation) for _, relation in relations]
+        columns = [column for names in lists for column in names]
+        given = [(quoted_name(name), "property") for name in scope.names_given()]
+        if scope.clause in ("ORDER BY", "HAVING", "QUALIFY"):
+            yield from given
+        for column, _ in scope.ranked(
+            columns if relations else likely_columns(ws, self._columns), shared_names(lists)
+        ):
             yield quoted_name(column), "property"
-        yield from ((quoted_name(alias), "property") for alias in column_aliases(statement))
+        yield from given
         yield from ((quoted_name(alias), "variable") for alias, _ in relations)
+
+    def _columns_of(self, ws: "Workspace", scope: SelectScope, relation: str) -> list[Column]:
+        return scope.columns_of(relation, lambda name: self._columns.relation_columns(ws, name))
 
     def _variables(self) -> Iterator[tuple[str, Any]]:
         """The notebook's variables without IPython's own."""
@@ -393,23 +401,26 @@ class Completion:
         )
 
     def _dotted_candidates(
-        self, ws: "Workspace", fragment: str, preceding: str, statement: str
+        self, ws: "Workspace", fragment: str, scope: SelectScope
     ) -> Iterator[Candidate]:
         """Complete after a dot: an alias gives its columns, a schema its relations, a source its
         tables."""
         owner, _, _ = fragment.rpartition(".")
         first = name_parts(owner)[0] if name_parts(owner) else ""
-        for alias, relation in aliased_relations(statement):
+        relations = scope.relations()
+        for alias, relation in relations:
             if fold(alias) == fold(unquote(owner)):
+                lists = [self._columns_of(ws, scope, each) for _, each in relations]
+                columns = self._columns_of(ws, scope, relation)
                 yield from (
                     (f"{owner}.{quoted_name(c)}", "property")
-                    for c, _ in self._columns.relation_columns(ws, relation)
+                    for c, _ in scope.ranked(columns, shared_names(lists))
                 )
                 return
         names = relations_by_family(ws)
         if fold(first) in names and fold(first):
             yield from ((f"{owner}.{quoted_name('x', n)[2:]}", "class") for n in names[fold(first)])
-        elif any(fold(first) == fold(s) for s in names[""]) and _AFTER_FROM.search(preceding):
+        elif any(fold(first) == fold(s) for s in names[""]) and scope.expects_relation:
             yield from (
                 (quoted_name(first, *t.split(".")), "class")
                 for t in self._columns.source_tables(ws, first)
@@ -446,6 +457,19 @@ class Completion:
             "suppress": True,
             "ordered": True,
         }
+
+
+def _by_last_part(candidates: Iterable[Candidate], fragment: str) -> list[Candidate]:
+    """The qualified result tables whose last part begins with the fragment."""
+    prefix = _unquoted(fragment)
+    return [
+        (text, kind)
+        for text, kind in candidates
+        if prefix
+        and kind == "class"
+        and not text.startswith("jammi_catalog.")
+        and _unquoted(text.partition(".")[2]).startswith(prefix)
+    ]
 
 
 def _filter_by_prefix(candidates: Iterable[Candidate], fragment: str) -> list[Candidate]:
