@@ -3,6 +3,7 @@ into Python strings on demand."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import AnyStr
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from jammi_lab.core.errors import DuplicateKey, SchemaMismatch
 from jammi_lab.core.records import Reuse
 from jammi_lab.producers.checkpoint import DIGEST_BYTES, Digests
 from jammi_lab.storage.parquet import decoded_column
-from jammi_lab.vectors.arrays import to_arrow_rows, to_keys
+from jammi_lab.vectors.arrays import to_arrow_rows, to_keys, to_numpy, to_scalar
 from jammi_lab.vectors.matrix import find_rows
 
 BATCH_ROWS = 4096
@@ -25,18 +26,18 @@ class RowTexts:
 
     def __init__(self, columns: Sequence[pa.ChunkedArray]) -> None:
         self._columns = [_single_array(column) for column in columns]
-        digests = bytearray()
-        self.lengths = np.empty(len(self), np.int64)
+        self.lengths = _joined_lengths(self._columns)
         """The length of each text in characters."""
+        digests = bytearray()
         for start in range(0, len(self), BATCH_ROWS):
-            texts = self._join_columns(
-                [column.slice(start, BATCH_ROWS) for column in self._columns]
+            texts = _join_columns(
+                [
+                    column.slice(start, BATCH_ROWS).cast(pa.large_binary())
+                    for column in self._columns
+                ],
+                b"\n",
             )
-            digests += b"".join(
-                hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
-                for text in texts
-            )
-            self.lengths[start : start + BATCH_ROWS] = [len(text) for text in texts]
+            digests += b"".join([hashlib.sha256(text).digest()[:DIGEST_BYTES] for text in texts])
         self.digests: Digests = np.frombuffer(digests, f"V{DIGEST_BYTES}")
         """The digest of each text."""
 
@@ -45,26 +46,36 @@ class RowTexts:
 
     def texts_of(self, rows: NDArray[np.int64]) -> list[str]:
         """The texts of some rows as Python strings."""
-        return self._join_columns([column.take(to_arrow_rows(rows)) for column in self._columns])
+        return _join_columns([column.take(to_arrow_rows(rows)) for column in self._columns], "\n")
 
-    @staticmethod
-    def _join_columns(columns: Sequence[pa.Array]) -> list[str]:
-        parts = [["" if v is None else v for v in column.to_pylist()] for column in columns]
-        return (
-            parts[0]
-            if len(parts) == 1
-            else ["\n".join(filter(None, row_parts)) for row_parts in zip(*parts, strict=True)]
-        )
+
+def _join_columns(columns: Sequence[pa.Array], separator: AnyStr) -> list[AnyStr]:
+    """The joined texts, of the type of the separator."""
+    parts: list[list[AnyStr]] = [column.to_pylist() for column in columns]
+    return (
+        parts[0]
+        if len(parts) == 1
+        else [separator.join(filter(None, row_parts)) for row_parts in zip(*parts, strict=True)]
+    )
+
+
+def _joined_lengths(columns: Sequence[pa.Array]) -> NDArray[np.int64]:
+    """The number of characters of each joined text."""
+    lengths = np.array([to_numpy(pc.utf8_length(column)) for column in columns], np.int64)
+    separators = np.maximum(np.count_nonzero(lengths, axis=0) - 1, 0)
+    joined: NDArray[np.int64] = lengths.sum(axis=0) + separators
+    return joined
 
 
 def _single_array(column: pa.ChunkedArray) -> pa.Array:
-    """A text column as one array with 64-bit offsets."""
+    """A text column as one array with 64-bit offsets, empty where it is NULL."""
     chunks = decoded_column(column).cast(pa.large_string()).chunks
-    return (
+    array = (
         chunks[0]
         if len(chunks) == 1
         else pa.concat_arrays(chunks or [pa.array([], pa.large_string())])
     )
+    return pc.fill_null(array, to_scalar("").cast(array.type)) if array.null_count else array
 
 
 def digest_batches(digests: Digests) -> Iterator[tuple[int, list[bytes]]]:

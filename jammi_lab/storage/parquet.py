@@ -412,10 +412,13 @@ def _has_floats(kind: pa.DataType) -> bool:
 
 def _is_repetitive(column: pa.ChunkedArray) -> bool:
     textual = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    return (
-        textual
-        and len(column) > 0
-        and pc.count_distinct(column).as_py() * _MIN_DICTIONARY_FACTOR <= len(column)
+    if not textual or not len(column):
+        return False
+    max_distinct = len(column) // _MIN_DICTIONARY_FACTOR
+    # Most texts are distinct, which the first rows show.
+    return all(
+        pc.count_distinct(rows).as_py() <= max_distinct
+        for rows in (column.slice(0, 2 * max_distinct + 1), column)
     )
 
 

@@ -69,7 +69,9 @@ def write_words(parquet: StoragePath, table: str, index: "WordIndex") -> None:
         array.astype(kind, copy=False)
         for array, kind in zip(index.postings.arrays, _LAYOUT, strict=True)
     ]
-    body = b"".join(_pad(array.tobytes()) for array in arrays)
+    body = b"".join(
+        part for array in arrays for part in (array.data, bytes(-array.nbytes % _ALIGNMENT_BYTES))
+    )
     header = msgspec.json.encode(
         WordsHeader(
             table=table,

@@ -75,11 +75,7 @@ class WordTables:
     def table(self, record: TableRecord) -> WordTable:
         """The keys and the index of a table. TableDamaged."""
         path, key = self._tables.require_intact(record), self._cache_key(record)
-        cached = cast("WordTable | None", _CACHE.find(key))
-        # A mapped file that was cut off must not be read any more.
-        if cached is not None and (
-            cached.stat is None or cached.stat == _stat(files.words_path(path))
-        ):
+        if (cached := self._find_cached(record, path)) is not None:
             return cached
         _CACHE.evict([key])
         self._cache_keys.add(key)
@@ -168,13 +164,22 @@ class WordTables:
         for earlier in self._earlier_versions(record)[:1]:
             with contextlib.suppress(JammiError, OSError, MemoryError, ValueError):
                 earlier_path = self._tables.require_intact(earlier)
-                table = self._load(earlier, earlier_path)
+                table = self._find_cached(earlier, earlier_path) or self._load(
+                    earlier, earlier_path
+                )
                 if table is not None:
                     earlier_keys, earlier_terms = _read_table(earlier_path)
                     sources = unchanged_rows(keys.keys, terms, earlier_keys.keys, earlier_terms)
                     if sources is not None:
                         return keys, update_index(table.index, terms, sources)
         return keys, WordIndex.from_documents([terms])
+
+    def _find_cached(self, record: TableRecord, path: StoragePath) -> WordTable | None:
+        cached = cast("WordTable | None", _CACHE.find(self._cache_key(record)))
+        if cached is None or cached.stat is None:
+            return cached
+        # A mapped file that was cut off must not be read any more.
+        return cached if cached.stat == _stat(files.words_path(path)) else None
 
     def _load(self, record: TableRecord, path: StoragePath) -> WordTable | None:
         try:
