@@ -46,7 +46,7 @@ from jammi_lab.producers.build import (
     observed_files,
     plan_increment,
 )
-from jammi_lab.producers.estimates import predict_seconds
+from jammi_lab.producers.estimates import predict_seconds, scale_to_rows
 from jammi_lab.producers.increment import PlannedIncrement
 from jammi_lab.producers.jobs import Job
 from jammi_lab.producers.registry import Producers
@@ -199,7 +199,7 @@ class Planner:
                         name=node.name,
                         action=action,
                         reasons=reasons,
-                        seconds=node.record.seconds if node.record else None,
+                        seconds=self._last_run_seconds(node),
                     ),
                     node,
                 )
@@ -263,7 +263,7 @@ class Planner:
         full_seconds = self._full_run_seconds(node)
         runs = [
             (len(increment.delta), seconds)
-            for increment, seconds in self._past_runs(node)
+            for increment, seconds, _ in self._past_runs(node)
             if increment is not None
         ]
         if full_seconds is not None:
@@ -272,15 +272,28 @@ class Planner:
 
     def _full_run_seconds(self, node: RecipeNode) -> float | None:
         """The duration of the last full run; that of an increment is no estimate of one."""
-        durations = (seconds for increment, seconds in self._past_runs(node) if increment is None)
-        return next(durations, node.record.seconds if node.record else None)
+        full_runs = (run for run in self._past_runs(node) if run[0] is None)
+        run = next(full_runs, None)
+        return (
+            self._last_run_seconds(node) if run is None else self._for_current_rows(node, *run[1:])
+        )
 
-    def _past_runs(self, node: RecipeNode) -> list[tuple[Increment | None, float]]:
-        """How the newest versions were computed, and their durations."""
+    def _last_run_seconds(self, node: RecipeNode) -> float | None:
+        """The duration of the last run, for the rows that its inputs have now."""
+        record = node.record
+        if record is None or record.seconds is None:
+            return None
+        return self._for_current_rows(node, record.seconds, record)
+
+    def _for_current_rows(self, node: RecipeNode, seconds: float, record: TableRecord) -> float:
+        return scale_to_rows(seconds, record.anchors, self._evaluated.states[node.key])
+
+    def _past_runs(self, node: RecipeNode) -> list[tuple[Increment | None, float, TableRecord]]:
+        """How the newest versions were computed, their durations and records."""
         with self._service.ctx.scope.use(node.tenant):
             versions = self._service.ctx.catalog.result_tables.versions(node.name)
         return [
-            (self._evaluated.increment(record), record.seconds)
+            (self._evaluated.increment(record), record.seconds, record)
             for _, record in versions[:_MAX_PAST_RUNS]
             if record.seconds
         ]

@@ -1,14 +1,17 @@
 """Estimates of the duration of a run, from the rows that it will compute."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.records import CallEstimate
 from jammi_lab.store import manifests
 
 _MAX_EARLIER_RUNS = 10
+_FIXED_RUN_SECONDS = 0.1
+"""The part of a run that does not depend on its rows: binding, publishing. Measured."""
 
 
 def estimate_run(
@@ -53,6 +56,27 @@ def predict_seconds(
         slope = max(low[1] - fixed_seconds, 0.0) / max(low[0], 1)
         return low[1] + slope * (calls - low[0])
     return low[1] + (more[1] - low[1]) * (calls - low[0]) / (more[0] - low[0])
+
+
+def scale_to_rows(
+    seconds: float,
+    recorded: Iterable[Anchor],
+    current: Mapping[tuple[str, str, str], object],
+) -> float:
+    """The duration of a full run over the current inputs, from that of a run over the recorded
+    ones: linear in the rows of the inputs whose number is known, above a fixed part."""
+    counts = [
+        (anchor.row_count, state.row_count)
+        for anchor in recorded
+        if isinstance(state := current.get(anchor.input.identity), Anchor)
+        and anchor.row_count is not None
+        and state.row_count is not None
+    ]
+    before, now = sum(old for old, _ in counts), sum(new for _, new in counts)
+    if before == now or not before:
+        return seconds
+    fixed_seconds = min(seconds, _FIXED_RUN_SECONDS)
+    return predict_seconds(now, [(before, seconds)], fixed_seconds) or seconds
 
 
 def _earlier_runs(

@@ -12,8 +12,10 @@ from click.testing import CliRunner
 
 import jammi_lab as jl
 from jammi_lab.cli import main
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
 from jammi_lab.core.records import CallEstimate
-from jammi_lab.producers.estimates import predict_seconds
+from jammi_lab.producers import estimates
+from jammi_lab.producers.estimates import predict_seconds, scale_to_rows
 from jammi_widgets.staleness import _plan_message
 
 
@@ -79,6 +81,34 @@ def test_an_embedding_is_estimated_from_the_texts_to_encode_on_every_surface(ws,
     assert encoder.texts == 1010
     write_texts(tmp_path / "texts.parquet", 20)
     assert ws.plan().certain[0].estimate.rows_to_ask == 10
+
+
+@pytest.mark.parametrize("rows", [100, 1000, 10_000])
+@pytest.mark.parametrize("statement", ["SELECT median(x) AS x FROM t", "SELECT x FROM t"])
+def test_a_statement_is_estimated_from_the_rows_of_its_inputs(
+    ws, tmp_path, monkeypatch, statement, rows
+):
+    monkeypatch.setattr(estimates, "_FIXED_RUN_SECONDS", 0.0)
+    pq.write_table(pa.table({"x": range(1000)}), tmp_path / "t.parquet")
+    ws.sources.add("t", str(tmp_path / "t.parquet"))
+    full = ws.materialize("m", statement)
+    pq.write_table(pa.table({"x": range(1, rows + 1)}), tmp_path / "t.parquet")
+    assert ws.plan().certain[0].seconds == pytest.approx(full.seconds * rows / 1000)
+
+
+def test_the_part_of_a_run_that_no_row_causes_is_not_scaled():
+    def anchors(rows):
+        read = Input(InputKind.SOURCE, "t", None, ("x",))
+        return [Anchor(read, AnchorKind.SOURCE_VERSION, str(rows), "bytes", row_count=rows)]
+
+    def current(rows):
+        return {anchor.input.identity: anchor for anchor in anchors(rows)}
+
+    assert scale_to_rows(1.05, anchors(100), current(1000)) == pytest.approx(9.6)
+    assert scale_to_rows(1.05, anchors(100), current(10)) == pytest.approx(0.195)
+    assert scale_to_rows(1.05, anchors(100), current(None)) == 1.05, "a CSV counts no rows"
+    assert scale_to_rows(1.05, anchors(0), current(10)) == 1.05
+    assert scale_to_rows(0.02, anchors(100), current(1000)) == 0.02, "shorter than the fixed part"
 
 
 def test_the_command_line_prints_the_same_figures(tmp_path):
