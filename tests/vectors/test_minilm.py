@@ -249,6 +249,18 @@ def test_missing_weights_are_a_model_not_found_with_the_line_to_type(monkeypatch
     )
 
 
+def test_weights_beside_the_packages_are_found(monkeypatch, tmp_path):
+    folder = minilm.model_folder()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert not minilm.is_installed()
+    beside = tmp_path / "share" / "jammi-lab" / minilm.PACKAGE
+    beside.mkdir(parents=True)
+    (beside / "model").symlink_to(folder)
+    assert minilm.is_installed()
+    assert minilm.model_folder() == beside / "model"
+
+
 @pytest.fixture
 def copied(tmp_path):
     """The model's files in a folder of their own, the large one linked."""

@@ -11,6 +11,7 @@ import importlib.util
 import itertools
 import json
 import struct
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,18 +188,27 @@ def _without_surrogates(text: str) -> str:
 
 def is_installed() -> bool:
     """Whether the package with the weights is installed. (Its bytes are verified on first use.)"""
-    spec = importlib.util.find_spec(PACKAGE)
-    return spec is not None and spec.origin is not None
+    return _find_package() is not None
 
 
 def model_folder() -> Path:
     """The folder with the model's files. Raises ModelNotFound."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
+    if (package := _find_package()) is None:
         raise ModelNotFound(
             "The weights of the model 'minilm' are not installed.", hint=INSTALL_COMMAND
         )
-    return Path(spec.origin).parent / "model"
+    return package / "model"
+
+
+def _find_package() -> Path | None:
+    """The folder of the package with the weights: among the installed packages, or in
+    `share/jammi-lab`, where `pip check` does not find what the package requires and this code does
+    not use."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).parent
+    beside = Path(sys.prefix) / "share" / "jammi-lab" / PACKAGE
+    return beside if beside.is_dir() else None
 
 
 _load_lock = threading.Lock()
