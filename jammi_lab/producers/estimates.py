@@ -10,7 +10,7 @@ from jammi_lab.core.records import CallEstimate
 from jammi_lab.store import manifests
 
 _MAX_EARLIER_RUNS = 10
-_FIXED_RUN_SECONDS = 0.1
+FIXED_RUN_SECONDS = 0.1
 """The part of a run that does not depend on its rows: binding, publishing. Measured."""
 
 
@@ -75,7 +75,7 @@ def scale_to_rows(
     before, now = sum(old for old, _ in counts), sum(new for _, new in counts)
     if before == now or not before:
         return seconds
-    fixed_seconds = min(seconds, _FIXED_RUN_SECONDS)
+    fixed_seconds = min(seconds, FIXED_RUN_SECONDS)
     return predict_seconds(now, [(before, seconds)], fixed_seconds) or seconds
 
 

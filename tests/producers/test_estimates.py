@@ -88,7 +88,7 @@ def test_an_embedding_is_estimated_from_the_texts_to_encode_on_every_surface(ws,
 def test_a_statement_is_estimated_from_the_rows_of_its_inputs(
     ws, tmp_path, monkeypatch, statement, rows
 ):
-    monkeypatch.setattr(estimates, "_FIXED_RUN_SECONDS", 0.0)
+    monkeypatch.setattr(estimates, "FIXED_RUN_SECONDS", 0.0)
     pq.write_table(pa.table({"x": range(1000)}), tmp_path / "t.parquet")
     ws.sources.add("t", str(tmp_path / "t.parquet"))
     full = ws.materialize("m", statement)
