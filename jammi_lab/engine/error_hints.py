@@ -8,6 +8,14 @@ import duckdb
 from jammi_lab.core import identifiers
 from jammi_lab.sources.base import Relation
 
+_CLAUSE_WORDS = frozenset(
+    """
+    select from where by group order having limit and or not in is like on using join left right
+    full inner cross as with distinct case when then else end union all values set null true false
+    between exists over partition
+    """.split()
+)
+"""Keywords behind which a sign is an error because something is missing."""
 MAX_SIGNATURES = 3
 """Maximum number of signatures of a function in a hint."""
 _PRECEDES_VALUE = re.compile(r"(=|<>|!=|[<>]=?|\blike|\bin\s*\(|\bthen|\belse)\s*$", re.I)
@@ -58,7 +66,7 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     match = re.match(r'syntax error at or near "(\w+)"', message)
     preceding, following = _split_at(statement, position)
     if match is None:
-        return ""
+        return _hint_for_keyword_as_column(preceding)
     keyword = match[1]
     if not preceding.strip() and not following[len(keyword) :].strip(" ;\n"):
         table = identifiers.quoted_name(keyword)
@@ -77,6 +85,19 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     if is_alias and duckdb.tokenize(keyword) == [(0, duckdb.token_type.keyword)]:
         return f"To use it as a column name, write AS {keyword}."
     return ""
+
+
+def _hint_for_keyword_as_column(preceding: str) -> str:
+    """The hint for a keyword as a column name, such as `at`, behind which another sign is an
+    error."""
+    word = re.search(r"(?<=[\s(,])(\w+)\s*$", preceding)
+    if word is None or word[1].casefold() in _CLAUSE_WORDS:
+        return ""
+    quoted = identifiers.quoted_name(word[1])
+    is_keyword = duckdb.tokenize(word[1]) == [(0, duckdb.token_type.keyword)]
+    return (
+        f"If {word[1]} is a column, quote it: {quoted}." if is_keyword and quoted != word[1] else ""
+    )
 
 
 def hint_for_text_literal(name: str, position: int | None, statement: str) -> str:

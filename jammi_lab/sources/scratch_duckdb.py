@@ -187,6 +187,12 @@ def arrow_type(sql_type: str) -> pa.DataType | None:
         return None
 
 
+def shown_types(schema: pa.Schema) -> list[str]:
+    """The SQL types of the columns of Arrow data, for display; the Arrow type of a column that has
+    none."""
+    return [_type_of(field.type) or str(field.type) for field in schema]
+
+
 def sql_types(schema: pa.Schema) -> dict[str, str]:
     """SQL types of the columns of Arrow data. Raises SchemaMismatch for a column without an SQL
     type."""

@@ -11,6 +11,7 @@ from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.inputs.source_names import ResultTableResolver
 from jammi_lab.sources.base import ReadPlan, Relation
+from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.workspace.lookup import TableVersion
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def rows_preview(caption: str, rows: "pa.Table", total: int | None = None) -> Re
     values = [list(row) for row in zip(*map(to_display, first.columns), strict=True)]
     return reprs.preview(
         rows.schema.names,
-        [str(t) for t in rows.schema.types],
+        shown_types(rows.schema),
         values,
         total=rows.num_rows if total is None else total,
         caption=caption,

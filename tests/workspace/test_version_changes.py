@@ -140,3 +140,14 @@ def test_the_inputs_that_changed_are_named_with_versions_and_rows(ws, tmp_path):
     changes = [input_changes(record_of(t), record_of(t.history()[1])) for t in (top, base)]
     assert changes[0] == ["base changed: version 1 → 2, 1 → 2 rows."]
     assert changes[1][0].startswith("papers changed")
+
+
+def test_a_difference_is_shown_with_the_types_of_sql(ws):
+    for price in ("1.50", "1.75"):
+        ws.materialize(
+            "t",
+            f"SELECT 'a' AS k, DATE '2024-01-01' AS day, {price}::DECIMAL(6, 2) AS price",
+            key="k",
+        )
+    shown = str(ws.table("t").diff()).splitlines()
+    assert shown[3].split() == ["varchar", "date", "decimal(6,2)"]
