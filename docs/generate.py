@@ -90,6 +90,34 @@ HOMES = {
 """Where the classes of the pages live."""
 
 SAID: dict[str, dict[str, str]] = {
+    "Explanation": {
+        "root": "the topmost operator",
+        "seconds": "how long the statement ran; None when it was not run",
+    },
+    "Recording": {"name": "its name"},
+    "CheckResult": {
+        "tenant": "the owner of the check; None is shared",
+        "severity": "block or warn",
+        "outcome": "pass, fail or error",
+        "seconds": "how long its statement ran",
+    },
+    "Metrics": {
+        "table": "the table that was searched",
+        "k": "number of hits that count",
+        "mode": "the kind of search: meaning, words or both",
+    },
+    "Neighbors": {
+        "table": "the table that was searched",
+        "key": "the key of the row",
+        "hits": "key, rank, similarity, and the selected columns",
+    },
+    "VectorMap": {
+        "table": "the embedding table",
+        "keys": "the keys of the rows, in ascending order",
+        "points": "(rows, 2) float32, in the order of `keys`",
+        "shares": "the share of the variance along each axis; 0 for a stored map",
+        "projection": "the table that stores the points; None for a map that is not stored",
+    },
     "Result": {"limit": "how many rows its form shows; the Result itself is whole"},
     "ResultTable": {"outcome": "`computed` or `reused`, when a call has just given it"},
     "Lineage": {
@@ -145,6 +173,27 @@ SAID: dict[str, dict[str, str]] = {
 """What the code says of an attribute only by its name."""
 
 TYPES = {
+    "Metrics.table": "ResultTable",
+    "Metrics.k": "int",
+    "Metrics.mode": "str",
+    "Metrics.recall": "float",
+    "Metrics.precision": "float",
+    "Metrics.mrr": "float",
+    "Metrics.ndcg": "float",
+    "Metrics.skipped": "int",
+    "Metrics.own": "int",
+    "Metrics.recorded": "Evaluation | None",
+    "Neighbors.table": "str",
+    "Neighbors.key": "Any",
+    "Neighbors.hits": "Result",
+    "VectorMap.table": "str",
+    "VectorMap.keys": "pa.Array",
+    "VectorMap.points": "NDArray[np.float32]",
+    "VectorMap.shares": "tuple[float, float]",
+    "VectorMap.projection": "ResultTable | None",
+    "VectorMap.version": "int | None",
+    "Recording.name": "str",
+    "Plan.checks": "list[Step]",
     "Workspace.path": "str",
     "Workspace.settings": "Settings",
     "Workspace.sources": "Sources",
@@ -278,7 +327,7 @@ def _own(described: ast.ClassDef) -> dict[str, ast.AST]:
         elif isinstance(node, ast.FunctionDef) and (
             not node.name.startswith("_") or node.name in DUNDERS
         ):
-            found[node.name] = node
+            found.setdefault(node.name, node)  # a setter follows its property
         elif (
             isinstance(node, ast.AnnAssign)
             and isinstance(node.target, ast.Name)
@@ -312,7 +361,10 @@ def _assigned(init: ast.FunctionDef) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _told(owner: str, name: str, node: ast.AST) -> str:
-    """What the code says of a member: its docstring, or the string under it."""
+    """What the code says of a member: its docstring, or the string under it; of one that shares its
+    line with others, what is written here."""
+    if name in SAID.get(owner, {}) and not isinstance(node, ast.FunctionDef):
+        return SAID[owner][name]
     if isinstance(node, ast.FunctionDef) and (said := ast.get_docstring(node)):
         return said
     for body in (
@@ -326,7 +378,7 @@ def _told(owner: str, name: str, node: ast.AST) -> str:
                 and isinstance(under.value, ast.Constant)
             ):
                 return str(under.value.value)
-    return SAID[owner][name] if name in SAID.get(owner, {}) else ""
+    return ""
 
 
 def signature(node: ast.FunctionDef) -> str:

@@ -120,6 +120,18 @@ def test_a_page_that_is_behind_the_code_is_noticed():
     )
 
 
+def test_every_attribute_of_the_reference_has_a_type_and_a_meaning():
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| ?(.*) \|$", text("python.md"), re.MULTILINE)
+    assert len(rows) > 150
+    assert not [name for name, kind, meaning in rows if not kind.strip() or not meaning.strip()]
+
+
+def test_the_first_examples_use_what_an_install_brings():
+    for page in (ROOT / "README.md", DOCS / "index.md", DOCS / "why.md"):
+        calls = "\n".join(re.sub(r"#.*", "", block.body) for block in blocks(page))
+        assert ".pandas()" not in calls, "pandas is optional"
+
+
 @pytest.mark.parametrize("verb", [v.name for v in VERBS if v.name])
 def test_every_line_has_an_example(verb):
     assert re.search(rf"^%jammi {re.escape(verb)}\b", code("cells.md", "ipython"), re.MULTILINE)
