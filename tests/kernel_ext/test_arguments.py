@@ -187,3 +187,10 @@ def test_k_may_be_nought_and_the_text_of_a_search_several_words():
     assert values["TEXT"] == ["neural", "nets"] and values["k"] == 0
     with pytest.raises(InvalidArgument, match="non-negative integer"):
         parse_line("search v x -k 1.5")
+
+
+@pytest.mark.parametrize("verb", ["recompute", "plan"])
+def test_all_is_what_a_line_without_a_name_covers(verb):
+    with pytest.raises(InvalidArgument, match="has no flag --all") as told:
+        parse_line(f"{verb} --all")
+    assert told.value.hint == f"Without a name, %jammi {verb} covers everything."
