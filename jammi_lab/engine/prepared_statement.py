@@ -193,15 +193,22 @@ class PreparedStatement:
         size = len(prefix.encode())
         return self._run(text, None, size, read_ahead_fully=True, casts_output=select == "*")
 
-    def run_merged(self, rule: AppendRule, base: Relation, key: Sequence[str]) -> Stream:
+    def run_merged(
+        self,
+        rule: AppendRule,
+        base: Relation,
+        key: Sequence[str],
+        observed_states: ObservedStates | None = None,
+    ) -> Stream:
         """Run the statement with its rows merged with those of a table, in the total order of
-        `run_ordered`. Raises as `run_ordered`."""
+        `run_ordered`, with its `observed_states`. Raises as `run_ordered`."""
         positions = row_order.total_order_positions(self.output, key, self.inferred_key)
         merging = rule.merging_statement(self.output, self._parsed.text)
         return replace(self, _relations={**self._relations, (BASE,): base})._run(
             f"{merging} ORDER BY {', '.join(map(str, positions))}",
             None,
             len(merging[: merging.index(self._parsed.text)].encode()),
+            observed_states=observed_states,
             in_order=True,
         )
 

@@ -259,7 +259,7 @@ class Planner:
     def _increment_seconds(self, node: RecipeNode, planned: PlannedIncrement) -> float | None:
         """The duration of an increment by its number of files, from those of earlier increments and
         of the last full run, which read the files that are not new."""
-        new_count = len(planned.new_files)
+        new_count = len(planned.added.names)
         full_seconds = self._full_run_seconds(node)
         runs = [
             (len(increment.delta), seconds)
@@ -267,7 +267,7 @@ class Planner:
             if increment is not None
         ]
         if full_seconds is not None:
-            runs.append((max(planned.file_count - new_count, new_count), full_seconds))
+            runs.append((max(planned.added.file_count - new_count, new_count), full_seconds))
         return predict_seconds(new_count, runs, (full_seconds or 0.0) * _DEFAULT_MERGE_SHARE)
 
     def _full_run_seconds(self, node: RecipeNode) -> float | None:

@@ -521,7 +521,9 @@ def _start(
         planned = plan_increment(ctx, job, state.anchors, state.files, bases or ())
         base = base_relation(ctx.results, planned.base)
         assert job.incremental is not None, "an increment was planned"
-        return RunningJob(job.incremental.start(planned, base), increment=planned.record), ""
+        states: dict[tuple[str, str, str], Observed] = {}
+        rows = job.incremental.start(planned, base, states)
+        return RunningJob(rows, snapshots=states, increment=planned.record), ""
     except (NotIncremental, TableDamaged) as error:
         reason = str(error) if bases else ""
     # outside the handler, whose error would stand before each error of the full computation

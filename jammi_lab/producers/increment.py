@@ -1,9 +1,9 @@
-"""Increments: a statement over a folder of files that only gained files is computed over the new
-files alone and merged with an earlier table.
+"""Increments: a statement over a folder of files, or a Delta or Iceberg table, that only gained
+files is computed over the new files alone and merged with an earlier table.
 
-The rule comes from the algebra of the statement (`engine/sql/append_algebra.py`), the new files
-from the digests in the manifest of the earlier table. Whatever is not proved leads to a full
-computation.
+The rule comes from the algebra of the statement (`engine/sql/append_algebra.py`), the new files of
+a folder from the digests in the manifest of the earlier table, those of a table from its earlier
+snapshot (`ReadPlan.added_since`). Whatever is not proved leads to a full computation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.manifest import Increment, InputFiles, Manifest
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.engine import Engine
-from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.engine.prepared_statement import ObservedStates, PreparedStatement
 from jammi_lab.engine.sql.append_algebra import (
     BASE,
     AppendRule,
@@ -26,7 +26,14 @@ from jammi_lab.engine.sql.append_algebra import (
     base_statement,
 )
 from jammi_lab.engine.stream import Stream
-from jammi_lab.sources.base import ReadPlan, Relation, Requirements
+from jammi_lab.sources.base import (
+    AddedFiles,
+    InputRead,
+    NotAppended,
+    ReadPlan,
+    Relation,
+    Requirements,
+)
 from jammi_lab.store import manifests, read_leases
 from jammi_lab.store.result_files import ResultFiles
 
@@ -48,23 +55,19 @@ class PlannedIncrement:
     """The earlier table."""
     identity: Identity
     """The input that gained files."""
-    new_files: tuple[str, ...]
-    """The new files, by path relative to their source."""
-    file_count: int
-    """Number of files, the new ones included."""
-    new_rows: int
-    """Number of rows of the new files."""
+    added: AddedFiles
+    """The new files."""
 
     @property
     def extent(self) -> str:
         """The extent in words: `1 of 21 files`."""
-        return f"{len(self.new_files):,} of {self.file_count:,} files"
+        return f"{len(self.added.names):,} of {self.added.file_count:,} files"
 
     @property
     def record(self) -> Increment:
         """The entry of the manifest."""
         return Increment(
-            rule=self.rule.kind, base=self.base.table_name, delta=sorted(self.new_files)
+            rule=self.rule.kind, base=self.base.table_name, delta=sorted(self.added.names)
         )
 
 
@@ -75,8 +78,16 @@ class Incremental(Protocol):
         """The rule when only this input gained rows. Raises NotIncremental."""
         ...
 
-    def start(self, planned: PlannedIncrement, base: Relation) -> "MergedRows":
-        """Start to compute the new rows and to merge them with the base. Raises NotIncremental."""
+    def added_since(self, former: Anchor) -> AddedFiles | None:
+        """The files that an input gained since it was anchored; None for an input that cannot tell.
+        Raises NotIncremental."""
+        ...
+
+    def start(
+        self, planned: PlannedIncrement, base: Relation, observed_states: ObservedStates
+    ) -> "MergedRows":
+        """Start to compute the new rows and to merge them with the base. `observed_states` as in
+        `run_ordered`. Raises NotIncremental."""
         ...
 
 
@@ -116,29 +127,28 @@ def _increment_from(
     files: Mapping[Identity, InputFiles],
     base: TableRecord,
 ) -> PlannedIncrement:
-    identity = _grown_input(base.anchors, anchors)
-    if (current := files.get(identity)) is None:
-        raise NotIncremental(f"{identity[1]} is not a folder of Parquet files")
-    manifest = _manifest(results, base)
-    former = _former_files(manifest, base, current)
-    new_files = _new_files(former, current.files)
-    rows = sum(state.rows for state in current.files.values())
-    new_rows = sum(current.files[file].rows for file in new_files)
+    former = _former_anchor(base.anchors, anchors)
+    identity = former.input.identity
+    if (added := incremental.added_since(former)) is None:
+        if (current := files.get(identity)) is None:
+            raise NotIncremental(f"{identity[1]} is not a folder of Parquet files")
+        manifest = _manifest(results, base)
+        added = _added_files(_former_files(manifest, base, current), current.files)
     # The rows of the base are read and sorted once more.
-    share = (new_rows + 2 * (base.row_count or 0)) / max(rows, 1)
-    if rows < MIN_INPUT_ROWS or share > MAX_SHARE:
+    share = (added.rows + 2 * (base.row_count or 0)) / max(added.total_rows, 1)
+    if added.total_rows < MIN_INPUT_ROWS or share > MAX_SHARE:
         raise NotIncremental("a full computation is as fast")
     rule = incremental.rule(identity)
-    if rule.keeps_order and min(new_files) < max(former):
-        raise NotIncremental("a new file sorts before an earlier one")
+    if rule.keeps_order and not added.are_last:
+        raise NotIncremental("the rows of new files may come before others")
     if not results.is_intact(base):
         raise NotIncremental(f"version {base.version} of {base.recipe} is damaged")
-    return PlannedIncrement(rule, base, identity, new_files, len(current.files), new_rows)
+    return PlannedIncrement(rule, base, identity, added)
 
 
-def _grown_input(former: Sequence[Anchor], current: Sequence[Anchor]) -> Identity:
-    """The one input that moved. Raises NotIncremental unless it has the same columns as before, and
-    every other input is in the same state."""
+def _former_anchor(former: Sequence[Anchor], current: Sequence[Anchor]) -> Anchor:
+    """The former state of the one input that moved. Raises NotIncremental unless it has the same
+    columns as before, and every other input is in the same state."""
     before = {anchor.input.identity: anchor for anchor in former}
     if len(before) != len(former) or before.keys() != {a.input.identity for a in current}:
         raise NotIncremental("inputs were added or removed")
@@ -156,7 +166,7 @@ def _grown_input(former: Sequence[Anchor], current: Sequence[Anchor]) -> Identit
     )
     if not same_columns or after.input.kind is not InputKind.SOURCE:
         raise NotIncremental(f"{after.input.label} changed in more than added rows")
-    return after.input.identity
+    return earlier
 
 
 def _manifest(results: ResultFiles, base: TableRecord) -> Manifest:
@@ -185,9 +195,7 @@ def _former_files(
     return former.files
 
 
-def _new_files(
-    former: Mapping[str, FileState], current: Mapping[str, FileState]
-) -> tuple[str, ...]:
+def _added_files(former: Mapping[str, FileState], current: Mapping[str, FileState]) -> AddedFiles:
     """The added files. Raises NotIncremental when a former file is gone or differs, or when the
     folders of the files do not all name the same partition columns: which columns come from the
     paths depends on all of them."""
@@ -199,7 +207,14 @@ def _new_files(
     added = tuple(file for file in current if file not in former)
     if not added or not former:
         raise NotIncremental("no file was added")
-    return added
+    return AddedFiles(
+        names=added,
+        addresses=added,
+        file_count=len(current),
+        rows=sum(current[file].rows for file in added),
+        total_rows=sum(state.rows for state in current.values()),
+        are_last=min(added) > max(former),
+    )
 
 
 def _partition_columns(file: str) -> tuple[str, ...]:
@@ -254,23 +269,37 @@ class IncrementalStatement:
         """The rule when only this input gained rows. Raises NotIncremental."""
         return self._query.append_rule(identity)
 
-    def start(self, planned: PlannedIncrement, base: Relation) -> MergedRows:
+    def added_since(self, former: Anchor) -> AddedFiles | None:
+        """The files that an input gained since it was anchored; None for an input that cannot tell.
+        Raises NotIncremental."""
+        read = self._read_of(former.input.identity)
+        if (find_added := read.relation.read.added_since) is None:
+            return None
+        try:
+            return find_added(former, read.schema)
+        except NotAppended as error:
+            raise NotIncremental(f"{former.input.label}: {error}") from None
+
+    def start(
+        self, planned: PlannedIncrement, base: Relation, observed_states: ObservedStates
+    ) -> MergedRows:
         """Compute the statement over the new files, and merge. Raises NotIncremental when the rows
         would be read or written otherwise than by a full computation; and as `run_ordered`."""
-        query, files = self._query.over_files(planned.identity, planned.new_files)
+        query, files = self._query.over_files(planned.identity, planned.added.addresses)
         # Columns, types and partition columns must be those that a full computation binds over the
         # list of all files.
         columns = self._engine.describe(files, self._tenant)
-        if list(columns.items()) != self._columns_of(planned.identity):
+        if list(columns.items()) != list(self._read_of(planned.identity).schema.items()):
             raise NotIncremental("the new files alone have other columns or types")
         if not planned.rule.keeps_order:
-            return MergedRows([query.run_merged(planned.rule, base, self._key)])
+            return MergedRows([query.run_merged(planned.rule, base, self._key, observed_states)])
         former = self._prepare(base_statement(self._query.output), {BASE: base})
-        return MergedRows([former.run_ordered(), query.run_ordered(self._key)])
+        new = query.run_ordered(self._key, observed_states=observed_states)
+        return MergedRows([former.run_ordered(), new])
 
-    def _columns_of(self, identity: Identity) -> list[tuple[str, str]]:
-        [schema] = [r.schema for r in self._query.inputs if r.relation.input.identity == identity]
-        return list(schema.items())
+    def _read_of(self, identity: Identity) -> InputRead:
+        [read] = [r for r in self._query.inputs if r.relation.input.identity == identity]
+        return read
 
     def _prepare(self, statement: str, relations: Mapping[str, Relation]) -> PreparedStatement:
         [prepared] = self._engine.prepare(

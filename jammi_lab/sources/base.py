@@ -114,6 +114,29 @@ def attachment_key(tenant: str | None, folded_name: str) -> str:
     return f"{tenant or ''}:{folded_name}"
 
 
+class NotAppended(Exception):
+    """An input changed in more than added files; the argument says how, as one clause."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddedFiles:
+    """The files that an input gained since an earlier state, of which all files are still there
+    unchanged."""
+
+    names: tuple[str, ...]
+    """The new files, relative to the source."""
+    addresses: tuple[str, ...]
+    """The new files, as `ReadPlan.body_of_files` takes them."""
+    file_count: int
+    """Number of files, the new ones included."""
+    rows: int
+    """Number of rows of the new files."""
+    total_rows: int
+    """Number of rows of all files."""
+    are_last: bool
+    """Whether the rows of the new files come after all others."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
     """How the rows of a relation are read: one of `body`, `frame` and `computed` is set, and none
@@ -132,8 +155,11 @@ class ReadPlan:
     is_immutable: bool = False
     """Whether `body` always reads the same columns and rows, so that a view of it may be kept."""
     body_of_files: Callable[[Collection[str]], str] | None = None
-    """Returns the body that reads only these files of a file set, by relative path. Its columns and
-    types may be others than those of all files."""
+    """Returns the body that reads only these files (`AddedFiles.addresses`). Its columns and types
+    may be others than those of all files."""
+    added_since: Callable[[Anchor, Mapping[str, str]], AddedFiles] | None = None
+    """Of a table with snapshots: returns the files of `body` that a recorded state over the same
+    columns, here with their types, did not have. Raises NotAppended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import signal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 
 import jammi_lab as jl
 from jammi_lab.core.verdicts import Match
@@ -18,23 +19,30 @@ pytestmark = soak
 STATEMENT = "SELECT g, count(*) AS n, sum(x) AS s FROM t GROUP BY g"
 
 
-def write_file(folder, number):
-    rows = {"g": [f"g{i % 3}" for i in range(20)], "x": [i * number for i in range(20)]}
-    pq.write_table(pa.table(rows), folder / f"{number}.parquet")
+def append(folder, kind, number):
+    rows = pa.table({"g": [f"g{i % 3}" for i in range(20)], "x": [i * number for i in range(20)]})
+    if kind == "delta":
+        write_deltalake(folder, rows, mode="append")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, folder / f"{number}.parquet")
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["folder", "delta"])
 def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_new_one(
-    server, tmp_path, monkeypatch
+    server, tmp_path, monkeypatch, kind
 ):
     base = tmp_path / "base"
+    # A folder is copied with the workspace, so that each run reads files as new as the first did.
+    # A copied Delta table has data files that are newer than its commits.
+    data = (base if kind == "folder" else tmp_path) / "data"
+    append(data, kind, 1)
+    append(data, kind, 2)
     with jl.open(base) as ws:
-        (base / "data").mkdir()
-        write_file(base / "data", 1)
-        write_file(base / "data", 2)
-        ws.sources.add("t", str(base / "data"))
+        ws.sources.add("t", str(data))
         ws.materialize("it", STATEMENT)
-    write_file(base / "data", 3)
+    append(data, kind, 3)
     code, said = server.run("increment", shutil.copytree(base, tmp_path / "whole"), "-", 0)
     assert code == 0 and "ACK computed" in said, said
     points = said.split("POINTS ")[1].split()
@@ -42,7 +50,7 @@ def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_ne
     monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 0)
     monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
     versions = set()
-    for number, (point, nth) in enumerate(thinned(cuts_of(points), 2)):
+    for number, (point, nth) in enumerate(thinned(cuts_of(points), 2 if kind == "folder" else 5)):
         folder = shutil.copytree(base, tmp_path / str(number))
         code, said = server.run("increment", folder, point, nth)
         assert code == -signal.SIGKILL, (point, nth, code, said)

@@ -6,8 +6,10 @@ same (after a compaction, or a write to a column that is not read): then `same_r
 reading only the data files that are not in both snapshots.
 """
 
+import functools
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +38,9 @@ from jammi_lab.core.identifiers import near_names, quote_identifier, quoted_name
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import duckdb_extensions, read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
+    AddedFiles,
     Consistency,
+    NotAppended,
     ObservationContext,
     ReadCredentials,
     ReadPlan,
@@ -48,6 +52,7 @@ from jammi_lab.sources.base import (
 )
 from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
 from jammi_lab.sources.files.object_stores import StoreAccess
+from jammi_lab.sources.lakehouse.appended_files import added_files, condition_on_files
 from jammi_lab.sources.lakehouse.rewritten_files import rewritten_files
 from jammi_lab.sources.lakehouse.table_location import (
     LocalTableFiles,
@@ -199,6 +204,10 @@ class LakehouseConnector(LocatedConnector, ABC):
         """The folder or URL of the table."""
         return state.location
 
+    def check_same_reading(self, former: TableSnapshot, current: TableSnapshot) -> None:
+        """Raise NotAppended unless the files of an earlier snapshot are read as they were then. The
+        columns are equal."""
+
     # -- connector
 
     def tables(self) -> list[str]:
@@ -262,30 +271,22 @@ class LakehouseConnector(LocatedConnector, ABC):
         """Whether the columns of a recorded anchor contain the same multiset of rows now. Unknown
         if that exceeds the limits of the observation; False if it cannot be determined, for example
         because the old snapshot's files were deleted."""
-        if (
-            recorded.version is None
-            or self._source_access is None
-            or recorded.method != self.method
-        ):
+        if self._source_access is None:
             return False
         try:
             current = self.current_snapshot()
             columns = self._columns(current, ctx)
-            for former in self.former_snapshots(current, recorded.version, recorded.columns):
-                snapshot = self._snapshot(former, columns, ctx)
-                if isinstance(snapshot, Unknown):
-                    return snapshot
-                if not snapshot.anchor(recorded.input, recorded.columns).same_state(recorded):
-                    continue
-                if not _same_fields(former, current, recorded.columns):
-                    return False
-                read = [(name, columns[name]) for name in recorded.columns]
-                if any(word in kind for _, kind in read for word in _INCOMPARABLE_TYPES):
-                    return False
-                return former.version == current.version or self._compare_cached(
-                    former, current, columns, read, ctx
-                )
-            return False
+            former = self._recorded_snapshot(current, recorded, columns, ctx)
+            if not isinstance(former, TableSnapshot):
+                return former or False
+            if not _same_fields(former, current, recorded.columns):
+                return False
+            read = [(name, columns[name]) for name in recorded.columns]
+            if any(word in kind for _, kind in read for word in _INCOMPARABLE_TYPES):
+                return False
+            return former.version == current.version or self._compare_cached(
+                former, current, columns, read, ctx
+            )
         except (TableGone, JammiError, OSError, duckdb.Error):
             return False
 
@@ -327,6 +328,9 @@ class LakehouseConnector(LocatedConnector, ABC):
     def _relation(self, state: TableSnapshot) -> Relation:
         body = self.select(state)
 
+        def select_files(addresses: Collection[str]) -> str:
+            return f"{body} WHERE {condition_on_files(addresses)}"
+
         def witness(query: RunSelect, _: tuple[str, ...]) -> Observed:
             columns = {row[0]: row[1] for row in query(f"DESCRIBE {body}")}
             try:
@@ -336,7 +340,11 @@ class LakehouseConnector(LocatedConnector, ABC):
 
         return Relation(
             Input(InputKind.SOURCE, self.record.name),
-            ReadPlan(body=body),
+            ReadPlan(
+                body=body,
+                body_of_files=select_files,
+                added_since=lambda recorded, columns: self._added_since(state, recorded, columns),
+            ),
             requirements=Requirements(
                 extensions=(self.extension,),
                 scoped_secret=self.table_files(self.table_home(state)).scoped_secret,
@@ -372,6 +380,51 @@ class LakehouseConnector(LocatedConnector, ABC):
             version=state.version,
             stamp=state.snapshot_id,
         )
+
+    def _recorded_snapshot(
+        self,
+        current: TableSnapshot,
+        recorded: Anchor,
+        columns: Mapping[str, str],
+        ctx: ObservationContext | None = None,
+    ) -> TableSnapshot | Unknown | None:
+        """The earlier snapshot in the state of a recorded anchor; None if it cannot be read any
+        more or its files have changed since. Raises as `current_snapshot`, OSError."""
+        if recorded.version is None or recorded.method != self.method:
+            return None
+        for former in self.former_snapshots(current, recorded.version, recorded.columns):
+            snapshot = self._snapshot(former, dict(columns), ctx)
+            if isinstance(snapshot, Unknown):
+                return snapshot
+            if snapshot.anchor(recorded.input, recorded.columns).same_state(recorded):
+                return former
+        return None
+
+    def _added_since(
+        self, current: TableSnapshot, recorded: Anchor, columns: Mapping[str, str]
+    ) -> AddedFiles:
+        """The data files that a recorded state did not have. Raises NotAppended."""
+        try:
+            former = self._recorded_snapshot(current, recorded, columns)
+            if not isinstance(former, TableSnapshot):
+                raise NotAppended("its earlier snapshot is gone")
+            if former.fields != current.fields:
+                raise NotAppended("its columns changed")
+            self.check_same_reading(former, current)
+            former_files, current_files = (
+                self.data_files(state, functools.partial(self.query, current))
+                for state in (former, current)
+            )
+            added = added_files(former_files, current_files, self.table_home(current))
+            condition = condition_on_files(added.addresses)
+            [(rows,)] = self.query(
+                current, f"SELECT count(*) FROM ({self.select(current)} WHERE {condition})"
+            )
+        except (TableGone, JammiError, OSError, duckdb.Error):
+            raise NotAppended("its earlier snapshot cannot be read") from None
+        if rows != added.rows:  # the scan names the files otherwise than the list
+            raise NotAppended("its new files cannot be read one by one")
+        return added
 
     def _columns(self, state: TableSnapshot, ctx: ObservationContext) -> dict[str, str]:
         """Names and types of a snapshot's columns, cached because they never change."""

@@ -13,6 +13,7 @@ from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import RunSelect
+from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector, TableGone, TableSnapshot
 from jammi_lab.sources.lakehouse.table_location import TableFiles
 
@@ -154,7 +155,7 @@ class DeltaConnector(LakehouseConnector):
             "SELECT data_file, cardinality, have_deletes FROM "
             f"delta_list_files({sql_literal(state.location)}, version := {state.version:d})"
         )
-        return {name: (int(rows or 0), not deletes) for name, rows, deletes in rows_}
+        return data_files((name, rows, not deletes) for name, rows, deletes in rows_)
 
 
 def _names_by_id(table: DeltaTable) -> dict[int, str]:

@@ -13,14 +13,16 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
-from jammi_lab.sources.base import RunSelect
+from jammi_lab.sources.base import NotAppended, RunSelect
 from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.postgres import PostgresConnector
 from jammi_lab.sources.databases.reader_process import ReaderError
+from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector, TableGone, TableSnapshot
 from jammi_lab.sources.lakehouse.table_location import local_path, s3_url
 from jammi_lab.sources.locations import scheme_of
 
+_NAME_MAPPING = "schema.name-mapping.default"
 _METADATA_NAME = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-fA-F-]+)(?:\.gz)?\.metadata\.json(?:\.gz)?")
 
 
@@ -112,7 +114,30 @@ class IcebergConnector(LakehouseConnector):
             f"{state.version:d}) WHERE status <> 'DELETED'"
         )
         is_whole = all(content in ("DATA", "EXISTING") for content, _, _ in entries)
-        return {path: (int(rows or 0), is_whole) for _, path, rows in entries}
+        return data_files((path, rows, is_whole) for _, path, rows in entries)
+
+    def check_same_reading(self, former: TableSnapshot, current: TableSnapshot) -> None:
+        """Raise NotAppended unless no property of the table, now or since the snapshot, maps names
+        to columns: it determines what files without column ids contain."""
+        states = [self._read_metadata(current.location)]
+        try:
+            committed_at = next(
+                snapshot["timestamp-ms"]
+                for snapshot in states[0]["snapshots"]
+                if int(snapshot["snapshot-id"]) == former.version
+            )
+            earlier = [
+                str(entry["metadata-file"])
+                for entry in states[0].get("metadata-log", [])
+                if entry["timestamp-ms"] >= committed_at
+            ]
+            states += [self._read_metadata(local_path(file) or s3_url(file)) for file in earlier]
+            is_covered = any(state.get("current-snapshot-id") == former.version for state in states)
+            is_mapped = any(_NAME_MAPPING in (state.get("properties") or {}) for state in states)
+        except (KeyError, TypeError, AttributeError, StopIteration):
+            raise self._truncated_error(current.location) from None
+        if is_mapped or not is_covered:
+            raise NotAppended("its columns may be found by name")
 
     def file_locations(self, state: TableSnapshot) -> list[str]:
         """Data files and delete files. Raises SourceUnavailable for deletes that DuckDB applies
