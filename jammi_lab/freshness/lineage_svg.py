@@ -113,6 +113,11 @@ class EdgeLike(Protocol):
     def kind(self) -> str: ...
 
 
+SAVED_ASPECT = 0.6
+"""Width by height that long layers of a picture are split for: one that is as wide as a page at a
+readable scale, and read by scrolling."""
+
+
 def render_lineage(
     nodes: Sequence[NodeLike],
     edges: Sequence[EdgeLike],
@@ -149,6 +154,7 @@ def render_lineage(
             [marks[n] for n in drawn_nodes],
             changes,
             [holds[n] for n in drawn_nodes],
+            SAVED_ASPECT,
         ),
         _alt_text(nodes_drawn, verdict_words),
     )

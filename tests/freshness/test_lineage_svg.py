@@ -61,6 +61,14 @@ def test_there_is_one_line_for_each_edge():
     ) == len(EDGES)
 
 
+def test_a_saved_picture_of_long_layers_is_a_page_and_no_tower():
+    nodes = [Node("source", "papers"), *(Node("sql", f"table_{i}", 1) for i in range(100))]
+    edges = [Edge("papers", node.name, "source_version") for node in nodes[1:]]
+    svg = drawing(render_lineage(nodes, edges).html)
+    width, height = (float(svg.get(side)) for side in ("width", "height"))
+    assert width <= 1_800 and height <= 2.5 * width
+
+
 def test_what_changed_stands_in_its_node_with_versions_and_rows_in_full():
     change = "version 1 → 2, 1,040,000 → 1,041,000 rows"
     form = render_lineage(NODES, EDGES, WORDS, changes={NODES[2]: change})

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.stamps import Stamp
 
 SAVED_CAPTION = "Panel as of {} UTC"
-LIVE_TEXT = "{}: as it was last shown, below"
-"""What stands beside the live panel where it cannot be shown. It never changes, because replacing
-the output would make the panel anew."""
+LIVE_HTML = "<div></div>"
+"""What stands in place of the live panel where it cannot be shown: nothing, as the static form
+follows. It never changes, because replacing the output would make the panel anew."""
 _WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
 
 
@@ -65,16 +65,14 @@ class SavedForm:
         hides and which is renewed.
 
         When the notebook is reopened without a running kernel, the first output shows an error or
-        one line, and the second is intact.
+        nothing, and the second is intact.
         """
         from IPython.display import display
 
         data, metadata = self._repr_mimebundle_()
         is_live = _WIDGET_VIEW_MIME in data
         if is_live:
-            text = LIVE_TEXT.format(type(self).__name__)
-            html = f'<div style="opacity:0.7;font-size:90%">{text}</div>'
-            data |= {"text/plain": text, "text/html": html}
+            data |= {"text/plain": type(self).__name__, "text/html": LIVE_HTML}
         display(data, metadata=metadata, raw=True)
         if is_live:
             self._display_id = self._display_id or f"jammi-{secrets.token_hex(8)}"
