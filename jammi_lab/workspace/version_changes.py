@@ -122,11 +122,14 @@ class VersionComparison:
             return set(self.key) <= set(self._skipped)
         if self.new.record.row_count != self.old.record.row_count or not self._skipped:
             return False
-        checks = " OR ".join(
-            f"min({name}) IS DISTINCT FROM max({name})"
-            for name in map(quote_identifier, self._skipped[:_MAX_CHECKED_COLUMNS])
+        row, first = self._aliases
+        names = [quote_identifier(name) for name in self._skipped[:_MAX_CHECKED_COLUMNS]]
+        differs = " OR ".join(f"{row}.{name} IS DISTINCT FROM {first}.{name}" for name in names)
+        found = self._query(  # stops at the first row that differs from the first one
+            f"SELECT 1 FROM {NEW} AS {row}, "
+            f"(SELECT {', '.join(names)} FROM {NEW} LIMIT 1) AS {first} WHERE {differs} LIMIT 1"
         )
-        return bool(self._query(f"SELECT {checks} FROM {NEW}").column(0)[0].as_py())
+        return bool(found.num_rows)
 
     @functools.cached_property
     def _compared_by(self) -> Literal["key", "position", "row"]:
