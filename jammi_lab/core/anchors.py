@@ -188,6 +188,11 @@ class FrameOrigin(Value, frozen=True, omit_defaults=True):
         ] == [(a.input.identity, a.value, a.schema) for a in other.inputs]
 
 
+def compares_content(method: str) -> bool:
+    """Whether a method determines a state from the content itself, not from a version or time."""
+    return method.startswith("digest")
+
+
 def given_rows(digest: str, origin: FrameOrigin) -> Anchor:
     """The anchor of rows that were given to the workspace and cannot change: only what they were
     made from can."""

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jammi_lab.core.anchors import Anchor, Input
+from jammi_lab.core.anchors import Anchor, Input, compares_content
 from jammi_lab.core.html import Rendered, verdict_sentence
 from jammi_lab.core.value import Value, short_digest
 
@@ -83,13 +83,14 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind"):
         return ", ".join(moved) or "other columns"
 
     def __str__(self) -> str:
-        label, method = self.input.label, self.current.method
+        label = self.input.label
+        method = "" if compares_content(self.current.method) else f" ({self.current.method})"
         if self.current.note:
-            return f"{label} changed and {self.change} ({method})"
+            return f"{label} changed and {self.change}{method}"
         if self._column_change():
-            return f"{label} changed its columns ({method})"
+            return f"{label} changed its columns{method}"
         change = self.change.split(", ")[0] if "version" in self.change else self.change
-        return f"{label} changed{f', {change}' if change else ''} ({method})"
+        return f"{label} changed{f', {change}' if change else ''}{method}"
 
 
 class InputVanished(Value, frozen=True, tag="input_vanished", tag_field="kind"):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.anchors import Anchor, compares_content
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
@@ -181,7 +181,7 @@ def _add_unchanged(
     for anchor in record.anchors:
         state = states.get(anchor.input.identity)
         line = root.child(_unchanged_line(anchor, state, record.completed_at, observed_at))
-        line.digests = _digests_text(anchor.input.label, anchor.value)
+        line.digests = _anchor_digests(anchor.input.label, anchor)
 
 
 def _add_cause(
@@ -261,8 +261,8 @@ def _completion_times(sensed: EvaluatedGraph, node: RecipeNode) -> CompletionTim
 
 
 def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: str) -> str:
-    """One cause as a line: what changed, when it was read and seen to be different, and the method
-    of observation. The digests are left out; see `Why.digests`."""
+    """One cause as a line: what changed, when it was read and seen to be different, and the columns
+    that were read. The digests are left out; see `Why.digests`."""
     match reason:
         case DefinitionChanged(recorded):
             times = _times_suffix(("made", recorded_at), ("seen", observed_at))
@@ -273,13 +273,13 @@ def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: 
             return (
                 f"{escape_invisible(reason.input.label)} changed"
                 f"{f', {escape_invisible(change)}' if change else ''}"
-                f"{_times_suffix(('read', recorded_at), ('seen', observed_at))}, by "
-                f"{escape_invisible(_method_text(old, new))}{_columns_text(old)}"
+                f"{_times_suffix(('read', recorded_at), ('seen', observed_at))}"
+                f"{_method_suffix(old, new)}{_columns_suffix(old)}"
             )
         case InputVanished():
             return (
-                f"{escape_invisible(str(reason))}{_times_suffix(('read', recorded_at))}, by "
-                f"{escape_invisible(reason.recorded.method)}"
+                f"{escape_invisible(str(reason))}{_times_suffix(('read', recorded_at))}"
+                f"{_method_suffix(reason.recorded, reason.recorded)}"
             )
         case Damaged(what="manifest"):
             return f"its manifest was edited{_times_suffix(('seen', observed_at))}"
@@ -297,9 +297,9 @@ def _reason_digests(reason: Reason | Damaged) -> str:
         case DefinitionChanged(recorded, current):
             return _digests_text("definition", recorded, current)
         case InputAdvanced(input_ref, recorded, current):
-            return _digests_text(input_ref.label, recorded.value, current.value)
+            return _anchor_digests(input_ref.label, recorded, current)
         case InputVanished(input_ref, recorded):
-            return _digests_text(input_ref.label, recorded.value)
+            return _anchor_digests(input_ref.label, recorded)
         case Damaged(digest):
             return _digests_text("bytes", digest)
 
@@ -310,17 +310,30 @@ def _digests_text(label: str, *digests: str | None) -> str:
     return f"{escape_invisible(label)}: {' → '.join(texts)}" if texts else ""
 
 
+def _anchor_digests(label: str, *anchors: Anchor) -> str:
+    """`papers: 1a2b3c4d5e6f → 6f5e4d3c2b1a (digest of the bytes)`."""
+    text = _digests_text(label, *(anchor.value for anchor in anchors))
+    return f"{text} ({escape_invisible(_method_text(anchors[0], anchors[-1]))})"
+
+
 def _method_text(old: Anchor, new: Anchor) -> str:
     return new.method if old.method == new.method else f"{old.method}, now {new.method}"
 
 
-def _columns_text(anchor: Anchor) -> str:
+def _method_suffix(old: Anchor, new: Anchor) -> str:
+    """How a change was noticed, where that is not a comparison of all content."""
+    if compares_content(old.method) and compares_content(new.method):
+        return ""
+    return f", by {escape_invisible(_method_text(old, new))}"
+
+
+def _columns_suffix(anchor: Anchor) -> str:
     if not anchor.columns:
         return ""
     names = ", ".join(map(escape_invisible, anchor.columns[:8])) + (
         f" and {len(anchor.columns) - 8} more" if len(anchor.columns) > 8 else ""
     )
-    return f" over {names}"
+    return f", columns read: {names}"
 
 
 def _unchanged_line(
@@ -333,7 +346,7 @@ def _unchanged_line(
         else f"{escape_invisible(anchor.input.label)} is unchanged"
     )
     times = _times_suffix(("read", recorded_at), ("seen", observed_at))
-    return f"{sentence}{times}, by {escape_invisible(anchor.method)}{_columns_text(anchor)}"
+    return f"{sentence}{times}{_method_suffix(anchor, anchor)}{_columns_suffix(anchor)}"
 
 
 def _times_suffix(*instants: tuple[str, str | None]) -> str:

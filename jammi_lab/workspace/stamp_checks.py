@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
-from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown, Vanished
+from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown, Vanished, compares_content
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.records import TableStatus
 from jammi_lab.core.verdicts import (
@@ -376,7 +376,8 @@ class StampJudge:
             case Snapshot() as state:
                 if short(state.anchor(wanted, columns).value) == source.anchor:
                     return FRESH, ""
-                return STALE, f"{wanted.label} changed ({state.method})"
+                method = "" if compares_content(state.method) else f" ({state.method})"
+                return STALE, f"{wanted.label} changed{method}"
             case Vanished():
                 return STALE, f"{wanted.label} is gone"
             case Unknown(why):

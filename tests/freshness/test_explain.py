@@ -25,12 +25,13 @@ def test_a_moved_input_has_old_and_new_state_its_method_and_when_each_was_seen(p
     assert isinstance(verdict, jl.Stale)
     [reason] = verdict.reasons
     assert isinstance(reason, jl.InputAdvanced)
-    assert why.digests == [f"papers: {reason.recorded.value[:12]} → {reason.current.value[:12]}"]
+    digests = f"{reason.recorded.value[:12]} → {reason.current.value[:12]}"
+    assert why.digests == [f"papers: {digests} (digest of the bytes)"]
     assert not _DIGEST.search(line) and f"<li>{why.digests[0]}</li>" in why._repr_html_()
     assert f"(read {table.completed_at[:10]} {table.completed_at[11:19]} UTC, seen" in line
     assert tree(papers, "titles") == [
         "titles: stale",
-        "└─ papers changed (read then, seen then), by digest of the bytes over id, title, year",
+        "└─ papers changed (read then, seen then), columns read: id, title, year",
     ]
 
 
@@ -40,8 +41,7 @@ def test_rows_and_versions_are_told_where_they_are_known(lab: Lab) -> None:
     lab.ws.materialize("next", "SELECT a FROM jammi.top")
     lab.parquet("rows", a=[1, 2])
     assert (
-        tree(lab, "top")[1]
-        == "└─ rows changed, 1 → 2 rows (read then, seen then), by digest of the columns over a"
+        tree(lab, "top")[1] == "└─ rows changed, 1 → 2 rows (read then, seen then), columns read: a"
     )
     lab.ws.recompute("top")
     assert tree(lab, "next")[1].startswith("└─ top changed, version 1 → 2, 1 → 2 rows (read then")
@@ -77,7 +77,7 @@ def test_the_way_to_a_root_cause_is_a_branch(papers: Lab) -> None:
     assert tree(papers, "first") == [
         "first: possibly stale",
         "└─ titles",
-        "   └─ papers changed (read then, seen then), by digest of the bytes over id, title, year",
+        "   └─ papers changed (read then, seen then), columns read: id, title, year",
     ]
     assert tree(papers, "both")[:3] == ["both: possibly stale", "└─ first", "   └─ titles"]
 
@@ -96,7 +96,7 @@ def test_several_causes_have_a_line_each(papers: Lab) -> None:
         "└─ papers changed",
     ]
     assert lines[1] == "├─ definition changed (made then, seen then)"
-    assert lines[2] == "├─ extra is gone (read then), by digest of the bytes"
+    assert lines[2] == "├─ extra is gone (read then)"
 
 
 def test_two_roots_share_the_way_that_they_share(papers: Lab) -> None:
@@ -130,7 +130,7 @@ def test_what_cannot_be_decided_says_why_with_the_way_there(papers: Lab) -> None
 def test_a_fresh_table_tells_what_it_rests_on(papers: Lab) -> None:
     assert tree(papers, "titles") == [
         "titles: fresh",
-        "└─ papers is unchanged (read then, seen then), by digest of the bytes over id, title, year",
+        "└─ papers is unchanged (read then, seen then), columns read: id, title, year",
     ]
 
 
@@ -144,7 +144,7 @@ def test_equal_rows_in_other_bytes_are_told(lab: Lab) -> None:
     )  # to recompute it there is no reason, for the same one
     assert tree(lab, "next") == [
         "next: fresh",
-        "└─ top has other bytes and equal rows (read then, seen then), by digest of the columns read over a",
+        "└─ top has other bytes and equal rows (read then, seen then), columns read: a",
     ]
 
 

@@ -86,7 +86,7 @@ def test_a_file_that_a_statement_read_marks_its_cell(lab, service, tmp_path):
     watch(service, tmp_path, ["c1", stamp(lab.sql("SELECT * FROM a")), []])
     assert marked(service) == {}
     (tmp_path / "a.csv").write_text("id,x\n1,9\n")
-    assert marked(service)["c1"].endswith("(digest of the bytes). Run the cell.")
+    assert marked(service)["c1"].endswith(" changed. Run the cell.")
 
 
 def test_what_an_output_reports_itself_is_no_mark_unless_it_is_outdated(lab, service, tmp_path):

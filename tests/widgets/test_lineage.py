@@ -626,7 +626,7 @@ def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
     assert body["changed"] == 2
     [known] = line.ask("details", node="many")["body"]["changes"]
     assert known.startswith("many changed, version 1 → 2, 3 → 4 rows (read 20")
-    assert known.endswith("over n, for sum_of_many") and ", seen 20" in known
+    assert known.endswith(", columns read: n; read by sum_of_many") and ", seen 20" in known
     panel.filter = "changed"
     assert {"many", "papers"} <= names(panel._graph())
     picture = base64.b64decode(

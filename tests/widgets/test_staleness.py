@@ -27,7 +27,7 @@ def test_every_recipe_is_a_row_the_worst_first(ws, told, edited):
         "possibly stale",
         "possibly stale",
     ]
-    assert rows(body)["recent"]["reasons"] == ["papers changed (digest of the bytes)"]
+    assert rows(body)["recent"]["reasons"] == ["papers changed"]
     assert rows(body)["recent"]["rows"] == "2" and rows(body)["recent"]["cost"].endswith(" s")
     assert body["counts"] == {"stale": 2, "possibly stale": 2}
     ws.materialize("alone", "SELECT 1 AS a")
@@ -132,7 +132,7 @@ def test_a_watching_board_tells_which_tables_are_no_longer_fresh(ws, told, edite
     finally:
         panel.watch = 0
     [lines] = told_of()
-    assert "recent is stale now: papers changed (digest of the bytes)" in lines and len(lines) == 4
+    assert "recent is stale now: papers changed" in lines and len(lines) == 4
 
 
 def test_a_recompute_that_fails_midway_says_which_step_failed_and_shows_what_is_left(

@@ -117,7 +117,11 @@ def _change_lines(
     own_name = snapshot.nodes[index].name
     return [
         line
-        + ("" if readers == [own_name] else f", for {', '.join(map(escape_invisible, readers))}")
+        + (
+            ""
+            if readers == [own_name]
+            else f"; read by {', '.join(map(escape_invisible, readers))}"
+        )
         for line, readers in lines.items()
     ]
 

@@ -54,9 +54,6 @@ export function button(word, onclick, attributes = {}) {
 /** A verdict with what it means: `stale: out of date …`. */
 export const meaning = (word) => (MEANINGS[word] ? `${word}: ${MEANINGS[word]}` : null);
 
-/** A reason without how a change was noticed, which its tooltip has. */
-export const summed = (reason) => reason.replace(/ \(digest of [^()]*\)/g, "");
-
 /** A text as a file of the browser's downloads. */
 export function download(name, text, type) {
   const address = URL.createObjectURL(new Blob([text], { type }));

@@ -1,5 +1,5 @@
 import { knob, legend, outlined, patterns, strands, writing } from "./nodes.js";
-import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, summed, table } from "./kit.js";
+import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
 
 const LEAST = 0.05, MOST = 3;
 const FAR = 0.45;                                                      // below this scale letters cannot be read
@@ -35,12 +35,12 @@ function render({ model, el, host }) {
     tall = Math.max(tall, Math.min(420, Math.max(160, Math.round(gh * scale) + 32)));
     picture.style.height = `${tall}px`;
   };
-  /** All of the graph, unless it could not be read then: of a large one the part around the node that was chosen or named, else its beginning. `whole`: all of it in any case; `stay`: of a large one what is seen now. */
+  /** All of the graph, unless it could not be read then: of a large one the part around the node that was chosen or named, else around the first that changed, else its beginning. `whole`: all of it in any case; `stay`: of a large one what is seen now. */
   const fit = (room = extent(), stay = false) => {
     moved = false;
     const [w, high] = room, [gw, gh] = graph.size;
     scale = Math.min(1.1, Math.max(whole ? LEAST : readable(), Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1))));
-    const middle = spots.get(model.get("selection")[0]) ?? spots.get(graph.focus) ?? [...spots.values()].find((v) => v.node.id.startsWith(`${graph.focus}.`));
+    const all = [...spots.values()], middle = spots.get(model.get("selection")[0]) ?? spots.get(graph.focus) ?? all.find((v) => v.node.id.startsWith(`${graph.focus}.`)) ?? all.find((v) => v.node.changed) ?? all.find((v) => v.node.verdict && v.node.verdict !== "fresh");
     const [x, y, nw, nh] = whole || !middle ? [0, 0, 0, 0] : middle.node.box;
     const placed = (space, size, at, now) => (size <= space ? (space - size) / 2 : Math.min(0, Math.max(space - size, stay ? now : space / 2 - at)));
     left = placed(w, gw * scale, (x + nw / 2) * scale, left);
@@ -247,7 +247,7 @@ function render({ model, el, host }) {
     const named = (names) => names.flatMap((n, at) => [at ? ", " : "", button(n, () => choose(model, [n]), { class: "jammi-link" })]);
     out.append(...said);
     const parts = [close(), h("h4", { tabindex: -1 }, known.name), h("div", { class: "jammi-dim" }, known.said, " ", pill(known.verdict))];
-    if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", { title: r }, summed(r)))));
+    if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", { title: r }, r))));
     if (known.changes.length) parts.push(h("ul", { class: "jammi-reasons jammi-changes", "data-testid": "changes" }, known.changes.map((text) => h("li", {}, text))));
     parts.push(h("div", { class: "jammi-actions" },
       known.actions.map((a) => button(words[a], () => act(a), { "data-testid": `${a}-${known.id}` })),

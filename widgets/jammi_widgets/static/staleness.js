@@ -1,6 +1,6 @@
-import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table, summed } from "./kit.js";
+import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table } from "./kit.js";
 
-const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "cost"], ["", ""]];
+const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "took"], ["", ""]];
 const PAGE = 200, WATCH = 5, TICK = 10000;
 const TITLES = { verdict: "Whether the table is up to date; the worst first", checks: "Results of the checks on its rows", age: "How long ago its newest version was computed", rows: "Rows of its newest version", size: "Bytes of its newest version", cost: "How long its last run took" };
 
@@ -44,7 +44,7 @@ function render({ model, el }) {
     if (head.dataset.order === order) return;
     head.dataset.order = order;
     head.replaceChildren(h("th", { scope: "col" }, all), ...COLUMNS.filter(([key]) => key !== "checks" || page.checks).map(([key, word]) => {
-      if (!key) return h("th", { scope: "col" }, word);
+      if (!key) return h("th", { scope: "col", class: "jammi-unsorted" }, word);
       const on = asked.sort === key;
       const sort = () => { asked.descending = on && !asked.descending; asked.sort = key; asked.offset = 0; load(); };
       return h("th", { class: ["rows", "size", "cost"].includes(key) ? "jammi-wide jammi-number" : key === "age" ? "jammi-wide" : "", scope: "col", "aria-sort": on ? (asked.descending ? "descending" : "ascending") : "none" },
@@ -58,13 +58,13 @@ function render({ model, el }) {
     tick.checked = chosen().has(row.name);
     const pick = (event) => { if (!event.target.closest("button, input")) choose(model, [row.name]); };
     const age = row.age ? ago(row.seconds) : "never", born = row.age ? Date.now() - 1000 * row.seconds : null;
-    const brief = [age, row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `cost ${row.cost}`].filter(Boolean).join(" · ");   // on a card, where there are no columns
+    const brief = [age, row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `took ${row.cost}`].filter(Boolean).join(" · ");   // on a card, where there are no columns
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
-      page.checks ? h("td", {}, row.checks ? h("button", { type: "button", class: "jammi-count", "aria-label": `Checks of ${row.name}: ${row.checks}`, title: "Show the rules and the failing rows", "data-testid": `checks-${row.name}`, onclick: () => showChecks(row.name) }, checked(row.checks)) : "") : "",
+      page.checks ? h("td", { class: "jammi-of-checks" }, row.checks ? h("button", { type: "button", class: "jammi-count", "aria-label": `Checks of ${row.name}: ${row.checks}`, title: "Show the rules and the failing rows", "data-testid": `checks-${row.name}`, onclick: () => showChecks(row.name) }, checked(row.checks)) : "") : "",
       h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`), row.held ? h("span", { class: "jammi-held", title: `${row.held}. A recompute of everything skips it`, "data-testid": `held-${row.name}` }, "‖ held") : ""),
-      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, summed(r))), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
+      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
-      h("td", {}, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: row.verdict === "fresh" }))];
+      h("td", { class: "jammi-act" }, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: row.verdict === "fresh" }))];
     const move = (event) => {
       if (event.target !== event.currentTarget) return;
       if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(model, [row.name]); }
