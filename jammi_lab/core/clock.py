@@ -37,6 +37,11 @@ class SystemClock:
         return secrets.token_hex((digits + 1) // 2)[:digits]
 
 
+def utc_now() -> str:
+    """The time in UTC, to the second, as captions show it."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S}"
+
+
 def rfc3339(ns: int) -> str:
     """A moment as RFC 3339 in UTC with microseconds: `2026-11-20T09:30:00.000001Z`. These strings
     sort by time."""

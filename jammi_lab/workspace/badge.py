@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core import reprs
+from jammi_lab.core.clock import utc_now
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.html import Rendered, ReprMixin, vstack
+from jammi_lab.core.html import Rendered, ReprMixin, dim_text, vstack
 from jammi_lab.core.redaction import redact
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
@@ -39,6 +40,7 @@ class PendingBadge:
         self._done, self._lock = threading.Event(), threading.Lock()
         self._verdicts: Mapping[str, Verdict] = {}
         self._failure = ""
+        self._checked_at = ""
         self._callbacks: list[Callable[[], None]] = []
 
     @property
@@ -59,6 +61,15 @@ class PendingBadge:
             return reprs.unchecked_badge(self.names, self._failure)
         return reprs.badge(self._verdicts)
 
+    def dated_form(self) -> Rendered | None:
+        """The badge as a notebook saves it: with the time of the check, which its reader does not
+        know. A text is read when it is printed, and has none."""
+        form = self.form()
+        if form is None or not self._checked_at:
+            return form
+        date = dim_text(f"· as of {self._checked_at} UTC").html
+        return Rendered(f"{form.html} {date}", form.text)
+
     def sentence(self) -> str:
         """The verdicts in one sentence; empty while they are not known."""
         if not self.is_known or self._failure or not self._verdicts:
@@ -76,12 +87,14 @@ class PendingBadge:
     def resolve(self, evaluate: Callable[[], Mapping[str, Verdict]]) -> None:
         """Evaluate the verdicts and run the callbacks. A failure is displayed as the reason why
         they are unknown; it does not invalidate the rows of the result."""
+        began = utc_now()
         try:
             self._verdicts = evaluate()
         except JammiError as error:
             self._failure = redact(error.message).rstrip(".")
         except Exception as error:  # noqa: BLE001  a notebook may change its frames during the evaluation
             self._failure = type(error).__name__
+        self._checked_at = began
         with self._lock:
             self._done.set()
             callbacks, self._callbacks = self._callbacks, []
@@ -189,13 +202,14 @@ class BadgeMixin(ReprMixin):
         return {} if stamp is None else stamp.metadata(data)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        form = self._rendered()
+        form = self._rendered(dated=True)
         data = {"text/plain": form.text, "text/html": form.html}
         return data, self._metadata(data)
 
-    def _rendered(self) -> Rendered:
+    def _rendered(self, *, dated: bool = False) -> Rendered:
         badge = self._badge()
-        rendered_badge = None if badge is None else badge.form()
+        form = PendingBadge.dated_form if dated else PendingBadge.form
+        rendered_badge = None if badge is None else form(badge)
         self._was_unchecked = badge is not None and not badge.is_known
         return vstack(rendered_badge, self._content())
 

@@ -497,8 +497,8 @@ class ChangeResult(InMemoryResult):
         """The version of the table after the change."""
         return self._commit.committed.version
 
-    def _rendered(self) -> Rendered:
+    def _rendered(self, *, dated: bool = False) -> Rendered:
         summary = plain_text(str(self._commit))
-        return (
-            summary if self._commit.returned_rows is None else vstack(summary, super()._rendered())
-        )
+        if self._commit.returned_rows is None:
+            return summary
+        return vstack(summary, super()._rendered(dated=dated))

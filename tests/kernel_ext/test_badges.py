@@ -1,5 +1,7 @@
 """The badge above a result in a real kernel: at once when it is known within a moment, filled in later when it is not, waited for where nobody looks on."""
 
+import re
+
 import pytest
 
 from tests.waiting import until
@@ -35,6 +37,26 @@ def test_a_result_whose_badge_is_late_comes_at_once_says_not_checked_and_is_fill
     assert "<details>" in filled["text/html"] and filled["text/html"].endswith(
         shown.html[shown.html.index("<div><div") :]
     )
+
+
+def test_a_badge_that_is_saved_carries_the_time_of_its_check(gated):
+    gated(
+        "import datetime\nnow = lambda: f'{datetime.datetime.now(datetime.UTC):%F %T}'\ngate.set()"
+    )
+    gated("began = now()")
+    shown = gated(READ)
+    [checked] = re.findall(r"· as of (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", shown.html)
+    assert gated.value(f"began <= {checked!r} <= now()") == "True"
+    assert shown.html.index("as of") < shown.html.index("<table") and "as of" not in shown.text
+    frame, _ = gated("%%jammi --as polars\nSELECT venue, n FROM jammi.top").data
+    assert "· as of 20" in frame["text/html"]
+
+
+def test_a_badge_that_is_filled_in_late_carries_the_time_of_its_check(gated):
+    shown = gated(READ, looked_on=True)
+    assert "as of" not in shown.html  # not checked yet
+    gated("gate.set()")
+    assert "· as of 20" in gated.update_of(shown)["text/html"]
 
 
 def test_a_late_badge_of_fresh_tables_leaves_the_rows_alone(gated, tmp_path):

@@ -12,13 +12,14 @@ import anywidget
 import msgspec
 import traitlets
 
+from jammi_lab.core.clock import utc_now
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
 from jammi_widgets import auto_refresh, protocol
 from jammi_widgets.action_runner import ActionRunner, ProgressCallback
-from jammi_widgets.saved_form import SavedForm, utc_now
+from jammi_widgets.saved_form import SavedForm
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.result_table import ResultTable

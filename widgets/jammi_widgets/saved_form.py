@@ -1,7 +1,6 @@
 """The static form of a widget, which stands in its place where there is no kernel."""
 
 import contextlib
-import datetime
 import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,11 +16,6 @@ LIVE_HTML = "<div></div>"
 """What stands in place of the live panel where it cannot be shown: nothing, as the static form
 follows. It never changes, because replacing the output would make the panel anew."""
 _WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
-
-
-def utc_now() -> str:
-    """The time, to the second, as captions show it."""
-    return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S}"
 
 
 class SavedForm:

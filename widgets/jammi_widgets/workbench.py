@@ -6,6 +6,7 @@ import anywidget
 import ipywidgets
 import traitlets
 
+from jammi_lab.core.clock import utc_now
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, count_noun, plain_text, vstack
 from jammi_widgets import assets
@@ -13,7 +14,7 @@ from jammi_widgets.diff import DiffView
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.panel import Names, Panel
 from jammi_widgets.results import ResultView
-from jammi_widgets.saved_form import SavedForm, utc_now
+from jammi_widgets.saved_form import SavedForm
 from jammi_widgets.staleness import StalenessBoard
 
 if TYPE_CHECKING:
