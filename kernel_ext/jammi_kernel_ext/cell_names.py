@@ -2,36 +2,44 @@
 assigns, may change in place, and where it cannot be followed."""
 
 import ast
-import builtins
 import functools
+import inspect
+import re
 import types
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_OPAQUE_NAMES = frozenset(
-    "exec eval compile globals locals vars setattr delattr __import__ threading Thread Timer "
-    "multiprocessing ThreadPoolExecutor ProcessPoolExecutor ThreadPool joblib _thread "
-    "__main__".split()
+from jammi_kernel_ext.cell_values import (
+    foreign_module,
+    holds_code,
+    is_frame_name,
+    is_installed,
+    is_library_function,
+    is_library_module,
+    is_library_value,
+    is_module,
+    is_of_user,
+    module_value,
 )
-_OPAQUE_ATTRIBUTES = frozenset(
-    "user_ns user_global_ns run_cell run_code run_cell_async ex ev push safe_execfile __dict__ "
-    "__globals__ __setattr__ __setstate__ create_task ensure_future run_in_executor to_thread "
-    "import_module spawn_callback call_later call_soon Thread ThreadPoolExecutor ThreadPool "
-    "_getframe currentframe f_globals f_locals modules get_objects get_referrers".split()
+from jammi_kernel_ext.cell_words import (
+    CODE_MAGICS,
+    HARMLESS_MAGICS,
+    IN_PLACE,
+    OPAQUE_ATTRIBUTES,
+    OPAQUE_NAMES,
+    OPAQUE_VALUES,
+    PASSING,
+    SETTERS,
+    TEXT_METHODS,
+    WRITERS,
+    WRITES,
 )
-_CODE_MAGICS = frozenset("time timeit capture prun".split())
-_HARMLESS_MAGICS = frozenset(
-    "jammi jammi_py load_ext reload_ext unload_ext config matplotlib pip conda uv who whos pwd ls "
-    "cd env history pinfo pinfo2 xmode precision html javascript markdown latex svg bash sh "
-    "system sx alias_magic autosave lsmagic magic quickref".split()
-)
-_IN_PLACE = frozenset(
-    "insert update pop popitem extend append insert_column replace_column drop_in_place set fill "
-    "put place setitem itemset sort partition resize copyto putmask fill_diagonal at clear "
-    "setdefault remove reverse shuffle extend_constant set_at_idx __setitem__ __delitem__ "
-    "__iadd__".split()
-)
+
+_WORD = re.compile(r"[^\W\d]\w*")
+_CHAINED = frozenset((ast.Attribute, ast.Subscript, ast.Starred, ast.Call))
+_MAX_TEXT_CHARACTERS = 20_000
 _LATE_BODIES = (
     ast.FunctionDef,
     ast.AsyncFunctionDef,
@@ -63,6 +71,13 @@ _NAMING_NODES = frozenset(
         ast.Subscript,
         ast.Attribute,
         ast.AugAssign,
+        ast.Assign,
+        ast.AnnAssign,
+        ast.NamedExpr,
+        ast.For,
+        ast.AsyncFor,
+        ast.withitem,
+        ast.Match,
         ast.Call,
         ast.alias,
     )
@@ -70,8 +85,13 @@ _NAMING_NODES = frozenset(
 """The nodes that `names_of_cell` looks at."""
 
 
-_LEAF_FIELDS = frozenset(("ctx", "op", "ops", "id", "attr"))
+_LEAF_FIELDS = frozenset(
+    "ctx op ops id attr arg asname module level conversion simple is_async kind type_comment "
+    "type_ignores".split()
+)
 """Fields of nodes below which no name stands."""
+_LEAVES = frozenset((ast.Constant, str, int, type(None)))
+"""What stands in the fields of nodes and names nothing."""
 _CHILD_FIELDS = {
     kind: tuple(field for field in kind._fields if field not in _LEAF_FIELDS)
     for kind in vars(ast).values()
@@ -94,6 +114,12 @@ class NamesOfCell:
     """Names that functions, classes and generators of the cell read when they run."""
     changed: set[str] = field(default_factory=set)
     """Names whose values it may change in place."""
+    aliases: list[tuple[ast.AST, ast.AST]] = field(default_factory=list)
+    """Targets, each with an expression whose objects it may name, too."""
+    user_objects: set[str] = field(default_factory=set)
+    """Names that it reads of objects whose operators are code of the user."""
+    harmless: set[str] = field(default_factory=set)
+    """Functions that it defines which do not change what they are given."""
     opaque: str = ""
     """What cannot be followed in it, as a word; empty when all can."""
     reads_any: bool = False
@@ -111,8 +137,10 @@ class NamesOfCell:
         self.loaded |= names
 
 
+@functools.lru_cache(maxsize=32)
 def parse_cell(source: str) -> ast.Module | None:
-    """The syntax tree of a cell after IPython's own transformations; None when it is not valid."""
+    """The syntax tree of a cell after IPython's own transformations; None when it is not valid.
+    Cells run again and again, and parsing is a third of what following one costs."""
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -130,10 +158,10 @@ def _walk(nodes: Sequence[ast.AST]) -> list[ast.AST]:
             found += _outer_nodes(each)
             continue
         for name in _CHILD_FIELDS[kind]:
-            child = getattr(each, name, None)
-            if isinstance(child, list):
-                found += [item for item in child if isinstance(item, ast.AST)]
-            elif isinstance(child, ast.AST):
+            child: Any = getattr(each, name, None)
+            if type(child) is list:
+                found += [item for item in child if type(item) not in _LEAVES]
+            elif type(child) not in _LEAVES:
                 found.append(child)
     return found
 
@@ -185,6 +213,10 @@ def _own_names(scope: ast.AST, stored: set[str]) -> set[str]:
     return {name for node in _walk(targets) for name in _stored_names(node)}
 
 
+harmless_code: "weakref.WeakSet[types.CodeType]" = weakref.WeakSet()
+"""The code of functions that do not change what they are given."""
+
+
 def names_of_cell(tree: ast.AST, values: Mapping[str, Any]) -> NamesOfCell:
     """The names that a cell uses, given the values of the notebook's names."""
     return _names_of([tree], values)
@@ -193,45 +225,125 @@ def names_of_cell(tree: ast.AST, values: Mapping[str, Any]) -> NamesOfCell:
 def _names_of(nodes: Sequence[ast.AST], values: Mapping[str, Any]) -> NamesOfCell:
     names = NamesOfCell()
     seen = set[str]()
+    node: Any
     for node in _walk(nodes):
-        if type(node) not in _NAMING_NODES:  # most nodes are constants and contexts
+        kind = type(node)  # `isinstance` and `match` cost more than all that is done here
+        if kind not in _NAMING_NODES:
             continue
-        if isinstance(node, ast.Name):  # before `match`, which costs more than all that it does
+        if kind is ast.Name:
             if type(node.ctx) is not ast.Load:
                 names.stored.add(node.id)
             elif node.id not in seen:
                 seen.add(node.id)
                 _add_loaded(names, node.id, values)
-            continue
-        match node:
-            case ast.Subscript() | ast.Attribute():
-                if not isinstance(node.ctx, ast.Load):
-                    names.add_changed(_root(node))
-                attribute = getattr(node, "attr", "")
-                names.note_opaque(attribute if attribute in _OPAQUE_ATTRIBUTES else "")
-            case ast.AugAssign(target=target):
-                names.add_changed(_root(target))
-            case ast.Call():
-                _add_call(names, node, values)
-            case ast.alias(name=name, asname=alias):
-                module = name.partition(".")[0]
-                names.stored.add(alias or module)
-                names.note_opaque(name if module in _OPAQUE_NAMES or name == "*" else "")
-            case ast.Global(names=declared) | ast.Nonlocal(names=declared):
-                names.declared.update(declared)
-        if type(node) in _STORING_NODES:
+        elif kind is ast.Call:
+            _add_call(names, node, values)
+        elif kind is ast.Attribute or kind is ast.Subscript:
+            if type(node.ctx) is not ast.Load:
+                names.add_changed(_root(node))
+            if kind is ast.Attribute and node.attr in OPAQUE_ATTRIBUTES:
+                names.note_opaque(node.attr)
+        elif kind in _SCOPES:
             names.stored |= _stored_names(node)
-        if type(node) in _SCOPES:
             _add_scope(names, node, values)
+        elif kind is ast.Assign:
+            names.aliases += [(target, node.value) for target in node.targets]
+        else:
+            _add_statement(names, node)
+    if names.user_objects:
+        _add_operands(names, nodes)
+    if names.changed:
+        _add_changed_sources(names, values)
     return names
+
+
+def _add_operands(names: NamesOfCell, nodes: Sequence[ast.AST]) -> None:
+    """Add what operators of the user's objects may change beside these."""
+    for node in _walk(nodes):
+        if isinstance(node, ast.BinOp | ast.Compare | ast.AugAssign | ast.Subscript):
+            operands = _loaded_names(node)
+            if operands & names.user_objects:
+                names.changed |= operands
+
+
+def _add_changed_sources(names: NamesOfCell, values: Mapping[str, Any]) -> None:
+    """Add the names whose objects a changed name may stand for, as in `a = df; a["x"] = 1`."""
+    pending = [(_target_names(target), value) for target, value in names.aliases]
+    while reached := [each for each in pending if each[0] & names.changed]:
+        pending = [each for each in pending if not each[0] & names.changed]
+        for _, value in reached:
+            names.add_changed(_sources(value, values))
+
+
+def _target_names(target: ast.AST) -> set[str]:
+    if isinstance(target, ast.Name):
+        return {target.id}
+    return {name for node in _walk([target]) for name in _stored_names(node)}
+
+
+def _sources(value: ast.AST, values: Mapping[str, Any]) -> set[str]:
+    """The names of the objects that the value of an expression may be or hold. What is taken out
+    of a frame is a new object."""
+    match value:
+        case ast.Name(id=name):
+            return {name}
+        case ast.Subscript() | ast.Attribute():
+            root = _root(value)
+            return {name for name in root if not is_frame_name(name, values)}
+        case ast.Call(func=ast.Name(id=name)) if is_library_value(name, values):
+            parts = [*_arguments(value)] if name in PASSING else []
+        case ast.Call(func=ast.Attribute(attr=method)):
+            root = _root(value)
+            if all(is_library_module(name, values) for name in root):
+                parts = [*_arguments(value)] if method in PASSING else []
+            else:
+                return {name for name in root if not is_frame_name(name, values)}
+        case ast.Lambda() | ast.Constant():
+            return set()
+        case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
+            parts = [each.iter for each in value.generators]
+        case ast.BinOp() | ast.Compare() | ast.UnaryOp() | ast.JoinedStr():
+            return set()
+        case _:
+            parts = [node for node in ast.iter_child_nodes(value) if isinstance(node, ast.expr)]
+    return set[str]().union(*(_sources(part, values) for part in parts))
+
+
+def _add_statement(names: NamesOfCell, node: ast.AST) -> None:
+    """Add what the other nodes do that name something."""
+    match node:
+        case ast.AugAssign(target=target):
+            names.add_changed(_root(target))
+        case (
+            ast.AnnAssign(target=target, value=ast.expr() as value)
+            | ast.NamedExpr(target=target, value=value)
+        ):
+            names.aliases.append((target, value))
+        case ast.For(target=target, iter=value) | ast.AsyncFor(target=target, iter=value):
+            names.aliases.append((target, value))
+        case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
+            names.aliases.append((target, value))
+        case ast.Match(subject=value, cases=cases):
+            names.aliases += [(case.pattern, value) for case in cases]
+        case ast.alias(name=name, asname=alias):
+            module = name.partition(".")[0]
+            names.stored.add(alias or module)
+            names.note_opaque(name if module in OPAQUE_NAMES or name == "*" else "")
+        case ast.Global(names=declared) | ast.Nonlocal(names=declared):
+            names.declared.update(declared)
+        case _:
+            names.stored |= _stored_names(node)
 
 
 def _add_loaded(names: NamesOfCell, name: str, values: Mapping[str, Any]) -> None:
     names.loaded.add(name)
     if name in values and is_of_user(type(values[name])):  # operators and properties are calls
         names.changed.add(name)
-    names.note_opaque(name if name in _OPAQUE_NAMES else "")
-    names.note_opaque(_foreign_module(values, name), reads_any=False)
+        names.user_objects.add(name)
+    if name in OPAQUE_NAMES or id(values.get(name)) in OPAQUE_VALUES:
+        names.note_opaque(name)
+    if name in values and (module := foreign_module(values[name])):
+        names.note_opaque(f"the module {module}", reads_any=False)
 
 
 def _add_scope(names: NamesOfCell, scope: ast.AST, values: Mapping[str, Any]) -> None:
@@ -249,6 +361,11 @@ def _add_scope(names: NamesOfCell, scope: ast.AST, values: Mapping[str, Any]) ->
     names.stored |= inner.stored - local
     names.declared |= inner.declared
     names.note_opaque(inner.opaque, reads_any=inner.reads_any)
+    if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef) and not inner.changed & own:
+        names.harmless.add(scope.name)
+    for decorator in getattr(scope, "decorator_list", ()):
+        if isinstance(decorator, ast.Attribute):  # called with the function, which it may keep
+            names.add_changed(_root(decorator))
 
 
 def _stored_names(node: ast.AST) -> set[str]:
@@ -277,25 +394,118 @@ def _add_call(names: NamesOfCell, call: ast.Call, values: Mapping[str, Any]) -> 
         _add_magic(names, call, magic, values)
         return
 
-    def argument_names() -> set[str]:
-        return {name for argument in _arguments(call) for name in _loaded_names(argument)}
-
-    in_place = any(keyword.arg in ("inplace", "in_place", "out") for keyword in call.keywords)
+    root, method = set[str](), ""
     match call.func:
         case ast.Name(id=name):
-            if in_place or not _is_library_value(name, values):
-                names.changed |= {name} | argument_names()
+            method, root = name, {name}
+            known_as = getattr(values.get(name), "__name__", name)
+            may_change = known_as in IN_PLACE or not is_library_function(name, values)
         case ast.Attribute(attr=method):
-            root = {name for name in _root(call.func) if not _is_library_module(name, values)}
-            if (
-                in_place
-                or method in _IN_PLACE
-                or not all(_is_library_value(name, values) for name in root)
-                or not _root(call.func)
-            ):
-                names.changed |= root | argument_names()
+            start = _root(call.func)
+            root = {name for name in start if not is_library_module(name, values)}
+            may_change = (
+                method in IN_PLACE
+                or not start
+                or not all(is_library_value(name, values) for name in root)
+            )
+            if _changes_module(call, method, values):
+                root, may_change = start, True
         case _:
-            names.changed |= _loaded_names(call.func) | argument_names()
+            may_change, root = True, _loaded_names(call.func)
+    if call.args or call.keywords:
+        may_change = may_change or _gives_away_arguments(call, method, values)
+        _add_text(names, call, method, values)
+    if may_change:
+        names.changed |= root.union(*map(_loaded_names, _arguments(call)))
+
+
+def _changes_module(call: ast.Call, method: str, values: Mapping[str, Any]) -> bool:
+    """Whether a call changes the state of a library: registers code, seeds a generator, sets an
+    option or an element of an object of its."""
+    if method.startswith("register"):
+        return True
+    if method in SETTERS:
+        return any(map(_loaded_names, _arguments(call)))
+    owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+    return (
+        method in IN_PLACE
+        and isinstance(owner, ast.Attribute)
+        and not is_module(module_value(owner, values))
+    )
+
+
+def _gives_away_arguments(call: ast.Call, method: str, values: Mapping[str, Any]) -> bool:
+    """Whether a function of a library may change its arguments or its object, because it is told
+    to or calls code of the user that may."""
+    if method.startswith(WRITERS):
+        return True
+    if len(call.args) > 1:  # the last argument of a function of numpy may be its output
+        is_name = isinstance(call.func, ast.Name)
+        function: Any = values.get(method) if is_name else module_value(call.func, values)
+        if type(function).__name__ == "ufunc" and len(call.args) > function.nin:
+            return True
+    if call.keywords and any(
+        keyword.arg in ("inplace", "in_place", "out", "file") for keyword in call.keywords
+    ):
+        return True
+    return any(_may_change_what_it_gets(argument, values) for argument in _arguments(call))
+
+
+def _may_change_what_it_gets(argument: ast.expr, values: Mapping[str, Any]) -> bool:
+    """Whether an argument is code that may change what it is called with."""
+    match argument:
+        case ast.Lambda():
+            inner = _names_of(_inner_nodes(argument), values)
+            return bool(inner.changed & _own_names(argument, inner.stored))
+        case ast.Attribute(value=ast.Name(id=name), attr=method) if is_of_user(
+            type(values.get(name))
+        ):
+            return callable(inspect.getattr_static(values[name], method, None))
+        case ast.Attribute(attr=method):
+            return method in IN_PLACE
+        case ast.Name(id=name) if name in values:
+            value = values[name]
+            if isinstance(value, types.FunctionType):
+                return not is_installed(value.__module__ or "") and (
+                    value.__code__ not in harmless_code
+                )
+            return holds_code(value)
+    return False
+
+
+def _add_text(names: NamesOfCell, call: ast.Call, method: str, values: Mapping[str, Any]) -> None:
+    """Add the variables that the text in an argument names, as in `df.query("x > @limit")` and
+    `duckdb.sql("FROM df")`. Our own statements report what they read."""
+    names_variables, texts = method in TEXT_METHODS, list[str]()
+    root = _root(call.func) if names_variables else set[str]()
+    if any(type(values.get(name)).__module__.startswith("jammi_lab") for name in root):
+        return
+    for argument in _arguments(call):
+        if type(argument) is ast.Constant:
+            text = argument.value
+            if type(text) is str and (names_variables or not text.isidentifier()):
+                texts.append(text)
+        elif names_variables:
+            texts += _texts_in(names, argument, method, values)
+    for text in texts:
+        words = _WORD.findall(text[:_MAX_TEXT_CHARACTERS])
+        names.loaded.update(word for word in words if word in values)
+    if names_variables and any(map(WRITES.search, texts)):
+        names.changed |= root  # a connection, or the module with its own, keeps what it reads
+
+
+def _texts_in(
+    names: NamesOfCell, argument: ast.expr, method: str, values: Mapping[str, Any]
+) -> Iterator[str]:
+    """The texts that an argument is put together from. What is computed is opaque."""
+    for node in ast.walk(argument):
+        match node:
+            case ast.Constant(value=str(text)):
+                yield text
+            case ast.Name(id=name) if isinstance(values.get(name), str):
+                yield values[name]
+            case ast.Call() | ast.Attribute() | ast.Subscript():
+                names.note_opaque(f"a computed text in {method}")
 
 
 def _magic_name(call: ast.Call) -> str | None:
@@ -315,10 +525,10 @@ def _magic_name(call: ast.Call) -> str | None:
 
 
 def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[str, Any]) -> None:
-    if magic in _HARMLESS_MAGICS:
+    if magic in HARMLESS_MAGICS:
         return
     body = call.args[-1].value if isinstance(call.args[-1], ast.Constant) else None
-    tree = parse_cell(body) if magic in _CODE_MAGICS and isinstance(body, str) else None
+    tree = parse_cell(body) if magic in CODE_MAGICS and isinstance(body, str) else None
     if tree is None:
         names.note_opaque(f"%{magic}")
         return
@@ -349,58 +559,8 @@ def _loaded_names(*nodes: ast.AST) -> set[str]:
 def _root(node: ast.AST) -> set[str]:
     """The names at the start of a chain of attributes, subscripts and calls. An expression at the
     start counts with all its names."""
-    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred | ast.Call):
-        node = node.func if isinstance(node, ast.Call) else node.value
+    inner: Any = node
+    while (kind := type(inner)) in _CHAINED:
+        inner = inner.func if kind is ast.Call else inner.value
+    node = inner
     return {node.id} if isinstance(node, ast.Name) else _loaded_names(node)
-
-
-def _is_library_module(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether a name is a module of a library, which its own functions do not change."""
-    return name in values and is_module(values[name]) and is_installed(values[name].__name__)
-
-
-def _is_library_value(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether a name is a module, function, class or frame of a library, which changes its
-    arguments in place only where it is known for that."""
-    if name not in values:
-        return hasattr(builtins, name)
-    value = values[name]
-    module = value.__name__ if is_module(value) else getattr(value, "__module__", None)
-    if not is_module(value) and not callable(value):
-        module = type(value).__module__
-        if module == "builtins":
-            return isinstance(value, str | bytes | int | float | complex | bool | None)
-    return isinstance(module, str) and is_installed(module)
-
-
-def is_of_user(kind: type) -> bool:
-    """Whether a class was defined by the user, in the notebook or in a module of one's own."""
-    return not is_installed(kind.__module__)
-
-
-def is_module(value: object) -> bool:
-    """Whether a value is a module."""
-    return type(value).__name__ == "module"
-
-
-def _foreign_module(values: Mapping[str, Any], name: str) -> str:
-    """The module of a name's value if it is the user's own, outside the notebook, where code is not
-    seen. Empty for values of the notebook and of libraries."""
-    if name not in values:
-        return ""
-    value = values[name]
-    has_module = isinstance(value, type | types.FunctionType | types.BuiltinFunctionType)
-    module = (
-        value.__name__ if is_module(value) else (value if has_module else type(value)).__module__
-    )
-    if not isinstance(module, str) or module in ("__main__", "builtins") or is_installed(module):
-        return ""
-    return f"the module {module}"
-
-
-@functools.lru_cache(maxsize=4096)
-def is_installed(module: str) -> bool:
-    """Whether a module belongs to Python, to an installed package or to jammi_lab."""
-    from jammi_lab.producers.function_source import is_library
-
-    return is_library(module)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.cell_names import (
     NamesOfCell,
-    is_module,
-    is_of_user,
+    harmless_code,
     names_of_cell,
     parse_cell,
 )
+from jammi_kernel_ext.cell_values import is_module, is_of_user
 
 if TYPE_CHECKING:
     from jammi_lab.core.anchors import FrameOrigin
@@ -78,6 +78,11 @@ class FrameFollower:
         self._as_read: dict[int, tuple[weakref.ref[Any], str | None]] = {}
         """Frames as they were read, by id, with a digest of their rows; None for those that have
         too many to be compared."""
+        self._kinds: dict[str, str] | None = None
+        """The kinds of the names at the end of a cell, which does not change them; None while they
+        may change."""
+        self._libraries: set[str] = set()
+        """Modules and classes of libraries that cells have changed: every cell may read them."""
         self._grounds: dict[str, str] = {}
         """What could not be followed so far, with the label of the cell."""
 
@@ -110,11 +115,15 @@ class FrameFollower:
         registry = self._origins
         if not self._cells:
             return
+        self._last_ids = self._ids()
         if registry is not None:
-            self._follow(registry, self._cells[-1])
+            self._kinds = {}
+            try:
+                self._follow(registry, self._cells[-1])
+            finally:
+                self._kinds = None
         self._cells.pop()
         self._merged.clear()
-        self._last_ids = self._ids()
 
     def _ids(self) -> dict[str, int]:
         """The objects of all names, by id."""
@@ -146,11 +155,14 @@ class FrameFollower:
         reads = registry.take_reads()
         self._note_opaque(cell, names, {read.thread for read in reads})
         origin = self._origin_of_cell(cell, names, [read.origin for read in reads])
-        touched = self._touched(cell, names)
+        touched = self._touched(cell, names, self._last_ids)
         self._unlink(cell, names)
         self._link(names, touched)
         record = _Record(origin, frozenset(names.late), frozenset(names.late & names.changed))
         rows_only = _Record(origin)
+        for name in names.harmless:
+            if isinstance(function := self._values.get(name), types.FunctionType):
+                harmless_code.add(function.__code__)
         for name in touched:
             holds_functions = self._kind(name) not in ("plain", "frame")
             self._remember(registry, cell, name, record if holds_functions else rows_only)
@@ -189,6 +201,8 @@ class FrameFollower:
             self._records.pop(name, None)
             return
         self._records[name] = record
+        if self._kind(name) == "module":
+            self._libraries.add(name)
         if record.origin.inputs or record.origin.grounds:
             self._record_frames(registry, value, record.origin)
 
@@ -260,7 +274,8 @@ class FrameFollower:
         if cell is not None and registry is not None:
             names = self._names(cell)
             grounds += [_opaque_ground(cell, names)] if names.opaque else []
-            touched = holders & (names.changed if exact else self._touched(cell, names))
+            touched = names.changed if exact else self._touched(cell, names, self._ids())
+            touched = touched & holders
             if touched or not holders:
                 reads = [read.origin for read in registry.reads()]
                 parts.append(self._origin_of_cell(cell, names, reads))
@@ -308,6 +323,7 @@ class FrameFollower:
             )
             if any(_is_output(name) for name in names.loaded):
                 names.loaded.add(_OUTPUT)
+            names.loaded |= self._libraries
             pending = list(names.loaded)
             while pending:
                 record = self._records.get(pending.pop())
@@ -315,8 +331,14 @@ class FrameFollower:
                     pending += record.late - names.loaded
                     names.loaded |= record.late
                     names.changed |= record.late_changed
+            # A name that is gone or holds a number by now may have shared an object before.
             names.changed = self._with_aliases(
-                {n for n in names.changed if self._kind(n) not in ("plain", "function", "absent")}
+                {
+                    name
+                    for name in names.changed
+                    if name in self._links
+                    or self._kind(name) not in ("plain", "function", "absent")
+                }
             )
         return cell.names
 
@@ -332,9 +354,9 @@ class FrameFollower:
             return FrameOrigin(derived=True)
         return self._merged_origin(parts, cells=[cell.label], derived=True)
 
-    def _touched(self, cell: _Cell, names: NamesOfCell) -> set[str]:
-        """The names that the cell assigned, or may have changed in place."""
-        ids = self._ids()
+    def _touched(self, cell: _Cell, names: NamesOfCell, ids: dict[str, int]) -> set[str]:
+        """The names that the cell assigned, or may have changed in place, given the objects of all
+        names now."""
         replaced = {name for name, _ in ids.items() - cell.ids.items()}
         touched = (names.stored | names.changed | replaced) & (ids.keys() | self._records.keys())
         return {name for name in touched if not _is_output(name)}
@@ -394,8 +416,16 @@ class FrameFollower:
         return reached
 
     def _kind(self, name: str) -> str:
-        """Whether a name holds a frame, a module, a plain value or a function that shares nothing,
-        or anything else."""
+        kinds = self._kinds
+        if kinds is None:
+            return self._find_kind(name)
+        if name not in kinds:
+            kinds[name] = self._find_kind(name)
+        return kinds[name]
+
+    def _find_kind(self, name: str) -> str:
+        """Whether a name holds a frame, a module or class of a library, a plain value or a
+        function that shares nothing, or anything else."""
         from jammi_lab.sources.frames import is_frame
 
         if name not in self._values:
@@ -406,7 +436,7 @@ class FrameFollower:
         if isinstance(value, _PLAIN) or _is_own(value):
             return "plain"
         if isinstance(value, type) and not is_of_user(value):
-            return "plain"
+            return "module"  # a class of a library has its functions, too
         if isinstance(value, types.FunctionType) and not (
             value.__closure__ or value.__defaults__ or value.__kwdefaults__ or value.__dict__
         ):
