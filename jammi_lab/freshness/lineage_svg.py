@@ -113,7 +113,7 @@ class EdgeLike(Protocol):
     def kind(self) -> str: ...
 
 
-SAVED_ASPECT = 0.6
+SAVED_ASPECT_RATIO = 0.6
 """Width by height that long layers of a picture are split for: one that is as wide as a page at a
 readable scale, and read by scrolling."""
 
@@ -154,7 +154,7 @@ def render_lineage(
             [marks[n] for n in drawn_nodes],
             changes,
             [holds[n] for n in drawn_nodes],
-            SAVED_ASPECT,
+            SAVED_ASPECT_RATIO,
         ),
         _alt_text(nodes_drawn, verdict_words),
     )
