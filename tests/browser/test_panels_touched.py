@@ -377,6 +377,19 @@ def test_a_lasso_is_taken_with_shift_or_by_the_key_l(ws, shown):
     bare.expect(lambda: "2" in bare.panel.selection)
 
 
+def test_points_stay_under_the_mouse_while_a_source_is_read(ws, shown):
+    bare = shown(EmbeddingMap(ws, "vectors"), "verdict-table")
+    bare.expect(lambda: bare.page.locator("[data-points='6']").count() == 1)
+    place = bare.part("map-canvas").bounding_box()
+
+    def read():  # an answer that was on its way ends a report
+        bare.panel.send({"v": 1, "kind": "reading", "ask": None})
+        return "Reading the source" in bare.page.locator(".jammi-said").inner_text()
+
+    bare.expect(read)
+    assert bare.part("map-canvas").bounding_box() == place
+
+
 def test_placing_points_is_stopped_from_the_page(ws, shown, monkeypatch):
     bare = shown(EmbeddingMap(ws, "vectors"), "verdict-table")
     bare.expect(lambda: bare.page.locator("[data-points='6']").count() == 1)

@@ -126,7 +126,7 @@ export class Line {
         clearTimeout(waiting.late);
         waiting.late = setTimeout(() => { this.waited = true; this.late(SILENT); }, 10 * PATIENCE);
       }
-      if (waiting || message.ask === null) this.soon ??= setTimeout(() => { this.waited ||= Boolean(waiting); this.late(READING); }, SOON);
+      if (waiting || message.ask === null) this.soon ??= setTimeout(() => { this.waited ||= Boolean(waiting); this.late(READING, "jammi-passing"); }, SOON);
       return;
     }
     if (waiting || message.kind !== "about") { clearTimeout(this.soon); this.soon = null; }
