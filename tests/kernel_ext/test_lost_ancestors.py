@@ -93,13 +93,13 @@ FOLLOWED = {
         ),
         "import own\nout = own.get()",
     ),
+    "query": ("out = pd.DataFrame({'id': [1, 2]}).query('id < @other.id.max()')",),
     "file of the table": ("path = str(ws.table('other').path)", "out = pd.read_parquet(path)"),
 }
 """Cells that make the frame `out` from the frame `other`, and are followed."""
 SAID = {
     "csv": ("other.to_csv('x.csv')", "out = pd.read_csv('x.csv')"),
     "pickle file": ("other.to_pickle('x.pkl')", "out = pd.read_pickle('x.pkl')"),
-    "query": ("out = pd.DataFrame({'id': [1, 2]}).query('id < @other.id.max()')",),
 }
 """The same, which are not followed: the verdict says how far it goes."""
 PUT = "df['year'] = other.year.sum()"
