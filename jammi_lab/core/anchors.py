@@ -258,6 +258,17 @@ class Snapshot(Value, frozen=True):
     fault: str = ""
     """Why the rows cannot be read although the content is identified. There are no columns then."""
 
+    def __eq__(self, other: object) -> bool:
+        # Equal dicts may be in another order, and that of columns and files shapes the rows.
+        return (
+            isinstance(other, Snapshot)
+            and super().__eq__(other)
+            and list(self.columns) == list(other.columns)
+            and list(self.files or ()) == list(other.files or ())
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # `columns` is a dict
+
     def covers(self, columns: tuple[str, ...] | None) -> bool:
         """Whether the anchor over these columns (None: all) follows from this observation."""
         return self.by_set is None or set_key(columns) in self.by_set

@@ -1,12 +1,20 @@
 """A repeated status evaluates what changed, and says what a first one would say."""
 
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.core.anchors import FileState, Snapshot
 from jammi_lab.freshness import evaluated_graph
+from tests.services.servers import run_postgres
 
 
 @pytest.fixture
@@ -144,3 +152,66 @@ def test_a_repeated_status_says_what_another_kernel_says(ws, tmp_path, change):
     with jl.open(tmp_path / "lab", tenant=ws.current_tenant) as other:
         assert repeated == _verdicts(other)
     assert repeated == _verdicts(ws)
+
+
+def _in_order(kind, folder, columns):
+    """Write a table with these columns in this order, each with its own values."""
+    rows = pa.table({name: [ord(name), 1] for name in columns})
+    listed = ", ".join(f"{name} INTEGER" for name in columns)
+    values = [tuple(row.values()) for row in rows.to_pylist()]
+    if kind == "parquet":
+        pq.write_table(rows, folder / "s.parquet")
+    elif kind == "csv":
+        lines = [",".join(columns), *(",".join(map(str, row)) for row in values)]
+        (folder / "s.csv").write_text("\n".join([*lines, ""]))
+    else:
+        connect = sqlite3.connect if kind == "sqlite" else duckdb.connect
+        with contextlib.closing(connect(folder / f"s.{kind}")) as database:
+            database.execute("DROP TABLE IF EXISTS t")
+            database.execute(f"CREATE TABLE t ({listed})")
+            database.executemany(f"INSERT INTO t VALUES ({', '.join('?' * len(columns))})", values)
+            database.commit()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "sqlite", "duckdb"])
+def test_columns_that_changed_places_are_another_state(tmp_path, kind):
+    _in_order(kind, tmp_path, "abc")
+    name = "s.t" if kind in ("sqlite", "duckdb") else "s"
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("s", str(tmp_path / f"s.{kind}"))
+        ws.materialize("all", f"SELECT * FROM {name}")
+        ws.status(deep=True)
+        _in_order(kind, tmp_path, "acb")
+        for _ in range(2):
+            assert isinstance(ws.status(deep=True)["all"].verdict, jl.Stale)
+
+
+@pytest.mark.services
+def test_columns_of_a_server_that_changed_places_are_another_state(tmp_path, fresh_postgres_url):
+    """The digests of the rows are by the names of the columns."""
+    run_postgres(
+        fresh_postgres_url,
+        "CREATE TABLE t (a integer, b integer DEFAULT 7, c integer)",
+        "INSERT INTO t VALUES (1, 7, 2)",
+    )
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("s", fresh_postgres_url)
+        ws.materialize("all", "SELECT * FROM s.t")
+        ws.materialize("one", "SELECT a FROM s.t")
+        ws.status(deep=True)
+        run_postgres(
+            fresh_postgres_url, "ALTER TABLE t DROP b", "ALTER TABLE t ADD b integer DEFAULT 7"
+        )
+        for _ in range(2):
+            status = ws.status(deep=True)
+            assert isinstance(status["all"].verdict, jl.Stale)
+            assert isinstance(status["one"].verdict, jl.Fresh)
+
+
+def test_equal_observations_have_their_columns_and_files_in_the_same_order():
+    files = {"a": FileState(digest="1", rows=1), "b": FileState(digest="2", rows=1)}
+    state = Snapshot(columns={"a": "INTEGER", "b": "INTEGER"}, whole="w", method="m", files=files)
+    assert state == Snapshot(columns=dict(state.columns), whole="w", method="m", files=dict(files))
+    for field in ("columns", "files"):
+        turned = dict(reversed(getattr(state, field).items()))
+        assert state != msgspec.structs.replace(state, **{field: turned})

@@ -119,6 +119,30 @@ def test_a_partition_in_place_of_another_is_seen(ws, run):
     assert ws.sources["pg"].anchor(run.name).value != before.value
 
 
+def test_a_database_that_was_made_anew_from_a_copy_is_another_one(tmp_path, fresh_postgres_url):
+    """Its tables have the numbers, the files and the row versions of the copied ones."""
+    url = fresh_postgres_url
+    name = urlsplit(url).path.lstrip("/")
+    elsewhere = urlunsplit(urlsplit(url)._replace(path="/postgres"))
+    run_postgres(url, "CREATE TABLE t (id integer, v text)", "INSERT INTO t VALUES (1, 'a')")
+    run_postgres(elsewhere, f"CREATE DATABASE {name}_copy TEMPLATE {name}")
+    try:
+        run_postgres(url, "UPDATE t SET v = 'b'")
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("pg", url)
+            ws.materialize("d", "SELECT id, v FROM pg.t")
+            assert isinstance(ws.staleness("d"), Fresh)
+            made_from = ws.sources["pg"].anchor("t")
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            run_postgres(elsewhere, f"DROP DATABASE {name} WITH (FORCE)")
+            run_postgres(elsewhere, f"ALTER DATABASE {name}_copy RENAME TO {name}")
+            assert run_postgres(url, "SELECT v FROM t") == [("a",)]
+            assert ws.sources["pg"].anchor("t").value != made_from.value
+            assert isinstance(ws.staleness("d"), Stale)
+    finally:
+        run_postgres(elsewhere, f"DROP DATABASE IF EXISTS {name}_copy WITH (FORCE)")
+
+
 def test_another_column_of_a_partition_with_the_same_name_is_seen(ws, run):
     """Adding a column with a default writes no row."""
     run(

@@ -71,6 +71,8 @@ WITH RECURSIVE it AS (
       ::bigint AS bytes,
     bool_or(c.relkind NOT IN ('r', 'p', 'm')) AS untold, bool_or(c.relkind = 'f') AS "foreign",
     bool_or(c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) AS policed,
+    (SELECT d.oid || ':' || d.xmin || ' ' FROM pg_catalog.pg_database d
+      WHERE d.datname = current_database()) ||
     string_agg(c.oid || ':' || COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0) || ':' || (
       SELECT COALESCE(json_object_agg(a.attname, a.attnum ORDER BY a.attnum)::text, '')
       FROM pg_catalog.pg_attribute a

@@ -54,8 +54,9 @@ class RowVersions:
     """When the row versions of a table were made, as one snapshot sees it."""
 
     files: str
-    """The tables and files that hold the rows, with the numbers of their columns: a column that is
-    dropped and added again, with another default, changes no row version."""
+    """The database, and the tables and files that hold the rows, with the numbers of their columns:
+    a column that is dropped and added again, with another default, changes no row version. A
+    database that is made from a template has the numbers, files and row versions of that one."""
     horizon: int
     """Every transaction before this one had ended."""
     next: int
