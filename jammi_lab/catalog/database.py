@@ -20,7 +20,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from jammi_lab.catalog.sqlite import Dialect, damaged_error
 from jammi_lab.core.errors import SessionClosed, WorkspaceReadOnly, check_not_forked
-from jammi_lab.core.interrupts import DeferInterrupts
+from jammi_lab.core.interrupts import DeferInterrupts, NoteInterrupts
 from jammi_lab.storage.files import BackgroundFsync, fault_point, sync_data
 
 # Compiled statements are passed to the driver directly, for hot paths: those that run at every
@@ -144,10 +144,27 @@ class _Handle:
         self.connection, self.thread = connection, thread
         self.lock = threading.RLock()
         self.writing: bool | None = None  # None outside of a transaction
+        self.interrupted = False
+        """Whether an interrupt was raised during a read, and the read has not ended since."""
         # whether commits skip fsync; stays True when an interrupt left that undecided
         self.no_fsync = False
         self.state: Hashable = None  # the database state to which the cached results belong
         self.cached: dict[Hashable, Any] = {}
+
+    def note_interrupt(self) -> None:
+        """Record that an interrupt is raised during a read."""
+        self.interrupted = True
+
+    def end_interrupted_read(self) -> None:
+        """Roll back a read that an interrupt ended outside of its `try`: its snapshot would stay
+        that of this thread. (Or inside, and this is called while its end is under way.)"""
+        if not self.interrupted or self.writing:
+            return
+        with DeferInterrupts():
+            self.writing = None
+            if self.connection.in_transaction():
+                self.connection.rollback()
+            self.interrupted = False
 
 
 class _TranslateErrors:
@@ -214,7 +231,8 @@ class Database:
         is called each time. The result is shared, so it must be immutable. Raises as `read`.
         """
         handle = self._handle()
-        with handle.lock:
+        with handle.lock, self._translate_errors:
+            handle.end_interrupted_read()
             outside_transaction = handle.writing is None and not handle.connection.closed
             state = self.dialect.change_token(handle.connection) if outside_transaction else None
             if state is None:
@@ -291,6 +309,7 @@ class Database:
             return True
         handle = self._handle()
         with handle.lock, DeferInterrupts(), self._translate_errors:
+            handle.end_interrupted_read()
             if handle.writing is not None:
                 raise RuntimeError("the log cannot be emptied inside a transaction")
             if handle.connection.closed:
@@ -325,6 +344,7 @@ class Database:
             )
         handle = self._handle()
         with handle.lock:
+            handle.end_interrupted_read()
             if handle.writing is not None:
                 if writing and not handle.writing:
                     raise RuntimeError("a write cannot begin inside a read: begin with write()")
@@ -336,7 +356,9 @@ class Database:
             # would end a transaction that an interrupt left open
             worker_thread = threading.current_thread() is not threading.main_thread()
             with (
-                DeferInterrupts() if writing or worker_thread else contextlib.nullcontext(),
+                DeferInterrupts()
+                if writing or worker_thread
+                else NoteInterrupts(handle.note_interrupt),
                 self._translate_errors,
             ):
                 transaction = self._begin(handle, writing=writing, no_fsync=no_fsync)
@@ -356,6 +378,7 @@ class Database:
                             connection.rollback()
                         if not connection.invalidated:
                             self.dialect.reset(connection)
+                        handle.interrupted = False
 
     def _begin(self, handle: _Handle, *, writing: bool, no_fsync: bool) -> sa.RootTransaction:
         """Begin a transaction on a thread's connection, or on a new one when the server has closed

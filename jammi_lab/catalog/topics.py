@@ -153,9 +153,17 @@ class TopicRepository:
         own = {fold(t.name) for t in records if t.tenant is not None}
         return [t for t in records if t.tenant is not None or fold(t.name) not in own]
 
-    def append(self, record: TopicRecord, body: bytes, digest: str, row_count: int) -> int:
-        """Store an event and return its offset. The caller has checked the permission. Raises
-        TopicNotFound when the topic was dropped meanwhile."""
+    def append(
+        self,
+        record: TopicRecord,
+        body: bytes,
+        digest: str,
+        row_count: int,
+        max_events: int | None = None,
+    ) -> int:
+        """Store an event and return its offset; with `max_events` delete those before the newest
+        ones. The caller has checked the permission. Raises TopicNotFound when the topic was dropped
+        meanwhile."""
         now = self._clock.now_ns()
         with self._database.write() as tx:
             current = self.refresh(record)
@@ -172,6 +180,8 @@ class TopicRepository:
             _APPEND.execute(tx, event | {"row_count": row_count, "digest": digest, "body": body})
             _ADVANCE.execute(tx, _key(record, following=current.next_offset + 1))
             self.trim(current)
+            if max_events is not None and current.next_offset + 1 - max_events > 0:
+                self._delete_before(tx, current, current.next_offset + 1 - max_events)
         return current.next_offset
 
     def sizes(
@@ -217,9 +227,14 @@ class TopicRepository:
             ).scalar()
             current = self.refresh(record)
             if current is not None:
-                first = current.next_offset if first is None else first
-                tx.execute(_DELETE_BEFORE, _key(record, stop=first))
-                tx.execute(_UPDATE.values(first_offset=first), _key(record))
+                self._delete_before(tx, record, current.next_offset if first is None else first)
+
+    @staticmethod
+    def _delete_before(tx: sa.Connection, record: TopicRecord, first: int) -> None:
+        """Make an offset the first one, if it is not before that."""
+        if first > record.first_offset:
+            tx.execute(_DELETE_BEFORE, _key(record, stop=first))
+            tx.execute(_UPDATE.values(first_offset=first), _key(record))
 
     def set_retention(self, record: TopicRecord, retention: float | None) -> None:
         """Change the retention. Raises TenantForbidden."""

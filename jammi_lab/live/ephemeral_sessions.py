@@ -41,6 +41,8 @@ from jammi_lab.live.row_input import SchemaLike
 from jammi_lab.live.topics import Topics
 
 AUDIT_TOPIC = "jammi.audit.session_lifecycle.v1"
+MAX_AUDIT_EVENTS = 10_000
+"""Events that the audit topic of a tenant keeps, the newest ones: two of each session."""
 AUDIT_SCHEMA = pa.schema([pa.field("record", pa.string(), nullable=False)])
 
 
@@ -77,7 +79,9 @@ def publish_event(
     }
     if surviving:
         record["details"] = {"surviving_tables": list(surviving), "attempted_event": str(event)}
-    topics.publish_internal(AUDIT_TOPIC, AUDIT_SCHEMA, [{"record": json.dumps(record)}])
+    topics.publish_internal(
+        AUDIT_TOPIC, AUDIT_SCHEMA, [{"record": json.dumps(record)}], max_events=MAX_AUDIT_EVENTS
+    )
 
 
 GRACE_NS = 60 * 10**9

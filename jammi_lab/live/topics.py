@@ -264,10 +264,17 @@ class Topics(ReprMixin):
         topic."""
         return TopicReader(self._repository, self._current(name)) if name in self else None
 
-    def publish_internal(self, name: str, schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> int:
+    def publish_internal(
+        self,
+        name: str,
+        schema: pa.Schema,
+        rows: Sequence[dict[str, Any]],
+        *,
+        max_events: int | None = None,
+    ) -> int:
         """Publish to a topic of jammi_lab itself, in the bound tenant's scope; create it if
-        needed."""
-        return self._append(self._register(name, schema, None), rows)
+        needed. With `max_events`, older events are deleted."""
+        return self._append(self._register(name, schema, None), rows, max_events)
 
     def _register(self, name: str, schema: pa.Schema, retention: float | None) -> TopicRecord:
         requested = TopicRecord(
@@ -289,7 +296,7 @@ class Topics(ReprMixin):
             return self._current(name)
         return record
 
-    def _append(self, record: TopicRecord, batch: Any) -> int:
+    def _append(self, record: TopicRecord, batch: Any, max_events: int | None = None) -> int:
         schema = Topic(record).schema
         rows = to_arrow_rows(batch, schema, f"The topic {record.name!r}").combine_chunks()
         batches = rows.to_batches() or [pa.RecordBatch.from_pylist([], schema)]
@@ -304,7 +311,7 @@ class Topics(ReprMixin):
                 hint="Publish the rows in parts.",
             )
         offset = self._repository.append(
-            record, body, hashlib.sha256(body).hexdigest(), rows.num_rows
+            record, body, hashlib.sha256(body).hexdigest(), rows.num_rows, max_events
         )
         self._wake.notify()
         return offset

@@ -4,10 +4,13 @@ import os
 import random
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from types import FrameType
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -74,6 +77,64 @@ def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(
         lab.catalog.metadata.get("n")
     lab.catalog.metadata.set("n", "1")
     assert lab.catalog.metadata.get("n") == "1"
+
+
+def _read_interrupted_at(lab: Lab, moment: int) -> tuple[bool, BaseException | None]:
+    """Read in the main thread, with a signal at a bytecode of what begins and ends the read; whether there are so many, and what was raised."""
+    watched = ("catalog/database.py", "contextlib.py", "test_interrupts.py", "core/interrupts.py")
+    left = moment
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.endswith(watched):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    def read() -> None:
+        with lab.catalog.database.read() as tx:
+            tx.execute(sa.text("SELECT 1")).all()
+
+    sys.settrace(trace)
+    try:
+        read()
+    except KeyboardInterrupt as error:
+        return True, error
+    finally:
+        sys.settrace(None)
+    return left <= 0, None
+
+
+@sqlite_only
+@pytest.mark.skipif(sys.gettrace() is not None, reason="needs the trace function")
+def test_wherever_a_read_of_the_main_thread_is_interrupted_it_keeps_no_snapshot(lab: Lab) -> None:
+    """The frames of the error, which the shell keeps, keep the block alive."""
+    database = lab.catalog.database
+    count = lambda: lab.catalog.metadata.get("n")  # noqa: E731
+    usual = signal.getsignal(signal.SIGINT)
+    moment, errors = 0, list[BaseException | None]()
+    with closing(sqlite3.connect(lab.path, isolation_level=None)) as other:
+        other.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('n', '0')")
+        try:
+            while True:
+                is_reached, error = _read_interrupted_at(lab, moment := moment + 1)
+                if not is_reached:
+                    break
+                errors.append(error)
+                other.execute("UPDATE meta SET value = ? WHERE key = 'n'", (str(moment),))
+                if moment % 2:
+                    lab.catalog.metadata.set("m", "1")
+                assert database.cached("n", count) == count() == str(moment)
+                lab.catalog.metadata.set("m", "2")
+                assert database.cached("n", count) == count() == str(moment)
+        finally:
+            signal.signal(signal.SIGINT, usual)
+    assert moment > 100 and all(errors)
 
 
 def test_one_that_was_raised_before_a_block_comes_before_it(lab: Lab) -> None:

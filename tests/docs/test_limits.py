@@ -26,6 +26,8 @@ SHOWN_BY = {
     "columns of a file": "tests/sources/test_file_limits.py::test_too_many_columns_are_refused",
     "JSON files": "tests/sources/test_file_limits.py::test_json_nested_too_deep_is_refused",
     "xlsx": "tests/sources/test_file_limits.py::test_a_row_number_beyond_a_sheet_is_refused",
+    "events of sessions": "tests/live/test_ephemeral_sessions.py::"
+    "test_the_audit_topic_keeps_the_newest_events_of_a_tenant",
     "numbers": "tests/sources/test_server_types.py::test_conditions_compare_the_text_that_is_read",
     "JSON": "tests/engine/test_json_nesting.py::"
     "test_a_text_that_is_nested_300_000_deep_is_an_error",

@@ -1,5 +1,6 @@
 """Ephemeral sessions when their kernel dies: the next one ends them, tells it, and leaves no value. Over both kinds of catalog."""
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 from tests.inside import services_of
 from tests.live.test_ephemeral_sessions import AUDIT, CANARY, files_with
+from tests.services.servers import run_postgres
 from tests.sizes import product
 from tests.waiting import until
 
@@ -63,9 +65,26 @@ def holder(place):
         process.communicate()
 
 
-def kill(process):
-    process.kill()
-    process.wait()
+def held_locks(place):
+    return run_postgres(
+        place[1],
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database "
+        "WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND datname = current_database()",
+    )[0][0]
+
+
+@contextlib.contextmanager
+def dying(place):
+    """A block in which a kernel dies. A server notices it a moment later, and until then it counts as alive."""
+    before = held_locks(place) if place[1] else 0
+    yield
+    assert not place[1] or until(lambda: held_locks(place) < before)
+
+
+def kill(process, place):
+    with dying(place):
+        process.kill()
+        process.wait()
 
 
 def events(ws, tenant="acme"):
@@ -84,7 +103,7 @@ def reopened(place, **how):
 
 def test_the_next_open_ends_a_dead_kernels_session(place, holder):
     process, session, reference = holder()
-    kill(process)
+    kill(process, place)
     if not place[1]:
         assert files_with(place[0], CANARY)
     for _ in range(2):
@@ -109,7 +128,7 @@ def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(
     )
     process.stdin.flush()
     assert process.stdout.readline() == "done\n"
-    kill(process)
+    kill(process, place)
     assert files_with(tmp_path / "tmp", CANARY)
     with reopened(place):
         assert files_with(tmp_path / "tmp", CANARY) == []
@@ -119,7 +138,7 @@ def test_an_open_kernel_ends_an_overdue_session_of_a_dead_one_by_itself(place, h
     monkeypatch.setattr("jammi_lab.live.ephemeral_sessions.WATCH_SECONDS", 0.1)
     with reopened(place) as ws:
         alive, (process, session, _) = holder("bolt"), holder("acme", 5.0)
-        kill(process)
+        kill(process, place)
         assert events(ws) == [(session, "opened", 0)]
         assert until(lambda: (session, "abandoned", 200) in events(ws), 40)
         assert events(ws, "bolt") == [(alive[1], "opened", 0)]
@@ -128,7 +147,7 @@ def test_an_open_kernel_ends_an_overdue_session_of_a_dead_one_by_itself(place, h
 def test_only_dead_kernels_sessions_are_ended_and_each_is_told_to_its_tenant(place, holder):
     dead, alive, stopped = holder("acme"), holder("bolt"), holder("acme")
     os.kill(stopped[0].pid, signal.SIGSTOP)
-    kill(dead[0])
+    kill(dead[0], place)
     with reopened(place) as ws:
         assert {e[:2] for e in events(ws, "acme")} == {
             (dead[1], "opened"),
@@ -151,7 +170,7 @@ def test_only_dead_kernels_sessions_are_ended_and_each_is_told_to_its_tenant(pla
 def test_an_open_kernel_ends_it_when_it_is_asked_to_recover(place, holder):
     with reopened(place) as ws:
         process, session, _ = holder()
-        kill(process)
+        kill(process, place)
         ws.recover()
         assert [e[0] for e in events(ws)] == [session] * 2
         assert events(ws)[-1][1] == "abandoned"
@@ -160,11 +179,12 @@ def test_an_open_kernel_ends_it_when_it_is_asked_to_recover(place, holder):
 @pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
 def test_a_kernel_that_dies_while_it_closes_has_closed_or_not(place, holder, point):
     process, session, _ = holder()
-    process.stdin.write(
-        f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); s.close()\n"
-    )
-    process.stdin.flush()
-    assert process.wait(30) == 9
+    with dying(place):
+        process.stdin.write(
+            f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); s.close()\n"
+        )
+        process.stdin.flush()
+        assert process.wait(30) == 9
     with reopened(place) as ws:
         ended = "abandoned" if point == "catalog:before-commit" else "closed"
         assert events(ws) == [(session, "opened", 0), (session, ended, 200)]
@@ -187,11 +207,12 @@ def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_t
     place, holder, act, point
 ):
     process, session, _ = holder()
-    process.stdin.write(
-        f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); {act}\n"
-    )
-    process.stdin.flush()
-    assert process.wait(30) == 9
+    with dying(place):
+        process.stdin.write(
+            f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); {act}\n"
+        )
+        process.stdin.flush()
+        assert process.wait(30) == 9
     done = point == "catalog:after-commit"
     with reopened(place) as ws:
         told = events(ws)
@@ -213,7 +234,7 @@ def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_t
 
 def test_two_kernels_that_open_at_once_end_it_once(place, holder):
     process, session, _ = holder()
-    kill(process)
+    kill(process, place)
     folder, url = place
     code = "import sys, jammi_lab as jl; jl.open(sys.argv[1], catalog=sys.argv[2] or None).close()"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}

@@ -12,6 +12,7 @@ import warnings
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
 import jammi_lab as jl
 from jammi_lab.catalog.mutable_tables import MutableTableRepository
@@ -313,6 +314,22 @@ def test_closing_drops_everything_and_tells_how_much(acme):
     with pytest.raises(TableNotFound):
         acme.sql(f"SELECT * FROM {reference}")
     assert acme.sessions() == []
+
+
+def test_the_audit_topic_keeps_the_newest_events_of_a_tenant(acme, tmp_path, monkeypatch):
+    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions.MAX_AUDIT_EVENTS", 4)
+    with acme.tenant("bolt"), acme.ephemeral():
+        pass
+    sessions = []
+    for _ in range(5):
+        with acme.ephemeral() as session:
+            sessions.append(session.id)
+    kept = [(each["session_id"], each["event"]) for each in told(acme)]
+    assert kept == [(id, event) for id in sessions[-2:] for event in ("opened", "closed")]
+    assert [event.offset for event in acme.topics.replay(AUDIT)] == [6, 7, 8, 9]
+    assert len(told(acme, tenant="bolt")) == 2
+    with services_of(acme).catalog.database.read() as tx:
+        assert tx.execute(sa.text("SELECT count(*) FROM topic_events")).scalar() == 6
 
 
 def test_closing_twice_is_quiet_and_all_else_is_refused(acme):

@@ -10,7 +10,7 @@ import pytest
 
 import jammi_lab
 from jammi_lab.core.verdicts import Fresh, Stale
-from tests.services.servers import run_postgres
+from tests.services.servers import in_database, run_postgres
 from tests.waiting import until
 
 pytestmark = pytest.mark.services
@@ -123,7 +123,7 @@ def test_a_database_that_was_made_anew_from_a_copy_is_another_one(tmp_path, fres
     """Its tables have the numbers, the files and the row versions of the copied ones."""
     url = fresh_postgres_url
     name = urlsplit(url).path.lstrip("/")
-    elsewhere = urlunsplit(urlsplit(url)._replace(path="/postgres"))
+    elsewhere = in_database(url, "postgres")
     run_postgres(url, "CREATE TABLE t (id integer, v text)", "INSERT INTO t VALUES (1, 'a')")
     run_postgres(elsewhere, f"CREATE DATABASE {name}_copy TEMPLATE {name}")
     try:
