@@ -325,7 +325,7 @@ def test_the_audit_topic_keeps_the_newest_events_of_a_tenant(acme, tmp_path, mon
         with acme.ephemeral() as session:
             sessions.append(session.id)
     kept = [(each["session_id"], each["event"]) for each in told(acme)]
-    assert kept == [(id, event) for id in sessions[-2:] for event in ("opened", "closed")]
+    assert kept == [(each, event) for each in sessions[-2:] for event in ("opened", "closed")]
     assert [event.offset for event in acme.topics.replay(AUDIT)] == [6, 7, 8, 9]
     assert len(told(acme, tenant="bolt")) == 2
     with services_of(acme).catalog.database.read() as tx:

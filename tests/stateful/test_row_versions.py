@@ -88,7 +88,7 @@ class RowVersions(RuleBasedStateMachine):
         self.note()
 
     def connect(self) -> Any:
-        connection = psycopg.connect(self.url, autocommit=True)
+        connection = psycopg.connect(self.url, autocommit=True, prepare_threshold=None)
         connection.execute("SET lock_timeout = '50ms'; SET client_min_messages = error")
         return connection
 
