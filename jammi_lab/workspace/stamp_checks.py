@@ -140,6 +140,7 @@ class Workspaces:
         self._path, self._catalog = path, catalog
         self._judges: dict[str, StampJudge] = {}
         self._found: dict[tuple[Path, str], StampJudge | None] = {}
+        self._copies: dict[tuple[Path, str], list[str]] = {}
         self._unusable: set[str] = set()
         self._search_again_at = 0.0
 
@@ -196,11 +197,30 @@ class Workspaces:
         """The nearest workspace with that id. None when there are several at one distance: copies
         of a folder have one id, and may differ."""
         for candidates in _candidate_folders(folder):
-            matches = [judge for each in candidates if (judge := self._try_judge(each)) is not None]
-            matches = [judge for judge in matches if judge.workspace_id == workspace_id]
+            judges = {each: self._try_judge(each) for each in candidates}
+            matches = {
+                path: judge
+                for path, judge in judges.items()
+                if judge is not None and judge.workspace_id == workspace_id
+            }
             if matches:
-                return matches[0] if len(matches) == 1 else None
+                self._copies[folder, workspace_id] = sorted(matches)
+                return next(iter(matches.values())) if len(matches) == 1 else None
+        self._copies[folder, workspace_id] = []
         return None
+
+    def _why_not_found(self, folder: Path, workspace_id: str) -> str:
+        copies = self._copies.get((folder, workspace_id), [])
+        if copies:
+            return (
+                f"{len(copies)} copies of the workspace {workspace_id} are equally near "
+                f"({', '.join(copies)}); choose one by --workspace PATH"
+            )
+        return (
+            f"the workspace {workspace_id} is not here, beside the file or in a folder above: a "
+            "fresh clone lacks it unless it is committed. Run the notebook again, restore a "
+            "backup, or pass --workspace PATH"
+        )
 
     def _try_judge(self, path: str) -> "StampJudge | None":
         if path in self._unusable:
@@ -237,10 +257,7 @@ class Workspaces:
             elif isinstance(part, str):
                 yield _entry(shown, None, FRESH, part)
             elif judge is None:
-                reason = (
-                    f"the workspace {stamp.workspace} was not found near the file, or exists "
-                    "several times; pass --workspace PATH"
-                )
+                reason = self._why_not_found(shown.file.parent, stamp.workspace)
                 yield _entry(shown, part, UNKNOWN, reason)
             else:
                 outcome, reason = judge.judge(stamp, part)

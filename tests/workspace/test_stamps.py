@@ -77,7 +77,9 @@ def test_a_copy_of_a_workspace_is_judged_by_the_copy_that_holds_the_file(tmp_pat
     for name, outcome in (("first", "fresh"), ("second", "stale")):
         assert outcomes("check-file", tmp_path / "ci" / name / "t.parquet") == [outcome]
     shutil.move(tmp_path / "ci" / "second" / "t.parquet", tmp_path / "ci")
-    assert outcomes("check-file", tmp_path / "ci" / "t.parquet") == ["unknown"]  # by which one?
+    _, [entry] = run("check-file", tmp_path / "ci" / "t.parquet")
+    assert entry["outcome"] == "unknown" and "2 copies of the workspace" in entry["reason"]
+    assert str(tmp_path / "ci" / "second") in entry["reason"]
     named = ("--workspace", tmp_path / "ci" / "second")
     assert outcomes("check-file", tmp_path / "ci" / "t.parquet", *named) == ["stale"]
 
@@ -133,6 +135,7 @@ def test_without_the_workspace_it_says_what_is_missing(lab, tmp_path):
     assert (code, entry["outcome"]) == (0, "unknown")
     assert (
         "--workspace" in entry["reason"]
+        and "fresh clone" in entry["reason"]
         and output["metadata"]["jammi"]["workspace"] in entry["reason"]
     )
     assert run("check-notebook", file, "--fail=unknown")[0] == 1
