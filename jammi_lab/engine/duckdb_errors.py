@@ -1,7 +1,9 @@
 """Translation of DuckDB's errors into `JammiError`: message, position, near names from our own
 schemas, and a hint."""
 
+import errno
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -199,6 +201,12 @@ def _resource_error(error: BaseException, parsed: DuckDBError) -> JammiError | N
         return ResourceExhausted(
             "The statement ran out of temporary disk space.",
             hint="Raise the setting engine.temp_quota, free disk space, or read fewer rows.",
+        )
+    if "/jammi-spill-" in parsed.message and os.strerror(errno.EIO) in parsed.message:
+        return ResourceExhausted(
+            "The statement needed temporary disk space, and the disk of the temporary folder "
+            f"failed: {os.strerror(errno.EIO)}.",
+            hint="Check the disk, or set TMPDIR to a folder of another one.",
         )
     if "/jammi-spill-" in parsed.message:
         return ResourceExhausted(

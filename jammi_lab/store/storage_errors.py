@@ -24,7 +24,8 @@ _TOO_MANY_OPEN_ERRNOS = {errno.EMFILE, errno.ENFILE}
 def reason_of(error: OSError) -> str:
     """Why a file operation failed, in the system's words. Arrow's own text names a temporary file,
     which means nothing to the user."""
-    if error.errno in _PERMISSION_ERRNOS | _NO_SPACE_ERRNOS | _TOO_MANY_OPEN_ERRNOS:
+    known = _PERMISSION_ERRNOS | _NO_SPACE_ERRNOS | _TOO_MANY_OPEN_ERRNOS | {errno.EIO}
+    if error.errno in known:
         return os.strerror(error.errno)
     return error.strerror or str(error) or type(error).__name__
 

@@ -28,6 +28,11 @@ from jammi_lab.store.storage_errors import storage_error
             ResourceExhausted,
             "The files of 't' cannot be opened: Too many open files.",
         ),
+        (
+            errno.EIO,
+            ResourceExhausted,
+            "The disk failed on the files of 't': Input/output error.",
+        ),
     ],
 )
 def test_a_failure_is_said_in_the_system_s_words_and_names_no_temporary_file(number, kind, said):

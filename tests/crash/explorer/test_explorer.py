@@ -35,7 +35,9 @@ FAILING = (
     "fdatasync:error=EIO",
     "rename:error=EIO",
     "write:error=ENOSPC",
+    "write:error=EIO",
     "pwrite64:error=ENOSPC",
+    "pwrite64:error=EIO",
     "unlink:error=EIO",
 )
 
