@@ -8,11 +8,10 @@ BUILD := build
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 INSTALL = $(if $(UV),$(UV) pip install -q --python $(BIN)/python,$(BIN)/python -m pip install -q --disable-pip-version-check)
 # Workers for the tests; N=0 runs them in one process. Of all tests many wait, for servers, browsers and kernels: one worker
-# more than there are processors fills the waits. Whole files, the longest first (tests/scheduling.py); a soak has few long tests.
+# more than there are processors fills the waits.
 N ?= auto
 MORE := $(shell expr $$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 1)
-DIST = loadfile
-PYTEST = $(BIN)/python -m pytest -q -n $(N) --dist $(DIST)
+PYTEST = $(BIN)/python -m pytest -q -n $(N) --dist worksteal
 # Types are checked beside the tests, which wait more than they compute.
 JOBS ?= 2
 
@@ -42,7 +41,6 @@ outputs: $(STAMP) ## run the notebooks and store their outputs in them, for the 
 	@for notebook in notebooks/*.ipynb; do $(BIN)/python notebooks/run_tour.py $$notebook --store || exit 1; done
 
 test soak durations: N = $(MORE)
-soak: DIST = worksteal
 test: $(STAMP) ## every test, what is generated at its short size
 	$(PYTEST)
 

@@ -385,16 +385,6 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             _took[report.nodeid] = float(value)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Replaces the scheduler of `--dist loadfile`."""
-    if config.getoption("dist") != "loadfile":
-        return None
-    from tests.scheduling import LongestFirst
-
-    return LongestFirst(config, log)
-
-
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("--store-durations") and not hasattr(session.config, "workerinput"):
         durations.store(_took, durations.measured())
