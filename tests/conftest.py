@@ -89,8 +89,8 @@ def running_threads() -> set[threading.Thread]:
         t for t in threading.enumerate() if t.is_alive() and not t.name.startswith(LASTING_THREADS)
     )
     return {
-        t for t in started if not t.name.endswith(" - runner")
-    }  # jupyter_core keeps one loop thread for each thread that drives a kernel
+        t for t in started if not t.name.endswith((" - runner", "(process_request_thread)"))
+    }  # jupyter_core's loop for each thread that drives a kernel; a test's server whose client is kept
 
 
 def descriptors_under(folder: Path) -> list[str]:
