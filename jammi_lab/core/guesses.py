@@ -1,15 +1,12 @@
-"""Answers to plausible guesses: an attribute, item or argument that does not exist is answered
-with the one that does.
+"""Answers to plausible guesses: an attribute or item that does not exist is answered with the one
+that does. Arguments: `argument_answers`.
 
 People arrive from pandas, DuckDB, dbt and sqlite-utils and type the verbs that they know. Python
 answers `ws.query` with "no attribute 'query'", which is true and no help.
 """
 
 import contextlib
-import functools
-import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from jammi_lab.core.identifiers import near_names
 
@@ -345,37 +342,6 @@ _DELETIONS = {
     "Models": ".delete({key})",
     "Checks": ".remove({key})",
 }
-_ARGUMENTS = {
-    "limit": ("k", "n", "rows"),
-    "top_k": ("k",),
-    "topk": ("k",),
-    "n": ("k",),
-    "columns": ("select", "text", "inputs"),
-    "column": ("text",),
-    "fields": ("select",),
-    "filter": ("where",),
-    "condition": ("where",),
-    "overwrite": ("replace", "cache"),
-    "replace": ("cache",),
-    "force": ("cache", "deep"),
-    "sql": ("recipe", "text"),
-    "query": ("recipe", "text"),
-    "statement": ("recipe", "text"),
-    "path": ("location",),
-    "file": ("location",),
-    "url": ("location",),
-    "fix": ("repair",),
-    "func": ("function",),
-    "fn": ("function",),
-    "name": ("names", "path"),
-    "table": ("name", "names"),
-    "source": ("inputs", "over"),
-    "id": ("key", "where"),
-    "primary_key": ("key",),
-}
-"""An argument that people guess: those that verbs have for it."""
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-_Class = TypeVar("_Class", bound=type)
 
 
 def missing_attribute_message(
@@ -421,7 +387,7 @@ def answer_item(self: object, key: object) -> Any:
     cls = type(self).__name__
     message = f"{_public_name(cls)} has no item" + (f" {key!r}." if isinstance(key, str) else "s.")
     if isinstance(key, str) and (found := _answer_of_item(self, key)):
-        raise TypeError(f"{message} Use {_with_variable(_variable(cls), found)}.")
+        raise TypeError(f"{message} Use {_with_variable(variable_of(cls), found)}.")
     raise TypeError(_with_example(message, cls, _ITEMS.get(_public_name(cls)), key))
 
 
@@ -446,7 +412,8 @@ def answer_deletion(self: object, key: object) -> None:
     raise TypeError(_with_example(message, cls, (answer or "", answer or ""), key))
 
 
-def _variable(class_name: str) -> str:
+def variable_of(class_name: str) -> str:
+    """The name that examples give to an object of a class: `ws`, `result`, `table`."""
     return GUESSES.get(class_name, (class_name, {}))[0]
 
 
@@ -455,7 +422,7 @@ def _with_example(message: str, cls: str, answers: tuple[str, str] | None, key: 
     if not answer:
         return message
     shown = answer.replace("{key}", repr([*key] if isinstance(key, tuple) else key))
-    return f"{message} Use {_with_variable(_variable(cls), shown)}."
+    return f"{message} Use {_with_variable(variable_of(cls), shown)}."
 
 
 def _answer_of_item(self: Any, name: str) -> str | None:
@@ -473,58 +440,3 @@ def _answer_of_item(self: Any, name: str) -> str | None:
         if cls in ("Sources", "MutableTables", "Topics", "Checks") and name in self:
             return f"[{name!r}]"
     return None
-
-
-def answer_arguments(variable: str) -> Callable[[_Function], _Function]:
-    """A decorator: a call whose arguments do not fit is answered with those that do. `variable`:
-    what the call begins with, such as the workspace and a dot."""
-
-    def decorate(function: _Function) -> _Function:
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return function(*args, **kwargs)
-            except TypeError as error:
-                # Raised by the call itself: no frame of the function was entered.
-                if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-                    raise
-                problem = str(error)
-            raise TypeError(_wrong_arguments_message(variable, function, problem, kwargs))
-
-        return call  # type: ignore[return-value]
-
-    return decorate
-
-
-def answer_calls(cls: _Class) -> _Class:
-    """A class decorator: calls of the public methods are answered so."""
-    for name, method in list(vars(cls).items()):
-        if inspect.isfunction(method) and not name.startswith("_"):
-            setattr(cls, name, answer_arguments(f"{_variable(cls.__name__)}.")(method))
-    return cls
-
-
-def _wrong_arguments_message(
-    variable: str, function: Callable[..., Any], problem: str, kwargs: dict[str, Any]
-) -> str:
-    parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
-    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    example = f"{variable}{function.__name__}({', '.join(_required(parameters))})"
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    unknown = None if takes_any else next((k for k in kwargs if k not in named), None)
-    if unknown is None:
-        problem = problem.replace(f"{function.__qualname__}()", f"{variable}{function.__name__}()")
-        return f"{problem}. Write {example}."
-    meant = [n for n in _ARGUMENTS.get(unknown, ()) if n in named] or near_names(unknown, named)
-    shown = 'cache="bypass"' if meant and meant[0] == "cache" else f"{meant[0]}=" if meant else ""
-    advice = f"Did you mean {shown}?" if meant else f"Its arguments are {', '.join(named)}."
-    return f"{variable}{function.__name__} has no argument {unknown!r}. {advice}"
-
-
-def _required(parameters: list[inspect.Parameter]) -> list[str]:
-    """The arguments that a call needs, as in its signature."""
-    return [
-        f"{p.name}=…" if p.kind is p.KEYWORD_ONLY else p.name
-        for p in parameters
-        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    ]

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core import reprs
+from jammi_lab.core.argument_answers import answer_calls
 from jammi_lab.core.errors import InvalidArgument, JammiError, ParameterMissing, SessionClosed
-from jammi_lab.core.guesses import answer_calls
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.engine.engine import Engine

@@ -11,9 +11,9 @@ import pyarrow as pa
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.core import reprs
+from jammi_lab.core.argument_answers import answer_calls
 from jammi_lab.core.clock import Clock, to_seconds
 from jammi_lab.core.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
-from jammi_lab.core.guesses import answer_calls
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.tenancy import TenantScope

@@ -10,12 +10,12 @@ import msgspec
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.argument_answers import answer_calls
 from jammi_lab.core.check_rules import Rule, leading_comment
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.command_hints import either
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.errors import CheckNotFound, InvalidArgument, TableNotFound
-from jammi_lab.core.guesses import answer_calls
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.records import RunStep, TableRecord, TableStatus

@@ -18,9 +18,9 @@ import msgspec
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.models import Record
 from jammi_lab.core import reprs
+from jammi_lab.core.argument_answers import answer_calls
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, NameInvalid, WorkspaceReadOnly
-from jammi_lab.core.guesses import answer_calls
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, definition_list
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training

@@ -19,6 +19,7 @@ from jammi_lab.core.anchors import (
     Vanished,
     unpinned_anchor,
 )
+from jammi_lab.core.argument_answers import answer_calls
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
@@ -28,7 +29,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
     WorkspaceReadOnly,
 )
-from jammi_lab.core.guesses import answer_calls, answer_name_in_list
+from jammi_lab.core.guesses import answer_name_in_list
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import check_source_name, fold, near_names, quote_identifier
 from jammi_lab.core.records import SourceRecord

@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from jammi_lab.core.argument_answers import answer_calls
 from jammi_lab.core.definitions import merge_params
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.guesses import (
     answer_assignment,
-    answer_calls,
     answer_deletion,
     answer_guess,
     answer_item,

@@ -1,0 +1,96 @@
+"""Answers to calls whose arguments do not fit: the argument that was meant, or the whole call."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from jammi_lab.core.guesses import variable_of
+from jammi_lab.core.identifiers import near_names
+
+_ARGUMENTS = {
+    "limit": ("k", "n", "rows"),
+    "top_k": ("k",),
+    "topk": ("k",),
+    "n": ("k",),
+    "columns": ("select", "text", "inputs"),
+    "column": ("text",),
+    "fields": ("select",),
+    "filter": ("where",),
+    "condition": ("where",),
+    "overwrite": ("replace", "cache"),
+    "replace": ("cache",),
+    "force": ("cache", "deep"),
+    "sql": ("recipe", "text"),
+    "query": ("recipe", "text"),
+    "statement": ("recipe", "text"),
+    "path": ("location",),
+    "file": ("location",),
+    "url": ("location",),
+    "fix": ("repair",),
+    "func": ("function",),
+    "fn": ("function",),
+    "name": ("names", "path"),
+    "table": ("name", "names"),
+    "source": ("inputs", "over"),
+    "id": ("key", "where"),
+    "primary_key": ("key",),
+}
+"""An argument that people guess: those that verbs have for it."""
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Class = TypeVar("_Class", bound=type)
+
+
+def answer_arguments(variable: str) -> Callable[[_Function], _Function]:
+    """A decorator: a call whose arguments do not fit is answered with those that do. `variable`:
+    what the call begins with, such as the workspace and a dot."""
+
+    def decorate(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except TypeError as error:
+                # Raised by the call itself: no frame of the function was entered.
+                if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                    raise
+                problem = str(error)
+            raise TypeError(_wrong_arguments_message(variable, function, problem, kwargs))
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def answer_calls(cls: _Class) -> _Class:
+    """A class decorator: calls of the public methods are answered so."""
+    for name, method in list(vars(cls).items()):
+        if inspect.isfunction(method) and not name.startswith("_"):
+            setattr(cls, name, answer_arguments(f"{variable_of(cls.__name__)}.")(method))
+    return cls
+
+
+def _wrong_arguments_message(
+    variable: str, function: Callable[..., Any], problem: str, kwargs: dict[str, Any]
+) -> str:
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    example = f"{variable}{function.__name__}({', '.join(_required(parameters))})"
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    unknown = None if takes_any else next((k for k in kwargs if k not in named), None)
+    if unknown is None:
+        problem = problem.replace(f"{function.__qualname__}()", f"{variable}{function.__name__}()")
+        return f"{problem}. Write {example}."
+    meant = [n for n in _ARGUMENTS.get(unknown, ()) if n in named] or near_names(unknown, named)
+    shown = 'cache="bypass"' if meant and meant[0] == "cache" else f"{meant[0]}=" if meant else ""
+    advice = f"Did you mean {shown}?" if meant else f"Its arguments are {', '.join(named)}."
+    return f"{variable}{function.__name__} has no argument {unknown!r}. {advice}"
+
+
+def _required(parameters: list[inspect.Parameter]) -> list[str]:
+    """The arguments that a call needs, as in its signature."""
+    return [
+        f"{p.name}=…" if p.kind is p.KEYWORD_ONLY else p.name
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
