@@ -1,5 +1,6 @@
 """Cells that change a frame in ways that are easy to overlook: what is stored from it is never fresh without its tables."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -783,7 +784,10 @@ HARMLESS = {
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     lab = start(tmp_path / "lab", {})
+    loop = asyncio._get_running_loop()  # of a browser that a test before left in this thread
+    asyncio._set_running_loop(None)
     yield lab
+    asyncio._set_running_loop(loop)
     origins.follower = None
     origins.take_reads()
     lab.ws.close()
