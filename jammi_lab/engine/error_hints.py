@@ -12,7 +12,7 @@ _CLAUSE_WORDS = frozenset(
     """
     select from where by group order having limit and or not in is like on using join left right
     full inner cross as with distinct case when then else end union all values set null true false
-    between exists over partition
+    between exists over partition asc desc
     """.split()
 )
 """Keywords behind which a sign is an error because something is missing."""
@@ -79,19 +79,25 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
             if (quoted := identifiers.quoted_name(keyword)) == keyword
             else f"If it is a table name, quote it: {quoted}."
         )
-    is_alias = re.search(r"""[\w)\]"']\s+$""", preceding) and re.match(
-        rf"{keyword}\s*(,|\)|from\b)", following, re.I
-    )
+    is_whole_item = re.match(rf"{keyword}\s*(,|\)|from\b)", following, re.I)
+    if re.search(r"(\bselect\s|[,(])\s*$", preceding, re.I) and is_whole_item:
+        return _hint_for_keyword_as_column(f" {keyword}", clause_words=frozenset())
+    is_alias = re.search(r"""[\w)\]"']\s+$""", preceding) and is_whole_item
     if is_alias and duckdb.tokenize(keyword) == [(0, duckdb.token_type.keyword)]:
         return f"To use it as a column name, write AS {keyword}."
-    return ""
+    return _hint_for_keyword_as_column(preceding)
 
 
-def _hint_for_keyword_as_column(preceding: str) -> str:
-    """The hint for a keyword as a column name, such as `at`, behind which another sign is an
-    error."""
+def _hint_for_keyword_as_column(
+    preceding: str, clause_words: frozenset[str] = _CLAUSE_WORDS
+) -> str:
+    """The hint for a keyword as a column name, such as `at`, behind which the rest of the
+    statement is an error."""
     word = re.search(r"(?<=[\s(,])(\w+)\s*$", preceding)
-    if word is None or word[1].casefold() in _CLAUSE_WORDS:
+    if word is None:
+        return ""
+    is_item = preceding[: word.start()].rstrip().endswith((",", "("))
+    if not is_item and word[1].casefold() in clause_words:
         return ""
     quoted = identifiers.quoted_name(word[1])
     is_keyword = duckdb.tokenize(word[1]) == [(0, duckdb.token_type.keyword)]
