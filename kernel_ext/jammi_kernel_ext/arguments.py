@@ -666,7 +666,7 @@ def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: dict[st
     flag = next((f for f in verb.flags if spelling in f.spellings), None)
     command = " ".join(verb._command())
     if flag is None:
-        known = [s for f in verb.flags for s in f.spellings]
+        known = {s.lstrip("-"): s for f in verb.flags for s in f.spellings}
         covers_all = any(not a.required and "NAME" in a.name for a in verb.arguments)
         if spelling == "--all" and covers_all:
             raise InvalidArgument(
@@ -675,7 +675,7 @@ def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: dict[st
             )
         raise InvalidArgument(
             f"{command} has no flag {spelling}.",
-            near=near_names(spelling, known),
+            near=[known[name] for name in near_names(spelling.lstrip("-"), known)],
             hint=f"Usage: {verb.usage}",
         )
     if not flag.value_name:

@@ -84,6 +84,7 @@ def test_the_first_line_of_a_cell_is_a_variable_and_flags(line, values):
         ("preview", "needs a NAME", ()),
         ("add p", "needs a LOCATION", ()),
         ("plan --dry-run", "no flag --dry-run", ()),
+        ("embed a b --as c", "no flag --as", ()),
         ("recompute --dry-rum", "no flag --dry-rum", ("--dry-run",)),
         ("preview p -n", "needs a value: N", ()),
         ("open --catalog ''", "--catalog of %jammi open needs a value: URL", ()),
