@@ -1,6 +1,7 @@
 """Plans: the steps that bring tables up to date, with bounds on their duration."""
 
 import enum
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -286,7 +287,8 @@ class Planner:
         return self._for_current_rows(node, record.seconds, record)
 
     def _for_current_rows(self, node: RecipeNode, seconds: float, record: TableRecord) -> float:
-        return scale_to_rows(seconds, record.anchors, self._evaluated.states[node.key])
+        text_bytes = functools.partial(self._evaluated.observation.text_bytes, tenant=node.tenant)
+        return scale_to_rows(seconds, record.anchors, self._evaluated.states[node.key], text_bytes)
 
     def _past_runs(self, node: RecipeNode) -> list[tuple[Increment | None, float, TableRecord]]:
         """How the newest versions were computed, their durations and records."""

@@ -153,6 +153,7 @@ def observation_factory(base: Foundation, observers: Observers) -> Callable[[boo
             timeout=settings["look.timeout_seconds"],
             compare=observers.has_same_rows,
             note_rows=observers.note_rows,
+            text_bytes=observers.text_bytes,
             row_comparison=row_comparison,
         )
 

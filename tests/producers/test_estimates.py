@@ -93,7 +93,18 @@ def test_a_statement_is_estimated_from_the_rows_of_its_inputs(
     ws.sources.add("t", str(tmp_path / "t.parquet"))
     full = ws.materialize("m", statement)
     pq.write_table(pa.table({"x": range(1, rows + 1)}), tmp_path / "t.parquet")
-    assert ws.plan().certain[0].seconds == pytest.approx(full.seconds * rows / 1000)
+    expected = full.seconds * (rows / 1000) ** 0.75
+    assert ws.plan().certain[0].seconds == pytest.approx(expected)
+
+
+def test_a_statement_over_a_csv_is_estimated_from_the_size_of_the_file(ws, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimates, "FIXED_RUN_SECONDS", 0.0)
+    path = tmp_path / "t.csv"
+    path.write_text("x\n" + "123\n" * 1_000)
+    ws.sources.add("t", str(path))
+    full = ws.materialize("m", "SELECT median(x) AS x FROM t")
+    path.write_text("x\n" + "321\n" * 16_000)
+    assert ws.plan().certain[0].seconds == pytest.approx(full.seconds * 8, rel=0.02)
 
 
 def test_the_part_of_a_run_that_no_row_causes_is_not_scaled():
@@ -104,10 +115,10 @@ def test_the_part_of_a_run_that_no_row_causes_is_not_scaled():
     def current(rows):
         return {anchor.input.identity: anchor for anchor in anchors(rows)}
 
-    assert scale_to_rows(1.05, anchors(100), current(1000)) == pytest.approx(9.6)
-    assert scale_to_rows(1.05, anchors(100), current(10)) == pytest.approx(0.195)
-    assert scale_to_rows(1.05, anchors(100), current(None)) == 1.05, "a CSV counts no rows"
-    assert scale_to_rows(1.05, anchors(0), current(10)) == 1.05
+    assert scale_to_rows(1.02, anchors(100), current(1600)) == pytest.approx(8.02)
+    assert scale_to_rows(8.02, anchors(1600), current(100)) == pytest.approx(1.02)
+    assert scale_to_rows(1.02, anchors(100), current(None)) == 1.02, "rows that nobody counted"
+    assert scale_to_rows(1.02, anchors(0), current(10)) == 1.02
     assert scale_to_rows(0.02, anchors(100), current(1000)) == 0.02, "shorter than the fixed part"
 
 
