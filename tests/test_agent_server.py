@@ -4,12 +4,13 @@ import asyncio
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import pytest
 
 import jammi_lab as jl
 
-mcp_client = pytest.importorskip("mcp")
+pytestmark = pytest.mark.skipif(find_spec("mcp") is None, reason="needs the extra mcp")
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_ne
     monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 0)
     monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
     versions = set()
-    for number, (point, nth) in enumerate(thinned(cuts_of(points), 2 if kind == "folder" else 5)):
+    for number, (point, nth) in enumerate(thinned(cuts_of(points), 6)):
         folder = shutil.copytree(base, tmp_path / str(number))
         code, said = server.run("increment", folder, point, nth)
         assert code == -signal.SIGKILL, (point, nth, code, said)

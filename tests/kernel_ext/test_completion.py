@@ -12,6 +12,7 @@ import jammi_lab as jl
 from jammi_kernel_ext.cell_scope import aliased_relations
 from jammi_kernel_ext.completion import Completion
 from jammi_kernel_ext.inspection import inspect_reply, inspect_statement
+from tests.sizes import sized
 
 
 class Shelf:
@@ -283,10 +284,10 @@ def test_another_tenants_names_are_not_offered(tab, ws):
 
 
 @pytest.mark.slow
-def test_ten_thousand_tables_are_offered_at_once(tmp_path):
+def test_thousands_of_tables_are_offered_at_once(tmp_path):
     from bench.fixtures import workspace_with_rows
 
-    with jl.open(workspace_with_rows(tmp_path / "many", 10_000)) as ws:
+    with jl.open(workspace_with_rows(tmp_path / "many", sized(3_000, 10_000))) as ws:
         completion = Completion(Shelf(ws))
         completion.candidates_at("%%jammi\nSELECT * FROM jammi.", 1, 20)
         began = time.process_time()

@@ -192,6 +192,7 @@ def test_rows_of_an_iceberg_table_are_sorted_and_merged(tmp_path):
 CHANGES = ("overwrite", "delete", "update", "compact", "widen")
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_commit_that_is_no_append_leads_to_a_full_run(tmp_path, kind, change):

@@ -9,6 +9,7 @@ import pytest
 from pyarrow import csv
 
 from jammi_lab.core import errors
+from tests.sizes import sized
 from tests.words import bm25
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,7 +126,7 @@ def test_both_is_hardly_behind_the_better_side_on_sentences_and_names(ws: Any) -
     sets = [judged_queries("sentences"), judged_queries("names")]
     keys = sorted({key for judged in sets for _, key in judged})
     docs = csv.read_csv(ROOT / "notebooks" / "data" / "docstrings.csv").to_pylist()
-    others = [row for row in docs if row["name"] not in keys][::4]
+    others = [row for row in docs if row["name"] not in keys][:: sized(12, 4)]
     rows = [row for row in docs if row["name"] in keys] + others
     ws.sources.add("docs", pa.Table.from_pylist(rows))
     check_both_is_hardly_behind(ws, sets)

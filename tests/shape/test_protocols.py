@@ -6,7 +6,7 @@ feature off without an error. Each such protocol therefore has a list of its cla
 """
 
 import ast
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,10 +17,16 @@ PRODUCT = [
 ]
 
 
-def nodes() -> Iterator[ast.AST]:
-    for folder in PRODUCT:
-        for file in sorted(folder.rglob("*.py")):
-            yield from ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+@functools.cache
+def nodes() -> list[ast.AST]:
+    """The nodes that a protocol, a test of a class or a list of classes can be."""
+    return [
+        node
+        for folder in PRODUCT
+        for file in sorted(folder.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef | ast.Call | ast.If)
+    ]
 
 
 def runtime_protocols() -> set[str]:

@@ -499,7 +499,7 @@ def test_nothing_is_fresh_that_would_come_out_otherwise(
             run_postgres(server, "CREATE EXTENSION IF NOT EXISTS citext")
         history = History(root, random.Random(f"{kind} {number}"), server, table)
         try:
-            for _ in range(sized(8, 60)):
+            for _ in range(sized(5, 60)):
                 history.step()
                 history.check()
         finally:

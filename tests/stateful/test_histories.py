@@ -847,7 +847,8 @@ def test_histories(part: int) -> None:
         if common.derandomize:
             machine = seed(part)(machine)  # else all parts would be the same
         run_state_machine_as_test(
-            machine, settings=settings(common, max_examples=sized(2, 40), stateful_step_count=40)
+            machine,
+            settings=settings(common, max_examples=sized(2, 40), stateful_step_count=sized(25, 40)),
         )
     until = time.monotonic() + _SECONDS
     while time.monotonic() < until:  # always other ones

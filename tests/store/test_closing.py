@@ -5,6 +5,7 @@ import threading
 import pytest
 
 import jammi_lab as jl
+from tests.sizes import sized
 from tests.store.lab import catalog, statuses
 
 FULL = """
@@ -88,7 +89,7 @@ ws.materialize("one", "SELECT 1 AS x")
 @pytest.mark.parametrize("alone", ["", "alone"])
 def test_a_workspace_is_closed_when_the_interpreter_starts_no_thread_any_more(run_python, alone):
     """Python 3.12 starts none for what runs at exit."""
-    for _ in range(2):
+    for _ in range(sized(1, 2)):
         child = run_python(AT_EXIT, alone, start=True)
         assert child.stdout.splitlines() == ["recovery: nothing to do", "closed"]
         assert not child.stderr

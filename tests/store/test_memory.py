@@ -14,7 +14,7 @@ with jl.open(sys.argv[2], settings={"engine.memory_limit": sys.argv[3], "engine.
     assert table.row_count == rows
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 // (1024 if sys.platform == "darwin" else 1))
 """
-LARGE = sized(2_000_000, 4_000_000)
+LARGE = sized(1_200_000, 4_000_000)
 SMALL = LARGE // 10
 LIMIT = sized("60MB", "100MB")
 

@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import functools
 import inspect
 import pickle
 import re
@@ -292,8 +293,18 @@ def test_a_workspace_is_opened_and_not_constructed(tmp_path):
 # -- hints
 
 
+@functools.cache
 def hints():
-    """The texts of the code that could be advice: string constants with a command in them."""
+    """The texts of the code that are advice, with their files: string constants with a command in them."""
+    return [
+        (str(file), text)
+        for file, text in texts()
+        if re.search(r"\bws\.\w|%jammi \w|jammi-lab \w|jl\.\w", text)
+    ]
+
+
+def texts():
+    """The string constants of the code but for docstrings, with their files."""
     for root in ("jammi_lab", "kernel_ext/jammi_kernel_ext", "widgets/jammi_widgets"):
         for file in sorted((ROOT / root).rglob("*.py")):
             tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -313,20 +324,13 @@ def hints():
                     yield file.relative_to(ROOT), node.value
 
 
-HINTS = [
-    (str(file), text)
-    for file, text in hints()
-    if re.search(r"\bws\.\w|%jammi \w|jammi-lab \w|jl\.\w", text)
-]
-
-
 def test_there_are_hints_to_look_at():
-    assert len(HINTS) > 100
+    assert len(hints()) > 100
 
 
 def test_no_hint_names_a_verb_of_python_that_does_not_exist():
     wrong = []
-    for file, text in HINTS:
+    for file, text in hints():
         if file.endswith(("guesses.py", "kernel_ext/hints.py", "cli.py")):
             continue
         for chain in re.findall(
@@ -357,7 +361,7 @@ def test_no_hint_names_a_line_a_flag_or_a_command_that_does_not_exist():
         "--json",
     }
     wrong = []
-    for file, text in HINTS:
+    for file, text in hints():
         if file.endswith("kernel_ext/hints.py"):
             continue
         wrong += [
@@ -387,7 +391,7 @@ def test_no_hint_names_a_line_a_flag_or_a_command_that_does_not_exist():
 PLAIN = sorted(
     {
         text
-        for file, text in HINTS
+        for file, text in hints()
         if "ws." in text and not file.endswith(("guesses.py", "hints.py", "cli.py"))
     }
 )

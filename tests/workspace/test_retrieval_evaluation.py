@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import ndcg_score
 
 import jammi_lab as jl
 from jammi_lab.core import errors
@@ -47,6 +46,8 @@ def lab(ws: Any) -> Any:
 def test_the_scores_of_a_ranking_are_those_of_the_reference(
     relevance: list[int], k: int, seed: int
 ) -> None:
+    from sklearn.metrics import ndcg_score  # 2 s, which every worker would wait for
+
     order = np.random.default_rng(seed).permutation(len(relevance))
     found = score_ranking([int(i) for i in order], dict(enumerate(map(float, relevance))), k)
     ranked = np.array(relevance)[order]
