@@ -4,13 +4,13 @@ removed, or with its recipe.
 A reader keeps the name in its statement and in its anchors; its lineage edges point to the recipe.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.schema import aliases, lineage, newest_edges, owner, recipes
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.errors import TableNotFound
@@ -20,15 +20,19 @@ RecipeKey = tuple[str, str]
 """(owner or '', folded name)."""
 
 _fold, _target = sa.bindparam("fold", type_=sa.Text), sa.bindparam("target", type_=sa.Text)
-_LIST = scope.select(owner(aliases), aliases.c.name_fold, aliases.c.target, tables=aliases)
-_OF_OWNER = scope.select_owned_by(aliases.c.target, tables=aliases).where(
-    aliases.c.name_fold == _fold
+_LIST = CompiledStatement(
+    scope.select(owner(aliases), aliases.c.name_fold, aliases.c.target, tables=aliases)
 )
-_OF_TARGET = scope.select_owned_by(aliases.c.name_fold, tables=aliases).where(
-    aliases.c.target_fold == _target
+_OF_OWNER = CompiledStatement(
+    scope.select_owned_by(aliases.c.target, tables=aliases).where(aliases.c.name_fold == _fold)
 )
-_OWN_RECIPE = scope.select_owned_by(recipes.c.name, tables=recipes).where(
-    recipes.c.name_fold == _fold
+_OF_TARGET = CompiledStatement(
+    scope.select_owned_by(aliases.c.name_fold, tables=aliases).where(
+        aliases.c.target_fold == _target
+    )
+)
+_OWN_RECIPE = CompiledStatement(
+    scope.select_owned_by(recipes.c.name, tables=recipes).where(recipes.c.name_fold == _fold)
 )
 _RETARGET = scope.update_owned_by(aliases).where(aliases.c.target_fold == _fold)
 _DELETE = scope.delete_owned_by(aliases).where(aliases.c.name_fold == _fold)
@@ -56,13 +60,17 @@ _RELEASE_EDGES = tuple(
 
 def owned_aliases(tx: sa.Connection, parameters: Mapping[str, Any]) -> dict[RecipeKey, str]:
     """Every alias that a scope sees, by owner and folded name, with the name of its recipe."""
-    return {(row[0], row[1]): row[2] for row in tx.execute(_LIST, parameters).all()}
+    return _by_key(_LIST.fetch(tx, parameters))
+
+
+def _by_key(rows: Iterable[Any]) -> dict[RecipeKey, str]:
+    return {(row[0], row[1]): row[2] for row in rows}
 
 
 def alias_target(tx: sa.Connection, owner_id: str, name: str) -> str | None:
     """The recipe that an owner's alias means now."""
-    row = tx.execute(_OF_OWNER, {"owner": owner_id, "fold": fold(name)}).first()
-    return None if row is None else str(row[0])
+    rows = _OF_OWNER.fetch(tx, {"owner": owner_id, "fold": fold(name)})
+    return str(rows[0][0]) if rows else None
 
 
 def add_alias(tx: sa.Connection, tenant: str | None, old: str, new: str) -> None:
@@ -91,7 +99,7 @@ def release_alias(tx: sa.Connection, tenant: str | None, name: str) -> bool:
 def release_aliases_of(tx: sa.Connection, tenant: str | None, recipe: str) -> None:
     """Remove the aliases of a recipe that is dropped."""
     key = {"owner": tenant or "", "target": fold(recipe)}
-    for (name,) in tx.execute(_OF_TARGET, key).all():
+    for (name,) in _OF_TARGET.fetch(tx, key):
         release_alias(tx, tenant, name)
 
 
@@ -107,8 +115,7 @@ class AliasRepository:
         parameters = self._scope.parameters()
 
         def read() -> Mapping[RecipeKey, str]:
-            with self._database.read() as tx:
-                return owned_aliases(tx, parameters)
+            return _by_key(self._database.fetch(_LIST, parameters))
 
         return self._database.cached(("aliases", *parameters.items()), read)
 
@@ -121,9 +128,9 @@ class AliasRepository:
             return target
         if (target := targets.get(("", name_fold))) is None:
             return name
-        with self._database.read() as tx:  # an own recipe hides what is shared
-            own = tx.execute(_OWN_RECIPE, {"owner": owner_id, "fold": name_fold}).first()
-        return target if own is None else name
+        # an own recipe hides what is shared
+        own = self._database.fetch(_OWN_RECIPE, {"owner": owner_id, "fold": name_fold})
+        return name if own else target
 
     def remove(self, name: str) -> None:
         """Remove an own alias. Raises TableNotFound; TenantForbidden for a shared one under a

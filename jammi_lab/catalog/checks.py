@@ -25,16 +25,18 @@ _GET = (
     .order_by(scope.own_first(checks))
     .limit(1)
 )
-_OF_INPUTS = (
+_OF_INPUTS = CompiledStatement(
     scope.select(*CHECK.columns, tables=checks)
-    .where(checks.c.kind != InputKind.RESULT.value)
+    .where(checks.c.kind != sa.literal_column(f"'{InputKind.RESULT.value}'"))
     .order_by(checks.c.name_fold, scope.own_first(checks))
 )
 _GET_OF_OWNER = scope.select_owned_by(*CHECK.columns, tables=checks).where(
     checks.c.name_fold == _fold
 )
-_LIST = scope.select(*CHECK.columns, tables=checks).order_by(
-    checks.c.name_fold, scope.own_first(checks)
+_LIST = CompiledStatement(
+    scope.select(*CHECK.columns, tables=checks).order_by(
+        checks.c.name_fold, scope.own_first(checks)
+    )
 )
 BLOCKING_STAMP = (
     scope.select_of_same_owner(
@@ -184,15 +186,13 @@ class CheckRepository:
         parameters = self._scope.parameters()
 
         def read() -> tuple[CheckRecord, ...]:
-            with self._database.read() as tx:
-                return tuple(map(CHECK.decode, tx.execute(_OF_INPUTS, parameters).all()))
+            return tuple(map(CHECK.decode, self._database.fetch(_OF_INPUTS, parameters)))
 
         return self._database.cached(("checks of inputs", *parameters.items()), read)
 
     def list(self) -> CheckRecords:
         """Every check, by name, without shared ones that own ones hide."""
-        with self._database.read() as tx:
-            rows = tx.execute(_LIST, self._scope.parameters()).all()
+        rows = self._database.fetch(_LIST, self._scope.parameters())
         records = [CHECK.decode(row) for row in rows]
         if self._scope.is_unrestricted:
             return records
@@ -206,8 +206,7 @@ class CheckRepository:
         key = _key(tenant, name, kind)
 
         def read() -> tuple[CheckRecord, ...]:
-            with self._database.read() as tx:
-                return tuple(map(CHECK.decode, _OF_RECIPE.fetch(tx, key)))
+            return tuple(map(CHECK.decode, self._database.fetch(_OF_RECIPE, key)))
 
         return self._database.cached(("checks", *key.values()), read)
 
@@ -253,15 +252,12 @@ class CheckRepository:
         those on others."""
         values = {"owner": record.tenant or "", "fold": fold(record.name), "number": number}
         values |= {"definition": definition, "table_name": table_name}
-        with self._database.read() as tx:
-            rows = _RESULTS.fetch(tx, values)
-        return [CHECK_RESULT.decode(row) for row in rows]
+        return [CHECK_RESULT.decode(row) for row in self._database.fetch(_RESULTS, values)]
 
     def inputs(self, check: CheckRecord) -> Sequence[Input]:
         """What a check read when it was run last; nothing when it was not, or could not be."""
         key = {"owner": check.tenant or "", "fold": fold(check.name)}
-        with self._database.read() as tx:
-            rows = _NEWEST_RESULT.fetch(tx, key)
+        rows = self._database.fetch(_NEWEST_RESULT, key)
         return [anchor.input for row in rows for anchor in CHECK_RESULT.decode(row).anchors]
 
     def trim_results(self, record: CheckRecord, table_name: str, kept: int) -> None:
@@ -272,8 +268,8 @@ class CheckRepository:
 
     def results_of_table(self, table_name: str) -> Sequence[CheckResult]:
         """All results on a physical table, by check, oldest first."""
-        with self._database.read() as tx:
-            rows = _RESULTS_OF_TABLE.fetch(tx, self._scope.parameters(table_name=table_name))
+        parameters = self._scope.parameters(table_name=table_name)
+        rows = self._database.fetch(_RESULTS_OF_TABLE, parameters)
         return [CHECK_RESULT.decode(row) for row in rows]
 
 

@@ -159,14 +159,20 @@ _READERS = (
     )
     .distinct()
 )
-_TABLE_BY_NAME = scope.select(
-    result_tables.c.table_name, result_tables.c.recipe, owner(result_tables), tables=result_tables
-).where(result_tables.c.table_fold == _fold)
-_RECIPES_OF_TABLE = scope.select(versions.c.recipe_fold, owner(versions), tables=versions).where(
+_TABLE_BY_NAME = CompiledStatement(
+    scope.select(
+        result_tables.c.table_name,
+        result_tables.c.recipe,
+        owner(result_tables),
+        tables=result_tables,
+    ).where(result_tables.c.table_fold == _fold)
+)
+_recipes_of_table = scope.select(versions.c.recipe_fold, owner(versions), tables=versions).where(
     versions.c.table_name == sa.bindparam("table_name")
 )
-_NEWEST_RECIPES_OF_TABLE = (
-    _RECIPES_OF_TABLE.add_columns(versions.c.recipe)
+_RECIPES_OF_TABLE = CompiledStatement(_recipes_of_table)
+_NEWEST_RECIPES_OF_TABLE = CompiledStatement(
+    _recipes_of_table.add_columns(versions.c.recipe)
     .join(result_tables, result_tables.c.table_name == versions.c.table_name)
     .where(result_tables.c.status == sa.literal_column("'ready'"), is_newest(versions))
 )
@@ -238,15 +244,12 @@ def _resolve_node(
 ) -> tuple[int, str, str]:
     key = {"fold": fold(name), "owner": tenant or ""}
     if kind == InputKind.RESULT:
-        physical = tx.execute(
-            _TABLE_BY_NAME, scope.tenant_parameters(tenant, fold=fold(name))
-        ).first()
-        if physical is not None:
+        parameters = scope.tenant_parameters(tenant, fold=fold(name))
+        for table_name, recipe, table_owner in _TABLE_BY_NAME.fetch(tx, parameters)[:1]:
             # by the version: a rename changes versions, not the recipe name in the table's row
-            recipe = tx.execute(
-                _RECIPES_OF_TABLE, scope.tenant_parameters(tenant, table_name=physical[0])
-            ).first()
-            return (1, recipe[0], recipe[1]) if recipe else (1, fold(physical[1]), physical[2])
+            parameters = scope.tenant_parameters(tenant, table_name=table_name)
+            versions_of_table = _RECIPES_OF_TABLE.fetch(tx, parameters)
+            return (1, *(versions_of_table or [(fold(recipe), table_owner)])[0])
         is_own = any(statement.fetch(tx, key) for statement in (_OWN_RECIPE, _OWN_VERSION))
         for owner_id in () if is_own else dict.fromkeys((key["owner"], "")):
             if (target := alias_target(tx, owner_id, name)) is not None:
@@ -303,8 +306,7 @@ class LineageRepository:
     def ancestors(self, names: Iterable[str]) -> set[str]:
         """The folded names of everything that the newest versions of some recipes (by folded name)
         were computed from, at any distance; one query."""
-        with self._database.read() as tx:
-            rows = ANCESTORS.fetch(tx, self._scope.parameters(names=text_list(names)))
+        rows = self._database.fetch(ANCESTORS, self._scope.parameters(names=text_list(names)))
         return {row[0] for row in rows}
 
     def readers(self, name: str, tenant: str | None) -> set[tuple[str | None, str]]:
@@ -397,11 +399,9 @@ class LineageRepository:
         ) is not None and kind in (None, InputKind.RESULT):
             _, table_name, recipe, tenant = physical
             parameters = self._scope.parameters(table_name=table_name)
-            if newest := tx.execute(_NEWEST_RECIPES_OF_TABLE, parameters).all():
+            if newest := _NEWEST_RECIPES_OF_TABLE.fetch(tx, parameters):
                 return {("result", row[0], "", row[1]) for row in newest}, None
-            recipes_of_table = [
-                tuple(row) for row in tx.execute(_RECIPES_OF_TABLE, parameters).all()
-            ] or [(fold(recipe), tenant)]
+            recipes_of_table = _RECIPES_OF_TABLE.fetch(tx, parameters) or [(fold(recipe), tenant)]
             return {
                 ("result", recipe_fold, "", recipe_owner)
                 for recipe_fold, recipe_owner in recipes_of_table

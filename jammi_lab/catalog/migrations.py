@@ -6,7 +6,7 @@ edited, a change is a new one at the end.
 
 import sqlalchemy as sa
 
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import Database, execute
 from jammi_lab.core.errors import CatalogTooNew, WorkspaceReadOnly
 
 _LEDGER = (
@@ -324,8 +324,8 @@ def migrate(database: Database, applied_at: str) -> None:
     with database.write() as tx:
         if not database.has_table("migrations"):
             for statement in database.dialect.setup_statements:
-                tx.exec_driver_sql(statement)
-            tx.exec_driver_sql(database.dialect.ddl(_LEDGER))
+                execute(tx, statement)
+            execute(tx, database.dialect.ddl(_LEDGER))
         # read again under the write lock: another kernel may have migrated it meanwhile
         current_number = _check_not_newer(
             database,
@@ -336,7 +336,7 @@ def migrate(database: Database, applied_at: str) -> None:
                 continue
             for statement in statements:
                 if statement_text := database.dialect.ddl(statement):
-                    tx.exec_driver_sql(statement_text)
+                    execute(tx, statement_text)
             tx.execute(
                 sa.text("INSERT INTO migrations VALUES (:number, :name, :applied_at)"),
                 {"number": number, "name": name, "applied_at": applied_at},

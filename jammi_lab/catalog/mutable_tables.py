@@ -114,8 +114,7 @@ class MutableTableRepository:
 
     def get(self, name: str) -> MutableRecord | None:
         """The table of that name, own before shared."""
-        with self._database.read() as tx:
-            rows = _BY_NAME.fetch(tx, self._scope.parameters(wanted=fold(name)))
+        rows = self._database.fetch(_BY_NAME, self._scope.parameters(wanted=fold(name)))
         return _TABLE.decode(rows[0]) if rows else None
 
     def list(self, session: str | None = None) -> list[MutableRecord]:

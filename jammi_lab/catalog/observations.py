@@ -16,13 +16,16 @@ RESULT_KIND, EDITED_MANIFEST_KIND = "result", "edited manifest"
 """The kinds of observations of a result table's files; their subject is its physical name."""
 
 _entry_decoder = msgspec.json.Decoder(CacheEntry)
-_ALL_ENTRIES = scope.select_untenanted(observations, observations.c.key, observations.c.body)
-_GET = _ALL_ENTRIES.where(observations.c.key == sa.bindparam("key"))
-_GET_CREATION = scope.select_untenanted(
-    migrations_table, sa.func.min(migrations_table.c.applied_at)
+_all_entries = scope.select_untenanted(observations, observations.c.key, observations.c.body)
+_ALL_ENTRIES = CompiledStatement(_all_entries)
+_GET = CompiledStatement(_all_entries.where(observations.c.key == sa.bindparam("key")))
+_GET_CREATION = CompiledStatement(
+    scope.select_untenanted(migrations_table, sa.func.min(migrations_table.c.applied_at))
 )
-_GET_METADATA = scope.select_untenanted(metadata_table, metadata_table.c.value).where(
-    metadata_table.c.key == sa.bindparam("key")
+_GET_METADATA = CompiledStatement(
+    scope.select_untenanted(metadata_table, metadata_table.c.value).where(
+        metadata_table.c.key == sa.bindparam("key")
+    )
 )
 
 
@@ -42,32 +45,31 @@ class ObservationRepository:
 
     def load(self) -> dict[str, CacheEntry]:
         """Every entry by key; one query."""
-        with self._database.read() as tx:
-            return {
-                key: entry
-                for key, body in tx.execute(_ALL_ENTRIES).all()
-                if (entry := _decode_entry(body)) is not None
-            }
+        return {
+            key: entry
+            for key, body in self._database.fetch(_ALL_ENTRIES, {})
+            if (entry := _decode_entry(body)) is not None
+        }
 
     def get(self, key: str) -> CacheEntry | None:
         """The entry of that key, or None."""
-        with self._database.read() as tx:
-            row = tx.execute(_GET, {"key": key}).first()
-        return None if row is None else _decode_entry(row[1])
+        rows = self._database.fetch(_GET, {"key": key})
+        return _decode_entry(rows[0][1]) if rows else None
 
     def put(self, key: str, entry: CacheEntry) -> None:
         """Store an entry, replacing an earlier one."""
         self.put_many({key: entry})
 
     def put_many(self, entries: Mapping[str, CacheEntry]) -> None:
-        """Store entries, replacing earlier ones, in one transaction."""
+        """Store entries, replacing earlier ones, in one transaction. A power failure may lose it:
+        what is not known is observed again."""
         if not entries or self._database.read_only:
             return
         rows = [
             {"key": key, "body": msgspec.json.encode(entry).decode()}
             for key, entry in entries.items()
         ]
-        with self._database.write() as tx:
+        with self._database.write_without_fsync() as tx:
             for row in rows:
                 _PUT.execute(tx, row)
 
@@ -98,14 +100,13 @@ class MetadataRepository:
     def workspace_id(self) -> str:
         """An id that a copy of the workspace shares, and another workspace does not: a digest of
         the moment when the catalog was created."""
-        with self._database.read() as tx:
-            return digest_of(str(tx.execute(_GET_CREATION).scalar()))[:12]
+        [[created_at]] = self._database.fetch(_GET_CREATION, {})
+        return digest_of(str(created_at))[:12]
 
     def get(self, key: str) -> str | None:
         """The value of a key, or None."""
-        with self._database.read() as tx:
-            value: str | None = tx.execute(_GET_METADATA, {"key": key}).scalar()
-        return value
+        rows = self._database.fetch(_GET_METADATA, {"key": key})
+        return str(rows[0][0]) if rows else None
 
     def set(self, key: str, value: str | None) -> None:
         """Set a value; None removes the key."""

@@ -1,7 +1,7 @@
 """Recipes: logical names and their current definitions."""
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import newest_edges, tenant_scope
 from jammi_lab.catalog.aliases import (
+    RecipeKey,
     add_alias,
     owned_aliases,
     release_alias,
@@ -45,7 +46,11 @@ _list = tenant_scope.select(*RECIPE.columns, tables=recipes).order_by(
 _LIST = CompiledStatement(_list)
 _LIST_NAMED = CompiledStatement(_list.where(is_listed(recipes.c.name_fold, "names")))
 _NAMES = tenant_scope.select(recipes.c.name, tables=recipes).order_by(recipes.c.name_fold)
-_INPUTS = tenant_scope.select(recipes.c.tenant_id, recipes.c.name, recipes.c.inputs, tables=recipes)
+_INPUTS = CompiledStatement(
+    tenant_scope.select(
+        recipes.c.tenant_id, recipes.c.name, recipes.c.inputs, tables=recipes
+    ).where(recipes.c.name_fold == _fold)
+)
 _UPDATE = tenant_scope.update_owned_by(recipes).where(recipes.c.name_fold == _fold)
 _DELETE = tenant_scope.delete_owned_by(recipes).where(recipes.c.name_fold == _fold)
 _DELETE_COUNTER = tenant_scope.delete_owned_by(counters).where(counters.c.recipe_fold == _fold)
@@ -109,16 +114,23 @@ class RecipeRepository:
         return new_record
 
     def define(
-        self, record: RecipeRecord, *, expected_hash: str | None = None, create_missing: bool = True
+        self,
+        record: RecipeRecord,
+        *,
+        expected_hash: str | None = None,
+        create_missing: bool = True,
+        is_durable: bool = True,
     ) -> RecipeRecord | None:
         """As `put`, with checks in the same transaction.
 
         Raises DependencyCycle when the recipe would derive from itself through definitions that
         others have made meanwhile. With `expected_hash`, an expected definition hash, it returns
         None and changes nothing when the recipe has neither that definition nor this one; nor when
-        it is gone, unless `create_missing`.
+        it is gone, unless `create_missing`. Unless `is_durable`, a power failure may undo it
+        until a later commit or `Database.start_sync` is durable.
         """
-        with self._database.write() as tx:
+        write = self._database.write if is_durable else self._database.write_without_fsync
+        with write() as tx:
             key = {"owner": record.tenant or "", "fold": fold(record.name)}
             rows = _GET_OF_OWNER.fetch(tx, key)
             existing = RECIPE.decode(rows[0]) if rows else None
@@ -141,39 +153,37 @@ class RecipeRepository:
         reading these names."""
         if not (parents := list(parents)):
             return
-        start = (tenant or "", fold(name))
         with self._database.read() as tx:
-            rows = tx.execute(_INPUTS, self._scope.parameters()).all()
-            targets = owned_aliases(tx, self._scope.parameters())
-        reads = {
-            (owner_id or "", fold(recipe_name)): (recipe_name, inputs)
-            for owner_id, recipe_name, inputs in rows
-        } | {start: (name, "[]")}
+            self._check_acyclic(tx, name, (tenant or "", fold(name)), parents)
+
+    def _check_acyclic(
+        self, tx: sa.Connection, name: str, start: RecipeKey, parents: Sequence[str]
+    ) -> None:
+        targets = owned_aliases(tx, self._scope.parameters())
         targets.pop(start, None)  # it takes this name
-        reached_from: dict[tuple[str, str], tuple[str, str]] = {}
+        # only what it would derive from is read: a workspace may have 100 000 recipes
+        reads: dict[RecipeKey, tuple[str, str]] = {start: (name, "[]")}
+        read_names: set[str] = set()
+
+        def find(owner_id: str, input_name: str) -> RecipeKey | None:
+            for key in ((owner_id, fold(input_name)), ("", fold(input_name))):
+                candidate = (key[0], fold(targets.get(key, key[1])))
+                if candidate[1] not in read_names:
+                    read_names.add(candidate[1])
+                    parameters = self._scope.parameters(fold=candidate[1])
+                    for row_owner, recipe_name, inputs in _INPUTS.fetch(tx, parameters):
+                        reads.setdefault((row_owner or "", candidate[1]), (recipe_name, inputs))
+                if candidate in reads:
+                    return candidate
+            return None
+
+        reached_from: dict[RecipeKey, RecipeKey] = {}
         stack = [(start, parent) for parent in reversed(parents)]
         while stack:
             reader, input_name = stack.pop()
-            node = next(
-                (
-                    candidate
-                    for key in ((reader[0], fold(input_name)), ("", fold(input_name)))
-                    if (candidate := (key[0], fold(targets.get(key, key[1])))) in reads
-                ),
-                None,
-            )
+            node = find(reader[0], input_name)
             if node == start:
-                path = [input_name]
-                while reader != start:
-                    path.append(reads[reader][0])
-                    reader = reached_from[reader]
-                path = [name, *reversed(path[1:]), name]
-                raise DependencyCycle(
-                    f"{name!r} would derive from itself: {' ← '.join(path)}.",
-                    path=path,
-                    hint='To build on an exact earlier version, name it: FROM jammi."<physical '
-                    'name>".',
-                )
+                raise _cycle_error(name, input_name, start, reader, reads, reached_from)
             if node is not None and node not in reached_from:
                 reached_from[node] = reader
                 stack += [
@@ -184,8 +194,7 @@ class RecipeRepository:
 
     def get(self, name: str) -> RecipeRecord | None:
         """The recipe of that name, own before shared."""
-        with self._database.read() as tx:
-            rows = _GET.fetch(tx, self._scope.parameters(fold=fold(name)))
+        rows = self._database.fetch(_GET, self._scope.parameters(fold=fold(name)))
         return RECIPE.decode(rows[0]) if rows else None
 
     def list(self, names: Iterable[str] | None = None) -> list[RecipeRecord]:
@@ -290,3 +299,24 @@ class RecipeRepository:
             newest_edges.rename_recipe(tx, record.tenant, old, new)
             rename_checked_recipe(tx, record.tenant, old, new)
             rename_hold(tx, record.tenant, old, new)
+
+
+def _cycle_error(
+    name: str,
+    input_name: str,
+    start: RecipeKey,
+    reader: RecipeKey,
+    reads: Mapping[RecipeKey, tuple[str, str]],
+    reached_from: Mapping[RecipeKey, RecipeKey],
+) -> DependencyCycle:
+    """The error for a recipe that is reached again, as an input of `reader`."""
+    path = [input_name]
+    while reader != start:
+        path.append(reads[reader][0])
+        reader = reached_from[reader]
+    path = [name, *reversed(path[1:]), name]
+    return DependencyCycle(
+        f"{name!r} would derive from itself: {' ← '.join(path)}.",
+        path=path,
+        hint='To build on an exact earlier version, name it: FROM jammi."<physical name>".',
+    )

@@ -397,8 +397,7 @@ class ResultTableRepository:
         return _version_of_row(rows[0]) if rows else None
 
     def _fetch(self, statement: CompiledStatement, **values: Any) -> Sequence[Any]:
-        with self._database.read() as tx:
-            return statement.fetch(tx, self._scope.parameters(**values))
+        return self._database.fetch(statement, self._scope.parameters(**values))
 
 
 def _version_of_row(row: Any) -> Version:

@@ -38,7 +38,9 @@ class SessionRecord(Value, frozen=True, kw_only=True):
 _s = sessions
 _SESSION = RowMapping(_s, SessionRecord)
 _id: sa.BindParameter[str] = sa.bindparam("id")
-_LIST = scope.select_own(*_SESSION.columns, tables=_s).order_by(_s.c.created_at, _s.c.session_id)
+_LIST = CompiledStatement(
+    scope.select_own(*_SESSION.columns, tables=_s).order_by(_s.c.created_at, _s.c.session_id)
+)
 _GET = CompiledStatement(
     scope.select_owned_by(*_SESSION.columns, tables=_s).where(_s.c.session_id == _id)
 )
@@ -66,15 +68,11 @@ class SessionRepository:
     def list(self) -> list[SessionRecord]:
         """The sessions of the bound tenant, oldest first, including ended ones that left
         something."""
-        with self._database.read() as tx:
-            return [
-                _SESSION.decode(row) for row in tx.execute(_LIST, self._scope.parameters()).all()
-            ]
+        return list(map(_SESSION.decode, self._database.fetch(_LIST, self._scope.parameters())))
 
     def get(self, session_id: str, tenant: str) -> SessionRecord | None:
         """The session of that id, whoever is bound."""
-        with self._database.read() as tx:
-            rows = _GET.fetch(tx, {"owner": tenant, "id": session_id})
+        rows = self._database.fetch(_GET, {"owner": tenant, "id": session_id})
         return _SESSION.decode(rows[0]) if rows else None
 
     def set_deadline(self, record: SessionRecord, deadline: str | None) -> bool:

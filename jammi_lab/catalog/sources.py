@@ -60,8 +60,7 @@ class SourceRepository:
         key = self._scope.parameters(fold=fold(name))
 
         def read() -> SourceRecord | None:
-            with self._database.read() as tx:
-                rows = _GET.fetch(tx, key)
+            rows = self._database.fetch(_GET, key)
             return SOURCE.decode(rows[0]) if rows else None
 
         return self._database.cached(("source", *key.items()), read)

@@ -132,14 +132,12 @@ class TopicRepository:
 
     def get(self, name: str) -> TopicRecord | None:
         """The topic of that name, own before shared."""
-        with self._database.read() as tx:
-            rows = _GET.fetch(tx, self._scope.parameters(fold=fold(name)))
+        rows = self._database.fetch(_GET, self._scope.parameters(fold=fold(name)))
         return _TOPIC.decode(rows[0]) if rows else None
 
     def refresh(self, record: TopicRecord) -> TopicRecord | None:
         """The current record of a topic, whoever is bound; None when it was dropped."""
-        with self._database.read() as tx:
-            rows = _BY_ID.fetch(tx, _key(record))
+        rows = self._database.fetch(_BY_ID, _key(record))
         return _TOPIC.decode(rows[0]) if rows else None
 
     def list(self) -> list[TopicRecord]:

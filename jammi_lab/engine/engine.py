@@ -6,6 +6,7 @@ declares them, and `engine/attachments.py` loads them into the tenant's instance
 described, queried or run.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.attachments import QueryTimeout
-from jammi_lab.engine.instance_pool import InstancePool
+from jammi_lab.engine.instance_pool import InstancePool, run_in_parser
 from jammi_lab.engine.name_resolution import NameResolver, known_names, resolve
 from jammi_lab.engine.parameters import bind_values
 from jammi_lab.engine.prepared_statement import PreparedStatement, is_bound, prepare
@@ -32,6 +33,17 @@ _LIBRARY_INPUT = Input(InputKind.SOURCE, "")
 """The input of a body that the library wrote itself."""
 
 
+@functools.cache
+def _parse_cache(time_zone: str) -> parse.ParseCache:  # noqa: ARG001  bindings depend on it
+    """The parsed and bound statements of all workspaces of this process with that time zone. No
+    other setting affects a binding, and workspaces are opened again."""
+    return parse.ParseCache(
+        lambda sql, changing: run_in_parser(
+            lambda parser: parse.parse(parser, sql, allow_dml=changing)
+        )
+    )
+
+
 class Engine(InstancePool):
     """SQL over the names that resolvers provide, for any number of tenants."""
 
@@ -39,11 +51,7 @@ class Engine(InstancePool):
         """`spill` is that of `InstancePool`."""
         super().__init__(settings, spill)
         self._resolvers: list[NameResolver] = []
-        self._parse_cache = parse.ParseCache(
-            lambda sql, changing: self._with_parser(
-                lambda parser: parse.parse(parser, sql, allow_dml=changing)
-            )
-        )
+        self._parse_cache = _parse_cache(settings["engine.timezone"])
 
     # -- names
 
@@ -162,6 +170,7 @@ class Engine(InstancePool):
     def select_text(self, sql: str) -> str:
         """The text of one SELECT, without a semicolon or comment behind it. Names in it are not
         looked up. Raises StatementNotAllowed for anything else, and as parsing does."""
+        self._check_open()
         parsed = self._parse_cache.get(sql, False)
         if [p.kind for p in parsed] != [StatementKind.SELECT]:
             raise StatementNotAllowed("Exactly one SELECT statement is required here.")
@@ -169,6 +178,7 @@ class Engine(InstancePool):
 
     def parameters(self, sql: str) -> frozenset[str]:
         """The names of the parameters in a text. Raises as parsing does."""
+        self._check_open()
         return frozenset[str]().union(*(p.parameters for p in self._parse_cache.get(sql, False)))
 
 

@@ -113,6 +113,11 @@ def _ignore_interrupt() -> None:
     """The interrupt function of work too short to be interrupted."""
 
 
+def run_in_parser(work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+    """Run `work` in a worker with the parser instance; returns its result."""
+    return run_cancellable(lambda: with_parser(work), _ignore_interrupt)
+
+
 class InstancePool:
     """The instances of all tenants.
 
@@ -323,7 +328,7 @@ class InstancePool:
     def _with_parser(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """Run `work` in a worker with the parser instance; returns its result."""
         self._check_open()
-        return run_cancellable(lambda: with_parser(work), _ignore_interrupt)
+        return run_in_parser(work)
 
     def detach(self, key: str) -> None:
         """Detach the attachments of a key in every tenant's instance."""

@@ -42,6 +42,7 @@ from jammi_lab.producers.single_flight import InputChanged, SingleFlight
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.store.publish import AlreadyReady, BuiltElsewhere, Derivation, Publisher
 from jammi_lab.store.result_files import ResultFiles, result_snapshot, select_file_sql
+from jammi_lab.store.storage_errors import translate_storage_errors
 
 
 class RecipeRedefined(Exception):
@@ -55,27 +56,39 @@ class RecipeReservation:
 
     def __init__(self, catalog: Catalog, name: str, expected_hash: str | None) -> None:
         self._catalog, self.name, self.tenant = catalog, name, catalog.scope.tenant
+        self._stored: RecipeRecord | None = None
         self._stored_hash = expected_hash
         self._has_expected_hash = expected_hash is not None
         self._owns_definition = True
-        existing = catalog.recipes.get(name)
-        self._is_new = existing is None or existing.tenant != self.tenant
+        self._synced = catalog.recipes.get(name)
+        self._is_new = self._synced is None or self._synced.tenant != self.tenant
 
     def define(self, record: RecipeRecord) -> None:
-        """Store the definition of the recipe. Raises DependencyCycle,
-        RecipeRedefined."""
+        """Store the definition of the recipe, which is durable when a version of it is published,
+        or after `sync`. Raises DependencyCycle, RecipeRedefined."""
         if not self._owns_definition:
             return
         stored = self._catalog.recipes.define(
-            record, expected_hash=self._stored_hash, create_missing=not self._has_expected_hash
+            record,
+            expected_hash=self._stored_hash,
+            create_missing=not self._has_expected_hash,
+            is_durable=False,
         )
         if stored is not None:
-            self._stored_hash = stored.definition_hash
+            self._stored, self._stored_hash = stored, stored.definition_hash
         elif self._has_expected_hash:
             raise RecipeRedefined(self.name)
         else:
             # a later call redefined the recipe and owns it; this call still builds its own table
             self._owns_definition = False
+
+    def sync(self) -> None:
+        """Make a changed definition durable. Raises ResourceExhausted."""
+        if self._stored not in (None, self._synced):
+            with translate_storage_errors(self.name):
+                if (sync := self._catalog.database.start_sync()) is not None:
+                    sync.wait()
+            self._synced = self._stored
 
     def keep(self, record: RecipeRecord) -> None:
         """Store the definition again if another call removed the recipe before this call's building
@@ -298,6 +311,7 @@ def _produce_with_retries(
         ):
             try:
                 version = ctx.publisher.reuse(name, reusable.table_name, audited)
+                reservation.sync()  # a table that is the newest version already commits nothing
                 return Outcome(version, reusable, "reused")
             except TableNotFound:
                 continue  # the table was dropped after the observation

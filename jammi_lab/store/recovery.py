@@ -147,7 +147,9 @@ class Recovery:
             # An obstacle is reported by the next open, which inspects the folders then.
             with contextlib.suppress(JammiError):
                 times = self._folder_times()
-        self._catalog.metadata.set(_FOLDER_TIMES_KEY, json.dumps(times, sort_keys=True))
+        recorded = json.dumps(times, sort_keys=True)
+        if self._catalog.metadata.get(_FOLDER_TIMES_KEY) != recorded:
+            self._catalog.metadata.set(_FOLDER_TIMES_KEY, recorded)
 
     def _settle_writer(self, writer_id: str) -> None:
         """Settle the rows of one dead writer, whose lock is held meanwhile."""

@@ -246,8 +246,10 @@ class Infrastructure(Foundation):
             ResourceExhausted, VersionConflict, SourceUnavailable, WorkspaceNotFound
         ):
             if self.producer_context.publisher.retry_cleanup():
-                self.observation_cache.flush()
-                self.recovery.record_folder_times()
+                # after a power failure the next open inspects the folders
+                with self.catalog.database.write_without_fsync():
+                    self.observation_cache.flush()
+                    self.recovery.record_folder_times()
                 self.catalog.writers.retire(self.writer_id)
 
 

@@ -25,6 +25,7 @@ from jammi_lab.core.errors import (
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
+from jammi_lab.storage.digests import NO_STAT, CacheEntry
 from jammi_lab.storage.files import install_fault_hook
 from tests.catalog.conftest import Lab, sqlite_only
 
@@ -202,6 +203,36 @@ def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted
     assert synchronous() == 1
     with lab.catalog.database.write():
         assert synchronous() == 2
+
+
+def test_one_statement_reads_the_newest_state_also_after_an_interrupted_read(lab: Lab) -> None:
+    database, metadata = lab.catalog.database, lab.catalog.metadata
+
+    def in_another_thread(value: str) -> None:
+        thread = threading.Thread(target=metadata.set, args=("a", value))
+        thread.start()
+        thread.join()
+
+    with database.write():
+        metadata.set("a", "1")
+        assert metadata.get("a") == "1"
+    with database.read() as tx:
+        assert metadata.get("a") == "1"
+        in_another_thread("2")
+        assert metadata.get("a") == "1"
+    assert metadata.get("a") == "2"
+    # an interrupt between a read and the note of its end leaves the connection in its snapshot
+    tx.begin()
+    assert metadata.get("a") == "2"
+    in_another_thread("3")
+    assert metadata.get("a") == "3"
+
+
+@sqlite_only
+def test_what_can_be_observed_again_is_not_synced(lab: Lab) -> None:
+    lab.catalog.observations.put("k", CacheEntry(stat=NO_STAT, observed_at_ns=0, payload={}))
+    with lab.catalog.database.read() as tx:
+        assert tx.exec_driver_sql("PRAGMA synchronous").scalar_one() == 1
 
 
 @sqlite_only
@@ -492,8 +523,8 @@ def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(
         type(other.database.dialect), "begin", lambda self, *, writing: "BEGIN NOTHING"
     )
     for _ in range(2):
-        with pytest.raises(sa.exc.DBAPIError):
-            other.metadata.get("a")
+        with pytest.raises(sa.exc.DBAPIError), other.database.read():
+            pass
     monkeypatch.undo()
     assert other.metadata.get("a") == "2"
 

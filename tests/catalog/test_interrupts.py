@@ -73,8 +73,8 @@ def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(
         ending(transaction)
 
     monkeypatch.setattr(sa.engine.base.RootTransaction, "_deactivate_from_connection", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        lab.catalog.metadata.get("n")
+    with pytest.raises(KeyboardInterrupt), lab.catalog.database.read():
+        pass
     lab.catalog.metadata.set("n", "1")
     assert lab.catalog.metadata.get("n") == "1"
 

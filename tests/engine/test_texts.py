@@ -7,13 +7,16 @@ import pytest
 
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import SqlError
+from jammi_lab.engine import engine as engines
 from jammi_lab.engine import prepared_statement as prepared
 from jammi_lab.engine.sql import parse as statements
+from tests.engine.shelf import engine_of
 
 
 @pytest.fixture
 def done(monkeypatch) -> list[str]:
-    """What was parsed and bound, in turn."""
+    """What was parsed and bound, in turn, by a process that knows no text yet."""
+    engines._parse_cache.cache_clear()
     done, parse, bind = list[str](), statements.parse, prepared.bind
     monkeypatch.setattr(
         statements, "parse", lambda *said, **how: done.append("parsed") or parse(*said, **how)
@@ -28,6 +31,18 @@ def test_a_text_that_was_read_before_is_neither_parsed_nor_bound_again(prepare, 
     first, second = prepare("SELECT venue FROM papers"), prepare("SELECT venue FROM papers")
     assert done == ["parsed", "bound"]
     assert (first.output, first.inputs[0].columns) == (second.output, second.inputs[0].columns)
+
+
+def test_it_is_known_to_other_workspaces_with_the_same_time_zone_alone(
+    shelf, prepare, done, tmp_path
+):
+    text = "SELECT venue, year > 2000 AS late FROM papers"
+    prepare(text)
+    for zone, known in (("UTC", True), ("Asia/Tokyo", False)):
+        other = engine_of(shelf, tmp_path / "other", engine__timezone=zone)
+        other.prepare(text)
+        other.close()
+        assert (done == ["parsed", "bound"]) is known
 
 
 def test_it_is_bound_anew_over_other_columns(shelf, prepare, done):

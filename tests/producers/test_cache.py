@@ -10,6 +10,7 @@ import time
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.catalog.database import Database
 from jammi_lab.core.errors import DependencyCycle, LostOwnership
 from jammi_lab.producers import build as base
 from jammi_lab.storage.files import install_fault_hook
@@ -50,6 +51,18 @@ def test_an_equal_question_is_answered_by_the_ready_table_and_makes_no_row(lab, 
     assert (one.outcome, again.outcome, again.version) == ("computed", "reused", 1) and len(
         statuses(folder)
     ) == 1
+
+
+def test_a_definition_that_is_worded_anew_is_on_the_disk_before_its_reuse_is_told(lab, monkeypatch):
+    """The reuse itself commits nothing then, and a definition is not synced alone."""
+    synced = []
+    sync = Database.start_sync
+    monkeypatch.setattr(Database, "start_sync", lambda self: synced.append(self) or sync(self))
+    lab.materialize("venues", VENUES)
+    assert len(synced) == 1  # of the building row
+    assert lab.materialize("venues", VENUES).outcome == "reused" and len(synced) == 1
+    assert lab.materialize("venues", f"{VENUES} -- by venue").outcome == "reused"
+    assert len(synced) == 2
 
 
 def test_reuse_under_another_name_is_a_version_that_refers_to_the_same_table(lab, folder):

@@ -37,9 +37,9 @@ Schemas = Mapping[str, Mapping[str, str]]
 SCHEME_VERSION = 1
 MAX_TEXT_LENGTH = 50_000
 """Maximum text length for sqlglot, in characters; beyond it sqlglot takes more than a second."""
-MAX_CACHED_FORMS = 32
-"""Maximum number of cached canonical forms. Each is needed at least twice: before its inputs are
-observed and after."""
+MAX_CACHED_FORMS = 256
+"""Maximum number of cached canonical forms, of a few kilobytes. Each is needed at least twice:
+before its inputs are observed and after."""
 _ALIAS_DEPENDENT_FUNCTIONS = frozenset({"alias"})
 """Functions that return the name of their argument."""
 
@@ -256,30 +256,27 @@ class _Shape:
     where a name could become visible in a result."""
 
     def __init__(self, tree: Node, schemas: Schemas) -> None:
-        self.aliases = {
-            ascii_lower(n["alias"]) for n in walk_nodes(tree) if "class" in n and n.get("alias")
-        }
+        nodes = list(walk_nodes(tree))
+        self.aliases = {ascii_lower(n["alias"]) for n in nodes if "class" in n and n.get("alias")}
         self.tables = {
             ascii_lower(name)
-            for n in walk_nodes(tree)
+            for n in nodes
             for name in (n.get("alias"), n.get("table_name"))
             if name and "class" not in n
         }
         self.columns = {ascii_lower(c) for schema in schemas.values() for c in schema}
         # A USING column of a FULL JOIN is named as written in USING or in the reference to it; in
         # other joins it has the name in the left table.
-        has_full_join = any(n.get("join_type") == "FULL" for n in walk_nodes(tree))
+        has_full_join = any(n.get("join_type") == "FULL" for n in nodes)
         listed_names = {
             ascii_lower(name)
-            for n in walk_nodes(tree)
+            for n in nodes
             if has_full_join or not n.get("using_columns")
             for name in _names_in_lists(n)
         }
         self.names = self.columns | self.aliases | listed_names
         """All names that may be column names somewhere in the statement."""
-        has_full_natural_join = has_full_join and any(
-            n.get("ref_type") == "NATURAL" for n in walk_nodes(tree)
-        )
+        has_full_natural_join = has_full_join and any(n.get("ref_type") == "NATURAL" for n in nodes)
         self.unambiguous = (
             set()
             if has_full_natural_join
@@ -288,8 +285,7 @@ class _Shape:
         """Names that can only be input columns. A column read by such a name keeps the input's
         spelling, however it was typed."""
         self.keep_spelling = any(
-            ascii_lower(n.get("function_name") or "") in _ALIAS_DEPENDENT_FUNCTIONS
-            for n in walk_nodes(tree)
+            ascii_lower(n.get("function_name") or "") in _ALIAS_DEPENDENT_FUNCTIONS for n in nodes
         )
         self.root = tree
 
@@ -427,7 +423,7 @@ def _qualified_text(
             )
             # what sqlglot cannot print in full must not make two statements look alike
             return qualified.sql(
-                "duckdb", comments=False, unsupported_level=sqlglot.ErrorLevel.RAISE
+                "duckdb", copy=False, comments=False, unsupported_level=sqlglot.ErrorLevel.RAISE
             )
         except Exception:  # noqa: BLE001, S112  sqlglot may raise anything, AssertionError too; the tree is used instead
             continue
