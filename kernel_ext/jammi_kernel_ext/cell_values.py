@@ -4,11 +4,19 @@ user, frame, module, or holding code of the user."""
 import ast
 import builtins
 import functools
+import inspect
+import math
 import operator
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any
 
+from jammi_kernel_ext.cell_words import DATA_LIBRARIES, KEEPING_LIBRARIES
+
+_PLAIN_MODULES = frozenset("re datetime decimal fractions pathlib uuid zoneinfo".split())
+"""Modules whose objects cannot be changed."""
+PLAIN_CONTAINERS = frozenset((dict, list, tuple, set, frozenset, str, bytes))
 _CODE_HOLDERS = (
     functools.partial,
     operator.methodcaller,
@@ -50,8 +58,78 @@ def holds_code(value: object) -> bool:
 
 
 def is_of_user(kind: type) -> bool:
-    """Whether a class was defined by the user, in the notebook or in a module of one's own."""
+    """Whether a class was defined by the user: in the notebook, in a module of one's own, or by a
+    function that makes classes."""
+    if kind.__module__ == "types":
+        return not hasattr(types, kind.__name__)
     return not is_installed(kind.__module__)
+
+
+def function_module(value: Any) -> str:
+    """The module of a function or class, or of the object of a bound method; of a module its name.
+    Empty when there is none."""
+    owner = getattr(value, "__self__", None)
+    if is_module(value) or is_module(owner):
+        return str((value if is_module(value) else owner).__name__)  # type: ignore[union-attr]
+    if owner is not None and not isinstance(owner, type):
+        return type(owner).__module__
+    module = getattr(value, "__module__", None)
+    return module if isinstance(module, str) else ""
+
+
+def keeps_arguments(function: object) -> bool:
+    """Whether a function of a library is known to leave its arguments as they are."""
+    if function is None:
+        return True
+    if type(function).__name__ in ("ufunc", "_ArrayFunctionDispatcher"):
+        return True
+    module = function_module(function).partition(".")[0]
+    return module in KEEPING_LIBRARIES or not module
+
+
+def is_data(value: object) -> bool:
+    """Whether a value is a frame, a column, an array or another value of a library for data, which
+    only methods known for it change."""
+    module = type(value).__module__
+    return module.partition(".")[0] in DATA_LIBRARIES or type(value).__name__ == "ndarray"
+
+
+def is_plain_object(value: object) -> bool:
+    """Whether a value of a library cannot be changed: a date, a path, a number of numpy."""
+    kind = type(value)
+    module = kind.__module__.partition(".")[0]
+    return module in _PLAIN_MODULES or (module == "numpy" and hasattr(kind, "as_integer_ratio"))
+
+
+def is_library_object(value: object) -> bool:
+    """Whether a value is an object of a library that any of its methods may change: a model, a
+    connection, a queue, a generator of random numbers."""
+    kind = type(value)
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType) or is_module(value):
+        return False
+    return kind.__module__ != "builtins" and not (is_data(value) or is_plain_object(value))
+
+
+def is_data_library(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a name is a module, function or class of a library for data."""
+    return function_module(values.get(name)).partition(".")[0] in DATA_LIBRARIES | {"numpy"}
+
+
+def ndarray_type() -> Any:
+    """The class of arrays; None while numpy is not imported."""
+    return getattr(sys.modules.get("numpy"), "ndarray", None)
+
+
+@functools.lru_cache(maxsize=512)
+def output_position(function: Any) -> float:
+    """The position of the parameter `out` of a function of numpy; infinite when it has none."""
+    if not callable(function) or function_module(function).partition(".")[0] not in ("numpy", ""):
+        return math.inf
+    try:
+        parameters = list(inspect.signature(function).parameters)
+    except (ValueError, TypeError):
+        return math.inf
+    return parameters.index("out") if "out" in parameters else math.inf
 
 
 def is_module(value: object) -> bool:
@@ -91,6 +169,21 @@ def module_value(node: ast.AST, values: Mapping[str, Any]) -> object:
     return getattr(module_value(node.value, values), "__dict__", {}).get(node.attr)
 
 
-def is_frame_name(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether a name holds a frame."""
-    return name in values and type(values[name]).__name__ in ("DataFrame", "LazyFrame", "Table")
+def shares_nothing(value: object) -> bool:
+    """Whether a value is a frame whose cells hold no objects: what is taken out of it is new."""
+    if type(value).__name__ not in ("DataFrame", "LazyFrame", "Table"):
+        return False
+    kinds = getattr(value, "dtypes", ())
+    return not any(str(kind).lower() == "object" for kind in kinds)
+
+
+def intercepts_assignment(value: object) -> bool:
+    """Whether code of the user runs when an attribute or element of an object is assigned."""
+    kind = type(value)
+    if kind.__setattr__ is not object.__setattr__ or hasattr(kind, "__setitem__"):
+        return True
+    return any(
+        hasattr(type(each), "__set__") and not isinstance(each, types.MemberDescriptorType)
+        for base in kind.__mro__[:-1]
+        for each in vars(base).values()
+    )

@@ -12,17 +12,20 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.cell_names import (
-    NamesOfCell,
-    harmless_code,
-    names_of_cell,
-    parse_cell,
+from jammi_kernel_ext.cell_calls import harmless_code
+from jammi_kernel_ext.cell_names import names_of_cell
+from jammi_kernel_ext.cell_state import ANY_FILE, FILE, is_state
+from jammi_kernel_ext.cell_syntax import NamesOfCell, only_names_objects, parse_cell
+from jammi_kernel_ext.cell_values import (
+    is_module,
+    is_of_user,
+    is_plain_object,
+    shares_nothing,
 )
-from jammi_kernel_ext.cell_values import is_module, is_of_user
 
 if TYPE_CHECKING:
     from jammi_lab.core.anchors import FrameOrigin
@@ -54,11 +57,16 @@ class _Cell:
     """The running cell."""
 
     label: str
-    tree: ast.AST | None
+    tree: ast.Module | None
     thread: int
     ids: dict[str, int] = field(default_factory=dict)
     """The objects of the names when it began, by id."""
     names: NamesOfCell | None = None
+    changed_frames: dict[str, set[int] | None] = field(default_factory=dict)
+    """Of names that it may have changed, the frames to which the change is limited, by id; None
+    where it is not."""
+    kept: dict[int, "FrameOrigin"] = field(default_factory=dict)
+    """The origins of the frames that names held when it began, if it only names them, by id."""
 
 
 class FrameFollower:
@@ -156,9 +164,12 @@ class FrameFollower:
         self._note_opaque(cell, names, {read.thread for read in reads})
         origin = self._origin_of_cell(cell, names, [read.origin for read in reads])
         touched = self._touched(cell, names, self._last_ids)
+        if cell.tree is not None and only_names_objects(cell.tree):
+            cell.kept = self._frames_before(registry, cell)
         self._unlink(cell, names)
         self._link(names, touched)
-        record = _Record(origin, frozenset(names.late), frozenset(names.late & names.changed))
+        late = frozenset(names.late.union(*self._late_names(names)))
+        record = _Record(origin, late, late & names.changed)
         rows_only = _Record(origin)
         for name in names.harmless:
             if isinstance(function := self._values.get(name), types.FunctionType):
@@ -171,6 +182,26 @@ class FrameFollower:
                 self._records.get(_OUTPUT), _Record(origin)
             )
 
+    def _frames_before(self, registry: "FrameOrigins", cell: _Cell) -> "dict[int, FrameOrigin]":
+        """The origins of the frames that names held before the cell and that are still alive: the
+        registry knows no frame that took the place of another in memory."""
+        known: dict[int, FrameOrigin] = {}
+        alive = {id(value): value for value in self._values.values()}
+        for name, key in cell.ids.items():
+            if name in self._records and (frame := alive.get(key)) is not None:
+                recorded = registry.recorded(frame)
+                if recorded is not None and recorded.derived:
+                    before = self._records[name].origin
+                    known[key] = self._merge(known.get(key, recorded), before)
+        return known
+
+    def _late_names(self, names: NamesOfCell) -> Iterator[frozenset[str]]:
+        """What the functions of the names that a cell reads read when they are called: whatever
+        the cell makes may call them."""
+        for name in names.loaded:
+            if name in self._records:
+                yield self._records[name].late
+
     def _remember(
         self,
         registry: "FrameOrigins",
@@ -182,6 +213,9 @@ class FrameFollower:
         from msgspec.structs import replace
 
         value, names = self._values.get(name), self._names(cell)
+        if is_state(name):
+            self._records[name] = self._merge_records(self._records.get(name), record)
+            return
         if name not in self._values or _is_own(value):
             self._records.pop(name, None)  # rows that leave one of our objects are recorded then
             return
@@ -192,6 +226,11 @@ class FrameFollower:
             exact = exact if exact.cells else replace(exact, cells=[cell.label])
             registry.record(value, exact)
             self._records[name] = _Record(exact)
+            return
+        if (kept := cell.kept.get(id(value))) is not None:
+            self._records[name] = _Record(
+                self._merged_origin([kept], cells=[cell.label], derived=True)
+            )
             return
         if name not in names.stored or cell.ids.get(name) == id(value):
             record = self._merge_records(self._records.get(name), record)
@@ -204,17 +243,23 @@ class FrameFollower:
         if self._kind(name) == "module":
             self._libraries.add(name)
         if record.origin.inputs or record.origin.grounds:
-            self._record_frames(registry, value, record.origin)
+            only = None if name in names.stored else cell.changed_frames.get(name)
+            self._record_frames(registry, value, record.origin, cell.kept, only)
 
     def _record_frames(
-        self, registry: "FrameOrigins", value: object, origin: "FrameOrigin"
+        self,
+        registry: "FrameOrigins",
+        value: object,
+        origin: "FrameOrigin",
+        kept: Collection[int] = (),
+        only: set[int] | None = None,
     ) -> None:
         """Record the origin with the frames that a value is or holds: they may be given to the
-        workspace without their name."""
+        workspace without their name. Those of `kept`, and those not in `only`, did not change."""
         from jammi_lab.sources.frames import is_frame
 
         for frame in (value,) if is_frame(value) else _elements(value):
-            if is_frame(frame):
+            if is_frame(frame) and id(frame) not in kept and (only is None or id(frame) in only):
                 known = registry.recorded(frame)
                 registry.record(frame, self._merge(known or origin, origin))
 
@@ -324,6 +369,10 @@ class FrameFollower:
             if any(_is_output(name) for name in names.loaded):
                 names.loaded.add(_OUTPUT)
             names.loaded |= self._libraries
+            if ANY_FILE in names.files:
+                names.loaded |= {name for name in self._records if name.startswith(FILE)}
+            elif names.files:
+                names.loaded.add(ANY_FILE)
             pending = list(names.loaded)
             while pending:
                 record = self._records.get(pending.pop())
@@ -332,14 +381,17 @@ class FrameFollower:
                     names.loaded |= record.late
                     names.changed |= record.late_changed
             # A name that is gone or holds a number by now may have shared an object before.
-            names.changed = self._with_aliases(
+            cell.changed_frames = self._with_aliases(
+                cell,
                 {
                     name
                     for name in names.changed
                     if name in self._links
+                    or name in names.filled
                     or self._kind(name) not in ("plain", "function", "absent")
-                }
+                },
             )
+            names.changed = set(cell.changed_frames)
         return cell.names
 
     def _origin_of_cell(
@@ -350,6 +402,9 @@ class FrameFollower:
 
         used = self._records if names.reads_any else names.loaded
         parts = [*reads, *(self._records[n].origin for n in used if n in self._records)]
+        if names.files:
+            ground = f"cell {cell.label} reads files, which are not followed"
+            parts.append(FrameOrigin(grounds=[ground]))
         if not any(part.inputs or part.grounds for part in parts):
             return FrameOrigin(derived=True)
         return self._merged_origin(parts, cells=[cell.label], derived=True)
@@ -358,7 +413,8 @@ class FrameFollower:
         """The names that the cell assigned, or may have changed in place, given the objects of all
         names now."""
         replaced = {name for name, _ in ids.items() - cell.ids.items()}
-        touched = (names.stored | names.changed | replaced) & (ids.keys() | self._records.keys())
+        known = ids.keys() | self._records.keys() | names.states
+        touched = (names.stored | names.changed | replaced) & known
         return {name for name in touched if not _is_output(name)}
 
     def _note_opaque(self, cell: _Cell, names: NamesOfCell, threads: set[int]) -> None:
@@ -388,6 +444,7 @@ class FrameFollower:
         what was put into it, and two names of one object."""
         kinds = {name: self._kind(name) for name in touched | names.loaded}
         sharing = {n for n, kind in kinds.items() if kind in ("frame", "lazy frame", "container")}
+        sharing |= names.handles
         for name in touched & sharing:
             for other in sharing - {name}:
                 if kinds[name] == kinds[other] == "frame" and (
@@ -406,14 +463,52 @@ class FrameFollower:
                 for other in others:
                     self._links[other] = (self._links[other] | others) - {name, other}
 
-    def _with_aliases(self, changed: set[str]) -> set[str]:
-        """The names with all that may share objects with them."""
-        reached, pending = set(changed), list(changed)
+    def _with_aliases(self, cell: _Cell, changed: set[str]) -> dict[str, set[int] | None]:
+        """The names with all that may share objects with them, each with the frames to which the
+        change is limited. The change of a frame reaches the names and the boxes that hold it, and
+        no other frames in these boxes."""
+        reached = dict[str, set[int] | None]()
+        pending = [(name, self._frame_of(cell, name)) for name in changed]
+        seen = {(name, id(frame)) for name, frame in pending}
         while pending:
-            new = self._links.get(pending.pop(), set()) - reached
-            reached |= new
-            pending += new
+            name, frame = pending.pop()
+            if frame is not None:
+                holds = self._holds(cell, name, frame)
+                if holds is None:  # it may share more than the frame
+                    frame = None
+                elif holds and (known := reached.setdefault(name, set())) is not None:
+                    known.add(id(frame))
+            if frame is None:
+                reached[name] = None
+            for other in self._links.get(name, ()):
+                if (other, id(frame)) not in seen:
+                    seen.add((other, id(frame)))
+                    pending.append((other, frame))
         return reached
+
+    def _frame_of(self, cell: _Cell, name: str) -> object:
+        """The frame that a name holds, and held when the cell began, if its cells hold no objects;
+        else None."""
+        value = self._values.get(name)
+        unmoved = cell.ids.get(name) == id(value) and self._kind(name) == "frame"
+        return value if unmoved and shares_nothing(value) else None
+
+    def _holds(self, cell: _Cell, name: str, frame: object) -> bool | None:
+        """Whether a name is or holds a frame; None when that is not known, or when it may hold what
+        the frame shares."""
+        value: Any = self._values.get(name)
+        if cell.ids.get(name) != id(value):
+            return None
+        if self._kind(name) == "frame":
+            return value is frame
+        if type(value) not in (list, tuple, dict):
+            return None
+        elements = list(value.values()) if isinstance(value, dict) else list(value)
+        if len(elements) > MAX_ELEMENTS or not all(
+            type(each) in _PLAIN_TYPES or shares_nothing(each) for each in elements
+        ):
+            return None
+        return any(each is frame for each in elements)
 
     def _kind(self, name: str) -> str:
         kinds = self._kinds
@@ -429,11 +524,11 @@ class FrameFollower:
         from jammi_lab.sources.frames import is_frame
 
         if name not in self._values:
-            return "absent"
+            return "state" if is_state(name) else "absent"
         value = self._values[name]
         if is_module(value):
             return "module"
-        if isinstance(value, _PLAIN) or _is_own(value):
+        if isinstance(value, _PLAIN) or _is_own(value) or is_plain_object(value):
             return "plain"
         if isinstance(value, type) and not is_of_user(value):
             return "module"  # a class of a library has its functions, too
@@ -441,7 +536,7 @@ class FrameFollower:
             value.__closure__ or value.__defaults__ or value.__kwdefaults__ or value.__dict__
         ):
             return "function"
-        if is_frame(value):
+        if is_frame(value) and type(value) not in weakref.ProxyTypes:
             return "lazy frame" if type(value).__name__ == "LazyFrame" else "frame"
         return "container"
 

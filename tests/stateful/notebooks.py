@@ -162,8 +162,8 @@ def rows(ws: Any, name: str) -> list[tuple[Any, ...]]:
 
 
 class _NoAliases(FrameFollower):
-    def _with_aliases(self, changed: set[str]) -> set[str]:
-        return changed
+    def _with_aliases(self, cell: Any, changed: set[str]) -> dict[str, set[int] | None]:
+        return dict.fromkeys(changed)
 
 
 class _NoLateNames(FrameFollower):

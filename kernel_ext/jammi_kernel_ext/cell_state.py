@@ -1,0 +1,98 @@
+"""State that calls in a cell keep outside the notebook's names: in files, and in modules such as
+`random` and `logging`. Each counts as a name of its own, which no variable can have."""
+
+import ast
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jammi_kernel_ext.cell_syntax import arguments, root_names
+from jammi_kernel_ext.cell_values import function_module, is_module, module_value
+from jammi_kernel_ext.cell_words import (
+    FILE_HANDLES,
+    FILE_READERS,
+    FILE_WRITERS,
+    READER_BEGINNINGS,
+    STATE_MODULES,
+    WRITERS,
+)
+
+FILE = "file "
+"""The beginning of the name of a file. `ANY_FILE` stands for one whose name is computed."""
+ANY_FILE = FILE + "*"
+_STATE = "state "
+
+
+def is_state(name: str) -> bool:
+    """Whether a name stands for a file or for the state of a module."""
+    return name.startswith((FILE, _STATE))
+
+
+def module_state(call: ast.Call, values: Mapping[str, Any]) -> set[str]:
+    """The state of modules that a call reads, and changes when it has arguments."""
+    found = set[str]()
+    for name in root_names(call.func):
+        value = values.get(name)
+        modules = [function_module(value), type(value).__module__]
+        if is_module(value):
+            modules = [function_module(value), *_owners(call.func, values)]
+        found |= {each for each in STATE_MODULES if any(_is_in(m, each) for m in modules)}
+    return {_STATE + each for each in found}
+
+
+def _owners(node: ast.AST, values: Mapping[str, Any]) -> Iterator[str]:
+    """The modules that a chain of attributes names."""
+    while isinstance(node, ast.Attribute | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+        if is_module(module := module_value(node, values)):
+            yield function_module(module)
+
+
+def _is_in(module: str, package: str) -> bool:
+    return (module + ".").startswith(package + ".")
+
+
+def file_states(
+    call: ast.Call, method: str, values: Mapping[str, Any]
+) -> tuple[set[str], set[str], bool]:
+    """The files that a call reads and those that it writes, and whether its result is a handle by
+    which later cells read and write them."""
+    is_handle = method in FILE_HANDLES
+    reads = is_handle or method in FILE_READERS or method.startswith(READER_BEGINNINGS)
+    writes = is_handle or method in FILE_WRITERS or method.startswith(WRITERS)
+    if not (reads or writes):
+        return set(), set(), False
+    if method == "open" and _is_read_mode(call):
+        writes = is_handle = False
+    names = {FILE + name for name in _file_names(call, values)}
+    if method.startswith("to_") and not names:
+        return set(), set(), False  # `to_numpy()` and its like write nothing
+    names = names or {ANY_FILE}
+    return names if reads else set(), names if writes else set(), is_handle
+
+
+def _is_read_mode(call: ast.Call) -> bool:
+    modes = [*call.args[1:2], *(k.value for k in call.keywords if k.arg == "mode")]
+    if isinstance(call.func, ast.Attribute) and not modes:
+        modes = call.args[:1]  # `path.open("w")`
+        if modes and not (isinstance(modes[0], ast.Constant) and len(str(modes[0].value)) < 4):
+            modes = []
+    return all(
+        isinstance(mode, ast.Constant) and not set("wax+") & set(str(mode.value)) for mode in modes
+    )
+
+
+def _file_names(call: ast.Call, values: Mapping[str, Any]) -> Iterator[str]:
+    """The last parts of the paths that a call names, in texts and in variables."""
+    receivers = [call.func.value] if isinstance(call.func, ast.Attribute) else []
+    for expression in (*receivers, *arguments(call)):
+        for node in ast.walk(expression):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(node, ast.Name):
+                text = values.get(node.id)
+            if isinstance(node, ast.JoinedStr) or (isinstance(text, str) and "*" in text):
+                yield "*"
+            elif isinstance(text, pathlib.PurePath):
+                yield text.name
+            elif isinstance(text, str) and len(text) < 500:
+                yield pathlib.PurePath(text).name or text
