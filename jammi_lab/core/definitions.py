@@ -15,6 +15,8 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.value import Value
 
 HASH_SCHEME = "definition-1"
+TEXT_DIGEST_COLUMN = "_text_digest"
+"""The column of embeddings and lexical tables that holds the digest of each text."""
 
 
 _NOT_HASHED = {

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Observed
+from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.records import OnProgress, Progress, Reuse, TableKind
 from jammi_lab.engine.prepared_statement import PreparedStatement
@@ -35,7 +36,6 @@ from jammi_lab.vectors.encoders.base import Encoder, Floats, encode_texts
 from jammi_lab.vectors.encoders.executor import Executor
 from jammi_lab.vectors.exact_search import RowNumbers
 
-DIGEST_COLUMN = "_text_digest"
 _READ_BATCH_ROWS = 1024
 """Rows of an earlier version in memory at a time."""
 ENCODE_BLOCK_ROWS = 4096
@@ -89,12 +89,12 @@ class PreviousVersion:
         release = read_leases.acquire_lease(self._path)
         try:
             with open_for_reading(self._path) as raw, open_parquet(raw) as file:
-                table = file.read(["key", DIGEST_COLUMN], use_threads=False)
+                table = file.read(["key", TEXT_DIGEST_COLUMN], use_threads=False)
         except FileNotFoundError:
             return none
         finally:
             release()
-        return table["key"].combine_chunks(), to_digests(table[DIGEST_COLUMN].combine_chunks())
+        return table["key"].combine_chunks(), to_digests(table[TEXT_DIGEST_COLUMN].combine_chunks())
 
     def vectors(self) -> Iterator[tuple[list[bytes], Floats]]:
         """Yield text digests with their vectors, batch by batch."""
@@ -107,10 +107,10 @@ class PreviousVersion:
                 pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False) as file,
             ):
                 for batch in file.iter_batches(
-                    _READ_BATCH_ROWS, columns=["vector", DIGEST_COLUMN], use_threads=False
+                    _READ_BATCH_ROWS, columns=["vector", TEXT_DIGEST_COLUMN], use_threads=False
                 ):
                     yield (
-                        batch.column(DIGEST_COLUMN).to_pylist(),
+                        batch.column(TEXT_DIGEST_COLUMN).to_pylist(),
                         to_numpy(batch.column("vector").flatten()).reshape(batch.num_rows, -1),
                     )
         except FileNotFoundError:
@@ -217,7 +217,7 @@ class EmbeddingRun(TableRows):
         )
         flat = pa.FixedSizeListArray.from_arrays(to_arrow(self._vectors), self._encoder.dimensions)
         self._table = pa.table(
-            {"key": keys, "vector": flat, DIGEST_COLUMN: to_column(self._digests)}
+            {"key": keys, "vector": flat, TEXT_DIGEST_COLUMN: to_column(self._digests)}
         )
 
     def _fill_known(self) -> tuple[RowNumbers, RowNumbers]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Observed
-from jammi_lab.core.definitions import LexicalDescriptor
+from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, LexicalDescriptor
 from jammi_lab.core.errors import SqlError
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import OnProgress, Progress, Reuse, TableKind
@@ -18,7 +18,6 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.producers.checkpoint import DIGEST_BYTES, to_column, to_digests
-from jammi_lab.producers.embedding_run import DIGEST_COLUMN
 from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.jobs import Job, RunningJob, TableRows, statement_job
 from jammi_lab.producers.previous_versions import find_previous_version
@@ -188,7 +187,7 @@ class _LexicalRun(TableRows):
         texts = RowTexts([input_table.column(column) for column in self._text_columns])
         del input_table
         previous = self._read_previous()
-        previous_digests = previous[DIGEST_COLUMN].combine_chunks()
+        previous_digests = previous[TEXT_DIGEST_COLUMN].combine_chunks()
         sources = find_rows(to_column(texts.digests), previous_digests)
         todo = np.flatnonzero(sources < 0)
         parts = [previous.select(SCHEMA.names).cast(SCHEMA)]
@@ -203,15 +202,15 @@ class _LexicalRun(TableRows):
         documents = pa.concat_tables(parts).take(to_arrow_rows(sources))
         columns = {name: documents[name] for name in SCHEMA.names}
         digest_column = to_column(texts.digests)
-        self._table = pa.table({"key": keys, **columns, DIGEST_COLUMN: digest_column})
+        self._table = pa.table({"key": keys, **columns, TEXT_DIGEST_COLUMN: digest_column})
         self.reuse = count_reuse(
             keys, texts.digests, previous["key"].combine_chunks(), to_digests(previous_digests)
         )
 
     def _read_previous(self) -> pa.Table:
         """The rows of the previous version; none where it is gone."""
-        names = ["key", *SCHEMA.names, DIGEST_COLUMN]
-        schema = pa.schema([("key", pa.null()), *SCHEMA, (DIGEST_COLUMN, pa.binary(DIGEST_BYTES))])
+        names = ["key", *SCHEMA.names, TEXT_DIGEST_COLUMN]
+        schema = pa.schema([("key", pa.null()), *SCHEMA, (TEXT_DIGEST_COLUMN, pa.binary(DIGEST_BYTES))])
         # `empty_table` would import pandas
         empty = pa.table([pa.nulls(0, field.type) for field in schema], schema=schema)
         if self._previous_path is None:

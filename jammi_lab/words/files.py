@@ -69,16 +69,21 @@ def write_words(parquet: StoragePath, table: str, index: "WordIndex") -> None:
         array.astype(kind, copy=False)
         for array, kind in zip(index.postings.arrays, _LAYOUT, strict=True)
     ]
-    body = b"".join(
-        part for array in arrays for part in (array.data, bytes(-array.nbytes % _ALIGNMENT_BYTES))
-    )
+    parts = [
+        part
+        for array in arrays
+        for part in (array.data, bytes(-array.nbytes % _ALIGNMENT_BYTES))
+    ]
+    body = hashlib.sha256()
+    for part in parts:
+        body.update(part)
     header = msgspec.json.encode(
         WordsHeader(
             table=table,
             rows=index.row_count,
             sizes=[len(array) for array in arrays],
-            body=hashlib.sha256(body).hexdigest(),
-            body_bytes=len(body),
+            body=body.hexdigest(),
+            body_bytes=sum(memoryview(part).nbytes for part in parts),
         )
     )
     signed = b'{"words":%b,"digest":"%b"}' % (header, hashlib.sha256(header).hexdigest().encode())
@@ -87,7 +92,9 @@ def write_words(parquet: StoragePath, table: str, index: "WordIndex") -> None:
         # A folder in the place of the file belongs to its creator, and fsck lists its contents.
         path.rename(path.with_name(f"{path.name}.folder-{secrets.token_hex(4)}"))
     fault_point("words.before_write")
-    write_atomic(path, _pad(_MAGIC + len(signed).to_bytes(8, "little") + signed) + body)
+    # one copy of the arrays: they are most of the file
+    start = _pad(_MAGIC + len(signed).to_bytes(8, "little") + signed)
+    write_atomic(path, b"".join([start, *parts]))
 
 
 def read_header(parquet: StoragePath) -> tuple[WordsHeader, int] | None:

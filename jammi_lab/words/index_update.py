@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN
 from jammi_lab.vectors.arrays import to_arrow_rows, to_numpy
 from jammi_lab.vectors.exact_search import RowNumbers
 from jammi_lab.vectors.matrix import find_rows
@@ -16,15 +17,17 @@ _MIN_UNCHANGED_SHARE = 0.5
 """Where fewer rows are unchanged, an index is made from the documents in less time."""
 
 
-def unchanged_rows(
-    keys: pa.Array, terms: pa.Array, earlier_keys: pa.Array, earlier_terms: pa.Array
-) -> RowNumbers | None:
-    """For each row the earlier row with its key and its terms, or −1; None where an update does not
-    pay."""
+def unchanged_rows(rows: pa.Table, earlier_rows: pa.Table) -> RowNumbers | None:
+    """For each row the earlier row with its key and its text, or −1; None where an update does not
+    pay. Raises KeyError for a table without digests of its texts."""
+    keys, earlier_keys = (each["key"].combine_chunks() for each in (rows, earlier_rows))
+    digests, earlier_digests = (
+        each[TEXT_DIGEST_COLUMN].combine_chunks() for each in (rows, earlier_rows)
+    )
     sources = find_rows(keys, earlier_keys)
     known = np.flatnonzero(sources >= 0)
     is_equal = pc.equal(
-        terms.take(to_arrow_rows(known)), earlier_terms.take(to_arrow_rows(sources[known]))
+        digests.take(to_arrow_rows(known)), earlier_digests.take(to_arrow_rows(sources[known]))
     )
     sources[known[~to_numpy(is_equal)]] = -1
     kept = sources[sources >= 0]
@@ -46,16 +49,19 @@ def update_index(earlier: WordIndex, terms: pa.Array, sources: RowNumbers) -> Wo
     row_of = np.full(len(old.lengths), -1, np.int32)
     row_of[sources[unchanged]] = unchanged
     rows = row_of[old.rows]
-    is_kept = rows >= 0
-    rows, codes = rows[is_kept], _codes(old, old_ranks)[is_kept]
-    added_rows = changed.astype(np.int32)[added.rows]
-    added_codes = _codes(added, added_ranks)
-    # both are ascending by term, then row
-    places = np.searchsorted(
-        codes * len(terms) + rows, added_codes * len(terms) + added_rows.astype(np.int64)
+    removed = np.flatnonzero(rows < 0)
+    frequencies = np.zeros(len(vocabulary), np.int64)
+    frequencies[old_ranks] = np.diff(old.posting_ends, prepend=0) - np.bincount(
+        np.searchsorted(old.posting_ends, removed, "right"), minlength=len(old_ranks)
     )
-    frequencies = np.bincount(codes, minlength=len(vocabulary))
-    frequencies += np.bincount(added_codes, minlength=len(vocabulary))
+    rows, ends = np.delete(rows, removed), np.cumsum(frequencies)
+    added_rows = changed.astype(np.int32)[added.rows]
+    added_frequencies = np.diff(added.posting_ends, prepend=0)
+    added_codes = np.repeat(added_ranks, added_frequencies)
+    places = _places_in_spans(
+        rows, ends[added_codes] - frequencies[added_codes], ends[added_codes], added_rows
+    )
+    frequencies[added_ranks] += added_frequencies
     used = np.flatnonzero(frequencies)
     lengths = np.empty(len(terms), np.int32)
     lengths[unchanged], lengths[changed] = old.lengths[sources[unchanged]], added.lengths
@@ -64,10 +70,27 @@ def update_index(earlier: WordIndex, terms: pa.Array, sources: RowNumbers) -> Wo
             *pack_terms(vocabulary.take(to_arrow_rows(used))),
             np.cumsum(frequencies[used]),
             np.insert(rows, places, added_rows),
-            np.insert(old.counts[is_kept], places, added.counts),
+            np.insert(np.delete(old.counts, removed), places, added.counts),
             lengths,
         )
     )
+
+
+def _places_in_spans(
+    rows: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    wanted: NDArray[np.int32],
+) -> NDArray[np.int64]:
+    """For each wanted row its place in its own ascending span of the rows, by bisection of all
+    spans at once: the terms of all postings as numbers would take longer to make."""
+    low, high = starts.copy(), ends.copy()
+    while len(open_spans := np.flatnonzero(low < high)):
+        middle = (low[open_spans] + high[open_spans]) // 2
+        is_less = rows[middle] < wanted[open_spans]
+        low[open_spans[is_less]] = middle[is_less] + 1
+        high[open_spans[~is_less]] = middle[~is_less]
+    return low
 
 
 def _merge_vocabularies(
@@ -78,9 +101,3 @@ def _merge_vocabularies(
     vocabulary, ranks = sorted_vocabulary(encoded.dictionary)
     codes = ranks[to_numpy(encoded.indices)]
     return vocabulary, codes[: len(old.term_ends)], codes[len(old.term_ends) :]
-
-
-def _codes(postings: Postings, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The term of each posting, as its rank."""
-    codes: NDArray[np.int64] = np.repeat(ranks, np.diff(postings.posting_ends, prepend=0))
-    return codes

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from jammi_lab.core.caches import ObjectCache
+from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN
 from jammi_lab.core.errors import JammiError, TableDamaged
 from jammi_lab.core.records import Progress, TableKind, TableRecord
 from jammi_lab.storage.files import (
@@ -35,6 +36,8 @@ _CACHE = ObjectCache(1_000_000_000)
 """The indexes of all workspaces in this process."""
 _TERM_COLUMNS = ("terms", "counts", "length")
 """The columns that `joined_terms` reads."""
+_ROW_COLUMNS = ("key", TEXT_DIGEST_COLUMN)
+"""The columns by which rows of two versions are compared."""
 _QUICK_BUILD_ROWS = 100_000
 """Tables with at most so many rows are indexed within about a second."""
 
@@ -160,16 +163,20 @@ class WordTables:
         from jammi_lab.words.index_update import unchanged_rows, update_index
         from jammi_lab.words.word_index import WordIndex
 
-        keys, terms = _read_table(path)
+        rows, terms = _read_table(path)
+        keys = _keys_of(rows)
         for earlier in self._earlier_versions(record)[:1]:
-            with contextlib.suppress(JammiError, OSError, MemoryError, ValueError):
+            # One definition gives equal terms for equal texts, so the terms need not be compared.
+            if earlier.definition_hash != record.definition_hash:
+                break
+            with contextlib.suppress(JammiError, OSError, MemoryError, ValueError, KeyError):
                 earlier_path = self._tables.require_intact(earlier)
                 table = self._find_cached(earlier, earlier_path) or self._load(
                     earlier, earlier_path
                 )
                 if table is not None:
-                    earlier_keys, earlier_terms = _read_table(earlier_path)
-                    sources = unchanged_rows(keys.keys, terms, earlier_keys.keys, earlier_terms)
+                    earlier_rows = _read_columns(earlier_path, _ROW_COLUMNS)
+                    sources = unchanged_rows(rows, earlier_rows)
                     if sources is not None:
                         return keys, update_index(table.index, terms, sources)
         return keys, WordIndex.from_documents([terms])
@@ -189,7 +196,7 @@ class WordTables:
             index = files.load_words(path, *read)
         except (OSError, MemoryError, ValueError):
             return None
-        return None if index is None else WordTable(_read_keys(path), index, stat)
+        return None if index is None else WordTable(_keys_of(_read_columns(path, ["key"])), index, stat)
 
     def _cache_key(self, record: TableRecord) -> str:
         return f"words:{record.digest}:{self._tables.parquet(record)}"
@@ -207,35 +214,39 @@ def _stat(path: StoragePath) -> Stat | None:
         return None
 
 
-def _read_keys(path: StoragePath) -> "KeyedRows":
-    """The keys of a table. Raises TableDamaged."""
-    import pyarrow as pa
-
-    from jammi_lab.storage.parquet import open_parquet
+def _keys_of(rows: "pa.Table") -> "KeyedRows":
     from jammi_lab.vectors.arrays import to_keys
     from jammi_lab.vectors.matrix import KeyedRows
 
+    return KeyedRows(to_keys(rows["key"]))
+
+
+def _read_table(path: StoragePath) -> "tuple[pa.Table, pa.Array]":
+    """The columns of a table, and the terms of its rows as one array. Raises TableDamaged."""
+    from jammi_lab.words.documents import joined_terms
+
+    rows = _read_columns(path, (*_ROW_COLUMNS, *_TERM_COLUMNS))
     try:
-        with open_for_reading(path) as raw, open_parquet(raw) as file:
-            return KeyedRows(to_keys(file.read(["key"], use_threads=False).column(0)))
-    except (pa.ArrowException, OSError, KeyError) as error:
+        return rows, joined_terms(rows)
+    except KeyError as error:
         raise _unreadable_error(path) from error
 
 
-def _read_table(path: StoragePath) -> "tuple[KeyedRows, pa.Array]":
-    """The keys of a table, and the terms of its rows. Raises TableDamaged."""
+def _read_columns(path: StoragePath, names: Sequence[str]) -> "pa.Table":
+    """Those of some columns that a table has, the key among them. Raises TableDamaged."""
     import pyarrow as pa
 
     from jammi_lab.storage.parquet import open_parquet
-    from jammi_lab.words.documents import joined_terms
 
-    keys = _read_keys(path)
     try:
         with open_for_reading(path) as raw, open_parquet(raw) as file:
-            columns = [name for name in file.schema_arrow.names if name in _TERM_COLUMNS]
-            return keys, joined_terms(file.read(columns, use_threads=False))
-    except (pa.ArrowException, OSError, KeyError) as error:
+            present = [name for name in file.schema_arrow.names if name in names]
+            rows = file.read(present, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
         raise _unreadable_error(path) from error
+    if "key" not in present:
+        raise _unreadable_error(path)
+    return rows
 
 
 def _unreadable_error(path: StoragePath) -> TableDamaged:

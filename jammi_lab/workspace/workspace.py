@@ -529,8 +529,8 @@ class Workspace:
         progress: ProgressOption = None,
     ) -> ResultTable:
         """Store the words of the texts of a source, table or SQL, for `search` by words: columns
-        key, terms, counts (how often each occurs), length (all of them), _text_digest, in key
-        order.
+        key, terms (ascending, each as often as it occurs), length (their number),
+        _text_digest, in key order.
 
         `analyzer`: "english" (words in lower case, as Porter2 stems, without stop words), "simple"
         (words in lower case) or "exact" (what stands between spaces, for codes). Text without

@@ -131,6 +131,13 @@ def test_an_index_takes_over_the_postings_of_unchanged_rows(
     assert hits(lab, "green") and index_file(table).read_bytes() == updated
 
 
+def test_postings_of_another_analyzer_are_not_taken_over(lab: Any) -> None:
+    make(lab, analyzer="exact", where="id < 3")
+    table, anew = make(lab, where="id < 3"), make(lab, "anew", where="id < 3", cache="bypass")
+    assert index_file(table).read_bytes() == index_file(anew).read_bytes()
+    assert not hits(lab, "a")
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone", "empty", "folder", "foreign"])
 def test_a_damaged_index_file_costs_no_hit_and_is_made_again(
     lab: Any, tmp_path: Path, damage: str

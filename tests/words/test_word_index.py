@@ -1,5 +1,6 @@
 """Postings and their scores, against BM25 written out."""
 
+import hashlib
 import io
 import threading
 from pathlib import Path
@@ -75,13 +76,15 @@ def test_an_updated_index_is_that_of_the_documents(
 ) -> None:
     later = {key: words for key, words in (earlier | edits).items() if words is not None}
 
-    def columns(rows: dict[int, list[str]]) -> tuple[pa.Array, pa.Array]:
+    def columns(rows: dict[int, list[str]]) -> tuple[pa.Table, pa.Array]:
         lines = [" ".join(rows[key]) for key in sorted(rows)]
-        return pa.array(sorted(rows), pa.int64()), analyze_texts(lines, "exact")["terms"]
+        digests = pa.array([hashlib.md5(line.encode()).digest() for line in lines], pa.binary(16))
+        table = pa.table({"key": pa.array(sorted(rows), pa.int64()), "_text_digest": digests})
+        return table, analyze_texts(lines, "exact")["terms"]
 
-    (keys, terms), (earlier_keys, earlier_terms) = columns(later), columns(earlier)
-    sources = unchanged_rows(keys, terms, earlier_keys, earlier_terms)
-    same = sum(sorted(later[key]) == sorted(earlier.get(key, ["?"])) for key in later)
+    (rows, terms), (earlier_rows, earlier_terms) = columns(later), columns(earlier)
+    sources = unchanged_rows(rows, earlier_rows)
+    same = sum(later[key] == earlier.get(key) for key in later)
     if sources is None:
         assert 2 * same < len(later)
         return
