@@ -355,7 +355,9 @@ class CallEstimate(Value, frozen=True):
             text += f" in {count_noun(self.calls, 'call')}"
         if self.seconds is not None:
             text += f", about {round_up_duration(self.seconds)}"
-        return text if self.cost is None else f"{text}, {self.cost:,.2f}"
+        if self.cost is None:
+            return text
+        return f"{text}, below 0.01" if 0 < self.cost < 0.01 else f"{text}, {self.cost:,.2f}"
 
 
 class Hold(Value, frozen=True):

@@ -287,10 +287,11 @@ class IncrementalStatement:
         would be read or written otherwise than by a full computation; and as `run_ordered`."""
         query, files = self._query.over_files(planned.identity, planned.added.addresses)
         # Columns, types and partition columns must be those that a full computation binds over the
-        # list of all files.
-        columns = self._engine.describe(files, self._tenant)
-        if list(columns.items()) != list(self._read_of(planned.identity).schema.items()):
-            raise NotIncremental("the new files alone have other columns or types")
+        # list of all files. Of a table with snapshots it is the same scan, with a condition.
+        if files.read.added_since is None:
+            columns = self._engine.describe(files, self._tenant)
+            if list(columns.items()) != list(self._read_of(planned.identity).schema.items()):
+                raise NotIncremental("the new files alone have other columns or types")
         if not planned.rule.keeps_order:
             return MergedRows([query.run_merged(planned.rule, base, self._key, observed_states)])
         former = self._prepare(base_statement(self._query.output), {BASE: base})

@@ -210,7 +210,8 @@ class _LexicalRun(TableRows):
     def _read_previous(self) -> pa.Table:
         """The rows of the previous version; none where it is gone."""
         names = ["key", *SCHEMA.names, TEXT_DIGEST_COLUMN]
-        schema = pa.schema([("key", pa.null()), *SCHEMA, (TEXT_DIGEST_COLUMN, pa.binary(DIGEST_BYTES))])
+        digests = (TEXT_DIGEST_COLUMN, pa.binary(DIGEST_BYTES))
+        schema = pa.schema([("key", pa.null()), *SCHEMA, digests])
         # `empty_table` would import pandas
         empty = pa.table([pa.nulls(0, field.type) for field in schema], schema=schema)
         if self._previous_path is None:

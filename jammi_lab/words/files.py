@@ -70,9 +70,7 @@ def write_words(parquet: StoragePath, table: str, index: "WordIndex") -> None:
         for array, kind in zip(index.postings.arrays, _LAYOUT, strict=True)
     ]
     parts = [
-        part
-        for array in arrays
-        for part in (array.data, bytes(-array.nbytes % _ALIGNMENT_BYTES))
+        part for array in arrays for part in (array.data, bytes(-array.nbytes % _ALIGNMENT_BYTES))
     ]
     body = hashlib.sha256()
     for part in parts:

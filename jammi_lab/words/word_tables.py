@@ -196,7 +196,9 @@ class WordTables:
             index = files.load_words(path, *read)
         except (OSError, MemoryError, ValueError):
             return None
-        return None if index is None else WordTable(_keys_of(_read_columns(path, ["key"])), index, stat)
+        if index is None:
+            return None
+        return WordTable(_keys_of(_read_columns(path, ["key"])), index, stat)
 
     def _cache_key(self, record: TableRecord) -> str:
         return f"words:{record.digest}:{self._tables.parquet(record)}"

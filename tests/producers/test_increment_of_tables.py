@@ -19,6 +19,8 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 import jammi_lab as jl
 from jammi_lab.core.verdicts import Fresh, Match, Stale
 from jammi_lab.producers import increment
+from jammi_lab.sources.lakehouse.delta import DeltaConnector
+from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
 from tests.producers import append_histories as histories
 from tests.services.iceberg_deletes import data_files, delete_at
 from tests.sizes import sized, soak
@@ -172,10 +174,19 @@ def test_an_append_is_computed_over_its_own_files(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_appends_follow_each_other_and_may_come_together(tmp_path, kind):
+def test_appends_follow_each_other_and_may_come_together(tmp_path, kind, monkeypatch):
+    listed, connector = [], {"delta": DeltaConnector, "iceberg": IcebergConnector}[kind]
+    list_files = connector.data_files
+
+    def counted(self, state, query):
+        listed.append(state.version)
+        return list_files(self, state, query)
+
+    monkeypatch.setattr(connector, "data_files", counted)
     with growing_lab(tmp_path, kind) as (ws, table):
         for appends in (1, 2, 1):
             assert is_increment(ws, GROUP_BY, *[table.append] * appends)
+    assert len(listed) == len(set(listed)) == 4, "the files of a snapshot are listed once"
 
 
 def test_rows_in_the_order_of_a_delta_table_are_computed_in_full(tmp_path):

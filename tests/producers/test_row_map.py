@@ -26,6 +26,7 @@ from jammi_lab.core.errors import (
     StepFailed,
     TableNotFound,
 )
+from jammi_lab.core.records import CallEstimate
 from tests.inside import services_of
 from tests.producers.modules import write
 from tests.sizes import sized, soak
@@ -667,6 +668,7 @@ def test_a_plan_says_how_many_calls_and_what_they_cost(ws, reviews, asked):
     assert str(step.estimate) == "4 of 7 rows to ask, about 1 s, 1.00"
     assert "labels: 4 of 7 rows to ask, about 1 s, 1.00." in str(ws.plan())
     assert (checkpoints(ws), len(asked.texts)) == before
+    assert str(CallEstimate(2, 9, 2, cost=0.002)) == "2 of 9 rows to ask, below 0.01"
     assert ws.recompute("labels").executed == ["labels"] and len(asked.texts) == 14
 
 

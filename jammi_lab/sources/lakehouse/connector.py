@@ -52,7 +52,11 @@ from jammi_lab.sources.base import (
 )
 from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
 from jammi_lab.sources.files.object_stores import StoreAccess
-from jammi_lab.sources.lakehouse.appended_files import added_files, condition_on_files
+from jammi_lab.sources.lakehouse.appended_files import (
+    DataFiles,
+    added_files,
+    condition_on_files,
+)
 from jammi_lab.sources.lakehouse.rewritten_files import rewritten_files
 from jammi_lab.sources.lakehouse.table_location import (
     LocalTableFiles,
@@ -108,6 +112,12 @@ _checked_snapshots = BoundedCache[tuple[Path, TableSnapshot], tuple[str, ...]](
     _MAX_CHECKED_SNAPSHOTS
 )
 """The local files of snapshots that passed the check, by workspace."""
+_known_columns = BoundedCache[tuple[str, TableSnapshot], dict[str, str]](_MAX_CHECKED_SNAPSHOTS)
+"""Names and types of the columns of snapshots, by format: each DESCRIBE opens the log again."""
+_MAX_LISTED_SNAPSHOTS = 8
+_listed_files = BoundedCache[tuple[str, str, str], DataFiles](_MAX_LISTED_SNAPSHOTS)
+"""The data files of snapshots, by format, location and id: what is new in one snapshot is compared
+with it when the next one comes."""
 _LOOSELY_EQUAL_TYPES = ("FLOAT", "DOUBLE", "INTERVAL")
 """Types with different values that SQL considers equal; their text representations differ."""
 _INCOMPARABLE_TYPES = ("VARIANT", "GEOMETRY", "UNION")
@@ -203,6 +213,10 @@ class LakehouseConnector(LocatedConnector, ABC):
     def table_home(self, state: TableSnapshot) -> str:
         """The folder or URL of the table."""
         return state.location
+
+    def has_unique_ids(self, state: TableSnapshot) -> bool:  # noqa: ARG002
+        """Whether no other snapshot ever has the id of this one."""
+        return True
 
     def check_same_reading(self, former: TableSnapshot, current: TableSnapshot) -> None:
         """Raise NotAppended unless the files of an earlier snapshot are read as they were then. The
@@ -332,7 +346,9 @@ class LakehouseConnector(LocatedConnector, ABC):
             return f"{body} WHERE {condition_on_files(addresses)}"
 
         def witness(query: RunSelect, _: tuple[str, ...]) -> Observed:
-            columns = {row[0]: row[1] for row in query(f"DESCRIBE {body}")}
+            columns = _known_columns.get((self.kind, state)) or {
+                row[0]: row[1] for row in query(f"DESCRIBE {body}")
+            }
             try:
                 return self._snapshot(state, columns)
             except OSError as error:
@@ -349,6 +365,7 @@ class LakehouseConnector(LocatedConnector, ABC):
                 extensions=(self.extension,),
                 scoped_secret=self.table_files(self.table_home(state)).scoped_secret,
             ),
+            columns=_known_columns.get((self.kind, state)),
             consistency=Consistency(
                 witness=witness if self.record.anchor in ("auto", "content") else None,
                 unordered=not self.keeps_row_order,
@@ -412,7 +429,7 @@ class LakehouseConnector(LocatedConnector, ABC):
                 raise NotAppended("its columns changed")
             self.check_same_reading(former, current)
             former_files, current_files = (
-                self.data_files(state, functools.partial(self.query, current))
+                self._list_files(state, functools.partial(self.query, current))
                 for state in (former, current)
             )
             added = added_files(former_files, current_files, self.table_home(current))
@@ -426,8 +443,24 @@ class LakehouseConnector(LocatedConnector, ABC):
             raise NotAppended("its new files cannot be read one by one")
         return added
 
+    def _list_files(self, state: TableSnapshot, query: RunSelect) -> DataFiles:
+        """The data files of a snapshot, cached because they never change."""
+        key = (self.kind, self.table_home(state), state.snapshot_id)
+        if (files := _listed_files.get(key)) is None:
+            files = self.data_files(state, query)
+            if self.has_unique_ids(state):
+                _listed_files.put(key, files)
+        return files
+
     def _columns(self, state: TableSnapshot, ctx: ObservationContext) -> dict[str, str]:
         """Names and types of a snapshot's columns, cached because they never change."""
+        if (known := _known_columns.get((self.kind, state))) is not None:
+            return dict(known)
+        columns = self._stored_columns(state, ctx)
+        _known_columns.put((self.kind, state), columns)
+        return dict(columns)
+
+    def _stored_columns(self, state: TableSnapshot, ctx: ObservationContext) -> dict[str, str]:
         key = observation_key(
             "columns", self.kind, state.location, state.snapshot_id, duckdb.__version__
         )

@@ -149,6 +149,11 @@ class DeltaConnector(LakehouseConnector):
             f"SELECT * FROM delta_scan({sql_literal(state.location)}, version := {state.version:d})"
         )
 
+    def has_unique_ids(self, state: TableSnapshot) -> bool:
+        """Whether its commit is known: a table restored from a backup uses the same numbers
+        again."""
+        return bool(state.commit)
+
     def data_files(self, state: TableSnapshot, query: RunSelect) -> dict[str, tuple[int, bool]]:
         """The data files; a file with a deletion vector has deleted rows."""
         rows_ = query(
