@@ -147,6 +147,7 @@ LOOKS = {
 }
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("wide", [1400, 480])
 @pytest.mark.parametrize("look", LOOKS)

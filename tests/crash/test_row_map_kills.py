@@ -55,7 +55,7 @@ def test_a_row_map_killed_at_any_fault_point_loses_at_most_the_call_in_flight(
     with jl.open(whole) as ws:
         expected, body = made(ws), ws.table("lengths").path.read_bytes()
     versions = set()
-    for number, (point, nth) in enumerate(thinned(cuts_of(points), 3)):
+    for number, (point, nth) in enumerate(thinned(cuts_of(points), 6)):
         folder = shutil.copytree(base, tmp_path / str(number))
         code, said = server.run("map", folder, point, nth)
         assert code == -signal.SIGKILL, (point, nth, code, said)

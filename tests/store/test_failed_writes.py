@@ -58,7 +58,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(
     ("act", "call", "time"),
-    thinned([(act, call, time) for act, call, times in FAILURES for time in times.split()], 4),
+    thinned([(act, call, time) for act, call, times in FAILURES for time in times.split()], 7),
 )
 def test_a_write_that_fails_is_typed_and_loses_nothing(
     tmp_path: Path, act: str, call: str, time: str
