@@ -7,10 +7,10 @@ BUILD := build
 # uv is used when it works, else venv and pip; UV= on the command line forces the latter.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 INSTALL = $(if $(UV),$(UV) pip install -q --python $(BIN)/python,$(BIN)/python -m pip install -q --disable-pip-version-check)
-# Workers for the tests; N=0 runs them in one process. Of all tests many wait, for servers, browsers and kernels: one worker
-# more than there are processors fills the waits.
+# Workers for the tests; N=0 runs them in one process. Of all tests many wait, for servers, browsers and kernels: two workers
+# more than there are processors fill the waits.
 N ?= auto
-MORE := $(shell expr $$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 1)
+MORE := $(shell expr $$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 2)
 PYTEST = $(BIN)/python -m pytest -q -n $(N) --dist worksteal
 # Types are checked beside the tests, which wait more than they compute.
 JOBS ?= 2

@@ -312,7 +312,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if durations.is_slow(item.nodeid):
             item.add_marker(pytest.mark.slow)
         thinned = hasattr(item, "callspec") and any(
-            map(item.get_closest_marker, ("product", "contract"))
+            map(item.get_closest_marker, ("product", "contract", "sampled"))
         )
         if thinned or _is_repeated(item) or item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.soak)
@@ -328,7 +328,7 @@ def _cells_left_to_a_soak(items: list[pytest.Item]) -> set[pytest.Item]:
         function = item.nodeid.split("[")[0]
         if not hasattr(item, "callspec"):
             continue
-        if item.get_closest_marker("product"):
+        if any(map(item.get_closest_marker, ("product", "sampled"))):
             products.setdefault(function, []).append(item)
         elif item.get_closest_marker("contract"):
             suite = suites.setdefault(function.rpartition("::")[0], {})
@@ -336,7 +336,9 @@ def _cells_left_to_a_soak(items: list[pytest.Item]) -> set[pytest.Item]:
     repeated = [item for item in items if _is_repeated(item)]
     left = {item for n, item in enumerate(repeated) if not sizes.rotated(0, n, len(repeated))}
     for cells in products.values():
-        chosen = sizes.covering([_cell(item, item.callspec.params) for item in cells])
+        of_lists = [_cell(item, item.callspec.params) for item in cells]
+        choose = sizes.sample if cells[0].get_closest_marker("sampled") else sizes.covering
+        chosen = choose(of_lists)
         left |= {item for n, item in enumerate(cells) if n not in chosen}
     for suite in suites.values():
         for row, cells in enumerate(suite.values()):

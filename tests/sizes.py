@@ -20,6 +20,10 @@ contract = pytest.mark.contract
 """Marks the tests of a class or module that each run over one list of things of a kind: `make test` runs each with a third of the list, in
 rotation, so that everything in it meets a third of the tests; `make soak` runs all."""
 
+sampled = pytest.mark.sampled
+"""Marks a test over a list of like cases that take long together: `make test` runs every second case (of several lists, cells that cover
+each value), `make soak` runs all."""
+
 repeated = pytest.mark.repeated
 """Marks a module that runs the tests of other modules once more, elsewhere: `make test` runs a third of those, `make soak` all."""
 
@@ -57,3 +61,8 @@ def covering(cells: Sequence[tuple[Any, ...]]) -> set[int]:
         chosen.add(best)
         left -= needs[best]
     return chosen
+
+
+def sample(cells: Sequence[tuple[Any, ...]]) -> set[int]:
+    """Positions of every second cell of one list; of several lists, those that `covering` chooses."""
+    return set(range(0, len(cells), 2)) if len(cells[0]) == 1 else covering(cells)

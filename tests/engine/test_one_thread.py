@@ -21,6 +21,7 @@ def folder(tmp_path):
     return tmp_path / "rows"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "sql",
     [

@@ -324,6 +324,7 @@ def test_a_module_that_was_changed_meanwhile_has_another_definition(
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("old", "new", "word"),
     [

@@ -402,6 +402,7 @@ VALUES = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("where", "found"),
     [

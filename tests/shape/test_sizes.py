@@ -47,6 +47,17 @@ def test_chosen_cells_cover_each_value_of_two_lists_and_each_pair_of_three(shape
     assert cells <= len(chosen) < len(every)
 
 
+def test_of_a_sampled_list_every_second_case_is_chosen_and_of_several_each_value():
+    assert sizes.sample([(n,) for n in range(5)]) == {0, 2, 4}
+    pairs = [(database, n) for n in range(4) for database in ("sqlite", "postgresql")]
+    chosen = {pairs[n] for n in sizes.sample(pairs)}
+    assert {n for _, n in chosen} == set(range(4)) and {d for d, _ in chosen} == {
+        "sqlite",
+        "postgresql",
+    }
+    assert len(chosen) == 4
+
+
 @pytest.mark.parametrize("columns", [1, 2, 3, 10])
 def test_three_tests_of_a_contract_meet_the_whole_list(columns):
     met = [{n for n in range(columns) if sizes.rotated(row, n, columns)} for row in range(3)]

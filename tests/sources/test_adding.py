@@ -123,6 +123,7 @@ def silent():
         end()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "location",
     [
