@@ -588,10 +588,16 @@ def outcome_text(step: RunStep) -> str:
 
 
 def run_report(
-    steps: Sequence[RunStep], deviations: Sequence[object] = (), *, skipped: Sequence[str] = ()
+    steps: Sequence[RunStep],
+    deviations: Sequence[object] = (),
+    *,
+    skipped: Sequence[str] = (),
+    changes: Mapping[str, str] | None = None,
 ) -> Rendered:
     """The outcome of a plan, one line per step, then what changed meanwhile. `skipped` are
-    undecidable tables that were not requested by name."""
+    undecidable tables that were not requested by name; `changes` says of tables in which rows they
+    differ from the version before."""
+    texts = changes or {}
     skipped_note = dim_text(_skipped_note(skipped)) if skipped else None
     if not steps:
         return vstack(verdict_icon("fresh", "Nothing to do."), skipped_note)
@@ -610,11 +616,14 @@ def run_report(
         "outcome": [verdict_icon(icons.get(s.outcome, ""), outcome_text(s)) for s in steps],
         "rows": [_row_count(s.rows) for s in steps],
         "of them": [None if s.reuse is None else str(s.reuse) for s in steps],
+        "changed": [texts.get(s.name) for s in steps],
         "error": [s.error for s in steps],
         "took": [duration_bound(s.seconds) for s in steps],
     }
     names = [
-        name for name, cells in parts.items() if name not in ("of them", "error") or any(cells)
+        name
+        for name, cells in parts.items()
+        if name not in ("of them", "changed", "error") or any(cells)
     ]
     lines = [list(line) for line in zip(*(parts[name] for name in names), strict=True)]
     caption = "Run: " + ", ".join(

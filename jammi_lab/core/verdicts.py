@@ -37,7 +37,7 @@ class DefinitionChanged(Value, frozen=True, tag="definition_changed", tag_field=
         return "definition changed"
 
 
-class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind"):
+class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind", omit_defaults=True):
     """An input is no longer in the state that was read."""
 
     input: Input
@@ -46,10 +46,12 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind"):
     """Its state when it was read."""
     current: Anchor
     """Its state now."""
+    difference: str = ""
+    """In which columns and rows the two differ, where that is known: `price: 3 of 200,000 rows`."""
 
     @property
     def change(self) -> str:
-        """What is different, as far as the two states tell it: rows, version, types of columns;
+        """What is different, as far as that is known: version, columns and rows, types of columns;
         empty when only the content is known to differ."""
         recorded, current = self.recorded, self.current
         if current.note:
@@ -59,7 +61,9 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind"):
         parts = []
         if None not in (recorded.version, current.version) and recorded.version != current.version:
             parts.append(f"version {recorded.version} → {current.version}")
-        if None not in (recorded.row_count, current.row_count) and (
+        if self.difference:
+            parts.append(self.difference)
+        elif None not in (recorded.row_count, current.row_count) and (
             recorded.row_count != current.row_count
         ):
             parts.append(f"{recorded.row_count:,} → {current.row_count:,} rows")
@@ -89,7 +93,7 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind"):
             return f"{label} changed and {self.change}{method}"
         if self._column_change():
             return f"{label} changed its columns{method}"
-        change = self.change.split(", ")[0] if "version" in self.change else self.change
+        change = self.difference or self.change.split(", ")[0]
         return f"{label} changed{f', {change}' if change else ''}{method}"
 
 

@@ -24,6 +24,7 @@ from jammi_lab.core.records import TableKind, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Undecidable, Verdict
 from jammi_lab.freshness.check_verdicts import CheckJudge
+from jammi_lab.freshness.input_differences import InputDifferences
 from jammi_lab.freshness.judge import (
     Evidence,
     State,
@@ -63,6 +64,7 @@ class EvaluatedGraph:
         directly or not."""
         self._input_checks = catalog.checks.of_inputs()
         self._catalog, self._producers = catalog, producers
+        self._differences = InputDifferences(catalog, scope, graph, observation)
         self.results = PassResults(graph, observation)
         self.verdicts = self.results.verdicts
         self.own_verdicts = self.results.own_verdicts
@@ -249,6 +251,7 @@ class EvaluatedGraph:
                     if anchor.method.startswith("column:")
                 ),
             ),
+            difference=lambda old, new: self._differences.describe(old, new, node.tenant),
         )
 
     def current_definition(self, node: RecipeNode) -> str | Unknown | None:
@@ -354,16 +357,10 @@ class EvaluatedGraph:
     def _has_same_result(self, recorded: Anchor, tenant: str | None) -> bool:
         """Whether the recorded version and the newest one contain the same rows over the columns
         read."""
-        parent = self.graph.find(recorded.input.name, tenant)
-        if parent is None or parent.record is None or recorded.version is None:
-            return False
-        with self._scope.use(parent.tenant):
-            version = self._catalog.result_tables.version(parent.name, recorded.version)
-        if version is None or not result_snapshot(version[1], recorded.version).anchor(
-            recorded.input, recorded.columns
-        ).same_state(recorded):
-            return False  # this version number is now another table than the one that was read
-        return self.observation.has_same_result(version[1], parent.record, recorded.columns)
+        versions = self._differences.versions(recorded, tenant)
+        return versions is not None and self.observation.has_same_result(
+            versions[1], versions[0], recorded.columns
+        )
 
     def observe(self, anchor: Anchor, tenant: str | None) -> Observed:
         """The state of an input: result tables from the graph, anything else from the observation

@@ -1,6 +1,6 @@
 """The verdict function: recorded × observed → verdict. Pure, without I/O."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -62,6 +62,8 @@ class Evidence:
     """False for a recipe without a ready version."""
     grounds: tuple[str, ...] = ()
     """The assumptions of a fresh verdict that does not compare everything."""
+    difference: Callable[[Anchor, Anchor], str] = lambda _recorded, _current: ""
+    """In which columns and rows two states of an input differ; empty when that is not known."""
 
 
 def evaluate_table(evidence: Evidence, parents: Iterable[tuple[str, Verdict]] = ()) -> Verdict:
@@ -149,7 +151,8 @@ def _own_reasons(evidence: Evidence) -> tuple[list[Reason], list[Anchor]]:
             continue
         match current_states.get(anchor.input.identity, Unknown(why="it was not observed")):
             case Anchor() as current:
-                reasons.append(InputAdvanced(anchor.input, anchor, current))
+                difference = evidence.difference(anchor, current)
+                reasons.append(InputAdvanced(anchor.input, anchor, current, difference))
             case Vanished():
                 reasons.append(InputVanished(anchor.input, anchor))
             case Unknown(why):

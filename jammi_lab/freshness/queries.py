@@ -19,7 +19,7 @@ from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError
 from jammi_lab.core.garbage import without_collection
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import Edge, OnProgress, ProgressOption, TableRecord
+from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RunStep, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
 from jammi_lab.freshness import lineage_svg, model_edges
@@ -233,7 +233,22 @@ class FreshnessQueries:
         """Execute planned steps."""
         runner = PlanRunner(self._service, self._clock, planned, on_progress)
         runner.run()
-        return RunReport(runner.outcomes, runner.deviations)
+        former = {p.node.name: p.node.record for p in planned}
+        return RunReport(
+            runner.outcomes,
+            runner.deviations,
+            lambda step: self._describe_changes(step, former.get(step.name)),
+        )
+
+    def _describe_changes(self, step: RunStep, old: TableRecord | None) -> str:
+        """What differs between the table of a step and the version before; empty when that is not
+        known."""
+        if step.outcome != "computed" or step.table_name is None or old is None:
+            return ""
+        with self._scope.use(old.tenant):
+            new = self._catalog.result_tables.get(step.table_name)
+        summary = None if new is None else self._new_observation(True).changes(new, old)
+        return "" if summary is None else summary.brief(step.rows or 0) or str(summary)
 
     def update_inputs(self, job: Job, on_progress: OnProgress | None) -> None:
         """Update the recipes that a job reads. JammiError when one of them fails or is blocked."""

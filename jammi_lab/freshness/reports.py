@@ -1,6 +1,7 @@
 """Status, Plan and RunReport: the reports of freshness queries, displayed as tables and convertible
 to frames."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -122,11 +123,21 @@ class Status(ReprMixin, ArrowExportMixin):
         return reprs.status(self._rows)
 
 
-class RunReport(ReprMixin):
-    """The report of an executed plan: `.steps`, and `.deviations` from the plan."""
+MAX_COMPARED_STEPS = 50
+"""Of a longer run only so many tables are compared with their versions before."""
 
-    def __init__(self, steps: Sequence[RunStep], deviations: Sequence[str]) -> None:
+
+class RunReport(ReprMixin):
+    """The report of an executed plan: `.steps`, `.changes`, and `.deviations` from the plan."""
+
+    def __init__(
+        self,
+        steps: Sequence[RunStep],
+        deviations: Sequence[str],
+        describe_changes: Callable[[RunStep], str] = lambda _: "",
+    ) -> None:
         self.steps, self.deviations = list(steps), list(dict.fromkeys(deviations))
+        self._describe_changes = describe_changes
         self.left_out: list[str] = []
         """Undecidable tables that were not named."""
 
@@ -145,8 +156,18 @@ class RunReport(ReprMixin):
         """The names of steps whose rows did not pass a blocking check."""
         return [s.name for s in self.steps if s.outcome == "rejected"]
 
+    @functools.cached_property
+    def changes(self) -> dict[str, str]:
+        """What the run changed in the rows of its tables, by name: `price: 3 of 200,000 rows`.
+        Determined on first use; tables beyond the first fifty and large ones are left out."""
+        computed = [step for step in self.steps if step.outcome == "computed"]
+        texts = {s.name: self._describe_changes(s) for s in computed[:MAX_COMPARED_STEPS]}
+        return {name: text for name, text in texts.items() if text}
+
     def _rendered(self) -> Rendered:
-        return reprs.run_report(self.steps, self.deviations, skipped=self.left_out)
+        return reprs.run_report(
+            self.steps, self.deviations, skipped=self.left_out, changes=self.changes
+        )
 
 
 class Plan(ReprMixin):

@@ -26,8 +26,10 @@ from jammi_lab.core.redaction import redact
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.core.verdicts import Damaged
+from jammi_lab.inputs.column_digests import note_columns
 from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.inputs.row_comparison import RowComparison
+from jammi_lab.inputs.version_changes import ChangeSummary
 from jammi_lab.sources.base import Relation, SharedRead
 from jammi_lab.sources.frame_origins import merged_origin
 from jammi_lab.store.result_files import ResultFiles
@@ -72,7 +74,7 @@ class Observation:
         self._observers = observers
         self._scope = scope
         self._results = results
-        self._cache = cache
+        self.cache = cache
         self._timeout = timeout
         self._states: dict[tuple[str | None, tuple[str, str, str]], Observed] = {}
         self._requested_columns: dict[
@@ -179,15 +181,15 @@ class Observation:
                     self._comparisons[key] = False
         return self._comparisons[key]
 
-    def note_rows(self, anchors: Iterable[Anchor]) -> None:
-        """Store the digests of the rows at these anchors, so that rewritten sources can be compared
-        with them later. They are persisted with the next flush of the cache."""
+    def note_rows(self, anchors: Iterable[Anchor], *, only_columns: bool) -> None:
+        """Store the digests of the columns at these anchors and, unless `only_columns`, of the
+        rows, so that rewritten sources can be compared with them later. They are persisted with the
+        next flush of the cache."""
         for anchor in anchors:
-            if (
-                self._note_rows is not None
-                and anchor.pinned
-                and anchor.input.kind in (InputKind.SOURCE, InputKind.FRAME)
-            ):
+            if not anchor.pinned or anchor.input.kind not in (InputKind.SOURCE, InputKind.FRAME):
+                continue
+            note_columns(self.observe(anchor.input, self._scope.current), anchor, self)
+            if self._note_rows is not None and not only_columns:
                 with contextlib.suppress(JammiError, OSError):
                     self._note_rows(anchor, self)
 
@@ -211,6 +213,16 @@ class Observation:
             return self._row_comparison.has_same_rows(left, right, columns, deep=self.deep)
         except (JammiError, OSError):
             return False
+
+    def changes(self, new: TableRecord, old: TableRecord) -> ChangeSummary | None:
+        """What differs between two versions of a result table; None when that is not known. A deep
+        pass counts the rows, another one repeats what was counted."""
+        if self._row_comparison is None:
+            return None
+        try:
+            return self._row_comparison.changes(new, old, count=self.deep)
+        except (JammiError, OSError):
+            return None
 
     def observe_all(self, inputs: Iterable[tuple[str | None, Input]]) -> None:
         """Observe many inputs in parallel. Inputs that do not respond within the timeout are
@@ -342,7 +354,7 @@ class Observation:
 
     def close(self) -> None:
         """Persist the observations for later passes."""
-        self._cache.flush()
+        self.cache.flush()
 
 
 class PinnedState:

@@ -8,11 +8,13 @@ column, so all their columns are compared, whichever are read.
 """
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import duckdb
+import msgspec
 import pyarrow as pa
 
 from jammi_lab.core.anchors import Anchor, Snapshot
@@ -20,7 +22,17 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
+from jammi_lab.inputs.column_digests import note_column_sums
 from jammi_lab.inputs.observation_cache import ROWS_KIND, ObservationCache
+from jammi_lab.inputs.version_changes import (
+    NEW,
+    OLD,
+    ChangeSummary,
+    VersionCounts,
+    Windows,
+    skip_rows,
+    unused_name,
+)
 from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import Connector, ObservationContext, ReadPlan, Relation
 from jammi_lab.sources.databases.database_file import DatabaseFileConnector
@@ -29,6 +41,8 @@ from jammi_lab.sources.frames import FrameConnector
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.store.result_files import ResultFiles
 
+CHANGES_KIND = "changes"
+"""The kind of the numbers by which two versions of a table differ."""
 _TEXT_KINDS = ("csv", "tsv", "json", "ndjson")
 _COMPARABLE_KINDS = ("parquet", "arrow", *_TEXT_KINDS)
 MAX_TEXT_BYTES = 4 << 20
@@ -223,10 +237,12 @@ def _files_digest(
     needs_own_connection = (
         relation.read.body is None or relation.requirements.attachment is not None
     )
+    columns = anchor.columns if files.kind in _TEXT_KINDS else ()
     if needs_own_connection or context.query is None:
-        [row] = scratch_duckdb.query(relation, f"{digest_select(expressions)} it")
+        [row] = scratch_duckdb.query(relation, digest_statement(expressions, "it", columns))
     else:
-        [row] = context.query(f"{digest_select(expressions)} ({relation.read.body})")
+        rows = f"({relation.read.body})"
+        [row] = context.query(digest_statement(expressions, rows, columns))
     second_state = files.observe(table, context)
     if not isinstance(second_state, Snapshot) or first_state.stamp != second_state.stamp:
         return None  # the files may have been changed and changed back during the read
@@ -235,7 +251,10 @@ def _files_digest(
         for state in (first_state, second_state)
     ):
         return None
-    return _store_digest(anchor, expressions, row, context)
+    digest, sums = row[:DIGEST_PARTS], row[DIGEST_PARTS:]
+    if columns:
+        note_column_sums(anchor, dict(zip(columns, map(str, sums), strict=True)), row[0], context)
+    return _store_digest(anchor, expressions, digest, context)
 
 
 def text_bytes(connector: Connector) -> int | None:
@@ -312,6 +331,20 @@ def digest_select(expressions: Sequence[str]) -> str:
     )
 
 
+DIGEST_PARTS = 4
+
+
+def digest_statement(expressions: Sequence[str], rows: str, columns: Sequence[str]) -> str:
+    """The SELECT of the digest of some rows, then, for each of these columns, a sum over its values
+    and their places."""
+    if not columns:
+        return f"{digest_select(expressions)} {rows}"
+    place = unused_name("place", columns)
+    select = digest_select(expressions).removesuffix(" FROM")
+    sums = ", ".join(f"sum(hash({place}, {quote_identifier(c)}))" for c in columns)
+    return f"{select}, {sums} FROM (SELECT *, row_number() OVER () AS {place} FROM {rows})"
+
+
 def rows_digest(row: Sequence[Any]) -> list[str] | None:
     """The digest in the result of `digest_select`; None when a column contains -0.0."""
     *numbers, has_negative_zero = row
@@ -381,3 +414,34 @@ class RowComparison:
                 key, CacheEntry(NO_STAT, self._results.clock.now_ns(), {"digest": digest})
             )
         return digest
+
+    def changes(self, new: TableRecord, old: TableRecord, *, count: bool) -> ChangeSummary | None:
+        """What differs between two versions; None when it is not known. With `count`, the rows of
+        tables within the read limits are compared, else only an earlier answer is repeated. Raises
+        SourceUnavailable, OSError."""
+        key = observation_key(CHANGES_KIND, old.digest or "", new.digest or "", *new.key)
+        if (entry := self._cache.get(key)) is not None:
+            return msgspec.convert(entry.payload, ChangeSummary)
+        if not count or not all(map(self._can_be_counted, (new, old))):
+            return None
+        summary = VersionCounts(new, old, functools.partial(self._rows_of, new, old)).summary
+        self._cache.put(key, CacheEntry(NO_STAT, self._results.clock.now_ns(), summary.to_dict()))
+        return summary
+
+    def _rows_of(
+        self, new: TableRecord, old: TableRecord, statement: str, windows: Windows
+    ) -> list[tuple[Any, ...]]:
+        tables = ", ".join(
+            f"{name} AS ({skip_rows(self._results.select_sql(record), window)})"
+            for name, record, window in ((NEW, new, windows.new), (OLD, old, windows.old))
+        )
+        return self._query(f"WITH {tables} {statement}")
+
+    def _can_be_counted(self, record: TableRecord) -> bool:
+        return (
+            record.digest is not None
+            and (record.row_count or 0) <= self._settings["look.scan_rows"]
+            and (record.bytes or 0) <= self._settings["look.scan_bytes"]
+            and self._results.filesystem is None
+            and self._results.is_intact(record)
+        )

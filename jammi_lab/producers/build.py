@@ -624,8 +624,8 @@ def confirm_anchors(
             if has_changed
             else anchor
         )
-    if not job.order_sensitive:  # row digests cannot stand for an ordered input
-        observation.note_rows(confirmed)
+    # row digests cannot stand for an ordered input
+    observation.note_rows(confirmed, only_columns=job.order_sensitive)
     return confirmed
 
 

@@ -1,15 +1,25 @@
 """The difference between two versions of a table."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jammi_lab.core import reprs
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, vstack
-from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.inputs.source_names import ResultTableResolver
+from jammi_lab.inputs.version_changes import (
+    EVERYTHING,
+    NEW,
+    OLD,
+    Window,
+    Windows,
+    skip_rows,
+    statements_as_bags,
+    statements_by_key,
+    unused_name,
+)
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.workspace.lookup import TableVersion
@@ -17,8 +27,6 @@ from jammi_lab.workspace.lookup import TableVersion
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NEW, OLD = "__jammi_new", "__jammi_old"
-"""The names of the compared tables in statements."""
 _MAX_SHOWN_ROWS = 10
 
 
@@ -89,19 +97,18 @@ def rows_preview(caption: str, rows: "pa.Table", total: int | None = None) -> Re
 
 
 class ComparedTables:
-    """Resolves the two tables that are compared, under reserved names, without their first
-    `skipped_rows` rows."""
+    """Resolves the two tables that are compared, or some of their rows, under reserved names."""
 
     def __init__(
         self,
         tables: ResultTableResolver,
         new: TableRecord,
         old: TableRecord,
-        skipped_rows: int = 0,
+        windows: Windows = EVERYTHING,
     ) -> None:
         self._relations = {
-            name: _skip_rows(tables.relation(record, name, record.version), skipped_rows)
-            for name, record in ((NEW, new), (OLD, old))
+            name: _limited(tables.relation(record, name, record.version), window)
+            for name, record, window in ((NEW, new, windows.new), (OLD, old, windows.old))
         }
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
@@ -113,13 +120,10 @@ class ComparedTables:
         return []
 
 
-def _skip_rows(relation: Relation, row_count: int) -> Relation:
-    """The relation of a result table without its first rows. DuckDB skips the row groups that the
-    condition on the row number excludes."""
-    if not row_count:
+def _limited(relation: Relation, window: Window) -> Relation:
+    if relation.read.body is None or window == Window(0):
         return relation
-    body = f"{relation.read.body} WHERE file_row_number >= {row_count}"
-    return replace(relation, read=ReadPlan(body=body))
+    return replace(relation, read=ReadPlan(body=skip_rows(relation.read.body, window)))
 
 
 def compare(new: TableVersion, old: TableVersion, query: "Callable[[str], pa.Table]") -> Diff:
@@ -141,59 +145,3 @@ def compare(new: TableVersion, old: TableVersion, query: "Callable[[str], pa.Tab
     diff.columns_added = [c for c in types if c not in common]
     diff.columns_removed = [c for c in former_types if c not in common]
     return diff
-
-
-def statements_by_key(
-    key: Sequence[str], value_columns: Sequence[str], new: str, old: str
-) -> list[str]:
-    """Statements for added, removed, changed, before. `new` and `old` are the table aliases."""
-    tables = {new: f"{NEW} AS {new}", old: f"{OLD} AS {old}"}
-    keys_equal = " AND ".join(
-        f"{new}.{quote_identifier(k)} = {old}.{quote_identifier(k)}" for k in key
-    )
-    values_differ = rows_differ(value_columns, new, old)
-
-    def order_terms(table: str) -> str:
-        return ", ".join(f"{table}.{quote_identifier(k)}" for k in key)
-
-    def rows_only_in(one: str, other: str) -> str:
-        return (
-            f"SELECT {one}.* FROM {tables[one]} WHERE NOT EXISTS (SELECT 1 FROM {tables[other]} "
-            f"WHERE {keys_equal}) ORDER BY {order_terms(one)}"
-        )
-
-    def changed_rows(side: str) -> str:
-        return (
-            f"SELECT {side}.* FROM {tables[new]} JOIN {tables[old]} ON {keys_equal} WHERE "
-            f"{values_differ} ORDER BY {order_terms(new)}"
-        )
-
-    return [rows_only_in(new, old), rows_only_in(old, new), changed_rows(new), changed_rows(old)]
-
-
-def rows_differ(columns: Sequence[str], new: str, old: str) -> str:
-    """The condition that a pair of rows differs in one of these columns."""
-    names = map(quote_identifier, columns)
-    return " OR ".join(f"{new}.{c} IS DISTINCT FROM {old}.{c}" for c in names) or "false"
-
-
-def unused_name(name: str, columns: Collection[str]) -> str:
-    """A table alias that equals no column name."""
-    used = {fold(c) for c in columns}
-    while name in used:
-        name += "_"
-    return name
-
-
-def statements_as_bags(common: Sequence[str]) -> list[str]:
-    """Statements for added, removed, changed, before. Rows are compared as multisets; without a key
-    no row counts as changed."""
-    empty_statements = [f"FROM {NEW} LIMIT 0", f"FROM {OLD} LIMIT 0"]
-    if not common:  # no column is left to compare on
-        return [f"FROM {NEW} ORDER BY ALL", f"FROM {OLD} ORDER BY ALL", *empty_statements]
-    columns = ", ".join(map(quote_identifier, common))
-
-    def rows_only_in(one: str, other: str) -> str:
-        return f"SELECT {columns} FROM {one} EXCEPT ALL SELECT {columns} FROM {other} ORDER BY ALL"
-
-    return [rows_only_in(NEW, OLD), rows_only_in(OLD, NEW), *empty_statements]

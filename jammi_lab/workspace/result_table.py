@@ -34,6 +34,13 @@ from jammi_lab.engine.sql import credential_check
 from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.source_names import ResultTableResolver
+from jammi_lab.inputs.version_changes import (
+    ROW_NUMBER,
+    VersionComparison,
+    Windows,
+    common_columns,
+    equal_row_groups,
+)
 from jammi_lab.producers.build import Outcome
 from jammi_lab.producers.recompute_check import verify_by_recomputation
 from jammi_lab.sources.frame_origins import origins
@@ -52,11 +59,6 @@ from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.stamps import Stamp, StampedTable, stamped_table
 from jammi_lab.workspace.statements import StatementRunner
-from jammi_lab.workspace.version_changes import (
-    VersionComparison,
-    common_columns,
-    equal_row_groups,
-)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -267,20 +269,22 @@ class TableService:
 
         return compare(table, other, query)
 
-    def comparison(self, table: TableVersion, number: int | None) -> VersionComparison:
-        """The comparison with another version of the recipe, by default the previous one. Raises as
-        `diff`."""
+    def comparison(
+        self, table: TableVersion, number: int | None
+    ) -> tuple[VersionComparison, VersionRecord]:
+        """The comparison with another version of the recipe, by default the previous one, and that
+        version. Raises as `diff`."""
         self.lookup.check_visible(table.record)
         other = self.lookup.version_to_compare(table.version, number)
         tables = ResultTableResolver(self._catalog, self._results)
         skipped_rows = self._equal_first_rows(table.record, other.record)
 
-        def query(statement: str) -> Any:
+        def query(statement: str, windows: Windows) -> Any:
             with self.lookup.translate_missing(table.record, other.record):
-                pair = ComparedTables(tables, table.record, other.record, skipped_rows)
+                pair = ComparedTables(tables, table.record, other.record, windows)
                 return self._statements.query(statement, table.record.tenant, [pair])
 
-        return VersionComparison(table, other, query, skipped_rows)
+        return VersionComparison(table.record, other.record, query, skipped_rows), other.version
 
     def _equal_first_rows(self, new: TableRecord, old: TableRecord) -> int:
         """The number of rows at the beginning of both files that are equal by the digests of their
@@ -288,7 +292,7 @@ class TableService:
         columns = common_columns(new, old)
         current, former = self.read_manifest(new), self.read_manifest(old)
         footer = read_footer(self._results.parquet(new))
-        hides_row_number = "file_row_number" in map(fold, columns)
+        hides_row_number = ROW_NUMBER in map(fold, columns)
         if current is None or former is None or footer is None or hides_row_number:
             return 0
         groups = equal_row_groups(current, former, [*columns])

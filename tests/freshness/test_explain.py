@@ -31,7 +31,7 @@ def test_a_moved_input_has_old_and_new_state_its_method_and_when_each_was_seen(p
     assert f"(read {table.completed_at[:10]} {table.completed_at[11:19]} UTC, seen" in line
     assert tree(papers, "titles") == [
         "titles: stale",
-        "└─ papers changed (read then, seen then), columns read: id, title, year",
+        "└─ papers changed, 3 → 1 row (read then, seen then), columns read: id, title, year",
     ]
 
 
@@ -44,7 +44,7 @@ def test_rows_and_versions_are_told_where_they_are_known(lab: Lab) -> None:
         tree(lab, "top")[1] == "└─ rows changed, 1 → 2 rows (read then, seen then), columns read: a"
     )
     lab.ws.recompute("top")
-    assert tree(lab, "next")[1].startswith("└─ top changed, version 1 → 2, 1 → 2 rows (read then")
+    assert tree(lab, "next")[1].startswith("└─ top changed, version 1 → 2, 1 row added (read then")
 
 
 def test_a_definition_whose_last_run_failed_says_why(papers: Lab) -> None:
@@ -77,7 +77,7 @@ def test_the_way_to_a_root_cause_is_a_branch(papers: Lab) -> None:
     assert tree(papers, "first") == [
         "first: possibly stale",
         "└─ titles",
-        "   └─ papers changed (read then, seen then), columns read: id, title, year",
+        "   └─ papers changed, 3 → 1 row (read then, seen then), columns read: id, title, year",
     ]
     assert tree(papers, "both")[:3] == ["both: possibly stale", "└─ first", "   └─ titles"]
 
@@ -93,7 +93,7 @@ def test_several_causes_have_a_line_each(papers: Lab) -> None:
         "both",
         "├─ definition changed",
         "├─ extra is gone",
-        "└─ papers changed",
+        "└─ papers changed, 3 → 1 row",
     ]
     assert lines[1] == "├─ definition changed (made then, seen then)"
     assert lines[2] == "├─ extra is gone (read then)"
@@ -109,7 +109,7 @@ def test_two_roots_share_the_way_that_they_share(papers: Lab) -> None:
         "first",
         "└─ titles",
         "   ├─ extra changed",
-        "   └─ papers changed",
+        "   └─ papers changed, 3 → 1 row",
     ]
 
 

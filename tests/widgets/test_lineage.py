@@ -622,7 +622,7 @@ def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
     line = told(panel := LineageGraph(ws))
     body = line.ask("open")["body"]
     changed = {n["name"]: n["changed"] for n in body["nodes"] if "changed" in n}
-    assert changed == {"papers": "content changed", "many": "version 1 → 2, 3 → 4 rows"}
+    assert changed == {"papers": "3 → 4 rows", "many": "version 1 → 2, 3 → 4 rows"}
     assert body["changed"] == 2
     [known] = line.ask("details", node="many")["body"]["changes"]
     assert known.startswith("many changed, version 1 → 2, 3 → 4 rows (read 20")

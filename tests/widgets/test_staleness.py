@@ -27,7 +27,7 @@ def test_every_recipe_is_a_row_the_worst_first(ws, told, edited):
         "possibly stale",
         "possibly stale",
     ]
-    assert rows(body)["recent"]["reasons"] == ["papers changed"]
+    assert rows(body)["recent"]["reasons"] == ["papers changed, 3 → 4 rows"]
     assert rows(body)["recent"]["rows"] == "2" and rows(body)["recent"]["cost"].endswith(" s")
     assert body["counts"] == {"stale": 2, "possibly stale": 2}
     ws.materialize("alone", "SELECT 1 AS a")
@@ -105,11 +105,11 @@ def test_a_run_is_summed_up_with_durations_and_its_ticks_are_cleared(ws, told, e
     panel.selection = ["recent", "noted"]
     done = line.act("recompute", "recent", "noted")["body"]
     assert re.fullmatch(r"2 computed in [\d.]+ s", done["summary"])
-    assert sorted(step[:3] for step in done["steps"]) == [
-        ["noted", "computed", "4"],
-        ["recent", "computed", "3"],
+    assert sorted(step[:4] for step in done["steps"]) == [
+        ["noted", "computed", "1 row added", "4"],
+        ["recent", "computed", "1 row added", "3"],
     ]
-    assert all(re.fullmatch(r"[\d.]+ s", step[3]) for step in done["steps"])
+    assert all(re.fullmatch(r"[\d.]+ s", step[4]) for step in done["steps"])
     assert panel.selection == []
 
 
@@ -132,7 +132,7 @@ def test_a_watching_board_tells_which_tables_are_no_longer_fresh(ws, told, edite
     finally:
         panel.watch = 0
     [lines] = told_of()
-    assert "recent is stale now: papers changed" in lines and len(lines) == 4
+    assert "recent is stale now: papers changed, 3 → 4 rows" in lines and len(lines) == 4
 
 
 def test_a_recompute_that_fails_midway_says_which_step_failed_and_shows_what_is_left(

@@ -9,8 +9,8 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.manifest import Leaf
+from jammi_lab.inputs.version_changes import equal_row_groups, input_changes
 from jammi_lab.storage import parquet
-from jammi_lab.workspace.version_changes import equal_row_groups, input_changes
 from tests.inside import record_of
 from tests.sizes import examples
 
@@ -22,7 +22,7 @@ def ws(tmp_path):
 
 
 def comparison(table, number=None):
-    return table._tables.comparison(table._table_version, number)
+    return table._tables.comparison(table._table_version, number)[0]
 
 
 def two_versions(ws, name, old, new, key="id"):
@@ -151,3 +151,11 @@ def test_a_difference_is_shown_with_the_types_of_sql(ws):
         )
     shown = str(ws.table("t").diff()).splitlines()
     assert shown[3].split() == ["varchar", "date", "decimal(6,2)"]
+
+
+def test_a_row_removed_from_the_middle_leaves_little_to_compare(ws):
+    rows = "SELECT i AS a, 'n' || i AS b FROM range(1000) r(i) WHERE i <> {}"
+    table = two_versions(ws, "gap", rows.format(-1), rows.format(500), key=None)
+    found = comparison(table)
+    assert str(found.summary) == "1 row removed" and found._middle == ((0, 500), (0, 501))
+    assert found.rows("removed", 5).to_pylist() == [{"a": 500, "b": "n500"}]

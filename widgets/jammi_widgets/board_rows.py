@@ -129,7 +129,9 @@ class RecipeRows:
 
     def _sorted(self, sort: str, *, descending: bool) -> list[RecipeRow]:
         """All rows by a column; ties are sorted by name."""
-        by_name = self._cached(("sorted", "name"), lambda: sorted(self.rows, key=_name_order))
+        by_name = self._cached(
+            ("sorted", "name"), lambda: sorted(self.rows, key=lambda row: name_order(row.row.name))
+        )
         if sort == "name":
             return by_name[::-1] if descending else by_name
         return self._cached(
@@ -201,9 +203,9 @@ def _cause(reason: object, table_name: str) -> str:
             return f"{table_name} is damaged"
 
 
-def _name_order(row: RecipeRow) -> list[tuple[bool, int, str]]:
+def name_order(name: str) -> list[tuple[bool, int, str]]:
     """By name, numbers in it by their value: "t2" before "t10"."""
-    parts = _NUMBER.split(row.row.name.casefold())
+    parts = _NUMBER.split(name.casefold())
     return [
         (index % 2 == 1, int(part) if index % 2 else 0, part)
         for index, part in enumerate(parts)

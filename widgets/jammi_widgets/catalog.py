@@ -16,6 +16,7 @@ from jammi_lab.inputs.observation_cache import LastObservations
 from jammi_lab.workspace.model_lookup import BUILT_IN_NAMES
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
+from jammi_widgets.board_rows import name_order
 from jammi_widgets.cell_texts import KINDS_WITH_SCHEMAS, column_types, first_rows, holds_tables
 from jammi_widgets.panel import Panel
 
@@ -237,7 +238,7 @@ def _build_groups(
                 quoted_name("jammi", recipe.name),
                 verdicts.get(recipe.name, ""),
             )
-    sorted_tables = sorted(tables.values(), key=lambda p: p.name.casefold())
+    sorted_tables = sorted(tables.values(), key=lambda p: name_order(p.name))
     models = [
         CatalogNode(m.key, f"{m.dimensions or '?'} dimensions", repr(m.name))
         for m in ws.models.list()

@@ -10,12 +10,13 @@ from jammi_lab.core import html
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import InvalidArgument, RowNotFound
 from jammi_lab.core.html import Rendered, count_noun, escape_invisible, plain_text, vstack
-from jammi_lab.workspace.result_table import ResultTable
-from jammi_lab.workspace.version_changes import (
+from jammi_lab.core.records import VersionRecord
+from jammi_lab.inputs.version_changes import (
     ChangeSummary,
     VersionComparison,
     input_changes,
 )
+from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
 from jammi_widgets.panel import Panel
 from jammi_widgets.results import Cell, display_cell
@@ -85,24 +86,24 @@ class DiffView(Panel):
         new: int | None = None,
     ) -> None:
         self._new_table = ws.table(name, new)
-        self._comparison = self._compare(self._new_table, old)
+        self._comparison, self._old_version = self._compare(self._new_table, old)
         self._lists: dict[str, list[ListedRow]] = {}
         super().__init__(ws)
         self.observe(lambda _: self._send_message({"kind": "filtered"}), names="filter")
 
     @staticmethod
-    def _compare(table: ResultTable, old: int | None) -> VersionComparison:
+    def _compare(table: ResultTable, old: int | None) -> tuple[VersionComparison, VersionRecord]:
         return table._tables.comparison(table._table_version, old)
 
     @property
     def old(self) -> int:
         """The former version."""
-        return self._comparison.old.version.version
+        return self._old_version.version
 
     @property
     def new(self) -> int:
         """The later version."""
-        return self._comparison.new.version.version
+        return self._new_table._table_version.version.version
 
     @property
     def summary(self) -> ChangeSummary:
@@ -121,7 +122,8 @@ class DiffView(Panel):
 
     def _show_versions(self, old: int | None, new: int | None) -> None:
         table = self._ws.table(self._new_table.name, new)
-        self._comparison, self._new_table = self._compare(table, old), table
+        self._comparison, self._old_version = self._compare(table, old)
+        self._new_table = table
         self._lists = {}
         self.selection = []
 
@@ -183,7 +185,7 @@ class DiffView(Panel):
             labels = self._comparison.label_names
         else:
             labels = self._comparison.key or ["row"]
-            record = (self._comparison.old if part == "removed" else self._comparison.new).record
+            record = self._comparison.old if part == "removed" else self._comparison.new
             all_names = [c.name for c in record.columns]
             names = [
                 c
@@ -206,7 +208,7 @@ class DiffView(Panel):
         return self._summary_message()
 
     def _summary_message(self) -> dict[str, Any]:
-        summary, record = self.summary, self._comparison.new.record
+        summary, record = self.summary, self._comparison.new
         return {
             "name": escape_invisible(self._new_table.name),
             "old": self.old,
@@ -225,7 +227,7 @@ class DiffView(Panel):
     def _cause_lines(self) -> list[str]:
         return [
             escape_invisible(line)
-            for line in input_changes(self._comparison.new.record, self._comparison.old.record)
+            for line in input_changes(self._comparison.new, self._comparison.old)
         ] or ["No recorded input differs."]
 
     def _note_lines(self) -> list[str]:
@@ -235,7 +237,7 @@ class DiffView(Panel):
         for word, names in (
             ("Columns added", summary.columns_added),
             ("Columns removed", summary.columns_removed),
-            ("Equal by their digests, not read", summary.skipped_columns),
+            ("Equal byte for byte, not read", summary.skipped_columns),
         ):
             if names:
                 lines.append(f"{word}: {', '.join(map(escape_invisible, names))}.")

@@ -4,7 +4,7 @@ import contextvars
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -201,7 +201,7 @@ class StalenessBoard(Panel):
             self.selection = [name for name in self.selection if name in unfinished]
             return {
                 "summary": _run_summary(run, time.monotonic() - began),
-                "steps": [_step_cells(step) for step in run.steps],
+                "steps": [_step_cells(step, run.changes) for step in run.steps],
                 "lines": [_step_text(step) for step in run.steps] or ["Nothing to do."],
                 "deviations": [escape_invisible(d) for d in run.deviations],
             }
@@ -286,11 +286,12 @@ def _run_summary(run: RunReport, seconds: float) -> str:
     return f"{counts} in {format_seconds(seconds)}" if counts else ""
 
 
-def _step_cells(step: RunStep) -> list[str]:
-    """A step as the cells of a row: table, outcome, rows, duration, error."""
+def _step_cells(step: RunStep, changes: Mapping[str, str]) -> list[str]:
+    """A step as the cells of a row: table, outcome, what changed, rows, duration, error."""
     return [
         step.name,
         reprs.outcome_text(step),
+        changes.get(step.name, ""),
         "" if step.rows is None else f"{step.rows:,}",
         format_seconds(step.seconds),
         escape_invisible(step.error or ""),

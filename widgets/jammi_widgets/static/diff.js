@@ -47,9 +47,9 @@ function render({ model, el }) {
     causes.replaceChildren(...summary.causes.map((text) => h("div", {}, text)));
     notes.replaceChildren(...summary.lines.map((text) => h("div", {}, text)));
     columns.replaceChildren(...summary.columns.map((each, at) => {
-      const share = Math.max(0.01, each.rows / Math.max(1, summary.parts.changed));
+      const share = Math.max(0.01, each.rows / Math.max(1, summary.total));
       return h("button", { type: "button", class: "jammi-meter", "data-testid": `column-${each.name}`, title: `${each.type}. Show only the rows in which ${each.name} differs.`, onclick: () => load({ part: "changed", column: column === at ? null : at }) },
-        h("span", { class: "jammi-cut" }, each.name), h("i", { "aria-hidden": "true" }, h("i", { style: `width: ${(100 * share).toFixed(1)}%` })), h("span", { class: "jammi-number" }, `${grouped(each.rows)} ${each.rows === 1 ? "row" : "rows"}`));
+        h("span", { class: "jammi-cut" }, each.name), h("i", { "aria-hidden": "true" }, h("i", { style: `width: ${(100 * share).toFixed(1)}%` })), h("span", { class: "jammi-number" }, `${grouped(each.rows)} of ${grouped(summary.total)} ${summary.total === 1 ? "row" : "rows"}`));
     }));
     return load();
   }

@@ -1,6 +1,7 @@
 import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table } from "./kit.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "took"], ["", ""]];
+const RUN_COLUMNS = ["table", "outcome", "changed", "rows", "took", "error"];
 const PAGE = 200, WATCH = 5, TICK = 10000;
 const TITLES = { verdict: "Whether the table is up to date; the worst first", checks: "Results of the checks on its rows", age: "How long ago its newest version was computed", rows: "Rows of its newest version", size: "Bytes of its newest version", cost: "How long its last run took" };
 
@@ -116,14 +117,14 @@ function render({ model, el }) {
     out.replaceChildren(shut(), h("h4", {}, `Checks of ${name}`), ...checks.map(checkRow));
   }).catch(panel.fail);
   function runTable(steps) {
-    const failed = steps.some((step) => step[4]), shown = steps.map((step) => (failed ? step : step.slice(0, 4)));
-    return h("div", { class: "jammi-scroll" }, table(["table", "outcome", "rows", "took", ...(failed ? ["error"] : [])], shown, { "data-testid": "run-steps" }));
+    const used = RUN_COLUMNS.map((name, at) => !["changed", "error"].includes(name) || steps.some((step) => step[at]));
+    return h("div", { class: "jammi-scroll" }, table(RUN_COLUMNS.filter((_, at) => used[at]), steps.map((step) => step.filter((_, at) => used[at])), { "data-testid": "run-steps" }));
   }
   function outcome({ body: done, action }) {
     progress.hide();
     if (action === "plan") {
       const parts = done.plan.flatMap(([word, steps]) => [h("h4", {}, `${grouped(steps.length)} ${word}`), table(["table", "why", "estimate"], steps)]);
-      out.replaceChildren(shut(), h("div", { class: "jammi-plan", "data-testid": "plan" }, ...(parts.length ? [...parts, h("p", { class: "jammi-dim" }, `${done.bounds}. Dry run; nothing was computed.`)] : ["Nothing to do: no selected table is known to be stale."]),
+      out.replaceChildren(shut(), h("div", { "data-testid": "plan" }, ...(parts.length ? [h("b", {}, done.plan.map(([word, steps]) => `${grouped(steps.length)} ${word}`).join(", ")), h("p", { class: "jammi-dim" }, `${done.bounds}. Dry run; nothing was computed.`), h("div", { class: "jammi-plan" }, ...parts)] : ["Nothing to do: no selected table is known to be stale."]),
         done.left.length ? h("p", { class: "jammi-dim" }, `Skipped because their freshness cannot be decided: ${done.left.join(", ")}`) : ""));
     } else out.replaceChildren(shut(), ...(done.summary ? [h("b", { "data-testid": "run-summary" }, done.summary), runTable(done.steps)] : done.lines.map((text) => h("div", {}, text))), ...(done.deviations || []).map((text) => h("div", { class: "jammi-dim" }, `Changed meanwhile: ${text}`)));
   }

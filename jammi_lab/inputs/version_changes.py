@@ -3,27 +3,22 @@ columns whose published digests are equal."""
 
 import functools
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jammi_lab.core.anchors import Anchor
-from jammi_lab.core.html import count_noun
-from jammi_lab.core.identifiers import quote_identifier
+from jammi_lab.core.html import count_noun, escape_invisible
+from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.value import Value
-from jammi_lab.workspace.diff import (
-    NEW,
-    OLD,
-    rows_differ,
-    statements_as_bags,
-    statements_by_key,
-    unused_name,
-)
-from jammi_lab.workspace.lookup import TableVersion
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+NEW, OLD = "__jammi_new", "__jammi_old"
+"""The names of the compared tables in statements."""
+ROW_NUMBER = "file_row_number"
+"""DuckDB's name for the number of a row in its file; a column of this name hides it."""
 RowPart = Literal["changed", "added", "removed"]
 
 
@@ -72,6 +67,27 @@ class ChangeSummary(Value, frozen=True, kw_only=True):
         ]
         return ", ".join(parts) or "no row differs"
 
+    def brief(self, rows: int, columns: Collection[str] | None = None) -> str:
+        """What differs, in few words: `price: 3 of 200,000 rows, 1 row added`. `rows`: the number
+        of rows of the later version; `columns`: those to name, all by default."""
+        named = [c for c in self.columns if columns is None or c.name in columns]
+        parts = [f"{escape_invisible(c.name)}: {c.rows:,}" for c in named[:_MAX_NAMED_COLUMNS]]
+        if parts:
+            parts[-1] += f" of {count_noun(rows, 'row')}"
+        if more := len(named) - len(parts):
+            parts.append(f"{count_noun(more, 'more column')}")
+        parts += [
+            f"{count_noun(number, 'row')} {word}"
+            for number, word in ((self.added, "added"), (self.removed, "removed"))
+            if number
+        ]
+        parts += [
+            f"{escape_invisible(name)} {word}"
+            for names, word in ((self.columns_added, "new"), (self.columns_removed, "gone"))
+            for name in names[:_MAX_NAMED_COLUMNS]
+        ]
+        return ", ".join(parts)
+
 
 class ChangedRows(NamedTuple):
     """Rows of both versions with another value in some column, as tables of equal length."""
@@ -86,33 +102,49 @@ class ChangedRows(NamedTuple):
     """Whether they differ."""
 
 
-class VersionComparison:
-    """Compares two versions of a table. `query` runs a statement over both, without their first
-    `skipped_rows` rows, which are known to be equal. Raises TableNotFound, TableDamaged."""
+class Window(NamedTuple):
+    """Consecutive rows of a table, by their numbers from 0."""
+
+    start: int
+    stop: int | None = None
+    """The number after the last row; None for the end of the table."""
+
+
+class Windows(NamedTuple):
+    """The rows of both versions that a statement sees."""
+
+    new: Window
+    old: Window
+
+
+EVERYTHING = Windows(Window(0), Window(0))
+
+
+class VersionCounts:
+    """The numbers by which two versions of a table differ. `rows_of` runs a statement over the
+    given rows of both; the first `skipped_rows` rows are known to be equal."""
 
     def __init__(
         self,
-        new: TableVersion,
-        old: TableVersion,
-        query: "Callable[[str], pa.Table]",
-        skipped_rows: int,
+        new: TableRecord,
+        old: TableRecord,
+        rows_of: Callable[[str, Windows], Sequence[Sequence[Any]]],
+        skipped_rows: int = 0,
     ) -> None:
         self.new, self.old = new, old
-        self._query, self._skipped_rows = query, skipped_rows
-        self.common = common_columns(new.record, old.record)
+        self._rows_of, self._skipped_rows = rows_of, skipped_rows
+        self._rest = Windows(Window(skipped_rows), Window(skipped_rows))
+        self.common = common_columns(new, old)
         """The columns that both have, with their types."""
-        self._differing = [
-            name
-            for name in self.common
-            if name not in equal_columns(new.record, old.record, self.common)
-        ]
-        self._skipped = [name for name in self.common if name not in self._differing]
+        equal = equal_columns(new, old, self.common)
+        self._differing = [name for name in self.common if name not in equal]
+        self._skipped = [name for name in self.common if name in equal]
 
     @functools.cached_property
     def key(self) -> list[str]:
         """The key by which rows are matched; empty when the versions have no common one."""
-        key = self.new.record.key
-        return list(key) if key == self.old.record.key and set(key) <= set(self.common) else []
+        key = self.new.key
+        return list(key) if key == self.old.key and set(key) <= set(self.common) else []
 
     @functools.cached_property
     def _is_aligned(self) -> bool:
@@ -120,16 +152,17 @@ class VersionComparison:
         key, a column that is not constant."""
         if self.key:
             return set(self.key) <= set(self._skipped)
-        if self.new.record.row_count != self.old.record.row_count or not self._skipped:
+        if self.new.row_count != self.old.row_count or not self._skipped:
             return False
         row, first = self._aliases
         names = [quote_identifier(name) for name in self._skipped[:_MAX_CHECKED_COLUMNS]]
         differs = " OR ".join(f"{row}.{name} IS DISTINCT FROM {first}.{name}" for name in names)
-        found = self._query(  # stops at the first row that differs from the first one
+        found = self._rows_of(  # stops at the first row that differs from the first one
             f"SELECT 1 FROM {NEW} AS {row}, "
-            f"(SELECT {', '.join(names)} FROM {NEW} LIMIT 1) AS {first} WHERE {differs} LIMIT 1"
+            f"(SELECT {', '.join(names)} FROM {NEW} LIMIT 1) AS {first} WHERE {differs} LIMIT 1",
+            self._rest,
         )
-        return bool(found.num_rows)
+        return bool(found)
 
     @functools.cached_property
     def _compared_by(self) -> Literal["key", "position", "row"]:
@@ -139,7 +172,7 @@ class VersionComparison:
 
     @functools.cached_property
     def _aliases(self) -> tuple[str, str]:
-        names = {c.name for r in (self.new.record, self.old.record) for c in r.columns}
+        names = {c.name for r in (self.new, self.old) for c in r.columns}
         return unused_name("n", names), unused_name("o", names)
 
     @functools.cached_property
@@ -154,7 +187,7 @@ class VersionComparison:
     @functools.cached_property
     def summary(self) -> ChangeSummary:
         """The numbers of rows and columns that differ."""
-        new, old = self.new.record, self.old.record
+        new, old = self.new, self.old
         names = {c.name: c.type for c in new.columns}
         counts = self._counts() if self._differing or not self.common else _Counts()
         return ChangeSummary(
@@ -175,7 +208,7 @@ class VersionComparison:
     def _counts(self) -> "_Counts":
         if self._compared_by == "row":
             added, removed = (
-                self._query(f"SELECT count(*) FROM ({statement})").column(0)[0].as_py()
+                self._rows_of(f"SELECT count(*) FROM ({statement})", self._middle)[0][0]
                 for statement in statements_as_bags([*self.common])[:2]
             )
             return _Counts(added=added, removed=removed)
@@ -183,15 +216,56 @@ class VersionComparison:
         tests = [rows_differ([name], *self._aliases) for name in values]
         filters = ["true", rows_differ(values, *self._aliases), *tests]
         statement = ", ".join(f"count(*) FILTER (WHERE {test})" for test in filters)
-        row = self._query(f"SELECT {statement} FROM {self._pairs}")
-        matched, changed, *by_column = (column[0].as_py() for column in row.columns)
+        [row] = self._rows_of(f"SELECT {statement} FROM {self._pairs}", self._rest)
+        matched, changed, *by_column = row
         matched += self._skipped_rows
         return _Counts(
             changed,
-            (self.new.record.row_count or 0) - matched,
-            (self.old.record.row_count or 0) - matched,
+            (self.new.row_count or 0) - matched,
+            (self.old.row_count or 0) - matched,
             dict(zip(values, by_column, strict=True)),
         )
+
+    @functools.cached_property
+    def _middle(self) -> Windows:
+        """The rows between those that are equal at the beginning and at the end of both versions:
+        as multisets they differ as the whole versions do. Without this, a row removed from a large
+        table would have all its rows grouped."""
+        counts = [record.row_count or 0 for record in (self.new, self.old)]
+        length = min(counts) - self._skipped_rows
+        names = {c.name for record in (self.new, self.old) for c in record.columns}
+        if length <= 0 or not self.common or ROW_NUMBER in map(fold, names):
+            return self._rest
+        tails = Windows(*(Window(count - length) for count in counts))
+        new, old = self._aliases
+        [[last]] = self._rows_of(  # the number, in the tail, of the last row that differs
+            f"SELECT max(place) FROM (SELECT row_number() OVER () AS place, "
+            f"{rows_differ([*self.common], new, old)} AS differs "
+            f"FROM {NEW} AS {new} POSITIONAL JOIN {OLD} AS {old}) WHERE differs",
+            tails,
+        )
+        equal = length - (last or 0)
+        return Windows(*(Window(self._skipped_rows, count - equal) for count in counts))
+
+
+class VersionComparison(VersionCounts):
+    """Two versions of a table with the rows that differ. `query` runs a statement over the given
+    rows of both; the first `skipped_rows` rows are known to be equal. Raises TableNotFound,
+    TableDamaged."""
+
+    def __init__(
+        self,
+        new: TableRecord,
+        old: TableRecord,
+        query: "Callable[[str, Windows], pa.Table]",
+        skipped_rows: int,
+    ) -> None:
+        def rows_of(statement: str, windows: Windows) -> list[tuple[Any, ...]]:
+            found = query(statement, windows)
+            return [*zip(*(column.to_pylist() for column in found.columns), strict=True)]
+
+        super().__init__(new, old, rows_of, skipped_rows)
+        self._query = query
 
     def rows(self, part: Literal["added", "removed"], limit: int) -> "pa.Table":
         """The first rows that only one version has."""
@@ -201,7 +275,8 @@ class VersionComparison:
             if self.key
             else statements_as_bags([*self.common])
         )
-        return self._query(f"{statements[at]} LIMIT {limit}")
+        windows = self._rest if self.key else self._middle
+        return self._query(f"{statements[at]} LIMIT {limit}", windows)
 
     @property
     def label_names(self) -> list[str]:
@@ -229,7 +304,8 @@ class VersionComparison:
         found = self._query(
             f"SELECT *, {', '.join(f'{t} AS d{i}' for i, t in enumerate(tests))} "
             f"FROM (SELECT {', '.join([f'{number} AS number', *columns, *sides])} "
-            f"FROM {self._pairs}) WHERE {' OR '.join(tests)} {order} LIMIT {limit}"
+            f"FROM {self._pairs}) WHERE {' OR '.join(tests)} {order} LIMIT {limit}",
+            self._rest,
         )
         shown = [*(["number"] if by_position else []), *(f"l{i}" for i in range(len(labels)))]
         return ChangedRows(
@@ -241,6 +317,7 @@ class VersionComparison:
         )
 
 
+_MAX_NAMED_COLUMNS = 3
 _MAX_CHECKED_COLUMNS = 3
 """Number of equal columns that are checked for being constant."""
 _MAX_CONTEXT_COLUMNS = 2
@@ -252,6 +329,15 @@ class _Counts(NamedTuple):
     added: int = 0
     removed: int = 0
     by_column: dict[str, int] = {}
+
+
+def skip_rows(select: str, window: Window) -> str:
+    """A SELECT from the file of a result table, limited to some of its rows. DuckDB skips the row
+    groups that the condition on the row number excludes."""
+    start, stop = window
+    tests = [f"{ROW_NUMBER} >= {start}"] * bool(start)
+    tests += [] if stop is None else [f"{ROW_NUMBER} < {stop}"]
+    return f"{select} WHERE {' AND '.join(tests)}" if tests else select
 
 
 def common_columns(new: TableRecord, old: TableRecord) -> dict[str, str]:
@@ -322,3 +408,59 @@ def _states(earlier: Anchor, later: Anchor) -> str:
     if earlier.columns != later.columns:
         parts.append("other columns are read")
     return f": {', '.join(parts)}" if parts else ""
+
+
+def statements_by_key(
+    key: Sequence[str], value_columns: Sequence[str], new: str, old: str
+) -> list[str]:
+    """Statements for added, removed, changed, before. `new` and `old` are the table aliases."""
+    tables = {new: f"{NEW} AS {new}", old: f"{OLD} AS {old}"}
+    keys_equal = " AND ".join(
+        f"{new}.{quote_identifier(k)} = {old}.{quote_identifier(k)}" for k in key
+    )
+    values_differ = rows_differ(value_columns, new, old)
+
+    def order_terms(table: str) -> str:
+        return ", ".join(f"{table}.{quote_identifier(k)}" for k in key)
+
+    def rows_only_in(one: str, other: str) -> str:
+        return (
+            f"SELECT {one}.* FROM {tables[one]} WHERE NOT EXISTS (SELECT 1 FROM {tables[other]} "
+            f"WHERE {keys_equal}) ORDER BY {order_terms(one)}"
+        )
+
+    def changed_rows(side: str) -> str:
+        return (
+            f"SELECT {side}.* FROM {tables[new]} JOIN {tables[old]} ON {keys_equal} WHERE "
+            f"{values_differ} ORDER BY {order_terms(new)}"
+        )
+
+    return [rows_only_in(new, old), rows_only_in(old, new), changed_rows(new), changed_rows(old)]
+
+
+def rows_differ(columns: Sequence[str], new: str, old: str) -> str:
+    """The condition that a pair of rows differs in one of these columns."""
+    names = map(quote_identifier, columns)
+    return " OR ".join(f"{new}.{c} IS DISTINCT FROM {old}.{c}" for c in names) or "false"
+
+
+def unused_name(name: str, columns: Collection[str]) -> str:
+    """A table alias that equals no column name."""
+    used = {fold(c) for c in columns}
+    while name in used:
+        name += "_"
+    return name
+
+
+def statements_as_bags(common: Sequence[str]) -> list[str]:
+    """Statements for added, removed, changed, before. Rows are compared as multisets; without a key
+    no row counts as changed."""
+    empty_statements = [f"FROM {NEW} LIMIT 0", f"FROM {OLD} LIMIT 0"]
+    if not common:  # no column is left to compare on
+        return [f"FROM {NEW} ORDER BY ALL", f"FROM {OLD} ORDER BY ALL", *empty_statements]
+    columns = ", ".join(map(quote_identifier, common))
+
+    def rows_only_in(one: str, other: str) -> str:
+        return f"SELECT {columns} FROM {one} EXCEPT ALL SELECT {columns} FROM {other} ORDER BY ALL"
+
+    return [rows_only_in(NEW, OLD), rows_only_in(OLD, NEW), *empty_statements]

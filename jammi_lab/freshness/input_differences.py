@@ -1,0 +1,70 @@
+"""In which columns and rows a changed input differs from what was read, in a few words."""
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Anchor, InputKind
+from jammi_lab.core.records import TableRecord
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.freshness.recipe_graph import RecipeGraph
+from jammi_lab.inputs.column_digests import column_difference, difference_text
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.inputs.version_changes import ChangeSummary, common_columns, equal_columns
+from jammi_lab.store.result_files import result_snapshot
+
+
+class InputDifferences:
+    """The differences of one observation pass, each determined once."""
+
+    def __init__(
+        self, catalog: Catalog, scope: TenantScope, graph: RecipeGraph, observation: Observation
+    ) -> None:
+        self._catalog, self._scope = catalog, scope
+        self._graph, self._observation = graph, observation
+        self._texts = dict[tuple[str | None, tuple[str, str, str], str, str], str]()
+        self._summaries = dict[tuple[str, str], ChangeSummary | None]()
+
+    def describe(self, recorded: Anchor, current: Anchor, tenant: str | None) -> str:
+        """`price: 3 of 200,000 rows` for two states of an input; empty when that is not known."""
+        key = (tenant, recorded.input.identity, recorded.value, current.value)
+        if key not in self._texts:
+            self._texts[key] = self._describe(recorded, current, tenant)
+        return self._texts[key]
+
+    def _describe(self, recorded: Anchor, current: Anchor, tenant: str | None) -> str:
+        if recorded.input.kind in (InputKind.SOURCE, InputKind.FRAME):
+            state = self._observation.observe(recorded.input, tenant)
+            return column_difference(recorded, current, state, self._observation.cache)
+        versions = self.versions(recorded, tenant)
+        if versions is None or recorded.input.kind is not InputKind.RESULT:
+            return ""
+        new, old = versions
+        pair = (new.table_name, old.table_name)
+        if pair not in self._summaries:
+            self._summaries[pair] = self._observation.changes(new, old)
+        if (summary := self._summaries[pair]) is not None:
+            return summary.brief(new.row_count or 0, recorded.columns)
+        return _by_digests(new, old, recorded.columns)
+
+    def versions(
+        self, recorded: Anchor, tenant: str | None
+    ) -> tuple[TableRecord, TableRecord] | None:
+        """The newest version of a table and the one that was read; None when there is no such
+        version any more, or it is another table than the one that was read."""
+        parent = self._graph.find(recorded.input.name, tenant)
+        if parent is None or parent.record is None or recorded.version is None:
+            return None
+        with self._scope.use(parent.tenant):
+            version = self._catalog.result_tables.version(parent.name, recorded.version)
+        if version is None or not result_snapshot(version[1], recorded.version).anchor(
+            recorded.input, recorded.columns
+        ).same_state(recorded):
+            return None
+        return parent.record, version[1]
+
+
+def _by_digests(new: TableRecord, old: TableRecord, columns: tuple[str, ...]) -> str:
+    """The columns that differ by their published digests, when they are some of those read, and the
+    numbers of rows."""
+    equal = equal_columns(new, old, common_columns(new, old))
+    differing = [name for name in columns if name not in equal]
+    only = differing if len(differing) < len(columns) else []
+    return difference_text(only, old.row_count, new.row_count)
