@@ -241,14 +241,20 @@ class FreshnessQueries:
         )
 
     def _describe_changes(self, step: RunStep, old: TableRecord | None) -> str:
-        """What differs between the table of a step and the version before; empty when that is not
-        known."""
+        """What a step changed in the rows of its table; empty when that is not known."""
         if step.outcome != "computed" or step.table_name is None or old is None:
             return ""
         with self._scope.use(old.tenant):
             new = self._catalog.result_tables.get(step.table_name)
-        summary = None if new is None else self._new_observation(True).changes(new, old)
-        return "" if summary is None else summary.brief(step.rows or 0) or str(summary)
+        return "" if new is None else self.describe_changes(new, old)
+
+    def describe_changes(self, new: TableRecord, old: TableRecord) -> str:
+        """What differs between two versions of a table: `price: 3 of 200,000 rows`; empty when that
+        is not known, as for large tables."""
+        observation = self._new_observation(True)
+        summary = observation.changes(new, old)
+        observation.cache.flush()
+        return "" if summary is None else summary.brief(new.row_count or 0) or str(summary)
 
     def update_inputs(self, job: Job, on_progress: OnProgress | None) -> None:
         """Update the recipes that a job reads. JammiError when one of them fails or is blocked."""

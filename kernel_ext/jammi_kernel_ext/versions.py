@@ -1,7 +1,9 @@
 """The `%jammi` verbs on versions of a table: diff, history, restore, export, rename, drop, edit."""
 
+import functools
+import itertools
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.display import Note, with_panel
@@ -18,21 +20,34 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 
 
+_MAX_COMPARED = 10
+"""Of a longer history only so many versions are compared with the one before."""
+
+
 class VersionHistory(list[Any], ReprMixin):
     """The versions of a recipe, rejected ones among them, newest first, with the time at which each
-    was completed."""
+    was completed and what it changed in the rows of the one before. `describe_changes` says the
+    latter of two versions."""
 
     __repr__ = ReprMixin.__repr__
 
-    def __init__(self, name: str, versions: Iterable[Any]) -> None:
+    def __init__(
+        self, name: str, versions: Iterable[Any], describe_changes: Callable[[Any, Any], str]
+    ) -> None:
         super().__init__(versions)
-        self.name = name
+        self.name, self._describe_changes = name, describe_changes
+
+    @functools.cached_property
+    def changes(self) -> dict[int, str]:
+        """What the newest versions changed, by version: `price: 3 of 200,000 rows`."""
+        pairs = itertools.pairwise(self[: _MAX_COMPARED + 1])
+        return {new.version: self._describe_changes(new, old) for new, old in pairs}
 
     def _rendered(self) -> Rendered:
         rows = [
             (
                 t.version,
-                t.row_count,
+                None if t.row_count is None else f"{t.row_count:,}",
                 format_bytes(t.bytes),
                 ", ".join(
                     filter(
@@ -45,13 +60,14 @@ class VersionHistory(list[Any], ReprMixin):
                     )
                 ),
                 (t.completed_at or "")[:19].replace("T", " "),
+                self.changes.get(t.version, ""),
             )
             for t in self
         ]
         return reprs.listing_table(
-            ["version", "rows", "size", "note", "completed (UTC)"],
+            ["version", "rows", "size", "note", "completed (UTC)", "changed"],
             rows,
-            aligned="rrlll",
+            aligned="rrllll",
             caption=self.name,
             note=count_noun(len(self), "version"),
         )
@@ -73,7 +89,11 @@ class VersionVerbs:
         if name in self._ws or not versions:
             newest = self._ws.table(name)
             versions = [*newest.history(), *(t for t in versions if t.tenant == newest.tenant)]
-        return VersionHistory(name, sorted(versions, key=lambda t: -t.version))
+        return VersionHistory(name, sorted(versions, key=lambda t: -t.version), self._changes)
+
+    def _changes(self, new: Any, old: Any) -> str:
+        describe = self._ws._services.freshness.describe_changes
+        return describe(new._table_version.record, old._table_version.record)
 
     def _diff(self, values: Values) -> Any:
         diff = self._ws.table(values["NAME"], values["B"]).diff(values["A"])
