@@ -50,6 +50,7 @@ from jammi_lab.core.verdicts import (
 )
 
 _VERDICT_ORDER = ("fresh", "possibly stale", "stale", "undecidable", "missing manifest", "damaged")
+_NOTHING = Rendered("", "")
 _MAX_BADGE_TABLES = 5
 """Tables named in a badge. Further ones are counted."""
 _MAX_CAUSE_LINES = 5
@@ -382,10 +383,11 @@ def _causes(reasons: Sequence[str]) -> Rendered:
     return Rendered(expandable.html, "\n".join(lines))
 
 
-def badge(verdicts: Mapping[str, Verdict]) -> Rendered | None:
+def badge(verdicts: Mapping[str, Verdict], date: Rendered = _NOTHING) -> Rendered | None:
     """The freshness badge of a result: the tables that are not fresh, those with the same cause in
     one line with verdict and first reason, and the next command; and the grounds of each fresh one.
-    None when there is nothing to show."""
+    None when there is nothing to show. `date`: when the verdicts were determined, shown at the end
+    of a line."""
     grounds = [
         dim_text(f"{name} is {marked_label(v)}, {', '.join(grounds_of(v))}")
         for name, v in verdicts.items()
@@ -393,13 +395,14 @@ def badge(verdicts: Mapping[str, Verdict]) -> Rendered | None:
     ][:_MAX_BADGE_TABLES]
     not_fresh = [(n, v) for n, v in verdicts.items() if not isinstance(v, Fresh)]
     if not not_fresh:
-        return vstack(*grounds) if grounds else None
+        return vstack(*grounds[:-1], grounds[-1] + date) if grounds else None
     repairable = [n for n, v in not_fresh if _is_repairable(v)]
     next_command = inline_code(
         command("recompute", *repairable[:_MAX_BADGE_TABLES])
         if repairable
         else command("why", not_fresh[0][0])
     )
+    next_command += date
     groups = _groups_of_equal_causes(not_fresh)
     if len(groups) == 1:
         line = _badge_line(*groups[0], plain_text(" — ") + next_command)

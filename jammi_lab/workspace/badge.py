@@ -64,11 +64,10 @@ class PendingBadge:
     def dated_form(self) -> Rendered | None:
         """The badge as a notebook saves it: with the time of the check, which its reader does not
         know. A text is read when it is printed, and has none."""
-        form = self.form()
-        if form is None or not self._checked_at:
-            return form
-        date = dim_text(f"· as of {self._checked_at} UTC").html
-        return Rendered(f"{form.html} {date}", form.text)
+        if not self._checked_at or self._failure:
+            return self.form()
+        date = dim_text(f" · as of {self._checked_at} UTC").html
+        return reprs.badge(self._verdicts, Rendered(date, ""))
 
     def sentence(self) -> str:
         """The verdicts in one sentence; empty while they are not known."""

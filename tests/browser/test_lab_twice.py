@@ -83,7 +83,7 @@ def test_panels_are_shown_twice_follow_cells_and_give_names_to_them(lab):
     inner.get_by_test_id("query-input").fill("networks")
     inner.get_by_test_id("query-input").press("Enter")
     inner.get_by_test_id("neighbor-1").wait_for()
-    graph.get_by_test_id("close-search").click()
+    graph.get_by_test_id("close-inner").click()
     inner.wait_for(state="detached")
 
     page.evaluate(RESTART)

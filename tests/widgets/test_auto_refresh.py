@@ -259,11 +259,12 @@ def test_a_lineage_opens_one_explorer_at_a_time_and_closes_it_with_itself(ws, to
     line = told(panel)
     assert line.ask("explore", node="venues")["kind"] == "refused"
     one = line.ask("explore", node="vectors")["body"]["widget"]
-    other = panel._explorer
+    other = panel._inner.panel
     assert one == other.model_id
     assert line.ask("explore", node="vectors")["body"]["widget"] != one and other.comm is None
+    last = panel._inner.panel
     panel.close()
-    assert panel._explorer.comm is None
+    assert last.comm is None
 
 
 def test_a_recompute_that_is_stopped_leaves_the_lineage_as_it_is_by_then(ws, told, edited):

@@ -113,6 +113,17 @@ def test_a_run_is_summed_up_with_durations_and_its_ticks_are_cleared(ws, told, e
     assert panel.selection == []
 
 
+def test_board_and_lineage_open_what_changed_in_a_table(ws, told, edited):
+    edited()
+    ws.recompute("recent")
+    for panel in (StalenessBoard(ws), LineageGraph(ws)):
+        opened = told(panel).ask("difference", node="recent")["body"]["widget"]
+        inner = panel._inner.panel
+        assert (inner.model_id, str(inner.summary)) == (opened, "1 row added")
+        panel.close()
+        assert inner.comm is None
+
+
 def test_numbers_in_names_are_sorted_as_numbers(ws, told):
     for name in ("t10", "t2", "t1"):
         ws.materialize(name, "SELECT 1 AS a")

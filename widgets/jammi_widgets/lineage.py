@@ -37,7 +37,9 @@ from jammi_widgets.column_paths import (
     table_pairs,
     trace_column,
 )
+from jammi_widgets.diff import DiffView
 from jammi_widgets.graph_view import Direction, Group, View, take_snapshot
+from jammi_widgets.inner_panel import InnerPanel
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.node_details import (
     describe_node,
@@ -86,6 +88,7 @@ class LineageGraph(Panel):
         | protocol.Details
         | protocol.TraceColumn
         | protocol.Explore
+        | protocol.ShowDifference
         | protocol.Act
         | protocol.Cancel
     )
@@ -102,6 +105,7 @@ class LineageGraph(Panel):
         protocol.TraceColumn,
         protocol.ShowColumns,
         protocol.Explore,
+        protocol.ShowDifference,
     )
 
     focus = traitlets.Unicode(None, allow_none=True).tag(sync=True)
@@ -124,7 +128,7 @@ class LineageGraph(Panel):
         self._column_edges: tuple[object, list[End]] = None, []
         self._cached_layout: _CachedLayout | None = None
         self._cached_layouts: deque[_CachedLayout] = deque(maxlen=MAX_CACHED_LAYOUTS)
-        self._explorer: NeighborExplorer | None = None
+        self._inner = InnerPanel()
         if name is not None:
             focus = self._resolve_focus(name if isinstance(name, str) else ws.table(name).name)
             self._view = View(
@@ -190,8 +194,7 @@ class LineageGraph(Panel):
         ]
 
     def _on_close(self) -> None:
-        if self._explorer is not None:
-            self._explorer.close()
+        self._inner.close()
 
     def _node_id(self, name: str) -> str:
         matches = [i for i in self._snapshot.ids if i == name] or [
@@ -304,7 +307,9 @@ class LineageGraph(Panel):
             case protocol.TraceColumn(node=node, column=column):
                 return self._trace_column(self._node_id(node), column)
             case protocol.Explore(node=node):
-                return self._open_explorer(self._node_id(node))
+                return self._inner.open(NeighborExplorer(self._ws, self._name_of(node)))
+            case protocol.ShowDifference(node=node):
+                return self._inner.open(DiffView(self._ws, self._name_of(node)))
         return self._graph()
 
     def _focused_view(
@@ -470,14 +475,8 @@ class LineageGraph(Panel):
         self._cached_layout = cached
         return cached.layout
 
-    def _open_explorer(self, name: str) -> dict[str, Any]:
-        """Open a neighbour explorer of the table, shown below the graph."""
-        if self._explorer is not None:
-            self._explorer.close()
-        self._explorer = NeighborExplorer(
-            self._ws, self._snapshot.nodes[self._snapshot.index_by_id[name]].name
-        )
-        return {"widget": self._explorer.model_id}
+    def _name_of(self, node: str) -> str:
+        return self._snapshot.nodes[self._snapshot.index_by_id[self._node_id(node)]].name
 
     def _trace_column(self, name: str, column: str) -> dict[str, Any]:
         """The upstream and downstream path of a column: columns by node, edges between nodes, and

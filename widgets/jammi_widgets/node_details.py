@@ -206,6 +206,8 @@ def _add_table_details(ws: "Workspace", name: str, message: dict[str, Any]) -> N
     if table.dimensions:
         message["facts"].insert(1, ["dimensions", f"{table.dimensions:,}"])
         message["search"] = f"jl.widgets.NeighborExplorer(ws, {name!r})"
+    if len(table.history()) > 1:
+        message["difference"] = f"jl.widgets.DiffView(ws, {name!r})"
     if (manifest := table.manifest) is not None:
         message["facts"] += [
             ["definition", short_digest(manifest.definition_hash)],

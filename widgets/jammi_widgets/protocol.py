@@ -100,6 +100,12 @@ class Explore(PanelMessage, tag="explore"):
     node: Name
 
 
+class ShowDifference(PanelMessage, tag="difference"):
+    """Open the differences between the two newest versions of a table inside the panel."""
+
+    node: Name
+
+
 class ChooseAll(PanelMessage, tag="choose-all"):
     """Select every row that matches the filter and is not fresh, on all pages."""
 

@@ -20,6 +20,8 @@ from jammi_lab.freshness.reports import Plan, RunReport
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.board_rows import RecipeRow, build_rows
+from jammi_widgets.diff import DiffView
+from jammi_widgets.inner_panel import InnerPanel
 from jammi_widgets.node_details import check_details
 from jammi_widgets.panel import Panel
 
@@ -74,11 +76,12 @@ class StalenessBoard(Panel):
         | protocol.Rows
         | protocol.ChooseAll
         | protocol.Details
+        | protocol.ShowDifference
         | protocol.Act
         | protocol.Cancel
     )
     _shared_messages = (protocol.Refresh, protocol.Rows)
-    _threaded_triggers = (protocol.Refresh, protocol.Details)
+    _threaded_triggers = (protocol.Refresh, protocol.Details, protocol.ShowDifference)
 
     watch = traitlets.Float(0.0, min=0.0, max=86_400.0).tag(sync=True)
     """Interval of automatic refreshes in seconds; 0 disables them."""
@@ -88,6 +91,7 @@ class StalenessBoard(Panel):
     def __init__(self, ws: "Workspace", *, watch: float = 0.0) -> None:
         self._rows = build_rows(ws, ws.status())
         self._page_request = protocol.Rows(v=1, ask=0)
+        self._inner = InnerPanel()
         super().__init__(ws)
         self._poller = Poller(self.refresh_quietly)
         self.observe(self._on_watch_change, names="watch")
@@ -109,6 +113,7 @@ class StalenessBoard(Panel):
 
     def _on_close(self) -> None:
         self._poller.set_interval(0)
+        self._inner.close()
 
     @traitlets.validate("selection")
     def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
@@ -160,6 +165,8 @@ class StalenessBoard(Panel):
                 matches = self._rows.matching_rows(self.filter, self._page_request.group)
                 self.selection = [row.row.name for row in matches if row.verdict_word != "fresh"]
                 return {}
+            case protocol.ShowDifference(node=name):
+                return self._inner.open(DiffView(self._ws, name))
             case protocol.Details(node=name):
                 return {"name": name, "checks": check_details(self._ws.table(name).checks)}
         return self._page_message(self._page_request)

@@ -76,7 +76,7 @@ function render({ model, el }) {
     const parts = groups.filter((g) => g.count);
     jumps.replaceChildren(...(parts.length < 2 ? [] : parts.map((group) => {
       const jump = () => { const head = tree.querySelector(`[data-testid="group-${group.name}"]`); tree.scrollTop += head.getBoundingClientRect().top - tree.getBoundingClientRect().top; head.focus({ preventScroll: true }); };
-      return h("button", { type: "button", class: "jammi-count", onclick: jump, title: `Go to: ${group.name}`, "data-testid": `jump-${group.name}` }, `${grouped(group.count)} ${group.name.toLowerCase()}`);
+      return h("button", { type: "button", class: "jammi-count", onclick: jump, title: `Go to: ${group.name}`, "data-testid": `jump-${group.name}` }, `${grouped(group.count)} ${group.count === 1 ? group.name.toLowerCase().replace(/s$/, "") : group.name.toLowerCase()}`);
     })));
     const items = [...tree.querySelectorAll("[role=treeitem]")];
     items[0]?.setAttribute("tabindex", "0");

@@ -12,6 +12,25 @@ const RESTARTED = "The kernel was restarted and this panel is disconnected. Run 
 let numbers = Math.floor(Math.random() * 9e6);                          // another page, or another view of the panel, hears our answers too
 
 /** A text in which nothing hides: control characters and overrides of the direction are written out, as `markup.visible` does, so that no name looks like another. Lines stay lines. */
+/** A place inside a panel for another panel; `show(title, code, ask)` shows the one whose id `ask` promises there. Where a page cannot hold one panel in another, the line of code that makes it is copied. */
+export function innerPlace(host, panel) {
+  const box = h("div", { class: "jammi-inner", hidden: true });
+  let leave = new AbortController();
+  const close = () => { leave.abort(); box.replaceChildren(); box.hidden = true; };
+  const show = (title, code, ask) => {
+    if (!host?.getWidget) { copy(code, panel.say); return; }
+    ask().then(async ({ widget }) => {
+      leave.abort();
+      leave = new AbortController();
+      const place = h("div", {});
+      box.replaceChildren(h("div", { class: "jammi-inner-head" }, h("b", {}, title), button("×", close, { class: "jammi-close", "aria-label": "Close", "data-testid": "close-inner" })), place);
+      box.hidden = false;
+      await (await host.getWidget(`anywidget:${widget}`)).render({ el: place, signal: leave.signal });
+    }).catch(panel.fail);
+  };
+  return { box, close, show };
+}
+
 export function seen(text) {
   if (/^[\n -~]*$/.test(text)) return text;
   return text.replace(/(?![ \n\t\u200c\u200d])[\p{C}\p{Z}]/gu, (c) => {

@@ -1,5 +1,5 @@
 import { knob, legend, outlined, patterns, strands, writing } from "./nodes.js";
-import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
+import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, innerPlace, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
 
 const LEAST = 0.05, MOST = 3;
 const FAR = 0.45;                                                      // below this scale letters cannot be read
@@ -20,8 +20,7 @@ function render({ model, el, host }) {
   const unfoldSide = (open) => { side.hidden = !open; split.classList.toggle("jammi-open", open); };
   const summary = h("span", { class: "jammi-dim", "data-testid": "summary" });
   const key = h("div", { class: "jammi-counts jammi-legend-of", role: "group", "aria-label": "Legend: click to filter", "data-testid": "legend" });
-  const inner = h("div", { class: "jammi-inner", hidden: true });
-  let leave = new AbortController();
+  const inner = innerPlace(host, panel);
   let graph = { nodes: [], edges: [], lines: [], size: [0, 0], counts: {} };
   let scale = 1, left = 0, top = 0, spots = new Map(), bare = new Set(), furnishing = 0, moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0, family = "", sought = "";
 
@@ -253,7 +252,8 @@ function render({ model, el, host }) {
       known.actions.map((a) => button(words[a], () => act(a), { "data-testid": `${a}-${known.id}` })),
       button("Neighbourhood", () => send("show", { node: known.id, hops: graph.focus ? graph.hops : 2, direction: graph.direction }), { "data-testid": `focus-${known.id}` }),
       button("Copy name", () => copy(known.name, panel.say)),
-      known.search ? button("Open in search", () => explore(known), { "data-testid": `search-${known.id}` }) : ""), out);
+      known.difference ? button("What changed", () => inner.show(`What changed in ${known.name}`, known.difference, () => line.ask("difference", { node: known.id })), { "data-testid": `difference-${known.id}` }) : "",
+      known.search ? button("Open in search", () => inner.show(`Search in ${known.name}`, known.search, () => line.ask("explore", { node: known.id })), { "data-testid": `search-${known.id}` }) : ""), out);
     if (known.checks.length) parts.push(fold("checks", counted(known.checks.length, "check"), opened("checks") || unfolded === known.id || known.checks.some((check) => check.outcome !== "pass"), known.checks.map(checkRow)));
     const facts = known.facts.filter(([, v]) => v);
     if (facts.length) parts.push(h("dl", {}, facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));
@@ -267,20 +267,6 @@ function render({ model, el, host }) {
     unfoldSide(true);
     side.scrollTop = scrolled;
     light();
-  }
-
-  /** The explorer of a table below the picture; where a page cannot hold one panel in another, the line that makes it is copied. */
-  function explore(known) {
-    if (!host?.getWidget) { copy(known.search, panel.say); return; }
-    const shut = () => { leave.abort(); inner.replaceChildren(); inner.hidden = true; };
-    line.ask("explore", { node: known.id }).then(async ({ widget }) => {
-      leave.abort();
-      leave = new AbortController();
-      const place = h("div", {});
-      inner.replaceChildren(h("div", { class: "jammi-inner-head" }, h("b", {}, `Search in ${known.name}`), button("×", shut, { class: "jammi-close", "aria-label": "Close the search", "data-testid": "close-search" })), place);
-      inner.hidden = false;
-      await (await host.getWidget(`anywidget:${widget}`)).render({ el: place, signal: leave.signal });
-    }).catch(panel.fail);
   }
 
   function chosen() {
@@ -342,7 +328,7 @@ function render({ model, el, host }) {
     button("Mermaid", () => save("mermaid", "lineage.mmd", "text/plain"), { title: "Save the drawing as a Mermaid flowchart", "data-testid": "export-mermaid" }), button("Full screen", full, { "data-testid": "full-screen" }));
   panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fitAll, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
     columns, exports, button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
-  panel.body.append(progress.box, key, split, inner);
+  panel.body.append(progress.box, key, split, inner.box);
 
   for (const kind of ["pointerover", "focusin"]) {
     picture.addEventListener(kind, (event) => {                        // on the drawing itself a listener for the focus makes it a stop of Tab
@@ -410,7 +396,7 @@ function render({ model, el, host }) {
   resized.observe(picture);
   send("open").then(() => { if (model.get("selection").length) chosen(); });
   el._pan = (by) => { left += by; apply(); };                          // the bench moves the picture by it
-  return () => { clearTimeout(furnishing); leave.abort(); resized.disconnect(); model.off("change:selection", chosen); filter.close(); line.close(); panel.close(); };
+  return () => { clearTimeout(furnishing); inner.close(); resized.disconnect(); model.off("change:selection", chosen); filter.close(); line.close(); panel.close(); };
 }
 
 export default { render };

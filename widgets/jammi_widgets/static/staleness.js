@@ -1,4 +1,4 @@
-import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table } from "./kit.js";
+import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, innerPlace, pill, progressLine, redrawn, table } from "./kit.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "took"], ["", ""]];
 const RUN_COLUMNS = ["table", "outcome", "changed", "rows", "took", "error"];
@@ -11,11 +11,12 @@ function ago(seconds) {
   return `${Math.floor(seconds / length)} ${unit} ago`;
 }
 
-function render({ model, el }) {
+function render({ model, el, host }) {
   const line = new Line(model);
   const panel = frame(el, "staleness", "Staleness board", line);
   const filter = filterInput(model, "Filter by name, reason or verdict");
   const progress = progressLine(line);
+  const inner = innerPlace(host, panel);
   const asked = { sort: "verdict", descending: false, group: "", offset: 0, limit: PAGE };
   const counts = h("span", { class: "jammi-counts", "data-testid": "counts" });
   const causes = h("div", { class: "jammi-causes", role: "group", "aria-label": "By cause" });
@@ -62,7 +63,7 @@ function render({ model, el }) {
     const brief = [age, row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `took ${row.cost}`].filter(Boolean).join(" · ");   // on a card, where there are no columns
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
       page.checks ? h("td", { class: "jammi-of-checks" }, row.checks ? h("button", { type: "button", class: "jammi-count", "aria-label": `Checks of ${row.name}: ${row.checks}`, title: "Show the rules and the failing rows", "data-testid": `checks-${row.name}`, onclick: () => showChecks(row.name) }, checked(row.checks)) : "") : "",
-      h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`), row.held ? h("span", { class: "jammi-held", title: `${row.held}. A recompute of everything skips it`, "data-testid": `held-${row.name}` }, "‖ held") : ""),
+      h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : row.version === 1 ? h("span", { class: "jammi-dim" }, " v1") : [" ", button(`v${row.version}`, () => inner.show(`What changed in ${row.name}`, `jl.widgets.DiffView(ws, ${JSON.stringify(row.name)})`, () => line.ask("difference", { node: row.name })), { class: "jammi-link", title: "What changed from the version before", "data-testid": `difference-${row.name}` })], row.held ? h("span", { class: "jammi-held", title: `${row.held}. A recompute of everything skips it`, "data-testid": `held-${row.name}` }, "‖ held") : ""),
       h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
       h("td", { class: "jammi-act" }, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: row.verdict === "fresh" }))];
@@ -139,7 +140,7 @@ function render({ model, el }) {
     watch.title = every ? `Checks again every ${every} s; click to stop` : `Check again every ${WATCH} s, also while no cell runs, and notify when a table is no longer fresh`;
   };
   panel.tools.append(filter.input, planOf, recompute, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }), watch, counts);
-  panel.body.append(progress.box, turned, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board", role: "grid", "aria-label": "Recipes", "aria-multiselectable": true }, h("thead", {}, head), body)), foot);
+  panel.body.append(progress.box, turned, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board", role: "grid", "aria-label": "Recipes", "aria-multiselectable": true }, h("thead", {}, head), body)), foot, inner.box);
 
   /** A table that was fresh and is not any more, while the board watches: said here, and by the browser when the page is not looked at. */
   line.on("turned", ({ lines }) => {
@@ -157,7 +158,7 @@ function render({ model, el }) {
   watched();
   heads();
   load();
-  return () => { clearInterval(ticking); model.off("change:selection", ticked); model.off("change:watch", watched); filter.close(); line.close(); panel.close(); };
+  return () => { clearInterval(ticking); inner.close(); model.off("change:selection", ticked); model.off("change:watch", watched); filter.close(); line.close(); panel.close(); };
 }
 
 export default { render };
