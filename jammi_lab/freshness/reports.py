@@ -1,7 +1,6 @@
 """Status, Plan and RunReport: the reports of freshness queries, displayed as tables and convertible
 to frames."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -138,6 +137,7 @@ class RunReport(ReprMixin):
     ) -> None:
         self.steps, self.deviations = list(steps), list(dict.fromkeys(deviations))
         self._describe_changes = describe_changes
+        self._changes: dict[str, str] | None = None
         self.left_out: list[str] = []
         """Undecidable tables that were not named."""
 
@@ -156,13 +156,15 @@ class RunReport(ReprMixin):
         """The names of steps whose rows did not pass a blocking check."""
         return [s.name for s in self.steps if s.outcome == "rejected"]
 
-    @functools.cached_property
+    @property
     def changes(self) -> dict[str, str]:
         """What the run changed in the rows of its tables, by name: `price: 3 of 200,000 rows`.
         Determined on first use; tables beyond the first fifty and large ones are left out."""
-        computed = [step for step in self.steps if step.outcome == "computed"]
-        texts = {s.name: self._describe_changes(s) for s in computed[:MAX_COMPARED_STEPS]}
-        return {name: text for name, text in texts.items() if text}
+        if self._changes is None:
+            computed = [step for step in self.steps if step.outcome == "computed"]
+            texts = {s.name: self._describe_changes(s) for s in computed[:MAX_COMPARED_STEPS]}
+            self._changes = {name: text for name, text in texts.items() if text}
+        return self._changes
 
     def _rendered(self) -> Rendered:
         return reprs.run_report(
