@@ -72,7 +72,7 @@ def test_five_tools_read_and_each_answer_with_rows_begins_with_the_verdict(lab, 
         ("why", {"name": "tip"}),
     )  # fmt: skip
     query, board, why, lineage, plan, direct, dml, path, unknown = answers
-    cause = "top is possibly stale: a changed, by way of big"
+    cause = "top is possibly stale: a changed, 2 → 3 rows, by way of big"
     assert query.splitlines()[0] == f"NOT FRESH: {cause}."
     assert board.startswith("NOT FRESH: ") and "; and 1 of 2 others." in board.splitlines()[0]
     assert all(len(answer.splitlines()[0]) <= 180 for answer in (query, board))

@@ -208,7 +208,7 @@ class VersionCounts:
     def _counts(self) -> "_Counts":
         if self._compared_by == "row":
             added, removed = (
-                self._rows_of(f"SELECT count(*) FROM ({statement})", self._middle)[0][0]
+                self._rows_of(f"SELECT count(*) FROM ({statement})", self._compared)[0][0]
                 for statement in statements_as_bags([*self.common])[:2]
             )
             return _Counts(added=added, removed=removed)
@@ -216,9 +216,13 @@ class VersionCounts:
         tests = [rows_differ([name], *self._aliases) for name in values]
         filters = ["true", rows_differ(values, *self._aliases), *tests]
         statement = ", ".join(f"count(*) FILTER (WHERE {test})" for test in filters)
-        [row] = self._rows_of(f"SELECT {statement} FROM {self._pairs}", self._rest)
+        windows = self._compared
+        [row] = self._rows_of(f"SELECT {statement} FROM {self._pairs}", windows)
         matched, changed, *by_column = row
-        matched += self._skipped_rows
+        if windows.new.stop is None:
+            matched += self._skipped_rows
+        else:  # also the equal rows at the end
+            matched += (self.new.row_count or 0) - windows.new.stop + windows.new.start
         return _Counts(
             changed,
             (self.new.row_count or 0) - matched,
@@ -227,10 +231,13 @@ class VersionCounts:
         )
 
     @functools.cached_property
-    def _middle(self) -> Windows:
-        """The rows between those that are equal at the beginning and at the end of both versions:
-        as multisets they differ as the whole versions do. Without this, a row removed from a large
-        table would have all its rows grouped."""
+    def _compared(self) -> Windows:
+        """The rows that are compared. Unless rows at equal positions are, those between the rows
+        that are equal at the beginning and at the end of both versions: they differ as the whole
+        versions do. Without this, one row removed from a large table would have all its rows
+        grouped or joined."""
+        if self._is_aligned:
+            return self._rest
         counts = [record.row_count or 0 for record in (self.new, self.old)]
         length = min(counts) - self._skipped_rows
         names = {c.name for record in (self.new, self.old) for c in record.columns}
@@ -275,8 +282,7 @@ class VersionComparison(VersionCounts):
             if self.key
             else statements_as_bags([*self.common])
         )
-        windows = self._rest if self.key else self._middle
-        return self._query(f"{statements[at]} LIMIT {limit}", windows)
+        return self._query(f"{statements[at]} LIMIT {limit}", self._compared)
 
     @property
     def label_names(self) -> list[str]:
@@ -305,7 +311,7 @@ class VersionComparison(VersionCounts):
             f"SELECT *, {', '.join(f'{t} AS d{i}' for i, t in enumerate(tests))} "
             f"FROM (SELECT {', '.join([f'{number} AS number', *columns, *sides])} "
             f"FROM {self._pairs}) WHERE {' OR '.join(tests)} {order} LIMIT {limit}",
-            self._rest,
+            self._compared,
         )
         shown = [*(["number"] if by_position else []), *(f"l{i}" for i in range(len(labels)))]
         return ChangedRows(

@@ -7,7 +7,7 @@ import pytest
 from tests.waiting import until
 
 READ = "%%jammi r\nSELECT venue, n FROM jammi.top"
-STALE = "top is possibly stale: papers changed, by way of venues — %jammi recompute top"
+STALE = "top is possibly stale: papers changed, 4 → 5 rows, by way of venues — %jammi recompute top"
 UNCHECKED = "top is not checked yet — %jammi why top"
 
 
@@ -160,7 +160,10 @@ def test_a_table_that_is_made_from_one_which_is_not_fresh_has_the_badge_above_it
     with (tmp_path / "papers.csv").open("a") as file:
         file.write("5,B,2024\n")
     badge, made = chain(code).data
-    assert badge["text/plain"] == "venues is stale: papers changed — %jammi recompute venues"
+    assert (
+        badge["text/plain"]
+        == "venues is stale: papers changed, 4 → 5 rows — %jammi recompute venues"
+    )
     assert made["text/plain"].startswith("more, version 1: ")
     if code.startswith("%%"):
         assert chain(code.replace("\n", " -q\n", 1)).data == []

@@ -112,7 +112,9 @@ def test_where_says_what_opening_settled_once(cell, tmp_path, monkeypatch):
 
 def test_the_versions_of_a_table_are_listed_compared_restored_and_exported(three, tmp_path):
     shown = three("%jammi history venues")
-    assert re.search(r"^ +3 +\d+ .*20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$", shown.text, re.MULTILINE)
+    assert re.search(
+        r"^ +3 +\d+ .*20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  no row differs$", shown.text, re.MULTILINE
+    )
     assert "3 versions" in shown.text
     shown = three("%jammi diff venues")
     assert shown.text.splitlines()[0] == "venues, version 2 → 3: no row differs"

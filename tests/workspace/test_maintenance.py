@@ -135,7 +135,11 @@ def test_a_handle_from_before_a_rename_is_judged_and_compared_by_its_recipe(lab,
         str(last.staleness()) == str(lab.staleness(last.table_name)) == "fresh"
         and lab.why(last).lines[0] == "places, version 2: fresh"
     )
-    assert str(first.staleness()) == str(lab.staleness(first.table_name)) == "stale: papers changed"
+    assert (
+        str(first.staleness())
+        == str(lab.staleness(first.table_name))
+        == "stale: papers changed, 3 → 4 rows"
+    )
     assert str(last.diff()).startswith("places, version 1 → 2: 1 row added") and last.diff(
         1
     ).removed.to_pylist() == [{"venue": "b", "n": 1}]
@@ -149,7 +153,7 @@ def test_a_handle_whose_version_is_gone_goes_with_another_one_of_its_bytes(lab, 
     assert [t.version for t in two[0].history()] == [3, 2] and two[0].table_name == again.table_name
     lab.rename("venues", "places")
     assert [(t.name, t.version) for t in two[0].history()] == [("places", 3), ("places", 2)]
-    assert str(two[0].staleness()) == "stale: papers changed"
+    assert str(two[0].staleness()) == "stale: papers changed, 3 → 4 rows"
 
 
 # -- diff -----------------------------------------------------------------------------------------------------------------------------------
@@ -370,7 +374,7 @@ def test_a_restored_version_is_judged_like_any_other(lab, two):
 def test_restoring_makes_readers_of_the_name_stale(lab, two):
     lab.materialize("top", "SELECT * FROM jammi.venues")
     two[0].restore()
-    assert "venues changed, version 2 → 3" in str(lab.staleness("top"))
+    assert "venues changed, n: 1 of 2 rows" in str(lab.staleness("top"))
 
 
 def test_restoring_the_newest_version_makes_no_other(lab, two):
