@@ -106,8 +106,8 @@ def test_a_line_is_printed_for_each_verdict_that_changes(lab, watch, papers):
         for _, text in (watching.line(), watching.line())
     )
     assert changed == {
-        "counted": ("fresh → possibly stale: papers changed, by way of recent"),
-        "recent": "fresh → stale: papers changed",
+        "counted": "fresh → possibly stale: papers changed, 2 → 3 rows, by way of recent",
+        "recent": "fresh → stale: papers changed, 2 → 3 rows",
     }
     papers.write_text("id,year\n1,2020\n2,2021\n")
     assert {watching.line()[1].partition(": ")[2] for _ in range(2)} == {
@@ -133,7 +133,7 @@ def test_lines_of_json_are_for_programs_and_termination_is_clean(watch, papers):
         "before": "fresh",
         "verdict": "stale",
         "version": 1,
-        "reasons": ["papers changed"],
+        "reasons": ["papers changed, 2 → 3 rows"],
         "grounds": [],
     }
     watching.process.send_signal(signal.SIGTERM)

@@ -120,7 +120,7 @@ def test_a_click_in_the_lineage_selects_in_python_and_says_why(ws, shown, papers
     bare.part("node-topics").click()
     bare.shows("reasons")
     assert bare.panel.selection == ["topics"]
-    assert bare.part("reasons").inner_text() == "papers changed, by way of ml"
+    assert bare.part("reasons").inner_text() == "papers changed, 6 → 7 rows, by way of ml"
     assert bare.part("lit-papers-ml").count() == bare.part("lit-ml-topics").count() == 1
     assert bare.part(f"node-{EVIL}").count() == 1
     kept(bare, "lineage")
@@ -209,8 +209,8 @@ def test_the_board_recomputes_a_row_and_its_verdict_changes_in_place(ws, shown, 
     bare = shown(StalenessBoard(ws), "row-ml")
     assert "stale" in bare.part("verdict-ml").inner_text()
     why = bare.part("row-ml").locator(".jammi-one-line")
-    assert why.inner_text() == "papers changed"
-    assert why.get_attribute("title") == "papers changed"
+    assert why.inner_text() == "papers changed, 6 → 7 rows"
+    assert why.get_attribute("title") == "papers changed, 6 → 7 rows"
     bare.part("recompute-ml").click()
     bare.expect(lambda: "fresh" in bare.part("verdict-ml").inner_text())
     bare.part("row-topics").focus()

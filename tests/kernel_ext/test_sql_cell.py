@@ -198,14 +198,14 @@ def test_the_badge_stands_above_the_rows_of_a_table_that_is_not_fresh(chain, tmp
     shown = chain("%%jammi\nSELECT * FROM jammi.top")
     assert (
         shown.text.split("\n")[0]
-        == "top is possibly stale: papers changed, by way of venues — %jammi recompute top"
+        == "top is possibly stale: papers changed, 4 → 5 rows, by way of venues — %jammi recompute top"
     )
     assert "possibly stale" in shown.html and shown.html.index("possibly stale") < shown.html.index(
         "<table"
     )
     frame = chain("%%jammi -t polars\nSELECT * FROM jammi.venues")
     assert (
-        frame.data[0]["text/plain"] == "venues is stale: papers changed — %jammi recompute venues"
+        frame.data[0]["text/plain"] == "venues is stale: papers changed, 4 → 5 rows — %jammi recompute venues"
     )
     assert "shape:" in frame.text
 

@@ -110,7 +110,7 @@ def test_a_connector_of_a_package_has_tables_with_verdicts_of_their_own(package,
     settings.write_text("[a]\nx=9\n[b]\ny=2\nz=3\n")
     assert ws.staleness("keys") == jl.Fresh()
     settings.write_text("[a]\nx=1\n[b]\ny=2\nz=4\n")
-    assert str(ws.staleness("keys")) == "stale: conf.b changed"
+    assert str(ws.staleness("keys")) == "stale: conf.b changed, only value"
     assert ws.status()["keys"].verdict == ws.staleness("keys")
     ws.recompute()
     assert ws.table("keys").read().fetchall() == [("y", "2"), ("z", "4")]
