@@ -205,7 +205,8 @@ def test_the_badge_stands_above_the_rows_of_a_table_that_is_not_fresh(chain, tmp
     )
     frame = chain("%%jammi -t polars\nSELECT * FROM jammi.venues")
     assert (
-        frame.data[0]["text/plain"] == "venues is stale: papers changed, 4 → 5 rows — %jammi recompute venues"
+        frame.data[0]["text/plain"]
+        == "venues is stale: papers changed, 4 → 5 rows — %jammi recompute venues"
     )
     assert "shape:" in frame.text
 
