@@ -31,7 +31,7 @@ class CacheContext(Protocol):
 
 MAX_STORED_COLUMNS = 256
 """Of wider inputs no digests by column are stored."""
-_DIGEST_LETTERS = 16
+_MAX_DIGEST_CHARS = 16
 _MAX_NAMED_COLUMNS = 3
 
 
@@ -57,11 +57,11 @@ def column_difference(
 ) -> str:
     """What differs between two states of an input: `only price`. Empty when that is not known.
     `state`: the observation that `current` is from."""
-    former = _stored(recorded, cache)
+    former = _stored_payload(recorded, cache)
     if isinstance(state, Snapshot) and state.by_column is not None:
         now = _payload(current, state.by_column, state.row_count)
     else:
-        now = _stored(current, cache)
+        now = _stored_payload(current, cache)
     digests, columns = now.get("columns", {}), former.get("columns", {})
     differing = [c for c in columns if digests.get(c) != columns[c]] if digests else []
     return difference_text(
@@ -89,18 +89,18 @@ def column_names(names: list[str]) -> str:
 def _store(
     anchor: Anchor, digests: Mapping[str, str], rows: int | None, context: CacheContext
 ) -> None:
-    if 0 < len(anchor.columns) <= MAX_STORED_COLUMNS and not _stored(anchor, context.cache):
+    if 0 < len(anchor.columns) <= MAX_STORED_COLUMNS and not _stored_payload(anchor, context.cache):
         entry = CacheEntry(NO_STAT, context.now_ns, _payload(anchor, digests, rows))
         context.cache.put(_key(anchor), entry)
 
 
-def _stored(anchor: Anchor, cache: DigestCache) -> dict[str, Any]:
+def _stored_payload(anchor: Anchor, cache: DigestCache) -> dict[str, Any]:
     entry = cache.get(_key(anchor))
     return {} if entry is None else entry.payload
 
 
 def _payload(anchor: Anchor, digests: Mapping[str, str], rows: int | None) -> dict[str, Any]:
-    columns = {c: digests[c][-_DIGEST_LETTERS:] for c in anchor.columns if c in digests}
+    columns = {c: digests[c][-_MAX_DIGEST_CHARS:] for c in anchor.columns if c in digests}
     return {"columns": columns, "rows": rows}
 
 

@@ -251,7 +251,7 @@ def _files_digest(
         for state in (first_state, second_state)
     ):
         return None
-    digest, sums = row[:DIGEST_PARTS], row[DIGEST_PARTS:]
+    digest, sums = row[:MAX_DIGEST_COLUMNS], row[MAX_DIGEST_COLUMNS:]
     if columns:
         note_column_sums(anchor, dict(zip(columns, map(str, sums), strict=True)), row[0], context)
     return _store_digest(anchor, expressions, digest, context)
@@ -331,7 +331,8 @@ def digest_select(expressions: Sequence[str]) -> str:
     )
 
 
-DIGEST_PARTS = 4
+MAX_DIGEST_COLUMNS = 4
+"""Number of columns of `digest_select`."""
 
 
 def digest_statement(expressions: Sequence[str], rows: str, columns: Sequence[str]) -> str:

@@ -208,7 +208,7 @@ class VersionCounts:
     def _counts(self) -> "_Counts":
         if self._compared_by == "row":
             added, removed = (
-                self._rows_of(f"SELECT count(*) FROM ({statement})", self._compared)[0][0]
+                self._rows_of(f"SELECT count(*) FROM ({statement})", self.compared)[0][0]
                 for statement in statements_as_bags([*self.common])[:2]
             )
             return _Counts(added=added, removed=removed)
@@ -216,7 +216,7 @@ class VersionCounts:
         tests = [rows_differ([name], *self._aliases) for name in values]
         filters = ["true", rows_differ(values, *self._aliases), *tests]
         statement = ", ".join(f"count(*) FILTER (WHERE {test})" for test in filters)
-        windows = self._compared
+        windows = self.compared
         [row] = self._rows_of(f"SELECT {statement} FROM {self._pairs}", windows)
         matched, changed, *by_column = row
         if windows.new.stop is None:
@@ -231,7 +231,7 @@ class VersionCounts:
         )
 
     @functools.cached_property
-    def _compared(self) -> Windows:
+    def compared(self) -> Windows:
         """The rows that are compared. Unless rows at equal positions are, those between the rows
         that are equal at the beginning and at the end of both versions: they differ as the whole
         versions do. Without this, one row removed from a large table would have all its rows
@@ -282,7 +282,7 @@ class VersionComparison(VersionCounts):
             if self.key
             else statements_as_bags([*self.common])
         )
-        return self._query(f"{statements[at]} LIMIT {limit}", self._compared)
+        return self._query(f"{statements[at]} LIMIT {limit}", self.compared)
 
     @property
     def label_names(self) -> list[str]:
@@ -311,7 +311,7 @@ class VersionComparison(VersionCounts):
             f"SELECT *, {', '.join(f'{t} AS d{i}' for i, t in enumerate(tests))} "
             f"FROM (SELECT {', '.join([f'{number} AS number', *columns, *sides])} "
             f"FROM {self._pairs}) WHERE {' OR '.join(tests)} {order} LIMIT {limit}",
-            self._compared,
+            self.compared,
         )
         shown = [*(["number"] if by_position else []), *(f"l{i}" for i in range(len(labels)))]
         return ChangedRows(

@@ -259,10 +259,10 @@ def test_a_lineage_opens_one_explorer_at_a_time_and_closes_it_with_itself(ws, to
     line = told(panel)
     assert line.ask("explore", node="venues")["kind"] == "refused"
     one = line.ask("explore", node="vectors")["body"]["widget"]
-    other = panel._inner.panel
+    other = panel.inner.panel
     assert one == other.model_id
     assert line.ask("explore", node="vectors")["body"]["widget"] != one and other.comm is None
-    last = panel._inner.panel
+    last = panel.inner.panel
     panel.close()
     assert last.comm is None
 

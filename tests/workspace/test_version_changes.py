@@ -158,7 +158,7 @@ def test_a_row_removed_from_the_middle_leaves_little_to_compare(ws, key):
     rows = "SELECT i AS a, 'n' || (i + {}) AS b FROM range(1000) r(i) WHERE i <> {}"
     table = two_versions(ws, "gap", rows.format(0, -1), rows.format(0, 500), key=key)
     found = comparison(table)
-    assert str(found.summary) == "1 row removed" and found._compared == ((0, 500), (0, 501))
+    assert str(found.summary) == "1 row removed" and found.compared == ((0, 500), (0, 501))
     assert found.rows("removed", 5).to_pylist() == [{"a": 500, "b": "n500"}]
 
 
@@ -169,6 +169,6 @@ def test_changed_rows_around_a_removed_one_are_counted(ws):
     )
     found = comparison(table)
     assert str(found.summary) == "1 row removed, 2 rows changed"
-    assert found._compared.new.stop == 600
+    assert found.compared.new.stop == 600
     labels, _, new, _ = found.changed_rows(5)
     assert labels["a"].to_pylist() == [400, 600] and new["b"].to_pylist() == [401, 601]

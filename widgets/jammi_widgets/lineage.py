@@ -128,7 +128,7 @@ class LineageGraph(Panel):
         self._column_edges: tuple[object, list[End]] = None, []
         self._cached_layout: _CachedLayout | None = None
         self._cached_layouts: deque[_CachedLayout] = deque(maxlen=MAX_CACHED_LAYOUTS)
-        self._inner = InnerPanel()
+        self.inner = InnerPanel()
         if name is not None:
             focus = self._resolve_focus(name if isinstance(name, str) else ws.table(name).name)
             self._view = View(
@@ -194,7 +194,7 @@ class LineageGraph(Panel):
         ]
 
     def _on_close(self) -> None:
-        self._inner.close()
+        self.inner.close()
 
     def _node_id(self, name: str) -> str:
         matches = [i for i in self._snapshot.ids if i == name] or [
@@ -307,9 +307,9 @@ class LineageGraph(Panel):
             case protocol.TraceColumn(node=node, column=column):
                 return self._trace_column(self._node_id(node), column)
             case protocol.Explore(node=node):
-                return self._inner.open(NeighborExplorer(self._ws, self._name_of(node)))
+                return self.inner.open(NeighborExplorer(self._ws, self._name_of(node)))
             case protocol.ShowDifference(node=node):
-                return self._inner.open(DiffView(self._ws, self._name_of(node)))
+                return self.inner.open(DiffView(self._ws, self._name_of(node)))
         return self._graph()
 
     def _focused_view(

@@ -91,7 +91,7 @@ class StalenessBoard(Panel):
     def __init__(self, ws: "Workspace", *, watch: float = 0.0) -> None:
         self._rows = build_rows(ws, ws.status())
         self._page_request = protocol.Rows(v=1, ask=0)
-        self._inner = InnerPanel()
+        self.inner = InnerPanel()
         super().__init__(ws)
         self._poller = Poller(self.refresh_quietly)
         self.observe(self._on_watch_change, names="watch")
@@ -113,7 +113,7 @@ class StalenessBoard(Panel):
 
     def _on_close(self) -> None:
         self._poller.set_interval(0)
-        self._inner.close()
+        self.inner.close()
 
     @traitlets.validate("selection")
     def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
@@ -166,7 +166,7 @@ class StalenessBoard(Panel):
                 self.selection = [row.row.name for row in matches if row.verdict_word != "fresh"]
                 return {}
             case protocol.ShowDifference(node=name):
-                return self._inner.open(DiffView(self._ws, name))
+                return self.inner.open(DiffView(self._ws, name))
             case protocol.Details(node=name):
                 return {"name": name, "checks": check_details(self._ws.table(name).checks)}
         return self._page_message(self._page_request)
