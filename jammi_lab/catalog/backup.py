@@ -14,10 +14,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.commit_count import COUNT_KEY
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.migrations import MIGRATIONS, migrate
 from jammi_lab.catalog.mutable_storage import physical_tables
-from jammi_lab.catalog.schema import metadata, migrations_table, mutables
+from jammi_lab.catalog.schema import metadata, metadata_table, migrations_table, mutables
 from jammi_lab.catalog.sqlite import Sqlite, has_content
 from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, TableDamaged
 from jammi_lab.sources.locations import is_catalog
@@ -52,6 +53,9 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
                     assert isinstance(source, sqlite3.Connection), "this catalog is an SQLite file"
                     source.backup(copy)
             _drop_session_tables(copy)
+            # put back later, it has lost nothing
+            copy.execute(f"UPDATE {metadata_table.name} SET value = '' WHERE key = '{COUNT_KEY}'")
+            copy.commit()
             # the backup API copies pages without checking what is in them
             if copy.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("the copy is damaged")

@@ -387,7 +387,7 @@ class Database:
                     yield connection
                     if writing:
                         fault_point("catalog:before-commit")
-                        transaction.commit()
+                        self.dialect.commit(connection, transaction)
                         fault_point("catalog:after-commit")
                 finally:
                     handle.writing = None

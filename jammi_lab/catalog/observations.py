@@ -1,7 +1,7 @@
 """Rows that belong to no tenant: cached observations of sources, and the workspace's metadata.
 Losing an observation costs time, never correctness."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import sqlalchemy as sa
@@ -13,7 +13,8 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.storage.digests import CacheEntry, observation_key
 
 RESULT_KIND, EDITED_MANIFEST_KIND = "result", "edited manifest"
-"""The kinds of observations of a result table's files; their subject is its physical name."""
+COLUMN_LINEAGE_KIND = "column_lineage"
+"""The kinds of observations of a result table; their subject is its physical name."""
 
 _entry_decoder = msgspec.json.Decoder(CacheEntry)
 _all_entries = scope.select_untenanted(observations, observations.c.key, observations.c.body)
@@ -73,6 +74,11 @@ class ObservationRepository:
             for row in rows:
                 _PUT.execute(tx, row)
 
+    def remove(self, keys: Iterable[str]) -> None:
+        """Delete entries."""
+        with self._database.write() as tx:
+            _DELETE.execute(tx, {"keys": text_list(keys)})
+
 
 _PUT = CompiledStatement(
     sa.text(
@@ -86,9 +92,9 @@ _DELETE = CompiledStatement(sa.delete(observations).where(is_listed(observations
 
 
 def remove_observations_of_table(tx: sa.Connection, table_name: str) -> None:
-    """Delete the observations of a result table's files: no other table has its name."""
-    keys = [observation_key(kind, table_name) for kind in (RESULT_KIND, EDITED_MANIFEST_KIND)]
-    _DELETE.execute(tx, {"keys": text_list(keys)})
+    """Delete the observations of a result table: no other table has its name."""
+    kinds = (RESULT_KIND, EDITED_MANIFEST_KIND, COLUMN_LINEAGE_KIND)
+    _DELETE.execute(tx, {"keys": text_list(observation_key(kind, table_name) for kind in kinds)})
 
 
 class MetadataRepository:

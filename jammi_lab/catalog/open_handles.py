@@ -9,7 +9,6 @@ import contextlib
 import functools
 import os
 import platform
-import re
 import socket
 import uuid
 from collections.abc import Iterator, Sequence
@@ -24,10 +23,6 @@ from jammi_lab.catalog.schema import result_tables, writers
 from jammi_lab.catalog.writer_locks import Lock, Locks
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.value import Value
-
-_REGISTERED_NOTE = " "
-"""What the lock file of a writer holds once its row is committed, until its first note."""
-_WRITER_ID = re.compile("w[0-9a-f]{16}")
 
 
 class WriterRecord(Value, frozen=True, kw_only=True):
@@ -103,6 +98,7 @@ class Writers:
             pid=os.getpid(),
             started_at=rfc3339(self._clock.now_ns()),
         ).to_dict()
+        self._database.dialect.acknowledge_commits()
         try:
             with self._database.write() as tx:
                 _REGISTER.execute(tx, row)
@@ -110,9 +106,6 @@ class Writers:
             lock.release(remove=True)
             raise
         self._held_locks[writer_id], self._own_rows[writer_id] = lock, row
-        if self._database.dialect.file is not None:
-            with contextlib.suppress(OSError):  # of a full disk: then its loss goes unnoticed
-                lock.write_note(_REGISTERED_NOTE)
         return writer_id
 
     def _create_lock(self) -> tuple[str, Lock]:
@@ -197,29 +190,21 @@ class Writers:
                 if dead:
                     yield writer_id
 
-    def remove_leftover_locks(self) -> bool:
+    def remove_leftover_locks(self) -> None:
         """Remove lock files that nobody holds and nobody will ask for: of writers that died before
         they were registered or after they retired, and of named locks.
 
         The files are listed before the catalog is queried: a writer registered meanwhile holds its
-        lock, or is a suspect if it died. Returns whether a writer that had registered is unknown:
-        the catalog has lost commits. Raises OSError.
+        lock, or is a suspect if it died. Raises OSError.
         """
         if self._database.read_only or not (
             leftover := self._lock_store.leftover_ids() - set(self._held_locks)
         ):
-            return False
-        has_lost = False
+            return
         for writer_id in sorted(leftover.difference(self.suspects())):
             with contextlib.suppress(FileNotFoundError):
                 if (lock := self._lock_store.try_acquire(writer_id)) is not None:
-                    has_lost |= (
-                        _WRITER_ID.fullmatch(writer_id) is not None
-                        and self._lock_store.was_registered(writer_id)
-                        and self.get(writer_id) is None
-                    )
                     lock.release(remove=writer_id not in self.suspects())
-        return has_lost
 
     @contextlib.contextmanager
     def hold_dead(self, writer_id: str) -> Iterator[bool]:
@@ -261,11 +246,10 @@ class Writers:
 
     def _delete_retired(self, tx: sa.Connection, before_ns: int) -> None:
         """Delete the rows of writers that retired before a moment, except those with unsettled
-        tables, and those whose lock file is left: without its row, such a file would count as a
-        sign of lost commits."""
+        tables."""
         old = {row[0] for row in _RETIRED_BEFORE.fetch(tx, {"before": rfc3339(before_ns)})}
         if old:
-            old -= {row[0] for row in _UNSETTLED.fetch(tx, {})} | self._lock_store.leftover_ids()
+            old -= {row[0] for row in _UNSETTLED.fetch(tx, {})}
         for writer_id in sorted(old):
             _DELETE.execute(tx, {"id": writer_id})
 

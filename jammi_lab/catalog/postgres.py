@@ -102,6 +102,12 @@ class Postgres:
             )
         return "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
+    def acknowledge_commits(self) -> None:
+        pass
+
+    def commit(self, connection: sa.Connection, transaction: sa.RootTransaction) -> None:  # noqa: ARG002
+        transaction.commit()
+
     def set_durability(self, connection: sa.Connection, *, no_fsync: bool) -> None:
         pass
 

@@ -12,9 +12,7 @@ import functools
 import os
 import re
 import sqlite3
-import threading
 import urllib.parse
-import weakref
 from collections.abc import Hashable
 from io import FileIO
 from pathlib import Path
@@ -24,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import LRUCache
 
-from jammi_lab.catalog import wal_log
+from jammi_lab.catalog.commit_count import CommitCount
 from jammi_lab.catalog.write_queue import (
     WriteQueue,
     extended_code,
@@ -79,7 +77,7 @@ class Dialect(Protocol):
     existed: bool
     """Whether the catalog existed before it was opened."""
     log_is_damaged: bool
-    """Whether the log held commits that could not be read when the catalog was opened."""
+    """Whether the catalog lacked acknowledged commits when it was opened."""
 
     @property
     def file(self) -> Path | None:
@@ -119,6 +117,15 @@ class Dialect(Protocol):
         where SQLAlchemy does not see it."""
         ...
 
+    def acknowledge_commits(self) -> None:
+        """Make a loss of the commits that follow noticeable to the next handle. A server has no
+        such loss."""
+        ...
+
+    def commit(self, connection: sa.Connection, transaction: sa.RootTransaction) -> None:
+        """Commit a transaction that writes."""
+        ...
+
     def set_durability(self, connection: sa.Connection, *, no_fsync: bool) -> None:
         """Choose whether the commits of a connection skip fsync. A server's never do."""
         ...
@@ -155,12 +162,6 @@ def _shared_compiler() -> tuple[sa.Dialect, LRUCache[Any, Any]]:
     return engine.dialect, LRUCache(_MAX_COMPILED_STATEMENTS)
 
 
-_open_here: weakref.WeakSet["Sqlite"] = weakref.WeakSet()
-"""The catalogs that this process may have open: while there is another handle of a catalog, the
-index of its log must not be opened, because closing it would release SQLite's locks."""
-_open_guard = threading.Lock()
-
-
 class Sqlite:
     """A catalog in one SQLite file on a local disk.
 
@@ -174,6 +175,7 @@ class Sqlite:
     def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:
         self.path = self.file = path
         self._log = Path(f"{path}-wal")
+        self._commits = CommitCount(path)
         self._write_queue = WriteQueue(path.parent)
         self.label = str(path)
         self.read_only = read_only
@@ -200,8 +202,6 @@ class Sqlite:
         self._immutable, self._exists = False, self.existed
         self.log_is_damaged = False
         self._inode: tuple[int, int] | None = None
-        with _open_guard:
-            _open_here.add(self)
 
     @property
     def identity(self) -> Hashable:
@@ -235,6 +235,7 @@ class Sqlite:
             try:
                 if begin == _BEGIN_WRITE:
                     self._write_queue.begin(raw, LOCK_SECONDS)
+                    connection.info["changes"] = raw.total_changes
                 else:
                     raw.execute(begin)
             except sqlite3.Error as error:
@@ -243,8 +244,7 @@ class Sqlite:
         @sa.event.listens_for(engine, "engine_disposed")
         def _on_dispose(_: sa.Engine) -> None:
             self._write_queue.close()
-            with _open_guard:
-                _open_here.discard(self)
+            self._commits.close()
 
         @sa.event.listens_for(engine, "handle_error")
         def _keep_connection(context: sa.engine.ExceptionContext) -> None:
@@ -266,10 +266,28 @@ class Sqlite:
     def begin(self, *, writing: bool) -> str:
         return _BEGIN_WRITE if writing else "BEGIN"
 
+    def acknowledge_commits(self) -> None:
+        self._commits.start()
+
+    def commit(self, connection: sa.Connection, transaction: sa.RootTransaction) -> None:
+        raw, count = connection.connection.dbapi_connection, 0
+        assert isinstance(raw, sqlite3.Connection)
+        # without fsync a commit is not acknowledged, and one without changes is not written
+        if not connection.info.get("no_fsync") and (
+            raw.total_changes != connection.info["changes"]
+        ):
+            try:
+                count = self._commits.add(raw)
+            except sqlite3.Error as error:
+                raise sa.exc.DBAPIError("the count of commits", None, error) from None
+        transaction.commit()
+        self._commits.acknowledge(count)
+
     def set_durability(self, connection: sa.Connection, *, no_fsync: bool) -> None:
         raw = connection.connection.dbapi_connection
         assert isinstance(raw, sqlite3.Connection)
         raw.execute(f"PRAGMA synchronous={'NORMAL' if no_fsync else 'FULL'}")
+        connection.info["no_fsync"] = no_fsync
 
     def open_unsynced_log(self) -> FileIO | None:
         # SQLite takes no POSIX lock on the log, so closing this descriptor releases none; without a
@@ -309,11 +327,10 @@ class Sqlite:
     def _connect(self) -> sqlite3.Connection:
         if not self.read_only:
             # a file that was deleted meanwhile must not be replaced by an empty one
-            log = None if self._inode else self._read_log()
+            acknowledged = 0 if self._inode else self._commits.acknowledged()
             connection = self._open("rw" if self._exists else "rwc")
             _enable_wal(connection)
-            if log is not None:
-                self.log_is_damaged = wal_log.has_lost_commits(self._log, log, connection)
+            self.log_is_damaged |= self._commits.has_lost(connection, acknowledged)
             self._inode = self._inode or _file_id(self.path)
             self._exists = True
             return connection
@@ -331,14 +348,6 @@ class Sqlite:
                     raise
                 self._immutable = True
         return self._open("ro&immutable=1")
-
-    def _read_log(self) -> wal_log.Commits | None:
-        with _open_guard:
-            folder = _file_id(self.path.parent)
-            is_alone = not any(
-                _file_id(other.path.parent) == folder for other in _open_here if other is not self
-            )
-            return wal_log.read_commits(self._log, with_index=is_alone)
 
     def _open(self, mode: str) -> sqlite3.Connection:
         # after `file://` SQLite expects a host

@@ -59,11 +59,6 @@ class Locks(Protocol):
         lock; None when there is none. Raises as `Lock.write_note`."""
         ...
 
-    def was_registered(self, writer_id: str) -> bool:
-        """Whether a leftover lock file had a note, which a writer leaves once its row is
-        committed."""
-        ...
-
     def is_held(self, writer_id: str) -> bool:
         """Whether somebody holds the lock of a writer. A shared lock, taken for a moment by such a
         test, does not count."""
@@ -133,9 +128,6 @@ class ServerLocks:
             if writer_id in self._acquired_ids or not self._try_lock(writer_id):
                 return None
         return _ServerLock(self, writer_id)
-
-    def was_registered(self, writer_id: str) -> bool:
-        return self.read_note(writer_id) is not None
 
     def is_held(self, writer_id: str) -> bool:
         with self._guard, self._translate_errors():
@@ -459,11 +451,6 @@ class FileLocks:
             text = note.decode(errors="replace").strip()
             return (time.time() - written_at, text) if text else None
         return None
-
-    def was_registered(self, writer_id: str) -> bool:
-        with contextlib.suppress(OSError):
-            return self._path(writer_id).stat().st_size > 0
-        return False
 
     def leftover_ids(self) -> set[str]:
         with contextlib.suppress(FileNotFoundError):

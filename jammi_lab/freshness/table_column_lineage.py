@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.observations import COLUMN_LINEAGE_KIND
 from jammi_lab.core.anchors import Anchor, InputKind
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.definitions import (
@@ -101,7 +102,7 @@ class ColumnLineage:
         self._cache.flush()
 
     def _pairs(self, record: TableRecord, anchors: Sequence[Anchor]) -> Iterable[ColumnPair]:
-        key = observation_key("column_lineage", record.table_name)
+        key = observation_key(COLUMN_LINEAGE_KIND, record.table_name)
         if (entry := self._cache.get(key)) is not None:
             return [
                 ((kind, name, table), column, derived_column, direct)

@@ -23,6 +23,12 @@ ROWS_KIND = "rows"
 that is missing in memory is also looked up in the catalog, where another kernel may have stored
 it."""
 
+_SEEN_KIND, _TABLES_KIND, _REMOVED_KIND = "seen", "tables", "removed"
+_NAMED_KINDS = tuple(observation_key(k, "") for k in (_SEEN_KIND, _TABLES_KIND, _REMOVED_KIND))
+MAX_ENTRIES, MAX_ENTRIES_PER_TABLE = 20_000, 10
+"""How many entries are kept, whichever is more: each state of an input leaves some, and files that
+come and go."""
+
 
 class ObservationCache:
     """A cache of observations. Reads come from memory, loaded once; `flush` writes new entries to
@@ -33,6 +39,7 @@ class ObservationCache:
         self._lock = threading.Lock()
         self._entries: dict[str, CacheEntry] | None = None
         self._unsaved: dict[str, CacheEntry] = {}
+        self._max_entries = MAX_ENTRIES
 
     def get(self, key: str) -> CacheEntry | None:
         """The entry of a key, or None."""
@@ -49,6 +56,14 @@ class ObservationCache:
         with self._lock:
             self._load_entries()[key] = self._unsaved[key] = entry
 
+    def discard(self, keys: Sequence[str]) -> None:
+        """Remove entries, also from the catalog. Raises the catalog's errors."""
+        with self._lock:
+            for key in keys:
+                self._load_entries().pop(key, None)
+                self._unsaved.pop(key, None)
+        self._catalog.observations.remove(keys)
+
     def flush(self) -> None:
         """Write new entries to the catalog. In a read-only workspace, or when the catalog cannot be
         written now, they stay in memory."""
@@ -61,13 +76,33 @@ class ObservationCache:
         catalog's errors."""
         with self._lock:
             unsaved, self._unsaved = self._unsaved, {}
+            surplus = self._drop_oldest() if unsaved else []
         try:
             self._catalog.observations.put_many(unsaved)
+            if surplus:
+                self._catalog.observations.remove(surplus)
         except BaseException:
             with self._lock:
                 # entries that were put during the write are newer
                 self._unsaved = unsaved | self._unsaved
             raise
+
+    def _drop_oldest(self) -> list[str]:
+        """Drop the oldest entries when there are too many, but not those by name, which are not
+        observed anew; return their keys."""
+        entries = self._entries or {}
+        if len(entries) <= self._max_entries:
+            return []
+        tables = len(self._catalog.result_tables.names())
+        self._max_entries = max(MAX_ENTRIES, MAX_ENTRIES_PER_TABLE * tables)
+        surplus = max(0, len(entries) - self._max_entries * 3 // 4)
+        by_age = sorted(
+            (key for key in entries if not key.startswith(_NAMED_KINDS)),
+            key=lambda key: entries[key].observed_at_ns,
+        )
+        for key in by_age[:surplus]:
+            del entries[key]
+        return by_age[:surplus]
 
     def _load_entries(self) -> dict[str, CacheEntry]:
         if self._entries is None:
@@ -115,26 +150,28 @@ class LastObservations:
             case _:
                 summary = ("gone", "")
         payload = {"of": _source_address(record), "said": [*summary, table]}
-        existing = self._cache.get(_cache_key("seen", record))
+        existing = self._cache.get(_cache_key(_SEEN_KIND, record))
         if (
             existing is None
             or existing.payload != payload
             or now_ns - existing.observed_at_ns > REWRITE_INTERVAL_NS
         ):
-            self._cache.put(_cache_key("seen", record), CacheEntry(NO_STAT, now_ns, payload))
+            self._cache.put(_cache_key(_SEEN_KIND, record), CacheEntry(NO_STAT, now_ns, payload))
 
     def record_removal(self, record: SourceRecord, now_ns: int) -> None:
-        """Record that a source was removed, so that its name is not looked up among the kernel's
-        frames."""
-        self._cache.put(
-            _cache_key("removed", record),
-            CacheEntry(NO_STAT, now_ns, {"of": _source_address(record)}),
-        )
+        """Remove the observations of a source that was removed; of a frame, record it, so that its
+        name is not looked up among the kernel's frames."""
+        self._cache.discard([_cache_key(kind, record) for kind in (_SEEN_KIND, _TABLES_KIND)])
+        if record.kind == "frame":
+            self._cache.put(
+                _cache_key(_REMOVED_KIND, record),
+                CacheEntry(NO_STAT, now_ns, {"of": _source_address(record)}),
+            )
 
     def was_removed(self, name: str, tenant: str | None) -> bool:
         """Whether a source of that name, the tenant's or a shared one, was removed."""
         return any(
-            self._cache.get(observation_key("removed", whose, fold(name))) is not None
+            self._cache.get(observation_key(_REMOVED_KIND, whose, fold(name))) is not None
             for whose in {tenant or "", ""}
         )
 
@@ -160,12 +197,12 @@ class LastObservations:
         self, record: SourceRecord, names: Sequence[str], number: int, now_ns: int
     ) -> None:
         payload = {"of": _source_address(record), "tables": list(names), "number": number}
-        self._cache.put(_cache_key("tables", record), CacheEntry(NO_STAT, now_ns, payload))
+        self._cache.put(_cache_key(_TABLES_KIND, record), CacheEntry(NO_STAT, now_ns, payload))
 
     def last_observation(self, record: SourceRecord) -> LastObservation | None:
         """The last observation; None when there is none since the source was registered in its
         present form."""
-        entry = self._cache.get(_cache_key("seen", record))
+        entry = self._cache.get(_cache_key(_SEEN_KIND, record))
         if entry is None or entry.payload.get("of") != _source_address(record):
             return None
         state, method, table = entry.payload["said"]
@@ -174,7 +211,7 @@ class LastObservations:
     def tables(self, record: SourceRecord) -> tuple[list[str], int] | None:
         """The names of the first tables of a source and their total number, as last listed; None
         when they were never listed."""
-        entry = self._cache.get(_cache_key("tables", record))
+        entry = self._cache.get(_cache_key(_TABLES_KIND, record))
         if entry is None or entry.payload.get("of") != _source_address(record):
             return None
         return list(entry.payload["tables"]), int(entry.payload["number"])

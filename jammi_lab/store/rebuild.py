@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.commit_count import SUFFIX
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.catalog.writer_locks import remove_dead_locks
 from jammi_lab.core.anchors import Input, InputKind
@@ -360,7 +361,9 @@ def _install_catalog(folder: Path, new_catalog: Path, clock: Clock) -> str | Non
     """
     old_name = None
     backup_name = f"{CATALOG_FILE}.before-{clock.token(8)}"
-    # The log moves with its database: beside the new one it would be replayed into it.
+    # The count is of the old one. The log moves with its database: beside the new one it would be
+    # replayed into it.
+    (folder / f"{CATALOG_FILE}{SUFFIX}").unlink(missing_ok=True)
     for suffix in ("", "-wal", "-shm"):
         if (file := folder / f"{CATALOG_FILE}{suffix}").exists():
             os.replace(file, folder / f"{backup_name}{suffix}")

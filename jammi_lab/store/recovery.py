@@ -45,9 +45,9 @@ _MAX_ATTEMPTS = 5
 _UNATTESTED = "the manifest is missing, and the catalog's copy does not match these bytes"
 
 _LOST_COMMITS = (
-    "The write-ahead log of the catalog is damaged or missing: commits of a kernel that died are "
-    "lost (tables, sources, rows or events). Restore catalog.sqlite3 and catalog.sqlite3-wal from "
-    "one backup, or run again what is missing."
+    "The catalog lacks commits of a kernel that died, because its write-ahead log is damaged, cut "
+    "or missing: tables, sources, rows or events are lost. Restore catalog.sqlite3 and "
+    "catalog.sqlite3-wal from one backup, or run again what is missing."
 )
 
 
@@ -122,7 +122,7 @@ class Recovery:
         """Remove leftover locks; report and return whether the catalog has lost commits."""
         log_is_damaged = is_first_run and self._catalog.database.dialect.log_is_damaged
         with contextlib.suppress(OSError):
-            log_is_damaged |= self._catalog.writers.remove_leftover_locks()
+            self._catalog.writers.remove_leftover_locks()
         if log_is_damaged:
             self._findings["damaged_log"].append(_LOST_COMMITS)
         return log_is_damaged

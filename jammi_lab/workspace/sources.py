@@ -455,10 +455,9 @@ class Sources(ReprMixin):
             raise
         removed = self._parts.retention.remove_source(record.name, with_tables=tables)
         self._parts.source_directory.release(record)
-        if record.kind == "frame":
-            LastObservations(self._parts.observation_cache).record_removal(
-                record, self._parts.clock.now_ns()
-            )
+        LastObservations(self._parts.observation_cache).record_removal(
+            record, self._parts.clock.now_ns()
+        )
         return removed
 
     def list(self) -> "SourceList":

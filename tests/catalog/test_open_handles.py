@@ -520,23 +520,6 @@ def test_rows_of_writers_that_closed_long_ago_go(
 
 
 @sqlite_only
-def test_the_row_of_a_writer_whose_lock_file_is_left_stays(
-    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(open_handles, "RETIRED_ROW_SECONDS", 0)
-    other = open_catalog()
-    crashed = other.writers.register()
-    file = lab.path.parent / "writers" / f"{crashed}.lock"
-    content = file.read_bytes()
-    other.writers.retire(crashed)
-    file.write_bytes(content)  # as if it had died between its row and its file
-    other.writers.retire(other.writers.register())
-    assert other.writers.get(crashed) is not None
-    assert not other.writers.remove_leftover_locks() and not file.exists()
-    other.writers.retire(other.writers.register())
-    assert other.writers.get(crashed) is None
-
-
 def test_a_writer_that_was_thought_dead_long_ago_comes_back_with_its_row(
     lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,8 @@ import sqlite3
 from pathlib import Path
 
 import jammi_lab as jl
+from jammi_lab.inputs import observation_cache
+from tests.inside import services_of
 
 
 def rows_about(folder: Path, text: str) -> dict[str, int]:
@@ -32,3 +34,43 @@ def test_a_dropped_table_leaves_no_row(tmp_path: Path) -> None:
         assert rows_about(tmp_path / "lab", kept) == before
     with jl.open(tmp_path / "lab") as ws:
         assert [row.name for row in ws.status() if isinstance(row.verdict, jl.Fresh)] == ["kept"]
+
+
+def test_a_dropped_table_leaves_no_lineage_of_columns(tmp_path: Path) -> None:
+    with jl.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 1 AS a")
+        child = ws.materialize("child", "SELECT a FROM jammi.t").table_name
+        ws.lineage("child", columns=True)
+        assert "observations" in rows_about(tmp_path / "lab", child)
+        ws.drop("child")
+        assert rows_about(tmp_path / "lab", child) == {}
+
+
+def test_a_removed_source_leaves_no_row(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("a\n1\n")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("passing", str(tmp_path / "p.csv"))
+        ws.materialize("t", "SELECT a FROM passing")
+        ws.status()
+        ws.drop("t")
+        assert rows_about(tmp_path / "lab", "passing")
+        ws.sources.remove("passing")
+        assert rows_about(tmp_path / "lab", "passing") == {}
+
+
+def test_states_that_inputs_had_do_not_add_up_for_ever(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(observation_cache, "MAX_ENTRIES", 12)
+    data = tmp_path / "p.csv"
+    data.write_text("a\n0\n")
+    counts = []
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("p", str(data))
+        ws.materialize("t", "SELECT a FROM p")
+        for number in range(1, 15):
+            data.write_text(f"a\n{number}\n")
+            ws.recompute()
+            ws.table("t", version=number).drop()
+            assert ws.staleness("t") == jl.Fresh()
+            counts.append(len(services_of(ws).catalog.observations.load()))
+        assert [row.name for row in ws.status() if row.verdict == jl.Fresh()] == ["t"]
+    assert max(counts) <= 16 and min(counts[5:]) < max(counts)

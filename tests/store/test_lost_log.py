@@ -1,6 +1,8 @@
 """A catalog whose write-ahead log was damaged or lost after a kill."""
 
 import contextlib
+import errno
+import functools
 import os
 import shutil
 import signal
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import jammi_lab
+from jammi_lab.catalog import commit_count
 from tests import processes
+from tests.inside import services_of
 
 WORK = """
 import os, signal, jammi_lab
@@ -25,13 +29,34 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def killed(tmp_path, *, table=True):
-    done = processes.run(
-        [sys.executable, "-c", WORK.format(table=table)],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    return tmp_path / "lab", tmp_path / "lab" / "catalog.sqlite3-wal"
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """What killed kernels left, with a result table and without one."""
+
+    @functools.cache
+    def run(table):
+        cwd = tmp_path_factory.mktemp("killed")
+        done = processes.run(
+            [sys.executable, "-c", WORK.format(table=table)],
+            cwd=cwd, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        return cwd / "lab"
+
+    return run
+
+
+@pytest.fixture
+def killed(tmp_path, folders):
+    """A copy of that without the log's index, which lies in memory: copies of folders may lack
+    it."""
+
+    def copy(*, table=True):
+        lab = tmp_path / "lab"
+        shutil.copytree(folders(table), lab, ignore=shutil.ignore_patterns("*-shm"))
+        return lab, lab / "catalog.sqlite3-wal"
+
+    return copy
 
 
 def flip(log, offset):
@@ -40,8 +65,8 @@ def flip(log, offset):
     log.write_bytes(data)
 
 
-def test_an_intact_log_is_no_finding(tmp_path):
-    lab, log = killed(tmp_path)
+def test_an_intact_log_is_no_finding(killed):
+    lab, log = killed()
     assert log.stat().st_size > 0
     with jammi_lab.open(lab) as ws:
         assert not ws.recovery.damaged_log and not ws.recovery.unknown
@@ -50,8 +75,8 @@ def test_an_intact_log_is_no_finding(tmp_path):
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("where", ["header", "frame header", "middle", "last frame"])
-def test_a_flipped_bit_in_the_log_is_reported(tmp_path, where):
-    lab, log = killed(tmp_path)
+def test_a_flipped_bit_in_the_log_is_reported(killed, where):
+    lab, log = killed()
     size = log.stat().st_size
     frame = 24 + int.from_bytes(log.read_bytes()[8:12])
     middle = 32 + (size - 32) // frame // 2 * frame
@@ -66,8 +91,8 @@ def test_a_flipped_bit_in_the_log_is_reported(tmp_path, where):
         assert not ws.recovery.damaged_log
 
 
-def test_a_missing_log_is_reported_with_the_tables_that_the_catalog_lost(tmp_path):
-    lab, log = killed(tmp_path)
+def test_a_missing_log_is_reported_with_the_tables_that_the_catalog_lost(killed):
+    lab, log = killed()
     os.unlink(log)
     with jammi_lab.open(lab) as ws:
         [name] = ws.recovery.unknown
@@ -75,15 +100,15 @@ def test_a_missing_log_is_reported_with_the_tables_that_the_catalog_lost(tmp_pat
         assert "jl.rebuild" in ws.recovery._repr_html_()
 
 
-def test_a_missing_log_is_reported_when_no_table_is_unknown(tmp_path):
-    lab, log = killed(tmp_path, table=False)
+def test_a_missing_log_is_reported_when_no_table_is_unknown(killed):
+    lab, log = killed(table=False)
     os.unlink(log)
     with jammi_lab.open(lab) as ws:
         assert ws.recovery.damaged_log and not ws.recovery.unknown
 
 
-def test_a_torn_last_write_is_no_loss(tmp_path):
-    lab, log = killed(tmp_path)
+def test_a_torn_last_write_is_no_loss(killed):
+    lab, log = killed()
     with open(log, "ab") as file:
         file.write(log.read_bytes()[32:50])
     with jammi_lab.open(lab) as ws:
@@ -92,9 +117,9 @@ def test_a_torn_last_write_is_no_loss(tmp_path):
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("left", ["all but a frame", "97 %", "a frame", "header", "nothing"])
-def test_a_log_that_was_cut_is_reported(tmp_path, left):
+def test_a_log_that_was_cut_is_reported(killed, left):
     """Wherever it ends, what is left looks like a whole log."""
-    lab, log = killed(tmp_path)
+    lab, log = killed()
     size = log.stat().st_size
     frame = 24 + int.from_bytes(log.read_bytes()[8:12])
     os.truncate(
@@ -113,33 +138,77 @@ def test_a_log_that_was_cut_is_reported(tmp_path, left):
         assert not ws.recovery.damaged_log
 
 
-def test_the_index_of_a_log_from_before_a_power_cut_says_nothing(tmp_path):
-    """It is written to the disk whenever the system likes, so it may be older than the database."""
-    lab, log = killed(tmp_path)
-    index = log.with_name("catalog.sqlite3-shm")
-    before = index.read_bytes()
-    jammi_lab.open(lab).close()
-    index.write_bytes(before)
-    os.utime(index, (1, 1))
+def test_a_log_that_is_lost_after_its_writer_s_row_reached_the_catalog_is_reported(killed):
+    lab, log = killed()
+    with jammi_lab.open(lab) as ws:
+        services_of(ws).catalog.database.purge()
+        assert log.stat().st_size == 0
+        ws.sql("INSERT INTO mutable.m VALUES (9, 'late')")
+        copy = shutil.copytree(lab, lab.with_name("copy"), ignore=shutil.ignore_patterns("*-[ws]*"))
+    with jammi_lab.open(copy) as ws:
+        assert ws.recovery.damaged_log
+
+
+def test_an_older_catalog_that_is_put_back_after_a_clean_close_is_no_loss(tmp_path):
+    """Its log is in it, so nothing was lost with a log."""
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 1 AS a")
+    shutil.copy(tmp_path / "lab" / "catalog.sqlite3", tmp_path / "older")
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        ws.materialize("u", "SELECT 2 AS a")
+    shutil.copy(tmp_path / "older", tmp_path / "lab" / "catalog.sqlite3")
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        assert ws.recovery.unknown and not ws.recovery.damaged_log
+
+
+def test_a_backup_that_is_put_back_after_a_kill_is_no_loss(tmp_path, killed):
+    lab, log = killed()
+    intact = shutil.copytree(lab, tmp_path / "intact")
+    with jammi_lab.open(intact) as ws:
+        ws.backup(tmp_path / "backup.sqlite3")
+    log.unlink()
+    shutil.copy(tmp_path / "backup.sqlite3", lab / "catalog.sqlite3")
     with jammi_lab.open(lab) as ws:
         assert not ws.recovery.damaged_log
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_another_handle_takes_no_lock_of_the_log_s_index_away(tmp_path):
+def test_commits_that_nobody_was_told_of_are_not_counted(tmp_path):
+    """What is written without a sync a power cut may take, and reading writes nothing."""
     with jammi_lab.open(tmp_path / "lab") as ws:
         ws.materialize("t", "SELECT 1 AS a")
-        held = index_locks(tmp_path / "lab")
-        assert held
-        jammi_lab.open(tmp_path / "lab").close()
-        assert index_locks(tmp_path / "lab") == held
+        catalog, count = services_of(ws).catalog, tmp_path / "lab" / "catalog.sqlite3-commits"
+        before = int(count.read_text())
+        ws.sql("SELECT a FROM jammi.t").fetchall()
+        with catalog.transaction():
+            pass
+        with catalog.database.write_without_fsync():
+            catalog.metadata.set("x", "y")
+        assert int(count.read_text()) == before > 0
+        catalog.metadata.set("x", "z")
+        assert int(count.read_text()) == before + 1
+    assert int(count.read_text()) == 0
 
 
-def index_locks(lab):
-    """The locks of this process on the index of a catalog's log."""
-    index = f":{(lab / 'catalog.sqlite3-shm').stat().st_ino} "
-    locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-    return [line.split(":", 1)[1] for line in locks if f" {os.getpid()} " in line and index in line]
+@pytest.mark.parametrize("count", [None, "", "0", "not a number"])
+def test_without_the_last_count_a_log_that_was_cut_is_not_noticed(killed, count):
+    """The limit: after a power cut the count may be older than the catalog."""
+    lab, log = killed(table=False)
+    os.truncate(log, log.stat().st_size - 24 - int.from_bytes(log.read_bytes()[8:12]))
+    file = lab / "catalog.sqlite3-commits"
+    file.unlink() if count is None else file.write_text(count)
+    with jammi_lab.open(lab) as ws:
+        assert not ws.recovery.damaged_log
+
+
+def test_without_room_for_the_count_commits_succeed(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space")
+
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        monkeypatch.setattr(commit_count.os, "pwrite", full)
+        ws.materialize("t", "SELECT 1 AS a")
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        assert not ws.recovery.damaged_log and ws.table("t").row_count == 1
 
 
 def test_another_handle_on_a_live_log_finds_nothing(tmp_path):

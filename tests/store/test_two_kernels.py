@@ -218,7 +218,7 @@ def lock_files(folder):
 def test_a_build_of_less_than_a_second_leaves_no_word(lab, folder):
     for n in range(5):
         lab.materialize(f"venues {n}", VENUES)
-    assert lock_files(folder) == {f"{services_of(lab).writer_id}.lock": b" "}
+    assert lock_files(folder) == {f"{services_of(lab).writer_id}.lock": b""}
 
 
 def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_same(
