@@ -1,8 +1,9 @@
 """Every limit of the page on limits has a test that shows it: here, or where it is named."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,84 @@ GUARANTEE = {
     "test_a_bit_flipped_under_the_same_stat_is_found_by_verify",
 }
 """What shows a limit of the guarantee, by its first words in the page on verdicts."""
+LISTS = {
+    ("docs/verdicts.md", "These kinds are known:"): [
+        (
+            "tests/freshness/test_rewritten_files.py::"
+            "test_a_statement_that_depends_on_the_order_never_rests_on_it"
+        ),
+        (
+            "tests/freshness/test_rewritten_files.py::"
+            "test_a_large_text_file_is_not_read_for_an_opinion"
+        ),
+        (
+            "tests/freshness/test_rewritten_files.py::"
+            "test_rows_of_a_large_database_file_are_not_read_twice"
+        ),
+        "tests/sources/test_delta.py::test_a_data_file_that_is_touched_is_a_change_once",
+        (
+            "tests/engine/test_canonical_form.py::"
+            "test_statements_that_could_differ_have_different_canonical_forms"
+        ),
+    ],
+    ("docs/verdicts.md", "the state of an input cannot be compared:"): [
+        (
+            "tests/freshness/test_undecidable.py::"
+            "test_a_volatile_statement_is_undecidable_and_says_by_what"
+        ),
+        (
+            "tests/freshness/test_undecidable.py::"
+            "test_a_source_without_anchor_is_undecidable_by_its_owner_s_choice"
+        ),
+        (
+            "tests/freshness/test_undecidable.py::"
+            "test_a_frame_of_an_earlier_kernel_is_undecidable_and_comes_back"
+        ),
+        (
+            "tests/freshness/test_python_steps.py::"
+            "test_a_step_whose_function_is_not_here_is_undecidable_and_says_so"
+        ),
+        (
+            "tests/freshness/test_models_in_lineage.py::"
+            "test_a_model_that_was_registered_again_with_other_weights_makes_its_tables_stale"
+        ),
+        (
+            "tests/freshness/test_undecidable.py::"
+            "test_a_board_does_not_read_what_is_dear_and_says_what_it_would_take"
+        ),
+    ],
+    ("docs/sources.md", "create a view with plain names instead:"): [
+        (
+            "tests/sources/test_mysql.py::"
+            "test_a_name_that_the_scanner_would_send_as_another_is_never_read"
+        ),
+        (
+            "tests/sources/test_postgres.py::"
+            "test_columns_that_differ_by_case_alone_are_not_taken_for_one_another"
+        ),
+    ],
+    ("docs/sources.md", "so tables derived from them are undecidable:"): [
+        "tests/sources/test_mysql.py::test_a_view_with_a_limit_without_an_order_has_no_state",
+        "tests/sources/test_postgres.py::test_a_view_over_settings_of_the_session_has_no_state",
+        "tests/sources/test_mysql.py::test_a_view_that_gives_other_rows_each_time_has_no_state",
+    ],
+}
+"""What shows each item of a list of limits, by its page and the end of the line that introduces it."""
+SENTENCES = {
+    "Iceberg equality deletes in a partitioned table": "tests/sources/test_rows_deleted_beside.py::"
+    "test_deletes_that_compare_a_column_with_nulls_are_refused",
+    "column mapping by id": "tests/sources/test_delta.py::"
+    "test_a_file_whose_columns_have_other_names_than_the_log_says_is_refused",
+    "a table that lists files of the workspace itself": "tests/sources/test_delta.py::"
+    "test_a_log_that_names_files_of_the_workspace_is_refused",
+    "missing or incomplete, the table is undecidable": "tests/sources/test_iceberg.py::"
+    "test_torn_metadata_is_told_so",
+    "A value that DuckDB cannot represent": "tests/sources/test_server_types.py::"
+    "test_a_value_that_duckdb_cannot_hold_is_refused_by_its_column",
+    "MySQL hides a table from users": "tests/sources/test_mysql.py::"
+    "test_rights_and_passwords_are_told_without_the_password",
+}
+"""What shows a limit of `docs/sources.md` that is a sentence, by words of it."""
 LIMITS: dict[str, Callable[[jl.Workspace], None]] = {}
 """What shows a limit, by the row of the page."""
 
@@ -169,7 +248,22 @@ def test_every_limit_of_the_guarantee_is_shown_by_a_test() -> None:
     check_that_they_exist(GUARANTEE)
 
 
-def check_that_they_exist(places: dict[str, str]) -> None:
+@pytest.mark.parametrize("place", LISTS, ids=[each[1].split()[-1] for each in LISTS])
+def test_every_item_of_a_list_of_limits_is_shown_by_a_test(place: tuple[str, str]) -> None:
+    page, introduction = place
+    _, _, rest = (ROOT / page).read_text(encoding="utf-8").partition(introduction + "\n\n")
+    items = re.findall(r"^- ", rest.partition("\n\n")[0], re.MULTILINE)
+    assert len(items) == len(LISTS[place])
+    check_that_they_exist(dict(enumerate(LISTS[place])))
+
+
+def test_limits_of_sources_that_are_sentences_are_shown_by_tests() -> None:
+    page = " ".join((ROOT / "docs/sources.md").read_text(encoding="utf-8").split())
+    assert [words for words in SENTENCES if words not in page] == []
+    check_that_they_exist(SENTENCES)
+
+
+def check_that_they_exist(places: Mapping[Any, str]) -> None:
     for place in places.values():
         file, _, test = place.partition("::")
         assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), place

@@ -580,6 +580,19 @@ def test_a_data_file_that_is_rewritten_in_place_is_a_change(folder, tmp_path):
         assert isinstance(ws.staleness("t"), Stale)
 
 
+def test_a_data_file_that_is_touched_is_a_change_once(folder, tmp_path):
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        ws.sources.add("s", folder)
+        ws.materialize("t", "SELECT sum(id) AS n FROM s")
+        [file] = folder.glob("*.parquet")
+        later = file.stat().st_mtime_ns + 5_000_000_000
+        os.utime(file, ns=(later, later))
+        assert isinstance(ws.staleness("t"), Stale)
+        ws.recompute("t")
+        os.utime(file, ns=(later + 9, later + 9))
+        assert ws.staleness("t") == Fresh()
+
+
 def test_a_rewritten_file_that_later_versions_keep_is_no_equal_file(folder, tmp_path):
     with jammi_lab.open(tmp_path / "ws") as ws:
         ws.sources.add("s", folder)
