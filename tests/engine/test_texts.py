@@ -13,7 +13,7 @@ from jammi_lab.engine.sql import parse as statements
 from tests.engine.shelf import engine_of
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def done(monkeypatch) -> list[str]:
     """What was parsed and bound, in turn, by a process that knows no text yet."""
     engines._parse_cache.cache_clear()
