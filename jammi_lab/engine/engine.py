@@ -51,6 +51,7 @@ class Engine(InstancePool):
         """`spill` is that of `InstancePool`."""
         super().__init__(settings, spill)
         self._resolvers: list[NameResolver] = []
+        self._environment = duckdb_instances.environment(settings)
         self._parse_cache = _parse_cache(settings["engine.timezone"])
 
     # -- names
@@ -68,8 +69,9 @@ class Engine(InstancePool):
         return function_list.function_names()
 
     def environment(self) -> dict[str, Any]:
-        """The settings that affect a statement's rows; part of every SQL definition."""
-        return duckdb_instances.environment(self._settings)
+        """The settings that affect a statement's rows; part of every SQL definition. They are the
+        same as long as the engine lives: do not modify the result."""
+        return self._environment
 
     # -- statements
 

@@ -60,6 +60,7 @@ class RecipeGraph:
         self._targets = catalog.aliases.targets()
         self._loaded: set[str] | None = set()
         """Folded names of which everything is loaded; None: all are."""
+        self._visible: Sequence[RecipeNode] | None = None
         self._ordered: Sequence[RecipeNode] | None = None
         self._load(None if names is None else {fold(name) for name in names})
 
@@ -78,6 +79,7 @@ class RecipeGraph:
             self._add_nodes(missing)
 
     def _add_nodes(self, names: set[str] | None) -> None:
+        self._visible = None
         for recipe in self._catalog.recipes.list(names):
             node = RecipeNode(recipe.name, recipe.tenant, recipe)
             self.nodes.setdefault(node.key, node).recipe = recipe
@@ -107,23 +109,21 @@ class RecipeGraph:
         version if the definition was dropped."""
         if node.recipe is None:
             return self._anchored_recipes(node)
-        return self._inputs_of(
-            node,
-            "required",
-            (name for kind, name, _ in node.recipe.inputs if kind == InputKind.RESULT),
-        )
+        known = node.inputs.get("required")
+        if known is not None:
+            return known
+        names = [name for kind, name, _ in node.recipe.inputs if kind == InputKind.RESULT]
+        return self._find_inputs(node, "required", names)
 
     def recorded_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recipes that the newest version was computed from, without those that depend on the
         node by now."""
-        recipes, superseded = self._anchored_recipes(node), self._superseded_keys(node)
-        return [p for p in recipes if p.key not in superseded] if superseded else recipes
+        return self._without_superseded(node, "recorded", self._anchored_recipes(node))
 
     def frame_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recipes that the frames of the newest version were made from, without those that
         depend on the node by now, and without the node itself."""
-        recipes, superseded = self._frame_recipes(node), self._superseded_keys(node)
-        return [p for p in recipes if p.key not in superseded] if superseded else recipes
+        return self._without_superseded(node, "in frames", self._frame_recipes(node))
 
     def observed_inputs(self, node: RecipeNode) -> Collection[InputKey] | None:
         """The inputs whose states decide about the newest version, besides the recipes that it was
@@ -133,9 +133,15 @@ class RecipeGraph:
             node.observed_inputs = (_observed_inputs(node, self.find),)
         return node.observed_inputs[0]
 
-    def _superseded_keys(self, node: RecipeNode) -> Collection[RecipeKey]:
-        inputs = self._superseded_inputs(node)
-        return {p.key for p in inputs} if inputs else ()
+    def _without_superseded(
+        self, node: RecipeNode, relation: str, recipes: Sequence[RecipeNode]
+    ) -> Sequence[RecipeNode]:
+        known = node.inputs.get(relation)
+        if known is None:
+            superseded = {p.key for p in self._superseded_inputs(node)}
+            known = [p for p in recipes if p.key not in superseded] if superseded else recipes
+            node.inputs[relation] = known
+        return known
 
     def _superseded_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recorded inputs that were redefined to read this node, and that its own definition no
@@ -161,35 +167,33 @@ class RecipeGraph:
         )
 
     def _anchored_recipes(self, node: RecipeNode) -> Sequence[RecipeNode]:
+        known = node.inputs.get("anchored")
+        if known is not None:
+            return known
         anchors = node.record.anchors if node.record is not None else []
-        return self._inputs_of(
-            node,
-            "anchored",
-            (a.input.name for a in anchors if a.input.kind is InputKind.RESULT),
-        )
+        names = [a.input.name for a in anchors if a.input.kind is InputKind.RESULT]
+        return self._find_inputs(node, "anchored", names)
 
     def _frame_recipes(self, node: RecipeNode) -> Sequence[RecipeNode]:
+        known = node.inputs.get("framed")
+        if known is not None:
+            return known
         anchors = node.record.anchors if node.record is not None else []
-        return self._inputs_of(
-            node,
-            "framed",
-            (
-                source.input.name
-                for anchor in anchors
-                for source in origin_inputs(anchor)
-                if source.input.kind is InputKind.RESULT
-            ),
-        )
+        names = [
+            source.input.name
+            for anchor in anchors
+            for source in origin_inputs(anchor)
+            if source.input.kind is InputKind.RESULT
+        ]
+        return self._find_inputs(node, "framed", names)
 
-    def _inputs_of(
-        self, node: RecipeNode, relation: str, names: Iterable[str]
+    def _find_inputs(
+        self, node: RecipeNode, relation: str, names: Sequence[str]
     ) -> Sequence[RecipeNode]:
-        known = node.inputs.get(relation)
-        if known is None:
-            required = [*names]
-            self._require(map(fold, required))
-            found = (self.find(name, node.tenant) for name in required)
-            known = node.inputs[relation] = [*{p.key: p for p in found if p is not None}.values()]
+        if names:
+            self._require(map(fold, names))
+        found = (self.find(name, node.tenant) for name in names)
+        known = node.inputs[relation] = [*{p.key: p for p in found if p is not None}.values()]
         return known
 
     def _reaches(self, start: RecipeNode, goal: RecipeNode) -> bool:
@@ -222,14 +226,16 @@ class RecipeGraph:
             }.values()
         )
 
-    def visible_nodes(self) -> list[RecipeNode]:
+    def visible_nodes(self) -> Sequence[RecipeNode]:
         """The nodes of a graph of all recipes by name, without shared ones that a tenant's own
         recipe hides."""
-        hidden_names = {folded_name for tenant, folded_name in self.nodes if tenant is not None}
-        return sorted(
-            (n for p, n in self.nodes.items() if p[0] is not None or p[1] not in hidden_names),
-            key=lambda n: fold(n.name),
-        )
+        if self._visible is None:
+            hidden_names = {folded_name for tenant, folded_name in self.nodes if tenant is not None}
+            self._visible = sorted(
+                (n for p, n in self.nodes.items() if p[0] is not None or p[1] not in hidden_names),
+                key=lambda n: n.key[1],
+            )
+        return self._visible
 
     def visible_in_order(self) -> Sequence[RecipeNode]:
         """The nodes of a graph of all recipes that are visible or upstream of visible ones, inputs

@@ -287,10 +287,15 @@ class Observation:
         if self._is_cancelled():
             return Unknown(why="the check was cancelled")
         if record.table_name not in self._damage:
+            if self._results.are_known_intact(record):
+                self._damage[record.table_name] = None
+                return None
             try:
                 damage = self._results.find_damage(record)
                 if record.definition_hash is not None and damage is None:
                     damage = self._results.find_manifest_damage(record)
+                    if damage is None:
+                        self._results.note_intact(record)
                 self._damage[record.table_name] = damage
             except JammiError as error:
                 self._damage[record.table_name] = Unknown(why=error.message.rstrip("."))

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from jammi_lab.catalog.observations import EDITED_MANIFEST_KIND, RESULT_KIND
 from jammi_lab.core.anchors import AnchorKind, Snapshot
@@ -54,6 +54,14 @@ CHECKPOINT_SECONDS = 7 * 86_400
 """How long the checkpoints of an interrupted embedding are kept."""
 
 
+class _IntactFiles(NamedTuple):
+    """The files of an intact table."""
+
+    record: TableRecord
+    files: tuple[tuple[str, str, CacheEntry], ...]
+    """Path, key in the observation cache, and what the cache holds of it."""
+
+
 class ResultFiles:
     """The results folder of a workspace.
 
@@ -77,6 +85,7 @@ class ResultFiles:
         )
         """The filesystem through which DuckDB reads result tables in an object store."""
         self._folders: dict[str, StoragePath] = {}
+        self._intact: dict[str, _IntactFiles] = {}
         self._listing: dict[RemotePath, Mapping[str, Any]] | None = None
         self.sidecars = Sidecars()
         """The files derived from ready tables."""
@@ -206,6 +215,47 @@ class ResultFiles:
             self.cache.put(key, cached)
         digest = str(cached.payload["digest"])
         return None if digest == record.digest or record.digest is None else Damaged(found=digest)
+
+    def are_known_intact(self, record: TableRecord) -> bool:
+        """Whether the files of a table are those that `find_damage` and `find_manifest_damage`
+        found intact for the same row of the catalog: what a repeated status asks of each table,
+        for a third of the work. False where that is not known."""
+        known = self._intact.get(record.table_name)
+        if known is None or known.record is not record:
+            return False
+        try:
+            for path, key, entry in known.files:
+                if self.cache.get(key) is not entry or to_stat(os.lstat(path)) != entry.stat:
+                    return False
+        except OSError:
+            return False
+        return True
+
+    def note_intact(self, record: TableRecord) -> None:
+        """Remember that both files of a table were found intact just now, unless that is no longer
+        what the observation cache says, or an equal stat would not prove it."""
+        if not isinstance(self.root, Path):
+            return
+        files = []
+        for location, key in (
+            (record.path, cache_key(record)),
+            (
+                manifests.manifest_location(record.path),
+                observation_key(EDITED_MANIFEST_KIND, record.table_name),
+            ),
+        ):
+            folder, _, name = location.rpartition("/")
+            entry = self.cache.get(key)
+            if (
+                entry is None
+                or folder not in self._folders
+                or entry.payload.get("edited") is not None
+                or record.digest not in (None, entry.payload.get("digest", record.digest))
+                or not is_settled(entry.stat, entry.observed_at_ns, self.racy_seconds)
+            ):
+                return
+            files.append((f"{self._folders[folder]}/{name}", key, entry))
+        self._intact[record.table_name] = _IntactFiles(record, tuple(files))
 
     def find_manifest_damage(self, record: TableRecord) -> Damaged | None:
         """Whether the manifest file was edited. It is read only when its stat has changed. A lost

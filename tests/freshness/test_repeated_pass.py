@@ -14,6 +14,9 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.anchors import FileState, Snapshot
 from jammi_lab.freshness import evaluated_graph
+from jammi_lab.store.manifests import manifest_path
+from jammi_lab.store.result_files import cache_key
+from tests.inside import record_of, services_of
 from tests.services.servers import run_postgres
 
 
@@ -217,3 +220,44 @@ def test_equal_observations_have_their_columns_and_files_in_the_same_order():
     for field in ("columns", "files"):
         turned = dict(reversed(getattr(state, field).items()))
         assert state != msgspec.structs.replace(state, **{field: turned})
+
+
+def _say_other_bytes(ws, record):
+    """What a deep check would note of bytes that changed under an equal stat."""
+    cache = services_of(ws).results.cache
+    seen = cache.get(cache_key(record))
+    cache.put(cache_key(record), msgspec.structs.replace(seen, payload={"digest": "0" * 64}))
+
+
+def _damage_and_say_nothing(ws, record):
+    _damage(ws, Path())
+
+
+def _edit_its_manifest(ws, record):
+    manifest = manifest_path(Path(ws.table("of_b").path))
+    manifest.chmod(0o644)
+    manifest.write_text(manifest.read_text().replace('"recipe"', '"recipe" '))
+
+
+def _remove_its_bytes(ws, record):
+    os.remove(ws.table("of_b").path)
+
+
+@pytest.mark.parametrize(
+    "change", [_say_other_bytes, _damage_and_say_nothing, _edit_its_manifest, _remove_its_bytes]
+)
+def test_files_known_to_be_intact_are_so_until_their_stats_or_anybody_says_otherwise(
+    ws, monkeypatch, change
+):
+    results, record = services_of(ws).results, record_of(ws.table("of_b"))
+    monkeypatch.setattr(results, "racy_seconds", -1e6)  # as if all had been written long ago
+    verdicts = [_verdicts(ws), _verdicts(ws)]
+    [node] = [
+        node
+        for node in services_of(ws).evaluator._last_pass[1].graph.nodes.values()
+        if node.name == "of_b"
+    ]
+    assert verdicts[0] == verdicts[1] and results.are_known_intact(node.record)
+    change(ws, record)
+    assert not results.are_known_intact(node.record)
+    assert _verdicts(ws)["of_b"][1].lower().startswith("damaged")
