@@ -39,7 +39,7 @@ BASE_CONFIG: Config = {
     "python_enable_replacements": "false",
 }
 """How every instance is opened."""
-_RESULT_SETTINGS: dict[str, str | bool] = {
+_RESULT_SETTINGS: Config = {
     "default_null_order": "nulls_last",
     "default_order": "asc",
     "default_collation": "",
@@ -48,6 +48,9 @@ _RESULT_SETTINGS: dict[str, str | bool] = {
     "old_implicit_casting": False,
     "scalar_subquery_error_on_multiple_rows": True,
 }
+_BOUND_CONFIG: Config = {**BASE_CONFIG, **_RESULT_SETTINGS, "errors_as_json": True}
+"""How the instances that bind statements are opened: a statement for each setting would take a
+quarter of a millisecond."""
 # These optimizers are off while binding, so that every scan of the plan lists all the columns it
 # reads: filters stay above the scans, and no branch is removed because a replica is empty.
 # Constants are not folded either: the type of y affects `CASE WHEN false THEN y ELSE x END`.
@@ -79,7 +82,7 @@ def open_replicas(
 ) -> duckdb.DuckDBPyConnection:
     """Open an instance that binds statements and cannot read data. InvalidArgument for an unknown
     time zone."""
-    connection = duckdb.connect(config={**BASE_CONFIG, "threads": 1})
+    connection = duckdb.connect(config={**_BOUND_CONFIG, "threads": 1})
     connection.execute("SET enable_external_access = false")
     _apply_result_settings(connection, settings)
     disabled = _SCAN_DISABLED_OPTIMIZERS if pushes_filters_down else _REPLICA_DISABLED_OPTIMIZERS
@@ -91,12 +94,17 @@ def open_replicas(
 def open_main(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
     """Open an instance that reads data and spills into the folder `spill`. InvalidArgument for a
     setting that DuckDB rejects."""
-    connection = duckdb.connect(config={**BASE_CONFIG, "allow_persistent_secrets": "false"})
-    connection.execute(f"SET GLOBAL temp_directory = {sql_literal(str(spill))}")
-    connection.execute("SET GLOBAL preserve_insertion_order = true")
-    # The cache can return the old footer of a file that was just rewritten with the same size,
-    # whatever its validation mode (seen with 1.5.5).
-    connection.execute("SET GLOBAL enable_external_file_cache = false")
+    connection = duckdb.connect(
+        config={
+            **_BOUND_CONFIG,
+            "allow_persistent_secrets": "false",
+            "temp_directory": str(spill),
+            "preserve_insertion_order": True,
+            # The cache can return the old footer of a file that was just rewritten with the same
+            # size, whatever its validation mode (seen with 1.5.5).
+            "enable_external_file_cache": False,
+        }
+    )
     _apply_result_settings(connection, settings)
     for key, option in (
         ("engine.threads", "threads"),
@@ -159,13 +167,7 @@ def close_scratch(cursor: duckdb.DuckDBPyConnection, name: str) -> None:
 
 
 def _apply_result_settings(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    connection.execute("SET GLOBAL errors_as_json = true")
     connection.execute("SET GLOBAL Calendar = 'gregorian'")
-    for option, value in _RESULT_SETTINGS.items():
-        connection.execute(
-            f"SET GLOBAL {option} = "
-            f"{sql_literal(value) if isinstance(value, str) else str(value).lower()}"
-        )
     _set_option(connection, "engine.timezone", "TimeZone", settings["engine.timezone"])
     connection.execute(";".join(function_list.VECTOR_AGGREGATES.values()))
     add_json_guards(connection)
