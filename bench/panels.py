@@ -15,10 +15,12 @@ import pyarrow as pa
 
 import jammi_lab as jl
 from bench.harness import Line
+from jammi_kernel_ext.frame_follower import FrameFollower
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import Fresh
 from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.reports import StatusRow
+from jammi_lab.sources.frame_origins import origins
 from jammi_widgets import assets, auto_refresh, board_rows, graph_view, protocol
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.diff import DiffView
@@ -103,6 +105,11 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
             "kernel: what a cell waits for while a board is shown",
             _follow_seconds(ws, repeats),
             0.020,
+        )
+        yield _promise_line(
+            "kernel: following frames through a new cell of 20 lines (processor)",
+            _cell_seconds(ws, max(21, repeats)),
+            0.001,
         )
         plan = _map(ws)
         yield _promise_line(
@@ -243,6 +250,54 @@ def _follow_seconds(ws: Any, repeats: int) -> float:
             auto_refresh._thread.join()
     panel.close()
     return sorted(took[1:])[len(took[1:]) // 2]
+
+
+_CELL = """
+a = df.assign(n=df.x * 2)
+b = a[a.n > {number}]
+c = b.groupby('id').sum()
+d = c.reset_index()
+e = d.merge(df, on='id')
+f = e.rename(columns={{'n': 'm'}})
+g = f.sort_values('m')
+h = {{'a': a, 'b': b}}
+k = [h[name] for name in h]
+m = pd.concat(k)
+n = float(m.x.sum())
+def scale(frame, by=2.0):
+    return frame.assign(x=frame.x * by)
+o = scale(df, n)
+p = o.x.to_numpy()
+q = np.log1p(p)
+r = pd.DataFrame({{'id': range(len(q)), 'x': q}})
+s = r.describe()
+t = s.loc['mean', 'x']
+u = df.copy()
+"""
+
+
+def _cell_seconds(ws: Any, repeats: int) -> float:
+    """The processor time that following frames adds to the first run of a cell of 20 lines."""
+    import pandas as pd
+
+    values: dict[str, Any] = {"pd": pd, "np": np, "__name__": "__main__"}
+    ws.materialize("numbers", "SELECT i AS id, i * 1.5 AS x FROM range(10) t(i)")
+    follower, took = FrameFollower(values), []
+    origins.take_reads()
+    follower.begin("df = ws.table('numbers').pandas()", 0)
+    values["df"] = ws.table("numbers").pandas()
+    follower.end()
+    for number in range(1, repeats + 1):
+        code = _CELL.format(number=number)
+        began = time.process_time()
+        follower.begin(code, number)
+        before = time.process_time()
+        exec(compile(code, "cell", "exec"), values)
+        after = time.process_time()
+        follower.end()
+        took.append(before - began + time.process_time() - after)
+    origins.follower = None
+    return sorted(took)[len(took) // 2]
 
 
 def _refresh_lines(folder: Path, repeats: int) -> Iterator[Line]:

@@ -48,6 +48,7 @@ NamesOfNodes = Callable[[Sequence[ast.AST], Mapping[str, Any]], NamesOfCell]
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _MAX_TEXT_CHARACTERS = 20_000
+_LINKS = frozenset((ast.Attribute, ast.Subscript, ast.Call))
 harmless_code: "weakref.WeakSet[types.CodeType]" = weakref.WeakSet()
 """The code of functions that do not change what they are given."""
 
@@ -95,7 +96,7 @@ def _changes_object(call: ast.Call, root: set[str], values: Mapping[str, Any]) -
     if isinstance(owner, ast.Name) and type(values.get(owner.id)) in PLAIN_CONTAINERS:
         return method not in READING_METHODS
     if not root:  # of a module, or of what a function of a module returns
-        if any(isinstance(node, ast.Call) for node in _chain(owner)):
+        if any(type(node) is ast.Call for node in _chain(owner)):
             return bool(_given_before(call, values)) or not root_names(owner)
         return not (root_names(owner) and keeps_arguments(module_value(call.func, values)))
     return not all(
@@ -105,9 +106,10 @@ def _changes_object(call: ast.Call, root: set[str], values: Mapping[str, Any]) -
 
 def _chain(node: ast.AST) -> Iterator[ast.AST]:
     """An expression and those that it begins with, as far as it is a chain."""
-    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
-        yield node
-        node = node.func if isinstance(node, ast.Call) else node.value
+    inner: Any = node
+    while (kind := type(inner)) in _LINKS:
+        yield inner
+        inner = inner.func if kind is ast.Call else inner.value
 
 
 def _given_before(call: ast.Call, values: Mapping[str, Any]) -> set[str]:
@@ -115,7 +117,7 @@ def _given_before(call: ast.Call, values: Mapping[str, Any]) -> set[str]:
     method this is: `Pickler(buffer).dump(df)`. Libraries for data return new objects."""
     given = set[str]()
     for node in _chain(call.func):
-        if isinstance(node, ast.Call) and not all(
+        if type(node) is ast.Call and not all(
             is_data_library(name, values) or is_data(values.get(name))
             for name in root_names(node.func)
         ):
@@ -127,8 +129,9 @@ def _add_states(names: NamesOfCell, call: ast.Call, method: str, values: Mapping
     """Add the files and the states of modules that a call reads and changes."""
     states = module_state(call, values)
     reads, writes, is_handle = file_states(call, method, values)
-    given = [name for argument in arguments(call) for name in loaded_names(argument)]
-    if given or any("random" in state for state in states):
+    if not (states or reads or writes):
+        return
+    if any("random" in state for state in states) or any(map(loaded_names, arguments(call))):
         writes = writes | states
     names.loaded |= reads | writes | states
     names.changed |= writes

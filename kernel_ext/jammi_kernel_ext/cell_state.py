@@ -2,6 +2,7 @@
 `random` and `logging`. Each counts as a name of its own, which no variable can have."""
 
 import ast
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -28,16 +29,17 @@ def is_state(name: str) -> bool:
     return name.startswith((FILE, _STATE))
 
 
-def module_state(call: ast.Call, values: Mapping[str, Any]) -> set[str]:
+def module_state(call: ast.Call, values: Mapping[str, Any]) -> frozenset[str]:
     """The state of modules that a call reads, and changes when it has arguments."""
-    found = set[str]()
+    found = frozenset[str]()
     for name in root_names(call.func):
         value = values.get(name)
-        modules = [function_module(value), type(value).__module__]
         if is_module(value):
             modules = [function_module(value), *_owners(call.func, values)]
-        found |= {each for each in STATE_MODULES if any(_is_in(m, each) for m in modules)}
-    return {_STATE + each for each in found}
+        else:
+            modules = [function_module(value), type(value).__module__]
+        found = found.union(*map(_states_of, modules))
+    return found
 
 
 def _owners(node: ast.AST, values: Mapping[str, Any]) -> Iterator[str]:
@@ -48,8 +50,12 @@ def _owners(node: ast.AST, values: Mapping[str, Any]) -> Iterator[str]:
             yield function_module(module)
 
 
-def _is_in(module: str, package: str) -> bool:
-    return (module + ".").startswith(package + ".")
+@functools.lru_cache(maxsize=4096)
+def _states_of(module: str) -> frozenset[str]:
+    """The states that a module keeps, or a package that it is in."""
+    return frozenset(
+        _STATE + each for each in STATE_MODULES if (module + ".").startswith(each + ".")
+    )
 
 
 def file_states(
@@ -64,6 +70,8 @@ def file_states(
         return set(), set(), False
     if method == "open" and _is_read_mode(call):
         writes = is_handle = False
+    if method.startswith("to_") and not (call.args or call.keywords):
+        return set(), set(), False
     names = {FILE + name for name in _file_names(call, values)}
     if method.startswith("to_") and not names:
         return set(), set(), False  # `to_numpy()` and its like write nothing

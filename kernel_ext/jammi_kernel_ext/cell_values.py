@@ -66,37 +66,43 @@ def is_of_user(kind: type) -> bool:
 
 
 def function_module(value: Any) -> str:
-    """The module of a function or class, or of the object of a bound method; of a module its name.
-    Empty when there is none."""
-    owner = getattr(value, "__self__", None)
-    if is_module(value) or is_module(owner):
-        return str((value if is_module(value) else owner).__name__)  # type: ignore[union-attr]
-    if owner is not None and not isinstance(owner, type):
-        return type(owner).__module__
-    module = getattr(value, "__module__", None)
-    return module if isinstance(module, str) else ""
+    """The module of a function or class, of a module its name, of any other value the module of its
+    class. No code of the user is run."""
+    kind = type(value)
+    if kind is types.ModuleType:
+        return str(value.__name__)
+    if kind is types.BuiltinFunctionType and value.__self__ is not None:
+        owner = value.__self__
+        return str(owner.__name__) if is_module(owner) else type(owner).__module__
+    if kind is types.MethodType:
+        return type(value.__self__).__module__
+    if kind is types.MethodDescriptorType:
+        return str(value.__objclass__.__module__)
+    if kind is types.FunctionType or isinstance(value, type):
+        return value.__module__ if isinstance(value.__module__, str) else ""
+    return kind.__module__
 
 
 def keeps_arguments(function: object) -> bool:
     """Whether a function of a library is known to leave its arguments as they are."""
     if function is None:
         return True
-    if type(function).__name__ in ("ufunc", "_ArrayFunctionDispatcher"):
-        return True
-    module = function_module(function).partition(".")[0]
-    return module in KEEPING_LIBRARIES or not module
+    return function_module(function).partition(".")[0] in KEEPING_LIBRARIES
 
 
 def is_data(value: object) -> bool:
     """Whether a value is a frame, a column, an array or another value of a library for data, which
     only methods known for it change."""
-    module = type(value).__module__
-    return module.partition(".")[0] in DATA_LIBRARIES or type(value).__name__ == "ndarray"
+    return _is_data_type(type(value))
 
 
-def is_plain_object(value: object) -> bool:
-    """Whether a value of a library cannot be changed: a date, a path, a number of numpy."""
-    kind = type(value)
+def _is_data_type(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in DATA_LIBRARIES or kind.__name__ == "ndarray"
+
+
+@functools.lru_cache(maxsize=4096)
+def is_plain_type(kind: Any) -> bool:
+    """Whether values of a class of a library cannot be changed: dates, paths, numbers of numpy."""
     module = kind.__module__.partition(".")[0]
     return module in _PLAIN_MODULES or (module == "numpy" and hasattr(kind, "as_integer_ratio"))
 
@@ -104,10 +110,18 @@ def is_plain_object(value: object) -> bool:
 def is_library_object(value: object) -> bool:
     """Whether a value is an object of a library that any of its methods may change: a model, a
     connection, a queue, a generator of random numbers."""
-    kind = type(value)
-    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType) or is_module(value):
-        return False
-    return kind.__module__ != "builtins" and not (is_data(value) or is_plain_object(value))
+    kind: Any = type(value)
+    return _is_changed_by_methods(kind) and not isinstance(value, type)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_changed_by_methods(kind: Any) -> bool:
+    return not (
+        kind.__module__ == "builtins"
+        or issubclass(kind, types.ModuleType)
+        or _is_data_type(kind)
+        or is_plain_type(kind)
+    )
 
 
 def is_data_library(name: str, values: Mapping[str, Any]) -> bool:
@@ -134,7 +148,7 @@ def output_position(function: Any) -> float:
 
 def is_module(value: object) -> bool:
     """Whether a value is a module."""
-    return type(value).__name__ == "module"
+    return type(value) is types.ModuleType or isinstance(value, types.ModuleType)
 
 
 def foreign_module(value: object) -> str:
@@ -169,12 +183,18 @@ def module_value(node: ast.AST, values: Mapping[str, Any]) -> object:
     return getattr(module_value(node.value, values), "__dict__", {}).get(node.attr)
 
 
-def shares_nothing(value: object) -> bool:
+def shares_nothing(value: Any) -> bool:
     """Whether a value is a frame whose cells hold no objects: what is taken out of it is new."""
     if type(value).__name__ not in ("DataFrame", "LazyFrame", "Table"):
         return False
-    kinds = getattr(value, "dtypes", ())
-    return not any(str(kind).lower() == "object" for kind in kinds)
+    blocks = getattr(getattr(value, "_mgr", None), "blocks", None)  # `dtypes` of pandas is slow
+    kinds = getattr(value, "dtypes", ()) if blocks is None else [each.dtype for each in blocks]
+    return not any(map(_is_of_objects, kinds))
+
+
+@functools.lru_cache(maxsize=512)
+def _is_of_objects(kind: object) -> bool:
+    return str(kind).lower() == "object"
 
 
 def intercepts_assignment(value: object) -> bool:

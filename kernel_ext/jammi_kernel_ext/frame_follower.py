@@ -23,7 +23,7 @@ from jammi_kernel_ext.cell_syntax import NamesOfCell, only_names_objects, parse_
 from jammi_kernel_ext.cell_values import (
     is_module,
     is_of_user,
-    is_plain_object,
+    is_plain_type,
     shares_nothing,
 )
 
@@ -266,6 +266,8 @@ class FrameFollower:
     def _merge(self, origin: "FrameOrigin", other: "FrameOrigin") -> "FrameOrigin":
         """Both origins as one of a derived frame. The names of a cell share most origins, so each
         pair is merged once a cell."""
+        if origin is other and origin.derived:
+            return origin
         key = id(origin), id(other)
         if key not in self._merged:
             merged = self._merged_origin([origin, other], derived=True)
@@ -442,17 +444,24 @@ class FrameFollower:
     def _link(self, names: NamesOfCell, touched: set[str]) -> None:
         """Note which names may share objects with those that the cell assigned: a container with
         what was put into it, and two names of one object."""
-        kinds = {name: self._kind(name) for name in touched | names.loaded}
-        sharing = {n for n, kind in kinds.items() if kind in ("frame", "lazy frame", "container")}
-        sharing |= names.handles
-        for name in touched & sharing:
-            for other in sharing - {name}:
-                if kinds[name] == kinds[other] == "frame" and (
-                    self._values[name] is not self._values[other]
-                ):
-                    continue
-                self._links.setdefault(name, set()).add(other)
-                self._links.setdefault(other, set()).add(name)
+        others, frames = set(names.handles), dict[int, set[str]]()
+        for name in touched | names.loaded:
+            match self._kind(name):
+                case "frame":
+                    frames.setdefault(id(self._values[name]), set()).add(name)
+                case "lazy frame" | "container":
+                    others.add(name)
+        for same in frames.values():
+            for name in same & touched:
+                self._share(name, others | same)
+        every = others.union(*frames.values())
+        for name in others & touched:
+            self._share(name, every)
+
+    def _share(self, name: str, others: set[str]) -> None:
+        self._links.setdefault(name, set()).update(others - {name})
+        for other in others - {name}:
+            self._links.setdefault(other, set()).add(name)
 
     def _unlink(self, cell: _Cell, names: NamesOfCell) -> None:
         """Forget what a name shared whose object the cell replaced, without reading it. What shared
@@ -528,7 +537,8 @@ class FrameFollower:
         value = self._values[name]
         if is_module(value):
             return "module"
-        if isinstance(value, _PLAIN) or _is_own(value) or is_plain_object(value):
+        kind: Any = type(value)
+        if isinstance(value, _PLAIN) or _is_own(value) or is_plain_type(kind):
             return "plain"
         if isinstance(value, type) and not is_of_user(value):
             return "module"  # a class of a library has its functions, too
