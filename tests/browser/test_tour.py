@@ -17,8 +17,9 @@ import run_tour  # noqa: E402  (a script beside the notebooks, in no package)
 
 def picture(page, name: str, at: str, nth: int) -> None:
     """Scroll to the cell that has a text for the nth time and keep a picture, when pictures are wanted."""
+    found = page.locator(".jp-RenderedHTMLCommon h2, .cm-content").get_by_text(at)
+    assert found.count() > nth, f"the tour has no {at!r} to take a picture of"
     if SHOTS:
-        found = page.locator(".jp-RenderedHTMLCommon h2, .cm-content").get_by_text(at)
         found.nth(nth).evaluate("e => e.closest('.jp-Cell').scrollIntoView({block: 'start'})")
         page.wait_for_timeout(300)
         page.locator(".jp-Notebook").first.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
@@ -51,9 +52,9 @@ def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(lab, theme)
     if SHOTS:
         page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
     for name, at, nth in (
-        ("tour-lineage", "3 · Tables that", 0),
+        ("tour-lineage", "3 · Tables with", 0),
         ("stale", "%jammi status", 1),
-        ("tour-plan", "5 · True again", 0),
+        ("tour-plan", "5 · Update only", 0),
     ):
         picture(page, f"{name}-{theme.split()[-1].lower()}", at, nth)
 
