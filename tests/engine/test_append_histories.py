@@ -106,6 +106,50 @@ def check_histories(table, prepared, statement):
     return APPENDS
 
 
+FRAMES = Frames({"t": histories.new_rows(random.Random(1), 3), "small": histories.small_table()})
+
+
+OUTSIDE = (
+    "SELECT name, g FROM t FULL JOIN small USING (k)",
+    "SELECT a.k FROM t a, t b",
+    "SELECT k, x FROM t QUALIFY row_number() OVER (PARTITION BY k ORDER BY x) = 1",
+    "SELECT k, m FROM small, LATERAL (SELECT max(x) AS m FROM t WHERE t.k = small.k)",
+    "SELECT g, count(*) AS n FROM t GROUP BY CUBE (g, k)",
+    "SELECT x FROM t ORDER BY ALL OFFSET 2",
+    "SELECT x FROM t LIMIT 10 PERCENT",
+    "SELECT sum(DISTINCT x) AS s FROM t",
+    "SELECT g, sum(x) OVER () AS s FROM t",
+    "SELECT max(x, 2) AS top FROM t",
+    "SELECT sum(x) AS a, sum(x) / 2 AS b FROM t",
+    "SELECT k, ts AT TIME ZONE 'UTC' - now() AS age FROM t",
+    *(
+        f"SELECT g, {aggregate} AS a FROM t GROUP BY g"
+        for aggregate in (
+            "string_agg(g)",
+            "first(x)",
+            "arg_max(k, x)",
+            "median(x)",
+            "stddev(x)",
+            "approx_count_distinct(k)",
+            "min(f)",
+            "max(NULLIF(f, 0))",
+        )
+    ),
+)
+
+
+def test_what_is_not_listed_is_refused_by_its_plan(tmp_path):
+    with jl.open(tmp_path) as ws:
+        engine = services_of(ws).engine
+        for statement in OUTSIDE:
+            [prepared] = engine.prepare(statement, overriding_resolvers=[FRAMES])
+            try:
+                rule = prepared.append_rule(FRAMES.relations["t",].input.identity)
+            except NotIncremental:
+                continue
+            pytest.fail(f"{statement}: {rule}")
+
+
 @soak
 @pytest.mark.timeout(0)
 def test_merged_rows_are_byte_for_byte_those_of_the_whole_statement(tmp_path):
