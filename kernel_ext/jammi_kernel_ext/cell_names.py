@@ -2,12 +2,13 @@
 assigns, may change in place, and where it cannot be followed."""
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from jammi_kernel_ext.cell_calls import add_call, harmless_code
-from jammi_kernel_ext.cell_state import ANY_FILE, FILE
+from jammi_kernel_ext.cell_state import ANY_FILE, FILE, states_of
 from jammi_kernel_ext.cell_syntax import (
     COMPREHENSIONS,
     LATE_BODIES,
@@ -30,6 +31,7 @@ from jammi_kernel_ext.cell_values import (
     is_data_library,
     is_library_module,
     is_library_value,
+    is_module,
     is_of_user,
     shares_nothing,
 )
@@ -43,6 +45,9 @@ from jammi_kernel_ext.cell_words import (
     PASSING,
 )
 
+_EXPANDED = re.compile(r"(?<=[{$\W])[^\W\d]\w*")
+"""Names in the text of a magic, which IPython expands in `{…}` and after `$`."""
+_MAX_WORDS = 100
 __all__ = ["harmless_code", "names_of_cell", "parse_cell"]
 
 
@@ -216,6 +221,8 @@ def _add_loaded(names: NamesOfCell, name: str, values: Mapping[str, Any]) -> Non
         names.user_objects.add(name)
     if name in OPAQUE_NAMES or id(values.get(name)) in OPAQUE_VALUES:
         names.note_opaque(name)
+    if is_module(values.get(name)):
+        names.loaded |= states_of(values[name].__name__)
     if name in values and (module := foreign_module(values[name])):
         names.note_opaque(f"the module {module}", reads_any=False)
 
@@ -260,8 +267,15 @@ def _magic_name(call: ast.Call) -> str | None:
 
 
 def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[str, Any]) -> None:
+    text = " ".join(str(each.value) for each in call.args[:2] if isinstance(each, ast.Constant))
+    if magic not in ("jammi", "jammi_py"):  # ours expand nothing
+        names.loaded.update(set(_EXPANDED.findall(text)) & values.keys())
+    if magic in ("env", "set_env"):
+        names.add_state("state os")
     if magic in ("system", "sx", "bash", "sh"):
-        _add_files_of_command(names, call)
+        for word in text.split()[:_MAX_WORDS]:
+            names.add_state(FILE + PurePath(word).name)
+        names.files.add(ANY_FILE)
     if magic in HARMLESS_MAGICS:
         return
     body = call.args[-1].value if isinstance(call.args[-1], ast.Constant) else None
@@ -274,13 +288,3 @@ def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[s
         getattr(names, kind).update(getattr(inner, kind))
     names.add_states(inner)
     names.note_opaque(inner.opaque, reads_any=inner.reads_any)
-
-
-def _add_files_of_command(names: NamesOfCell, call: ast.Call) -> None:
-    """Add the files that a shell command names, which it may read and write."""
-    text = " ".join(str(each.value) for each in call.args if isinstance(each, ast.Constant))
-    files = {FILE + PurePath(word).name for word in text.split()[:100]}
-    names.loaded |= files
-    names.changed |= files
-    names.states |= files
-    names.files.add(ANY_FILE)

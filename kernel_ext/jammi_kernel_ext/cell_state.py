@@ -38,7 +38,7 @@ def module_state(call: ast.Call, values: Mapping[str, Any]) -> frozenset[str]:
             modules = [function_module(value), *_owners(call.func, values)]
         else:
             modules = [function_module(value), type(value).__module__]
-        found = found.union(*map(_states_of, modules))
+        found = found.union(*map(states_of, modules))
     return found
 
 
@@ -51,7 +51,7 @@ def _owners(node: ast.AST, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _states_of(module: str) -> frozenset[str]:
+def states_of(module: str) -> frozenset[str]:
     """The states that a module keeps, or a package that it is in."""
     return frozenset(
         _STATE + each for each in STATE_MODULES if (module + ".").startswith(each + ".")

@@ -106,6 +106,11 @@ class NamesOfCell:
         self.opaque = self.opaque or word
         self.reads_any |= bool(word) and reads_any
 
+    def add_state(self, name: str) -> None:
+        """Add a file or the state of a module that is read and changed."""
+        for names in (self.loaded, self.changed, self.states):
+            names.add(name)
+
     def add_states(self, inner: "NamesOfCell") -> None:
         """Add the files and states of modules that an inner scope uses."""
         self.states |= inner.states

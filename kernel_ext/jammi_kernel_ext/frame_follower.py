@@ -161,6 +161,8 @@ class FrameFollower:
         cell.names = None  # names that the cell itself defined are known by now
         names = self._names(cell)
         reads = registry.take_reads()
+        if self._is_changed_unseen(cell, names):
+            names.note_opaque("code that it does not name")
         self._note_opaque(cell, names, {read.thread for read in reads})
         origin = self._origin_of_cell(cell, names, [read.origin for read in reads])
         touched = self._touched(cell, names, self._last_ids)
@@ -181,6 +183,15 @@ class FrameFollower:
             self._records[_OUTPUT] = self._merge_records(
                 self._records.get(_OUTPUT), _Record(origin)
             )
+
+    def _is_changed_unseen(self, cell: _Cell, names: NamesOfCell) -> bool:
+        """Whether a name holds another frame that the cell neither assigns nor calls code for that
+        may: a formatter or another hook did."""
+        replaced = {name for name, _ in self._last_ids.items() - cell.ids.items()} - names.stored
+        return any(
+            self._kind(name) in ("frame", "lazy frame") and not _is_output(name)
+            for name in replaced
+        ) and not any(self._kind(name) in ("function", "container") for name in names.loaded)
 
     def _frames_before(self, registry: "FrameOrigins", cell: _Cell) -> "dict[int, FrameOrigin]":
         """The origins of the frames that names held before the cell and that are still alive: the
@@ -332,7 +343,7 @@ class FrameFollower:
         if not derived and (unseen := self._unseen_change(frame)) is not None:
             parts.append(unseen)
             derived = True
-        if not any(part.inputs or part.grounds for part in parts):
+        if not (grounds or any(part.inputs or part.grounds for part in parts)):
             return None
         return self._merged_origin(parts, grounds, cells, derived=derived or bool(grounds))
 

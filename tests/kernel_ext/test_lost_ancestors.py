@@ -102,6 +102,59 @@ FOLLOWED = {
         "!cp x.csv y.csv",
         "out = pd.read_csv('y.csv')",
     ),
+    "captured text": (
+        "%%capture shown\nprint(other.to_csv(index=False))",
+        "import io\nout = pd.read_csv(io.StringIO(shown.stdout))",
+    ),
+    "environment": (
+        "%env TOTAL={other.id.sum()}",
+        "import os\nout = pd.DataFrame({'id': [int(os.environ['TOTAL'])]})",
+    ),
+    "variable of the shell": (
+        "text = str(other.id.sum())",
+        "lines = !echo $text",
+        "out = pd.DataFrame({'id': [int(lines[0])]})",
+    ),
+    "expression of the shell": (
+        "lines = !echo {other.id.sum()}",
+        "out = pd.DataFrame({'id': [int(lines[0])]})",
+    ),
+    "written and run": ("%%writefile made.py\nout = other.copy()", "%run -i made.py"),
+    "time": ("%time out = other.copy()",),
+    "cell that is run": ("get_ipython().run_cell('out = other.copy()')",),
+    "magic of one's own": (
+        (
+            "from IPython.core.magic import register_line_magic\n@register_line_magic\n"
+            "def mine(line):\n    global out\n    out = other.copy()"
+        ),
+        "%mine",
+    ),
+    "input transformer": (
+        (
+            "def turn(lines): return [each.replace('ZZ', 'other') for each in lines]\n"
+            "get_ipython().input_transformers_post.append(turn)"
+        ),
+        "out = ZZ.copy()",
+        "get_ipython().input_transformers_post.remove(turn)",
+    ),
+    "display of an object": (
+        (
+            "class Shown:\n    def _repr_html_(self):\n        global out\n"
+            "        out = other.copy()\n        return ''\nshown = Shown()"
+        ),
+        "shown",
+    ),
+    "formatter": (
+        (
+            "form = get_ipython().display_formatter.formatters['text/plain']\n"
+            "def show(o, p, c):\n    global out\n    out = other.copy()\n    p.text('')\n"
+            "form.for_type(complex, show)"
+        ),
+        "1j",
+        "form.pop(complex)",
+    ),
+    "output by number": ("other.copy()", "n = max(Out)", "out = Out[n].copy()"),
+    "history": ("other.copy()", "out = eval(In[-2])"),
 }
 """Cells that make the frame `out` from the frame `other`."""
 PUT = "df['year'] = other.year.sum()"
@@ -157,7 +210,20 @@ CHANGED = {
     ),
 }
 """Cells that change the frame `df`, read from another table, with what `other` holds."""
+GROUNDED = {
+    "syntax transformer": (
+        (
+            "import ast\nclass Turn(ast.NodeTransformer):\n    def visit_Name(self, node):\n"
+            "        return ast.Name('other', node.ctx) if node.id == 'ZZ' else node\n"
+            "turn = Turn()\nget_ipython().ast_transformers.append(turn)"
+        ),
+        "out = ZZ.copy()",
+        "get_ipython().ast_transformers.remove(turn)",
+    ),
+}
+"""The same, which are not followed: a ground says so."""
 WAYS = [
+    *(("grounded", way) for way in GROUNDED),
     *(("followed", way) for way in FOLLOWED),
     *(("changed", way) for way in CHANGED),
 ]
@@ -178,7 +244,7 @@ def verdicts(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     run(f"import os; os.chdir({str(folder)!r})", "%load_ext jammi_lab")
     run("%jammi add bases bases.csv", "%jammi add others others.csv", NAMES)
     run("%%jammi -m base -q\nFROM bases", "%%jammi -m other -q\nFROM others")
-    cells_of = {"followed": FOLLOWED, "changed": CHANGED}
+    cells_of = {"followed": FOLLOWED, "grounded": GROUNDED, "changed": CHANGED}
     for n, (kind, way) in enumerate(WAYS):
         frame = "df" if kind == "changed" else "out"
         reads = ("other = ws.table('other').pandas()", "df = ws.table('base').pandas()")
@@ -197,4 +263,7 @@ def test_a_table_from_a_frame_is_never_plainly_fresh_after_an_ancestor_changed(
     verdicts: dict[str, str], kind: str, way: str
 ) -> None:
     verdict = verdicts[f"t{WAYS.index((kind, way))}"]
-    assert verdict.startswith("possibly stale: others changed"), verdict
+    if kind == "grounded":
+        assert "not followed" in verdict
+    else:
+        assert verdict.startswith("possibly stale: others changed"), verdict
