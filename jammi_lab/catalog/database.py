@@ -231,7 +231,8 @@ class Database:
         handle = self._handle()
         with handle.lock:
             handle.end_interrupted_read()
-            if handle.writing is None and not handle.connection.closed:
+            is_file = self.dialect.file is not None
+            if is_file and handle.writing is None and not handle.connection.closed:
                 raw = handle.connection.connection.dbapi_connection
                 # after an interrupt it may still be in a transaction, over an older snapshot
                 if isinstance(raw, sqlite3.Connection) and not raw.in_transaction:
