@@ -153,7 +153,7 @@ function render({ model, el }) {
     const wide = canvas.clientWidth, high = canvas.clientHeight, [ax, ay] = aspect(), taken = [];
     if (words.hidden) return;
     for (const { x, y, sign, size: [w, t] } of clusters) {
-      const left = Math.max(2, Math.min(wide - w - 2, ((x * view[2] + view[0]) * ax + 1) * wide / 2 - w / 2)), top = (1 - (y * view[2] + view[1]) * ay) * high / 2 - t / 2;
+      const left = Math.max(2, Math.min(wide - w - 2, ((x * view[2] + view[0]) * ax + 1) * wide / 2 - w / 2)), middle = (1 - (y * view[2] + view[1]) * ay) * high / 2, top = middle > t + 8 ? middle - t - 8 : middle + 8;   // beside the points in the middle, not over them
       const free = top > 0 && top + t < high && Math.abs((x * view[2] + view[0]) * ax) < 1 && !taken.some(([l, u, r, b]) => left < r && left + w > l && top < b && top + t > u);
       sign.style.visibility = free ? "" : "hidden";
       sign.style.transform = `translate(${left}px, ${top}px)`;
