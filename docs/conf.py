@@ -25,6 +25,8 @@ html_theme = "furo"
 html_title = "jammi_lab"
 html_show_sourcelink = False
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 myst_enable_extensions = ["attrs_inline"]
 myst_heading_anchors = 4

@@ -123,7 +123,7 @@ SAID: dict[str, dict[str, str]] = {
     "Lineage": {
         "nodes": "the things in it, parents before children",
         "edges": "what derives from what",
-        "column_edges": "which column rests on which; empty unless columns were asked for",
+        "column_edges": "which column depends on which; empty unless columns were requested",
     },
     "Why": {
         "name": "the recipe, with the version when an older one was asked about",

@@ -60,7 +60,7 @@ class Input(Value, frozen=True):
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """Kind, name and table: equal for the same input, whatever columns are read."""
+        """Kind, name and table: equal for the same input, regardless of the columns read."""
         # `.value` is a descriptor call, slower than the rest of a comparison.
         return (self.kind._value_, self.name, self.table or "")
 

@@ -35,6 +35,10 @@ _ARGUMENTS = {
     "source": ("inputs", "over"),
     "id": ("key", "where"),
     "primary_key": ("key",),
+    "encoder": ("model",),
+    "format": ("kind",),
+    "type": ("kind",),
+    "text": ("query",),
 }
 """An argument that people guess: those that verbs have for it."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -131,7 +131,10 @@ def to_arrow_rows(rows: Any, schema: pa.Schema, target: str) -> pa.Table:
 def _from_dicts(rows: Sequence[Any], schema: pa.Schema, target: str) -> pa.Table:
     for row in rows:
         if not isinstance(row, Mapping):
-            raise InvalidArgument(f"A row must be a dict, got {type(row).__name__}.")
+            raise InvalidArgument(
+                f"A row must be a dict, got {type(row).__name__}.",
+                hint="For example table.insert([{'id': 1, 'label': 'a'}]).",
+            )
     _check_columns(dict.fromkeys(name for row in rows for name in row), schema, target)
     columns = []
     for field in schema:

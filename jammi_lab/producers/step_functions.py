@@ -198,7 +198,10 @@ def check_call(
     """Raise InvalidArgument, with `hint`, when the function cannot be called with this many
     positional arguments and these keyword arguments."""
     if not callable(function):
-        raise InvalidArgument(f"A Python step must be a function, got {type(function).__name__}.")
+        raise InvalidArgument(
+            f"A Python step must be a function, got {type(function).__name__}.",
+            hint="ws.register(name, frame, producer=…) stores a frame.",
+        )
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

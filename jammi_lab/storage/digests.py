@@ -312,9 +312,7 @@ def _extents(footer: pq.FileMetaData, size: int) -> list[_Extent]:
             extent = _Extent(columns[j], group, offset, chunk.total_compressed_size)
             # A file begins with the four bytes `PAR1`.
             if extent.offset < 4 or extent.length < 0 or extent.offset + extent.length > size:
-                raise pa.ArrowInvalid(
-                    f"column chunk {j} of row group {group} lies outside the file"
-                )
+                raise pa.ArrowInvalid(f"column chunk {j} of row group {group} is outside the file")
             extents.append(extent)
     return extents
 

@@ -217,7 +217,7 @@ class Workspaces:
                 f"({', '.join(copies)}); choose one by --workspace PATH"
             )
         return (
-            f"the workspace {workspace_id} is not here, beside the file or in a folder above: a "
+            f"the workspace {workspace_id} is neither next to the file nor in a folder above: a "
             "fresh clone lacks it unless it is committed. Run the notebook again, restore a "
             "backup, or pass --workspace PATH"
         )

@@ -824,8 +824,8 @@ class Workspace:
         *,
         progress: ProgressOption = None,
     ) -> VectorMap:
-        """An embedding table as a map: each row a point, by the first two principal components of
-        the vectors, at once.
+        """An embedding table as a map: each row is a point, placed by the first two principal
+        components of the vectors.
 
         With a `method` the points are stored in the table `<table>_<method>`, as by `projection`; a
         perplexity and seed that it was made with before are kept. A table of kind projection is

@@ -151,6 +151,10 @@ def test_a_guess_is_answered_in_one_sentence(tmp_path):
             (ws.sources, "register", "Use ws.sources.add('name', 'file.csv')."),
             (jl, "connect", "Use jl.open('lab')."),
             (jl, "Plann", "Did you mean Plan?"),
+            (jl, "current", "Use jl.get_workspace()."),
+            (ws, "upload", "Use ws.sources.add('name', 'file.csv')."),
+            (ws, "frobnicate", "help(ws) lists what it has."),
+            (table, "T", "help(table) lists what it has."),
         ]:
             with pytest.raises(AttributeError) as told:
                 getattr(held, guess)
@@ -220,6 +224,8 @@ ATTRIBUTES = [
     ("rows.a", "Use result.pandas()['a'] or result.polars()['a']."),
 ]
 VALUES = [
+    ("labels.insert([(1,)])", "For example table.insert([{'id': 1, 'label': 'a'}])."),
+    ("ws.compute('x', rows.pandas())", "ws.register(name, frame, producer=…) stores a frame."),
     ("ws.recompute(table)", "Pass its name: 't'."),
     ("ws.materialize('x', lambda: 1)", "ws.compute(name, function, inputs=…) runs a function."),
     ("ws.sql('papers')", "A statement is SQL. To read a table: SELECT * FROM jammi.papers."),
