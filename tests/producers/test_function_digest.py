@@ -685,3 +685,37 @@ def test_many_threads_read_long_sources_at_once(write):
     finally:
         gc.callbacks.remove(between)
     assert not failed and len(told) == 24 and all(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        (
+            "def h():\n    'one'\ndef step(a):\n    return h.__doc__",
+            lambda m: setattr(m.h, "__doc__", "2"),
+        ),
+        (
+            "def h(a: int): pass\ndef step(a):\n    return h.__annotations__",
+            lambda m: m.h.__annotations__.update(a=str),
+        ),
+        (
+            "import typing\nT = typing.TypeVar('T', bound=int)\ndef step(a):\n    return T.__bound__",
+            lambda m: setattr(m, "T", m.typing.TypeVar("T", bound=str)),
+        ),
+        (
+            (
+                "import collections\nN = collections.namedtuple('N', 'a', defaults=[1])\n"
+                "def step(a):\n    return N()"
+            ),
+            lambda m: setattr(m.N.__new__, "__defaults__", (2,)),
+        ),
+    ],
+    ids=["docstring", "annotation", "bound", "defaults in place"],
+)
+def test_what_the_page_of_limits_says_is_not_followed(write, text, change):
+    """A limit of the guarantee: who wants these followed gives a version."""
+    module = write(text).module
+    before = function_digest(module.step)
+    result = repr(module.step(None))
+    change(module)
+    assert repr(module.step(None)) != result and function_digest(module.step) == before
