@@ -143,7 +143,7 @@ def test_every_verb_has_its_method_and_every_method_its_verb():
         name
         for name in vars(Magics) | vars(VersionVerbs)
         if name.startswith("_") and not name.startswith("__")
-    } - {"_ws", "_relation"}
+    } - {"_ws", "_relation", "_changes"}
     assert methods == {f"_{(verb.name or 'where').replace('-', '_')}" for verb in VERBS}
 
 

@@ -200,7 +200,7 @@ def test_why_gives_the_verdict_with_its_reasons(edited):
     top, way, cause = edited("%jammi why top").text.split("\n")
     assert (top, way) == ("top: possibly stale", "└─ venues")
     assert re.fullmatch(
-        r"   └─ papers changed \(read .* UTC, seen .* UTC\), columns read: venue",
+        r"   └─ papers changed, 4 → 5 rows \(read .* UTC, seen .* UTC\), columns read: venue",
         cause,
     )
     assert (
