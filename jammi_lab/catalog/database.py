@@ -191,10 +191,10 @@ class Database:
     def __init__(self, dialect: Dialect, *, read_only: bool = False) -> None:
         self.dialect = dialect
         self.read_only = read_only
-        self._engine = dialect.engine()
+        self.engine = dialect.engine()
         self._pid = os.getpid()
         self._local = threading.local()
-        self._handles: list[_Handle] = []
+        self.handles: list[_Handle] = []
         self._shared_handle: _Handle | None = None
         self._guard = threading.Lock()
         self._closed = False
@@ -349,11 +349,11 @@ class Database:
             return
         with self._guard:
             self._closed = True
-            handles, self._handles = self._handles, []
+            handles, self.handles = self.handles, []
         for handle in handles:
             with handle.lock:
                 handle.connection.close()
-        self._engine.dispose()
+        self.engine.dispose()
 
     @contextlib.contextmanager
     def _transaction(self, *, writing: bool, no_fsync: bool = False) -> Iterator[sa.Connection]:
@@ -420,7 +420,7 @@ class Database:
             except sa.exc.DBAPIError as error:
                 if retried or not error.connection_invalidated:
                     raise
-            handle.connection = self._engine.connect()
+            handle.connection = self.engine.connect()
             connection.close()
         raise AssertionError
 
@@ -442,13 +442,13 @@ class Database:
     def _open_handle(self, thread: threading.Thread) -> _Handle:
         """Open a connection that lives until its thread ends or the database is closed."""
         with DeferInterrupts(), self._translate_errors:
-            handle = _Handle(self._engine.connect(), thread)
+            handle = _Handle(self.engine.connect(), thread)
             with self._guard:
                 if self._closed:
                     handle.connection.close()
                     raise self._closed_error()
-                ended = [h for h in self._handles if not h.thread.is_alive()]
-                self._handles = [h for h in self._handles if h.thread.is_alive()] + [handle]
+                ended = [h for h in self.handles if not h.thread.is_alive()]
+                self.handles = [h for h in self.handles if h.thread.is_alive()] + [handle]
             for old in ended:
                 old.connection.close()
         return handle

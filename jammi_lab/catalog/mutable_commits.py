@@ -235,13 +235,13 @@ class GroupCommit:
 
     def __init__(self, database: Database, active_scope: Scope) -> None:
         self._database, self._scope = database, active_scope
-        self._leader_lock = threading.Lock()
+        self.leader_lock = threading.Lock()
         self._guard = threading.Lock()
         self._enough_waiting = threading.Event()
-        self._waiting: list[_Request] = []
-        self._expected = 1
+        self.waiting: list[_Request] = []
+        self.expected_requests = 1
         """Recent demand: requests of the last transaction and those that arrived meanwhile."""
-        self._last_duration = 0.0
+        self.last_duration = 0.0
         """Duration of the last transaction in seconds."""
 
     def commit(self, record: MutableRecord, change: Change, kept_versions: int) -> Committed:
@@ -275,7 +275,7 @@ class GroupCommit:
         """Wait for the turn, and commit whatever else waits with it."""
         request.wakeup.acquire()
         with self._guard:
-            self._waiting.append(request)
+            self.waiting.append(request)
             if self._has_enough():
                 self._enough_waiting.set()
         try:
@@ -285,8 +285,8 @@ class GroupCommit:
                 request.next_request.wake()
             if not request.done:
                 with self._guard:
-                    if request in self._waiting:  # interrupted: nobody waits for it any more
-                        self._waiting.remove(request)
+                    if request in self.waiting:  # interrupted: nobody waits for it any more
+                        self.waiting.remove(request)
 
     def _wait_until_done(self, request: _Request) -> None:
         """Wait until a request is done, leading a transaction if nobody else does.
@@ -296,17 +296,17 @@ class GroupCommit:
         """
         while not request.done:
             # sleep instead of queueing on the lock, which finished threads would delay
-            if self._leader_lock.locked():
+            if self.leader_lock.locked():
                 request.wakeup.acquire(timeout=POLL_SECONDS)
             if not request.done:
-                with self._leader_lock:
+                with self.leader_lock:
                     if not request.done:
                         self._lead(request)
                 self._wake_next()
 
     def _wake_next(self) -> None:
         with self._guard:
-            for request in self._waiting[:1]:
+            for request in self.waiting[:1]:
                 request.wake()
 
     def _gather(self) -> None:
@@ -316,12 +316,12 @@ class GroupCommit:
             if self._has_enough():
                 return
             self._enough_waiting.clear()
-        self._enough_waiting.wait(min(_MAX_GATHER_FACTOR * self._last_duration, MAX_GATHER_SECONDS))
+        self._enough_waiting.wait(min(_MAX_GATHER_FACTOR * self.last_duration, MAX_GATHER_SECONDS))
 
     def _has_enough(self) -> bool:
-        rows = [each.rows for each in self._waiting]
+        rows = [each.rows for each in self.waiting]
         return (
-            len(rows) >= self._expected
+            len(rows) >= self.expected_requests
             or max(rows, default=0) >= _LARGE_CHANGE_ROWS
             or sum(rows) >= BATCH_ROWS
         )
@@ -330,7 +330,7 @@ class GroupCommit:
         """The requests of the next transaction: this one and those that wait, first come first
         served."""
         with self._guard:
-            group, self._waiting = _split_batch(leader, self._waiting)
+            group, self.waiting = _split_batch(leader, self.waiting)
         return group
 
     def _lead(self, leader: _Request) -> None:
@@ -340,15 +340,15 @@ class GroupCommit:
         states: dict[int, _Batch] = {}
         try:
             self._commit_batch(group, states)
-            self._last_duration = time.monotonic() - started_at
-            self._expected = len(group) + len(self._waiting)
+            self.last_duration = time.monotonic() - started_at
+            self.expected_requests = len(group) + len(self.waiting)
             self._finish(group)
         except BaseException as error:
             if committed := self._was_committed(states):
                 self._finish(group)
             else:
                 with self._guard:
-                    self._waiting = [each for each in group if each is not leader] + self._waiting
+                    self.waiting = [each for each in group if each is not leader] + self.waiting
             if not isinstance(error, Exception) or (len(group) == 1 and not committed):
                 raise
             if not committed:

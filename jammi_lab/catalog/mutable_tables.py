@@ -85,7 +85,7 @@ class MutableTableRepository:
 
     def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
-        self._commits = GroupCommit(database, active_scope)
+        self.commits = GroupCommit(database, active_scope)
 
     # -- records
 
@@ -190,7 +190,7 @@ class MutableTableRepository:
 
     def commit(self, record: MutableRecord, change: Change, kept_versions: int) -> Committed:
         """See `GroupCommit.commit`."""
-        return self._commits.commit(record, change, kept_versions)
+        return self.commits.commit(record, change, kept_versions)
 
     @contextlib.contextmanager
     def _read_table(self, table_id: int) -> Iterator[sa.Connection]:

@@ -83,8 +83,8 @@ class Writers:
     process."""
 
     def __init__(self, database: Database, locks: Locks, clock: Clock) -> None:
-        self._database, self._lock_store, self._clock = database, locks, clock
-        self._held_locks: dict[str, Lock] = {}
+        self._database, self.lock_store, self._clock = database, locks, clock
+        self.held_locks: dict[str, Lock] = {}
         self._own_rows: dict[str, dict[str, Any]] = {}
 
     def register(self) -> str:
@@ -105,20 +105,20 @@ class Writers:
         except BaseException:
             lock.release(remove=True)
             raise
-        self._held_locks[writer_id], self._own_rows[writer_id] = lock, row
+        self.held_locks[writer_id], self._own_rows[writer_id] = lock, row
         return writer_id
 
     def _create_lock(self) -> tuple[str, Lock]:
         while True:
             writer_id = f"w{self._clock.token(16)}"
             with contextlib.suppress(BlockingIOError):
-                return writer_id, self._lock_store.create(writer_id)
+                return writer_id, self.lock_store.create(writer_id)
 
     def retire(self, writer_id: str) -> None:
         """End a writer of this process: mark its row, then remove and release its lock."""
         self._mark_retired(writer_id)
         self._own_rows.pop(writer_id, None)
-        if (lock := self._held_locks.pop(writer_id, None)) is not None:
+        if (lock := self.held_locks.pop(writer_id, None)) is not None:
             lock.release(remove=True)
 
     def reacquire_lost(self) -> None:
@@ -128,16 +128,16 @@ class Writers:
         Another kernel may have cleaned up what these writers were building meanwhile. Raises
         SourceUnavailable.
         """
-        if self._lock_store.reacquire_lost():
+        if self.lock_store.reacquire_lost():
             with self._database.write() as tx:
-                for writer_id in self._held_locks:
+                for writer_id in self.held_locks:
                     if tx.execute(_REVIVE, {"id": writer_id}).rowcount == 0:
                         _REGISTER.execute(tx, self._own_rows[writer_id])
 
     def write_note(self, note: str) -> None:
         """Attach a note to the locks held here, replacing the last; it may be lost. Errors of a
         full disk or a server are ignored."""
-        for lock in list(self._held_locks.values()):
+        for lock in list(self.held_locks.values()):
             with contextlib.suppress(Exception):
                 lock.write_note(note)
 
@@ -145,18 +145,18 @@ class Writers:
         """The age in seconds and the text of the last note of a writer or of the holder of a named
         lock; None when there is none or it cannot be read."""
         with contextlib.suppress(Exception):
-            return self._lock_store.read_note(writer_id)
+            return self.lock_store.read_note(writer_id)
         return None
 
     def try_acquire_named(self, name: str) -> Lock | None:
         """Acquire the named lock for one piece of work; None when somebody else holds it. `name`
         consists of letters and digits. Raises OSError, SourceUnavailable."""
-        return self._lock_store.try_acquire_named(name)
+        return self.lock_store.try_acquire_named(name)
 
     def is_alive(self, writer_id: str) -> bool:
         """Whether anybody, this process included, holds the writer's lock. A stopped process is
         alive; a missing lock file means dead."""
-        return writer_id in self._held_locks or self._lock_store.is_held(writer_id)
+        return writer_id in self.held_locks or self.lock_store.is_held(writer_id)
 
     def get(self, writer_id: str) -> WriterRecord | None:
         """The writer of that id, retired or not."""
@@ -176,7 +176,7 @@ class Writers:
             ids = {row[0] for row in _UNRETIRED.fetch(tx, {})} | {
                 row[0] for row in _UNSETTLED.fetch(tx, {})
             }
-        return sorted(ids - set(self._held_locks) - {""})
+        return sorted(ids - set(self.held_locks) - {""})
 
     def dead_writers(self) -> Iterator[str]:
         """Iterate over the dead writers. Each one's lock is held while the caller cleans up its
@@ -198,12 +198,12 @@ class Writers:
         lock, or is a suspect if it died. Raises OSError.
         """
         if self._database.read_only or not (
-            leftover := self._lock_store.leftover_ids() - set(self._held_locks)
+            leftover := self.lock_store.leftover_ids() - set(self.held_locks)
         ):
             return
         for writer_id in sorted(leftover.difference(self.suspects())):
             with contextlib.suppress(FileNotFoundError):
-                if (lock := self._lock_store.try_acquire(writer_id)) is not None:
+                if (lock := self.lock_store.try_acquire(writer_id)) is not None:
                     lock.release(remove=writer_id not in self.suspects())
 
     @contextlib.contextmanager
@@ -211,7 +211,7 @@ class Writers:
         """Yield whether that writer is dead, holding its lock for the block if so; then retire it,
         unless the block raises or the catalog is read-only."""
         try:
-            lock, dead = self._lock_store.try_acquire(writer_id), False
+            lock, dead = self.lock_store.try_acquire(writer_id), False
         except FileNotFoundError:
             lock, dead = None, True
         if lock is None and not dead:
@@ -233,9 +233,9 @@ class Writers:
     def close(self) -> None:
         """Release every lock that is held; writers that were not retired look dead from now on.
         Idempotent."""
-        while self._held_locks:
-            self._held_locks.popitem()[1].release(remove=False)
-        self._lock_store.close()
+        while self.held_locks:
+            self.held_locks.popitem()[1].release(remove=False)
+        self.lock_store.close()
 
     def _mark_retired(self, writer_id: str) -> None:
         # without fsync: after a power failure it is found dead again, with nothing to clean up

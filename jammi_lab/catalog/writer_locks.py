@@ -108,7 +108,7 @@ class ServerLocks:
 
     def __init__(self, dialect: Postgres) -> None:
         self._dialect = dialect
-        self._connection: Any = None
+        self.connection: Any = None
         self._guard = threading.RLock()
         self._created_ids: set[str] = set()
         self._noted_ids: set[str] = set()
@@ -146,29 +146,29 @@ class ServerLocks:
             without_note = writer_id in self._created_ids and writer_id not in self._noted_ids
             self._created_ids.discard(writer_id)
             self._acquired_ids.discard(writer_id)
-            if self._connection is not None:
+            if self.connection is not None:
                 # a lost connection has released the lock; the next call connects again
                 with contextlib.suppress(Exception):
                     if remove and not without_note:
-                        self._connection.execute(
+                        self.connection.execute(
                             "DELETE FROM meta WHERE key = %s", [_NOTE_PREFIX + writer_id]
                         )
-                    self._connection.execute(
+                    self.connection.execute(
                         "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [writer_id]
                     )
 
     def write_note(self, writer_id: str, note: str) -> None:
         """Store a note in the catalog, with the server's time."""
         with self._guard:
-            if self._connection is not None and writer_id in self._created_ids:
+            if self.connection is not None and writer_id in self._created_ids:
                 self._noted_ids.add(writer_id)
-                self._connection.execute(_WRITE_NOTE, [_NOTE_PREFIX + writer_id, note])
+                self.connection.execute(_WRITE_NOTE, [_NOTE_PREFIX + writer_id, note])
 
     def read_note(self, writer_id: str) -> tuple[float, str] | None:
         with self._guard:
-            if self._connection is None or self._connection.closed:
+            if self.connection is None or self.connection.closed:
                 self._connect()
-            row = self._connection.execute(_READ_NOTE, [_NOTE_PREFIX + writer_id]).fetchone()
+            row = self.connection.execute(_READ_NOTE, [_NOTE_PREFIX + writer_id]).fetchone()
         return (float(row[0]), str(row[1])) if row else None
 
     def leftover_ids(self) -> set[str]:
@@ -186,16 +186,16 @@ class ServerLocks:
 
     def close(self) -> None:
         with self._guard:
-            connection, self._connection = self._connection, None
+            connection, self.connection = self.connection, None
             self._created_ids, self._acquired_ids = set(), set()
             if connection is not None:
                 connection.close()
 
     def _try_lock(self, writer_id: str) -> bool:
-        if self._connection is None or self._connection.closed:
+        if self.connection is None or self.connection.closed:
             self._connect()
         for pause in PAUSES:
-            [acquired] = self._connection.execute(
+            [acquired] = self.connection.execute(
                 "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [writer_id]
             ).fetchone()
             if acquired:
@@ -208,20 +208,20 @@ class ServerLocks:
 
     def _is_free(self, writer_id: str) -> bool:
         """Whether nobody holds the lock exclusively."""
-        if self._connection is None or self._connection.closed:
+        if self.connection is None or self.connection.closed:
             self._connect()
-        [acquired] = self._connection.execute(
+        [acquired] = self.connection.execute(
             "SELECT pg_try_advisory_lock_shared(hashtextextended(%s, 0))", [writer_id]
         ).fetchone()
         if acquired:
-            self._connection.execute(
+            self.connection.execute(
                 "SELECT pg_advisory_unlock_shared(hashtextextended(%s, 0))", [writer_id]
             )
         return bool(acquired)
 
     def _answers(self) -> bool:
         try:
-            self._connection.execute("SELECT 1")
+            self.connection.execute("SELECT 1")
         except Exception as error:
             if not hasattr(error, "sqlstate"):
                 raise
@@ -231,7 +231,7 @@ class ServerLocks:
     def _connect(self) -> None:
         """Connect, and acquire again the locks that a lost connection held for the writers created
         here."""
-        self._connection = connection = self._dialect.connect()
+        self.connection = connection = self._dialect.connect()
         self._acquired_ids, self._reacquired = set(self._created_ids), bool(self._created_ids)
         if connection.info.server_version >= 140000:
             connection.execute("SET idle_session_timeout = 0")
@@ -253,7 +253,7 @@ class ServerLocks:
         try:
             yield
         except Exception as error:
-            lost = self._connection is None or self._connection.closed
+            lost = self.connection is None or self.connection.closed
             translated = (
                 self._dialect.translate_error(error, lost=lost)
                 if hasattr(error, "sqlstate")

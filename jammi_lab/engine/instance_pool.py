@@ -128,7 +128,7 @@ class InstancePool:
     def __init__(self, settings: Settings, spill: Path | None = None) -> None:
         self._settings = settings
         self._spill_parent = Path(tempfile.gettempdir()) if spill is None else spill
-        self._sessions: OrderedDict[str | None, TenantSession] = OrderedDict()
+        self.sessions: OrderedDict[str | None, TenantSession] = OrderedDict()
         self._lock = threading.RLock()
         self._memory_budget: int | None = None
         self._closed = False
@@ -140,14 +140,14 @@ class InstancePool:
         used idle ones are closed."""
         with self._lock:
             self._check_open()
-            if tenant in self._sessions:
-                self._sessions.move_to_end(tenant)
-                return self._sessions[tenant]
+            if tenant in self.sessions:
+                self.sessions.move_to_end(tenant)
+                return self.sessions[tenant]
             session = self._open_session(tenant)
-            self._sessions[tenant] = session
-            idle = [t for t, s in self._sessions.items() if s is not session and not s.in_use]
-            while len(self._sessions) > MAX_SESSIONS and idle:
-                self._sessions.pop(idle.pop(0)).close()
+            self.sessions[tenant] = session
+            idle = [t for t, s in self.sessions.items() if s is not session and not s.in_use]
+            while len(self.sessions) > MAX_SESSIONS and idle:
+                self.sessions.pop(idle.pop(0)).close()
             self._share_memory()
             return session
 
@@ -333,7 +333,7 @@ class InstancePool:
     def detach(self, key: str) -> None:
         """Detach the attachments of a key in every tenant's instance."""
         with self._lock:
-            sessions = list(self._sessions.values())
+            sessions = list(self.sessions.values())
         for session in sessions:
             with contextlib.suppress(duckdb.Error), session.main.cursor() as cursor:
                 session.attachments.detach(cursor, key)
@@ -346,8 +346,8 @@ class InstancePool:
         """Retire an instance that does not stop or has failed. The next statement gets a new
         one."""
         with self._lock:
-            if self._sessions.get(tenant) is session:
-                del self._sessions[tenant]
+            if self.sessions.get(tenant) is session:
+                del self.sessions[tenant]
                 self._share_memory()
             RETIRED_SESSIONS.append(session)
 
@@ -370,10 +370,10 @@ class InstancePool:
 
     def _share_memory(self) -> None:
         """Divide one memory budget equally among all instances."""
-        if self._memory_budget is None or not self._sessions:
+        if self._memory_budget is None or not self.sessions:
             return
-        instances = [session.main for session in self._sessions.values()]
-        share = self._memory_budget // len(self._sessions)
+        instances = [session.main for session in self.sessions.values()]
+        share = self._memory_budget // len(self.sessions)
 
         def apply_limits() -> None:
             for instance in instances:
@@ -393,6 +393,6 @@ class InstancePool:
             return
         with self._lock:
             self._closed = True
-            sessions, self._sessions = list(self._sessions.values()), OrderedDict()
+            sessions, self.sessions = list(self.sessions.values()), OrderedDict()
             for session in sessions:
                 session.close()

@@ -58,8 +58,8 @@ class Heartbeat:
     """Sends the heartbeats of one workspace handle, and reads those of others."""
 
     def __init__(self, writers: Writers, clock: Clock) -> None:
-        self._writers, self._clock = writers, clock
-        self._guard, self._stop_event = threading.Lock(), threading.Event()
+        self._writers, self.clock = writers, clock
+        self._guard, self.stop_event = threading.Lock(), threading.Event()
         self._stopping = False
         self._builds: dict[str, _RunningBuild] = {}
         self._thread: threading.Thread | None = None
@@ -68,7 +68,7 @@ class Heartbeat:
     def track_build(self, table_name: str, on_progress: OnProgress | None) -> Iterator[OnProgress]:
         """Run a block in which a table is built. Yields a progress callback that records and
         forwards; it raises SessionClosed after `stop`."""
-        build = _RunningBuild(self._clock.monotonic(), on_progress)
+        build = _RunningBuild(self.clock.monotonic(), on_progress)
         with self._guard:
             self._builds[table_name] = build
             if self._thread is None:
@@ -104,15 +104,15 @@ class Heartbeat:
 
     def close(self) -> None:
         """Stop the thread. Call it when no build runs any more."""
-        self._stop_event.set()
+        self.stop_event.set()
         if (thread := self._thread) is not None:
             thread.join(5)  # do not hang on a server that does not respond
 
     def _run(self) -> None:
         """The thread: runs while anything is being built and up to a second longer, so that short
         builds in a row share one thread."""
-        while not self._stop_event.wait(_HEARTBEAT_SECONDS):
-            now = self._clock.monotonic()
+        while not self.stop_event.wait(_HEARTBEAT_SECONDS):
+            now = self.clock.monotonic()
             with self._guard:
                 if not self._builds:
                     self._thread = None
@@ -177,10 +177,10 @@ class SingleFlight:
         clean_up_dead: Callable[[], object],
     ) -> None:
         self._catalog = catalog
-        self._clock = clock
-        self._wait_seconds = wait_seconds
+        self.clock = clock
+        self.wait_seconds = wait_seconds
         self._clean_up_dead = clean_up_dead
-        self._heartbeat = Heartbeat(catalog.writers, clock)
+        self.heartbeat = Heartbeat(catalog.writers, clock)
 
     @contextlib.contextmanager
     def lead(
@@ -193,7 +193,7 @@ class SingleFlight:
             | {_ActiveBuild(id(self), self._catalog.identity, build_record.definition_hash or "")}
         )
         try:
-            with self._heartbeat.track_build(
+            with self.heartbeat.track_build(
                 build_record.table_name, on_progress
             ) as report_progress:
                 yield report_progress
@@ -202,7 +202,7 @@ class SingleFlight:
 
     def stop(self) -> None:
         """Make each running build raise SessionClosed at its next progress report."""
-        self._heartbeat.stop()
+        self.heartbeat.stop()
 
     def active_definitions(self) -> set[str]:
         """The definitions that the current call is building through this handle."""
@@ -210,11 +210,11 @@ class SingleFlight:
 
     def close(self) -> None:
         """Stop the heartbeat thread; call it when no build runs any more."""
-        self._heartbeat.close()
+        self.heartbeat.close()
 
     def wait_deadline(self) -> float:
         """The deadline, on the monotonic clock, of a call that starts to wait now."""
-        return self._clock.monotonic() + self._wait_seconds()
+        return self.clock.monotonic() + self.wait_seconds()
 
     def wait(
         self,
@@ -241,12 +241,12 @@ class SingleFlight:
                 "for it.",
                 path=[build_record.recipe, build_record.recipe],
             )
-        remaining_seconds = deadline - self._clock.monotonic()
+        remaining_seconds = deadline - self.clock.monotonic()
         if remaining_seconds <= 0:
             return False
-        subscriber = HeartbeatSubscriber(self._heartbeat, self._clock, build_record)
+        subscriber = HeartbeatSubscriber(self.heartbeat, self.clock, build_record)
         stage = self._waiting_stage(build_record)
-        for _ in attempts(remaining_seconds, pause=POLL_SECONDS, monotonic=self._clock.monotonic):
+        for _ in attempts(remaining_seconds, pause=POLL_SECONDS, monotonic=self.clock.monotonic):
             row = self._catalog.result_tables.get(build_record.table_name)
             if row is None or row.status is not TableStatus.BUILDING:
                 return True
@@ -275,7 +275,7 @@ class SingleFlight:
         """Wait until recent writes are old enough to be told apart. A server that reports whole
         seconds cannot tell whether a file just written was written twice, so every recent write
         counts as a change. Raises KeyboardInterrupt."""
-        for _ in attempts(_TIMESTAMP_SETTLE_SECONDS, monotonic=self._clock.monotonic):
+        for _ in attempts(_TIMESTAMP_SETTLE_SECONDS, monotonic=self.clock.monotonic):
             pass
 
     def _waiting_stage(self, build_record: TableRecord) -> str:
@@ -293,16 +293,16 @@ class HeartbeatSubscriber:
     `HEARTBEAT_POLL_SECONDS` seconds."""
 
     def __init__(self, heartbeat: Heartbeat, clock: Clock, build_record: TableRecord) -> None:
-        self._heartbeat, self._clock, self._build_record = heartbeat, clock, build_record
+        self.heartbeat, self.clock, self._build_record = heartbeat, clock, build_record
         self._last_read: float | None = None
         self._last_heartbeat: HeartbeatMessage | None = None
         self._last_change = clock.monotonic()
 
     def latest(self) -> HeartbeatMessage | None:
         """The latest heartbeat; None before the first one."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if self._last_read is None or now - self._last_read >= HEARTBEAT_POLL_SECONDS:
-            heartbeat = self._heartbeat.read(
+            heartbeat = self.heartbeat.read(
                 self._build_record.writer_id, self._build_record.table_name
             )
             if self._last_read is not None and (heartbeat and heartbeat.said) != (
@@ -315,7 +315,7 @@ class HeartbeatSubscriber:
     def is_silent(self) -> bool:
         """Whether the last heartbeat is a minute old, by its own timestamp or as observed from
         here."""
-        silence = self._clock.monotonic() - self._last_change
+        silence = self.clock.monotonic() - self._last_change
         return silence >= STALE_HEARTBEAT_SECONDS or (
             silence >= min(MIN_SILENCE_SECONDS, STALE_HEARTBEAT_SECONDS)
             and self._heartbeat_age() >= STALE_HEARTBEAT_SECONDS
@@ -325,7 +325,7 @@ class HeartbeatSubscriber:
         """Seconds since the other kernel's last heartbeat, or since the build started when there is
         none."""
         build_age = (
-            self._clock.now_ns() / 1e9 - parse_rfc3339(self._build_record.created_at).timestamp()
+            self.clock.now_ns() / 1e9 - parse_rfc3339(self._build_record.created_at).timestamp()
         )
         return (
             build_age if self._last_heartbeat is None else min(build_age, self._last_heartbeat.age)

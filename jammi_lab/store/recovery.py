@@ -90,7 +90,7 @@ class Recovery:
                 # A power failure may have taken the row of a build, not synced yet, and left its
                 # unfinished file (decision 44).
                 self._remove_unaccounted_files()
-            if any_died or log_is_damaged or ready_too or self._have_folders_changed():
+            if any_died or log_is_damaged or ready_too or self.have_folders_changed():
                 listing = FolderListing(self._results)
                 self._report_unknown_tables(listing)
                 sweep = self._tables_to_inspect(listing, include_all=ready_too)
@@ -469,7 +469,8 @@ class Recovery:
             self._catalog.table_status.mark_failed(record.table_name, record.writer_id, reason)
         self._findings["quarantined"].append(record.table_name)
 
-    def _have_folders_changed(self) -> bool:
+    def have_folders_changed(self) -> bool:
+        """Whether a results folder was written to since the times of all were last recorded."""
         recorded = self._catalog.metadata.get(_FOLDER_TIMES_KEY)
         try:
             return recorded is not None and json.loads(recorded) != self._folder_times()

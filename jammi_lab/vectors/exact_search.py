@@ -58,7 +58,7 @@ class ExactSearch:
         self.order = order
         self.norms = row_norms(vectors)
         with np.errstate(over="ignore", divide="ignore"):
-            self._inverse_norms = (1 / self.norms).astype(np.float32)
+            self.inverse_norms = (1 / self.norms).astype(np.float32)
         self._safe_norms = (
             bool(((self.norms > _MIN_SAFE_NORM) & (self.norms < _MAX_SAFE_NORM)).all())
             and vectors.shape[1] < 1 << 20
@@ -71,7 +71,7 @@ class ExactSearch:
         return (
             self.vectors.nbytes
             + self.norms.nbytes
-            + self._inverse_norms.nbytes
+            + self.inverse_norms.nbytes
             + (0 if self.order is None else self.order.nbytes)
         )
 
@@ -157,9 +157,9 @@ class ExactSearch:
             return
         subset = None if rows is None or 16 * len(rows) > len(self.vectors) else rows
         vectors, inverse = (
-            (self.vectors, self._inverse_norms)
+            (self.vectors, self.inverse_norms)
             if subset is None
-            else (self.vectors[subset], self._inverse_norms[subset])
+            else (self.vectors[subset], self.inverse_norms[subset])
         )
         excluded = None
         if rows is not None and subset is None:

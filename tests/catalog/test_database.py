@@ -119,10 +119,10 @@ def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_
         raise KeyboardInterrupt
 
     for block in (database.write, database.write_without_fsync):
-        sa.event.listen(database._engine, "do_execute", interrupted)
+        sa.event.listen(database.engine, "do_execute", interrupted)
         with pytest.raises(KeyboardInterrupt) as kept, lab.catalog.transaction():
             lab.catalog.metadata.set("a", "1")
-        sa.event.remove(database._engine, "do_execute", interrupted)
+        sa.event.remove(database.engine, "do_execute", interrupted)
         other = sqlite3.connect(lab.place, timeout=0, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         other.execute("ROLLBACK")
@@ -364,7 +364,7 @@ def test_connections_of_ended_threads_do_not_pile_up(lab: Lab) -> None:
         thread = threading.Thread(target=lab.catalog.result_tables.current)
         thread.start()
         thread.join()
-    assert len(lab.catalog.database._handles) <= 2
+    assert len(lab.catalog.database.handles) <= 2
 
 
 def connection_of(database: Any) -> Any:
@@ -392,7 +392,7 @@ def test_threads_that_work_in_common_share_one_connection_and_get_their_own_back
         and common[0] is not own
         and connection_of(database) is own
     )
-    assert len(database._handles) == 2 and lab.catalog.metadata.get("n") == "3"
+    assert len(database.handles) == 2 and lab.catalog.metadata.get("n") == "3"
 
 
 def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_closed_catalog(
@@ -404,7 +404,7 @@ def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_close
         assert database.writing
         thread.start()
         thread.join()
-    assert told == [False] and not database.writing and len(database._handles) == 1
+    assert told == [False] and not database.writing and len(database.handles) == 1
     database.close()
     for ask in (lambda: database.writing, lambda: database.shared_connection().__enter__()):
         with pytest.raises(SessionClosed):

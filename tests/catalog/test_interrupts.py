@@ -183,7 +183,7 @@ def test_a_thread_that_is_interrupted_while_it_reads_keeps_no_snapshot(lab: Lab)
         interrupt_thread(thread.ident or 0, KeyboardInterrupt)
         thread.join(60)
         assert [type(each) for each in raised] == [KeyboardInterrupt]
-        [handle] = [each for each in lab.catalog.database._handles if each.thread is thread]
+        [handle] = [each for each in lab.catalog.database.handles if each.thread is thread]
         assert not handle.connection.connection.dbapi_connection.in_transaction
 
 

@@ -37,7 +37,7 @@ def points():
 
 def at_once(mutables, asked, scopes=None):
     """What each of several commits gives that wait for one another, each in its scope."""
-    commits, outcomes = mutables._commits, [None] * len(asked)
+    commits, outcomes = mutables.commits, [None] * len(asked)
 
     def run(at, record, change):
         try:
@@ -47,11 +47,11 @@ def at_once(mutables, asked, scopes=None):
             outcomes[at] = error
 
     threads = [threading.Thread(target=run, args=(at, *each)) for at, each in enumerate(asked)]
-    with commits._leader_lock:
+    with commits.leader_lock:
         for number, each in enumerate(threads, 1):
             each.start()
             until = time.monotonic() + 5
-            while len(commits._waiting) < number and time.monotonic() < until:
+            while len(commits.waiting) < number and time.monotonic() < until:
                 time.sleep(0.001)
     commits._wake_next()
     for each in threads:
@@ -78,9 +78,9 @@ def test_those_that_wait_are_committed_together_and_each_has_a_version(mutables,
 def test_those_who_asked_together_before_are_waited_for(mutables, table, points, monkeypatch):
     monkeypatch.setattr(mutable_commits, "MAX_GATHER_SECONDS", 60.0)
     at_once(mutables, [(table, put(**{f"k{n}": "x"})) for n in range(3)])
-    commits = mutables._commits
-    assert commits._expected == 3
-    commits._last_duration = 60.0
+    commits = mutables.commits
+    assert commits.expected_requests == 3
+    commits.last_duration = 60.0
     points.clear()
     outcomes = []
     first = threading.Thread(
@@ -88,7 +88,7 @@ def test_those_who_asked_together_before_are_waited_for(mutables, table, points,
     )
     first.start()
     until = time.monotonic() + 20
-    while not commits._leader_lock.locked() and time.monotonic() < until:
+    while not commits.leader_lock.locked() and time.monotonic() < until:
         time.sleep(0.001)
     others = [
         threading.Thread(
@@ -107,17 +107,17 @@ def test_those_who_asked_together_before_are_waited_for(mutables, table, points,
 
 
 def test_who_comes_alone_waits_at_most_once_and_not_longer_than_a_commit_took(mutables, table):
-    commits = mutables._commits
-    commits._expected, commits._last_duration = 8, 0.001
-    assert mutables.commit(table, put(a="1"), KEEP).version == 1 and commits._expected == 1
-    commits._last_duration = 3600.0
+    commits = mutables.commits
+    commits.expected_requests, commits.last_duration = 8, 0.001
+    assert mutables.commit(table, put(a="1"), KEEP).version == 1 and commits.expected_requests == 1
+    commits.last_duration = 3600.0
     assert mutables.commit(table, put(b="1"), KEEP).version == 2
 
 
 def test_nobody_is_waited_for_when_there_is_much_to_write_already(mutables, table, monkeypatch):
     monkeypatch.setattr(mutable_commits, "MAX_GATHER_SECONDS", 3600.0)
-    commits = mutables._commits
-    commits._expected, commits._last_duration = 8, 3600.0
+    commits = mutables.commits
+    commits.expected_requests, commits.last_duration = 8, 3600.0
     assert mutables.commit(table, put(**{f"k{n}": "x" for n in range(600)}), KEEP).inserted == 600
 
 
@@ -145,10 +145,10 @@ def test_of_those_that_were_committed_together_each_is_woken_and_none_waits_out_
 
 
 def test_no_thread_opens_a_connection_to_commit(lab, mutables, table):
-    before = len(lab.catalog.database._handles)
+    before = len(lab.catalog.database.handles)
     for _ in range(3):
         at_once(mutables, [(table, put(**{f"k{n}": "x"})) for n in range(8)])
-    assert len(lab.catalog.database._handles) <= before + 1
+    assert len(lab.catalog.database.handles) <= before + 1
 
 
 def test_one_that_is_refused_takes_nothing_from_the_others(mutables, table, points):
@@ -205,7 +205,7 @@ def test_a_failure_of_the_disk_reaches_everybody_who_was_not_committed(mutables,
     assert (
         all(isinstance(o, OSError) for o in outcomes)
         and mutables.get("t").version == 0
-        and mutables._commits._waiting == []
+        and mutables.commits.waiting == []
     )
     assert mutables.commit(table, put(a="1"), KEEP).version == 1
 

@@ -378,8 +378,8 @@ def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_ano
         if point == "lock.made" and len(moments) < 3:
             moments.append(point)
             if len(moments) == 2:  # somebody is about to remove it
-                [left] = other.writers._lock_store.leftover_ids() - {lab.writer}
-                locks.append(other.writers._lock_store.try_acquire(left))
+                [left] = other.writers.lock_store.leftover_ids() - {lab.writer}
+                locks.append(other.writers.lock_store.try_acquire(left))
             else:
                 other.writers.remove_leftover_locks()
 
@@ -427,14 +427,14 @@ def test_the_word_of_a_dead_writer_goes_when_it_is_settled(
 
 
 def test_a_word_after_the_lock_was_let_go_is_written_nowhere(lab: Lab, tmp_path: Path) -> None:
-    kept = dict(lab.catalog.writers._held_locks)
+    kept = dict(lab.catalog.writers.held_locks)
     lab.catalog.writers.retire(lab.writer)
     files = [
         (tmp_path / f"file {n}").open("w") for n in range(20)
     ]  # of which one gets the number that was closed
-    lab.catalog.writers._held_locks.update(kept)
+    lab.catalog.writers.held_locks.update(kept)
     lab.catalog.writers.write_note("for nobody")
-    lab.catalog.writers._held_locks.clear()
+    lab.catalog.writers.held_locks.clear()
     for each in files:
         each.close()
     assert (
@@ -527,6 +527,6 @@ def test_a_writer_that_was_thought_dead_long_ago_comes_back_with_its_row(
     before = lab.catalog.writers.get(lab.writer)
     with lab.catalog.database.write() as tx:
         tx.execute(sa.delete(writers).where(writers.c.writer_id == lab.writer))
-    monkeypatch.setattr(lab.catalog.writers._lock_store, "reacquire_lost", lambda: True)
+    monkeypatch.setattr(lab.catalog.writers.lock_store, "reacquire_lost", lambda: True)
     lab.catalog.writers.reacquire_lost()
     assert other.writers.get(lab.writer) == before

@@ -52,9 +52,9 @@ def backends(lab: Lab, url: str) -> dict[int, str]:
 
 
 def connections(lab: Lab) -> list[Any]:
-    kept = [lab.catalog.writers._lock_store._connection]
+    kept = [lab.catalog.writers.lock_store.connection]
     return kept + [
-        handle.connection.connection.dbapi_connection for handle in lab.catalog.database._handles
+        handle.connection.connection.dbapi_connection for handle in lab.catalog.database.handles
     ]
 
 
@@ -65,7 +65,7 @@ def end(url: str, raw: Any) -> None:
 
 
 def of_thread(lab: Lab) -> Any:
-    return lab.catalog.database._handles[0].connection.connection.dbapi_connection
+    return lab.catalog.database.handles[0].connection.connection.dbapi_connection
 
 
 def everything_shown(error: BaseException) -> str:
@@ -122,7 +122,7 @@ def test_the_lock_of_a_writer_whose_backend_was_ended_is_free_and_the_compare_an
     begun = lab.begin("top")
     other = open_catalog()
     assert other.writers.is_alive(lab.writer)
-    end(postgres_url, lab.catalog.writers._lock_store._connection)
+    end(postgres_url, lab.catalog.writers.lock_store.connection)
     assert not other.writers.is_alive(lab.writer)
     for writer in other.writers.dead_writers():
         assert other.table_status.mark_failed(begun.table_name, writer, "taken for dead")
@@ -137,9 +137,9 @@ def test_the_lock_of_a_writer_whose_backend_was_ended_is_free_and_the_compare_an
 
 @postgresql_only
 def test_a_writer_whose_lock_was_never_lost_is_assured_without_a_change(lab: Lab) -> None:
-    before = lab.catalog.writers._lock_store._connection
+    before = lab.catalog.writers.lock_store.connection
     lab.catalog.writers.reacquire_lost()
-    assert lab.catalog.writers._lock_store._connection is before
+    assert lab.catalog.writers.lock_store.connection is before
 
 
 @postgresql_only
@@ -167,7 +167,7 @@ def test_a_forked_child_that_ends_takes_neither_lock_nor_connection_from_the_par
     other, before = open_catalog(), backends(lab, postgres_url)
     if (forked := os.fork()) == 0:
         lab.catalog.writers.close()
-        for handle in lab.catalog.database._handles:
+        for handle in lab.catalog.database.handles:
             handle.connection.connection.dbapi_connection.close()
         gc.collect()
         os._exit(0)
@@ -238,7 +238,7 @@ def test_a_password_in_the_url_is_used_and_never_shown(
             catalog.label,
             repr(catalog.database),
             repr(catalog.database.dialect),
-            repr(catalog.writers._lock_store),
+            repr(catalog.writers.lock_store),
             repr(vars(catalog.database)),
         ):
             assert SECRET not in shown

@@ -72,7 +72,7 @@ def test_every_statement_that_touches_tenants_rows_carries_the_predicate(
     monkeypatch.setattr(direct, "fetch", hearing(direct.fetch))
     monkeypatch.setattr(direct, "execute", hearing(direct.execute))
 
-    @sa.event.listens_for(lab.catalog.database._engine, "before_cursor_execute")
+    @sa.event.listens_for(lab.catalog.database.engine, "before_cursor_execute")
     def _hear(_c: object, _cursor: object, statement: str, *_: object) -> None:
         said.append(statement)
 

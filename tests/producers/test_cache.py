@@ -306,7 +306,7 @@ def test_a_waiter_can_be_interrupted_and_leaves_the_first_alone(lab, folder):
 
 
 def test_a_waiter_whose_patience_runs_out_builds_beside(lab, folder):
-    services_of(lab).producer_context.single_flight._wait_seconds = lambda: 0.2
+    services_of(lab).producer_context.single_flight.wait_seconds = lambda: 0.2
     begun, go = threading.Event(), threading.Event()
 
     def hold(progress):
@@ -331,20 +331,20 @@ class Slept:
     """A clock that is as late as a test wants it to be."""
 
     def __init__(self, clock):
-        self._clock, self.late = clock, 0.0
+        self.clock, self.late = clock, 0.0
 
     def __getattr__(self, name):
-        return getattr(self._clock, name)
+        return getattr(self.clock, name)
 
     def monotonic(self):
-        return self._clock.monotonic() + self.late
+        return self.clock.monotonic() + self.late
 
 
 def test_the_patience_of_a_call_is_one_for_all_builds_that_it_waits_for(lab, papers, monkeypatch):
     flight = services_of(lab).producer_context.single_flight
-    clock = Slept(flight._clock)
-    monkeypatch.setattr(flight, "_clock", clock)
-    monkeypatch.setattr(flight, "_wait_seconds", lambda: 30.0)
+    clock = Slept(flight.clock)
+    monkeypatch.setattr(flight, "clock", clock)
+    monkeypatch.setattr(flight, "wait_seconds", lambda: 30.0)
     monkeypatch.setattr(
         "jammi_lab.producers.single_flight.POLL_SECONDS", 0.3
     )  # who starts over is back before the waiter looks again

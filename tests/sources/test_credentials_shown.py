@@ -78,7 +78,7 @@ def told(ws: Any, logs: pytest.LogCaptureFixture, errors: list[BaseException]) -
         found[f"table {table.table_name}"] = (
             repr(table) + repr(table.staleness()) + str(table.staleness()) + repr(table.inputs)
         )
-    for tenant in list(services_of(ws).engine._sessions):
+    for tenant in list(services_of(ws).engine.sessions):
         cursor = services_of(ws).engine.session(tenant).main.cursor()
         found["duckdb"] = repr(cursor.execute("FROM duckdb_databases()").fetchall()) + repr(
             cursor.execute("FROM duckdb_secrets()").fetchall()

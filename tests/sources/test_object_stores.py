@@ -189,10 +189,10 @@ def test_the_version_id_of_a_bucket_that_keeps_no_versions_is_none(bucket, monke
     monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 1)
     bucket.put("x.csv", b"a\n1\n")
     connector = source(bucket, "x.csv", "csv")
-    told = connector.file_set._fs.info
+    told = connector.file_set.filesystem.info
     # what s3 tells of every object that was written while versioning is suspended; the server of these tests leaves it out
     monkeypatch.setattr(
-        connector.file_set._fs,
+        connector.file_set.filesystem,
         "info",
         lambda path, **how: {**told(path, **how), "VersionId": "null"},
     )
@@ -229,7 +229,7 @@ def test_one_listing_serves_a_whole_prefix(bucket, monkeypatch):
         bucket.put(f"d/{n}.parquet", parquet_bytes(id=[n]))
     connector, memo = source(bucket, "d/"), DictMemo()
     connector.observe(None, look(memo))
-    fs, asked = connector.file_set._fs, []
+    fs, asked = connector.file_set.filesystem, []
     plain = fs._call_s3
     monkeypatch.setattr(
         fs, "_call_s3", lambda *args, **more: asked.append(args) or plain(*args, **more)
@@ -307,7 +307,7 @@ def test_denied_is_unknown_and_not_vanished(bucket, monkeypatch):
     bucket.put("x.parquet", parquet_bytes(id=[1]))
     connector = source(bucket, "x.parquet")
     monkeypatch.setattr(
-        connector.file_set._fs,
+        connector.file_set.filesystem,
         "info",
         lambda *a, **k: (_ for _ in ()).throw(PermissionError("Access Denied")),
     )
@@ -342,7 +342,7 @@ def test_unknown_options_list_the_known_ones():
 def test_a_missing_library_names_the_extra(scheme, extra, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
     monkeypatch.setitem(__import__("sys").modules, "adlfs", None)
-    objects._filesystem.cache_clear()
+    objects.open_filesystem.cache_clear()
     connector = FileConnector(SourceRecord(name="s", kind="csv", location=f"{scheme}://b/x.csv"))
     with pytest.raises(ExtensionMissing) as error:
         connector.check()
@@ -402,7 +402,7 @@ def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
             return {**super().info(path, **more), "etag": str(len(self.store[path].getvalue()))}
 
     monkeypatch.setitem(__import__("sys").modules, module, types.SimpleNamespace(**{name: Fake}))
-    objects._filesystem.cache_clear()
+    objects.open_filesystem.cache_clear()
     typed = {"key": "k", "secret": "s", "token": "tok", "endpoint_url": "http://127.0.0.1:1"}
     clean, options, taken = strip_credentials(location, typed)
     assert set(taken) == {"key", "secret", "token"}
@@ -411,7 +411,7 @@ def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
         None,
         lambda: (taken, None),
     )
-    connector.file_set._fs.pipe_file("/b/x.csv", b"id\n1\n")
+    connector.file_set.filesystem.pipe_file("/b/x.csv", b"id\n1\n")
     try:
         assert {k: v for k, v in made.items() if k in expected} == expected
         assert query(connector.relation(None), "FROM it") == [(1,)]
@@ -420,10 +420,10 @@ def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
             Cost.SCAN,
             Cost.METADATA,
         ]
-        connector.file_set._fs.rm("/b/x.csv")
+        connector.file_set.filesystem.rm("/b/x.csv")
         assert isinstance(connector.observe(None, look(memo)), Vanished)
     finally:
-        objects._filesystem.cache_clear()
+        objects.open_filesystem.cache_clear()
 
 
 # -- credentials ---------------------------------------------------------------------------------------------------------------------------
@@ -540,7 +540,7 @@ def test_credentials_from_the_environment_are_enough_also_after_a_restart(
         ("AWS_ENDPOINT_URL", bucket.endpoint),
     ):
         monkeypatch.setenv(name, value)
-    objects._filesystem.cache_clear()
+    objects.open_filesystem.cache_clear()
     for again in (False, True):
         with jl.open(tmp_path / "lab") as ws:
             if not again:
@@ -548,7 +548,7 @@ def test_credentials_from_the_environment_are_enough_also_after_a_restart(
                 ws.materialize("t", "FROM o")
             assert ws.sql("FROM o").fetchall() == [(1,)]
             assert ws.staleness("t") == Fresh()
-    objects._filesystem.cache_clear()
+    objects.open_filesystem.cache_clear()
 
 
 def test_two_stores_with_a_bucket_of_one_name_are_joined_without_mixing(tmp_path, bucket, endpoint):

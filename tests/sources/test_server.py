@@ -392,7 +392,7 @@ def test_tables_are_addressed_by_schema_or_by_name_where_that_is_clear(ws, serve
 def test_the_server_s_functions_are_refused_to_statements(ws, server, filled):
     ws.sources.add("crm", server.url)
     ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
-    [alias] = [a for s in services_of(ws).engine._sessions.values() for a in s.attachments.aliases]
+    [alias] = [a for s in services_of(ws).engine.sessions.values() for a in s.attachments.aliases]
     for text in (
         f"SELECT * FROM postgres_query('{alias}', 'SELECT 1')",
         f"SELECT * FROM mysql_query('{alias}', 'SELECT 1')",
@@ -618,7 +618,7 @@ def test_two_hundred_tables_on_one_source_observe_it_once(ws, server, filled, mo
 def test_a_removed_source_is_detached(ws, server, filled):
     ws.sources.add("crm", server.url)
     ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
-    [session] = services_of(ws).engine._sessions.values()
+    [session] = services_of(ws).engine.sessions.values()
     assert len(session.attachments.aliases) == 1
     ws.sources.remove("crm")
     assert session.attachments.aliases == []
@@ -629,7 +629,7 @@ def test_a_source_that_another_takes_the_place_of_is_detached(ws, server, filled
     ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
     (tmp_path / "f.csv").write_text("a\n1\n")
     ws.sources.add("crm", str(tmp_path / "f.csv"), replace=True)
-    [session] = services_of(ws).engine._sessions.values()
+    [session] = services_of(ws).engine.sessions.values()
     assert session.attachments.aliases == [] and ws.sql("SELECT a FROM crm").fetchall() == [(1,)]
 
 
@@ -641,7 +641,7 @@ def test_another_tenant_has_no_attachment_of_ours(ws, server, filled):
         ws.sql(f"SELECT * FROM crm.{filled}")
     by_tenant = {
         tenant: session.attachments.aliases
-        for tenant, session in services_of(ws).engine._sessions.items()
+        for tenant, session in services_of(ws).engine.sessions.items()
     }
     assert len(by_tenant["acme"]) == 1 and not any(
         aliases for tenant, aliases in by_tenant.items() if tenant != "acme"

@@ -35,7 +35,7 @@ def test_an_index_that_could_not_be_written_is_made_when_the_workspace_is_next_o
 
 def test_a_table_without_an_index_leaves_nothing_to_be_looked_after(lab, reopen):
     lab.materialize("venues", VENUES)
-    assert not services_of(reopen()).recovery._have_folders_changed()
+    assert not services_of(reopen()).recovery.have_folders_changed()
 
 
 @pytest.mark.timeout(60)

@@ -227,7 +227,7 @@ def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_sam
     monkeypatch.setattr(flight, "HEARTBEAT_POLL_SECONDS", 0.02)
     for word in ('{"at":1,"builds":{"x"', '{"later": "release"}', "\x00\xff"):
         services_of(lab).catalog.writers.write_note(word)
-        beat = services_of(other).producer_context.single_flight._heartbeat.read(
+        beat = services_of(other).producer_context.single_flight.heartbeat.read(
             services_of(lab).writer_id, "x"
         )
         assert beat.said and beat.progress is None and beat.age < 30
@@ -290,7 +290,7 @@ def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute
     monkeypatch.setattr(flight, "MIN_SILENCE_SECONDS", 0.2)
     services_of(
         lab
-    ).producer_context.single_flight._heartbeat._stop_event.set()  # it says nothing, as a process that was stopped
+    ).producer_context.single_flight.heartbeat.stop_event.set()  # silent, as a stopped process
     made, told = waits(lab, later, monkeypatch, heard=lambda progress: False)
     assert made.outcome == "computed" and len(told) < 200 and told[-1].stage == "materialize theirs"
 

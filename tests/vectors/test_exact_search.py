@@ -92,7 +92,7 @@ def test_the_margin_bounds_what_a_float32_product_is_off_by():
         sequential = np.zeros(2000, np.float32)
         for j in range(d):
             sequential += vectors[:, j] * unit[j]  # the worst order there is
-        off = np.abs(sequential * it._inverse_norms - it.similarities(query, np.arange(2000)))
+        off = np.abs(sequential * it.inverse_norms - it.similarities(query, np.arange(2000)))
         assert off.max() <= margin(d)
 
 
@@ -128,9 +128,7 @@ def test_a_product_outside_its_margin_is_not_believed(monkeypatch):
     rows = counted(monkeypatch)
     vectors = np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32)
     it = ExactSearch(vectors)
-    it._inverse_norms = it._inverse_norms * np.float32(
-        1.01
-    )  # what a BLAS in half precision would do
+    it.inverse_norms = it.inverse_norms * np.float32(1.01)  # what a BLAS in half precision would do
     hits = it.search(vectors[0], 3)
     assert hits.rows[0].tolist() == naive(vectors, vectors[0], 3)[0] and rows[-1] == 300
 

@@ -348,7 +348,7 @@ def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(
     second = ws.import_embeddings("v", given(moved))
     assert (
         loaded(ws, second).shape.removed == 9
-        and f"index:{record_of(first).digest}" not in indexes._CACHE
+        and f"index:{record_of(first).digest}" not in indexes.CACHE
     )
     assert (
         held.candidates(moved[20:21], 3).min() >= 0
@@ -619,7 +619,7 @@ def test_two_kernels_may_make_the_same_index(ws: Any, table: Any, tmp_path: Path
 
         def make(indexes: Any) -> None:
             gate.wait()
-            indexes._ensure_index(record_of(table), None)
+            indexes.ensure_index(record_of(table), None)
 
         with concurrent.futures.ThreadPoolExecutor() as pool:
             list(pool.map(make, (mine, theirs)))
@@ -740,7 +740,7 @@ def test_searches_that_begin_at_once_load_one_index_once(
         return load(*where)
 
     monkeypatch.setattr(index_files, "load_index", slowly)
-    indexes._CACHE.evict([f"index:{record_of(table).digest}"])
+    indexes.CACHE.evict([f"index:{record_of(table).digest}"])
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda _: loaded(ws, table), range(6)))
     assert len(calls) == 1 and len({id(each) for each in found}) == 1 and found[0] is not None

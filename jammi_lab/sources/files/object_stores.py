@@ -67,7 +67,7 @@ class StoreAccess:
     def filesystem(self) -> fsspec.AbstractFileSystem:
         """The fsspec filesystem, shared by equal access. Raises ExtensionMissing, which names the
         extra to install."""
-        return _filesystem(
+        return open_filesystem(
             self.store,
             tuple(sorted(self.options.items())),
             tuple(sorted(self.credentials.items())),
@@ -100,7 +100,7 @@ def check_endpoint(options: Mapping[str, Any]) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _filesystem(
+def open_filesystem(
     store: str,
     options: tuple[tuple[str, Any], ...],
     credentials: tuple[tuple[str, str], ...],

@@ -71,11 +71,11 @@ class StoreFileSet:
             else None
         )
         if self._access is not None:
-            self._fs: fsspec.AbstractFileSystem = self._access.filesystem
+            self.filesystem: fsspec.AbstractFileSystem = self._access.filesystem
         else:
             import fsspec
 
-            self._fs = fsspec.filesystem(scheme)
+            self.filesystem = fsspec.filesystem(scheme)
         self.realm = (
             str(self._access.options.get("endpoint_url", "")) if self._access is not None else ""
         )
@@ -105,19 +105,19 @@ class StoreFileSet:
 
     def open(self, source_file: SourceFile) -> BinaryIO:
         """Open one file. Raises OSError as `list_files`."""
-        return self._open_path(self._fs._strip_protocol(source_file.path))
+        return self._open_path(self.filesystem._strip_protocol(source_file.path))
 
     def _open_path(self, path: str) -> BinaryIO:
         with translate_errors(path):
-            return cast(BinaryIO, self._fs.open(path, "rb"))
+            return cast(BinaryIO, self.filesystem.open(path, "rb"))
 
     def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
         """DuckDB's native reader if it can read the files, else fsspec."""
         if self._access is None:
             return ReadAccess(
-                [source_file.path for source_file in source_files], filesystem=self._fs
+                [source_file.path for source_file in source_files], filesystem=self.filesystem
             )
-        paths = [self._fs._strip_protocol(source_file.path) for source_file in source_files]
+        paths = [self.filesystem._strip_protocol(source_file.path) for source_file in source_files]
         if not any(_UNREADABLE_CHARACTERS & set(path) for path in paths):
             secret = object_stores.duckdb_secret(self._access, self._prefix())
             if secret is not None:
@@ -134,30 +134,34 @@ class StoreFileSet:
     def _prefix(self) -> str:
         """The common prefix of all files."""
         literal = literal_path(self.pattern)
-        return str(self._fs._strip_protocol(base_of(self.pattern) if literal is None else literal))
+        return str(
+            self.filesystem._strip_protocol(base_of(self.pattern) if literal is None else literal)
+        )
 
     def _list_paths(self) -> tuple[str | None, Mapping[str, Mapping[str, Any]]]:
         """The folder that paths are relative to (None for a single file), and the filesystem's
         metadata by path."""
-        self._fs.invalidate_cache()
+        self.filesystem.invalidate_cache()
         literal = literal_path(self.pattern)
         if literal is None:
-            base = self._fs._strip_protocol(base_of(self.pattern))
-            info_by_path = self._visible_files(self._fs.glob(self.pattern, detail=True), base)
+            base = self.filesystem._strip_protocol(base_of(self.pattern))
+            info_by_path = self._visible_files(
+                self.filesystem.glob(self.pattern, detail=True), base
+            )
             if not info_by_path and self._store is not None:
                 object_stores.check_bucket_exists(
-                    self._fs, base.split("/", 1)[0]
+                    self.filesystem, base.split("/", 1)[0]
                 )  # a glob is silent about a bucket that is not there
             return base, info_by_path
-        path = self._fs._strip_protocol(literal)
+        path = self.filesystem._strip_protocol(literal)
         # In a store a key may end with a slash; such an object marks a folder and has no rows.
         if not (literal.endswith("/") and self._store is not None):
-            info = self._fs.info(path)
+            info = self.filesystem.info(path)
             if info["type"] == "file":
                 return None, {path: info}
-        info_by_path = self._visible_files(self._fs.find(path, detail=True), path)
+        info_by_path = self._visible_files(self.filesystem.find(path, detail=True), path)
         if not info_by_path and self._store is not None:
-            object_stores.check_bucket_exists(self._fs, path.split("/", 1)[0])
+            object_stores.check_bucket_exists(self.filesystem, path.split("/", 1)[0])
         return path, info_by_path
 
     @staticmethod
@@ -181,7 +185,7 @@ class StoreFileSet:
         seconds = int(modified.timestamp()) if isinstance(modified, datetime.datetime) else 0
         return SourceFile(
             relative,
-            self._fs.unstrip_protocol(path),
+            self.filesystem.unstrip_protocol(path),
             Stat(int(info["size"]), seconds * 10**9, 0, 0),
             marks[0] if marks else None,
         )

@@ -224,7 +224,7 @@ SEARCHABLE = frozenset(
     {TableKind.EMBEDDING, TableKind.IMPORTED, TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET}
 )
 """Kinds of tables that have vectors, and so an index."""
-_CACHE = ObjectCache(2_000_000_000)
+CACHE = ObjectCache(2_000_000_000)
 """The cache of all workspaces in this process."""
 _LARGE_TABLE_ROWS = 200_000
 """Tables with more rows get twice the build expansion. Up to half as many rows, measurements showed
@@ -310,14 +310,14 @@ class Indexes:
         if (
             loaded is not None
             and is_unchanged
-            and (cached := _CACHE.find(loaded.cache_key)) is not None
+            and (cached := CACHE.find(loaded.cache_key)) is not None
         ):
             return cast("Matrix", cached)
         path = self._tables.parquet(record)
         # stat before verifying, so that a later change of the file is noticed
         key, stat = _matrix_key(record, path), stat_of(path)
         self._tables.require_intact(record)
-        matrix = _CACHE.get(key, lambda: self._open_matrix(record, path))
+        matrix = CACHE.get(key, lambda: self._open_matrix(record, path))
         self._cache_keys.add(key)
         if stat is not None:
             self._loaded_vectors[record.table_name] = _LoadedVectors(
@@ -334,14 +334,12 @@ class Indexes:
         be slower than reading all vectors. Raises KeyboardInterrupt."""
         if not record.row_count or (only_graphs and self._cache_key(record) in self._without_graph):
             return None
-        ann = _CACHE.get_optional(
+        ann = CACHE.get_optional(
             self._cache_key(record), lambda: self._load(record, only_graphs=only_graphs)
         )
         if ann is None and build:
-            self._ensure_index(record, None)
-            ann = cast("AnnIndex | None", _CACHE.find(self._cache_key(record))) or self._load(
-                record
-            )
+            self.ensure_index(record, None)
+            ann = cast("AnnIndex | None", CACHE.find(self._cache_key(record))) or self._load(record)
         return ann
 
     def build_in_background(self, record: TableRecord) -> None:
@@ -363,7 +361,7 @@ class Indexes:
         """Stop builds and release the memory of this workspace."""
         self._stop_event.set()
         self._queue.wait()
-        _CACHE.evict(self._cache_keys)
+        CACHE.evict(self._cache_keys)
 
     # -- for the store
 
@@ -375,7 +373,7 @@ class Indexes:
             return
         with contextlib.suppress(JammiError, OSError):
             if self._precisions.set_precision(record, request.precision):
-                _CACHE.evict([self._cache_key(record)])
+                CACHE.evict([self._cache_key(record)])
                 self._unusable_manifests.pop(record.table_name, None)
                 self._without_graph.discard(self._cache_key(record))
             if self.find_defect(record, deep=False) is None:
@@ -383,7 +381,7 @@ class Indexes:
             if request.in_background:
                 self.build_in_background(record)
             else:
-                self._ensure_index(record, on_progress)
+                self.ensure_index(record, on_progress)
 
     def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
         """What is wrong with the index of a table, as one word; None when it is usable. `deep`:
@@ -409,8 +407,8 @@ class Indexes:
         if not wait and (record.row_count or 0) > self._settings["vectors.exact_max_rows"]:
             self.build_in_background(record)
             return False
-        _CACHE.evict([self._cache_key(record)])
-        return self._ensure_index(record, None, wait=wait)
+        CACHE.evict([self._cache_key(record)])
+        return self.ensure_index(record, None, wait=wait)
 
     def describe(self, record: TableRecord) -> str | None:
         """The state of the index for status reports: precision or problem, and the share of rows in
@@ -424,7 +422,7 @@ class Indexes:
 
     def on_removal(self, record: TableRecord) -> None:
         """Release everything of a table that is about to be removed."""
-        _CACHE.evict([self._cache_key(record), _matrix_key(record, self._tables.parquet(record))])
+        CACHE.evict([self._cache_key(record), _matrix_key(record, self._tables.parquet(record))])
         self._precisions.remove_note(record)
 
     def state(self, record: TableRecord) -> IndexState:
@@ -447,11 +445,11 @@ class Indexes:
 
     def _build_queued(self, record: TableRecord) -> None:
         try:
-            self._ensure_index(record, None)
+            self.ensure_index(record, None)
         finally:
             self._progress.pop(record.table_name, None)
 
-    def _ensure_index(
+    def ensure_index(
         self, record: TableRecord, on_progress: OnProgress | None, *, wait: bool = True
     ) -> bool:
         """Build the index of a table unless another thread or kernel does. Returns whether the
@@ -520,7 +518,7 @@ class Indexes:
 
         self._tables.require_intact(record)
         parquet = self._tables.parquet(record)
-        cached = cast("Matrix | None", _CACHE.find(_matrix_key(record, parquet)))
+        cached = cast("Matrix | None", CACHE.find(_matrix_key(record, parquet)))
         matrix = cached if cached is not None else self._open_matrix(record, parquet)
         total = len(matrix)
 
@@ -587,9 +585,9 @@ class Indexes:
             matrix
         ) - unchanged_count > _MAX_NEW_RATIO * len(matrix):
             return None
-        cached = cast("AnnIndex | None", _CACHE.find(self._cache_key(previous)))
+        cached = cast("AnnIndex | None", CACHE.find(self._cache_key(previous)))
         # evict it: two copies would be in memory, and the old version is hardly searched any more
-        _CACHE.evict([self._cache_key(previous)])
+        CACHE.evict([self._cache_key(previous)])
         ann = index_files.load_index(parquet, manifest) if cached is None else cached.reopen()
         return None if ann is None else (ann, current_rows)
 
@@ -647,7 +645,7 @@ class Indexes:
         self._unusable_manifests.pop(record.table_name, None)
         self._failed_tables.discard(record.table_name)
         key = self._cache_key(record)
-        _CACHE.store(key, ann)
+        CACHE.store(key, ann)
         self._cache_keys.add(key)
 
     def _matches(self, record: TableRecord, manifest: IndexManifest) -> bool:
