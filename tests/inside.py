@@ -1,6 +1,10 @@
-"""What a workspace is made of, for tests of the rooms below it."""
+"""What a workspace and a panel are made of, for tests of the rooms below them."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from jammi_widgets import auto_refresh
+from jammi_widgets.board_rows import RecipeRow, RecipeRows
 
 
 def services_of(workspace: Any) -> Any:
@@ -11,3 +15,45 @@ def services_of(workspace: Any) -> Any:
 def record_of(handle: Any) -> Any:
     """The catalog's record that a table or a source is made of, which the rooms below take."""
     return handle._record
+
+
+def recipe_rows_of(board: Any) -> RecipeRows:
+    """The rows that a status board shows."""
+    rows: RecipeRows = board._rows
+    return rows
+
+
+def fill_board(board: Any, rows: Iterable[tuple[Any, Any]]) -> None:
+    """Let a board show these rows of a status, each with the verdict of the row of the board that is given with it."""
+    board._rows = RecipeRows(
+        [
+            RecipeRow(row, like.verdict_word, like.reasons, like.causes, like.cost)
+            for row, like in rows
+        ]
+    )
+
+
+def snapshot_of(graph: Any) -> Any:
+    """The nodes, edges and verdicts that a lineage graph shows."""
+    return graph._snapshot
+
+
+def show_snapshot(graph: Any, snapshot: Any) -> None:
+    """Let a lineage graph show these nodes, edges and verdicts."""
+    graph._snapshot = snapshot
+
+
+def result_page_of(view: Any) -> Any:
+    """The rows that a result view holds in memory."""
+    return view._result_page
+
+
+def runner_of(panel: Any) -> Any:
+    """What runs the actions of a panel."""
+    return panel._runner
+
+
+def wait_for_refresh(seconds: float = 30) -> None:
+    """Wait until no panel is left to be refreshed after the last cell."""
+    if (thread := auto_refresh._thread) is not None:
+        thread.join(seconds)

@@ -14,6 +14,7 @@ from jammi_widgets import (
     StalenessBoard,
 )
 from tests.browser.test_panels import bad, kept, on_page, papers, shown, stale, ws  # noqa: F401  the fixtures
+from tests.inside import runner_of
 
 pytestmark = [
     pytest.mark.browser,
@@ -50,12 +51,12 @@ def test_an_answer_about_one_node_never_stands_below_another(
     bare.part("node-ml").click()
     bare.shows(f"{action}-ml")
     bare.part(f"{action}-ml").click()
-    bare.expect(lambda: bare.panel._runner.busy)
+    bare.expect(lambda: runner_of(bare.panel).busy)
     bare.part("node-topics").click()
     bare.shows(f"{action}-topics")
     gate.set()
     bare.expect(lambda: said in bare.page.locator(".jammi-said").inner_text())
-    bare.panel._runner.wait(10)
+    runner_of(bare.panel).wait(10)
     bare.page.wait_for_timeout(100)
     bare.deliver()
     assert (

@@ -1,6 +1,7 @@
 """Panels worked without a mouse, told to a screen reader, kept still, filled to the brim, and asked from Python."""
 
 import re
+import time
 
 import polars as pl
 import pytest
@@ -15,9 +16,9 @@ from jammi_widgets import (
     NeighborExplorer,
     StalenessBoard,
 )
-from jammi_widgets.board_rows import RecipeRow, RecipeRows
 from tests.browser.test_panels import EVIL, bad, kept, on_page, papers, shown, stale, ws  # noqa: F401  the fixtures
 from tests.browser.test_panels_live import EACH
+from tests.inside import fill_board, recipe_rows_of
 
 pytestmark = [
     pytest.mark.browser,
@@ -218,20 +219,9 @@ def test_fifty_thousand_recipes_are_paged_searched_and_chosen_on_the_page(ws, sh
 
     stale(papers)
     panel = StalenessBoard(ws)
-    [one] = [line for line in panel._rows.rows if line.row.name == "ml"]
+    [one] = [each for each in recipe_rows_of(panel).rows if each.row.name == "ml"]
     names = [f"table_{at:05}" for at in range(50_000)]
-    panel._rows = RecipeRows(
-        [
-            RecipeRow(
-                dataclasses.replace(one.row, name=name),
-                one.verdict_word,
-                one.reasons,
-                one.causes,
-                one.cost,
-            )
-            for name in names
-        ]
-    )
+    fill_board(panel, [(dataclasses.replace(one.row, name=name), one) for name in names])
     bare = shown(panel, "row-table_00000")
     assert (
         bare.page.locator("tbody tr").count() == 200
@@ -416,7 +406,7 @@ def test_a_recompute_is_stopped_from_the_board(ws, shown, papers, monkeypatch):
     def without_end(_names, progress):
         while True:  # until the report of it raises
             progress(Progress("recompute", 1, 4, "steps"))
-            bare.panel._runner._stop.wait(0.05)
+            time.sleep(0.05)
 
     monkeypatch.setattr(ws, "recompute", without_end)
     bare.part("choose-ml").check()

@@ -15,6 +15,7 @@ from jammi_widgets import (
 )
 from jammi_widgets import auto_refresh as following
 from tests.browser.test_panels import bad, on_page, papers, shown, stale, ws  # noqa: F401  the fixtures
+from tests.inside import runner_of
 
 pytestmark = [
     pytest.mark.browser,
@@ -349,4 +350,4 @@ def test_the_progress_of_a_kernel_that_fell_silent_is_gone_and_comes_back_with_i
     bare.page.evaluate("window.restart()")
     assert not bare.page.locator(".jammi-progress").is_visible()
     end.set()
-    bare.panel._runner.wait(20)
+    runner_of(bare.panel).wait(20)

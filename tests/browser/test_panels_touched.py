@@ -1,6 +1,7 @@
 """What a hand does with panels: drags, wheels, knobs, chips, groups, pages; and what the eye reads."""
 
 import threading
+import time
 
 import pytest
 
@@ -13,9 +14,9 @@ from jammi_widgets import (
     StalenessBoard,
     lineage,
 )
-from jammi_widgets.board_rows import RecipeRow, RecipeRows
 from jammi_widgets.graph_view import LineageSnapshot
 from tests.browser.test_panels import EVIL, on_page, papers, shown, spot, stale, ws  # noqa: F401  the fixtures
+from tests.inside import fill_board, recipe_rows_of, show_snapshot, snapshot_of
 
 pytestmark = [
     pytest.mark.browser,
@@ -101,9 +102,10 @@ def test_a_group_says_that_it_is_one_lists_its_members_and_leads_to_one(ws, show
     monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
     panel = LineageGraph(ws)
     made = [lineage.Node("sql", f"t{at}", 1) for at in range(30)]
-    made += panel._snapshot.nodes
-    edges = [*panel._snapshot.edges, *(Edge("ml", f"t{at}", "result_digest") for at in range(30))]
-    panel._snapshot = LineageSnapshot(made, edges, panel._snapshot.verdicts)
+    before = snapshot_of(panel)
+    made += before.nodes
+    edges = [*before.edges, *(Edge("ml", f"t{at}", "result_digest") for at in range(30))]
+    show_snapshot(panel, LineageSnapshot(made, edges, before.verdicts))
     bare = shown(panel, "summary")
     bare.expect(
         lambda: "too many to draw: similar ones are grouped" in bare.part("summary").inner_text()
@@ -177,11 +179,9 @@ def test_pages_of_the_board_are_turned_both_ways_and_a_look_is_asked_for(ws, sho
     import dataclasses
 
     panel = StalenessBoard(ws)
-    [one] = [line for line in panel._rows.rows if line.row.name == "ml"]
+    [one] = [each for each in recipe_rows_of(panel).rows if each.row.name == "ml"]
     lines = [dataclasses.replace(one.row, name=f"table_{at:03}") for at in range(450)]
-    panel._rows = RecipeRows(
-        [RecipeRow(row, one.verdict_word, one.reasons, one.causes, one.cost) for row in lines]
-    )
+    fill_board(panel, [(row, one) for row in lines])
     bare = shown(panel, "row-table_000")
     for first in (200, 400):
         bare.part("further").click()
@@ -399,7 +399,7 @@ def test_placing_points_is_stopped_from_the_page(ws, shown, monkeypatch):
         while True:  # until the report of it raises
             progress(Progress("project", 20, 100, "percent"))
             begun.set()
-            bare.panel._runner._stop.wait(0.05)
+            time.sleep(0.05)
 
     monkeypatch.setattr(ws, "vector_map", without_end)
     bare.part("method-input").select_option("tsne")

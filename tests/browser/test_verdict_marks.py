@@ -21,6 +21,7 @@ from jammi_lab.freshness.lineage_svg import VERDICT_FILLS
 from jammi_widgets import LineageGraph, StalenessBoard
 from jammi_widgets.graph_view import LineageSnapshot
 from tests.browser.bare import Bare
+from tests.inside import recipe_rows_of
 
 pytestmark = [
     pytest.mark.browser,
@@ -84,7 +85,7 @@ def shown(browser, request):
 
 def test_each_sign_of_a_verdict_stands_out_from_what_is_behind_it(ws, shown):
     panel = StalenessBoard(ws)
-    panel._rows.counts = dict.fromkeys(WORDS, 1)
+    recipe_rows_of(panel).counts = dict.fromkeys(WORDS, 1)
     bare = shown(panel, "staleness")
     bare.shows("count-damaged")
     signs = bare.page.evaluate(SIGNS)

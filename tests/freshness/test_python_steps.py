@@ -406,15 +406,11 @@ def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab: Lab, write: Any) -
     status = lab.ws.status()
     assert {row.name: row.grounds for row in status} == grounds
     assert dict(lab.ws.sql("SELECT name, grounds FROM jammi_catalog.status").fetchall()) == grounds
-    shown = repr_of(status)
+    shown = repr(status)
     assert shown.count("fresh*") == 3 and "papers by column:seen alone" in shown
-    badge = repr_of(lab.ws.sql("SELECT id FROM jammi.opens"))
+    badge = repr(lab.ws.sql("SELECT id FROM jammi.opens"))
     assert "opens is fresh*" in badge and "files that it opens" in badge
-    assert "fresh" not in repr_of(lab.ws.sql("SELECT x FROM jammi.one"))
-
-
-def repr_of(value: Any) -> str:
-    return str(value._rendered().text)
+    assert "fresh" not in repr(lab.ws.sql("SELECT x FROM jammi.one"))
 
 
 def define_in_notebook(monkeypatch: pytest.MonkeyPatch, text: str) -> Any:

@@ -106,14 +106,14 @@ def test_every_flag_of_a_cell_works_and_is_shown_as_html_and_as_text(papers):
 )
 def test_help_behind_a_line_says_how_it_is_written_and_what_each_flag_does(verb):
     asked, values = parse_line(f"{verb.name} --help")
-    form = Help(values["WORD"])._rendered()
+    form = Help(values["WORD"])
     assert (
         asked.name == "help"
-        and form.text.startswith(verb.usage)
-        and verb.help in form.text
-        and "<code>" in form.html
+        and repr(form).startswith(verb.usage)
+        and verb.help in repr(form)
+        and "<code>" in form._repr_html_()
     )
-    assert all(flag.help in form.text for flag in verb.flags)
+    assert all(flag.help in repr(form) for flag in verb.flags)
 
 
 @pytest.mark.parametrize("verb", [*VERBS, CELL, STEP], ids=lambda v: f"{v.magic} {v.name}".strip())

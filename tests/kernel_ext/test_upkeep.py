@@ -139,9 +139,7 @@ def test_edit_gives_the_cell_back(papers):
         "%%jammi -m my_venues --key id,venue\nSELECT id, venue FROM papers WHERE venue IS NOT NULL"
     )
     papers("%%jammi_py step --inputs papers --key id\npapers.polars()")
-    papers(
-        "import jammi_kernel_ext\ncells = []\njammi_kernel_ext._notebook.shell.set_next_input = cells.append"
-    )
+    papers("import jammi_kernel_ext\ncells = []\nget_ipython().set_next_input = cells.append")
     assert "below" in papers("%jammi edit my_venues").text
     assert papers.value("cells.pop()") == repr(
         "%%jammi -m my_venues --key id venue\nSELECT id, venue FROM papers WHERE venue IS NOT NULL\n"
@@ -178,9 +176,7 @@ def test_a_rejected_step_fails_the_cell_and_stands_in_the_history(three):
 
 
 def test_edit_puts_the_cell_of_a_row_map_below(papers):
-    papers(
-        "import jammi_kernel_ext\ncells = []\njammi_kernel_ext._notebook.shell.set_next_input = cells.append"
-    )
+    papers("import jammi_kernel_ext\ncells = []\nget_ipython().set_next_input = cells.append")
     cell = (
         "%%jammi_py 'my words' --map papers --key id --on-error record --cost 0.5"
         " --inputs id venue\n{'n': id + 1, 'v': venue}"

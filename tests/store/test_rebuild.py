@@ -237,7 +237,7 @@ def test_no_file_of_a_table_is_touched(lab, made, folder):
 def test_the_report_says_what_manifests_do_not_hold(lab, made, folder):
     lab.close()
     report = jl.rebuild(folder)
-    said = report._rendered().text
+    said = repr(report)
     for word in ("sources", "mutable tables", "topics", "models", "pins", "papers", report.kept):
         assert word in said
     assert str(report) == "rebuilt: 3 recipes, 4 tables"

@@ -659,7 +659,7 @@ def test_what_a_dead_writer_left_and_cannot_be_settled_is_told_in_words_and_not_
         path.rename(tmp_path / "elsewhere")
         path.mkdir() if what == "folder" else path.symlink_to(tmp_path / "elsewhere")
     report = lab.recover()
-    assert report.spared == [] and "living" not in report._rendered().text
+    assert report.spared == [] and "living" not in repr(report)
     if what == "link" and status == "deleting":  # the link goes, and what it leads to stays
         assert (
             report.reaped == [table.table_name]
@@ -727,7 +727,7 @@ def test_a_note_of_the_results_folders_that_says_nothing_has_the_tables_looked_a
     with jl.open(folder) as ws:
         assert not services_of(
             ws
-        ).recovery._have_folders_changed()  # a closed workspace has noted it anew
+        ).recovery.have_folders_changed()  # a closed workspace has noted it anew
 
 
 def test_a_manifest_of_a_later_release_is_left_alone_and_stops_nothing_else(

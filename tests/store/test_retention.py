@@ -300,7 +300,7 @@ def test_a_repair_fails_a_table_that_nothing_vouches_for_and_puts_its_bytes_asid
         f"{table.table_name}.parquet",
         f"{table.table_name}.why.json",
     ]
-    assert report.bytes_quarantined > 0 and "quarantine" in report._rendered().text
+    assert report.bytes_quarantined > 0 and "quarantine" in repr(report)
 
 
 def test_check_names_damaged_bytes_and_leaves_them(lab):

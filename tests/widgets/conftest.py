@@ -58,11 +58,18 @@ class Told:
         self.panel, self.messages, self._number = panel, [], 0
         panel.send = lambda content, buffers=None: self.messages.append(content)
 
+    def send(self, message):
+        """Give the panel a message as it would come from a page."""
+        self.panel._on_message(self.panel, message, [])
+
+    @property
+    def waits(self):
+        """Whether an answer waits for others."""
+        return self.panel._reply_queue.busy
+
     def ask(self, kind, **fields):
         self._number += 1
-        self.panel._on_message(
-            self.panel, {"v": 1, "ask": self._number, "kind": kind, **fields}, []
-        )
+        self.send({"v": 1, "ask": self._number, "kind": kind, **fields})
         self.panel._reply_queue.wait(30)
         return next(
             m for m in self.messages if m.get("ask") == self._number and m["kind"] != "reading"

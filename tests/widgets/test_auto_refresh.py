@@ -16,13 +16,8 @@ from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.staleness import StalenessBoard
+from tests.inside import runner_of, wait_for_refresh
 from tests.sizes import product
-
-
-def settled():
-    """Wait until nothing is left to look at."""
-    if (thread := following._thread) is not None:
-        thread.join(30)
 
 
 @pytest.fixture
@@ -43,25 +38,25 @@ def looks(ws, told):
     yield line
     line.held.set()
     panel.close()
-    settled()
+    wait_for_refresh()
 
 
 def test_a_cell_waits_for_no_look_and_many_cells_ask_for_one_more(looks):
     for _ in range(5):
         following.schedule_refresh()
     looks.held.set()
-    settled()
+    wait_for_refresh()
     assert 1 <= len(looks.looked) <= 2 and set(looks.looked) == {"jammi-panel-follow"}
 
 
 def test_what_a_cell_changed_is_told_and_what_it_left_is_not(ws, looks, edited):
     looks.held.set()
     following.schedule_refresh()
-    settled()
+    wait_for_refresh()
     assert not [m for m in looks.messages if m["kind"] == "changed"]
     edited()
     following.schedule_refresh()
-    settled()
+    wait_for_refresh()
     assert [m["body"]["counts"] for m in looks.messages if m["kind"] == "changed"] == [
         {"stale": 2, "possibly stale": 2}
     ]
@@ -73,11 +68,11 @@ def test_what_one_panel_recomputes_the_others_show(ws, looks, told, edited):
     lineage = told(LineageGraph(ws))
     lineage.ask("here", view=2)
     assert lineage.act("recompute", "recent")["kind"] == "done"
-    settled()
+    wait_for_refresh()
     assert [m["body"]["counts"]["fresh"] for m in looks.messages if m["kind"] == "changed"] == [1]
     looked = len(looks.looked)
     lineage.act("what-if", "papers")
-    settled()
+    wait_for_refresh()
     assert len(looks.looked) == looked
     lineage.panel.close()
 
@@ -92,7 +87,7 @@ def test_a_panel_that_no_page_shows_or_that_shall_not_follow_is_left_alone(looks
     else:
         looks.panel.close()
     following.schedule_refresh()
-    settled()
+    wait_for_refresh()
     assert looks.looked == []
 
 
@@ -106,7 +101,7 @@ def test_what_hinders_a_look_is_said_once_and_taken_back(looks):
     for how in (failing, failing, look):
         looks.panel._refresh_if_changed = how
         following.schedule_refresh()
-        settled()
+        wait_for_refresh()
     said = [m["lines"] for m in looks.messages if m["kind"] == "said"]
     assert len(said) == 2 and "papers cannot be reached" in said[0][0] and said[1] == []
 
@@ -117,10 +112,10 @@ def test_a_look_that_breaks_does_not_end_the_looks_of_later_cells(looks):
     look = looks.panel._refresh_if_changed
     looks.panel._refresh_if_changed = lambda: 1 / 0
     following.schedule_refresh()
-    settled()
+    wait_for_refresh()
     looks.panel._refresh_if_changed = look
     following.schedule_refresh()
-    settled()
+    wait_for_refresh()
     assert len(looks.looked) == 1
 
 
@@ -128,9 +123,9 @@ def test_a_closed_workspace_is_said_and_looked_at_no_more(ws, looks):
     looks.held.set()
     ws.close()
     following.schedule_refresh()
-    settled()
+    wait_for_refresh()
     following.schedule_refresh()
-    settled()
+    wait_for_refresh()
     assert len(looks.looked) == 1
     assert ["closed" in m["lines"][0] for m in looks.messages if m["kind"] == "said"] == [True]
 
@@ -170,7 +165,7 @@ def test_what_is_over_at_once_is_told_after_the_answer_that_it_began(ws, told, n
 
     def slow(content, buffers=None):
         if content["kind"] == "answer":
-            line.panel._runner.wait(0.3)
+            runner_of(line.panel).wait(0.3)
         line.messages.append(content)
 
     line.panel.send = slow
@@ -204,7 +199,7 @@ def mapped(ws):
 )
 def test_no_panel_takes_a_message_that_it_does_not_know(ws, told, make, message):
     line = told(make(ws))
-    line.panel._on_message(line.panel, {"v": 1, "ask": 7, **message}, [])
+    line.send({"v": 1, "ask": 7, **message})
     assert [(m["kind"], m["ask"]) for m in line.messages] == [("refused", 7)]
 
 
@@ -275,7 +270,7 @@ def test_a_recompute_that_is_stopped_leaves_the_lineage_as_it_is_by_then(ws, tol
     def stopping(content, buffers=None):
         sent(content, buffers)
         if content["kind"] == "progress":
-            line.panel._runner.cancel()
+            runner_of(line.panel).cancel()
 
     line.panel.send = stopping
     ended = line.act("recompute", "summary")

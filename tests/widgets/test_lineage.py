@@ -24,6 +24,7 @@ from jammi_widgets.column_paths import trace_column
 from jammi_widgets.graph_view import MAX_DRAWN_NODES, LineageSnapshot, View
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.staleness import StalenessBoard
+from tests.inside import show_snapshot
 
 
 def database(folder):
@@ -503,7 +504,7 @@ def test_a_closed_workspace_is_said_and_the_static_form_says_it_too(ws, told):
 )
 def test_a_message_the_protocol_does_not_know_is_refused(ws, told, message):
     line = told(LineageGraph(ws))
-    line.panel._on_message(line.panel, message, [])
+    line.send(message)
     assert line.messages[-1]["kind"] == "refused"
     assert len(ws.tables()) == 4
 
@@ -606,7 +607,7 @@ def test_a_saved_lineage_and_a_saved_board_mark_what_is_held(ws):
 def test_an_opened_group_is_drawn_node_by_node_until_all_are_folded_again(ws, told, monkeypatch):
     monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
     panel = LineageGraph(ws)
-    panel._snapshot = chain(30, 2)
+    show_snapshot(panel, chain(30, 2))
     line = told(panel)
     group = line.ask("open")["body"]["nodes"][0]
     assert group["members"] and group["verdict"] == "fresh"

@@ -17,6 +17,7 @@ from jammi_lab.core.html import to_text
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.map_clusters import distinctive_words, find_clusters, points_inside
 from jammi_widgets.value_scale import GRADIENT, NO_VALUE_CODE, scale_values
+from tests.inside import runner_of
 from tests.templates import Template
 
 
@@ -273,7 +274,7 @@ def test_placing_points_is_stopped_and_the_map_is_as_it_was(points, told):
     def send(content, buffers=None):
         line.messages.append(content)
         if content["kind"] == "progress":
-            panel._runner.cancel()
+            runner_of(panel).cancel()
 
     panel.send = send
     assert line.act("project", "tsne")["kind"] == "stopped"

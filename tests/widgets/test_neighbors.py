@@ -444,7 +444,7 @@ def test_words_of_the_query_are_marked_and_html_stays_text(notes, told):
     marks = {hit["key"]: hit["marks"] for hit in body["hits"]}
     assert marks["1"] == {"0": ["graph ", "networks", ""]}
     assert marks["2"]["0"][:4] == ["", "Networks", " <", "b"]
-    html = panel._rendered().html
+    html = panel.saved_as().html
     assert "<mark>Networks</mark> &lt;<mark>b</mark>&gt;" in html and "<b>of" not in html
 
 
@@ -460,7 +460,7 @@ def test_the_verdict_is_that_of_all_tables_that_were_searched(notes, told):
         panel.mode = mode
         about = line.ask("near", text="network", k=3)["body"]["about"]
         assert (about["table"], about["verdict"]) == (table, verdict)
-        form = panel._rendered().text
+        form = panel.saved_as().text
         assert ("w is stale" in form) == (verdict == "stale") == ("w is stale" in about["notes"][0])
         assert [each.name for each in panel._shown_tables()] == table.split(" and ")
 

@@ -81,12 +81,12 @@ def test_a_message_that_a_panel_does_not_know_is_refused_at_once(ws, told, name,
         line.ask("here", view=1)
     for message in ASKED:
         before = len(line.messages)
-        line.panel._on_message(line.panel, message, [])
+        line.send(message)
         [refused] = line.messages[before:]
         assert (
             refused["kind"] == "refused"
             and "different releases" in refused["lines"][0]
-            and not line.panel._reply_queue.busy
+            and not line.waits
         ), message
     assert line.ask("open")["kind"] == "answer" and {t.name for t in ws.tables()} == {
         "recent",

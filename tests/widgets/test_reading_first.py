@@ -11,7 +11,7 @@ from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.staleness import StalenessBoard
-from tests.inside import services_of
+from tests.inside import services_of, wait_for_refresh
 
 N = 40
 
@@ -215,7 +215,7 @@ def test_a_look_after_a_cell_reads_a_source_that_changed_before_anybody_asks(
     page.wait_for_distinct_timestamps()
     write(things, 3000)
     following.schedule_refresh()
-    following._thread.join(30)
+    wait_for_refresh()
     page.wait_for_distinct_timestamps()
     page.told.clear()
     here()
@@ -237,5 +237,5 @@ def test_a_look_reads_nothing_that_nobody_asked_for(lab, things, here):
     write(things, 3000)
     here()
     following.schedule_refresh()
-    following._thread.join(30)
+    wait_for_refresh()
     assert not here()

@@ -7,6 +7,7 @@ import jammi_lab as jl
 from jammi_lab.workspace import column_profile
 from jammi_widgets import result_pages as held
 from jammi_widgets.results import ResultView
+from tests.inside import result_page_of
 
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
 
@@ -56,7 +57,7 @@ def test_no_more_rows_are_read_than_are_looked_at(ws, told):
     line = told(panel)
     assert line.ask("open")["body"]["counted"] == "1 to 50; there are more"
     line.ask("page", offset=5_000)
-    assert panel._result_page.rows.num_rows < 20_000
+    assert result_page_of(panel).rows.num_rows < 20_000
     assert result._rows is None and sum(b.num_rows for b in result._head) < 1_000_000
 
 
@@ -219,8 +220,8 @@ def test_a_result_that_ends_at_the_bound_is_whole(ws, told, monkeypatch):
 def test_large_values_fill_the_bound_before_the_rows_do(ws, monkeypatch):
     monkeypatch.setattr(held, "MAX_HELD_BYTES", 1_000_000)
     panel = ResultView(ws.sql("SELECT repeat('x', 2000) AS t FROM range(300000)"))
-    panel._result_page.load_rows(held.MAX_HELD_ROWS)
-    assert panel._result_page.is_full and panel._result_page.rows.num_rows < 5_000
+    result_page_of(panel).load_rows(held.MAX_HELD_ROWS)
+    assert result_page_of(panel).is_full and result_page_of(panel).rows.num_rows < 5_000
 
 
 def test_the_result_is_whole_after_it_was_looked_through(ws, told):
@@ -340,7 +341,7 @@ def test_a_profile_of_a_large_table_is_computed_in_the_engine(ws):
     panel = ResultView(ws.table("large"))
     profile = panel.profile("n")
     assert (profile.rows, profile.bins, profile.is_estimate) == (1_500_000, [50_000] * 30, False)
-    assert panel._result_page.rows.num_rows < 10_000
+    assert result_page_of(panel).rows.num_rows < 10_000
 
 
 def test_a_profile_that_could_be_of_other_rows_is_refused(ws, monkeypatch):
@@ -350,7 +351,7 @@ def test_a_profile_that_could_be_of_other_rows_is_refused(ws, monkeypatch):
         panel.profile("n")
 
 
-def test_a_large_table_is_profiled_from_a_sample_with_exact_nulls_and_limits(ws, monkeypatch):
+def test_a_large_table_is_profiled_from_a_sample_with_exact_nulls_and_limits(ws, told, monkeypatch):
     monkeypatch.setattr(column_profile, "MAX_EXACT_VALUES", 100_000)
     monkeypatch.setattr(column_profile, "MAX_SAMPLED_VALUES", 80_000)
     ws.materialize(
@@ -365,8 +366,9 @@ def test_a_large_table_is_profiled_from_a_sample_with_exact_nulls_and_limits(ws,
     assert n.bins == pytest.approx([20_000] * 20, rel=0.15)
     assert dict(t.values) == pytest.approx({f"k{i}": 80_000 for i in range(5)}, rel=0.1)
     panel.filters = {"t": ["k1"], "n": ("100000", "200000")}
-    assert panel._rows.total_rows == 20_000  # counted, not estimated
-    matching = panel._rows.matching_counts(0)
+    line = told(panel)
+    assert line.ask("open")["body"]["counted"] == "1 to 50 of 20,000 filtered rows"
+    matching = line.ask("profile")["body"]["profiles"][0]["matching"]  # counted, not estimated
     assert sum(matching) == pytest.approx(20_000, rel=0.1) and sum(matching[5:10]) == sum(matching)
 
 
@@ -400,18 +402,17 @@ FILTERS = [
 @pytest.mark.parametrize(("filters", "meets"), FILTERS, ids=[str(f) for f, _ in FILTERS])
 def test_filters_keep_the_rows_that_their_sql_returns(ws, told, filters, meets, kept_in_memory):
     ws.materialize("mixed", MIXED)
-    panel = ResultView(ws.sql("SELECT * FROM jammi.mixed"))
-    if kept_in_memory:
-        panel._result.arrow()
-    everything = panel._result.arrow().to_pylist() if kept_in_memory else ws.table("mixed").arrow()
-    everything = everything if isinstance(everything, list) else everything.to_pylist()
+    result = ws.sql("SELECT * FROM jammi.mixed")
+    panel = ResultView(result)
+    before = result_page_of(panel)
+    everything = (result if kept_in_memory else ws.table("mixed")).arrow().to_pylist()
     panel.filters = filters
     wanted = [row["n"] for row in everything if meets(row)]
-    assert panel._result_page.rows.column("n").to_pylist() == wanted
-    assert panel._result_page.rows.schema == panel._result.schema
+    assert result_page_of(panel).rows.column("n").to_pylist() == wanted
+    assert result_page_of(panel).rows.schema == result.schema
     assert ws.sql(panel.sql).arrow().column("n").to_pylist() == wanted
     panel.filters = {}
-    assert panel.sql == "SELECT * FROM jammi.mixed" and panel._rows.page is panel._rows.all_rows
+    assert panel.sql == "SELECT * FROM jammi.mixed" and result_page_of(panel) is before
 
 
 def test_bars_and_values_of_a_profile_filter_and_say_so(numbers):
@@ -423,12 +424,12 @@ def test_bars_and_values_of_a_profile_filter_and_say_so(numbers):
     assert panel.filters["t"] == ["ash", None]
     changed = line.messages[-2]["body"]
     assert changed["filters"] == [[0, "n", "20 – 40"], [1, "t", "ash, NULL"]]
-    assert changed["counted"] == f"{len(panel._result_page.rows)} filtered rows"
+    assert changed["counted"] == f"{len(result_page_of(panel).rows)} filtered rows"
     n, t = line.ask("profile")["body"]["profiles"][:2]
     assert n["range"] == [2, 3] and n["bins"] == [10] * 24 and sum(n["matching"][2:4]) == 8
     assert (t["chosen"], t["null"]) == ([True, False, False], True)
     panel.selection = ["1"]
-    assert panel.selected().column("n").to_pylist() == [panel._result_page.rows["n"][0].as_py()]
+    assert panel.selected().column("n").to_pylist() == [result_page_of(panel).rows["n"][0].as_py()]
     line.ask("filter", column=0)
     assert list(panel.filters) == ["t"]
 
@@ -467,7 +468,7 @@ def test_filters_that_are_none_are_refused_and_the_former_stay(numbers, filters,
     panel.filters = {"n": (0, 3)}
     with pytest.raises(jl.InvalidArgument, match=told_as):
         panel.filters = filters
-    assert panel.filters == {"n": (0, 3)} and panel._result_page.rows.num_rows == 3
+    assert panel.filters == {"n": (0, 3)} and result_page_of(panel).rows.num_rows == 3
     for wrong in ({"bins": [0, 99]}, {"values": [50]}, {"bins": ["0 OR 1", 2]}, {"sql": "1"}):
         assert line.ask("filter", column=0, **wrong)["kind"] == "refused"
 
@@ -475,7 +476,7 @@ def test_filters_that_are_none_are_refused_and_the_former_stay(numbers, filters,
 def test_a_quote_in_a_value_stays_a_value(ws):
     panel = ResultView(ws.sql("SELECT * FROM (VALUES ('it''s'), ('x'') OR (1=1')) v(\"a\"\"b\")"))
     panel.filters = {'a"b': ["x') OR (1=1"]}
-    assert panel._result_page.rows.num_rows == 1 and ws.sql(panel.sql).arrow().num_rows == 1
+    assert result_page_of(panel).rows.num_rows == 1 and ws.sql(panel.sql).arrow().num_rows == 1
 
 
 def test_a_filter_beyond_the_bound_shows_the_first_matches_and_counts_all(ws, told, monkeypatch):

@@ -12,6 +12,7 @@ from jammi_lab.core.verdicts import Fresh
 from jammi_lab.producers import increment
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.staleness import StalenessBoard, format_age
+from tests.inside import fill_board, recipe_rows_of, runner_of
 
 
 def rows(body):
@@ -165,7 +166,7 @@ def test_work_can_be_stopped_and_finished_tables_stay(ws, told, edited):
     def stopping(content, buffers=None):
         sent(content, buffers)
         if content["kind"] == "progress":
-            panel._runner.cancel()
+            runner_of(panel).cancel()
 
     panel.send = stopping
     assert line.act("recompute", "recent", "noted", "venues", "summary")["kind"] == "stopped"
@@ -175,14 +176,14 @@ def test_work_can_be_stopped_and_finished_tables_stay(ws, told, edited):
     assert all(isinstance(r.verdict, Fresh) for r in ws.status())
 
 
-def test_only_one_thing_runs_at_a_time(ws, told):
+def test_only_one_thing_runs_at_a_time(ws, told, monkeypatch):
     panel = StalenessBoard(ws)
     line = told(panel)
-    held = panel._ws.plan
-    panel._ws.plan = lambda names, **how: (time.sleep(0.3), held(names, **how))[1]
+    held = ws.plan
+    monkeypatch.setattr(ws, "plan", lambda names, **how: (time.sleep(0.3), held(names, **how))[1])
     assert line.ask("act", action="plan", names=["recent"])["body"] == {"begun": True}
     assert line.ask("act", action="plan", names=["recent"])["body"] == {"begun": False}
-    panel._runner.wait(10)
+    runner_of(panel).wait(10)
 
 
 def test_a_board_that_watches_tells_the_page_when_a_source_changes(ws, told, edited):
@@ -227,15 +228,7 @@ def test_choosing_what_is_not_there_is_a_typed_error(ws):
 
 def test_fifty_thousand_rows_are_answered_a_page_at_a_time(ws, told):
     panel = StalenessBoard(ws)
-    from jammi_widgets.board_rows import RecipeRow, RecipeRows
-
-    panel._rows = RecipeRows(
-        [
-            RecipeRow(line.row, line.verdict_word, line.reasons, line.causes, line.cost)
-            for line in panel._rows.rows
-            for _ in range(12_500)
-        ]
-    )
+    fill_board(panel, [(row.row, row) for row in recipe_rows_of(panel).rows * 12_500])
     line = told(panel)
     body = line.ask("rows", sort="name", limit=200, offset=49_900)["body"]
     assert len(body["rows"]) == 100 and body["found"] == 50_000
