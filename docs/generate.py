@@ -496,7 +496,8 @@ def part_values(*names: str) -> str:
         fields = [
             f"`{field}`: {_line(_told(name, field, node))}" for field, node in members(name).items()
         ]
-        rows.append(f"| `jl.{name}` | {ast.get_docstring(_class(name))} | {'<br>'.join(fields)} |")
+        meaning = " ".join((ast.get_docstring(_class(name)) or "").split())
+        rows.append(f"| `jl.{name}` | {meaning} | {'<br>'.join(fields)} |")
     return "\n".join(rows)
 
 

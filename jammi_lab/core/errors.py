@@ -352,7 +352,7 @@ class CatalogTooNew(JammiError):
 
 
 class LostOwnership(JammiError):
-    """Another writer settled the row that this one was building. Nothing was published."""
+    """Another kernel settled this build, or its recipe was dropped. Nothing was published."""
 
 
 class ForkedWorkspace(JammiError):
