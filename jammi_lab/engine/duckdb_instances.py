@@ -48,7 +48,7 @@ _RESULT_SETTINGS: Config = {
     "old_implicit_casting": False,
     "scalar_subquery_error_on_multiple_rows": True,
 }
-_BOUND_CONFIG: Config = {**BASE_CONFIG, **_RESULT_SETTINGS, "errors_as_json": True}
+BOUND_CONFIG: Config = {**BASE_CONFIG, **_RESULT_SETTINGS, "errors_as_json": True}
 """How the instances that bind statements are opened: a statement for each setting would take a
 quarter of a millisecond."""
 # These optimizers are off while binding, so that every scan of the plan lists all the columns it
@@ -82,7 +82,7 @@ def open_replicas(
 ) -> duckdb.DuckDBPyConnection:
     """Open an instance that binds statements and cannot read data. InvalidArgument for an unknown
     time zone."""
-    connection = duckdb.connect(config={**_BOUND_CONFIG, "threads": 1})
+    connection = duckdb.connect(config={**BOUND_CONFIG, "threads": 1})
     connection.execute("SET enable_external_access = false")
     _apply_result_settings(connection, settings)
     disabled = _SCAN_DISABLED_OPTIMIZERS if pushes_filters_down else _REPLICA_DISABLED_OPTIMIZERS
@@ -96,7 +96,7 @@ def open_main(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
     setting that DuckDB rejects."""
     connection = duckdb.connect(
         config={
-            **_BOUND_CONFIG,
+            **BOUND_CONFIG,
             "allow_persistent_secrets": "false",
             "temp_directory": str(spill),
             "preserve_insertion_order": True,

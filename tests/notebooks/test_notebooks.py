@@ -125,8 +125,9 @@ def test_ci_reports_the_figure_of_a_paper_as_stale_with_the_cell_that_made_it(
         if "check_figures(" in cell.source
     ]
     assert [report.split()[-1] for report in reports] == ["0", "1", "0"]
-    stale = "busy version 1: stale: because visits changed; made by cell ["
-    number = int(reports[1].partition(stale)[2].partition("]")[0])
+    verdict, _, place = reports[1].partition("; made by cell [")
+    assert "busy version 1: stale: because visits changed" in verdict
+    number = int(place.partition("]")[0])
     [maker] = [cell for cell in code if cell.execution_count == number]
     assert '.save("paper/figures/busy.png")' in maker.source
 
