@@ -93,6 +93,8 @@ def test_colours_are_by_the_most_frequent_values_and_the_rest_together(points, t
 def test_what_is_not_there_is_a_typed_error(points, told):
     with pytest.raises(jl.InvalidArgument, match="have no column"):
         EmbeddingMap(points, "points", color="nothing")
+    with pytest.raises(jl.InvalidArgument, match="SELECT score AS source_score"):
+        EmbeddingMap(points, "points", color="score")
     points.materialize("plain", "SELECT 1 AS a")
     with pytest.raises(jl.SchemaMismatch):
         EmbeddingMap(points, "plain")

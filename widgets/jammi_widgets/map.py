@@ -15,6 +15,7 @@ from jammi_lab.core.identifiers import (
     quoted_name,
 )
 from jammi_lab.core.verdicts import verdict_label
+from jammi_lab.search.answers import HIT_COLUMNS
 from jammi_lab.search.filters import RowFilter, check_row_condition
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_lab.workspace.row_filters import condition
@@ -123,11 +124,8 @@ class EmbeddingMap(Panel):
         self._set_map(
             ws, table if isinstance(table, VectorMap) else ws.vector_map(table, projection)
         )
-        if color is not None and color not in self._columns:
-            raise InvalidArgument(
-                f"The source rows of {self._table.name!r} have no column {color!r}.",
-                near=near_names(color, self._columns),
-            )
+        if color is not None:
+            self._check_color(color)
         super().__init__(ws)
         self.color = color or ""
         self.observe(lambda _: self._send_marks(), names="selection")
@@ -293,12 +291,22 @@ class EmbeddingMap(Panel):
 
     @traitlets.validate("color")
     def _validate_color(self, proposal: dict[str, Any]) -> str:
-        if (column := proposal["value"]) and column not in self._columns:
-            raise InvalidArgument(
-                f"The source rows of {self._table.name!r} have no column {column!r}.",
-                near=near_names(column, self._columns),
-            )
+        if column := proposal["value"]:
+            self._check_color(column)
         return str(column)
+
+    def _check_color(self, column: str) -> None:
+        """Raises InvalidArgument for a column by which points cannot be coloured."""
+        if column not in self._columns:
+            is_of_hits = column.casefold() in HIT_COLUMNS
+            raise InvalidArgument(
+                f"The source rows of {self._table.name!r} have no column {column!r} to colour by.",
+                near=near_names(column, self._columns),
+                hint="The hits of a search have a column of that name, which hides it. Give it "
+                f"another name in the source: SELECT {column} AS source_{column}, …."
+                if is_of_hits
+                else "",
+            )
 
     def _apply_filter(self) -> None:
         """Apply the filter. An invalid condition is reported on the page and leaves the points as
@@ -489,10 +497,7 @@ class EmbeddingMap(Panel):
     def _set_color(self, column: str) -> dict[str, Any]:
         """One byte for each point: the index of its value in the legend; the last index for other
         values, 255 for NULL."""
-        if column not in self._columns:
-            raise InvalidArgument(
-                f"There is no column {column!r}.", near=near_names(column, self._columns)
-            )
+        self._check_color(column)
         self.color = column
         colouring = self._colouring(column)
         return {
