@@ -152,7 +152,7 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
             ".sources.add('name', 'database.duckdb')": "attach",
             ".sources.add('name', 'file.parquet')": "read_parquet",
             ".sources.add('name', frame)": "from_pandas",
-            ".drop('name')": "remove delete drop_table clear reset",
+            ".drop('name')": "remove delete drop_table",
             ".staleness('name')": "is_stale is_fresh verdict fresh",
             ".lineage()": "graph dag",
             ".lineage('name', direction='up')": "upstream",

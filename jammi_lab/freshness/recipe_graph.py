@@ -109,11 +109,7 @@ class RecipeGraph:
         version if the definition was dropped."""
         if node.recipe is None:
             return self._anchored_recipes(node)
-        known = node.inputs.get("required")
-        if known is not None:
-            return known
-        names = [name for kind, name, _ in node.recipe.inputs if kind == InputKind.RESULT]
-        return self._find_inputs(node, "required", names)
+        return self._find_inputs(node, "required", _required_names)
 
     def recorded_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recipes that the newest version was computed from, without those that depend on the
@@ -167,33 +163,20 @@ class RecipeGraph:
         )
 
     def _anchored_recipes(self, node: RecipeNode) -> Sequence[RecipeNode]:
-        known = node.inputs.get("anchored")
-        if known is not None:
-            return known
-        anchors = node.record.anchors if node.record is not None else []
-        names = [a.input.name for a in anchors if a.input.kind is InputKind.RESULT]
-        return self._find_inputs(node, "anchored", names)
+        return self._find_inputs(node, "anchored", _anchored_names)
 
     def _frame_recipes(self, node: RecipeNode) -> Sequence[RecipeNode]:
-        known = node.inputs.get("framed")
-        if known is not None:
-            return known
-        anchors = node.record.anchors if node.record is not None else []
-        names = [
-            source.input.name
-            for anchor in anchors
-            for source in origin_inputs(anchor)
-            if source.input.kind is InputKind.RESULT
-        ]
-        return self._find_inputs(node, "framed", names)
+        return self._find_inputs(node, "framed", _framed_names)
 
     def _find_inputs(
-        self, node: RecipeNode, relation: str, names: Sequence[str]
+        self, node: RecipeNode, relation: str, names_of: Callable[[RecipeNode], Sequence[str]]
     ) -> Sequence[RecipeNode]:
-        if names:
-            self._require(map(fold, names))
-        found = (self.find(name, node.tenant) for name in names)
-        known = node.inputs[relation] = [*{p.key: p for p in found if p is not None}.values()]
+        known = node.inputs.get(relation)
+        if known is None:
+            if names := names_of(node):
+                self._require(map(fold, names))
+            found = (self.find(name, node.tenant) for name in names)
+            known = node.inputs[relation] = [*{p.key: p for p in found if p is not None}.values()]
         return known
 
     def _reaches(self, start: RecipeNode, goal: RecipeNode) -> bool:
@@ -288,3 +271,23 @@ def _observed_inputs(
         elif find(anchor.input.name, node.tenant) is None:
             return None
     return inputs
+
+
+def _required_names(node: RecipeNode) -> Sequence[str]:
+    inputs = node.recipe.inputs if node.recipe is not None else []
+    return [name for kind, name, _ in inputs if kind == InputKind.RESULT]
+
+
+def _anchored_names(node: RecipeNode) -> Sequence[str]:
+    anchors = node.record.anchors if node.record is not None else []
+    return [a.input.name for a in anchors if a.input.kind is InputKind.RESULT]
+
+
+def _framed_names(node: RecipeNode) -> Sequence[str]:
+    anchors = node.record.anchors if node.record is not None else []
+    return [
+        source.input.name
+        for anchor in anchors
+        for source in origin_inputs(anchor)
+        if source.input.kind is InputKind.RESULT
+    ]

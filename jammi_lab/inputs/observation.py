@@ -42,9 +42,11 @@ Compare = Callable[[Anchor, "Observation"], bool | Unknown]
 tenant scope that is bound when it is called."""
 
 NoteRows = Callable[[Anchor, "Observation"], None]
-TextBytes = Callable[[Anchor], tuple[int, int] | None]
 """Stores the digest of the rows that were just read from a source, in the tenant scope that is
 bound when it is called."""
+TextBytes = Callable[[Anchor], tuple[int, int] | None]
+"""The size in bytes of a source of text files at a recorded anchor and now, if it is known, in the
+tenant scope that is bound when it is called."""
 
 MAX_WORKERS = 4
 

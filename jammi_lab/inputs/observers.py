@@ -30,7 +30,7 @@ from jammi_lab.sources.base import (
     RunSelect,
     SupportsRowComparison,
 )
-from jammi_lab.storage.digests import NO_STAT, CacheEntry
+from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.store.result_files import result_snapshot
 
 CURRENT_DATE = Input(kind=InputKind.CLOCK, name="current_date")
@@ -39,7 +39,7 @@ JAMMI_CATALOG = "jammi_catalog"
 
 
 def _size_key(anchor: Anchor) -> str:
-    return f"size:{anchor.method}:{anchor.value}"
+    return observation_key("size", anchor.method, anchor.value)
 
 
 class Observers:
