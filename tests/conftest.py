@@ -307,18 +307,46 @@ def pytest_runtestloop() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks by measured durations and by kind, and, unless it is a soak, thins out products of parameters."""
+    """Marks by measured durations and by kind, and, unless it is a soak, thins out what takes long by its number of cases."""
+    long_lists = _long_lists(items)
+    thinned = set(itertools.chain(*long_lists.values()))
     for item in items:
         if durations.is_slow(item.nodeid):
             item.add_marker(pytest.mark.slow)
-        thinned = hasattr(item, "callspec") and any(
-            map(item.get_closest_marker, ("product", "contract", "sampled"))
+        cells = hasattr(item, "callspec") and any(
+            map(item.get_closest_marker, ("product", "contract"))
         )
-        if thinned or _is_repeated(item) or item.get_closest_marker("hypothesis"):
+        if cells or item in thinned or _is_repeated(item) or item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.soak)
-    if not sizes.SOAK and (left := _cells_left_to_a_soak(items)):
+    if not sizes.SOAK and (left := _cells_left_to_a_soak(items) | _cases_left(long_lists)):
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         items[:] = [item for item in items if item not in left]
+
+
+def _long_lists(items: list[pytest.Item]) -> dict[str, list[pytest.Item]]:
+    """The cases of each test that takes too long for all of them to be in `make test`."""
+    lists: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if hasattr(item, "callspec") and not any(
+            map(item.get_closest_marker, ("product", "contract", "every_case"))
+        ):
+            lists.setdefault(item.nodeid.split("[")[0], []).append(item)
+    return {
+        function: cases
+        for function, cases in lists.items()
+        if sizes.affordable(len(cases), durations.seconds_of(function)) < len(cases)
+    }
+
+
+def _cases_left(long_lists: Mapping[str, list[pytest.Item]]) -> set[pytest.Item]:
+    left = set[pytest.Item]()
+    for function, cases in long_lists.items():
+        count = sizes.affordable(len(cases), durations.seconds_of(function))
+        chosen = sizes.spread([_cell(item, item.callspec.params) for item in cases], count)
+        left |= {item for n, item in enumerate(cases) if n not in chosen}
+        for item in cases:
+            item.stash[_STANDS_FOR] = len(cases) / count
+    return left
 
 
 def _cells_left_to_a_soak(items: list[pytest.Item]) -> set[pytest.Item]:
@@ -328,7 +356,7 @@ def _cells_left_to_a_soak(items: list[pytest.Item]) -> set[pytest.Item]:
         function = item.nodeid.split("[")[0]
         if not hasattr(item, "callspec"):
             continue
-        if any(map(item.get_closest_marker, ("product", "sampled"))):
+        if item.get_closest_marker("product"):
             products.setdefault(function, []).append(item)
         elif item.get_closest_marker("contract"):
             suite = suites.setdefault(function.rpartition("::")[0], {})
@@ -336,9 +364,7 @@ def _cells_left_to_a_soak(items: list[pytest.Item]) -> set[pytest.Item]:
     repeated = [item for item in items if _is_repeated(item)]
     left = {item for n, item in enumerate(repeated) if not sizes.rotated(0, n, len(repeated))}
     for cells in products.values():
-        of_lists = [_cell(item, item.callspec.params) for item in cells]
-        choose = sizes.sample if cells[0].get_closest_marker("sampled") else sizes.covering
-        chosen = choose(of_lists)
+        chosen = sizes.covering([_cell(item, item.callspec.params) for item in cells])
         left |= {item for n, item in enumerate(cells) if n not in chosen}
     for suite in suites.values():
         for row, cells in enumerate(suite.values()):
@@ -385,7 +411,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     report = yield
     if call.when == "teardown" and _WATCH in item.stash:
-        report.user_properties.append(("seconds", item.stash[_WATCH].seconds()))
+        seconds = item.stash[_WATCH].seconds() * item.stash.get(_STANDS_FOR, 1.0)
+        report.user_properties.append(("seconds", seconds))
     return report
 
 
@@ -403,4 +430,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 TESTS_BETWEEN_FREEZES = 50
 _tests_run = itertools.count(1)
 _WATCH = pytest.StashKey[durations.Stopwatch]()
+_STANDS_FOR = pytest.StashKey[float]()  # how many cases of its test a case stands for
 _took: dict[str, float] = {}

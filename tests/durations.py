@@ -67,6 +67,12 @@ def is_slow(nodeid: str) -> bool:
     return file in _unselected() or function.split("[")[0] in measured().get(file, {})
 
 
+def seconds_of(function: str) -> float:
+    """What all cases of a test function take together; 0 where that is little or not known."""
+    file, _, name = function.partition("::")
+    return measured().get(file, {}).get(name, 0.0)
+
+
 class Stopwatch:
     """Measures from its making on."""
 

@@ -10,6 +10,8 @@ import pytest
 T = TypeVar("T")
 SOAK = os.environ.get("JAMMI_SOAK") == "1"
 """Whether generated tests run at their long sizes."""
+CASES_SECONDS = 0.5
+"""What the cases of one test may take together in `make test`, by their measured durations."""
 
 soak = pytest.mark.soak
 """Marks a test whose size depends on `SOAK`: `make test` runs it short, `make soak` long."""
@@ -20,9 +22,8 @@ contract = pytest.mark.contract
 """Marks the tests of a class or module that each run over one list of things of a kind: `make test` runs each with a third of the list, in
 rotation, so that everything in it meets a third of the tests; `make soak` runs all."""
 
-sampled = pytest.mark.sampled
-"""Marks a test over a list of like cases that take long together: `make test` runs every second case (of several lists, cells that cover
-each value), `make soak` runs all."""
+every_case = pytest.mark.every_case
+"""Marks a test of which `make test` runs each case, however long they take together: each is a behaviour of its own."""
 
 repeated = pytest.mark.repeated
 """Marks a module that runs the tests of other modules once more, elsewhere: `make test` runs a third of those, `make soak` all."""
@@ -49,20 +50,29 @@ def rotated(row: int, column: int, columns: int) -> bool:
     return (row + column) % min(3, columns) == 0
 
 
-def covering(cells: Sequence[tuple[Any, ...]]) -> set[int]:
+def covering(cells: Sequence[tuple[Any, ...]]) -> list[int]:
     """Positions of cells that cover, greedily, each value of two factors or each pair of values of more."""
     factors = len(cells[0]) if cells else 0
     width = 1 if factors < 3 else 2
     groups = list(itertools.combinations(range(factors), width))
     needs = [{(g, tuple(cell[i] for i in g)) for g in groups} for cell in cells]
-    left, chosen = set().union(*needs) if needs else set(), set[int]()
+    left, chosen = set().union(*needs) if needs else set(), list[int]()
     while left:
         best = max(range(len(cells)), key=lambda n: (len(needs[n] & left), -n))
-        chosen.add(best)
+        chosen.append(best)
         left -= needs[best]
     return chosen
 
 
-def sample(cells: Sequence[tuple[Any, ...]]) -> set[int]:
-    """Positions of every second cell of one list; of several lists, those that `covering` chooses."""
-    return set(range(0, len(cells), 2)) if len(cells[0]) == 1 else covering(cells)
+def affordable(cases: int, seconds: float) -> int:
+    """Of how many of its cases a test gets into `make test` that takes so many seconds for all: what fits, but a quarter and two at least."""
+    if cases < 4 or seconds <= CASES_SECONDS:
+        return cases
+    return max(2, -(-cases // 4), int(cases * CASES_SECONDS / seconds))
+
+
+def spread(cells: Sequence[tuple[Any, ...]], count: int) -> set[int]:
+    """Positions of so many cells, evenly over one list of parameters; of several lists those first that `covering` chooses."""
+    even = [n * len(cells) // count for n in range(count)]
+    first = covering(cells) if len(cells[0]) > 1 else []
+    return set(list(dict.fromkeys([*first, *even]))[:count])

@@ -273,7 +273,6 @@ def test_what_fails_behind_the_commit_takes_it_from_nobody(mutables, table, what
     assert mutables.rows(table.table_id)[1][:3] == [b"a", b"b", b"c"]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("numbered", [False, True], ids=["bytes", "numbers"])
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 15, 16, 17, 64, 100, 255, 256, 257, 700])
 def test_any_number_of_rows_is_put_looked_for_and_removed_whole(mutables, rows, numbered):

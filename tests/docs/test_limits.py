@@ -269,6 +269,7 @@ def check_that_they_exist(places: Mapping[Any, str]) -> None:
         assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), place
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("row", LIMITS)
 def test_a_limit_is_as_the_page_says(row: str, tmp_path: Path) -> None:
     with jl.open(tmp_path / "lab") as ws:

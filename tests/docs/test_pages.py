@@ -38,6 +38,7 @@ def anchors(page):
     }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("page", RUNNING, ids=name)
 def test_every_block_of_a_page_runs_and_shows_what_it_says(page, tmp_path):
     with reading(tmp_path) as reader:

@@ -30,6 +30,7 @@ def lines(name: str) -> list[str]:
     ]
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("sql", lines("gate/refused.sql"))
 def test_a_statement_that_could_leave_the_workspace_is_refused(engine: Engine, sql: str) -> None:
     with pytest.raises((StatementNotAllowed, TableNotFound, SqlError)):

@@ -21,7 +21,6 @@ def folder(tmp_path):
     return tmp_path / "rows"
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "sql",
     [

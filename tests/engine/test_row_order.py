@@ -322,7 +322,6 @@ def threaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Engine]]
         engine.close()
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "sql", [*BIG, "SELECT x, y FROM frame WHERE y > 3", "SELECT y, count(*) FROM frame GROUP BY y"]
 )

@@ -249,7 +249,6 @@ def made(lab: Lab) -> dict[str | None, list[int]]:
     return found
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("planned", "bound"), [("acme", None), ("acme", "beta"), (None, "acme"), ("acme", "acme")]
 )

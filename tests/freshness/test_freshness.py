@@ -197,7 +197,6 @@ def test_the_number_of_rows_alone_is_read_by_a_counter(lab: Lab) -> None:
     assert lab.verdict("number") == "fresh"
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "statement",
     [

@@ -48,7 +48,6 @@ def test_a_lineage_that_is_shown_after_a_recompute_tells_no_verdict_of_versions_
     assert "titles (sql, version 2): fresh" in repr(papers.ws.lineage("titles"))
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_that_mean_something_to_databases_mean_nothing_here(lab: Lab, name: str) -> None:
     lab.csv("s", "id", "1")

@@ -324,7 +324,6 @@ def test_a_module_that_was_changed_meanwhile_has_another_definition(
     )
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("old", "new", "word"),
     [

@@ -132,7 +132,6 @@ def _fail_an_input_check(ws, folder: Path):
     ws.check()
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "change",
     [
@@ -177,7 +176,6 @@ def _in_order(kind, folder, columns):
             database.commit()
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["parquet", "csv", "sqlite", "duckdb"])
 def test_columns_that_changed_places_are_another_state(tmp_path, kind):
     _in_order(kind, tmp_path, "abc")

@@ -88,7 +88,6 @@ def test_a_parent_redefined_to_another_order_leaves_the_child_fresh(family: Lab)
     assert family.ws.staleness("child") == jl.Fresh()
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "columns", ["id, a, t, 1 AS more", "1 AS more, id, a, t", "t, id, a", "id, a"]
 )
@@ -116,7 +115,6 @@ def test_only_the_columns_that_are_read_count(family: Lab) -> None:
     assert family.ws.staleness("child") == jl.Fresh()
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "columns",
     [
@@ -170,7 +168,6 @@ def test_there_is_no_opinion_on_nested_values(lab: Lab, values: list[Any]) -> No
     assert said(lab.ws.staleness("child")) == ["advanced parent"]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "values",
     [

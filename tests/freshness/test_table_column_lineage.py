@@ -59,7 +59,6 @@ def two(lab: Lab) -> Lab:
     return lab
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("sql", statements())
 def test_a_column_that_no_edge_leads_from_changes_nothing(two: Lab, sql: str) -> None:
     """Every column of every input is replaced by other values in turn: only columns that an edge leads to may come out different."""

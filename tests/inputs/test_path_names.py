@@ -191,7 +191,6 @@ def test_other_names_are_no_paths(name):
     assert record_of(name) is None
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "sql",
     [

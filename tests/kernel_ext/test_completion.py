@@ -152,7 +152,6 @@ def test_what_fits_is_offered(there, typed, offered):
     assert pressed_in(there)(typed) == offered
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("typed", "wanted"),
     [

@@ -913,7 +913,6 @@ def test_tables_stored_after_an_attack_are_not_fresh(
     assert missed == {}
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("what", HARMLESS)
 def test_what_does_not_change_a_frame_is_no_cause(
     lab: Lab, known: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str

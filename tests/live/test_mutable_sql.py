@@ -35,7 +35,6 @@ def now(lab):
 A, B = (1, "a"), (2, "b")
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("statement", "count", "after"),
     [
@@ -101,7 +100,6 @@ def test_a_statement_behind_a_change_sees_it_and_one_that_is_forbidden_refuses_a
     assert lab.mutable["labels"].version == 3
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("statement", "error", "says"),
     [

@@ -402,7 +402,6 @@ VALUES = [
 ]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("where", "found"),
     [

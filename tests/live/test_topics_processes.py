@@ -122,7 +122,6 @@ with jl.open(folder, catalog=catalog) as ws:
 """
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
 @pytest.mark.parametrize(
     ("act", "after"),

@@ -132,7 +132,6 @@ def test_a_column_that_is_not_read_moves_nothing(ws: Any, tmp_path: Path, throug
     assert ws.staleness("v") == Fresh()
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "asked",
     ["papers", "copied", "SELECT id, title FROM papers", "  select *\nfrom papers ; -- done"],
@@ -333,7 +332,6 @@ def test_a_key_of_more_digits_than_can_be_looked_up_is_refused(ws: Any) -> None:
         )
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("made", "said"),
     [
@@ -385,7 +383,6 @@ def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_ar
 # -- keys and texts ----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("sql", "keys"),
     [

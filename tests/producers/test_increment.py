@@ -59,7 +59,6 @@ INSIDE = {
 }
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("rule", INSIDE)
 def test_only_new_files_are_computed_and_the_bytes_are_those_of_a_full_run(tmp_path, rule):
     with growing_lab(tmp_path) as (ws, add):
@@ -179,7 +178,6 @@ CHANGES = {
 }
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_that_is_no_append_is_computed_in_full(tmp_path, change):
     with growing_lab(tmp_path) as (ws, add):

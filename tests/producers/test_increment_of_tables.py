@@ -238,7 +238,6 @@ def test_rows_deleted_beside_a_file_lead_to_a_full_run(tmp_path):
         assert not is_increment(ws, GROUP_BY, table.append)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("when", ["before the append", "after the append"])
 def test_a_data_file_that_is_rewritten_in_place_leads_to_a_full_run(tmp_path, kind, when):

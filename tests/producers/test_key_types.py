@@ -37,7 +37,6 @@ def rows(expression: str) -> str:
     return f"SELECT {expression} AS id, 'text number ' || i AS body FROM range(3) r(i)"
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("kind", SAME)
 def test_a_key_has_in_the_vectors_the_type_that_it_had(tmp_path: Path, kind: str) -> None:
     expression, one = SAME[kind]

@@ -108,7 +108,6 @@ def test_forces_are_added_up_by_one_thread_and_the_count_before_comes_back() -> 
         assert (seen, counts()) == ([{1}], {2})
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "vectors",
     [

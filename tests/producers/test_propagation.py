@@ -289,7 +289,6 @@ def test_no_edges_at_all_leave_every_vector_as_it_is(three: Any) -> None:
     assert vectors_of(three, "p") == vectors_of(three, "v")
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "told",
     [{"hops": 0}, {"hops": 4}, {"hops": 1.0}, {"hops": True}, {"alpha": -0.1}, {"alpha": 1.1}, {"alpha": float("nan")}, {"alpha": "0.1"},

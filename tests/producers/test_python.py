@@ -64,7 +64,6 @@ def test_a_function_gets_a_result_for_each_input_in_order_and_params_as_keywords
     assert table.source_id == "papers" and table.derived_from == "venues"
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "asked",
     [
@@ -160,7 +159,6 @@ GIVEN = {
 }
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("kind", GIVEN)
 def test_rows_of_any_kind_become_one_table(lab, kind):
     table = lab.compute("t", lambda: GIVEN[kind](), version=kind)
@@ -220,7 +218,6 @@ KEPT = {
 }
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KEPT)
 def test_values_are_read_back_as_they_were_given(lab, kind):
     table = lab.compute(
@@ -481,7 +478,6 @@ def test_the_same_step_over_the_same_inputs_is_answered_and_not_run(lab):
     assert (anew.outcome, anew.version, len(calls)) == ("computed", 2, 2)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "changed",
     [

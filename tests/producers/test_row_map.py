@@ -181,7 +181,6 @@ def test_a_column_that_it_does_not_receive_leaves_it_fresh(ws, reviews, asked, t
     assert asked.texts == []
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "changed",
     [

@@ -137,7 +137,6 @@ def lying(lab: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     return lab, request.param
 
 
-@pytest.mark.sampled
 @soak
 def test_a_condition_is_answered_from_memory_as_from_the_source(
     lying: Any, monkeypatch: pytest.MonkeyPatch
@@ -259,7 +258,6 @@ def test_a_row_that_nobody_embedded_says_the_same_error_from_memory(ws: Any, pap
     assert said[0][0] is errors.SqlError and said[1:] == said[:-1]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "source",
     [
@@ -302,7 +300,6 @@ def test_each_tenant_is_answered_for_its_own_rows(
             assert told
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "kind", ["VARCHAR", "SMALLINT", "DOUBLE", "DECIMAL(9, 2)", "DATE", "UUID", "BLOB"]
 )

@@ -48,7 +48,6 @@ def expected(ws: Any, text: str) -> list[int]:
     return sorted(similarities, key=lambda key: (-similarities[key] - 1.5 * shares[key] ** 6, key))
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("text", ["networks graph", "E17", "pasta sauce", "nothing known", "graph"])
 def test_hits_are_ranked_by_similarity_and_the_share_of_words(lab: Any, text: str) -> None:
     found = lab.search("v", text, words="w", k=4).arrow()

@@ -277,7 +277,6 @@ def test_a_key_whose_type_changed_still_meets_its_row(lab: Any, papers: Path) ->
     ]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("keys", "found"),
     [

@@ -155,7 +155,6 @@ def test_k_may_be_none_or_more_than_there_are(lab: Any, k: int, found: int) -> N
     assert len(rows) == found and rows.schema.names == list(COLUMNS)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("sql", "keys", "literal"),
     [
@@ -196,7 +195,6 @@ def test_a_key_of_any_type_is_a_literal_or_a_parameter(
 # -- errors ------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("call", "raised", "near"),
     [

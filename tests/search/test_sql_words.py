@@ -33,7 +33,6 @@ def lab(ws: Any, papers: Path) -> Any:
     return ws
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("query", ["graph networks", ["E17", "absent", "pasta"], ""])
 @pytest.mark.parametrize(("table", "words"), [("w", None), ("v", "w")])
 def test_the_rows_are_those_of_a_search_with_its_columns_and_types(
@@ -88,7 +87,6 @@ def test_another_analyzer_is_another_question_even_where_the_words_are_equal(lab
     assert lab.table("t").read().fetchall() == []
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("call", "raised"),
     [

@@ -89,7 +89,6 @@ def test_several_texts_make_one_answer_with_as_many_hits_as_each_has(lab: Any) -
     assert rows["year"].to_pylist() == [2002, 2003, 2004]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "column", [pl.Series, pd.Series, np.array, pa.array, lambda t: pa.chunked_array([t])]
 )

@@ -246,7 +246,6 @@ def test_a_check_finds_orphans_and_a_repair_reclaims_them_when_they_are_old(
     )
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "point", ["funnel:building", "funnel:sealed", "file.after_put", "funnel:manifest-durable"]
 )
@@ -395,7 +394,6 @@ ws.materialize("held", "SELECT 1 AS x")
 """
 
 
-@pytest.mark.sampled
 @pytest.mark.services
 @pytest.mark.parametrize(
     ("point", "outcome"),

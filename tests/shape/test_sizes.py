@@ -47,15 +47,19 @@ def test_chosen_cells_cover_each_value_of_two_lists_and_each_pair_of_three(shape
     assert cells <= len(chosen) < len(every)
 
 
-def test_of_a_sampled_list_every_second_case_is_chosen_and_of_several_each_value():
-    assert sizes.sample([(n,) for n in range(5)]) == {0, 2, 4}
+def test_of_a_test_that_takes_long_as_many_cases_run_as_fit_and_a_quarter_at_least():
+    assert [sizes.affordable(cases, 0.5) for cases in (1, 8)] == [1, 8]
+    assert [sizes.affordable(cases, 1.0) for cases in (3, 4, 8)] == [3, 2, 4]
+    assert [sizes.affordable(cases, 50.0) for cases in (3, 4, 40)] == [3, 2, 10]
+
+
+def test_chosen_cases_are_spread_over_a_list_and_meet_each_value_of_several():
+    assert sizes.spread([(n,) for n in range(10)], 4) == {0, 2, 5, 7}
     pairs = [(database, n) for n in range(4) for database in ("sqlite", "postgresql")]
-    chosen = {pairs[n] for n in sizes.sample(pairs)}
-    assert {n for _, n in chosen} == set(range(4)) and {d for d, _ in chosen} == {
-        "sqlite",
-        "postgresql",
-    }
-    assert len(chosen) == 4
+    chosen = {pairs[n] for n in sizes.spread(pairs, 4)}
+    assert {n for _, n in chosen} == set(range(4))
+    assert {d for d, _ in chosen} == {"sqlite", "postgresql"} and len(chosen) == 4
+    assert len(sizes.spread(pairs, 6)) == 6
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 10])

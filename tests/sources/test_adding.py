@@ -123,7 +123,6 @@ def silent():
         end()
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "location",
     [

@@ -988,7 +988,6 @@ def test_packed_texts_are_read(tmp_path, suffix):
     )
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("cut", [0.5, 0.999])
 @pytest.mark.parametrize("suffix", ["csv.gz", "csv.zst", "ndjson.gz"])
 def test_a_packed_text_that_is_cut_short_is_never_read_as_if_it_were_whole(

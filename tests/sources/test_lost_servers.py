@@ -101,7 +101,6 @@ def test_a_server_that_is_lost_during_a_materialization_is_named(proxied):
     assert "file" not in str(raised.value)
 
 
-@pytest.mark.sampled
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("where", ["within the answer", "before the answer"])
 def test_a_server_that_sends_no_more_ends_the_statement_with_an_error(proxied, where):

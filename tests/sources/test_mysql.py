@@ -64,7 +64,6 @@ def crm(tmp_path, mysql_url):
 WORDS = ["t3a", "T3B", "T3a", "é", "e", "a", "a ", "ß", "ss"]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "condition",
     [
@@ -126,7 +125,6 @@ def test_types_keep_their_values(ws, sql, table):
     assert isinstance(ws.staleness("t"), Fresh)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("kind", "before", "after"),
     [
@@ -349,7 +347,6 @@ def test_a_table_that_was_just_written_is_pinned_though_others_are_written_all_t
 # -- what DuckDB remembers of a server -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("before", "after", "kind"),
     [

@@ -146,7 +146,6 @@ def test_types_of_its_own_come_as_text_and_zones_as_instants(ws, sql, table):
         sql(f"DROP TABLE {table}", f"DROP TYPE mood_{table}")
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("kind", "before", "after"),
     [
@@ -172,7 +171,6 @@ def test_the_smallest_change_of_a_value_is_seen(crm, sql, table, kind, before, a
     assert moved or kind == "double precision"
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "said",
     [
@@ -302,7 +300,6 @@ def test_a_view_that_gives_other_rows_each_time_has_no_state(ws, sql, table, sai
     sql(f"DROP TABLE {table} CASCADE", f"DROP FUNCTION {table}_f")
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("said", "decided"),
     [
@@ -574,7 +571,6 @@ def test_what_the_server_takes_before_its_first_row_counts_as_time_that_the_tabl
         assert ws.plan("t").seconds_at_most >= 0.4
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "said",
     [

@@ -76,7 +76,6 @@ class TestTenantView(ConnectorSuite):
         assert isinstance(case.connector.observe(None, look(scan_bytes=0)), Unknown)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("tenant", "ids"), [("acme", [1, 3, 4]), ("globex", [2, 3]), ("else", [3]), (None, [3])]
 )

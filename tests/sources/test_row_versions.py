@@ -86,7 +86,6 @@ CHANGES = {
 }
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_of_the_rows_is_seen(ws, run, change):
     before = ws.sources["pg"].anchor(run.name)

@@ -159,7 +159,6 @@ NESTED = [
 ]
 
 
-@pytest.mark.sampled
 @soak
 def test_no_statement_of_a_tenant_meets_a_value_of_another(made, tmp_path):
     """Of the statements each kind meets a third, in a soak all."""

@@ -16,7 +16,6 @@ def table_of(vectors):
     return pa.table({"key": [f"k{i}" for i in range(len(vectors))], "vector": column})
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("rows", "width"),
     [(1, 1), (50, 3), (30_000, 100), (2_500, 1_000), (1_100, 5_000), (3, 300_000)],

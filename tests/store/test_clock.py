@@ -15,7 +15,6 @@ def lab(tmp_path, nothing_left_behind):
     lab.ws.close()
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("jump", [-DAY, -3.0, DAY, 400 * DAY])
 def test_a_version_made_after_a_jump_of_the_clock_is_the_newest(lab, jump):
     lab.csv("s", "id", "1")

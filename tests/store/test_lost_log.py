@@ -73,7 +73,6 @@ def test_an_intact_log_is_no_finding(killed):
         assert ws.sql("SELECT count(*) FROM mutable.m").fetchall() == [(5,)]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("where", ["header", "frame header", "middle", "last frame"])
 def test_a_flipped_bit_in_the_log_is_reported(killed, where):
     lab, log = killed()
@@ -115,7 +114,6 @@ def test_a_torn_last_write_is_no_loss(killed):
         assert not ws.recovery.damaged_log
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("left", ["all but a frame", "97 %", "a frame", "header", "nothing"])
 def test_a_log_that_was_cut_is_reported(killed, left):
     """Wherever it ends, what is left looks like a whole log."""

@@ -130,7 +130,6 @@ def test_many_batches_in_and_the_same_rows_out(lab):
     assert read["i"].to_pylist() == list(range(300_000))
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("point", POINTS[1:])  # at the first no file is touched yet
 def test_a_full_disk_at_any_point_is_a_typed_error_that_names_the_table_and_leaves_nothing(
     lab, folder, fault, point
@@ -146,7 +145,6 @@ def test_a_full_disk_at_any_point_is_a_typed_error_that_names_the_table_and_leav
     assert lab.materialize("venues", VENUES).outcome == "computed"
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("nth", range(1, 9))
 def test_a_full_disk_in_any_catalog_transaction_is_typed_and_leaves_nothing_half_made(
     lab, folder, fault, nth
@@ -174,7 +172,6 @@ def test_an_interrupt_right_after_any_commit_leaves_no_building_row(lab, folder,
     }
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("point", POINTS)
 def test_an_interrupt_at_any_point_leaves_failed_and_no_files(lab, folder, fault, point):
     fault(point, KeyboardInterrupt())

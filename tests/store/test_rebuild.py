@@ -266,7 +266,6 @@ def test_damaged_bytes_are_seen_after_a_rebuild(lab, made, folder, papers):
         assert isinstance(again.staleness("top"), jl.Damaged)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "spoilt",
     [

@@ -147,7 +147,6 @@ def test_building_with_whole_bytes_and_manifest_becomes_ready_as_if_nothing_had_
     assert str(ws.staleness("venues")) == "fresh"
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "writers", [[DEAD, DEAD], [DEAD, "wdead0000000000001"]], ids=["one writer", "two writers"]
 )
@@ -712,7 +711,6 @@ def test_a_file_that_takes_the_place_of_the_results_meanwhile_lets_the_workspace
         assert ws.recovery.missing == [table.table_name]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("note", ["{not json", "", "[" * 100_000, "[1]", "null"])
 def test_a_note_of_the_results_folders_that_says_nothing_has_the_tables_looked_at(
     again, lab, folder, table, path, note

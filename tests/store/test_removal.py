@@ -58,7 +58,6 @@ def test_dropping_one_version_makes_the_one_before_it_the_newest(lab, folder):
     assert lab.table("venues").table_name == first.table_name and files(folder) == files_of(first)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("nth", range(1, 6))
 def test_a_drop_that_fails_at_any_commit_was_for_all_versions_or_for_none(lab, folder, fault, nth):
     tables = [lab.materialize("venues", VENUES, cache="bypass") for _ in range(3)]

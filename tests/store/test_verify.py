@@ -38,7 +38,6 @@ def test_another_expectation_is_a_mismatch_that_carries_both_hashes(lab, table):
     assert lab.verify("venues", "0" * 64) == Mismatch("0" * 64, table.definition_hash, "definition")
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("at", [0, 100, None, -1], ids=["first", "early", "middle", "last"])
 def test_one_flipped_bit_is_a_mismatch_damaged_and_not_read(lab, table, at):
     published = table.manifest.artifact.digest

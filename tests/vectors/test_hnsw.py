@@ -59,7 +59,6 @@ def many():
     return *indexed(vectors), made(40, 48, "clustered", seed=1)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["clustered", "uniform"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_ninety_nine_in_a_hundred_neighbours_are_found(precision, kind):
@@ -115,7 +114,6 @@ def test_the_first_few_of_rows_that_are_nearly_equal_are_found_as_surely_as_ten_
         )
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("precision", ["bf16", "i8"])
 @pytest.mark.parametrize("share", [2, 3, 10])
 def test_what_passes_a_filter_that_leaves_too_few_of_a_tight_group_is_found_beyond_it(
@@ -268,7 +266,6 @@ def test_equal_rows_are_all_found_in_key_order():
     )
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_row_that_is_there_thousands_of_times_costs_the_others_nothing(precision):
     vectors = made(6000, 24, "clustered")
@@ -330,7 +327,6 @@ def test_rows_that_are_there_many_times_are_found_from_outside_or_read_one_after
     assert found is None or (found.similarities >= best.similarities[:, -1:]).mean() >= 0.99
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(precision):
     rng = np.random.default_rng(0)

@@ -377,7 +377,6 @@ def hurt(path: Path) -> None:
     path.write_bytes(body)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("suffix", [GRAPH_SUFFIX, MANIFEST_SUFFIX])
 @pytest.mark.parametrize("how", ["hurt", "gone", "torn", "another's", "folder"])
 def test_a_bad_index_changes_no_answer_and_comes_back(

@@ -94,7 +94,6 @@ def test_twenty_of_twenty_paraphrases_are_found():
     assert (asked @ said.T).argmax(1).tolist() == list(range(20))
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("chunk", [16, 700])
 def test_threads_and_chunks_change_no_bit(monkeypatch, threads, chunk):
@@ -209,7 +208,6 @@ def test_cutting_a_long_text_changes_no_token(tokenizer, parts):
         minilm.PREFIX_CHARS, minilm.MAX_TOKENS = before, before_max
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "text",
     [

@@ -52,7 +52,6 @@ def test_a_picture_has_no_ground_of_its_own_and_words_that_are_read_on_any_unles
     assert 'fill="#102030"' in drawn[1]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["bar", "line", "point", "area", "box", "hist"])
 def test_every_kind_draws(rows, kind):
     made = rows(

@@ -114,7 +114,6 @@ def test_every_rule_of_the_style_sheet_is_about_the_panels():
         ), selector
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("name", [*PANELS, "ResultView"])
 def test_what_a_page_sets_and_cannot_be_is_said_there_and_python_never_has_it(ws, told, name):
     ws.embed("v", "papers", key="id", text="title", model="hashing")
@@ -149,7 +148,6 @@ def test_what_a_page_sets_and_cannot_be_is_said_there_and_python_never_has_it(ws
     assert panel.filter == "a" and {"v": 1, "kind": "said", "lines": []} in line.messages
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "one"),
     [

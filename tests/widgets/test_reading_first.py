@@ -78,7 +78,6 @@ CASES = [
 ]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(("panel", "ask"), CASES, ids=["hover", "colour", "near", "compare"])
 def test_what_reads_the_source_is_answered_from_a_thread_and_read_no_more(lab, here, panel, ask):
     page = Page(panel(lab, "v"))
@@ -95,7 +94,6 @@ def test_what_reads_the_source_is_answered_from_a_thread_and_read_no_more(lab, h
     assert not here()
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "panel", [LineageGraph, StalenessBoard, CatalogBrowser, EmbeddingMap, NeighborExplorer]
 )

@@ -397,7 +397,6 @@ FILTERS = [
 ]
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("kept_in_memory", [True, False], ids=["memory", "engine"])
 @pytest.mark.parametrize(("filters", "meets"), FILTERS, ids=[str(f) for f, _ in FILTERS])
 def test_filters_keep_the_rows_that_their_sql_returns(ws, told, filters, meets, kept_in_memory):

@@ -69,7 +69,6 @@ def test_a_difference_is_stamped_while_it_is_that_of_the_newest_version(ws, outp
     assert (table["name"], table["version"]) == ("recent", 2) and former == {}
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("make", VERDICT_PANELS)
 def test_the_saved_form_is_renewed_when_the_panel_shows_something_else(ws, outputs, edited, make):
     panel = make(ws)

@@ -58,7 +58,6 @@ def outcomes(results: Any) -> dict[str, tuple[str, int | None]]:
     return {row.check: (row.outcome, row.failing) for row in results}
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("rule", "failing", "words"),
     [

@@ -238,7 +238,6 @@ def test_tables_over_different_sources_are_not_compared(lab: Any) -> None:
         lab.evaluate(["v", "w"], GOLDEN)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "golden",
     [
