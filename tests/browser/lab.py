@@ -52,6 +52,26 @@ RUN_ALL = """async (name) => {
   return 'ran';
 }"""
 
+# As a person closes every tab and puts the areas back; what is unsaved is lost.
+CLEAR = """() => {
+  const app = window.jupyterapp;
+  for (const widget of [...app.shell.widgets('main')]) {
+    if (widget.context) widget.context.model.dirty = false;
+    widget.dispose();
+  }
+  app.shell.mode = 'multiple-document';
+  app.shell.expandLeft();
+  return document.querySelector('.jp-Dialog') === null;
+}"""
+# An empty lab shows its launcher, which goes when there is a notebook.
+OPEN = """async path => {
+  const { commands, shell } = window.jupyterapp;
+  await commands.execute('docmanager:open', {path});
+  for (const widget of [...shell.widgets('main')]) if (!widget.context) widget.dispose();
+}"""
+CLOSED = ("Disposed", "Canceled future")
+"""How the lab reports a question that was open when its notebook was closed."""
+
 PAPERS = """import jammi_lab as jl
 ws = jl.open("lab")
 with open("papers.csv", "w") as f: _ = f.write("id,title,topic\\n1,graph networks,ml\\n2,sourdough bread,food\\n3,deep networks,ml\\n")
@@ -138,8 +158,8 @@ def server(root: Path, state: Path, theme: str) -> Iterator[tuple[str, str]]:
 
 
 class Lab:
-    """A running server and a browser's context in which it answers and nothing else does. The tests of a session share it; each has a
-    folder of its own.
+    """A running server and a browser's context in which it answers and nothing else does. The tests of a session share it and its page,
+    whose loading takes 7 s of processor time; each has a folder of its own.
 
     Requests are watched and not routed: routes turn the browser's cache off."""
 
@@ -150,7 +170,7 @@ class Lab:
         self._refused: list[str] = []
         self._broken: list[str] = []
         self.context.on("request", self._note_request)
-        self.context.on("weberror", lambda error: self._broken.append(str(error.error)))
+        self.context.on("weberror", lambda error: self._note_error(str(error.error)))
 
     @contextlib.contextmanager
     def for_one_test(self, name: str) -> Iterator["Lab"]:
@@ -160,8 +180,7 @@ class Lab:
         try:
             yield self
         finally:
-            for page in self.context.pages:
-                page.close()
+            self._clear_page()
             self.context.clear_permissions()
             for session in json.loads(self._request("GET", "sessions")):
                 self._request("DELETE", f"sessions/{session['id']}")
@@ -171,10 +190,17 @@ class Lab:
         assert (refused, broken) == ([], []), (refused, broken)
 
     def open(self, name: str, *, width: int, height: int, run: bool = True) -> Any:
-        """A page of that size with a notebook of the folder, with all its cells run."""
-        page = self.context.new_page()
-        page.set_viewport_size({"width": width, "height": height})
-        page.goto(f"{self._address}/lab/tree/{self.folder.name}/{name}?token={self._token}&reset")
+        """The page, at that size, with no other than this notebook of the folder on it, and all its cells run."""
+        self._clear_page()
+        if self.context.pages:
+            page = self.context.pages[0]
+            page.set_viewport_size({"width": width, "height": height})
+            page.evaluate(OPEN, f"{self.folder.name}/{name}")
+        else:
+            page = self.context.new_page()
+            page.set_viewport_size({"width": width, "height": height})
+            place = f"{self.folder.name}/{name}"
+            page.goto(f"{self._address}/lab/tree/{place}?token={self._token}&reset")
         if run:
             self.run_all(page, name)
         return page
@@ -183,9 +209,23 @@ class Lab:
         """Run all cells of a notebook that is open on the page."""
         assert page.evaluate(RUN_ALL, f"{self.folder.name}/{name}") == "ran"
 
+    def _clear_page(self) -> None:
+        """Leave the page as it was when it was loaded, or none."""
+        for page in self.context.pages:
+            try:
+                clear = page.evaluate(CLEAR)
+            except Exception:  # crashed, or the lab has not started in it
+                clear = False
+            if not clear:
+                page.close()
+
     def _note_request(self, request: Any) -> None:
         if not request.url.startswith((self._address, "data:", "blob:")):
             self._refused.append(request.url)
+
+    def _note_error(self, error: str) -> None:
+        if not error.removeprefix("Error: ").startswith(CLOSED):
+            self._broken.append(error)
 
     def _request(self, method: str, what: str) -> bytes:
         request = urllib.request.Request(

@@ -51,7 +51,6 @@ def test_hostile_names_and_values_are_text_in_every_panel_live_and_saved(lab):
     assert not page.evaluate(ACTED)
     page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
-    page.close()
     shutil.copy(lab.folder / "hostile.ipynb", lab.folder / "copied.ipynb")
     page = lab.open("copied.ipynb", width=1280, height=1600, run=False)
     page.locator(".jammi-saved img:visible").first.wait_for()

@@ -73,7 +73,6 @@ def test_the_panels_live_in_a_real_lab(lab, theme):
     )
     if theme.endswith("Light"):
         page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-        page.close()
         again(lab)
 
 
@@ -118,7 +117,6 @@ def again(lab):
     assert page.locator("img[alt^='Lineage:']:visible").count() == 1
     assert page.locator(".jammi-saved:visible").count() == 5
     assert page.get_by_text("possibly stale").count() >= 1
-    page.close()
 
 
 LINKS = ["ipywidgets.jslink", "ipywidgets.link", "traitlets.link"]

@@ -103,12 +103,10 @@ def test_cells_are_marked_while_their_tables_do_not_hold(lab, theme):
 
     # Saved and opened again, before any cell is run.
     page.evaluate(f"async () => {{ {PANEL} await panel.context.save(); }}")
-    page.close()
     edit(lab.folder, 1, 2, 9)
     page = lab.open("marks.ipynb", width=1280, height=900, run=False)
     page.locator(".jp-CodeCell").first.wait_for()
     wait_for_marks(page, 2, 3, 4)
-    page.close()
 
     # A notebook from elsewhere, which nobody trusted: its metadata opens no workspace.
     book = nbformat.read(lab.folder / "marks.ipynb", 4)
