@@ -16,7 +16,8 @@ import pytest
 import jammi_lab as jl
 from jammi_kernel_ext.arguments import CELL, STEP, VERBS
 from jammi_kernel_ext.hints import to_cell_syntax
-from jammi_lab.cli import _to_shell_syntax, main
+from jammi_lab.cli import main
+from jammi_lab.cli.printing import to_shell_syntax
 from jammi_lab.core.guesses import GUESSES, _with_variable
 from jammi_lab.core.settings import DEFAULTS
 from jammi_lab.freshness.lineage import Lineage
@@ -445,9 +446,9 @@ def _environment(folder):
 
 def test_a_shell_is_told_commands():
     assert (
-        _to_shell_syntax("ws.recompute('top') computes one.", "lab")
+        to_shell_syntax("ws.recompute('top') computes one.", "lab")
         == "jammi-lab recompute lab top computes one."
     )
-    assert "ws." not in _to_shell_syntax(
+    assert "ws." not in to_shell_syntax(
         "Run %jammi plan to preview, %jammi recompute to update", "lab"
     )

@@ -1,58 +1,29 @@
-"""The command line `jammi-lab`, for scripts and continuous integration.
+"""The commands of `jammi-lab` that read or recompute a workspace."""
 
-Output is what a notebook shows, or with `--json` one JSON value. Exit codes: 0 success; 1 a step of
-a recompute failed or, with `--fail`, something is stale, damaged or mismatched; 2 usage error; 3
-the command failed: standard error gives the reason and a hint.
-"""
-
-import json
-import math
-import re
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from decimal import Decimal
-from functools import partial, wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
 
 import click
 
-from jammi_lab.agent_server import mcp
-from jammi_lab.command_options import FAILED_EXIT_CODE, FailCommand, reported_errors
-from jammi_lab.core.command_hints import cell_commands
-from jammi_lab.core.errors import JammiError
-from jammi_lab.output_commands import (
-    check_file,
-    check_notebook,
+from jammi_lab.cli.agent_server import mcp
+from jammi_lab.cli.check_outputs import check_file, check_notebook
+from jammi_lab.cli.options import (
+    FAILED_EXIT_CODE,
+    Duration,
+    FailCommand,
+    fail,
+    fail_on_verdict,
+    open_workspace,
+    report_errors,
+    workspace_options,
 )
-from jammi_lab.verdict_watch import watch_verdicts
+from jammi_lab.cli.printing import print_result, print_rows, to_json_value
+from jammi_lab.cli.verdict_watch import watch_verdicts
+from jammi_lab.core.errors import JammiError
 
 _MAX_NAMES = 8
 """The number of names listed for each kind of object that a rebuild loses."""
-_SHELL_SYNTAX = (
-    (re.compile(r"(?:\.apply\(\) or )?%jammi (plan|recompute)\b"), "jammi-lab {0} {path}"),
-    (re.compile(r"%jammi why (.+?)( shows|$)", re.MULTILINE), "jammi-lab why {path} {0}{1}"),
-    (re.compile(r"%%jammi -m NAME creates"), "ws.materialize(…) in Python creates"),
-    (re.compile(r"%jammi add NAME LOCATION registers"), "ws.sources.add(…) in Python registers"),
-    (re.compile(r"(ws\.materialize\('name', 'SELECT …'\))"), "{0} in Python"),
-    (
-        re.compile(r"ws\.(recompute|verify)\((?:'([\w.-]+)'|('[^']*'))\)"),
-        "jammi-lab {0} {path} {1}{2}",
-    ),
-    (re.compile(r"ws\.(tables|fsck)\(\)"), "jammi-lab {0} {path}"),
-    (re.compile(r"ws\.recipes\(\)"), "jammi-lab status {path}"),
-    (re.compile(r"ws\.status\(deep=True\)"), "jammi-lab status {path} --deep"),
-    (
-        re.compile(r"ws\.sources\.list\(\) shows|ws\.sources\[name\] shows"),
-        "jammi-lab sources {path} shows",
-    ),
-    (re.compile(r"jl\.open\(path\) creates one"), "In Python, jl.open(path) creates one"),
-    (re.compile(r"Pass (\w+)=…"), "Only Python passes values: ws.sql(statement, {0}=…)."),
-)
-"""Notebook and Python syntax in hints, and the equivalent shell command."""
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -61,161 +32,14 @@ def main() -> None:
     """Derived tables that record what they were computed from and whether they are up to date."""
 
 
-def _workspace_options(function: F) -> F:
-    """Add the options common to all commands that open a workspace, and report its errors."""
-    for option in (
-        click.option(
-            "--json", "as_json", is_flag=True, help="Print one JSON value on standard output."
-        ),
-        click.option(
-            "--tenant", help="The tenant whose tables to use; without it, shared tables only."
-        ),
-        click.option(
-            "--catalog",
-            help="The URL of the PostgreSQL database that stores the catalog, if it is not in the "
-            "folder.",
-        ),
-        click.argument("path"),
-    ):
-        function = option(function)
-
-    @wraps(function)
-    def run_and_report(*args: Any, **kwargs: Any) -> None:
-        with _report_errors(str(kwargs["path"])), cell_commands():
-            function(*args, **kwargs)
-
-    return run_and_report  # type: ignore[return-value]  # click's decorators keep the signature
-
-
-@contextmanager
-def _report_errors(path: str) -> Iterator[None]:
-    """Print a JammiError with its hint in the syntax of the shell, and exit."""
-    with reported_errors():
-        try:
-            yield
-        except JammiError as error:
-            error.hint = _to_shell_syntax(error.hint, path)
-            raise
-
-
-@contextmanager
-def _open_workspace(
-    path: str, catalog: str | None, tenant: str | None, *, read_only: bool = True
-) -> Iterator[Any]:
-    from jammi_lab.workspace.opening import open as open_workspace
-
-    with open_workspace(
-        path, catalog=catalog, tenant=tenant, read_only=read_only, create=False
-    ) as ws:
-        yield ws
-
-
-def _print_result(displayed: Any, value: Any, as_json: bool, path: str = "") -> None:
-    """Print the text or, with `as_json`, the JSON of the value. With `path`, hints in the text are
-    translated into shell commands on that workspace."""
-    click.echo(
-        _to_json(value)
-        if as_json
-        else _to_shell_syntax(str(displayed), path)
-        if path
-        else str(displayed)
-    )
-
-
-def _to_json(value: Any) -> str:
-    """Encode as JSON; NaN and infinity become null."""
-    try:
-        return json.dumps(value, default=_to_json_value, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        return json.dumps(
-            _replace_non_finite(value),
-            default=lambda each: _replace_non_finite(_to_json_value(each)),
-            ensure_ascii=False,
-            allow_nan=False,
-        )
-
-
-def _to_json_value(value: Any) -> Any:
-    """Convert a value that JSON cannot encode: by `to_dict`, a Decimal as a number, bytes as hex,
-    others as text."""
-    if hasattr(value, "to_dict"):
-        return value.to_dict()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value.hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
-
-
-def _json_column(column: Any) -> list[Any]:
-    """The values of an Arrow column, as Python objects that `_to_json_value` can encode."""
-    from jammi_lab.core.display_values import to_display
-
-    values = to_display(column)
-    if str(column.type) == "float":  # displayed as text, with the digits that distinguish it
-        return [None if value is None else float(value) for value in values]
-    return values
-
-
-def _replace_non_finite(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: _replace_non_finite(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_replace_non_finite(each) for each in value]
-    return value
-
-
-def _to_shell_syntax(text: str, path: str) -> str:
-    """Translate notebook syntax in a text into shell commands."""
-    for pattern, template in _SHELL_SYNTAX:
-        text = pattern.sub(partial(_format_command, template, path), text)
-    return text
-
-
-def _format_command(template: str, path: str, match: re.Match[str]) -> str:
-    return template.format(*match.groups(""), path=shlex.quote(path))
-
-
-fail = click.option(
-    "--fail", is_flag=True, help="Exit with 1 when something is stale, damaged or mismatched."
-)
-
-
-class _Duration(click.ParamType[float]):
-    """A number with a unit: 90s, 30m, 24h, 7d. The value is in seconds."""
-
-    name = "duration"
-    _UNITS: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a duration such as 90s, 30m, 24h or 7d.", param, ctx)
-        return float(match[1]) * self._UNITS[match[2]]
-
-
-def fail_on_verdict(command: Callable[..., None]) -> Callable[..., None]:
-    """The options `--fail` and `--fail=grounds`."""
-    command = click.option("--fail-grounds", is_flag=True, hidden=True)(command)
-    return click.option(
-        "--fail",
-        is_flag=True,
-        help="Exit with 1 when something is not fresh; with --fail=grounds also when a fresh "
-        "verdict relies on grounds.",
-    )(command)
-
-
 @main.command(cls=FailCommand)
-@_workspace_options
+@workspace_options
 @click.option("--deep", is_flag=True, help="Also scan large inputs.")
 @click.option("--junit", type=click.Path(dir_okay=False), help="Also write JUnit XML.")
 @click.option("--sarif", type=click.Path(dir_okay=False), help="Also write SARIF.")
 @click.option(
     "--max-age",
-    type=_Duration(),
+    type=Duration(),
     help="Report fresh tables older than this, for example 24h, as old.",
 )
 @fail_on_verdict
@@ -234,7 +58,7 @@ def status(
     """Show the verdict of every recipe."""
     from jammi_lab.workspace import status_reports
 
-    with _open_workspace(path, catalog, tenant) as ws:
+    with open_workspace(path, catalog, tenant) as ws:
         board = ws.status(deep=deep)
         rows = board.arrow().to_pylist()
         findings = status_reports.find_problems(board, max_age, strict=fail_grounds)
@@ -244,7 +68,7 @@ def status(
         if sarif is not None:
             text = status_reports.to_sarif(findings, ws.path)
             Path(sarif).write_text(text, encoding="utf-8")
-        _print_result(board, rows, as_json, path)
+        print_result(board, rows, as_json, path)
         for finding in findings:
             if finding.rule == status_reports.OLD:
                 click.echo(finding.message, err=as_json)
@@ -253,10 +77,10 @@ def status(
 
 
 @main.command(cls=FailCommand, short_help="Print each change of a verdict.")
-@_workspace_options
+@workspace_options
 @click.option(
     "--interval",
-    type=_Duration(),
+    type=Duration(),
     default="1s",
     help="The pause between two checks; 1s.",
 )
@@ -272,14 +96,14 @@ def watch(
 ) -> None:
     """Print a line when a verdict changes, with --json one JSON object a line, until interrupted.
     With --fail until something is not fresh."""
-    with _open_workspace(path, catalog, tenant) as ws:
+    with open_workspace(path, catalog, tenant) as ws:
         failed = watch_verdicts(ws, interval, as_json=as_json, fail=fail, strict=fail_grounds)
     if failed:
         sys.exit(FAILED_EXIT_CODE)
 
 
 @main.command(cls=FailCommand, short_help="Explain the verdict on one table.")
-@_workspace_options
+@workspace_options
 @click.argument("name")
 @fail_on_verdict
 def why(
@@ -292,9 +116,9 @@ def why(
     fail_grounds: bool,
 ) -> None:
     """Explain the verdict on one table as a tree: a line for each cause, with old and new state."""
-    with _open_workspace(path, catalog, tenant) as ws:
+    with open_workspace(path, catalog, tenant) as ws:
         explanation = ws.why(name)
-        _print_result(
+        print_result(
             explanation,
             {"name": explanation.name, "verdict": explanation.verdict, "lines": explanation.lines},
             as_json,
@@ -308,7 +132,7 @@ def why(
 
 
 @main.command(short_help="Check files and manifests.")
-@_workspace_options
+@workspace_options
 @click.argument("names", nargs=-1)
 @fail
 def verify(
@@ -320,10 +144,10 @@ def verify(
     fail: bool,
 ) -> None:
     """Check that the files of the named tables, or of all, match their manifests."""
-    with _open_workspace(path, catalog, tenant) as ws:
+    with open_workspace(path, catalog, tenant) as ws:
         selected = names or [row.name for row in ws.status() if row.version is not None]
         outcomes = {name: ws.verify(name) for name in selected}
-        _print_result(
+        print_result(
             "\n".join(f"{name}: {answer}" for name, answer in outcomes.items()) or "No tables yet.",
             outcomes,
             as_json,
@@ -336,7 +160,7 @@ def verify(
 
 
 @main.command()
-@_workspace_options
+@workspace_options
 @click.argument("names", nargs=-1)
 @fail
 def plan(
@@ -348,21 +172,21 @@ def plan(
     fail: bool,
 ) -> None:
     """Preview the recomputation (dry run)."""
-    with _open_workspace(path, catalog, tenant) as ws:
+    with open_workspace(path, catalog, tenant) as ws:
         planned = ws.plan(names or None)
         kinds = ("certain", "possible", "reused", "blocked", "checks")
-        value = {kind: [_to_json_value(step) for step in getattr(planned, kind)] for kind in kinds}
+        value = {kind: [to_json_value(step) for step in getattr(planned, kind)] for kind in kinds}
         value |= {
             "seconds_at_least": planned.seconds_at_least,
             "seconds_at_most": planned.seconds_at_most,
         }
-        _print_result(planned, value, as_json, path)
+        print_result(planned, value, as_json, path)
     if fail and planned:
         sys.exit(FAILED_EXIT_CODE)
 
 
 @main.command()
-@_workspace_options
+@workspace_options
 @click.argument("names", nargs=-1)
 @fail
 def recompute(
@@ -375,12 +199,12 @@ def recompute(
 ) -> None:
     """Bring the named tables, or all, up to date. Exit with 1 when a step failed; with --fail also
     when one could not be tried."""
-    with _open_workspace(path, catalog, tenant, read_only=False) as ws:
+    with open_workspace(path, catalog, tenant, read_only=False) as ws:
         report = ws.recompute(names or None)
-        _print_result(
+        print_result(
             report,
             {
-                "steps": [_to_json_value(step) for step in report.steps],
+                "steps": [to_json_value(step) for step in report.steps],
                 "deviations": report.deviations,
             },
             as_json,
@@ -392,7 +216,7 @@ def recompute(
 
 
 @main.command()
-@_workspace_options
+@workspace_options
 @click.argument("names", nargs=-1)
 @click.option("--fail", is_flag=True, help="Exit with 1 when a check does not pass.")
 @click.option(
@@ -410,19 +234,19 @@ def check(
     junit: str | None,
 ) -> None:
     """Run the checks that are due, of the named tables or all."""
-    with _open_workspace(path, catalog, tenant, read_only=False) as ws:
+    with open_workspace(path, catalog, tenant, read_only=False) as ws:
         results = ws.check(names or None)
         if junit is not None:
             from jammi_lab.workspace.junit import to_junit
 
             Path(junit).write_text(to_junit(results), encoding="utf-8")
-        _print_result(results, results.arrow().to_pylist(), as_json)
+        print_result(results, results.arrow().to_pylist(), as_json)
     if fail and results.failed:
         sys.exit(FAILED_EXIT_CODE)
 
 
 @main.command()
-@_workspace_options
+@workspace_options
 @click.option(
     "--repair",
     is_flag=True,
@@ -440,7 +264,7 @@ def fsck(
     fail: bool,
 ) -> None:
     """Check that the catalog matches the files."""
-    with _open_workspace(path, catalog, tenant, read_only=not repair) as ws:
+    with open_workspace(path, catalog, tenant, read_only=not repair) as ws:
         report = ws.fsck(repair=repair, deep=deep)
         names = (
             "missing",
@@ -452,13 +276,13 @@ def fsck(
             "bytes_reclaimed",
         )
         value = {name: getattr(report, name) for name in names}
-        _print_result(report, value, as_json)
+        print_result(report, value, as_json)
     if fail and any(value[name] for name in ("missing", "damaged", "failed")):
         sys.exit(FAILED_EXIT_CODE)
 
 
 @main.command()
-@_workspace_options
+@workspace_options
 @click.argument("name", required=False)
 @click.option(
     "--up", "direction", flag_value="up", help="Only upstream: what it was computed from."
@@ -477,23 +301,23 @@ def lineage(
     columns: bool,
 ) -> None:
     """Show lineage for one table or the whole workspace."""
-    with _open_workspace(path, catalog, tenant) as ws:
+    with open_workspace(path, catalog, tenant) as ws:
         graph = ws.lineage(name, direction=direction or "both", columns=columns)
         value = {
-            "nodes": [_to_json_value(n) for n in graph.nodes],
-            "edges": [_to_json_value(e) for e in graph.edges],
+            "nodes": [to_json_value(n) for n in graph.nodes],
+            "edges": [to_json_value(e) for e in graph.edges],
         }
         if columns:
-            value["column_edges"] = [_to_json_value(e) for e in graph.column_edges]
-        _print_result(graph, value, as_json)
+            value["column_edges"] = [to_json_value(e) for e in graph.column_edges]
+        print_result(graph, value, as_json)
 
 
 @main.command()
-@_workspace_options
+@workspace_options
 def sources(path: str, catalog: str | None, tenant: str | None, as_json: bool) -> None:
     """List the registered sources."""
-    with _open_workspace(path, catalog, tenant) as ws:
-        _print_result(
+    with open_workspace(path, catalog, tenant) as ws:
+        print_result(
             ws.sources,
             ws.sql("SELECT * FROM jammi_catalog.sources ORDER BY name").arrow().to_pylist()
             if as_json
@@ -504,11 +328,11 @@ def sources(path: str, catalog: str | None, tenant: str | None, as_json: bool) -
 
 
 @main.command()
-@_workspace_options
+@workspace_options
 @click.option("--all", "every", is_flag=True, help="Include failed and unfinished tables.")
 def tables(path: str, catalog: str | None, tenant: str | None, as_json: bool, every: bool) -> None:
     """List every version of every table."""
-    with _open_workspace(path, catalog, tenant) as ws:
+    with open_workspace(path, catalog, tenant) as ws:
         versions = ws.tables(status=None if every else "ready")
         keys = (
             "name",
@@ -521,7 +345,7 @@ def tables(path: str, catalog: str | None, tenant: str | None, as_json: bool, ev
             "created_at",
             "completed_at",
         )
-        _print_result(
+        print_result(
             versions,
             [{key: getattr(table, key) for key in keys} for table in versions],
             as_json,
@@ -530,7 +354,7 @@ def tables(path: str, catalog: str | None, tenant: str | None, as_json: bool, ev
 
 
 @main.command(short_help="Run a statement and show its rows.")
-@_workspace_options
+@workspace_options
 @click.argument("statement")
 @click.option(
     "-n", "--limit", type=click.IntRange(min=0), help="Number of rows to show; 20 without --json."
@@ -546,37 +370,17 @@ def sql(
     """Run a statement, read from standard input if it is `-`. Prints the rows as a table, or with
     --json as a list of objects."""
     text = sys.stdin.read() if statement == "-" else statement
-    with _open_workspace(
+    with open_workspace(
         path,
         catalog,
         tenant,
         read_only=not text.lstrip()[:6].casefold().startswith(("insert", "update", "delete")),
     ) as ws:
-        _print_rows(ws.sql(text), limit, as_json, path)
-
-
-def _print_rows(result: Any, limit: int | None, as_json: bool, path: str) -> None:
-    """Print the rows of a Result as a table, or with `as_json` as a list of objects."""
-    if as_json:
-        rows = result.arrow() if limit is None else result.preview(limit)
-        names = rows.column_names
-        if len(set(names)) < len(names):
-            raise click.UsageError("Two columns have the same name; rename one with AS.")
-        columns = map(_json_column, rows.columns)
-        values = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-        _print_result(None, values, as_json=True)
-        return
-    result.limit = 20 if limit is None else limit
-    result.preview(result.limit + 1)
-    text, notice = str(result), result._badge()
-    badge = "" if notice is None or (form := notice.form()) is None else form.text
-    # Only the badge is translated: a value may look like a hint.
-    shell_badge = _to_shell_syntax(badge, path) if text.startswith(badge) else badge
-    click.echo(shell_badge + text.removeprefix(badge))
+        print_rows(ws.sql(text), limit, as_json, path)
 
 
 @main.command(short_help="Search a table by meaning, words, or both.")
-@_workspace_options
+@workspace_options
 @click.argument("table")
 @click.argument("text")
 @click.option("-k", type=click.IntRange(min=0), default=10, help="Number of hits; 10.")
@@ -597,25 +401,23 @@ def search(
 ) -> None:
     """Find the rows that match a text best: by meaning in an embedding table, by words in a lexical
     table, by both with --words."""
-    with _open_workspace(path, catalog, tenant) as ws:
+    with open_workspace(path, catalog, tenant) as ws:
         hits = ws.search(table, text, k=k, words=words, where=where, select=select)
-        _print_rows(hits, k, as_json, path)
+        print_rows(hits, k, as_json, path)
 
 
 @main.command(short_help="Copy the catalog to a file.")
-@_workspace_options
+@workspace_options
 @click.argument("target")
 def backup(path: str, catalog: str | None, tenant: str | None, as_json: bool, target: str) -> None:
     """Copy a consistent state of the catalog to a file; tables are not copied."""
-    with _open_workspace(path, catalog, tenant) as ws:
+    with open_workspace(path, catalog, tenant) as ws:
         copied_to = ws.backup(target)
-        _print_result(
-            f"The catalog was copied to {copied_to}.", {"target": str(copied_to)}, as_json
-        )
+        print_result(f"The catalog was copied to {copied_to}.", {"target": str(copied_to)}, as_json)
 
 
 @main.command(short_help="Create a new catalog from the manifests.")
-@_workspace_options
+@workspace_options
 @click.option("--force", is_flag=True, help="Rebuild even if the catalog is intact.")
 def rebuild(path: str, catalog: str | None, tenant: str | None, as_json: bool, force: bool) -> None:  # noqa: ARG001  a rebuild covers all tenants
     """Create a new catalog from the manifests when the old one is lost or damaged."""
@@ -628,7 +430,7 @@ def rebuild(path: str, catalog: str | None, tenant: str | None, as_json: bool, f
         *report._lines(),
         *([f"lost with the old catalog: {_format_names(lost)}"] if any(lost.values()) else []),
     ]
-    _print_result("\n  - ".join(lines), report.to_dict() | {"gone": lost}, as_json)
+    print_result("\n  - ".join(lines), report.to_dict() | {"gone": lost}, as_json)
 
 
 def _check_rebuild_losses(path: str, catalog: str | None, *, force: bool) -> dict[str, list[str]]:
@@ -638,7 +440,7 @@ def _check_rebuild_losses(path: str, catalog: str | None, *, force: bool) -> dic
     from jammi_lab.store.rebuild import catalog_only_contents
 
     try:
-        with _open_workspace(path, catalog, None) as ws:
+        with open_workspace(path, catalog, None) as ws:
             contents = catalog_only_contents(ws._services.catalog)
     except (TableDamaged, WorkspaceNotFound):
         return {}
@@ -677,9 +479,9 @@ def copy(source: str, target: str, as_json: bool) -> None:
     """Copy a workspace to another folder; it may be in use meanwhile."""
     from jammi_lab.workspace.copy import copy_workspace
 
-    with _report_errors(source), _open_workspace(source, None, None) as ws:
+    with report_errors(source), open_workspace(source, None, None) as ws:
         result = copy_workspace(ws, target)
-        _print_result(
+        print_result(
             result,
             {"target": result.target, "tables": result.tables, "missing": result.missing},
             as_json,
@@ -689,6 +491,3 @@ def copy(source: str, target: str, as_json: bool) -> None:
 main.add_command(check_notebook)
 main.add_command(check_file)
 main.add_command(mcp)
-
-if __name__ == "__main__":
-    main(prog_name="jammi-lab")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jammi_lab.command_options import FAILED_EXIT_CODE, FailCommand, reported_errors
+from jammi_lab.cli.options import FAILED_EXIT_CODE, FailCommand, reported_errors
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.stamp_checks import Shown

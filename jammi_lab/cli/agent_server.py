@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jammi_lab.command_options import reported_errors
+from jammi_lab.cli.options import reported_errors
 from jammi_lab.core.errors import ExtensionMissing, JammiError, StatementNotAllowed
 
 if TYPE_CHECKING:

@@ -1,0 +1,119 @@
+"""Options that several commands share, exit codes, and how an error is reported."""
+
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, ClassVar, TypeVar
+
+import click
+
+from jammi_lab.cli.printing import to_shell_syntax
+from jammi_lab.core.command_hints import cell_commands
+from jammi_lab.core.errors import JammiError
+
+F = TypeVar("F", bound=Callable[..., Any])
+FAILED_EXIT_CODE, REFUSED_EXIT_CODE = 1, 3
+
+
+class FailCommand(click.Command):
+    """A command whose flag `--fail` may have a value: `--fail=WORD` where it has a hidden flag
+    `--fail-WORD`. An option with an optional value would take the path that follows a bare `--fail`
+    for it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        flags = {name for parameter in self.params for name in parameter.opts}
+        return super().parse_args(
+            ctx, [flag if (flag := arg.replace("=", "-", 1)) in flags else arg for arg in args]
+        )
+
+
+@contextlib.contextmanager
+def reported_errors() -> Iterator[None]:
+    """Print a JammiError of the block on standard error, with its hint, and exit."""
+    try:
+        yield
+    except JammiError as error:
+        for line in error.rendered_lines():
+            click.echo(line, err=True)
+        sys.exit(REFUSED_EXIT_CODE)
+
+
+def workspace_options(function: F) -> F:
+    """Add the options common to all commands that open a workspace, and report its errors."""
+    for option in (
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print one JSON value on standard output."
+        ),
+        click.option(
+            "--tenant", help="The tenant whose tables to use; without it, shared tables only."
+        ),
+        click.option(
+            "--catalog",
+            help="The URL of the PostgreSQL database that stores the catalog, if it is not in the "
+            "folder.",
+        ),
+        click.argument("path"),
+    ):
+        function = option(function)
+
+    @wraps(function)
+    def run_and_report(*args: Any, **kwargs: Any) -> None:
+        with report_errors(str(kwargs["path"])), cell_commands():
+            function(*args, **kwargs)
+
+    return run_and_report  # type: ignore[return-value]  # click's decorators keep the signature
+
+
+@contextlib.contextmanager
+def report_errors(path: str) -> Iterator[None]:
+    """Print a JammiError with its hint in the syntax of the shell, and exit."""
+    with reported_errors():
+        try:
+            yield
+        except JammiError as error:
+            error.hint = to_shell_syntax(error.hint, path)
+            raise
+
+
+@contextlib.contextmanager
+def open_workspace(
+    path: str, catalog: str | None, tenant: str | None, *, read_only: bool = True
+) -> Iterator[Any]:
+    """An existing workspace, for reading unless `read_only` is False; closed afterwards."""
+    from jammi_lab.workspace.opening import open as open_folder
+
+    with open_folder(path, catalog=catalog, tenant=tenant, read_only=read_only, create=False) as ws:
+        yield ws
+
+
+fail = click.option(
+    "--fail", is_flag=True, help="Exit with 1 when something is stale, damaged or mismatched."
+)
+
+
+class Duration(click.ParamType[float]):
+    """A number with a unit: 90s, 30m, 24h, 7d. The value is in seconds."""
+
+    name = "duration"
+    _UNITS: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration such as 90s, 30m, 24h or 7d.", param, ctx)
+        return float(match[1]) * self._UNITS[match[2]]
+
+
+def fail_on_verdict(command: Callable[..., None]) -> Callable[..., None]:
+    """The options `--fail` and `--fail=grounds`."""
+    command = click.option("--fail-grounds", is_flag=True, hidden=True)(command)
+    return click.option(
+        "--fail",
+        is_flag=True,
+        help="Exit with 1 when something is not fresh; with --fail=grounds also when a fresh "
+        "verdict relies on grounds.",
+    )(command)
