@@ -5,7 +5,6 @@ NULLs, lowest and highest values are those of all rows, computed by one statemen
 distribution is that of all rows if they are in memory or few, else of a random sample that the same
 statement returns."""
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -20,6 +19,7 @@ from jammi_lab.workspace.row_filters import condition, is_time_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from duckdb import DuckDBPyConnection
 
 MAX_VALUES = 6
 """Maximum number of frequent values listed."""
@@ -84,11 +84,7 @@ class _Counts(NamedTuple):
 def query_rows(rows: "pa.Table", select: str, clauses: str = "") -> "pa.Table":
     """Runs a SELECT over rows in memory, whose columns are called c0, c1, …"""
     renamed = rows.rename_columns([f"c{i}" for i in range(rows.num_columns)])
-    return _query_named(renamed, select, clauses)
-
-
-def _query_named(rows: "pa.Table", select: str, clauses: str = "") -> "pa.Table":
-    with scratch_duckdb.connect(Relation(_ROWS, ReadPlan(frame=rows))) as connection:
+    with scratch_duckdb.connect(Relation(_ROWS, ReadPlan(frame=renamed))) as connection:
         return connection.execute(f"SELECT {select} FROM it {clauses}").to_arrow_table()
 
 
@@ -131,7 +127,10 @@ class ProfiledRows:
             if rows is not None
             else _listed_rows(counts.column(counts.num_columns - 1))
         )
-        self._profiles: dict[int, ColumnProfile] = {}
+        self._relation = Relation(_ROWS, ReadPlan(frame=self._rows))
+        with scratch_duckdb.connect(self._relation) as connection:
+            self._profiles = {i: self._profile(connection, i) for i in types}
+        self._matching: tuple[str, dict[int, list[int]]] = "", {}
 
     def _sampled_share(self, row_bytes: float) -> float:
         values, size = self.total_rows * len(self._types), self.total_rows * row_bytes
@@ -140,27 +139,24 @@ class ProfiledRows:
 
     def profile(self, column: int) -> ColumnProfile:
         """The profile of one of the columns."""
-        if column not in self._profiles:
-            self._profiles[column] = self._profile(column)
         return self._profiles[column]
 
-    def _profile(self, column: int) -> ColumnProfile:
+    def _profile(self, connection: "DuckDBPyConnection", column: int) -> ColumnProfile:
         known, lowest, highest, edges = self._counts[column]
-        name = f"c{column}"
-        values, distinct = _frequent_values(
-            name if edges else f"{name}::VARCHAR", known, self._rows
-        )
-        scale = self._scale
+        name = f"c{column}" if edges else f"c{column}::VARCHAR"
+        values = [] if edges else _frequent_values(connection, name)
         return ColumnProfile(
             rows=self.total_rows,
             nulls=self.total_rows - known,
-            distinct=distinct,
+            distinct=_distinct_count(connection, name, known),
             sampled=self._rows.num_rows,
             lowest=lowest if edges else "",
             highest=highest if edges else "",
             edges=edges,
-            bins=[round(n * scale) for n in self._bin_counts(column, "true")] if edges else [],
-            values=[] if edges else [(text, round(n * scale)) for text, n in values],
+            bins=self._scaled(self._bin_counts(connection, column, "true") if edges else []),
+            values=list(
+                zip((v for v, _ in values), self._scaled(n for _, n in values), strict=True)
+            ),
         )
 
     def covers(self, columns: Iterable[int]) -> bool:
@@ -168,31 +164,41 @@ class ProfiledRows:
         return all(f"c{column}" in self._rows.column_names for column in columns)
 
     def matching(self, column: int, where: str) -> list[int]:
-        """How many of the rows in each interval, or with each listed value, meet a condition."""
-        profile = self.profile(column)
+        """How many of the rows in each interval, or with each listed value, meet a condition. Those
+        of all columns are counted together, once."""
+        if self._matching[0] != where:
+            with scratch_duckdb.connect(self._relation) as connection:
+                counts = {i: self._matching_counts(connection, i, where) for i in self._types}
+            self._matching = where, counts
+        return self._matching[1][column]
+
+    def _matching_counts(
+        self, connection: "DuckDBPyConnection", column: int, where: str
+    ) -> list[int]:
+        profile = self._profiles[column]
         if profile.edges:
-            counts = self._bin_counts(column, where)
-        else:
-            tests = (condition(f"c{column}", "", [value]) for value, _ in profile.values)
-            counts = self._filtered_counts(list(tests), where)
-        return [round(n * self._scale) for n in counts]
+            return self._scaled(self._bin_counts(connection, column, where))
+        tests = [condition(f"c{column}", "", [value]) for value, _ in profile.values]
+        select = ", ".join(f"count(*) FILTER ({test})" for test in tests) or "1 WHERE false"
+        return self._scaled(connection.execute(f"SELECT {select} FROM it WHERE {where}").fetchone())
 
-    @property
-    def _scale(self) -> float:
-        return float(self.total_rows / max(1, self._rows.num_rows))
+    def _scaled(self, counts: Iterable[int]) -> list[int]:
+        """The number of all rows for each number of profiled rows."""
+        scale = self.total_rows / max(1, self._rows.num_rows)
+        return [round(n * scale) for n in counts]
 
-    def _bin_counts(self, column: int, where: str) -> list[int]:
+    def _bin_counts(self, connection: "DuckDBPyConnection", column: int, where: str) -> list[int]:
+        """How many rows that meet a condition are in each interval: a value is in the interval of
+        the last edge that it reaches."""
         sql_type, edges = self._types[column], self._counts[column].edges
-        bounds = itertools.pairwise(edges)
-        return self._filtered_counts(
-            [condition(f"c{column}", sql_type, pair) for pair in bounds], where
+        reached = (condition(f"c{column}", sql_type, (edge, None)) for edge in edges)
+        interval = " + ".join(f"({test})::INTEGER" for test in reached)
+        counts = dict(
+            connection.execute(
+                f"SELECT {interval} AS n, count(*) FROM it WHERE {where} GROUP BY n"
+            ).fetchall()
         )
-
-    def _filtered_counts(self, tests: list[str], where: str) -> list[int]:
-        if not tests:
-            return []
-        select = ", ".join(f"count(*) FILTER ({test})" for test in tests)
-        return [c[0].as_py() for c in _query_named(self._rows, select, f"WHERE {where}").columns]
+        return [counts.get(n, 0) for n in range(1, len(edges))]
 
 
 def _count_expressions(column: int, sql_type: str) -> str:
@@ -238,24 +244,24 @@ def _listed_rows(rows: "pa.ChunkedArray") -> "pa.Table":
     return pa.Table.from_struct_array(pa.chunked_array([rows.combine_chunks().flatten()]))
 
 
-def _frequent_values(
-    expression: str, known: int, rows: "pa.Table"
-) -> tuple[list[tuple[str, int]], int]:
-    """The most frequent values, and the number of distinct ones among `known` non-NULL rows.
+def _frequent_values(connection: "DuckDBPyConnection", name: str) -> list[tuple[str, int]]:
+    """The most frequent values of a text, with the number of their rows."""
+    return connection.execute(
+        f"SELECT {name} AS value, count(*) AS n FROM it WHERE value IS NOT NULL "
+        f"GROUP BY value ORDER BY n DESC, value LIMIT {MAX_VALUES}"
+    ).fetchall()
+
+
+def _distinct_count(connection: "DuckDBPyConnection", name: str, known: int) -> int:
+    """The number of distinct values among `known` non-NULL rows.
 
     From a sample that number is estimated as PostgreSQL's ANALYZE does: Haas and Stokes, Estimating
     the number of classes in a finite population, 1998 (estimator Duj1)."""
-    found = _query_named(
-        rows,
-        f"({expression})::VARCHAR AS value, count(*) AS n, count(*) OVER () AS total, "
-        "sum(count(*)) OVER () AS known, sum((count(*) = 1)::INTEGER) OVER () AS single",
-        f"WHERE {expression} IS NOT NULL GROUP BY {expression} "
-        f"ORDER BY n DESC, value LIMIT {MAX_VALUES}",
-    )
-    if not found.num_rows:
-        return [], 0
-    distinct, sampled, single = (int(found.column(i)[0].as_py()) for i in (2, 3, 4))
-    if sampled < known:
-        distinct = round(sampled * distinct / (sampled - single + single * sampled / known))
-    values: list[str] = found.column(0).to_pylist()
-    return list(zip(values, found.column(1).to_pylist(), strict=True)), distinct
+    counts = connection.execute(
+        "SELECT count(*), sum(n)::BIGINT, count(*) FILTER (n = 1) FROM (SELECT count(*) AS n "
+        f"FROM it WHERE {name} IS NOT NULL GROUP BY {name})"
+    ).fetchone()
+    distinct, sampled, single = counts or (0, 0, 0)
+    if not distinct or sampled >= known:
+        return int(distinct)
+    return round(sampled * distinct / (sampled - single + single * sampled / known))
