@@ -119,7 +119,7 @@ class VectorMap(ArrowExportMixin, BadgeMixin):
         if self.projection is None:
             return (
                 "along the two directions in which the vectors differ most "
-                f"({sum(self.shares):.0%} of the variance)"
+                f"({100 * sum(self.shares):.0f} % of the variance)"
             )
         from jammi_lab.vectors.projections import limit_perplexity
 

@@ -624,7 +624,7 @@ def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
     body = line.ask("open")["body"]
     changed = {n["name"]: n["changed"] for n in body["nodes"] if "changed" in n}
     assert changed == {"papers": "3 → 4 rows", "many": "version 1 → 2, 3 → 4 rows"}
-    assert body["changed"] == 2
+    assert body["marks"]["changed"] == 2
     [known] = line.ask("details", node="many")["body"]["changes"]
     assert known.startswith("many changed, version 1 → 2, 3 → 4 rows (read 20")
     assert known.endswith(", columns read: n; read by sum_of_many") and ", seen 20" in known
@@ -683,9 +683,15 @@ def test_checks_are_marks_on_their_nodes_and_open_with_the_failing_rows(ws, told
     ws.checks.add("some", jl.checks.row_count(min=1), on="recent")
     ws.checks.add("titled", jl.checks.row_count(max=1), on="papers")
     ws.check()
-    line = told(LineageGraph(ws))
+    line = told(panel := LineageGraph(ws))
     nodes = {n["id"]: n.get("checks") for n in line.ask("open")["body"]["nodes"]}
     assert nodes == dict.fromkeys(nodes, "") | {"recent": "1 of 2 fails", "papers": "1 of 1 fails"}
+    ws.hold("venues", note="checked by hand")
+    panel.refresh()
+    for word, marked in (("checked", {"recent", "papers"}), ("held", {"venues"})):
+        assert line.ask("open")["body"]["marks"][word] == len(marked)
+        panel.filter = word
+        assert marked <= names(panel._graph()) < set(nodes)
     checks = {c["name"]: c for c in line.ask("details", node="recent")["body"]["checks"]}
     assert (checks["few"]["outcome"], checks["few"]["severity"]) == ("fail", "warn")
     assert checks["few"]["said"] == "the table has at most 0 rows: 1 row fails"

@@ -1,10 +1,11 @@
 """Selection of the visible part of a lineage: the neighbourhood of a node, unfolded nodes and
 filter matches. Too many nodes are grouped."""
 
+import functools
 import graphlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 MAX_DRAWN_NODES = 300
 """Maximum number of nodes drawn individually; beyond it, nodes that are not selected are
 grouped."""
-CHANGED_WORD = "changed"
-"""The filter text that finds the root causes: the nodes in which something changed."""
 MAX_SINGLE_CHANGES = 20
 """Up to this many root causes are drawn individually among groups."""
 _FOLDER_SEPARATOR = re.compile(r"[/.]|__|[ _-](?=.)")
@@ -102,19 +101,11 @@ class LineageSnapshot:
             self.upstream[b].append(a)
             self.downstream[a].append(b)
         self._layers: list[int] | None = None
-        self._changes: dict[int, list[tuple[str, Reason]]] | None = None
 
-    @property
+    @functools.cached_property
     def changes(self) -> dict[int, list[tuple[str, Reason]]]:
         """The root causes: the nodes in which something changed, with the tables that are stale for
         it and the reasons."""
-        if self._changes is None:
-            self._changes = self._find_changes()
-        return self._changes
-
-    def _find_changes(
-        self,
-    ) -> dict[int, list[tuple[str, Reason]]]:
         indexes = {(is_derived(n), n.name): i for i, n in enumerate(self.nodes)}
         changes: dict[int, list[tuple[str, Reason]]] = {}
         for name, verdict in self.verdicts.items():
@@ -145,6 +136,15 @@ class LineageSnapshot:
             for node in nodes
         }
         return {node: text for node, text in texts.items() if text}
+
+    @functools.cached_property
+    def marked(self) -> dict[str, Collection[int]]:
+        """The nodes with a mark, by its word in the legend."""
+        return {
+            "changed": self.changes,
+            "held": {i for i, node in enumerate(self.nodes) if self.held and self.hold_text(node)},
+            "checked": {i for i, node in enumerate(self.nodes) if node in self.checks},
+        }
 
     def hold_text(self, node: Node | Group) -> str:
         """Since when, by whom and why a table is held; empty for others."""
@@ -185,7 +185,7 @@ class LineageSnapshot:
                 for index in range(len(self.nodes))
                 if needle in self.nodes[index].name.casefold()
                 or needle in (self.verdict_word(index), self.nodes[index].kind)
-                or (needle == CHANGED_WORD and index in self.changes)
+                or index in self.marked.get(needle, ())
             }
             visible = matches | {
                 neighbor

@@ -362,7 +362,7 @@ class LineageGraph(Panel):
             "direction": self._view.direction,
             "filter": self.filter,
             "counts": snapshot.verdict_counts(),
-            "changed": len(snapshot.changes),
+            "marks": {word: len(nodes) for word, nodes in snapshot.marked.items()},
             "open": len(self._view.open_groups),
         }
 

@@ -5,6 +5,12 @@ const PATTERNS = {                                                     // what i
   "possibly stale": ["M-2 10 10-2M-2 2 2-2M6 10 10 6", "#ffd166", "#e6a817"], "undecidable": ["M2 2h2v2h-2zM6 6h2v2h-2z", "#cdbdff", "#a893f0"],
   "damaged": ["M-2 10 10-2M-2 2 2-2M6 10 10 6M-2-2 10 10", "#b3202c", "#8e1420"],
 };
+const ROUND = { x: 3.5, width: 11, rx: 5.5 };
+const MARKS = {                                                        // the marks on nodes: sign, meaning, and how the legend draws them
+  "changed": ["Δ", "Here something changed, which made other tables stale", { class: "jammi-sample jammi-moved" }],
+  "held": ["‖", "A recompute of everything skips these tables", ROUND],
+  "checked": ["", "There are checks of the rows: ✓ all pass, ✕ one fails, ? they are due", ROUND],
+};
 const ROW = 17, ROWS_PAD = 6;                                          // as sensing.picture has them
 const PART = 400;                                                      // pixels of the drawing
 const ruler = document.createElement("canvas").getContext("2d");
@@ -25,8 +31,7 @@ export function legend(graph, page, sought, filter) {
   const part = (word, n, sign, title, swatch) => h("button", { type: "button", class: "jammi-count", title, "aria-pressed": String(sought === word), "data-testid": `legend-${word}`, onclick: () => filter(sought === word ? "" : word) },
     s("svg", { class: "jammi-swatch", width: 18, height: 14, "aria-hidden": "true" }, s("rect", { x: 1.5, y: 1.5, width: 15, height: 11, rx: 3, ...swatch })), ` ${n.toLocaleString("en-US")} ${sign} ${word}`);
   const parts = Object.keys(SIGN).filter((word) => graph.counts[word]).map((word) => { const { class: kind, style } = painted(word, page); return part(word, graph.counts[word], SIGN[word], `${meaning(word)}. Click to show only these`, { class: `jammi-sample ${kind}`, style }); });
-  if (graph.changed) parts.push(part("changed", graph.changed, "Δ", "changed: Here something changed, which made other tables stale. Click to show only these", { class: "jammi-sample jammi-moved" }));
-  return parts;
+  return [...parts, ...Object.entries(MARKS).filter(([word]) => graph.marks[word]).map(([word, [sign, title, swatch]]) => part(word, graph.marks[word], sign, `${word}: ${title}. Click to show only these`, { class: "jammi-sample jammi-round", ...swatch }))];
 }
 
 /** The outline of a node: a source is a drum, a frame a sheet with a folded corner, a model has its corners cut off, what else comes from outside is a hexagon, a table a box, a group a pile. */
