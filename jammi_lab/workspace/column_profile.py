@@ -6,8 +6,8 @@ distribution is that of all rows if they are in memory or few, else of a random 
 statement returns."""
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.html import is_numeric_type
@@ -102,30 +102,28 @@ class ProfiledRows:
         are all rows if they are in memory; otherwise a row has about `row_bytes`. Raises the errors
         of reading the rows."""
         self._types = types
-        self.total_rows = query("count(*)").column(0)[0].as_py() if rows is None else rows.num_rows
+        limits_of = {i: _limit_expressions(f"c{i}", sql_type) for i, sql_type in types.items()}
+        scanned = [i for i, sql_type in types.items() if _needs_scan(sql_type)]
+        unscanned = [i for i in types if i not in scanned]
+        found = query(", ".join(["count(*)", *(limits_of[i] for i in unscanned)]))
+        self.total_rows, *limits = _values(found.columns)
         share = 1.0 if rows is not None else self._sampled_share(row_bytes)
-        names = [f"'c{i}': c{i}" for i in types]
-        sample = f"list({{{', '.join(names)}}}) FILTER (random() < {share!r})"
-        counts = query(
-            ", ".join(
-                [
-                    *map(_count_expressions, types, types.values()),
-                    sample if rows is None else "NULL",
-                ]
-            )
-        )
-        values = [column[0].as_py() for column in counts.columns[:-1]]
+        fields = ", ".join(f"'c{i}': c{i}" for i in types)
+        sample = "NULL" if rows is not None else f"list({{{fields}}}) FILTER (random() < {share!r})"
+        counts = [f"count(c{i})" for i in types]
+        found = query(", ".join([sample, *counts, *(limits_of[i] for i in scanned)]))
+        known = dict(zip(types, _values(found.columns[1:]), strict=False))
+        limits += _values(found.columns[1 + len(types) :])
         self._counts = {}
-        for n, (i, sql_type) in enumerate(types.items()):
-            known, *limits = values[5 * n : 5 * n + 5]
-            if limits[2] is not None and not all(map(_is_finite, limits)):
-                finite = query(_limit_expressions(f"c{i}", sql_type), f"WHERE isfinite(c{i})")
-                limits = [column[0].as_py() for column in finite.columns]
-            self._counts[i] = _column_counts(sql_type, known, *limits)
+        for n, i in enumerate([*unscanned, *scanned]):
+            column_limits = limits[4 * n : 4 * n + 4]
+            if column_limits[2] is not None and not all(map(_is_finite, column_limits)):
+                column_limits = _values(query(limits_of[i], f"WHERE isfinite(c{i})").columns)
+            self._counts[i] = _column_counts(types[i], known[i], *column_limits)
         self._rows = (
             rows.rename_columns([f"c{i}" for i in range(rows.num_columns)])
             if rows is not None
-            else _listed_rows(counts.column(counts.num_columns - 1))
+            else _listed_rows(found.column(0))
         )
         self._relation = Relation(_ROWS, ReadPlan(frame=self._rows))
         with scratch_duckdb.connect(self._relation) as connection:
@@ -179,8 +177,11 @@ class ProfiledRows:
         if profile.edges:
             return self._scaled(self._bin_counts(connection, column, where))
         tests = [condition(f"c{column}", "", [value]) for value, _ in profile.values]
-        select = ", ".join(f"count(*) FILTER ({test})" for test in tests) or "1 WHERE false"
-        return self._scaled(connection.execute(f"SELECT {select} FROM it WHERE {where}").fetchone())
+        if not tests:
+            return []
+        select = ", ".join(f"count(*) FILTER ({test})" for test in tests)
+        [counts] = connection.execute(f"SELECT {select} FROM it WHERE {where}").fetchall()
+        return self._scaled(counts)
 
     def _scaled(self, counts: Iterable[int]) -> list[int]:
         """The number of all rows for each number of profiled rows."""
@@ -190,27 +191,33 @@ class ProfiledRows:
     def _bin_counts(self, connection: "DuckDBPyConnection", column: int, where: str) -> list[int]:
         """How many rows that meet a condition are in each interval: a value is in the interval of
         the last edge that it reaches."""
-        sql_type, edges = self._types[column], self._counts[column].edges
-        reached = (condition(f"c{column}", sql_type, (edge, None)) for edge in edges)
-        interval = " + ".join(f"({test})::INTEGER" for test in reached)
+        edges = self._counts[column].edges
+        reached = _reached_edges(f"c{column}", self._types[column], edges)
         counts = dict(
             connection.execute(
-                f"SELECT {interval} AS n, count(*) FROM it WHERE {where} GROUP BY n"
+                f"SELECT {reached} AS n, count(*) FROM it WHERE {where} GROUP BY n"
             ).fetchall()
         )
         return [counts.get(n, 0) for n in range(1, len(edges))]
 
 
-def _count_expressions(column: int, sql_type: str) -> str:
-    """Five aggregates of a column: non-NULL rows, and the lowest and highest value as numbers and
-    as text."""
-    name = f"c{column}"
-    if not is_time_type(sql_type) and not is_numeric_type(sql_type):
-        return f"count({name}), NULL, NULL, NULL, NULL"
-    return f"count({name}), {_limit_expressions(name, sql_type)}"
+def _needs_scan(sql_type: str) -> bool:
+    """Whether the limits of a column have to be read. Those of whole numbers, dates and timestamps
+    DuckDB finds in the statistics of Parquet files, if a statement has no others."""
+    is_whole = sql_type.removeprefix("U") in _WHOLE_TYPES and "HUGE" not in sql_type
+    return is_numeric_type(sql_type) and not is_whole
+
+
+def _values(columns: "Sequence[pa.ChunkedArray]") -> list[Any]:
+    """The values of the first row."""
+    return [column[0].as_py() for column in columns]
 
 
 def _limit_expressions(name: str, sql_type: str) -> str:
+    """Four aggregates: the lowest and highest value as numbers and as text; NULL for other
+    types."""
+    if not is_time_type(sql_type) and not is_numeric_type(sql_type):
+        return "NULL, NULL, NULL, NULL"
     number = "epoch({}({}))" if is_time_type(sql_type) else "{}({})::DOUBLE"
     low, high = (number.format(function, name) for function in ("min", "max"))
     return f"{low}, {high}, min({name})::VARCHAR, max({name})::VARCHAR"
@@ -237,6 +244,19 @@ def _column_counts(
     return _Counts(known, lowest or "", highest or "", edges)
 
 
+def _reached_edges(name: str, sql_type: str, edges: Sequence[str], below: int = 0) -> str:
+    """SQL of the number of edges that a value reaches, by binary search; all for NULL and NaN.
+    `below`: how many it reaches before these."""
+    if not edges:
+        return str(below)
+    middle = len(edges) // 2
+    return (
+        f"CASE WHEN {condition(name, sql_type, (None, edges[middle]))} "
+        f"THEN {_reached_edges(name, sql_type, edges[:middle], below)} "
+        f"ELSE {_reached_edges(name, sql_type, edges[middle + 1 :], below + middle + 1)} END"
+    )
+
+
 def _listed_rows(rows: "pa.ChunkedArray") -> "pa.Table":
     """The rows that an aggregate `list` returned, which is NULL for none."""
     import pyarrow as pa
@@ -257,11 +277,10 @@ def _distinct_count(connection: "DuckDBPyConnection", name: str, known: int) -> 
 
     From a sample that number is estimated as PostgreSQL's ANALYZE does: Haas and Stokes, Estimating
     the number of classes in a finite population, 1998 (estimator Duj1)."""
-    counts = connection.execute(
+    [(distinct, sampled, single)] = connection.execute(
         "SELECT count(*), sum(n)::BIGINT, count(*) FILTER (n = 1) FROM (SELECT count(*) AS n "
         f"FROM it WHERE {name} IS NOT NULL GROUP BY {name})"
-    ).fetchone()
-    distinct, sampled, single = counts or (0, 0, 0)
-    if not distinct or sampled >= known:
-        return int(distinct)
-    return round(sampled * distinct / (sampled - single + single * sampled / known))
+    ).fetchall()
+    if distinct and sampled < known:
+        distinct = round(sampled * distinct / (sampled - single + single * sampled / known))
+    return int(distinct)

@@ -53,6 +53,8 @@ def test_changes_are_seen_narrowed_selected_and_fit_narrow_dark_pages(ws, on_pag
     bare.part("row-9").press("ArrowDown")
     bare.page.keyboard.press("Enter")
     bare.expect(lambda: panel.selection == ["18"])
+    stops = bare.page.locator("[data-testid^=row-][tabindex='0']")
+    assert stops.count() == 1 and stops.get_attribute("data-key") == "18"
     bare.part("part-added").click()
     bare.shows("row-205")
     bare.part("column-price").click()

@@ -136,7 +136,11 @@ LOOKS = {
     "board": (StalenessBoard, f"row-{_name(0, 4)}", nothing),
     "plan": (StalenessBoard, f"row-{_name(0, 4)}", planned),
     "catalog": (CatalogBrowser, f"catalog-item-{SOURCES[0]}", nothing),
-    "rows": (lambda ws: ResultView(ws.sql(f"SELECT *, NULL AS note FROM jammi.{CHANGED}")), "grid", profiled),
+    "rows": (
+        lambda ws: ResultView(ws.sql(f"SELECT *, NULL AS note FROM jammi.{CHANGED}")),
+        "grid",
+        profiled,
+    ),
     "diff": (lambda ws: DiffView(ws, CHANGED), "cell-1-price", nothing),
     "map": (lambda ws: EmbeddingMap(ws, "vectors", color="kind"), "verdict-table", coloured),
     "neighbors": (

@@ -82,12 +82,13 @@ function render({ model, el }) {
       else return;
       event.preventDefault();
     };
-    return h("tr", { class: `jammi-is-${page.part}`, tabindex: 0, "data-key": row.key, "data-testid": `row-${row.key}`, onclick: pick, onkeydown: keys }, row.labels.map((cell) => h("th", { scope: "row" }, value(cell))), cells);
+    return h("tr", { class: `jammi-is-${page.part}`, tabindex: -1, "data-key": row.key, "data-testid": `row-${row.key}`, onclick: pick, onkeydown: keys }, row.labels.map((cell) => h("th", { scope: "row" }, value(cell))), cells);
   }
 
   function rows(page) {
     const head = h("tr", {}, [...page.labels, ...page.columns].map((name) => h("th", { scope: "col" }, h("span", { class: "jammi-cut", title: name }, name))));
     redrawn(grid, () => grid.replaceChildren(h("caption", { class: "jammi-dim" }, `Rows ${page.part}${column === null ? "" : ` in ${page.columns[column]}`}`), h("thead", {}, head), h("tbody", {}, page.rows.map((row) => entry(row, page)))), () => filter.input);
+    grid.tBodies[0].rows[0]?.setAttribute("tabindex", "0");
     const last = page.offset + page.rows.length;
     foot.replaceChildren(...(page.offset || page.further ? [button("Previous", () => load({ offset: Math.max(0, offset - PAGE) }), { "data-testid": "back", disabled: !page.offset }), button("Next", () => load({ offset: offset + PAGE }), { "data-testid": "further", disabled: !page.further })] : []),
       h("span", { class: "jammi-dim", role: "status", "data-testid": "counted" }, page.rows.length ? `${grouped(page.offset + 1)} to ${grouped(last)} of ${grouped(page.matches)}` : "No matches."));
@@ -103,6 +104,10 @@ function render({ model, el }) {
     }
   }
 
+  grid.addEventListener("focusin", (event) => {                        // one row is a stop of Tab, where one was last; arrows go to the others
+    const row = event.target.closest("tbody tr");
+    for (const each of grid.tBodies[0].rows) each.setAttribute("tabindex", each === row ? "0" : "-1");
+  });
   panel.tools.append(versions, filter.input, button("Refresh", () => line.ask("refresh").then(draw).catch(panel.fail), { "data-testid": "refresh", title: "Compare the newest version with the one before it" }));
   panel.body.append(parts, causes, columns, h("div", { class: "jammi-scroll jammi-tall" }, grid), foot, bounds, notes);
   line.on("changed", ({ body }) => draw(body));
