@@ -25,11 +25,11 @@ _MONDAY_DAYS = 4
 """Days from 1 January 1970, from which numpy counts, to a Monday."""
 
 
-def number_edges(low: float, high: float, *, whole: bool) -> list[str]:
+def number_edges(low: float, high: float, *, whole: bool, max_bins: int = MAX_BINS) -> list[str]:
     """Ascending bounds as SQL numbers, so that each value is at or above one and below the next.
     They are multiples of 1, 2 or 5 times a power of ten, of whole numbers if `whole`."""
-    start, raw = Fraction(low), (Fraction(high) - Fraction(low)) / MAX_BINS
-    exponent = math.floor(math.log10(raw)) if raw else 0
+    start, raw = Fraction(low), (Fraction(high) - Fraction(low)) / max_bins
+    exponent = math.floor(math.log10(raw.numerator) - math.log10(raw.denominator)) if raw else 0
     exponent = max(exponent, 0) if whole else exponent
     mantissa, exponent = next(
         (m, e) for e in (exponent, exponent + 1) for m in (1, 2, 5) if m * Fraction(10) ** e >= raw

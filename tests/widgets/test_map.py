@@ -373,12 +373,13 @@ def measured():
 def test_numbers_and_dates_have_a_gradient_from_low_to_high(measured, told):
     line = told(measured)
     price = line.ask("colour", column="price")["body"]["legend"]
-    assert len(price) == 10 and sum(n for _, _, n in price) == 58
-    assert (price[0][0], price[-1][0]) == ("0 – 1.475", "13.28 – 14.75")
-    assert [colour for _, colour, _ in price] == list(GRADIENT)
+    assert [label for label, _, _ in price] == [f"{i} – {i + 2}" for i in range(0, 16, 2)]
+    assert sum(n for _, _, n in price) == 58
+    colours = [colour for _, colour, _ in price]
+    assert len(set(colours)) == 8 and (colours[0], colours[-1]) == (GRADIENT[0], GRADIENT[-1])
     positions = measured._colouring("price").legend_positions
     assert positions[[7, 8]].tolist() == [NO_VALUE_CODE, NO_VALUE_CODE]
-    assert (positions[0], positions[59], measured._colouring("price").without_value) == (0, 9, 2)
+    assert (positions[0], positions[59], measured._colouring("price").without_value) == (0, 7, 2)
     day = line.ask("colour", column="day")["body"]["legend"]
     assert day[0][0].startswith("2024-01-01 – ") and day[-1][0].endswith(" – 2024-02-29")
 
@@ -398,6 +399,20 @@ def test_whole_numbers_have_separators_from_five_digits_so_that_a_year_is_one():
 
     assert labels(1999, 2024) == ["1999", "2024"]
     assert labels(9_999, 10_000, -20_000) == ["-20,000", "9999", "10,000"]
+
+
+def test_intervals_of_numbers_have_round_bounds():
+    def first_and_last(*numbers):
+        legend = scale_values(pa.chunked_array([numbers])).legend
+        assert sum(count for *_, count in legend) == len(numbers) and len(legend) <= len(GRADIENT)
+        return legend[0][0], legend[-1][0]
+
+    assert first_and_last(*range(1980, 2020)) == ("1980 – 1985", "2015 – 2020")
+    assert first_and_last(0.5, 0.8, 12_345.6) == ("0 – 2000", "12,000 – 14,000")
+    assert first_and_last(1e-9, 2e-9) == ("1e-09 – 1.2e-09", "1.8e-09 – 2e-09")
+    assert first_and_last(0, 37.5, 100) == ("0 – 10", "90 – 100")
+    first_and_last(0.0, 5e-324)
+    first_and_last(-1e308, 1e308)
 
 
 def test_selected_rows_come_with_their_columns(measured, told):

@@ -4,6 +4,7 @@ frequent values of other columns."""
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
+from jammi_lab.workspace.histogram_edges import number_edges
 from jammi_widgets.cell_texts import column_texts
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ GRADIENT = (
 dark pages."""
 NO_VALUE_CODE = 255
 _MAX_LABEL_CHARS = 40
+_MAX_DIGITS = 16
+"""Integers of more digits are written with an exponent."""
 _MAX_VALUE_CHARS = 300
 
 
@@ -40,9 +43,9 @@ class ScaledValues(NamedTuple):
 
 
 def scale_values(values: "pa.ChunkedArray") -> ScaledValues | None:
-    """The values on an ordered scale: each value for itself if they are few integers or dates,
-    else equal intervals from the lowest to the highest. None for types without a scale, and for
-    fewer than two values."""
+    """The values on an ordered scale: each value for itself if they are few integers or dates, else
+    equal intervals, of numbers between round ones. None for types without a scale, and for fewer
+    than two values."""
     import numpy as np
 
     numbers = _numbers(values)
@@ -56,9 +59,8 @@ def scale_values(values: "pa.ChunkedArray") -> ScaledValues | None:
         edges, positions = distinct, np.searchsorted(distinct, numbers)
         labels = _labels(edges, values.type)
     else:
-        edges = np.linspace(distinct[0], distinct[-1], len(GRADIENT) + 1)
+        edges, texts = _interval_edges(distinct[0], distinct[-1], values.type)
         positions = np.searchsorted(edges[1:-1], numbers, side="right")
-        texts = _labels(edges, values.type)
         labels = [f"{low} – {high}" for low, high in itertools.pairwise(texts)]
     codes = np.where(finite, positions, NO_VALUE_CODE).astype(np.uint8)
     counts = np.bincount(codes[finite], minlength=len(labels))
@@ -87,6 +89,34 @@ def _numbers(values: "pa.ChunkedArray") -> "NDArray[np.float64] | None":
     return np.asarray(numbers, np.float64)
 
 
+def _interval_edges(
+    low: float, high: float, kind: "pa.DataType"
+) -> "tuple[NDArray[np.float64], list[str]]":
+    """The bounds of at most as many intervals as there are colours, with their labels."""
+    import numpy as np
+    import pyarrow.types as kinds
+
+    most = len(GRADIENT)
+    if kinds.is_date(kind) or kinds.is_timestamp(kind):
+        edges = np.linspace(low, high, most + 1)
+        return edges, _labels(edges, kind)
+
+    def round_edges(max_bins: int) -> list[str]:
+        texts = number_edges(low, high, whole=kinds.is_integer(kind), max_bins=max_bins)
+        return texts[:-1] if float(texts[-2]) >= high else texts  # the last includes its bound
+
+    texts = round_edges(most)
+    texts = round_edges(most - 1) if len(texts) > most + 1 else texts
+    return np.array(texts, np.float64), [_number_label(text) for text in texts]
+
+
+def _number_label(text: str) -> str:
+    if text.lstrip("-").isdigit() and len(text) <= _MAX_DIGITS:
+        return _integer_label(int(text))
+    short = f"{float(text):,.4g}"
+    return short if float(short.replace(",", "")) == float(text) else text
+
+
 def _labels(edges: "NDArray[np.float64]", kind: "pa.DataType") -> list[str]:
     import pyarrow as pa
     import pyarrow.types as kinds
@@ -96,11 +126,7 @@ def _labels(edges: "NDArray[np.float64]", kind: "pa.DataType") -> list[str]:
         span_days = (edges[-1] - edges[0]) / 86_400e6
         shown = times.cast(pa.date32(), safe=False) if span_days >= len(GRADIENT) else times
         return [str(t)[:_MAX_LABEL_CHARS] for t in column_texts(pa.chunked_array([shown]), 99)]
-    span = float(edges[-1] - edges[0])
-    if not (edges % 1).any() or (kinds.is_integer(kind) and span >= 10 * len(GRADIENT)):
-        return [_integer_label(round(edge)) for edge in edges]
-    digits = 4 if span >= 1e-3 * abs(float(edges[-1])) else 10
-    return [f"{edge:,.{digits}g}" for edge in edges]
+    return [_integer_label(round(edge)) for edge in edges]
 
 
 def _integer_label(number: int) -> str:
