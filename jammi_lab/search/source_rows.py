@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from jammi_lab.vectors.exact_search import Hits, RowNumbers
     from jammi_lab.vectors.matrix import Matrix
 
-_VECTOR_HIT_COLUMNS = ("query", "key", "rank", "similarity", "source_missing")
+VECTOR_HIT_COLUMNS = ("query", "key", "rank", "similarity", "source_missing")
 HIT_TYPES = {
     "query": "INTEGER",
     "rank": "INTEGER",
@@ -196,7 +196,7 @@ class SourceRows:
         return dict(self.all_rows.output)
 
     def select_columns(
-        self, select: Sequence[str], reserved_names: Sequence[str] = _VECTOR_HIT_COLUMNS
+        self, select: Sequence[str], reserved_names: Sequence[str] = VECTOR_HIT_COLUMNS
     ) -> list[str]:
         """The columns to add, as the source spells them. SchemaMismatch for one that is not there
         or whose name every answer has."""

@@ -93,8 +93,8 @@ def test_colours_are_by_the_most_frequent_values_and_the_rest_together(points, t
 def test_what_is_not_there_is_a_typed_error(points, told):
     with pytest.raises(jl.InvalidArgument, match="have no column"):
         EmbeddingMap(points, "points", color="nothing")
-    with pytest.raises(jl.InvalidArgument, match="SELECT score AS source_score"):
-        EmbeddingMap(points, "points", color="score")
+    with pytest.raises(jl.InvalidArgument, match="SELECT rank AS source_rank"):
+        EmbeddingMap(points, "points", color="rank")
     points.materialize("plain", "SELECT 1 AS a")
     with pytest.raises(jl.SchemaMismatch):
         EmbeddingMap(points, "plain")
@@ -382,6 +382,17 @@ def test_numbers_and_dates_have_a_gradient_from_low_to_high(measured, told):
     assert (positions[0], positions[59], measured._colouring("price").without_value) == (0, 7, 2)
     day = line.ask("colour", column="day")["body"]["legend"]
     assert day[0][0].startswith("2024-01-01 – ") and day[-1][0].endswith(" – 2024-02-29")
+
+
+def test_a_map_is_coloured_by_a_column_called_score(tmp_path, told):
+    path = tmp_path / "scored.csv"
+    path.write_text("id,text,score\n" + "".join(f"{i},text {i},{i % 3}\n" for i in range(9)))
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("scored", str(path))
+        ws.embed("points", "scored", key="id", text="text", model="hashing")
+        coloured = EmbeddingMap(ws, "points", color="score")
+        legend = told(coloured).ask("colour", column="score")["body"]["legend"]
+        assert [(label, n) for label, _, n in legend] == [("0", 3), ("1", 3), ("2", 3)]
 
 
 def test_few_integers_have_an_ordered_legend_and_texts_one_by_frequency(measured, told):

@@ -15,8 +15,8 @@ from jammi_lab.core.identifiers import (
     quoted_name,
 )
 from jammi_lab.core.verdicts import verdict_label
-from jammi_lab.search.answers import HIT_COLUMNS
 from jammi_lab.search.filters import RowFilter, check_row_condition
+from jammi_lab.search.source_rows import VECTOR_HIT_COLUMNS
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_lab.workspace.row_filters import condition
 from jammi_lab.workspace.vector_views import Colouring, VectorMap
@@ -134,7 +134,7 @@ class EmbeddingMap(Panel):
     def _set_map(self, ws: "Workspace", vector_map: VectorMap) -> None:
         """Set the points of the panel."""
         self._table = ws.table(vector_map.table)
-        self._columns = readable_columns(ws, self._table)
+        self._columns = readable_columns(ws, self._table, VECTOR_HIT_COLUMNS)
         self._row_columns = RowColumns(ws, self._table, self._columns)
         self._vector_map, self._points = vector_map, _fit_to_square(vector_map)
         self._key_index = KeyIndex(vector_map.keys)
@@ -298,7 +298,7 @@ class EmbeddingMap(Panel):
     def _check_color(self, column: str) -> None:
         """Raises InvalidArgument for a column by which points cannot be coloured."""
         if column not in self._columns:
-            is_of_hits = column.casefold() in HIT_COLUMNS
+            is_of_hits = column.casefold() in VECTOR_HIT_COLUMNS
             raise InvalidArgument(
                 f"The source rows of {self._table.name!r} have no column {column!r} to colour by.",
                 near=near_names(column, self._columns),

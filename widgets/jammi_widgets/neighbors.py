@@ -444,13 +444,15 @@ class NeighborExplorer(Panel):
             return vstack(*notes, rows)
 
 
-def readable_columns(ws: "Workspace", result_table: ResultTable) -> list[str]:
-    """The readable columns of the source rows except the key, text columns first. SchemaMismatch
-    for a table without vectors."""
+def readable_columns(
+    ws: "Workspace", result_table: ResultTable, hit_columns: Sequence[str] = HIT_COLUMNS
+) -> list[str]:
+    """The readable columns of the source rows except the key, text columns first. `hit_columns` are
+    those that an answer has by itself. SchemaMismatch for a table without vectors."""
     columns = source_rows(ws, result_table).columns
     manifest = result_table.manifest
     key = str(manifest.descriptor.get("key", "")) if manifest is not None else ""
-    excluded = {*HIT_COLUMNS, "vector", key.casefold()}
+    excluded = {*hit_columns, "vector", key.casefold()}
     readable = [
         c
         for c, kind in columns.items()
