@@ -46,12 +46,18 @@ class Postgres:
         self.read_only = read_only
         self.label = _display_url(self._arguments, self.schema)
         probe = self.connect()
+        import psycopg
+
         self._idle_connections: list[Any] = [probe]
         """Open connections that were not used yet."""
-        exists = probe.execute(
-            "SELECT to_regnamespace(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
-            [self.schema, f"{self.schema}.migrations"],
-        ).fetchone()
+        try:
+            exists = probe.execute(
+                "SELECT to_regnamespace(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
+                [self.schema, f"{self.schema}.migrations"],
+            ).fetchone()
+        except psycopg.Error as error:
+            probe.close()
+            raise (self.translate_error(error) or error) from None
         self.existed = bool(exists and exists[1])
         self.log_is_damaged = False
         self.setup_statements: tuple[str, ...] = (
@@ -216,6 +222,12 @@ class Postgres:
                     f"The server of the catalog {self.label} is out of resources: "
                     f"{self._redacted_message(error)}; nothing was changed.",
                     hint="Free resources on the server and try again.",
+                )
+            case (_, "42501") if self.read_only:
+                return SourceUnavailable(
+                    f"The catalog {self.label} cannot be read: {self._redacted_message(error)}.",
+                    hint=f"Grant the user USAGE on the schema {self.schema} and SELECT on all of "
+                    "its tables.",
                 )
             case (_, "42501" | "25006"):
                 return WorkspaceReadOnly(

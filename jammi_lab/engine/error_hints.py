@@ -1,5 +1,6 @@
 """Hints for DuckDB's errors about a statement."""
 
+import difflib
 import re
 from collections.abc import Iterable
 
@@ -85,7 +86,21 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     is_alias = re.search(r"""[\w)\]"']\s+$""", preceding) and is_whole_item
     if is_alias and duckdb.tokenize(keyword) == [(0, duckdb.token_type.keyword)]:
         return f"To use it as a column name, write AS {keyword}."
-    return _hint_for_keyword_as_column(preceding)
+    return _hint_for_keyword_as_column(preceding) or _hint_for_space(preceding, keyword)
+
+
+def _hint_for_space(preceding: str, word: str) -> str:
+    """The hint for a name with a space, such as `Unit price`, that is not quoted: two words that
+    are not keywords, nor like one of a clause (`FRM papers`)."""
+    first = re.search(r"(?<=[\s(,*/+-])(\w+) $", preceding)
+    if (
+        first is None
+        or any(duckdb.tokenize(w) != [(0, duckdb.token_type.identifier)] for w in (first[1], word))
+        or difflib.get_close_matches(first[1].casefold(), _CLAUSE_WORDS, 1, 0.75)
+    ):
+        return ""
+    name = f"{first[1]} {word}"
+    return f"If {name} is one name, quote it: {identifiers.quoted_name(name)}."
 
 
 def _hint_for_keyword_as_column(

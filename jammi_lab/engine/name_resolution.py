@@ -175,7 +175,9 @@ def _missing_table_error(table: TableRef, resolvers: Sequence[NameResolver]) -> 
     return TableNotFound(
         f"There is no table {_shortened(name)}.",
         near=suggestions,
-        hint="" if suggestions else "SHOW TABLES lists the available tables.",
+        hint=""
+        if suggestions
+        else "SHOW TABLES lists the available tables; ws.sources.add(name, frame) adds a frame.",
     )
 
 

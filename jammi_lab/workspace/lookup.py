@@ -136,11 +136,12 @@ class TableLookup:
         definition: str | None,
     ) -> list[TableVersion]:
         """One entry per version, newest first. InvalidArgument for an unknown kind or status."""
-        for value, choices in ((kind, TableKind), (status, TableStatus)):
+        for name, value, choices in (("kind", kind, TableKind), ("status", status, TableStatus)):
             if value is not None and value not in [*choices]:
                 raise InvalidArgument(
-                    f"{value!r} is none of {', '.join(choices)}.",
+                    f"{name} must be one of {', '.join(choices)}, got {value!r}.",
                     near=near_names(str(value), [*choices]),
+                    hint="For one table: ws.table(name)." if name == "kind" else "",
                 )
         rows = self._catalog.result_tables.list(
             status=status, kind=kind, source=source, model=model, definition=definition

@@ -73,6 +73,7 @@ def _option_flags(match: re.Match[str]) -> str:
 _REPLACEMENTS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"ws\.close\(\), %jammi close", "%jammi close"),
     (r"ws\.materialize\((?:'name', 'SELECT …'|name, sql)\)", "%%jammi -m NAME"),
+    (r"; ws\.sources\.add\(name, frame\) adds a frame", ""),  # a cell reads it by its name
     (rf"ws\.sources\.add{_CALL}", _add_command),
     (r"ws\.sources\.remove\((?:'name'|name)\)", "%jammi remove NAME"),
     (r"ws\.sources, ws\.mutable and ws\.recipes\(\)", "%jammi catalog and %jammi models"),
@@ -214,6 +215,11 @@ _CELL_HINTS = {
 }
 _SYNONYMS = {
     "refresh": "recompute",
+    "update": "recompute",
+    "show": "preview",
+    "describe": "schema",
+    "summarize": "view",
+    "delete": "drop",
     "run": "recompute",
     "build": "recompute",
     "rm": "remove",
@@ -238,6 +244,8 @@ _SYNONYMS = {
     "test": "check",
 }
 
+_MAX_SYNONYM_WORDS = 2
+
 
 def unknown_verb_error(words: Sequence[str], verbs: Sequence[str]) -> InvalidArgument:
     """The error for a line whose first word is not a verb."""
@@ -247,7 +255,9 @@ def unknown_verb_error(words: Sequence[str], verbs: Sequence[str]) -> InvalidArg
         return InvalidArgument(
             message, hint=f"In Python: jammi_lab.get_workspace().{PYTHON_CALLS[name]}"
         )
-    if fold(name) in SQL_KEYWORDS or name in _CELL_HINTS:
+    # `update` alone and `show sales` are commands of other tools; a statement has more words
+    is_synonym = fold(name) in _SYNONYMS and len(words) <= _MAX_SYNONYM_WORDS
+    if not is_synonym and (fold(name) in SQL_KEYWORDS or name in _CELL_HINTS):
         return InvalidArgument(message, hint=_CELL_HINTS.get(name, _CELL_HINT))
     suggestions = [_SYNONYMS[fold(name)]] if fold(name) in _SYNONYMS else near_names(name, verbs)
     return InvalidArgument(message, near=suggestions, hint="%jammi help lists all commands.")

@@ -293,12 +293,12 @@ def test_a_user_who_may_only_read_reads_and_is_told_when_writing(
     lab: Lab, guarded: str, postgres_url: str
 ) -> None:
     table, schema = lab.ready("top"), lab.catalog.database.dialect.schema
-    run_postgres(
-        postgres_url,
-        f"GRANT USAGE ON SCHEMA {schema} TO {guarded}",
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {guarded}",
-    )
     url = str(lab.place).replace("//postgres@", f"//{guarded}@")
+    for right in ("USAGE ON SCHEMA", "SELECT ON ALL TABLES IN SCHEMA"):
+        with pytest.raises(SourceUnavailable, match="cannot be read: permission denied") as failed:
+            opened(url, read_only=True)
+        assert f"USAGE on the schema {schema} and SELECT" in failed.value.hint
+        run_postgres(postgres_url, f"GRANT {right} {schema} TO {guarded}")
     with opened(url, read_only=True) as catalog:
         assert catalog.result_tables.newest("top")[1] == table
     with opened(url) as catalog, pytest.raises(WorkspaceReadOnly, match="permission denied"):

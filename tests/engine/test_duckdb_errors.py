@@ -115,7 +115,9 @@ def test_a_conversion_error_under_an_order_is_placed_in_what_was_written(engine:
     [
         ("SELECT count(*) year FROM papers", "year", "To use it as a column name, write AS year."),
         ("SELECT 'é🦆', venue name, 2 FROM papers", "name", "To use it as a column name, write AS name."),
-        ("SELECT id venue more FROM papers", "more", ""),
+        ("SELECT id venue more FROM papers", "more", 'If venue more is one name, quote it: "venue more".'),
+        ("SELECT sum(2 * Unit price) FROM papers", "price", 'If Unit price is one name, quote it: "Unit price".'),
+        ("SELECT * FRM papers", "papers", ""),
         ("SELECT at, id FROM papers", ", id", 'If at is a column, quote it: "at".'),
         ("SELECT lower(at) FROM papers", ") FROM", 'If at is a column, quote it: "at".'),
         ("SELECT at FROM papers", "FROM", 'If at is a column, quote it: "at".'),

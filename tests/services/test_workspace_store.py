@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -357,6 +358,37 @@ def unreachable(*_: Any, **__: Any) -> None:
     from botocore.exceptions import EndpointConnectionError
 
     raise EndpointConnectionError(endpoint_url="http://user:secret@host")
+
+
+@pytest.mark.services
+@pytest.mark.skipif(shutil.which("pg_dump") is None, reason="PostgreSQL's clients are needed")
+def test_a_dump_of_the_catalog_and_copies_of_the_objects_restore_a_workspace(
+    bucket: Bucket, fresh_postgres_url: str
+) -> None:
+    options = {"catalog": fresh_postgres_url, "storage_options": bucket.options}
+    with jl.open(bucket.url("lab"), **options) as ws:
+        ws.materialize("x", "SELECT 1 AS x")
+        ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"]).insert([{"id": 7}])
+        # the commands of docs/guides/back-up-and-restore.md
+        url = fresh_postgres_url.replace("+psycopg", "")
+        dump = subprocess.run(
+            ["pg_dump", "--schema=jammi", url], check=True, capture_output=True
+        ).stdout
+        root = services_of(ws).folder
+        objects = {name: (root / name).open().read() for name in root.list_objects()}
+        ws.materialize("later", "SELECT 2 AS x")
+    for name in root.list_objects():
+        (root / name).unlink()
+    run_postgres(fresh_postgres_url, "DROP SCHEMA jammi CASCADE")
+
+    for name, body in objects.items():
+        (root / name).put(body, create=False)
+    subprocess.run(["psql", "--quiet", "--file=-", url], check=True, input=dump)
+    with jl.open(bucket.url("lab"), **options) as ws:
+        assert [recipe.name for recipe in ws.recipes()] == ["x"] and not ws.recovery
+        assert ws.staleness("x") == Fresh() and ws.verify("x") == Match()
+        assert ws.sql("SELECT id FROM mutable.labels").fetchall() == [(7,)]
+        assert not ws.fsck(deep=True)
 
 
 @pytest.mark.services

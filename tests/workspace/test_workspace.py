@@ -765,7 +765,7 @@ def test_lists_of_recipes_are_asked_by_name(papers: Any) -> None:
 def test_a_kind_or_status_that_there_is_not_is_refused(
     papers: Any, given: dict[str, Any], near: str | None
 ) -> None:
-    with pytest.raises(jl.InvalidArgument, match="is none of") as caught:
+    with pytest.raises(jl.InvalidArgument, match="must be one of") as caught:
         papers.tables(**given)
     assert near is None or near in caught.value.near
 
