@@ -431,3 +431,29 @@ def test_a_results_folder_that_is_gone_is_said(lab: Any, tmp_path: Path, url: st
     shutil.rmtree(tmp_path / "lab")
     with pytest.raises(InvalidArgument, match="belongs to the workspace in"):
         jl.open(tmp_path / "lab", catalog=url)
+
+
+def test_the_rights_of_the_guide_are_enough_for_writers_and_readers(
+    tmp_path: Path, url: str
+) -> None:
+    page = (ROOT / "docs" / "servers.md").read_text(encoding="utf-8")
+    sql = page.partition("```sql\n")[2].partition("```")[0]
+    roles = {
+        name: f"jammi_{name}_{os.getpid()}" for name in ("lab_writers", "lab_readers", "ada", "ben")
+    }
+    for name, role in roles.items():
+        sql = sql.replace(name, role)
+    people = [f"CREATE ROLE {roles[name]} LOGIN" for name in ("ada", "ben")]
+    own = {name: url.replace("//postgres@", f"//{roles[name]}@") for name in ("ada", "ben")}
+    try:
+        run_postgres(url, *people, *(each for each in sql.split(";") if each.strip()))
+        with jl.open(tmp_path / "lab", catalog=own["ada"]) as ws:
+            ws.materialize("x", "SELECT 1 AS x")
+            ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"]).insert([{"id": 7}])
+        with jl.open(tmp_path / "lab", catalog=own["ben"], read_only=True) as ws:
+            assert ws.staleness("x") == Fresh()
+            assert ws.sql("SELECT * FROM jammi.x, mutable.labels").fetchall() == [(1, 7)]
+    finally:
+        for role in roles.values():
+            run_postgres(url, f"DROP OWNED BY {role} CASCADE")
+        run_postgres(url, f"DROP ROLE {', '.join(roles.values())}")
