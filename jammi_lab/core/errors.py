@@ -398,8 +398,8 @@ class ManifestUnsupported(JammiError):
 
 
 class CheckFailed(JammiError):
-    """A blocking check did not pass. The version that it checked was rejected, and the name still
-    means the last version that passed. `failing` is None when the check could not be run; `sample`
+    """A blocking check did not pass. The version that it checked was rejected, and the name
+    refers to the last version that passed. `failing` is None when the check could not be run; `sample`
     has the first failing rows, as dicts."""
 
     def __init__(
