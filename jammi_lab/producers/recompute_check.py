@@ -64,6 +64,6 @@ def verify_by_recomputation(
 def _changed_error(record: TableRecord) -> NotRecomputable:
     return NotRecomputable(
         f"The inputs or the definition of {record.recipe!r} version {record.version} have changed "
-        "since it was made, so that it cannot be computed again.",
+        "since it was computed; its rows cannot be computed again for comparison.",
         hint=f"Run ws.recompute({record.recipe!r}), and verify the new version.",
     )

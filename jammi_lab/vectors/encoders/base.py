@@ -290,7 +290,7 @@ def _next_vectors(encoder: Encoder, outputs: Iterator[Any], count: int, keys: li
     except MemoryError as error:
         raise ResourceExhausted(
             f"Memory ran out while the model {encoder.name!r} encoded {count} texts.",
-            hint="Use smaller batches.",
+            hint="Encode them in several parts inside its encode().",
         ) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
