@@ -399,8 +399,8 @@ class ManifestUnsupported(JammiError):
 
 class CheckFailed(JammiError):
     """A blocking check did not pass. The version that it checked was rejected, and the name
-    refers to the last version that passed. `failing` is None when the check could not be run; `sample`
-    has the first failing rows, as dicts."""
+    refers to the last version that passed. `failing` is None when the check could not be run;
+    `sample` has the first failing rows, as dicts."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.settings import Settings
 from jammi_lab.live.topics import MAX_EVENT_BYTES
-from jammi_widgets.column_paths import MAX_LINEAGE_NODES
+from jammi_widgets.graph_view import MAX_DRAWN_NODES
 
 ROOT = Path(__file__).parents[2]
 SHOWN_BY = {
@@ -171,7 +171,7 @@ def check_that_large_results_are_read_again(ws: jl.Workspace) -> None:
 
 @shows("lineage panel")
 def check_that_large_lineages_are_folded(_: jl.Workspace) -> None:
-    assert MAX_LINEAGE_NODES == 1000
+    assert MAX_DRAWN_NODES == 300
 
 
 @shows("exact search")
