@@ -10,6 +10,7 @@ from jammi_lab.cli.agent_server import mcp
 from jammi_lab.cli.check_outputs import check_file, check_notebook
 from jammi_lab.cli.options import (
     FAILED_EXIT_CODE,
+    CommandGroup,
     Duration,
     FailCommand,
     fail,
@@ -26,7 +27,10 @@ _MAX_NAMES = 8
 """The number of names listed for each kind of object that a rebuild loses."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="jammi-lab", prog_name="jammi-lab")
 def main() -> None:
     """Derived tables that record what they were computed from and whether they are up to date."""

@@ -29,6 +29,50 @@ class FailCommand(click.Command):
         )
 
 
+SYNONYMS = {
+    "stale": "status",
+    "refresh": "recompute",
+    "run": "recompute",
+    "update": "recompute",
+    "query": "sql",
+    "list": "tables",
+    "ls": "tables",
+    "explain": "why",
+    "test": "check",
+}
+PYTHON_CALLS = {
+    "open": "",
+    "add": ".sources.add(name, location)",
+    "materialize": ".materialize(name, sql)",
+    "embed": ".embed(name, source, key=…, text=…)",
+    "diff": ".table(name).diff()",
+    "export": ".table(name).export(path)",
+    "history": ".table(name).history()",
+    "restore": ".table(name, version).restore()",
+    "expire": ".expire(name, keep=1)",
+    "rename": ".rename(name, new_name)",
+    "hold": ".hold(name)",
+    "drop": ".drop(name)",
+}
+"""What Python and cells have and the shell does not."""
+
+
+class CommandGroup(click.Group):
+    """A group that answers an unknown command with the one that does it, here or in Python."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in SYNONYMS:
+            ctx.fail(f"No such command {name!r}. Did you mean {SYNONYMS[name]!r}?")
+        if name in PYTHON_CALLS:
+            ctx.fail(
+                f"No such command {name!r}. In Python: jammi_lab.open(path){PYTHON_CALLS[name]}"
+            )
+        return super().resolve_command(ctx, args)
+
+
 @contextlib.contextmanager
 def reported_errors() -> Iterator[None]:
     """Print a JammiError of the block on standard error, with its hint, and exit."""

@@ -27,7 +27,8 @@ _SHELL_SYNTAX = (
         re.compile(r"ws\.sources\.list\(\) shows|ws\.sources\[name\] shows"),
         "jammi-lab sources {path} shows",
     ),
-    (re.compile(r"jl\.open\(path\) creates one"), "In Python, jl.open(path) creates one"),
+    (re.compile(r"; ws\.sources\.add\(name, frame\) adds a frame"), ""),
+    (re.compile(r"^(?=(?:ws|jl)\.\w)"), "In Python, "),
     (re.compile(r"Pass (\w+)=…"), "Only Python passes values: ws.sql(statement, {0}=…)."),
 )
 """Notebook and Python syntax in hints, and the equivalent shell command."""

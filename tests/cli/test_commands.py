@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import jammi_lab as jl
 from jammi_lab.cli import main
+from jammi_lab.cli.options import PYTHON_CALLS, SYNONYMS
 
 
 @pytest.fixture
@@ -339,6 +340,17 @@ def test_what_python_is_told_to_type_is_said_as_it_is_typed_in_a_shell(lab, run,
         f"— jammi-lab recompute {lab} counted"
     )
     assert shown[4].split()[1:] == ["%jammi", "plan"]
+
+
+def test_a_command_that_the_shell_has_not_is_answered_with_the_one_that_does_it(lab, run):
+    assert "Did you mean 'status'?" in run("stale", lab, code=2).stderr
+    assert "Did you mean 'recompute'?" in run("refresh", lab, code=2).stderr
+    assert "In Python: jammi_lab.open(path).table(name).diff()" in run("diff", lab, code=2).stderr
+    assert not set(PYTHON_CALLS) & set(main.commands)
+    assert set(SYNONYMS.values()) <= set(main.commands) and not set(SYNONYMS) & set(main.commands)
+    assert "In Python, ws.embed(" in run("search", lab, "counted", "tea", code=3).stderr
+    hint = run("sql", lab, "SELECT * FROM nothing_like_it", code=3).stderr
+    assert "frame" not in hint
 
 
 def test_a_change_by_sql_says_what_it_did(live, run):
