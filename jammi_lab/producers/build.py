@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, unpinned_anchor
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, LostOwnership, TableDamaged, TableNotFound
@@ -490,7 +492,7 @@ def _build(
                 is_last_attempt=is_last_attempt,
             )
             anchors = with_own_versions_resolved(ctx.catalog, build_record.recipe, anchors)
-            types = ctx.engine.describe(body, build_record.tenant)
+            types = _types_in_file(ctx, build_record, rows.schema, body)
             record = writer.publish(
                 types,
                 job.descriptor.to_dict(),
@@ -508,6 +510,21 @@ def _build(
         rows.close()
     running.on_published()
     return _computed_outcome(record, running, full_run_reason)
+
+
+_types_by_schema = BoundedCache[tuple[bytes, int | None], dict[str, str]](256)
+
+
+def _types_in_file(
+    ctx: ProducerContext, build_record: TableRecord, schema: pa.Schema, body: str
+) -> dict[str, str]:
+    """The SQL types of the columns as `body` reads them from the sealed file. The schema that it
+    was written with decides them, so one file of each schema is described."""
+    key = (schema.serialize().to_pybytes(), build_record.dimensions)
+    if (types := _types_by_schema.get(key)) is None:
+        types = ctx.engine.describe(body, build_record.tenant)
+        _types_by_schema.put(key, types)
+    return dict(types)
 
 
 def _computed_outcome(record: TableRecord, running: RunningJob, full_run_reason: str) -> Outcome:

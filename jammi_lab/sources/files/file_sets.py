@@ -114,11 +114,19 @@ class LocalFileSet:
         for path in paths:
             # A file may be deleted between the listing and its stat.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                source_file = _stat_file(path, os.path.relpath(path, base).replace(os.sep, "/"))
+                source_file = _stat_file(path, _relative_path(path, base))
                 source_files += [source_file] if source_file is not None else []
         if not source_files:
             raise FileNotFoundError(errno.ENOENT, "there is no file", self._path or self.pattern)
         return sorted(source_files, key=lambda source_file: source_file.relative)
+
+
+def _relative_path(path: str, base: str) -> str:
+    """The path of a listed file below `base`, with `/`."""
+    below = path[len(base) + 1 :]
+    if base and path.startswith(f"{base}/") and "//" not in path and "/." not in f"/{below}":
+        return below  # `relpath` takes half of the time of a listing
+    return os.path.relpath(path, base).replace(os.sep, "/")
 
 
 def _stat_file(path: str, relative: str) -> SourceFile | None:

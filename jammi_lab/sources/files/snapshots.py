@@ -291,13 +291,12 @@ def _column_digests(files: Files, columns: Mapping[str, str]) -> dict[str, str] 
         folded = {fold(name): digest for name, digest in by_column.items()}
         if len(folded) != len(by_column) or not by_column:
             return None
-        folded_files.append((source_file, payload["rows"], folded))
+        values = partitions(source_file.path) if source_file.relative else {}
+        folded_files.append((source_file.relative, payload["rows"], folded, values))
     digests = {}
     for column in columns:
-        parts = [
-            _column_part(source_file, rows, folded, fold(column))
-            for source_file, rows, folded in folded_files
-        ]
+        folded_column = fold(column)
+        parts = [_column_part(*folded_file, folded_column) for folded_file in folded_files]
         if any(part is None for part in parts):
             return None
         digests[column] = digest_of(sorted(part for part in parts if part is not None))
@@ -305,18 +304,19 @@ def _column_digests(files: Files, columns: Mapping[str, str]) -> dict[str, str] 
 
 
 def _column_part(
-    source_file: SourceFile, rows: int, folded: Mapping[str, str], column: str
+    relative: str, rows: int, folded: Mapping[str, str], values: Mapping[str, str], column: str
 ) -> list[Any] | None:
     """The contribution of one file to a column: its digest, or for a partition the folder's value
     and the row count; None if the file lacks the column."""
-    value = partitions(source_file.path).get(column) if source_file.relative else None
-    if value is not None:
-        return [source_file.relative, folded.get(column, ""), rows, value]
-    return [source_file.relative, folded[column]] if column in folded else None
+    if column in values:
+        return [relative, folded.get(column, ""), rows, values[column]]
+    return [relative, folded[column]] if column in folded else None
 
 
 def partitions(path: str) -> dict[str, str]:
     """The partition values in the `key=value` folders of a path, by folded key."""
+    if "=" not in path:
+        return {}
     pairs = (
         part.split("=", 1) for part in os.path.dirname(path).split("/") if part.count("=") == 1
     )
