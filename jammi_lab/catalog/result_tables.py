@@ -32,7 +32,8 @@ class ReadyTable(NamedTuple):
     table_name: str
     path: str
     has_two_files: bool
-    """Whether it consists of two files only: it has a manifest, and no vectors."""
+    """Whether it consists of two files only: it has a manifest, and no index of vectors or
+    words."""
 
 
 Summaries = list[TableSummary]
@@ -207,7 +208,11 @@ _READY_SUMMARIES = CompiledStatement(
     scope.select(
         result_tables.c.table_name,
         result_tables.c.path,
-        sa.and_(result_tables.c.definition_hash.is_not(None), result_tables.c.dimensions.is_(None)),
+        sa.and_(
+            result_tables.c.definition_hash.is_not(None),
+            result_tables.c.dimensions.is_(None),
+            result_tables.c.kind != TableKind.LEXICAL,
+        ),
         tables=result_tables,
     ).where(result_tables.c.status == _READY)
 )

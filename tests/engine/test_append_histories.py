@@ -150,6 +150,18 @@ def test_what_is_not_listed_is_refused_by_its_plan(tmp_path):
             pytest.fail(f"{statement}: {rule}")
 
 
+def test_an_average_is_not_the_quotient_of_sum_and_count(tmp_path):
+    """Why `avg` is not merged: equal sums and counts do not give the average bit for bit."""
+    total, rows = 137_331_314_872_963, 3_007
+    with jl.open(tmp_path) as ws:
+        [[average, quotient]] = ws.sql(
+            "SELECT avg(x), sum(x)::DOUBLE / count(x) FROM (SELECT CASE WHEN i = 0 THEN $total "
+            "ELSE 0 END::BIGINT AS x FROM range($rows) t(i))",
+            {"total": total, "rows": rows},
+        ).fetchall()
+    assert average == pytest.approx(quotient) and average != quotient
+
+
 @soak
 @pytest.mark.timeout(0)
 def test_merged_rows_are_byte_for_byte_those_of_the_whole_statement(tmp_path):

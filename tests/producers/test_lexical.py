@@ -174,6 +174,16 @@ def test_a_repair_makes_lost_and_damaged_index_files_again(lab: Any) -> None:
     assert path.read_bytes() == sound and not lab.fsck(deep=True)
 
 
+def test_opening_a_workspace_makes_a_lost_index_file_again(lab: Any) -> None:
+    path, folder = index_file(make(lab)), lab.path
+    sound = path.read_bytes()
+    lab.close()
+    path.unlink()
+    with jl.open(folder) as again:
+        assert again.recovery.healed and path.read_bytes() == sound
+        assert not again.recover()
+
+
 def test_a_read_only_workspace_searches_without_a_file_and_writes_none(
     lab: Any, tmp_path: Path
 ) -> None:

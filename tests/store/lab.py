@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jammi_lab.core.records import TableKind
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.vectors.index import files as index_files
 from jammi_lab.vectors.index.indexes import SEARCHABLE
+from jammi_lab.words import files as word_files
 from tests.inside import record_of
 
 DEAD = "wdead0000000000000"
@@ -39,6 +41,11 @@ def files_of(*tables: Any) -> list[str]:
                 for s in index_files.SUFFIXES
                 if s != index_files.ROW_MAP_SUFFIX or index.rows is not None
             ]
+        if (
+            record_of(table).kind is TableKind.LEXICAL
+            and word_files.words_path(table.path).exists()
+        ):
+            found.append(str(word_files.words_path(Path(path))))
     return sorted(found)
 
 

@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import jammi_lab as jl
 from jammi_lab.catalog import sqlite as dialects
 from jammi_lab.catalog.table_status import TableStatusRepository
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.errors import JammiError
+from jammi_lab.producers import increment
 from jammi_lab.producers.checks import CheckRunner
 from jammi_lab.storage import files
 from jammi_lab.storage import files as syncing
@@ -106,7 +108,33 @@ def checked_again(ws: jl.Workspace) -> None:
         make(ws, "refused", "SELECT -1 AS n")
 
 
+def grown(ws: jl.Workspace) -> None:
+    """An aggregate over a folder of files, and the words of texts."""
+    inputs = inputs_of(Path(ws.path))
+    inputs.mkdir()
+    write_day(inputs, 1)
+    write_day(inputs, 2)
+    write_texts(inputs, "first")
+    with told("add", "days"):
+        ws.sources.add("days", str(inputs / "days"))
+        ws.sources.add("texts", str(inputs / "texts.parquet"))
+        say("ACK add days")
+    total(ws, as_="totals@1")
+    words(ws, as_="words@1")
+
+
+def grown_again(ws: jl.Workspace) -> None:
+    """One file more, which is an increment, and some other texts, whose index takes over the postings of the version before."""
+    increment.MIN_INPUT_ROWS, increment.MAX_SHARE = 0, 1e9
+    inputs = inputs_of(Path(ws.path))
+    write_day(inputs, 3)
+    write_texts(inputs, "second")
+    total(ws, as_="totals@2")
+    words(ws, as_="words@2")
+
+
 SCENARIOS: dict[str, tuple[Callable[[jl.Workspace], None], ...]] = {
+    "growth": (grown, grown_again),
     "tables": (first, second),
     "indexes": (indexed, indexed_again),
     "checks": (checked, checked_again),
@@ -150,6 +178,36 @@ def points(
             as_ or name,
             ws.import_embeddings(name, rows, precision=precision).table_name,
         )
+
+
+def inputs_of(workspace: Path) -> Path:
+    """The folder of the sources, which is no part of what is recorded."""
+    return workspace.parent.parent / "inputs"
+
+
+def write_day(inputs: Path, number: int) -> None:
+    """A file of 20 rows in 3 groups."""
+    (inputs / "days").mkdir(exist_ok=True)
+    rows = {"g": [f"g{i % 3}" for i in range(20)], "x": [i * number for i in range(20)]}
+    pq.write_table(pa.table(rows), inputs / "days" / f"{number}.parquet")
+
+
+def write_texts(inputs: Path, last: str) -> None:
+    """Texts of which every tenth has another last word."""
+    texts = [f"w{i % 7} w{i % 11} {last if i % 10 == 0 else 'same'}" for i in range(60)]
+    pq.write_table(pa.table({"id": range(60), "text": texts}), inputs / "texts.parquet")
+
+
+def total(ws: Any, *, as_: str) -> None:
+    """The aggregate over the files that are there."""
+    make(ws, "totals", "SELECT g, count(*) AS n, sum(x) AS s FROM days GROUP BY g", as_=as_)
+
+
+def words(ws: Any, *, as_: str) -> None:
+    """The words of the texts that are there."""
+    with told("materialize", as_):
+        made = ws.lexical("words", "texts", key="id", text="text", analyzer="simple")
+        say("ACK materialize", as_, made.table_name)
 
 
 @contextlib.contextmanager

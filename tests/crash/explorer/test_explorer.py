@@ -24,6 +24,7 @@ from tests.crash.explorer.model import Disk, Image, State, images, lay, lying, s
 from tests.crash.explorer.steps import Recorded, Said, read
 from tests.inside import record_of, services_of
 from tests.sizes import contract, product, sized, soak
+from tests.words import bm25
 
 LOOKS = asked(0, 0)
 """What JAMMI_CRASHES asks for."""
@@ -127,6 +128,34 @@ def rows_that_are_found(ws: Any, table: ResultTable) -> int | None:
     return int(rows.num_rows)
 
 
+def rows_that_are_merged_or_found(ws: Any, table: ResultTable) -> int | None:
+    """How many rows a table has, when they are those of the files that it was made from, or its search by words finds what an independent BM25 does, through an index file that is there."""
+    rows = pq.read_table(table.path)
+    if table.kind == "lexical":
+        terms = [text.split(" ") for text in rows["terms"].to_pylist()]
+        for query in (["w1"], ["w3", "second"], ["first", "same"]):
+            hits = ws.search(table, " ".join(query), k=10).arrow()
+            assert hits["key"].to_pylist() == bm25.ranked(terms, query, 10)
+            np.testing.assert_allclose(
+                hits["score"], sorted(bm25.scores(terms, query))[: -len(hits) - 1 : -1], atol=1e-6
+            )
+        assert services_of(ws).words.find_defect(record_of(table), deep=True) is None, (
+            "a damaged index was left"
+        )
+        return int(rows.num_rows)
+    [files] = table.manifest.input_files
+    numbers = sorted(int(Path(name).stem) for name in files.files)
+    assert numbers == ([1, 2] if table.manifest.increment is None else [1, 2, 3])
+    values = [(f"g{i % 3}", i * number) for number in numbers for i in range(20)]
+    expected = [
+        {"g": g, "n": len(xs), "s": sum(xs)}
+        for g in ("g0", "g1", "g2")
+        for xs in [[x for group, x in values if group == g]]
+    ]
+    assert rows.to_pylist() == expected
+    return int(rows.num_rows)
+
+
 def noting(
     looks: Iterable[tuple[State, str, Image]], seen: set[str]
 ) -> Iterator[tuple[State, str, Image]]:
@@ -204,6 +233,20 @@ def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_wha
         "missing",
         "unfinished",
     }  # none is torn: an index that is written over is gone before
+
+
+def test_no_crash_of_increments_and_tables_of_words_changes_their_rows_or_what_is_found(
+    server, memory, tell
+):
+    record.needs_strace()
+    _, steps = recorded(server, memory / "sound growth", "growth")
+    every = states(steps)
+    looked = chosen(every, asked(6, 600), 1 if LOOKS else sized(50, 1))
+    found = list(wrongs(images(steps, looked), memory / "crashed", rows_that_are_merged_or_found))
+    tell(
+        f"crash explorer, increments and words: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
+    )
+    assert not found, "\n".join(found)
 
 
 def test_no_crash_makes_a_version_that_a_blocking_check_rejects_the_newest(
