@@ -301,6 +301,7 @@ CASES: dict[str, Case] = {
     "publishing": healing.publishing,
     "together": healing.asking,
     "rival": vectors.beside_rival,
+    "small": vectors.small_beside_rival,
     "sentences": vectors.sentences,
     "memory": vectors.memory,
     "words": words.words,

@@ -173,3 +173,45 @@ def measure_words(python: str, folder: Path) -> list[float]:
         [python, "-c", WORDS, str(folder)], check=True, capture_output=True, text=True
     )
     return [float(line) for line in done.stdout.split()[-3:]]
+
+
+SMALL = """
+import statistics, sys, time
+import jammi
+
+folder, times = sys.argv[1], int(sys.argv[2])
+db = jammi.connect(f"file://{folder}/rival")
+tables, turns = [], iter(range(1_000_000))
+
+def add():
+    db.add_source(f"more{next(turns)}", url=f"file://{folder}/texts.parquet", format="parquet")
+
+def import_vectors():
+    tables.append(db.import_embeddings(source="texts", model=f"m{next(turns)}", vectors_url=f"file://{folder}/given.parquet", key="id", dimensions=384))
+
+db.add_source("texts", url=f"file://{folder}/texts.parquet", format="parquet")
+import_vectors()
+for deed in (
+    lambda: db.sql("SELECT count(*) FROM texts.public.texts"),
+    lambda: db.staleness(tables[0], "0" * 64),
+    lambda: db.derives_from(tables[0]),
+    add,
+    import_vectors,
+):
+    took = []
+    for _ in range(times):
+        began = time.process_time()
+        deed()
+        took.append(time.process_time() - began)
+    print(statistics.median(took))
+db.close()
+"""
+
+
+def measure_small(python: str, folder: Path, times: int) -> list[float]:
+    """Processor seconds of small verbs over the files texts.parquet and given.parquet of a folder:
+    count a file's rows, a verdict, dependents, add a source, import the vectors."""
+    done = subprocess.run(
+        [python, "-c", SMALL, str(folder), str(times)], check=True, capture_output=True, text=True
+    )
+    return [float(line) for line in done.stdout.split()[-5:]]

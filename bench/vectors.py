@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 import jammi_lab as jl
 from bench import fixtures, onnx_peer, rival
-from bench.harness import Line, unmeasured_line, wall_timer
+from bench.harness import Line, cpu_timer, unmeasured_line, wall_timer
 
 ROOT = Path(__file__).resolve().parent.parent
 _ROWS, _WIDTH = 100_000, 384
@@ -177,6 +177,45 @@ def beside_rival(folder: Path, repeats: int) -> Iterator[Line]:
     yield Line(
         f"search, exact: {what}, its exact search", exactly, its_exact, exactly / its_exact, 0.05
     )
+
+
+SMALL = {
+    "count the rows of a file": "the file is observed and bound again: it may be another one",
+    "verdict on one table": "theirs compares a hash from the caller, and observes no input",
+    "direct dependents": "the names are read in one snapshot of the catalog",
+    "add a source": "the file is opened, its columns are checked, and the row is synced",
+    "import 64 × 384": "three syncs, manifest, key and index; theirs syncs nothing",
+}
+"""What small verbs do that those of jammi-ai do not."""
+
+
+def small_beside_rival(folder: Path, repeats: int) -> Iterator[Line]:
+    """Small verbs against jammi-ai: processor time, each side in its own process. Lines without a
+    limit: their names say what the difference is for."""
+    if (python := rival.interpreter()) is None:
+        yield unmeasured_line("small verbs against jammi-ai", f"not installed ({rival.VARIABLE})")
+        return
+    vectors, keys = fixtures.vectors(64, _WIDTH), [f"k{i}" for i in range(64)]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), _WIDTH)
+    given, texts = pa.table({"_row_id": keys, "vector": column}), folder / "texts.parquet"
+    pq.write_table(given, folder / "given.parquet")
+    pq.write_table(pa.table({"id": keys, "text": keys}), texts)
+    turns, rows = iter(range(1_000_000)), given.rename_columns(["id", "vector"])
+    with jl.open(folder / "lab", settings={"look.racy_seconds": 0}) as ws:
+        ws.sources.add("texts", str(texts))
+        ws.import_embeddings("vectors", rows, key="id")
+        deeds: list[Callable[[], object]] = [
+            lambda: ws.sql("SELECT count(*) FROM texts").fetchall(),
+            lambda: ws.staleness("vectors"),
+            lambda: ws.derives_from("vectors"),
+            lambda: ws.sources.add(f"more{next(turns)}", str(texts)),
+            lambda: ws.import_embeddings(f"more{next(turns)}", rows, key="id"),
+        ]
+        times = 10 * repeats
+        ours = [statistics.median([cpu_timer(deed)() for _ in range(times)]) for deed in deeds]
+    theirs = rival.measure_small(python, folder, times)
+    for (verb, why), mine, other in zip(SMALL.items(), ours, theirs, strict=True):
+        yield Line(f"{verb} against jammi-ai ({why})", mine, other, mine / other, None)
 
 
 def _median(
