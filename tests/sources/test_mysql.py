@@ -526,6 +526,21 @@ def test_a_table_over_a_view_is_made_and_stays_fresh_while_nothing_moves(ws, sql
     assert isinstance(ws.staleness("t"), Stale)
 
 
+def test_tables_of_one_server_are_looked_up_by_one_query(ws, sql, behind, sent):
+    sql(f"CREATE TABLE {behind}_2 AS SELECT id, v FROM {behind}")
+    sql(f"CREATE VIEW {behind}_a AS SELECT v FROM {behind}")
+    names = [behind, f"{behind}_2", f"{behind}_a"]
+    for number, name in enumerate(names):
+        ws.materialize(f"d{number}", f"SELECT v FROM crm.{name}")
+    sent.clear()
+    assert {str(row.verdict) for row in ws.status(deep=True)} == {"fresh"}
+    looked_up = [query for query in sent if all(name.encode().hex() in query for name in names)]
+    assert len(looked_up) == 1
+    sql(f"DROP TABLE {behind}_2", f"UPDATE {behind} SET v = 31 WHERE id = 1")
+    words = {row.name: type(row.verdict) for row in ws.status(deep=True)}
+    assert words == {"d0": Stale, "d1": Stale, "d2": Stale}
+
+
 def test_a_view_with_a_limit_without_an_order_has_no_state(ws, sql, behind):
     sql(
         f"CREATE VIEW {behind}_a AS SELECT id, v FROM {behind} LIMIT 1",

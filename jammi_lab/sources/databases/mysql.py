@@ -12,8 +12,10 @@ changes with every write.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import duckdb
 
@@ -44,7 +46,8 @@ _LISTING = (
     "table_type <> 'SYSTEM VIEW' AND {where} ORDER BY 1, 2"
 )
 _TABLE = """
-SELECT 0 AS place, CAST(table_type AS CHAR) AS form, CAST(engine AS CHAR) AS engine,
+SELECT {number} AS number, 0 AS place,
+  CAST(table_type AS CHAR) AS form, CAST(engine AS CHAR) AS engine,
   CAST(table_rows AS CHAR) AS estimate, CAST(data_length AS CHAR) AS bytes,
   CAST(update_time AS CHAR) AS updated, CAST(create_time AS CHAR) AS created,
   CAST(@@version AS CHAR) AS version,
@@ -59,12 +62,13 @@ SELECT 0 AS place, CAST(table_type AS CHAR) AS form, CAST(engine AS CHAR) AS eng
   )) AS twins
 FROM information_schema.tables WHERE {same} AND table_type <> 'SYSTEM VIEW'
 UNION ALL
-SELECT ordinal_position, CAST(column_name AS CHAR), CAST(column_type AS CHAR),
+SELECT {number}, ordinal_position, CAST(column_name AS CHAR), CAST(column_type AS CHAR),
   CAST(data_type AS CHAR), CAST(COALESCE(character_set_name, '') AS CHAR),
   CAST(COALESCE(collation_name, '') AS CHAR), NULL, NULL, NULL, NULL
-FROM information_schema.columns WHERE {same} ORDER BY 1"""
-"""The table, followed by its columns: a join of the two would make the server open every table.
-CAST gives all text one collation, as UNION requires."""
+FROM information_schema.columns WHERE {same}"""
+"""The table and its columns: a join of the two, or a list of names, would make the server open
+every table. CAST gives all text one collation, as UNION requires."""
+_MAX_TABLES_PER_QUERY = 50
 _SAME = (
     "table_schema = {schema} AND table_name = {name} AND CAST(table_schema AS BINARY) = "
     "{schema_bytes} AND CAST(table_name AS BINARY) = {name_bytes}"
@@ -148,18 +152,46 @@ class MysqlConnector(ServerConnector):
     def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
         """The metadata of one table. Raises SourceUnavailable for a name that DuckDB would not send
         unchanged."""
-        literals = {
-            "schema": _quote_text(schema),
-            "name": _quote_text(name),
-            "schema_bytes": _quote_bytes(schema),
-            "name_bytes": _quote_bytes(name),
-        }
-        condition = _SAME.format(**literals)
-        rows = self.run_on_server(
-            query, _TABLE.format(**literals, same=condition, lately=mysql_views.WRITTEN_RECENTLY)
-        )
-        if not rows or rows[0][0] != 0:
-            return None
+        rows = self._rows_of_tables(query, [(schema, name)])[0]
+        return self._table_of_rows(query, schema, name, rows) if rows else None
+
+    def table_infos(
+        self, query: Query, names: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], ServerTable]:
+        """The metadata of tables, read by one query for each fifty."""
+        infos, pending = dict[tuple[str, str], ServerTable](), sorted(names)
+        while pending:
+            some, pending = pending[:_MAX_TABLES_PER_QUERY], pending[_MAX_TABLES_PER_QUERY:]
+            for qualified, rows in zip(some, self._rows_of_tables(query, some), strict=True):
+                with contextlib.suppress(SourceUnavailable):
+                    if rows:
+                        infos[qualified] = self._table_of_rows(query, *qualified, rows)
+        return infos
+
+    def _rows_of_tables(
+        self, query: Query, names: Sequence[tuple[str, str]]
+    ) -> list[list[tuple[Any, ...]]]:
+        """The rows of `_TABLE` for each of these tables; none for one that does not exist."""
+        selects = []
+        for number, (schema, name) in enumerate(names):
+            literals = {
+                "schema": _quote_text(schema),
+                "name": _quote_text(name),
+                "schema_bytes": _quote_bytes(schema),
+                "name_bytes": _quote_bytes(name),
+            }
+            condition, lately = _SAME.format(**literals), mysql_views.WRITTEN_RECENTLY
+            selects.append(_TABLE.format(**literals, number=number, same=condition, lately=lately))
+        by_number: list[list[tuple[Any, ...]]] = [[] for _ in names]
+        for number, *row in self.run_on_server(
+            query, "\nUNION ALL\n".join(selects) + " ORDER BY 1, 2"
+        ):
+            by_number[number].append(tuple(row))
+        return [rows if rows and rows[0][0] == 0 else [] for rows in by_number]
+
+    def _table_of_rows(
+        self, query: Query, schema: str, name: str, rows: Sequence[tuple[Any, ...]]
+    ) -> ServerTable:
         (_, table_type, engine, estimate, *stamps), *column_rows = rows
         size, updated, created, version, server_time, case_twins = stamps
         columns = [column[1:6] for column in column_rows]
