@@ -83,7 +83,7 @@ class RecipeRepository:
 
     def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
-        self._listed = DecodedRows(RECIPE.decode)
+        self._listed = DecodedRows(RECIPE.decoder_of_many)
 
     def put(self, record: RecipeRecord) -> RecipeRecord:
         """Create a recipe or give it this definition; return the stored record. An existing recipe

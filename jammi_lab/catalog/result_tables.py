@@ -1,6 +1,6 @@
 """Result tables and their versions: queries only. Status changes are in `table_status.py`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -248,7 +248,7 @@ class ResultTableRepository:
 
     def __init__(self, database: Database, active_scope: Scope) -> None:
         self._database, self._scope = database, active_scope
-        self._current = DecodedRows(_version_of_row)
+        self._current = DecodedRows(_decoder_of_versions)
 
     def get(self, table_name: str) -> TableRecord | None:
         """The table of that physical name, whatever its status. Cached until the next commit."""
@@ -408,6 +408,16 @@ class ResultTableRepository:
 def _version_of_row(row: Any) -> Version:
     values, width = tuple(row), len(VERSION.columns)
     return VERSION.decode(values[:width]), TABLE.decode(values[width:])
+
+
+def _decoder_of_versions() -> Callable[[Sequence[Any]], Version]:
+    version, table, width = VERSION.decoder_of_many(), TABLE.decoder_of_many(), len(VERSION.columns)
+
+    def decode(row: Sequence[Any]) -> Version:
+        values = tuple(row)
+        return version(values[:width]), table(values[width:])
+
+    return decode
 
 
 def _newest_first(versions: Versions) -> Versions:

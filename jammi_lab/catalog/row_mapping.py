@@ -66,6 +66,18 @@ class EnumColumn(dict[str, E]):
         raise _damaged_error()
 
 
+class _DecodedTexts(dict[Any, Any]):
+    """The values of a column by what is stored."""
+
+    def __init__(self, decode: Convert) -> None:
+        super().__init__()
+        self._decode = decode
+
+    def __missing__(self, stored: Any) -> Any:
+        self[stored] = decoded = self._decode(stored)
+        return decoded
+
+
 class RowMapping(Generic[R]):
     """Converts the rows of one table of the catalog to records and back.
 
@@ -101,6 +113,20 @@ class RowMapping(Generic[R]):
         for _, field, decode, _ in self._conversions:
             values[field] = decode(values[field])
         return self._record(**values)
+
+    def decoder_of_many(self) -> Callable[[Sequence[Any]], R]:
+        """`decode` for many rows. Columns with equal JSON share its value, so that a large
+        workspace has fewer objects: many tables read the same columns of the same input."""
+        fields, record = self._fields, self._record
+        conversions = [(field, _DecodedTexts(decode)) for _, field, decode, _ in self._conversions]
+
+        def decode_shared(row: Sequence[Any]) -> R:
+            values = dict(zip(fields, row, strict=True))
+            for field, known in conversions:
+                values[field] = known[values[field]]
+            return record(**values)
+
+        return decode_shared
 
     def encode(self, record: R) -> dict[str, Any]:
         """The row of a record, by column."""
@@ -140,8 +166,9 @@ class DecodedRows(Generic[T]):
     Rows are known again by their hash, because the rows themselves take as much memory as the
     records. It is seeded and has 64 bits: two contents of a row do not meet in practice."""
 
-    def __init__(self, decode: Callable[[Sequence[Any]], T]) -> None:
-        self._decode = decode
+    def __init__(self, decoder: Callable[[], Callable[[Sequence[Any]], T]]) -> None:
+        """`decoder` makes what decodes the rows of one statement."""
+        self._decoder = decoder
         self._known: dict[Hashable, dict[int, T]] = {}
 
     def decode(self, rows: Iterable[Any], scope: Mapping[str, Hashable]) -> list[T]:
@@ -149,10 +176,11 @@ class DecodedRows(Generic[T]):
         TableDamaged."""
         group = tuple(scope.values())
         known, decoded = self._known.get(group, {}), dict[int, T]()
+        decode = self._decoder()
         for row in rows:
             key = hash(tuple(row))
             record = known.get(key)
-            decoded[key] = self._decode(row) if record is None else record
+            decoded[key] = decode(row) if record is None else record
         self._known[group] = decoded
         return [*decoded.values()]
 

@@ -1,6 +1,6 @@
 """The verdicts of the recipe graph from one observation pass."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -22,7 +22,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.verdicts import Undecidable, Verdict
+from jammi_lab.core.verdicts import Fresh, Undecidable, Verdict
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.input_differences import InputDifferences
 from jammi_lab.freshness.judge import (
@@ -35,7 +35,7 @@ from jammi_lab.freshness.judge import (
     with_changed_meaning,
 )
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
-from jammi_lab.freshness.repeated_pass import PassResults, RepeatedPass
+from jammi_lab.freshness.unchanged_tables import UnchangedTables
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.registry import Producers
 from jammi_lab.store import manifests
@@ -53,11 +53,8 @@ class EvaluatedGraph:
         observation: Observation,
         graph: RecipeGraph,
         checks: CheckJudge,
-        earlier: PassResults | None = None,
     ) -> None:
         self.graph, self.observation, self._scope = graph, observation, scope
-        self._earlier = earlier
-        """An earlier pass over all recipes of the same tenant, if any."""
         self.checks = checks
         self._warnings: dict[RecipeKey, tuple[str, ...]] = {}
         """The failing checks of the sources and mutable tables that each recipe is made from,
@@ -65,10 +62,12 @@ class EvaluatedGraph:
         self._input_checks = catalog.checks.of_inputs()
         self._catalog, self._producers = catalog, producers
         self._differences = InputDifferences(catalog, scope, graph, observation)
-        self.results = PassResults(graph, observation)
-        self.verdicts = self.results.verdicts
-        self.own_verdicts = self.results.own_verdicts
-        self.states = self.results.states
+        self.verdicts: dict[RecipeKey, Verdict] = {}
+        self.own_verdicts: dict[RecipeKey, Verdict] = {}
+        """Verdicts without causes inherited from upstream."""
+        self._states: dict[RecipeKey, Mapping[tuple[str, str, str], State]] = {}
+        """The states of the inputs of each table that was evaluated."""
+        self._unchanged = UnchangedTables(graph, self.verdicts, self.observe, observation.damage)
 
     def increment(self, record: TableRecord) -> Increment | None:
         """The increment by which a table was computed; None for a full computation."""
@@ -86,19 +85,30 @@ class EvaluatedGraph:
             else self.graph.topological_order(starts, self.graph.dependencies)
         )
         self.observation.observe_all({*_outside_inputs(order)})
-        earlier, self._earlier = self._earlier, None
-        repeated = (
-            RepeatedPass(earlier, self.results) if earlier and not self._input_checks else None
-        )
+        fresh = Fresh()  # one for all, as a workspace may have 100 000
         for node in order:
-            definition = self.current_definition(node)
-            if repeated is not None and repeated.repeat(node, definition):
+            key, definition = node.key, self.current_definition(node)
+            if self._is_unchanged(node, definition):
+                grounds = self._grounds(node)
+                self.own_verdicts[key] = self.verdicts[key] = (
+                    Fresh([*grounds]) if grounds else fresh
+                )
                 continue
             facts = self.evidence(node, node.record, definition)
-            self.states[node.key] = dict(facts.current_states)
-            self.own_verdicts[node.key] = evaluate_table(facts)
-            self.verdicts[node.key] = evaluate_table(facts, self._upstream_verdicts(node))
+            self._states[key] = facts.current_states
+            self.own_verdicts[key] = evaluate_table(facts)
+            self.verdicts[key] = evaluate_table(facts, self._upstream_verdicts(node))
         self._persist()
+
+    def _is_unchanged(self, node: RecipeNode, definition: str | Unknown | None) -> bool:
+        """Whether a table is fresh because nothing changed. Failing checks of inputs are grounds,
+        which only the evaluation finds."""
+        return not self._input_checks and self._unchanged.contain(node, definition)
+
+    def states(self, node: RecipeNode) -> Mapping[tuple[str, str, str], State]:
+        """The states of the inputs that the verdict on a node rests on."""
+        states = self._states.get(node.key)
+        return self._unchanged.states(node) if states is None else states
 
     def evaluate_version(self, node: RecipeNode, record: TableRecord) -> Verdict:
         """The verdict on any version of a recipe, by the recipe's current definition and the

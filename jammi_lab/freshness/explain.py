@@ -200,7 +200,7 @@ def _add_cause(
 def explain_newest(sensed: EvaluatedGraph, node: RecipeNode, name: str) -> Why:
     """The tree for the newest version of an evaluated recipe."""
     return _explain_node(
-        sensed, node, name, sensed.verdicts[node.key], node.record, sensed.states[node.key]
+        sensed, node, name, sensed.verdicts[node.key], node.record, sensed.states(node)
     )
 
 

@@ -38,7 +38,6 @@ from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.judge import State
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
-from jammi_lab.freshness.repeated_pass import PassResults
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.build import (
     ProducerContext,
@@ -74,49 +73,29 @@ class FreshnessService:
     ctx: ProducerContext
     producers: Producers
     checks: CheckJudge
-    _last_pass: tuple[str | None, PassResults] | None = field(default=None, init=False, repr=False)
-    """The last pass over all recipes, with its tenant."""
 
     def evaluate(
         self, names: Sequence[str] | None = None, observation: Observation | None = None
     ) -> EvaluatedGraph:
         """The verdicts on the named recipes and everything upstream, or on all recipes, from one
         observation pass (a deep one unless `observation` is given). Unknown names are ignored."""
-        if names is None:
-            return self._evaluate_all(observation or self.ctx.observe())
-        graph = RecipeGraph(self.ctx.catalog, self.ctx.scope, names)
-        evaluated = self._evaluated(graph, observation or self.ctx.observe())
-        found = [graph.find(name, graph.tenant) for name in names]
-        evaluated.evaluate_all([node for node in found if node is not None])
-        return evaluated
-
-    def _evaluate_all(self, observation: Observation) -> EvaluatedGraph:
-        """The same for all recipes. What did not change since the last such pass is neither
-        decoded nor evaluated again."""
         catalog, scope = self.ctx.catalog, self.ctx.scope
-        graph = catalog.database.cached(
-            ("recipe graph", scope.current), lambda: RecipeGraph(catalog, scope)
+        graph = (
+            catalog.database.cached(
+                ("recipe graph", scope.current), lambda: RecipeGraph(catalog, scope)
+            )
+            if names is None
+            else RecipeGraph(catalog, scope, names)
         )
-        tenant, earlier = self._last_pass or (None, None)
-        if tenant != graph.tenant:
-            earlier = None
-        evaluated = self._evaluated(graph, observation, earlier)
-        evaluated.evaluate_all()
-        self._last_pass = (graph.tenant, evaluated.results)
+        evaluated = EvaluatedGraph(
+            catalog, scope, self.producers, observation or self.ctx.observe(), graph, self.checks
+        )
+        if names is None:
+            evaluated.evaluate_all()
+        else:
+            found = [graph.find(name, graph.tenant) for name in names]
+            evaluated.evaluate_all([node for node in found if node is not None])
         return evaluated
-
-    def _evaluated(
-        self, graph: RecipeGraph, observation: Observation, earlier: PassResults | None = None
-    ) -> EvaluatedGraph:
-        return EvaluatedGraph(
-            self.ctx.catalog,
-            self.ctx.scope,
-            self.producers,
-            observation,
-            graph,
-            self.checks,
-            earlier,
-        )
 
 
 @dataclass
@@ -205,7 +184,7 @@ class Planner:
                     node,
                 )
                 self.planned[node.key] = PlannedStep(
-                    node, kind, step, dict(self._evaluated.states[node.key]), predecessors, reads
+                    node, kind, step, dict(self._evaluated.states(node)), predecessors, reads
                 )
                 nearest[node.key] = frozenset({node.key})
             elif isinstance(verdict, Undecidable):
@@ -288,7 +267,7 @@ class Planner:
 
     def _for_current_rows(self, node: RecipeNode, seconds: float, record: TableRecord) -> float:
         text_bytes = functools.partial(self._evaluated.observation.text_bytes, tenant=node.tenant)
-        return scale_to_rows(seconds, record.anchors, self._evaluated.states[node.key], text_bytes)
+        return scale_to_rows(seconds, record.anchors, self._evaluated.states(node), text_bytes)
 
     def _past_runs(self, node: RecipeNode) -> list[tuple[Increment | None, float, TableRecord]]:
         """How the newest versions were computed, their durations and records."""

@@ -265,7 +265,7 @@ def _report_changed_inputs(
     ):
         deviations.append(f"{node.name} was redefined after the plan was made")
     for identity, old_state in planned.states.items():
-        new_state = evaluated.states[node.key].get(identity)
+        new_state = evaluated.states(node).get(identity)
         if new_state is None or _is_recipe(identity, planned, evaluated):
             continue
         is_unchanged = (

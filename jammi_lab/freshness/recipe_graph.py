@@ -1,9 +1,7 @@
 """The graph of recipes with their newest versions."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-
-import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import (
@@ -17,8 +15,6 @@ from jammi_lab.core.tenancy import TenantScope
 
 RecipeKey = tuple[str | None, str]
 """A recipe's identity: its tenant and the fold of its name."""
-InputKey = tuple[str | None, tuple[str, str, str]]
-"""The tenant that reads an input, and the input's identity."""
 
 
 @dataclass
@@ -32,8 +28,6 @@ class RecipeNode:
     record: TableRecord | None = None
     inputs: dict[str, Sequence["RecipeNode"]] = field(default_factory=dict, repr=False)
     """The recipes that it reads, by the relation in which the graph found them."""
-    observed_inputs: "tuple[Collection[InputKey] | None] | None" = field(default=None, repr=False)
-    """What `RecipeGraph.observed_inputs` returned."""
     key: RecipeKey = field(init=False)
     """Its identity."""
 
@@ -85,8 +79,9 @@ class RecipeGraph:
             self.nodes.setdefault(node.key, node).recipe = recipe
         for version, record in self._catalog.result_tables.current(names):
             key = (version.tenant, fold(version.recipe))
-            node = self.nodes.setdefault(key, RecipeNode(version.recipe, version.tenant, None))
-            node.version, node.record = version, record
+            if key not in self.nodes:  # its definition was dropped
+                self.nodes[key] = RecipeNode(version.recipe, version.tenant, None)
+            self.nodes[key].version, self.nodes[key].record = version, record
 
     def _require(self, names: Iterable[str]) -> None:
         if self._loaded is not None and (missing := set(names) - self._loaded):
@@ -120,14 +115,6 @@ class RecipeGraph:
         """The recipes that the frames of the newest version were made from, without those that
         depend on the node by now, and without the node itself."""
         return self._without_superseded(node, "in frames", self._frame_recipes(node))
-
-    def observed_inputs(self, node: RecipeNode) -> Collection[InputKey] | None:
-        """The inputs whose states decide about the newest version, besides the recipes that it was
-        computed from. None where more is compared: frames, and tables that are not the newest of a
-        recipe."""
-        if node.observed_inputs is None:
-            node.observed_inputs = (_observed_inputs(node, self.find),)
-        return node.observed_inputs[0]
 
     def _without_superseded(
         self, node: RecipeNode, relation: str, recipes: Sequence[RecipeNode]
@@ -196,8 +183,10 @@ class RecipeGraph:
                     stack.append(parent)
         return False
 
-    def dependencies(self, node: RecipeNode) -> list[RecipeNode]:
+    def dependencies(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """All recipes to evaluate before a node: those it reads and those it was computed from."""
+        if not _reads_recipes(node):  # most tables of a large workspace read files alone
+            return []
         return list(
             {
                 p.key: p
@@ -234,7 +223,10 @@ class RecipeGraph:
         `dependencies` or `required_inputs`. DependencyCycle with its path."""
         ordered: dict[RecipeKey, RecipeNode] = {}
         for start in starts:
-            stack: list[tuple[RecipeNode, list[RecipeNode]]] = [(start, [*parents_of(start)])]
+            if not (parents := parents_of(start)):
+                ordered[start.key] = start
+                continue
+            stack: list[tuple[RecipeNode, list[RecipeNode]]] = [(start, [*parents])]
             path = {start.key: None}
             while stack:
                 node, pending = stack[-1]
@@ -258,19 +250,17 @@ class RecipeGraph:
         return list(ordered.values())
 
 
-def _observed_inputs(
-    node: RecipeNode, find: Callable[[str, str | None], RecipeNode | None]
-) -> Collection[InputKey] | None:
-    inputs: set[InputKey] = set()
-    for anchor in node.record.anchors if node.record is not None else ():
-        if anchor.input.kind is InputKind.FRAME or anchor.origin is not msgspec.UNSET:
-            return None
-        if anchor.input.kind is not InputKind.RESULT:
-            if not anchor.is_given:
-                inputs.add((node.tenant, anchor.input.identity))
-        elif find(anchor.input.name, node.tenant) is None:
-            return None
-    return inputs
+def _reads_recipes(node: RecipeNode) -> bool:
+    """Whether a recipe or its newest version may have been computed from another recipe."""
+    if node.recipe is not None:
+        for kind, _, _ in node.recipe.inputs:
+            if kind == "result":
+                return True
+    if node.record is not None:
+        for anchor in node.record.anchors:
+            if anchor.input.kind is InputKind.RESULT or origin_inputs(anchor):
+                return True
+    return False
 
 
 def _required_names(node: RecipeNode) -> Sequence[str]:

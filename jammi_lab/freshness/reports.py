@@ -2,7 +2,6 @@
 to frames."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
@@ -11,6 +10,7 @@ from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import ProgressOption, RunStep, Step
+from jammi_lab.core.value import Value
 from jammi_lab.core.verdicts import Verdict, grounds_of, reasons_of, verdict_code
 from jammi_lab.freshness.plan import PlannedStep, StepKind
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True)
-class StatusRow:
+class StatusRow(Value, frozen=True):
     """One recipe of a Status."""
+
+    _volatile_fields = ("age",)
 
     name: str
     version: int | None
@@ -28,7 +29,7 @@ class StatusRow:
     verdict: Verdict
     rows: int | None
     bytes: int | None
-    age: float | None = field(repr=False)
+    age: float | None
     """Seconds since the version was completed."""
     index: str | None = None
     """For a table with vectors: the precision or state of its index, and the share of indexed

@@ -79,6 +79,10 @@ class Overlay(EvaluatedGraph):
             facts, current=digest_of([WHAT_IF_METHOD, record.definition_hash])
         )
 
+    def _is_unchanged(self, _node: RecipeNode, _definition: str | Unknown | None) -> bool:
+        """False: every table is evaluated."""
+        return False
+
     def _persist(self) -> None:
         """Do nothing: hypothetical results must not be persisted."""
 

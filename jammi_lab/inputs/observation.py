@@ -139,15 +139,6 @@ class Observation:
         with self._lock:
             return self._shared_reads.setdefault(of_source, SharedRead(tables))
 
-    def states_equal_to(
-        self, previous: "Observation"
-    ) -> set[tuple[str | None, tuple[str, str, str]]]:
-        """The inputs, by tenant and identity, that an earlier pass observed in the same state."""
-        with self._lock, previous._lock:
-            return {
-                key for key, state in self._states.items() if previous._states.get(key) == state
-            }
-
     def add_state(
         self, identity: tuple[str, str, str], tenant: str | None, state: Observed
     ) -> None:
@@ -289,15 +280,13 @@ class Observation:
         if self._is_cancelled():
             return Unknown(why="the check was cancelled")
         if record.table_name not in self._damage:
-            if self._results.are_known_intact(record):
+            if record.definition_hash is not None and self._results.are_known_intact(record):
                 self._damage[record.table_name] = None
                 return None
             try:
                 damage = self._results.find_damage(record)
                 if record.definition_hash is not None and damage is None:
                     damage = self._results.find_manifest_damage(record)
-                    if damage is None:
-                        self._results.note_intact(record)
                 self._damage[record.table_name] = damage
             except JammiError as error:
                 self._damage[record.table_name] = Unknown(why=error.message.rstrip("."))

@@ -43,6 +43,9 @@ class ObservationCache:
 
     def get(self, key: str) -> CacheEntry | None:
         """The entry of a key, or None."""
+        # Without the lock, which costs several times the look-up: a status asks for every file.
+        if self._entries is not None and (known := self._entries.get(key)) is not None:
+            return known
         with self._lock:
             entry = self._load_entries().get(key)
             if entry is None and key.startswith(observation_key(ROWS_KIND, "")):

@@ -207,6 +207,17 @@ def to_stat(result: os.stat_result) -> Stat:
     )
 
 
+def has_stat(result: os.stat_result, stat: Stat) -> bool:
+    """Whether `to_stat(result) == stat`, without making a value."""
+    return (
+        result.st_mtime_ns == stat.mtime_ns
+        and result.st_ctime_ns == stat.ctime_ns
+        and result.st_size == stat.size
+        and result.st_ino == stat.inode
+        and result.st_dev == stat.device
+    )
+
+
 def exists(path: StoragePath) -> bool:
     """Whether the name exists, even as a dangling link."""
     return os.path.lexists(path) if isinstance(path, Path) else path.info() is not None

@@ -1,4 +1,4 @@
-"""A repeated status evaluates what changed, and says what a first one would say."""
+"""A status evaluates what changed, and says what an evaluation of everything would say."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.anchors import FileState, Snapshot
-from jammi_lab.freshness import evaluated_graph
+from jammi_lab.freshness import evaluated_graph, unchanged_tables
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.result_files import cache_key
 from tests.inside import record_of, services_of
@@ -55,7 +55,7 @@ def _verdicts(ws):
     return {row.name: (row.version, str(row.verdict)) for row in ws.status()}
 
 
-def test_a_second_status_evaluates_nothing(ws, evaluated):
+def test_a_status_of_unchanged_tables_evaluates_nothing(ws, evaluated):
     ws.status()
     assert evaluated == []
 
@@ -72,7 +72,18 @@ def test_a_new_table_leaves_the_others_unevaluated(ws, evaluated):
     ws.materialize("new", "SELECT x + 1 AS x FROM b")
     evaluated.clear()
     ws.status()
-    assert len(evaluated) == 1
+    assert evaluated == []
+
+
+def test_a_table_without_a_short_way_is_evaluated(ws, evaluated):
+    ws.materialize("of_version", f"SELECT x FROM jammi.{ws.table('of_b').table_name}")
+    evaluated.clear()
+    assert str(ws.status()["of_version"].verdict) == "fresh"
+    assert evaluated
+
+
+def _nothing(ws, folder: Path):
+    pass
 
 
 def _edit(ws, folder: Path):
@@ -135,6 +146,7 @@ def _fail_an_input_check(ws, folder: Path):
 @pytest.mark.parametrize(
     "change",
     [
+        _nothing,
         _edit,
         _edit_and_undo,
         _recompute_a_parent,
@@ -148,13 +160,20 @@ def _fail_an_input_check(ws, folder: Path):
         _fail_an_input_check,
     ],
 )
-def test_a_repeated_status_says_what_another_kernel_says(ws, tmp_path, change):
+def test_a_status_says_what_an_evaluation_of_everything_says(ws, tmp_path, change, monkeypatch):
     ws.status()
     change(ws, tmp_path)
     repeated = _verdicts(ws)
     with jl.open(tmp_path / "lab", tenant=ws.current_tenant) as other:
         assert repeated == _verdicts(other)
     assert repeated == _verdicts(ws)
+    evaluated = services_of(ws).evaluator.evaluate()
+    monkeypatch.setattr(unchanged_tables.UnchangedTables, "contain", lambda *_: False)
+    in_full = services_of(ws).evaluator.evaluate()
+    assert evaluated.verdicts == in_full.verdicts
+    assert evaluated.own_verdicts == in_full.own_verdicts
+    for node in in_full.graph.nodes.values():
+        assert evaluated.states(evaluated.graph.nodes[node.key]) == in_full.states(node)
 
 
 def _in_order(kind, folder, columns):
@@ -250,11 +269,7 @@ def test_files_known_to_be_intact_are_so_until_their_stats_or_anybody_says_other
     results, record = services_of(ws).results, record_of(ws.table("of_b"))
     monkeypatch.setattr(results, "racy_seconds", -1e6)  # as if all had been written long ago
     verdicts = [_verdicts(ws), _verdicts(ws)]
-    [node] = [
-        node
-        for node in services_of(ws).evaluator._last_pass[1].graph.nodes.values()
-        if node.name == "of_b"
-    ]
+    node = services_of(ws).evaluator.evaluate().graph.find("of_b", None)
     assert verdicts[0] == verdicts[1] and results.are_known_intact(node.record)
     change(ws, record)
     assert not results.are_known_intact(node.record)
