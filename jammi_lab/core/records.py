@@ -329,7 +329,7 @@ that; False: nowhere; None: the workspace's default."""
 
 class CallEstimate(Value, frozen=True):
     """What the next run of a row map or an embedding will compute. As a sentence: `12 of 12,400
-    rows to ask, about 4 s, 0.02`."""
+    rows to compute, about 4 s, 0.02`."""
 
     _volatile_fields = ("seconds",)
 
@@ -347,7 +347,7 @@ class CallEstimate(Value, frozen=True):
     """What is counted: row, or text of an embedding."""
 
     def __str__(self) -> str:
-        verb = "encode" if self.unit == "text" else "ask"
+        verb = "encode" if self.unit == "text" else "compute"
         text = f"{self.rows_to_ask:,} of {count_noun(self.rows, self.unit)} to {verb}"
         if not self.calls:
             return text

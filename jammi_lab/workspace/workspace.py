@@ -559,8 +559,8 @@ class Workspace:
         """Store vectors that were computed elsewhere.
 
         `vector`: their column; one called `vector` is found by default, too. `source`: the source,
-        table or SQL whose rows they belong to; without it the other columns of `data` are kept
-        beside them. `precision` and `index` as for `embed`. Raises SchemaMismatch for a wrong
+        table or SQL whose rows they belong to; without it the other columns of `data` are also
+        stored. `precision` and `index` as for `embed`. Raises SchemaMismatch for a wrong
         width, values that are not finite or a vector of zeros; DuplicateKey; TableNotFound.
         """
         outcome = self._services.materializer.import_embeddings(

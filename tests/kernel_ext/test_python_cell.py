@@ -258,7 +258,7 @@ MAP = "%%jammi_py doubled --map papers --key id --inputs id\n{'twice': double(id
 def test_a_cell_runs_for_each_row_and_again_only_for_changed_ones(steps: Kernel) -> None:
     assert (
         steps(MAP.replace("doubled", "doubled --dry-run")).text.strip()
-        == "doubled: 4 of 4 rows to ask."
+        == "doubled: 4 of 4 rows to compute."
     )
     assert "row_map" in steps(MAP).text
     assert steps.value("[r[:2] for r in _.read().fetchall()]") == "[(1, 2), (2, 4), (3, 6), (4, 8)]"
@@ -266,7 +266,7 @@ def test_a_cell_runs_for_each_row_and_again_only_for_changed_ones(steps: Kernel)
     more = MAP.replace("papers", "'SELECT id FROM papers UNION ALL SELECT 9'").replace(
         "doubled", "doubled --cost 0.5"
     )
-    assert "1 of 5 rows to ask" in steps(more.replace("--map", "--dry-run --map")).text
+    assert "1 of 5 rows to compute" in steps(more.replace("--map", "--dry-run --map")).text
     assert "5 rows" in steps(more).text
 
 

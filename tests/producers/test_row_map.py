@@ -665,10 +665,10 @@ def test_a_plan_says_how_many_calls_and_what_they_cost(ws, reviews, asked):
     before = checkpoints(ws), len(asked.texts)
     [step] = ws.plan().certain
     assert (step.calls, step.cost, step.estimate.rows) == (4, 1.0, 7)
-    assert str(step.estimate) == "4 of 7 rows to ask, about 1 s, 1.00"
-    assert "labels: 4 of 7 rows to ask, about 1 s, 1.00." in str(ws.plan())
+    assert str(step.estimate) == "4 of 7 rows to compute, about 1 s, 1.00"
+    assert "labels: 4 of 7 rows to compute, about 1 s, 1.00." in str(ws.plan())
     assert (checkpoints(ws), len(asked.texts)) == before
-    assert str(CallEstimate(2, 9, 2, cost=0.002)) == "2 of 9 rows to ask, below 0.01"
+    assert str(CallEstimate(2, 9, 2, cost=0.002)) == "2 of 9 rows to compute, below 0.01"
     assert ws.recompute("labels").executed == ["labels"] and len(asked.texts) == 14
 
 
@@ -683,9 +683,9 @@ def test_a_plan_counts_what_is_kept_of_an_interrupted_run_and_batches(ws, review
         run(ws, step, batch=2)
     ws.define("labels", jl.RowMap(step, "reviews", key="id", inputs="text", version="1", batch=2))
     [plan] = ws.plan().certain
-    assert str(plan.estimate) == "1 of 5 rows to ask" and plan.cost is None
+    assert str(plan.estimate) == "1 of 5 rows to compute" and plan.cost is None
     ws.define("all", jl.RowMap(step, "reviews", key="id", inputs="text", version="1", batch=2))
-    assert str(ws.plan(["all"]).certain[0].estimate) == "5 of 5 rows to ask in 3 calls"
+    assert str(ws.plan(["all"]).certain[0].estimate) == "5 of 5 rows to compute in 3 calls"
 
 
 def test_a_plan_without_calls_says_neither_time_nor_cost(ws, reviews, asked):
@@ -693,7 +693,7 @@ def test_a_plan_without_calls_says_neither_time_nor_cost(ws, reviews, asked):
     reviews({1: "a", 2: "b"})
     [step] = ws.plan("labels").certain
     assert (step.calls, step.cost) == (0, 0.0)
-    assert str(step.estimate) == "0 of 2 rows to ask"
+    assert str(step.estimate) == "0 of 2 rows to compute"
 
 
 def test_calls_of_a_step_below_another_are_not_known_before(ws, reviews, asked):
