@@ -21,7 +21,7 @@ from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict
-from jammi_lab.freshness.judge import Evidence, evaluate_table
+from jammi_lab.freshness.table_verdict import Evidence, evaluate_table
 from jammi_lab.storage.digests import digest_parquet
 from jammi_lab.storage.parquet import ParquetSink
 from jammi_lab.storage.write_digest import StreamingDigest

@@ -115,7 +115,7 @@ def print_rows(result: Any, limit: int | None, as_json: bool, path: str) -> None
     result.limit = 20 if limit is None else limit
     result.preview(result.limit + 1)
     text, notice = str(result), result._badge()
-    badge = "" if notice is None or (form := notice.form()) is None else form.text
+    badge = "" if notice is None or (form := notice.rendering()) is None else form.text
     # Only the badge is translated: a value may look like a hint.
     shell_badge = to_shell_syntax(badge, path) if text.startswith(badge) else badge
     click.echo(shell_badge + text.removeprefix(badge))

@@ -1,5 +1,5 @@
-"""Representations of the public objects: each function takes values and returns a `Form` (the same
-content as HTML and as text).
+"""Representations of the public objects: each function takes values and returns a `Rendered` (the
+same content as HTML and as text).
 
     preview(columns, types, rows, …)    a Result
     result_table(…)                     a ResultTable

@@ -160,7 +160,7 @@ class PreparedStatement:
             self._append_rules[appended, self.keeps_order] = rule
         return rule
 
-    def over_files(
+    def restricted_to_files(
         self, identity: tuple[str, str, str], files: Collection[str]
     ) -> tuple["PreparedStatement", Relation]:
         """The same statement over some files of an input that is a file set, and that part of the

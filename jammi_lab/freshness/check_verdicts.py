@@ -10,7 +10,7 @@ from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord, VersionRecord
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale, Verdict
-from jammi_lab.freshness.judge import Evidence, State, evaluate_table
+from jammi_lab.freshness.table_verdict import Evidence, State, evaluate_table
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.checks import CheckRunner, checked_name
 

@@ -25,7 +25,8 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Undecidable, Verdict
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.input_differences import InputDifferences
-from jammi_lab.freshness.judge import (
+from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.table_verdict import (
     Evidence,
     State,
     evaluate_frame,
@@ -34,7 +35,6 @@ from jammi_lab.freshness.judge import (
     schema_changed,
     with_changed_meaning,
 )
-from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.freshness.unchanged_tables import UnchangedTables
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.registry import Producers

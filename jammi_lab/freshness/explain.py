@@ -35,8 +35,8 @@ from jammi_lab.core.verdicts import (
     verdict_label,
 )
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
-from jammi_lab.freshness.judge import State
 from jammi_lab.freshness.recipe_graph import RecipeNode
+from jammi_lab.freshness.table_verdict import State
 
 MAX_LINES = 200
 """Maximum number of lines of a tree."""

@@ -5,7 +5,7 @@ from jammi_lab.core.anchors import Anchor, InputKind
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.freshness.recipe_graph import RecipeGraph
-from jammi_lab.inputs.column_digests import column_difference, difference_text
+from jammi_lab.inputs.changed_columns import column_difference, difference_text
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.version_changes import ChangeSummary, common_columns, equal_columns
 from jammi_lab.store.result_files import result_snapshot

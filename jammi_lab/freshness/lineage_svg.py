@@ -314,9 +314,9 @@ def layout_graph(
 ) -> GraphLayout:
     """Compute the layout of a graph, with inputs on the left and derived tables on the right.
 
-    `pairs` are (input, derived) indexes; `rows` are the texts below each node's head, `ROW` pixels
-    high each. `aspect`: width by height of the area in which the whole graph is to be seen; long
-    layers are split for it. Raises DependencyCycle."""
+    `pairs` are (input, derived) indexes; `rows` are the texts below each node's head, `ROW_HEIGHT`
+    pixels high each. `aspect`: width by height of the area in which the whole graph is to be seen;
+    long layers are split for it. Raises DependencyCycle."""
     if not nodes:
         return GraphLayout([], [], 0, 0)
     sizes = _box_sizes(nodes, verdicts, rows or [()] * len(nodes), changes or {})

@@ -36,8 +36,8 @@ from jammi_lab.core.verdicts import (
 from jammi_lab.engine.sql.append_algebra import NotIncremental
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
-from jammi_lab.freshness.judge import State
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.table_verdict import State
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.build import (
     ProducerContext,

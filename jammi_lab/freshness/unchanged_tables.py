@@ -7,8 +7,8 @@ import msgspec
 from jammi_lab.core.anchors import Anchor, InputKind, Observed, Snapshot, Unknown
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.verdicts import Damaged, Fresh, Verdict
-from jammi_lab.freshness.judge import State
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.table_verdict import State
 
 _Identity = tuple[str, str, str]
 

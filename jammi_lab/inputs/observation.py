@@ -26,7 +26,7 @@ from jammi_lab.core.redaction import redact
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.core.verdicts import Damaged
-from jammi_lab.inputs.column_digests import note_columns
+from jammi_lab.inputs.changed_columns import note_columns
 from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.inputs.row_comparison import RowComparison
 from jammi_lab.inputs.version_changes import ChangeSummary

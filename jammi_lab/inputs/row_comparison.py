@@ -22,7 +22,7 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
-from jammi_lab.inputs.column_digests import note_column_sums
+from jammi_lab.inputs.changed_columns import note_column_sums
 from jammi_lab.inputs.observation_cache import ROWS_KIND, ObservationCache
 from jammi_lab.inputs.version_changes import (
     NEW,

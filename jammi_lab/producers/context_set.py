@@ -33,7 +33,7 @@ OUTPUT_VERSION = 1
 _POOL_METHODS = ("mean", "sum", "max")
 
 
-class ContextProducer:
+class ContextSetProducer:
     """Binds embedding tables and member tables."""
 
     def __init__(self, inputs: InputLoader, engine: Engine) -> None:

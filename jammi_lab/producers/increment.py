@@ -285,7 +285,7 @@ class IncrementalStatement:
     ) -> MergedRows:
         """Compute the statement over the new files, and merge. Raises NotIncremental when the rows
         would be read or written otherwise than by a full computation; and as `run_ordered`."""
-        query, files = self._query.over_files(planned.identity, planned.added.addresses)
+        query, files = self._query.restricted_to_files(planned.identity, planned.added.addresses)
         # Columns, types and partition columns must be those that a full computation binds over the
         # list of all files. Of a table with snapshots it is the same scan, with a condition.
         if files.read.added_since is None:

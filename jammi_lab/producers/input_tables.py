@@ -16,7 +16,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.jobs import BoundInput
-from jammi_lab.vectors.index.indexes import SEARCHABLE, Indexes
+from jammi_lab.vectors.index.indexes import SEARCHABLE, VectorIndexes
 from jammi_lab.vectors.matrix import Matrix
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def check_choices(choices: Mapping[str, str], allowed: Mapping[str, Sequence[str
 class InputLoader:
     """Binds inputs and reads them."""
 
-    def __init__(self, engine: Engine, scope: TenantScope, indexes: Indexes) -> None:
+    def __init__(self, engine: Engine, scope: TenantScope, indexes: VectorIndexes) -> None:
         self._engine, self._scope, self._indexes = engine, scope, indexes
 
     def find_vectors(self, table: str) -> InputReference:

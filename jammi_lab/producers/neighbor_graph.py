@@ -31,7 +31,7 @@ _MAX_BLOCKS_AHEAD = 2
 """Index queries in flight: one is rescored exactly while the index answers the next."""
 
 
-class NeighborsProducer:
+class NeighborGraphProducer:
     """Binds embedding tables."""
 
     def __init__(self, inputs: InputLoader, settings: Settings) -> None:

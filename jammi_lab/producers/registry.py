@@ -40,16 +40,16 @@ from jammi_lab.producers.step_functions import (
 )
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.vectors.encoders.executor import Executor
-from jammi_lab.vectors.index.indexes import Indexes
+from jammi_lab.vectors.index.indexes import VectorIndexes
 
 if TYPE_CHECKING:
     from jammi_lab.producers.asof_join import AsofProducer
-    from jammi_lab.producers.context_set import ContextProducer
+    from jammi_lab.producers.context_set import ContextSetProducer
     from jammi_lab.producers.embedding import EmbeddingProducer
     from jammi_lab.producers.imported import ImportedProducer
     from jammi_lab.producers.input_tables import InputLoader
     from jammi_lab.producers.lexical import LexicalProducer
-    from jammi_lab.producers.neighbor_graph import NeighborsProducer
+    from jammi_lab.producers.neighbor_graph import NeighborGraphProducer
     from jammi_lab.producers.projection import ProjectionProducer
     from jammi_lab.producers.propagation import PropagationProducer
     from jammi_lab.producers.row_map import RowMapProducer
@@ -68,7 +68,7 @@ class Producers:
         results: ResultFiles,
         executor: Executor,
         settings: Settings,
-        indexes: Indexes,
+        indexes: VectorIndexes,
     ) -> None:
         self._executor, self._settings, self._indexes = executor, settings, indexes
         self.sql = sql.SqlProducer(engine, scope)
@@ -138,11 +138,11 @@ class Producers:
         return InputLoader(self._engine, self._scope, self._indexes)
 
     @functools.cached_property
-    def neighbors(self) -> "NeighborsProducer":
+    def neighbors(self) -> "NeighborGraphProducer":
         """The producer `neighbor_graph`; created on first use."""
-        from jammi_lab.producers.neighbor_graph import NeighborsProducer
+        from jammi_lab.producers.neighbor_graph import NeighborGraphProducer
 
-        return NeighborsProducer(self.inputs, self._settings)
+        return NeighborGraphProducer(self.inputs, self._settings)
 
     @functools.cached_property
     def propagation(self) -> "PropagationProducer":
@@ -152,11 +152,11 @@ class Producers:
         return PropagationProducer(self.inputs, self._engine)
 
     @functools.cached_property
-    def context(self) -> "ContextProducer":
+    def context(self) -> "ContextSetProducer":
         """The producer `context_set`; created on first use."""
-        from jammi_lab.producers.context_set import ContextProducer
+        from jammi_lab.producers.context_set import ContextSetProducer
 
-        return ContextProducer(self.inputs, self._engine)
+        return ContextSetProducer(self.inputs, self._engine)
 
     @functools.cached_property
     def projection(self) -> "ProjectionProducer":

@@ -1,2 +1,5 @@
-"""Vector search with SQL filters and columns of the source rows. Imports `vectors`, `inputs`,
-`engine`, `producers`. Begin with `search.py`."""
+"""Search over vectors, over words, and over both, with SQL filters and columns of the source rows.
+
+Takes table records and returns Arrow with the inputs that were read. Imports `inputs`, `engine`,
+`catalog`, `words`, `vectors`, `producers`. Begin with `search.py`.
+"""

@@ -16,7 +16,7 @@ from jammi_lab.search.filters import RowFilter
 from jammi_lab.search.queries import list_of_texts, texts_of
 from jammi_lab.search.source_rows import SearchContext, SourceRows, hits_table
 from jammi_lab.search.word_search import WordSearch
-from jammi_lab.vectors.index.indexes import SEARCHABLE, Indexes
+from jammi_lab.vectors.index.indexes import SEARCHABLE, VectorIndexes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ class SearchService:
     def __init__(
         self,
         context: SearchContext,
-        vectors: Indexes,
+        vectors: VectorIndexes,
         words: WordSearch,
         producers: Producers,
         settings: Settings,

@@ -116,16 +116,16 @@ class TableWriter:
         anchors: list[Anchor],
         counts: Mapping[str, int] | None = None,
         derivation: Derivation = _IN_FULL,
-        check_wanted: Callable[[], object] = bool,
+        raise_if_unwanted: Callable[[], object] = bool,
         audit: Callable[[TableRecord], Audit] = lambda _: Audit(),
     ) -> TableRecord:
         """Make the sealed table ready and return its row; or raise what `audit` returns as the
         failure of a blocking check, and leave the table as rejected.
 
         `types` are the SQL types of the columns as read from the file; `counts` counts input
-        rows that do not contribute. `check_wanted` is called in the publishing transaction, and
-        raises to cancel it. `audit` runs the checks of the table on the sealed bytes, before they
-        have a manifest, which is what recovery promotes.
+        rows that do not contribute. `raise_if_unwanted` is called in the publishing transaction,
+        and raises to cancel it. `audit` runs the checks of the table on the sealed bytes, before
+        they have a manifest, which is what recovery promotes.
         """
         with self._typed_errors:
             return self._publish(
@@ -135,7 +135,7 @@ class TableWriter:
                 anchors,
                 dict(counts or {}),
                 derivation,
-                check_wanted,
+                raise_if_unwanted,
                 audit,
             )
 
@@ -147,7 +147,7 @@ class TableWriter:
         anchors: list[Anchor],
         counts: dict[str, int],
         derivation: Derivation,
-        check_wanted: Callable[[], object],
+        raise_if_unwanted: Callable[[], object],
         audit: Callable[[TableRecord], Audit],
     ) -> TableRecord:
         digests = digest_parquet(self._file.temp, self._sink.streaming_digest, self._sink.footer)
@@ -168,7 +168,7 @@ class TableWriter:
         )
         audited = audit(record)
         if audited.failure is not None:
-            self._reject(record, audited, audited.failure, check_wanted)
+            self._reject(record, audited, audited.failure, raise_if_unwanted)
         body = self._publisher.build_manifest(
             record, digests.leaves, descriptor, environment, counts, derivation
         ).encode_sealed()
@@ -183,7 +183,7 @@ class TableWriter:
         fault_point("funnel:manifest-durable")
         record = _replace(record, manifest_digest=manifests.digest(body))
         with self._publisher.catalog.transaction():
-            check_wanted()
+            raise_if_unwanted()
             self._publisher.add_audit(record.tenant, record.recipe, audited)
             self._publisher.catalog.table_status.publish(
                 record, body, lineage_edges(anchors, record.recipe)
@@ -202,7 +202,7 @@ class TableWriter:
         record: TableRecord,
         audited: Audit,
         failure: CheckFailed,
-        check_wanted: Callable[[], object],
+        raise_if_unwanted: Callable[[], object],
     ) -> NoReturn:
         """Keep the bytes of a table that a blocking check did not pass, and raise its failure. They
         get no manifest, so that neither recovery nor a rebuilt catalog can make them ready."""
@@ -211,7 +211,7 @@ class TableWriter:
         self._file.commit()
         fault_point("funnel:rejected-durable")
         with self._publisher.catalog.transaction():
-            check_wanted()
+            raise_if_unwanted()
             self._publisher.catalog.checks.add_results(audited.results)
             self._publisher.catalog.table_status.reject(record, failure.message)
         fault_point("funnel:rejected")

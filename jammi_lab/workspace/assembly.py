@@ -36,7 +36,7 @@ from jammi_lab.workspace.result_table import TableHandles, TableService
 from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
 from jammi_lab.workspace.sources import Sources
 from jammi_lab.workspace.stamps import StampMaker
-from jammi_lab.workspace.statements import StatementRunner
+from jammi_lab.workspace.statement_runner import StatementRunner
 from jammi_lab.workspace.vector_views import VectorViews
 
 if TYPE_CHECKING:

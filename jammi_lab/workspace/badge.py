@@ -55,17 +55,17 @@ class PendingBadge:
         )
         return self._done.wait(remaining_seconds)
 
-    def form(self) -> Rendered | None:
+    def rendering(self) -> Rendered | None:
         """The badge, or a note that it is not known; None when all tables are fresh."""
         if not self.wait() or self._failure:
             return reprs.unchecked_badge(self.names, self._failure)
         return reprs.badge(self._verdicts)
 
-    def dated_form(self) -> Rendered | None:
+    def dated_rendering(self) -> Rendered | None:
         """The badge as a notebook saves it: with the time of the check, which its reader does not
         know. A text is read when it is printed, and has none."""
         if not self._checked_at or self._failure:
-            return self.form()
+            return self.rendering()
         date = dim_text(f" · as of {self._checked_at} UTC").html
         return reprs.badge(self._verdicts, Rendered(date, ""))
 
@@ -207,7 +207,7 @@ class BadgeMixin(ReprMixin):
 
     def _rendered(self, *, dated: bool = False) -> Rendered:
         badge = self._badge()
-        form = PendingBadge.dated_form if dated else PendingBadge.form
+        form = PendingBadge.dated_rendering if dated else PendingBadge.rendering
         rendered_badge = None if badge is None else form(badge)
         self._was_unchecked = badge is not None and not badge.is_known
         return vstack(rendered_badge, self._content())

@@ -34,7 +34,7 @@ from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.workspace.check_results import CheckResults, CheckRow
 from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.statements import StatementRunner
+from jammi_lab.workspace.statement_runner import StatementRunner
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -67,7 +67,7 @@ from jammi_lab.store.retention import VersionRetention
 from jammi_lab.store.storage_errors import translate_storage_errors
 from jammi_lab.store.workspace_identity import bind_workspace, catalog_required
 from jammi_lab.vectors.encoders.executor import Executor, to_executor
-from jammi_lab.vectors.index.indexes import Indexes
+from jammi_lab.vectors.index.indexes import VectorIndexes
 from jammi_lab.words.word_tables import WordTables
 
 
@@ -176,7 +176,7 @@ class Infrastructure(Foundation):
     producer_context: ProducerContext
     producers: Producers
     check_runner: CheckRunner
-    vectors: Indexes
+    vectors: VectorIndexes
     words: WordTables
     evaluator: FreshnessService
     column_lineage: ColumnLineage
@@ -445,7 +445,7 @@ def _topic_service(
 
 def _indexes(
     catalog: Catalog, results: ResultFiles, settings: Settings
-) -> tuple[Indexes, WordTables]:
+) -> tuple[VectorIndexes, WordTables]:
     """The indexes of vectors and of words, registered as sidecars of the result tables."""
 
     def earlier_versions(record: TableRecord) -> list[TableRecord]:
@@ -462,7 +462,7 @@ def _indexes(
         return current is not None and current.status is TableStatus.READY
 
     build_locks, read_only = catalog.writers, catalog.read_only
-    indexes = Indexes(
+    indexes = VectorIndexes(
         results,
         catalog.metadata,
         settings,

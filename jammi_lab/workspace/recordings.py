@@ -26,7 +26,7 @@ from jammi_lab.workspace.badge import BadgeService
 from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.result import InMemoryResult, Result
 from jammi_lab.workspace.result_table import unwrap_table
-from jammi_lab.workspace.statements import StatementRunner
+from jammi_lab.workspace.statement_runner import StatementRunner
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -58,7 +58,7 @@ from jammi_lab.workspace.export import export
 from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.stamps import Stamp, StampedTable, stamped_table
-from jammi_lab.workspace.statements import StatementRunner
+from jammi_lab.workspace.statement_runner import StatementRunner
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,14 +159,14 @@ class TableService:
         badges = self._statements.badges
         if badges.stamps is None or not tables:
             return None
-        shown = [self.stamped(table) for table in tables]
+        shown = [self.stamped_table(table) for table in tables]
         if shown_verdicts is None:
             badge = badges.request([each.name for each in shown])
             badge.wait()
             shown_verdicts = badge.sentence()
         return badges.stamps.stamp(shown, tenant=badges.current_tenant(), verdict=shown_verdicts)
 
-    def stamped(self, table: TableVersion) -> StampedTable:
+    def stamped_table(self, table: TableVersion) -> StampedTable:
         """A table as stamps name it: by its recipe while it is the newest version, which a newer
         one supersedes, else by its physical name."""
         name = self.lookup.lineage_name(table) or table.record.table_name
@@ -486,7 +486,7 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         """Read the rows. TableDamaged when the bytes are missing or not the published ones."""
         result = self._tables.read(self._record)
         result._origin = self._tables.origin(self._table_version)
-        result._read_as = self._tables.stamped(self._table_version)
+        result._read_as = self._tables.stamped_table(self._table_version)
         return result
 
     def arrow(self) -> "pa.Table":

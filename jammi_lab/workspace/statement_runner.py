@@ -1,63 +1,139 @@
-"""Runs several statements in order; an error reports whether earlier changes were made.
+"""Runs SQL statements, explains them, and wraps their rows in Results."""
 
-Cells import this before the engine is loaded, so it stays light.
-"""
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
-
-from jammi_lab.core.errors import JammiError
-from jammi_lab.core.html import count_noun
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import quote_identifier
+from jammi_lab.core.records import OnProgress, Progress, TableRecord
+from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.engine.stream import Stream
+from jammi_lab.inputs.source_names import FrameResolver
+from jammi_lab.search.answers import Answer, SearchAnswer
+from jammi_lab.workspace.arguments import ProgressReporter
+from jammi_lab.workspace.badge import BadgeService
+from jammi_lab.workspace.query_plan import Explanation, explain_statement
+from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
+from jammi_lab.workspace.run_in_order import note_earlier_changes, run_in_order
 
 if TYPE_CHECKING:
-    from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.live.dml_commits import CommitResult
+    from jammi_lab.workspace.infrastructure import Infrastructure
+
+_SIMILARITY_DIGITS = 4
+"""Decimal places of a displayed similarity or score. Further ones may differ between
+processors, like the vectors of the encoder."""
 
 
-def run_in_order(
-    statements: "Sequence[PreparedStatement]", apply: "Callable[[PreparedStatement], CommitResult]"
-) -> "tuple[PreparedStatement | CommitResult, int]":
-    """Run all statements up to the last. Returns the commit of the last one if it changes a table,
-    else the last statement itself, ready to be read; and the number of changes before it. Raises
-    what the statements raise."""
-    changes = 0
-    for each in statements:
-        # A statement after a change is bound again, so that it reads the new state.
-        current = each.refreshed() if changes else each
-        with note_earlier_changes(changes, is_change=current.is_dml):
-            if current.is_dml:
-                commit = apply(current)
-                if each is statements[-1]:
-                    return commit, changes
-                changes += 1
-            elif each is not statements[-1]:
-                for _ in current.run().batches():
-                    pass
-            else:
-                return current, changes
-    raise JammiError("There is no statement to run.")
+class StatementRunner:
+    """Runs statements in the bound tenant's scope and wraps their rows."""
 
+    def __init__(
+        self, parts: "Infrastructure", badges: BadgeService, progress: ProgressReporter
+    ) -> None:
+        self._engine, self._scope, self._frames = parts.engine, parts.scope, parts.frames
+        self._dml_committer = parts.dml_committer
+        self.badges, self._progress = badges, progress
+        # Called when a result has been read: it deletes tables that were dropped meanwhile.
+        self._release_tables = parts.removal.try_remove_pending
 
-@contextlib.contextmanager
-def note_earlier_changes(changes: int, *, is_change: bool = False) -> Iterator[None]:
-    """Context manager around a statement that runs after `changes` committed changes: an error
-    reports that they remain. `is_change`: the statement changes a table itself."""
-    earlier_changes = (
-        f"The {count_noun(changes, 'change') if changes > 1 else 'change'} before it "
-        f"{'was' if changes == 1 else 'were'} committed."
-        if changes
-        else ""
-    )
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        if is_change or earlier_changes:
-            interrupt.add_note(
-                f"{'The change was rolled back.' if is_change else 'The statement was stopped.'} "
-                f"{earlier_changes}".strip()
+    def run(self, text: str, params: Mapping[str, Any], *, frames: bool = False) -> Result:
+        """Run statements in order and return the rows of the last one; with `frames` they can name
+        data frames of the notebook. Raises as `ws.sql`."""
+        if not isinstance(text, str):
+            raise InvalidArgument(f"A statement must be a string, got {type(text).__name__}.")
+        prepared = self._engine.prepare(
+            text,
+            params,
+            tenant=self._scope.current,
+            extra_resolvers=self._extra_resolvers(frames),
+            allow_dml=True,
+        )
+        last, changes = run_in_order(prepared, self._dml_committer.apply)
+        if not isinstance(last, PreparedStatement):
+            return ChangeResult(last)
+        with note_earlier_changes(changes):
+            result = self.result(last)
+        result.changes_before = changes
+        result.unshown_before = len(prepared) - 1 - changes
+        return result
+
+    def explain(
+        self, text: str, params: Mapping[str, Any], *, analyze: bool, frames: bool = False
+    ) -> Explanation:
+        """The query plan of a statement. Raises as `run`."""
+
+        def prepare(sql: str) -> list[PreparedStatement]:
+            return self._engine.prepare(
+                sql,
+                params,
+                tenant=self._scope.current,
+                extra_resolvers=self._extra_resolvers(frames),
+                allow_dml=True,
             )
-        raise
-    except JammiError as error:
-        error.hint = f"{error.hint} {earlier_changes}".strip()
-        raise
+
+        return explain_statement(text, analyze, prepare, self.result)
+
+    def read(self, text: str, params: Mapping[str, Any]) -> Result:
+        """Run statements that only read, and return the rows of the last one."""
+        prepared = self._engine.prepare(text, params, tenant=self._scope.current)
+        for each in prepared[:-1]:
+            for _ in each.run().batches():
+                pass
+        return self.result(prepared[-1])
+
+    def read_table(self, record: TableRecord, resolver: NameResolver) -> Result:
+        """All rows of a result table, which `resolver` knows by its physical name. TableDamaged."""
+        [prepared] = self._engine.prepare(
+            f"SELECT * FROM jammi.{quote_identifier(record.table_name)}",
+            None,
+            tenant=self._scope.current,
+            overriding_resolvers=[resolver],
+        )
+        return self.result(prepared)
+
+    def query(self, text: str, tenant: str | None, extra_resolvers: Sequence[Any]) -> Any:
+        """The rows of one statement as an Arrow table, in the scope of a tenant."""
+        [prepared] = self._engine.prepare(text, tenant=tenant, extra_resolvers=extra_resolvers)
+        return prepared.run().table()
+
+    def start(self, prepared: PreparedStatement) -> Stream:
+        """Start a statement, with the default progress report of the workspace."""
+        return prepared.run(on_progress=self._percent_callback())
+
+    def result(self, prepared: PreparedStatement) -> Result:
+        """Start a statement and wrap its rows."""
+        stamps = self.badges.stamps
+        # Observed before the rows are read: a change between the two is a false alarm at worst.
+        states = {} if stamps is None else stamps.source_states(prepared, self._scope.current)
+        result = Result(prepared, self.start(prepared), self.badges, self._release_tables)
+        result._source_states = states
+        return result
+
+    def step_input(self, prepared: PreparedStatement) -> Result:
+        """The result of a statement as an input of a Python step: its rows are ordered, and the
+        producer checks whether they changed meanwhile."""
+        stream = prepared.run_ordered(buffer=True)
+        return Result(prepared, stream, self.badges, self._release_tables, is_step_input=True)
+
+    def answer(self, answer: Answer) -> Result:
+        """Wrap the answer of a search."""
+        if isinstance(answer, SearchAnswer):
+            result: Result = InMemoryResult(answer.table, answer.types, answer.inputs, self.badges)
+        else:
+            result = Result(answer.prepared, answer.stream, self.badges, self._release_tables)
+            result.inputs = list(answer.inputs)
+        result.decimals["similarity"] = _SIMILARITY_DIGITS
+        if "rank_words" in result.columns or "similarity" not in result.columns:
+            # beside similarities alone, a column of this name is the source's
+            result.decimals["score"] = _SIMILARITY_DIGITS
+        return result
+
+    def _extra_resolvers(self, frames: bool) -> list[FrameResolver]:
+        return [self._frames] if frames else []
+
+    def _percent_callback(self) -> Callable[[float], None] | None:
+        report: OnProgress | None = self._progress.default
+        if report is None:
+            return None
+        return lambda done: report(Progress(stage="run", done=int(done), total=100, unit="percent"))

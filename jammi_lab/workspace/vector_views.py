@@ -28,7 +28,7 @@ from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.recipe_values import Projection
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.result_table import ResultTable, TableHandles, unwrap_table
-from jammi_lab.workspace.statements import StatementRunner
+from jammi_lab.workspace.statement_runner import StatementRunner
 
 if TYPE_CHECKING:
     import numpy as np

@@ -71,7 +71,7 @@ class Badges:
             return
         if (update_display := self.update_display()) is not None and not pending.wait():
             update_display(None, pending, lambda _: {})
-        elif (form := pending.dated_form()) is not None:
+        elif (form := pending.dated_rendering()) is not None:
             _display()(_mime_bundle(form), raw=True)
 
     def _is_interactive(self) -> bool:
@@ -98,7 +98,7 @@ def _display_and_update(
     """Display rows with a provisional badge, and update the output when the badge is known."""
 
     def current_bundle() -> dict[str, str]:
-        badge = pending.dated_form()
+        badge = pending.dated_rendering()
         return _mime_bundle(vstack(badge, body)) if badge is not None or body is not None else {}
 
     shown = current_bundle()

@@ -15,7 +15,7 @@ from jammi_lab.core.errors import InvalidArgument, ParameterMissing
 from jammi_lab.core.html import ReprMixin
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.workspace.recipe_values import Sql
-from jammi_lab.workspace.statement_runner import note_earlier_changes
+from jammi_lab.workspace.run_in_order import note_earlier_changes
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.result_table import ResultTable

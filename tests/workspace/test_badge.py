@@ -42,8 +42,8 @@ def badge_threads():
 def test_who_has_no_patience_is_told_later_and_once(gate):
     badges, said = looked_on(behind(gate, Damaged(None))), []
     notice = badges.request(["t"])
-    assert notice.form().text == "t is not checked yet — ws.why('t')"
-    notice.add_done_callback(lambda: said.append(notice.form().text))
+    assert notice.rendering().text == "t is not checked yet — ws.why('t')"
+    notice.add_done_callback(lambda: said.append(notice.rendering().text))
     gate.set()
     assert until(lambda: said) and said == ["t is damaged: its bytes are gone — ws.recompute('t')"]
     notice.add_done_callback(lambda: said.append("again"))
@@ -58,7 +58,9 @@ def test_who_waits_for_it_asks_in_its_own_thread():
             seen.append((threading.current_thread(), stopped)) or dict.fromkeys(names, Fresh())
         )
     )
-    assert badges.request(["t"]).form() is None and seen == [(threading.current_thread(), None)]
+    assert badges.request(["t"]).rendering() is None and seen == [
+        (threading.current_thread(), None)
+    ]
 
 
 def test_the_same_question_is_asked_once_at_a_time_for_each_tenant(gate):
@@ -98,7 +100,9 @@ def test_what_could_not_be_found_out_says_why_in_place_of_a_verdict(error, said,
 
     badges = BadgeService(ask)
     badges.timeout = lambda: patience
-    assert badges.request(["a", "b"]).form().text == f"a, b are not checked: {said} — ws.why('a')"
+    assert (
+        badges.request(["a", "b"]).rendering().text == f"a, b are not checked: {said} — ws.why('a')"
+    )
     badges.close()
 
 
@@ -115,9 +119,9 @@ def test_closing_lets_go_of_what_hangs_and_of_what_waits_its_turn(gate):
     notices = [badges.request([f"t{n}"]) for n in range(10)]
     badges.close()
     assert not badge_threads()
-    assert all(n.form() is not None for n in notices) and badges.request(
+    assert all(n.rendering() is not None for n in notices) and badges.request(
         ["t"]
-    ).form().text.startswith("t is not checked: the workspace was closed")
+    ).rendering().text.startswith("t is not checked: the workspace was closed")
     badges.close()
 
 

@@ -316,7 +316,7 @@ class ResultView(Panel):
 
     def _badge_lines(self) -> list[str]:
         """The lines of the freshness badge of the tables that were read, as in the static form."""
-        rendered = None if self._pending_badge is None else self._pending_badge.form()
+        rendered = None if self._pending_badge is None else self._pending_badge.rendering()
         return [] if rendered is None else rendered.text.split("\n")
 
     def _require_column(self, column: int) -> None:

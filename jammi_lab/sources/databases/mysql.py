@@ -411,7 +411,7 @@ class MysqlConnector(ServerConnector):
         )
         return largest, int(rows)
 
-    def explain_message(self, text: str) -> JammiError | None:
+    def error_for_message(self, text: str) -> JammiError | None:
         """The error for a message of the extension or the server; None for any other."""
         if not text.startswith(("Failed to ", "MySQL ", "Lost connection")):
             return None

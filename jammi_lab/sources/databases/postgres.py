@@ -2,7 +2,7 @@
 
 All connections use the same settings for the formats of text and time, so that digests are
 comparable. DuckDB has no type for `numeric` without a precision or with more than 38 digits; such a
-column is read as exact text, or as DOUBLE with the option `is_numeric_type="double"`.
+column is read as exact text, or as DOUBLE with the option `numeric="double"`.
 """
 
 from __future__ import annotations
@@ -481,7 +481,7 @@ class PostgresConnector(ServerConnector):
         )
         return largest, int(rows)
 
-    def explain_message(self, text: str) -> JammiError | None:
+    def error_for_message(self, text: str) -> JammiError | None:
         """The error for a message of the extension, libpq or the server; None for any other."""
         if not _ABOUT_THE_SERVER.match(text):
             return None

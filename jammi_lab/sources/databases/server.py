@@ -215,7 +215,7 @@ class ServerConnector(ABC):
         """The largest value of a column as text, and the row count. Raises duckdb.Error."""
 
     @abstractmethod
-    def explain_message(self, text: str) -> JammiError | None:
+    def error_for_message(self, text: str) -> JammiError | None:
         """The error for a message of the server or the extension; None if the message is not about
         the source."""
 
@@ -463,7 +463,7 @@ class ServerConnector(ABC):
                 value_match[0],
                 hint="Correct the value, or create a view on the server that casts it.",
             )
-        return self.explain_message(text)
+        return self.error_for_message(text)
 
     def _reject_credentials(self) -> str:
         """The hint for a rejected credential, which is dropped so that its provider is called again

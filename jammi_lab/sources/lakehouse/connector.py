@@ -186,7 +186,7 @@ class LakehouseConnector(LocatedConnector, ABC):
 
     @abstractmethod
     def current_snapshot(self) -> TableSnapshot:
-        """The current snapshot. Raises Gone, SourceUnavailable, ExtensionMissing."""
+        """The current snapshot. Raises TableGone, SourceUnavailable, ExtensionMissing."""
 
     @abstractmethod
     def select(self, state: TableSnapshot) -> str:

@@ -31,7 +31,7 @@ class DeltaConnector(LakehouseConnector):
     method = "version of the table"
 
     def current_snapshot(self) -> TableSnapshot:
-        """The newest version, or that of the option `version`. Raises Gone, SourceUnavailable,
+        """The newest version, or that of the option `version`. Raises TableGone, SourceUnavailable,
         ExtensionMissing, and InvalidArgument for a version that does not exist."""
         newest = self._snapshot_at(None)
         wanted = self.record.options.get("version")

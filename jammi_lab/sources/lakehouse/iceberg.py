@@ -41,7 +41,7 @@ class IcebergConnector(LakehouseConnector):
     keeps_row_order = False
 
     def current_snapshot(self) -> TableSnapshot:
-        """The current snapshot. Raises Gone, SourceUnavailable, ExtensionMissing."""
+        """The current snapshot. Raises TableGone, SourceUnavailable, ExtensionMissing."""
         location = (
             self._catalog_metadata() if "table" in self.record.options else self._newest_metadata()
         )

@@ -257,7 +257,7 @@ class _LoadedVectors(NamedTuple):
     """The cache key of the vectors (which may have been evicted)."""
 
 
-class Indexes:
+class VectorIndexes:
     """Provides the vectors and the index of each table, and builds indexes."""
 
     kinds = SEARCHABLE

@@ -38,7 +38,7 @@ from jammi_lab.core.verdicts import (
     Verdict,
     verdict_code,
 )
-from jammi_lab.freshness.judge import MAX_CAUSES, Evidence, State, evaluate_table
+from jammi_lab.freshness.table_verdict import MAX_CAUSES, Evidence, State, evaluate_table
 
 NOW = "2026-11-20T09:00:00.000000Z"
 
@@ -473,7 +473,7 @@ def test_every_verdict_reads_as_a_sentence_and_comes_back_from_its_dict(
 # -- nothing but its arguments ---------------------------------------------------------------------------------------------------------------
 
 PURE = {
-    "jammi_lab.freshness.judge",
+    "jammi_lab.freshness.table_verdict",
     "jammi_lab.core.verdicts",
     "jammi_lab.core.anchors",
     "jammi_lab.core.value",
