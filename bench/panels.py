@@ -28,9 +28,10 @@ from jammi_widgets.graph_view import LineageSnapshot
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
+from jammi_widgets.results import ResultView
 from jammi_widgets.staleness import StalenessBoard
 
-DIFF_ROWS = 10_000_000
+DIFF_ROWS, PROFILED_COLUMNS = 10_000_000, 20
 NODES, GROUPED_NODES, POINTS, RECIPES, TABLES = 1_000, 10_000, 100_000, 50_000, 300
 PAGE = """<!doctype html><meta charset=utf-8><div id=el></div><script type=module>
 import widget from "/module.js";
@@ -122,6 +123,11 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
             _diff_seconds(ws, repeats),
             1.0,
         )
+        yield _promise_line(
+            f"kernel: the profiles of {PROFILED_COLUMNS} columns of {DIFF_ROWS:,} rows",
+            _profile_seconds(ws, repeats),
+            2.0,
+        )
         yield from _refresh_lines(folder / "many", repeats)
         yield from _source_column_lines(ws, folder / "behind.csv", repeats)
         try:
@@ -158,6 +164,25 @@ def _diff_seconds(ws: Any, repeats: int) -> float:
         panel = DiffView(ws, "offers")
         began = time.perf_counter()
         assert panel.summary.changed == 10
+        took.append(time.perf_counter() - began)
+        panel.close()
+    return sorted(took[1:])[len(took[1:]) // 2]
+
+
+def _profile_seconds(ws: Any, repeats: int) -> float:
+    """The time until the profiles of all columns are known: whole numbers, floats, texts, dates."""
+    columns = (
+        f"(i * {7919 + at}) % 1000003 AS number_{at}, (i * {at + 3} % 100000) / 100.0 AS price_{at}, "
+        f"'name ' || (i * {at + 7} % 5000) AS name_{at}, "
+        f"DATE '2020-01-01' + (i * {at + 1} % 1000)::INT AS day_{at}"
+        for at in range(PROFILED_COLUMNS // 4)
+    )
+    ws.materialize("wide", f"SELECT {', '.join(columns)} FROM range({DIFF_ROWS}) r(i)")
+    took = []
+    for _ in range(repeats + 1):
+        panel = ResultView(ws.table("wide"))
+        began = time.perf_counter()
+        assert panel.profile("number_0").highest == "1000002"
         took.append(time.perf_counter() - began)
         panel.close()
     return sorted(took[1:])[len(took[1:]) // 2]
