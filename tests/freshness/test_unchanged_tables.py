@@ -13,7 +13,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.anchors import FileState, Snapshot
-from jammi_lab.freshness import evaluated_graph, unchanged_tables
+from jammi_lab.freshness import evaluated_graph, recipe_graph, unchanged_tables
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.result_files import cache_key
 from tests.inside import record_of, services_of
@@ -274,3 +274,21 @@ def test_files_known_to_be_intact_are_so_until_their_stats_or_anybody_says_other
     change(ws, record)
     assert not results.are_known_intact(node.record)
     assert _verdicts(ws)["of_b"][1].lower().startswith("damaged")
+
+
+def test_a_state_with_something_to_say_is_evaluated(ws):
+    """As of an input whose content is known and whose rows cannot be read."""
+    node = services_of(ws).evaluator.evaluate().graph.find("of_a", None)
+    [read] = node.record.anchors
+    state = Snapshot(
+        columns=dict(zip(read.columns, read.types, strict=True)), whole="w", method="m"
+    )
+    for fault, expected in (("", True), ("no codec", False)):
+        observed = msgspec.structs.replace(state, fault=fault)
+        anchors = [state.anchor(read.input)]
+        record = msgspec.structs.replace(node.record, anchors=anchors)
+        tables = unchanged_tables.UnchangedTables(
+            None, {}, lambda *_, observed=observed: observed, lambda _: None
+        )
+        read_again = recipe_graph.RecipeNode("of_a", None, node.recipe, node.version, record)
+        assert tables.contain(read_again, record.definition_hash) is expected
