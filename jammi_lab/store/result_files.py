@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jammi_lab.catalog.observations import EDITED_MANIFEST_KIND, RESULT_KIND
 from jammi_lab.core.anchors import AnchorKind, Snapshot
@@ -21,7 +21,6 @@ from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.sql.types import sql_type
-from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
 from jammi_lab.storage.digests import (
     CacheEntry,
     PersistentDigestCache,
@@ -46,6 +45,9 @@ from jammi_lab.store.sidecars import Sidecars
 from jammi_lab.store.storage_errors import storage_error
 from jammi_lab.vectors.index.files import SUFFIXES, index_path
 from jammi_lab.words import files as word_files
+
+if TYPE_CHECKING:
+    from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
 
 SHARED_FOLDER = "_global"
 
@@ -81,9 +83,7 @@ class ResultFiles:
                 "link), or mount a disk there.",
             )
         self.root, self.cache, self.clock, self.racy_seconds = root, cache, clock, racy_seconds
-        self.filesystem = (
-            MountedFilesystem(self._open_key) if isinstance(root, RemotePath) else None
-        )
+        self.filesystem = _mount(root) if isinstance(root, RemotePath) else None
         """The filesystem through which DuckDB reads result tables in an object store."""
         self._folders: dict[str, StoragePath] = {}
         self._intact: dict[str, _IntactFiles] = {}
@@ -126,13 +126,6 @@ class ResultFiles:
             }
         info = self._listing.get(path)
         return object_stat(info) if info else None
-
-    def _open_key(self, key: str) -> BinaryIO:
-        return (
-            RemotePath(self.root.fs, self.root.scheme, key).open()
-            if isinstance(self.root, RemotePath)
-            else open(key, "rb")
-        )
 
     def relative_path(self, table_name: str, tenant: str | None) -> str:
         """The path of a table's Parquet file, relative to the workspace."""
@@ -335,6 +328,13 @@ class ResultFiles:
             hint=f"{_RESUPPLY_HINTS.get(record.kind, _RECOMPUTE_HINT).format(record.recipe)}; "
             f"ws.verify({record.recipe!r}) shows details.",
         )
+
+
+def _mount(root: RemotePath) -> "MountedFilesystem":
+    # here, because fsspec takes 20 ms of each start of a kernel
+    from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
+
+    return MountedFilesystem(lambda key: RemotePath(root.fs, root.scheme, key).open())
 
 
 _RECOMPUTE_HINT = "ws.recompute({0!r}) rebuilds its newest version"

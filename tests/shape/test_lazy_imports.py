@@ -41,6 +41,13 @@ def test_importing_the_package_loads_no_heavy_module(after_import):
     assert not after_import.intersection(HEAVY)
 
 
+def test_opening_a_workspace_on_a_local_disk_loads_no_module_of_object_stores(run_python, tmp_path):
+    opened = f"jammi_lab.open({str(tmp_path / 'lab')!r}).status()"
+    assert not loaded(run_python, IMPORT, opened).intersection(
+        ["fsspec", "zstandard", "usearch", "sqlglot", "pandas", "polars"]
+    )
+
+
 def test_importing_the_package_loads_neither_ipython_nor_a_surface(after_import):
     assert not after_import.intersection(
         ["IPython", "traitlets", "jammi_kernel_ext", "jammi_widgets"]
