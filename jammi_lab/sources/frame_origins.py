@@ -20,6 +20,10 @@ dropped."""
 class CellFollower(Protocol):
     """Knows the running cell of a notebook."""
 
+    def line(self) -> int | None:
+        """The line of the cell whose statement runs; None when that is not known."""
+        ...
+
     def note_read(self, frame: object) -> None:
         """Note a frame whose rows have just left a result."""
         ...
@@ -36,6 +40,8 @@ class Read:
     origin: FrameOrigin
     thread: int
     """The identifier of the thread that read them."""
+    line: int | None
+    """The line of the cell that read them; None when that is not known."""
 
 
 class FrameOrigins:
@@ -43,7 +49,7 @@ class FrameOrigins:
 
     def __init__(self) -> None:
         self._by_id: dict[int, tuple[weakref.ref[Any], FrameOrigin]] = {}
-        self._reads: dict[tuple[int, int], Read] = {}
+        self._reads: dict[tuple[int, int, int | None], Read] = {}
         self.follower: CellFollower | None = None
         """The notebook of this kernel; None outside of one."""
 
@@ -51,7 +57,8 @@ class FrameOrigins:
         """Record that rows left a result, as `frame` if they are one."""
         thread = threading.get_ident()
         if len(self._reads) < MAX_PENDING_READS or self.follower is not None:
-            self._reads[id(origin), thread] = Read(origin, thread)
+            line = None if self.follower is None else self.follower.line()
+            self._reads[id(origin), thread, line] = Read(origin, thread, line)
         if frame is not None:
             self.record(frame, origin)
             if self.follower is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections import Counter
@@ -52,8 +53,15 @@ def _has_arrow_stream(obj: object) -> bool:
 
 
 def _library(obj: object) -> str | None:
-    for base in type(obj).__mro__:
-        root = base.__module__.split(".")[0]
+    kind: Any = type(obj)
+    library: str | None = _library_of(kind)
+    return library
+
+
+@functools.lru_cache(maxsize=1024)
+def _library_of(kind: Any) -> str | None:
+    for base in kind.__mro__:
+        root: str = base.__module__.split(".")[0]
         if base.__name__ in _FRAME_CLASSES.get(root, ()):
             return root
     return None

@@ -2,11 +2,12 @@
 of libraries, and which variables a text in an argument names."""
 
 import ast
+import builtins
 import inspect
 import re
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jammi_kernel_ext.cell_state import file_states, module_state
@@ -23,17 +24,20 @@ from jammi_kernel_ext.cell_values import (
     holds_code,
     is_data,
     is_data_library,
+    is_inert,
     is_installed,
     is_library_function,
     is_library_module,
     is_library_object,
     is_library_value,
     is_module,
+    is_observer,
     is_of_user,
     keeps_arguments,
     module_value,
     ndarray_type,
     output_position,
+    shares_nothing,
 )
 from jammi_kernel_ext.cell_words import (
     IN_PLACE,
@@ -49,8 +53,14 @@ NamesOfNodes = Callable[[Sequence[ast.AST], Mapping[str, Any]], NamesOfCell]
 _WORD = re.compile(r"[^\W\d]\w*")
 _MAX_TEXT_CHARACTERS = 20_000
 _LINKS = frozenset((ast.Attribute, ast.Subscript, ast.Call))
+
+
+class LateValues(dict[str, Any]):
+    """The values of the notebook's names for code that is called later, when they may be others."""
+
+
 harmless_code: "weakref.WeakSet[types.CodeType]" = weakref.WeakSet()
-"""The code of functions that do not change what they are given."""
+"""The code of functions that do not change the frames that they are given."""
 
 
 def add_call(
@@ -63,7 +73,13 @@ def add_call(
         may_change = may_change or _gives_away_arguments(call, method, values, names_of)
         _add_text(names, call, method, values)
     if may_change:
-        names.changed |= root.union(*map(loaded_names, arguments(call)))
+        names.changed |= root
+        observes = method not in IN_PLACE and root and all(is_observer(values.get(n)) for n in root)
+        for name in set[str]().union(*map(loaded_names, arguments(call))):
+            if not (observes and shares_nothing(values.get(name))):
+                names.changed.add(name)
+        if method in IN_PLACE:
+            names.filled |= root
     _add_states(names, call, method, values)
 
 
@@ -73,8 +89,11 @@ def _effect_on_object(call: ast.Call, values: Mapping[str, Any]) -> tuple[str, s
     match call.func:
         case ast.Name(id=name):
             known_as = getattr(values.get(name), "__name__", name)
+            if name not in values and hasattr(builtins, name):
+                return name, {name}, False
             may_change = known_as in IN_PLACE or not (
-                is_library_function(name, values) and keeps_arguments(values.get(name))
+                (is_library_function(name, values) and keeps_arguments(values.get(name)))
+                or _keeps_frames(values.get(name), arguments(call), values)
             )
             return name, {name}, may_change
         case ast.Attribute(attr=method):
@@ -85,6 +104,26 @@ def _effect_on_object(call: ast.Call, values: Mapping[str, Any]) -> tuple[str, s
             return method, root | _given_before(call, values), _changes_object(call, root, values)
         case _:
             return "", loaded_names(call.func), True
+
+
+def _keeps_frames(
+    function: object, expressions: Iterable[ast.AST], values: Mapping[str, Any]
+) -> bool:
+    """Whether a function of the notebook leaves as they are what it gets: frames and plain values,
+    which it does not change. Not for code that is called later, when it may be another function."""
+    if (
+        not isinstance(function, types.FunctionType)
+        or function.__code__ not in harmless_code
+        or type(values) is LateValues
+    ):
+        return False
+    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    return all(map(is_inert, defaults)) and all(
+        values[name] is function or is_inert(values[name]) or is_data_library(name, values)
+        if name in values
+        else hasattr(builtins, name)
+        for name in loaded_names(*expressions)
+    )
 
 
 def _changes_object(call: ast.Call, root: set[str], values: Mapping[str, Any]) -> bool:
@@ -169,7 +208,7 @@ def _gives_away_arguments(
             return True
         if keyword.arg == "copy" and not getattr(keyword.value, "value", True):
             return True
-    return any(_may_change_what_it_gets(each, values, names_of) for each in arguments(call))
+    return any(_may_change_what_it_gets(each, call, values, names_of) for each in arguments(call))
 
 
 def _has_output(call: ast.Call, values: Mapping[str, Any]) -> bool:
@@ -190,7 +229,7 @@ def _has_output(call: ast.Call, values: Mapping[str, Any]) -> bool:
 
 
 def _may_change_what_it_gets(
-    argument: ast.expr, values: Mapping[str, Any], names_of: NamesOfNodes
+    argument: ast.expr, call: ast.Call, values: Mapping[str, Any], names_of: NamesOfNodes
 ) -> bool:
     """Whether an argument is, or holds, code that may change what it is called with."""
     match argument:
@@ -206,12 +245,12 @@ def _may_change_what_it_gets(
         case ast.Name(id=name) if name in values:
             value = values[name]
             if isinstance(value, types.FunctionType):
-                return not is_installed(value.__module__ or "") and (
-                    value.__code__ not in harmless_code
+                return not is_installed(value.__module__ or "") and not _keeps_frames(
+                    value, [call], values
                 )
             return holds_code(value)
         case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Dict(values=parts):
-            return any(_may_change_what_it_gets(part, values, names_of) for part in parts)
+            return any(_may_change_what_it_gets(part, call, values, names_of) for part in parts)
     return False
 
 

@@ -2,12 +2,13 @@
 assigns, may change in place, and where it cannot be followed."""
 
 import ast
+import builtins
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from jammi_kernel_ext.cell_calls import add_call, harmless_code
+from jammi_kernel_ext.cell_calls import LateValues, add_call
 from jammi_kernel_ext.cell_state import ANY_FILE, FILE, states_of
 from jammi_kernel_ext.cell_syntax import (
     COMPREHENSIONS,
@@ -25,6 +26,7 @@ from jammi_kernel_ext.cell_syntax import (
     walk,
 )
 from jammi_kernel_ext.cell_values import (
+    A_FRAME,
     PLAIN_CONTAINERS,
     foreign_module,
     intercepts_assignment,
@@ -48,15 +50,10 @@ from jammi_kernel_ext.cell_words import (
 _EXPANDED = re.compile(r"(?<=[{$\W])[^\W\d]\w*")
 """Names in the text of a magic, which IPython expands in `{…}` and after `$`."""
 _MAX_WORDS = 100
-__all__ = ["harmless_code", "names_of_cell", "parse_cell"]
 
 
-def names_of_cell(tree: ast.AST, values: Mapping[str, Any]) -> NamesOfCell:
-    """The names that a cell uses, given the values of the notebook's names."""
-    return _names_of([tree], values)
-
-
-def _names_of(nodes: Sequence[ast.AST], values: Mapping[str, Any]) -> NamesOfCell:
+def names_of(nodes: Sequence[ast.AST], values: Mapping[str, Any]) -> NamesOfCell:
+    """The names that nodes use, given the values of the notebook's names."""
     names = NamesOfCell()
     seen = set[str]()
     node: Any
@@ -91,7 +88,7 @@ def _names_of(nodes: Sequence[ast.AST], values: Mapping[str, Any]) -> NamesOfCel
 def _add_call(names: NamesOfCell, call: ast.Call, values: Mapping[str, Any]) -> None:
     magic = _magic_name(call)
     if magic is None:
-        add_call(names, call, values, _names_of)
+        add_call(names, call, values, names_of)
     else:
         _add_magic(names, call, magic, values)
 
@@ -131,20 +128,21 @@ def _add_operands(names: NamesOfCell, nodes: Sequence[ast.AST], values: Mapping[
 
 def _add_changed_sources(names: NamesOfCell, values: Mapping[str, Any]) -> None:
     """Add the names whose objects a changed name may stand for, as in `a = df; a["x"] = 1`."""
-    pending = [(_target_names(target), value) for target, value in names.aliases]
+    pending = [(target_names(target), value) for target, value in names.aliases]
     while reached := [each for each in pending if each[0] & names.changed]:
         pending = [each for each in pending if not each[0] & names.changed]
         for _, value in reached:
-            names.add_changed(_sources(value, values))
+            names.add_changed(sources_of(value, values))
 
 
-def _target_names(target: ast.AST) -> set[str]:
+def target_names(target: ast.AST) -> set[str]:
+    """The names that a target of an assignment, a loop or a pattern stores."""
     if isinstance(target, ast.Name):
         return {target.id}
     return {name for node in walk([target]) for name in stored_names(node)}
 
 
-def _sources(value: ast.AST, values: Mapping[str, Any]) -> set[str]:
+def sources_of(value: ast.AST, values: Mapping[str, Any]) -> set[str]:
     """The names of the objects that the value of an expression may be or hold. What is taken out
     of a frame is a new object."""
     match value:
@@ -169,14 +167,14 @@ def _sources(value: ast.AST, values: Mapping[str, Any]) -> set[str]:
             return {
                 name
                 for part in parts
-                for name in _sources(part, values)
+                for name in sources_of(part, values)
                 if type(values.get(name)) in PLAIN_CONTAINERS
             }
         case ast.Compare() | ast.UnaryOp() | ast.JoinedStr():
             return set()
         case _:
             parts = [node for node in ast.iter_child_nodes(value) if isinstance(node, ast.expr)]
-    return set[str]().union(*(_sources(part, values) for part in parts))
+    return set[str]().union(*(sources_of(part, values) for part in parts))
 
 
 def _not_frames(value: ast.AST, values: Mapping[str, Any]) -> set[str]:
@@ -229,7 +227,10 @@ def _add_loaded(names: NamesOfCell, name: str, values: Mapping[str, Any]) -> Non
 
 def _add_scope(names: NamesOfCell, scope: ast.AST, values: Mapping[str, Any]) -> None:
     """Add what a function, class or comprehension does to names that are not its own."""
-    inner = _names_of(inner_nodes(scope), values)
+    is_first = type(values) is not LateValues
+    if is_first and isinstance(scope, LATE_BODIES):
+        values = LateValues(values)
+    inner = names_of(inner_nodes(scope), values)
     own = own_names(scope, inner.stored) - inner.declared
     if isinstance(scope, COMPREHENSIONS) and inner.changed & own:
         inner.add_changed(loaded_names(*(each.iter for each in scope.generators)))
@@ -243,11 +244,42 @@ def _add_scope(names: NamesOfCell, scope: ast.AST, values: Mapping[str, Any]) ->
     names.declared |= inner.declared
     names.add_states(inner)
     names.note_opaque(inner.opaque, reads_any=inner.reads_any)
-    if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef) and not inner.changed & own:
-        names.harmless.add(scope.name)
+    if is_first and isinstance(scope, ast.FunctionDef) and _keeps_frames(scope, inner, values):
+        names.harmless.add((scope.name, scope.lineno))
     for decorator in getattr(scope, "decorator_list", ()):
         if isinstance(decorator, ast.Attribute):  # called with the function, which it may keep
             names.add_changed(root_names(decorator))
+
+
+def _keeps_frames(function: ast.FunctionDef, inner: NamesOfCell, values: Mapping[str, Any]) -> bool:
+    """Whether a function leaves its arguments as they are if these are frames and plain values,
+    whatever the notebook's variables hold when it is called."""
+    if function.decorator_list or inner.opaque or inner.declared:
+        return False
+    parameters = own_names(function, set())
+    libraries = {
+        name: values[name]
+        for name in inner.loaded - parameters - inner.stored
+        if is_module(values.get(name))
+        or (name in values and is_library_value(name, values) and callable(values[name]))
+    }
+    frames = parameters | inner.stored
+    while (
+        other := {
+            name
+            for target, value in inner.aliases
+            if not isinstance(target, ast.Name)
+            or not all(
+                n in frames or n in libraries or hasattr(builtins, n) for n in loaded_names(value)
+            )
+            for name in target_names(target) & frames
+        }
+        | (inner.stored - parameters).difference(*(target_names(t) for t, _ in inner.aliases))
+        & frames
+    ):
+        frames -= other
+    known = LateValues(libraries | dict.fromkeys(frames, A_FRAME))
+    return not names_of(inner_nodes(function), known).changed & parameters
 
 
 def _magic_name(call: ast.Call) -> str | None:
@@ -283,7 +315,7 @@ def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[s
     if tree is None:
         names.note_opaque(f"%{magic}")
         return
-    inner = names_of_cell(tree, values)
+    inner = names_of([tree], values)
     for kind in ("loaded", "stored", "late", "changed"):
         getattr(names, kind).update(getattr(inner, kind))
     names.add_states(inner)

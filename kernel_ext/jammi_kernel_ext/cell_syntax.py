@@ -49,7 +49,7 @@ NAMING_NODES = frozenset(
         ast.alias,
     )
 )
-"""The nodes that `names_of_cell` looks at."""
+"""The nodes that `names_of` looks at."""
 
 
 _LEAF_FIELDS = frozenset(
@@ -67,7 +67,7 @@ _CHILD_FIELDS = {
 """The fields of each kind of node below which names may stand."""
 
 
-@dataclass
+@dataclass(slots=True)
 class NamesOfCell:
     """The names that a cell uses."""
 
@@ -93,8 +93,8 @@ class NamesOfCell:
     """Files that it reads."""
     filled: set[str] = field(default_factory=set)
     """Names whose attributes or elements it assigns."""
-    harmless: set[str] = field(default_factory=set)
-    """Functions that it defines which do not change what they are given."""
+    harmless: set[tuple[str, int]] = field(default_factory=set)
+    """Functions that it defines which do not change the frames they get, with their lines."""
     opaque: str = ""
     """What cannot be followed in it, as a word; empty when all can."""
     reads_any: bool = False
@@ -110,6 +110,17 @@ class NamesOfCell:
         """Add a file or the state of a module that is read and changed."""
         for names in (self.loaded, self.changed, self.states):
             names.add(name)
+
+    def add(self, other: "NamesOfCell") -> None:
+        """Add the names that other code of the cell uses."""
+        self.loaded |= other.loaded
+        self.stored |= other.stored
+        self.changed |= other.changed
+        self.filled |= other.filled
+        self.harmless |= other.harmless
+        self.declared |= other.declared
+        self.add_states(other)
+        self.note_opaque(other.opaque, reads_any=other.reads_any)
 
     def add_states(self, inner: "NamesOfCell") -> None:
         """Add the files and states of modules that an inner scope uses."""

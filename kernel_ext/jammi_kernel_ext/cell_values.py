@@ -12,11 +12,12 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-from jammi_kernel_ext.cell_words import DATA_LIBRARIES, KEEPING_LIBRARIES
+from jammi_kernel_ext.cell_words import DATA_LIBRARIES, KEEPING_LIBRARIES, OBSERVING_LIBRARIES
 
 _PLAIN_MODULES = frozenset("re datetime decimal fractions pathlib uuid zoneinfo".split())
 """Modules whose objects cannot be changed."""
 PLAIN_CONTAINERS = frozenset((dict, list, tuple, set, frozenset, str, bytes))
+_IMMUTABLE = frozenset((bool, int, float, complex, str, bytes, type(None)))
 _CODE_HOLDERS = (
     functools.partial,
     operator.methodcaller,
@@ -122,6 +123,27 @@ def _is_changed_by_methods(kind: Any) -> bool:
         or _is_data_type(kind)
         or is_plain_type(kind)
     )
+
+
+class _Table:
+    """The value of a parameter while it is examined what a function does to frames."""
+
+
+_Table.__module__, _Table.__name__ = "pyarrow", "Table"
+A_FRAME: Any = _Table()
+
+
+def is_inert(value: object) -> bool:
+    """Whether a value has no code of the user's, and is not changed but by methods known for it: a
+    frame whose cells hold no objects, a number, a text."""
+    kind: Any = type(value)
+    return kind in _IMMUTABLE or is_plain_type(kind) or shares_nothing(value)
+
+
+def is_observer(value: object) -> bool:
+    """Whether a value is an object of a library that never changes a frame that it was given: a
+    model, a chart."""
+    return type(value).__module__.partition(".")[0] in OBSERVING_LIBRARIES
 
 
 def is_data_library(name: str, values: Mapping[str, Any]) -> bool:

@@ -71,6 +71,10 @@ KEEPING_LIBRARIES = frozenset(
 """Libraries whose functions leave their arguments as they are, but for those in `IN_PLACE`."""
 DATA_LIBRARIES = frozenset("pandas polars pyarrow narwhals".split())
 """Libraries whose objects are changed only by methods named in `IN_PLACE`; so are arrays."""
+OBSERVING_LIBRARIES = frozenset(
+    "sklearn scipy statsmodels matplotlib seaborn altair plotly".split()
+)
+"""Libraries whose objects leave the frames as they are that their methods are given."""
 READING_METHODS = frozenset("get keys values items copy index count".split())
 """Methods of Python's containers that change nothing."""
 HARMLESS_MAGICS = frozenset(

@@ -222,10 +222,10 @@ class Notebook:
         name = f" of {file}" if file.endswith(".ipynb") else ""
         return f"cell [{self._cell_number}]{name}"
 
-    def cell_ends(self, *_: Any) -> None:
+    def cell_ends(self, result: Any = None) -> None:
         """On `post_run_cell`: clear the progress line, and pass the origins of frames on."""
         self.line.clear()
-        self.frames.end()
+        self.frames.end(is_whole=bool(getattr(result, "success", False)))
 
     def _remember_tenant(self, tenant: str | None) -> None:
         """Remember a tenant binding made by the running cell. Bindings in other threads or

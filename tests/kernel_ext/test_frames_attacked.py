@@ -1,6 +1,7 @@
 """Cells that change a frame in ways that are easy to overlook: what is stored from it is never fresh without its tables."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -796,6 +797,44 @@ HARMLESS = {
         "model.fit(other[['id']], other.x)",
         "n = df.x.sum()",
     ],
+    "a helper that is called with both": [
+        "def report(*frames):\n    for frame in frames:\n        print(len(frame), frame.x.mean())",
+        "report(df, other)",
+        "df = df.dropna()",
+    ],
+    "a helper with a default": [
+        "def scale(frame, by=2.0):\n    frame = frame.dropna()\n    return frame.assign(x=frame.x * by)",
+        "kept = other.pipe(scale)\nkept = scale(other, by=3.0)",
+        "df = df.pipe(scale)",
+    ],
+    "a loop over names of columns": [
+        "for column in ['id', 'x']:\n    print(column, other[column].mean())",
+        "for column in ['id', 'x']:\n    df[column + '_z'] = df[column] - df[column].mean()",
+    ],
+    "two sets of values": ["common = set(df.id) & set(other.id)", "df = df.dropna()"],
+    "two statements of one cell": [
+        "mine = df.groupby('id').x.sum()\nothers = other.groupby('id').x.sum()",
+        "df = mine.reset_index()",
+    ],
+    "reads of one cell": [
+        "df = ws.table('s0').pandas().dropna()\nkept = ws.table('s1').pandas().dropna()",
+    ],
+    "a name that is used again": [
+        "part = other[other.x > 1]\nmade = part.groupby('id').size()",
+        "part = df[df.x > -9]\nmade = part.groupby('id').size()",
+        "df = made.reset_index(name='x')",
+    ],
+    "a chart of each": [
+        "from sklearn.linear_model import LinearRegression as Model\nax = Model()\nax.fit(other[['id']], other.x)",
+        "ax = Model()\nax.fit(df[['id']], df.x)",
+        "df = df.assign(x=ax.predict(df[['id']]))",
+    ],
+    "a model that is fitted to both": [
+        "from sklearn.linear_model import LinearRegression as Model\nmodel = Model()",
+        "model.fit(other[['id']], other.x)",
+        "model.fit(df[['id']], df.x)",
+        "df = df.assign(n=1)",
+    ],
     "a frame that is taken out of a frame": ["part = df[df.x > 0]\npart['x'] = other.x.sum()"],
 }
 """Cells after which `df` does not rest on `other`."""
@@ -892,6 +931,95 @@ def test_what_changes_a_frame_out_of_sight_is_found(
         if hasattr(pd.DataFrame, name):
             delattr(pd.DataFrame, name)
     assert missed == {}
+
+
+TOGETHER = {
+    "the attack": lambda cells: [*BASE, "\n".join(cells)],
+    "all": lambda cells: ["\n".join([*BASE, *cells])],
+    "the reads": lambda cells: ["\n".join(BASE), *cells],
+}
+"""Which cells of an attack are one."""
+
+
+@soak
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("which", TOGETHER)
+def test_an_attack_whose_statements_stand_in_one_cell_is_found(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    import pandas as pd
+
+    missed = dict[str, FrameOrigin]()
+    attacks = [each for listed in LISTS.values() for each in listed.items()]
+    for number, (what, (frame, cells)) in enumerate(attacks):
+        if number % sized(12, 1) or what == "polars and arrow: arrow udf":  # registers once only
+            continue
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        follower, values = run(lab, [], TOGETHER[which](cells))
+        origin = origins.origin(values[frame]) or FrameOrigin()
+        follower.end()
+        if not is_found(origin):
+            missed[what] = origin
+    for name in ("mix", "acc"):
+        if hasattr(pd.DataFrame, name):
+            delattr(pd.DataFrame, name)
+    assert missed == {}
+
+
+IN_ONE_CELL = {
+    "stored before it is replaced": (
+        "_store('out', 'df')\ndf = pd.DataFrame({'id': [1], 'x': [0.0]})",
+        True,
+    ),
+    "replaced before it is stored": (
+        "df = pd.DataFrame({'id': [1], 'x': [0.0]})\n_store('out', 'df')",
+        False,
+    ),
+    "replaced by the statement that stores it": ("df = _store('out', 'df')", True),
+    "on the line on which it is replaced": ("_store('out', 'df'); df = None", True),
+    "a cell that fails before it replaces the frame": (
+        "_store('out', 'df')\n1 / 0\ndf = pd.DataFrame({'id': [1], 'x': [0.0]})",
+        True,
+    ),
+}
+"""Cells that store `df`, and whether the table depends on `s1`, from which `df` was made before."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("what", IN_ONE_CELL)
+def test_a_frame_that_is_stored_in_the_middle_of_a_cell_is_followed_up_to_there(
+    lab: Lab, what: str
+) -> None:
+    code, depends = IN_ONE_CELL[what]
+
+    def _store(name: str, frame: str) -> None:
+        recipe = Sql(f"SELECT id, x FROM {frame}", None, None)
+        materializer = services_of(lab.ws).materializer
+        materializer.materialize(name, recipe, cache="use", progress=None, frames=True)
+
+    follower, values = run(lab, BASE, ["df = other.assign(x=lambda d: d.x + 1)"])
+    follower.end()
+    _store.__module__ = "__main__"
+    values["_store"] = _store
+    follower.begin(code, 100)
+    with contextlib.suppress(ZeroDivisionError):
+        exec(compile(code, "cell", "exec"), values)
+    follower.end()
+    lab.path("s1.csv").write_text("id,x\n1,500.5\n2,700.0\n")
+    assert isinstance(lab.ws.staleness("out"), jl.Fresh) == (not depends)
+
+
+def test_what_a_failed_cell_did_not_replace_keeps_its_tables(lab: Lab) -> None:
+    follower, values = run(lab, BASE, ["df = other.assign(x=lambda d: d.x + 1)"])
+    follower.end()
+    code = "1 / 0\ndf = pd.DataFrame({'id': [1], 'x': [0.0]})"
+    follower.begin(code, 100)
+    with pytest.raises(ZeroDivisionError):
+        exec(compile(code, "cell", "exec"), values)
+    follower.end(is_whole=False)
+    assert is_found(origins.origin(values["df"]) or FrameOrigin())
 
 
 @soak

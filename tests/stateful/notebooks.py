@@ -162,29 +162,25 @@ def rows(ws: Any, name: str) -> list[tuple[Any, ...]]:
 
 
 class _NoAliases(FrameFollower):
-    def _with_aliases(self, cell: Any, changed: set[str]) -> dict[str, set[int] | None]:
+    def _with_aliases(self, cell: Any, flow: Any, changed: set[str], written: Any) -> Any:
         return dict.fromkeys(changed)
 
 
 class _NoLateNames(FrameFollower):
-    def _names(self, cell: Any) -> Any:
-        names = super()._names(cell)
-        names.late = set()
-        return names
+    def _add_late(self, flow: Any, names: Any) -> frozenset[str]:
+        return frozenset()
 
 
 class _NoCalls(FrameFollower):
-    def _names(self, cell: Any) -> Any:
-        names = super()._names(cell)
+    def _add_changed(self, cell: Any, flow: Any, names: Any, other: Any) -> None:
         names.changed &= names.stored
-        return names
+        super()._add_changed(cell, flow, names, other)
 
 
 class _NothingUnseen(FrameFollower):
-    def _names(self, cell: Any) -> Any:
-        names = super()._names(cell)
-        names.reads_any = False
-        return names
+    def _run_step(self, cell: Any, flow: Any, step: Any, read: Any, other: Any) -> None:
+        step.names.reads_any = False
+        super()._run_step(cell, flow, step, read, other)
 
 
 WITHOUT = {
@@ -256,4 +252,4 @@ def _cause(
         lab.ws.close()
         if is_fresh:
             return f"false alarm: {cause}"
-    return "false alarm: all names that a cell reads"
+    return "false alarm: all names that a statement reads"

@@ -1,0 +1,359 @@
+"""What the cells of a notebook pass on between its names: by the statements of the running cell,
+what the functions use that they call, and which names share objects."""
+
+import functools
+import math
+import types
+import weakref
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jammi_kernel_ext.cell_flow import CellStep, Flow, is_former, steps_of_cell, whole_cell
+from jammi_kernel_ext.cell_names import sources_of, target_names
+from jammi_kernel_ext.cell_state import ANY_FILE, FILE, is_state
+from jammi_kernel_ext.cell_syntax import NamesOfCell
+from jammi_kernel_ext.cell_values import (
+    is_module,
+    is_observer,
+    is_of_user,
+    is_plain_type,
+    shares_nothing,
+)
+
+if TYPE_CHECKING:
+    import ast
+
+    from jammi_lab.core.anchors import FrameOrigin
+    from jammi_lab.sources.frame_origins import Read
+
+MAX_ELEMENTS = 1000
+"""Elements of one container that are searched for frames after a cell."""
+OUTPUT = "_"
+"""The name under which all outputs are remembered: `_`, `__`, `_12`, `Out`."""
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+PLAIN_TYPES = frozenset((*_PLAIN, type))
+
+
+@dataclass
+class NameRecord:
+    """What is known of a name."""
+
+    origin: "FrameOrigin"
+    late: frozenset[str] = frozenset()
+    """Names that its functions read when they are called."""
+    late_changed: frozenset[str] = frozenset()
+    """Those that its functions may change in place."""
+
+
+@dataclass
+class RunningCell:
+    """The running cell."""
+
+    label: str
+    tree: "ast.Module | None"
+    thread: int
+    ids: dict[str, int] = field(default_factory=dict)
+    """The objects of the names when it began, by id."""
+    flow: Flow | None = None
+    """What its statements pass on; up to `line` while it runs."""
+    line: int | None = None
+    parts: dict[str, "FrameOrigin"] = field(default_factory=dict)
+    """Origins that it brings itself, of the rows and files that it reads, by a name for each."""
+    origins: dict[frozenset[str], "FrameOrigin"] = field(default_factory=dict)
+    """The merged origins of the names and parts that values depend on."""
+    changed_frames: dict[str, set[int] | None] = field(default_factory=dict)
+    """Of names that it may have changed, the frames to which the change is limited, by id; None
+    where it is not."""
+    kept: dict[int, "FrameOrigin"] = field(default_factory=dict)
+    """The origins of the frames that names held when it began, if it only names them, by id."""
+
+
+class CellAnalysis:
+    """What is known of the notebook's names, and what the running cell does to them."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self._records: dict[str, NameRecord] = {}
+        self._links: dict[str, set[str]] = {}
+        """Names that may share objects."""
+        self._kinds: dict[str, str] | None = None
+        """The kinds of the names at the end of a cell, which does not change them; None while they
+        may change."""
+        self._globals: set[str] = set()
+        """Names that a function declares as global: any code that calls it may assign them."""
+        self._libraries: set[str] = set()
+        """Modules and classes of libraries that cells have changed: every cell may read them."""
+
+    def _flow_of(
+        self,
+        cell: RunningCell,
+        reads: Sequence["Read"],
+        *,
+        is_whole: bool = True,
+        line: int | None = None,
+    ) -> Flow:
+        """What the statements of the cell pass on, up to a line."""
+        steps = [] if cell.tree is None else steps_of_cell(cell.tree, self._values)
+        cell.parts = {_part_name(read, at): read.origin for at, read in enumerate(reads)}
+        if cell.tree is not None and (
+            not is_whole
+            or any(step.names.opaque or step.names.declared for step in steps)
+            or any(read.line is None for read in reads)
+        ):
+            steps = whole_cell(cell.tree, self._values)
+        cell.origins.clear()
+        cell.changed_frames = {}
+        cell.flow = flow = Flow()
+        lines = [step.line for step in steps]
+        stored = {name: at for at, step in enumerate(steps) for name in step.names.stored}
+        for at, each in enumerate(steps):
+            if line is not None and each.line > line:
+                break
+            has_ended = line is None or each.line < line
+            step = each if has_ended else each._replace(assigned=frozenset())
+            names = step.names
+            other = {name for name in names.loaded if stored.get(name, -1) >= at}
+            other.update(name for name in names.changed | names.stored if stored.get(name, -1) > at)
+            read = _reads_of_step(step, lines[at:], reads) if reads else set[str]()
+            self._run_step(cell, flow, step, read, other)
+        self._globals |= flow.names.declared
+        return flow
+
+    def _run_step(
+        self, cell: RunningCell, flow: Flow, step: CellStep, read: set[str], other: Collection[str]
+    ) -> None:
+        """Pass on what a statement reads, with what the functions read and change that it uses."""
+        names = step.names
+        if any(map(is_output, names.loaded)):
+            names.loaded.add(OUTPUT)
+        names.loaded.update(self._libraries, flow.libraries)
+        if names.files:
+            read |= self._files(cell, flow, names)
+        late = self._add_late(flow, names)
+        flow.names.aliases += names.aliases
+        if names.changed:
+            self._add_changed(cell, flow, names, other)
+        self._share(flow, names, other)
+        for name in self._records if names.reads_any else names.loaded:
+            read.update(flow.sources.get(name, ()))
+            if name in self._records and name not in flow.replaced:
+                read.add(name)
+        if names.reads_any:
+            read.update(cell.parts)
+        flow.pass_on(step, read, late)
+
+    def _files(self, cell: RunningCell, flow: Flow, names: NamesOfCell) -> set[str]:
+        """Add the files that a statement may read. Returns the ground for it."""
+        from jammi_lab.core.anchors import FrameOrigin
+
+        if ANY_FILE in names.files:
+            known = self._records.keys() | flow.sources.keys()
+            names.loaded.update(name for name in known if name.startswith(FILE))
+        else:
+            names.loaded.add(ANY_FILE)
+        ground = f"cell {cell.label} reads files, which are not followed"
+        cell.parts["files"] = FrameOrigin(grounds=[ground])
+        return {"files"}
+
+    def _add_late(self, flow: Flow, names: NamesOfCell) -> frozenset[str]:
+        """Add the names that the functions read and change which a statement uses. Returns what
+        the functions read that it makes or uses."""
+        late, pending = set(names.late), list(names.loaded)
+        while pending:
+            name = pending.pop()
+            record = None if name in flow.replaced else self._records.get(name)
+            for each in (flow.late.get(name), record):
+                if each is not None and each.late:
+                    late |= each.late
+                    pending += each.late - names.loaded
+                    names.loaded |= each.late
+                    names.changed |= each.late_changed
+        return frozenset(late)
+
+    def _add_changed(
+        self, cell: RunningCell, flow: Flow, names: NamesOfCell, other: Collection[str]
+    ) -> None:
+        """Add the names that share objects with those that a statement may change."""
+        while flow.names.aliases:
+            target, value = flow.names.aliases.pop()
+            same = target_names(target)
+            for name in sources_of(value, self._values):
+                if name in other or name in flow.names.stored or self._kind(name) != "plain":
+                    same.add(name)
+            for name in same:
+                flow.share(name, same)
+        # A name that is gone or holds a number by now may have shared an object before.
+        changed = {
+            name
+            for name in names.changed
+            if name in self._links
+            or name in flow.shared
+            or name in names.filled
+            or name in other
+            or self._kind(name) not in ("plain", "function", "absent")
+        }
+        reached = self._with_aliases(cell, flow, changed, names.filled)
+        for name, frames in reached.items():
+            known = cell.changed_frames.get(name, set())
+            both = None if known is None or frames is None else known | frames
+            cell.changed_frames[name] = both
+            if self._kind(name) == "module":
+                flow.libraries.add(name)
+        names.changed = set(reached)
+
+    # -- names that may hold the same objects
+
+    def _share(self, flow: Flow, names: NamesOfCell, other: Collection[str]) -> None:
+        """Note which names may share objects by a statement: a container that it touches with what
+        may have been put into it, and two names of one object. `other`: names that
+        held other objects when it ran than they do now."""
+        touched = names.stored | names.changed
+        if not touched:
+            return
+        others, frames = set(names.handles), dict[int, set[str]]()
+        for name in touched | names.loaded:
+            kind = "container" if name in other else self._kind(name)
+            if kind == "frame":
+                frames.setdefault(id(self._values[name]), set()).add(name)
+            elif kind in ("lazy frame", "container"):
+                others.add(name)
+        for same in frames.values():
+            if (others or len(same) > 1) and not same.isdisjoint(touched):
+                for name in same & touched:
+                    flow.share(name, others | same)
+        if others and not others.isdisjoint(touched):
+            every = others.union(*frames.values())
+            for name in others & touched:
+                flow.share(name, every)
+
+    def _unlink(self, cell: RunningCell, flow: Flow) -> None:
+        """Forget what a name shared whose object the cell replaced, without reading it before. What
+        shared with the former object goes on to share with each other."""
+        read = flow.names.loaded - flow.rebound
+        for name in set() if flow.names.reads_any else flow.names.stored - read:
+            if name in self._links and cell.ids.get(name) != id(self._values.get(name)):
+                others = self._links.pop(name)
+                for other in others:
+                    self._links[other] = (self._links[other] | others) - {name, other}
+
+    def _with_aliases(
+        self, cell: RunningCell, flow: Flow, changed: set[str], written: set[str]
+    ) -> dict[str, set[int] | None]:
+        """The names with all that may share objects with them, each with the frames to which the
+        change is limited. The change of a frame reaches the names and the boxes that hold it, and
+        no other frames in these boxes. A model or chart that is changed by a method, and not by
+        what is `written` into it, leaves the frames as they are that it was given."""
+        reached = dict[str, set[int] | None]()
+        observers = {
+            name
+            for name in changed - written
+            if is_observer(value := self._values.get(name)) and cell.ids.get(name) == id(value)
+        }
+        pending = [(name, self._frame_of(cell, name)) for name in changed]
+        seen = {(name, id(frame)) for name, frame in pending}
+        while pending:
+            name, frame = pending.pop()
+            if is_former(name):
+                frame = None
+            elif frame is not None:
+                holds = self._holds(cell, name, frame)
+                if holds is None:  # it may share more than the frame
+                    frame = None
+                elif holds and (known := reached.setdefault(name, set())) is not None:
+                    known.add(id(frame))
+            if frame is None and not is_former(name):
+                reached[name] = None
+            kept = name in observers and frame is None
+            for other in flow.sharing(name, self._links):
+                if kept and self._frame_of(cell, other) is not None:
+                    continue
+                if (other, id(frame)) not in seen:
+                    seen.add((other, id(frame)))
+                    pending.append((other, frame))
+        return reached
+
+    def _frame_of(self, cell: RunningCell, name: str) -> object:
+        """The frame that a name holds, and held when the cell began, if its cells hold no objects;
+        else None."""
+        value = self._values.get(name)
+        unmoved = cell.ids.get(name) == id(value) and self._kind(name) == "frame"
+        return value if unmoved and shares_nothing(value) else None
+
+    def _holds(self, cell: RunningCell, name: str, frame: object) -> bool | None:
+        """Whether a name is or holds a frame; None when that is not known, or when it may hold what
+        the frame shares."""
+        value: Any = self._values.get(name)
+        if cell.ids.get(name) != id(value):
+            return None
+        if self._kind(name) == "frame":
+            return value is frame
+        if type(value) not in (list, tuple, dict):
+            return None
+        elements = list(value.values()) if isinstance(value, dict) else list(value)
+        if len(elements) > MAX_ELEMENTS or not all(
+            type(each) in PLAIN_TYPES or shares_nothing(each) for each in elements
+        ):
+            return None
+        return any(each is frame for each in elements)
+
+    def _kind(self, name: str) -> str:
+        kinds = self._kinds
+        if kinds is None:
+            return self._find_kind(name)
+        if name not in kinds:
+            kinds[name] = self._find_kind(name)
+        return kinds[name]
+
+    def _find_kind(self, name: str) -> str:
+        """Whether a name holds a frame, a module or class of a library, a plain value or a
+        function that shares nothing, or anything else."""
+        from jammi_lab.sources.frames import is_frame
+
+        if name not in self._values:
+            return "state" if is_state(name) else "absent"
+        value = self._values[name]
+        if is_module(value):
+            return "module"
+        kind: Any = type(value)
+        if isinstance(value, _PLAIN) or is_own(value) or is_plain_type(kind):
+            return "plain"
+        if isinstance(value, type) and not is_of_user(value):
+            return "module"  # a class of a library has its functions, too
+        if isinstance(value, types.FunctionType) and not (value.__closure__ or value.__dict__):
+            defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+            if all(isinstance(each, _PLAIN) for each in defaults):
+                return "function"
+        if is_frame(value) and type(value) not in weakref.ProxyTypes:
+            return "lazy frame" if type(value).__name__ == "LazyFrame" else "frame"
+        return "container"
+
+
+def _reads_of_step(step: CellStep, lines: Sequence[int], reads: Sequence["Read"]) -> set[str]:
+    """The reads that a step made, given the lines of the steps from it on."""
+    after = next((each for each in lines if each > step.line), math.inf)
+    return {
+        _part_name(read, at)
+        for at, read in enumerate(reads)
+        if read.line is None or step.line <= read.line < after or not step.line
+    }
+
+
+def _part_name(read: "Read", at: int) -> str:
+    return f"{read.line} {at}"
+
+
+def is_own(value: object) -> bool:
+    """Whether a value is an object of jammi_lab, whose rows are recorded when they leave it."""
+    return type(value).__module__.partition(".")[0] in ("jammi_lab", "jammi_widgets")
+
+
+@functools.lru_cache(maxsize=4096)
+def is_output(name: str) -> bool:
+    """Whether IPython or Python itself sets the name: `_`, `__`, `_12`, `_i`, `Out`, `In`."""
+    return (
+        name in ("In", "Out", "_oh", "_ih", "_dh")
+        or (name.startswith("_") and name.lstrip("_").lstrip("i").isdigit())
+        or not name.strip("_")
+        or name in ("_i", "_ii", "_iii", "__builtins__")
+    )
