@@ -37,6 +37,7 @@ from jammi_lab.producers.class_members import (
     is_derived,
     is_generated,
     registered_classes,
+    replaced_defaults,
     required_keys,
 )
 from jammi_lab.producers.function_source import (
@@ -78,10 +79,9 @@ _BUILTIN_METHOD_TYPES = (
     types.MethodDescriptorType,
     types.ClassMethodDescriptorType,
 )
-_ALIAS_ATTRIBUTES = (
-    *("__origin__", "__args__", "__metadata__"),
-    *("__bound__", "__constraints__", "__default__", "__supertype__", "__value__"),
-)
+_HIDDEN_ATTRIBUTES = ("__bound__", "__constraints__", "__default__", "__supertype__", "__value__")
+"""The attributes of typing's objects that their text does not show."""
+_ALIAS_ATTRIBUTES = ("__origin__", "__args__", "__metadata__", *_HIDDEN_ATTRIBUTES)
 """The attributes of typing's objects that hold other types."""
 
 
@@ -251,8 +251,9 @@ class _FunctionWalk:
         return None
 
     def _own_parts(self, alias: Any, where: str) -> list[Any]:
-        """The parts of `list[C]` and the like, when a class or value of the user's own is among
-        them; otherwise empty, and the alias is known by its text."""
+        """The parts of `list[C]` and the like, when a class or value of the user's own or the
+        bound of a type variable is among them; otherwise empty, and the alias is known by its
+        text."""
         if id(alias) in self._open_ids:
             return ["circle"]
         self._open_ids.add(id(alias))
@@ -262,7 +263,7 @@ class _FunctionWalk:
             if (part := getattr(alias, name, None)) is not None
         ]
         self._open_ids.discard(id(alias))
-        return forms if _has_own_parts(forms) else []
+        return forms if _has_own_parts(forms) or _has_hidden_parts(alias) else []
 
     def _library_name(self, value: Any) -> str | None:
         """`module:name` of an object of a library; None for one of the user's own."""
@@ -339,7 +340,13 @@ class _FunctionWalk:
             **self._virtual_bases(cls, where),
             **self._generic_bases(cls, where),
             **required_keys(cls),
+            **self._replaced_defaults(cls, where),
         }
+
+    def _replaced_defaults(self, cls: type, where: str) -> dict[str, Any]:
+        """The defaults of a generated constructor that were changed in place."""
+        defaults = replaced_defaults(cls)
+        return {} if defaults is None else {"defaults": self._named_values(defaults.items(), where)}
 
     def _generic_bases(self, cls: type, where: str) -> dict[str, Any]:
         """The bases with their parameters, when these contain classes of the user's own."""
@@ -415,7 +422,12 @@ class _FunctionWalk:
         if kind in (list, tuple):
             return [kind.__name__, self._item_forms(value, where)]
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
-            return [kind.__name__, self._item_forms(value, where), self.value(kind, where)]
+            return [
+                kind.__name__,
+                self._item_forms(value, where),
+                self.value(kind, where),
+                *self._attribute_forms(getattr(value, "__dict__", {}), where),
+            ]
         if kind in (set, frozenset):
             return [
                 kind.__name__,
@@ -507,15 +519,22 @@ def _is_alias(value: object) -> bool:
     )
 
 
-def _has_own_parts(form: Any) -> bool:
-    """Whether the form of a part of an alias is more than names and constants."""
-    if not isinstance(form, list):
-        return False
-    if form[:1] == ["named"]:
-        return False
-    return form[:1] in (["class"], ["alias"], ["instance"], ["function"], ["member"], ["met"]) or (
-        any(map(_has_own_parts, form))
+def _has_hidden_parts(alias: Any) -> bool:
+    """Whether a type variable or new type of the user's own has a bound, constraints, a default or
+    a supertype."""
+    parts = [getattr(alias, name, None) for name in _HIDDEN_ATTRIBUTES]
+    return not is_library(_text_attribute(alias, "__module__") or "") and any(
+        part is not None and part != () and type(part).__name__ != "NoDefaultType" for part in parts
     )
+
+
+def _has_own_parts(form: Any) -> bool:
+    """Whether the form of a part of an alias is more than names and constants, or is a value that
+    Python abbreviates in a text."""
+    if not isinstance(form, list) or form[:1] == ["named"]:
+        return False
+    kinds = ("class", "alias", "instance", "function", "member", "met", "ndarray", "Pattern")
+    return form[:1] in [[kind] for kind in kinds] or any(map(_has_own_parts, form))
 
 
 def _is_in_closure(function: types.FunctionType, value: object) -> bool:

@@ -464,6 +464,69 @@ GIVEN |= {
 }
 
 
+GIVEN |= {
+    f"{what} of a type variable": (
+        f"import typing\nT = {before}\n{named}\ndef step(p):\n    return A\n",
+        f"T = {after}\n{named}",
+    )
+    for what, before, after, named in (
+        ("a library's bound", "typing.TypeVar('T', bound=int)", "typing.TypeVar('T')", "A = T"),
+        (
+            "the constraints",
+            "typing.TypeVar('T', int, str)",
+            "typing.TypeVar('T', int, bytes)",
+            "A = T",
+        ),
+        (
+            "the bound in list[…]",
+            "typing.TypeVar('T', bound=int)",
+            "typing.TypeVar('T', bound=str)",
+            "A = list[T]",
+        ),
+        (
+            "the bound in a generic base",
+            "typing.TypeVar('T', bound=int)",
+            "typing.TypeVar('T', bound=str)",
+            "class A(typing.Generic[T]): pass",
+        ),
+    )
+}
+GIVEN |= {
+    "which of Python's types a new type stands for": (
+        "import typing\nA = typing.NewType('A', int)\ndef step(p):\n    return A.__supertype__\n",
+        "A = typing.NewType('A', str)",
+    ),
+    "an array that an annotation abbreviates": (
+        "import numpy as np, typing\nW = np.zeros(3000)\nA = typing.Annotated[int, W]\ndef step(p):\n    return A.__metadata__[0].sum()\n",
+        "W[1500] = 1",
+    ),
+    "a pattern that an annotation abbreviates": (
+        "import re, typing\nA = typing.Annotated[int, re.compile('a' * 300)]\ndef step(p):\n    return A\n",
+        "A = typing.Annotated[int, re.compile('a' * 299 + 'b')]",
+    ),
+    "the defaults of a named tuple, in place": (
+        "import collections\nN = collections.namedtuple('N', 'a', defaults=[1])\ndef step(p):\n    return N()\n",
+        "N.__new__.__defaults__ = (2,)",
+    ),
+    "the first default of a named tuple, in place": (
+        "import typing\nclass N(typing.NamedTuple):\n    a: int\ndef step(p):\n    return N\n",
+        "N.__new__.__defaults__ = (2,)",
+    ),
+    "the defaults of a dataclass, in place": (
+        "import dataclasses\n@dataclasses.dataclass(slots=True)\nclass C:\n    a: int = 1\ndef step(p):\n    return C()\n",
+        "C.__init__.__defaults__ = (2,)",
+    ),
+    "the keyword defaults of a dataclass, in place": (
+        "import dataclasses\n@dataclasses.dataclass(kw_only=True)\nclass C:\n    a: int = 1\ndef step(p):\n    return C()\n",
+        "C.__init__.__kwdefaults__ = {}",
+    ),
+    "what an object of a subclass of a named tuple was given": (
+        "import collections\nclass N(collections.namedtuple('N', 'a')): pass\nX = N(1)\ndef step(p):\n    return X.b\n",
+        "X.b = 2",
+    ),
+}
+
+
 @pytest.mark.parametrize("what", GIVEN)
 def test_what_is_changed_in_the_kernel_is_another_definition(write, what):
     text, change = GIVEN[what]
@@ -482,6 +545,23 @@ def test_a_method_that_a_dataclass_was_given_is_not_taken_for_one_that_was_writt
     function_digest(code.module.step)
     code.module.C.__repr__ = lambda c: "c"
     with pytest.raises(NoSource):
+        function_digest(code.module.step)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "name"),
+    [
+        ("@dataclasses.dataclass\nclass C:\n    k: int = 1", "__eq__"),
+        ("@dataclasses.dataclass\nclass C:\n    k: int = 1", "__call__"),
+        ("import collections\nC = collections.namedtuple('C', 'k')", "__repr__"),
+    ],
+)
+def test_a_special_method_from_text_that_was_executed_is_no_method_of_pythons(write, made_by, name):
+    """Both have the file name `<string>`."""
+    code = write(f"import dataclasses\n{made_by}\ndef step(p):\n    return C(1)\n")
+    function_digest(code.module.step)
+    exec(f"def {name}(*_): return True\nC.{name} = {name}", vars(code.module))
+    with pytest.raises(NoSource, match="not available"):
         function_digest(code.module.step)
 
 
@@ -699,18 +779,11 @@ def test_many_threads_read_long_sources_at_once(write):
             lambda m: m.h.__annotations__.update(a=str),
         ),
         (
-            "import typing\nT = typing.TypeVar('T', bound=int)\ndef step(a):\n    return T.__bound__",
-            lambda m: setattr(m, "T", m.typing.TypeVar("T", bound=str)),
-        ),
-        (
-            (
-                "import collections\nN = collections.namedtuple('N', 'a', defaults=[1])\n"
-                "def step(a):\n    return N()"
-            ),
-            lambda m: setattr(m.N.__new__, "__defaults__", (2,)),
+            "class C:\n    k = 1\nclass H:\n    a: C\ndef step(a):\n    return H.__annotations__['a'].k",
+            lambda m: setattr(m.C, "k", 2),
         ),
     ],
-    ids=["docstring", "annotation", "bound", "defaults in place"],
+    ids=["docstring", "annotation", "class in an annotation"],
 )
 def test_what_the_page_of_limits_says_is_not_followed(write, text, change):
     """A limit of the guarantee: who wants these followed gives a version."""
