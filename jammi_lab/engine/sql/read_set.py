@@ -233,9 +233,8 @@ def _walk_plan(
 def _matching_columns(text: str, schema: Mapping[str, str]) -> Collection[str]:
     """The columns that an entry of a scan's projections may refer to: a column, or the column of a
     struct field (`a.b` may be either). If none matches (a name with a line break), all columns."""
-    return {
-        column for column in schema if text == column or text.startswith(f"{column}.")
-    } or schema.keys()
+    ends = [len(text), *(position for position, letter in enumerate(text) if letter == ".")]
+    return {text[:end] for end in ends if text[:end] in schema} or schema.keys()
 
 
 def _check_value_words(parsed: ParsedStatement, binding: Binding) -> None:
