@@ -607,6 +607,37 @@ def test_a_view_over_settings_of_the_session_has_no_state(ws, sql, table, said):
         )
 
 
+def test_a_view_has_no_state_while_new_sessions_have_other_settings(ws, sql, table, postgres_url):
+    """Our session keeps those that it began with."""
+    role = f"{table}_r"
+    sql(
+        f"CREATE TABLE {table} (v text)",
+        f"INSERT INTO {table} VALUES ('running')",
+        f"CREATE VIEW {table}_v AS SELECT to_tsvector(v)::text AS words FROM {table}",
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
+        f'ALTER ROLE {role} SET search_path = public, "$user"',
+        f"ALTER ROLE {role} SET default_text_search_config = simple",
+        f"GRANT SELECT ON {table}, {table}_v TO {role}",
+    )
+    try:
+        parts = urlsplit(postgres_url)
+        address = parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}")
+        ws.sources.add("own", urlunsplit(address), secret=lambda: "x")
+        ws.materialize("t", f"SELECT words FROM own.{table}_v")
+        assert ws.staleness("t") == Fresh()
+        for change in ("SET default_text_search_config = english", "RESET search_path"):
+            sql(f"ALTER ROLE {role} {change}")
+            verdict = ws.staleness("t")
+            assert isinstance(verdict, Undecidable) and "settings of new sessions" in str(verdict)
+            sql(
+                f"ALTER ROLE {role} SET default_text_search_config = simple",
+                f'ALTER ROLE {role} SET search_path = public, "$user"',
+            )
+            assert ws.staleness("t") == Fresh()
+    finally:
+        sql(f"DROP TABLE {table} CASCADE", f"DROP ROLE {role}")
+
+
 def test_a_view_over_a_function_that_reads_a_table_has_a_state(ws, sql, table):
     sql(
         f"CREATE TABLE {table} (v integer)",

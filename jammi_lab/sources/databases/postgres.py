@@ -147,8 +147,25 @@ WITH RECURSIVE behind AS (
     END) AS said FROM found
   LEFT JOIN pg_catalog.pg_proc p USING (oid)
   WHERE f[1] IS NULL OR p.provolatile = 'v' OR p.proname ~ {setting} OR p.oid IN (
-    SELECT oid FROM session))
-SELECT (SELECT said FROM fickle) AS fickle, (
+    SELECT oid FROM session)
+), defaults AS (
+  SELECT DISTINCT ON (name) name, regexp_replace(value, '^pg_catalog\.', '') AS value FROM (
+    SELECT split_part(s, '=', 1) AS name, substr(s, strpos(s, '=') + 1) AS value,
+      2 * (setrole <> 0)::int + (setdatabase <> 0)::int AS rank
+    FROM pg_catalog.pg_db_role_setting, unnest(setconfig) s
+    WHERE setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
+        WHERE datname = pg_catalog.current_database()))
+      AND setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))) d
+  ORDER BY name, rank DESC
+), outdated AS (
+  SELECT 'the settings of new sessions changed (' || string_agg(name, ', ' ORDER BY name)
+    || '); close the workspace and open it again' AS said
+  FROM pg_catalog.pg_settings g LEFT JOIN defaults d USING (name)
+  WHERE name IN ({settings}) AND g.source <> 'client' AND COALESCE(
+    lower(d.value) <> lower(regexp_replace(g.reset_val, '^pg_catalog\.', '')),
+    g.source IN ('global', 'database', 'user', 'database user'))
+)
+SELECT COALESCE((SELECT said FROM fickle), (SELECT said FROM outdated)) AS fickle, (
   SELECT bool_or(c.relkind = 'f') FROM behind JOIN pg_catalog.pg_class c USING (oid)
 ) AS outside"""
 """Why a view or a row security policy is not deterministic, and whether it reads foreign tables.
@@ -158,6 +175,9 @@ names in them, so a function that calls one that reads a setting counts; release
 _SESSION_FUNCTIONS = "current_setting|pg_show_all_settings|pg_settings"
 """What a function calls, or is, whose result depends on the settings of the session. A setting of a
 role or a database is taken over when a session begins, and sessions outlive its changes."""
+_TEXT_SETTINGS = ("default_text_search_config", "lc_numeric", "lc_time", "search_path", "xmlbinary")
+"""Further settings that change the result of a function, such as `to_tsvector('text')`, and that
+our sessions take over. While new sessions have other values, views have no state."""
 _LOG_POSITION = """
 SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS "system",
   (SELECT timeline_id::text FROM pg_catalog.pg_control_checkpoint()) AS "timeline",
@@ -266,7 +286,11 @@ class PostgresConnector(ServerConnector):
         if relation_kind == "v" or policed:
             [(volatile_because, view_foreign)] = self.run_on_server(
                 query,
-                _VIEW_DEPENDENCIES.format(oid=int(oid), setting=sql_literal(_SESSION_FUNCTIONS)),
+                _VIEW_DEPENDENCIES.format(
+                    oid=int(oid),
+                    setting=sql_literal(_SESSION_FUNCTIONS),
+                    settings=", ".join(map(sql_literal, _TEXT_SETTINGS)),
+                ),
             )
             foreign = foreign or view_foreign
         columns = [tuple(column) for column in json.loads(column_json or "[]")]
