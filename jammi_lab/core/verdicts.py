@@ -141,7 +141,7 @@ class Cause(Value, frozen=True):
         return f"{self.reason}, by way of {' ← '.join(self.path)}"
 
 
-class Fresh(Answer, frozen=True, tag="fresh", tag_field="kind", omit_defaults=True, eq=False):
+class Fresh(Answer, frozen=True, tag="fresh", tag_field="kind", omit_defaults=True):
     """The output of the current definition over unchanged inputs. All Fresh values are equal,
     whatever their grounds."""
 

@@ -101,6 +101,13 @@ def test_a_table_whose_definition_and_inputs_are_as_recorded_is_fresh() -> None:
     assert evaluate_table(facts(anchor("a"), anchor("b"))) == Fresh()
 
 
+def test_fresh_verdicts_are_equal_and_never_unequal() -> None:
+    for one, other in itertools.product((Fresh(), Fresh(["a word"])), repeat=2):
+        assert one == other
+        assert not one != other  # noqa: SIM202
+    assert Fresh() != DOUBT
+
+
 def test_a_table_without_inputs_is_fresh() -> None:
     assert evaluate_table(facts()) == Fresh()
 
