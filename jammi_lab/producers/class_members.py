@@ -184,9 +184,12 @@ def is_generated(value: object) -> bool:
 def replaced_defaults(cls: type) -> dict[str, Any] | None:
     """The argument defaults of the generated constructor of a dataclass or named tuple, when they
     were replaced after the class was created; else None."""
+    constructor: Any
     if is_dataclass(cls):
         constructor = vars(cls).get("__init__")
-        created = {f.name: _default_argument(f) for f in cls.__dataclass_fields__.values()}
+        created = {
+            f.name: _default_argument(f) for f in vars(cls).get("__dataclass_fields__", {}).values()
+        }
     else:
         constructor = getattr(vars(cls).get("__new__"), "__func__", None)
         created = getattr(cls, "_field_defaults", {})

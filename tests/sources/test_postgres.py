@@ -621,8 +621,9 @@ def test_a_view_has_no_state_while_new_sessions_have_other_settings(ws, sql, tab
     )
     try:
         parts = urlsplit(postgres_url)
-        address = parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}")
-        ws.sources.add("own", urlunsplit(address), secret=lambda: "x")
+        host = parts.netloc.rpartition("@")[2]
+        address = urlunsplit((parts.scheme, f"{role}@{host}", parts.path, parts.query, ""))
+        ws.sources.add("own", address, secret=lambda: "x")
         ws.materialize("t", f"SELECT words FROM own.{table}_v")
         assert ws.staleness("t") == Fresh()
         for change in ("SET default_text_search_config = english", "RESET search_path"):
