@@ -215,13 +215,13 @@ def test_python_sets_what_the_explorer_searches_for(ws, shown):
 
 
 def test_fifty_thousand_recipes_are_paged_searched_and_chosen_on_the_page(ws, shown, papers):
-    import dataclasses
+    import msgspec
 
     stale(papers)
     panel = StalenessBoard(ws)
     [one] = [each for each in recipe_rows_of(panel).rows if each.row.name == "ml"]
     names = [f"table_{at:05}" for at in range(50_000)]
-    fill_board(panel, [(dataclasses.replace(one.row, name=name), one) for name in names])
+    fill_board(panel, [(msgspec.structs.replace(one.row, name=name), one) for name in names])
     bare = shown(panel, "row-table_00000")
     assert (
         bare.page.locator("tbody tr").count() == 200

@@ -176,11 +176,11 @@ def test_chips_of_the_board_narrow_it_to_a_verdict_or_a_cause_and_back(ws, shown
 
 
 def test_pages_of_the_board_are_turned_both_ways_and_a_look_is_asked_for(ws, shown, papers):
-    import dataclasses
+    import msgspec
 
     panel = StalenessBoard(ws)
     [one] = [each for each in recipe_rows_of(panel).rows if each.row.name == "ml"]
-    lines = [dataclasses.replace(one.row, name=f"table_{at:03}") for at in range(450)]
+    lines = [msgspec.structs.replace(one.row, name=f"table_{at:03}") for at in range(450)]
     fill_board(panel, [(row, one) for row in lines])
     bare = shown(panel, "row-table_000")
     for first in (200, 400):

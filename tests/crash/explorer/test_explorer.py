@@ -74,6 +74,13 @@ def sound_checks(server, memory) -> tuple[record.Run, Recorded]:
     return recorded(server, memory / "sound checks", "checks")
 
 
+@pytest.fixture(scope="module")
+def sound_growth(server, memory) -> tuple[record.Run, Recorded]:
+    """The run over an increment and tables of words."""
+    record.needs_strace()
+    return recorded(server, memory / "sound growth", "growth")
+
+
 def recorded(
     server: Server, folder: Path, scenario: str, *mutants: str
 ) -> tuple[record.Run, Recorded]:
@@ -236,10 +243,9 @@ def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_wha
 
 
 def test_no_crash_of_increments_and_tables_of_words_changes_their_rows_or_what_is_found(
-    server, memory, tell
+    sound_growth, memory, tell
 ):
-    record.needs_strace()
-    _, steps = recorded(server, memory / "sound growth", "growth")
+    _, steps = sound_growth
     every = states(steps)
     looked = chosen(every, asked(6, 600), 1 if LOOKS else sized(50, 1))
     found = list(wrongs(images(steps, looked), memory / "crashed", rows_that_are_merged_or_found))
@@ -315,6 +321,7 @@ def test_a_call_of_the_system_that_fails_is_a_typed_error_that_names_the_table_a
         "tables": ("sound", rows_by_footer),
         "indexes": ("sound_indexes", rows_that_are_found),
         "checks": ("sound_checks", rows_that_pass),
+        "growth": ("sound_growth", rows_that_are_merged_or_found),
     }[scenario]
     times = sorted({nth for name, nth in request.getfixturevalue(whole)[1].calls if name == call})
     assert times
