@@ -4,6 +4,7 @@ Child processes, tests marked `migrates` and tests that replace the migrations c
 process check the signatures of DuckDB's extensions, which takes 40 to 280 ms for each instance; children do, and tests/sources/test_extensions_at_hand.py.
 """
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 
 enabled = True
 """Whether a new catalog is a copy; cleared for the time of a test that is marked `migrates`."""
-_folder: "tempfile.TemporaryDirectory[str] | None" = None
+_folder: Path | None = None
 
 
 def install() -> None:
@@ -49,10 +50,19 @@ def _make() -> Path:
     from jammi_lab.core.clock import SystemClock
     from jammi_lab.core.tenancy import TenantScope
 
-    _folder = tempfile.TemporaryDirectory(prefix="jammi-template-")
-    path = Path(_folder.name) / "catalog.sqlite3"
+    _folder = _own_folder()
+    path = _folder / "catalog.sqlite3"
     Catalog(path, scope=TenantScope(), clock=SystemClock()).close()
     return path
+
+
+def _own_folder() -> Path:
+    """A folder that goes with this process. A child that was forked and ends like a process of its own leaves it alone, where one of
+    `TemporaryDirectory` would be removed."""
+    folder = Path(tempfile.mkdtemp(prefix="jammi-template-")).resolve()
+    process = os.getpid()
+    atexit.register(lambda: os.getpid() == process and shutil.rmtree(folder, ignore_errors=True))
+    return folder
 
 
 def _place(template: Path, path: Path) -> None:
@@ -74,19 +84,19 @@ class Template:
 
     def __init__(self, build: Callable[[Path], None]) -> None:
         self._build = build
-        self._root: tempfile.TemporaryDirectory[str] | None = None
+        self._root: Path | None = None
 
     def restore(self) -> Path:
         """The folder, with what was built and nothing else."""
         if self._root is None:
-            root = tempfile.TemporaryDirectory(prefix="jammi-template-")
-            folder, kept = (Path(root.name).resolve() / name for name in ("at", "kept"))
+            root = _own_folder()
+            folder, kept = root / "at", root / "kept"
             folder.mkdir()
             self._build(folder)
             shutil.copytree(folder, kept, symlinks=True)
             self._root = root
         else:
-            folder, kept = (Path(self._root.name).resolve() / name for name in ("at", "kept"))
+            folder, kept = self._root / "at", self._root / "kept"
             shutil.rmtree(folder, ignore_errors=True)  # a test may have removed it
             shutil.copytree(kept, folder, symlinks=True)
         restored.add(folder)
