@@ -13,9 +13,9 @@ from jammi_lab.cli.options import (
     CommandGroup,
     Duration,
     FailCommand,
+    WorkspaceCall,
     fail,
     fail_on_verdict,
-    open_workspace,
     report_errors,
     workspace_options,
 )
@@ -48,10 +48,7 @@ def main() -> None:
 )
 @fail_on_verdict
 def status(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     deep: bool,
     junit: str | None,
     sarif: str | None,
@@ -62,7 +59,7 @@ def status(
     """Show the verdict of every recipe."""
     from jammi_lab.workspace import status_reports
 
-    with open_workspace(path, catalog, tenant) as ws:
+    with call.open() as ws:
         board = ws.status(deep=deep)
         rows = board.arrow().to_pylist()
         findings = status_reports.find_problems(board, max_age, strict=fail_grounds)
@@ -72,10 +69,10 @@ def status(
         if sarif is not None:
             text = status_reports.to_sarif(findings, ws.path)
             Path(sarif).write_text(text, encoding="utf-8")
-        print_result(board, rows, as_json, path)
+        print_result(board, rows, call.as_json, call.path)
         for finding in findings:
             if finding.rule == status_reports.OLD:
-                click.echo(finding.message, err=as_json)
+                click.echo(finding.message, err=call.as_json)
     if (fail or fail_grounds) and findings:
         sys.exit(FAILED_EXIT_CODE)
 
@@ -90,18 +87,15 @@ def status(
 )
 @fail_on_verdict
 def watch(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     interval: float,
     fail: bool,
     fail_grounds: bool,
 ) -> None:
     """Print a line when a verdict changes, with --json one JSON object a line, until interrupted.
     With --fail until something is not fresh."""
-    with open_workspace(path, catalog, tenant) as ws:
-        failed = watch_verdicts(ws, interval, as_json=as_json, fail=fail, strict=fail_grounds)
+    with call.open() as ws:
+        failed = watch_verdicts(ws, interval, as_json=call.as_json, fail=fail, strict=fail_grounds)
     if failed:
         sys.exit(FAILED_EXIT_CODE)
 
@@ -111,22 +105,19 @@ def watch(
 @click.argument("name")
 @fail_on_verdict
 def why(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     name: str,
     fail: bool,
     fail_grounds: bool,
 ) -> None:
     """Explain the verdict on one table as a tree: a line for each cause, with old and new state."""
-    with open_workspace(path, catalog, tenant) as ws:
+    with call.open() as ws:
         explanation = ws.why(name)
         print_result(
             explanation,
             {"name": explanation.name, "verdict": explanation.verdict, "lines": explanation.lines},
-            as_json,
-            path,
+            call.as_json,
+            call.path,
         )
     verdict = explanation.verdict.to_dict()
     if (fail or fail_grounds) and (
@@ -140,21 +131,18 @@ def why(
 @click.argument("names", nargs=-1)
 @fail
 def verify(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     names: Sequence[str],
     fail: bool,
 ) -> None:
     """Check that the files of the named tables, or of all, match their manifests."""
-    with open_workspace(path, catalog, tenant) as ws:
+    with call.open() as ws:
         selected = names or [row.name for row in ws.status() if row.version is not None]
         outcomes = {name: ws.verify(name) for name in selected}
         print_result(
             "\n".join(f"{name}: {answer}" for name, answer in outcomes.items()) or "No tables yet.",
             outcomes,
-            as_json,
+            call.as_json,
         )
     if fail and any(
         answer.to_dict()["kind"] not in ("match", "match_with_unpinned_inputs")
@@ -168,15 +156,12 @@ def verify(
 @click.argument("names", nargs=-1)
 @fail
 def plan(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     names: Sequence[str],
     fail: bool,
 ) -> None:
     """Preview the recomputation (dry run)."""
-    with open_workspace(path, catalog, tenant) as ws:
+    with call.open() as ws:
         planned = ws.plan(names or None)
         kinds = ("certain", "possible", "reused", "blocked", "checks")
         value = {kind: [to_json_value(step) for step in getattr(planned, kind)] for kind in kinds}
@@ -184,7 +169,7 @@ def plan(
             "seconds_at_least": planned.seconds_at_least,
             "seconds_at_most": planned.seconds_at_most,
         }
-        print_result(planned, value, as_json, path)
+        print_result(planned, value, call.as_json, call.path)
     if fail and planned:
         sys.exit(FAILED_EXIT_CODE)
 
@@ -194,16 +179,13 @@ def plan(
 @click.argument("names", nargs=-1)
 @fail
 def recompute(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     names: Sequence[str],
     fail: bool,
 ) -> None:
     """Bring the named tables, or all, up to date. Exit with 1 when a step failed; with --fail also
     when one could not be tried."""
-    with open_workspace(path, catalog, tenant, read_only=False) as ws:
+    with call.open(read_only=False) as ws:
         report = ws.recompute(names or None)
         print_result(
             report,
@@ -211,8 +193,8 @@ def recompute(
                 "steps": [to_json_value(step) for step in report.steps],
                 "deviations": report.deviations,
             },
-            as_json,
-            path,
+            call.as_json,
+            call.path,
         )
     failing_outcomes = ("failed", "rejected", *(("blocked", "skipped") if fail else ()))
     if any(step.outcome in failing_outcomes for step in report.steps):
@@ -229,22 +211,19 @@ def recompute(
     help="Also write the results as JUnit XML to this file.",
 )
 def check(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     names: Sequence[str],
     fail: bool,
     junit: str | None,
 ) -> None:
     """Run the checks that are due, of the named tables or all."""
-    with open_workspace(path, catalog, tenant, read_only=False) as ws:
+    with call.open(read_only=False) as ws:
         results = ws.check(names or None)
         if junit is not None:
             from jammi_lab.workspace.junit import to_junit
 
             Path(junit).write_text(to_junit(results), encoding="utf-8")
-        print_result(results, results.arrow().to_pylist(), as_json)
+        print_result(results, results.arrow().to_pylist(), call.as_json)
     if fail and results.failed:
         sys.exit(FAILED_EXIT_CODE)
 
@@ -259,16 +238,13 @@ def check(
 @click.option("--deep", is_flag=True, help="Also verify the bytes of every table.")
 @fail
 def fsck(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     repair: bool,
     deep: bool,
     fail: bool,
 ) -> None:
     """Check that the catalog matches the files."""
-    with open_workspace(path, catalog, tenant, read_only=not repair) as ws:
+    with call.open(read_only=not repair) as ws:
         report = ws.fsck(repair=repair, deep=deep)
         names = (
             "missing",
@@ -280,7 +256,7 @@ def fsck(
             "bytes_reclaimed",
         )
         value = {name: getattr(report, name) for name in names}
-        print_result(report, value, as_json)
+        print_result(report, value, call.as_json)
     if fail and any(value[name] for name in ("missing", "damaged", "failed")):
         sys.exit(FAILED_EXIT_CODE)
 
@@ -296,16 +272,13 @@ def fsck(
 )
 @click.option("--columns", is_flag=True, help="Column lineage.")
 def lineage(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     name: str | None,
     direction: str | None,
     columns: bool,
 ) -> None:
     """Show lineage for one table or the whole workspace."""
-    with open_workspace(path, catalog, tenant) as ws:
+    with call.open() as ws:
         graph = ws.lineage(name, direction=direction or "both", columns=columns)
         value = {
             "nodes": [to_json_value(n) for n in graph.nodes],
@@ -313,30 +286,30 @@ def lineage(
         }
         if columns:
             value["column_edges"] = [to_json_value(e) for e in graph.column_edges]
-        print_result(graph, value, as_json)
+        print_result(graph, value, call.as_json)
 
 
 @main.command()
 @workspace_options
-def sources(path: str, catalog: str | None, tenant: str | None, as_json: bool) -> None:
+def sources(call: WorkspaceCall) -> None:
     """List the registered sources."""
-    with open_workspace(path, catalog, tenant) as ws:
+    with call.open() as ws:
         print_result(
             ws.sources,
             ws.sql("SELECT * FROM jammi_catalog.sources ORDER BY name").arrow().to_pylist()
-            if as_json
+            if call.as_json
             else None,
-            as_json,
-            path,
+            call.as_json,
+            call.path,
         )
 
 
 @main.command()
 @workspace_options
 @click.option("--all", "every", is_flag=True, help="Include failed and unfinished tables.")
-def tables(path: str, catalog: str | None, tenant: str | None, as_json: bool, every: bool) -> None:
+def tables(call: WorkspaceCall, every: bool) -> None:
     """List every version of every table."""
-    with open_workspace(path, catalog, tenant) as ws:
+    with call.open() as ws:
         versions = ws.tables(status=None if every else "ready")
         keys = (
             "name",
@@ -352,8 +325,8 @@ def tables(path: str, catalog: str | None, tenant: str | None, as_json: bool, ev
         print_result(
             versions,
             [{key: getattr(table, key) for key in keys} for table in versions],
-            as_json,
-            path,
+            call.as_json,
+            call.path,
         )
 
 
@@ -364,23 +337,17 @@ def tables(path: str, catalog: str | None, tenant: str | None, as_json: bool, ev
     "-n", "--limit", type=click.IntRange(min=0), help="Number of rows to show; 20 without --json."
 )
 def sql(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     statement: str,
     limit: int | None,
 ) -> None:
     """Run a statement, read from standard input if it is `-`. Prints the rows as a table, or with
     --json as a list of objects."""
     text = sys.stdin.read() if statement == "-" else statement
-    with open_workspace(
-        path,
-        catalog,
-        tenant,
+    with call.open(
         read_only=not text.lstrip()[:6].casefold().startswith(("insert", "update", "delete")),
     ) as ws:
-        print_rows(ws.sql(text), limit, as_json, path)
+        print_rows(ws.sql(text), limit, call.as_json, call.path)
 
 
 @main.command(short_help="Search a table by meaning, words, or both.")
@@ -392,10 +359,7 @@ def sql(
 @click.option("--where", help="A condition on the source's rows.")
 @click.option("--select", multiple=True, help="A column of the source to show; repeatable.")
 def search(
-    path: str,
-    catalog: str | None,
-    tenant: str | None,
-    as_json: bool,
+    call: WorkspaceCall,
     table: str,
     text: str,
     k: int,
@@ -405,36 +369,38 @@ def search(
 ) -> None:
     """Find the rows that match a text best: by meaning in an embedding table, by words in a lexical
     table, by both with --words."""
-    with open_workspace(path, catalog, tenant) as ws:
+    with call.open() as ws:
         hits = ws.search(table, text, k=k, words=words, where=where, select=select)
-        print_rows(hits, k, as_json, path)
+        print_rows(hits, k, call.as_json, call.path)
 
 
 @main.command(short_help="Copy the catalog to a file.")
 @workspace_options
 @click.argument("target")
-def backup(path: str, catalog: str | None, tenant: str | None, as_json: bool, target: str) -> None:
+def backup(call: WorkspaceCall, target: str) -> None:
     """Copy a consistent state of the catalog to a file; tables are not copied."""
-    with open_workspace(path, catalog, tenant) as ws:
+    with call.open() as ws:
         copied_to = ws.backup(target)
-        print_result(f"The catalog was copied to {copied_to}.", {"target": str(copied_to)}, as_json)
+        print_result(
+            f"The catalog was copied to {copied_to}.", {"target": str(copied_to)}, call.as_json
+        )
 
 
 @main.command(short_help="Create a new catalog from the manifests.")
 @workspace_options
 @click.option("--force", is_flag=True, help="Rebuild even if the catalog is intact.")
-def rebuild(path: str, catalog: str | None, tenant: str | None, as_json: bool, force: bool) -> None:  # noqa: ARG001  a rebuild covers all tenants
+def rebuild(call: WorkspaceCall, force: bool) -> None:
     """Create a new catalog from the manifests when the old one is lost or damaged."""
     from jammi_lab.workspace.opening import rebuild as rebuild_catalog
 
-    lost = _check_rebuild_losses(path, catalog, force=force)
-    report = rebuild_catalog(path, catalog=catalog)
+    lost = _check_rebuild_losses(call.path, call.catalog, force=force)
+    report = rebuild_catalog(call.path, catalog=call.catalog)
     lines = [
         str(report),
         *report._lines(),
         *([f"lost with the old catalog: {_format_names(lost)}"] if any(lost.values()) else []),
     ]
-    print_result("\n  - ".join(lines), report.to_dict() | {"gone": lost}, as_json)
+    print_result("\n  - ".join(lines), report.to_dict() | {"gone": lost}, call.as_json)
 
 
 def _check_rebuild_losses(path: str, catalog: str | None, *, force: bool) -> dict[str, list[str]]:
@@ -444,7 +410,7 @@ def _check_rebuild_losses(path: str, catalog: str | None, *, force: bool) -> dic
     from jammi_lab.store.rebuild import catalog_only_contents
 
     try:
-        with open_workspace(path, catalog, None) as ws:
+        with WorkspaceCall(path, catalog).open() as ws:
             contents = catalog_only_contents(ws._services.catalog)
     except (TableDamaged, WorkspaceNotFound):
         return {}
@@ -483,7 +449,7 @@ def copy(source: str, target: str, as_json: bool) -> None:
     """Copy a workspace to another folder; it may be in use meanwhile."""
     from jammi_lab.workspace.copy import copy_workspace
 
-    with report_errors(source), open_workspace(source, None, None) as ws:
+    with report_errors(source), WorkspaceCall(source).open() as ws:
         result = copy_workspace(ws, target)
         print_result(
             result,

@@ -4,6 +4,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
 
@@ -84,8 +85,29 @@ def reported_errors() -> Iterator[None]:
         sys.exit(REFUSED_EXIT_CODE)
 
 
+@dataclass(frozen=True)
+class WorkspaceCall:
+    """What the common options of a command say: which workspace, for whom, and how to answer."""
+
+    path: str
+    catalog: str | None = None
+    tenant: str | None = None
+    as_json: bool = False
+
+    @contextlib.contextmanager
+    def open(self, *, read_only: bool = True) -> Iterator[Any]:
+        """The existing workspace, closed afterwards."""
+        from jammi_lab.workspace.opening import open as open_workspace
+
+        with open_workspace(
+            self.path, catalog=self.catalog, tenant=self.tenant, read_only=read_only, create=False
+        ) as ws:
+            yield ws
+
+
 def workspace_options(function: F) -> F:
-    """Add the options common to all commands that open a workspace, and report its errors."""
+    """Add the options common to all commands that open a workspace, which it takes as a
+    `WorkspaceCall`, and report its errors."""
     for option in (
         click.option(
             "--json", "as_json", is_flag=True, help="Print one JSON value on standard output."
@@ -103,9 +125,11 @@ def workspace_options(function: F) -> F:
         function = option(function)
 
     @wraps(function)
-    def run_and_report(*args: Any, **kwargs: Any) -> None:
-        with report_errors(str(kwargs["path"])), cell_commands():
-            function(*args, **kwargs)
+    def run_and_report(
+        path: str, catalog: str | None, tenant: str | None, as_json: bool, **options: Any
+    ) -> None:
+        with report_errors(path), cell_commands():
+            function(WorkspaceCall(path, catalog, tenant, as_json), **options)
 
     return run_and_report  # type: ignore[return-value]  # click's decorators keep the signature
 
@@ -119,17 +143,6 @@ def report_errors(path: str) -> Iterator[None]:
         except JammiError as error:
             error.hint = to_shell_syntax(error.hint, path)
             raise
-
-
-@contextlib.contextmanager
-def open_workspace(
-    path: str, catalog: str | None, tenant: str | None, *, read_only: bool = True
-) -> Iterator[Any]:
-    """An existing workspace, for reading unless `read_only` is False; closed afterwards."""
-    from jammi_lab.workspace.opening import open as open_folder
-
-    with open_folder(path, catalog=catalog, tenant=tenant, read_only=read_only, create=False) as ws:
-        yield ws
 
 
 fail = click.option(

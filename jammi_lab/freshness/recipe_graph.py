@@ -254,7 +254,7 @@ def _reads_recipes(node: RecipeNode) -> bool:
     """Whether a recipe or its newest version may have been computed from another recipe."""
     if node.recipe is not None:
         for kind, _, _ in node.recipe.inputs:
-            if kind == "result":
+            if kind == InputKind.RESULT:
                 return True
     if node.record is not None:
         for anchor in node.record.anchors:
