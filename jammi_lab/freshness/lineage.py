@@ -136,13 +136,17 @@ def mermaid_text(
     nodes: Sequence[lineage_svg.NodeLike],
     pairs: Sequence[tuple[int, int]],
     verdicts: Mapping[str, str] | None = None,
+    changes: Mapping[lineage_svg.NodeLike, str] | None = None,
 ) -> str:
     """A Mermaid flowchart of nodes and (input, derived) indexes. Names are quoted, so that they
-    cannot inject Mermaid syntax. `verdicts` are verdict words by name: tables get their colours."""
+    cannot inject Mermaid syntax. `verdicts` are verdict words by name: tables get their colours.
+    `changes` says what changed in the root causes: they get a line of text and a border."""
     lines = ["flowchart LR"]
     used_words: dict[str, None] = {}
     for index, node in enumerate(nodes):
-        label = node.name.replace('"', "#quot;").replace("\n", " ")
+        label = _mermaid_label(node.name)
+        if node in (changes or {}):
+            label += f"<br>{_mermaid_label(lineage_svg.second_line(node, changes or {}))}"
         opening, closing = _MERMAID_BRACKETS.get(node.kind, ("[", "]"))
         word = (verdicts or {}).get(node.name, "") if lineage_svg.is_derived(node) else ""
         sign = f"{VERDICT_ICONS[word][0]} " if word else ""
@@ -153,7 +157,13 @@ def mermaid_text(
     for word in used_words:
         fill, _, ink = lineage_svg.VERDICT_FILLS[word]
         lines.append(f"  classDef {word.replace(' ', '_')} fill:{fill},color:{ink}")
+    border = f"stroke:{lineage_svg.CHANGE_COLOUR},stroke-width:5px"
+    lines += [f"  style n{i} {border}" for i, node in enumerate(nodes) if node in (changes or {})]
     return "\n".join(lines)
+
+
+def _mermaid_label(text: str) -> str:
+    return text.replace('"', "#quot;").replace("\n", " ")
 
 
 def topological_nodes(

@@ -574,6 +574,16 @@ def test_groups_follow_the_folders_of_names_where_their_edges_allow_it_else_the_
     assert len(groups([circle])) > 3
 
 
+def test_a_lineage_without_groups_is_not_ordered_by_groups(monkeypatch):
+    """The check for cycles between groups took a third of the first drawing of 1,000 nodes."""
+    asked = []
+    monkeypatch.setattr(LineageSnapshot, "layers", lambda _: asked.append(1))
+    nodes = [Node("sql", f"t{i}", 1) for i in range(3)]
+    snapshot = LineageSnapshot(nodes, [Edge("t0", "t1", "result_digest")], {})
+    assert snapshot.group_nodes(range(3), []) == (nodes, ["t0", "t1", "t2"], [(0, 1)])
+    assert not asked
+
+
 def test_a_group_tells_how_many_of_its_nodes_changed():
     """Root causes beyond twenty are in groups."""
     moved = Stale([DefinitionChanged("a", "b")])
@@ -646,6 +656,9 @@ def test_the_drawing_is_exported_as_svg_and_as_mermaid_in_the_colours_of_the_ver
     chart = line.ask("export", form="mermaid")["body"]["text"]
     assert '["● recent"]:::stale' in chart and "classDef stale fill:#ff9340" in chart
     assert (panel.to_svg(), panel.to_mermaid()) == (picture, chart)
+    [source] = [node for node in line.ask("open")["body"]["nodes"] if "changed" in node]
+    [at] = re.findall(rf'n(\d+)\[\("{source["name"]}<br>{source["said"]}"\)\]', chart)
+    assert re.findall(r"style n(\d+) stroke:#e4572e", chart) == [at]
 
 
 def test_the_saved_form_is_a_picture_and_a_tree_without_script(ws, edited):

@@ -359,6 +359,8 @@ class LineageSnapshot:
     def _groups(self, indexes: Sequence[int]) -> dict[str, list[int]]:
         """The nodes by group: of those of one kind and verdict, those whose names begin alike, as
         if in a folder; else those in the folder and layer; else those in the layer."""
+        if not indexes:  # every node stays single: neither layers nor an order are needed
+            return {}
 
         def alike(index: int) -> tuple[Hashable, ...]:
             return self.nodes[index].kind, self.verdict_word(index)

@@ -150,9 +150,9 @@ class LineageGraph(Panel):
         )
 
     def to_mermaid(self) -> str:
-        """The drawing as a Mermaid flowchart in the colours of the verdicts."""
+        """The drawing as a Mermaid flowchart in the colours of the verdicts, root causes marked."""
         drawn, _, pairs, verdict_words = self._drawing()
-        return mermaid_text(drawn, pairs, verdict_words)
+        return mermaid_text(drawn, pairs, verdict_words, self._snapshot.change_texts(drawn))
 
     def relation_of(self, name: str) -> str:
         """The quoted name of a node for a FROM clause. TableNotFound for a node without rows."""
