@@ -23,18 +23,29 @@ def assign_layers(
 
     Deterministic. Raises DependencyCycle when the graph has a cycle.
     """
-    children: list[list[int]] = [[] for _ in range(size)]
-    parents: list[list[int]] = [[] for _ in range(size)]
-    for a, b in sorted(set(edges)):
-        children[a].append(b)
-        parents[b].append(a)
-    column, order = _layers_by_longest_path(children, parents)
-    if layers is not None:
-        column = list(layers)
-    columns: list[list[int]] = [[] for _ in range(max(column, default=-1) + 1)]
-    for node in order:
-        columns[column[node]].append(node)
-    return column, _order_within_layers(columns, column, parents, children, sweeps)
+    graph = LayeredGraph(size, edges)
+    column = graph.layers if layers is None else list(layers)
+    return column, graph.positions(column, sweeps)
+
+
+class LayeredGraph:
+    """A graph whose layers are known before it is decided whether positions are needed: `layers`
+    has the length of the longest path to each node. Raises DependencyCycle."""
+
+    def __init__(self, size: int, edges: Sequence[tuple[int, int]]) -> None:
+        self._children: list[list[int]] = [[] for _ in range(size)]
+        self._parents: list[list[int]] = [[] for _ in range(size)]
+        for a, b in sorted(set(edges)):
+            self._children[a].append(b)
+            self._parents[b].append(a)
+        self.layers, self._order = _layers_by_longest_path(self._children, self._parents)
+
+    def positions(self, layers: list[int], sweeps: int) -> list[int]:
+        """The position of each node within its layer."""
+        columns: list[list[int]] = [[] for _ in range(max(layers, default=-1) + 1)]
+        for node in self._order:
+            columns[layers[node]].append(node)
+        return _order_within_layers(columns, layers, self._parents, self._children, sweeps)
 
 
 def wrap_layers(column: Sequence[int], position: Sequence[int], max_rows: int) -> list[int]:

@@ -22,7 +22,7 @@ from jammi_lab.core.html import (
     escape_invisible,
     svg_image,
 )
-from jammi_lab.freshness.graph_layout import assign_layers, wrap_layers
+from jammi_lab.freshness.graph_layout import LayeredGraph, assign_layers, wrap_layers
 
 MAX_NODES = 120
 """Maximum number of nodes in an image. Of a larger graph the nodes nearest to the focus, or to
@@ -320,10 +320,10 @@ def layout_graph(
     if not nodes:
         return GraphLayout([], [], 0, 0)
     sizes = _box_sizes(nodes, verdicts, rows or [()] * len(nodes), changes or {})
-    column, _ = assign_layers(len(nodes), pairs, sweeps=0)
+    graph = LayeredGraph(len(nodes), pairs)
+    column = graph.layers
     if aspect is not None and (max_rows := _max_rows(column, pairs, sizes, aspect)) is not None:
-        _, position = assign_layers(len(nodes), pairs, sweeps=_FEW_SWEEPS)
-        column = wrap_layers(column, position, max_rows)
+        column = wrap_layers(column, graph.positions(column, _FEW_SWEEPS), max_rows)
     paths, layers = _edge_paths(pairs, column)
     steps = [step for way in paths for step in itertools.pairwise(way)]
     sweeps = _SWEEPS if len(layers) <= MAX_SWEPT_POINTS else _FEW_SWEEPS

@@ -599,6 +599,22 @@ def test_a_group_tells_how_many_of_its_nodes_changed():
     }
 
 
+def test_a_group_tells_the_worst_of_its_checks_and_how_many_are_held():
+    nodes = [Node("sql", f"{f}_t{i}", 1) for f in ("a", "b", "c") for i in range(200)]
+    verdicts = {node.name: Fresh() for node in nodes}
+    checks = {nodes[0]: "1 of 3 fails", nodes[1]: "2 pass", nodes[200]: "2 pass", nodes[201]: "due"}
+    checks |= {nodes[400]: "3 pass"}
+    held = {"a_t0": "held since today", "a_t7": "held since today"}
+    snapshot = LineageSnapshot(nodes, [], verdicts, checks, held)
+    groups = snapshot.group_nodes(range(len(nodes)), [])[0]
+    assert [(g.checks, g.held) for g in groups] == [
+        ("fail in 1 of 200", "2 of 200 held"),
+        ("due in 1 of 200", ""),
+        ("pass in 1 of 200", ""),
+    ]
+    assert [snapshot.check_text(g) for g in groups] == [g.checks for g in groups]
+
+
 def test_a_saved_lineage_and_a_saved_board_mark_what_is_held(ws):
     ws.hold("venues", note="checked by hand")
     panel, plain, board = LineageGraph(ws), ws.lineage(), StalenessBoard(ws)

@@ -73,6 +73,10 @@ class Group:
     verdict: str
     changes: str = ""
     """How many of the members are root causes, as `3 of 4 changed`; empty for none."""
+    checks: str = ""
+    """The worst that checks of members found, and in how many, as `fail in 1 of 4`."""
+    held: str = ""
+    """How many of the members are held, as `3 of 4 held`; empty for none."""
     version: None = None
 
 
@@ -125,7 +129,9 @@ class LineageSnapshot:
 
     def change_text(self, index: int) -> str:
         """What changed in a node, in a few words; empty when it is no root cause."""
-        texts = dict.fromkeys(_change_text(reason) for _, reason in self.changes.get(index, ()))
+        if index not in self.changes:  # most nodes
+            return ""
+        texts = dict.fromkeys(_change_text(reason) for _, reason in self.changes[index])
         return "; ".join(texts)
 
     def change_texts(self, nodes: Sequence[Node | Group]) -> dict[NodeLike, str]:
@@ -146,9 +152,16 @@ class LineageSnapshot:
             "checked": {i for i, node in enumerate(self.nodes) if node in self.checks},
         }
 
+    def check_text(self, node: Node | Group) -> str:
+        """What the checks of a node, or of the members of a group, found; empty without checks."""
+        return node.checks if isinstance(node, Group) else self.checks.get(node, "")
+
     def hold_text(self, node: Node | Group) -> str:
-        """Since when, by whom and why a table is held; empty for others."""
-        is_table = isinstance(node, Node) and is_derived(node)
+        """Since when, by whom and why a table is held; how many members of a group are; empty for
+        others."""
+        if isinstance(node, Group):
+            return node.held
+        is_table = is_derived(node)
         return self.held.get(fold(node.name), "") if is_table else ""
 
     def equals(self, other: "LineageSnapshot") -> bool:
@@ -346,6 +359,7 @@ class LineageSnapshot:
     def _group(self, members: Sequence[int]) -> Group:
         kind, word = self.nodes[members[0]].kind, self.verdict_word(members[0])
         changed = sum(member in self.changes for member in members)
+        held = sum(member in self.marked["held"] for member in members)
         folders = {_folder(self.nodes[m].name) for m in members}
         folder = f"{folders.pop()} · " if len(folders) == 1 and "" not in folders else ""
         return Group(
@@ -354,7 +368,16 @@ class LineageSnapshot:
             [self.ids[m] for m in members[:MAX_LISTED_MEMBERS]],
             word,
             f"{changed:,} of {len(members):,} changed" if changed else "",
+            self._group_checks(members) if self.checks else "",
+            f"{held:,} of {len(members):,} held" if held else "",
         )
+
+    def _group_checks(self, members: Sequence[int]) -> str:
+        texts = [self.checks.get(self.nodes[member], "") for member in members]
+        for words, label in ((("fail", "error"), "fail"), (("due",), "due"), (("",), "pass")):
+            if count := sum(bool(t) and any(word in t for word in words) for t in texts):
+                return f"{label} in {count:,} of {len(members):,}"
+        return ""
 
     def _groups(self, indexes: Sequence[int]) -> dict[str, list[int]]:
         """The nodes by group: of those of one kind and verdict, those whose names begin alike, as

@@ -141,8 +141,7 @@ class LineageGraph(Panel):
     def to_svg(self) -> str:
         """The drawing as an SVG document: what the panel shows now, groups folded as there."""
         drawn, _, pairs, verdict_words = self._drawing()
-        all_checks = self._snapshot.checks
-        checks = [all_checks.get(n, "") if isinstance(n, Node) else "" for n in drawn]
+        checks = [self._snapshot.check_text(node) for node in drawn]
         changes = self._snapshot.change_texts(drawn)
         held = [self._snapshot.hold_text(node) for node in drawn]
         return svg(
@@ -405,7 +404,8 @@ class LineageGraph(Panel):
                     "said": second_line(node, {node: node.changes}),
                     "changed": node.changes,
                 }
-            return {**message, "members": node.members}
+            marks = {"checks": node.checks, "held": node.held}
+            return {**message, **marks, "members": node.members}
         index = self._snapshot.index_by_id[node_id]
         if change := self._snapshot.change_text(index):
             message |= {"said": second_line(node, {node: change}), "changed": change}

@@ -231,6 +231,7 @@ function render({ model, el, host }) {
 
   let unfolded = "";                                                   // the node whose checks are opened
   function openChecks(node) {
+    if (node.members) return members(node);
     unfolded = node.id;
     if (model.get("selection")[0] === node.id) chosen(); else choose(model, [node.id]);
   }
