@@ -240,7 +240,7 @@ class _TypedStorageErrors:
                 if isinstance(error, FileNotFoundError)
                 else None
             )
-            raise ownership_error or storage_error(error, self._record.table_name) from error
+            raise ownership_error or storage_error(error, self._record.recipe) from error
 
 
 class Publisher:

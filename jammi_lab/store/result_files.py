@@ -314,7 +314,7 @@ class ResultFiles:
             damage = self.find_damage(record)
         except OSError as error:
             if error.errno == UNREACHABLE_ERRNO:
-                raise storage_error(error, record.table_name) from error
+                raise storage_error(error, record.recipe) from error
             if exhausted := too_many_open_files(error, f"The file of {record.recipe!r}"):
                 raise exhausted from error
             problem = f"cannot be read ({error.strerror})"

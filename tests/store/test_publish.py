@@ -141,7 +141,7 @@ def test_a_full_disk_at_any_point_is_a_typed_error_that_names_the_table_and_leav
     assert point in passed
     [failed] = [name for name, status in statuses(folder).items() if status != "ready"]
     assert statuses(folder)[failed] == "failed" and files(folder) == files_of(kept)
-    assert failed in caught.value.message
+    assert "'venues'" in caught.value.message
     assert lab.materialize("venues", VENUES).outcome == "computed"
 
 
@@ -198,7 +198,7 @@ def test_a_log_that_fails_while_rows_are_made_is_told_before_any_file_has_its_na
             ),
             fail,
         )
-        with pytest.raises(ResourceExhausted, match="papers__sql__"):
+        with pytest.raises(ResourceExhausted, match="'venues'"):
             lab.materialize("venues", VENUES)
     assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
     assert lab.materialize("venues", VENUES).row_count == 2
@@ -217,7 +217,7 @@ def test_names_that_do_not_reach_the_disk_are_told_before_anything_is_published(
     with monkeypatch.context() as broken:
         broken.setattr(storage, "FAST_SYNC_SECONDS", 60.0)
         broken.setattr(storage, "sync_folder", fail_beside)
-        with pytest.raises(ResourceExhausted, match="papers__sql__"):
+        with pytest.raises(ResourceExhausted, match="'venues'"):
             lab.materialize("venues", VENUES)
     assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
     assert lab.materialize("venues", VENUES).row_count == 2

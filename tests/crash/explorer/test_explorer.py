@@ -152,7 +152,8 @@ def rows_that_are_merged_or_found(ws: Any, table: ResultTable) -> int | None:
         return int(rows.num_rows)
     [files] = table.manifest.input_files
     numbers = sorted(int(Path(name).stem) for name in files.files)
-    assert numbers == ([1, 2] if table.manifest.increment is None else [1, 2, 3])
+    # Without an increment it may hold all three: the first life's version may have failed.
+    assert numbers == [1, 2, 3] or (numbers == [1, 2] and table.manifest.increment is None)
     values = [(f"g{i % 3}", i * number) for number in numbers for i in range(20)]
     expected = [
         {"g": g, "n": len(xs), "s": sum(xs)}
