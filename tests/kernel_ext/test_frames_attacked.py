@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -838,6 +840,13 @@ HARMLESS = {
     "a frame that is taken out of a frame": ["part = df[df.x > 0]\npart['x'] = other.x.sum()"],
 }
 """Cells after which `df` does not rest on `other`."""
+
+
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """Attacks that set variables of the process, as polars' Config does, do not change what later children of it display."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture
