@@ -39,13 +39,8 @@ from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.freshness.table_verdict import State
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.producers.build import (
-    ProducerContext,
-    find_reusable,
-    observed_anchors,
-    observed_files,
-    plan_increment,
-)
+from jammi_lab.producers.anchor_confirmation import observed_anchors, observed_files
+from jammi_lab.producers.build import ProducerContext, find_reusable, plan_increment
 from jammi_lab.producers.estimates import predict_seconds, scale_to_rows
 from jammi_lab.producers.increment import PlannedIncrement
 from jammi_lab.producers.jobs import Job

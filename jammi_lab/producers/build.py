@@ -3,13 +3,13 @@
 import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, unpinned_anchor
+from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
@@ -30,19 +30,25 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.sql.append_algebra import NotIncremental
 from jammi_lab.inputs.observation import Observation, PinnedState
-from jammi_lab.inputs.observers import CURRENT_DATE
+from jammi_lab.producers.anchor_confirmation import (
+    MAX_ATTEMPTS,
+    InputChanged,
+    InputState,
+    bind_after_observing,
+    confirm_anchors,
+    same_anchors,
+)
 from jammi_lab.producers.increment import (
     PlannedIncrement,
     base_relation,
     find_increment,
-    input_files,
 )
-from jammi_lab.producers.jobs import Job, RunningJob
+from jammi_lab.producers.jobs import Job, RowStream, RunningJob
 from jammi_lab.producers.key_check import check_key
 from jammi_lab.producers.own_versions import with_own_versions_resolved
-from jammi_lab.producers.single_flight import InputChanged, SingleFlight
+from jammi_lab.producers.single_flight import SingleFlight
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
-from jammi_lab.store.publish import AlreadyReady, BuiltElsewhere, Derivation, Publisher
+from jammi_lab.store.publish import AlreadyReady, BuiltElsewhere, Derivation, Publisher, TableWriter
 from jammi_lab.store.result_files import ResultFiles, result_snapshot, select_file_sql
 from jammi_lab.store.storage_errors import translate_storage_errors
 
@@ -106,11 +112,6 @@ class RecipeReservation:
                 self._catalog.recipes.remove_unbuilt(self.name, self._stored_hash)
 
 
-# An input that keeps moving after so many runs is recorded as unpinned: there is a table, and its
-# verdict is undecidable.
-_MAX_ATTEMPTS = 3
-
-
 @dataclass(frozen=True)
 class Outcome:
     """The result of `produce`."""
@@ -154,90 +155,6 @@ class ProducerContext:
             requirements=Requirements(filesystem=self.results.filesystem),
             token=PinnedState(result_snapshot(record), record),
         )
-
-
-def merged_columns(job: Job) -> list[tuple[Relation, tuple[str, ...]]]:
-    """Each input once, with the union of the columns that are read."""
-    inputs: dict[tuple[str, str, str], tuple[Relation, set[str]]] = {}
-    for bound in job.inputs:
-        inputs.setdefault(bound.relation.input.identity, (bound.relation, set()))[1].update(
-            bound.columns
-        )
-    return [(relation, tuple(sorted(columns))) for relation, columns in inputs.values()]
-
-
-def observed_anchors(job: Job, observation: Observation, tenant: str | None) -> list[Anchor]:
-    """The observed states of everything that the job reads: one anchor per input, over the union of
-    its columns."""
-    anchors = [
-        observation.anchor(relation, columns, tenant) for relation, columns in merged_columns(job)
-    ]
-    if job.rows_anchor is not None:
-        anchors.append(job.rows_anchor)
-    for name in job.volatile:
-        clock_input = Input(kind=InputKind.CLOCK, name=f"{name}()")
-        anchors += [
-            unpinned_anchor(
-                clock_input, observation.started_at, f"{name}() returns another value on each call"
-            )
-        ]
-    if job.reads_date and isinstance(today := observation.observe(CURRENT_DATE, tenant), Snapshot):
-        anchors.append(today.anchor(CURRENT_DATE))
-    return anchors
-
-
-@dataclass(frozen=True)
-class InputState:
-    """The state of all inputs of a job in one observation."""
-
-    anchors: list[Anchor]
-    change_tokens: Mapping[tuple[str, str, str], str]
-    """By input: a token that changes even when an input is changed and then changed back."""
-    files: Mapping[tuple[str, str, str], InputFiles] = field(default_factory=dict)
-    """The files of each input that is a file set."""
-
-
-def _observe(job: Job, observation: Observation, tenant: str | None) -> InputState:
-    anchors = observed_anchors(job, observation, tenant)
-    return InputState(
-        anchors,
-        {
-            bound.relation.input.identity: observation.change_token(bound.relation, tenant)
-            for bound in job.inputs
-        },
-        observed_files(job, observation, tenant),
-    )
-
-
-def observed_files(
-    job: Job, observation: Observation, tenant: str | None
-) -> dict[tuple[str, str, str], InputFiles]:
-    """The files of each input of a job that is a file set, as they were observed."""
-    return {
-        bound.relation.input.identity: files
-        for bound in job.inputs
-        if (state := observation.files(bound.relation, tenant)) is not None
-        and (files := input_files(bound.relation.input.name, state)) is not None
-    }
-
-
-def same_anchors(left: Sequence[Anchor], right: Sequence[Anchor]) -> bool:
-    """Whether two anchor sets record the same states of the same inputs, in any order. An unpinned
-    anchor equals nothing."""
-    right_by_input = {a.input.identity: a for a in right}
-    return len(left) == len(right) == len(right_by_input) and all(
-        (counterpart := right_by_input.get(a.input.identity)) is not None
-        and a.same_state(counterpart)
-        and _same_origin(a, counterpart)
-        for a in left
-    )
-
-
-def _same_origin(left: Anchor, right: Anchor) -> bool:
-    """Whether two anchors of a frame name the same origin; also when both name none."""
-    if isinstance(left.origin, msgspec.UnsetType) or isinstance(right.origin, msgspec.UnsetType):
-        return left.origin is right.origin
-    return left.origin.same_state(right.origin)
 
 
 def find_reusable(
@@ -326,7 +243,7 @@ def _produce_with_retries(
                 None if bypass_cache else ready,
                 on_progress,
                 is_shared=may_wait,
-                is_last_attempt=attempts == _MAX_ATTEMPTS - 1,
+                is_last_attempt=attempts == MAX_ATTEMPTS - 1,
             )
         except BuiltElsewhere as concurrent:
             # one deadline for all builds that this call waits for
@@ -338,7 +255,7 @@ def _produce_with_retries(
             attempts += 1
             # (True,): only the change token moved, which a server with whole-second times reports
             # for any recent write; let the inputs age before the last attempt
-            if change.args[1:] == (True,) and attempts == _MAX_ATTEMPTS - 1:
+            if change.args[1:] == (True,) and attempts == MAX_ATTEMPTS - 1:
                 ctx.single_flight.wait_for_distinct_timestamps()
 
 
@@ -398,60 +315,6 @@ def _recipe_record(ctx: ProducerContext, reservation: RecipeReservation, job: Jo
     return job.recipe(reservation.name, reservation.tenant, rfc3339(ctx.clock.now_ns()))
 
 
-def bind_after_observing(
-    observe: Callable[[], Observation],
-    tenant: str | None,
-    job: Job,
-    on_rebound: Callable[[Job], None] = lambda _: None,
-) -> tuple[Job, InputState]:
-    """Bind the job *after* observing its inputs, so that the rows read are never older than the
-    recorded anchors. Returns the new job and the observation. `on_rebound` receives each job that
-    differs from the one before.
-
-    Rebinding can change the set of inputs, so this repeats up to `_MAX_ATTEMPTS` times. Inputs that
-    were not observed before the last binding are then recorded as unpinned."""
-    attempts = 0
-    while True:
-        observation = observe()
-        observed = set()
-        for relation, columns in merged_columns(job):
-            observed.add(relation.input.identity)
-            if not isinstance(relation.token, PinnedState):
-                observation.observe(
-                    msgspec.structs.replace(relation.input, columns=columns), tenant
-                )
-        # A statement that was bound first would have the columns that an input had before it was
-        # observed: the anchor would speak of a file that the statement never saw.
-        rebound = job.rebind()
-        if (
-            rebound.reads == job.reads and rebound.definition == job.definition
-        ) or attempts == _MAX_ATTEMPTS:
-            break
-        job, attempts = rebound, attempts + 1
-        on_rebound(job)
-    if rebound.definition != job.definition:
-        on_rebound(rebound)
-    state = _observe(rebound, observation, tenant)
-    observation.close()
-    unobserved = {
-        b.relation.input.identity
-        for b in rebound.inputs
-        if not isinstance(b.relation.token, PinnedState)
-    } - observed
-    anchors = [
-        _unpinned(a, observation) if a.input.identity in unobserved else a for a in state.anchors
-    ]
-    return rebound, InputState(anchors, state.change_tokens, state.files)
-
-
-def _unpinned(anchor: Anchor, observation: Observation) -> Anchor:
-    return unpinned_anchor(
-        anchor.input,
-        observation.started_at,
-        f"{anchor.input.label} kept changing while the statement was being prepared",
-    )
-
-
 def _build(
     ctx: ProducerContext,
     build_record: TableRecord,
@@ -476,10 +339,7 @@ def _build(
     rows = running.rows
     try:
         with ctx.publisher.open_writer(build_record, rows.schema, started_at) as writer:
-            for batch in rows.batches():
-                writer.write(batch)
-                report_progress(Progress(stage=stage, done=writer.rows, total=None, unit="rows"))
-            rows.close()
+            _write_rows(writer, rows, stage, report_progress)
             sealed = writer.seal()
             check_key(ctx.engine, build_record, sealed, writer.rows)
             body = select_file_sql(sealed, build_record.dimensions)
@@ -510,6 +370,16 @@ def _build(
         rows.close()
     running.on_published()
     return _computed_outcome(record, running, full_run_reason)
+
+
+def _write_rows(
+    writer: TableWriter, rows: RowStream, stage: str, report_progress: OnProgress
+) -> None:
+    """Write all rows of a job, and report how many there are by now."""
+    for batch in rows.batches():
+        writer.write(batch)
+        report_progress(Progress(stage=stage, done=writer.rows, total=None, unit="rows"))
+    rows.close()
 
 
 _types_by_schema = BoundedCache[tuple[bytes, int | None], dict[str, str]](256)
@@ -592,58 +462,6 @@ def _check_still_wanted(ctx: ProducerContext, build_record: TableRecord) -> None
             "nothing was published.",
             hint="Run it again if it is still wanted.",
         )
-
-
-def confirm_anchors(
-    observe: Callable[[], Observation],
-    tenant: str | None,
-    job: Job,
-    state_before: InputState,
-    snapshots: Mapping[tuple[str, str, str], Observed],
-    *,
-    is_last_attempt: bool,
-) -> list[Anchor]:
-    """Observe the inputs again after all rows were read, and return the final anchors.
-
-    An input with a state in `snapshots` (seen by the reading transaction itself) gets that state.
-    For any other input that changed, or was changed and changed back, raises InputChanged while
-    another attempt remains; on the last attempt its anchor becomes unpinned."""
-    observation = observe()
-    for identity, snapshot in snapshots.items():
-        observation.add_state(identity, tenant, snapshot)
-    state_after = _observe(job, observation, tenant)
-    observation.close()
-    anchors_after = {a.input.identity: a for a in state_after.anchors}
-    confirmed = []
-    # Result tables and frames need no second look: the one cannot change, of the other rows and
-    # digest come from one conversion. Their anchors come out equal here.
-    for anchor in state_before.anchors:
-        input_identity = anchor.input.identity
-        if input_identity in snapshots:
-            confirmed.append(anchors_after[input_identity])
-            continue
-        has_changed = anchor.pinned and not (
-            anchor.same_state(anchors_after[input_identity])
-            and state_before.change_tokens.get(input_identity)
-            == state_after.change_tokens.get(input_identity)
-        )
-        if has_changed and not is_last_attempt:
-            raise InputChanged(
-                f"{anchor.input.label} was changed while it was being read",
-                anchor.same_state(anchors_after[input_identity]),
-            )
-        confirmed.append(
-            unpinned_anchor(
-                anchor.input,
-                observation.started_at,
-                f"{anchor.input.label} kept changing while it was being read",
-            )
-            if has_changed
-            else anchor
-        )
-    # row digests cannot stand for an ordered input
-    observation.note_rows(confirmed, only_columns=job.order_sensitive)
-    return confirmed
 
 
 def _build_request(name: str, job: Job, *, is_shared: bool) -> TableRecord:

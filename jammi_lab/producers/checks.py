@@ -30,7 +30,11 @@ from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.source_names import JAMMI
 from jammi_lab.live.mutable_tables import MUTABLE
 from jammi_lab.producers import sql
-from jammi_lab.producers.build import bind_after_observing, confirm_anchors, same_anchors
+from jammi_lab.producers.anchor_confirmation import (
+    bind_after_observing,
+    confirm_anchors,
+    same_anchors,
+)
 from jammi_lab.producers.sql import SqlProducer
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.store.result_files import result_snapshot

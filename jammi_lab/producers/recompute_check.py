@@ -7,14 +7,14 @@ from pathlib import Path
 from jammi_lab.core.errors import NotRecomputable
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.core.verdicts import Match, Mismatch
-from jammi_lab.producers.build import (
-    ProducerContext,
+from jammi_lab.producers.anchor_confirmation import (
+    InputChanged,
     bind_after_observing,
     confirm_anchors,
     same_anchors,
 )
+from jammi_lab.producers.build import ProducerContext
 from jammi_lab.producers.registry import Producers
-from jammi_lab.producers.single_flight import InputChanged
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.storage.parquet import ParquetSink
 from jammi_lab.store import manifests

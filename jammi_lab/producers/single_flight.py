@@ -157,14 +157,6 @@ _active_builds: contextvars.ContextVar[frozenset[_ActiveBuild]] = contextvars.Co
 """The builds that the current call runs, in whichever of its threads."""
 
 
-class InputChanged(Exception):
-    """An input changed while it was read. The second argument tells whether its rows are still the
-    same. Internal."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 class SingleFlight:
     """Waits for builds of other calls, and knows the builds of the current call in all of its
     threads."""

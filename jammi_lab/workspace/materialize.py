@@ -12,12 +12,8 @@ from jammi_lab.core.identifiers import check_recipe_name, near_names
 from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.source_names import FrameResolver
-from jammi_lab.producers.build import (
-    Outcome,
-    find_reusable,
-    observed_anchors,
-    produce,
-)
+from jammi_lab.producers.anchor_confirmation import observed_anchors
+from jammi_lab.producers.build import Outcome, find_reusable, produce
 from jammi_lab.producers.jobs import Job
 from jammi_lab.producers.registry import Producers
 from jammi_lab.producers.step_functions import StepFunction
