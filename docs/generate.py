@@ -514,7 +514,7 @@ def part_keys(name: str) -> str:
 
 def part_lines() -> str:
     """All `%jammi` lines."""
-    from jammi_kernel_ext.arguments import VERBS
+    from jammi_kernel_ext.verbs import VERBS
 
     return "\n".join(
         [
@@ -527,7 +527,8 @@ def part_lines() -> str:
 
 def part_flags(verb: str) -> str:
     """The usage and flags of one `%jammi` line, or of a cell."""
-    from jammi_kernel_ext.arguments import CELL, STEP, VERBS
+    from jammi_kernel_ext.cell_lines import CELL, STEP
+    from jammi_kernel_ext.verbs import VERBS
 
     found = {"%%jammi": CELL, "%%jammi_py": STEP}.get(verb) or next(
         v for v in VERBS if v.name == verb

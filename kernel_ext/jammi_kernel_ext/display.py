@@ -6,7 +6,9 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jammi_kernel_ext.arguments import CELL, STEP, VERBS, Flag, Verb
+from jammi_kernel_ext.arguments import Flag, Verb
+from jammi_kernel_ext.cell_lines import CELL, STEP
+from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.core import reprs
 from jammi_lab.core.entry_points import load_surface
 from jammi_lab.core.errors import InvalidArgument, JammiError

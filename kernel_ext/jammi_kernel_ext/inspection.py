@@ -4,7 +4,6 @@ relation, the type of a column, the usage of a verb or of a cell magic."""
 import re
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.arguments import VERBS
 from jammi_kernel_ext.cell_scope import (
     RelationColumnCache,
     aliased_relations,
@@ -13,6 +12,7 @@ from jammi_kernel_ext.cell_scope import (
     relation_sql,
     unquote,
 )
+from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.core import reprs
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, plain_text, verdict_icon, vstack

@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from jammi_kernel_ext.arguments import STEP, cell_wants_help, parse_step
+from jammi_kernel_ext.cell_lines import STEP, cell_wants_help, parse_step
 from jammi_kernel_ext.display import Help, Note
 from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook

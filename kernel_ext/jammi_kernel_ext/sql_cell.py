@@ -5,12 +5,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.arguments import CELL, VERB_NAMES, cell_wants_help, parse_cell
 from jammi_kernel_ext.badges import show_reused_note
+from jammi_kernel_ext.cell_lines import CELL, cell_wants_help, parse_cell
 from jammi_kernel_ext.display import Help, view
 from jammi_kernel_ext.hints import first_line_error, foreign_syntax_hints
 from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
+from jammi_kernel_ext.verbs import VERB_NAMES
 from jammi_lab.core.errors import InvalidArgument, ParameterMissing
 from jammi_lab.core.html import ReprMixin
 from jammi_lab.core.identifiers import near_names

@@ -10,7 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from jammi_kernel_ext.arguments import CELL, STEP, VERBS
+from jammi_kernel_ext.cell_lines import CELL, STEP
+from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.core import errors
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.settings import DEFAULTS

@@ -2,10 +2,11 @@
 
 import pytest
 
-from jammi_kernel_ext.arguments import CELL, VERBS, parse_cell, parse_line
+from jammi_kernel_ext.cell_lines import CELL, parse_cell
 from jammi_kernel_ext.display import Help
 from jammi_kernel_ext.hints import PYTHON_CALLS
 from jammi_kernel_ext.magics import Magics
+from jammi_kernel_ext.verbs import VERBS, parse_line
 from jammi_kernel_ext.versions import VersionVerbs
 from jammi_lab.core.errors import InvalidArgument
 

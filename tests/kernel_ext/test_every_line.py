@@ -3,10 +3,11 @@ word that is nearly right is answered with the right one."""
 
 import pytest
 
-from jammi_kernel_ext.arguments import CELL, STEP, VERBS, parse_line
+from jammi_kernel_ext.cell_lines import CELL, STEP
 from jammi_kernel_ext.completion import Completion
 from jammi_kernel_ext.display import Help
 from jammi_kernel_ext.notebook import Notebook
+from jammi_kernel_ext.verbs import VERBS, parse_line
 from jammi_lab.core.errors import InvalidArgument
 
 # In this order, one after the other, on a workspace with the source `papers` and the tables `venues` and `top`.

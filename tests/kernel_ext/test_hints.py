@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jammi_kernel_ext.arguments import VERBS
 from jammi_kernel_ext.hints import cell_syntax_hints, to_cell_syntax
+from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.core.errors import JammiError
 from tests.kernel_ext.conftest import Kernel
 from tests.processes import ROOT

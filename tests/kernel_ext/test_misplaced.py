@@ -2,8 +2,9 @@
 
 import pytest
 
-from jammi_kernel_ext.arguments import VERBS, parse_cell, parse_line
+from jammi_kernel_ext.cell_lines import parse_cell
 from jammi_kernel_ext.hints import _SYNONYMS
+from jammi_kernel_ext.verbs import VERBS, parse_line
 from jammi_lab.core.errors import InvalidArgument
 
 FIRST_LINES = ["SELECT 1", "select * from papers", "WITH a AS (SELECT 1) SELECT * FROM a", "SELECT"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jammi_kernel_ext.arguments import parse_step
+from jammi_kernel_ext.cell_lines import parse_step
 from jammi_kernel_ext.python_cell import build_step
 from jammi_lab.core.errors import InvalidArgument
 from tests.kernel_ext.conftest import Kernel

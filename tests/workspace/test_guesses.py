@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_kernel_ext.arguments import CELL, STEP, VERBS
+from jammi_kernel_ext.cell_lines import CELL, STEP
 from jammi_kernel_ext.hints import to_cell_syntax
+from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.cli import main
 from jammi_lab.cli.printing import to_shell_syntax
 from jammi_lab.core.guesses import GUESSES, _with_variable
