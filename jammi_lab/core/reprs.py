@@ -6,11 +6,12 @@ same content as HTML and as text).
     sources(rows), source(…)            registered sources
     status(rows)                        the status board
     plan(…), run_report(steps, …)       a plan and its outcome
-    verdict(v), badge(verdicts)         a verdict, and the freshness badge of a result
+    verdict(v)                          a verdict
     recovery(report), check(report)     reports
     error(e)                            an error
 
-The lineage graph is drawn in `jammi_lab.freshness.lineage_svg`. Without ids, times and ages, equal
+The badge of a result is in `jammi_lab.core.badge_reprs`, and the lineage graph is drawn in
+`jammi_lab.freshness.lineage_svg`. Without ids, times and ages, equal
 states have equal representations.
 """
 
@@ -30,7 +31,6 @@ from jammi_lab.core.html import (
     details,
     dim_text,
     format_bytes,
-    inline_code,
     plain_text,
     table,
     verdict_icon,
@@ -40,7 +40,6 @@ from jammi_lab.core.records import RecoveryReport, RunStep, Step
 from jammi_lab.core.verdicts import (
     Answer,
     Fresh,
-    PossiblyStale,
     Undecidable,
     Verdict,
     grounds_of,
@@ -50,9 +49,8 @@ from jammi_lab.core.verdicts import (
 )
 
 _VERDICT_ORDER = ("fresh", "possibly stale", "stale", "undecidable", "missing manifest", "damaged")
-_NOTHING = Rendered("", "")
-_MAX_BADGE_TABLES = 5
-"""Tables named in a badge. Further ones are counted."""
+CHECK_ICONS = {"pass": "fresh", "fail": "damaged", "error": "undecidable"}
+"""The verdict whose icon an outcome of a check has."""
 _MAX_CAUSE_LINES = 5
 """Causes of a row in a text table. Further ones are counted."""
 _MAX_LISTED_TABLES = 200
@@ -100,7 +98,7 @@ def listing_table(
     )
 
 
-def _row_count(number: int | None) -> str:
+def format_row_count(number: int | None) -> str:
     """The number of rows, where known."""
     return "" if number is None else f"{number:,}"
 
@@ -170,7 +168,7 @@ def result_table(
 
 def result_tables(rows: Iterable[tuple[str, int, str, str, int | None, int | None]]) -> Rendered:
     """Versions, one line each: name, version, kind, status, rows, bytes."""
-    lines = [(n, v, k, s, _row_count(r), format_bytes(b)) for n, v, k, s, r, b in rows]
+    lines = [(n, v, k, s, format_row_count(r), format_bytes(b)) for n, v, k, s, r, b in rows]
     if not lines:
         return plain_text(f"No result tables yet: {_materialize_command()} creates one.")
     return listing_table(
@@ -179,62 +177,6 @@ def result_tables(rows: Iterable[tuple[str, int, str, str, int | None, int | Non
         aligned="lrllrr",
         note=count_noun(len(lines), "result table"),
     )
-
-
-class CheckLine(Protocol):
-    """The result of a check, as displayed."""
-
-    @property
-    def check(self) -> str: ...
-    @property
-    def rule(self) -> str: ...
-    @property
-    def table(self) -> str: ...
-    @property
-    def version(self) -> int | None: ...
-    @property
-    def severity(self) -> str: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def failing(self) -> int | None: ...
-    @property
-    def note(self) -> str: ...
-
-
-_CHECK_ICONS = {"pass": "fresh", "fail": "damaged", "error": "undecidable"}
-
-
-def check_results(rows: Sequence[CheckLine], waiting: Sequence[str] = ()) -> Rendered:
-    """Results of checks, one line each. `waiting`: names of the checks on tables without a
-    version."""
-    run_first = f"Not run, because the table has no version yet: {', '.join(waiting)}"
-    if not rows:
-        return plain_text(
-            f"{run_first}."
-            if waiting
-            else "No checks: ws.checks.add(name, rule, on=table) adds one."
-        )
-    lines = [
-        [
-            row.check,
-            row.table if row.version is None else f"{row.table} version {row.version}",
-            row.severity,
-            verdict_icon(_CHECK_ICONS[row.outcome], row.outcome),
-            _row_count(row.failing),
-            row.rule,
-            row.note,
-        ]
-        for row in rows
-    ]
-    heads = ["check", "table", "severity", "outcome", "failing rows", "rule", "note"]
-    if not any(line[-1] for line in lines):
-        lines, heads = [line[:-1] for line in lines], heads[:-1]
-    failed = [row for row in rows if row.failing]
-    caption = f"{count_noun(len(rows), 'check')}: {tally(row.outcome for row in rows)}"
-    notes = [f"ws.checks[{row.check!r}].rows() shows the failing rows" for row in failed[:1]]
-    note = ". ".join([*notes, *([run_first] if waiting else [])])
-    return listing_table(heads, lines, aligned="llllrll"[: len(heads)], caption=caption, note=note)
 
 
 def sources(rows: Iterable[tuple[str, str, str, str, str, str]]) -> Rendered:
@@ -326,7 +268,7 @@ def status(
             row.name,
             row.version,
             verdict_icon(verdict_label(row.verdict), marked_label(row.verdict)),
-            _row_count(row.rows),
+            format_row_count(row.rows),
             format_bytes(row.bytes),
             row.index,
             row.checks,
@@ -347,7 +289,7 @@ def status(
     if not not_fresh:
         if not any(grounds_of(row.verdict) for row in rows):
             lines, heads = [line[:-1] for line in lines], heads[:-1]
-    elif not note and any(_is_repairable(r.verdict) for r in not_fresh):
+    elif not note and any(is_repairable(r.verdict) for r in not_fresh):
         note = f"Run {command('plan')} to preview, {command('recompute')} to update"
     elif not note:
         note = f"{command('why', not_fresh[0].name)} shows details"
@@ -355,7 +297,7 @@ def status(
     return listing_table(heads, lines, aligned=aligned[: len(heads)], caption=caption, note=note)
 
 
-def _is_repairable(value: Verdict) -> bool:
+def is_repairable(value: Verdict) -> bool:
     """Whether recomputing is the next step. For an undecidable table it is the reason why."""
     return value.known_stale if isinstance(value, Undecidable) else not isinstance(value, Fresh)
 
@@ -381,106 +323,6 @@ def _causes(reasons: Sequence[str]) -> Rendered:
     if hidden_count > 0:
         lines.append(f"and {hidden_count:,} more")
     return Rendered(expandable.html, "\n".join(lines))
-
-
-def badge(verdicts: Mapping[str, Verdict], date: Rendered = _NOTHING) -> Rendered | None:
-    """The freshness badge of a result: the tables that are not fresh, those with the same cause in
-    one line with verdict and first reason, and the next command; and the grounds of each fresh one.
-    None when there is nothing to show. `date`: when the verdicts were determined, shown at the end
-    of a line."""
-    grounds = [
-        dim_text(f"{name} is {marked_label(v)}, {', '.join(grounds_of(v))}")
-        for name, v in verdicts.items()
-        if grounds_of(v)
-    ][:_MAX_BADGE_TABLES]
-    not_fresh = [(n, v) for n, v in verdicts.items() if not isinstance(v, Fresh)]
-    if not not_fresh:
-        return vstack(*grounds[:-1], grounds[-1] + date) if grounds else None
-    repairable = [n for n, v in not_fresh if _is_repairable(v)]
-    next_command = inline_code(
-        command("recompute", *repairable[:_MAX_BADGE_TABLES])
-        if repairable
-        else command("why", not_fresh[0][0])
-    )
-    next_command += date
-    groups = _groups_of_equal_causes(not_fresh)
-    if len(groups) == 1:
-        line = _badge_line(*groups[0], plain_text(" — ") + next_command)
-        return vstack(line, *grounds) if grounds else line
-    hidden_count = sum(len(names) for names, _ in groups[_MAX_BADGE_TABLES:])
-    return vstack(
-        *(_badge_line(names, value) for names, value in groups[:_MAX_BADGE_TABLES]),
-        dim_text(f"and {hidden_count:,} more that are not fresh") if hidden_count > 0 else None,
-        next_command,
-        *grounds,
-    )
-
-
-def _groups_of_equal_causes(
-    verdicts: Sequence[tuple[str, Verdict]],
-) -> list[tuple[list[str], Verdict]]:
-    """The tables with equal verdicts and root causes, whatever the paths to these, each with the
-    verdict of the table that is nearest to the causes."""
-    groups: dict[Any, list[tuple[str, Verdict]]] = {}
-    for name, value in verdicts:
-        groups.setdefault(_root_causes(value), []).append((name, value))
-    return [
-        ([name for name, _ in group], min((v for _, v in group), key=_path_length))
-        for group in groups.values()
-    ]
-
-
-def _root_causes(value: Verdict) -> object:
-    if not isinstance(value, PossiblyStale):
-        return (verdict_label(value), tuple(reasons_of(value)))
-    return ("possibly stale", tuple(sorted({(c.path[-1], str(c.reason)) for c in value.causes})))
-
-
-def _path_length(value: Verdict) -> int:
-    return sum(len(c.path) for c in value.causes) if isinstance(value, PossiblyStale) else 0
-
-
-def _badge_line(
-    names: Sequence[str], value: Verdict, next_command: Rendered | None = None
-) -> Rendered:
-    """Tables with one verdict: a line with the first reason that expands to all of them."""
-    reasons = [r.removeprefix(f"{verdict_label(value)}: ") for r in reasons_of(value)]
-    line = plain_text(f"{_name_list(names)} ") + verdict_icon(verdict_label(value))
-    if reasons:
-        line = line + plain_text(": ") + cell(reasons[0], html_cut=200, text_cut=120)
-    if len(reasons) > 1:
-        line = line + plain_text(f", and {len(reasons) - 1:,} more")
-    line = line if next_command is None else line + next_command
-    return (
-        details(
-            line,
-            vstack(
-                bullet_list(reasons),
-                inline_code(command("why", names[0])) + dim_text(" shows details"),
-            ),
-        )
-        if reasons
-        else line
-    )
-
-
-def _name_list(names: Sequence[str]) -> str:
-    """`a is`, `a, b are`, `a, b, c, d, e and 2 more are`."""
-    shown = ", ".join(names[:_MAX_BADGE_TABLES])
-    more = f" and {len(names) - _MAX_BADGE_TABLES:,} more" if len(names) > _MAX_BADGE_TABLES else ""
-    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
-
-
-def unchecked_badge(names: Sequence[str], reason: str = "") -> Rendered:
-    """The badge while the verdicts are unknown, or with the reason why they could not be
-    determined."""
-    icon = verdict_icon("undecidable", f"not checked: {reason}" if reason else "not checked yet")
-    return (
-        plain_text(f"{_name_list(names)} ")
-        + icon
-        + plain_text(" — ")
-        + inline_code(command("why", names[0]))
-    )
 
 
 def plan(
@@ -612,12 +454,12 @@ def run_report(
         "rejected": "damaged",
         "blocked": "undecidable",
         "skipped": "missing manifest",
-        **_CHECK_ICONS,
+        **CHECK_ICONS,
     }
     parts: dict[str, list[Any]] = {
         "name": [s.name for s in steps],
         "outcome": [verdict_icon(icons.get(s.outcome, ""), outcome_text(s)) for s in steps],
-        "rows": [_row_count(s.rows) for s in steps],
+        "rows": [format_row_count(s.rows) for s in steps],
         "of them": [None if s.reuse is None else str(s.reuse) for s in steps],
         "changed": [texts.get(s.name) for s in steps],
         "error": [s.error for s in steps],

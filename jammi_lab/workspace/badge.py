@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jammi_lab.core import reprs
+from jammi_lab.core import badge_reprs
 from jammi_lab.core.clock import utc_now
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, dim_text, vstack
@@ -58,8 +58,8 @@ class PendingBadge:
     def rendering(self) -> Rendered | None:
         """The badge, or a note that it is not known; None when all tables are fresh."""
         if not self.wait() or self._failure:
-            return reprs.unchecked_badge(self.names, self._failure)
-        return reprs.badge(self._verdicts)
+            return badge_reprs.unchecked_badge(self.names, self._failure)
+        return badge_reprs.badge(self._verdicts)
 
     def dated_rendering(self) -> Rendered | None:
         """The badge as a notebook saves it: with the time of the check, which its reader does not
@@ -67,7 +67,7 @@ class PendingBadge:
         if not self._checked_at or self._failure:
             return self.rendering()
         date = dim_text(f" · as of {self._checked_at} UTC").html
-        return reprs.badge(self._verdicts, Rendered(date, ""))
+        return badge_reprs.badge(self._verdicts, Rendered(date, ""))
 
     def sentence(self) -> str:
         """The verdicts in one sentence; empty while they are not known."""

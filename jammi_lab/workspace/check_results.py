@@ -8,7 +8,7 @@ from jammi_lab.core import reprs
 from jammi_lab.core.checks import CheckOutcome
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import CheckNotFound, JammiError
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun, vstack
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, verdict_icon, vstack
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_code
 from jammi_lab.workspace.diff import rows_preview
@@ -126,7 +126,7 @@ class CheckResults(ReprMixin, ArrowExportMixin):
 
     def _rendered(self) -> Rendered:
         shown = [row for row in self._rows if row.failing][:_MAX_SHOWN_CHECKS]
-        results = reprs.check_results(self._rows, self._waiting)
+        results = _results_table(self._rows, self._waiting)
         return vstack(results, *map(_first_rows, shown))
 
 
@@ -136,3 +136,37 @@ def _first_rows(row: CheckRow) -> Rendered | None:
         return rows_preview(f"{row.check}: {row.rule}", row.rows(), row.failing)
     except JammiError:
         return None
+
+
+def _results_table(rows: Sequence[CheckRow], waiting: Sequence[str] = ()) -> Rendered:
+    """Results of checks, one line each. `waiting`: names of the checks on tables without a
+    version."""
+    run_first = f"Not run, because the table has no version yet: {', '.join(waiting)}"
+    if not rows:
+        return plain_text(
+            f"{run_first}."
+            if waiting
+            else "No checks: ws.checks.add(name, rule, on=table) adds one."
+        )
+    lines = [
+        [
+            row.check,
+            row.table if row.version is None else f"{row.table} version {row.version}",
+            row.severity,
+            verdict_icon(reprs.CHECK_ICONS[row.outcome], row.outcome),
+            reprs.format_row_count(row.failing),
+            row.rule,
+            row.note,
+        ]
+        for row in rows
+    ]
+    heads = ["check", "table", "severity", "outcome", "failing rows", "rule", "note"]
+    if not any(line[-1] for line in lines):
+        lines, heads = [line[:-1] for line in lines], heads[:-1]
+    failed = [row for row in rows if row.failing]
+    caption = f"{count_noun(len(rows), 'check')}: {reprs.tally(row.outcome for row in rows)}"
+    notes = [f"ws.checks[{row.check!r}].rows() shows the failing rows" for row in failed[:1]]
+    note = ". ".join([*notes, *([run_first] if waiting else [])])
+    return reprs.listing_table(
+        heads, lines, aligned="llllrll"[: len(heads)], caption=caption, note=note
+    )

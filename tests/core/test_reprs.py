@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jammi_lab.core import badge_reprs
 from jammi_lab.core import reprs as forms
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, unpinned_anchor
 from jammi_lab.core.errors import SqlError, TableNotFound
@@ -149,13 +150,13 @@ def test_a_board_of_fresh_tables_gives_no_advice():
 
 
 def test_the_badge_has_for_each_table_a_line_with_its_verdict_and_first_reason_and_what_to_type():
-    form = forms.badge({"a": Fresh(), "top venues": stale()})
+    form = badge_reprs.badge({"a": Fresh(), "top venues": stale()})
     assert (
         form.text
         == "top venues is stale: papers changed, 10 → 12 rows (content) — ws.recompute('top venues')"
     )
     assert form.html.count("<details>") == 1 and "ws.why(&#x27;top venues&#x27;)" in form.html
-    form = forms.badge({"a": Fresh(), "top venues": stale(), "b": PossiblyStale([])})
+    form = badge_reprs.badge({"a": Fresh(), "top venues": stale(), "b": PossiblyStale([])})
     assert form.text.split("\n") == [
         "top venues is stale: papers changed, 10 → 12 rows (content)",
         "b is possibly stale",
@@ -165,13 +166,13 @@ def test_the_badge_has_for_each_table_a_line_with_its_verdict_and_first_reason_a
 
 def test_the_badge_counts_further_reasons_and_folds_them_and_counts_further_tables():
     reasons = [*stale().reasons, DefinitionChanged("a" * 64, "b" * 64)]
-    form = forms.badge({"a": Stale(reasons)})
+    form = badge_reprs.badge({"a": Stale(reasons)})
     assert (
         form.text
         == "a is stale: papers changed, 10 → 12 rows (content), and 1 more — ws.recompute('a')"
         and form.html.count("<li>") == 2
     )
-    lines = forms.badge({f"t{n}": stale(f"s{n}") for n in range(1000)}).text.split("\n")
+    lines = badge_reprs.badge({f"t{n}": stale(f"s{n}") for n in range(1000)}).text.split("\n")
     assert lines[5:] == [
         "and 995 more that are not fresh",
         "ws.recompute(['t0', 't1', 't2', 't3', 't4'])",
@@ -182,13 +183,13 @@ def test_tables_with_one_cause_share_a_line_of_the_badge():
     [reason] = stale().reasons
     near = PossiblyStale([Cause(reason, ["a"])])
     far = PossiblyStale([Cause(reason, ["near", "a"])])
-    form = forms.badge({"far": far, "near": near, "a": stale(), "b": stale()})
+    form = badge_reprs.badge({"far": far, "near": near, "a": stale(), "b": stale()})
     assert form.text.split("\n") == [
         "far, near are possibly stale: papers changed, 10 → 12 rows (content), by way of a",
         "a, b are stale: papers changed, 10 → 12 rows (content)",
         "ws.recompute(['far', 'near', 'a', 'b'])",
     ]
-    assert forms.badge({"near": near, "far": far}).text == (
+    assert badge_reprs.badge({"near": near, "far": far}).text == (
         "near, far are possibly stale: papers changed, 10 → 12 rows (content), by way of a"
         " — ws.recompute(['near', 'far'])"
     )
@@ -213,22 +214,22 @@ def test_each_cause_of_a_row_is_a_line_of_text():
 
 def test_what_is_not_known_is_said_with_the_reason_and_what_to_type():
     assert (
-        forms.unchecked_badge(["top venues"]).text
+        badge_reprs.unchecked_badge(["top venues"]).text
         == "top venues is not checked yet — ws.why('top venues')"
     )
-    assert forms.unchecked_badge([f"t{n}" for n in range(7)], "the disk is full").text == (
+    assert badge_reprs.unchecked_badge([f"t{n}" for n in range(7)], "the disk is full").text == (
         "t0, t1, t2, t3, t4 and 2 more are not checked: the disk is full — ws.why('t0')"
     )
 
 
 def test_there_is_no_badge_when_all_is_fresh():
-    assert forms.badge({"a": Fresh()}) is None and forms.badge({}) is None
+    assert badge_reprs.badge({"a": Fresh()}) is None and badge_reprs.badge({}) is None
 
 
 def test_the_badge_of_what_cannot_be_decided_asks_why():
     doubt = Undecidable([unpinned_anchor(PAPERS, "2024", "the server is down")])
     assert (
-        forms.badge({"a": doubt}).text
+        badge_reprs.badge({"a": doubt}).text
         == "a is undecidable: papers: the server is down — ws.why('a')"
     )
 
@@ -455,9 +456,9 @@ def every_form(name: str) -> list[Any]:
         forms.verdict(MatchWithUnpinnedInputs(doubt.unpinned), name),
         forms.verdict(Mismatch(name, name, name), name),
         forms.status([Row(name, moved), Row(name, doubt), Row(name, PossiblyStale([Cause(moved.reasons[0], [name])] * 2))]),
-        forms.badge({name: moved}),
-        forms.badge({name: moved, name * 2: doubt}),
-        forms.unchecked_badge([name], name),
+        badge_reprs.badge({name: moved}),
+        badge_reprs.badge({name: moved, name * 2: doubt}),
+        badge_reprs.unchecked_badge([name], name),
         forms.plan([step], [step], [step], [step], skipped=[name]),
         forms.run_report([RunStep(name, name, error=name, table_name=name)], [name]),
         forms.recovery(RecoveryReport(errors=[name])),
