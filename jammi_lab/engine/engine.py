@@ -22,9 +22,10 @@ from jammi_lab.engine.attachments import QueryTimeout
 from jammi_lab.engine.instance_pool import InstancePool, run_in_parser
 from jammi_lab.engine.name_resolution import NameResolver, known_names, resolve
 from jammi_lab.engine.parameters import bind_values
-from jammi_lab.engine.prepared_statement import PreparedStatement, is_bound, prepare
+from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import function_list, parse
 from jammi_lab.engine.sql.parse import StatementKind
+from jammi_lab.engine.statement_binding import is_bound, prepare
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Attachment, Query, ReadPlan, Relation
 

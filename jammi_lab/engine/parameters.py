@@ -143,3 +143,16 @@ def with_lossless_casts(sql: str, output: Sequence[tuple[str, str]]) -> tuple[in
     )
     prefix = f"SELECT {', '.join(parts)} FROM (\n"
     return len(prefix.encode()), f"{prefix}{sql}\n) AS t({inner})"
+
+
+def remaining_parameters(params: Mapping[str, Any], parsed: ParsedStatement) -> dict[str, Any]:
+    """The values of the parameters that remain in the executed text. Parameters of table functions
+    were already substituted and would be unknown to DuckDB."""
+    if not parsed.calls:
+        return dict(params)
+    remaining = {
+        ascii_lower(node["identifier"])
+        for node in allowlist.walk_nodes(parsed.tree)
+        if node.get("type") == "VALUE_PARAMETER"
+    }
+    return {name: value for name, value in params.items() if ascii_lower(name) in remaining}

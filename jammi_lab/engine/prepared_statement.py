@@ -1,31 +1,21 @@
-"""Prepared statements: inputs, output columns, determinism, and how a statement is run."""
+"""Prepared statements: how a statement is run; `statement_binding` prepares it."""
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import duckdb
-
 from jammi_lab.core.anchors import Input, Observed
 from jammi_lab.core.definitions import CanonicalStatement
 from jammi_lab.core.errors import JammiError, StatementNotAllowed
-from jammi_lab.core.identifiers import ascii_lower
-from jammi_lab.engine import dml_binding
 from jammi_lab.engine.instance_pool import InstancePool
 from jammi_lab.engine.name_resolution import ResolvedNames, with_position
-from jammi_lab.engine.parameters import with_lossless_casts
-from jammi_lab.engine.sql import allowlist, row_order
-from jammi_lab.engine.sql.append_algebra import (
-    BASE,
-    AppendRule,
-    NotIncremental,
-    append_rule,
-)
+from jammi_lab.engine.parameters import remaining_parameters, with_lossless_casts
+from jammi_lab.engine.sql import row_order
+from jammi_lab.engine.sql.append_algebra import BASE, AppendRule, NotIncremental, append_rule
 from jammi_lab.engine.sql.canonical_form import address_of, canonicalize
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_paths
-from jammi_lab.engine.sql.read_set import Binding, bind, reuse_binding
 from jammi_lab.engine.stream import Stream
 from jammi_lab.engine.tenant_instances import TenantSession
 from jammi_lab.sources.base import InputRead, Query, Relation
@@ -33,18 +23,9 @@ from jammi_lab.sources.scan_conditions import ALL_ROWS, ScanConditions
 
 OnPercent = Callable[[float], None]
 """Receives the percentage done, 0 to 100; 0 while DuckDB reports none."""
-_OUTPUT = {
-    StatementKind.EXPLAIN: [("explain_key", "VARCHAR"), ("explain_value", "VARCHAR")],
-    StatementKind.PIVOT: [],
-    StatementKind.DML: [("Count", "BIGINT")],
-}
 ObservedStates = dict[tuple[str, str, str], Observed]
 """Observed input states by `Input.identity`."""
 _WRAP_PREFIX = "SELECT * FROM (\n"
-MAX_CACHED_BINDINGS = 8
-MAX_KEY_VALUE_LENGTH = 256
-_SIMPLE_TYPES = (bool, int, float, str, type(None))
-"""Types of which equal texts are equal values."""
 _SHOW_TABLES = "SELECT unnest($names::VARCHAR[]) AS name"
 
 
@@ -111,7 +92,7 @@ class PreparedStatement:
 
     def bound_values(self) -> dict[str, Any]:
         """The values of the parameters that remain in the executed text."""
-        return _remaining_parameters(self.params, self._parsed)
+        return remaining_parameters(self.params, self._parsed)
 
     def text_with_paths(self, path_of: Callable[[Input], str | None]) -> str:
         """The statement with another path in FROM wherever `path_of` gives one for an input.
@@ -143,7 +124,7 @@ class PreparedStatement:
         if self.order_sensitive:
             raise NotIncremental("its rows depend on the order of its inputs")
         appended = frozenset(p for p, r in self._relations.items() if r.input.identity == identity)
-        params = _remaining_parameters(self.params, self._parsed)
+        params = remaining_parameters(self.params, self._parsed)
         if (rule := self._append_rules.get((appended, self.keeps_order))) is None:
             rule = self._instances.with_replicas(
                 self._tenant,
@@ -264,7 +245,7 @@ class PreparedStatement:
     def _ordered_text(self, positions: Sequence[int]) -> tuple[int, str]:
         """The number of bytes in front of the statement, and the ordered text."""
         sql = self._parsed.text
-        extended = _with_total_order(self._instances, self._parsed, positions)
+        extended = with_total_order(self._instances, self._parsed, positions)
         if extended is not None:
             return 0, extended
         return len(
@@ -282,7 +263,7 @@ class PreparedStatement:
         in_order: bool = False,
         casts_output: bool = True,
     ) -> Stream:
-        params = _remaining_parameters(self.params, self._parsed)
+        params = remaining_parameters(self.params, self._parsed)
         if self._parsed.kind is StatementKind.SHOW_TABLES:
             sql, params = _SHOW_TABLES, {"names": list(self._table_names)}
         elif casts_output and self._parsed.kind in (StatementKind.SELECT, StatementKind.DESCRIBE):
@@ -375,7 +356,7 @@ class PreparedStatement:
         """What the statement needs of the rows of each relation."""
         if self._parsed.kind is not StatementKind.SELECT:
             return {}
-        params = _remaining_parameters(self.params, self._parsed)
+        params = remaining_parameters(self.params, self._parsed)
         by_input = self._instances.scan_conditions(
             self._tenant, self._parsed, self._schemas, params
         )
@@ -403,173 +384,7 @@ def _check_after_read(
             observed_states[relation.input.identity] = state
 
 
-def prepare(
-    instances: InstancePool,
-    session: TenantSession,
-    cursor: duckdb.DuckDBPyConnection | None,
-    tenant: str | None,
-    parsed: ParsedStatement,
-    relations: ResolvedNames,
-    values: Mapping[str, Any],
-    table_names: Sequence[str],
-) -> PreparedStatement:
-    """Bind one checked statement on the empty replicas of a session. `cursor` describes inputs
-    whose columns are unknown. Runs in a worker; without a cursor, in the caller's thread, where the
-    statement `is_bound`."""
-    schemas = _describe_inputs(instances, session, cursor, tenant, parsed, relations)
-    params = {name: values[name] for name in sorted(parsed.parameters)}
-    if parsed.kind is StatementKind.SHOW_TABLES:
-        binding = Binding([("name", "VARCHAR")])
-        parsed.reads.volatile.add("show tables")
-    else:
-        binding = _bind_cached(
-            session, parsed, schemas, relations, _remaining_parameters(params, parsed)
-        )
-    keeps_order = _promises_order(parsed, relations, binding)
-    return PreparedStatement(
-        statement=parsed.original_text,
-        inputs=_merge_inputs(relations, schemas, binding),
-        output=_OUTPUT.get(parsed.kind, binding.output),
-        volatile=tuple(sorted(parsed.reads.volatile)),
-        reads_clock=parsed.reads.reads_clock,
-        keeps_order=keeps_order,
-        order_sensitive=parsed.dml_parts is None
-        and _depends_on_order(instances, parsed, relations, binding, keeps_order=keeps_order),
-        inferred_key=row_order.infer_key(parsed.tree, binding.output)
-        if parsed.kind is StatementKind.SELECT
-        else [],
-        params=params,
-        _instances=instances,
-        _tenant=tenant,
-        _parsed=parsed,
-        _relations=relations,
-        _schemas=schemas,
-        _columns_read=binding.columns_read,
-        _table_names=tuple(table_names) if parsed.kind is StatementKind.SHOW_TABLES else (),
-        _append_rules=binding.append_rules,
-    )
-
-
-def _describe_inputs(
-    instances: InstancePool,
-    session: TenantSession,
-    cursor: duckdb.DuckDBPyConnection | None,
-    tenant: str | None,
-    parsed: ParsedStatement,
-    relations: ResolvedNames,
-) -> dict[tuple[str, ...], dict[str, str]]:
-    """The columns and SQL types of every relation; DuckDB describes those that are not known."""
-    schemas = {}
-    for parts, relation in relations.items():
-        if relation.columns is not None:
-            schemas[parts] = dict(relation.columns)
-            continue
-        assert cursor is not None, "the columns of a bound statement are known"
-        try:
-            schemas[parts] = session.describe(cursor, relation)
-        except (duckdb.Error, OSError) as error:
-            raise instances.translate_error(
-                error, tenant, session, parsed.error_context((relation,))
-            ) from None
-    return schemas
-
-
-def _promises_order(parsed: ParsedStatement, relations: ResolvedNames, binding: Binding) -> bool:
-    """Whether the plan keeps the order of the statement's one input."""
-    if parsed.kind is not StatementKind.SELECT:
-        return parsed.kind is not StatementKind.PIVOT
-    # A replica keeps the order of its rows, but a table of a database promises none.
-    if any(
-        r.requirements.attachment is not None or r.consistency.unordered for r in relations.values()
-    ):
-        return False
-    return row_order.keeps_input_order(parsed.tree, binding.operators)
-
-
-def _depends_on_order(
-    instances: InstancePool,
-    parsed: ParsedStatement,
-    relations: ResolvedNames,
-    binding: Binding,
-    *,
-    keeps_order: bool,
-) -> bool:
-    """Whether the rows may depend on the order of the inputs' rows, when run by `run_ordered`."""
-    every_column = list(range(1, len(binding.output) + 1))
-    # A LIMIT without its own order is decided by the total order that run_ordered adds.
-    sorted_before_limit = (
-        not keeps_order
-        and row_order.has_limit(parsed.tree)
-        and _with_total_order(instances, parsed, every_column) is not None
-    )
-    # The state of an unordered input does not tell whether it contains 0.0 and -0.0. For other
-    # inputs the comparison of rows does.
-    if sorted_before_limit not in binding.order_sensitive:
-        binding.order_sensitive[sorted_before_limit] = row_order.is_order_sensitive(
-            parsed.tree, sorted_before_limit
-        )
-    return (
-        binding.order_sensitive[sorted_before_limit]
-        or binding.merged.ambiguous
-        or (
-            binding.merged.stored_floats
-            and any(r.consistency.unordered for r in relations.values())
-        )
-    )
-
-
-def _bind_cached(
-    session: TenantSession,
-    parsed: ParsedStatement,
-    schemas: Mapping[tuple[str, ...], Mapping[str, str]],
-    relations: ResolvedNames,
-    params: Mapping[str, Any],
-) -> Binding:
-    """The binding of a statement, cached by the names and types of its inputs."""
-    key = None if parsed.dml_parts is not None else _binding_key(schemas, params)
-    if key is not None and (binding := parsed.bindings.get(key)) is not None:
-        return reuse_binding(parsed, binding)
-    bind_statement = bind if parsed.dml_parts is None else dml_binding.bind_change
-    with session.replicas.borrow() as replicas:
-        binding = bind_statement(replicas, parsed, schemas, relations, params)
-    if key is None:
-        return binding
-    if len(parsed.bindings) >= MAX_CACHED_BINDINGS:
-        parsed.bindings.clear()
-    parsed.bindings[key] = binding
-    return reuse_binding(parsed, binding)
-
-
-def _binding_key(
-    schemas: Mapping[tuple[str, ...], Mapping[str, str]], params: Mapping[str, Any]
-) -> tuple[Any, ...] | None:
-    """The key of a cached binding: names and types of the inputs, and types and values of the
-    parameters, which affect a binding too. None for values that are not short and simple."""
-    values = []
-    for name, value in params.items():
-        # Equal values may bind differently (0.0 and -0.0, 1 and TRUE), so their texts count.
-        text = repr(value) if type(value) in _SIMPLE_TYPES else None
-        if text is None or len(text) > MAX_KEY_VALUE_LENGTH:
-            return None
-        values.append((name, type(value), text))
-    inputs = tuple((parts, tuple(columns.items())) for parts, columns in schemas.items())
-    return inputs, tuple(values)
-
-
-def is_bound(parsed: ParsedStatement, relations: ResolvedNames, values: Mapping[str, Any]) -> bool:
-    """Whether `prepare` needs no DuckDB: the columns of all inputs are known, and the statement was
-    bound before to names that mean the same."""
-    if parsed.kind is StatementKind.SHOW_TABLES:
-        return True
-    schemas = {p: r.columns for p, r in relations.items() if r.columns is not None}
-    if parsed.dml_parts is not None or len(schemas) < len(relations):
-        return False
-    params = _remaining_parameters({n: values[n] for n in sorted(parsed.parameters)}, parsed)
-    key = _binding_key(schemas, params)
-    return key is not None and key in parsed.bindings
-
-
-def _with_total_order(
+def with_total_order(
     instances: InstancePool, parsed: ParsedStatement, positions: Sequence[int]
 ) -> str | None:
     """The statement with a total order appended to its ORDER BY, verified on its syntax tree; None
@@ -583,43 +398,3 @@ def _with_total_order(
         if tree is not None and row_order.is_extension(parsed.tree, tree, positions)
         else None
     )
-
-
-def _merge_inputs(
-    relations: ResolvedNames, schemas: Mapping[tuple[str, ...], dict[str, str]], binding: Binding
-) -> tuple[InputRead, ...]:
-    """One entry per input, with the columns read under all its names."""
-    direct_reads: list[InputRead] = []
-    computed_reads: list[InputRead] = []
-    for parts, relation in relations.items():
-        if relation.read.computed is None:
-            direct_reads.append(
-                InputRead(relation, tuple(binding.columns_read[parts]), schemas[parts])
-            )
-        else:
-            first, *others = relation.read.computed.inputs(binding.columns_read[parts])
-            direct_reads.append(first)
-            computed_reads += others
-    merged: dict[tuple[str, str, str], InputRead] = {}
-    for read in direct_reads + computed_reads:
-        existing = merged.get(read.relation.input.identity)
-        columns = {*read.columns, *(existing.columns if existing else ())}
-        merged[read.relation.input.identity] = InputRead(
-            existing.relation if existing else read.relation,
-            tuple(sorted(columns)),
-            dict(existing.schema if existing else read.schema),
-        )
-    return tuple(merged.values())
-
-
-def _remaining_parameters(params: Mapping[str, Any], parsed: ParsedStatement) -> dict[str, Any]:
-    """The values of the parameters that remain in the executed text. Parameters of table functions
-    were already substituted and would be unknown to DuckDB."""
-    if not parsed.calls:
-        return dict(params)
-    remaining = {
-        ascii_lower(node["identifier"])
-        for node in allowlist.walk_nodes(parsed.tree)
-        if node.get("type") == "VALUE_PARAMETER"
-    }
-    return {name: value for name, value in params.items() if ascii_lower(name) in remaining}

@@ -8,7 +8,7 @@ import pytest
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import SqlError
 from jammi_lab.engine import engine as engines
-from jammi_lab.engine import prepared_statement as prepared
+from jammi_lab.engine import statement_binding
 from jammi_lab.engine.sql import parse as statements
 from tests.engine.shelf import engine_of
 
@@ -17,12 +17,12 @@ from tests.engine.shelf import engine_of
 def done(monkeypatch) -> list[str]:
     """What was parsed and bound, in turn, by a process that knows no text yet."""
     engines._parse_cache.cache_clear()
-    done, parse, bind = list[str](), statements.parse, prepared.bind
+    done, parse, bind = list[str](), statements.parse, statement_binding.bind
     monkeypatch.setattr(
         statements, "parse", lambda *said, **how: done.append("parsed") or parse(*said, **how)
     )
     monkeypatch.setattr(
-        prepared, "bind", lambda *said, **how: done.append("bound") or bind(*said, **how)
+        statement_binding, "bind", lambda *said, **how: done.append("bound") or bind(*said, **how)
     )
     return done
 
