@@ -10,18 +10,10 @@ import abc
 import builtins
 import contextlib
 import dataclasses
-import datetime
-import decimal
 import dis
 import enum
 import functools
-import hashlib
-import logging
-import pathlib
-import re
-import sys
 import types
-import uuid
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -48,21 +40,18 @@ from jammi_lab.producers.function_source import (
     is_library,
     nested_codes,
 )
+from jammi_lab.producers.library_names import (
+    ALIAS_ATTRIBUTES,
+    has_hidden_parts,
+    has_own_parts,
+    is_alias,
+    is_foreign,
+    library_name,
+    text_attribute,
+)
+from jammi_lab.producers.value_forms import is_array, memory_owner, text_form
 from jammi_lab.sources.frames import is_frame
 
-_REPR_TYPES = (
-    decimal.Decimal,
-    uuid.UUID,
-    pathlib.PurePath,
-    datetime.timedelta,
-    datetime.tzinfo,
-    range,
-    slice,
-    complex,
-    types.EllipsisType,
-)
-_CANONICAL_MODULES = {"pathlib._local": "pathlib"}
-"""Modules that Python 3.13 names differently from other releases."""
 _MUTABLE_TYPES = (list, dict, set, bytearray, types.SimpleNamespace)
 
 
@@ -70,19 +59,11 @@ _FIELD_DEFAULTS = {"init": True, "repr": True, "hash": None, "compare": True, "k
 """Field options of a dataclass at their defaults."""
 
 
-_HEAP_TYPE_FLAG = 1 << 9
-"""Py_TPFLAGS_HEAPTYPE: the flag of classes created at run time."""
-
-
 _BUILTIN_METHOD_TYPES = (
     types.WrapperDescriptorType,
     types.MethodDescriptorType,
     types.ClassMethodDescriptorType,
 )
-_HIDDEN_ATTRIBUTES = ("__bound__", "__constraints__", "__default__", "__supertype__", "__value__")
-"""The attributes of typing's objects that their text does not show."""
-_ALIAS_ATTRIBUTES = ("__origin__", "__args__", "__metadata__", *_HIDDEN_ATTRIBUTES)
-"""The attributes of typing's objects that hold other types."""
 
 
 def function_digest(function: Callable[..., Any], inline_source: InlineSource | None = None) -> str:
@@ -154,12 +135,12 @@ class _FunctionWalk:
 
     def _note_place(self, value: Any, place: Hashable) -> None:
         """Note that an object that can change, or a bare `object()`, is at a place."""
-        owner = _memory_owner(value)
+        owner = memory_owner(value)
         if (
             isinstance(owner, _MUTABLE_TYPES)
             or type(owner) is object
             or is_dataclass(type(owner))
-            or _is_array(owner)
+            or is_array(owner)
         ):
             self._keep_alive.append(owner)
             self._places.setdefault(id(owner), {})[place] = None
@@ -175,7 +156,7 @@ class _FunctionWalk:
             return ["module", value.__name__]
         if (form := self._code_form(value, where)) is not None:
             return form
-        if (form := _text_form(value)) is not None:
+        if (form := text_form(value)) is not None:
             return [type(value).__name__, *form, *self._extra_state(value, where)]
         if id(value) in self._open_ids:
             return ["circle"]
@@ -210,9 +191,9 @@ class _FunctionWalk:
 
     def _code_form(self, value: Any, where: str) -> Any:
         """JSON of functions, classes and their wrappers; None for any other value."""
-        if _is_alias(value) and (own_parts := self._own_parts(value, where)):
+        if is_alias(value) and (own_parts := self._own_parts(value, where)):
             return ["alias", type(value).__name__, own_parts]
-        if (name := self._library_name(value)) is not None:
+        if (name := library_name(value, self._package)) is not None:
             return ["named", name]
         match value:
             case types.FunctionType():
@@ -259,42 +240,11 @@ class _FunctionWalk:
         self._open_ids.add(id(alias))
         forms = [
             [name, self.value(part, where)]
-            for name in _ALIAS_ATTRIBUTES
+            for name in ALIAS_ATTRIBUTES
             if (part := getattr(alias, name, None)) is not None
         ]
         self._open_ids.discard(id(alias))
-        return forms if _has_own_parts(forms) or _has_hidden_parts(alias) else []
-
-    def _library_name(self, value: Any) -> str | None:
-        """`module:name` of an object of a library; None for one of the user's own."""
-        if _is_alias(value) or (
-            type(value).__module__ == "typing" and is_library(value.__module__)
-        ):
-            return repr(value)
-        module, name = _text_attribute(value, "__module__"), _text_attribute(value, "__qualname__")
-        if isinstance(value, types.FunctionType | type):
-            if module is None or name is None or not self._is_foreign(module):
-                return None
-            is_closure = isinstance(value, types.FunctionType) and value.__closure__ is not None
-            if (
-                "<locals>" not in name
-                and not is_closure
-                and not _has_borrowed_name(value, module, name)
-            ):
-                return f"{_CANONICAL_MODULES.get(module, module)}:{name}"
-        for owner in (module, type(value).__module__):
-            if (
-                owner is not None
-                and self._is_foreign(owner)
-                and (exported_name := _export_name(owner, value)) is not None
-            ):
-                return exported_name
-        return None
-
-    def _is_foreign(self, module: str) -> bool:
-        return is_library(module) and (
-            self._package is None or module.partition(".")[0] != self._package
-        )
+        return forms if has_own_parts(forms) or has_hidden_parts(alias) else []
 
     def _class_form(self, cls: type) -> Any:
         """JSON of a class: its members, bases and fields. Its source text does not matter beyond
@@ -351,7 +301,7 @@ class _FunctionWalk:
     def _generic_bases(self, cls: type, where: str) -> dict[str, Any]:
         """The bases with their parameters, when these contain classes of the user's own."""
         aliases = vars(cls).get("__orig_bases__", ())
-        forms = [self.value(alias, where) for alias in aliases if _is_alias(alias)]
+        forms = [self.value(alias, where) for alias in aliases if is_alias(alias)]
         own_forms = [form for form in forms if form[0] == "alias"]
         return {"generic bases": own_forms} if own_forms else {}
 
@@ -467,8 +417,8 @@ class _FunctionWalk:
         if not hasattr(builtins, name):
             return ["absent"]
         builtin = getattr(builtins, name)  # user code may have replaced it
-        is_user_function = isinstance(builtin, types.FunctionType) and not self._is_foreign(
-            builtin.__module__ or ""
+        is_user_function = isinstance(builtin, types.FunctionType) and not is_foreign(
+            builtin.__module__ or "", self._package
         )
         return [
             "builtin",
@@ -481,18 +431,6 @@ class _FunctionWalk:
             return self.value(cell.cell_contents, where, id(cell))
         except ValueError:
             return ["empty"]
-
-
-def _memory_owner(value: Any) -> Any:
-    """The array whose memory a view shows; any other value itself."""
-    while _is_array(value) and _is_array(value.base):
-        value = value.base
-    return value
-
-
-def _is_array(value: object) -> bool:
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
 
 
 def _global_names(function: types.FunctionType) -> set[str]:
@@ -511,100 +449,11 @@ def _global_names(function: types.FunctionType) -> set[str]:
     }
 
 
-def _is_alias(value: object) -> bool:
-    """Whether a value is an object of `typing` that stands for types, such as `list[int]`."""
-    return not isinstance(value, type) and (
-        type(value).__module__ == "typing"
-        or isinstance(value, types.GenericAlias | types.UnionType)
-    )
-
-
-def _has_hidden_parts(alias: Any) -> bool:
-    """Whether a type variable or new type of the user's own has a bound, constraints, a default or
-    a supertype."""
-    parts = [getattr(alias, name, None) for name in _HIDDEN_ATTRIBUTES]
-    return not is_library(_text_attribute(alias, "__module__") or "") and any(
-        part is not None and part != () and type(part).__name__ != "NoDefaultType" for part in parts
-    )
-
-
-def _has_own_parts(form: Any) -> bool:
-    """Whether the form of a part of an alias is more than names and constants, or is a value that
-    Python abbreviates in a text."""
-    if not isinstance(form, list) or form[:1] == ["named"]:
-        return False
-    kinds = ("class", "alias", "instance", "function", "member", "met", "ndarray", "Pattern")
-    return form[:1] in [[kind] for kind in kinds] or any(map(_has_own_parts, form))
-
-
 def _is_in_closure(function: types.FunctionType, value: object) -> bool:
     """Whether a function is a free variable of another, as the `__wrapped__` of most decorators."""
     with contextlib.suppress(ValueError):  # an empty cell
         return callable(value) and any(c.cell_contents is value for c in function.__closure__ or ())
     return False
-
-
-def _text_attribute(value: object, name: str) -> str | None:
-    """An attribute when it is a string. Objects with `__getattr__` may return anything."""
-    attribute = getattr(value, name, None)
-    return attribute if isinstance(attribute, str) else None
-
-
-def _has_borrowed_name(value: object, module: str, name: str) -> bool:
-    """Whether a class was created by a library function that gave the class its own module name, as
-    `dataclasses.make_dataclass` and `types.new_class` do."""
-    if not (isinstance(value, type) and value.__flags__ & _HEAP_TYPE_FLAG):
-        return False
-    target: Any = sys.modules.get(module)
-    for part in name.split("."):
-        target = getattr(target, part, None)
-    return target is not value
-
-
-def _export_name(module: str, value: object) -> str | None:
-    """The `module:name` under which a module, or its top-level package, exports this very object;
-    None when it does not."""
-    for owner in (module, module.partition(".")[0]):
-        for name, attribute in [*vars(sys.modules[owner]).items()] if owner in sys.modules else ():
-            if attribute is value:
-                return f"{owner}:{name}"
-    return None
-
-
-def _text_form(value: Any) -> list[Any] | None:
-    """JSON of a small value of a known type; None for other types."""
-    if isinstance(value, re.Pattern):
-        return [constant_form(value.pattern), value.flags]
-    if isinstance(value, logging.Logger):
-        return [value.name]
-    if isinstance(value, datetime.date | datetime.time):
-        return [value.isoformat(), repr(getattr(value, "tzinfo", None)), getattr(value, "fold", 0)]
-    if isinstance(value, _REPR_TYPES) or type(value) is object:
-        return [repr(value) if type(value) is not object else ""]
-    if isinstance(value, bytearray):
-        return [value.hex()]
-    numpy = sys.modules.get("numpy")
-    if (
-        numpy is not None
-        and isinstance(value, numpy.ndarray | numpy.generic)
-        and value.dtype.kind not in "OV"
-    ):
-        form = [
-            value.dtype.str,
-            [*value.shape],
-            hashlib.sha256(numpy.ascontiguousarray(value).tobytes()).hexdigest(),
-        ]
-        # another memory order can change the last bits of a sum
-        if not value.flags.c_contiguous:
-            form.append([*value.strides])
-        masked = sys.modules.get("numpy.ma")
-        if masked is not None and isinstance(value, masked.MaskedArray):
-            form += [
-                hashlib.sha256(masked.getmaskarray(value).tobytes()).hexdigest(),
-                repr(value.fill_value),
-            ]
-        return form
-    return None
 
 
 def _refusal_reason(value: object, where: str) -> str:
@@ -615,4 +464,4 @@ def _refusal_reason(value: object, where: str) -> str:
 
 
 def _display_name(value: object) -> str:
-    return _text_attribute(value, "__qualname__") or f"an object of {type(value).__qualname__}"
+    return text_attribute(value, "__qualname__") or f"an object of {type(value).__qualname__}"
