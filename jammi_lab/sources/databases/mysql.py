@@ -24,12 +24,8 @@ from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.sources import row_filters
 from jammi_lab.sources.base import Query
 from jammi_lab.sources.databases import mysql_types, mysql_views, value_checks
-from jammi_lab.sources.databases.server import (
-    OVERLOADED_ERRORS,
-    UNREACHABLE_ERRORS,
-    ErrorTable,
-    ServerConnector,
-)
+from jammi_lab.sources.databases.server import ServerConnector
+from jammi_lab.sources.databases.server_errors import MYSQL_ERRORS
 from jammi_lab.sources.databases.table_info import (
     UNKNOWN_ROWS,
     LogPosition,
@@ -415,55 +411,7 @@ class MysqlConnector(ServerConnector):
         """The error for a message of the extension or the server; None for any other."""
         if not text.startswith(("Failed to ", "MySQL ", "Lost connection")):
             return None
-        return self._server_error(text, _ERRORS, r'(?:query "[^"]*"|parameters "[^"]*"): (.+)')
-
-
-_ERRORS: ErrorTable = (
-    (
-        r"Access denied for user '[^']*'@'[^']*' to database '([^']*)'",
-        "this user has no access to the database {0}",
-        "Ask its owner for read permission.",
-    ),
-    (r"Access denied for user", "login failed", ""),
-    (
-        r"SELECT command denied to user \S+ for (?:table|column) (.+?)(?: in table.*)?\s*$",
-        "{0} cannot be read, permission denied",
-        "Ask its owner for read permission.",
-    ),
-    (
-        r"Unknown database '([^']*)'",
-        "the database {0} does not exist",
-        "Check the database at the end of the URL.",
-    ),
-    (
-        r"Table '([^']*)' doesn't exist",
-        "the table {0} no longer exists",
-        "Restore it, or remove what reads it.",
-    ),
-    (
-        r"Unknown column '([^']*)'",
-        "the column {0} no longer exists",
-        "Run the statement again to refresh the columns.",
-    ),
-    *UNREACHABLE_ERRORS,
-    (
-        r"Lost connection|gone away|Connection was killed|shutdown in progress",
-        "the connection was lost",
-        "Run the statement again.",
-    ),
-    (
-        r"execution was interrupted|max_statement_time|Lock wait timeout|Deadlock",
-        "the server cancelled the query",
-        "Run the statement again.",
-    ),
-    *OVERLOADED_ERRORS,
-    (
-        r"[Tt]able definition has changed",
-        "the definition of a table changed during the read",
-        "Run the statement again.",
-    ),
-    (r"SSL|TLS|certificate", "the TLS negotiation failed", "Check ssl_mode and ssl_ca in the URL."),
-)
+        return self._server_error(text, MYSQL_ERRORS, r'(?:query "[^"]*"|parameters "[^"]*"): (.+)')
 
 
 def _check_names(schema: str, name: str, columns: Sequence[str], has_case_twin: bool) -> None:

@@ -20,11 +20,19 @@ from jammi_lab.sources import row_filters
 from jammi_lab.sources.attach import CONNECT_SECONDS
 from jammi_lab.sources.base import Query
 from jammi_lab.sources.databases import postgres_types, value_checks
-from jammi_lab.sources.databases.server import (
-    OVERLOADED_ERRORS,
-    UNREACHABLE_ERRORS,
-    ErrorTable,
-    ServerConnector,
+from jammi_lab.sources.databases.postgres_queries import (
+    AGE_RANGE,
+    LOG_POSITION,
+    OPEN_WRITERS,
+    TABLE_DESCRIPTIONS,
+    TABLE_LISTING,
+    VIEW_DEPENDENCIES,
+)
+from jammi_lab.sources.databases.server import ServerConnector
+from jammi_lab.sources.databases.server_errors import (
+    POSTGRES_ERRORS,
+    POSTGRES_MESSAGE,
+    postgres_query_error,
 )
 from jammi_lab.sources.databases.table_info import (
     UNKNOWN_ROWS,
@@ -47,153 +55,12 @@ _SESSION_SETTINGS = {
 }
 _MIN_ROW_BYTES = 28
 """The least space that a row takes in a page."""
-_LISTING = """
-SELECT n.nspname::text AS "schema", c.relname::text AS "name"
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {where} ORDER BY 1, 2"""
-_TABLE = """
-WITH RECURSIVE it AS (
-  SELECT c.oid, c.relkind::text AS form, c.relname, n.nspname
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE (n.nspname, c.relname) IN ({names}) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-), parts AS (
-  SELECT oid AS root, oid FROM it
-  UNION SELECT p.root, i.inhrelid FROM pg_catalog.pg_inherits i JOIN parts p ON i.inhparent = p.oid
-), sums AS (
-  SELECT root,
-    bool_and(c.relkind IN ('r', 'p', 'm') AND c.relpersistence = 'p' AND NOT c.relrowsecurity)
-      AS logged,
-    sum(CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 WHEN c.reltuples >= 0 AND c.relpages > 0
-      THEN ceil(c.reltuples::float8 / c.relpages
-        * (pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::float8))
-      ELSE pg_catalog.pg_relation_size(c.oid) / {row} END)::float8 AS estimate,
-    sum(CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END)
-      ::bigint AS bytes,
-    bool_or(c.relkind NOT IN ('r', 'p', 'm')) AS untold, bool_or(c.relkind = 'f') AS "foreign",
-    bool_or(c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) AS policed,
-    (SELECT d.oid || ':' || d.xmin || ' ' FROM pg_catalog.pg_database d
-      WHERE d.datname = current_database()) ||
-    string_agg(c.oid || ':' || COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0) || ':' || (
-      SELECT COALESCE(json_object_agg(a.attname, a.attnum ORDER BY a.attnum)::text, '')
-      FROM pg_catalog.pg_attribute a
-      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ' '
-      ORDER BY c.oid) AS files
-  FROM parts JOIN pg_catalog.pg_class c USING (oid) GROUP BY root)
-SELECT it.nspname::text AS "schema", it.relname::text AS "name", it.oid::bigint AS oid, it.form,
-  logged, estimate, bytes, untold, "foreign", policed, files,
-  pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot()) AS horizon,
-  pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS upcoming,
-  pg_catalog.has_table_privilege(it.oid, 'SELECT') AS whole, (
-  SELECT json_agg(json_build_array(
-    a.attname, CASE WHEN t.typnamespace <> 'pg_catalog'::regnamespace
-      THEN t.typnamespace::regnamespace::text || '.' ELSE '' END || pg_catalog.regexp_replace(
-      pg_catalog.format_type(a.atttypid, a.atttypmod), '^("([^"]|"")*"|[^".]+)[.]', ''), a.attnum,
-    COALESCE((SELECT string_agg(e.enumlabel::text, ',' ORDER BY e.enumsortorder)
-      FROM pg_catalog.pg_enum e WHERE e.enumtypid IN (a.atttypid, t.typelem)), ''),
-    COALESCE((SELECT string_agg(
-        m.attname::text || ' ' || pg_catalog.format_type(m.atttypid, m.atttypmod), ','
-        ORDER BY m.attnum)
-      FROM pg_catalog.pg_attribute m WHERE m.attrelid = t.typrelid AND t.typrelid <> 0
-        AND m.attnum > 0 AND NOT m.attisdropped), ''),
-    COALESCE(to_jsonb(a) ->> 'attgenerated', ''))
-    ORDER BY a.attnum)
-  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-  WHERE a.attrelid = it.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns
-FROM it JOIN sums ON sums.root = it.oid"""
-_VIEW_DEPENDENCIES = r"""
-WITH RECURSIVE behind AS (
-  SELECT {oid}::oid AS oid UNION SELECT n.oid FROM behind b, LATERAL (
-    SELECT i.inhrelid AS oid FROM pg_catalog.pg_inherits i WHERE i.inhparent = b.oid
-    UNION ALL SELECT d.refobjid FROM pg_catalog.pg_class c
-      JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid AND c.relkind = 'v'
-      JOIN pg_catalog.pg_depend d
-        ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
-        AND d.refclassid = 'pg_catalog.pg_class'::regclass WHERE c.oid = b.oid) n
-), trees AS (
-  SELECT 'view' AS owner, r.ev_action::text AS tree FROM behind b
-  JOIN pg_catalog.pg_class c ON c.oid = b.oid AND c.relkind = 'v'
-  JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid
-  UNION ALL SELECT 'row security', p.polqual::text FROM behind b
-  JOIN pg_catalog.pg_class c ON c.oid = b.oid AND c.relrowsecurity
-  JOIN pg_catalog.pg_policy p ON p.polrelid = c.oid
-), found AS (
-  SELECT owner, f[1]::oid AS oid, f FROM trees, LATERAL regexp_matches(
-    tree,
-    ':(?:op)?funcid (\d+)|{{TABLESAMPLECLAUSE '
-    '|(:sortClause <> :limitOffset )(?!<> :limitCount <>)|(:relid '
-    || 'pg_catalog.pg_settings'::regclass::oid || ' )',
-    'g') f
-), own AS (
-  SELECT oid, proname, COALESCE(tree, prosrc) AS body, tree IS NOT NULL AS is_tree
-  FROM pg_catalog.pg_proc p, LATERAL (SELECT to_jsonb(p) ->> 'prosqlbody' AS tree) t
-  WHERE oid >= 16384 AND EXISTS (SELECT FROM found WHERE found.oid >= 16384)
-), calls AS (
-  SELECT oid, oid AS called FROM own WHERE oid IN (SELECT oid FROM found)
-  UNION SELECT calls.oid, b.oid FROM calls JOIN own a ON a.oid = calls.called JOIN own b
-    ON CASE WHEN a.is_tree THEN a.body ~ (':(?:op)?funcid ' || b.oid || ' ')
-      ELSE strpos(a.body, b.proname::text) > 0 END
-), session AS (
-  SELECT calls.oid FROM calls JOIN own ON own.oid = calls.called WHERE CASE WHEN own.is_tree
-    THEN EXISTS (SELECT FROM regexp_matches(body, ':(?:op)?funcid (\d+)', 'g') f
-      JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid AND p.proname ~ {setting})
-    ELSE own.body ~ {setting} END
-), fickle AS (
-  SELECT min('its ' || owner || CASE
-    WHEN f[2] IS NOT NULL THEN ' has a LIMIT without an ORDER BY, which returns arbitrary rows'
-    WHEN f[3] IS NOT NULL THEN ' reads pg_settings, which differs between sessions'
-    WHEN p.provolatile <> 'v' THEN ' uses ' || p.proname::text || '(), whose value may differ '
-      'between sessions'
-    ELSE ' uses ' || COALESCE(p.proname::text || '()', 'TABLESAMPLE') || ', which is volatile'
-    END) AS said FROM found
-  LEFT JOIN pg_catalog.pg_proc p USING (oid)
-  WHERE f[1] IS NULL OR p.provolatile = 'v' OR p.proname ~ {setting} OR p.oid IN (
-    SELECT oid FROM session)
-), defaults AS (
-  SELECT DISTINCT ON (name) name, regexp_replace(value, '^pg_catalog\.', '') AS value FROM (
-    SELECT split_part(s, '=', 1) AS name, substr(s, strpos(s, '=') + 1) AS value,
-      2 * (setrole <> 0)::int + (setdatabase <> 0)::int AS rank
-    FROM pg_catalog.pg_db_role_setting, unnest(setconfig) s
-    WHERE setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
-        WHERE datname = pg_catalog.current_database()))
-      AND setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))) d
-  ORDER BY name, rank DESC
-), outdated AS (
-  SELECT 'the settings of new sessions changed (' || string_agg(name, ', ' ORDER BY name)
-    || '); close the workspace and open it again' AS said
-  FROM pg_catalog.pg_settings g LEFT JOIN defaults d USING (name)
-  WHERE name IN ({settings}) AND g.source <> 'client' AND COALESCE(
-    lower(d.value) <> lower(regexp_replace(g.reset_val, '^pg_catalog\.', '')),
-    g.source IN ('global', 'database', 'user', 'database user'))
-)
-SELECT COALESCE((SELECT said FROM fickle), (SELECT said FROM outdated)) AS fickle, (
-  SELECT bool_or(c.relkind = 'f') FROM behind JOIN pg_catalog.pg_class c USING (oid)
-) AS outside"""
-"""Why a view or a row security policy is not deterministic, and whether it reads foreign tables.
-The bodies of functions that are not the server's own (OIDs from 16384) are followed through the
-names in them, so a function that calls one that reads a setting counts; releases before 14 have no
-`prosqlbody`. Run only where there is one, since compiling the query takes the server 20 ms."""
 _SESSION_FUNCTIONS = "current_setting|pg_show_all_settings|pg_settings"
 """What a function calls, or is, whose result depends on the settings of the session. A setting of a
 role or a database is taken over when a session begins, and sessions outlive its changes."""
 _TEXT_SETTINGS = ("default_text_search_config", "lc_numeric", "lc_time", "search_path", "xmlbinary")
 """Further settings that change the result of a function, such as `to_tsvector('text')`, and that
 our sessions take over. While new sessions have other values, views have no state."""
-_LOG_POSITION = """
-SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS "system",
-  (SELECT timeline_id::text FROM pg_catalog.pg_control_checkpoint()) AS "timeline",
-  pg_catalog.pg_postmaster_start_time()::text AS "began",
-  CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
-    ELSE pg_catalog.pg_current_wal_insert_lsn()::text END AS "lsn"
-WHERE pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-  AND pg_catalog.has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')"""
-_OPEN_WRITERS = (
-    "SELECT pg_catalog.count(*) AS n FROM pg_catalog.pg_locks WHERE locktype = "
-    "'transactionid' AND mode = 'ExclusiveLock'"
-)
-"""The number of open writing transactions: each holds the lock on its own id until its changes are
-visible to all."""
-_AGE_RANGE = 2**31 - 2**20
-"""Within so many transactions, numbers of 32 bits can be compared."""
 _FIXED_TEXT = re.compile(
     r"(?:smallint|integer|bigint|numeric|real|double precision|boolean|text|character|bytea|date|"
     r"timestamp|time|interval|uuid|jsonb|json|bit|inet|cidr|macaddr)\b[^.]*"
@@ -257,7 +124,7 @@ class PostgresConnector(ServerConnector):
         where = (
             f"n.nspname IN ({', '.join(map(sql_literal, schemas))})" if schemas else user_schemas
         )
-        return _LISTING.format(where=f"{where} AND NOT c.relispartition")
+        return TABLE_LISTING.format(where=f"{where} AND NOT c.relispartition")
 
     def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
         """The metadata of one table. Raises SourceUnavailable for columns that differ only by
@@ -277,7 +144,7 @@ class PostgresConnector(ServerConnector):
 
     def _table_rows(self, query: Query, names: Iterable[tuple[str, str]]) -> list[tuple[Any, ...]]:
         pairs = ", ".join(f"({sql_literal(s)}, {sql_literal(n)})" for s, n in names)
-        return self.run_on_server(query, _TABLE.format(names=pairs, row=_MIN_ROW_BYTES))
+        return self.run_on_server(query, TABLE_DESCRIPTIONS.format(names=pairs, row=_MIN_ROW_BYTES))
 
     def _table_of_row(self, query: Query, row: Sequence[Any]) -> ServerTable:
         schema, name, oid, relation_kind, logged, estimate, size, has_no_estimate, *rest = row
@@ -286,7 +153,7 @@ class PostgresConnector(ServerConnector):
         if relation_kind == "v" or policed:
             [(volatile_because, view_foreign)] = self.run_on_server(
                 query,
-                _VIEW_DEPENDENCIES.format(
+                VIEW_DEPENDENCIES.format(
                     oid=int(oid),
                     setting=sql_literal(_SESSION_FUNCTIONS),
                     settings=", ".join(map(sql_literal, _TEXT_SETTINGS)),
@@ -334,7 +201,7 @@ class PostgresConnector(ServerConnector):
         selects, counts = list[str](), dict[int, int]()
         for number, (info, then, count) in enumerate(tables):
             now = info.versions
-            if now and now.files == then.files and now.next - then.horizon < _AGE_RANGE:
+            if now and now.files == then.files and now.next - then.horizon < AGE_RANGE:
                 counts[number] = count
                 selects.append(
                     f"SELECT {number} AS i, pg_catalog.count(*) AS n, pg_catalog.count(*) FILTER "
@@ -353,11 +220,11 @@ class PostgresConnector(ServerConnector):
         identity: a server restored from a copy of its files (a container image) can write other
         rows up to the same position.
         """
-        rows = self.run_on_server(query, _LOG_POSITION)
+        rows = self.run_on_server(query, LOG_POSITION)
         if not rows or rows[0][-1] is None:
             return None
         # After the position, so that no commit falls between the two queries.
-        [(writer_count,)] = self.run_on_server(query, _OPEN_WRITERS)
+        [(writer_count,)] = self.run_on_server(query, OPEN_WRITERS)
         return LogPosition(list(rows[0]), writer_count == 0)
 
     def build_select(
@@ -370,14 +237,7 @@ class PostgresConnector(ServerConnector):
         """
         query("CALL pg_clear_cache()")  # DuckDB keeps the columns of an earlier definition
         kinds = dict(info.columns)
-        described = query(f"DESCRIBE SELECT * FROM {self.duckdb_table(info)}")
-        text_columns = {
-            *self._wide_columns(info.columns),
-            *(name for name, kind in info.columns if postgres_types.is_read_as_text(kind)),
-        }
-        types: dict[str, str] = {
-            name: "VARCHAR" if name in text_columns else kind for name, kind, *_ in described
-        }
+        types, text_columns = self._types_as_read(query, info)
         owner = None if any(_NESTED_TYPES.search(kind) for kind in types.values()) else owner
         owner_conditions = row_filters.conditions(
             owner,
@@ -420,6 +280,16 @@ class PostgresConnector(ServerConnector):
             return f"SELECT * FROM ({body}) WHERE {' AND '.join(checks)}" if checks else body
 
         return (projected_body(types, lambda: ALL_ROWS), types, projected_body), True
+
+    def _types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], set[str]]:
+        """The SQL types of the columns as they are read, and which of them are read as text."""
+        described = query(f"DESCRIBE SELECT * FROM {self.duckdb_table(info)}")
+        text_columns = {
+            *self._wide_columns(info.columns),
+            *(name for name, kind in info.columns if postgres_types.is_read_as_text(kind)),
+        }
+        types = {name: "VARCHAR" if name in text_columns else kind for name, kind, *_ in described}
+        return types, text_columns
 
     def _value_check(
         self, info: ServerTable, tests: Mapping[str, tuple[str, str]], conditions: Sequence[str]
@@ -507,10 +377,10 @@ class PostgresConnector(ServerConnector):
 
     def error_for_message(self, text: str) -> JammiError | None:
         """The error for a message of the extension, libpq or the server; None for any other."""
-        if not _ABOUT_THE_SERVER.match(text):
+        if not POSTGRES_MESSAGE.match(text):
             return None
-        return _query_error(text, self.record.name) or self._server_error(
-            text, _ERRORS, r"ERROR:\s*(.+)"
+        return postgres_query_error(text, self.record.name) or self._server_error(
+            text, POSTGRES_ERRORS, r"ERROR:\s*(.+)"
         )
 
 
@@ -556,73 +426,3 @@ def _quote_parameter(value: str) -> str:
     """A quoted value for a libpq connection string."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
-
-
-_ABOUT_THE_SERVER = re.compile(
-    r"Failed to |Unable to connect to Postgres|.*to read a Postgres |(?:.*: )?ERROR:|server "
-    r"closed the connection|.*connection to server|.*COPY data from Postgres|"
-    r"no connection to the server|SSL SYSCALL"
-)
-"""How messages of the extension, libpq and the server begin; others are not about the server."""
-_LOST_CONNECTION = (
-    r"starting up|shutting down|terminating connection|server closed the "
-    r"connection|connection to server was lost|Connection reset|SSL SYSCALL|"
-    r"no connection to the server|Broken pipe"
-)
-_ERRORS: ErrorTable = (
-    (r"authentication failed|no password supplied|SCRAM|no pg_hba\.conf entry", "login failed", ""),
-    (r'role "[^"]*" does not exist', "the user does not exist", "Check the user in the URL."),
-    (
-        r'database "([^"]*)" does not exist',
-        "the database does not exist",
-        "Check the database at the end of the URL.",
-    ),
-    *UNREACHABLE_ERRORS,
-    (
-        r"timeout expired|Connection timed out|timed out",
-        "it does not respond",
-        "Check that the server is running, and the host and port.",
-    ),
-    (_LOST_CONNECTION, "the connection was lost", "Run the statement again."),
-    (r"SSL|certificate", "the TLS negotiation failed", "Check sslmode and sslrootcert in the URL."),
-    *OVERLOADED_ERRORS,
-    (
-        r"unsupported startup parameter",
-        "its connection pooler rejects startup options",
-        "Connect to the server directly, or let the pooler ignore `options`.",
-    ),
-)
-
-
-def _query_error(text: str, source: str) -> SourceUnavailable | None:
-    """The error for a server that rejected or cancelled a query; None for any other message."""
-    if denied := re.search(r"permission denied for (\w+ ?\w*) (\S+)", text):
-        return SourceUnavailable(
-            f"{denied[1].capitalize()} {denied[2]} of the source {source!r} cannot be read: "
-            "permission denied.",
-            hint="Ask its owner for read permission.",
-        )
-    if missing := re.search(r'relation "([^"]*)" does not exist', text):
-        return SourceUnavailable(
-            f"The table {missing[1]} no longer exists on the server.",
-            hint="Restore it, or remove what reads it.",
-        )
-    if missing := re.search(
-        r'column "?([^"\s]*)"? does not exist|has no column named "?([^"\s]*)"?', text
-    ):
-        return SourceUnavailable(
-            f"The column {missing[1] or missing[2]} no longer exists on the server.",
-            hint="Run the statement again to refresh the columns.",
-        )
-    if re.search(
-        r"canceling statement due to|could not serialize|deadlock detected|snapshot too "
-        r"old|conflict with recovery",
-        text,
-    ):
-        return SourceUnavailable("The server cancelled the query.", hint="Run the statement again.")
-    # The scanner reads the binary format of the columns as they were when it was bound.
-    if re.search(r"bytes to read a Postgres|Postgres.*(?:binary|decimal)|Got \d+ bytes", text):
-        return SourceUnavailable(
-            "The definition of a table changed during the read.", hint="Run the statement again."
-        )
-    return None

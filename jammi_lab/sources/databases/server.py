@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,16 +33,14 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import (
     ExtensionMissing,
     InvalidArgument,
-    JammiError,
     SecretMissing,
     SourceUnavailable,
     TableNotFound,
 )
-from jammi_lab.core.identifiers import fold, near_names, quote_identifier, sql_literal
+from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources import base, database_urls
+from jammi_lab.sources import base
 from jammi_lab.sources.base import (
-    Attachment,
     Consistency,
     ObservationContext,
     Query,
@@ -53,66 +49,27 @@ from jammi_lab.sources.base import (
     Requirements,
     SharedRead,
     SourceAccess,
-    attachment_key,
 )
 from jammi_lab.sources.databases import cached_digests
+from jammi_lab.sources.databases.server_tables import ServerTables
 from jammi_lab.sources.databases.table_info import (
     BoundTable,
     DigestsBySet,
-    LogPosition,
     RowVersions,
     ServerTable,
-    TableSelect,
     TableState,
     check_scan_limits,
     digest_timeout,
 )
 from jammi_lab.sources.row_filters import OwnerFilter
-from jammi_lab.sources.secrets import Credentials
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 METHOD = "digest of the rows, by the server"
-QUERY_TIMEOUT_SECONDS = 30.0
-"""Time limit of a query outside an observation."""
-_UNREADABLE_VALUE = re.compile(
-    r"The column '.*?' of .*? contains a .*?, which DuckDB cannot represent\."
-)
-"""The message of a body that found a value that DuckDB would read as another."""
 
 
-ErrorTable = Sequence[tuple[str, str, str]]
-"""What messages mean: a pattern, the reason (with the groups of the pattern) and the hint; an empty
-hint stands for that of a rejected credential."""
-UNREACHABLE_ERRORS: ErrorTable = (
-    (
-        r"Unknown (?:MySQL )?server host|could not translate host name|Name or service not known",
-        "the host name is unknown",
-        "Check the host in the URL.",
-    ),
-    (
-        (
-            r"Can't connect|could not connect|Connection refused|No route to host|Network is "
-            r"unreachable"
-        ),
-        "nothing listens on that host and port",
-        "Check that the server is running, and the host and port.",
-    ),
-)
-OVERLOADED_ERRORS: ErrorTable = (
-    (
-        r"[Tt]oo many connections|remaining connection slots",
-        "it has too many connections",
-        "Try again later.",
-    ),
-)
-
-
-class ServerConnector(ABC):
+class ServerConnector(ServerTables):
     """A registered database server."""
 
-    extension = ""
-    type = ""
-    settings: Mapping[str, str | bool] = {}
     one_snapshot = False
     """Whether all queries of a transaction see one snapshot of the server, including those that
     read a statement's rows."""
@@ -123,122 +80,10 @@ class ServerConnector(ABC):
         credentials: base.ReadCredentials,
         source_access: SourceAccess | None,
     ) -> None:
-        self.record, self._credentials = record, credentials
-        self.address, _ = database_urls.parse_url(record.location)
-        self._source_access = source_access
+        super().__init__(record, credentials, source_access)
         self._bound_tables: dict[str, BoundTable] = {}
         self._listed: list[tuple[str, str]] | None = None
         """What `check` has just listed, for the `tables` that follows it."""
-
-    @property
-    def kind(self) -> str:
-        """The kind of server: postgresql or mysql."""
-        return self.record.kind
-
-    @property
-    def location(self) -> str:
-        """The URL without its password."""
-        return self.record.location
-
-    # -- implemented by each kind of server
-
-    @property
-    @abstractmethod
-    def path(self) -> str:
-        """The connection string for ATTACH, without credentials."""
-
-    @property
-    def listing(self) -> str:
-        """A SELECT of what `list_tables` lists, as one JSON text, which a new attachment asks
-        together with its checks; empty if it cannot."""
-        return ""
-
-    def sorted_tables(self, rows: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
-        """Schema and name of tables, those of the default schema first."""
-        return sorted(
-            ((schema, name) for schema, name in rows),
-            key=lambda at: (at[0] != self.default_schema, at),
-        )
-
-    @abstractmethod
-    def list_tables(self, query: Query) -> list[tuple[str, str]]:
-        """Schema and name of every table and view of the source, those of the default schema first.
-        Raises duckdb.Error."""
-
-    @abstractmethod
-    def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
-        """The metadata of one table; None if it does not exist. Raises duckdb.Error."""
-
-    def table_infos(
-        self, query: Query, names: Iterable[tuple[str, str]]
-    ) -> dict[tuple[str, str], ServerTable]:
-        """The metadata of those tables that exist, by schema and name, without tables of which
-        nothing can be said. Raises duckdb.Error."""
-        infos = dict[tuple[str, str], ServerTable]()
-        for schema, name in names:
-            with contextlib.suppress(SourceUnavailable):
-                if (info := self.table_info(query, schema, name)) is not None:
-                    infos[schema, name] = info
-        return infos
-
-    def have_same_versions(
-        self,
-        query: Query,  # noqa: ARG002 - for servers that can tell
-        tables: Sequence[tuple[ServerTable, RowVersions, int]],
-    ) -> list[bool]:
-        """For tables, with the row versions and the row count of an earlier snapshot: whether this
-        one is proven to have the same rows. Raises duckdb.Error."""
-        return [False for _ in tables]
-
-    @abstractmethod
-    def log_position(self, query: Query) -> LogPosition | None:
-        """The current log position; None if it is not available. Raises duckdb.Error."""
-
-    @abstractmethod
-    def build_select(
-        self, query: Query, info: ServerTable, owner: OwnerFilter | None
-    ) -> tuple[TableSelect, bool]:
-        """The SELECT of a new definition, and whether it may be cached.
-
-        It must not depend on metadata that DuckDB cached for an earlier definition. It returns all
-        rows, or at least those of an owner. Raises duckdb.Error.
-        """
-
-    @abstractmethod
-    def digest_rows(
-        self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]
-    ) -> tuple[int, list[str]]:
-        """The row count, and one digest per set of columns. Raises duckdb.Error."""
-
-    @abstractmethod
-    def largest_value(self, query: Query, info: ServerTable, column: str) -> tuple[str | None, int]:
-        """The largest value of a column as text, and the row count. Raises duckdb.Error."""
-
-    @abstractmethod
-    def error_for_message(self, text: str) -> JammiError | None:
-        """The error for a message of the server or the extension; None if the message is not about
-        the source."""
-
-    # -- connector
-
-    @property
-    def attachment(self) -> Attachment:
-        """The attachment of the server. Raises SecretMissing."""
-        typed, secret = self._credentials()
-        return Attachment(
-            attachment_key(self.record.tenant, fold(self.record.name)),
-            self.type,
-            extension=self.extension,
-            path=self.path,
-            secret=database_urls.secret_parameters(
-                self.address, secret if secret is not None else typed.get("password")
-            ),
-            settings=self.settings,
-            server=self._probe_address(),
-        )
-
-    def _probe_address(self) -> tuple[str, int] | None:
-        return None
 
     def check(self) -> None:
         """Check that the server accepts the connection.
@@ -302,25 +147,6 @@ class ServerConnector(ABC):
             listed = self.run(self.list_tables)
         return [self.label(schema, name) for schema, name in listed]
 
-    def label(self, schema: str, name: str) -> str:
-        """The name of a table in the source: `schema.table`, without the default schema."""
-        return name if schema == self.default_schema else f"{schema}.{name}"
-
-    @property
-    def default_schema(self) -> str:
-        """The schema that labels omit."""
-        listed = self.record.options.get("schemas")
-        return str(listed[0]) if listed and len(listed) == 1 else self.usual_schema
-
-    @abstractmethod
-    def shows(self, schema: str) -> bool:
-        """Whether the source includes the tables of a schema."""
-
-    @property
-    @abstractmethod
-    def usual_schema(self) -> str:
-        """The default schema if the options do not set it."""
-
     def find(self, parts: Sequence[str]) -> str | None:
         """The label of `table` or `schema.table`, or None.
 
@@ -350,12 +176,6 @@ class ServerConnector(ABC):
                 if len(matches) == 1:
                     return matches[0]
         return None
-
-    def _qualify(self, parts: Sequence[str]) -> tuple[str, str] | None:
-        """The schema and name that a reference means by the default schema; None if the source does
-        not include that schema."""
-        schema, name = (self.default_schema, parts[0]) if len(parts) == 1 else (parts[0], parts[-1])
-        return (schema, name) if len(parts) <= 2 and self.shows(schema) else None
 
     def relation(self, table: str | None, owner: OwnerFilter | None = None) -> Relation:
         """The relation of a table: all rows, or at least those of an owner. Raises
@@ -440,63 +260,6 @@ class ServerConnector(ABC):
         except (SourceUnavailable, SecretMissing, ExtensionMissing) as error:
             return Unknown(error.message.rstrip("."))
 
-    def _server_error(self, text: str, errors: ErrorTable, clause: str) -> SourceUnavailable:
-        """The error for a message of the server: the first that matches, else the clause of the
-        message itself that this pattern finds."""
-        hint = ""
-        for pattern, reason_template, table_hint in errors:
-            if match := re.search(pattern, text):
-                reason = reason_template.format(*match.groups())
-                hint = table_hint or self._reject_credentials()
-                break
-        else:
-            own_reason = re.search(clause, text)
-            reason = own_reason[1] if own_reason else "its response could not be parsed"
-        return SourceUnavailable(
-            f"The server {self.location} cannot be read: {reason.strip().rstrip('.')}.", hint=hint
-        )
-
-    def explain(self, text: str) -> JammiError | None:
-        """`Relation.explain`: the error for a message about the source or a value in it."""
-        if value_match := _UNREADABLE_VALUE.search(text):
-            return SourceUnavailable(
-                value_match[0],
-                hint="Correct the value, or create a view on the server that casts it.",
-            )
-        return self.error_for_message(text)
-
-    def _reject_credentials(self) -> str:
-        """The hint for a rejected credential, which is dropped so that its provider is called again
-        next time."""
-        if not isinstance(self._credentials, Credentials):
-            return "Pass the correct password with secret=."
-        self._credentials.reject()
-        return self._credentials.remedy
-
-    def run(
-        self,
-        work: Callable[[Query], Any],
-        seconds: float | None = None,
-        attachment: Attachment | None = None,
-    ) -> Any:
-        """The result of `work`, whose queries run in one transaction. Raises SourceUnavailable,
-        SecretMissing, ExtensionMissing."""
-        if self._source_access is None:
-            raise SourceUnavailable(f"{self.record.name} can be read only in a workspace.")
-        return self._source_access(
-            self._requirement(attachment or self.attachment),
-            work,
-            seconds=QUERY_TIMEOUT_SECONDS if seconds is None else seconds,
-        )
-
-    def _requirement(self, attachment: Attachment) -> Relation:
-        return Relation(
-            Input(InputKind.SOURCE, self.record.name),
-            ReadPlan(body="SELECT 1"),
-            requirements=Requirements(attachment=attachment),
-            explain=self.explain,
-        )
-
     def _read_together(
         self, tables: Collection[str], ctx: ObservationContext
     ) -> Mapping[str, TableState]:
@@ -569,80 +332,6 @@ class ServerConnector(ABC):
             for (table, (info, *_)), is_same in zip(candidates.items(), same, strict=True)
             if is_same
         }
-
-    def _find_infos(self, query: Query, tables: Iterable[str]) -> dict[str, ServerTable]:
-        """The metadata of tables by label. A single one raises SourceUnavailable for names that
-        cannot be read; several leave such a table out."""
-        labels = list(tables)
-        if len(labels) == 1:
-            info = self._find_info(query, labels[0])
-            return {} if info is None else {labels[0]: info}
-        infos = self.table_infos(
-            query, {qualified for label in labels for qualified in self._qualified(label)}
-        )
-        return {
-            label: match
-            for label in labels
-            if (match := next((infos[q] for q in self._qualified(label) if q in infos), None))
-        }
-
-    def _qualified(self, label: str) -> list[tuple[str, str]]:
-        """The schemas and names that a label may mean, the likeliest first."""
-        schema, _, name = label.rpartition(".")
-        names = [(self.default_schema, label)] + (
-            [(label.split(".", 1)[0], label.split(".", 1)[1]), (schema, name)] if schema else []
-        )
-        return list(dict.fromkeys(names))
-
-    def _find_info(self, query: Query, table: str | None) -> ServerTable | None:
-        return next(
-            (
-                match
-                for qualified in (self._qualified(table) if table else ())
-                if (match := self.table_info(query, *qualified)) is not None
-            ),
-            None,
-        )
-
-    def _bind(self, query: Query, schema: str, name: str) -> BoundTable | None:
-        info = self.table_info(query, schema, name)
-        return None if info is None else (info, self._cached_select(query, info))
-
-    def _cached_select(
-        self, query: Query, info: ServerTable, owner: OwnerFilter | None = None
-    ) -> TableSelect:
-        """`build_select`, cached per definition.
-
-        DuckDB caches a table's columns on first use; after a change of type it would misread the
-        bytes of a column, so a new marker needs a new SELECT.
-        """
-        key = (self.attachment.alias, info.schema, info.name, owner)
-        cached: BoundTable | None = query.connector_state.get(repr(key))
-        if cached is None or cached[0].marker != info.marker:
-            query.connector_state.pop(repr(key), None)
-            select, cacheable = self.build_select(query, info, owner)
-            cached = info, select
-            if cacheable:
-                query.connector_state[repr(key)] = cached
-        body, columns, projected_body = cached[1]
-        return body, dict(columns), projected_body
-
-    def duckdb_table(self, info: ServerTable) -> str:
-        """The qualified name of the table in DuckDB."""
-        parts = (self.attachment.alias, info.schema, info.name)
-        return ".".join(map(quote_identifier, parts))
-
-    def run_on_server(self, query: Query, sql: str) -> list[tuple[Any, ...]]:
-        """The rows of a SELECT that the server itself runs. Raises duckdb.Error."""
-        return query(f"SELECT * FROM {self.query_by_server(sql)}")
-
-    def query_by_server(self, sql: str) -> str:
-        """A SELECT that the server itself runs, for FROM."""
-        return f"{self.type}_query({sql_literal(self.attachment.alias)}, {sql_literal(sql)})"
-
-    def full_label(self, info: ServerTable) -> str:
-        """Source and table, for messages."""
-        return f"{self.record.name}.{self.label(info.schema, info.name)}"
 
     def _observe_column(
         self, info: ServerTable, columns: dict[str, str], ctx: ObservationContext

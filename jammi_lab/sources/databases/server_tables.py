@@ -1,0 +1,322 @@
+"""The tables of a database server: how they are named, described and read."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources import base, database_urls
+from jammi_lab.sources.base import (
+    Attachment,
+    Query,
+    ReadPlan,
+    Relation,
+    Requirements,
+    SourceAccess,
+    attachment_key,
+)
+from jammi_lab.sources.databases.server_errors import ErrorTable
+from jammi_lab.sources.databases.table_info import (
+    BoundTable,
+    LogPosition,
+    RowVersions,
+    ServerTable,
+    TableSelect,
+)
+from jammi_lab.sources.row_filters import OwnerFilter
+from jammi_lab.sources.secrets import Credentials
+
+QUERY_TIMEOUT_SECONDS = 30.0
+"""Time limit of a query outside an observation."""
+_UNREADABLE_VALUE = re.compile(
+    r"The column '.*?' of .*? contains a .*?, which DuckDB cannot represent\."
+)
+"""The message of a body that found a value that DuckDB would read as another."""
+
+
+class ServerTables(ABC):
+    """The tables of a database server: their names and metadata, and how they are read. Each kind
+    of server implements the abstract part."""
+
+    extension = ""
+    type = ""
+    settings: Mapping[str, str | bool] = {}
+
+    def __init__(
+        self,
+        record: SourceRecord,
+        credentials: base.ReadCredentials,
+        source_access: SourceAccess | None,
+    ) -> None:
+        self.record, self._credentials = record, credentials
+        self.address, _ = database_urls.parse_url(record.location)
+        self._source_access = source_access
+
+    @property
+    def kind(self) -> str:
+        """The kind of server: postgresql or mysql."""
+        return self.record.kind
+
+    @property
+    def location(self) -> str:
+        """The URL without its password."""
+        return self.record.location
+
+    @property
+    @abstractmethod
+    def path(self) -> str:
+        """The connection string for ATTACH, without credentials."""
+
+    @property
+    def listing(self) -> str:
+        """A SELECT of what `list_tables` lists, as one JSON text, which a new attachment asks
+        together with its checks; empty if it cannot."""
+        return ""
+
+    def sorted_tables(self, rows: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+        """Schema and name of tables, those of the default schema first."""
+        return sorted(
+            ((schema, name) for schema, name in rows),
+            key=lambda at: (at[0] != self.default_schema, at),
+        )
+
+    @abstractmethod
+    def list_tables(self, query: Query) -> list[tuple[str, str]]:
+        """Schema and name of every table and view of the source, those of the default schema first.
+        Raises duckdb.Error."""
+
+    @abstractmethod
+    def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
+        """The metadata of one table; None if it does not exist. Raises duckdb.Error."""
+
+    def table_infos(
+        self, query: Query, names: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], ServerTable]:
+        """The metadata of those tables that exist, by schema and name, without tables of which
+        nothing can be said. Raises duckdb.Error."""
+        infos = dict[tuple[str, str], ServerTable]()
+        for schema, name in names:
+            with contextlib.suppress(SourceUnavailable):
+                if (info := self.table_info(query, schema, name)) is not None:
+                    infos[schema, name] = info
+        return infos
+
+    def have_same_versions(
+        self,
+        query: Query,  # noqa: ARG002 - for servers that can tell
+        tables: Sequence[tuple[ServerTable, RowVersions, int]],
+    ) -> list[bool]:
+        """For tables, with the row versions and the row count of an earlier snapshot: whether this
+        one is proven to have the same rows. Raises duckdb.Error."""
+        return [False for _ in tables]
+
+    @abstractmethod
+    def log_position(self, query: Query) -> LogPosition | None:
+        """The current log position; None if it is not available. Raises duckdb.Error."""
+
+    @abstractmethod
+    def build_select(
+        self, query: Query, info: ServerTable, owner: OwnerFilter | None
+    ) -> tuple[TableSelect, bool]:
+        """The SELECT of a new definition, and whether it may be cached.
+
+        It must not depend on metadata that DuckDB cached for an earlier definition. It returns all
+        rows, or at least those of an owner. Raises duckdb.Error.
+        """
+
+    @abstractmethod
+    def digest_rows(
+        self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]
+    ) -> tuple[int, list[str]]:
+        """The row count, and one digest per set of columns. Raises duckdb.Error."""
+
+    @abstractmethod
+    def largest_value(self, query: Query, info: ServerTable, column: str) -> tuple[str | None, int]:
+        """The largest value of a column as text, and the row count. Raises duckdb.Error."""
+
+    @abstractmethod
+    def error_for_message(self, text: str) -> JammiError | None:
+        """The error for a message of the server or the extension; None if the message is not about
+        the source."""
+
+    @property
+    def attachment(self) -> Attachment:
+        """The attachment of the server. Raises SecretMissing."""
+        typed, secret = self._credentials()
+        return Attachment(
+            attachment_key(self.record.tenant, fold(self.record.name)),
+            self.type,
+            extension=self.extension,
+            path=self.path,
+            secret=database_urls.secret_parameters(
+                self.address, secret if secret is not None else typed.get("password")
+            ),
+            settings=self.settings,
+            server=self._probe_address(),
+        )
+
+    def _probe_address(self) -> tuple[str, int] | None:
+        return None
+
+    def label(self, schema: str, name: str) -> str:
+        """The name of a table in the source: `schema.table`, without the default schema."""
+        return name if schema == self.default_schema else f"{schema}.{name}"
+
+    @property
+    def default_schema(self) -> str:
+        """The schema that labels omit."""
+        listed = self.record.options.get("schemas")
+        return str(listed[0]) if listed and len(listed) == 1 else self.usual_schema
+
+    @abstractmethod
+    def shows(self, schema: str) -> bool:
+        """Whether the source includes the tables of a schema."""
+
+    @property
+    @abstractmethod
+    def usual_schema(self) -> str:
+        """The default schema if the options do not set it."""
+
+    def _qualify(self, parts: Sequence[str]) -> tuple[str, str] | None:
+        """The schema and name that a reference means by the default schema; None if the source does
+        not include that schema."""
+        schema, name = (self.default_schema, parts[0]) if len(parts) == 1 else (parts[0], parts[-1])
+        return (schema, name) if len(parts) <= 2 and self.shows(schema) else None
+
+    def _server_error(self, text: str, errors: ErrorTable, clause: str) -> SourceUnavailable:
+        """The error for a message of the server: the first that matches, else the clause of the
+        message itself that this pattern finds."""
+        hint = ""
+        for pattern, reason_template, table_hint in errors:
+            if match := re.search(pattern, text):
+                reason = reason_template.format(*match.groups())
+                hint = table_hint or self._reject_credentials()
+                break
+        else:
+            own_reason = re.search(clause, text)
+            reason = own_reason[1] if own_reason else "its response could not be parsed"
+        return SourceUnavailable(
+            f"The server {self.location} cannot be read: {reason.strip().rstrip('.')}.", hint=hint
+        )
+
+    def explain(self, text: str) -> JammiError | None:
+        """`Relation.explain`: the error for a message about the source or a value in it."""
+        if value_match := _UNREADABLE_VALUE.search(text):
+            return SourceUnavailable(
+                value_match[0],
+                hint="Correct the value, or create a view on the server that casts it.",
+            )
+        return self.error_for_message(text)
+
+    def _reject_credentials(self) -> str:
+        """The hint for a rejected credential, which is dropped so that its provider is called again
+        next time."""
+        if not isinstance(self._credentials, Credentials):
+            return "Pass the correct password with secret=."
+        self._credentials.reject()
+        return self._credentials.remedy
+
+    def run(
+        self,
+        work: Callable[[Query], Any],
+        seconds: float | None = None,
+        attachment: Attachment | None = None,
+    ) -> Any:
+        """The result of `work`, whose queries run in one transaction. Raises SourceUnavailable,
+        SecretMissing, ExtensionMissing."""
+        if self._source_access is None:
+            raise SourceUnavailable(f"{self.record.name} can be read only in a workspace.")
+        return self._source_access(
+            self._requirement(attachment or self.attachment),
+            work,
+            seconds=QUERY_TIMEOUT_SECONDS if seconds is None else seconds,
+        )
+
+    def _requirement(self, attachment: Attachment) -> Relation:
+        return Relation(
+            Input(InputKind.SOURCE, self.record.name),
+            ReadPlan(body="SELECT 1"),
+            requirements=Requirements(attachment=attachment),
+            explain=self.explain,
+        )
+
+    def _find_infos(self, query: Query, tables: Iterable[str]) -> dict[str, ServerTable]:
+        """The metadata of tables by label. A single one raises SourceUnavailable for names that
+        cannot be read; several leave such a table out."""
+        labels = list(tables)
+        if len(labels) == 1:
+            info = self._find_info(query, labels[0])
+            return {} if info is None else {labels[0]: info}
+        infos = self.table_infos(
+            query, {qualified for label in labels for qualified in self._qualified(label)}
+        )
+        return {
+            label: match
+            for label in labels
+            if (match := next((infos[q] for q in self._qualified(label) if q in infos), None))
+        }
+
+    def _qualified(self, label: str) -> list[tuple[str, str]]:
+        """The schemas and names that a label may mean, the likeliest first."""
+        schema, _, name = label.rpartition(".")
+        names = [(self.default_schema, label)] + (
+            [(label.split(".", 1)[0], label.split(".", 1)[1]), (schema, name)] if schema else []
+        )
+        return list(dict.fromkeys(names))
+
+    def _find_info(self, query: Query, table: str | None) -> ServerTable | None:
+        return next(
+            (
+                match
+                for qualified in (self._qualified(table) if table else ())
+                if (match := self.table_info(query, *qualified)) is not None
+            ),
+            None,
+        )
+
+    def _bind(self, query: Query, schema: str, name: str) -> BoundTable | None:
+        info = self.table_info(query, schema, name)
+        return None if info is None else (info, self._cached_select(query, info))
+
+    def _cached_select(
+        self, query: Query, info: ServerTable, owner: OwnerFilter | None = None
+    ) -> TableSelect:
+        """`build_select`, cached per definition.
+
+        DuckDB caches a table's columns on first use; after a change of type it would misread the
+        bytes of a column, so a new marker needs a new SELECT.
+        """
+        key = (self.attachment.alias, info.schema, info.name, owner)
+        cached: BoundTable | None = query.connector_state.get(repr(key))
+        if cached is None or cached[0].marker != info.marker:
+            query.connector_state.pop(repr(key), None)
+            select, cacheable = self.build_select(query, info, owner)
+            cached = info, select
+            if cacheable:
+                query.connector_state[repr(key)] = cached
+        body, columns, projected_body = cached[1]
+        return body, dict(columns), projected_body
+
+    def duckdb_table(self, info: ServerTable) -> str:
+        """The qualified name of the table in DuckDB."""
+        parts = (self.attachment.alias, info.schema, info.name)
+        return ".".join(map(quote_identifier, parts))
+
+    def run_on_server(self, query: Query, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT that the server itself runs. Raises duckdb.Error."""
+        return query(f"SELECT * FROM {self.query_by_server(sql)}")
+
+    def query_by_server(self, sql: str) -> str:
+        """A SELECT that the server itself runs, for FROM."""
+        return f"{self.type}_query({sql_literal(self.attachment.alias)}, {sql_literal(sql)})"
+
+    def full_label(self, info: ServerTable) -> str:
+        """Source and table, for messages."""
+        return f"{self.record.name}.{self.label(info.schema, info.name)}"
