@@ -7,11 +7,8 @@ reading only the data files that are not in both snapshots.
 """
 
 import functools
-import os
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 
@@ -27,202 +24,42 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import (
-    ExtensionMissing,
-    InvalidArgument,
-    JammiError,
-    SourceUnavailable,
-    TableNotFound,
-)
-from jammi_lab.core.identifiers import near_names, quote_identifier, quoted_name, sql_literal
-from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.errors import JammiError, TableNotFound
+from jammi_lab.core.identifiers import quote_identifier, quoted_name, sql_literal
 from jammi_lab.sources import duckdb_extensions, read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
     AddedFiles,
     Consistency,
     NotAppended,
     ObservationContext,
-    ReadCredentials,
     ReadPlan,
     Relation,
     Requirements,
     RunSelect,
-    SourceAccess,
-    no_credentials,
 )
-from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
-from jammi_lab.sources.files.object_stores import StoreAccess
-from jammi_lab.sources.lakehouse.appended_files import (
-    DataFiles,
-    added_files,
-    condition_on_files,
-)
+from jammi_lab.sources.lakehouse.appended_files import added_files, condition_on_files
 from jammi_lab.sources.lakehouse.rewritten_files import rewritten_files
-from jammi_lab.sources.lakehouse.table_location import (
-    LocalTableFiles,
-    StoreTableFiles,
-    TableFiles,
-    first_outside,
-    local_path,
-    s3_url,
-)
-from jammi_lab.sources.locations import (
-    LocatedConnector,
-    check_readable_path,
-    display_location,
-    full_location,
-    literal_path,
-    scheme_of,
+from jammi_lab.sources.lakehouse.table import (
+    MAX_CHECKED_SNAPSHOTS,
+    LakehouseTable,
+    TableGone,
+    TableSnapshot,
 )
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 
 _PREVIEW_ROWS = 100
 
 
-class TableSnapshot(NamedTuple):
-    """One snapshot of a table."""
-
-    table: str
-    """The table's id; a table that is created again under the same name has another one."""
-    version: int
-    """The number of the snapshot."""
-    location: str
-    """The path or URL to read it from."""
-    fields: tuple[tuple[str, str], ...]
-    """The columns in order, each with a digest of its identity: its type, and its id in the files.
-    A column that was dropped and added again under its name reads other values from the same
-    files."""
-    commit: str = ""
-    """A digest of the commit, if the number is ambiguous: a table restored from a backup uses the
-    same numbers again."""
-    is_former: bool = False
-    """Whether it is not the current snapshot of `place`."""
-    commit_file: str = ""
-    """The file that was written when the snapshot was committed, after its data files; empty if
-    there is none."""
-
-    @property
-    def snapshot_id(self) -> str:
-        """The unique id of the snapshot."""
-        return f"{self.table}:{self.version}{self.commit and ':'}{self.commit}"
-
-
-_MAX_CHECKED_SNAPSHOTS = 1024
-_checked_snapshots = BoundedCache[tuple[Path, TableSnapshot], tuple[str, ...]](
-    _MAX_CHECKED_SNAPSHOTS
-)
-"""The local files of snapshots that passed the check, by workspace."""
-_known_columns = BoundedCache[tuple[str, TableSnapshot], dict[str, str]](_MAX_CHECKED_SNAPSHOTS)
+_known_columns = BoundedCache[tuple[str, TableSnapshot], dict[str, str]](MAX_CHECKED_SNAPSHOTS)
 """Names and types of the columns of snapshots, by format: each DESCRIBE opens the log again."""
-_MAX_LISTED_SNAPSHOTS = 8
-_listed_files = BoundedCache[tuple[str, str, str], DataFiles](_MAX_LISTED_SNAPSHOTS)
-"""The data files of snapshots, by format, location and id: what is new in one snapshot is compared
-with it when the next one comes."""
 _LOOSELY_EQUAL_TYPES = ("FLOAT", "DOUBLE", "INTERVAL")
 """Types with different values that SQL considers equal; their text representations differ."""
 _INCOMPARABLE_TYPES = ("VARIANT", "GEOMETRY", "UNION")
 """Types with different values that are equal in SQL and as text."""
 
 
-class TableGone(Exception):
-    """The table no longer exists."""
-
-
-class LakehouseConnector(LocatedConnector, ABC):
-    """A registered table in a local folder or under an s3 URL.
-
-    `record.location` comes from `locations.store_location`; `folder` is the workspace's folder, or
-    None outside a workspace.
-    """
-
-    format = ""
-    """The format's name in messages."""
-    extension = ""
-    method = ""
-    """The anchor method, for display."""
-    catalogs: tuple[str, ...] = ()
-    """URL schemes of supported catalog servers."""
-    keeps_row_order = True
-    """Whether each scan of a snapshot returns the rows in the same order."""
-
-    def __init__(
-        self,
-        record: SourceRecord,
-        folder: Path | None = None,
-        source_access: SourceAccess | None = None,
-        credentials: ReadCredentials = no_credentials,
-    ) -> None:
-        self.record = record
-        self.folder = folder
-        self._source_access, self._credentials = source_access, credentials
-        pattern = full_location(record.location, folder)
-        scheme = scheme_of(pattern)
-        if scheme not in (None, "s3", "s3a", *self.catalogs):
-            raise InvalidArgument(
-                f"{self.format} tables can be read from local folders and from s3, "
-                f"not from {display_location(pattern)}."
-            )
-        path = pattern if scheme in self.catalogs else literal_path(pattern)
-        if path is None:
-            raise InvalidArgument(
-                f"{display_location(pattern)!r} matches several locations; a source is one "
-                f"{self.format} table."
-            )
-        self.path = path if scheme in (None, *self.catalogs) else s3_url(path)
-
-    def table_files(self, location: str) -> TableFiles:
-        """The access to a table's files. Raises SecretMissing, ExtensionMissing."""
-        if scheme_of(location) is None:
-            return LocalTableFiles(location)
-        access = resolve_credentials(self.record, self._credentials)
-        return StoreTableFiles(
-            location,
-            access
-            if isinstance(access, StoreAccess)
-            else catalog_table_access(self.record, self._credentials),
-        )
-
-    # -- implemented by each format
-
-    @abstractmethod
-    def current_snapshot(self) -> TableSnapshot:
-        """The current snapshot. Raises TableGone, SourceUnavailable, ExtensionMissing."""
-
-    @abstractmethod
-    def select(self, state: TableSnapshot) -> str:
-        """A SELECT of all rows of a snapshot."""
-
-    @abstractmethod
-    def former_snapshots(
-        self, current: TableSnapshot, version: int, read: tuple[str, ...]
-    ) -> list[TableSnapshot]:
-        """The possible states of an earlier snapshot of the same table: one for each schema that it
-        may have been read with, as far as the columns `read` can still be read with it. Raises as
-        `current_snapshot`."""
-
-    @abstractmethod
-    def data_files(self, state: TableSnapshot, query: RunSelect) -> dict[str, tuple[int, bool]]:
-        """The data files of a snapshot, named as in its scan: the row count, and whether no row is
-        deleted."""
-
-    @abstractmethod
-    def file_locations(self, state: TableSnapshot) -> list[str]:
-        """Paths or URLs of all files that a read of the snapshot may open. Raises as
-        `current_snapshot`, and SourceUnavailable if DuckDB would read wrong rows."""
-
-    def table_home(self, state: TableSnapshot) -> str:
-        """The folder or URL of the table."""
-        return state.location
-
-    def has_unique_ids(self, state: TableSnapshot) -> bool:  # noqa: ARG002
-        """Whether no other snapshot ever has the id of this one."""
-        return True
-
-    def check_same_reading(self, former: TableSnapshot, current: TableSnapshot) -> None:
-        """Raise NotAppended unless the files of an earlier snapshot are read as they were then. The
-        columns are equal."""
-
-    # -- connector
+class LakehouseConnector(LakehouseTable):
+    """A registered lakehouse table."""
 
     def tables(self) -> list[str]:
         """Empty: the source is one table."""
@@ -312,30 +149,6 @@ class LakehouseConnector(LocatedConnector, ABC):
             return self._source_access(relation, lambda query: query(select))
         with scratch_duckdb.connect(relation) as connection:
             return connection.execute(select).fetchall()
-
-    def _check_location(self) -> None:
-        if scheme_of(self.path) is None:
-            check_readable_path(self.path, self.folder)
-
-    def _check_files(self, state: TableSnapshot) -> tuple[str, ...]:
-        """The local files of a snapshot. Raises InvalidArgument if it lists files of the workspace,
-        or the snapshot of a table in a store lists files outside the table: its writer could
-        otherwise make us read the rows of every tenant, or files of this machine."""
-        home, folder = self.table_home(state), self.folder or Path()
-        if (checked := _checked_snapshots.get((folder, state))) is not None:
-            return checked
-        locations = self.file_locations(state)
-        if scheme_of(home) is not None and (outside := first_outside(home, locations)) is not None:
-            raise InvalidArgument(
-                f"The {self.format} table {self._name} lists a file outside the table: "
-                f"{read_errors.display_name(outside)}.",
-                hint="A table in a store must contain all of its files.",
-            )
-        paths = tuple(path for each in locations if (path := local_path(each)) is not None)
-        for path in paths:
-            check_readable_path(path, self.folder)
-        _checked_snapshots.put((folder, state), paths)
-        return paths
 
     # -- a snapshot
 
@@ -442,15 +255,6 @@ class LakehouseConnector(LocatedConnector, ABC):
         if rows != added.rows:  # the scan names the files otherwise than the list
             raise NotAppended("its new files cannot be read one by one")
         return added
-
-    def _list_files(self, state: TableSnapshot, query: RunSelect) -> DataFiles:
-        """The data files of a snapshot, cached because they never change."""
-        key = (self.kind, self.table_home(state), state.snapshot_id)
-        if (files := _listed_files.get(key)) is None:
-            files = self.data_files(state, query)
-            if self.has_unique_ids(state):
-                _listed_files.put(key, files)
-        return files
 
     def _columns(self, state: TableSnapshot, ctx: ObservationContext) -> dict[str, str]:
         """Names and types of a snapshot's columns, cached because they never change."""
@@ -589,76 +393,6 @@ class LakehouseConnector(LocatedConnector, ABC):
         return (
             f"SELECT {', '.join(expressions) or '1'} FROM "
             f"({self.select(state).replace('SELECT *', 'SELECT *, filename', 1)}){left_out}"
-        )
-
-    # -- errors
-
-    def explain(self, message: str) -> JammiError | None:
-        """The error for a DuckDB message about a snapshot; None for any other message."""
-        if (
-            "No such file" in message
-            or "Cannot open file" in message
-            or "No files found" in message
-        ):
-            file = message.split('"')[1] if message.count('"') > 1 else ""
-            name = f" ({read_errors.display_name(file)})" if file else ""
-            return SourceUnavailable(
-                f"A data file of the {self.format} table {self._name} is missing{name}.",
-                hint="It was deleted or its write is incomplete: restore it.",
-            )
-        if (remote := read_errors.remote_error(self.location, message)) is not None:
-            return remote
-        if any(
-            word in message
-            for word in (
-                "Kernel",
-                "log segment",
-                "snapshot",
-                "metadata",
-                "manifest",
-                "Avro",
-                "avro",
-            )
-        ):
-            return self._unreadable_error(message)
-        return None
-
-    @property
-    def _name(self) -> str:
-        return read_errors.display_name(self.path.rstrip("/"))
-
-    def _read_error(self, text: str) -> JammiError:
-        return self.explain(text) or self._unreadable_error(text)
-
-    def _unreadable_error(self, text: str) -> SourceUnavailable:
-        reason = text.split("\n", maxsplit=1)[0].removeprefix("IO Error: ").rstrip(".")
-        return SourceUnavailable(
-            f"The {self.format} table {self._name} cannot be read: {reason[:200]}.",
-            hint="Its last write may be incomplete: check its writer.",
-        )
-
-    def _missing_error(self) -> SourceUnavailable:
-        if scheme_of(self.path) is not None:
-            return SourceUnavailable(
-                f"There is no {self.format} table at {self.location}.", hint="Check the URL."
-            )
-        if not os.path.lexists(self.path):
-            parent, name = os.path.split(self.path.rstrip("/"))
-            names = os.listdir(parent) if os.path.isdir(parent) else []
-            return SourceUnavailable(
-                f"There is no {name!r} in {parent!r}.",
-                near=near_names(name, map(read_errors.display_name, names)),
-                hint="Check the path.",
-            )
-        return SourceUnavailable(
-            f"The folder {self._name} contains no {self.format} table.",
-            hint="Use the top folder of the table.",
-        )
-
-    def _package_error(self, package: str) -> ExtensionMissing:
-        return ExtensionMissing(
-            f"The package {package} is not installed.",
-            hint=f'Run: pip install "jammi-lab[{self.kind}]".',
         )
 
 

@@ -14,7 +14,8 @@ from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import RunSelect
 from jammi_lab.sources.lakehouse.appended_files import data_files
-from jammi_lab.sources.lakehouse.connector import LakehouseConnector, TableGone, TableSnapshot
+from jammi_lab.sources.lakehouse.connector import LakehouseConnector
+from jammi_lab.sources.lakehouse.table import TableGone, TableSnapshot
 from jammi_lab.sources.lakehouse.table_location import TableFiles
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.postgres import PostgresConnector
 from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.lakehouse.appended_files import data_files
-from jammi_lab.sources.lakehouse.connector import LakehouseConnector, TableGone, TableSnapshot
+from jammi_lab.sources.lakehouse.connector import LakehouseConnector
+from jammi_lab.sources.lakehouse.table import TableGone, TableSnapshot
 from jammi_lab.sources.lakehouse.table_location import local_path, s3_url
 from jammi_lab.sources.locations import scheme_of
 
