@@ -19,10 +19,9 @@ from jammi_lab.core.records import Progress
 from jammi_lab.core.verdicts import Match
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store.sidecars import SidecarRequest
+from jammi_lab.vectors.index import build_lock, indexes
 from jammi_lab.vectors.index import files as index_files
 from jammi_lab.vectors.index import hnsw as ann
-from jammi_lab.vectors.index import indexes
-from jammi_lab.vectors.index import indexes as index_turns
 from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX, SUFFIXES, index_path
 from jammi_lab.vectors.matrix import Matrix
 from tests.inside import record_of, services_of
@@ -679,8 +678,8 @@ def test_nobody_waits_for_an_index_for_longer_than_was_said(
 ) -> None:
     go, begun = slow
     if why == "silence":  # as of a process that was stopped: it said something once
-        monkeypatch.setattr(index_turns, "REPORT_SECONDS", 1e9)
-        monkeypatch.setattr(index_turns, "STALE_BUILDER_SECONDS", 0.3)
+        monkeypatch.setattr(build_lock, "REPORT_SECONDS", 1e9)
+        monkeypatch.setattr(build_lock, "STALE_BUILDER_SECONDS", 0.3)
     made = ws.import_embeddings("v", given(vectors()), index="later")
     assert begun.wait(10)
     with jl.open(tmp_path / "lab") as other:

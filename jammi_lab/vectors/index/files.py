@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,26 @@ class IndexManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     usearch_version: str
     metric: str = _METRIC
     format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class IndexState:
+    """The state of an index."""
+
+    status: str
+    """ready, building, missing, outdated or damaged."""
+    precision: str | None
+    """The precision of the existing index."""
+    indexed_rows: int
+    """Rows in the index."""
+    rows: int
+    """Rows of the table."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.precision if self.status == 'ready' else self.status}, "
+            f"{100 * self.indexed_rows // max(1, self.rows)} %"
+        )
 
 
 class _SignedManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,25 +6,22 @@ built again; no failure here is an error of a search.
 """
 
 import contextlib
-import hashlib
-import math
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.records import OnProgress, Progress, TableKind, TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.storage.files import Stat, StoragePath, stat_of
 from jammi_lab.vectors.index import files as index_files
-from jammi_lab.vectors.index.files import MANIFEST_SUFFIX, IndexManifest, index_path
+from jammi_lab.vectors.index.build_lock import IndexBuildLocks, exclusive_build
+from jammi_lab.vectors.index.files import MANIFEST_SUFFIX, IndexManifest, IndexState, index_path
+from jammi_lab.vectors.index.precision import IndexNotes, PrecisionSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +29,6 @@ if TYPE_CHECKING:
 
     from jammi_lab.vectors.index.hnsw import AnnIndex, BuildParameters
     from jammi_lab.vectors.matrix import Matrix
-
-
-DEFAULT_PRECISION = "bf16"
 
 
 class ResultTableFiles(Protocol):
@@ -46,18 +40,6 @@ class ResultTableFiles(Protocol):
 
     def require_intact(self, record: TableRecord) -> StoragePath:
         """As `parquet`, after verifying the bytes. Raises TableDamaged."""
-        ...
-
-
-class IndexNotes(Protocol):
-    """Storage for short notes, where the precision of each index is recorded."""
-
-    def get(self, key: str) -> str | None:
-        """A note, or None."""
-        ...
-
-    def set(self, key: str, value: str | None) -> None:
-        """Write a note; None removes it."""
         ...
 
 
@@ -73,151 +55,6 @@ class IndexRequest(Protocol):
     def in_background(self) -> bool:
         """Whether to build the index in the background."""
         ...
-
-
-@dataclass(frozen=True)
-class IndexState:
-    """The state of an index."""
-
-    status: str
-    """ready, building, missing, outdated or damaged."""
-    precision: str | None
-    """The precision of the existing index."""
-    indexed_rows: int
-    """Rows in the index."""
-    rows: int
-    """Rows of the table."""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.precision if self.status == 'ready' else self.status}, "
-            f"{100 * self.indexed_rows // max(1, self.rows)} %"
-        )
-
-
-class PrecisionSettings:
-    """The configured precision of each table's index. It is part of no definition, so it is
-    recorded beside the tables; the default is not recorded."""
-
-    def __init__(
-        self, notes: IndexNotes, earlier_versions: Callable[[TableRecord], Iterable[TableRecord]]
-    ) -> None:
-        """`earlier_versions`: the earlier ready versions of a table's recipe, newest first."""
-        self._notes, self._earlier_versions = notes, earlier_versions
-
-    def precision_of(self, record: TableRecord) -> str:
-        """The configured precision of a table's index."""
-        return self._notes.get(_note_key(record)) or DEFAULT_PRECISION
-
-    def set_precision(self, record: TableRecord, precision: str | None) -> bool:
-        """Set the precision; None keeps the recorded one, or takes that of the previous version.
-        Returns whether it changed."""
-        recorded = self._notes.get(_note_key(record))
-        if precision is None:
-            previous = (
-                next(iter(self._earlier_versions(record)), None) if recorded is None else None
-            )
-            precision = recorded or (
-                self.precision_of(previous) if previous is not None else DEFAULT_PRECISION
-            )
-        if precision == (recorded or DEFAULT_PRECISION):
-            return False
-        self._notes.set(_note_key(record), None if precision == DEFAULT_PRECISION else precision)
-        return True
-
-    def remove_note(self, record: TableRecord) -> None:
-        """Delete the note of a table that is about to be removed."""
-        if self._notes.get(_note_key(record)) is not None:
-            self._notes.set(_note_key(record), None)
-
-
-def _note_key(record: TableRecord) -> str:
-    return f"index-precision:{record.table_name}"
-
-
-# A lock between kernels: one builds the index of a table, the others wait and load its result.
-# Building an index twice wastes time and is no error. So a failing lock never prevents a build,
-# and nobody waits for ever for a kernel that was stopped.
-
-REPORT_SECONDS = 1.0
-"""Interval between two progress messages of the builder."""
-STALE_BUILDER_SECONDS = 60.0
-"""A builder without a message for this long is no longer waited for."""
-
-
-class IndexBuildLock(Protocol):
-    """A lock that this kernel holds; it ends with the process."""
-
-    def write_note(self, note: str) -> None:
-        """Publish a progress message for those who wait."""
-        ...
-
-    def release(self, *, remove: bool) -> None:
-        """Release the lock; with `forget`, remove its record, too."""
-        ...
-
-
-class IndexBuildLocks(Protocol):
-    """The locks of a workspace."""
-
-    def try_acquire_named(self, name: str) -> IndexBuildLock | None:
-        """Acquire a lock; None while another kernel holds it."""
-        ...
-
-    def read_note(self, writer_id: str) -> tuple[float, str] | None:
-        """The age in seconds and the text of the last message of the lock's holder; None when there
-        is none."""
-        ...
-
-
-@contextlib.contextmanager
-def exclusive_build(
-    locks: IndexBuildLocks, table_name: str, timeout: float, report_waiting: Callable[[int], None]
-) -> Iterator[Callable[[int], None]]:
-    """Run a block as the only kernel that builds the index of a table. Yields a callback for the
-    number of rows done.
-
-    Another builder is not waited for when it is silent or takes longer than `timeout` seconds; the
-    block then runs without the lock. While waiting, `report_waiting` gets the other builder's
-    number of rows; an exception that it raises ends the wait. Raises KeyboardInterrupt.
-    """
-    name = "i" + hashlib.sha256(table_name.encode()).hexdigest()[:32]
-    lock = _acquire(locks, name, timeout, report_waiting)
-    last_report = -math.inf
-
-    def report_progress(done: int) -> None:
-        nonlocal last_report
-        if lock is not None and time.monotonic() - last_report >= REPORT_SECONDS:
-            last_report = time.monotonic()
-            with contextlib.suppress(Exception):  # a full disk, an unreachable server
-                lock.write_note(str(done))
-
-    try:
-        report_progress(0)
-        yield report_progress
-    finally:
-        if lock is not None:
-            lock.release(remove=True)
-
-
-def _acquire(
-    locks: IndexBuildLocks, name: str, timeout: float, report_waiting: Callable[[int], None]
-) -> IndexBuildLock | None:
-    """Wait for the lock; None when waiting was given up."""
-    started_at = time.monotonic()
-    for _ in attempts(timeout):
-        try:
-            lock = locks.try_acquire_named(name)
-        except Exception:  # noqa: BLE001  as above
-            return None
-        if lock is not None:
-            return lock
-        waited_seconds = time.monotonic() - started_at
-        age, note = locks.read_note(name) or (waited_seconds, "")
-        report_waiting(int(note) if note.isdecimal() else 0)
-        if age >= STALE_BUILDER_SECONDS:
-            return None
-    return None
 
 
 SEARCHABLE = frozenset(
