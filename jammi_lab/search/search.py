@@ -12,9 +12,11 @@ from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.producers.registry import Producers
 from jammi_lab.search.answers import HIT_COLUMNS, Answer
+from jammi_lab.search.context import SearchContext
 from jammi_lab.search.filters import RowFilter
+from jammi_lab.search.hits import hits_table
 from jammi_lab.search.queries import list_of_texts, texts_of
-from jammi_lab.search.source_rows import SearchContext, SourceRows, hits_table
+from jammi_lab.search.source_rows import SourceRows
 from jammi_lab.search.word_search import WordSearch
 from jammi_lab.vectors.index.indexes import SEARCHABLE, VectorIndexes
 
@@ -62,16 +64,7 @@ class SearchService:
         """The `k` rows most similar to a text, a vector or a row of the table, with the selected
         columns of their source rows. Raises RowNotFound, ModelNotFound, SchemaMismatch,
         InvalidArgument, and what binding `where` raises."""
-        if (query is None) == (row is None):
-            raise InvalidArgument(
-                "A search needs either a query or row=, not both."
-                if row is not None
-                else "A search needs a query (a text or a vector) or row=."
-            )
-        if params and where is None:
-            raise InvalidArgument(
-                f"Parameters need a where= that uses them: {', '.join(map(str, params))}."
-            )
+        _check_arguments(query, row, where, params)
         if words is not None:
             return self._search_both(
                 record, words, query, k=k, where=where, params=params, select=select, exact=exact
@@ -335,3 +328,20 @@ def missing_encoder_error(record: TableRecord, tables: "ResultTableRepository") 
     if origin.kind is TableKind.EMBEDDING:
         hint += f" Text queries work on {origin.recipe!r}, from which these vectors were computed."
     return ModelNotFound(f"{record.recipe!r} has no encoder for text queries.", hint=hint)
+
+
+def _check_arguments(
+    query: Any, row: Any, where: str | None, params: Mapping[str, Any] | None
+) -> None:
+    """Raise InvalidArgument unless exactly one of query and row is there, and a condition for the
+    parameters."""
+    if (query is None) == (row is None):
+        raise InvalidArgument(
+            "A search needs either a query or row=, not both."
+            if row is not None
+            else "A search needs a query (a text or a vector) or row=."
+        )
+    if params and where is None:
+        raise InvalidArgument(
+            f"Parameters need a where= that uses them: {', '.join(map(str, params))}."
+        )

@@ -3,7 +3,7 @@ now."""
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot
@@ -16,47 +16,29 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.core.identifiers import fold, near_names, quote_identifier
-from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import TableKind, TableRecord
-from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.search.answers import Answer, RunningAnswer, SearchAnswer
 from jammi_lab.search.column_cache import (
     CachedColumns,
-    ColumnCache,
     ColumnSelection,
     SelectionKey,
     inputs_of,
     read_within_limit,
 )
+from jammi_lab.search.context import SearchContext
+from jammi_lab.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS, as_hits, without_hits
 from jammi_lab.sources.base import InputRead, Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.catalog.result_tables import ResultTableRepository
     from jammi_lab.core.caches import SizedObject
-    from jammi_lab.engine.engine import Engine
     from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.engine.stream import Stream
-    from jammi_lab.inputs.observation import Observation
-    from jammi_lab.vectors.exact_search import Hits, RowNumbers
-    from jammi_lab.vectors.matrix import Matrix
+    from jammi_lab.vectors.exact_search import RowNumbers
 
-VECTOR_HIT_COLUMNS = ("query", "key", "rank", "similarity", "source_missing")
-HIT_TYPES = {
-    "query": "INTEGER",
-    "rank": "INTEGER",
-    "similarity": "FLOAT",
-    "score": "DOUBLE",
-    "rank_meaning": "INTEGER",
-    "rank_words": "INTEGER",
-    "source_missing": "BOOLEAN",
-}
-"""SQL types of the columns of hits, besides the key."""
 _READ_COLUMNS = {TableKind.LEXICAL: ("key", "terms")}
 """The columns that a search reads, by kind of table; those of vectors for any other."""
 _KEY_COLUMN = "__jammi_key"
-_MAX_DESCRIPTORS = 256
 _INTEGER_TYPES = {
     f"{sign}{name}"
     for sign in ("", "U")
@@ -74,47 +56,6 @@ _COMPARABLE_TYPES = (
     },
 )
 """Types of keys that compare with each other."""
-
-
-class SearchContext:
-    """The parts of a workspace that searches use, and their shared caches."""
-
-    def __init__(
-        self,
-        *,
-        scope: TenantScope,
-        engine: "Engine",
-        tables: "ResultTableRepository",
-        observe: "Callable[[bool], Observation]",
-        source_address: Callable[[str], str],
-        manifest: Callable[[TableRecord], Manifest | None],
-        start: "Callable[[PreparedStatement], Stream]",
-    ) -> None:
-        self.scope, self.engine, self.tables, self.observe = scope, engine, tables, observe
-        """`observe` begins an observation of inputs; True makes it a deep one."""
-        self.source_address, self.start = source_address, start
-        """`source_address`: the text in FROM for a source, table or SQL; `start` runs a statement
-        and reports its progress."""
-        self._manifest = manifest
-        # A manifest digest always means the same content, so an entry is never stale.
-        self._descriptors: dict[str, Mapping[str, Any]] = {}
-        self.complete_imports: dict[tuple[str | None, str], bool] = {}
-        """By tenant and imported table: whether every key had its row in the source as it was
-        when the vectors were imported."""
-        self.columns = ColumnCache()
-
-    def descriptor(self, record: TableRecord) -> Mapping[str, Any]:
-        """The definition of a table as its manifest records it; empty for a table without one."""
-        digest = record.manifest_digest
-        if digest is not None and (cached := self._descriptors.get(digest)) is not None:
-            return cached
-        manifest = self._manifest(record)
-        descriptor: Mapping[str, Any] = manifest.descriptor if manifest else {}
-        if digest is not None and manifest is not None:
-            if len(self._descriptors) >= _MAX_DESCRIPTORS:
-                self._descriptors.clear()
-            self._descriptors[digest] = descriptor
-        return descriptor
 
 
 class SourceRows:
@@ -287,7 +228,7 @@ class SourceRows:
         began = time.perf_counter()
         try:
             prepared = self._join_statement(as_hits(keys), selection.columns)
-            if _without_hits(inputs_of(prepared)) != selection.read_inputs:
+            if without_hits(inputs_of(prepared)) != selection.read_inputs:
                 self.context.columns.evict(key)
                 return None
             rows = read_within_limit(prepared)
@@ -471,7 +412,7 @@ class SourceRows:
         began = time.perf_counter()
         prepared = self._join_statement(hits, columns)
         stream = self.context.start(prepared)
-        read_inputs = _without_hits(inputs_of(prepared))
+        read_inputs = without_hits(inputs_of(prepared))
         inputs = [self.own_input, *read_inputs]
         self.context.columns.record_read(
             self.selection_key(self._select),
@@ -557,44 +498,3 @@ def _plain_address(source: Input, name: str) -> str | None:
         case InputKind.RESULT:
             return f"jammi.{quote_identifier(source.name)}"
     return None
-
-
-def _without_hits(inputs: Iterable[Input]) -> list[Input]:
-    """The inputs of a statement over hits, without the hits themselves."""
-    from jammi_lab.inputs.source_names import InlineRows
-
-    return [i for i in inputs if i.name != InlineRows.NAME]
-
-
-def as_hits(keys: "pa.Array") -> "pa.Table":
-    """A table of hits with these keys, in their order."""
-    import numpy as np
-    import pyarrow as pa
-
-    return pa.table(
-        {
-            "key": keys,
-            "rank": np.arange(1, len(keys) + 1, dtype=np.int32),
-            "similarity": np.zeros(len(keys), np.float32),
-        }
-    )
-
-
-def hits_table(matrix: "Matrix", hits: "Hits", *, has_query_column: bool) -> "pa.Table":
-    """key, rank and similarity of hits; with several queries their number first."""
-    import numpy as np
-    import pyarrow as pa
-
-    from jammi_lab.vectors.arrays import to_arrow
-
-    queries, per_query = hits.rows.shape
-    columns: dict[str, Any] = (
-        {"query": to_arrow(np.repeat(np.arange(queries, dtype=np.int32), per_query))}
-        if has_query_column
-        else {}
-    )
-    columns["key"] = matrix.keys_at(hits.rows.reshape(-1))
-    ranks = np.arange(1, per_query + 1, dtype=np.int32)
-    columns["rank"] = to_arrow(np.tile(ranks, queries) if has_query_column else ranks)
-    columns["similarity"] = to_arrow(hits.similarities)
-    return pa.Table.from_arrays(list(columns.values()), names=list(columns))

@@ -16,9 +16,10 @@ from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.search.answers import HIT_COLUMNS, Answer
+from jammi_lab.search.hits import HIT_TYPES, hits_table
 from jammi_lab.search.queries import texts_of
 from jammi_lab.search.search import SearchService, check_searchable, missing_encoder_error
-from jammi_lab.search.source_rows import HIT_TYPES, SourceRows, hits_table
+from jammi_lab.search.source_rows import SourceRows
 from jammi_lab.search.word_search import HIT_COLUMNS as WORD_HIT_COLUMNS
 from jammi_lab.search.word_search import check_lexical
 from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation

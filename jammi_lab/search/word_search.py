@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.search.answers import Answer
+from jammi_lab.search.context import SearchContext
 from jammi_lab.search.filters import RowFilter
 from jammi_lab.search.queries import texts_of
-from jammi_lab.search.source_rows import SearchContext, SourceRows
+from jammi_lab.search.source_rows import SourceRows
 from jammi_lab.words.word_tables import WordTable, WordTables
 
 if TYPE_CHECKING:

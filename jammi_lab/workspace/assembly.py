@@ -16,8 +16,8 @@ from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.path_names import PathResolver
 from jammi_lab.inputs.source_names import JAMMI, ResultTableResolver
 from jammi_lab.live.mutable_handles import MutableTables
+from jammi_lab.search.context import SearchContext
 from jammi_lab.search.search import SearchService
-from jammi_lab.search.source_rows import SearchContext
 from jammi_lab.search.sql_functions import SearchFunctions
 from jammi_lab.search.word_search import WordSearch
 from jammi_lab.storage.files import StoragePath

@@ -16,7 +16,7 @@ from jammi_lab.core.identifiers import (
 )
 from jammi_lab.core.verdicts import verdict_label
 from jammi_lab.search.filters import RowFilter, check_row_condition
-from jammi_lab.search.source_rows import VECTOR_HIT_COLUMNS
+from jammi_lab.search.hits import VECTOR_HIT_COLUMNS
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_lab.workspace.row_filters import condition
 from jammi_lab.workspace.vector_views import Colouring, VectorMap

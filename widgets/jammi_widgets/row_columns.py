@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jammi_lab.core.errors import TableDamaged
-from jammi_lab.search.source_rows import SourceRows, as_hits
+from jammi_lab.search.hits import as_hits
+from jammi_lab.search.source_rows import SourceRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
