@@ -27,7 +27,7 @@ from jammi_lab.engine.duckdb_errors import (
 )
 from jammi_lab.engine.duckdb_instances import with_parser
 from jammi_lab.engine.name_resolution import ResolvedNames
-from jammi_lab.engine.sql import parse
+from jammi_lab.engine.sql import parse, syntax_tree
 from jammi_lab.engine.sql.read_set import InputSchemas
 from jammi_lab.engine.sql.scan_conditions import scan_conditions
 from jammi_lab.engine.stream import StreamWorker
@@ -313,7 +313,7 @@ class InstancePool:
         shared: do not modify it."""
         tree_or_none = self._trees.get(text)
         if tree_or_none is None:
-            tree = self._with_parser(lambda parser: parse.tree_of(parser, text))
+            tree = self._with_parser(lambda parser: syntax_tree.tree_of(parser, text))
             tree_or_none = tree if isinstance(tree, dict) else None
             if tree_or_none is not None:
                 if len(self._trees) >= MAX_CACHED_TREES:
@@ -323,7 +323,7 @@ class InstancePool:
 
     def deparse(self, tree: dict[str, Any]) -> str | None:
         """The SQL text that DuckDB prints for a syntax tree, or None."""
-        return self._with_parser(lambda parser: parse.text_of(parser, tree))
+        return self._with_parser(lambda parser: syntax_tree.text_of(parser, tree))
 
     def _with_parser(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """Run `work` in a worker with the parser instance; returns its result."""

@@ -15,7 +15,7 @@ from jammi_lab.engine import Engine, PreparedStatement
 from jammi_lab.engine import duckdb_instances as duck
 from jammi_lab.engine.sql import allowlist as gate
 from jammi_lab.engine.sql import function_list as functions
-from jammi_lab.engine.sql.parse import tree_of
+from jammi_lab.engine.sql.syntax_tree import tree_of
 
 pytestmark = pytest.mark.one_engine
 

@@ -8,7 +8,7 @@ from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.errors import InvalidArgument, StatementNotAllowed
 from jammi_lab.engine.duckdb_instances import open_parser
 from jammi_lab.engine.sql import table_functions as calls
-from jammi_lab.engine.sql.parse import tree_of
+from jammi_lab.engine.sql.syntax_tree import tree_of
 from jammi_lab.sources.base import ReadPlan, Relation
 from tests.engine.shelf import TOP
 

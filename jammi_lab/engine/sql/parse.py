@@ -3,7 +3,6 @@ statement types and syntax trees."""
 
 import enum
 import functools
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,99 +11,25 @@ from typing import Any
 import duckdb
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, StatementNotAllowed
-from jammi_lab.core.identifiers import ascii_lower, is_text, sql_literal
+from jammi_lab.core.identifiers import is_text
 from jammi_lab.engine.duckdb_errors import DuckDBError, StatementContext, to_jammi_error
 from jammi_lab.engine.sql import allowlist, credential_check, dml, tokens
-from jammi_lab.engine.sql.allowlist import character_offset, walk_nodes
+from jammi_lab.engine.sql.syntax_tree import tree_of
 from jammi_lab.engine.sql.table_functions import FunctionCall, Name, replace_calls
-from jammi_lab.engine.sql.tokens import all_tokens
+from jammi_lab.engine.sql.three_part_names import shorten_names
+from jammi_lab.engine.sql.unsupported_statements import (
+    _HINTS,
+    PIVOT_HINT,
+    unsupported_statement_error,
+)
 from jammi_lab.sources.base import Relation
 
-
-def shorten_names(
-    text: str, tree: dict[str, Any]
-) -> tuple[str, dict[tuple[str, str], tuple[str, ...]]]:
-    """The text with two-part names, and the three parts of each by its name in ASCII lower case.
-    StatementNotAllowed, with a position, for a name that cannot be replaced.
-
-    DuckDB would look up the first of three parts as a database of the instance, and all statements
-    share the instance. Each name is padded to its length, so that positions in the text stay valid;
-    the last part is kept because columns are qualified by it.
-    """
-    names: dict[tuple[str, str], tuple[str, ...]] = {}
-    prefixes: dict[tuple[str, ...], str] = {}
-    for node in walk_nodes(tree):
-        if (
-            node.get("type") != "BASE_TABLE"
-            or not node.get("catalog_name")
-            or not node.get("schema_name")
-        ):
-            continue
-        parts = (node["catalog_name"], node["schema_name"], node["table_name"])
-        position = character_offset(text, node.get("query_location"))
-        span = None if position is None else _name_span(text, position)
-        folded = tuple(ascii_lower(p) for p in parts)
-        prefix = prefixes.setdefault(folded, f"_{len(prefixes)}")
-        if position is None or span is None or len(prefix) > span[0] - position:
-            hint = 'Write schema and table as one name: source."schema.table".'
-            raise StatementNotAllowed(
-                "This three-part name cannot be resolved.", hint=hint
-            ).with_position(text, position)
-        dot, end = span
-        names[(prefix, folded[-1])] = parts
-        text = text[:position] + f"{prefix}{text[dot:end]}".ljust(end - position) + text[end:]
-    return text, names
-
-
-def _name_span(text: str, position: int) -> tuple[int, int] | None:
-    """The position of the second dot and the end of the three-part name that starts at a character;
-    None when there is none."""
-    raw, start = text.encode("utf-8", "replace"), len(text[:position].encode("utf-8", "replace"))
-    following = [(offset, body) for offset, body in all_tokens(text) if offset >= start]
-    marks = [body.strip() for _, body in following[:5]]
-    if len(marks) < 5 or marks[1] != b"." or marks[3] != b".":
-        return None
-    end = following[4][0] + len(following[4][1].rstrip())
-    return len(raw[: following[3][0]].decode(errors="ignore")), len(
-        raw[:end].decode(errors="ignore")
-    )
-
-
-_DEFAULT_HINT = "Only SELECT is supported here; tables are created through the API."
-_HINTS = {
-    "CREATE": "Create a table with ws.materialize('name', 'SELECT …').",
-    "INSERT": "Result tables are immutable: create a new version with ws.materialize('name', "
-    "'SELECT …').",
-    "MERGE": "Use INSERT … ON CONFLICT (key) DO UPDATE SET …, or an UPDATE and a DELETE, on a "
-    "table of ws.mutable.",
-    "ATTACH": "Add files and databases with ws.sources.add('name', 'location').",
-    "COPY": "Write a table to a file with ws.table('name').export('path').",
-    "SET": "Change settings with ws.settings.set(key, value), or jl.open(…, settings={…}).",
-    "LOAD": "Extensions come with the extras of jammi-lab and are loaded on first use.",
-    "DROP": "Remove tables with ws.drop('name') and sources with ws.sources.remove('name').",
-    "TRANSACTION": "Each statement is its own transaction; remove BEGIN and COMMIT.",
-    "CALL": "Read sources by name, with SELECT.",
-    "PREPARE": "Pass values as $name parameters.",
-}
-_HINT_SYNONYMS = {
-    "UPDATE": "INSERT",
-    "DELETE": "INSERT",
-    "MERGE_INTO": "MERGE",
-    "DETACH": "ATTACH",
-    "COPY_DATABASE": "COPY",
-    "EXPORT": "COPY",
-    "VARIABLE_SET": "SET",
-    "PRAGMA": "SET",
-    "ALTER": "DROP",
-    "EXECUTE": "PREPARE",
-}
 # DuckDB treats these characters as white space and returns a changed text, in which positions
 # shift; so they are replaced by blanks first. Quoted parts and comments are matched whole and stay.
 _ODD_SPACES = re.compile(
     r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/|[\u00a0\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff]""",
     re.S,
 )
-_PIVOT_HINT = "List the values: PIVOT t ON column IN ('a', 'b') USING …"
 
 
 class StatementKind(enum.Enum):
@@ -219,7 +144,7 @@ def parse(
     for statement in statements:
         if not statement.query:
             raise StatementNotAllowed(
-                "A PIVOT without a list of values must be the only statement.", hint=_PIVOT_HINT
+                "A PIVOT without a list of values must be the only statement.", hint=PIVOT_HINT
             ).with_position(sql, None)
         position = text.find(statement.query, position)
         if position < 0:  # DuckDB rewrites a reading PRAGMA as a SELECT that is not in the text
@@ -265,8 +190,20 @@ def _parse_statement(
             _named_parameters(full_text, statement.named_parameters),
         )
     if duckdb_type != "SELECT":
-        raise _unsupported_statement_error(duckdb_type, text).with_position(full_text, offset)
-    parameters = _named_parameters(full_text, statement.named_parameters)
+        raise unsupported_statement_error(duckdb_type, text).with_position(full_text, offset)
+    return _parse_select(
+        parser, full_text, offset, text, _named_parameters(full_text, statement.named_parameters)
+    )
+
+
+def _parse_select(
+    parser: duckdb.DuckDBPyConnection,
+    full_text: str,
+    offset: int,
+    text: str,
+    parameters: frozenset[str],
+) -> ParsedStatement:
+    """Parse a SELECT, DESCRIBE or SHOW TABLES."""
     tree = _parse_tree(parser, full_text, offset, text)
     if statement_kind := _show_tables_kind(tree):
         return ParsedStatement(
@@ -293,13 +230,6 @@ def _parse_statement(
         calls=calls,
         addresses=addresses,
     )
-
-
-def _unsupported_statement_error(duckdb_type: str, text: str) -> StatementNotAllowed:
-    first_token = " ".join(token.text for token in tokens.top_level_tokens(text)[:1])
-    verb = (re.search(r"[a-z]+", first_token) or ["statement"])[0].upper()
-    hint = _HINTS.get(_HINT_SYNONYMS.get(duckdb_type, duckdb_type), _DEFAULT_HINT)
-    return StatementNotAllowed(f"{verb} is not supported.", hint=hint)
 
 
 def _parse_dml(
@@ -406,7 +336,7 @@ def _parse_pivot(
     ):
         raise StatementNotAllowed(
             "A PIVOT without a list of values must not be part of another statement.",
-            hint=_PIVOT_HINT,
+            hint=PIVOT_HINT,
         ).with_position(full_text, offset)
     end = next(
         (
@@ -434,50 +364,6 @@ def _parse_pivot(
         full_text,
         offset,
     )
-
-
-def tree_of(parser: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any] | DuckDBError:
-    """The syntax tree of one SELECT, or the parser's error."""
-    [[serialized]] = _query_parser(parser, "SELECT json_serialize_sql({}::VARCHAR)", text)
-    try:
-        body = json.loads(serialized)
-    except RecursionError:
-        return DuckDBError("Parser", "Max expression depth")
-    if body["error"]:
-        position = body.get("position")
-        return DuckDBError(
-            "Parser", body.get("error_message", ""), int(position) if position else None
-        )
-    if len(body["statements"]) != 1:
-        return DuckDBError("Parser", "Exactly one statement is required here.")
-    node: dict[str, Any] = body["statements"][0]["node"]
-    return node
-
-
-def _query_parser(
-    parser: duckdb.DuckDBPyConnection, template: str, text: str
-) -> list[tuple[Any, ...]]:
-    """The rows of a query about a text. The text is quoted, not bound: the first bound string makes
-    DuckDB import pandas, which takes 0.2 s."""
-    if "\0" in text:  # a NUL would end the quoted literal
-        return parser.cursor().execute(template.format("?"), [text]).fetchall()
-    return parser.cursor().execute(template.format(sql_literal(text))).fetchall()
-
-
-def text_of(parser: duckdb.DuckDBPyConnection, tree: dict[str, Any]) -> str | None:
-    """The SQL text that DuckDB prints for a tree; None when it cannot."""
-    names = sorted(
-        {n["identifier"] for n in walk_nodes(tree) if n.get("type") == "VALUE_PARAMETER"}
-    )
-    parameter_map = [{"key": name, "value": i} for i, name in enumerate(names, 1)]
-    body = json.dumps(
-        {"error": False, "statements": [{"node": tree, "named_param_map": parameter_map}]}
-    )
-    try:
-        [[text]] = _query_parser(parser, "SELECT json_deserialize_sql({}::JSON)", body)
-    except duckdb.Error:
-        return None
-    return str(text)
 
 
 def _parse_tree(
