@@ -11,140 +11,34 @@ ends it.
 """
 
 import contextlib
-import datetime
-import enum
-import json
-import math
 import queue
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import pyarrow as pa
+from collections.abc import Iterable, Iterator, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.sessions import ENDED, OPEN, PARTIAL, SessionRecord
-from jammi_lab.core.clock import Clock, parse_rfc3339, rfc3339, to_seconds
-from jammi_lab.core.errors import (
-    JammiError,
-    NoTenantBinding,
-    PartialDeletionFailure,
-    SessionClosed,
-    TableNotFound,
-)
+from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.errors import JammiError, NoTenantBinding, PartialDeletionFailure, TableNotFound
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.thread_pool import start_thread
 from jammi_lab.live.mutable_tables import MutableTableService
+from jammi_lab.live.open_session import TIMED_OUT, OpenSession, closed_error
 from jammi_lab.live.row_input import SchemaLike
+from jammi_lab.live.session_audit import LifecycleEvent, publish_event
+from jammi_lab.live.session_deadlines import (
+    GRACE_NS,
+    ClockJumpDetector,
+    deadline_after,
+    format_deadline,
+)
 from jammi_lab.live.topics import Topics
-
-AUDIT_TOPIC = "jammi.audit.session_lifecycle.v1"
-MAX_AUDIT_EVENTS = 10_000
-"""Events that the audit topic of a tenant keeps, the newest ones: two of each session."""
-AUDIT_SCHEMA = pa.schema([pa.field("record", pa.string(), nullable=False)])
-
-
-class LifecycleEvent(enum.StrEnum):
-    """What happened to a session. Every `opened` is followed by exactly one of the others."""
-
-    OPENED = "opened"
-    CLOSED = "closed"
-    TIMED_OUT = "timed_out"
-    PARTIAL = "partial_deletion_failure"
-    ABANDONED = "abandoned"
-
-
-def publish_event(
-    topics: Topics,
-    clock: Clock,
-    session: SessionRecord,
-    event: LifecycleEvent,
-    *,
-    table_count: int = 0,
-    row_count: int = 0,
-    surviving: Sequence[str] = (),
-) -> None:
-    """Publish one event on the audit topic of the session's tenant, for whoever has to prove the
-    deletion of data. With `surviving` tables it is a partial deletion, and `event` is what was
-    attempted. Topic, record and fields are those of jammi-db's session lifecycle events."""
-    record: dict[str, Any] = {
-        "session_id": session.session_id,
-        "tenant_id": session.tenant,
-        "event": str(LifecycleEvent.PARTIAL if surviving else event),
-        "occurred_at": rfc3339(clock.now_ns()),
-        "ephemeral_table_count": table_count,
-        "deleted_row_count": row_count,
-    }
-    if surviving:
-        record["details"] = {"surviving_tables": list(surviving), "attempted_event": str(event)}
-    topics.publish_internal(
-        AUDIT_TOPIC, AUDIT_SCHEMA, [{"record": json.dumps(record)}], max_events=MAX_AUDIT_EVENTS
-    )
-
-
-GRACE_NS = 60 * 10**9
-"""How long a session lives on after the machine slept past its deadline."""
-_MIN_JUMP_SECONDS = 2.0
-"""Difference between wall clock and monotonic clock that counts as a jump; the monotonic clock
-stands still while the machine sleeps."""
-_LAST_NS = int(datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC).timestamp()) * 10**9
-"""Later moments cannot be written as a date and mean never."""
-
-
-def deadline_after(start_ns: int, duration: Any, name: str) -> int | None:
-    """The moment that many seconds later; None beyond the calendar. Raises InvalidArgument unless
-    `duration` is a number above 0."""
-    seconds = to_seconds(duration, name, positive=True)
-    if math.isinf(seconds) or start_ns + seconds * 1e9 >= _LAST_NS:
-        return None
-    return start_ns + round(seconds * 1e9)
-
-
-class ClockJumpDetector:
-    """Detects that the machine slept or that the wall clock was set, by comparing it with a clock
-    that stands still during sleep."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._wall, self._steady = clock.now_ns(), clock.monotonic()
-
-    def jump_seconds(self) -> float:
-        """Seconds by which the wall clock has jumped since the last call: positive after sleep or
-        when it was set forward, negative when it was set back, else 0."""
-        wall, steady = self._clock.now_ns(), self._clock.monotonic()
-        jump = (wall - self._wall) / 1e9 - (steady - self._steady)
-        self._wall, self._steady = wall, steady
-        return jump if abs(jump) > _MIN_JUMP_SECONDS else 0.0
-
 
 TICK_SECONDS = 0.25
 """Interval of the scanner; a deadline is enforced within a second."""
 WATCH_SECONDS = 5.0
 """Interval at which a kernel looks for sessions of other kernels that died."""
 PURGE_SECONDS = 5.0
-
-
-@dataclass(eq=False)
-class OpenSession:
-    """A session opened by this kernel."""
-
-    record: SessionRecord
-    timeout: float | None
-    """The initial timeout in seconds; None is never."""
-    deadline_ns: int | None
-    running: int = 0
-    """How many of its statements are running."""
-    ended: str = ""
-    """Why it has ended, as a clause; empty while it is open."""
-    tables: dict[str, str] = field(default_factory=dict)
-    """Logical → physical names, in order of creation."""
-
-    @property
-    def deadline(self) -> datetime.datetime | None:
-        """When it ends by itself."""
-        return None if self.deadline_ns is None else parse_rfc3339(rfc3339(self.deadline_ns))
 
 
 class EphemeralSessions:
@@ -196,7 +90,7 @@ class EphemeralSessions:
             tenant=tenant,
             writer_id=self._writer,
             created_at=rfc3339(created),
-            deadline=_format_deadline(deadline),
+            deadline=format_deadline(deadline),
         )
         with self._catalog.database.write_without_fsync():
             self._remove_finished_rows()
@@ -243,7 +137,7 @@ class EphemeralSessions:
             if self._is_open(session):
                 raise
             # another thread ended the session after this block began
-            raise _closed_error(session.ended or "it was closed") from None
+            raise closed_error(session.ended or "it was closed") from None
         finally:
             with self._lock:
                 session.running -= 1
@@ -254,7 +148,7 @@ class EphemeralSessions:
         """Create a table of an open session. Raises SessionClosed, and as creating a table does."""
         with self._catalog.database.write_without_fsync():
             if not self._is_open(session):
-                raise _closed_error(session.ended or "it was closed")
+                raise closed_error(session.ended or "it was closed")
             self.tables.create(physical, schema, key, session=session.record.session_id)
 
     def _is_open(self, session: OpenSession) -> bool:
@@ -274,7 +168,7 @@ class EphemeralSessions:
     def is_expired(self, session: OpenSession) -> bool:
         """Whether the deadline has passed, or has ended the session."""
         self._adjust_deadlines()
-        return session.ended == _TIMED_OUT or self._deadline_passed(session)
+        return session.ended == TIMED_OUT or self._deadline_passed(session)
 
     def extend(self, session: OpenSession, seconds: object) -> None:
         """Move the deadline. Raises SessionClosed, InvalidArgument."""
@@ -285,9 +179,9 @@ class EphemeralSessions:
                 else deadline_after(session.deadline_ns, seconds, "What a deadline is moved by")
             )
             if not self._catalog.sessions.set_deadline(
-                session.record, _format_deadline(deadline_ns)
+                session.record, format_deadline(deadline_ns)
             ):
-                raise _closed_error("it was closed")
+                raise closed_error("it was closed")
             session.deadline_ns = deadline_ns
 
     def check_open(self, table: MutableRecord) -> None:
@@ -303,14 +197,14 @@ class EphemeralSessions:
             or record.state != OPEN
             or (record.deadline is not None and record.deadline <= rfc3339(self.clock.now_ns()))
         ):
-            raise _closed_error(_TIMED_OUT)
+            raise closed_error(TIMED_OUT)
         return None
 
     def _require_open(self, session: OpenSession) -> None:
         if session.ended:
-            raise _closed_error(session.ended)
+            raise closed_error(session.ended)
         if self._deadline_passed(session):
-            raise _closed_error(_TIMED_OUT)
+            raise closed_error(TIMED_OUT)
 
     def _deadline_passed(self, session: OpenSession) -> bool:
         return session.deadline_ns is not None and self.clock.now_ns() >= session.deadline_ns
@@ -330,7 +224,7 @@ class EphemeralSessions:
                     session.deadline_ns = deadline_ns
         for session, deadline_ns in moved:
             with contextlib.suppress(JammiError):  # this kernel uses the new deadline anyway
-                self._catalog.sessions.set_deadline(session.record, _format_deadline(deadline_ns))
+                self._catalog.sessions.set_deadline(session.record, format_deadline(deadline_ns))
 
     # -- the end
 
@@ -384,11 +278,7 @@ class EphemeralSessions:
         ended = []
         with self._catalog.all_tenants():
             records = self._catalog.sessions.list()
-            dead_writers = {
-                writer_id
-                for writer_id in {r.writer_id for r in records} - {self._writer}
-                if not self._catalog.writers.is_alive(writer_id)
-            }
+            dead_writers = self._dead_writers(records)
         for record in records:
             with contextlib.suppress(JammiError):
                 if record.state == PARTIAL:
@@ -423,20 +313,21 @@ class EphemeralSessions:
             overdue = [
                 record
                 for record in self._catalog.sessions.list()
-                if record.state == OPEN
-                and record.writer_id != self._writer
-                and record.deadline is not None
-                and record.deadline <= now
+                if record.state == OPEN and record.deadline is not None and record.deadline <= now
             ]
-            dead = {
-                writer_id
-                for writer_id in {record.writer_id for record in overdue}
-                if not self._catalog.writers.is_alive(writer_id)
-            }
+            dead_writers = self._dead_writers(overdue)
         for record in overdue:
-            if record.writer_id in dead:
+            if record.writer_id in dead_writers:
                 with contextlib.suppress(JammiError):
                     self._end_session(record, LifecycleEvent.ABANDONED, None)
+
+    def _dead_writers(self, records: Iterable[SessionRecord]) -> set[str]:
+        """The other writers of sessions that died."""
+        return {
+            writer_id
+            for writer_id in {record.writer_id for record in records} - {self._writer}
+            if not self._catalog.writers.is_alive(writer_id)
+        }
 
     def close_all(self) -> None:
         """End every session of this kernel, and the scanner."""
@@ -477,7 +368,7 @@ class EphemeralSessions:
             if session is not None:
                 with self._lock:
                     session.ended = session.ended or (
-                        _TIMED_OUT if event is LifecycleEvent.TIMED_OUT else "it was closed"
+                        TIMED_OUT if event is LifecycleEvent.TIMED_OUT else "it was closed"
                     )
                     self._open_sessions.pop(record.session_id, None)
         if claimed:
@@ -589,16 +480,3 @@ class EphemeralSessions:
                 with contextlib.suppress(Exception):
                     self.end_overdue()
                 watched_at = self.clock.monotonic()
-
-
-_TIMED_OUT = "its deadline has passed"
-
-
-def _format_deadline(moment_ns: int | None) -> str | None:
-    return None if moment_ns is None else rfc3339(moment_ns)
-
-
-def _closed_error(reason: str) -> SessionClosed:
-    return SessionClosed(
-        f"The session has ended: {reason}.", hint="Open a new session: ws.ephemeral()."
-    )

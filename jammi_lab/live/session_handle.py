@@ -27,7 +27,8 @@ from jammi_lab.core.html import Rendered, ReprMixin, count_noun, definition_list
 from jammi_lab.core.identifiers import near_names, quote_identifier
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.engine.sql.tokens import all_tokens
-from jammi_lab.live.ephemeral_sessions import EphemeralSessions, OpenSession
+from jammi_lab.live.ephemeral_sessions import EphemeralSessions
+from jammi_lab.live.open_session import OpenSession
 from jammi_lab.live.row_input import SchemaLike
 
 PREFIX = "__eph_"
