@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from jammi_lab.core.errors import JammiError, SourceUnavailable
-from jammi_lab.engine.duckdb_errors import parse_error
+from jammi_lab.engine.duckdb_messages import parse_error
 from jammi_lab.engine.server_silence import SilenceWatch
 from jammi_lab.sources import attach, duckdb_extensions
 from jammi_lab.sources.base import Attachment, Relation, ScopedSecret

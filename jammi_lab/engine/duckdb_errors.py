@@ -2,12 +2,10 @@
 schemas, and a hint."""
 
 import errno
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from jammi_lab.core import identifiers
 from jammi_lab.core.anchors import InputKind
@@ -21,37 +19,18 @@ from jammi_lab.core.errors import (
     too_many_open_files,
 )
 from jammi_lab.engine import error_hints
+from jammi_lab.engine.duckdb_messages import PATH_PATTERN, DuckDBError, first_sentence, parse_error
 from jammi_lab.engine.sql import function_list
 from jammi_lab.sources.attach import protocol_error
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage.object_store import UNREACHABLE_ERRNO
 
-_ERROR_KIND = re.compile(r"\s*([A-Z][A-Za-z ]*?) (?:Error|exception): ?(.*)", re.S)
-_PATH = re.compile(r"(?:[a-z][a-z0-9+.-]*:/)?/[^\s\"',;)]*")
-_POSITION_LINES = re.compile(r"\s*\n?LINE \d+:.*", re.S)
-_JSON_BODY = re.compile(r'\{"exception_type":.*', re.S)
 _READ_FAILURE = re.compile(
     r"No magic bytes|Failed to read|Malformed JSON in file|Error when sniffing|CSV "
     r"Error|too small to be a Parquet|TProtocol|decompression failure|"
     r"[Pp]arquet file|Invalid unicode .*file|No files found"
 )
-_SCRATCH_PREFIX = re.compile(r"\b__jammi_\d+\.(?:main\.)?")
-"""The scratch database of a statement, which DuckDB prints in front of a table name."""
 _COLUMN_COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class DuckDBError:
-    """The parsed parts of a DuckDB error."""
-
-    kind: str
-    """Parser, Binder, Conversion, IO, Out of Memory …; empty for an error that is not DuckDB's."""
-    message: str
-    """The message, without the position and DuckDB's own suggestions."""
-    position: int | None = None
-    """The offset in the executed text: in bytes, for a syntax error in characters."""
-    subtype: str = ""
-    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,49 +56,6 @@ class StatementContext:
             return error.with_position(self.text, None)
         preceding = self.statement.encode("utf-8", "replace")[:position].decode(errors="ignore")
         return error.with_position(self.text, self.offset + len(preceding))
-
-
-def parse_error(error: BaseException) -> DuckDBError:
-    """Parse an error of DuckDB, or of pyarrow that wraps one while it streams."""
-    text = str(error)
-    match = _ERROR_KIND.match(text)
-    # Search, not match: an error in the middle of a stream is wrapped into another message.
-    json_match = _JSON_BODY.search(text)
-    try:
-        body: dict[str, Any] = json.loads(json_match[0], strict=False) if json_match else {}
-    except ValueError:
-        body = {}
-    if not body:
-        return (
-            DuckDBError(match[1], _POSITION_LINES.sub("", _SCRATCH_PREFIX.sub("", match[2])))
-            if match
-            else DuckDBError("", text)
-        )
-    position = body.get("position")
-    message = _SCRATCH_PREFIX.sub("", str(body.get("exception_message", "")))
-    offset = int(position) if position else None
-    return DuckDBError(
-        str(body["exception_type"]),
-        message,
-        offset,
-        str(body.get("error_subtype", "")),
-        str(body.get("name", "")),
-    )
-
-
-def is_fatal(error: BaseException) -> bool:
-    """Whether the error invalidates the DuckDB instance."""
-    return parse_error(error).kind in (
-        "FATAL",
-        "Fatal",
-        "INTERNAL",
-        "Internal",
-    ) or "database has been invalidated" in str(error)
-
-
-def invalidates_instance(error: BaseException) -> bool:
-    """Whether the error, or the error of DuckDB that it translates, invalidates the instance."""
-    return is_fatal(error) or (error.__context__ is not None and is_fatal(error.__context__))
 
 
 def to_jammi_error(
@@ -256,7 +192,7 @@ def _is_read_failure(
 
 def _relations_in_message(message: str, relations: Iterable[Relation]) -> list[Relation]:
     """The relations whose files a message names: by exact path, else by folder."""
-    paths = {p.rstrip(".:") for p in _PATH.findall(message)}
+    paths = {p.rstrip(".:") for p in PATH_PATTERN.findall(message)}
     folders = {p.rsplit("/", 1)[0] for p in paths if p.count("/") > 1}
     exact = [r for r in relations if r.read.body and any(p in r.read.body for p in paths)]
     return exact or [
@@ -323,7 +259,11 @@ def _reason(error: DuckDBError) -> str:
     clause = lines[0] if lines else "the reader failed"
     if converted := re.match(r"Error when converting column \"?([^\n]*?)\"?\. ?(.*)", clause):
         clause = f"column {converted[1]}: {converted[2]}"
-    clause = _PATH.sub(lambda p: p[0].rsplit("/", 1)[-1] or "the file", clause).strip().rstrip(".:")
+    clause = (
+        PATH_PATTERN.sub(lambda p: p[0].rsplit("/", 1)[-1] or "the file", clause)
+        .strip()
+        .rstrip(".:")
+    )
     return f"{location}: {clause}" if location else clause
 
 
@@ -510,17 +450,6 @@ def _missing_column_name(error: DuckDBError) -> str:
     )
     match = match or re.match(r'Referenced column "(.*?)" not found', error.message, re.S)
     return match[1] if match else ""
-
-
-def first_sentence(message: str) -> str:
-    """The first line of a message as a sentence."""
-    line = message.strip().split("\n")[0].strip()
-    line = (
-        _PATH.sub(lambda p: p[0].rsplit("/", 1)[-1], line)
-        if "/" in line and "://" not in line
-        else line
-    )
-    return line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) or not line else ".")
 
 
 def closed_error() -> JammiError:

@@ -26,7 +26,7 @@ from duckdb.func import PythonUDFType
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.settings import Settings
-from jammi_lab.engine.duckdb_errors import invalidates_instance
+from jammi_lab.engine.duckdb_messages import invalidates_instance
 from jammi_lab.engine.sql import function_list
 from jammi_lab.sources.scratch_duckdb import SharedInstance
 

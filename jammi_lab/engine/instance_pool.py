@@ -19,13 +19,12 @@ from jammi_lab.engine.cancellable import run_cancellable
 from jammi_lab.engine.duckdb_errors import (
     StatementContext,
     closed_error,
-    is_fatal,
-    parse_error,
     source_error,
     stopped_error,
     to_jammi_error,
 )
 from jammi_lab.engine.duckdb_instances import with_parser
+from jammi_lab.engine.duckdb_messages import is_fatal, parse_error
 from jammi_lab.engine.name_resolution import ResolvedNames
 from jammi_lab.engine.sql import parse, syntax_tree
 from jammi_lab.engine.sql.read_set import InputSchemas

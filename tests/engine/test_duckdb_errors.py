@@ -18,7 +18,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.engine import Engine
-from jammi_lab.engine.duckdb_errors import parse_error
+from jammi_lab.engine.duckdb_messages import parse_error
 from jammi_lab.engine.sql.allowlist import JAMMI_FUNCTIONS
 from jammi_lab.engine.sql.table_functions import USAGE
 from jammi_lab.sources.base import Relation

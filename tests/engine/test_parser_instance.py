@@ -11,7 +11,7 @@ import jammi_lab as jl
 from jammi_lab.core.errors import SqlError
 from jammi_lab.engine import duckdb_instances as duck
 from jammi_lab.engine import duckdb_instances as parser
-from jammi_lab.engine.duckdb_errors import invalidates_instance
+from jammi_lab.engine.duckdb_messages import invalidates_instance
 from jammi_lab.engine.sql import parse as statements
 from jammi_lab.sources.scratch_duckdb import SharedInstance
 

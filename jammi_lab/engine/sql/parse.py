@@ -12,7 +12,8 @@ import duckdb
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, StatementNotAllowed
 from jammi_lab.core.identifiers import is_text
-from jammi_lab.engine.duckdb_errors import DuckDBError, StatementContext, to_jammi_error
+from jammi_lab.engine.duckdb_errors import StatementContext, to_jammi_error
+from jammi_lab.engine.duckdb_messages import DuckDBError
 from jammi_lab.engine.sql import allowlist, credential_check, dml, tokens
 from jammi_lab.engine.sql.syntax_tree import tree_of
 from jammi_lab.engine.sql.table_functions import FunctionCall, Name, replace_calls

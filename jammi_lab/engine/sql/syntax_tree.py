@@ -6,7 +6,7 @@ from typing import Any
 import duckdb
 
 from jammi_lab.core.identifiers import sql_literal
-from jammi_lab.engine.duckdb_errors import DuckDBError
+from jammi_lab.engine.duckdb_messages import DuckDBError
 from jammi_lab.engine.sql.allowlist import walk_nodes
 
 
