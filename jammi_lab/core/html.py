@@ -1,8 +1,7 @@
-"""Building blocks of every repr, as HTML and as text: escaping, cells, tables, lists, verdict
-icons, images. Pure functions on strings, without I/O.
+"""Building blocks of every repr, as HTML and as text: escaping, cells, lists, verdict icons,
+images. Pure functions on strings, without I/O.
 
-    form = table(["name", "rows"], [["papers", 12], ["notes", None]],
-                 types=["VARCHAR", "BIGINT"], note="2 rows")
+    form = verdict_icon("stale") + plain_text(" since yesterday")
     form.html, form.text            # the same content for a notebook and for a terminal
 
     class Status(ReprMixin):        # gets `__repr__` and `_repr_html_` from one method
@@ -15,41 +14,24 @@ background colour but that of a verdict's icon, so that it is readable on light 
 
 The output does not vary from run to run: durations are rounded by `round_down_duration` and
 `round_up_duration`, and shown in the last column of a table, where they shift nothing else. The
-representations of whole objects (Status, Plan, …) are in `jammi_lab.core.reprs`.
+tables are in `jammi_lab.core.html_tables`, the representations of whole objects (Status, Plan, …)
+in `jammi_lab.core.reprs`.
 """
 
 import base64
 import dataclasses
 import datetime as dt
 import html
-import itertools
 import math
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.guesses import (
-    answer_assignment,
-    answer_deletion,
-    answer_guess,
-    answer_item,
-)
+from jammi_lab.core.guesses import answer_assignment, answer_deletion, answer_guess, answer_item
 
 MAX_HTML_CHARS, MAX_TEXT_CHARS, MAX_TITLE_CHARS = 80, 48, 2_000
 """Characters of a value shown in a cell of either form, and of the full value in the tooltip of a
 truncated cell."""
-MAX_HTML_COLUMNS = 200
-"""Columns of an HTML table. Further ones are named below it."""
-TEXT_WIDTH = 160
-"""Characters per line of a text table. Further columns are named below it."""
-_MIN_SENTENCE_WIDTH = 40
-"""Characters that the beginning of a sentence needs to be useful."""
-BORDER_STYLE = "1px solid rgba(128,128,128,0.4)"
-_NUMERIC_TYPE = re.compile(
-    r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INT(EGER)?|FLOAT|DOUBLE|REAL|DECIMAL\([\d, ]+\)|DECIMAL)",
-    re.IGNORECASE,
-)
 _JOINERS = "\u200c\u200d"
 
 VERDICT_ICONS: Mapping[str, tuple[str, str]] = {
@@ -373,14 +355,16 @@ def cell(value: Any, *, html_cut: int = MAX_HTML_CHARS, text_cut: int = MAX_TEXT
             f'<span style="opacity:0.55">{escape(quoted)}</span>' if text != "NULL" else "NULL",
             quoted,
         )
-    return Rendered(_truncate_html(text, html_cut), _truncate(text, text_cut))
+    return Rendered(truncate_html(text, html_cut), truncate(text, text_cut))
 
 
-def _truncate(text: str, max_chars: int) -> str:
+def truncate(text: str, max_chars: int) -> str:
+    """A text of at most so many characters."""
     return escape_invisible(text if len(text) <= max_chars else text[: max_chars - 1] + "…")
 
 
-def _truncate_html(text: str, max_chars: int) -> str:
+def truncate_html(text: str, max_chars: int) -> str:
+    """As `truncate`, escaped, with the complete text in `title`."""
     if len(text) <= max_chars:
         return escape(text)
     title = (
@@ -391,177 +375,8 @@ def _truncate_html(text: str, max_chars: int) -> str:
     return f'<span title="{escape(title)}">{escape(text[: max_chars - 1])}…</span>'
 
 
-def is_numeric_type(sql_type: str) -> bool:
-    """Whether values of that SQL type are right-aligned."""
-    return _NUMERIC_TYPE.fullmatch(sql_type.strip()) is not None
-
-
-def table(
-    headers: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    *,
-    types: Sequence[str] | None = None,
-    aligned: str = "",
-    caption: str = "",
-    note: str = "",
-) -> Rendered:
-    """A table. `types` adds each column's SQL type under its name. `aligned` has one letter per
-    column, `l` or `r` (default: numbers right)."""
-    row_list = list(rows)
-    cells = [[cell(v) for v in row] for row in row_list]
-    if not aligned:
-        aligned = "".join(
-            "r"
-            if (is_numeric_type(types[i]) if types else _are_numbers(row[i] for row in row_list))
-            else "l"
-            for i in range(len(headers))
-        )
-    return Rendered(
-        _table_html(headers, cells, types, aligned, caption, note),
-        _table_text(headers, cells, types, aligned, caption, note),
-    )
-
-
-def _are_numbers(values: Iterable[Any]) -> bool:
-    present = [v for v in values if v is not None]
-    return bool(present) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in present
-    )
-
-
-def _text_align(letter: str) -> str:
-    return "right" if letter == "r" else "left"
-
-
-def _table_html(
-    headers: Sequence[str],
-    cells: list[list[Rendered]],
-    types: Sequence[str] | None,
-    aligned: str,
-    caption: str,
-    note: str,
-) -> str:
-    head, visible_count = "", len(headers) if types is None else min(len(headers), MAX_HTML_COLUMNS)
-    for i, name in enumerate(headers[:visible_count]):
-        kind = (
-            '<br><span style="font-weight:400;opacity:0.65">'
-            f"{_truncate_html(types[i].lower(), 40)}</span>"
-            if types
-            else ""
-        )
-        style = (
-            f"text-align:{_text_align(aligned[i])};vertical-align:bottom;white-space:nowrap;"
-            f"border-bottom:{BORDER_STYLE}"
-        )
-        head += f'<th scope="col" style="{style}">{_truncate_html(name, 60) or "&nbsp;"}{kind}</th>'
-    body = "".join(
-        "<tr>"
-        + "".join(_cell_html(f, aligned[i], bool(types)) for i, f in enumerate(row[:visible_count]))
-        + "</tr>"
-        for row in cells
-    )
-    grid = (
-        '<table cellpadding="4" style="border-collapse:collapse;margin:0.2em 0">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
-    title = heading(caption).html if caption else ""
-    notes = [line for line in (_hidden_columns_note(headers, visible_count), note) if line]
-    notes_html = "".join(
-        f'<div style="opacity:0.7;font-size:90%;margin:0.2em 0 0.4em 0">{escape(line)}</div>'
-        for line in notes
-    )
-    return f'<div style="overflow-x:auto">{title}{grid}{notes_html}</div>'
-
-
-def _cell_html(form: Rendered, letter: str, no_wrap: bool) -> str:
-    """A table cell. Values and short texts do not wrap, sentences do."""
-    style = ";white-space:nowrap" if no_wrap or len(form.text) <= 24 else ""
-    return (
-        f'<td style="text-align:{_text_align(letter)};vertical-align:top{style}">{form.html}</td>'
-    )
-
-
-def _row_lines(row: list[Rendered]) -> list[list[str]]:
-    """A row as lines of text: a cell of several lines continues below its first one."""
-    return [
-        list(line)
-        for line in itertools.zip_longest(*(f.text.split("\n") for f in row), fillvalue="")
-    ]
-
-
-def _table_text(
-    headers: Sequence[str],
-    cells: list[list[Rendered]],
-    types: Sequence[str] | None,
-    aligned: str,
-    caption: str,
-    note: str,
-) -> str:
-    top = [[_truncate(h, 40) for h in headers]] + (
-        [[_truncate(t.lower(), 24) for t in types]] if types else []
-    )
-    body = [line for row in cells for line in _row_lines(row)]
-    widths = [
-        max([1, *(display_width(line[i]) for line in top + body)]) for i in range(len(headers))
-    ]
-    visible_count, used_width = 0, 0
-    while visible_count < len(headers) and (
-        visible_count == 0 or used_width + widths[visible_count] <= TEXT_WIDTH
-    ):
-        used_width += widths[visible_count] + 2
-        visible_count += 1
-    remaining_width = TEXT_WIDTH - used_width
-    # The last column of a listing has sentences, whose beginning matters most: truncate them.
-    if (
-        visible_count == len(headers) - 1
-        and types is None
-        and aligned[-1] == "l"
-        and remaining_width >= _MIN_SENTENCE_WIDTH
-    ):
-        body = [[*row[:-1], _shorten(row[-1], remaining_width)] for row in body]
-        visible_count += 1
-    if visible_count == len(headers) and visible_count and aligned[-1] == "l":
-        # The width of the last column must not depend on its cells, so that a duration in it
-        # changes no other character.
-        widths[-1] = max(display_width(line[-1]) for line in top)
-    rule = "  ".join("─" * w for w in widths[:visible_count])
-    lines = (
-        [_text_row(line[:visible_count], widths, aligned) for line in top]
-        + [rule]
-        + [_text_row(line[:visible_count], widths, aligned) for line in body]
-    )
-    hidden_note = _hidden_columns_note(headers, visible_count)
-    return "\n".join(
-        [
-            *([escape_invisible(caption)] if caption else []),
-            *(lines if headers else []),
-            *([hidden_note] if hidden_note else []),
-            *([escape_invisible(note)] if note else []),
-        ]
-    )
-
-
-def _shorten(text: str, width: int) -> str:
-    return text if display_width(text) <= width else f"{text[: width - 1]}…"
-
-
-def _hidden_columns_note(headers: Sequence[str], visible_count: int) -> str:
-    """The number of hidden columns and the first of their names; empty when there are none."""
-    hidden = ", ".join(_truncate(h, 40) for h in headers[visible_count : visible_count + 12]) + (
-        ", …" if len(headers) > visible_count + 12 else ""
-    )
-    return (
-        f"and {count_noun(len(headers) - visible_count, 'more column')}: {hidden}"
-        if visible_count < len(headers)
-        else ""
-    )
-
-
-def _text_row(texts: Sequence[str], widths: Sequence[int], aligned: str) -> str:
-    return "  ".join(_pad(t, widths[i], aligned[i]) for i, t in enumerate(texts)).rstrip()
-
-
-def _pad(text: str, target_width: int, letter: str) -> str:
+def pad(text: str, target_width: int, letter: str) -> str:
+    """A text filled up to a width in a terminal, to the right for `l`, to the left for `r`."""
     space = " " * max(0, target_width - display_width(text))
     return space + text if letter == "r" else text + space
 
@@ -606,7 +421,7 @@ def definition_list(
     note_html = f'<div style="opacity:0.7;font-size:90%">{escape(note)}</div>' if note else ""
     text = [
         top.text,
-        *(f"  {_pad(label, label_width, 'l')}  {f.text}".rstrip() for label, f in lines),
+        *(f"  {pad(label, label_width, 'l')}  {f.text}".rstrip() for label, f in lines),
         *([escape_invisible(note)] if note else []),
     ]
     return Rendered(

@@ -32,10 +32,10 @@ from jammi_lab.core.html import (
     dim_text,
     format_bytes,
     plain_text,
-    table,
     verdict_icon,
     vstack,
 )
+from jammi_lab.core.html_tables import table
 from jammi_lab.core.records import RecoveryReport, RunStep, Step
 from jammi_lab.core.verdicts import (
     Answer,

@@ -15,9 +15,9 @@ from jammi_lab.core.html import (
     escape_invisible,
     plain_text,
     svg_image,
-    table,
     vstack,
 )
+from jammi_lab.core.html_tables import table
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import ProgressOption, TableKind
 from jammi_lab.producers.registry import Producers

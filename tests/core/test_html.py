@@ -9,7 +9,9 @@ import re
 import pytest
 
 from jammi_lab.core import html as markup
-from jammi_lab.core.html import Rendered, cell, definition_list, escape_invisible, plain_text, table
+from jammi_lab.core import html_tables
+from jammi_lab.core.html import Rendered, cell, definition_list, escape_invisible, plain_text
+from jammi_lab.core.html_tables import table
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
@@ -149,7 +151,7 @@ def test_what_stands_in_the_last_left_column_moves_nothing_else():
 
 def test_columns_that_do_not_fit_a_text_table_are_counted_and_named():
     form = table([f"column_{i}" for i in range(40)], [["v" * 10] * 40])
-    assert max(map(len, form.text.split("\n"))) < 2 * markup.TEXT_WIDTH
+    assert max(map(len, form.text.split("\n"))) < 2 * html_tables.TEXT_WIDTH
     assert "more columns: column_" in form.text and form.html.count("<th ") == 40
 
 
@@ -206,9 +208,9 @@ def test_whoever_has_a_form_has_both_reprs():
 def test_columns_that_do_not_fit_a_page_are_counted_and_named_and_our_own_tables_are_whole():
     headers = [f"c{n}" for n in range(250)]
     form = table(headers, [headers], types=["VARCHAR"] * 250, note="1 row")
-    assert form.html.count("<th ") == form.html.count("<td ") == markup.MAX_HTML_COLUMNS
+    assert form.html.count("<th ") == form.html.count("<td ") == html_tables.MAX_HTML_COLUMNS
     assert (
-        f"and {250 - markup.MAX_HTML_COLUMNS} more columns: c{markup.MAX_HTML_COLUMNS}, "
+        f"and {250 - html_tables.MAX_HTML_COLUMNS} more columns: c{html_tables.MAX_HTML_COLUMNS}, "
         in form.html
         and form.html.count("1 row") == 1
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 import traitlets
 
-from jammi_lab.core import html
+from jammi_lab.core import html, html_tables
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import InvalidArgument, RowNotFound
 from jammi_lab.core.html import Rendered, count_noun, escape_invisible, plain_text, vstack
@@ -279,7 +279,7 @@ class DiffView(Panel):
         return vstack(
             plain_text(title),
             html.bullet_list([*self._cause_lines(), *self._note_lines()]),
-            html.table(["column", "type", "rows changed"], columns, aligned="llr")
+            html_tables.table(["column", "type", "rows changed"], columns, aligned="llr")
             if columns
             else None,
             *(self._saved_rows(part) for part in _PARTS if getattr(summary, part)),
@@ -296,7 +296,7 @@ class DiffView(Panel):
         note = f", the first {len(rows)}" if len(rows) < total else ""
         return vstack(
             plain_text(f"{part} ({count_noun(total, 'row')}{note})"),
-            html.table([*labels, *names], texts),
+            html_tables.table([*labels, *names], texts),
         )
 
 

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import traitlets
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.html import (
-    Rendered,
-    count_noun,
-    escape,
-    escape_invisible,
-    table,
-    to_text,
-    vstack,
-)
+from jammi_lab.core.html import Rendered, count_noun, escape, escape_invisible, to_text, vstack
+from jammi_lab.core.html_tables import table
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableKind
 from jammi_lab.core.verdicts import Fresh, verdict_label

@@ -13,9 +13,9 @@ from jammi_lab.core.html import (
     Rendered,
     count_noun,
     escape_invisible,
-    is_numeric_type,
     to_text,
 )
+from jammi_lab.core.html_tables import is_numeric_type
 from jammi_lab.core.identifiers import copyable_name
 from jammi_lab.workspace.column_profile import ColumnProfile
 from jammi_lab.workspace.result import Result
