@@ -81,7 +81,7 @@ def text_attribute(value: object, name: str) -> str | None:
 
 def _has_borrowed_name(value: object, module: str, name: str) -> bool:
     """Whether a class was created by a library function that gave the class its own module name, as
-    `dataclasses.make_dataclass` and `types.new_class` do."""
+    those of the standard library that make data classes and types do."""
     if not (isinstance(value, type) and value.__flags__ & _HEAP_TYPE_FLAG):
         return False
     target: Any = sys.modules.get(module)

@@ -16,7 +16,7 @@ from jammi_lab.core.identifiers import check_name, fold, is_text
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import TableKind
 from jammi_lab.sources.scratch_duckdb import borrow_bare
-from jammi_lab.storage.digests import sha256_file
+from jammi_lab.storage.digests import FileRead, sha256_file
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.store.result_files import invalid_column, select_file_sql
 
@@ -213,3 +213,12 @@ class FooterChecker:
                 ).fetchall()
             ]
         return self._described_by_schema[schema_key]
+
+
+def checked_row_count(manifest: Manifest, file: FileRead, footers: FooterChecker) -> int:
+    """Row count of a table whose altered manifest contains only acceptable values. Raises
+    ValueError, NameInvalid, msgspec.ValidationError."""
+    check_manifest(manifest)
+    if (footer := file.footer()) is None:
+        raise ValueError("its file is not a Parquet file")
+    return footers.check(manifest, file.path, footer)

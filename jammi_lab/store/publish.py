@@ -17,23 +17,16 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import lineage_edges
 from jammi_lab.catalog.table_status import AlreadyBuilding as BuiltElsewhere
 from jammi_lab.catalog.table_status import AlreadyReady
-from jammi_lab.core.anchors import Anchor, InputKind, schema_digest
+from jammi_lab.core.anchors import Anchor, schema_digest
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import CheckFailed, DuplicateTable, JammiError, LostOwnership
 from jammi_lab.core.identifiers import physical_name
 from jammi_lab.core.interrupts import attempts
-from jammi_lab.core.manifest import (
-    Artifact,
-    Increment,
-    InputFiles,
-    Leaf,
-    Manifest,
-    ManifestColumn,
-)
-from jammi_lab.core.records import TableKind, TableRecord, TableStatus, VersionRecord
+from jammi_lab.core.manifest import Artifact, Increment, InputFiles, Leaf, Manifest
+from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 from jammi_lab.engine.duckdb_errors import stopped_error
-from jammi_lab.storage.digests import column_digests, digest_parquet
+from jammi_lab.storage.digests import digest_parquet
 from jammi_lab.storage.files import (
     AtomicFile,
     BackgroundFsync,
@@ -44,13 +37,12 @@ from jammi_lab.storage.files import (
 )
 from jammi_lab.storage.parquet import WRITER, ParquetSink
 from jammi_lab.store import manifests
+from jammi_lab.store.completed_records import completed_record
 from jammi_lab.store.result_files import ResultFiles, remove_table_files
 from jammi_lab.store.storage_errors import remains_of, storage_error
 
 __all__ = ["AlreadyReady", "BuiltElsewhere", "Publisher", "TableWriter"]
 
-_DERIVED_VECTOR_KINDS = (TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET)
-"""Kinds that are derived from one table of vectors, whatever tables they read beside it."""
 _CLOSE_TIMEOUT_SECONDS, POLL_SECONDS = 10.0, 0.02
 """How long closing waits for running builds. A build that takes longer to notice is settled at the
 next open."""
@@ -151,18 +143,12 @@ class TableWriter:
         audit: Callable[[TableRecord], Audit],
     ) -> TableRecord:
         digests = digest_parquet(self._file.temp, self._sink.streaming_digest, self._sink.footer)
-        by_column = column_digests(digests.leaves)
-        columns = [
-            ManifestColumn(name=name, type=type_, digest=by_column.get(name, ""))
-            for name, type_ in types.items()
-        ]
-        record = self._publisher.completed_record(
+        record = completed_record(
             self.record,
             self.rows,
-            digests.bytes,
-            columns,
+            digests,
+            types,
             anchors,
-            digests.whole,
             completed_at=rfc3339(self._publisher.clock.now_ns()),
             seconds=round(self._publisher.clock.monotonic() - self._started, 6),
         )
@@ -456,34 +442,6 @@ class Publisher:
     def _row(self, record: TableRecord) -> TableRecord | None:
         with self.catalog.all_tenants():
             return self.catalog.result_tables.get(record.table_name)
-
-    def completed_record(
-        self,
-        record: TableRecord,
-        rows: int,
-        size: int,
-        columns: list[ManifestColumn],
-        anchors: list[Anchor],
-        file_digest: str,
-        completed_at: str,
-        seconds: float,
-    ) -> TableRecord:
-        """The row as it will be when the table is ready."""
-        results = [a for a in anchors if a.input.kind is InputKind.RESULT]
-        if record.kind in _DERIVED_VECTOR_KINDS:
-            results = [a for a in results if a.columns == ("key", "vector")]
-        return _replace(
-            record,
-            status=TableStatus.READY,
-            row_count=rows,
-            bytes=size,
-            columns=columns,
-            anchors=sorted(anchors, key=lambda a: a.input.identity),
-            derived_from=results[0].input.name if len(results) == 1 else None,
-            digest=file_digest,
-            completed_at=completed_at,
-            seconds=seconds,
-        )
 
     def build_manifest(
         self,

@@ -19,10 +19,9 @@ from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.checks import Severity
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, is_sealed
 from jammi_lab.core.records import Progress, RecoveryReport, TableRecord, TableStatus
-from jammi_lab.storage.digests import FileRead, read_once, sha256_file
+from jammi_lab.storage.digests import read_once, sha256_file
 from jammi_lab.storage.files import (
     StoragePath,
     fault_point,
@@ -35,8 +34,9 @@ from jammi_lab.storage.files import (
 )
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.store import manifests
+from jammi_lab.store.completed_records import completed_from_manifest, matches_record
 from jammi_lab.store.folder_listing import FolderListing, StoredTable
-from jammi_lab.store.manifest_check import FooterChecker, check_manifest
+from jammi_lab.store.manifest_check import FooterChecker, checked_row_count
 from jammi_lab.store.result_files import ResultFiles, remove_table_files, remove_temporary_files
 from jammi_lab.store.storage_errors import report_line, translate_storage_errors
 
@@ -320,7 +320,7 @@ class Recovery:
         version of its recipe."""
         path = self._results.parquet(record)
         manifest = manifests.parse(body := manifests.read(path))
-        if manifest is None or body is None or not _matches_record(manifest, record):
+        if manifest is None or body is None or not matches_record(manifest, record):
             self._fail(record, "its writer exited before it was complete")
         elif (file := read_once(path)) is None:
             self._fail(record, "its writer exited, and its file is missing")
@@ -340,10 +340,10 @@ class Recovery:
                 rows = (
                     manifest.row_count
                     if is_sealed(body)
-                    else _checked_row_count(manifest, file, footers)
+                    else checked_row_count(manifest, file, footers)
                 )
                 return (
-                    _completed_record(record, manifest, body, rows, file.size),
+                    completed_from_manifest(record, manifest, body, rows, file.size),
                     body,
                     _lineage_edges(manifest),
                 )
@@ -494,54 +494,6 @@ class Recovery:
                 if e.is_dir(follow_symlinks=False)
             }
         return {}
-
-
-def _matches_record(manifest: Manifest, record: TableRecord) -> bool:
-    """Whether a manifest describes the table of the catalog row. A rename moves versions, but keeps
-    the name that a table was built for."""
-    identity = (
-        manifest.table_name,
-        manifest.definition_hash,
-        manifest.tenant,
-        fold(manifest.recipe),
-        manifest.kind,
-        manifest.version,
-    )
-    return identity == (
-        record.table_name,
-        record.definition_hash,
-        record.tenant,
-        fold(record.recipe),
-        record.kind.value,
-        record.version,
-    )
-
-
-def _checked_row_count(manifest: Manifest, file: FileRead, footers: FooterChecker) -> int:
-    """Row count of a table whose altered manifest contains only acceptable values. Raises
-    ValueError, NameInvalid, msgspec.ValidationError."""
-    check_manifest(manifest)
-    if (footer := file.footer()) is None:
-        raise ValueError("its file is not a Parquet file")
-    return footers.check(manifest, file.path, footer)
-
-
-def _completed_record(
-    record: TableRecord, manifest: Manifest, body: bytes, rows: int, size: int
-) -> TableRecord:
-    return msgspec.structs.replace(
-        record,
-        row_count=rows,
-        bytes=size,
-        columns=manifest.columns,
-        anchors=manifest.anchors,
-        digest=manifest.artifact.digest,
-        manifest_digest=manifests.digest(body),
-        derived_from=manifest.derived_from,
-        completed_at=manifest.produced_at,
-        seconds=manifest.seconds,
-        order_sensitive=manifest.order_sensitive,
-    )
 
 
 def _lineage_edges(manifest: Manifest) -> list[tuple[tuple[str, str, str], AnchorKind]]:

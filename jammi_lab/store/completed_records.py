@@ -1,0 +1,86 @@
+"""The catalog row of a table that is complete: as its writer knows it, or as its manifest says."""
+
+import msgspec
+
+from jammi_lab.core.anchors import Anchor, InputKind
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.manifest import Manifest, ManifestColumn
+from jammi_lab.core.records import TableKind, TableRecord, TableStatus
+from jammi_lab.storage.digests import ParquetDigests, column_digests
+from jammi_lab.store import manifests
+
+_DERIVED_VECTOR_KINDS = (TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET)
+"""Kinds that are derived from one table of vectors, whatever tables they read beside it."""
+
+
+def completed_record(
+    record: TableRecord,
+    rows: int,
+    digests: ParquetDigests,
+    types: dict[str, str],
+    anchors: list[Anchor],
+    *,
+    completed_at: str,
+    seconds: float,
+) -> TableRecord:
+    """The row as it will be when the table is ready. `types`: the SQL types of the columns as read
+    from the file."""
+    by_column = column_digests(digests.leaves)
+    results = [a for a in anchors if a.input.kind is InputKind.RESULT]
+    if record.kind in _DERIVED_VECTOR_KINDS:
+        results = [a for a in results if a.columns == ("key", "vector")]
+    return msgspec.structs.replace(
+        record,
+        status=TableStatus.READY,
+        row_count=rows,
+        bytes=digests.bytes,
+        columns=[
+            ManifestColumn(name=name, type=type_, digest=by_column.get(name, ""))
+            for name, type_ in types.items()
+        ],
+        anchors=sorted(anchors, key=lambda a: a.input.identity),
+        derived_from=results[0].input.name if len(results) == 1 else None,
+        digest=digests.whole,
+        completed_at=completed_at,
+        seconds=seconds,
+    )
+
+
+def matches_record(manifest: Manifest, record: TableRecord) -> bool:
+    """Whether a manifest describes the table of the catalog row. A rename moves versions, but keeps
+    the name that a table was built for."""
+    identity = (
+        manifest.table_name,
+        manifest.definition_hash,
+        manifest.tenant,
+        fold(manifest.recipe),
+        manifest.kind,
+        manifest.version,
+    )
+    return identity == (
+        record.table_name,
+        record.definition_hash,
+        record.tenant,
+        fold(record.recipe),
+        record.kind.value,
+        record.version,
+    )
+
+
+def completed_from_manifest(
+    record: TableRecord, manifest: Manifest, body: bytes, rows: int, size: int
+) -> TableRecord:
+    """The row of a table whose writer died, by its manifest."""
+    return msgspec.structs.replace(
+        record,
+        row_count=rows,
+        bytes=size,
+        columns=manifest.columns,
+        anchors=manifest.anchors,
+        digest=manifest.artifact.digest,
+        manifest_digest=manifests.digest(body),
+        derived_from=manifest.derived_from,
+        completed_at=manifest.produced_at,
+        seconds=manifest.seconds,
+        order_sensitive=manifest.order_sensitive,
+    )
