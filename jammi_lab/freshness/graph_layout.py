@@ -23,19 +23,20 @@ def assign_layers(
 
     Deterministic. Raises DependencyCycle when the graph has a cycle.
     """
-    graph = LayeredGraph(size, edges)
+    graph = LayeredGraph(size, sorted(set(edges)))
     column = graph.layers if layers is None else list(layers)
     return column, graph.positions(column, sweeps)
 
 
 class LayeredGraph:
     """A graph whose layers are known before it is decided whether positions are needed: `layers`
-    has the length of the longest path to each node. Raises DependencyCycle."""
+    has the length of the longest path to each node. The order of edges, each of which is there
+    once, decides between equal positions. Raises DependencyCycle."""
 
     def __init__(self, size: int, edges: Sequence[tuple[int, int]]) -> None:
         self._children: list[list[int]] = [[] for _ in range(size)]
         self._parents: list[list[int]] = [[] for _ in range(size)]
-        for a, b in sorted(set(edges)):
+        for a, b in edges:
             self._children[a].append(b)
             self._parents[b].append(a)
         self.layers, self._order = _layers_by_longest_path(self._children, self._parents)
@@ -45,7 +46,9 @@ class LayeredGraph:
         columns: list[list[int]] = [[] for _ in range(max(layers, default=-1) + 1)]
         for node in self._order:
             columns[layers[node]].append(node)
-        return _order_within_layers(columns, layers, self._parents, self._children, sweeps)
+        return _order_within_layers(
+            columns, len(layers), self._parents, self._children, sweeps
+        )
 
 
 def wrap_layers(column: Sequence[int], position: Sequence[int], max_rows: int) -> list[int]:
@@ -85,51 +88,53 @@ def _layers_by_longest_path(
 
 def _order_within_layers(
     columns: list[list[int]],
-    column: list[int],
+    size: int,
     parents: list[list[int]],
     children: list[list[int]],
     sweeps: int,
 ) -> list[int]:
     """Positions that bring neighbours close: sweeps to the right order by parents, sweeps to the
     left by children, until nothing changes."""
-    position, height = [0] * len(column), [0.0] * len(column)
+    height = [0.0] * size
     for nodes in columns:
-        _store_positions(nodes, position, height)
+        _store_heights(nodes, height)
     for _ in range(sweeps):
-        previous = position.copy()
+        has_changed = False
         for layers, neighbours in ((columns, parents), (columns[::-1], children)):
             for nodes in layers:
-                current, ideal = nodes.copy(), _ideal_positions(nodes, neighbours, position, height)
+                current, ideal = nodes.copy(), _ideal_heights(nodes, neighbours, height)
                 nodes.sort(key=ideal.__getitem__)  # stable: equal nodes keep their order
                 if nodes != current:
-                    _store_positions(nodes, position, height)
-        if position == previous:
+                    _store_heights(nodes, height)
+                    has_changed = True
+        if not has_changed:
             break
+    position = [0] * size
+    for nodes in columns:
+        for place, node in enumerate(nodes):
+            position[node] = place
     return position
 
 
-def _ideal_positions(
-    nodes: list[int], neighbours: list[list[int]], position: list[int], height: list[float]
+def _ideal_heights(
+    nodes: list[int], neighbours: list[list[int]], height: list[float]
 ) -> dict[int, float]:
-    """The ideal position of each node of a layer: the mean height of its neighbours, or its current
-    position if it has none."""
-    scale, ideal = len(nodes), {}
-    for node in nodes:
-        adjacent = neighbours[node]
-        if len(adjacent) == 1:  # most nodes have one or two neighbours; avoid sum() for them
-            ideal[node] = height[adjacent[0]] * scale
-        elif len(adjacent) == 2:
-            ideal[node] = (height[adjacent[0]] + height[adjacent[1]]) / 2 * scale
-        else:
-            ideal[node] = (
-                sum(map(height.__getitem__, adjacent)) / len(adjacent) * scale
-                if adjacent
-                else position[node]
-            )
-    return ideal
+    """The ideal height of each node of a layer: the mean height of its neighbours, or its current
+    height if it has none."""
+    return {  # most nodes have one or two neighbours; avoid sum() for them
+        node: height[near[0]]
+        if (number := len(near := neighbours[node])) == 1
+        else (height[near[0]] + height[near[1]]) / 2
+        if number == 2
+        else sum(map(height.__getitem__, near)) / number
+        if number
+        else height[node]
+        for node in nodes
+    }
 
 
-def _store_positions(nodes: list[int], position: list[int], height: list[float]) -> None:
-    """Store the position of each node of a layer, and its relative height from 0 to 1."""
-    for i, node in enumerate(nodes):
-        position[node], height[node] = i, i / len(nodes)
+def _store_heights(nodes: list[int], height: list[float]) -> None:
+    """Store the height of each node of a layer, from 0 to 1."""
+    number = len(nodes)
+    for place, node in enumerate(nodes):
+        height[node] = place / number

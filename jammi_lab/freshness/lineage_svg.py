@@ -6,6 +6,7 @@ when something is the matter, which the colour-blind see, too; the patterns of t
 differ. The SVG is shown in an `<img>`, where it cannot run scripts.
 """
 
+import functools
 import itertools
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -300,6 +301,7 @@ class GraphLayout:
             self.paths[pair],
             self.points,
             {**middles, self.paths[pair][0]: start, self.paths[pair][-1]: end},
+            {},
         )
 
 
@@ -324,11 +326,10 @@ def layout_graph(
     column = graph.layers
     if aspect is not None and (max_rows := _max_rows(column, pairs, sizes, aspect)) is not None:
         column = wrap_layers(column, graph.positions(column, _FEW_SWEEPS), max_rows)
-    paths, layers = _edge_paths(pairs, column)
-    steps = [step for way in paths for step in itertools.pairwise(way)]
+    paths, steps, layers = _edge_paths(pairs, column)
     sweeps = _SWEEPS if len(layers) <= MAX_SWEPT_POINTS else _FEW_SWEEPS
-    column, position = assign_layers(len(layers), steps, sweeps, layers)
-    boxes, width, height = _layout_boxes(sizes, column, position)
+    position = LayeredGraph(len(layers), steps).positions(layers, sweeps)
+    boxes, width, height = _layout_boxes(sizes, layers, position)
     return GraphLayout(boxes[: len(nodes)], _curves(paths, boxes), width, height, paths, boxes)
 
 
@@ -451,18 +452,22 @@ def _max_rows(
 
 def _edge_paths(
     pairs: Sequence[tuple[int, int]], column: Sequence[int]
-) -> tuple[list[list[int]], list[int]]:
+) -> tuple[list[list[int]], list[tuple[int, int]], list[int]]:
     """Each edge as a path through one point per layer, so that it is drawn between nodes and not
-    behind them; and the layer of each point. Edges from one node share their points."""
-    paths, layers = [], list(column)
+    behind them; the steps of all paths; and the layer of each point. Edges from one node share
+    their points."""
+    paths, steps, layers = [], [], list(column)
     passages: dict[int, list[int]] = {}
     for a, b in pairs:
-        points = passages.setdefault(a, [])
-        for layer in range(column[a] + 1 + len(points), column[b]):
+        points = passages.setdefault(a, [a])
+        first, last = column[a], column[b]
+        for layer in range(first + len(points), last):
+            steps.append((points[-1], len(layers)))
             points.append(len(layers))
             layers.append(layer)
-        paths.append([a, *points[: column[b] - column[a] - 1], b])
-    return paths, layers
+        steps.append((points[last - first - 1], b))
+        paths.append([*points[: last - first], b])
+    return paths, steps, layers
 
 
 Box = tuple[float, float, float, float]
@@ -477,16 +482,20 @@ def _box_sizes(
 ) -> list[tuple[float, float]]:
     """The width that the texts of each node need, and its height."""
     sizes = []
+    pill_widths = {
+        word: (display_width(word) + 3) * _SMALL_LETTER_WIDTH for word in {*verdicts.values(), ""}
+    }
     for node, rows_of_node in zip(nodes, rows, strict=True):
-        texts = [
+        word = verdicts.get(node.name, "")
+        width = max(
             display_width(shorten(node.name)) * _LETTER_WIDTH,
             display_width(second_line(node, changes)) * _SMALL_LETTER_WIDTH,
-            (display_width(verdicts.get(node.name, "")) + 3) * _SMALL_LETTER_WIDTH,
-        ]
-        texts += [display_width(shorten(row)) * _ROW_LETTER_WIDTH for row in rows_of_node]
-        pill_height = _PILL_HEIGHT if node.name in verdicts else 0
-        height = float(_NODE_HEIGHT + pill_height + rows_height(rows_of_node))
-        sizes.append((max(texts) + 32, height))
+            pill_widths[word],
+        )
+        if rows_of_node:
+            width = max(width, *(display_width(shorten(r)) * _ROW_LETTER_WIDTH for r in rows_of_node))
+        height = float(_NODE_HEIGHT + (_PILL_HEIGHT if word else 0) + rows_height(rows_of_node))
+        sizes.append((width + 32, height))
     return sizes
 
 
@@ -540,7 +549,7 @@ def subtitle(node: NodeLike) -> str:
 
 def second_line(node: NodeLike, changes: Mapping[NodeLike, str]) -> str:
     """The second line of a node in a drawing: what changed in it, else its kind and version."""
-    if node not in changes:
+    if not changes or node not in changes:
         return subtitle(node)
     text = escape_invisible(changes[node])
     is_long = len(text) > MAX_CHANGE_CHARS
@@ -555,25 +564,40 @@ def rows_height(rows: Sequence[str]) -> float:
 def _curves(paths: Sequence[Sequence[int]], boxes: Sequence[Box]) -> list[str]:
     """One SVG path per way, from the right side of its first box to the left side of its last."""
     middles = [f"{box[1] + box[3] / 2:.0f}" for box in boxes]
-    return [_curve(way, boxes, middles) for way in paths]
+    beginnings: dict[int, str] = {}
+    return [_curve(way, boxes, middles, beginnings) for way in paths]
 
 
 def _curve(
-    path_points: Sequence[int], boxes: Sequence[Box], middles: Mapping[int, str] | Sequence[str]
+    path_points: Sequence[int],
+    boxes: Sequence[Box],
+    middles: Mapping[int, str] | Sequence[str],
+    beginnings: dict[int, str],
 ) -> str:
-    first, *inner_points, last = path_points
-    x, y = boxes[first][0] + boxes[first][2], middles[first]
-    path = f"M{x:.0f} {y}"
-    for point in inner_points:
-        box = boxes[point]
-        path += f"{_bend(x, y, box[0], middles[point])}h{box[2]:.0f}"
-        x, y = box[0] + box[2], middles[point]
-    return path + _bend(x, y, boxes[last][0] - 1, middles[last])
+    """`beginnings` keeps the part up to each point, because edges from one node share it."""
+    first, *passages, last = path_points
+    right, y = boxes[first][0] + boxes[first][2], middles[first]
+    if first not in beginnings:
+        beginnings[first] = f"M{right:.0f} {y}"
+    path = beginnings[first]
+    for passage in passages:
+        left, _, width, _ = boxes[passage]
+        if passage not in beginnings:
+            bend = _bend(right, y, left, middles[passage])
+            beginnings[passage] = f"{path}{bend}h{width:.0f}"
+        path, right, y = beginnings[passage], left + width, middles[passage]
+    return path + _bend(right, y, boxes[last][0] - 1, middles[last])
 
 
 def _bend(x: float, y: str, end: float, end_y: str) -> str:
-    half = (end - x) / 2
-    return f"C{x + half:.0f} {y} {end - half:.0f} {end_y} {end:.0f} {end_y}"
+    middle_text, end_text = _bend_texts(x, end)
+    return f"C{middle_text} {y} {middle_text} {end_y} {end_text} {end_y}"
+
+
+@functools.lru_cache(512)
+def _bend_texts(x: float, end: float) -> tuple[str, str]:
+    """The middle and the end of a bend: nodes of a layer begin and end at the same place."""
+    return f"{(x + end) / 2:.0f}", f"{end:.0f}"
 
 
 def _node_svg(

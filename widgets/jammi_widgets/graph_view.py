@@ -148,21 +148,24 @@ class LineageSnapshot:
         """The nodes with a mark, by its word in the legend."""
         return {
             "changed": self.changes,
-            "held": {i for i, node in enumerate(self.nodes) if self.held and self.hold_text(node)},
+            "held": {i for i, node in enumerate(self.nodes) if self.hold_text(node)},
             "checked": {i for i, node in enumerate(self.nodes) if node in self.checks},
         }
 
     def check_text(self, node: Node | Group) -> str:
         """What the checks of a node, or of the members of a group, found; empty without checks."""
-        return node.checks if isinstance(node, Group) else self.checks.get(node, "")
+        if isinstance(node, Group):
+            return node.checks
+        return self.checks.get(node, "") if self.checks else ""
 
     def hold_text(self, node: Node | Group) -> str:
         """Since when, by whom and why a table is held; how many members of a group are; empty for
         others."""
         if isinstance(node, Group):
             return node.held
-        is_table = is_derived(node)
-        return self.held.get(fold(node.name), "") if is_table else ""
+        if not self.held:  # mostly
+            return ""
+        return self.held.get(fold(node.name), "") if is_derived(node) else ""
 
     def equals(self, other: "LineageSnapshot") -> bool:
         """Whether both have the same nodes, edges, verdicts, results of checks and holds."""
@@ -174,20 +177,16 @@ class LineageSnapshot:
             other.held,
         )
 
-    def verdict_word(self, index: int) -> str:
-        """The label of a node's verdict; empty if it has none."""
-        verdict = (
-            self.verdicts.get(self.nodes[index].name) if is_derived(self.nodes[index]) else None
-        )
-        return "" if verdict is None else verdict_label(verdict)
+    @functools.cached_property
+    def verdict_words(self) -> list[str]:
+        """The label of each node's verdict; empty if it has none."""
+        labels = {name: verdict_label(verdict) for name, verdict in self.verdicts.items()}
+        return [labels.get(node.name, "") if is_derived(node) else "" for node in self.nodes]
 
+    @functools.cached_property
     def verdict_counts(self) -> dict[str, int]:
         """The number of recipes by verdict."""
         return dict(Counter(map(verdict_label, self.verdicts.values())))
-
-    def verdict_word_of(self, node_id: str) -> str:
-        """The label of the verdict of the node with this id; empty if it has none."""
-        return self.verdict_word(self.index_by_id[node_id])
 
     def visible_nodes(self, view: View, text: str, selected: Iterable[str]) -> list[int]:
         """The indexes of the visible nodes, ascending."""
@@ -197,7 +196,7 @@ class LineageSnapshot:
                 index
                 for index in range(len(self.nodes))
                 if needle in self.nodes[index].name.casefold()
-                or needle in (self.verdict_word(index), self.nodes[index].kind)
+                or needle in (self.verdict_words[index], self.nodes[index].kind)
                 or index in self.marked.get(needle, ())
             }
             visible = matches | {
@@ -357,7 +356,7 @@ class LineageSnapshot:
         return drawn, ids, pairs
 
     def _group(self, members: Sequence[int]) -> Group:
-        kind, word = self.nodes[members[0]].kind, self.verdict_word(members[0])
+        kind, word = self.nodes[members[0]].kind, self.verdict_words[members[0]]
         changed = sum(member in self.changes for member in members)
         held = sum(member in self.marked["held"] for member in members)
         folders = {_folder(self.nodes[m].name) for m in members}
@@ -386,7 +385,7 @@ class LineageSnapshot:
             return {}
 
         def alike(index: int) -> tuple[Hashable, ...]:
-            return self.nodes[index].kind, self.verdict_word(index)
+            return self.nodes[index].kind, self.verdict_words[index]
 
         layers = self.layers()
         folder_of = {index: _folder(self.nodes[index].name) for index in indexes}

@@ -335,10 +335,10 @@ class LineageGraph(Panel):
         rows = [[]] * len(drawn) if columns is None else columns.rows
         return {
             "nodes": [
-                {
-                    **self._node_message(node, node_id, visible_set),
+                self._node_message(node, node_id, visible_set)
+                | {
                     "verdict": verdict_words.get(node.name, "") if is_derived(node) else "",
-                    "box": [round(v) for v in box],
+                    "box": list(map(round, box)),
                     "columns": column_rows,
                 }
                 for node, node_id, box, column_rows in zip(
@@ -346,7 +346,7 @@ class LineageGraph(Panel):
                 )
             ],
             "edges": [
-                {"from": a, "to": b, "path": line, "lit": (ids[a], ids[b]) in lit}
+                {"from": a, "to": b, "path": line, "lit": bool(lit) and (ids[a], ids[b]) in lit}
                 for (a, b), line in zip(pairs, layout.lines, strict=True)
             ],
             "size": [layout.width, layout.height],
@@ -360,7 +360,7 @@ class LineageGraph(Panel):
             "hops": self._view.hops,
             "direction": self._view.direction,
             "filter": self.filter,
-            "counts": snapshot.verdict_counts(),
+            "counts": snapshot.verdict_counts,
             "marks": {word: len(nodes) for word, nodes in snapshot.marked.items()},
             "open": len(self._view.open_groups),
         }
@@ -377,10 +377,11 @@ class LineageGraph(Panel):
         focus_nodes = snapshot.find_nodes(focus) if focus is not None else ()
         keep_ids = [*selected, *(snapshot.ids[index] for index in focus_nodes)]
         drawn, ids, pairs = snapshot.group_nodes(visible, keep_ids, self._view.open_groups)
+        words, index_by_id = snapshot.verdict_words, snapshot.index_by_id
         verdict_words = {
             n.name: word
             for n, i in zip(drawn, ids, strict=True)
-            if (word := n.verdict if isinstance(n, Group) else snapshot.verdict_word_of(i))
+            if (word := n.verdict if isinstance(n, Group) else words[index_by_id[i]])
         }
         return drawn, ids, pairs, verdict_words
 
@@ -397,28 +398,29 @@ class LineageGraph(Panel):
     def _node_message(self, node: Node | Group, node_id: str, visible: set[int]) -> dict[str, Any]:
         """A drawn node without its drawing: a group with its members, a node with the number of
         its neighbours and how many of them are not visible."""
-        message = {"id": node_id, "name": node.name, "kind": node.kind, "said": subtitle(node)}
-        if isinstance(node, Group):
-            if node.changes:
-                message |= {
-                    "said": second_line(node, {node: node.changes}),
-                    "changed": node.changes,
-                }
-            marks = {"checks": node.checks, "held": node.held}
-            return {**message, **marks, "members": node.members}
-        index = self._snapshot.index_by_id[node_id]
-        if change := self._snapshot.change_text(index):
-            message |= {"said": second_line(node, {node: change}), "changed": change}
-        upstream, downstream = self._snapshot.upstream[index], self._snapshot.downstream[index]
-        return {
-            **message,
-            "above": len(set(upstream) - visible),
-            "below": len(set(downstream) - visible),
-            "checks": self._snapshot.checks.get(node, ""),
-            "held": self._snapshot.hold_text(node),
-            "ups": len(upstream),
-            "downs": len(downstream),
+        message: dict[str, Any] = {
+            "id": node_id,
+            "name": node.name,
+            "kind": node.kind,
+            "said": subtitle(node),
         }
+        snapshot = self._snapshot
+        message["checks"], message["held"] = snapshot.check_text(node), snapshot.hold_text(node)
+        if isinstance(node, Group):
+            change, message["members"] = node.changes, node.members
+        else:
+            index = snapshot.index_by_id[node_id]
+            change = snapshot.change_text(index)
+            upstream, downstream = snapshot.upstream[index], snapshot.downstream[index]
+            message |= {
+                "above": len(set(upstream) - visible),
+                "below": len(set(downstream) - visible),
+                "ups": len(upstream),
+                "downs": len(downstream),
+            }
+        if change:
+            message |= {"said": second_line(node, {node: change}), "changed": change}
+        return message
 
     def _drawn_columns(
         self, ids: Sequence[str], pairs: Sequence[tuple[int, int]]
@@ -561,9 +563,9 @@ class LineageGraph(Panel):
                 )._rendered()
         visible = set(snapshot.visible_nodes(self._view, "", []))
         verdict_words = {
-            node.name: snapshot.verdict_word(index)
-            for index, node in enumerate(snapshot.nodes)
-            if snapshot.verdict_word(index)
+            node.name: word
+            for node, word in zip(snapshot.nodes, snapshot.verdict_words, strict=True)
+            if word
         }
         nodes = [node for index, node in enumerate(snapshot.nodes) if index in visible]
         checks = [snapshot.checks.get(node, "") for node in nodes]
