@@ -31,6 +31,38 @@ class CheckOutcome(enum.StrEnum):
     ERROR = "error"
 
 
+class CheckStatus(enum.StrEnum):
+    """How the checks on something stand."""
+
+    FAIL = "fail"
+    """One did not pass, or could not be run."""
+    DUE = "due"
+    """None failed, and one was not run on what is there now."""
+    PASS = "pass"  # noqa: S105  a status, not a password
+
+
+class CheckSummary(Value, frozen=True):
+    """How many checks on something passed, failed and are due. As text `3 pass`, `1 of 3 fails`."""
+
+    passed: int = 0
+    failed: int = 0
+    due: int = 0
+
+    @property
+    def status(self) -> CheckStatus:
+        """The worst of them."""
+        if self.failed:
+            return CheckStatus.FAIL
+        return CheckStatus.DUE if self.due else CheckStatus.PASS
+
+    def __str__(self) -> str:
+        if self.failed:
+            total = self.passed + self.failed + self.due
+            return f"{self.failed:,} of {total:,} fail{'s' * (self.failed == 1)}"
+        parts = [(self.passed, "pass"), (self.due, "due")]
+        return ", ".join(f"{number:,} {word}" for number, word in parts if number)
+
+
 class CheckRecord(Value, frozen=True, kw_only=True):
     """A check: a statement whose rows are the failing ones."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown
-from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult
+from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult, CheckSummary
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord, VersionRecord
@@ -86,14 +86,14 @@ class CheckJudge:
 
     def summary(
         self, version: VersionRecord, record: TableRecord, observation: Observation
-    ) -> str | None:
-        """The checks on a version: `3 pass`, `1 of 3 fails`, `2 pass, 1 due`. None without any."""
+    ) -> CheckSummary | None:
+        """What the checks on a version found; None without any."""
         checks = self._catalog.checks.of_recipe(version.tenant, version.recipe)
         return self.summarize(checks, record, observation)
 
     def summarize(
         self, checks: Iterable[CheckRecord], record: TableRecord | None, observation: Observation
-    ) -> str | None:
+    ) -> CheckSummary | None:
         """The same for checks on a version, or with None on a source or a mutable table."""
         passed_count, failed_count, due_count = 0, 0, 0
         for check in checks:
@@ -104,20 +104,21 @@ class CheckJudge:
                 passed_count += 1
             else:
                 due_count += 1
-        total = passed_count + failed_count + due_count
-        if failed_count:
-            return f"{failed_count:,} of {total:,} fail{'s' * (failed_count == 1)}"
-        parts = [(passed_count, "pass"), (due_count, "due")]
-        return ", ".join(f"{n:,} {word}" for n, word in parts if n) or None
+        summary = CheckSummary(passed_count, failed_count, due_count)
+        return summary if summary != CheckSummary() else None
 
-    def input_summaries(self, observation: Observation) -> dict[tuple[InputKind, str], str]:
+    def input_summaries(
+        self, observation: Observation
+    ) -> dict[tuple[InputKind, str], CheckSummary]:
         """The same for each source and mutable table with checks, by kind and folded name."""
         by_input: dict[tuple[InputKind, str], list[CheckRecord]] = {}
         for check in self._catalog.checks.list():
             if check.kind is not InputKind.RESULT:
                 by_input.setdefault((check.kind, fold(check.recipe)), []).append(check)
         return {
-            key: self.summarize(checks, None, observation) or "" for key, checks in by_input.items()
+            key: summary
+            for key, checks in by_input.items()
+            if (summary := self.summarize(checks, None, observation)) is not None
         }
 
     def warnings(

@@ -4,7 +4,7 @@ Solid lines are direct dependencies (values); dotted lines are columns that filt
 the rows. The SVG is shown in an `<img>`, like the table lineage.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from jammi_lab.core.html import (
     Rendered,
@@ -14,7 +14,8 @@ from jammi_lab.core.html import (
     escape_invisible,
     svg_image,
 )
-from jammi_lab.freshness.lineage_svg import NodeLike, draw_graph, edge_svg, layout_graph, subtitle
+from jammi_lab.freshness.lineage_svg import draw_graph, edge_svg, layout_graph, subtitle
+from jammi_lab.freshness.node_states import NO_STATES, NodeLike, NodeStates
 from jammi_lab.freshness.table_column_lineage import ColumnEdge
 
 MAX_COLUMNS = 14
@@ -27,7 +28,7 @@ End = tuple[int, str, int, str, bool]
 
 
 def column_lineage_svg(
-    nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge], verdicts: Mapping[str, str]
+    nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge], states: NodeStates
 ) -> Rendered:
     """The SVG and the text list; columns without an edge are omitted. Raises DependencyCycle."""
     ends = index_edges(nodes, edges)
@@ -44,12 +45,12 @@ def column_lineage_svg(
         else f"{len(drawn_tables):,} of {len(tables):,} tables are drawn; pass a table's name to "
         "see its neighbourhood."
     )
-    alt = "Columns: " + "; ".join(_text_lines(nodes, edges, {})[:60])
+    alt = "Columns: " + "; ".join(_text_lines(nodes, edges, NO_STATES)[:60])
     image = svg_image(_svg(nodes, drawn_ends), alt) if drawn_ends else ""
     html = f'<div style="overflow-x:auto">{image}</div>' + (
         f'<div style="opacity:0.7">{escape(note)}</div>' if note else ""
     )
-    return Rendered(html, "\n".join(_text_lines(nodes, edges, verdicts)))
+    return Rendered(html, "\n".join(_text_lines(nodes, edges, states)))
 
 
 def index_edges(nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge]) -> list[End]:
@@ -68,7 +69,7 @@ def index_edges(nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge]) -> list[
 
 
 def _text_lines(
-    nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge], verdicts: Mapping[str, str]
+    nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge], states: NodeStates
 ) -> list[str]:
     """`total ← rain.mm, by rain.town` below the name of each table."""
     kinds = {n.name: n for n in nodes}
@@ -78,7 +79,8 @@ def _text_lines(
         (values if e.direct else rows).append(escape_invisible(f"{e.input}.{e.input_column}"))
     lines = []
     for name in sorted(by_table, key=list(kinds).index):
-        verdict = f": {verdicts[name]}" if name in verdicts else ""
+        word = states.verdicts.get(kinds[name])
+        verdict = f": {word}" if word else ""
         lines.append(f"{escape_invisible(name)} ({subtitle(kinds[name])}){verdict}")
         name_width = max(display_width(escape_invisible(c)) for c in by_table[name])
         for column, (values, rows) in by_table[name].items():
@@ -114,7 +116,7 @@ def _svg(nodes: Sequence[NodeLike], ends: Sequence[End]) -> str:
         return edge_svg(path, dotted=not direct)
 
     edges = dict.fromkeys(draw_edge(*end) for end in sorted(ends, key=lambda e: e[4]))
-    return draw_graph(drawn_nodes, layout, edges, {}, rows=rows)
+    return draw_graph(drawn_nodes, layout, edges, rows=rows)
 
 
 def select_columns(columns: Iterable[str]) -> list[str]:

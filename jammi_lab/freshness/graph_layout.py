@@ -46,9 +46,7 @@ class LayeredGraph:
         columns: list[list[int]] = [[] for _ in range(max(layers, default=-1) + 1)]
         for node in self._order:
             columns[layers[node]].append(node)
-        return _order_within_layers(
-            columns, len(layers), self._parents, self._children, sweeps
-        )
+        return _order_within_layers(columns, len(layers), self._parents, self._children, sweeps)
 
 
 def wrap_layers(column: Sequence[int], position: Sequence[int], max_rows: int) -> list[int]:

@@ -1,7 +1,6 @@
 """Table lineage, from the anchors of the newest ready versions."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jammi_lab.catalog.lineage import Link
@@ -9,13 +8,15 @@ from jammi_lab.catalog.lineage_queries import Direction
 from jammi_lab.catalog.lineage_queries import Node as Point
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.errors import DependencyCycle, ExtensionMissing
-from jammi_lab.core.html import VERDICT_ICONS, Rendered, ReprMixin
+from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge
 from jammi_lab.core.value import Value
 from jammi_lab.freshness import lineage_svg
 from jammi_lab.freshness.column_svg import column_lineage_svg
+from jammi_lab.freshness.mermaid import mermaid_text
 from jammi_lab.freshness.model_edges import MODEL_KIND
+from jammi_lab.freshness.node_states import NodeStates
 from jammi_lab.freshness.recipe_graph import RecipeKey
 from jammi_lab.freshness.table_column_lineage import ColumnEdge
 
@@ -36,27 +37,11 @@ class Node(Value, frozen=True):
     """Newest ready version of a recipe."""
 
 
-@dataclass(frozen=True)
-class NodeStates:
-    """What a graph shows of its nodes besides their names."""
-
-    verdicts: Mapping[str, str]
-    """Verdict words of recipes, by name."""
-    checks: Sequence[str] = ()
-    """For each node what its checks found, as `1 of 3 fails`; empty when no node has checks."""
-    held: Sequence[str] = ()
-    """For each node since when, by whom and why it is held; empty when none is."""
-
-
 def checked_input(node: Node) -> tuple[InputKind, str] | None:
     """The kind and the folded name of the input behind a node that checks may be on; None for
     others."""
     kinds = {"source": InputKind.SOURCE, "frame": InputKind.SOURCE, "mutable": InputKind.MUTABLE}
     return (kinds[node.kind], fold(node.name)) if node.kind in kinds else None
-
-
-_MERMAID_BRACKETS = {"source": ("[(", ")]"), "frame": ("[(", ")]"), MODEL_KIND: ("{{", "}}")}
-"""Mermaid brackets for the shape of each kind of node."""
 
 
 class Lineage(ReprMixin):
@@ -84,8 +69,10 @@ class Lineage(ReprMixin):
         return [n.name for n in self.nodes]
 
     def to_mermaid(self) -> str:
-        """A Mermaid flowchart. Names are quoted, so that they cannot inject Mermaid syntax."""
-        return mermaid_text(self.nodes, lineage_svg.index_pairs(self.nodes, self.edges))
+        """A Mermaid flowchart in the colours of the verdicts, with checks, holds and root causes.
+        Names are quoted, so that they cannot inject Mermaid syntax."""
+        pairs = lineage_svg.index_pairs(self.nodes, self.edges)
+        return mermaid_text(self.nodes, pairs, self._states())
 
     def to_networkx(self) -> "networkx.DiGraph[str]":
         """A directed graph from inputs to derived tables: nodes by name, with `kind` and `version`;
@@ -125,45 +112,9 @@ class Lineage(ReprMixin):
         states = self._states()
         if self._has_columns:
             return column_lineage_svg(
-                [n for n in self.nodes if n.kind != MODEL_KIND], self.column_edges, states.verdicts
+                [n for n in self.nodes if n.kind != MODEL_KIND], self.column_edges, states
             )
-        return lineage_svg.render_lineage(
-            self.nodes, self.edges, states.verdicts, self._focus, states.checks, held=states.held
-        )
-
-
-def mermaid_text(
-    nodes: Sequence[lineage_svg.NodeLike],
-    pairs: Sequence[tuple[int, int]],
-    verdicts: Mapping[str, str] | None = None,
-    changes: Mapping[lineage_svg.NodeLike, str] | None = None,
-) -> str:
-    """A Mermaid flowchart of nodes and (input, derived) indexes. Names are quoted, so that they
-    cannot inject Mermaid syntax. `verdicts` are verdict words by name: tables get their colours.
-    `changes` says what changed in the root causes: they get a line of text and a border."""
-    lines = ["flowchart LR"]
-    used_words: dict[str, None] = {}
-    for index, node in enumerate(nodes):
-        label = _mermaid_label(node.name)
-        if node in (changes or {}):
-            label += f"<br>{_mermaid_label(lineage_svg.second_line(node, changes or {}))}"
-        opening, closing = _MERMAID_BRACKETS.get(node.kind, ("[", "]"))
-        word = (verdicts or {}).get(node.name, "") if lineage_svg.is_derived(node) else ""
-        sign = f"{VERDICT_ICONS[word][0]} " if word else ""
-        mark = f":::{word.replace(' ', '_')}" if word else ""
-        used_words |= {word: None} if word else {}
-        lines.append(f'  n{index}{opening}"{sign}{label}"{closing}{mark}')
-    lines += [f"  n{a} --> n{b}" for a, b in pairs]
-    for word in used_words:
-        fill, _, ink = lineage_svg.VERDICT_FILLS[word]
-        lines.append(f"  classDef {word.replace(' ', '_')} fill:{fill},color:{ink}")
-    border = f"stroke:{lineage_svg.CHANGE_COLOUR},stroke-width:5px"
-    lines += [f"  style n{i} {border}" for i, node in enumerate(nodes) if node in (changes or {})]
-    return "\n".join(lines)
-
-
-def _mermaid_label(text: str) -> str:
-    return text.replace('"', "#quot;").replace("\n", " ")
+        return lineage_svg.render_lineage(self.nodes, self.edges, states, self._focus)
 
 
 def topological_nodes(

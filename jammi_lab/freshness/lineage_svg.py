@@ -11,7 +11,7 @@ import itertools
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from jammi_lab.core.html import (
     VERDICT_ICONS,
@@ -24,6 +24,7 @@ from jammi_lab.core.html import (
     svg_image,
 )
 from jammi_lab.freshness.graph_layout import LayeredGraph, assign_layers, wrap_layers
+from jammi_lab.freshness.node_states import NO_STATES, NodeLike, NodeStates, is_derived
 
 MAX_NODES = 120
 """Maximum number of nodes in an image. Of a larger graph the nodes nearest to the focus, or to
@@ -92,17 +93,6 @@ ROW_HEIGHT, ROWS_PADDING = 17, 6
 """The height of a row below the head of a box, and the padding below the last row, in pixels."""
 
 
-class NodeLike(Protocol):
-    """The attributes of a node that are drawn."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> int | None: ...
-
-
 class EdgeLike(Protocol):
     """The attributes of an edge that are drawn."""
 
@@ -122,22 +112,16 @@ readable scale, and read by scrolling."""
 def render_lineage(
     nodes: Sequence[NodeLike],
     edges: Sequence[EdgeLike],
-    verdicts: Mapping[str, str] | None = None,
+    states: NodeStates = NO_STATES,
     focus: str | None = None,
-    checks: Sequence[str] = (),
-    changes: Mapping[NodeLike, str] | None = None,
-    held: Sequence[str] = (),
 ) -> Rendered:
-    """The SVG and text tree of a graph. `verdicts` are verdict words by name, `focus` is the name
-    to highlight, `checks` has what the checks of each node found, `changes` what changed in nodes,
-    `held` since when each node is held. Raises DependencyCycle."""
+    """The SVG and text tree of a graph. `focus` is the name to highlight. Raises
+    DependencyCycle."""
     if not nodes:
         return dim_text("No lineage yet.")
-    verdict_words, marks = dict(verdicts or {}), list(checks) or [""] * len(nodes)
-    holds = list(held) or [""] * len(nodes)
     pairs = index_pairs(nodes, edges)
     column, position = assign_layers(len(nodes), pairs)
-    drawn_nodes = _nodes_to_draw(nodes, pairs, verdict_words, focus)
+    drawn_nodes = _nodes_to_draw(nodes, pairs, states.verdicts, focus)
     note = (
         ""
         if len(drawn_nodes) == len(nodes)
@@ -146,23 +130,15 @@ def render_lineage(
     )
     new_index = {n: i for i, n in enumerate(drawn_nodes)}
     nodes_drawn = [nodes[n] for n in drawn_nodes]
+    drawn_pairs = [(new_index[a], new_index[b]) for a, b in pairs if {a, b} <= new_index.keys()]
     image = svg_image(
-        svg(
-            nodes_drawn,
-            [(new_index[a], new_index[b]) for a, b in pairs if a in new_index and b in new_index],
-            verdict_words,
-            focus,
-            [marks[n] for n in drawn_nodes],
-            changes,
-            [holds[n] for n in drawn_nodes],
-            SAVED_ASPECT_RATIO,
-        ),
-        _alt_text(nodes_drawn, verdict_words),
+        svg(nodes_drawn, drawn_pairs, states, focus, SAVED_ASPECT_RATIO),
+        _alt_text(nodes_drawn, states.verdicts),
     )
     image_html = image + (f'<div style="opacity:0.7">{escape(note)}</div>' if note else "")
     return Rendered(
         f'<div style="overflow-x:auto">{image_html}</div>',
-        tree_text(nodes, pairs, column, position, verdict_words, focus, marks, holds),
+        tree_text(nodes, pairs, column, position, states, focus),
     )
 
 
@@ -170,9 +146,9 @@ def index_pairs(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike]) -> list[tu
     """Edges as pairs of node indexes. A source, a model and a recipe may share a name; the edge
     kind decides: the derived end is a recipe, an edge by result digest starts at a result table, an
     edge of a model at a model."""
-    derived_index = {n.name: i for i, n in enumerate(nodes) if n.kind not in _FILL_COLOURS}
+    derived_index = {n.name: i for i, n in enumerate(nodes) if is_derived(n)}
     external_index = {
-        n.name: i for i, n in enumerate(nodes) if n.kind in _FILL_COLOURS and n.kind != _MODEL_KIND
+        n.name: i for i, n in enumerate(nodes) if not is_derived(n) and n.kind != _MODEL_KIND
     }
     models = {n.name: i for i, n in enumerate(nodes) if n.kind == _MODEL_KIND}
     pairs = []
@@ -200,15 +176,10 @@ def unique_ids(nodes: Sequence[NodeLike]) -> list[str]:
     ]
 
 
-def is_derived(node: NodeLike) -> bool:
-    """Whether a node is a result table, not an external input."""
-    return node.kind not in _FILL_COLOURS
-
-
 def _nodes_to_draw(
     nodes: Sequence[NodeLike],
     pairs: Sequence[tuple[int, int]],
-    verdicts: Mapping[str, str],
+    verdicts: Mapping[Any, str],
     focus: str | None,
 ) -> list[int]:
     if len(nodes) <= MAX_NODES:
@@ -218,7 +189,7 @@ def _nodes_to_draw(
         neighbours[a].append(b)
         neighbours[b].append(a)
     starts = [i for i, n in enumerate(nodes) if n.name == focus]
-    starts += [i for i, n in enumerate(nodes) if verdicts.get(n.name, "fresh") != "fresh"]
+    starts += [i for i, n in enumerate(nodes) if verdicts.get(n, "fresh") != "fresh"]
     chosen_nodes: dict[int, None] = {}
     for start in [*starts, *range(len(nodes))]:
         queue = deque([start])
@@ -229,8 +200,8 @@ def _nodes_to_draw(
     return sorted(chosen_nodes)
 
 
-def _alt_text(nodes: Sequence[NodeLike], verdicts: Mapping[str, str]) -> str:
-    descriptions = [f"{n.name} ({verdicts.get(n.name) or n.kind})" for n in nodes[:40]]
+def _alt_text(nodes: Sequence[NodeLike], verdicts: Mapping[Any, str]) -> str:
+    descriptions = [f"{n.name} ({verdicts.get(n) or n.kind})" for n in nodes[:40]]
     return (
         "Lineage: "
         + ", ".join(descriptions)
@@ -241,20 +212,14 @@ def _alt_text(nodes: Sequence[NodeLike], verdicts: Mapping[str, str]) -> str:
 def svg(
     nodes: Sequence[NodeLike],
     pairs: Sequence[tuple[int, int]],
-    verdicts: Mapping[str, str],
+    states: NodeStates,
     focus: str | None = None,
-    checks: Sequence[str] | None = None,
-    changes: Mapping[NodeLike, str] | None = None,
-    held: Sequence[str] | None = None,
     aspect: float | None = None,
 ) -> str:
     """The SVG, with inputs on the left and derived tables on the right. `pairs` are (input,
     derived) indexes, `aspect` is that of `layout_graph`."""
-    layout = layout_graph(nodes, pairs, verdicts, changes=changes, aspect=aspect)
-    edges = map(edge_svg, layout.lines)
-    return draw_graph(
-        nodes, layout, edges, verdicts, focus, checks=checks, changes=changes, held=held
-    )
+    layout = layout_graph(nodes, pairs, states.verdicts, changes=states.changes, aspect=aspect)
+    return draw_graph(nodes, layout, map(edge_svg, layout.lines), states, focus)
 
 
 def edge_svg(path: str, *, dotted: bool = False) -> str:
@@ -308,10 +273,10 @@ class GraphLayout:
 def layout_graph(
     nodes: Sequence[NodeLike],
     pairs: Sequence[tuple[int, int]],
-    verdicts: Mapping[str, str],
+    verdicts: Mapping[Any, str],
     rows: Sequence[Sequence[str]] | None = None,
     *,
-    changes: Mapping[NodeLike, str] | None = None,
+    changes: Mapping[Any, str] | None = None,
     aspect: float | None = None,
 ) -> GraphLayout:
     """Compute the layout of a graph, with inputs on the left and derived tables on the right.
@@ -337,35 +302,16 @@ def draw_graph(
     nodes: Sequence[NodeLike],
     layout: GraphLayout,
     edges: Iterable[str],
-    verdicts: Mapping[str, str],
+    states: NodeStates = NO_STATES,
     focus: str | None = None,
     rows: Sequence[Sequence[str]] | None = None,
-    *,
-    checks: Sequence[str] | None = None,
-    changes: Mapping[NodeLike, str] | None = None,
-    held: Sequence[str] | None = None,
 ) -> str:
-    """The SVG document of a graph: `edges` as `edge_svg` returns them, then the nodes. `verdicts`
-    and `rows` are those of the layout; `checks` has what the checks of each node found, `held`
-    since when each node is held."""
+    """The SVG document of a graph: `edges` as `edge_svg` returns them, then the nodes. The verdicts
+    and changes of `states`, and `rows`, are those of the layout."""
     body = "".join(edges) + "".join(
-        _node_svg(
-            node,
-            box,
-            verdicts.get(node.name, "") if is_derived(node) else "",
-            node.name == focus,
-            mark,
-            hold,
-            rows_of_node,
-            changes or {},
-        )
-        for node, box, mark, hold, rows_of_node in zip(
-            nodes,
-            layout.boxes,
-            checks or [""] * len(nodes),
-            held or [""] * len(nodes),
-            rows or [()] * len(nodes),
-            strict=True,
+        _node_svg(node, box, states, node.name == focus, rows_of_node)
+        for node, box, rows_of_node in zip(
+            nodes, layout.boxes, rows or [()] * len(nodes), strict=True
         )
     )
     head = (
@@ -377,7 +323,7 @@ def draw_graph(
     patterns = "".join(
         pattern_svg(word, f"p-{word.replace(' ', '-')}")
         for word in PATTERN_PATHS
-        if word in verdicts.values()
+        if word in states.verdicts.values()
     )
     marker = (
         f'<defs>{patterns}<marker id="a" markerWidth="8" markerHeight="8" refX="7.5" refY="4" '
@@ -476,9 +422,9 @@ Box = tuple[float, float, float, float]
 
 def _box_sizes(
     nodes: Sequence[NodeLike],
-    verdicts: Mapping[str, str],
+    verdicts: Mapping[Any, str],
     rows: Sequence[Sequence[str]],
-    changes: Mapping[NodeLike, str],
+    changes: Mapping[Any, str],
 ) -> list[tuple[float, float]]:
     """The width that the texts of each node need, and its height."""
     sizes = []
@@ -486,14 +432,16 @@ def _box_sizes(
         word: (display_width(word) + 3) * _SMALL_LETTER_WIDTH for word in {*verdicts.values(), ""}
     }
     for node, rows_of_node in zip(nodes, rows, strict=True):
-        word = verdicts.get(node.name, "")
+        word = verdicts.get(node, "")
         width = max(
             display_width(shorten(node.name)) * _LETTER_WIDTH,
             display_width(second_line(node, changes)) * _SMALL_LETTER_WIDTH,
             pill_widths[word],
         )
         if rows_of_node:
-            width = max(width, *(display_width(shorten(r)) * _ROW_LETTER_WIDTH for r in rows_of_node))
+            width = max(
+                width, *(display_width(shorten(r)) * _ROW_LETTER_WIDTH for r in rows_of_node)
+            )
         height = float(_NODE_HEIGHT + (_PILL_HEIGHT if word else 0) + rows_height(rows_of_node))
         sizes.append((width + 32, height))
     return sizes
@@ -539,15 +487,13 @@ def shorten(name: str) -> str:
 
 def subtitle(node: NodeLike) -> str:
     """The second line of a node: its kind and version."""
-    kind = "recipe" if node.kind not in _FILL_COLOURS and node.kind == "result" else node.kind
+    kind = "recipe" if is_derived(node) and node.kind == "result" else node.kind
     return (
-        f"{kind}, version {node.version}"
-        if node.version is not None and node.kind not in _FILL_COLOURS
-        else kind
+        f"{kind}, version {node.version}" if node.version is not None and is_derived(node) else kind
     )
 
 
-def second_line(node: NodeLike, changes: Mapping[NodeLike, str]) -> str:
+def second_line(node: NodeLike, changes: Mapping[Any, str]) -> str:
     """The second line of a node in a drawing: what changed in it, else its kind and version."""
     if not changes or node not in changes:
         return subtitle(node)
@@ -601,18 +547,11 @@ def _bend_texts(x: float, end: float) -> tuple[str, str]:
 
 
 def _node_svg(
-    node: NodeLike,
-    box: Box,
-    verdict: str,
-    focused: bool,
-    checks: str,
-    held: str,
-    rows: Sequence[str],
-    changes: Mapping[NodeLike, str],
+    node: NodeLike, box: Box, states: NodeStates, focused: bool, rows: Sequence[str]
 ) -> str:
     x, y, w, h = box
-    middle = x + w / 2
-    paint, ink = _node_paint(node, verdict, focused, changed=node in changes)
+    middle, verdict = x + w / 2, states.verdicts.get(node, "")
+    paint, ink = _node_paint(node, verdict, focused, changed=node in states.changes)
     shape = _shape(node.kind, box, paint)
     name = (
         f'<text x="{middle:.0f}" y="{y + 19:.0f}" font-size="13" font-weight="600" '
@@ -620,22 +559,19 @@ def _node_svg(
     )
     subtitle_text = (
         f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="{ink}" '
-        f'text-anchor="middle">{escape(second_line(node, changes))}</text>'
+        f'text-anchor="middle">{escape(second_line(node, states.changes))}</text>'
     )
     pill = _pill_svg(verdict, middle, y + h - 21) if verdict else ""
     row_texts = _rows_svg(rows, box) if rows else ""
-    mark = _check_mark_svg(checks, x + w - 6, y + 4) if checks else ""
-    mark += _mark_svg(HELD_SIGN, VERDICT_ICONS["missing manifest"][1], x + 1, y + 1) if held else ""
-    title = f"{node.name}, checks: {checks}" if checks else node.name
-    title += f"\n{held}. A recompute of everything leaves it as it is" if held else ""
+    title, mark = node.name, ""
+    if (checks := states.checks.get(node)) is not None:
+        mark += _mark_svg(*VERDICT_ICONS[checks.verdict], x + w - 6, y + 4)
+        title += f", checks: {checks.text}"
+    if held := states.held.get(node):
+        mark += _mark_svg(HELD_SIGN, VERDICT_ICONS["missing manifest"][1], x + 1, y + 1)
+        title += f"\n{held}. A recompute of everything leaves it as it is"
     parts = f"{shape}{name}{subtitle_text}{pill}{row_texts}{mark}"
     return f"<g><title>{escape(title)}</title>{parts}</g>"
-
-
-def _check_mark_svg(checks: str, x: float, y: float) -> str:
-    """The mark of a node with checks: a small disc with a sign, at its corner."""
-    word = "damaged" if "fail" in checks else "undecidable" if "due" in checks else "fresh"
-    return _mark_svg(*VERDICT_ICONS[word], x, y)
 
 
 def _mark_svg(sign: str, colour: str, x: float, y: float) -> str:
@@ -704,10 +640,8 @@ def tree_text(
     pairs: Sequence[tuple[int, int]],
     column: Sequence[int],
     position: Sequence[int],
-    verdicts: Mapping[str, str],
+    states: NodeStates,
     focus: str | None = None,
-    checks: Sequence[str] | None = None,
-    held: Sequence[str] | None = None,
 ) -> str:
     """The graph as a text tree from its sources down. A node that occurs again is listed without
     its children."""
@@ -725,15 +659,7 @@ def tree_text(
         node, lead, indent = stack.pop()
         is_repeated = node in listed_nodes and bool(children_of[node])
         lines.append(
-            lead
-            + _node_line(
-                nodes[node],
-                verdicts,
-                focus,
-                "" if checks is None else checks[node],
-                "" if held is None else held[node],
-            )
-            + (" (see above)" if is_repeated else "")
+            lead + _node_line(nodes[node], states, focus) + (" (see above)" if is_repeated else "")
         )
         if not is_repeated:
             listed_nodes.add(node)
@@ -747,10 +673,14 @@ def tree_text(
     return "\n".join(lines)
 
 
-def _node_line(
-    node: NodeLike, verdicts: Mapping[str, str], focus: str | None, checks: str, held: str
-) -> str:
-    parts = [verdicts.get(node.name, ""), f"checks: {checks}" if checks else "", held]
+def _node_line(node: NodeLike, states: NodeStates, focus: str | None) -> str:
+    checks, change = states.checks.get(node), states.changes.get(node, "")
+    parts = [
+        states.verdicts.get(node, ""),
+        f"changed: {change}" if change else "",
+        f"checks: {checks.text}" if checks is not None else "",
+        states.held.get(node, ""),
+    ]
     state = ", ".join(part for part in parts if part)
     return (
         f"{escape_invisible(node.name)} ({subtitle(node)})"

@@ -14,6 +14,7 @@ import msgspec
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.checks import CheckSummary
 from jammi_lab.core.clock import Clock, seconds_since
 from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError
 from jammi_lab.core.garbage import without_collection
@@ -22,7 +23,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RunStep, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
-from jammi_lab.freshness import lineage_svg, model_edges
+from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.check_order import order_by_checks
 from jammi_lab.freshness.due_checks import due_checks
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
@@ -30,10 +31,16 @@ from jammi_lab.freshness.explain import Why, explain_newest, explain_version
 from jammi_lab.freshness.lineage import (
     Lineage,
     Node,
-    NodeStates,
     checked_input,
     reachable_links,
     topological_nodes,
+)
+from jammi_lab.freshness.node_states import (
+    CheckMark,
+    NodeStates,
+    change_text,
+    is_derived,
+    root_causes,
 )
 from jammi_lab.freshness.openlineage import EventBuilder, oldest_named_tables, send
 from jammi_lab.freshness.plan import FreshnessService, PlannedStep, Planner
@@ -191,7 +198,8 @@ class FreshnessQueries:
                     record.bytes if record else None,
                     age,
                     index,
-                    checks,
+                    None if checks is None else str(checks),
+                    None if checks is None else checks.status,
                 )
             )
         return rows
@@ -399,9 +407,8 @@ class FreshnessQueries:
         return edges
 
     def _node_states(self, displayed: Sequence[Node]) -> NodeStates:
-        """The verdict words of the displayed recipes and the results of checks, from a shallow
-        pass. A graph may be displayed again later, so recipes with a newer version by now are left
-        out."""
+        """The states of the displayed nodes, from a shallow pass. A graph may be displayed again
+        later, so recipes with a newer version by now are left out."""
         versions = {(node.name, node.version) for node in displayed}
         names = sorted({node.name for node in displayed})
         evaluated = self._service.evaluate(names, self._new_observation(False))
@@ -411,24 +418,37 @@ class FreshnessQueries:
             if (node := evaluated.graph.find(name, self._scope.current)) is not None
             and (name, node.version.version if node.version else None) in versions
         }
-        words = {name: verdict_label(evaluated.verdicts[n.key]) for name, n in current.items()}
-        holds = {name: str(hold) for (_, name), hold in self._catalog.holds.list().items()}
-        held = [
-            holds.get(fold(node.name), "") if lineage_svg.is_derived(node) else ""
-            for node in (displayed if holds else ())
-        ]
-        if not self._catalog.checks.list():
-            return NodeStates(words, held=held)
-        of_inputs = self._checks.input_summaries(evaluated.observation)
-        check_texts = [
-            self._check_summary(current.get(node.name), evaluated)
-            if lineage_svg.is_derived(node)
-            else (key := checked_input(node)) and of_inputs.get(key)
+        verdicts = {name: evaluated.verdicts[node.key] for name, node in current.items()}
+        words = {
+            node: verdict_label(verdicts[node.name])
             for node in displayed
-        ]
-        return NodeStates(words, [text or "" for text in check_texts], held)
+            if is_derived(node) and node.name in verdicts
+        }
+        holds = {name: str(hold) for (_, name), hold in self._catalog.holds.list().items()}
+        held = {
+            node: hold
+            for node in (displayed if holds else ())
+            if is_derived(node) and (hold := holds.get(fold(node.name)))
+        }
+        causes = root_causes(displayed, verdicts)
+        changes = {displayed[index]: change_text(of) for index, of in causes.items()}
+        if not self._catalog.checks.list():
+            return NodeStates(words, held=held, changes=changes)
+        of_inputs = self._checks.input_summaries(evaluated.observation)
+        checks = {
+            node: CheckMark(str(summary), summary.status)
+            for node in displayed
+            if (
+                summary := self._check_summary(current.get(node.name), evaluated)
+                if is_derived(node)
+                else (of_inputs.get(key) if (key := checked_input(node)) else None)
+            )
+        }
+        return NodeStates(words, checks, held, changes)
 
-    def _check_summary(self, node: RecipeNode | None, evaluated: EvaluatedGraph) -> str | None:
+    def _check_summary(
+        self, node: RecipeNode | None, evaluated: EvaluatedGraph
+    ) -> CheckSummary | None:
         """What the checks on the newest version of a recipe found; None without any."""
         if node is None or node.record is None or node.version is None:
             return None

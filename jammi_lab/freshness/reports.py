@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
+from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, ReprMixin
@@ -36,6 +37,8 @@ class StatusRow(Value, frozen=True):
     rows."""
     checks: str | None = None
     """What the checks on the version found: `3 pass`, `1 of 3 fails`; None without checks."""
+    check_status: CheckStatus | None = None
+    """The worst of them."""
 
     def _repr_html_(self) -> str:
         return reprs.status([self]).html

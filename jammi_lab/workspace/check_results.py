@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from jammi_lab.core import reprs
-from jammi_lab.core.checks import CheckOutcome
+from jammi_lab.core.checks import CheckOutcome, CheckStatus
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import CheckNotFound, JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, verdict_icon, vstack
@@ -79,6 +79,14 @@ class CheckRow:
     def passes(self) -> bool:
         """Whether no row fails."""
         return self.outcome == CheckOutcome.PASS
+
+    @property
+    def status(self) -> CheckStatus:
+        """Fail after failing rows or an error, due when it passed on what is there no more, else
+        pass."""
+        if not self.passes:
+            return CheckStatus.FAIL
+        return CheckStatus.PASS if isinstance(self.verdict, Fresh) else CheckStatus.DUE
 
 
 class CheckResults(ReprMixin, ArrowExportMixin):

@@ -12,7 +12,7 @@ from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.argument_answers import answer_calls
 from jammi_lab.core.check_rules import Rule, leading_comment
-from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
+from jammi_lab.core.checks import CheckRecord, CheckResult, CheckSummary, Severity
 from jammi_lab.core.command_hints import either
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.errors import CheckNotFound, InvalidArgument, TableNotFound
@@ -363,9 +363,9 @@ class CheckService:
         observation.close()
         return CheckResults(rows)
 
-    def input_summaries(self) -> dict[tuple[InputKind, str], str]:
-        """What the checks on each source and mutable table found, by kind and folded name, as
-        `1 of 3 fails`. Runs nothing."""
+    def input_summaries(self) -> dict[tuple[InputKind, str], CheckSummary]:
+        """What the checks on each source and mutable table found, by kind and folded name. Runs
+        nothing."""
         observation = self._context.observe(False)
         summaries = self._judge.input_summaries(observation)
         observation.close()

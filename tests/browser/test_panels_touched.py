@@ -5,7 +5,9 @@ import time
 
 import pytest
 
+from jammi_lab.core.checks import CheckSummary
 from jammi_lab.core.records import Edge, Progress
+from jammi_lab.freshness.node_states import CheckMark
 from jammi_widgets import (
     CatalogBrowser,
     EmbeddingMap,
@@ -116,6 +118,24 @@ def test_a_group_says_that_it_is_one_lists_its_members_and_leads_to_one(ws, show
     members.get_by_role("button", name="t7", exact=True).click()
     bare.shows("node-t7")
     assert bare.panel.focus == "t7" and bare.part("node-ml").count() == 1
+
+
+def test_the_mark_of_a_groups_checks_lists_its_members_the_failing_first(ws, shown, monkeypatch):
+    monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
+    panel = LineageGraph(ws)
+    made = [lineage.Node("sql", f"t{at}", 1) for at in range(30)]
+    found = CheckSummary(passed=2, failed=1)
+    checks = {made[17]: CheckMark(str(found), found.status)}
+    show_snapshot(panel, LineageSnapshot(made, [], {}, checks))
+    bare = shown(panel, "legend-checked")
+    mark = bare.page.locator("[data-testid^='checks-group']")
+    assert mark.get_attribute("aria-label") == "Checks of 30 × sql table: fail in 1 of 30"
+    assert "jammi-damaged" in mark.get_attribute("class") and mark.text_content().endswith("✕")
+    mark.click()
+    members = bare.page.locator(".jammi-list li")
+    bare.expect(lambda: members.count() == 30)
+    assert members.first.inner_text() == "t17 checks: 1 of 3 fails"
+    assert members.nth(1).inner_text() == "t0" and bare.panel.selection == []
 
 
 def test_a_chosen_node_at_the_end_of_a_narrow_page_leaves_no_void_beside_it(ws, shown):

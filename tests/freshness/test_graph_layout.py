@@ -139,7 +139,9 @@ def test_a_small_graph_is_laid_out_by_layers_whatever_the_area():
 @given(edges)
 def test_edges_that_share_a_beginning_are_drawn_as_if_each_was_alone(graph):
     size, pairs = graph
-    layout = layout_graph([Node("sql", f"table_{i}", 1) for i in range(size)], sorted(set(pairs)), {})
+    layout = layout_graph(
+        [Node("sql", f"table_{i}", 1) for i in range(size)], sorted(set(pairs)), {}
+    )
     for way, line in zip(layout.paths, layout.lines, strict=True):
         x, y, w, h = layout.points[way[0]]
         drawn, from_x, from_y = f"M{x + w:.0f} {y + h / 2:.0f}", x + w, f"{y + h / 2:.0f}"

@@ -3,12 +3,15 @@
 import base64
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
+from jammi_lab.core.checks import CheckSummary
 from jammi_lab.core.records import Edge
 from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.lineage_svg import MAX_NODES, render_lineage
+from jammi_lab.freshness.node_states import CheckMark, NodeStates
 
 NODES = [
     Node("source", "papers"),
@@ -21,7 +24,7 @@ EDGES = [
     Edge("scores", "board", "source_version"),
     Edge("venues", "board", "result_digest"),
 ]
-WORDS = {"venues": "stale", "board": "possibly stale"}
+STATES = NodeStates({NODES[2]: "stale", NODES[3]: "possibly stale"})
 
 
 def drawing(html: str) -> ET.Element:
@@ -33,7 +36,7 @@ def texts(svg: ET.Element) -> list[str]:
 
 
 def test_the_picture_names_every_node_its_kind_and_its_verdict():
-    shown = texts(drawing(render_lineage(NODES, EDGES, WORDS).html))
+    shown = texts(drawing(render_lineage(NODES, EDGES, STATES).html))
     assert {
         "papers",
         "source",
@@ -71,7 +74,7 @@ def test_a_saved_picture_of_long_layers_is_a_page_and_no_tower():
 
 def test_what_changed_stands_in_its_node_with_versions_and_rows_in_full():
     change = "version 1 → 2, 1,040,000 → 1,041,000 rows"
-    form = render_lineage(NODES, EDGES, WORDS, changes={NODES[2]: change})
+    form = render_lineage(NODES, EDGES, replace(STATES, changes={NODES[2]: change}))
     assert f"Δ {change}" in texts(drawing(form.html))
     assert "sql, version 2" not in texts(drawing(form.html))
 
@@ -82,7 +85,7 @@ def test_the_tree_lists_from_the_sources_down_and_a_second_way_refers_to_the_fir
         Edge("papers", "board", "source_version"),
         Edge("board", "end", "result_digest"),
     ]
-    assert render_lineage([*NODES, Node("sql", "end", 1)], shared, WORDS, "board").text.split(
+    assert render_lineage([*NODES, Node("sql", "end", 1)], shared, STATES, "board").text.split(
         "\n"
     ) == [
         "papers (source)",
@@ -110,13 +113,18 @@ def test_a_source_and_a_recipe_of_one_name_stay_two_nodes():
 def test_the_text_for_the_picture_says_the_verdicts():
     assert (
         'alt="Lineage: papers (source), scores (frame), venues (stale), board (possibly stale)"'
-        in render_lineage(NODES, EDGES, WORDS).html
+        in render_lineage(NODES, EDGES, STATES).html
     )
 
 
 def test_checks_are_small_marks_on_their_nodes_and_words_in_the_tree():
-    found = ["1 pass", "", "1 of 2 fails", "2 due"]
-    form = render_lineage(NODES, EDGES, WORDS, None, found)
+    summaries = [CheckSummary(1), None, CheckSummary(1, 1), CheckSummary(due=2)]
+    found = {
+        node: CheckMark(str(summary), summary.status)
+        for node, summary in zip(NODES, summaries, strict=True)
+        if summary
+    }
+    form = render_lineage(NODES, EDGES, replace(STATES, checks=found))
     svg = drawing(form.html)
     assert texts(svg)[2:].count("✕") == texts(svg).count("✓") == texts(svg).count("?") == 1
     assert len(list(svg.iter("{http://www.w3.org/2000/svg}circle"))) == 3
@@ -127,7 +135,7 @@ def test_checks_are_small_marks_on_their_nodes_and_words_in_the_tree():
 
 
 def test_the_same_graph_is_the_same_picture():
-    assert render_lineage(NODES, EDGES, WORDS) == render_lineage(NODES, EDGES, WORDS)
+    assert render_lineage(NODES, EDGES, STATES) == render_lineage(NODES, EDGES, STATES)
 
 
 def test_no_nodes_are_said_in_words():
@@ -137,7 +145,7 @@ def test_no_nodes_are_said_in_words():
 def test_of_a_large_graph_what_is_near_the_focus_is_drawn_and_the_rest_counted():
     nodes = [Node("sql", f"t{i}", 1) for i in range(1000)]
     edges = [Edge(f"t{i}", f"t{i + 1}", "result_digest") for i in range(999)]
-    form = render_lineage(nodes, edges, {}, "t500")
+    form = render_lineage(nodes, edges, focus="t500")
     names = {t for t in texts(drawing(form.html)) if t.startswith("t")}
     assert len(names) == MAX_NODES and {"t499", "t500", "t501"} <= names
     assert "120 of 1,000 nodes are drawn" in form.html and "more nodes" in form.text
@@ -155,11 +163,9 @@ def test_of_a_large_graph_what_is_near_the_focus_is_drawn_and_the_rest_counted()
     ],
 )
 def test_a_hostile_name_acts_neither_in_the_picture_nor_around_it(name):
-    form = render_lineage(
-        [Node("source", name), Node("sql", "b", 1)],
-        [Edge(name, "b", "source_version")],
-        {name: name},
-    )
+    nodes = [Node("source", name), Node("sql", "b", 1)]
+    states = NodeStates(held={nodes[1]: name}, changes={nodes[0]: name})
+    form = render_lineage(nodes, [Edge(name, "b", "source_version")], states)
     svg = drawing(form.html)
     assert {element.tag.rsplit("}")[1] for element in svg.iter()} <= {
         "svg",
@@ -167,6 +173,7 @@ def test_a_hostile_name_acts_neither_in_the_picture_nor_around_it(name):
         "marker",
         "path",
         "g",
+        "circle",
         "title",
         "rect",
         "text",
@@ -178,6 +185,6 @@ def test_a_hostile_name_acts_neither_in_the_picture_nor_around_it(name):
 
 
 def test_the_picture_brings_its_own_fills_and_no_background():
-    svg = drawing(render_lineage(NODES, EDGES, WORDS).html)
+    svg = drawing(render_lineage(NODES, EDGES, STATES).html)
     assert svg.find("{http://www.w3.org/2000/svg}rect") is None
     assert all(t.get("fill") for t in svg.iter("{http://www.w3.org/2000/svg}text"))

@@ -14,6 +14,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.freshness.column_svg import MAX_COLUMNS, column_lineage_svg
 from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.node_states import NodeStates
 from jammi_lab.freshness.table_column_lineage import ColumnEdge
 from tests.freshness.lab import Lab
 
@@ -245,14 +246,16 @@ def test_the_picture_has_a_line_for_every_column(papers: Lab) -> None:
 def test_what_would_not_be_readable_is_folded() -> None:
     nodes = [Node("source", "wide"), Node("sql", "narrow", 1)]
     found = [ColumnEdge("wide", f"c{i:02d}", "narrow", "x") for i in range(40)]
-    shown = texts(column_lineage_svg(nodes, found, {}).html)
+    shown = texts(column_lineage_svg(nodes, found, NodeStates()).html)
     assert len([t for t in shown if t.startswith("c")]) == MAX_COLUMNS - 1
     assert "… 27 more columns" in shown
 
 
 def test_hostile_names_do_no_harm() -> None:
     nodes = [Node("source", "<b>&\n"), Node("sql", 'x"', 1)]
-    form = column_lineage_svg(nodes, [ColumnEdge("<b>&\n", "<script>", 'x"', "\u202ey")], {})
+    form = column_lineage_svg(
+        nodes, [ColumnEdge("<b>&\n", "<script>", 'x"', "\u202ey")], NodeStates()
+    )
     assert "<script>" in texts(form.html) and "<script>" not in form.html
     assert "\n<" not in form.text and "\u202e" not in form.text
 
@@ -288,6 +291,7 @@ def test_a_flowchart_keeps_a_source_and_a_recipe_of_one_name_apart(papers: Lab) 
     assert chart.split("\n") == [
         "flowchart LR",
         '  n0[("papers")]',
-        '  n1["papers"]',
+        '  n1["✓ papers"]:::fresh',
         "  n0 --> n1",
+        "  classDef fresh fill:#35664f,color:#fff",
     ]

@@ -14,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jammi_lab as jl
+from jammi_lab.core.checks import CheckStatus, CheckSummary
 from jammi_lab.core.html import Rendered
 from jammi_lab.core.records import Edge
-from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
+from jammi_lab.core.verdicts import DefinitionChanged, Fresh, PossiblyStale, Stale
 from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.lineage_svg import VERDICT_FILLS
+from jammi_lab.freshness.node_states import CheckMark
 from jammi_widgets import lineage
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.column_paths import trace_column
@@ -602,17 +605,49 @@ def test_a_group_tells_how_many_of_its_nodes_changed():
 def test_a_group_tells_the_worst_of_its_checks_and_how_many_are_held():
     nodes = [Node("sql", f"{f}_t{i}", 1) for f in ("a", "b", "c") for i in range(200)]
     verdicts = {node.name: Fresh() for node in nodes}
-    checks = {nodes[0]: "1 of 3 fails", nodes[1]: "2 pass", nodes[200]: "2 pass", nodes[201]: "due"}
-    checks |= {nodes[400]: "3 pass"}
-    held = {"a_t0": "held since today", "a_t7": "held since today"}
+    found = {
+        150: CheckSummary(2, 1),
+        1: CheckSummary(2),
+        200: CheckSummary(2),
+        201: CheckSummary(due=1),
+        400: CheckSummary(3),
+    }
+    checks = {nodes[at]: CheckMark(str(each), each.status) for at, each in found.items()}
+    held = {"a_t150": "held since today", "a_t7": "held since today"}
     snapshot = LineageSnapshot(nodes, [], verdicts, checks, held)
     groups = snapshot.group_nodes(range(len(nodes)), [])[0]
     assert [(g.checks, g.held) for g in groups] == [
-        ("fail in 1 of 200", "2 of 200 held"),
-        ("due in 1 of 200", ""),
-        ("pass in 1 of 200", ""),
+        (CheckMark("fail in 1 of 200", CheckStatus.FAIL), "2 of 200 held"),
+        (CheckMark("due in 1 of 200", CheckStatus.DUE), ""),
+        (CheckMark("pass in 1 of 200", CheckStatus.PASS), ""),
     ]
-    assert [snapshot.check_text(g) for g in groups] == [g.checks for g in groups]
+    assert [snapshot.check_mark(g) for g in groups] == [g.checks for g in groups]
+    assert groups[0].members[:4] == ["a_t1", "a_t7", "a_t150", "a_t0"]  # those with marks first
+    assert list(map(snapshot.marks_text, groups[0].members[:4])) == [
+        "checks: 2 pass",
+        "held since today",
+        "checks: 1 of 3 fails, held since today",
+        "",
+    ]
+
+
+def test_groups_of_one_name_keep_their_own_verdicts(ws, told, monkeypatch):
+    """Two groups of as many tables are called alike; one was drawn with the verdict of the
+    other."""
+    monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
+    nodes = [Node("sql", f"t{i}", 1) for i in range(40)]
+    moved = PossiblyStale([])
+    verdicts = {n.name: moved if i % 2 else Fresh() for i, n in enumerate(nodes)}
+    panel = LineageGraph(ws)
+    show_snapshot(panel, LineageSnapshot(nodes, [], verdicts))
+    drawn = told(panel).ask("open")["body"]["nodes"]
+    assert sorted((n["name"], n["verdict"]) for n in drawn if n["name"].startswith("20")) == [
+        ("20 × sql table", "fresh"),
+        ("20 × sql table", "possibly stale"),
+    ]
+    for exported in (panel.to_svg(), panel.to_mermaid()):
+        assert exported.count("20 × sql table") >= 2
+        assert all(VERDICT_FILLS[word][0] in exported for word in ("fresh", "possibly stale"))
 
 
 def test_a_saved_lineage_and_a_saved_board_mark_what_is_held(ws):
@@ -677,6 +712,35 @@ def test_the_drawing_is_exported_as_svg_and_as_mermaid_in_the_colours_of_the_ver
     assert re.findall(r"style n(\d+) stroke:#e4572e", chart) == [at]
 
 
+def test_every_picture_of_a_lineage_has_the_same_marks(ws, edited):
+    """`ws.lineage()` knew neither root causes nor, as Mermaid, verdicts, checks and holds."""
+    ws.checks.add("few", jl.checks.row_count(max=1), on="venues", severity="warn")
+    ws.check("venues")
+    ws.hold("venues", note='the "auditors" read it')
+    edited()
+    plain, panel = ws.lineage(), LineageGraph(ws)
+    assert plain.to_mermaid() == panel.to_mermaid()
+    [line] = [line for line in plain.to_mermaid().splitlines() if "venues<br>" in line]
+    assert "<br>✕ checks: 1 of 1 fails<br>‖ held since" in line and "#quot;auditors#quot;" in line
+    assert line.count('"') == 2
+    assert plain._repr_html_() == panel.saved_as().html
+    assert str(plain) == panel.saved_as().text and ": changed: 3 → " in str(plain)
+
+
+def test_a_check_that_passed_on_what_is_there_no_more_is_due_in_the_details(ws, told, edited):
+    ws.checks.add("some", jl.checks.row_count(1), on="papers")
+    ws.check()
+    line = told(LineageGraph(ws))
+
+    def found():
+        [check] = line.ask("details", node="papers")["body"]["checks"]
+        return check["outcome"], check["status"]
+
+    assert found() == ("pass", CheckStatus.PASS)
+    edited()
+    assert found() == ("due", CheckStatus.DUE)
+
+
 def test_the_saved_form_is_a_picture_and_a_tree_without_script(ws, edited):
     edited()
     ws.materialize('<img src=x onerror="alert(1)">', "SELECT note FROM notes")
@@ -714,7 +778,10 @@ def test_checks_are_marks_on_their_nodes_and_open_with_the_failing_rows(ws, told
     ws.check()
     line = told(panel := LineageGraph(ws))
     nodes = {n["id"]: n.get("checks") for n in line.ask("open")["body"]["nodes"]}
-    assert nodes == dict.fromkeys(nodes, "") | {"recent": "1 of 2 fails", "papers": "1 of 1 fails"}
+    assert {name: checks["text"] for name, checks in nodes.items() if checks} == {
+        "recent": "1 of 2 fails",
+        "papers": "1 of 1 fails",
+    }
     ws.hold("venues", note="checked by hand")
     panel.refresh()
     for word, marked in (("checked", {"recent", "papers"}), ("held", {"venues"})):

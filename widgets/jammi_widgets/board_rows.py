@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.verdicts import (
@@ -217,13 +218,13 @@ def _severity(row: RecipeRow) -> float:
     return _VERDICT_ORDER.index(row.verdict_word)
 
 
-def _check_severity(checks: str | None) -> float:
+def _check_severity(status: CheckStatus | None) -> float:
     """Failing checks first, then those that are due, those that pass, tables without any."""
-    return 3 if checks is None else 0 if "fail" in checks else 1 if "due" in checks else 2
+    return inf if status is None else list(CheckStatus).index(status)
 
 
 _SORT_KEYS: Mapping[str, Callable[[RecipeRow], float]] = {
-    "checks": lambda line: _check_severity(line.row.checks),
+    "checks": lambda line: _check_severity(line.row.check_status),
     "age": lambda line: inf if line.row.age is None else line.row.age,
     "rows": lambda line: inf if line.row.rows is None else line.row.rows,
     "size": lambda line: inf if line.row.bytes is None else line.row.bytes,

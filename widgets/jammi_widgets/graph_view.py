@@ -7,14 +7,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import (
     Damaged,
-    DefinitionChanged,
     InputAdvanced,
     InputVanished,
     PossiblyStale,
@@ -26,7 +26,14 @@ from jammi_lab.core.verdicts import (
 )
 from jammi_lab.freshness.graph_layout import assign_layers
 from jammi_lab.freshness.lineage import Node, checked_input
-from jammi_lab.freshness.lineage_svg import NodeLike, index_pairs, is_derived, unique_ids
+from jammi_lab.freshness.lineage_svg import index_pairs, unique_ids
+from jammi_lab.freshness.node_states import (
+    CheckMark,
+    NodeStates,
+    change_text,
+    is_derived,
+    root_causes,
+)
 from jammi_widgets.verdict_notes import held_recipes
 
 if TYPE_CHECKING:
@@ -70,10 +77,11 @@ class Group:
     kind: str
     name: str
     members: list[str] = field(hash=False)
+    """Their ids, those with marks first, at most `MAX_LISTED_MEMBERS`."""
     verdict: str
     changes: str = ""
     """How many of the members are root causes, as `3 of 4 changed`; empty for none."""
-    checks: str = ""
+    checks: CheckMark | None = None
     """The worst that checks of members found, and in how many, as `fail in 1 of 4`."""
     held: str = ""
     """How many of the members are held, as `3 of 4 held`; empty for none."""
@@ -89,10 +97,10 @@ class LineageSnapshot:
         nodes: Sequence[Node],
         edges: Sequence[Edge],
         verdicts: Mapping[str, Verdict],
-        checks: Mapping[Node, str] | None = None,
+        checks: Mapping[Node, CheckMark] | None = None,
         held: Mapping[str, str] | None = None,
     ) -> None:
-        """`checks`: what the checks of a node found, as `1 of 3 fails`. `held`: by folded name,
+        """`checks`: what the checks of a node found. `held`: by folded name,
         since when a recipe is held, by whom and why."""
         self.checks, self.held = dict(checks or {}), dict(held or {})
         self.nodes, self.edges, self.verdicts = list(nodes), list(edges), dict(verdicts)
@@ -110,38 +118,26 @@ class LineageSnapshot:
     def changes(self) -> dict[int, list[tuple[str, Reason]]]:
         """The root causes: the nodes in which something changed, with the tables that are stale for
         it and the reasons."""
-        indexes = {(is_derived(n), n.name): i for i, n in enumerate(self.nodes)}
-        changes: dict[int, list[tuple[str, Reason]]] = {}
-        for name, verdict in self.verdicts.items():
-            if isinstance(verdict, Stale):
-                reasons = verdict.reasons
-            else:
-                reasons = verdict.decided_reasons if isinstance(verdict, Undecidable) else []
-            for reason in reasons:
-                key = (
-                    (True, name)
-                    if isinstance(reason, DefinitionChanged)
-                    else (reason.input.kind == InputKind.RESULT, reason.input.label)
-                )
-                if (index := indexes.get(key)) is not None:
-                    changes.setdefault(index, []).append((name, reason))
-        return changes
+        return root_causes(self.nodes, self.verdicts)
 
     def change_text(self, index: int) -> str:
         """What changed in a node, in a few words; empty when it is no root cause."""
-        if index not in self.changes:  # most nodes
-            return ""
-        texts = dict.fromkeys(_change_text(reason) for _, reason in self.changes[index])
-        return "; ".join(texts)
+        return change_text(self.changes[index]) if index in self.changes else ""
 
-    def change_texts(self, nodes: Sequence[Node | Group]) -> dict[NodeLike, str]:
+    def change_texts(self, nodes: Sequence[Node | Group]) -> dict[Any, str]:
         """What changed in those of the nodes that are, or hold, root causes."""
         changed = {self.nodes[index]: self.change_text(index) for index in self.changes}
-        texts = {
+        texts: dict[Any, str] = {
             node: node.changes if isinstance(node, Group) else changed.get(node, "")
             for node in nodes
         }
         return {node: text for node, text in texts.items() if text}
+
+    def states(self, nodes: Sequence[Node | Group], verdict_words: Mapping[Any, str]) -> NodeStates:
+        """What a drawing of nodes and groups shows of them."""
+        checks = {node: mark for node in nodes if (mark := self.check_mark(node)) is not None}
+        held = {node: text for node in nodes if (text := self.hold_text(node))}
+        return NodeStates(verdict_words, checks, held, self.change_texts(nodes))
 
     @functools.cached_property
     def marked(self) -> dict[str, Collection[int]]:
@@ -152,11 +148,24 @@ class LineageSnapshot:
             "checked": {i for i, node in enumerate(self.nodes) if node in self.checks},
         }
 
-    def check_text(self, node: Node | Group) -> str:
-        """What the checks of a node, or of the members of a group, found; empty without checks."""
+    def check_mark(self, node: Node | Group) -> CheckMark | None:
+        """What the checks of a node, or of the members of a group, found; None without checks."""
         if isinstance(node, Group):
             return node.checks
-        return self.checks.get(node, "") if self.checks else ""
+        return self.checks.get(node) if self.checks else None
+
+    def marks_text(self, node_id: str) -> str:
+        """The marks of a node in words: what changed, what its checks found, and whether it is
+        held; empty without any."""
+        index = self.index_by_id[node_id]
+        node, change = self.nodes[index], self.change_text(index)
+        checks = self.check_mark(node)
+        texts = [
+            f"changed: {change}" if change else "",
+            f"checks: {checks.text}" if checks is not None else "",
+            self.hold_text(node),
+        ]
+        return ", ".join(filter(None, texts))
 
     def hold_text(self, node: Node | Group) -> str:
         """Since when, by whom and why a table is held; how many members of a group are; empty for
@@ -364,19 +373,24 @@ class LineageSnapshot:
         return Group(
             kind,
             f"{folder}{len(members):,} × {_kind_label(kind)}",
-            [self.ids[m] for m in members[:MAX_LISTED_MEMBERS]],
+            [self.ids[m] for m in sorted(members, key=self._is_plain)[:MAX_LISTED_MEMBERS]],
             word,
             f"{changed:,} of {len(members):,} changed" if changed else "",
-            self._group_checks(members) if self.checks else "",
+            self._group_checks(members) if self.checks else None,
             f"{held:,} of {len(members):,} held" if held else "",
         )
 
-    def _group_checks(self, members: Sequence[int]) -> str:
-        texts = [self.checks.get(self.nodes[member], "") for member in members]
-        for words, label in ((("fail", "error"), "fail"), (("due",), "due"), (("",), "pass")):
-            if count := sum(bool(t) and any(word in t for word in words) for t in texts):
-                return f"{label} in {count:,} of {len(members):,}"
-        return ""
+    def _is_plain(self, index: int) -> bool:
+        """Whether a node has no mark."""
+        return not any(index in marked for marked in self.marked.values())
+
+    def _group_checks(self, members: Sequence[int]) -> CheckMark | None:
+        marks = (self.checks.get(self.nodes[member]) for member in members)
+        counts = Counter(mark.status for mark in marks if mark is not None)
+        worst = next((status for status in CheckStatus if counts[status]), None)
+        if worst is None:
+            return None
+        return CheckMark(f"{worst} in {counts[worst]:,} of {len(members):,}", worst)
 
     def _groups(self, indexes: Sequence[int]) -> dict[str, list[int]]:
         """The nodes by group: of those of one kind and verdict, those whose names begin alike, as
@@ -451,16 +465,6 @@ def _by_key(
     return {f"group:{':'.join(map(str, key))}": members for key, members in groups.items()}
 
 
-def _change_text(reason: Reason) -> str:
-    match reason:
-        case InputAdvanced():
-            return reason.change or "content changed"
-        case InputVanished():
-            return "gone"
-        case DefinitionChanged(recorded):
-            return "never computed" if recorded is None else "definition changed"
-
-
 def _kind_label(kind: str) -> str:
     return {
         "frame": "frame",
@@ -496,13 +500,17 @@ def take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSna
     ):
         extra_nodes.append(extra_node)
     nodes = [*lineage.nodes, *extra_nodes]
-    table_checks = {row.name: row.checks for row in status}
+    table_checks = {
+        row.name: CheckMark(row.checks, row.check_status)
+        for row in status
+        if row.checks is not None and row.check_status is not None
+    }
     input_checks = ws._services.check_service.input_summaries()
     checks = {
-        node: table_checks.get(node.name)
-        if is_derived(node)
-        else (key := checked_input(node)) and input_checks.get(key)
+        node: mark for node in nodes if is_derived(node) and (mark := table_checks.get(node.name))
+    } | {
+        node: CheckMark(str(input_checks[key]), input_checks[key].status)
         for node in nodes
+        if (key := checked_input(node)) in input_checks
     }
-    check_texts = {node: text for node, text in checks.items() if text}
-    return LineageSnapshot(nodes, lineage.edges, verdicts, check_texts, held_recipes(ws))
+    return LineageSnapshot(nodes, lineage.edges, verdicts, checks, held_recipes(ws))

@@ -14,16 +14,17 @@ from jammi_lab.core.html import Rendered, escape_invisible
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
 from jammi_lab.freshness.column_svg import End
-from jammi_lab.freshness.lineage import Node, mermaid_text
+from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.lineage_svg import (
     GraphLayout,
-    is_derived,
     layout_graph,
     render_lineage,
     second_line,
     subtitle,
     svg,
 )
+from jammi_lab.freshness.mermaid import mermaid_text
+from jammi_lab.freshness.node_states import is_derived
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
@@ -141,17 +142,14 @@ class LineageGraph(Panel):
     def to_svg(self) -> str:
         """The drawing as an SVG document: what the panel shows now, groups folded as there."""
         drawn, _, pairs, verdict_words = self._drawing()
-        checks = [self._snapshot.check_text(node) for node in drawn]
-        changes = self._snapshot.change_texts(drawn)
-        held = [self._snapshot.hold_text(node) for node in drawn]
-        return svg(
-            drawn, pairs, verdict_words, self._view.focus, checks, changes, held, DEFAULT_ASPECT
-        )
+        states = self._snapshot.states(drawn, verdict_words)
+        return svg(drawn, pairs, states, self._view.focus, DEFAULT_ASPECT)
 
     def to_mermaid(self) -> str:
-        """The drawing as a Mermaid flowchart in the colours of the verdicts, root causes marked."""
+        """The drawing as a Mermaid flowchart in the colours of the verdicts, with checks, holds and
+        root causes."""
         drawn, _, pairs, verdict_words = self._drawing()
-        return mermaid_text(drawn, pairs, verdict_words, self._snapshot.change_texts(drawn))
+        return mermaid_text(drawn, pairs, self._snapshot.states(drawn, verdict_words))
 
     def relation_of(self, name: str) -> str:
         """The quoted name of a node for a FROM clause. TableNotFound for a node without rows."""
@@ -337,7 +335,7 @@ class LineageGraph(Panel):
             "nodes": [
                 self._node_message(node, node_id, visible_set)
                 | {
-                    "verdict": verdict_words.get(node.name, "") if is_derived(node) else "",
+                    "verdict": verdict_words.get(node, ""),
                     "box": list(map(round, box)),
                     "columns": column_rows,
                 }
@@ -367,9 +365,9 @@ class LineageGraph(Panel):
 
     def _drawing(
         self, visible: Sequence[int] | None = None
-    ) -> tuple[list[Node | Group], list[str], list[tuple[int, int]], dict[str, str]]:
+    ) -> tuple[list[Node | Group], list[str], list[tuple[int, int]], dict[Any, str]]:
         """The drawn nodes and groups with their ids, the edges between them, and the verdict words
-        by name."""
+        of those that have one."""
         snapshot, selected = self._snapshot, list(self.selection)
         if visible is None:
             visible = snapshot.visible_nodes(self._view, self.filter, selected)
@@ -379,7 +377,7 @@ class LineageGraph(Panel):
         drawn, ids, pairs = snapshot.group_nodes(visible, keep_ids, self._view.open_groups)
         words, index_by_id = snapshot.verdict_words, snapshot.index_by_id
         verdict_words = {
-            n.name: word
+            n: word
             for n, i in zip(drawn, ids, strict=True)
             if (word := n.verdict if isinstance(n, Group) else words[index_by_id[i]])
         }
@@ -405,9 +403,11 @@ class LineageGraph(Panel):
             "said": subtitle(node),
         }
         snapshot = self._snapshot
-        message["checks"], message["held"] = snapshot.check_text(node), snapshot.hold_text(node)
+        message["held"] = snapshot.hold_text(node)
+        message["checks"] = None if (mark := snapshot.check_mark(node)) is None else vars(mark)
         if isinstance(node, Group):
-            change, message["members"] = node.changes, node.members
+            change = node.changes
+            message["members"] = [[name, snapshot.marks_text(name)] for name in node.members]
         else:
             index = snapshot.index_by_id[node_id]
             change = snapshot.change_text(index)
@@ -452,7 +452,7 @@ class LineageGraph(Panel):
         drawn: Sequence[Node | Group],
         ids: Sequence[str],
         pairs: Sequence[tuple[int, int]],
-        verdict_words: Mapping[str, str],
+        verdict_words: Mapping[Any, str],
         columns: NodeColumns | None,
     ) -> GraphLayout:
         """The layout of the drawing. Recent layouts are cached, so that selecting one of a thousand
@@ -561,17 +561,15 @@ class LineageGraph(Panel):
                 return self._ws.lineage(
                     self._view.focus, direction=self._view.direction, columns=True
                 )._rendered()
-        visible = set(snapshot.visible_nodes(self._view, "", []))
-        verdict_words = {
-            node.name: word
-            for node, word in zip(snapshot.nodes, snapshot.verdict_words, strict=True)
-            if word
+        visible = snapshot.visible_nodes(self._view, "", [])
+        nodes = [snapshot.nodes[index] for index in visible]
+        words = {
+            snapshot.nodes[index]: word
+            for index in visible
+            if (word := snapshot.verdict_words[index])
         }
-        nodes = [node for index, node in enumerate(snapshot.nodes) if index in visible]
-        checks = [snapshot.checks.get(node, "") for node in nodes]
-        changes, held = snapshot.change_texts(nodes), list(map(snapshot.hold_text, nodes))
-        focus, edges = self._view.focus, snapshot.edges
-        return render_lineage(nodes, edges, verdict_words, focus, checks, changes, held)
+        states = snapshot.states(nodes, words)
+        return render_lineage(nodes, snapshot.edges, states, self._view.focus)
 
 
 @dataclass(frozen=True)

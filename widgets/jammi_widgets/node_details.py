@@ -10,8 +10,9 @@ from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import reasons_of, verdict_label
 from jammi_lab.freshness.explain import reason_line
 from jammi_lab.freshness.lineage import Node, checked_input
-from jammi_lab.freshness.lineage_svg import is_derived, subtitle
+from jammi_lab.freshness.lineage_svg import subtitle
 from jammi_lab.freshness.model_edges import MODEL_KIND
+from jammi_lab.freshness.node_states import is_derived
 from jammi_lab.workspace.check_results import CheckResults
 from jammi_lab.workspace.model_lookup import BUILT_IN_NAMES
 from jammi_lab.workspace.recipes import Recipe
@@ -89,7 +90,8 @@ def check_details(results: CheckResults) -> list[dict[str, Any]]:
         details.append(
             {
                 "name": row.check,
-                "outcome": row.outcome,
+                "outcome": row.status if row.passes else row.outcome,
+                "status": row.status,
                 "severity": row.severity,
                 "said": escape_invisible(row.summary),
                 "previous": escape_invisible(row.previous if row.error else row.note),

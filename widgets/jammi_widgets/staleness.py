@@ -235,7 +235,7 @@ def _row_message(row: RecipeRow) -> dict[str, Any]:
         "rows": "" if row.row.rows is None else f"{row.row.rows:,}",
         "size": format_bytes(row.row.bytes),
         "index": f"index {row.row.index}" if row.row.index else "",
-        "checks": row.row.checks or "",
+        "checks": row.row.checks and {"text": row.row.checks, "status": row.row.check_status},
         "held": row.held,
         "age": format_age(row.row.age),
         "seconds": row.row.age,

@@ -86,14 +86,14 @@ export function pill(word, attributes = {}) {
   return h("span", { class: `jammi-pill jammi-${word.replaceAll(" ", "-")}`, title: meaning(word), ...attributes }, h("b", { "aria-hidden": "true" }, SIGNS[word] || "·"), ` ${word}`);
 }
 
-/** How the checks of a table stand, as the sign and the colour of a verdict. */
-export const standing = (checks) => (/fail|error/.test(checks) ? ["✕", "damaged"] : checks.includes("due") ? ["?", "undecidable"] : ["✓", "fresh"]);
+/** The sign and the colour of a verdict for each status of checks. */
+export const STANDING = { pass: ["✓", "fresh"], due: ["?", "undecidable"], fail: ["✕", "damaged"] };
 
-/** What the checks of a table found: `3 pass`, `1 of 3 fails`. */
+/** What the checks of a table found: `3 pass`, `1 of 3 fails`, with their status. */
 export function checked(checks, attributes = {}) {
   if (!checks) return "";
-  const [sign, kind] = standing(checks);
-  return h("span", { class: `jammi-pill jammi-${kind}`, ...attributes }, h("b", { "aria-hidden": "true" }, sign), ` ${checks}`);
+  const [sign, kind] = STANDING[checks.status];
+  return h("span", { class: `jammi-pill jammi-${kind}`, ...attributes }, h("b", { "aria-hidden": "true" }, sign), ` ${checks.text}`);
 }
 
 /** A number with its thousands set apart. */
@@ -251,7 +251,7 @@ export function peek(columns, rows, attributes = {}) {
 
 /** What a check found, with its first failing rows. */
 export const checkRow = (check) => h("div", { class: "jammi-checked", "data-testid": `check-${check.name}` },
-  h("div", {}, checked(check.outcome), " ", h("b", {}, check.name), h("span", { class: "jammi-dim" }, check.severity === "block" ? " blocks" : " warns")),
+  h("div", {}, checked({ text: check.outcome, status: check.status }), " ", h("b", {}, check.name), h("span", { class: "jammi-dim" }, check.severity === "block" ? " blocks" : " warns")),
   h("div", {}, check.said), check.previous ? h("div", { class: "jammi-dim" }, check.previous) : "",
   check.columns.length ? h("div", { class: "jammi-scroll" }, peek(check.columns, check.rows, { "data-testid": `failing-${check.name}` })) : "");
 

@@ -177,7 +177,7 @@ function render({ model, el, host }) {
 
   function members(node) {
     unfoldSide(true);
-    const list = node.members.map((name) => h("li", {}, button(name, () => send("show", { node: name, hops: 1 }), { class: "jammi-link" })));
+    const list = node.members.map(([name, marks]) => h("li", {}, button(name, () => send("show", { node: name, hops: 1 }), { class: "jammi-link" }), marks ? h("span", { class: "jammi-dim" }, ` ${marks}`) : ""));
     delete side.dataset.node;
     side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Select one to show its neighbourhood."), button("Draw each of them", () => send("open-group", { group: node.id }), { "data-testid": "open-group" }), h("ul", { class: "jammi-list" }, list));
   }

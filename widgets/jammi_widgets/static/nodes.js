@@ -1,4 +1,4 @@
-import { cut, h, meaning, s, seen, standing } from "./kit.js";
+import { STANDING, cut, h, meaning, s, seen } from "./kit.js";
 
 const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 const PATTERNS = {                                                     // what is drawn in a tile of 8 × 8: stripes, dots, a lattice; as lineage_svg has them
@@ -68,7 +68,7 @@ export function knob(node, side, unfold) {
 
 /** The mark of a table that has checks; `open`: what a click on it does. */
 function mark(node, open) {
-  const [x, y, w] = node.box, [sign, kind] = standing(node.checks), word = `Checks of ${node.name}: ${node.checks}`;
+  const [x, y, w] = node.box, [sign, kind] = STANDING[node.checks.status], word = `Checks of ${node.name}: ${node.checks.text}`;
   const show = (event) => { event.stopPropagation(); open(node); };
   return s("g", { class: `jammi-check jammi-${kind}`, role: "button", "aria-label": word, "data-testid": `checks-${node.id}`, onclick: show },
     s("title", {}, word), s("circle", { cx: x + w - 6, cy: y + 4, r: 8 }), s("text", { x: x + w - 6, y: y + 8, class: "jammi-sign" }, sign));
@@ -84,7 +84,7 @@ function pause(node) {
 /** A node as an outline, with its name for those who hear the page. Where letters cannot be read any more, a large sign tells its verdict. */
 export function outlined(node, chosen, pick, page) {
   const changed = node.changed ? `, changed: ${node.changed}` : "", [x, y, w, high] = node.box, paint = node.verdict ? painted(node.verdict, page) : { class: `jammi-of-${node.members ? "group" : node.kind}` };
-  const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}${changed}${node.checks ? `, checks: ${node.checks}` : ""}${node.held ? `, ${node.held}` : ""}`;
+  const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}${changed}${node.checks ? `, checks: ${node.checks.text}` : ""}${node.held ? `, ${node.held}` : ""}`;
   const far = node.changed ? "Δ" : node.verdict === "fresh" ? "" : SIGN[node.verdict];
   return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}${node.verdict ? ` ${paint.class}` : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
     s("title", {}, `${node.name}${changed}${node.verdict ? `\n${meaning(node.verdict)}` : ""}`), s("path", { d: outline(node), class: `jammi-shape ${paint.class}${node.changed ? " jammi-moved" : ""}`, style: paint.style }),
