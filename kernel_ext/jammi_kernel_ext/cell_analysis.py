@@ -69,6 +69,40 @@ class RunningCell:
     """The origins of the frames that names held when it began, if it only names them, by id."""
 
 
+class Kinds(dict[str, str]):
+    """What the names hold: a frame, a module or class of a library, a plain value or a function
+    that shares nothing, or anything else. Found once for each name, until it is cleared."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._values = values
+
+    def __missing__(self, name: str) -> str:
+        kind = self[name] = self._find_kind(name)
+        return kind
+
+    def _find_kind(self, name: str) -> str:
+        from jammi_lab.sources.frames import is_frame
+
+        if name not in self._values:
+            return "state" if is_state(name) else "absent"
+        value = self._values[name]
+        if is_module(value):
+            return "module"
+        kind: Any = type(value)
+        if isinstance(value, _PLAIN) or is_own(value) or is_plain_type(kind):
+            return "plain"
+        if isinstance(value, type) and not is_of_user(value):
+            return "module"  # a class of a library has its functions, too
+        if isinstance(value, types.FunctionType) and not (value.__closure__ or value.__dict__):
+            defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+            if all(isinstance(each, _PLAIN) for each in defaults):
+                return "function"
+        if is_frame(value) and kind not in weakref.ProxyTypes:
+            return "lazy frame" if kind.__name__ == "LazyFrame" else "frame"
+        return "container"
+
+
 class CellAnalysis:
     """What is known of the notebook's names, and what the running cell does to them."""
 
@@ -77,9 +111,7 @@ class CellAnalysis:
         self._records: dict[str, NameRecord] = {}
         self._links: dict[str, set[str]] = {}
         """Names that may share objects."""
-        self._kinds: dict[str, str] | None = None
-        """The kinds of the names at the end of a cell, which does not change them; None while they
-        may change."""
+        self._kinds = Kinds(values)
         self._globals: set[str] = set()
         """Names that a function declares as global: any code that calls it may assign them."""
         self._libraries: set[str] = set()
@@ -94,31 +126,40 @@ class CellAnalysis:
         line: int | None = None,
     ) -> Flow:
         """What the statements of the cell pass on, up to a line."""
-        steps = [] if cell.tree is None else steps_of_cell(cell.tree, self._values)
+        self._kinds.clear()
         cell.parts = {_part_name(read, at): read.origin for at, read in enumerate(reads)}
-        if cell.tree is not None and (
-            not is_whole
-            or any(step.names.opaque or step.names.declared for step in steps)
-            or any(read.line is None for read in reads)
-        ):
-            steps = whole_cell(cell.tree, self._values)
         cell.origins.clear()
         cell.changed_frames = {}
         cell.flow = flow = Flow()
+        steps = self._steps_of(cell, reads, is_whole=is_whole)
         lines = [step.line for step in steps]
-        stored = {name: at for at, step in enumerate(steps) for name in step.names.stored}
+        last = {name: at for at, step in enumerate(steps) for name in step.names.stored}
+        later = set(last)  # names that steps from this one on replace
         for at, each in enumerate(steps):
+            names = each.names
+            other = names.loaded & later
+            later -= {name for name in names.stored if last[name] == at}
+            other |= (names.changed | names.stored) & later
             if line is not None and each.line > line:
                 break
-            has_ended = line is None or each.line < line
-            step = each if has_ended else each._replace(assigned=frozenset())
-            names = step.names
-            other = {name for name in names.loaded if stored.get(name, -1) >= at}
-            other.update(name for name in names.changed | names.stored if stored.get(name, -1) > at)
+            runs = each.line == line  # and has not assigned anything yet
+            step = each._replace(assigned=frozenset()) if runs else each
             read = _reads_of_step(step, lines[at:], reads) if reads else set[str]()
             self._run_step(cell, flow, step, read, other)
         self._globals |= flow.names.declared
         return flow
+
+    def _steps_of(
+        self, cell: RunningCell, reads: Sequence["Read"], *, is_whole: bool
+    ) -> list[CellStep]:
+        """The statements of the cell; all as one where it is not known what ran of it, or when."""
+        if cell.tree is None:
+            return []
+        if is_whole and all(read.line is not None for read in reads):
+            steps = steps_of_cell(cell.tree, self._values)
+            if not any(step.names.opaque or step.names.declared for step in steps):
+                return steps
+        return whole_cell(cell.tree, self._values)
 
     def _run_step(
         self, cell: RunningCell, flow: Flow, step: CellStep, read: set[str], other: Collection[str]
@@ -179,10 +220,9 @@ class CellAnalysis:
             target, value = flow.names.aliases.pop()
             same = target_names(target)
             for name in sources_of(value, self._values):
-                if name in other or name in flow.names.stored or self._kind(name) != "plain":
+                if name in other or name in flow.names.stored or self._kinds[name] != "plain":
                     same.add(name)
-            for name in same:
-                flow.share(name, same)
+            flow.share(same, same)
         # A name that is gone or holds a number by now may have shared an object before.
         changed = {
             name
@@ -191,14 +231,14 @@ class CellAnalysis:
             or name in flow.shared
             or name in names.filled
             or name in other
-            or self._kind(name) not in ("plain", "function", "absent")
+            or self._kinds[name] not in ("plain", "function", "absent")
         }
         reached = self._with_aliases(cell, flow, changed, names.filled)
         for name, frames in reached.items():
             known = cell.changed_frames.get(name, set())
             both = None if known is None or frames is None else known | frames
             cell.changed_frames[name] = both
-            if self._kind(name) == "module":
+            if self._kinds[name] == "module":
                 flow.libraries.add(name)
         names.changed = set(reached)
 
@@ -213,19 +253,14 @@ class CellAnalysis:
             return
         others, frames = set(names.handles), dict[int, set[str]]()
         for name in touched | names.loaded:
-            kind = "container" if name in other else self._kind(name)
+            kind = "container" if name in other else self._kinds[name]
             if kind == "frame":
                 frames.setdefault(id(self._values[name]), set()).add(name)
-            elif kind in ("lazy frame", "container"):
+            elif kind in ("container", "lazy frame"):
                 others.add(name)
         for same in frames.values():
-            if (others or len(same) > 1) and not same.isdisjoint(touched):
-                for name in same & touched:
-                    flow.share(name, others | same)
-        if others and not others.isdisjoint(touched):
-            every = others.union(*frames.values())
-            for name in others & touched:
-                flow.share(name, every)
+            flow.share(same & touched, others | same)
+        flow.share(others & touched, others.union(*frames.values()))
 
     def _unlink(self, cell: RunningCell, flow: Flow) -> None:
         """Forget what a name shared whose object the cell replaced, without reading it before. What
@@ -277,7 +312,7 @@ class CellAnalysis:
         """The frame that a name holds, and held when the cell began, if its cells hold no objects;
         else None."""
         value = self._values.get(name)
-        unmoved = cell.ids.get(name) == id(value) and self._kind(name) == "frame"
+        unmoved = cell.ids.get(name) == id(value) and self._kinds[name] == "frame"
         return value if unmoved and shares_nothing(value) else None
 
     def _holds(self, cell: RunningCell, name: str, frame: object) -> bool | None:
@@ -286,7 +321,7 @@ class CellAnalysis:
         value: Any = self._values.get(name)
         if cell.ids.get(name) != id(value):
             return None
-        if self._kind(name) == "frame":
+        if self._kinds[name] == "frame":
             return value is frame
         if type(value) not in (list, tuple, dict):
             return None
@@ -296,37 +331,6 @@ class CellAnalysis:
         ):
             return None
         return any(each is frame for each in elements)
-
-    def _kind(self, name: str) -> str:
-        kinds = self._kinds
-        if kinds is None:
-            return self._find_kind(name)
-        if name not in kinds:
-            kinds[name] = self._find_kind(name)
-        return kinds[name]
-
-    def _find_kind(self, name: str) -> str:
-        """Whether a name holds a frame, a module or class of a library, a plain value or a
-        function that shares nothing, or anything else."""
-        from jammi_lab.sources.frames import is_frame
-
-        if name not in self._values:
-            return "state" if is_state(name) else "absent"
-        value = self._values[name]
-        if is_module(value):
-            return "module"
-        kind: Any = type(value)
-        if isinstance(value, _PLAIN) or is_own(value) or is_plain_type(kind):
-            return "plain"
-        if isinstance(value, type) and not is_of_user(value):
-            return "module"  # a class of a library has its functions, too
-        if isinstance(value, types.FunctionType) and not (value.__closure__ or value.__dict__):
-            defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
-            if all(isinstance(each, _PLAIN) for each in defaults):
-                return "function"
-        if is_frame(value) and type(value) not in weakref.ProxyTypes:
-            return "lazy frame" if type(value).__name__ == "LazyFrame" else "frame"
-        return "container"
 
 
 def _reads_of_step(step: CellStep, lines: Sequence[int], reads: Sequence["Read"]) -> set[str]:

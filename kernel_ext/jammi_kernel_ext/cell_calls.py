@@ -53,6 +53,10 @@ NamesOfNodes = Callable[[Sequence[ast.AST], Mapping[str, Any]], NamesOfCell]
 _WORD = re.compile(r"[^\W\d]\w*")
 _MAX_TEXT_CHARACTERS = 20_000
 _LINKS = frozenset((ast.Attribute, ast.Subscript, ast.Call))
+_OUTPUTS = frozenset("inplace in_place out file stream fileobj".split())
+"""Parameters of functions of libraries that change what they are given, or their object."""
+_MAY_BE_CODE = frozenset((ast.Lambda, ast.Attribute, ast.Name, ast.Tuple, ast.List, ast.Dict))
+"""Arguments that may be, or hold, code that is called."""
 
 
 class LateValues(dict[str, Any]):
@@ -68,10 +72,11 @@ def add_call(
 ) -> None:
     """Add what a call may do: to the object whose method it is, and to its arguments. `names_of`
     gives the names that nodes use."""
-    method, root, may_change = _effect_on_object(call, values)
+    start = root_names(call.func)
+    method, root, may_change = _effect_on_object(call, start, values)
     if call.args or call.keywords:
-        may_change = may_change or _gives_away_arguments(call, method, values, names_of)
-        _add_text(names, call, method, values)
+        may_change = may_change or _gives_away_arguments(call, method, start, values, names_of)
+        _add_text(names, call, method, start, values)
     if may_change:
         names.changed |= root
         observes = method not in IN_PLACE and root and all(is_observer(values.get(n)) for n in root)
@@ -80,30 +85,35 @@ def add_call(
                 names.changed.add(name)
         if method in IN_PLACE:
             names.filled |= root
-    _add_states(names, call, method, values)
+    _add_states(names, call, method, start, values)
 
 
-def _effect_on_object(call: ast.Call, values: Mapping[str, Any]) -> tuple[str, set[str], bool]:
+def _effect_on_object(
+    call: ast.Call, start: set[str], values: Mapping[str, Any]
+) -> tuple[str, set[str], bool]:
     """The function or method that a call names, the names whose objects it may change, and whether
-    it may change these and its arguments."""
-    match call.func:
-        case ast.Name(id=name):
-            known_as = getattr(values.get(name), "__name__", name)
-            if name not in values and hasattr(builtins, name):
-                return name, {name}, False
-            may_change = known_as in IN_PLACE or not (
-                (is_library_function(name, values) and keeps_arguments(values.get(name)))
-                or _keeps_frames(values.get(name), arguments(call), values)
-            )
-            return name, {name}, may_change
-        case ast.Attribute(attr=method):
-            start = root_names(call.func)
-            if _changes_module(call, method, values):
-                return method, start, True
-            root = {name for name in start if not is_library_module(name, values)}
-            return method, root | _given_before(call, values), _changes_object(call, root, values)
-        case _:
-            return "", loaded_names(call.func), True
+    it may change these and its arguments. `start`: the names at the start of the call."""
+    function = call.func
+    if isinstance(function, ast.Name):
+        return function.id, {function.id}, _changes_arguments(call, function.id, values)
+    if not isinstance(function, ast.Attribute):
+        return "", loaded_names(function), True
+    if _changes_module(call, function, values):
+        return function.attr, start, True
+    root = {name for name in start if not is_library_module(name, values)}
+    given = _given_before(call, values)
+    return function.attr, root | given, _changes_object(function, root, given, values)
+
+
+def _changes_arguments(call: ast.Call, name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a function that is called by its name may change its arguments."""
+    if name not in values and hasattr(builtins, name):
+        return False
+    function = values.get(name)
+    return getattr(function, "__name__", name) in IN_PLACE or not (
+        (is_library_function(name, values) and keeps_arguments(function))
+        or _keeps_frames(function, arguments(call), values)
+    )
 
 
 def _keeps_frames(
@@ -126,18 +136,23 @@ def _keeps_frames(
     )
 
 
-def _changes_object(call: ast.Call, root: set[str], values: Mapping[str, Any]) -> bool:
-    """Whether a method may change its object, or a function of a module its arguments."""
-    assert isinstance(call.func, ast.Attribute)
-    method, owner = call.func.attr, call.func.value
+def _changes_object(
+    function: ast.Attribute,
+    root: set[str],
+    given: set[str],
+    values: Mapping[str, Any],
+) -> bool:
+    """Whether a method may change its object, or a function of a module its arguments. `given`:
+    what calls before it in the chain were given."""
+    method, owner = function.attr, function.value
     if method in IN_PLACE:
         return True
     if isinstance(owner, ast.Name) and type(values.get(owner.id)) in PLAIN_CONTAINERS:
         return method not in READING_METHODS
     if not root:  # of a module, or of what a function of a module returns
         if any(type(node) is ast.Call for node in _chain(owner)):
-            return bool(_given_before(call, values)) or not root_names(owner)
-        return not (root_names(owner) and keeps_arguments(module_value(call.func, values)))
+            return bool(given) or not root_names(owner)
+        return not (root_names(owner) and keeps_arguments(module_value(function, values)))
     return not all(
         is_library_value(name, values) and not is_library_object(values.get(name)) for name in root
     )
@@ -164,9 +179,11 @@ def _given_before(call: ast.Call, values: Mapping[str, Any]) -> set[str]:
     return given
 
 
-def _add_states(names: NamesOfCell, call: ast.Call, method: str, values: Mapping[str, Any]) -> None:
+def _add_states(
+    names: NamesOfCell, call: ast.Call, method: str, start: set[str], values: Mapping[str, Any]
+) -> None:
     """Add the files and the states of modules that a call reads and changes."""
-    states = module_state(call, values)
+    states = module_state(call, start, values)
     reads, writes, is_handle = file_states(call, method, values)
     if not (states or reads or writes):
         return
@@ -179,14 +196,14 @@ def _add_states(names: NamesOfCell, call: ast.Call, method: str, values: Mapping
     names.files |= reads
 
 
-def _changes_module(call: ast.Call, method: str, values: Mapping[str, Any]) -> bool:
+def _changes_module(call: ast.Call, function: ast.Attribute, values: Mapping[str, Any]) -> bool:
     """Whether a call changes the state of a library: registers code, seeds a generator, sets an
     option or an element of an object of its."""
+    method, owner = function.attr, function.value
     if method.startswith("register"):
         return True
     if method in SETTERS:
         return any(map(loaded_names, arguments(call)))
-    owner = call.func.value if isinstance(call.func, ast.Attribute) else None
     return (
         method in IN_PLACE
         and isinstance(owner, ast.Attribute)
@@ -195,29 +212,36 @@ def _changes_module(call: ast.Call, method: str, values: Mapping[str, Any]) -> b
 
 
 def _gives_away_arguments(
-    call: ast.Call, method: str, values: Mapping[str, Any], names_of: NamesOfNodes
+    call: ast.Call,
+    method: str,
+    start: set[str],
+    values: Mapping[str, Any],
+    names_of: NamesOfNodes,
 ) -> bool:
     """Whether a function of a library may change its arguments or its object, because it is told
     to or calls code of the user that may."""
     if method.startswith(WRITERS):
         return True
-    if len(call.args) > 1 and _has_output(call, values):
+    if len(call.args) > 1 and _has_output(call, start, values):
         return True
     for keyword in call.keywords:
-        if keyword.arg in ("inplace", "in_place", "out", "file", "stream", "fileobj"):
+        if keyword.arg in _OUTPUTS:
             return True
         if keyword.arg == "copy" and not getattr(keyword.value, "value", True):
             return True
-    return any(_may_change_what_it_gets(each, call, values, names_of) for each in arguments(call))
+    for each in arguments(call):
+        if type(each) in _MAY_BE_CODE and _may_change_what_it_gets(each, call, values, names_of):
+            return True
+    return False
 
 
-def _has_output(call: ast.Call, values: Mapping[str, Any]) -> bool:
+def _has_output(call: ast.Call, start: set[str], values: Mapping[str, Any]) -> bool:
     """Whether an argument of a function or method of numpy stands where its output is given."""
     match call.func:
         case ast.Name(id=name):
             functions, methods = [values.get(name)], []
         case ast.Attribute(attr=method):
-            owners = [ndarray_type(), *(type(values.get(n)) for n in root_names(call.func))]
+            owners = [ndarray_type(), *(type(values.get(n)) for n in start)]
             functions = [module_value(call.func, values)]
             methods = [getattr(owner, method, None) for owner in owners]
         case _:
@@ -254,12 +278,15 @@ def _may_change_what_it_gets(
     return False
 
 
-def _add_text(names: NamesOfCell, call: ast.Call, method: str, values: Mapping[str, Any]) -> None:
+def _add_text(
+    names: NamesOfCell, call: ast.Call, method: str, start: set[str], values: Mapping[str, Any]
+) -> None:
     """Add the variables that the text in an argument names, as in `df.query("x > @limit")` and
     `duckdb.sql("FROM df")`. Our own statements report what they read."""
     names_variables, texts = method in TEXT_METHODS, list[str]()
-    root = root_names(call.func) if names_variables else set[str]()
-    if any(type(values.get(name)).__module__.startswith("jammi_lab") for name in root):
+    if names_variables and any(
+        type(values.get(name)).__module__.startswith("jammi_lab") for name in start
+    ):
         return
     for argument in arguments(call):
         if type(argument) is ast.Constant:
@@ -272,7 +299,7 @@ def _add_text(names: NamesOfCell, call: ast.Call, method: str, values: Mapping[s
         words = _WORD.findall(text[:_MAX_TEXT_CHARACTERS])
         names.loaded.update(word for word in words if word in values)
     if names_variables and any(map(WRITES.search, texts)):
-        names.changed |= root  # a connection, or the module with its own, keeps what it reads
+        names.changed |= start  # a connection, or the module with its own, keeps what it reads
 
 
 def _texts_in(

@@ -2,12 +2,13 @@
 change, the names whose values its value depends on."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from jammi_kernel_ext.cell_names import names_of
-from jammi_kernel_ext.cell_syntax import NamesOfCell, stored_names, walk
+from jammi_kernel_ext.cell_syntax import NamesOfCell, walk
 
 _FORMER = "former "
 """The beginning of what stands for the object that a name held before the cell replaced it."""
@@ -48,7 +49,7 @@ class Flow:
     """Those that no statement read before."""
     late: dict[str, LateNames] = field(default_factory=dict)
     """What the functions use that names hold which they assigned or changed."""
-    shared: dict[str, set[str]] = field(default_factory=dict)
+    shared: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Names that may share objects since the cell began."""
     libraries: set[str] = field(default_factory=set)
     """Modules that they changed, which all code may read."""
@@ -74,13 +75,13 @@ class Flow:
                 self.late[name] = LateNames(known.late | late, changed)
         self.names.add(names)
 
-    def share(self, name: str, others: set[str]) -> None:
-        """Note that a name may share objects with others from now on."""
-        others = others - {name}
-        if others:
-            self.shared.setdefault(name, set()).update(others)
-        for other in others:
-            self.shared.setdefault(other, set()).add(name)
+    def share(self, names: set[str], others: set[str]) -> None:
+        """Note that each of the names may share objects with the others from now on."""
+        for name in names:
+            for other in others:
+                if other != name:
+                    self.shared[name].add(other)
+                    self.shared[other].add(name)
 
     def sharing(self, name: str, links: Mapping[str, set[str]]) -> Iterator[str]:
         """What may share objects with a name, given what did before the cell. A name that the cell
@@ -103,12 +104,10 @@ def steps_of_cell(tree: ast.Module, values: Mapping[str, Any]) -> list[CellStep]
     """The statements of a cell, given the values of the notebook's names."""
     steps = list[CellStep]()
     for statement in tree.body:
-        line = min(
-            (each.lineno for each in getattr(statement, "decorator_list", ())),
-            default=statement.lineno,
-        )
-        for names in _names_of_statement(statement, values):
-            steps.append(CellStep(names, line, _assigned_names(statement)))
+        decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
+        line = min([statement.lineno, *(each.lineno for each in decorators)])
+        assigned = _assigned_names(statement)
+        steps += [CellStep(names, line, assigned) for names in _parts_of(statement, values)]
     return steps
 
 
@@ -117,28 +116,29 @@ def whole_cell(tree: ast.Module, values: Mapping[str, Any]) -> list[CellStep]:
     return [CellStep(names_of(tree.body, values), 0)]
 
 
-def _names_of_statement(statement: ast.stmt, values: Mapping[str, Any]) -> Iterator[NamesOfCell]:
+def _parts_of(statement: ast.stmt, values: Mapping[str, Any]) -> tuple[NamesOfCell, ...]:
     """The names of a statement. Those of a loop come apart, since its target depends on nothing
     that the body reads; twice, since the body may change what the next round reads."""
     if type(statement) is not ast.For or any(
         type(node) is ast.Break for node in walk(statement.body)
     ):
-        yield names_of([statement], values)
-        return
+        return (names_of([statement], values),)
     header = names_of([statement.target, statement.iter], values)
     header.aliases.append((statement.target, statement.iter))
     body = names_of([*statement.body, *statement.orelse], values)
     body.loaded |= header.loaded
-    yield from (header, body, header, body)
+    return header, body, header, body
 
 
 def _assigned_names(statement: ast.stmt) -> frozenset[str]:
     """The names that a statement replaces whatever happens."""
     match statement:
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            return frozenset((name,))
         case ast.Assign(targets=targets):
-            return frozenset(name for target in targets for name in _target_names(target))
+            return frozenset().union(*map(_target_names, targets))
         case ast.AnnAssign(target=target, value=ast.expr()):
-            return frozenset(_target_names(target))
+            return _target_names(target)
         case ast.Import(names=names) | ast.ImportFrom(names=names):
             return frozenset(each.asname or each.name.partition(".")[0] for each in names)
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -146,12 +146,12 @@ def _assigned_names(statement: ast.stmt) -> frozenset[str]:
     return frozenset()
 
 
-def _target_names(target: ast.expr) -> Iterator[str]:
+def _target_names(target: ast.expr) -> frozenset[str]:
     match target:
-        case ast.Name():
-            yield from stored_names(target)
+        case ast.Name(id=name):
+            return frozenset((name,))
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
-            for part in parts:
-                yield from _target_names(part)
+            return frozenset().union(*map(_target_names, parts))
         case ast.Starred(value=value):
-            yield from _target_names(value)
+            return _target_names(value)
+    return frozenset()

@@ -4,7 +4,7 @@ assigns, may change in place, and where it cannot be followed."""
 import ast
 import builtins
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -13,8 +13,8 @@ from jammi_kernel_ext.cell_state import ANY_FILE, FILE, states_of
 from jammi_kernel_ext.cell_syntax import (
     COMPREHENSIONS,
     LATE_BODIES,
-    NAMING_NODES,
     SCOPES,
+    STATEMENTS,
     NamesOfCell,
     arguments,
     inner_nodes,
@@ -50,6 +50,7 @@ from jammi_kernel_ext.cell_words import (
 _EXPANDED = re.compile(r"(?<=[{$\W])[^\W\d]\w*")
 """Names in the text of a magic, which IPython expands in `{…}` and after `$`."""
 _MAX_WORDS = 100
+_ABSENT = object()
 
 
 def names_of(nodes: Sequence[ast.AST], values: Mapping[str, Any]) -> NamesOfCell:
@@ -58,26 +59,15 @@ def names_of(nodes: Sequence[ast.AST], values: Mapping[str, Any]) -> NamesOfCell
     seen = set[str]()
     node: Any
     for node in walk(nodes):
-        kind = type(node)  # `isinstance` and `match` cost more than all that is done here
-        if kind not in NAMING_NODES:
-            continue
-        if kind is ast.Name:
-            if type(node.ctx) is not ast.Load:
-                names.stored.add(node.id)
-            elif node.id not in seen:
-                seen.add(node.id)
-                _add_loaded(names, node.id, values)
-        elif kind is ast.Call:
-            _add_call(names, node, values)
-        elif kind is ast.Attribute or kind is ast.Subscript:
-            _add_element(names, node, values)
-        elif kind in SCOPES:
-            names.stored |= stored_names(node)
-            _add_scope(names, node, values)
-        elif kind is ast.Assign:
-            names.aliases += [(target, node.value) for target in node.targets]
-        else:
-            _add_statement(names, node)
+        kind = type(node)
+        if kind is not ast.Name:
+            if kind in _ADDERS:
+                _ADDERS[kind](names, node, values)
+        elif type(node.ctx) is not ast.Load:
+            names.stored.add(node.id)
+        elif node.id not in seen:
+            seen.add(node.id)
+            _add_loaded(names, node.id, values)
     if names.user_objects:
         _add_operands(names, nodes, values)
     if names.changed:
@@ -93,23 +83,29 @@ def _add_call(names: NamesOfCell, call: ast.Call, values: Mapping[str, Any]) -> 
         _add_magic(names, call, magic, values)
 
 
-def _add_element(
-    names: NamesOfCell, node: ast.Attribute | ast.Subscript, values: Mapping[str, Any]
-) -> None:
-    """Add what an attribute or a subscript does that is read or assigned."""
-    attribute = node.attr if isinstance(node, ast.Attribute) else ""
-    if attribute in OPAQUE_ATTRIBUTES:
-        names.note_opaque(attribute)
+def _add_attribute(names: NamesOfCell, node: ast.Attribute, _values: Mapping[str, Any]) -> None:
+    if node.attr in OPAQUE_ATTRIBUTES:
+        names.note_opaque(node.attr)
     if type(node.ctx) is not ast.Load:
-        root = root_names(node)
-        names.add_changed(root)
-        names.filled |= root
-        if attribute in OPAQUE_STORED:
-            names.note_opaque(attribute)
-    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        _add_filled(names, node)
+        if node.attr in OPAQUE_STORED:
+            names.note_opaque(node.attr)
+
+
+def _add_subscript(names: NamesOfCell, node: ast.Subscript, values: Mapping[str, Any]) -> None:
+    if type(node.ctx) is not ast.Load:
+        _add_filled(names, node)
+    elif type(node.value) is ast.Name:
         value = values.get(node.value.id)
         if isinstance(value, type) and is_of_user(value):  # calls `__class_getitem__`
             names.changed |= loaded_names(node.slice)
+
+
+def _add_filled(names: NamesOfCell, target: ast.expr) -> None:
+    """Add the names whose attribute or element is assigned."""
+    root = root_names(target)
+    names.add_changed(root)
+    names.filled |= root
 
 
 def _add_operands(names: NamesOfCell, nodes: Sequence[ast.AST], values: Mapping[str, Any]) -> None:
@@ -151,13 +147,13 @@ def sources_of(value: ast.AST, values: Mapping[str, Any]) -> set[str]:
         case ast.Subscript() | ast.Attribute():
             return _not_frames(value, values)
         case ast.Call(func=ast.Name(id=name)) if is_library_value(name, values):
-            parts = [*arguments(value)] if name in PASSING or _holds_arguments(name, values) else []
+            parts = arguments(value) if name in PASSING or _holds_arguments(name, values) else []
         case ast.Call(func=ast.Attribute(attr=method)):
             root = root_names(value)
             if not all(is_library_module(name, values) for name in root):
                 return _not_frames(value, values)
             holds = method in PASSING or not any(is_data_library(name, values) for name in root)
-            parts = [*arguments(value)] if holds else []
+            parts = arguments(value) if holds else []
         case ast.Lambda() | ast.Constant():
             return set()
         case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
@@ -186,8 +182,12 @@ def _holds_arguments(name: str, values: Mapping[str, Any]) -> bool:
     return name in values and not is_data_library(name, values)
 
 
-def _add_statement(names: NamesOfCell, node: ast.AST) -> None:
-    """Add what the other nodes do that name something."""
+def _add_assignment(names: NamesOfCell, node: ast.Assign, _values: Mapping[str, Any]) -> None:
+    names.aliases += [(target, node.value) for target in node.targets]
+
+
+def _add_statement(names: NamesOfCell, node: ast.AST, _values: Mapping[str, Any]) -> None:
+    """Add what a node does that names something, of a kind that is less frequent in cells."""
     match node:
         case ast.AugAssign(target=target):
             names.add_changed(root_names(target))
@@ -214,19 +214,25 @@ def _add_statement(names: NamesOfCell, node: ast.AST) -> None:
 
 def _add_loaded(names: NamesOfCell, name: str, values: Mapping[str, Any]) -> None:
     names.loaded.add(name)
-    if name in values and is_of_user(type(values[name])):  # operators and properties are calls
+    if name in OPAQUE_NAMES:
+        names.note_opaque(name)
+    value = values.get(name, _ABSENT)
+    if value is _ABSENT:
+        return
+    if is_of_user(type(value)):  # operators and properties are calls
         names.changed.add(name)
         names.user_objects.add(name)
-    if name in OPAQUE_NAMES or id(values.get(name)) in OPAQUE_VALUES:
+    if id(value) in OPAQUE_VALUES:
         names.note_opaque(name)
-    if is_module(values.get(name)):
-        names.loaded |= states_of(values[name].__name__)
-    if name in values and (module := foreign_module(values[name])):
+    if is_module(value):
+        names.loaded |= states_of(value.__name__)
+    if module := foreign_module(value):
         names.note_opaque(f"the module {module}", reads_any=False)
 
 
 def _add_scope(names: NamesOfCell, scope: ast.AST, values: Mapping[str, Any]) -> None:
     """Add what a function, class or comprehension does to names that are not its own."""
+    names.stored |= stored_names(scope)
     is_first = type(values) is not LateValues
     if is_first and isinstance(scope, LATE_BODIES):
         values = LateValues(values)
@@ -320,3 +326,14 @@ def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[s
         getattr(names, kind).update(getattr(inner, kind))
     names.add_states(inner)
     names.note_opaque(inner.opaque, reads_any=inner.reads_any)
+
+
+_ADDERS: dict[type[ast.AST], Callable[[NamesOfCell, Any, Mapping[str, Any]], None]] = {
+    **dict.fromkeys(SCOPES, _add_scope),
+    **dict.fromkeys(STATEMENTS, _add_statement),
+    ast.Call: _add_call,
+    ast.Attribute: _add_attribute,
+    ast.Subscript: _add_subscript,
+    ast.Assign: _add_assignment,
+}
+"""What adds the names of each kind of node but `ast.Name`; the others name nothing."""

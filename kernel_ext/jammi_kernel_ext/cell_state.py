@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jammi_kernel_ext.cell_syntax import arguments, root_names
+from jammi_kernel_ext.cell_syntax import arguments
 from jammi_kernel_ext.cell_values import function_module, is_module, module_value
 from jammi_kernel_ext.cell_words import (
     FILE_HANDLES,
@@ -29,16 +29,18 @@ def is_state(name: str) -> bool:
     return name.startswith((FILE, _STATE))
 
 
-def module_state(call: ast.Call, values: Mapping[str, Any]) -> frozenset[str]:
-    """The state of modules that a call reads, and changes when it has arguments."""
+def module_state(call: ast.Call, start: set[str], values: Mapping[str, Any]) -> frozenset[str]:
+    """The state of modules that a call reads, and changes when it has arguments. `start`: the names
+    at the start of the call."""
     found = frozenset[str]()
-    for name in root_names(call.func):
+    for name in start:
         value = values.get(name)
         if is_module(value):
             modules = [function_module(value), *_owners(call.func, values)]
         else:
             modules = [function_module(value), type(value).__module__]
-        found = found.union(*map(states_of, modules))
+        for module in modules:
+            found |= states_of(module)
     return found
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,39 +17,25 @@ LATE_BODIES = (
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 SCOPES = frozenset((*LATE_BODIES, *COMPREHENSIONS))
 """The nodes with names of their own."""
-_STORING_NODES = frozenset(
+STATEMENTS = frozenset(
     (
-        ast.Name,
-        ast.FunctionDef,
-        ast.AsyncFunctionDef,
-        ast.ClassDef,
-        ast.ExceptHandler,
-        ast.MatchAs,
-        ast.MatchStar,
-        ast.MatchMapping,
-    )
-)
-NAMING_NODES = frozenset(
-    (
-        *_STORING_NODES,
-        *SCOPES,
-        ast.Global,
-        ast.Nonlocal,
-        ast.Subscript,
-        ast.Attribute,
         ast.AugAssign,
-        ast.Assign,
         ast.AnnAssign,
         ast.NamedExpr,
         ast.For,
         ast.AsyncFor,
         ast.withitem,
         ast.Match,
-        ast.Call,
+        ast.MatchAs,
+        ast.MatchStar,
+        ast.MatchMapping,
+        ast.ExceptHandler,
         ast.alias,
+        ast.Global,
+        ast.Nonlocal,
     )
 )
-"""The nodes that `names_of` looks at."""
+"""Statements and their parts that name something, beside assignments and scopes."""
 
 
 _LEAF_FIELDS = frozenset(
@@ -59,12 +45,14 @@ _LEAF_FIELDS = frozenset(
 """Fields of nodes below which no name stands."""
 _LEAVES = frozenset((ast.Constant, str, int, type(None)))
 """What stands in the fields of nodes and names nothing."""
-_CHILD_FIELDS = {
+_CHILD_FIELDS: dict[type, tuple[str, ...] | None] = {
     kind: tuple(field for field in kind._fields if field not in _LEAF_FIELDS)
     for kind in vars(ast).values()
     if isinstance(kind, type) and issubclass(kind, ast.AST)
-} | {ast.Constant: ()}
-"""The fields of each kind of node below which names may stand."""
+}
+_CHILD_FIELDS[ast.Constant] = ()
+_CHILD_FIELDS |= dict.fromkeys(SCOPES)
+"""The fields of each kind of node below which names may stand; None for scopes."""
 
 
 @dataclass(slots=True)
@@ -165,15 +153,16 @@ def walk(nodes: Sequence[ast.AST]) -> list[ast.AST]:
     module ast, which costs most of what following a cell does."""
     found = list(nodes)
     for each in found:  # grows while it is read
-        kind = type(each)
-        if kind in SCOPES:
+        fields = _CHILD_FIELDS[type(each)]
+        if fields is None:
             found += outer_nodes(each)
             continue
-        for name in _CHILD_FIELDS[kind]:
+        for name in fields:
             child: Any = getattr(each, name, None)
-            if type(child) is list:
+            kind = type(child)
+            if kind is list:
                 found += [item for item in child if type(item) not in _LEAVES]
-            elif type(child) not in _LEAVES:
+            elif kind not in _LEAVES:
                 found.append(child)
     return found
 
@@ -244,10 +233,9 @@ def stored_names(node: ast.AST) -> set[str]:
     return set()
 
 
-def arguments(call: ast.Call) -> Iterator[ast.expr]:
+def arguments(call: ast.Call) -> list[ast.expr]:
     """The arguments of a call, by position and by keyword."""
-    yield from call.args
-    yield from (keyword.value for keyword in call.keywords)
+    return [*call.args, *[keyword.value for keyword in call.keywords]]
 
 
 def loaded_names(*nodes: ast.AST) -> set[str]:

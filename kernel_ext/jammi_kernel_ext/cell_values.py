@@ -25,6 +25,8 @@ _CODE_HOLDERS = (
     types.MethodWrapperType,
 )
 """Callables of a library that call what they were given."""
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
+"""Values that name the module that they are of."""
 
 
 def is_library_module(name: str, values: Mapping[str, Any]) -> bool:
@@ -178,7 +180,7 @@ def foreign_module(value: object) -> str:
     Empty for values of the notebook and of libraries."""
     if is_module(value):
         module = value.__name__  # type: ignore[attr-defined]
-    elif isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+    elif isinstance(value, _NAMED):
         module = value.__module__
     else:
         module = type(value).__module__

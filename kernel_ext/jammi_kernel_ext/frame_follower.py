@@ -91,11 +91,7 @@ class FrameFollower(CellAnalysis):
             return
         self._last_ids = self._ids()
         if registry is not None:
-            self._kinds = {}
-            try:
-                self._follow(registry, self._cells[-1], is_whole=is_whole)
-            finally:
-                self._kinds = None
+            self._follow(registry, self._cells[-1], is_whole=is_whole)
         self._cells.pop()
         self._merged.clear()
 
@@ -118,8 +114,9 @@ class FrameFollower(CellAnalysis):
             ["set outside a cell"],
             derived=True,
         )
+        self._kinds.clear()
         for name in changed if everything.inputs else ():
-            if not name.startswith("_") and self._kind(name) not in ("plain", "module"):
+            if not name.startswith("_") and self._kinds[name] not in ("plain", "module"):
                 self._records[name] = NameRecord(everything)
                 self._record_frames(registry, self._values.get(name), everything)
 
@@ -156,7 +153,7 @@ class FrameFollower(CellAnalysis):
         """What is known of a name that the cell assigned or may have changed, from what the cell
         read for it."""
         origin = self._merged_of(cell, self._sources_of(flow, name))
-        if self._kind(name) in ("plain", "frame"):  # holds no functions
+        if self._kinds[name] in ("plain", "frame"):  # holds no functions
             return NameRecord(origin)
         return NameRecord(origin, *flow.late.get(name, LateNames()))
 
@@ -172,8 +169,9 @@ class FrameFollower(CellAnalysis):
         may: a formatter or another hook did."""
         replaced = {name for name, _ in self._last_ids.items() - cell.ids.items()} - names.stored
         return any(
-            self._kind(name) in ("frame", "lazy frame") and not is_output(name) for name in replaced
-        ) and not any(self._kind(name) in ("function", "container") for name in names.loaded)
+            self._kinds[name] in ("frame", "lazy frame") and not is_output(name)
+            for name in replaced
+        ) and not any(self._kinds[name] in ("function", "container") for name in names.loaded)
 
     def _frames_before(
         self, registry: "FrameOrigins", cell: RunningCell
@@ -208,7 +206,7 @@ class FrameFollower(CellAnalysis):
         if name not in self._values or is_own(value):
             self._records.pop(name, None)  # rows that leave one of our objects are recorded then
             return
-        if self._kind(name) == "module" and name not in names.changed:
+        if self._kinds[name] == "module" and name not in names.changed:
             return  # a module that a cell imports holds nothing of what the cell reads
         exact = registry.recorded(value)
         if exact is not None and not exact.derived and name not in names.changed:
@@ -231,7 +229,7 @@ class FrameFollower(CellAnalysis):
             self._records.pop(name, None)
             return
         self._records[name] = record
-        if self._kind(name) == "module":
+        if self._kinds[name] == "module":
             self._libraries.add(name)
         if record.origin.inputs or record.origin.grounds:
             only = None if name in names.stored else cell.changed_frames.get(name)
