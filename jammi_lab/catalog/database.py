@@ -287,14 +287,15 @@ class Database:
         finally:
             self._local.handle = previous
 
-    def write_without_fsync(self) -> Transaction:
+    def write_without_fsync(self, *, keep_cached: bool = False) -> Transaction:
         """A `write` without fsync. Commits reach the disk in order, so a power failure may lose
         this one and every later one; the death of a process loses none.
 
         For rows that are worthless after a power failure, and for those that a later sync makes
-        durable.
+        durable. With `keep_cached` no result of `cached` depends on the rows, so that those of
+        this thread stay.
         """
-        return self._transaction(writing=True, no_fsync=True)
+        return self._transaction(writing=True, no_fsync=True, keep_cached=keep_cached)
 
     def start_sync(self) -> BackgroundFsync | None:
         """Start an fsync in the background that makes every commit so far durable; None when they
@@ -356,7 +357,9 @@ class Database:
         self.engine.dispose()
 
     @contextlib.contextmanager
-    def _transaction(self, *, writing: bool, no_fsync: bool = False) -> Iterator[sa.Connection]:
+    def _transaction(
+        self, *, writing: bool, no_fsync: bool = False, keep_cached: bool = False
+    ) -> Iterator[sa.Connection]:
         if writing and self.read_only:
             raise WorkspaceReadOnly(
                 "The workspace was opened with read_only=True; nothing was changed.",
@@ -385,11 +388,17 @@ class Database:
                 connection = handle.connection
                 handle.writing = writing
                 try:
+                    # nobody else commits from here to the end of this transaction
+                    is_kept = (
+                        keep_cached and self.dialect.change_token(connection) == handle.state
+                    )
                     yield connection
                     if writing:
                         fault_point("catalog:before-commit")
+                        state = self.dialect.change_token(connection) if is_kept else handle.state
                         self.dialect.commit(connection, transaction)
                         fault_point("catalog:after-commit")
+                        handle.state = state
                 finally:
                     handle.writing = None
                     # an interrupt during a rollback, even of a read, surfaces as a SQLAlchemy error

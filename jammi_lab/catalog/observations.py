@@ -2,6 +2,7 @@
 Losing an observation costs time, never correctness."""
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 import msgspec
 import sqlalchemy as sa
@@ -68,11 +69,10 @@ class ObservationRepository:
             return
         rows = [
             {"key": key, "body": msgspec.json.encode(entry).decode()}
-            for key, entry in entries.items()
+            for key, entry in sorted(entries.items(), key=itemgetter(0))  # in the index's order
         ]
-        with self._database.write_without_fsync() as tx:
-            for row in rows:
-                _PUT.execute(tx, row)
+        with self._database.write_without_fsync(keep_cached=True) as tx:
+            _PUT.execute_many(tx, rows)
 
     def remove(self, keys: Iterable[str]) -> None:
         """Delete entries."""

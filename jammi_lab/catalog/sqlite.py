@@ -142,7 +142,8 @@ class Dialect(Protocol):
 
     def change_token(self, connection: sa.Connection) -> Hashable:
         """A token that changes whenever anybody commits, comparable on one connection; None where
-        getting it would cost as much as reading. Not inside a transaction."""
+        getting it would cost as much as reading. Inside a transaction it stands for what that one
+        reads, with its own changes."""
         ...
 
     def to_jammi_error(self, error: sa.exc.DBAPIError) -> JammiError | None:

@@ -29,6 +29,7 @@ from jammi_lab.storage.files import (
     stat_of,
 )
 from jammi_lab.storage.mmap_watch import force_mtime_update
+from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import parse_footer, read_footer, split_leaves
 from jammi_lab.storage.parquet_pages import pages_match_footer
 from jammi_lab.storage.write_digest import BLOCK_BYTES, StreamingDigest
@@ -145,9 +146,14 @@ class ParquetDigests(Value, frozen=True):
         return _signatures(self.footer)
 
 
-def sha256_file(path: StoragePath, on_bytes: Callable[[int], None] | None = None) -> str:
+def sha256_file(path: str | StoragePath, on_bytes: Callable[[int], None] | None = None) -> str:
     """SHA-256 of a file, read in blocks. `on_bytes` is called after each block with the number
-    of bytes read so far. Raises OSError."""
+    of bytes read so far. Raises OSError, and FileNotFoundError for anything but a regular file."""
+    if on_bytes is None and not isinstance(path, RemotePath):
+        # a buffered file would take longer than its bytes: a status may read 100,000 small ones
+        content = read_regular(path, SMALL_FILE_BYTES, follow_links=True)
+        if content is not None and content[1] is not None:
+            return hashlib.sha256(content[1]).hexdigest()
     with open_for_reading(path) as file:
         return sha256_stream(file, on_bytes)
 

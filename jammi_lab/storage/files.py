@@ -230,7 +230,7 @@ def object_stat(info: Mapping[str, Any]) -> Stat:
     return Stat(size, modified_ns, modified_ns, tag)
 
 
-def open_for_reading(path: StoragePath) -> BinaryIO:
+def open_for_reading(path: str | StoragePath) -> BinaryIO:
     """Open a regular file for reading. Raises FileNotFoundError also for anything else; OSError."""
     return path.open() if isinstance(path, RemotePath) else open(path, "rb", opener=open_regular)
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -72,12 +71,15 @@ def write(parquet: StoragePath, body: bytes) -> None:
 
 
 def read(parquet: StoragePath) -> bytes | None:
+    """The bytes of the manifest beside a Parquet file, as `read_file` reads them."""
+    return read_file(manifest_path(parquet))
+
+
+def read_file(path: str | StoragePath) -> bytes | None:
     """The manifest's bytes; None when it does not exist, is not a regular file, or is larger than
     any manifest. Raises OSError when it cannot be read."""
-    if isinstance(parquet, RemotePath):
-        return manifest_path(parquet).read(_MAX_MANIFEST_BYTES)
-    # As `manifest_path`, but on strings: an observation reads thousands of manifests.
-    path = os.fspath(parquet).removesuffix(".parquet") + SUFFIX
+    if isinstance(path, RemotePath):
+        return path.read(_MAX_MANIFEST_BYTES)
     content = read_regular(path, _MAX_MANIFEST_BYTES, follow_links=False)
     return content[1] if content else None
 

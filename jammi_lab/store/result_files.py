@@ -156,9 +156,12 @@ class ResultFiles:
             else path
         )
 
-    def _stat_at(self, location: str, resolve: Callable[[], StoragePath]) -> Stat | None:
-        """The stat of the regular file at a stored location, or None; by one system call for a
-        local file that is not a link. Raises what `resolve` raises, and OSError."""
+    def _find_file(
+        self, location: str, resolve: Callable[[], StoragePath]
+    ) -> tuple[Stat, str | StoragePath] | None:
+        """The stat of the regular file at a stored location, and where it can be read; None when
+        there is none. One system call for a local file that is not a link. Raises what `resolve`
+        raises, and OSError."""
         folder, slash, name = location.rpartition("/")
         if (
             isinstance(self.root, Path)
@@ -166,13 +169,16 @@ class ResultFiles:
             and name not in ("", ".", "..")
             and "\0" not in name
         ):
+            local = f"{self.resolve_folder(folder)}/{name}"
             try:
-                result = os.lstat(f"{self.resolve_folder(folder)}/{name}")
+                result = os.lstat(local)
             except (FileNotFoundError, NotADirectoryError):
                 return None
             if S_ISREG(result.st_mode):
-                return to_stat(result)
-        return self.stat(resolve())
+                return to_stat(result), local
+        path = resolve()
+        stat = self.stat(path)
+        return None if stat is None else (stat, path)
 
     def resolve_folder(self, location: str) -> StoragePath:
         """The folder at a stored location. Raises as `parquet`."""
@@ -186,12 +192,13 @@ class ResultFiles:
         """What is wrong with the bytes; None when they are those published. They are hashed only
         when the stat has changed since the last check."""
         try:
-            stat = self._stat_at(record.path, lambda: self.parquet(record))
+            found = self._find_file(record.path, lambda: self.parquet(record))
         except TableDamaged:
             # A link took its place, or the row's path is outside: that file is not the table.
             return Damaged(found=None)
-        if stat is None:
+        if found is None:
             return Damaged(found=None)
+        stat, path = found
         key = cache_key(record)
         cached = self.cache.get(key)
         if (
@@ -202,7 +209,7 @@ class ResultFiles:
             # Before the read, so that a change during it makes the cached digest invalid.
             observed_at = self.clock.now_ns()
             try:
-                digest = sha256_file(self.parquet(record))
+                digest = sha256_file(path)
             except (FileNotFoundError, IsADirectoryError):
                 return Damaged(found=None)
             cached = CacheEntry(stat=stat, observed_at_ns=observed_at, payload={"digest": digest})
@@ -260,12 +267,13 @@ class ResultFiles:
         """Whether the manifest file was edited. It is read only when its stat has changed. A lost
         manifest is no damage, because the catalog has a copy. Raises ManifestUnsupported for the
         manifest of a later release."""
-        stat = self._stat_at(
+        found = self._find_file(
             manifests.manifest_location(record.path),
             lambda: manifests.manifest_path(self.parquet(record)),
         )
-        if stat is None:
+        if found is None:
             return None
+        stat, path = found
         cached = self.cache.get(key := observation_key(EDITED_MANIFEST_KIND, record.table_name))
         if (
             cached is None
@@ -273,7 +281,7 @@ class ResultFiles:
             or not is_settled(stat, cached.observed_at_ns, self.racy_seconds)
         ):
             observed_at = self.clock.now_ns()
-            body = manifests.read(self.parquet(record))
+            body = manifests.read_file(path)
             digest = None if body is None else manifests.digest(body)
             differs = digest != record.manifest_digest and manifests.is_manifest(body)
             if differs:

@@ -724,6 +724,46 @@ def test_what_is_kept_is_never_older_than_the_last_commit(lab: Lab, open_catalog
             )
 
 
+@sqlite_only
+@pytest.mark.parametrize("when", ["never", "before", "within", "after"])
+def test_cached_results_stay_after_an_own_write_of_observations_unless_anybody_else_commits(
+    lab: Lab, open_catalog: Callable, when: str
+) -> None:
+    database, other = lab.catalog.database, open_catalog(lab.place)
+    entry, asked = CacheEntry(NO_STAT, 1, {}), []
+
+    def read() -> str | None:
+        asked.append(1)
+        return lab.catalog.metadata.get("n")
+
+    assert database.cached("n", read) is None
+    if when == "before":
+        other.metadata.set("n", "1")
+    if when == "within":  # of rows that cached results depend on
+        with lab.catalog.transaction():
+            lab.catalog.metadata.set("n", "1")
+            lab.catalog.observations.put("key", entry)
+    lab.catalog.observations.put("key", entry)
+    if when == "after":
+        other.metadata.set("n", "1")
+    expected = (None, 1) if when == "never" else ("1", 2)
+    assert (database.cached("n", read), len(asked)) == expected
+    assert lab.catalog.observations.get("key") == entry
+
+
+@sqlite_only
+def test_no_cached_result_stays_after_a_failed_write_of_observations(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, asked = lab.catalog.database, []
+    database.cached("n", lambda: asked.append(1))
+    with monkeypatch.context() as patched, pytest.raises(KeyError):
+        patched.setattr(database.dialect, "commit", lambda *_: {}["fails"])
+        lab.catalog.observations.put("key", CacheEntry(NO_STAT, 1, {}))
+    database.cached("n", lambda: asked.append(1))
+    assert len(asked) == 2
+
+
 def test_a_failed_read_is_not_kept(lab: Lab) -> None:
     with pytest.raises(ZeroDivisionError):
         lab.catalog.database.cached("x", lambda: 1 // 0)

@@ -14,6 +14,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.anchors import FileState, Snapshot
 from jammi_lab.freshness import evaluated_graph, recipe_graph, unchanged_tables
+from jammi_lab.storage.digests import NO_STAT, CacheEntry
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.result_files import cache_key
 from tests.inside import record_of, services_of
@@ -58,6 +59,16 @@ def _verdicts(ws):
 def test_a_status_of_unchanged_tables_evaluates_nothing(ws, evaluated):
     ws.status()
     assert evaluated == []
+
+
+def test_a_status_that_notes_observations_does_not_read_the_recipes_again(ws, monkeypatch):
+    recipes, read = services_of(ws).catalog.recipes, []
+    monkeypatch.setattr(recipes, "list", lambda *names: read.append(1) or [])
+    cache = services_of(ws).results.cache
+    for _ in range(2):
+        cache.put("key", CacheEntry(NO_STAT, 1, {}))
+        assert len(ws.status()) == 4
+    assert read == []
 
 
 def test_a_changed_input_evaluates_its_readers_alone(ws, evaluated, tmp_path):

@@ -185,7 +185,7 @@ def test_a_manifest_seen_within_the_clocks_grain_of_its_last_change_is_read_agai
     results, record, path, _ = place
     manifest_path(path).write_bytes(b"{}")
     read = []
-    monkeypatch.setattr(module.manifests, "read", lambda path: read.append(path))
+    monkeypatch.setattr(module.manifests, "read_file", read.append)
     for seconds, times in ((1, 1), (1, 2), (10, 3), (10, 3)):
         later(results, manifest_path(path), seconds)
         results.find_manifest_damage(record)
