@@ -389,9 +389,7 @@ class Database:
                 handle.writing = writing
                 try:
                     # nobody else commits from here to the end of this transaction
-                    is_kept = (
-                        keep_cached and self.dialect.change_token(connection) == handle.state
-                    )
+                    is_kept = keep_cached and self.dialect.change_token(connection) == handle.state
                     yield connection
                     if writing:
                         fault_point("catalog:before-commit")
