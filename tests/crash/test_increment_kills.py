@@ -53,6 +53,9 @@ def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_ne
     for number, (point, nth) in enumerate(thinned(cuts_of(points), 6)):
         folder = shutil.copytree(base, tmp_path / str(number))
         code, said = server.run("increment", folder, point, nth)
+        if code == 0 and said.split("POINTS ")[1].split().count(point) < nth:
+            shutil.rmtree(folder)  # the files are old enough by now to be observed in fewer commits
+            continue
         assert code == -signal.SIGKILL, (point, nth, code, said)
         with jl.open(folder) as ws:
             table = ws.table("it")

@@ -232,7 +232,8 @@ def surfaces(ws: Workspace) -> dict[str, str]:
     """The verdict on `it` by everything that tells verdicts."""
     [[told]] = ws.sql("SELECT verdict FROM jammi_catalog.status WHERE name = 'it'").fetchall()
     [imagined] = [row.verdict for row in ws.what_if() if row.name == "it"]
-    board = ws.status()["it"].verdict
+    board, drawn = ws.status()["it"].verdict, ws.lineage("it")._states().verdicts
+    [in_lineage] = [word for node, word in drawn.items() if node.name == "it"]
     return {
         "staleness": verdict_code(ws.staleness("it")),
         "the table": verdict_code(ws.table("it").staleness()),
@@ -241,7 +242,7 @@ def surfaces(ws: Workspace) -> dict[str, str]:
         "sql": told,
         "what if": verdict_code(imagined),
         "a result": verdict_code(ws.sql("FROM jammi.it").staleness()["it"]),
-        "lineage": ws.lineage("it")._states().verdicts["it"].replace(" ", "_"),
+        "lineage": in_lineage.replace(" ", "_"),
     }
 
 

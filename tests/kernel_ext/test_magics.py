@@ -248,7 +248,7 @@ def test_verify_answers_for_one_or_for_all(chain):
 def test_lineage_is_a_picture_and_a_tree_with_verdict_words(edited):
     shown = edited("%jammi lineage top")
     assert shown.text.split("\n")[:-1] == [  # and the time of the look
-        "papers (source)",
+        "papers (source): changed: 4 → 5 rows",
         "└─ venues (sql, version 1): stale",
         "   └─ top (sql, version 1): possibly stale ←",
     ]
