@@ -10,7 +10,7 @@ import pytest
 T = TypeVar("T")
 SOAK = os.environ.get("JAMMI_SOAK") == "1"
 """Whether generated tests run at their long sizes."""
-CASES_SECONDS = 0.5
+CASES_SECONDS = 0.3
 """What the cases of one test may take together in `make test`, by their measured durations."""
 
 soak = pytest.mark.soak
@@ -65,10 +65,10 @@ def covering(cells: Sequence[tuple[Any, ...]]) -> list[int]:
 
 
 def affordable(cases: int, seconds: float) -> int:
-    """Of how many of its cases a test gets into `make test` that takes so many seconds for all: what fits, but a quarter and two at least."""
+    """How many cases of a test `make test` runs, by the seconds that all take: what fits, but a sixth and two at least."""
     if cases < 4 or seconds <= CASES_SECONDS:
         return cases
-    return max(2, -(-cases // 4), int(cases * CASES_SECONDS / seconds))
+    return max(2, -(-cases // 6), int(cases * CASES_SECONDS / seconds))
 
 
 def spread(cells: Sequence[tuple[Any, ...]], count: int) -> set[int]:
