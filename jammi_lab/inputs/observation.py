@@ -5,6 +5,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
@@ -368,9 +369,13 @@ class PinnedState:
         self.snapshot, self.record, self.origin = snapshot, record, origin
 
 
-def origin_of_inputs(inputs: Iterable[tuple[Relation, tuple[str, ...]]]) -> FrameOrigin:
-    """The origin of rows that a statement read: the states that its inputs were pinned in, and as
-    grounds the inputs that were not."""
+def origin_of_inputs(
+    inputs: Iterable[tuple[Relation, tuple[str, ...]]],
+    states: Mapping[tuple[str, str, str], Anchor] = MappingProxyType({}),
+) -> FrameOrigin:
+    """The origin of rows that a statement read: the states that its inputs were pinned in, else
+    those of `states`, by identity, which were observed before the rows were read; and as grounds
+    the inputs that have neither."""
     tables, frames, grounds = list[Anchor](), list[FrameOrigin](), list[str]()
     for relation, columns in inputs:
         token, label = relation.token, relation.input.label
@@ -379,6 +384,8 @@ def origin_of_inputs(inputs: Iterable[tuple[Relation, tuple[str, ...]]]) -> Fram
             frames.append(known or FrameOrigin(grounds=[f"the origin of {label} is unknown"]))
         elif isinstance(token, PinnedState):
             tables.append(token.snapshot.anchor(relation.input, columns))
+        elif (state := states.get(relation.input.identity)) is not None and state.pinned:
+            tables.append(state)
         else:
             grounds.append(f"the state of {label} was not recorded")
     return merged_origin([FrameOrigin(tables), *frames], grounds)

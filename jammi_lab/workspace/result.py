@@ -176,7 +176,8 @@ class Result(BadgeMixin, ArrowExportMixin):
         return rows
 
     def _read_origin(self) -> FrameOrigin:
-        return origin_of_inputs((b.relation, b.columns) for b in self._prepared.inputs)
+        inputs = ((b.relation, b.columns) for b in self._prepared.inputs)
+        return origin_of_inputs(inputs, self._source_states)
 
     def _read_all(self) -> "pa.Table":
         import pyarrow as pa

@@ -306,8 +306,13 @@ class FrameFollower(CellAnalysis):
             return recorded
         holders = {name for name, value in list(self._values.items()) if value is frame}
         flow = None if cell is None or registry is None else self._flow_now(cell, registry)
-        replaced = flow.replaced if flow is not None else ()
-        parts = [self._records[n].origin for n in holders if n in self._records.keys() - replaced]
+        replaced = flow.replaced if flow is not None else set[str]()
+        parts = [
+            self._records[name].origin
+            for name in holders & self._records.keys() - replaced
+            # What is known of outputs is of all of them, and a frame as it was read is one.
+            if not (exact and is_output(name))
+        ]
         parts += [] if recorded is None else [recorded]
         derived, cells = not exact, list[str]()
         grounds = self._grounds_since(recorded.cells if recorded is not None and exact else [])

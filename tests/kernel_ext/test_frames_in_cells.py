@@ -80,13 +80,52 @@ def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(
             "uses the module helper, which is not followed",
         ),
         ("out_frame = pd.DataFrame({'id': [1]})", "as far as the frame out_frame goes"),
-        ("out_frame = ws.sql('FROM papers').pandas()", "the state of papers was not recorded"),
+        (
+            (
+                "import sqlite3\nwith sqlite3.connect('notes.db') as db: "
+                "db.execute('CREATE TABLE notes (id INTEGER)')\ndb.close()\n"
+                "ws.sources.add('filed', 'notes.db')\n"
+                "out_frame = ws.sql('FROM filed.notes').pandas()"
+            ),
+            "was not recorded",
+        ),
     ],
-    ids=["exec", "thread", "module", "elsewhere", "source"],
+    ids=["exec", "thread", "module", "elsewhere", "database"],
 )
 def test_what_cannot_be_followed_is_a_ground(late: Kernel, code: str, ground: str) -> None:
     run(late, "df = ws.table('late').pandas()", code, "%%jammi -m out -q\nSELECT id FROM out_frame")
     assert verdict(late, "out").startswith("fresh, ") and ground in verdict(late, "out")
+
+
+@pytest.mark.parametrize("code", ["df", "out_frame"], ids=["as-read", "changed"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT id, year FROM papers",
+        "SELECT x.id, y.year FROM (SELECT id FROM papers) x JOIN (SELECT id, year FROM papers) y USING (id)",
+        "SELECT y.year, x.id FROM (SELECT id, year FROM papers) y JOIN (SELECT id FROM papers) x USING (id)",
+    ],
+    ids=["one", "narrow-first", "narrow-last"],
+)
+def test_a_table_made_by_cells_from_a_frame_of_a_file_is_stale_when_the_file_changes(
+    late: Kernel, tmp_path: Path, statement: str, code: str
+) -> None:
+    cells = (
+        f"%%jammi df --as pandas -q\n{statement}",
+        "out_frame = df.assign(age=2026 - df.year)",
+        f"%%jammi -m out -q\nSELECT year FROM {code}",
+    )
+    run(late, *cells)
+    assert verdict(late, "out").startswith("fresh")
+    papers = tmp_path / "papers.csv"
+    papers.write_text(papers.read_text().replace("20", "19"))  # of the same size
+    told = verdict(late, "out")
+    assert told.startswith("possibly stale: papers changed") and told.endswith(
+        f"by way of {code} ← papers"
+    )
+    assert late.value("[s.outcome for s in ws.recompute('out').steps]") == "['blocked']"
+    run(late, *cells)
+    assert verdict(late, "out").startswith("fresh")
 
 
 def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(
@@ -157,3 +196,20 @@ def test_nothing_is_kept_alive(late: Kernel) -> None:
         "del df",
     )
     assert late.value("gc.collect() >= 0 and (alive(), boxed())") == "(None, None)"
+
+
+def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(
+    late: Kernel, tmp_path: Path
+) -> None:
+    cells = (
+        "ws.recompute('late')",
+        "%%jammi df --as pandas\nSELECT * FROM jammi.late",  # `_` holds the frame, too
+        "%%jammi -m out -q\nSELECT year FROM df",
+    )
+    run(late, *cells)
+    assert verdict(late, "out") == "fresh"
+    with (tmp_path / "papers.csv").open("a") as file:
+        file.write("5,B,2024\n")
+    assert verdict(late, "out").endswith("by way of df ← late")
+    run(late, *cells)
+    assert verdict(late, "out") == "fresh"
