@@ -51,13 +51,16 @@ class Child:
             start_new_session=True,
         )
         assert self.process.stdout is not None
+        self.forks = "fork" in words
         self.writer, self.table = self.process.stdout.readline().split()
 
     def kill(self, lab: Lab) -> None:
-        """Kill it, and give a server the moment that it takes to see the connection end."""
+        """Kill it, and give a server the moment that it takes to see the connection end, and a
+        process that it forked the moment to let go of what it inherited."""
         self.process.kill()
         self.process.wait()
-        until = time.monotonic() + (0 if isinstance(lab.place, Path) else 5)
+        is_at_once = isinstance(lab.place, Path) and not self.forks
+        until = time.monotonic() + (0 if is_at_once else 5)
         while lab.catalog.writers.is_alive(self.writer) and time.monotonic() < until:
             time.sleep(0.005)
 
