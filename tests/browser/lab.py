@@ -71,6 +71,8 @@ OPEN = """async path => {
 }"""
 CLOSED = ("Disposed", "Canceled future")
 """How the lab reports a question that was open when its notebook was closed."""
+NO_SESSION = "Cannot read properties of null (reading 'kernel')"
+"""What the lab's own scripts say when the message that a kernel has ended arrives after its notebook was closed."""
 
 PAPERS = """import jammi_lab as jl
 ws = jl.open("lab")
@@ -170,7 +172,7 @@ class Lab:
         self._refused: list[str] = []
         self._broken: list[str] = []
         self.context.on("request", self._note_request)
-        self.context.on("weberror", lambda error: self._note_error(str(error.error)))
+        self.context.on("weberror", lambda error: self._note_error(error.error))
 
     @contextlib.contextmanager
     def for_one_test(self, name: str) -> Iterator["Lab"]:
@@ -223,9 +225,12 @@ class Lab:
         if not request.url.startswith((self._address, "data:", "blob:")):
             self._refused.append(request.url)
 
-    def _note_error(self, error: str) -> None:
-        if not error.removeprefix("Error: ").startswith(CLOSED):
-            self._broken.append(error)
+    def _note_error(self, error: Any) -> None:
+        text = str(error).removeprefix("Error: ")
+        stack = error.stack or ""
+        ours = "jammi" in stack or "blob:" in stack  # the extension, a panel's module
+        if not text.startswith(CLOSED) and (ours or NO_SESSION not in text):
+            self._broken.append(f"{text}\n{error.stack}")
 
     def _request(self, method: str, what: str) -> bytes:
         request = urllib.request.Request(
