@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import weakref
 from collections import Counter
@@ -45,20 +44,28 @@ def is_frame(obj: object) -> bool:
 
 
 def _has_arrow_stream(obj: object) -> bool:
-    # A Series has a stream, too, but is not a frame.
+    # A Series has a stream, too, but is not a frame. Attributes of classes, since those of objects
+    # may be code of the user; a proxy has those of its object only.
+    owner: Any = obj if type(obj) in weakref.ProxyTypes else type(obj)
     is_library_object = type(obj).__module__.split(".")[0] in _FRAME_CLASSES
     return (
-        hasattr(obj, "__arrow_c_stream__") and not isinstance(obj, type) and not is_library_object
+        hasattr(owner, "__arrow_c_stream__") and not isinstance(obj, type) and not is_library_object
     )
+
+
+_libraries: weakref.WeakKeyDictionary[type, str | None] = weakref.WeakKeyDictionary()
+"""The library of each class whose objects were examined; a notebook's classes are not kept."""
 
 
 def _library(obj: object) -> str | None:
     kind: Any = type(obj)
-    library: str | None = _library_of(kind)
-    return library
+    try:
+        return _libraries[kind]
+    except KeyError:
+        library = _libraries[kind] = _library_of(kind)
+        return library
 
 
-@functools.lru_cache(maxsize=1024)
 def _library_of(kind: Any) -> str | None:
     for base in kind.__mro__:
         root: str = base.__module__.split(".")[0]

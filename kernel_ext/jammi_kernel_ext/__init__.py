@@ -189,7 +189,11 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
     previous_magics = {(kind, name): magics[kind].get(name) for kind, name in new_magics}
     for (kind, name), magic in new_magics.items():
         shell.magics_manager.register_function(magic, kind, name)
-    events = {"pre_run_cell": notebook.cell_begins, "post_run_cell": notebook.cell_ends}
+    events: dict[str, Callable[..., None]] = {
+        "pre_run_cell": notebook.cell_begins,
+        "post_run_cell": notebook.cell_ends,
+        "post_execute": notebook.message_handled,
+    }
     for name, call in events.items():
         shell.events.register(name, call)
     formats: dict[str, Callable[..., Any]] = {

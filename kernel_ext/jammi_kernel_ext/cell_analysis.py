@@ -46,7 +46,7 @@ class NameRecord:
     """Those that its functions may change in place."""
 
 
-@dataclass
+@dataclass(eq=False)
 class RunningCell:
     """The running cell."""
 
@@ -56,8 +56,9 @@ class RunningCell:
     ids: dict[str, int] = field(default_factory=dict)
     """The objects of the names when it began, by id."""
     flow: Flow | None = None
-    """What its statements pass on; up to `line` while it runs."""
-    line: int | None = None
+    """What its statements pass on; while it runs, those up to the one that runs."""
+    state: tuple[int | None, int, dict[str, int]] | None = None
+    """The line, the number of reads and the objects of the names for which `flow` was found."""
     parts: dict[str, "FrameOrigin"] = field(default_factory=dict)
     """Origins that it brings itself, of the rows and files that it reads, by a name for each."""
     origins: dict[frozenset[str], "FrameOrigin"] = field(default_factory=dict)

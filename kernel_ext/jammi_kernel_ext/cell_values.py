@@ -103,7 +103,9 @@ def _is_data_type(kind: type) -> bool:
     return kind.__module__.partition(".")[0] in DATA_LIBRARIES or kind.__name__ == "ndarray"
 
 
-@functools.lru_cache(maxsize=4096)
+# What is known of classes is not cached: a cache would keep the classes of the notebook alive.
+
+
 def is_plain_type(kind: Any) -> bool:
     """Whether values of a class of a library cannot be changed: dates, paths, numbers of numpy."""
     module = kind.__module__.partition(".")[0]
@@ -117,7 +119,6 @@ def is_library_object(value: object) -> bool:
     return _is_changed_by_methods(kind) and not isinstance(value, type)
 
 
-@functools.lru_cache(maxsize=4096)
 def _is_changed_by_methods(kind: Any) -> bool:
     return not (
         kind.__module__ == "builtins"
@@ -158,11 +159,28 @@ def ndarray_type() -> Any:
     return getattr(sys.modules.get("numpy"), "ndarray", None)
 
 
-@functools.lru_cache(maxsize=512)
 def output_position(function: Any) -> float:
     """The position of the parameter `out` of a function of numpy; infinite when it has none."""
     if not callable(function) or function_module(function).partition(".")[0] not in ("numpy", ""):
         return math.inf
+    name = str(getattr(function, "__name__", ""))
+    for owner in ("numpy", "numpy.ndarray"):
+        if _numpy_function(owner, name) is function:
+            return _position_by_name(owner, name)
+    return _find_output_position(function)
+
+
+def _numpy_function(owner: str, name: str) -> Any:
+    numpy: Any = sys.modules.get("numpy")
+    return vars(numpy if owner == "numpy" else numpy.ndarray).get(name) if numpy else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _position_by_name(owner: str, name: str) -> float:
+    return _find_output_position(_numpy_function(owner, name))
+
+
+def _find_output_position(function: Any) -> float:
     try:
         parameters = list(inspect.signature(function).parameters)
     except (ValueError, TypeError):
@@ -216,9 +234,10 @@ def shares_nothing(value: Any) -> bool:
     return not any(map(_is_of_objects, kinds))
 
 
-@functools.lru_cache(maxsize=512)
 def _is_of_objects(kind: object) -> bool:
-    return str(kind).lower() == "object"
+    """Whether a type of columns is that of Python objects, in numpy or polars."""
+    name = kind.__name__ if isinstance(kind, type) else type(kind).__name__
+    return name in ("ObjectDType", "dtype[object_]", "Object")
 
 
 def intercepts_assignment(value: object) -> bool:

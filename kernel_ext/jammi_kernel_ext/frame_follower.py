@@ -28,10 +28,12 @@ from jammi_kernel_ext.cell_calls import harmless_code
 from jammi_kernel_ext.cell_flow import Flow, LateNames
 from jammi_kernel_ext.cell_state import is_state
 from jammi_kernel_ext.cell_syntax import NamesOfCell, only_names_objects, parse_cell
+from jammi_kernel_ext.cell_values import is_library_object, is_module, is_of_user
+from jammi_lab.core.interrupts import DeferInterrupts
 
 if TYPE_CHECKING:
     from jammi_lab.core.anchors import FrameOrigin
-    from jammi_lab.sources.frame_origins import FrameOrigins
+    from jammi_lab.sources.frame_origins import FrameOrigins, Read
 
 MAX_GROUNDS = 3
 """Cells that could not be followed that a verdict names."""
@@ -48,6 +50,8 @@ class FrameFollower(CellAnalysis):
         """The hash of the text of each cell that ran, by its label."""
         self._ran_again = False
         """Whether any cell ran several times."""
+        self._handled_message = False
+        """Whether a message was handled since the last cell."""
         self._last_ids: dict[str, int] = {}
         self._merged: dict[tuple[int, int], tuple[FrameOrigin, FrameOrigin, FrameOrigin]] = {}
         """The merged origins of the running cell, by the ids of the two, which are held, too."""
@@ -73,40 +77,97 @@ class FrameFollower(CellAnalysis):
     def begin(self, source: str, number: int) -> None:
         """Note the names before a cell runs. `source` is its code after IPython's
         transformations."""
-        registry = self._origins
-        ids = self._ids()
-        if registry is not None and self._last_ids and not self._cells:
-            self._note_changes_outside_cells(registry, ids)
-        label = f"[{number}]"
-        text = hash(source)
-        self._ran_again = self._ran_again or text in self._texts.values()
-        self._texts[label] = text
-        self._cells.append(RunningCell(label, parse_cell(source), threading.get_ident(), ids))
+        with DeferInterrupts():
+            self._end_abandoned_cells()
+            registry, ids, label = self._origins, self._ids(), f"[{number}]"
+            if registry is not None and self._last_ids and not self._cells:
+                reads = registry.take_reads()
+                try:
+                    self._note_changes_outside_cells(registry, reads, ids)
+                except Exception as error:  # noqa: BLE001  no error of the analysis may break a cell
+                    self._assume_everything(reads, label, error)
+            text = hash(source)
+            self._ran_again = self._ran_again or text in self._texts.values()
+            self._texts[label] = text
+            self._cells.append(RunningCell(label, parse_cell(source), threading.get_ident(), ids))
 
     def end(self, *, is_whole: bool = True) -> None:
         """Pass origins on to the names that the cell assigned or changed. `is_whole`: whether all
         its statements ran."""
+        with DeferInterrupts():  # an interrupt would leave half of the names without their tables
+            cell = self._own_cell()
+            if cell is not None:
+                self._end_cell(cell, is_whole=is_whole)
+
+    def _own_cell(self) -> RunningCell | None:
+        """The cell that this thread runs: cells of two threads may end in any order."""
+        thread = threading.get_ident()
+        return next((cell for cell in reversed(self._cells) if cell.thread == thread), None)
+
+    def _end_abandoned_cells(self) -> None:
+        """End the cells of this thread whose end IPython did not report: it does not when a cell
+        with `await` is interrupted. None of their code is below this call any more."""
+        while (cell := self._own_cell()) is not None and not self._is_called_by_a_cell():
+            self._end_cell(cell, is_whole=False)
+
+    def _is_called_by_a_cell(self) -> bool:
+        frame: types.FrameType | None = sys._getframe()
+        while frame is not None and not self._is_of_cell(frame):
+            frame = frame.f_back
+        return frame is not None
+
+    def _is_of_cell(self, frame: types.FrameType) -> bool:
+        return frame.f_globals is self._values and frame.f_code.co_name == "<module>"
+
+    def _end_cell(self, cell: RunningCell, *, is_whole: bool) -> None:
         registry = self._origins
-        if not self._cells:
-            return
-        self._last_ids = self._ids()
-        if registry is not None:
-            self._follow(registry, self._cells[-1], is_whole=is_whole)
-        self._cells.pop()
-        self._merged.clear()
+        reads = [] if registry is None else registry.take_reads()
+        try:
+            self._last_ids = self._ids()
+            if registry is not None:
+                self._follow(registry, cell, reads, is_whole=is_whole)
+        except Exception as error:  # noqa: BLE001  no error of the analysis may break a cell
+            self._assume_everything(reads, cell.label, error)
+        finally:
+            self._cells.remove(cell)
+            self._merged.clear()
+
+    def _assume_everything(self, reads: Sequence["Read"], label: str, error: Exception) -> None:
+        """After an error of the analysis: what the names hold may be made from anything known."""
+        from jammi_lab.sources.frame_origins import merged_origin
+
+        ground = f"cell {label} is not followed ({type(error).__name__})"
+        self._grounds[ground] = label
+        origins = [each.origin for each in self._records.values()]
+        origins += [each.origin for each in reads]
+        everything = merged_origin(origins, [ground], [label], derived=True)
+        for name, value in dict(self._values).items():
+            if not (is_own(value) or is_module(value)):
+                self._records[name] = NameRecord(everything)
+        self._records[OUTPUT] = NameRecord(everything)
 
     def _ids(self) -> dict[str, int]:
         """The objects of all names, by id."""
         values = dict(self._values)
         return dict(zip(values, map(id, values.values()), strict=True))
 
-    def _note_changes_outside_cells(self, registry: "FrameOrigins", ids: dict[str, int]) -> None:
+    def note_message(self) -> None:
+        """Note that a message was handled, which may have run callbacks outside of a cell."""
+        self._handled_message = self._handled_message or not self._cells
+
+    def _note_changes_outside_cells(
+        self, registry: "FrameOrigins", reads: Sequence["Read"], ids: dict[str, int]
+    ) -> None:
         """Names that were set between two cells, by a callback of a widget or by a thread, may hold
-        anything that is known."""
+        anything that is known; and so may what a callback changes in place."""
         from jammi_lab.sources.frame_origins import merged_origin
 
-        reads = registry.take_reads()
-        changed = [name for name, _ in ids.items() - self._last_ids.items()]
+        changed, last = set[str](), self._last_ids
+        if ids != last:
+            changed |= {name for name, key in ids.items() if last.get(name) != key}
+        if self._handled_message or reads:
+            changed |= self._changed_by_callbacks()
+            self._handled_message = False
         if not changed:
             return
         everything = merged_origin(
@@ -114,14 +175,31 @@ class FrameFollower(CellAnalysis):
             ["set outside a cell"],
             derived=True,
         )
-        self._kinds.clear()
         for name in changed if everything.inputs else ():
-            if not name.startswith("_") and self._kinds[name] not in ("plain", "module"):
-                self._records[name] = NameRecord(everything)
-                self._record_frames(registry, self._values.get(name), everything)
+            value = self._values.get(name)
+            if not (name.startswith("_") or is_own(value) or is_module(value)):
+                record = self._merge_records(self._records.get(name), NameRecord(everything))
+                self._records[name] = record
+                self._record_frames(registry, value, everything)
 
-    def _follow(self, registry: "FrameOrigins", cell: RunningCell, *, is_whole: bool) -> None:
-        reads = registry.take_reads()
+    def _changed_by_callbacks(self) -> set[str]:
+        """The names that functions of the notebook change; and what may share something with an
+        object, such as a widget, that calls code which it was given."""
+        changed = set[str]().union(*(record.late_changed for record in self._records.values()))
+        for name, others in self._links.items():
+            value = self._values.get(name)
+            if is_of_user(type(value)) or is_library_object(value):
+                changed |= {name, *others}
+        return changed & self._values.keys()
+
+    def _follow(
+        self,
+        registry: "FrameOrigins",
+        cell: RunningCell,
+        reads: Sequence["Read"],
+        *,
+        is_whole: bool,
+    ) -> None:
         flow = self._flow_of(cell, reads, is_whole=is_whole)
         if self._is_changed_unseen(cell, flow.names):
             flow.names.note_opaque("code that it does not name")
@@ -298,6 +376,14 @@ class FrameFollower(CellAnalysis):
 
     def origin(self, frame: object, recorded: "FrameOrigin | None") -> "FrameOrigin | None":
         """The origin of a frame, given the recorded one; None when nothing is known of it."""
+        try:
+            return self._find_origin(frame, recorded)
+        except Exception as error:  # noqa: BLE001  no error of the analysis may break a cell
+            registry, label = self._origins, self._cells[-1].label if self._cells else "[0]"
+            self._assume_everything([] if registry is None else registry.reads(), label, error)
+            return self._records[OUTPUT].origin
+
+    def _find_origin(self, frame: object, recorded: "FrameOrigin | None") -> "FrameOrigin | None":
         from jammi_lab.sources.frame_origins import is_mutable
 
         cell, registry = self._cells[-1] if self._cells else None, self._origins
@@ -365,18 +451,19 @@ class FrameFollower(CellAnalysis):
         cells, found = self._cells, None
         frame = sys._current_frames().get(cells[0].thread) if len(cells) == 1 else None
         while frame is not None:
-            if frame.f_code.co_name == "<module>" and frame.f_globals is self._values:
+            if self._is_of_cell(frame):
                 found = frame.f_lineno
             frame = frame.f_back
         return found
 
     def _flow_now(self, cell: RunningCell, registry: "FrameOrigins") -> Flow:
         """What the running cell has passed on up to the statement that runs."""
-        line = self.line()
-        if cell.flow is None or cell.line != line:
+        line, reads = self.line(), registry.reads()
+        state = line, len(reads), self._ids()  # a loop comes to one line again
+        if cell.flow is None or cell.state != state:
             is_whole = line is not None  # else nobody knows what has run yet
-            cell.flow = self._flow_of(cell, registry.reads(), is_whole=is_whole, line=line)
-            cell.line = line
+            cell.flow = self._flow_of(cell, reads, is_whole=is_whole, line=line)
+            cell.state = state
         return cell.flow
 
     def _merged_of(self, cell: RunningCell, sources: set[str]) -> "FrameOrigin":

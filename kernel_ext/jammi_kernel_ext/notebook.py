@@ -227,6 +227,10 @@ class Notebook:
         self.line.clear()
         self.frames.end(is_whole=bool(getattr(result, "success", False)))
 
+    def message_handled(self) -> None:
+        """After each cell and each message to a widget, whose callbacks may have run."""
+        self.frames.note_message()
+
     def _remember_tenant(self, tenant: str | None) -> None:
         """Remember a tenant binding made by the running cell. Bindings in other threads or
         background tasks are ignored."""
