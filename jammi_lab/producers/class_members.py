@@ -9,15 +9,25 @@ import functools
 import numbers
 import re
 import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jammi_lab.producers.function_source import is_library_file
+from jammi_lab.producers.function_source import is_library, is_library_file
 
 DUNDER_NAME = re.compile(r"__\w+__")
 
 
-SUNDER_NAME = re.compile(r"_\w+_")
-"""Attributes that only Python itself sets on an enumeration."""
+class _SampleEnum(enum.Enum):
+    MEMBER = 1
+
+
+class _SampleFlag(enum.Flag):
+    MEMBER = 1
+
+
+_ENUM_ATTRIBUTES = frozenset(vars(_SampleEnum)) | frozenset(vars(_SampleFlag))
+_MEMBER_ATTRIBUTES = frozenset(vars(_SampleEnum.MEMBER)) | frozenset(vars(_SampleFlag.MEMBER))
+"""What Python itself sets on an enumeration, and on its members."""
 
 
 _DERIVED_ATTRIBUTES = frozenset(
@@ -120,7 +130,7 @@ def is_derived(cls: type, name: str, value: object) -> bool:
     if (
         name in _DERIVED_ATTRIBUTES
         or (name == "__slots__" and (is_dataclass(cls) or value == ()))
-        or (issubclass(cls, enum.Enum) and SUNDER_NAME.fullmatch(name))
+        or (issubclass(cls, enum.Enum) and name.startswith("_") and name in _ENUM_ATTRIBUTES)
         or (name == "__match_args__" and is_dataclass(cls))
     ):
         return True
@@ -164,6 +174,74 @@ def flag_boundary(cls: type) -> dict[str, str]:
         if boundary == repr(getattr(standard_class, "_boundary_", None))
         else {"boundary": boundary}
     )
+
+
+def changed_values(cls: type[enum.Enum]) -> list[tuple[Any, str]]:
+    """The numbers and texts for which an enumeration returns another member than the one that has
+    the value, because its table was changed."""
+    by_value = getattr(cls, "_value2member_map_", {})
+    plain = [(v, m) for v, m in by_value.items() if type(v) in (int, str)]
+    found = [(v, str(m.name)) for v, m in plain if (type(v), v) != (type(m._value_), m._value_)]
+    return found + [
+        (m._value_, "absent")
+        for m in cls
+        if type(m._value_) in (int, str) and m._value_ not in by_value
+    ]
+
+
+def member_attributes(member: enum.Enum) -> dict[str, Any]:
+    """What the user or a method of the enumeration set on a member."""
+    return {
+        name: value
+        for name, value in vars(member).items()
+        if name not in _MEMBER_ATTRIBUTES and not (name == "name" or DUNDER_NAME.fullmatch(name))
+    }
+
+
+def changed_types(cls: type) -> dict[str, str]:
+    """The types of the fields of a dataclass that are no longer those of its annotations."""
+    annotations = vars(cls).get("__annotations__", {})
+    fields = vars(cls).get("__dataclass_fields__", {}) if is_dataclass(cls) else {}
+    return {
+        name: str(field.type)
+        for name, field in fields.items()
+        if name in annotations and field.type is not annotations[name]
+    }
+
+
+def field_value(value: object, name: str) -> Any:
+    """The value of a field, whatever the class answers; None for a field without one."""
+    try:
+        return object.__getattribute__(value, name)
+    except AttributeError:
+        return None
+
+
+def own_attributes(
+    attributes: Mapping[str, Any], copied: Mapping[str, Any] = types.MappingProxyType({})
+) -> dict[str, Any]:
+    """The attributes of an object of Python's that the user set, but for those copied from another
+    object."""
+    return {
+        name: value
+        for name, value in attributes.items()
+        if not (DUNDER_NAME.fullmatch(name) or name == "cache_parameters")
+        and copied.get(name) is not value
+    }
+
+
+def attributes_of(value: object) -> dict[str, Any]:
+    """The attributes of an object, with those in slots of classes of the user's own."""
+    slots = {
+        name
+        for cls in type(value).__mro__
+        if not is_library(cls.__module__)
+        for name, member in vars(cls).items()
+        if isinstance(member, types.MemberDescriptorType)
+    }
+    return {name: getattr(value, name) for name in sorted(slots) if hasattr(value, name)} | {
+        **getattr(value, "__dict__", {})
+    }
 
 
 def is_generated(value: object) -> bool:

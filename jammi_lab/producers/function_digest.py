@@ -14,20 +14,25 @@ import dis
 import enum
 import functools
 import types
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.producers.class_members import (
     DUNDER_NAME,
     FIELD_DESCRIPTOR_TYPES,
-    SUNDER_NAME,
     abstract_bases,
+    attributes_of,
+    changed_types,
+    changed_values,
     dataclass_settings,
+    field_value,
     flag_boundary,
     is_dataclass,
     is_derived,
     is_generated,
+    member_attributes,
+    own_attributes,
     registered_classes,
     replaced_defaults,
     required_keys,
@@ -49,7 +54,13 @@ from jammi_lab.producers.library_names import (
     library_name,
     text_attribute,
 )
-from jammi_lab.producers.value_forms import is_array, memory_owner, text_form
+from jammi_lab.producers.value_forms import (
+    hidden_parts,
+    is_array,
+    is_plain_proxy,
+    memory_owner,
+    text_form,
+)
 from jammi_lab.sources.frames import is_frame
 
 _MUTABLE_TYPES = (list, dict, set, bytearray, types.SimpleNamespace)
@@ -171,13 +182,15 @@ class _FunctionWalk:
         """Additional state of a value with a known form: the class and attributes of a user-defined
         subclass, or of an array with a unit. Empty for most values."""
         kind = type(value)
+        parts = [self.value(part, where) for part in hidden_parts(value)]
         if is_library(kind.__module__) and not (
             hasattr(value, "dtype") and kind.__module__.partition(".")[0] != "numpy"
         ):
-            return []
+            return parts
         return [
+            *parts,
             self.value(kind, where),
-            *self._attribute_forms(getattr(value, "__dict__", {}), where),
+            *self._attribute_forms(attributes_of(value), where),
         ]
 
     def _known_number(self, value: object) -> Any:
@@ -200,14 +213,6 @@ class _FunctionWalk:
                 return ["function", self.function(value)]
             case type():
                 return ["class", self._known_number(value) or self._class_form(value)]
-            case functools.partial():
-                return [
-                    "partial",
-                    self.value(value.func, where),
-                    self._named_values(enumerate(value.args), where),
-                    self._named_values(value.keywords.items(), where),
-                    *self._attribute_forms(vars(value), where),
-                ]
             case types.MethodType():
                 return [
                     "method",
@@ -216,19 +221,47 @@ class _FunctionWalk:
                 ]
             case _ if isinstance(value, _BUILTIN_METHOD_TYPES):
                 return ["method of", self.value(value.__objclass__, where), value.__name__]
+        return self._wrapper_form(value, where)
+
+    def _wrapper_form(self, value: Any, where: str) -> Any:
+        """JSON of an object of Python's around a function; None for any other value."""
+        match value:
+            case functools.partial():
+                return [
+                    "partial",
+                    self.value(value.func, where),
+                    self._named_values(enumerate(value.args), where),
+                    self._named_values(value.keywords.items(), where),
+                    *(self._extra_state(value, where) or self._attribute_forms(vars(value), where)),
+                ]
             case staticmethod() | classmethod():
-                return [type(value).__name__, self.value(value.__func__, where)]
+                return [
+                    type(value).__name__,
+                    self.value(value.__func__, where),
+                    *self._extra_state(value, where),
+                ]
             case property():
                 return [
                     "property",
                     [self.value(f, where) for f in (value.fget, value.fset, value.fdel)],
+                    *self._extra_state(value, where),
                 ]
             case functools.cached_property():
-                return ["cached_property", self.value(value.func, where)]
-        if type(value).__module__ == "functools" and hasattr(
-            value, "__wrapped__"
-        ):  # the wrapper of functools.cache
-            return ["cached", self.value(value.__wrapped__, where)]
+                return [
+                    "cached_property",
+                    self.value(value.func, where),
+                    *self._extra_state(value, where),
+                ]
+        if type(value).__module__ == "functools" and hasattr(value, "cache_parameters"):
+            settings = own_attributes(vars(value), getattr(value.__wrapped__, "__dict__", {})) | (
+                value.cache_parameters()
+            )
+            is_plain = settings == {"maxsize": None, "typed": False}  # functools.cache
+            return [
+                "cached",
+                self.value(value.__wrapped__, where),
+                *([] if is_plain else self._attribute_forms(settings, where)),
+            ]
         return None
 
     def _own_parts(self, alias: Any, where: str) -> list[Any]:
@@ -243,8 +276,10 @@ class _FunctionWalk:
             for name in ALIAS_ATTRIBUTES
             if (part := getattr(alias, name, None)) is not None
         ]
+        given = {} if type(alias).__name__ != "NewType" else own_attributes(vars(alias))
+        forms += self._attribute_forms(given, where)
         self._open_ids.discard(id(alias))
-        return forms if has_own_parts(forms) or has_hidden_parts(alias) else []
+        return forms if given or has_own_parts(forms) or has_hidden_parts(alias) else []
 
     def _class_form(self, cls: type) -> Any:
         """JSON of a class: its members, bases and fields. Its source text does not matter beyond
@@ -283,14 +318,13 @@ class _FunctionWalk:
             "fields": fields,
             "settings": dataclass_settings(cls),
             "names": [*tuple_fields] if isinstance(tuple_fields, tuple | list) else [],
-            "enumerated": [self._enum_member(m, where) for m in cls]
-            if issubclass(cls, enum.Enum)
-            else [],
+            "enumerated": self._enum_members(cls, where) if issubclass(cls, enum.Enum) else [],
             **flag_boundary(cls),
             **self._virtual_bases(cls, where),
             **self._generic_bases(cls, where),
             **required_keys(cls),
             **self._replaced_defaults(cls, where),
+            **({"types": types_now} if (types_now := changed_types(cls)) else {}),
         }
 
     def _replaced_defaults(self, cls: type, where: str) -> dict[str, Any]:
@@ -316,17 +350,16 @@ class _FunctionWalk:
             if classes
         }
 
-    def _enum_member(self, member: enum.Enum, where: str) -> Any:
-        attributes = {
-            name: value
-            for name, value in vars(member).items()
-            if not (SUNDER_NAME.fullmatch(name) or name == "name")
-        }
-        return [
-            member.name,
-            self.value(member.value, where),
-            *self._attribute_forms(attributes, where),
+    def _enum_members(self, cls: type[enum.Enum], where: str) -> list[Any]:
+        members = [
+            [
+                m.name,
+                self.value(m.value, where),
+                *self._attribute_forms(member_attributes(m), where),
+            ]
+            for m in cls
         ]
+        return members + [[self.value(v, where), name] for v, name in changed_values(cls)]
 
     def _attribute_forms(self, attributes: Mapping[str, Any], where: str) -> list[Any]:
         """Further attributes of an object, as a list with one element; empty when there are
@@ -356,12 +389,10 @@ class _FunctionWalk:
         if is_dataclass(kind):
             names = [f.name for f in dataclasses.fields(value)]
             attributes = {
-                name: items
-                for name, items in getattr(value, "__dict__", {}).items()
-                if name not in names
+                name: items for name, items in attributes_of(value).items() if name not in names
             }
             field_values = [
-                self.value(getattr(value, name, None), where, (id(value), name)) for name in names
+                self.value(field_value(value, name), where, (id(value), name)) for name in names
             ]
             return [
                 "instance",
@@ -370,20 +401,20 @@ class _FunctionWalk:
                 *self._attribute_forms(attributes, where),
             ]
         if kind in (list, tuple):
-            return [kind.__name__, self._item_forms(value, where)]
+            return [kind.__name__, self._item_forms(value, where, id(value))]
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             return [
                 kind.__name__,
-                self._item_forms(value, where),
+                self._item_forms(tuple.__iter__(value), where, id(value)),
                 self.value(kind, where),
-                *self._attribute_forms(getattr(value, "__dict__", {}), where),
+                *self._attribute_forms(attributes_of(value), where),
             ]
         if kind in (set, frozenset):
             return [
                 kind.__name__,
                 sorted(digest_of(_FunctionWalk("").value(v, where)) for v in value),
             ]
-        if kind is dict or kind in (types.MappingProxyType, types.SimpleNamespace):
+        if kind in (dict, types.SimpleNamespace) or is_plain_proxy(value):
             items: Mapping[Any, Any] = vars(value) if kind is types.SimpleNamespace else value
             return [
                 kind.__name__,
@@ -394,8 +425,8 @@ class _FunctionWalk:
             ]
         return None
 
-    def _item_forms(self, values: "list[Any] | tuple[Any, ...]", where: str) -> list[Any]:
-        return [self.value(v, where, (id(values), i)) for i, v in enumerate(values)]
+    def _item_forms(self, values: Iterable[Any], where: str, owner: int) -> list[Any]:
+        return [self.value(v, where, (owner, i)) for i, v in enumerate(values)]
 
     def _named_values(self, pairs: Any, where: str, owner: object = None) -> Any:
         return [

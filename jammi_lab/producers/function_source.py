@@ -8,6 +8,7 @@ import contextlib
 import functools
 import linecache
 import pathlib
+import struct
 import sys
 import sysconfig
 import threading
@@ -175,7 +176,7 @@ def constant_form(value: Any) -> Any:
     """A literal with its type, as JSON."""
     match value:
         case float():
-            return ["float", value.hex()]
+            return ["float", value.hex(), *([] if is_usual(value) else [_bits(value)])]
         case int() if not isinstance(value, bool):
             return ["int", hex(value)]
         case tuple():
@@ -185,6 +186,16 @@ def constant_form(value: Any) -> Any:
         case str():
             return ["str", value]
     return [type(value).__name__, repr(value)]
+
+
+def is_usual(number: float) -> bool:
+    """Whether a number is none of those "not a number" that differ from `float("nan")` in their
+    bits alone."""
+    return number == number or _bits(number) == _bits(float("nan"))  # noqa: PLR0124
+
+
+def _bits(number: float) -> str:
+    return struct.pack(">d", number).hex()
 
 
 def normalized_tree(node: Any, *, outermost: bool = False) -> Any:
