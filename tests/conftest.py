@@ -1,6 +1,8 @@
 """What every test has: a workspace, a child process, and the proof that nothing is left behind."""
 
+import contextlib
 import gc
+import importlib
 import itertools
 import os
 import signal
@@ -288,6 +290,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         if config.option.markexpr.startswith("not slow") and durations.file_is_slow(collection_path)
         else None
     )
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """A worker that collects all tests begins to import them at its own place in the list: in a
+    new clone each rewrites the assertions of a share of them, and reads what others have written.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    if worker == "0" or session.config.args_source != pytest.Config.ArgsSource.TESTPATHS:
+        return
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    place = len(files) * int(worker) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    for file in files[place:] + files[:place]:
+        if not pytest_ignore_collect(file, session.config):
+            with contextlib.suppress(Exception, pytest.skip.Exception):  # told when collected
+                importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
 
 
 def pytest_collection_finish() -> None:
