@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.vectors.encoders import hashing
 from jammi_lab.vectors.encoders.hashing import Hashing
+from tests.cases.texts import ENCODABLE
 from tests.contracts.encoder import TEXTS, EncoderSuite
 
 
@@ -54,7 +55,7 @@ def test_vectors_are_those_of_a_naive_reference(texts, dimensions):
     assert all(np.array_equal(made[i], naive(text, dimensions)) for i, text in enumerate(texts))
 
 
-@given(st.lists(st.text(max_size=60), min_size=1, max_size=12), st.integers(3, 40))
+@given(st.lists(st.text(ENCODABLE, max_size=60), min_size=1, max_size=12), st.integers(3, 40))
 def test_the_size_of_blocks_does_not_show(texts, block):
     whole = Hashing(64).encode(texts)
     before, hashing.BLOCK_CHARS = hashing.BLOCK_CHARS, block

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from jammi_lab.words.analyzers import analyze
 from jammi_lab.words.matches import split_matches
+from tests.cases.texts import ENCODABLE
 
 
 def matches(text: str, query: str, analyzer: str = "english") -> list[str]:
@@ -30,7 +31,11 @@ def test_the_odd_parts_are_the_words_of_the_query(
     assert matches(text, query, analyzer) == expected
 
 
-@given(st.text(max_size=40), st.text(max_size=10), st.sampled_from(["english", "simple", "exact"]))
+@given(
+    st.text(ENCODABLE, max_size=40),
+    st.text(ENCODABLE, max_size=10),
+    st.sampled_from(["english", "simple", "exact"]),
+)
 def test_the_parts_are_the_text(text: str, query: str, analyzer: str) -> None:
     parts = matches(text, query, analyzer)
     assert "".join(parts) == text and len(parts) % 2 == 1 and all(parts[1::2])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jammi_lab.core import errors
 from jammi_lab.vectors.projections import project_to_plane
 from jammi_lab.workspace.vector_views import VectorMap, _bars, _scatter
+from tests.cases.texts import ENCODABLE
 from tests.producers.test_neighbor_graph import given_vectors
 from tests.sizes import examples
 
@@ -114,7 +115,7 @@ def test_an_empty_table_and_one_row_have_maps(ws: Any) -> None:
     )
 
 
-HOSTILE = st.text(st.characters(codec="utf-8"), max_size=60)
+HOSTILE = st.text(ENCODABLE, max_size=60)
 
 
 @settings(max_examples=examples(80), deadline=None)
