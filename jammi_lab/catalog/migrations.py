@@ -285,6 +285,11 @@ _ALIASES_AND_HOLDS = (
     "CREATE UNIQUE INDEX holds_recipe ON holds (recipe_fold, coalesce(tenant_id, ''))",
 )
 
+_COMMIT_IDS = (
+    "ALTER TABLE mutable_tables ADD COLUMN commit_id TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE topics ADD COLUMN commit_id TEXT NOT NULL DEFAULT ''",
+)
+
 MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (1, "the spine", _SPINE),
     (2, "models", _MODELS),
@@ -297,6 +302,7 @@ MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (9, "checks", _CHECKS),
     (10, "checks of sources and mutable tables", _CHECKED_KINDS),
     (11, "aliases and holds", _ALIASES_AND_HOLDS),
+    (12, "ids of commits", _COMMIT_IDS),
 )
 """(number, name, statements), ascending; never edited once released."""
 

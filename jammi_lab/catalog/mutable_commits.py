@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,7 +191,7 @@ class _Batch:
             rows.get(k) == b for k, b in self.rows_after.items()
         )
 
-    def flush(self, tx: sa.Connection, table_id: int) -> None:
+    def flush(self, tx: sa.Connection, table_id: int, commit_id: str) -> None:
         """Write the result. Raises _UncheckedConflict."""
         if not self.log:
             return
@@ -215,7 +215,12 @@ class _Batch:
         ):
             self.storage.trim(tx, oldest)
             self.first_kept = oldest
-        advanced = {"version": self.version, "first_kept": self.first_kept, "row_count": self.rows}
+        advanced = {
+            "version": self.version,
+            "first_kept": self.first_kept,
+            "row_count": self.rows,
+            "commit_id": commit_id,
+        }
         _ADVANCE.execute(tx, {"of_table": table_id, "owner": self.tenant or "", **advanced})
 
 
@@ -233,8 +238,11 @@ def _split_batch(
 class GroupCommit:
     """Makes changes of mutable tables durable."""
 
-    def __init__(self, database: Database, active_scope: Scope) -> None:
+    def __init__(
+        self, database: Database, active_scope: Scope, new_commit_id: Callable[[], str]
+    ) -> None:
         self._database, self._scope = database, active_scope
+        self._new_commit_id = new_commit_id
         self.leader_lock = threading.Lock()
         self._guard = threading.Lock()
         self._enough_waiting = threading.Event()
@@ -380,7 +388,7 @@ class GroupCommit:
             for request in group:
                 request.outcome = self._apply_request(tx, request, group, states, read_first)
             for table_id, state in states.items():
-                state.flush(tx, table_id)
+                state.flush(tx, table_id, self._new_commit_id())
 
     @staticmethod
     def _finish(group: Sequence[_Request]) -> None:

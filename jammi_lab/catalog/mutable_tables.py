@@ -85,7 +85,7 @@ class MutableTableRepository:
 
     def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
-        self.commits = GroupCommit(database, active_scope)
+        self.commits = GroupCommit(database, active_scope, lambda: clock.token(16))
 
     # -- records
 
@@ -98,6 +98,7 @@ class MutableTableRepository:
             table_id=int(self._clock.token(16), 16) >> 1,
             created_at=rfc3339(self._clock.now_ns()),
             version=0,
+            commit_id="",
             first_kept=0,
             row_count=0,
         )

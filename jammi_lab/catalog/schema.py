@@ -149,19 +149,20 @@ mutables = _table(
     "mutable_tables",
     "table_id bigint primary key, tenant_id null, name, arrow_schema blob, key_columns, "
     "version bigint, first_kept bigint, row_count bigint, session_id null, created_at, "
-    "numbered bigint",
+    "numbered bigint, commit_id",
 )
 """`version` counts commits; the history reaches back to `first_kept`. `numbered` is 1 where keys
-are stored as integers. The rows and the history are in tables of their own, created and dropped
-with the record: `mutable_storage.py`."""
+are stored as integers. `commit_id` is drawn anew by each commit: after a catalog was restored from
+a backup, another commit gets the number of one that was made before. The rows and the history are
+in tables of their own, created and dropped with the record: `mutable_storage.py`."""
 
 topics = _table(
     "topics",
     "topic_id primary key, tenant_id null, name, name_fold, columns blob, first_offset bigint, "
-    "next_offset bigint, retention double null, created_at",
+    "next_offset bigint, retention double null, created_at, commit_id",
 )
 """`topic_id` is never reused: a topic registered again under its name is another one. `columns` is
-an Arrow schema."""
+an Arrow schema. `commit_id` is drawn anew by each event, as for mutable tables."""
 
 topic_events = _table(
     "topic_events",

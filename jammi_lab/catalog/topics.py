@@ -38,6 +38,9 @@ class TopicRecord(Value, frozen=True, kw_only=True):
     retention: float | None = None
     """How many seconds an event is kept; None is forever."""
     created_at: str = ""
+    commit_id: str = ""
+    """Distinguishes the newest event from any other of that offset, such as one that was published
+    before the catalog was restored from a backup. Empty before the first event."""
 
     @property
     def owner(self) -> str:
@@ -73,7 +76,10 @@ _BY_ID = CompiledStatement(
 _LIST = scope.select(*_TOPIC.columns, tables=_t).order_by(_t.c.name_fold, scope.own_first(_t))
 _UPDATE = scope.update_owned_by(_t).where(_t.c.topic_id == _id)
 _ADVANCE = CompiledStatement(
-    _UPDATE.values(next_offset=sa.bindparam("following", type_=sa.BigInteger))
+    _UPDATE.values(
+        next_offset=sa.bindparam("following", type_=sa.BigInteger),
+        commit_id=sa.bindparam("commit"),
+    )
 )
 _APPEND = CompiledStatement(sa.insert(_e))
 _DROP = tuple(scope.delete_owned_by(each).where(each.c.topic_id == _id) for each in (_e, _c, _t))
@@ -176,7 +182,8 @@ class TopicRepository:
                 "produced_at": rfc3339(now),
             }
             _APPEND.execute(tx, event | {"row_count": row_count, "digest": digest, "body": body})
-            _ADVANCE.execute(tx, _key(record, following=current.next_offset + 1))
+            advanced = {"following": current.next_offset + 1, "commit": self._clock.token(16)}
+            _ADVANCE.execute(tx, _key(record, **advanced))
             self.trim(current)
             if max_events is not None and current.next_offset + 1 - max_events > 0:
                 self._delete_before(tx, current, current.next_offset + 1 - max_events)

@@ -460,6 +460,9 @@ class MutableRecord(Value, frozen=True):
     """When it was created, RFC 3339."""
     numbered: bool = False
     """Whether its keys are integers and stored as such in the database."""
+    commit_id: str = ""
+    """Distinguishes the last commit from any other of that version, such as one that was made
+    before the catalog was restored from a backup. Empty before the first commit."""
 
 
 class Committed(Value, frozen=True):

@@ -79,12 +79,15 @@ class MutableTableResolver:
 
 
 def snapshot_of(record: MutableRecord) -> Snapshot:
-    """The state of a table: its id and version. Equal states mean that nothing was committed in
-    between."""
+    """The state of a table: its id, version and last commit. Equal states mean that nothing was
+    committed in between."""
     schema = layout_of(record).schema
+    state: dict[str, int | str] = {"table": record.table_id, "version": record.version}
+    if record.commit_id:  # no commit, or none since a release that drew no ids
+        state["commit"] = record.commit_id
     return Snapshot(
         columns=sql_types(schema),
-        whole=digest_of({"table": record.table_id, "version": record.version}),
+        whole=digest_of(state),
         method=VERSION_METHOD,
         kind=AnchorKind.MUTABLE_VERSION,
         row_count=record.row_count,
@@ -154,7 +157,9 @@ def _columns(reader: TopicReader) -> dict[str, str]:
 
 def _snapshot(reader: TopicReader, columns: dict[str, str]) -> Snapshot:
     record: TopicRecord = reader.record
-    state = [record.topic_id, record.first_offset, record.next_offset]
+    state: list[str | int] = [record.topic_id, record.first_offset, record.next_offset]
+    if record.commit_id:
+        state.append(record.commit_id)
     return Snapshot(
         columns=columns,
         whole=digest_of(state),

@@ -1,12 +1,16 @@
 """A mutable table as an input: its readers go stale exactly when a commit happened, whoever made it, and never look fresh when they are not."""
 
 import datetime
+import shutil
 
+import msgspec
 import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, InputVanished, PossiblyStale, Stale
+from jammi_lab.inputs.live_names import snapshot_of
 from tests.inside import services_of
 
 SCHEMA = {"id": "int64", "label": "string"}
@@ -54,6 +58,46 @@ def test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh(lab, chang
     assert (verdict.reasons[0].recorded.version, verdict.reasons[0].current.version) == (1, 2)
     assert [step.name for step in lab.plan().certain] == ["counted"]
     assert lab.recompute("counted").executed == ["counted"] and lab.staleness("counted") == Fresh()
+
+
+def anchors(ws, statement):
+    """The states of what a statement reads, as a result that is saved carries them."""
+    result = ws.sql(statement)
+    result.fetchall()
+    return [(each.name, each.anchor) for each in result._stamp().sources]
+
+
+def test_a_commit_after_a_restore_is_not_the_one_of_its_number_before(tmp_path):
+    """A figure that was saved before a catalog was put back from a backup shows other rows."""
+    folder, backup = tmp_path / "lab", tmp_path / "backup.sqlite3"
+    with jl.open(folder) as ws:
+        labels = ws.mutable.create("labels", SCHEMA, primary_key=["id"])
+        labels.insert([{"id": 1, "label": "a"}])
+        ws.topics.register("t", {"n": "int64"})
+        ws.topics.publish("t", [{"n": 1}])
+        ws.materialize("kept", "SELECT label, n FROM mutable.labels, topics.t")
+        ws.backup(backup)
+        labels.upsert([{"id": 1, "label": "before"}])
+        ws.topics.publish("t", [{"n": 2}])
+        read = ("SELECT label FROM mutable.labels", "SELECT n FROM topics.t")
+        before = [anchors(ws, statement) for statement in read]
+        assert before == [anchors(ws, statement) for statement in read]
+    shutil.copy(backup, folder / "catalog.sqlite3")
+    with jl.open(folder) as ws:
+        assert ws.staleness("kept") == Fresh()
+        labels = ws.mutable["labels"]
+        labels.upsert([{"id": 1, "label": "after"}])
+        ws.topics.publish("t", [{"n": 3}])
+        assert labels.version == 2 and ws.staleness("kept") != Fresh()
+        after = [anchors(ws, statement) for statement in read]
+        assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_the_state_of_a_table_that_an_earlier_release_changed_is_as_it_was_then(lab):
+    record = services_of(lab).catalog.mutable_tables.get("labels")
+    former = msgspec.structs.replace(record, commit_id="")
+    assert snapshot_of(former).whole == digest_of({"table": record.table_id, "version": 1})
+    assert snapshot_of(former).whole != snapshot_of(record).whole
 
 
 def test_what_commits_nothing_leaves_a_reader_fresh(lab):
