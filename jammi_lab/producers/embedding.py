@@ -9,7 +9,6 @@ import msgspec
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.definitions import EmbeddingDescriptor, definition_hash
 from jammi_lab.core.errors import JammiError, SqlError
-from jammi_lab.core.model_records import VERSION_SEPARATOR
 from jammi_lab.core.records import CallEstimate, OnProgress, Reuse, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
@@ -121,9 +120,8 @@ class EmbeddingProducer:
         try:
             return identity_of(self._current_encoder(descriptor)).to_dict()
         except JammiError:
-            is_name = descriptor.model is not None and VERSION_SEPARATOR not in descriptor.model
             if not self._encoders.is_replaced(
-                msgspec.convert(recorded, EncoderIdentity), newest_only=is_name
+                msgspec.convert(recorded, EncoderIdentity), descriptor.model
             ):
                 return dict(recorded)
         return Unknown(

@@ -18,6 +18,7 @@ from jammi_lab.core.entry_points import ENCODERS, load_package_entry, package_en
 from jammi_lab.core.errors import InvalidArgument, JammiError, ModelNotFound
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.model_records import VERSION_SEPARATOR, ModelRecord, model_key
+from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.vectors.encoders.adapters import to_encoder
 from jammi_lab.vectors.encoders.base import Encoder, EncoderIdentity, identity_of
 from jammi_lab.vectors.encoders.registry import BUILT_IN, EncoderRegistry
@@ -144,7 +145,16 @@ class ModelEncoders(EncoderRegistry):
                 f"{encoder.dimensions}, but {record.dimensions} was registered."
             )
         self.store(record, encoder)
+        self._remember_identity(record, encoder)
         return encoder
+
+    def _remember_identity(self, record: ModelRecord, encoder: Encoder) -> None:
+        """Keep the identity of an encoder that was loaded from files, for kernels that cannot load
+        it."""
+        digest = digest_of_encoder(encoder)
+        if self._identity_digest(record) != digest:
+            entry = CacheEntry(NO_STAT, 0, {"identity": digest})
+            self._catalog.observations.put(_files_key(record), entry)
 
     def resolve_with_key(self, model: Any) -> tuple[Encoder, str | None]:
         """As `resolve`, with the key of the registered model. One call, because the model may be
@@ -181,16 +191,26 @@ class ModelEncoders(EncoderRegistry):
             None,
         )
 
-    def is_replaced(self, identity: EncoderIdentity, *, newest_only: bool) -> bool:
-        """Whether models of that name are registered and none of them (or not the newest) has this
-        identity. Needs no encoder. A model that is known by name only, or whose files would have to
-        be loaded, may have it."""
-        versions = list(self._registered_versions(identity.name))
-        digests = {
-            record.digest if record.artifact is None else None
-            for record in (versions[:1] if newest_only else versions)
-        }
-        return bool(digests) and not digests & {None, _digest(identity)}
+    def is_replaced(self, identity: EncoderIdentity, model: str | None) -> bool:
+        """Whether what `model` names today (its newest version, or the one that it names), or any
+        model of the encoder's name, does not have this identity. Needs no encoder.
+
+        The only model of a name, when it is known by that name alone, may have it. Files that no
+        kernel of this workspace has loaded made none of its tables."""
+        versions = list(self._registered_versions(model or identity.name))
+        named = versions[:1] if model is not None else versions
+        digests = [self._identity_digest(record) for record in named]
+        if not digests or _digest(identity) in digests:
+            return False
+        by_name_alone = [r for r in named if r.digest is None and r.artifact is None]
+        return not by_name_alone or (model is not None and len(versions) > 1)
+
+    def _identity_digest(self, record: ModelRecord) -> str | None:
+        """The digest of the identity of a model's encoder; None when it is not known here."""
+        if record.artifact is None:
+            return record.digest
+        entry = self._catalog.observations.get(_files_key(record))
+        return None if entry is None else str(entry.payload.get("identity"))
 
     def availability(self, record: ModelRecord) -> str:
         """A phrase that reports whether a model can run here."""
@@ -288,6 +308,10 @@ def digest_of_encoder(encoder: Encoder) -> str:
     """The SHA-256 of everything that determines its vectors. The case of the name does not
     count."""
     return _digest(identity_of(encoder))
+
+
+def _files_key(record: ModelRecord) -> str:
+    return observation_key("model files", fold(record.name), record.artifact_digest or "")
 
 
 def _digest(identity: EncoderIdentity) -> str:

@@ -1,6 +1,8 @@
 """Models in the lineage: which tables they made, and what becomes of verdicts when one is replaced."""
 
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ from tests.freshness.lab import Lab, said
 class Letters:
     """An encoder whose vectors count letters."""
 
-    def __init__(self, name: str = "mine", dimensions: int = 3) -> None:
-        self.name, self.version, self.dimensions = name, "1", dimensions
+    def __init__(self, name: str = "mine", dimensions: int = 3, version: str = "1") -> None:
+        self.name, self.version, self.dimensions = name, version, dimensions
 
     def encode(self, texts: list[str]) -> Any:
         return np.array([[len(t) + 1, *[1] * (self.dimensions - 1)] for t in texts], np.float32)
@@ -199,3 +201,47 @@ def test_a_name_means_the_newest_version_and_a_version_is_that_version(papers: L
     assert papers.ws.table("by version").arrow() == first
     with pytest.raises(jl.ModelNotFound):
         papers.ws.embed("third", "papers", key="id", text="title", model="mine::3")
+
+
+def files_of(folder: Path, weights: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "weights").write_text(weights)
+    return folder
+
+
+def test_files_count_in_a_kernel_that_cannot_load_them(
+    papers: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the library of a model is missing, a newer version of its files is not overlooked."""
+
+    def load(path: str, local_files_only: bool) -> Letters:
+        assert local_files_only
+        return Letters(version=Path(path, "weights").read_text())
+
+    library = types.ModuleType("sentence_transformers")
+    library.SentenceTransformer = load  # type: ignore[attr-defined]
+    with monkeypatch.context() as installed:
+        installed.setitem(sys.modules, "sentence_transformers", library)
+        papers.ws.models.register("mine", files_of(tmp_path / "first", "1"))
+        for name, model in (("by name", "mine"), ("by version", "mine::1")):
+            papers.ws.embed(name, "papers", key="id", text="title", model=model)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    names = ("by name", "by version")
+    with papers.open() as other:
+        assert [other.staleness(name) for name in names] == [jl.Fresh()] * 2
+        papers.ws.models.register("mine", files_of(tmp_path / "second", "2"))
+        assert isinstance(other.staleness("by name"), jl.Undecidable)
+        assert other.staleness("by version") == jl.Fresh()
+        papers.ws.models.register("mine", files_of(tmp_path / "third", "3"), version=1)
+        papers.ws.models.register("mine", tmp_path / "first", version=3)
+        assert isinstance(other.staleness("by version"), jl.Undecidable)
+        assert other.staleness("by name") == jl.Fresh()
+
+
+def test_a_version_that_is_known_by_name_alone_is_not_the_one_before_it(papers: Lab) -> None:
+    papers.ws.models.register("mine", Letters())
+    for name, model in (("by name", "mine"), ("by version", "mine::1")):
+        papers.ws.embed(name, "papers", key="id", text="title", model=model)
+    papers.ws.models.register("mine")
+    assert isinstance(papers.ws.staleness("by name"), jl.Undecidable)
+    assert papers.ws.staleness("by version") == jl.Fresh()

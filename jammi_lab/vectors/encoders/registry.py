@@ -113,9 +113,9 @@ class EncoderRegistry:
         """The encoder of the registered model with exactly this identity; always None here."""
         return None
 
-    def is_replaced(self, identity: EncoderIdentity, *, newest_only: bool) -> bool:  # noqa: ARG002
-        """Whether a model of that name is registered, but none with this identity, or not its
-        newest version; always False here."""
+    def is_replaced(self, identity: EncoderIdentity, model: str | None) -> bool:  # noqa: ARG002
+        """Whether what `model` names today, or any model of the encoder's name, is known not to
+        have this identity; always False here."""
         return False
 
     def names(self) -> list[str]:
