@@ -20,6 +20,7 @@ from jammi_lab.core.errors import (
     InvalidArgument,
     ResourceExhausted,
     SessionClosed,
+    SourceUnavailable,
     TableDamaged,
     VersionConflict,
     WorkspaceNotFound,
@@ -590,6 +591,32 @@ def test_a_damaged_catalog_names_the_way_to_make_a_new_one(
     path.write_bytes(damage or content[:4096] + b"\xff" * (len(content) - 4096))
     with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
         open_catalog(path).metadata.get("key 1")
+
+
+def driver_error(code: int, name: str) -> sa.exc.DBAPIError:
+    """What the driver raises for a result code of SQLite."""
+    cause = sqlite3.DatabaseError(name)
+    cause.sqlite_errorcode, cause.sqlite_errorname = code, name
+    return sa.exc.DatabaseError("SELECT 1", {}, cause)
+
+
+@sqlite_only
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
+def test_one_failed_read_is_not_taken_for_damage(lab: Lab, code: int) -> None:
+    dialect = lab.catalog.database.dialect
+    lab.catalog.metadata.set("kept", "1")
+    error = dialect.to_jammi_error(driver_error(code, "malformed"))
+    assert isinstance(error, SourceUnavailable) and "the file is intact" in error.message
+    assert "rebuild" not in error.hint
+
+
+@sqlite_only
+@pytest.mark.parametrize(
+    "code", [sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR | 12 << 8], ids=["NOMEM", "IOERR_NOMEM"]
+)
+def test_memory_that_is_exhausted_is_called_that(lab: Lab, code: int) -> None:
+    error = lab.catalog.database.dialect.to_jammi_error(driver_error(code, "out of memory"))
+    assert isinstance(error, ResourceExhausted) and error.message.startswith("Memory is exhausted")
 
 
 @sqlite_only

@@ -441,3 +441,15 @@ def test_a_recompute_with_a_failed_step_fails_its_cell_and_shows_the_report(cell
     shown = cell("r = %jammi recompute")
     assert shown.ename == "StepFailed" and "1 step failed: t" in "\n".join(shown.error)
     assert "Run: 1 failed" in shown.text
+
+
+def test_a_relative_path_means_the_file_of_its_definition_wherever_the_kernel_is(cell, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "papers.csv").write_text("id,venue,year\n9,wrong,1900\n")
+    assert cell("%%jammi -m t\nSELECT min(year) AS y FROM 'papers.csv'").error is None
+    cell("import os; os.chdir('elsewhere')")
+    assert "fresh" in cell("%jammi status").text
+    (tmp_path / "papers.csv").write_text("id,venue,year\n1,A,2001\n")
+    assert "stale" in cell("%jammi status").text
+    cell("%jammi recompute t")
+    assert "2001" in cell("%%jammi\nSELECT y FROM jammi.t").text

@@ -201,3 +201,23 @@ def test_two_runs_from_scratch_save_the_same_outputs(notebook, tmp_path, monkeyp
             if o.get("data", True)
         ]
         assert kinds == others, a.source
+
+
+def test_a_notebook_whose_recompute_fails_ends_its_execution_with_an_error(tmp_path, monkeypatch):
+    """As `jupyter nbconvert --execute` runs it."""
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    (tmp_path / "n.csv").write_text("a\n1\n")
+    cells = [
+        f"import os; os.chdir({str(tmp_path)!r})",
+        "%load_ext jammi_lab",
+        "%jammi add n n.csv",
+        "%%jammi -m t\nSELECT CAST(a AS INTEGER) AS a FROM n",
+        "open('n.csv', 'w').write('a\\nx\\n');",
+        "%jammi recompute",
+        "print('not reached')",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    processor = nbconvert.preprocessors.ExecutePreprocessor(timeout=120, kernel_name="python3")
+    with pytest.raises(nbconvert.preprocessors.CellExecutionError, match="StepFailed"):
+        processor.preprocess(notebook)
+    assert notebook.cells[-1].outputs == []

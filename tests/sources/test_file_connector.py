@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import os
+import shutil
+import threading
 import time
 
 import duckdb
@@ -1284,6 +1286,36 @@ def test_a_folder_is_listed_again_when_a_subfolder_goes_away(tmp_path, monkeypat
     monkeypatch.setattr(os, "scandir", never_there)
     with pytest.raises(OSError, match="keep changing"):
         file_set_for(str(tmp_path), None).list_files("csv")
+
+
+def test_a_folder_in_which_others_make_and_remove_folders_is_never_gone(tmp_path):
+    """An attempt of a cluster makes and removes its folders while tables are made of the rest."""
+    import jammi_lab as jl
+
+    folder = tmp_path / "parts"
+    for part in range(5):
+        (folder / str(part)).mkdir(parents=True)
+        (folder / str(part) / "x.csv").write_text("n\n1\n")
+    done = threading.Event()
+
+    def others():
+        while not done.is_set():
+            for attempt in range(3):
+                (folder / f"attempt{attempt}" / "deep").mkdir(parents=True, exist_ok=True)
+            for attempt in range(3):
+                shutil.rmtree(folder / f"attempt{attempt}", ignore_errors=True)
+
+    writer = threading.Thread(target=others)
+    writer.start()
+    try:
+        with jl.open(tmp_path / "lab") as ws:
+            for attempt in range(10):
+                ws.sources.add("parts", folder, replace=attempt > 0)
+                ws.materialize("t", "SELECT sum(n) AS n FROM parts")
+                assert ws.staleness("t") == jl.Fresh()
+    finally:
+        done.set()
+        writer.join()
 
 
 def test_files_of_two_devices_differ_in_their_stats(tmp_path):

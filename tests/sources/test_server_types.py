@@ -113,6 +113,8 @@ def test_an_anchor_of_an_earlier_release_is_compared_as_before():
         ("char(3)", ["a", "b"]),
         ("json", ['{"a": 1}', "[]"]),
         ("jsonb", ['{"b": 1, "a": 1}', "{}"]),
+        ("xml", ["<b/>", "<a>1</a>"]),
+        ("citext", ["Ab", "ab", "B"]),
         ("txid_snapshot", ["10:20:"]),
         ("pg_lsn", ["1/0", "A/0", "10/0"]),
         ("xid", ["5", "10"]),
@@ -124,6 +126,8 @@ def test_an_anchor_of_an_earlier_release_is_compared_as_before():
 )
 def test_conditions_compare_the_text_that_is_read(postgres, kind, values):
     name = f"{kind}_{postgres.table}" if kind in ("mood", "insensitive") else kind
+    if kind == "citext":
+        postgres.run("CREATE EXTENSION IF NOT EXISTS citext")
     if kind == "mood":
         postgres.run(f"CREATE TYPE {name} AS ENUM ('sad', 'ok', 'fine')")
     if kind == "insensitive":

@@ -242,6 +242,13 @@ def test_an_age_is_said_in_its_largest_full_unit(age, said):
     assert format_age(age) == said
 
 
+def test_what_a_fresh_table_rests_on_stands_in_its_row(ws, told, papers):
+    ws.sources.add("by_id", str(papers), anchor="column:id")
+    ws.materialize("late", "SELECT id FROM by_id")
+    row = rows(told(StalenessBoard(ws)).ask("open")["body"])["late"]
+    assert row["reasons"] == ["by_id by column:id alone"] and row["verdict"].startswith("fresh")
+
+
 def test_the_saved_form_is_the_table_of_the_status(ws, edited):
     edited()
     data, _ = StalenessBoard(ws)._repr_mimebundle_()

@@ -1,5 +1,6 @@
 """What a workspace says to bad input, and what it leaves alone."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -741,6 +742,22 @@ def test_a_recipe_that_was_never_computed_says_what_makes_it(papers: Any, statem
     )
     papers.recompute("later")
     assert len(papers.sql(statement).fetchall()) == 2
+
+
+def test_a_name_given_to_check_and_status_means_that_name_and_removes_nothing(
+    papers: Any, tmp_path: Path
+) -> None:
+    """Once the name was taken for `repair` and for `deep`: an orphan was deleted, all was read."""
+    orphan = tmp_path / "lab" / "results" / "orphan.parquet"
+    orphan.write_bytes(b"x")
+    os.utime(orphan, (0, 0))
+    papers.materialize("titles", "SELECT 1 AS one")
+    for call in (papers.check, papers.status):
+        with contextlib.suppress(jl.JammiError, TypeError):
+            call("titles")
+    assert orphan.exists() and len(papers.check("titles")) == 0
+    with pytest.raises((jl.InvalidArgument, TypeError), match=r"staleness|argument"):
+        papers.status("titles")
 
 
 def test_lists_of_recipes_are_asked_by_name(papers: Any) -> None:
