@@ -128,10 +128,18 @@ SENTENCES = {
     "test_torn_metadata_is_told_so",
     "A value that DuckDB cannot represent": "tests/sources/test_server_types.py::"
     "test_a_value_that_duckdb_cannot_hold_is_refused_by_its_column",
+    "puts back to its earlier state": "tests/live/test_damaged_rows.py::"
+    "test_a_row_that_is_put_back_to_its_earlier_state_is_not_noticed",
+    "levels of loggers, environment variables": "tests/producers/test_function_digest.py::"
+    "test_what_the_page_of_limits_says_is_not_followed",
+    "What is reached through a module": "tests/producers/test_function_digest.py::"
+    "test_a_helper_from_another_module_of_the_person_is_followed_and_a_module_is_not",
+    "whose `sql_select_limit` cuts off the rows": "tests/sources/test_server_types.py::"
+    "test_a_server_that_leaves_out_rows_of_every_select_is_refused",
     "MySQL hides a table from users": "tests/sources/test_mysql.py::"
     "test_rights_and_passwords_are_told_without_the_password",
 }
-"""What shows a limit of `docs/sources.md` that is a sentence, by words of it."""
+"""What shows a limit of `docs/sources.md` or `docs/verdicts.md` that is a sentence, by words of it."""
 LIMITS: dict[str, Callable[[jl.Workspace], None]] = {}
 """What shows a limit, by the row of the page."""
 
@@ -257,9 +265,13 @@ def test_every_item_of_a_list_of_limits_is_shown_by_a_test(place: tuple[str, str
     check_that_they_exist(dict(enumerate(LISTS[place])))
 
 
-def test_limits_of_sources_that_are_sentences_are_shown_by_tests() -> None:
-    page = " ".join((ROOT / "docs/sources.md").read_text(encoding="utf-8").split())
-    assert [words for words in SENTENCES if words not in page] == []
+def test_limits_that_are_sentences_are_shown_by_tests() -> None:
+    pages = [
+        (ROOT / page).read_text(encoding="utf-8")
+        for page in ("docs/sources.md", "docs/verdicts.md")
+    ]
+    text = " ".join(" ".join(pages).split())
+    assert [words for words in SENTENCES if words not in text] == []
     check_that_they_exist(SENTENCES)
 
 

@@ -11,7 +11,7 @@ import pytest
 import jammi_lab
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.verdicts import Fresh, Stale
+from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from tests.services.servers import run_mysql, run_postgres
 from tests.sizes import product
 
@@ -319,3 +319,18 @@ def test_a_time_has_the_same_text_whatever_is_read_beside_it(mysql):
     assert mysql.sql("SELECT v FROM {t} ORDER BY id") == alone
     assert [(v,) for v, _ in mysql.sql("SELECT v, n FROM {t} ORDER BY id")] == alone
     assert mysql.sql("SELECT id FROM {t} WHERE v = '10:00:00.000000'") == [(1,)]
+
+
+def test_a_server_that_leaves_out_rows_of_every_select_is_refused(mysql, monkeypatch):
+    """Any value counts as a limit here: it is global, and other tests use the server."""
+    mysql.run("CREATE TABLE {t} (id integer)", "INSERT INTO {t} VALUES (1), (2)")
+    mysql.ws.materialize("t", f"SELECT id FROM s.{mysql.table}")
+    monkeypatch.setattr("jammi_lab.sources.databases.mysql._NO_ROW_LIMIT", 1 << 65)
+    for act in (
+        lambda: mysql.sql("SELECT id FROM {t}"),
+        lambda: mysql.ws.sources.add("other", mysql.url),
+    ):
+        with pytest.raises(SourceUnavailable, match="leaves out rows: its sql_select_limit is"):
+            act()
+    verdict = mysql.ws.staleness("t")
+    assert isinstance(verdict, Undecidable) and "sql_select_limit" in str(verdict)

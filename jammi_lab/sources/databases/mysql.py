@@ -38,7 +38,8 @@ from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condit
 
 _SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
 _LISTING = (
-    "SELECT table_schema AS s, table_name AS n FROM information_schema.tables WHERE "
+    "SELECT table_schema AS s, table_name AS n, CAST(@@sql_select_limit AS CHAR) AS row_limit "
+    "FROM information_schema.tables WHERE "
     "table_type <> 'SYSTEM VIEW' AND {where} ORDER BY 1, 2"
 )
 _TABLE = """
@@ -55,16 +56,18 @@ SELECT {number} AS number, 0 AS place,
   ) + (
     SELECT COUNT(*) FROM information_schema.schemata
     WHERE LOWER(schema_name) = LOWER({schema}) AND CAST(schema_name AS BINARY) <> {schema_bytes}
-  )) AS twins
+  )) AS twins, CAST(@@sql_select_limit AS CHAR) AS row_limit
 FROM information_schema.tables WHERE {same} AND table_type <> 'SYSTEM VIEW'
 UNION ALL
 SELECT {number}, ordinal_position, CAST(column_name AS CHAR), CAST(column_type AS CHAR),
   CAST(data_type AS CHAR), CAST(COALESCE(character_set_name, '') AS CHAR),
-  CAST(COALESCE(collation_name, '') AS CHAR), NULL, NULL, NULL, NULL
+  CAST(COALESCE(collation_name, '') AS CHAR), NULL, NULL, NULL, NULL, NULL
 FROM information_schema.columns WHERE {same}"""
 """The table and its columns: a join of the two, or a list of names, would make the server open
 every table. CAST gives all text one collation, as UNION requires."""
 _MAX_TABLES_PER_QUERY = 50
+_NO_ROW_LIMIT = (1 << 32) - 1
+"""The least value of `sql_select_limit` that stands for no limit."""
 _SAME = (
     "table_schema = {schema} AND table_name = {name} AND CAST(table_schema AS BINARY) = "
     "{schema_bytes} AND CAST(table_name AS BINARY) = {name_bytes}"
@@ -143,7 +146,9 @@ class MysqlConnector(ServerConnector):
         schema_list = ", ".join(map(_quote_text, schemas or _SYSTEM_SCHEMAS))
         where = f"table_schema {'' if schemas else 'NOT '}IN ({schema_list})"
         rows = self.run_on_server(query, _LISTING.format(where=where))
-        return self.sorted_tables(row for row in rows if _is_sendable(*row))
+        for *_, row_limit in rows[:1]:
+            _check_row_limit(row_limit)
+        return self.sorted_tables((s, n) for s, n, _ in rows if _is_sendable(s, n))
 
     def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
         """The metadata of one table. Raises SourceUnavailable for a name that DuckDB would not send
@@ -182,7 +187,10 @@ class MysqlConnector(ServerConnector):
         for number, *row in self.run_on_server(
             query, "\nUNION ALL\n".join(selects) + " ORDER BY 1, 2"
         ):
-            by_number[number].append(tuple(row))
+            place, *_, row_limit = row
+            if place == 0:
+                _check_row_limit(row_limit)
+            by_number[number].append(tuple(row[:-1]))
         return [rows if rows and rows[0][0] == 0 else [] for rows in by_number]
 
     def _table_of_rows(
@@ -429,6 +437,17 @@ def _check_names(schema: str, name: str, columns: Sequence[str], has_case_twin: 
             f"Another table or database differs from {schema}.{name} only by case, and "
             "DuckDB could read either.",
             hint="Create a view on the server that gives it a unique name.",
+        )
+
+
+def _check_row_limit(row_limit: str) -> None:
+    """Raise SourceUnavailable when the server cuts the rows of every SELECT off: which ones it
+    returns is then left to it, and changes with the limit."""
+    if int(row_limit) < _NO_ROW_LIMIT:
+        raise SourceUnavailable(
+            f"The server leaves out rows: its sql_select_limit is {int(row_limit):,}.",
+            hint="SET GLOBAL sql_select_limit = 18446744073709551615 on the server ends that; then "
+            "open the workspace again.",
         )
 
 
