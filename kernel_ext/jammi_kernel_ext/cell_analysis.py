@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_kernel_ext.cell_flow import CellStep, Flow, is_former, steps_of_cell, whole_cell
 from jammi_kernel_ext.cell_names import sources_of, target_names
 from jammi_kernel_ext.cell_state import ANY_FILE, FILE, is_state
-from jammi_kernel_ext.cell_syntax import NamesOfCell
+from jammi_kernel_ext.cell_syntax import NamesOfCell, parse_cell
 from jammi_kernel_ext.cell_values import (
     is_module,
     is_observer,
@@ -51,10 +51,12 @@ class RunningCell:
     """The running cell."""
 
     label: str
-    tree: "ast.Module | None"
+    source: str
     thread: int
     ids: dict[str, int] = field(default_factory=dict)
     """The objects of the names when it began, by id."""
+    types: dict[str, type] = field(default_factory=dict)
+    """The types of these."""
     flow: Flow | None = None
     """What its statements pass on; while it runs, those up to the one that runs."""
     state: tuple[int | None, int, dict[str, int]] | None = None
@@ -68,6 +70,20 @@ class RunningCell:
     where it is not."""
     kept: dict[int, "FrameOrigin"] = field(default_factory=dict)
     """The origins of the frames that names held when it began, if it only names them, by id."""
+    parsed: "ast.Module | None" = None
+    """Its syntax tree, once it is known."""
+
+    def find_replaced(self, ids: dict[str, int]) -> set[str]:
+        """The names that hold other objects than when it began, given those that they hold now."""
+        before = self.ids
+        return {name for name, key in ids.items() if before.get(name) != key}
+
+    @property
+    def tree(self) -> "ast.Module | None":
+        """Its syntax tree; None when it is not valid."""
+        if self.parsed is None:
+            self.parsed = parse_cell(self.source)
+        return self.parsed
 
 
 class Kinds(dict[str, str]):
@@ -88,10 +104,14 @@ class Kinds(dict[str, str]):
         if name not in self._values:
             return "state" if is_state(name) else "absent"
         value = self._values[name]
+        kind: Any = type(value)
+        if (kind in PLAIN_TYPES and kind is not type) or is_own(value):
+            return "plain"
         if is_module(value):
             return "module"
-        kind: Any = type(value)
-        if isinstance(value, _PLAIN) or is_own(value) or is_plain_type(kind):
+        if is_frame(value) and kind not in weakref.ProxyTypes:
+            return "lazy frame" if kind.__name__ == "LazyFrame" else "frame"
+        if isinstance(value, _PLAIN) or is_plain_type(kind):
             return "plain"
         if isinstance(value, type) and not is_of_user(value):
             return "module"  # a class of a library has its functions, too
@@ -99,8 +119,6 @@ class Kinds(dict[str, str]):
             defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
             if all(isinstance(each, _PLAIN) for each in defaults):
                 return "function"
-        if is_frame(value) and kind not in weakref.ProxyTypes:
-            return "lazy frame" if kind.__name__ == "LazyFrame" else "frame"
         return "container"
 
 
@@ -155,21 +173,24 @@ class CellAnalysis:
     ) -> list[CellStep]:
         """The statements of the cell; all as one where it is not known what ran of it, or when."""
         if cell.tree is None:
-            return []
+            names = NamesOfCell()
+            names.note_opaque("code that cannot be parsed" if is_whole else "")
+            return [CellStep(names, 0)]
         if is_whole and all(read.line is not None for read in reads):
-            steps = steps_of_cell(cell.tree, self._values)
+            steps = steps_of_cell(cell.tree, self._values, cell.types)
             if not any(step.names.opaque or step.names.declared for step in steps):
                 return steps
-        return whole_cell(cell.tree, self._values)
+        return whole_cell(cell.tree, self._values, cell.types)
 
     def _run_step(
         self, cell: RunningCell, flow: Flow, step: CellStep, read: set[str], other: Collection[str]
     ) -> None:
         """Pass on what a statement reads, with what the functions read and change that it uses."""
         names = step.names
-        if any(map(is_output, names.loaded)):
+        if any(name[0] in "_IO" and is_output(name) for name in names.loaded):
             names.loaded.add(OUTPUT)
-        names.loaded.update(self._libraries, flow.libraries)
+        if self._libraries or flow.libraries:
+            names.loaded.update(self._libraries, flow.libraries)
         if names.files:
             read |= self._files(cell, flow, names)
         late = self._add_late(flow, names)
@@ -177,9 +198,11 @@ class CellAnalysis:
         if names.changed:
             self._add_changed(cell, flow, names, other)
         self._share(flow, names, other)
-        for name in self._records if names.reads_any else names.loaded:
-            read.update(flow.sources.get(name, ()))
-            if name in self._records and name not in flow.replaced:
+        records, sources, replaced = self._records, flow.sources, flow.replaced
+        for name in records if names.reads_any else names.loaded:
+            if name in sources:
+                read |= sources[name]
+            if name in records and name not in replaced:
                 read.add(name)
         if names.reads_any:
             read.update(cell.parts)
@@ -252,13 +275,20 @@ class CellAnalysis:
         touched = names.stored | names.changed
         if not touched:
             return
-        others, frames = set(names.handles), dict[int, set[str]]()
+        others, frames, kinds = set(names.handles), dict[int, set[str]](), self._kinds
+        is_named_twice = False
         for name in touched | names.loaded:
-            kind = "container" if name in other else self._kinds[name]
+            kind = "container" if name in other else kinds[name]
             if kind == "frame":
-                frames.setdefault(id(self._values[name]), set()).add(name)
+                if (same := frames.get(key := id(self._values[name]))) is None:
+                    frames[key] = {name}
+                else:
+                    same.add(name)
+                    is_named_twice = True
             elif kind in ("container", "lazy frame"):
                 others.add(name)
+        if not (others or is_named_twice):
+            return
         for same in frames.values():
             flow.share(same & touched, others | same)
         flow.share(others & touched, others.union(*frames.values()))
@@ -274,7 +304,7 @@ class CellAnalysis:
                     self._links[other] = (self._links[other] | others) - {name, other}
 
     def _with_aliases(
-        self, cell: RunningCell, flow: Flow, changed: set[str], written: set[str]
+        self, cell: RunningCell, flow: Flow, changed: set[str], written: frozenset[str]
     ) -> dict[str, set[int] | None]:
         """The names with all that may share objects with them, each with the frames to which the
         change is limited. The change of a frame reaches the names and the boxes that hold it, and

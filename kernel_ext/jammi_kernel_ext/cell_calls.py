@@ -67,6 +67,14 @@ harmless_code: "weakref.WeakSet[types.CodeType]" = weakref.WeakSet()
 """The code of functions that do not change the frames that they are given."""
 
 
+def note_harmless(names: NamesOfCell, values: Mapping[str, Any]) -> None:
+    """Note the functions that a statement defines which do not change the frames they get."""
+    for name, line in names.harmless:
+        function = values.get(name)
+        if isinstance(function, types.FunctionType) and function.__code__.co_firstlineno == line:
+            harmless_code.add(function.__code__)
+
+
 def add_call(
     names: NamesOfCell, call: ast.Call, values: Mapping[str, Any], names_of: NamesOfNodes
 ) -> None:
@@ -75,8 +83,11 @@ def add_call(
     start = root_names(call.func)
     method, root, may_change = _effect_on_object(call, start, values)
     if call.args or call.keywords:
-        may_change = may_change or _gives_away_arguments(call, method, start, values, names_of)
-        _add_text(names, call, method, start, values)
+        given = arguments(call)
+        may_change = may_change or _gives_away_arguments(
+            call, given, method, start, values, names_of
+        )
+        _add_text(names, given, method, start, values)
     if may_change:
         names.changed |= root
         observes = method not in IN_PLACE and root and all(is_observer(values.get(n)) for n in root)
@@ -100,6 +111,8 @@ def _effect_on_object(
         return "", loaded_names(function), True
     if _changes_module(call, function, values):
         return function.attr, start, True
+    if start and all(is_data(values.get(name)) for name in start):
+        return function.attr, start, function.attr in IN_PLACE
     root = {name for name in start if not is_library_module(name, values)}
     given = _given_before(call, values)
     return function.attr, root | given, _changes_object(function, root, given, values)
@@ -128,11 +141,32 @@ def _keeps_frames(
     ):
         return False
     defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    if not all(_is_harmless_global(name, values) for name in _global_names(function.__code__)):
+        return False
     return all(map(is_inert, defaults)) and all(
         values[name] is function or is_inert(values[name]) or is_data_library(name, values)
         if name in values
         else hasattr(builtins, name)
         for name in loaded_names(*expressions)
+    )
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    """The names of variables and attributes in a function and those that it defines."""
+    yield from code.co_names
+    for each in code.co_consts:
+        if type(each) is types.CodeType:
+            yield from _global_names(each)
+
+
+def _is_harmless_global(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether what a name holds now is as harmless as what it held when the function was defined: a
+    module or function of a library, a frame, a number."""
+    return (
+        name not in values
+        or is_inert(value := values[name])
+        or is_module(value)
+        or (is_library_function(name, values) and keeps_arguments(value))
     )
 
 
@@ -170,13 +204,17 @@ def _given_before(call: ast.Call, values: Mapping[str, Any]) -> set[str]:
     """The names that calls earlier in a chain were given, which may be held by the object whose
     method this is: `Pickler(buffer).dump(df)`. Libraries for data return new objects."""
     given = set[str]()
+    if type(getattr(call.func, "value", None)) is ast.Name:
+        return given
     for node in _chain(call.func):
-        if type(node) is ast.Call and not all(
-            is_data_library(name, values) or is_data(values.get(name))
-            for name in root_names(node.func)
-        ):
+        if type(node) is ast.Call and not _is_of_data(root_names(node.func), values):
             given = given.union(*map(loaded_names, arguments(node)))
     return given
+
+
+def _is_of_data(start: set[str], values: Mapping[str, Any]) -> bool:
+    """Whether all names at the start of a call are of libraries for data, or frames."""
+    return all(is_data_library(name, values) or is_data(values.get(name)) for name in start)
 
 
 def _add_states(
@@ -184,6 +222,8 @@ def _add_states(
 ) -> None:
     """Add the files and the states of modules that a call reads and changes."""
     states = module_state(call, start, values)
+    if method == "rename" and _is_of_data(start, values):
+        return  # columns, and no file
     reads, writes, is_handle = file_states(call, method, values)
     if not (states or reads or writes):
         return
@@ -192,7 +232,7 @@ def _add_states(
     names.loaded |= reads | writes | states
     names.changed |= writes
     names.states |= reads | writes | states
-    names.handles |= writes if is_handle else set()
+    names.handles |= writes if is_handle else frozenset()
     names.files |= reads
 
 
@@ -213,6 +253,7 @@ def _changes_module(call: ast.Call, function: ast.Attribute, values: Mapping[str
 
 def _gives_away_arguments(
     call: ast.Call,
+    given: Sequence[ast.expr],
     method: str,
     start: set[str],
     values: Mapping[str, Any],
@@ -229,7 +270,7 @@ def _gives_away_arguments(
             return True
         if keyword.arg == "copy" and not getattr(keyword.value, "value", True):
             return True
-    for each in arguments(call):
+    for each in given:
         if type(each) in _MAY_BE_CODE and _may_change_what_it_gets(each, call, values, names_of):
             return True
     return False
@@ -279,7 +320,11 @@ def _may_change_what_it_gets(
 
 
 def _add_text(
-    names: NamesOfCell, call: ast.Call, method: str, start: set[str], values: Mapping[str, Any]
+    names: NamesOfCell,
+    given: Sequence[ast.expr],
+    method: str,
+    start: set[str],
+    values: Mapping[str, Any],
 ) -> None:
     """Add the variables that the text in an argument names, as in `df.query("x > @limit")` and
     `duckdb.sql("FROM df")`. Our own statements report what they read."""
@@ -288,7 +333,7 @@ def _add_text(
         type(values.get(name)).__module__.startswith("jammi_lab") for name in start
     ):
         return
-    for argument in arguments(call):
+    for argument in given:
         if type(argument) is ast.Constant:
             text = argument.value
             if type(text) is str and (names_variables or not text.isidentifier()):

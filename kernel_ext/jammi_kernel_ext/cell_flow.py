@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from jammi_kernel_ext.cell_calls import note_harmless
 from jammi_kernel_ext.cell_names import names_of
+from jammi_kernel_ext.cell_rebinding import Rebinding
 from jammi_kernel_ext.cell_syntax import NamesOfCell, walk
 
 _FORMER = "former "
@@ -100,20 +102,34 @@ def is_former(name: str) -> bool:
     return name.startswith(_FORMER)
 
 
-def steps_of_cell(tree: ast.Module, values: Mapping[str, Any]) -> list[CellStep]:
-    """The statements of a cell, given the values of the notebook's names."""
-    steps = list[CellStep]()
+def steps_of_cell(
+    tree: ast.Module, values: Mapping[str, Any], before: Mapping[str, type]
+) -> list[CellStep]:
+    """The statements of a cell, given the values of the notebook's names, and the types of those
+    when it began."""
+    analysed = list[tuple[NamesOfCell, ...]]()
     for statement in tree.body:
+        analysed.append(_parts_of(statement, values))
+        if type(statement) is ast.FunctionDef:
+            note_harmless(analysed[-1][0], values)  # later statements may call it
+    rebinding, steps = Rebinding(values, before, analysed), list[CellStep]()
+    for statement, parts in zip(tree.body, analysed, strict=True):
+        others = rebinding.values_for([statement], parts)
         decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
         line = min([statement.lineno, *(each.lineno for each in decorators)])
         assigned = _assigned_names(statement)
-        steps += [CellStep(names, line, assigned) for names in _parts_of(statement, values)]
+        for names in parts if others is None else _parts_of(statement, others):
+            steps.append(CellStep(names, line, assigned))
     return steps
 
 
-def whole_cell(tree: ast.Module, values: Mapping[str, Any]) -> list[CellStep]:
+def whole_cell(
+    tree: ast.Module, values: Mapping[str, Any], before: Mapping[str, type]
+) -> list[CellStep]:
     """A cell as one step, for when it is not known what ran of it or in which order."""
-    return [CellStep(names_of(tree.body, values), 0)]
+    names = names_of(tree.body, values)
+    others = Rebinding(values, before, [[names]]).values_for(tree.body, [names])
+    return [CellStep(names if others is None else names_of(tree.body, others), 0)]
 
 
 def _parts_of(statement: ast.stmt, values: Mapping[str, Any]) -> tuple[NamesOfCell, ...]:
@@ -132,6 +148,8 @@ def _parts_of(statement: ast.stmt, values: Mapping[str, Any]) -> tuple[NamesOfCe
 
 def _assigned_names(statement: ast.stmt) -> frozenset[str]:
     """The names that a statement replaces whatever happens."""
+    if type(statement) is ast.Expr:
+        return frozenset()
     match statement:
         case ast.Assign(targets=[ast.Name(id=name)]):
             return frozenset((name,))

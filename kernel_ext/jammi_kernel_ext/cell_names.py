@@ -207,7 +207,7 @@ def _add_statement(names: NamesOfCell, node: ast.AST, _values: Mapping[str, Any]
             names.stored.add(alias or module)
             names.note_opaque(name if module in OPAQUE_NAMES or name == "*" else "")
         case ast.Global(names=declared) | ast.Nonlocal(names=declared):
-            names.declared.update(declared)
+            names.declared |= set(declared)
         case _:
             names.stored |= stored_names(node)
 
@@ -221,7 +221,7 @@ def _add_loaded(names: NamesOfCell, name: str, values: Mapping[str, Any]) -> Non
         return
     if is_of_user(type(value)):  # operators and properties are calls
         names.changed.add(name)
-        names.user_objects.add(name)
+        names.user_objects |= {name}
     if id(value) in OPAQUE_VALUES:
         names.note_opaque(name)
     if is_module(value):
@@ -251,7 +251,7 @@ def _add_scope(names: NamesOfCell, scope: ast.AST, values: Mapping[str, Any]) ->
     names.add_states(inner)
     names.note_opaque(inner.opaque, reads_any=inner.reads_any)
     if is_first and isinstance(scope, ast.FunctionDef) and _keeps_frames(scope, inner, values):
-        names.harmless.add((scope.name, scope.lineno))
+        names.harmless |= {(scope.name, scope.lineno)}
     for decorator in getattr(scope, "decorator_list", ()):
         if isinstance(decorator, ast.Attribute):  # called with the function, which it may keep
             names.add_changed(root_names(decorator))
@@ -290,6 +290,8 @@ def _keeps_frames(function: ast.FunctionDef, inner: NamesOfCell, values: Mapping
 
 def _magic_name(call: ast.Call) -> str | None:
     """The name of the magic or shell command that a call runs; None for any other call."""
+    if type(getattr(call.func, "value", None)) is not ast.Call:
+        return None
     match call:
         case ast.Call(
             func=ast.Attribute(
@@ -313,7 +315,7 @@ def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[s
     if magic in ("system", "sx", "bash", "sh"):
         for word in text.split()[:_MAX_WORDS]:
             names.add_state(FILE + PurePath(word).name)
-        names.files.add(ANY_FILE)
+        names.files |= {ANY_FILE}
     if magic in HARMLESS_MAGICS:
         return
     body = call.args[-1].value if isinstance(call.args[-1], ast.Constant) else None
@@ -322,8 +324,10 @@ def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[s
         names.note_opaque(f"%{magic}")
         return
     inner = names_of([tree], values)
-    for kind in ("loaded", "stored", "late", "changed"):
-        getattr(names, kind).update(getattr(inner, kind))
+    names.loaded |= inner.loaded
+    names.stored |= inner.stored
+    names.changed |= inner.changed
+    names.late |= inner.late
     names.add_states(inner)
     names.note_opaque(inner.opaque, reads_any=inner.reads_any)
 

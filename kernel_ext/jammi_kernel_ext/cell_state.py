@@ -5,6 +5,7 @@ import ast
 import functools
 import pathlib
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from jammi_kernel_ext.cell_syntax import arguments
@@ -22,6 +23,7 @@ FILE = "file "
 """The beginning of the name of a file. `ANY_FILE` stands for one whose name is computed."""
 ANY_FILE = FILE + "*"
 _STATE = "state "
+_NO_FILES: tuple[frozenset[str], frozenset[str], bool] = (frozenset(), frozenset(), False)
 
 
 def is_state(name: str) -> bool:
@@ -62,23 +64,29 @@ def states_of(module: str) -> frozenset[str]:
 
 def file_states(
     call: ast.Call, method: str, values: Mapping[str, Any]
-) -> tuple[set[str], set[str], bool]:
+) -> tuple[AbstractSet[str], AbstractSet[str], bool]:
     """The files that a call reads and those that it writes, and whether its result is a handle by
     which later cells read and write them."""
-    is_handle = method in FILE_HANDLES
-    reads = is_handle or method in FILE_READERS or method.startswith(READER_BEGINNINGS)
-    writes = is_handle or method in FILE_WRITERS or method.startswith(WRITERS)
+    is_handle, reads, writes = _use_of_files(method)
     if not (reads or writes):
-        return set(), set(), False
+        return _NO_FILES
     if method == "open" and _is_read_mode(call):
         writes = is_handle = False
     if method.startswith("to_") and not (call.args or call.keywords):
-        return set(), set(), False
+        return _NO_FILES
     names = {FILE + name for name in _file_names(call, values)}
     if method.startswith("to_") and not names:
-        return set(), set(), False  # `to_numpy()` and its like write nothing
+        return _NO_FILES  # `to_numpy()` and its like write nothing
     names = names or {ANY_FILE}
-    return names if reads else set(), names if writes else set(), is_handle
+    return names if reads else frozenset(), names if writes else frozenset(), is_handle
+
+
+@functools.lru_cache(maxsize=4096)
+def _use_of_files(method: str) -> tuple[bool, bool, bool]:
+    """Whether a function of this name makes a handle of a file, reads files, and writes them."""
+    is_handle = method in FILE_HANDLES
+    reads = is_handle or method in FILE_READERS or method.startswith(READER_BEGINNINGS)
+    return is_handle, reads, is_handle or method in FILE_WRITERS or method.startswith(WRITERS)
 
 
 def _is_read_mode(call: ast.Call) -> bool:

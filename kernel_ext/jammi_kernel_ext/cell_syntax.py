@@ -57,31 +57,32 @@ _CHILD_FIELDS |= dict.fromkeys(SCOPES)
 
 @dataclass(slots=True)
 class NamesOfCell:
-    """The names that a cell uses."""
+    """The names that a cell uses. Sets that stay empty for most statements are shared until then:
+    the garbage collector runs by the number of new objects."""
 
     loaded: set[str] = field(default_factory=set)
     """Names that it reads, in nested functions too, without those that are the functions' own."""
     stored: set[str] = field(default_factory=set)
     """Names that it assigns, imports, defines or deletes."""
-    declared: set[str] = field(default_factory=set)
+    declared: frozenset[str] = frozenset()
     """Names that a function of it declares as global or nonlocal."""
-    late: set[str] = field(default_factory=set)
+    late: frozenset[str] = frozenset()
     """Names that functions, classes and generators of the cell read when they run."""
     changed: set[str] = field(default_factory=set)
     """Names whose values it may change in place."""
     aliases: list[tuple[ast.AST, ast.AST]] = field(default_factory=list)
     """Targets, each with an expression whose objects it may name, too."""
-    user_objects: set[str] = field(default_factory=set)
+    user_objects: frozenset[str] = frozenset()
     """Names that it reads of objects whose operators are code of the user."""
-    states: set[str] = field(default_factory=set)
+    states: frozenset[str] = frozenset()
     """Files and states of modules that it uses."""
-    handles: set[str] = field(default_factory=set)
+    handles: frozenset[str] = frozenset()
     """Those of which it makes an object that reads and writes them."""
-    files: set[str] = field(default_factory=set)
+    files: frozenset[str] = frozenset()
     """Files that it reads."""
-    filled: set[str] = field(default_factory=set)
+    filled: frozenset[str] = frozenset()
     """Names whose attributes or elements it assigns."""
-    harmless: set[tuple[str, int]] = field(default_factory=set)
+    harmless: frozenset[tuple[str, int]] = frozenset()
     """Functions that it defines which do not change the frames they get, with their lines."""
     opaque: str = ""
     """What cannot be followed in it, as a word; empty when all can."""
@@ -96,19 +97,25 @@ class NamesOfCell:
 
     def add_state(self, name: str) -> None:
         """Add a file or the state of a module that is read and changed."""
-        for names in (self.loaded, self.changed, self.states):
-            names.add(name)
+        self.loaded.add(name)
+        self.changed.add(name)
+        self.states |= {name}
 
     def add(self, other: "NamesOfCell") -> None:
         """Add the names that other code of the cell uses."""
         self.loaded |= other.loaded
         self.stored |= other.stored
         self.changed |= other.changed
-        self.filled |= other.filled
-        self.harmless |= other.harmless
-        self.declared |= other.declared
-        self.add_states(other)
-        self.note_opaque(other.opaque, reads_any=other.reads_any)
+        if other.filled:
+            self.filled |= other.filled
+        if other.harmless:
+            self.harmless |= other.harmless
+        if other.declared:
+            self.declared |= other.declared
+        if other.states:
+            self.add_states(other)
+        if other.opaque:
+            self.note_opaque(other.opaque, reads_any=other.reads_any)
 
     def add_states(self, inner: "NamesOfCell") -> None:
         """Add the files and states of modules that an inner scope uses."""
@@ -153,7 +160,10 @@ def walk(nodes: Sequence[ast.AST]) -> list[ast.AST]:
     module ast, which costs most of what following a cell does."""
     found = list(nodes)
     for each in found:  # grows while it is read
-        fields = _CHILD_FIELDS[type(each)]
+        kind = type(each)
+        if kind is ast.Name:
+            continue
+        fields = _CHILD_FIELDS[kind]
         if fields is None:
             found += outer_nodes(each)
             continue
@@ -161,7 +171,8 @@ def walk(nodes: Sequence[ast.AST]) -> list[ast.AST]:
             child: Any = getattr(each, name, None)
             kind = type(child)
             if kind is list:
-                found += [item for item in child if type(item) not in _LEAVES]
+                if child:
+                    found += [item for item in child if type(item) not in _LEAVES]
             elif kind not in _LEAVES:
                 found.append(child)
     return found

@@ -96,10 +96,11 @@ def keeps_arguments(function: object) -> bool:
 def is_data(value: object) -> bool:
     """Whether a value is a frame, a column, an array or another value of a library for data, which
     only methods known for it change."""
-    return _is_data_type(type(value))
+    return is_data_type(type(value))
 
 
-def _is_data_type(kind: type) -> bool:
+def is_data_type(kind: type) -> bool:
+    """Whether a class is of a library for data, or that of arrays."""
     return kind.__module__.partition(".")[0] in DATA_LIBRARIES or kind.__name__ == "ndarray"
 
 
@@ -123,9 +124,14 @@ def _is_changed_by_methods(kind: Any) -> bool:
     return not (
         kind.__module__ == "builtins"
         or issubclass(kind, types.ModuleType)
-        or _is_data_type(kind)
+        or is_data_type(kind)
         or is_plain_type(kind)
     )
+
+
+def is_immutable_type(kind: Any) -> bool:
+    """Whether values of a class cannot be changed, and have no code of the user's."""
+    return kind in _IMMUTABLE or is_plain_type(kind)
 
 
 class _Table:
@@ -140,7 +146,7 @@ def is_inert(value: object) -> bool:
     """Whether a value has no code of the user's, and is not changed but by methods known for it: a
     frame whose cells hold no objects, a number, a text."""
     kind: Any = type(value)
-    return kind in _IMMUTABLE or is_plain_type(kind) or shares_nothing(value)
+    return is_immutable_type(kind) or shares_nothing(value)
 
 
 def is_observer(value: object) -> bool:
@@ -190,7 +196,7 @@ def _find_output_position(function: Any) -> float:
 
 def is_module(value: object) -> bool:
     """Whether a value is a module."""
-    return type(value) is types.ModuleType or isinstance(value, types.ModuleType)
+    return isinstance(value, types.ModuleType)
 
 
 def foreign_module(value: object) -> str:

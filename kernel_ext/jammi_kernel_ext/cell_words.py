@@ -71,6 +71,11 @@ KEEPING_LIBRARIES = frozenset(
 """Libraries whose functions leave their arguments as they are, but for those in `IN_PLACE`."""
 DATA_LIBRARIES = frozenset("pandas polars pyarrow narwhals".split())
 """Libraries whose objects are changed only by methods named in `IN_PLACE`; so are arrays."""
+VALUE_LIBRARIES = DATA_LIBRARIES | frozenset(
+    "numpy builtins math statistics datetime decimal fractions pathlib re json string time os "
+    "posix posixpath genericpath itertools uuid".split()
+)
+"""Libraries whose functions return frames, numbers, texts and containers of their arguments."""
 OBSERVING_LIBRARIES = frozenset(
     "sklearn scipy statsmodels matplotlib seaborn altair plotly".split()
 )

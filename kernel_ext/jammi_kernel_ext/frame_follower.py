@@ -5,14 +5,15 @@ It is conservative within what it can see, and names what it cannot see (`exec`,
 the user) as a ground. It stores names and states of tables, no values.
 """
 
+import ast
 import functools
 import itertools
 import sys
 import threading
 import types
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_kernel_ext.cell_analysis import (
     MAX_ELEMENTS,
@@ -24,10 +25,10 @@ from jammi_kernel_ext.cell_analysis import (
     is_output,
     is_own,
 )
-from jammi_kernel_ext.cell_calls import harmless_code
+from jammi_kernel_ext.cell_calls import note_harmless
 from jammi_kernel_ext.cell_flow import Flow, LateNames
 from jammi_kernel_ext.cell_state import is_state
-from jammi_kernel_ext.cell_syntax import NamesOfCell, only_names_objects, parse_cell
+from jammi_kernel_ext.cell_syntax import NamesOfCell, only_names_objects
 from jammi_kernel_ext.cell_values import is_library_object, is_module, is_of_user
 from jammi_lab.core.interrupts import DeferInterrupts
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from jammi_lab.core.anchors import FrameOrigin
     from jammi_lab.sources.frame_origins import FrameOrigins, Read
 
+T = TypeVar("T")
 MAX_GROUNDS = 3
 """Cells that could not be followed that a verdict names."""
 
@@ -89,7 +91,15 @@ class FrameFollower(CellAnalysis):
             text = hash(source)
             self._ran_again = self._ran_again or text in self._texts.values()
             self._texts[label] = text
-            self._cells.append(RunningCell(label, parse_cell(source), threading.get_ident(), ids))
+            types = _map_values(type, self._values)
+            self._cells.append(RunningCell(label, source, threading.get_ident(), ids, types))
+
+    def note_tree(self, source: str, tree: object) -> None:
+        """Note a syntax tree that IPython made, which need not be made again for the running
+        cell."""
+        cell = self._own_cell()
+        if cell is not None and cell.source == source and isinstance(tree, ast.Module):
+            cell.parsed = tree
 
     def end(self, *, is_whole: bool = True) -> None:
         """Pass origins on to the names that the cell assigned or changed. `is_whole`: whether all
@@ -148,8 +158,7 @@ class FrameFollower(CellAnalysis):
 
     def _ids(self) -> dict[str, int]:
         """The objects of all names, by id."""
-        values = dict(self._values)
-        return dict(zip(values, map(id, values.values()), strict=True))
+        return _map_values(id, self._values)
 
     def note_message(self) -> None:
         """Note that a message was handled, which may have run callbacks outside of a cell."""
@@ -201,23 +210,20 @@ class FrameFollower(CellAnalysis):
         is_whole: bool,
     ) -> None:
         flow = self._flow_of(cell, reads, is_whole=is_whole)
-        if self._is_changed_unseen(cell, flow.names):
+        replaced = cell.find_replaced(self._last_ids)
+        if self._is_changed_unseen(flow.names, replaced):
             flow.names.note_opaque("code that it does not name")
             flow.everything = {*self._records, *cell.parts}
             flow.sources.clear()
         names = flow.names
         self._note_opaque(cell, names, {read.thread for read in reads})
-        touched = self._touched(cell, names, self._last_ids)
+        touched = self._touched(names, replaced)
         if cell.tree is not None and only_names_objects(cell.tree):
             cell.kept = self._frames_before(registry, cell)
         self._unlink(cell, flow)
         for name, others in flow.shared.items():
             self._links.setdefault(name, set()).update(others)
-        for name, line in names.harmless:
-            if isinstance(function := self._values.get(name), types.FunctionType) and (
-                function.__code__.co_firstlineno == line
-            ):
-                harmless_code.add(function.__code__)
+        note_harmless(names, self._values)
         records = [(name, self._record_of(cell, flow, name)) for name in touched]
         for name, record in records:
             self._remember(registry, cell, name, record)
@@ -242,13 +248,12 @@ class FrameFollower(CellAnalysis):
             return flow.everything
         return flow.sources[name]
 
-    def _is_changed_unseen(self, cell: RunningCell, names: NamesOfCell) -> bool:
+    def _is_changed_unseen(self, names: NamesOfCell, replaced: set[str]) -> bool:
         """Whether a name holds another frame that the cell neither assigns nor calls code for that
-        may: a formatter or another hook did."""
-        replaced = {name for name, _ in self._last_ids.items() - cell.ids.items()} - names.stored
+        may: a formatter or another hook did. `replaced`: the names that hold another object."""
         return any(
             self._kinds[name] in ("frame", "lazy frame") and not is_output(name)
-            for name in replaced
+            for name in replaced - names.stored
         ) and not any(self._kinds[name] in ("function", "container") for name in names.loaded)
 
     def _frames_before(
@@ -405,7 +410,9 @@ class FrameFollower(CellAnalysis):
         if cell is not None and flow is not None:
             names = flow.names
             grounds += [_opaque_ground(cell, names)] if names.opaque else []
-            touched = names.changed if exact else self._touched(cell, names, self._ids())
+            touched = (
+                names.changed if exact else self._touched(names, cell.find_replaced(self._ids()))
+            )
             touched = touched & holders
             if touched or not holders:
                 used = [self._sources_of(flow, name) for name in touched] or [flow.last]
@@ -483,13 +490,15 @@ class FrameFollower(CellAnalysis):
             )
         return cell.origins[key]
 
-    def _touched(self, cell: RunningCell, names: NamesOfCell, ids: dict[str, int]) -> set[str]:
-        """The names that the cell assigned, or may have changed in place, given the objects of all
-        names now."""
-        replaced = {name for name, _ in ids.items() - cell.ids.items()}
-        known = ids.keys() | self._records.keys() | names.states
-        touched = (names.stored | names.changed | replaced) & known
-        return {name for name in touched if not is_output(name)}
+    def _touched(self, names: NamesOfCell, replaced: set[str]) -> set[str]:
+        """The names that the cell assigned, or may have changed in place, given those that hold
+        another object now."""
+        return {
+            name
+            for name in names.stored | names.changed | replaced
+            if (name in self._values or name in self._records or name in names.states)
+            and not is_output(name)
+        }
 
     def _note_opaque(self, cell: RunningCell, names: NamesOfCell, threads: set[int]) -> None:
         grounds = [_opaque_ground(cell, names)] if names.opaque else []
@@ -510,6 +519,11 @@ class FrameFollower(CellAnalysis):
             if int(label[1:-1]) >= since or "hread" in ground
         ]
         return grounds[:MAX_GROUNDS]
+
+
+def _map_values(function: "Callable[[Any], T]", values: Mapping[str, Any]) -> "dict[str, T]":
+    values = dict(values)
+    return dict(zip(values, map(function, values.values()), strict=True))
 
 
 def _discard(

@@ -1,5 +1,6 @@
 """The follower of frames between cells, in loops, after errors and interrupts; and what it does not keep alive."""
 
+import ast
 import gc
 import threading
 import weakref
@@ -259,3 +260,104 @@ def test_frames_of_columns_of_objects_share_these() -> None:
     assert shares_nothing(pl.DataFrame({"x": [1.0]}))
     assert not shares_nothing(pd.DataFrame({"x": [[1], {}]}))
     assert not shares_nothing(pl.DataFrame({"x": [object()]}, schema={"x": pl.Object}))
+
+
+CHANGE = "def change(d): d['x'] = other.x.sum()\n"
+HELPER = "class Helper:\n    def go(self, d): d['x'] = other.x.sum()\n    def __add__(self, d): d['x'] = other.x.sum()\nhelper = Helper()\n"
+REBOUND = {
+    "a function": [CHANGE + "f = change\nf(df)\nf = len"],
+    "a function of a module": [
+        CHANGE + "import math\nmath.f = change",
+        "f = math.f\nf(df)\nf = len",
+    ],
+    "a lambda": ["f = lambda d: d.insert(0, 'n', other.x.sum())\nf(df)\nf = len"],
+    "an argument": [CHANGE + "f = change\nlist(map(f, [df]))\nf = str"],
+    "names that change places": [CHANGE, "f, g = change, len\nf(df)\nf, g = g, f"],
+    "a loop": [CHANGE, "for f in [change, len]:\n    f(df)"],
+    "a loop over a list": [CHANGE + "all = [change, len]", "for f in all:\n    df.pipe(f)"],
+    "a loop that empties a list": [
+        CHANGE + "all = [change, len]",
+        "while all:\n    f = all.pop(0)\n    f(df)",
+    ],
+    "an exception": [
+        CHANGE + "try:\n    f = change\n    f(df)\n    {}[0]\nexcept KeyError:\n    f = len"
+    ],
+    "a function that is deleted": [CHANGE + "len = change\nlen(df)\ndel len"],
+    "a function that is defined again": [CHANGE + "change(df)\ndef change(d): return d"],
+    "a function that is defined again, run twice": [
+        CHANGE + "change(df)\ndef change(d): return d",
+        "df = ws.table('s0').pandas().assign(x=lambda d: d.x + 1)",
+        CHANGE + "change(df)\ndef change(d): return d",
+    ],
+    "an object of a former cell": [HELPER, "helper.go(df)\nhelper = 1"],
+    "an object": [HELPER + "helper.go(df)\nhelper = 1"],
+    "an operator": [HELPER + "helper + df\nhelper = 1"],
+    "an object that a frame replaces": [
+        HELPER + "def make(): return helper",
+        "h = make()\nh.go(df)\nh = other",
+    ],
+    "an object that a dict replaces": [HELPER, "h = helper\nh.go(df)\nh = {}"],
+    "a queue": [
+        "import queue\nbox = []",
+        "q = queue.Queue()\nbox.append(q)\nq.put(other)\nq = 1",
+        "df['x'] = box[0].get().x.sum()",
+    ],
+    "what a function calls": ["f = len\ndef use(d): f(d)", CHANGE + "f = change", "use(df)"],
+    "what an inner function calls": [
+        "f = len\ndef use(d):\n    def inner(e): return f(e)\n    return inner(d)",
+        CHANGE + "f = change",
+        "use(df)",
+    ],
+}
+"""Cells that change `df` by way of a name that holds something harmless at their end."""
+
+
+@pytest.mark.parametrize("what", REBOUND)
+def test_a_name_that_held_another_value_while_the_cell_ran_is_followed(
+    cells: Cells, what: str
+) -> None:
+    cells(*REBOUND[what])
+    assert "s1" in cells.tables()
+
+
+def test_a_cell_that_fails_after_it_replaced_a_function_is_followed(cells: Cells) -> None:
+    cells(CHANGE)
+    with pytest.raises(ZeroDivisionError):
+        cells.begin("f = change\nf(df)\nf = len\n1 / 0")
+    cells.follower.end(is_whole=False)
+    assert "s1" in cells.tables()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def scale(d, by): return d.assign(x=d.x * by)\nmine = scale(df, 2.0)\nothers = scale(other, 3.0)",
+        "def clean(d): return d.dropna()\nothers = clean(other)\nothers = others.merge(df, on='id')\nn = len(others)\nn = n + 1",
+        "frames = {'a': other, 'b': other.copy()}\nfor name, part in frames.items():\n    n = part.merge(df[['id']], on='id').x.sum()\n    n = round(n, 2)",
+        "i = 0\nwhile i < 3:\n    i += 1\n    n = float(other.x.sum()) + df.x.sum() * i",
+        "columns = {'x': 'y'}\nothers = other.rename(columns=columns)\nmine = pd.read_csv(path)\ndf = df[df.id.isin(mine.id)]",
+    ],
+    ids=["function", "chain", "dict of frames", "counter", "rename"],
+)
+def test_a_name_that_is_assigned_again_with_values_of_a_kind_is_no_cause(
+    cells: Cells, tmp_path: Path, code: str
+) -> None:
+    (tmp_path / "mine.csv").write_text("id,x\n1,2.0\n")
+    cells(f"path = {str(tmp_path / 'mine.csv')!r}", code)
+    assert cells.tables() == {"s0"}
+
+
+def test_a_syntax_tree_of_ipython_is_used_instead_of_parsing_again(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    monkeypatch.setattr(cell_analysis, "parse_cell", lambda text: parsed.append(text))
+    code = "df['x'] = other.x.sum()"
+    cells.follower.begin(code, 50)
+    cells.follower.note_tree("1 + 1", ast.parse("1 + 1"))  # of a magic
+    cells.follower.note_tree(code, ast.parse(code))
+    exec(code, cells.values)
+    cells.follower.end()
+    assert cells.tables() == {"s0", "s1"} and parsed == []
+    cells("df = df.copy()")  # of a cell whose tree is not known nothing can be told
+    assert parsed and "code that cannot be parsed" in str(cells.origin().grounds)
