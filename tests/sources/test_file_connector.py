@@ -1288,6 +1288,34 @@ def test_a_folder_is_listed_again_when_a_subfolder_goes_away(tmp_path, monkeypat
         file_set_for(str(tmp_path), None).list_files("csv")
 
 
+@pytest.mark.every_case
+@pytest.mark.parametrize("inner", [None, 7], ids=["beside", "over"])
+@pytest.mark.parametrize("keys", [[1], [1, 2]], ids=["one", "two"])
+def test_a_partition_column_has_the_values_of_the_folders_in_every_statement(tmp_path, keys, inner):
+    """DuckDB 1.5.5 takes its statistics from the file: of a column of that name, or of none."""
+    import jammi_lab as jl
+
+    for key in keys:
+        (tmp_path / "parts" / f"Key={key}").mkdir(parents=True)
+        held = {"n": [2, 3]} if inner is None else {"Key": [inner, inner], "n": [2, 3]}
+        pq.write_table(pa.table(held), tmp_path / "parts" / f"Key={key}" / "x.parquet")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("parts", tmp_path / "parts")
+        for read in ("parts", f"'{tmp_path}/parts/**/*.parquet'"):
+            assert {*ws.sql(f"SELECT * FROM {read}").arrow().column_names} == {"Key", "n"}
+            for statement, expected in (
+                ("SELECT max(key), min(key) FROM {}", [(max(keys), 1)]),
+                ("SELECT max(key) FROM {} WHERE key < 2", [(1,)]),
+                ("SELECT DISTINCT key > 5 FROM {}", [(False,)]),
+                ("SELECT count(*) FROM {} WHERE key = 1", [(2,)]),
+                ("SELECT count(*) FROM {} WHERE key = 7", [(0,)]),
+            ):
+                found = ws.sql(statement.format(read)).fetchall()
+                assert found == expected, statement
+        plan = str(ws.sql("EXPLAIN SELECT n FROM parts WHERE key < 2").fetchall())
+        assert len(keys) == 1 or "1/2" in plan  # of the files
+
+
 def test_a_folder_in_which_others_make_and_remove_folders_is_never_gone(tmp_path):
     """An attempt of a cluster makes and removes its folders while tables are made of the rest."""
     import jammi_lab as jl

@@ -2,11 +2,12 @@
 
 import os
 import re
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import is_text, near_names
+from jammi_lab.core.identifiers import fold, is_text, near_names
 from jammi_lab.core.redaction import remember_typed_credentials
 from jammi_lab.sources import container_formats, database_urls
 
@@ -79,6 +80,23 @@ def names_of_kind(kind: str, names: Iterable[str]) -> list[str]:
     all_names = list(names)
     matching = [name for name in all_names if kind_of_name(name) == kind]
     return matching or [name for name in all_names if kind_of_name(name) is None]
+
+
+def partitions(path: str) -> dict[str, str]:
+    """The partition values in the `key=value` folders of a path, by folded key."""
+    return {fold(urllib.parse.unquote(key)): value for key, value in _partition_pairs(path)}
+
+
+def partition_keys(path: str) -> set[str]:
+    """The keys of the `key=value` folders of a path, as they are written."""
+    return {key for key, _ in _partition_pairs(path)}
+
+
+def _partition_pairs(path: str) -> list[tuple[str, str]]:
+    if "=" not in path:
+        return []
+    parts = [each.partition("=") for each in os.path.dirname(path).split("/")]
+    return [(key, value) for key, sign, value in parts if key and sign and "=" not in value]
 
 
 def options_dict(options: object) -> dict[str, Any]:

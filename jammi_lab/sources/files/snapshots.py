@@ -2,7 +2,6 @@
 of a file set."""
 
 import os
-import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.base import ObservationContext
 from jammi_lab.sources.files import arrow_ipc
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
-from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES
+from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, partitions
 from jammi_lab.storage.digests import (
     NO_STAT,
     CacheEntry,
@@ -311,16 +310,6 @@ def _column_part(
     if column in values:
         return [relative, folded.get(column, ""), rows, values[column]]
     return [relative, folded[column]] if column in folded else None
-
-
-def partitions(path: str) -> dict[str, str]:
-    """The partition values in the `key=value` folders of a path, by folded key."""
-    if "=" not in path:
-        return {}
-    pairs = (
-        part.split("=", 1) for part in os.path.dirname(path).split("/") if part.count("=") == 1
-    )
-    return {fold(urllib.parse.unquote(key)): value for key, value in pairs if key}
 
 
 def column_snapshot(
