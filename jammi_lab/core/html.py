@@ -264,6 +264,26 @@ def svg_image(svg: str, alt: str) -> str:
     )
 
 
+def round_float(value: float) -> str:
+    """A number for display in a panel, without the digits that binary fractions add:
+    `183.79999999999998` is `183.8`. Numbers with more digits than a column has room for are
+    rounded."""
+    text = to_text(value)
+    if len(text) <= _MAX_FLOAT_CHARS or not math.isfinite(value):
+        return text
+    rounded = f"{value:.{_EXACT_DIGITS}g}"
+    if len(rounded) > _MAX_FLOAT_CHARS and "e" not in rounded and abs(value) < _MAX_ROUNDED:
+        rounded = f"{value:.{_ROUNDED_DIGITS}g}"
+    return rounded if set(rounded) & set(".e") else f"{rounded}.0"
+
+
+_MAX_FLOAT_CHARS = 12
+_EXACT_DIGITS = 15
+"""Every decimal number with so many digits is itself again as a double."""
+_ROUNDED_DIGITS = 10
+_MAX_ROUNDED = 1e9
+
+
 def to_text(value: Any) -> str:
     """A value in SQL notation: `true`, `2024-01-31 09:30:00`, `[1, 2]`, `{a: 1}`. A nested NULL is
     `NULL`."""

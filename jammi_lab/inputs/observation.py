@@ -4,6 +4,7 @@ verdicts of one pass come from the same observations, so they are consistent."""
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
@@ -50,6 +51,10 @@ TextBytes = Callable[[Anchor], tuple[int, int] | None]
 tenant scope that is bound when it is called."""
 
 MAX_WORKERS = 4
+_MAX_QUICK_ROWS = 100_000
+"""Tables of so many rows are compared in a pass that is not deep."""
+COUNTING_SECONDS = 0.05
+"""How long such a pass compares tables before it starts no further comparison."""
 
 
 class Observation:
@@ -89,6 +94,7 @@ class Observation:
         self._damage: dict[str, Damaged | Unknown | None] = {}
         self._row_comparison, self._note_rows = row_comparison, note_rows
         self._text_bytes = text_bytes
+        self._counting_seconds = 0.0
         self._lock = threading.Lock()
         self.cancelled: threading.Event | None = None
         """Set by the caller to cancel the pass; None when it cannot be cancelled."""
@@ -210,13 +216,19 @@ class Observation:
 
     def changes(self, new: TableRecord, old: TableRecord) -> ChangeSummary | None:
         """What differs between two versions of a result table; None when that is not known. A deep
-        pass counts the rows, another one repeats what was counted."""
+        pass counts the rows; another one counts those of a few small tables, and repeats what was
+        counted before."""
         if self._row_comparison is None:
             return None
+        rows = max(new.row_count or 0, old.row_count or 0)
+        is_quick = rows <= _MAX_QUICK_ROWS and self._counting_seconds < COUNTING_SECONDS
+        began = time.monotonic()
         try:
-            return self._row_comparison.changes(new, old, count=self.deep)
+            return self._row_comparison.changes(new, old, count=self.deep or is_quick)
         except (JammiError, OSError):
             return None
+        finally:
+            self._counting_seconds += time.monotonic() - began
 
     def observe_all(self, inputs: Iterable[tuple[str | None, Input]]) -> None:
         """Observe many inputs in parallel. Inputs that do not respond within the timeout are

@@ -182,7 +182,7 @@ class VersionCounts:
         _, changed, *_ = self._counts_by_position
         if changed < 2:  # a single row that differs has no other to be equal to
             return False
-        share = changed // _MAX_CHECKED_ROWS + 1
+        share = changed // MAX_CHECKED_ROWS + 1
         return all(  # first without reading the equal columns
             bool(self._rows_of(self._moved_rows(columns, share), self._rest))
             for columns in (self._differing, [*self.common])
@@ -375,15 +375,18 @@ class VersionComparison(VersionCounts):
 
     @property
     def label_names(self) -> list[str]:
-        """The names of the columns that identify a changed row."""
-        return self.key or ["row", *self._skipped[:_MAX_CONTEXT_COLUMNS]]
+        """The names of the columns that identify a changed row: its key or number, and of all but
+        very large tables two columns that did not change."""
+        others = [name for name in self._skipped if name not in self.key]
+        is_quick = not self.key or (self.new.row_count or 0) <= _MAX_CONTEXT_ROWS
+        return [*(self.key or ["row"]), *others[: _MAX_CONTEXT_COLUMNS if is_quick else 0]]
 
     def changed_rows(self, limit: int) -> ChangedRows:
         """The first rows with another value in some column, with their former and later values in
         the columns of the summary."""
         new, old = self._aliases
         values = [c.name for c in self.summary.columns]
-        labels = self.key or self.label_names[1:]
+        labels = self.label_names[0 if self.key else 1 :]
         all_values = ", ".join(f"{new}.{quote_identifier(c)}" for c in self.common)
         number = {
             "position": f"row_number() OVER () + {self._skipped_rows}",
@@ -395,7 +398,7 @@ class VersionComparison(VersionCounts):
         ]
         columns = [f"{new}.{quote_identifier(c)} AS l{i}" for i, c in enumerate(labels)]
         tests = [f"n{i} IS DISTINCT FROM o{i}" for i in range(len(values))]
-        keys = ", ".join(f"l{i}" for i in range(len(labels))) if self.key else "number"
+        keys = ", ".join(f"l{i}" for i in range(len(self.key))) or "number"
         is_in_order = self._is_aligned and self._compared_by != "columns"
         order = "" if is_in_order else f"ORDER BY {keys}"  # aligned rows are in file order
         found = self._query(
@@ -417,10 +420,12 @@ class VersionComparison(VersionCounts):
 _MAX_NAMED_COLUMNS = 3
 _MAX_CHECKED_COLUMNS = 3
 """Number of equal columns that are checked for being constant."""
-_MAX_CHECKED_ROWS = 200_000
+MAX_CHECKED_ROWS = 200_000
 """Number of rows that are checked for having moved."""
 _MAX_CONTEXT_COLUMNS = 2
-"""Number of equal columns that are shown beside a row without a key."""
+"""Number of equal columns that are shown beside a changed row."""
+_MAX_CONTEXT_ROWS = 1_000_000
+"""In larger tables with a key they are not read."""
 
 
 class _Counts(NamedTuple):

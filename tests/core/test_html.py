@@ -190,6 +190,25 @@ def test_lengths_of_time_have_the_one_unit_that_comparisons_leave_out():
 
 
 @pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (183.79999999999998, "183.8"),
+        (3.0000000000000004, "3.0"),
+        (-5.6000000000000005, "-5.6"),
+        (1 / 3, "0.3333333333"),
+        (12345.6789012, "12345.6789"),
+        (1234567890123.25, "1234567890123.25"),
+        (1e300 / 3, "3.33333333333333e+299"),
+        (0.5, "0.5"),
+        (float("-inf"), "-Infinity"),
+        (float("nan"), "NaN"),
+    ],
+)
+def test_numbers_are_shown_without_the_digits_of_binary_fractions(number, shown):
+    assert markup.round_float(number) == shown
+
+
+@pytest.mark.parametrize(
     ("number", "said"),
     [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * 1024**2, "5.0 MiB"), (None, "")],
 )

@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from jammi_lab.inputs import observation
 from jammi_lab.workspace.workspace import Workspace
 from tests.freshness.lab import Lab
 
@@ -88,3 +89,15 @@ def test_a_first_version_and_a_large_table_are_not_compared(sales: Sales) -> Non
     sales.ws.settings["look.scan_rows"] = 2
     assert sales.ws.recompute("kept").changes == {}
     assert sales.reasons("total") == ["kept changed, version 1 → 2"]
+
+
+@pytest.mark.parametrize("sales", ["parquet"], indirect=True)
+def test_a_status_counts_the_rows_of_small_tables(
+    sales: Sales, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = "SELECT id, price * {} AS price, name FROM sales"
+    sales.ws.materialize("kept", definition.format(2), key="id")
+    assert sales.reasons("total") == ["kept changed, price: 3 of 3 rows"]
+    monkeypatch.setattr(observation, "COUNTING_SECONDS", 0.0)
+    sales.ws.materialize("kept", definition.format(3), key="id")
+    assert sales.reasons("total") == ["kept changed, version 1 → 3"]

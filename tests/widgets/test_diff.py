@@ -103,3 +103,16 @@ def test_equal_versions_say_that_nothing_differs(ws, told):
     panel = DiffView(ws, "same", 1)
     assert "no row differs" in repr(panel) and "The definition changed." in repr(panel)
     assert told(panel).ask("diff-rows", part="changed")["body"]["rows"] == []
+
+
+def test_changed_numbers_are_rounded_unless_they_would_look_equal(ws, told):
+    for price in (
+        "'a' AS k, 0.3::DOUBLE AS p, 1.5::DOUBLE AS q",
+        "'a', 0.1 + 0.2::DOUBLE, 18.38::DOUBLE * 10",
+    ):
+        ws.materialize("floats", f"SELECT * FROM (SELECT {price}) t(k, p, q)", key="k")
+    panel = DiffView(ws, "floats")
+    [row] = told(panel).ask("diff-rows", part="changed", offset=0, limit=9)["body"]["rows"]
+    assert (row["old"][0], row["values"][0]) == ("0.3", "0.30000000000000004")
+    assert row["old"][1] == "1.5"
+    assert row["values"][1] == {"text": "183.8", "whole": "183.79999999999998"}

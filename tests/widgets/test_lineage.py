@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import jammi_lab as jl
 from jammi_lab.core.checks import CheckStatus, CheckSummary
-from jammi_lab.core.html import Rendered
+from jammi_lab.core.html import Rendered, format_bytes
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, PossiblyStale, Stale
 from jammi_lab.freshness.lineage import Node
@@ -437,16 +437,20 @@ def test_a_preview_is_offered_where_there_are_rows_and_gives_them(ws, told, tmp_
 
 def test_details_tell_what_the_manifest_attests(ws, told):
     manifest = ws.table("recent").manifest
+    known = told(LineageGraph(ws)).ask("details", node="recent")["body"]
+    assert dict(known["identifiers"]) == {
+        "physical name": ws.table("recent").table_name,
+        "definition": manifest.definition_hash[:12],
+        "artifact": f"sha256 {manifest.artifact.digest[:12]}",
+        "produced by": f"jammi_lab {manifest.engine_version}, run {manifest.produced_by[:12]}",
+    }
+
+
+def test_the_details_have_one_time_of_a_version_that_was_computed(ws, told):
+    table = ws.table("recent")
     facts = dict(told(LineageGraph(ws)).ask("details", node="recent")["body"]["facts"])
-    assert (
-        facts["definition"] == manifest.definition_hash[:12]
-        and facts["artifact"] == f"sha256 {manifest.artifact.digest[:12]}"
-    )
-    assert (
-        facts["produced by"]
-        == f"jammi_lab {manifest.engine_version}, run {manifest.produced_by[:12]}"
-    )
-    assert facts["produced at"] == manifest.produced_at[:19].replace("T", " ") + " UTC"
+    assert facts["completed"] == table.completed_at[:19].replace("T", " ") + " UTC"
+    assert facts["size"] == format_bytes(table.bytes) and "produced at" not in facts
 
 
 def test_the_middle_is_a_result_table_or_a_source_with_several_tables_too(ws, told, tmp_path):
@@ -684,17 +688,17 @@ def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
     line = told(panel := LineageGraph(ws))
     body = line.ask("open")["body"]
     changed = {n["name"]: n["changed"] for n in body["nodes"] if "changed" in n}
-    assert changed == {"papers": "3 → 4 rows", "many": "version 1 → 2, 3 → 4 rows"}
+    assert changed == {"papers": "3 → 4 rows", "many": "version 1 → 2, 1 row added"}
     assert body["marks"]["changed"] == 2
     [known] = line.ask("details", node="many")["body"]["changes"]
-    assert known.startswith("many changed, version 1 → 2, 3 → 4 rows (read 20")
+    assert known.startswith("many changed, version 1 → 2, 1 row added (read 20")
     assert known.endswith(", columns read: n; read by sum_of_many") and ", seen 20" in known
     panel.filter = "changed"
     assert {"many", "papers"} <= names(panel._graph())
     picture = base64.b64decode(
         re.search('base64,([^"]*)', panel._repr_mimebundle_()[0]["text/html"])[1]
     ).decode()
-    assert "Δ version 1 → 2, 3 → 4 rows" in picture and "#ff9340" in picture
+    assert "Δ version 1 → 2, 1 row added" in picture and "#ff9340" in picture
 
 
 def test_the_drawing_is_exported_as_svg_and_as_mermaid_in_the_colours_of_the_verdicts(

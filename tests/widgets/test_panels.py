@@ -7,7 +7,12 @@ from importlib import resources
 import pytest
 
 import jammi_widgets
+from jammi_lab.core.anchors import AnchorKind
+from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import VERDICT_ICONS
+from jammi_lab.core.records import RunStep, TableKind
+from jammi_lab.core.reprs import outcome_text
+from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_widgets import assets
 from jammi_widgets.staleness import StalenessBoard
 from tests.sizes import product
@@ -17,7 +22,7 @@ MODULES = sorted(
     for p in resources.files("jammi_widgets").joinpath("static").iterdir()
     if p.name.endswith(".js")
 )
-SHARED = {"kit", "nodes"}
+SHARED = {"kit", "nodes", "terms"}
 """What panels take in: no panels themselves."""
 
 
@@ -49,6 +54,15 @@ def test_a_module_is_whole_small_and_asks_nothing_of_the_network(name):
         text,
     )
     assert "document.querySelector" not in text and "document.getElementById" not in text
+
+
+def test_words_of_the_field_are_explained():
+    terms = set(re.findall(r'"([^"]+)": "', assets.module("terms")))
+    outcomes = ["computed", "reused", "cut_off", "failed", "blocked", "rejected", "skipped"]
+    steps = [RunStep(name="t", outcome=o, meanwhile=m) for o in outcomes for m in (False, True)]
+    words = {*TableKind, *AnchorKind, *CheckStatus, *map(outcome_text, steps)}
+    inputs = {"source", "frame", "mutable", "topic", "clock", MODEL_KIND, "recipe"}
+    assert sorted((words | inputs) - terms) == []
 
 
 PANELS = ["LineageGraph", "StalenessBoard", "NeighborExplorer", "EmbeddingMap", "CatalogBrowser"]

@@ -41,7 +41,7 @@ def test_changed_cells_are_counted_by_column_and_equal_columns_are_not_read(ws):
     assert [(c.name, c.rows) for c in found.summary.columns] == [("price", 2)]
     assert found.summary.skipped_columns == ["id", "name"]
     labels, old, new, differs = found.changed_rows(10)
-    assert labels.to_pydict() == {"id": [3, 500]}
+    assert labels.to_pydict() == {"id": [3, 500], "name": ["n3", "n500"]}
     assert (old["price"].to_pylist(), new["price"].to_pylist()) == ([3, 500], [-1, -1])
     assert differs["price"].to_pylist() == [True, True]
 
@@ -87,7 +87,7 @@ def test_rows_of_which_all_differ_are_matched_by_position(ws):
 
 @pytest.mark.parametrize("limit", [100, 1_000])
 def test_rows_that_moved_are_recognized_in_a_part_of_them(ws, monkeypatch, limit):
-    monkeypatch.setattr(version_changes, "_MAX_CHECKED_ROWS", limit)
+    monkeypatch.setattr(version_changes, "MAX_CHECKED_ROWS", limit)
     rows = "SELECT 'x' || i % 2 AS a, i {} AS b FROM range(2000) r(i) ORDER BY ALL"
     table = two_versions(ws, "many", rows.format(""), rows.format("+ (i = 3)::INT * 5000"), None)
     assert str(comparison(table).summary) == "1 row changed"

@@ -159,8 +159,7 @@ class DiffView(Panel):
                 ListedRow(
                     _key_text(label_rows[i][:key_count]),
                     label_rows[i],
-                    new_rows[i],
-                    old_rows[i],
+                    *_distinct_cells(new_rows[i], old_rows[i]),
                     [column[i] for column in marks],
                 )
                 for i in range(len(label_rows))
@@ -177,7 +176,7 @@ class DiffView(Panel):
             ]
         for row in rows:
             shown = [*row.labels, *row.values, *(row.old or [])]
-            row.text = "\n".join(map(_cell_text, shown)).casefold()
+            row.text = "\n".join(map(_whole_text, shown)).casefold()
         return rows
 
     def _columns(self, part: str) -> tuple[list[str], list[str]]:
@@ -313,8 +312,27 @@ def _cell_text(cell: Cell) -> str:
     return "NULL" if cell is None else str(cell["text"]) if isinstance(cell, dict) else cell
 
 
+def _whole_text(cell: Cell) -> str:
+    """The text of a cell before it was shortened or rounded."""
+    return cell["whole"] if isinstance(cell, dict) and "whole" in cell else _cell_text(cell)
+
+
+def _distinct_cells(new: list[Cell], old: list[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """Later and former values; those that are equal only because they were rounded as they are."""
+    pairs = [
+        (_whole_text(a), _whole_text(b))
+        if isinstance(a, dict | str)
+        and isinstance(b, dict | str)
+        and _cell_text(a) == _cell_text(b)
+        and _whole_text(a) != _whole_text(b)
+        else (a, b)
+        for a, b in zip(new, old, strict=True)
+    ]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
 def _key_text(labels: Sequence[Cell]) -> str:
-    return ", ".join(map(_cell_text, labels))
+    return ", ".join(map(_whole_text, labels))
 
 
 def _change_text(row: ListedRow, column: int) -> str:

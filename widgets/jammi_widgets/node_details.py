@@ -4,7 +4,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.html import escape_invisible
+from jammi_lab.core.html import escape_invisible, format_bytes
 from jammi_lab.core.identifiers import fold, quoted_name
 from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import reasons_of, verdict_label
@@ -149,6 +149,7 @@ def describe_node(
         "reads": [snapshot.ids[p] for p in snapshot.upstream[index]],
         "readBy": [snapshot.ids[p] for p in snapshot.downstream[index]],
         "facts": [],
+        "identifiers": [],
         "columns": [],
         "anchors": [],
         "definition": "",
@@ -199,26 +200,28 @@ def _add_input_details(ws: "Workspace", node: Node, relation: str, message: dict
 
 def _add_table_details(ws: "Workspace", name: str, message: dict[str, Any]) -> None:
     table = ws.table(name)
+    completed = _moment(table.completed_at or "")
     message["facts"] = [
         ["rows", "" if table.row_count is None else f"{table.row_count:,}"],
-        ["size", "" if table.bytes is None else f"{table.bytes:,} B"],
-        ["completed", (table.completed_at or "")[:19].replace("T", " ") + " UTC"],
-        ["physical name", table.table_name],
+        ["dimensions", f"{table.dimensions:,}" if table.dimensions else ""],
+        ["size", "" if table.bytes is None else format_bytes(table.bytes)],
+        ["completed", completed],
     ]
+    message["identifiers"] = [["physical name", table.table_name]]
     if table.dimensions:
-        message["facts"].insert(1, ["dimensions", f"{table.dimensions:,}"])
         message["search"] = f"jl.widgets.NeighborExplorer(ws, {name!r})"
     if len(table.history()) > 1:
         message["difference"] = f"jl.widgets.DiffView(ws, {name!r})"
     if (manifest := table.manifest) is not None:
-        message["facts"] += [
+        if (produced := _moment(manifest.produced_at)) != completed:
+            message["facts"].append(["produced at", produced])
+        message["identifiers"] += [
             ["definition", short_digest(manifest.definition_hash)],
             ["artifact", f"{manifest.artifact.algorithm} {short_digest(manifest.artifact.digest)}"],
             [
                 "produced by",
                 f"jammi_lab {manifest.engine_version}, run {short_digest(manifest.produced_by)}",
             ],
-            ["produced at", f"{manifest.produced_at[:19].replace('T', ' ')} UTC"],
         ]
         if manifest.increment is not None:
             message["facts"].append(["increment", escape_invisible(manifest.increment.summary)])
@@ -233,3 +236,8 @@ def _add_table_details(ws: "Workspace", name: str, message: dict[str, Any]) -> N
             ]
             for a in manifest.anchors
         ]
+
+
+def _moment(time: str) -> str:
+    """An RFC 3339 time for display, in seconds."""
+    return f"{time[:19].replace('T', ' ')} UTC" if time else ""

@@ -13,6 +13,7 @@ from jammi_lab.core.html import (
     Rendered,
     count_noun,
     escape_invisible,
+    round_float,
     to_text,
 )
 from jammi_lab.core.html_tables import is_numeric_type
@@ -409,10 +410,12 @@ def _name_of(ws: Workspace, table: ResultTable) -> str:
 
 def display_cell(value: Any) -> Cell:
     """A value for the page, as in the static table: NULL is distinct from an empty text and from
-    the text 'NULL', and shortened texts have a tooltip."""
+    the text 'NULL'; shortened texts and rounded numbers have a tooltip."""
     if value is None:
         return None
     text = to_text(value)
+    if isinstance(value, float) and (rounded := round_float(value)) != text:
+        return {"text": rounded, "whole": text}
     if isinstance(value, str) and (not text.strip() or text == "NULL"):
         return {"text": escape_invisible(f"'{text[:MAX_HTML_CHARS]}'"), "quiet": True}
     if len(text) <= MAX_HTML_CHARS:

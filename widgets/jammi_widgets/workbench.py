@@ -30,6 +30,8 @@ class _Heading(anywidget.AnyWidget):
     _esm = assets.module("workbench")
     _css = assets.style()
     summary = traitlets.Unicode("").tag(sync=True)
+    counts = traitlets.Dict().tag(sync=True)
+    """The number of tables by verdict, the most severe first."""
 
 
 class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
@@ -142,6 +144,7 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
         counts = self.board.counts
         tables = count_noun(sum(counts.values()), "table")
         words = ", ".join(f"{number:,} {word}" for word, number in counts.items())
+        self._heading.counts = counts
         self._heading.summary = f"{tables}: {words}" if words else "No tables yet"
 
     def _rendered(self) -> Rendered:

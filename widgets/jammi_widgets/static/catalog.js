@@ -1,4 +1,5 @@
 import { Line, button, choose, copy, filterInput, frame, grouped, h, peek, pill } from "./kit.js";
+import { explanation } from "./terms.js";
 
 function render({ model, el }) {
   const line = new Line(model);
@@ -53,7 +54,7 @@ function render({ model, el }) {
     const label = h("span", { class: "jammi-entry", draggable: part.insert ? "true" : null, ondragstart: drag, title: part.insert ? `Drag into a cell, or click to copy: ${part.insert}` : part.name }, part.name);
     const node = h("li", { role: "treeitem", tabindex: -1, "aria-level": level, "aria-expanded": part.opens ? "false" : null, "data-testid": `catalog-item-${part.name}`, onkeydown: keys },
       h("div", { class: "jammi-row" }, h("span", { class: "jammi-turn", onclick: turn }, mark), h("span", { onclick: (event) => { event.stopPropagation(); if (part.insert) taken(part); else turn(); } }, label),
-        part.verdict ? pill(part.verdict, { "data-testid": `verdict-${part.name}` }) : "", h("span", { class: "jammi-dim jammi-said-of" }, part.said),
+        part.verdict ? pill(part.verdict, { "data-testid": `verdict-${part.name}` }) : "", h("span", { class: "jammi-dim jammi-said-of", title: explanation(part.said.split(",")[0]) }, part.said),
         part.rows ? button("Preview", preview, { class: "jammi-link", "data-testid": `preview-${part.name}`, "aria-label": `Preview ${part.name}` }) : ""), rows, below);
     node.dataset.path = path;
     if (part.insert) { node.dataset.insert = part.insert; node.setAttribute("aria-selected", String(model.get("selection").includes(part.insert))); }
@@ -70,13 +71,13 @@ function render({ model, el }) {
       const inside = h("ul", { role: "group", hidden: shut.has(group.name) }, group.parts.map((p) => item(p, 2, group.name)));
       if (!group.parts.length) inside.append(h("li", { class: "jammi-dim" }, filtered ? "no matches" : "none yet"));
       const turn = () => { inside.hidden = !inside.hidden; head.setAttribute("aria-expanded", String(!inside.hidden)); if (inside.hidden) shut.add(group.name); else shut.delete(group.name); };
-      const head = h("button", { type: "button", class: "jammi-sort", onclick: turn, "data-testid": `group-${group.name}`, "aria-expanded": !shut.has(group.name) }, group.name);
+      const head = h("button", { type: "button", class: "jammi-sort", onclick: turn, title: explanation(group.name), "data-testid": `group-${group.name}`, "aria-expanded": !shut.has(group.name) }, group.name);
       return h("li", { class: "jammi-group", role: "none" }, h("div", {}, head, h("span", { class: "jammi-dim" }, ` ${filtered ? `${grouped(group.found)} of ` : ""}${grouped(group.count)}`)), inside);
     }));
     const parts = groups.filter((g) => g.count);
     jumps.replaceChildren(...(parts.length < 2 ? [] : parts.map((group) => {
       const jump = () => { const head = tree.querySelector(`[data-testid="group-${group.name}"]`); tree.scrollTop += head.getBoundingClientRect().top - tree.getBoundingClientRect().top; head.focus({ preventScroll: true }); };
-      return h("button", { type: "button", class: "jammi-count", onclick: jump, title: `Go to: ${group.name}`, "data-testid": `jump-${group.name}` }, `${grouped(group.count)} ${group.count === 1 ? group.name.toLowerCase().replace(/s$/, "") : group.name.toLowerCase()}`);
+      return h("button", { type: "button", class: "jammi-count", onclick: jump, title: `${explanation(group.name)}. Click to go there`, "data-testid": `jump-${group.name}` }, `${grouped(group.count)} ${group.count === 1 ? group.name.toLowerCase().replace(/s$/, "") : group.name.toLowerCase()}`);
     })));
     const items = [...tree.querySelectorAll("[role=treeitem]")];
     items[0]?.setAttribute("tabindex", "0");

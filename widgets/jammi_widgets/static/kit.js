@@ -1,4 +1,5 @@
 // What all panels share: elements from text, messages with answers, the saved form that a live panel hides. Nothing here makes markup from data.
+import { explanation } from "./terms.js";
 
 const SIGNS = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 /** What each verdict means, for somebody who has read nothing. */
@@ -11,7 +12,6 @@ const SILENT = "The kernel does not respond. It may be busy; if it was restarted
 const RESTARTED = "The kernel was restarted and this panel is disconnected. Run this cell again.";
 let numbers = Math.floor(Math.random() * 9e6);                          // another page, or another view of the panel, hears our answers too
 
-/** A text in which nothing hides: control characters and overrides of the direction are written out, as `markup.visible` does, so that no name looks like another. Lines stay lines. */
 /** A place inside a panel for another panel; `show(title, code, ask)` shows the one whose id `ask` promises there. Where a page cannot hold one panel in another, the line of code that makes it is copied. */
 export function innerPlace(host, panel) {
   const box = h("div", { class: "jammi-inner", hidden: true });
@@ -31,6 +31,7 @@ export function innerPlace(host, panel) {
   return { box, close, show };
 }
 
+/** A text in which nothing hides: control characters and overrides of the direction are written out, as `markup.visible` does, so that no name looks like another. Lines stay lines. */
 export function seen(text) {
   if (/^[\n -~]*$/.test(text)) return text;
   return text.replace(/(?![ \n\t\u200c\u200d])[\p{C}\p{Z}]/gu, (c) => {
@@ -73,6 +74,9 @@ export function button(word, onclick, attributes = {}) {
 /** A verdict with what it means: `stale: out of date …`. */
 export const meaning = (word) => (MEANINGS[word] ? `${word}: ${MEANINGS[word]}` : null);
 
+/** A word of the field with its explanation as tooltip. */
+export const term = (word, text = word) => (explanation(word) ? h("span", { class: "jammi-term", title: explanation(word) }, text) : text);
+
 /** A text as a file of the browser's downloads. */
 export function download(name, text, type) {
   const address = URL.createObjectURL(new Blob([text], { type }));
@@ -93,7 +97,7 @@ export const STANDING = { pass: ["✓", "fresh"], due: ["?", "undecidable"], fai
 export function checked(checks, attributes = {}) {
   if (!checks) return "";
   const [sign, kind] = STANDING[checks.status];
-  return h("span", { class: `jammi-pill jammi-${kind}`, ...attributes }, h("b", { "aria-hidden": "true" }, sign), ` ${checks.text}`);
+  return h("span", { class: `jammi-pill jammi-${kind}`, title: explanation(checks.status), ...attributes }, h("b", { "aria-hidden": "true" }, sign), ` ${checks.text}`);
 }
 
 /** A number with its thousands set apart. */
@@ -251,7 +255,7 @@ export function peek(columns, rows, attributes = {}) {
 
 /** What a check found, with its first failing rows. */
 export const checkRow = (check) => h("div", { class: "jammi-checked", "data-testid": `check-${check.name}` },
-  h("div", {}, checked({ text: check.outcome, status: check.status }), " ", h("b", {}, check.name), h("span", { class: "jammi-dim" }, check.severity === "block" ? " blocks" : " warns")),
+  h("div", {}, checked({ text: check.outcome, status: check.status }), " ", h("b", {}, check.name), h("span", { class: "jammi-dim" }, " ", term(check.severity === "block" ? "blocks" : "warns"))),
   h("div", {}, check.said), check.previous ? h("div", { class: "jammi-dim" }, check.previous) : "",
   check.columns.length ? h("div", { class: "jammi-scroll" }, peek(check.columns, check.rows, { "data-testid": `failing-${check.name}` })) : "");
 

@@ -1,5 +1,5 @@
 import { knob, legend, outlined, patterns, strands, writing } from "./nodes.js";
-import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, innerPlace, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
+import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, innerPlace, peek, pill, progressLine, redrawn, s, seen, table, term } from "./kit.js";
 
 const LEAST = 0.05, MOST = 3;
 const FAR = 0.45;                                                      // below this scale letters cannot be read
@@ -244,9 +244,10 @@ function render({ model, el, host }) {
     const out = h("div", { class: "jammi-out", role: "status", "data-testid": "outcome" });
     const act = (action) => line.ask("act", { action, names: [known.id] }).then(({ begun }) => { panel.say(begun ? "" : "Another action is running; stop it or wait."); }).catch(panel.fail);
     const words = { "recompute": "Recompute", "verify": "Verify", "what-if": "What if it changed?", "preview": "Preview" };
+    const list = (facts) => h("dl", {}, facts.flatMap(([k, v]) => [h("dt", {}, term(k)), h("dd", {}, v)]));
     const named = (names) => names.flatMap((n, at) => [at ? ", " : "", button(n, () => choose(model, [n]), { class: "jammi-link" })]);
     out.append(...said);
-    const parts = [close(), h("h4", { tabindex: -1 }, known.name), h("div", { class: "jammi-dim" }, known.said, " ", pill(known.verdict))];
+    const parts = [close(), h("h4", { tabindex: -1 }, known.name), h("div", { class: "jammi-dim" }, term(known.said.split(",")[0], known.said), " ", pill(known.verdict))];
     if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", { title: r }, r))));
     if (known.changes.length) parts.push(h("ul", { class: "jammi-reasons jammi-changes", "data-testid": "changes" }, known.changes.map((text) => h("li", {}, text))));
     parts.push(h("div", { class: "jammi-actions" },
@@ -257,12 +258,13 @@ function render({ model, el, host }) {
       known.search ? button("Open in search", () => inner.show(`Search in ${known.name}`, known.search, () => line.ask("explore", { node: known.id })), { "data-testid": `search-${known.id}` }) : ""), out);
     if (known.checks.length) parts.push(fold("checks", counted(known.checks.length, "check"), opened("checks") || unfolded === known.id || known.checks.some((check) => check.outcome !== "pass"), known.checks.map(checkRow)));
     const facts = known.facts.filter(([, v]) => v);
-    if (facts.length) parts.push(h("dl", {}, facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));
+    if (facts.length) parts.push(list(facts));
     if (known.reads.length) parts.push(h("p", {}, "Computed from ", ...named(known.reads)));
     if (known.readBy.length) parts.push(h("p", {}, "Used by ", ...named(known.readBy)));
     if (known.columns.length) parts.push(fold("columns", counted(known.columns.length, "column"), opened("columns") || traced?.node === known.id, columnTable(known), h("div", { class: "jammi-dim jammi-way", role: "status", "data-testid": "way" })));
-    if (known.anchors.length) parts.push(fold("anchors", counted(known.anchors.length, "anchor"), opened("anchors"), table(["input", "kind", "method", "state", "columns"], known.anchors)));
+    if (known.anchors.length) parts.push(fold("anchors", term("anchors", counted(known.anchors.length, "anchor")), opened("anchors"), table(["input", "kind", ...["method", "state", "columns read"].map((word) => term(word))], known.anchors.map(([input, kind, ...rest]) => [input, term(kind), ...rest]))));
     if (known.definition) parts.push(fold("definition", "Definition", opened("definition"), h("pre", {}, known.definition)));
+    if (known.identifiers.length) parts.push(fold("identifiers", term("identifiers", "Identifiers"), opened("identifiers"), list(known.identifiers)));
     redrawn(side, () => side.replaceChildren(...parts), () => side.querySelector("h4"));
     side.dataset.node = known.id;
     unfoldSide(true);

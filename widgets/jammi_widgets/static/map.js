@@ -1,4 +1,5 @@
 import { Line, button, choose, copy, cut, frame, grouped, h, peek, pill, progressLine } from "./kit.js";
+import { explanations } from "./terms.js";
 
 const VERTEX = `#version 300 es
 in vec2 at; in float code; in float on; uniform vec3 view; uniform vec2 aspect; uniform vec3 palette[12]; uniform float size; uniform float some; out vec4 colour;
@@ -187,7 +188,7 @@ function render({ model, el }) {
 
   function head(next) {
     known = next;
-    about.replaceChildren(h("b", {}, known.table), " ", pill(known.verdict, { "data-testid": "verdict-table" }), ` · ${known.count ? `${grouped(known.count)} rows` : "no points: the table has no rows"}${known.placed ? ` ${known.placed}` : ""}`);
+    about.replaceChildren(h("b", {}, known.table), " ", pill(known.verdict, { "data-testid": "verdict-table" }), ` · ${known.count ? `${grouped(known.count)} rows` : "no points: the table has no rows"} `, known.placed ? h("span", { class: "jammi-term", title: explanations(known.placed) }, known.placed) : "");
     notes.replaceChildren(...known.notes.map((n) => h("div", { "data-testid": "note", title: n }, n)));
     way.value = known.method;
     const whole = !known.verdict || known.verdict === "fresh";

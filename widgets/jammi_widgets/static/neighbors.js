@@ -1,4 +1,5 @@
 import { Line, button, choose, cut, frame, grouped, h, pill, redrawn, s, table } from "./kit.js";
+import { explanations } from "./terms.js";
 
 const SHORT = 42, LONG = 120;
 const MODES = [["meaning", "meaning"], ["words", "words"], ["both", "meaning and words"]];
@@ -95,7 +96,7 @@ function render({ model, el }) {
         button("Pin", pin, { "data-testid": `pin-${item.key}`, "aria-pressed": pins.includes(item.key), "aria-label": `Pin ${item.key} to compare` })));
   }
 
-  const head = (known) => about.replaceChildren(h("b", {}, `${known.table} `), pill(known.verdict, { "data-testid": "verdict-table" }), ...known.notes.map((n) => h("div", { class: "jammi-dim", "data-testid": "note", title: n }, n)));
+  const head = (known) => about.replaceChildren(h("b", {}, `${known.table} `), pill(known.verdict, { "data-testid": "verdict-table" }), ...known.notes.map((n) => h("div", { class: "jammi-dim", "data-testid": "note", title: explanations(n) }, n)));
 
   const first = () => list.querySelector("[tabindex]") ?? query;
   const draw = (body) => redrawn(panel.body, () => drawn(body), first);

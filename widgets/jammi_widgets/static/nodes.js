@@ -1,6 +1,8 @@
 import { STANDING, cut, h, meaning, s, seen } from "./kit.js";
+import { explanation } from "./terms.js";
 
 const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
+const SEVERITY = ["damaged", "stale", "possibly stale", "undecidable", "missing manifest", "fresh"];
 const PATTERNS = {                                                     // what is drawn in a tile of 8 × 8: stripes, dots, a lattice; as lineage_svg has them
   "possibly stale": ["M-2 10 10-2M-2 2 2-2M6 10 10 6", "#ffd166", "#e6a817"], "undecidable": ["M2 2h2v2h-2zM6 6h2v2h-2z", "#cdbdff", "#a893f0"],
   "damaged": ["M-2 10 10-2M-2 2 2-2M6 10 10 6M-2-2 10 10", "#b3202c", "#8e1420"],
@@ -30,7 +32,7 @@ export const painted = (word, page) => ({ class: `jammi-is-${word.replace(" ", "
 export function legend(graph, page, sought, filter) {
   const part = (word, n, sign, title, swatch) => h("button", { type: "button", class: "jammi-count", title, "aria-pressed": String(sought === word), "data-testid": `legend-${word}`, onclick: () => filter(sought === word ? "" : word) },
     s("svg", { class: "jammi-swatch", width: 18, height: 14, "aria-hidden": "true" }, s("rect", { x: 1.5, y: 1.5, width: 15, height: 11, rx: 3, ...swatch })), ` ${n.toLocaleString("en-US")} ${sign} ${word}`);
-  const parts = Object.keys(SIGN).filter((word) => graph.counts[word]).map((word) => { const { class: kind, style } = painted(word, page); return part(word, graph.counts[word], SIGN[word], `${meaning(word)}. Click to show only these`, { class: `jammi-sample ${kind}`, style }); });
+  const parts = SEVERITY.filter((word) => graph.counts[word]).map((word) => { const { class: kind, style } = painted(word, page); return part(word, graph.counts[word], SIGN[word], `${meaning(word)}. Click to show only these`, { class: `jammi-sample ${kind}`, style }); });
   return [...parts, ...Object.entries(MARKS).filter(([word]) => graph.marks[word]).map(([word, [sign, title, swatch]]) => part(word, graph.marks[word], sign, `${word}: ${title}. Click to show only these`, { class: "jammi-sample jammi-round", ...swatch }))];
 }
 
@@ -68,7 +70,7 @@ export function knob(node, side, unfold) {
 
 /** The mark of a table that has checks; `open`: what a click on it does. */
 function mark(node, open) {
-  const [x, y, w] = node.box, [sign, kind] = STANDING[node.checks.status], word = `Checks of ${node.name}: ${node.checks.text}`;
+  const [x, y, w] = node.box, [sign, kind] = STANDING[node.checks.status], word = `Checks of ${node.name}: ${node.checks.text}. ${explanation(node.checks.status)}`;
   const show = (event) => { event.stopPropagation(); open(node); };
   return s("g", { class: `jammi-check jammi-${kind}`, role: "button", "aria-label": word, "data-testid": `checks-${node.id}`, onclick: show },
     s("title", {}, word), s("circle", { cx: x + w - 6, cy: y + 4, r: 8 }), s("text", { x: x + w - 6, y: y + 8, class: "jammi-sign" }, sign));
@@ -85,9 +87,10 @@ function pause(node) {
 export function outlined(node, chosen, pick, page) {
   const changed = node.changed ? `, changed: ${node.changed}` : "", [x, y, w, high] = node.box, paint = node.verdict ? painted(node.verdict, page) : { class: `jammi-of-${node.members ? "group" : node.kind}` };
   const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}${changed}${node.checks ? `, checks: ${node.checks.text}` : ""}${node.held ? `, ${node.held}` : ""}`;
+  const kind = node.members ? null : explanation(node.kind);
   const far = node.changed ? "Δ" : node.verdict === "fresh" ? "" : SIGN[node.verdict];
   return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}${node.verdict ? ` ${paint.class}` : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
-    s("title", {}, `${node.name}${changed}${node.verdict ? `\n${meaning(node.verdict)}` : ""}`), s("path", { d: outline(node), class: `jammi-shape ${paint.class}${node.changed ? " jammi-moved" : ""}`, style: paint.style }),
+    s("title", {}, [`${node.name}${changed}`, kind && `${node.kind}: ${kind}`, node.verdict && meaning(node.verdict)].filter(Boolean).join("\n")), s("path", { d: outline(node), class: `jammi-shape ${paint.class}${node.changed ? " jammi-moved" : ""}`, style: paint.style }),
     far ? s("text", { x: x + w / 2, y: y + high / 2 + 17, class: "jammi-far-sign" }, far) : "");
 }
 

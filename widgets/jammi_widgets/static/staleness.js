@@ -1,4 +1,5 @@
-import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, innerPlace, pill, progressLine, redrawn, table } from "./kit.js";
+import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, innerPlace, pill, progressLine, redrawn, table, term } from "./kit.js";
+import { explanation } from "./terms.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "took"], ["", ""]];
 const RUN_COLUMNS = ["table", "outcome", "changed", "rows", "took", "error"];
@@ -62,7 +63,7 @@ function render({ model, el, host }) {
     const age = row.age ? ago(row.seconds) : "never", born = row.age ? Date.now() - 1000 * row.seconds : null;
     const brief = [age, row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `took ${row.cost}`].filter(Boolean).join(" · ");   // on a card, where there are no columns
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
-      page.checks ? h("td", { class: "jammi-of-checks" }, row.checks ? h("button", { type: "button", class: "jammi-count", "aria-label": `Checks of ${row.name}: ${row.checks.text}`, title: "Show the rules and the failing rows", "data-testid": `checks-${row.name}`, onclick: () => showChecks(row.name) }, checked(row.checks)) : "") : "",
+      page.checks ? h("td", { class: "jammi-of-checks" }, row.checks ? h("button", { type: "button", class: "jammi-count", "aria-label": `Checks of ${row.name}: ${row.checks.text}`, title: `${explanation(row.checks.status)}. Click to show the rules and the failing rows`, "data-testid": `checks-${row.name}`, onclick: () => showChecks(row.name) }, checked(row.checks)) : "") : "",
       h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : row.version === 1 ? h("span", { class: "jammi-dim" }, " v1") : [" ", button(`v${row.version}`, () => inner.show(`What changed in ${row.name}`, `jl.widgets.DiffView(ws, ${JSON.stringify(row.name)})`, () => line.ask("difference", { node: row.name })), { class: "jammi-link", title: "What changed from the version before", "data-testid": `difference-${row.name}` })], row.held ? h("span", { class: "jammi-held", title: `${row.held}. A recompute of everything skips it`, "data-testid": `held-${row.name}` }, "‖ held") : ""),
       h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim", title: "Search index: how its vectors are stored, and the share of the rows in it" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
@@ -119,7 +120,7 @@ function render({ model, el, host }) {
   }).catch(panel.fail);
   function runTable(steps) {
     const used = RUN_COLUMNS.map((name, at) => !["changed", "error"].includes(name) || steps.some((step) => step[at]));
-    return h("div", { class: "jammi-scroll" }, table(RUN_COLUMNS.filter((_, at) => used[at]), steps.map((step) => step.filter((_, at) => used[at])), { "data-testid": "run-steps" }));
+    return h("div", { class: "jammi-scroll" }, table(RUN_COLUMNS.filter((_, at) => used[at]), steps.map((step) => step.map((text, at) => (at === 1 ? term(text) : text)).filter((_, at) => used[at])), { "data-testid": "run-steps" }));
   }
   function outcome({ body: done, action }) {
     progress.hide();

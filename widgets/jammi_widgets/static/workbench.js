@@ -1,9 +1,12 @@
-import { h } from "./kit.js";
+import { grouped, h, pill } from "./kit.js";
 
 /** The line above the panels; it also names the box that holds them all, which is no panel of its own. */
 function render({ model, el }) {
   const line = h("div", { class: "jammi jammi-heading", role: "heading", "aria-level": "3" });
-  const write = () => { line.textContent = model.get("summary"); };
+  const write = () => {
+    const counts = Object.entries(model.get("counts"));
+    line.replaceChildren(`${model.get("summary").split(":")[0]}${counts.length ? ": " : ""}`, ...counts.flatMap(([word, n], at) => [at ? ", " : "", `${grouped(n)} `, pill(word)]));
+  };
   let frame = 0;
   const name = () => {
     const box = el.isConnected ? (el.getRootNode().host || el).closest(".jammi-workbench") : null;
