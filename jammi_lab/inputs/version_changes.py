@@ -202,9 +202,9 @@ class VersionCounts:
             sides.append(f"SELECT {', '.join(names)} FROM pairs WHERE is_chosen_{side}")
         test = rows_differ(self._differing, *self._aliases)
         return (
-            f"WITH pairs AS MATERIALIZED (SELECT {', '.join(pairs)} FROM {self._pairs_by_position} "
-            f"WHERE ({test}) AND ({' OR '.join(chosen)})) "
-            f"SELECT 1 FROM ({' INTERSECT '.join(sides)}) LIMIT 1"
+            f"SELECT 1 FROM (WITH pairs AS MATERIALIZED (SELECT {', '.join(pairs)} "
+            f"FROM {self._pairs_by_position} WHERE ({test}) AND ({' OR '.join(chosen)})) "
+            f"{' INTERSECT '.join(sides)}) LIMIT 1"
         )
 
     def _differing_rows(self, side: str, columns: Sequence[str]) -> str:

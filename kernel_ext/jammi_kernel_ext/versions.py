@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_kernel_ext.display import Note, with_panel
 from jammi_kernel_ext.notebook import Notebook
 from jammi_lab.core import reprs
+from jammi_lab.core.command_hints import command_line
 from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, format_bytes
@@ -44,33 +45,49 @@ class VersionHistory(list[Any], ReprMixin):
         return {new.version: self._describe_changes(new, old) for new, old in pairs}
 
     def _rendered(self) -> Rendered:
+        notes = [_version_note(t) for t in self]
+        has_notes = any(notes)  # else there is no column for them
         rows = [
             (
                 t.version,
                 None if t.row_count is None else f"{t.row_count:,}",
                 format_bytes(t.bytes),
-                ", ".join(
-                    filter(
-                        None,
-                        [
-                            "pinned" if t.pinned else "",
-                            "rejected" if t.status == "rejected" else "",
-                            t.note or "",
-                        ],
-                    )
-                ),
+                *([note] if has_notes else []),
                 (t.completed_at or "")[:19].replace("T", " "),
                 self.changes.get(t.version, ""),
             )
-            for t in self
+            for t, note in zip(self, notes, strict=True)
         ]
+        note = count_noun(len(self), "version")
+        if len(self) > 1:
+            call = command_line(
+                "%jammi", "diff", self.name, f"{self[1].version}", f"{self[0].version}"
+            )
+            note += f"; {call} shows the rows that changed"
         return reprs.listing_table(
-            ["version", "rows", "size", "note", "completed (UTC)", "changed"],
+            [
+                "version",
+                "rows",
+                "size",
+                *(["note"] if has_notes else []),
+                "completed (UTC)",
+                "changed",
+            ],
             rows,
-            aligned="rrllll",
+            aligned="rrl" + "l" * has_notes + "ll",
             caption=self.name,
-            note=count_noun(len(self), "version"),
+            note=note,
         )
+
+
+def _version_note(table: Any) -> str:
+    """Whether a version is pinned or was rejected, and the note of its pin."""
+    words = [
+        "pinned" if table.pinned else "",
+        "rejected" if table.status == "rejected" else "",
+        table.note or "",
+    ]
+    return ", ".join(filter(None, words))
 
 
 class VersionVerbs:

@@ -101,3 +101,21 @@ def test_a_status_counts_the_rows_of_small_tables(
     monkeypatch.setattr(observation, "COUNTING_SECONDS", 0.0)
     sales.ws.materialize("kept", definition.format(3), key="id")
     assert sales.reasons("total") == ["kept changed, version 1 → 3"]
+
+
+@pytest.mark.parametrize("sales", ["parquet"], indirect=True)
+def test_a_run_counts_rows_without_a_key_that_differ_or_moved(sales: Sales) -> None:
+    ws = sales.ws
+    ws.materialize("raised", "SELECT name, price + 1 AS price FROM sales")
+    ws.materialize("sorted", "SELECT price > 0 AS sold, price FROM sales ORDER BY sold, price")
+    ws.materialize("shelf", "SELECT id > 1 AS top, price FROM sales ORDER BY top, price")
+    sales.write(price=[11.0, 50.0, 31.0])
+    assert ws.recompute().changes == {
+        "kept": "price: 3 of 3 rows",
+        "raised": "price: 3 of 3 rows",
+        "sorted": "3 rows added, 3 rows removed",
+        "shelf": "price: 3 of 3 rows",
+        "total": "1 row added, 1 row removed",
+    }
+    sales.write(price=[11.0, 20.0, 31.0])
+    assert ws.recompute().changes["shelf"] == "price: 1 of 3 rows"

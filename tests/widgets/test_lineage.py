@@ -699,6 +699,12 @@ def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
         re.search('base64,([^"]*)', panel._repr_mimebundle_()[0]["text/html"])[1]
     ).decode()
     assert "Δ version 1 → 2, 1 row added" in picture and "#ff9340" in picture
+    for number in range(7):
+        ws.materialize(f"sum_{number}", "SELECT sum(n) AS n FROM jammi.many")
+    ws.materialize("many", "SELECT range AS n FROM range(5)")
+    line.ask("refresh")
+    changes = line.ask("details", node="many")["body"]["changes"]
+    assert any(each.endswith(" and 2 more") and each.count("sum_") == 5 for each in changes)
 
 
 def test_the_drawing_is_exported_as_svg_and_as_mermaid_in_the_colours_of_the_verdicts(

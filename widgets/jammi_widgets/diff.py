@@ -214,7 +214,10 @@ class DiffView(Panel):
             "name": escape_invisible(self._new_table.name),
             "old": self.old,
             "new": self.new,
-            "versions": [t.version for t in self._new_table.history()],
+            "versions": [
+                [t.version, (t.completed_at or "")[:16].replace("T", " ")]
+                for t in self._new_table.history()
+            ],
             "total": record.row_count or 0,
             "parts": {part: getattr(summary, part) for part in _PARTS},
             "columns": [
@@ -260,6 +263,7 @@ class DiffView(Panel):
         return {
             "part": request.part,
             "labels": [escape_invisible(c) for c in labels],
+            "keys": len(self._comparison.key) or 1,
             "columns": [escape_invisible(c) for c in names],
             "rows": [_row_message(row, len(names)) for row in page],
             "offset": request.offset,

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 MAX_FAILING_ROWS = 5
-MAX_CHANGES = 20
-"""Maximum number of tables that are named with what changed in one of their inputs."""
+MAX_CHANGES = 1_000
+"""Maximum number of tables for which what changed in one of their inputs is described."""
+MAX_NAMED_READERS = 5
+"""Maximum number of tables that are named as readers of a change."""
 
 
 def node_relation(ws: "Workspace", node: Node) -> str:
@@ -111,21 +113,28 @@ def _results_on_node(ws: "Workspace", node: Node) -> CheckResults:
 def _change_lines(
     ws: "Workspace", snapshot: LineageSnapshot, index: int, observed_at: str
 ) -> list[str]:
-    """What changed in a node, when and seen by which table, one line for each reader."""
-    lines: dict[str, list[str]] = {}
+    """What changed in a node, when and seen by which tables, one line for each change; with the
+    time of the reader that is named first."""
+    lines: dict[str, str] = {}
+    readers: dict[str, list[str]] = {}
     for reader, reason in snapshot.changes.get(index, ())[:MAX_CHANGES]:
-        completed_at = ws.table(reader).completed_at if reader in ws else None
-        lines.setdefault(reason_line(reason, completed_at, observed_at), []).append(reader)
+        change = reason_line(reason, None, observed_at)
+        if change not in lines:
+            completed_at = ws.table(reader).completed_at if reader in ws else None
+            lines[change] = reason_line(reason, completed_at, observed_at)
+        readers.setdefault(change, []).append(reader)
     own_name = snapshot.nodes[index].name
     return [
-        line
-        + (
-            ""
-            if readers == [own_name]
-            else f"; read by {', '.join(map(escape_invisible, readers))}"
-        )
-        for line, readers in lines.items()
+        line if readers[change] == [own_name] else f"{line}; read by {_some_of(readers[change])}"
+        for change, line in lines.items()
     ]
+
+
+def _some_of(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - MAX_NAMED_READERS
+    shown = ", ".join(map(escape_invisible, names[:MAX_NAMED_READERS]))
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def describe_node(

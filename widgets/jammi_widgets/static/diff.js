@@ -30,7 +30,7 @@ function render({ model, el }) {
 
   function chooser(which, label) {
     const picked = summary[which];
-    const entries = summary.versions.map((v) => h("option", { value: v, selected: v === picked }, String(v)));
+    const entries = summary.versions.map(([v, time]) => h("option", { value: v, selected: v === picked }, time ? `${v} · ${time}` : String(v)));
     return h("select", { class: "jammi-button", "aria-label": label, "data-testid": `version-${which}`, onchange: (event) => {
       const value = Number(event.target.value);
       if (which === "old") compare(value, summary.new); else compare(summary.old, value);
@@ -82,7 +82,7 @@ function render({ model, el }) {
       else return;
       event.preventDefault();
     };
-    return h("tr", { class: `jammi-is-${page.part}`, tabindex: -1, "data-key": row.key, "data-testid": `row-${row.key}`, onclick: pick, onkeydown: keys }, row.labels.map((cell) => h("th", { scope: "row" }, value(cell))), cells);
+    return h("tr", { class: `jammi-is-${page.part}`, tabindex: -1, "data-key": row.key, "data-testid": `row-${row.key}`, onclick: pick, onkeydown: keys }, row.labels.map((cell, at) => (at < page.keys ? h("th", { scope: "row" }, value(cell)) : h("td", {}, value(cell)))), cells);
   }
 
   function rows(page) {
