@@ -17,7 +17,7 @@ from jammi_widgets import (
     lineage,
 )
 from jammi_widgets.graph_view import LineageSnapshot
-from tests.browser.test_panels import EVIL, on_page, papers, shown, spot, stale, ws  # noqa: F401  the fixtures
+from tests.browser.test_panels import EVIL, kept, on_page, papers, shown, spot, stale, ws  # noqa: F401  the fixtures
 from tests.inside import fill_board, recipe_rows_of, show_snapshot, snapshot_of
 
 pytestmark = [
@@ -488,3 +488,19 @@ def test_the_picture_steps_back_only_behind_a_way_that_is_seen(ws, shown):
     bare.part("node-ml").focus()
     bare.page.keyboard.press("Escape")
     assert back.count() == 0 and bare.page.locator(".jammi-traced").count() == 0
+
+
+def test_the_lineage_fills_the_screen_and_comes_back(ws, shown):
+    bare = shown(LineageGraph(ws), "node-topics", high=700)
+    height = "document.querySelector('.jammi-canvas').clientHeight"
+    before = bare.page.evaluate(height)
+    bare.part("full-screen").click()
+    bare.page.wait_for_function("document.fullscreenElement?.dataset.testid === 'jammi-lineage'")
+    bare.expect(lambda: bare.page.evaluate(height) > max(before, 500))
+    bare.part("node-topics").click()
+    bare.shows("verify-topics")
+    kept(bare, "lineage-full-screen")
+    bare.part("full-screen").click()
+    bare.page.wait_for_function("document.fullscreenElement === null")
+    bare.part("close-details").click()
+    bare.expect(lambda: bare.page.evaluate(height) == before)
