@@ -53,13 +53,13 @@ class RunningCell:
     label: str
     source: str
     thread: int
-    ids: dict[str, int] = field(default_factory=dict)
+    ids: Mapping[str, int]
     """The objects of the names when it began, by id."""
-    types: dict[str, type] = field(default_factory=dict)
+    types: Mapping[str, type]
     """The types of these."""
     flow: Flow | None = None
     """What its statements pass on; while it runs, those up to the one that runs."""
-    state: tuple[int | None, int, dict[str, int]] | None = None
+    state: tuple[int | None, int, Mapping[str, int]] | None = None
     """The line, the number of reads and the objects of the names for which `flow` was found."""
     parts: dict[str, "FrameOrigin"] = field(default_factory=dict)
     """Origins that it brings itself, of the rows and files that it reads, by a name for each."""
@@ -73,7 +73,7 @@ class RunningCell:
     parsed: "ast.Module | None" = None
     """Its syntax tree, once it is known."""
 
-    def find_replaced(self, ids: dict[str, int]) -> set[str]:
+    def find_replaced(self, ids: Mapping[str, int]) -> set[str]:
         """The names that hold other objects than when it began, given those that they hold now."""
         before = self.ids
         return {name for name, key in ids.items() if before.get(name) != key}
@@ -84,6 +84,16 @@ class RunningCell:
         if self.parsed is None:
             self.parsed = parse_cell(self.source)
         return self.parsed
+
+
+@dataclass
+class NamespaceSnapshot:
+    """The objects of the notebook's names at an instant, and none of the objects themselves."""
+
+    ids: dict[str, int] = field(default_factory=dict)
+    """The ids by name, without the names of the history, which no cell replaces."""
+    types: dict[str, type] = field(default_factory=dict)
+    """The types of these objects."""
 
 
 class Kinds(dict[str, str]):
@@ -135,6 +145,20 @@ class CellAnalysis:
         """Names that a function declares as global: any code that calls it may assign them."""
         self._libraries: set[str] = set()
         """Modules and classes of libraries that cells have changed: every cell may read them."""
+        self._snapshot = NamespaceSnapshot()
+        """The objects of the names when they were last examined."""
+        self._history: set[str] = set()
+        """The names of former inputs and outputs, such as `_12` and `_i12`."""
+
+    def _take_snapshot(self) -> NamespaceSnapshot:
+        """The objects of the names now. Long notebooks have thousands of inputs and outputs."""
+        values = dict(self._values)
+        names = values.keys() - self._history
+        self._history.update(n for n in names if n[:1] == "_" and is_history(n))
+        ids = {name: id(values[name]) for name in sorted(names - self._history)}
+        if ids != self._snapshot.ids:
+            self._snapshot = NamespaceSnapshot(ids, {name: type(values[name]) for name in ids})
+        return self._snapshot
 
     def _flow_of(
         self,
@@ -176,11 +200,12 @@ class CellAnalysis:
             names = NamesOfCell()
             names.note_opaque("code that cannot be parsed" if is_whole else "")
             return [CellStep(names, 0)]
+        replaced = cell.find_replaced(self._snapshot.ids) | self._globals
         if is_whole and all(read.line is not None for read in reads):
-            steps = steps_of_cell(cell.tree, self._values, cell.types)
+            steps = steps_of_cell(cell.tree, self._values, cell.types, replaced)
             if not any(step.names.opaque or step.names.declared for step in steps):
                 return steps
-        return whole_cell(cell.tree, self._values, cell.types)
+        return whole_cell(cell.tree, self._values, cell.types, replaced)
 
     def _run_step(
         self, cell: RunningCell, flow: Flow, step: CellStep, read: set[str], other: Collection[str]
@@ -381,6 +406,11 @@ def _part_name(read: "Read", at: int) -> str:
 def is_own(value: object) -> bool:
     """Whether a value is an object of jammi_lab, whose rows are recorded when they leave it."""
     return type(value).__module__.partition(".")[0] in ("jammi_lab", "jammi_widgets")
+
+
+def is_history(name: str) -> bool:
+    """Whether IPython keeps a former input or output under the name, which it sets once."""
+    return name.removeprefix("_").removeprefix("i").isdigit()
 
 
 @functools.lru_cache(maxsize=4096)

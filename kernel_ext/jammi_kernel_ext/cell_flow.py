@@ -3,7 +3,7 @@ change, the names whose values its value depends on."""
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -103,16 +103,19 @@ def is_former(name: str) -> bool:
 
 
 def steps_of_cell(
-    tree: ast.Module, values: Mapping[str, Any], before: Mapping[str, type]
+    tree: ast.Module,
+    values: Mapping[str, Any],
+    before: Mapping[str, type],
+    replaced: Collection[str],
 ) -> list[CellStep]:
-    """The statements of a cell, given the values of the notebook's names, and the types of those
-    when it began."""
+    """The statements of a cell, given the values of the notebook's names, the types of those when
+    it began, and which of them have been `replaced` since."""
     analysed = list[tuple[NamesOfCell, ...]]()
     for statement in tree.body:
         analysed.append(_parts_of(statement, values))
         if type(statement) is ast.FunctionDef:
             note_harmless(analysed[-1][0], values)  # later statements may call it
-    rebinding, steps = Rebinding(values, before, analysed), list[CellStep]()
+    rebinding, steps = Rebinding(values, before, replaced, analysed), list[CellStep]()
     for statement, parts in zip(tree.body, analysed, strict=True):
         others = rebinding.values_for([statement], parts)
         decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
@@ -124,11 +127,14 @@ def steps_of_cell(
 
 
 def whole_cell(
-    tree: ast.Module, values: Mapping[str, Any], before: Mapping[str, type]
+    tree: ast.Module,
+    values: Mapping[str, Any],
+    before: Mapping[str, type],
+    replaced: Collection[str],
 ) -> list[CellStep]:
     """A cell as one step, for when it is not known what ran of it or in which order."""
     names = names_of(tree.body, values)
-    others = Rebinding(values, before, [[names]]).values_for(tree.body, [names])
+    others = Rebinding(values, before, replaced, [[names]]).values_for(tree.body, [names])
     return [CellStep(names if others is None else names_of(tree.body, others), 0)]
 
 

@@ -4,7 +4,7 @@ value that may change whatever it is used with, unless what it was assigned is k
 
 import ast
 import builtins
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jammi_kernel_ext.cell_syntax import (
@@ -47,12 +47,14 @@ _UNKNOWN = _Unknown()
 
 class Rebinding:
     """What is known of the names that a cell assigns, from statement to statement. `before`: the
-    types of what the names held when it began."""
+    types of what the names held when it began, `replaced`: those that hold another object since,
+    which functions and IPython itself assign, too."""
 
     def __init__(
         self,
         values: Mapping[str, Any],
         before: Mapping[str, type],
+        replaced: Collection[str],
         parts: Sequence[Sequence[NamesOfCell]],
     ) -> None:
         self._values, self._before = values, before
@@ -61,6 +63,7 @@ class Rebinding:
         self._last = {
             name: at for at, each in enumerate(parts) for names in each for name in names.stored
         }
+        self._unseen = set(replaced) - self._last.keys()
         self._at = -1
 
     def values_for(
@@ -69,11 +72,12 @@ class Rebinding:
         """The values with which the next statements are to be analysed, instead of those that the
         names hold at the end of the cell; None when these will do."""
         self._at += 1
-        if not self._last:
+        if not (self._last or self._unseen):
             return None
         stored = set[str]().union(*(names.stored for names in parts))
         loaded = set[str]().union(*(names.loaded for names in parts))
         suspects = {name for name in loaded if self._last.get(name, -1) >= self._at}
+        suspects |= loaded & self._unseen
         if not suspects and all(self._last[name] == self._at for name in stored):
             return None
         assigned = dict[str, list[ast.AST | None]]()

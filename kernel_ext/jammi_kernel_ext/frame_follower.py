@@ -12,8 +12,8 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.cell_analysis import (
     MAX_ELEMENTS,
@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from jammi_lab.core.anchors import FrameOrigin
     from jammi_lab.sources.frame_origins import FrameOrigins, Read
 
-T = TypeVar("T")
 MAX_GROUNDS = 3
 """Cells that could not be followed that a verdict names."""
+MAX_OUTPUT_CELLS = 20
+"""Cells that are named for what was made from an output of IPython."""
 
 
 class FrameFollower(CellAnalysis):
@@ -50,11 +51,11 @@ class FrameFollower(CellAnalysis):
         """The running cell, and the cells that it runs itself."""
         self._texts: dict[str, int] = {}
         """The hash of the text of each cell that ran, by its label."""
+        self._known_texts: set[int] = set()
         self._ran_again = False
         """Whether any cell ran several times."""
         self._handled_message = False
         """Whether a message was handled since the last cell."""
-        self._last_ids: dict[str, int] = {}
         self._merged: dict[tuple[int, int], tuple[FrameOrigin, FrameOrigin, FrameOrigin]] = {}
         """The merged origins of the running cell, by the ids of the two, which are held, too."""
         self._as_read: dict[int, tuple[weakref.ref[Any], str | None]] = {}
@@ -81,18 +82,20 @@ class FrameFollower(CellAnalysis):
         transformations."""
         with DeferInterrupts():
             self._end_abandoned_cells()
-            registry, ids, label = self._origins, self._ids(), f"[{number}]"
-            if registry is not None and self._last_ids and not self._cells:
+            registry, label, last = self._origins, f"[{number}]", self._snapshot.ids
+            now = self._take_snapshot()
+            if registry is not None and last and not self._cells:
                 reads = registry.take_reads()
                 try:
-                    self._note_changes_outside_cells(registry, reads, ids)
+                    self._note_changes_outside_cells(registry, reads, last, now.ids)
                 except Exception as error:  # noqa: BLE001  no error of the analysis may break a cell
                     self._assume_everything(reads, label, error)
             text = hash(source)
-            self._ran_again = self._ran_again or text in self._texts.values()
+            self._ran_again = self._ran_again or text in self._known_texts
             self._texts[label] = text
-            types = _map_values(type, self._values)
-            self._cells.append(RunningCell(label, source, threading.get_ident(), ids, types))
+            self._known_texts.add(text)
+            thread = threading.get_ident()
+            self._cells.append(RunningCell(label, source, thread, now.ids, now.types))
 
     def note_tree(self, source: str, tree: object) -> None:
         """Note a syntax tree that IPython made, which need not be made again for the running
@@ -133,7 +136,7 @@ class FrameFollower(CellAnalysis):
         registry = self._origins
         reads = [] if registry is None else registry.take_reads()
         try:
-            self._last_ids = self._ids()
+            self._take_snapshot()
             if registry is not None:
                 self._follow(registry, cell, reads, is_whole=is_whole)
         except Exception as error:  # noqa: BLE001  no error of the analysis may break a cell
@@ -156,24 +159,24 @@ class FrameFollower(CellAnalysis):
                 self._records[name] = NameRecord(everything)
         self._records[OUTPUT] = NameRecord(everything)
 
-    def _ids(self) -> dict[str, int]:
-        """The objects of all names, by id."""
-        return _map_values(id, self._values)
-
     def note_message(self) -> None:
         """Note that a message was handled, which may have run callbacks outside of a cell."""
         self._handled_message = self._handled_message or not self._cells
 
     def _note_changes_outside_cells(
-        self, registry: "FrameOrigins", reads: Sequence["Read"], ids: dict[str, int]
+        self,
+        registry: "FrameOrigins",
+        reads: Sequence["Read"],
+        last: Mapping[str, int],
+        now: Mapping[str, int],
     ) -> None:
         """Names that were set between two cells, by a callback of a widget or by a thread, may hold
         anything that is known; and so may what a callback changes in place."""
         from jammi_lab.sources.frame_origins import merged_origin
 
-        changed, last = set[str](), self._last_ids
-        if ids != last:
-            changed |= {name for name, key in ids.items() if last.get(name) != key}
+        changed = set[str]()
+        if now is not last:
+            changed |= {name for name, key in now.items() if last.get(name) != key}
         if self._handled_message or reads:
             changed |= self._changed_by_callbacks()
             self._handled_message = False
@@ -210,7 +213,7 @@ class FrameFollower(CellAnalysis):
         is_whole: bool,
     ) -> None:
         flow = self._flow_of(cell, reads, is_whole=is_whole)
-        replaced = cell.find_replaced(self._last_ids)
+        replaced = cell.find_replaced(self._snapshot.ids)
         if self._is_changed_unseen(flow.names, replaced):
             flow.names.note_opaque("code that it does not name")
             flow.everything = {*self._records, *cell.parts}
@@ -229,9 +232,16 @@ class FrameFollower(CellAnalysis):
             self._remember(registry, cell, name, record)
         origin = self._merged_of(cell, flow.everything)
         if origin.inputs or origin.grounds:
-            self._records[OUTPUT] = self._merge_records(
-                self._records.get(OUTPUT), NameRecord(origin)
-            )
+            self._remember_output(origin)
+
+    def _remember_output(self, origin: "FrameOrigin") -> None:
+        """Add what a cell read to what is known of all outputs. Of the cells and grounds the newest
+        stay: they would be as many as the notebook has cells."""
+        from msgspec.structs import replace
+
+        merged = self._merge_records(self._records.get(OUTPUT), NameRecord(origin)).origin
+        cells, grounds = merged.cells[-MAX_OUTPUT_CELLS:], merged.grounds[-MAX_GROUNDS:]
+        self._records[OUTPUT] = NameRecord(replace(merged, cells=cells, grounds=grounds))
 
     def _record_of(self, cell: RunningCell, flow: Flow, name: str) -> NameRecord:
         """What is known of a name that the cell assigned or may have changed, from what the cell
@@ -411,7 +421,9 @@ class FrameFollower(CellAnalysis):
             names = flow.names
             grounds += [_opaque_ground(cell, names)] if names.opaque else []
             touched = (
-                names.changed if exact else self._touched(names, cell.find_replaced(self._ids()))
+                names.changed
+                if exact
+                else self._touched(names, cell.find_replaced(self._take_snapshot().ids))
             )
             touched = touched & holders
             if touched or not holders:
@@ -466,7 +478,7 @@ class FrameFollower(CellAnalysis):
     def _flow_now(self, cell: RunningCell, registry: "FrameOrigins") -> Flow:
         """What the running cell has passed on up to the statement that runs."""
         line, reads = self.line(), registry.reads()
-        state = line, len(reads), self._ids()  # a loop comes to one line again
+        state = line, len(reads), self._take_snapshot().ids  # a loop comes to one line again
         if cell.flow is None or cell.state != state:
             is_whole = line is not None  # else nobody knows what has run yet
             cell.flow = self._flow_of(cell, reads, is_whole=is_whole, line=line)
@@ -504,8 +516,10 @@ class FrameFollower(CellAnalysis):
         grounds = [_opaque_ground(cell, names)] if names.opaque else []
         if threads - {cell.thread}:
             grounds.append(f"cell {cell.label} reads rows in a thread, which is not followed")
+        if not grounds:
+            return
         text = self._texts[cell.label]
-        for ground in [g for g, at in self._grounds.items() if grounds and self._texts[at] == text]:
+        for ground in [g for g, at in self._grounds.items() if self._texts[at] == text]:
             del self._grounds[ground]  # of an earlier run of this cell
         self._grounds |= dict.fromkeys(grounds, cell.label)
 
@@ -519,11 +533,6 @@ class FrameFollower(CellAnalysis):
             if int(label[1:-1]) >= since or "hread" in ground
         ]
         return grounds[:MAX_GROUNDS]
-
-
-def _map_values(function: "Callable[[Any], T]", values: Mapping[str, Any]) -> "dict[str, T]":
-    values = dict(values)
-    return dict(zip(values, map(function, values.values()), strict=True))
 
 
 def _discard(

@@ -361,3 +361,24 @@ def test_a_syntax_tree_of_ipython_is_used_instead_of_parsing_again(
     assert cells.tables() == {"s0", "s1"} and parsed == []
     cells("df = df.copy()")  # of a cell whose tree is not known nothing can be told
     assert parsed and "code that cannot be parsed" in str(cells.origin().grounds)
+
+
+def test_a_function_that_was_an_output_is_followed_though_ipython_replaces_it(
+    cells: Cells,
+) -> None:
+    cells(CHANGE)
+    cells.values["_"] = cells.values["_3"] = cells.values["change"]
+    cells.begin("_(df)\n1")
+    cells.values["_"] = cells.values["_4"] = 1
+    cells.follower.end()
+    assert "s1" in cells.tables()
+
+
+def test_what_is_known_of_outputs_names_the_newest_cells_only(cells: Cells) -> None:
+    for number in range(60):
+        cells(f"df.x + {number}\nopen('/dev/null')")
+        cells.values["_"] = cells.values[f"_{cells.number}"] = number
+    cells("made = df.assign(n=_)")
+    origin = cells.origin("made")
+    assert 2 < len(origin.cells) < 30 and len(origin.grounds) < 10
+    assert f"[{cells.number - 1}]" in origin.cells
