@@ -504,3 +504,15 @@ def test_the_lineage_fills_the_screen_and_comes_back(ws, shown):
     bare.page.wait_for_function("document.fullscreenElement === null")
     bare.part("close-details").click()
     bare.expect(lambda: bare.page.evaluate(height) == before)
+
+
+def test_many_readers_are_named_on_request(ws, shown):
+    for number in range(15):
+        ws.materialize(f"reader_{number}", f"SELECT count(*) + {number} AS n FROM jammi.ml")
+    panel = LineageGraph(ws, "ml", direction="up")
+    panel.selection = ["ml"]
+    bare = shown(panel, "more-names")
+    links = bare.page.locator(".jammi-side p", has_text="Used by").locator("button")
+    assert links.count() == 13 and bare.part("more-names").inner_text() == "… 5 more"
+    bare.part("more-names").click()
+    bare.expect(lambda: links.count() == 17)

@@ -3,6 +3,7 @@ import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold,
 
 const LEAST = 0.05, MOST = 3;
 const FAR = 0.45;                                                      // below this scale letters cannot be read
+const MOST_NAMED = 12;                                                 // of more inputs or readers the others are named on request
 const AT_ONCE = 4, PAUSE = 20;                                         // ms of writing into nodes that nobody sees yet, and between
 function counted(n, word) {
   return `${grouped(n)} ${word}${n === 1 ? "" : "s"}`;
@@ -245,7 +246,12 @@ function render({ model, el, host }) {
     const act = (action) => line.ask("act", { action, names: [known.id] }).then(({ begun }) => { panel.say(begun ? "" : "Another action is running; stop it or wait."); }).catch(panel.fail);
     const words = { "recompute": "Recompute", "verify": "Verify", "what-if": "What if it changed?", "preview": "Preview" };
     const list = (facts) => h("dl", {}, facts.flatMap(([k, v]) => [h("dt", {}, term(k)), h("dd", {}, v)]));
-    const named = (names) => names.flatMap((n, at) => [at ? ", " : "", button(n, () => choose(model, [n]), { class: "jammi-link" })]);
+    const named = (names) => {
+      const links = (some, first) => some.flatMap((n, at) => [at || first ? ", " : "", button(n, () => choose(model, [n]), { class: "jammi-link" })]);
+      const rest = names.length > MOST_NAMED + 1 ? names.slice(MOST_NAMED) : [];
+      const more = rest.length ? button(`… ${grouped(rest.length)} more`, () => more.replaceWith(...links(rest, true)), { class: "jammi-link", "data-testid": "more-names" }) : "";
+      return [...links(names.slice(0, names.length - rest.length)), more];
+    };
     out.append(...said);
     const parts = [close(), h("h4", { tabindex: -1 }, known.name), h("div", { class: "jammi-dim" }, term(known.said.split(",")[0], known.said), " ", pill(known.verdict))];
     if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", { title: r }, r))));
