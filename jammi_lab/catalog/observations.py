@@ -13,9 +13,10 @@ from jammi_lab.catalog.schema import metadata_table, migrations_table, observati
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.storage.digests import CacheEntry, observation_key
 
-RESULT_KIND, EDITED_MANIFEST_KIND = "result", "edited manifest"
-COLUMN_LINEAGE_KIND = "column_lineage"
+RESULT_KIND, COLUMN_LINEAGE_KIND = "result", "column_lineage"
 """The kinds of observations of a result table; their subject is its physical name."""
+_EDITED_MANIFEST_KIND = "edited manifest"
+"""One of earlier releases, which is part of `RESULT_KIND` now."""
 
 _entry_decoder = msgspec.json.Decoder(CacheEntry)
 _all_entries = scope.select_untenanted(observations, observations.c.key, observations.c.body)
@@ -93,7 +94,7 @@ _DELETE = CompiledStatement(sa.delete(observations).where(is_listed(observations
 
 def remove_observations_of_table(tx: sa.Connection, table_name: str) -> None:
     """Delete the observations of a result table: no other table has its name."""
-    kinds = (RESULT_KIND, EDITED_MANIFEST_KIND, COLUMN_LINEAGE_KIND)
+    kinds = (RESULT_KIND, COLUMN_LINEAGE_KIND, _EDITED_MANIFEST_KIND)
     _DELETE.execute(tx, {"keys": text_list(observation_key(kind, table_name) for kind in kinds)})
 
 

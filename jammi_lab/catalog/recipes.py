@@ -83,7 +83,7 @@ class RecipeRepository:
 
     def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
-        self._listed = DecodedRows(RECIPE.decoder_of_many)
+        self._listed = DecodedRows(RECIPE.decode_many)
 
     def put(self, record: RecipeRecord) -> RecipeRecord:
         """Create a recipe or give it this definition; return the stored record. An existing recipe
@@ -213,6 +213,8 @@ class RecipeRepository:
         if self._scope.is_unrestricted:
             return records
         own = {fold(r.name) for r in records if r.tenant is not None}
+        if not own:
+            return records
         return [r for r in records if r.tenant is not None or fold(r.name) not in own]
 
     def names(self) -> builtins.list[str]:

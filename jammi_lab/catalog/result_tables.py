@@ -1,6 +1,6 @@
 """Result tables and their versions: queries only. Status changes are in `table_status.py`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -115,16 +115,14 @@ _VERSION = CompiledStatement(
     .order_by(*_named_order)
     .limit(1)
 )
-_current = _version_select.where(
-    is_newest(versions), not_hidden(versions, versions.c.recipe_fold)
-).order_by(versions.c.recipe_fold, scope.own_first(versions))
+_current = _version_select.where(is_newest(versions), not_hidden(versions, versions.c.recipe_fold))
 _CURRENT = CompiledStatement(_current.where(result_tables.c.status == _READY))
 _CURRENT_NAMED = CompiledStatement(
     _current.where(
         is_listed(versions.c.recipe_fold, "names"),
         # the coalesce keeps SQLite from the index over status, which covers nearly every row
         sa.func.coalesce(result_tables.c.status, sa.literal_column("''"), type_=sa.Text) == _READY,
-    )
+    ).order_by(versions.c.recipe_fold, scope.own_first(versions))
 )
 
 
@@ -248,7 +246,7 @@ class ResultTableRepository:
 
     def __init__(self, database: Database, active_scope: Scope) -> None:
         self._database, self._scope = database, active_scope
-        self._current = DecodedRows(_decoder_of_versions)
+        self._current = DecodedRows(_decode_versions)
 
     def get(self, table_name: str) -> TableRecord | None:
         """The table of that physical name, whatever its status. Cached until the next commit."""
@@ -344,7 +342,9 @@ class ResultTableRepository:
         """The newest ready version of every recipe, or of those of some folded names, by name; one
         query."""
         if names is None:
-            return self._current.decode(self._fetch(_CURRENT), self._scope.parameters())
+            found = self._current.decode(self._fetch(_CURRENT), self._scope.parameters())
+            # rows with all columns take the database several times as long to sort
+            return sorted(found, key=lambda pair: _by_name_own_first(pair[0], self._scope.tenant))
         rows = self._fetch(_CURRENT_NAMED, names=text_list(names))
         return [_version_of_row(row) for row in rows]
 
@@ -410,14 +410,21 @@ def _version_of_row(row: Any) -> Version:
     return VERSION.decode(values[:width]), TABLE.decode(values[width:])
 
 
-def _decoder_of_versions() -> Callable[[Sequence[Any]], Version]:
-    version, table, width = VERSION.decoder_of_many(), TABLE.decoder_of_many(), len(VERSION.columns)
+def _decode_versions(rows: Sequence[Sequence[Any]]) -> Versions:
+    width = len(VERSION.columns)
+    return list(
+        zip(
+            VERSION.decode_many([row[:width] for row in rows]),
+            TABLE.decode_many([row[width:] for row in rows]),
+            strict=True,
+        )
+    )
 
-    def decode(row: Sequence[Any]) -> Version:
-        values = tuple(row)
-        return version(values[:width]), table(values[width:])
 
-    return decode
+def _by_name_own_first(version: VersionRecord, tenant: str | None) -> tuple[str, int, str]:
+    owner = version.tenant
+    rank = 1 if owner is None else 0 if owner == tenant else 2
+    return fold(version.recipe), rank, owner or ""
 
 
 def _newest_first(versions: Versions) -> Versions:

@@ -114,19 +114,17 @@ class RowMapping(Generic[R]):
             values[field] = decode(values[field])
         return self._record(**values)
 
-    def decoder_of_many(self) -> Callable[[Sequence[Any]], R]:
-        """`decode` for many rows. Columns with equal JSON share its value, so that a large
-        workspace has fewer objects: many tables read the same columns of the same input."""
-        fields, record = self._fields, self._record
-        conversions = [(field, _DecodedTexts(decode)) for _, field, decode, _ in self._conversions]
-
-        def decode_shared(row: Sequence[Any]) -> R:
-            values = dict(zip(fields, row, strict=True))
-            for field, known in conversions:
-                values[field] = known[values[field]]
-            return record(**values)
-
-        return decode_shared
+    def decode_many(self, rows: Sequence[Sequence[Any]]) -> list[R]:
+        """`decode` for many rows, by column instead of by row, for records that take their fields
+        by position. Columns with equal JSON share its value, so that a large workspace has fewer
+        objects: many tables read the same columns of the same input. Raises as `decode`."""
+        if not rows:
+            return []
+        by_column = zip(self._fields, zip(*rows, strict=True), strict=True)
+        columns: dict[str, Iterable[Any]] = dict(by_column)
+        for _, field, decode, _ in self._conversions:
+            columns[field] = map(_DecodedTexts(decode).__getitem__, columns[field])
+        return list(map(self._record, *(columns[f] for f in self._record.__struct_fields__)))
 
     def encode(self, record: R) -> dict[str, Any]:
         """The row of a record, by column."""
@@ -166,23 +164,22 @@ class DecodedRows(Generic[T]):
     Rows are known again by their hash, because the rows themselves take as much memory as the
     records. It is seeded and has 64 bits: two contents of a row do not meet in practice."""
 
-    def __init__(self, decoder: Callable[[], Callable[[Sequence[Any]], T]]) -> None:
-        """`decoder` makes what decodes the rows of one statement."""
-        self._decoder = decoder
+    def __init__(self, decode_many: Callable[[Sequence[Sequence[Any]]], list[T]]) -> None:
+        self._decode_many = decode_many
         self._known: dict[Hashable, dict[int, T]] = {}
 
     def decode(self, rows: Iterable[Any], scope: Mapping[str, Hashable]) -> list[T]:
         """The records of all rows in a scope. Those of its earlier rows are forgotten. Raises
         TableDamaged."""
         group = tuple(scope.values())
-        known, decoded = self._known.get(group, {}), dict[int, T]()
-        decode = self._decoder()
-        for row in rows:
-            key = hash(tuple(row))
-            record = known.get(key)
-            decoded[key] = decode(row) if record is None else record
-        self._known[group] = decoded
-        return [*decoded.values()]
+        known = self._known.get(group, {})
+        by_hash = {hash(values): values for values in map(tuple, rows)}
+        new = [key for key in by_hash if key not in known]
+        decoded = dict(zip(new, self._decode_many([by_hash[key] for key in new]), strict=True))
+        self._known[group] = known = {
+            key: decoded[key] if key in decoded else known[key] for key in by_hash
+        }
+        return [*known.values()]
 
 
 TABLE = RowMapping(

@@ -68,7 +68,7 @@ class SourceRecord(Value, frozen=True, kw_only=True):
     created_at: str = ""
 
 
-class RecipeRecord(Value, frozen=True, kw_only=True):
+class RecipeRecord(Value, frozen=True):
     """A logical name and its current definition."""
 
     name: str
@@ -105,7 +105,7 @@ def _producer_call(descriptor: dict[str, Any]) -> str:
     return f"{descriptor['producer']}({', '.join(f'{k}={v}' for k, v in arguments.items())})"
 
 
-class TableRecord(Value, frozen=True, kw_only=True):
+class TableRecord(Value, frozen=True):
     """A row of the catalog's result tables."""
 
     table_name: str
@@ -143,7 +143,7 @@ class TableRecord(Value, frozen=True, kw_only=True):
     """Why it failed."""
 
 
-class VersionRecord(Value, frozen=True, kw_only=True):
+class VersionRecord(Value, frozen=True):
     """The table that a version of a recipe refers to. A name is resolved through these records
     only."""
 

@@ -1,6 +1,6 @@
 """The verdicts of the recipe graph from one observation pass."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -14,7 +14,6 @@ from jammi_lab.core.anchors import (
     Snapshot,
     Unknown,
     Vanished,
-    origin_inputs,
     unpinned_anchor,
 )
 from jammi_lab.core.errors import JammiError
@@ -25,7 +24,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Undecidable, Verdict
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.input_differences import InputDifferences
-from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode, outside_inputs
 from jammi_lab.freshness.table_verdict import (
     Evidence,
     State,
@@ -61,6 +60,7 @@ class EvaluatedGraph:
         directly or not."""
         self._input_checks = catalog.checks.of_inputs()
         self._catalog, self._producers = catalog, producers
+        self._definition_of = producers.current_definitions(import_modules=observation.deep)
         self._differences = InputDifferences(catalog, scope, graph, observation)
         self.verdicts: dict[RecipeKey, Verdict] = {}
         self.own_verdicts: dict[RecipeKey, Verdict] = {}
@@ -84,7 +84,9 @@ class EvaluatedGraph:
             if starts is None
             else self.graph.topological_order(starts, self.graph.dependencies)
         )
-        self.observation.observe_all({*_outside_inputs(order)})
+        self.observation.observe_all(
+            self.graph.outside_inputs() if starts is None else outside_inputs(order)
+        )
         fresh = Fresh()  # one for all, as a workspace may have 100 000
         for node in order:
             key, definition = node.key, self.current_definition(node)
@@ -266,11 +268,7 @@ class EvaluatedGraph:
 
     def current_definition(self, node: RecipeNode) -> str | Unknown | None:
         """The hash of the current definition of a recipe; None for a recipe that was dropped."""
-        return (
-            self._producers.current_definition(node.recipe, import_modules=self.observation.deep)
-            if node.recipe
-            else None
-        )
+        return None if node.recipe is None else self._definition_of(node.recipe)
 
     def _find_warnings(self, node: RecipeNode) -> tuple[str, ...]:
         inputs = [a.input for a in node.record.anchors] if node.record else []
@@ -283,11 +281,9 @@ class EvaluatedGraph:
         return tuple(dict.fromkeys([*own, *upstream]))
 
     def _grounds(self, node: RecipeNode) -> tuple[str, ...]:
-        return (
-            ()
-            if node.recipe is None
-            else tuple(self._producers.verdict_grounds(node.recipe.descriptor))
-        )
+        if node.recipe is None or node.recipe.descriptor.get("producer") == "sql":
+            return ()  # nearly all tables, of which a status may have 100 000
+        return tuple(self._producers.verdict_grounds(node.recipe.descriptor))
 
     def current_states(
         self, node: RecipeNode, record: TableRecord
@@ -425,18 +421,6 @@ class EvaluatedGraph:
         return everything | {
             identity: tuple(sorted(columns)) for identity, columns in merged.items()
         }, same_meaning
-
-
-def _outside_inputs(nodes: Iterable[RecipeNode]) -> Iterator[tuple[str | None, Input]]:
-    """What has to be observed to evaluate some nodes: all inputs but result tables."""
-    return (
-        (node.tenant, a.input)
-        for node in nodes
-        if node.record
-        for anchor in node.record.anchors
-        for a in (anchor, *origin_inputs(anchor))
-        if a.pinned and not a.is_given and a.input.kind is not InputKind.RESULT
-    )
 
 
 def _rebound_anchor(recorded: Anchor, current: Anchor, same_meaning: bool) -> Anchor:

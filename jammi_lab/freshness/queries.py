@@ -179,29 +179,29 @@ class FreshnessQueries:
     def _status_rows(self, evaluated: EvaluatedGraph) -> list[StatusRow]:
         current_time = self._clock.now_ns() / 1e9
         rows, has_checks = [], bool(self._catalog.checks.list())
+        describe = self._service.ctx.results.sidecars.describe
         for node in evaluated.graph.visible_nodes():
-            record, verdict = node.record, evaluated.verdicts[node.key]
-            age = (
-                seconds_since(record.completed_at, current_time)
-                if record and record.completed_at
-                else None
-            )
-            version = node.version.version if node.version else None
+            verdict, version = evaluated.verdicts[node.key], node.version
             checks = self._check_summary(node, evaluated) if has_checks else None
-            index = self._service.ctx.results.sidecars.describe(record) if record else None
-            rows.append(
-                StatusRow(
+            summary, status = (None, None) if checks is None else (str(checks), checks.status)
+            if (record := node.record) is None:
+                number = version.version if version else None
+                row = StatusRow(node.name, number, verdict, None, None, None, None, summary, status)
+            else:
+                ended, number = record.completed_at, version.version if version else None
+                age = seconds_since(ended, current_time) if ended else None
+                row = StatusRow(
                     node.name,
-                    version,
+                    number,
                     verdict,
-                    record.row_count if record else None,
-                    record.bytes if record else None,
+                    record.row_count,
+                    record.bytes,
                     age,
-                    index,
-                    None if checks is None else str(checks),
-                    None if checks is None else checks.status,
+                    describe(record),
+                    summary,
+                    status,
                 )
-            )
+            rows.append(row)
         return rows
 
     def plan(

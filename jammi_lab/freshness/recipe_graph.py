@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import (
+    Input,
     InputKind,
     origin_inputs,
 )
@@ -56,6 +57,7 @@ class RecipeGraph:
         """Folded names of which everything is loaded; None: all are."""
         self._visible: Sequence[RecipeNode] | None = None
         self._ordered: Sequence[RecipeNode] | None = None
+        self._outside_inputs: frozenset[tuple[str | None, Input]] | None = None
         self._load(None if names is None else {fold(name) for name in names})
 
     def _load(self, names: set[str] | None) -> None:
@@ -216,6 +218,12 @@ class RecipeGraph:
             self._ordered = self.topological_order(self.visible_nodes(), self.dependencies)
         return self._ordered
 
+    def outside_inputs(self) -> frozenset[tuple[str | None, Input]]:
+        """What has to be observed to evaluate all of `visible_in_order`."""
+        if self._outside_inputs is None:
+            self._outside_inputs = outside_inputs(self.visible_in_order())
+        return self._outside_inputs
+
     def topological_order(
         self, starts: Iterable[RecipeNode], parents_of: Callable[[RecipeNode], Sequence[RecipeNode]]
     ) -> list[RecipeNode]:
@@ -248,6 +256,18 @@ class RecipeGraph:
                 path.pop(node.key, None)
                 ordered[node.key] = node
         return list(ordered.values())
+
+
+def outside_inputs(nodes: Iterable[RecipeNode]) -> frozenset[tuple[str | None, Input]]:
+    """What has to be observed to evaluate some nodes: all inputs but result tables."""
+    return frozenset(
+        (node.tenant, a.input)
+        for node in nodes
+        if node.record
+        for anchor in node.record.anchors
+        for a in (anchor, *origin_inputs(anchor))
+        if a.pinned and not a.is_given and a.input.kind is not InputKind.RESULT
+    )
 
 
 def _reads_recipes(node: RecipeNode) -> bool:

@@ -1,6 +1,6 @@
 """Tables of which everything equals what was recorded: the short way to the verdict Fresh."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -33,6 +33,8 @@ class UnchangedTables:
         self._observe, self._damage = observe, damage
         self._anchors: dict[tuple[str | None, _Identity, tuple[str, ...]], Anchor | None] = {}
         """The state of each input over some columns; None for one that is not a plain one."""
+        self._compared: dict[tuple[str | None, int], tuple[Sequence[Anchor], bool | None]] = {}
+        """The results of `_compare`, by the identity of lists, which are kept with them."""
 
     def contain(self, node: RecipeNode, definition: str | Unknown | None) -> bool:
         """Whether the newest version of a recipe is unchanged. `definition` is the hash of its
@@ -40,17 +42,31 @@ class UnchangedTables:
         record = node.record
         if record is None or definition is None or record.definition_hash != definition:
             return False
-        reads_tables = False
-        for recorded in record.anchors:
-            current = self._current_anchor(recorded, node.tenant)
-            if current is None or not _is_equal(recorded, current):
-                return False
-            reads_tables = reads_tables or recorded.input.kind is InputKind.RESULT
-        if reads_tables:
+        compared = self._compare(record.anchors, node.tenant)
+        if compared is None:
+            return False
+        if compared:
             for parent in self._graph.recorded_inputs(node):
                 if type(self._verdicts[parent.key]) is not Fresh:
                     return False
         return self._damage(record) is None
+
+    def _compare(self, anchors: Sequence[Anchor], tenant: str | None) -> bool | None:
+        """Whether tables with these anchors read other tables; None when an input is not in its
+        recorded state. Records whose anchors are equal often share the list."""
+        key = (tenant, id(anchors))
+        if key not in self._compared:
+            self._compared[key] = anchors, self._compare_each(anchors, tenant)
+        return self._compared[key][1]
+
+    def _compare_each(self, anchors: Sequence[Anchor], tenant: str | None) -> bool | None:
+        reads_tables = False
+        for recorded in anchors:
+            current = self._current_anchor(recorded, tenant)
+            if current is None or not _is_equal(recorded, current):
+                return None
+            reads_tables = reads_tables or recorded.input.kind is InputKind.RESULT
+        return reads_tables
 
     def states(self, node: RecipeNode) -> dict[_Identity, State]:
         """The current states of the inputs of an unchanged table."""

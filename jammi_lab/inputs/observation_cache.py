@@ -23,6 +23,7 @@ ROWS_KIND = "rows"
 that is missing in memory is also looked up in the catalog, where another kernel may have stored
 it."""
 
+_ROWS_PREFIX = observation_key(ROWS_KIND, "")
 _SEEN_KIND, _TABLES_KIND, _REMOVED_KIND = "seen", "tables", "removed"
 _NAMED_KINDS = tuple(observation_key(k, "") for k in (_SEEN_KIND, _TABLES_KIND, _REMOVED_KIND))
 MAX_ENTRIES, MAX_ENTRIES_PER_TABLE = 20_000, 10
@@ -48,7 +49,7 @@ class ObservationCache:
             return known
         with self._lock:
             entry = self._load_entries().get(key)
-            if entry is None and key.startswith(observation_key(ROWS_KIND, "")):
+            if entry is None and key.startswith(_ROWS_PREFIX):
                 entry = self._catalog.observations.get(key)
                 if entry is not None:
                     self._load_entries()[key] = entry
@@ -58,6 +59,12 @@ class ObservationCache:
         """Store an entry; other kernels see it after the next `flush`."""
         with self._lock:
             self._load_entries()[key] = self._unsaved[key] = entry
+
+    def replace(self, key: str, old: CacheEntry, new: CacheEntry) -> None:
+        """Store an entry, unless another one than `old` has been stored meanwhile."""
+        with self._lock:
+            if self._load_entries().get(key) is old:
+                self._load_entries()[key] = self._unsaved[key] = new
 
     def discard(self, keys: Sequence[str]) -> None:
         """Remove entries, also from the catalog. Raises the catalog's errors."""

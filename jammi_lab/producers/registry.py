@@ -2,7 +2,7 @@
 the current inputs, and the inputs that the recipe reads."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
@@ -234,6 +234,25 @@ class Producers:
         ):
             return recipe.definition_hash
         return definition_hash(parse_descriptor(descriptor), environment)
+
+    def current_definitions(
+        self, *, import_modules: bool = True
+    ) -> Callable[[RecipeRecord], str | Unknown]:
+        """`current_definition` for the recipes of one pass: environments are compared once, since
+        recipes that were read together share equal ones."""
+        of_statements = sql.environment(self._engine)
+        compared = dict[int, tuple[Mapping[str, Any], bool]]()
+
+        def find(recipe: RecipeRecord) -> str | Unknown:
+            if recipe.descriptor.get("producer") != "sql":
+                return self.current_definition(recipe, import_modules=import_modules)
+            environment = recipe.environment
+            known = compared.get(id(environment))
+            if known is None:  # kept, so that no other one gets its id
+                known = compared[id(environment)] = environment, environment == of_statements
+            return recipe.definition_hash if known[1] else self.current_definition(recipe)
+
+        return find
 
     def missing_requirement(self, descriptor: Mapping[str, Any]) -> str | None:
         """What this kernel lacks to run such a recipe, as one sentence; None when nothing is

@@ -104,6 +104,10 @@ def observation_key(kind: str, *subject: str) -> str:
 class PersistentDigestCache(DigestCache, Protocol):
     """A cache that outlives the process."""
 
+    def replace(self, key: str, old: CacheEntry, new: CacheEntry) -> None:
+        """Store an entry, unless another one than `old` has been stored meanwhile."""
+        ...
+
     def save(self) -> None:
         """Store new entries, within the current catalog transaction if there is one."""
         ...
@@ -201,7 +205,7 @@ def read_once(path: StoragePath) -> FileRead | None:
             if content is None:
                 return None
             if (data := content[1]) is not None:
-                return FileRead(path, data, hashlib.sha256(data).hexdigest(), content[0])
+                return FileRead(path, data, hashlib.sha256(data).hexdigest(), len(data))
     stat = regular_stat(path)
     if stat is None:
         return None

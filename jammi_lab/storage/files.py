@@ -95,10 +95,15 @@ _NOT_REGULAR = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EN
 def open_regular(path: str | Path, flags: int) -> int:
     """A descriptor of a regular file, which is created if `flags` say so. Raises FileNotFoundError
     also for anything else, since opening a pipe would block; OSError."""
+    return _open_with_stat(path, flags)[0]
+
+
+def _open_with_stat(path: str | Path, flags: int) -> tuple[int, os.stat_result]:
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-        if S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
+        result = os.fstat(descriptor)
+        if S_ISREG(result.st_mode):
+            return descriptor, result
         os.close(descriptor)
     except OSError as error:
         if error.errno not in _NOT_REGULAR:
@@ -108,26 +113,28 @@ def open_regular(path: str | Path, flags: int) -> int:
 
 def read_regular(
     path: str | Path, max_bytes: int, *, follow_links: bool
-) -> tuple[int, bytes | None] | None:
-    """Size and content of a regular file; the content is None when it is larger than `max_bytes`
-    bytes.
+) -> tuple[os.stat_result, bytes | None] | None:
+    """Stat, taken before the read, and content of a regular file; the content is None when it is
+    larger than `max_bytes` bytes.
 
     None when it does not exist, is not a regular file (pipes do not block), or is a link and
     `follow_links` is false. Raises OSError when it cannot be read.
     """
     try:
-        descriptor = open_regular(path, os.O_RDONLY | (0 if follow_links else os.O_NOFOLLOW))
+        descriptor, result = _open_with_stat(
+            path, os.O_RDONLY | (0 if follow_links else os.O_NOFOLLOW)
+        )
     except FileNotFoundError:
         return None
     try:
-        stat = os.fstat(descriptor)
-        if stat.st_size > max_bytes:
-            return stat.st_size, None
-        data = os.read(descriptor, stat.st_size + 1)
+        size = result.st_size
+        if size > max_bytes:
+            return result, None
+        data = os.read(descriptor, size + 1)
         # The file may be growing, or the system may have returned only a part of it.
-        while len(data) != stat.st_size and (block := os.read(descriptor, _BLOCK_BYTES)):
+        while len(data) != size and (block := os.read(descriptor, _BLOCK_BYTES)):
             data += block
-        return len(data), data
+        return result, data
     finally:
         os.close(descriptor)
 

@@ -1,13 +1,16 @@
 """Files of result tables: their paths, and whether their bytes are those published."""
 
 import copy
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jammi_lab.catalog.observations import EDITED_MANIFEST_KIND, RESULT_KIND
+import msgspec
+
+from jammi_lab.catalog.observations import RESULT_KIND
 from jammi_lab.core.anchors import AnchorKind, Snapshot
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
@@ -22,6 +25,7 @@ from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.sql.types import sql_type
 from jammi_lab.storage.digests import (
+    SMALL_FILE_BYTES,
     CacheEntry,
     PersistentDigestCache,
     observation_key,
@@ -33,6 +37,7 @@ from jammi_lab.storage.files import (
     has_stat,
     is_settled,
     object_stat,
+    read_regular,
     regular_stat,
     remove_file,
     resolve_inside,
@@ -61,8 +66,39 @@ class _IntactFiles(NamedTuple):
     """The files of an intact table."""
 
     record: TableRecord
-    files: tuple[tuple[str, str, CacheEntry], ...]
-    """Path, key in the observation cache, and what the cache holds of it."""
+    key: str
+    entry: CacheEntry
+    """What the observation cache holds of both files."""
+    paths: tuple[str, str]
+    """Those of the Parquet file and of the manifest."""
+    manifest: Stat
+
+
+class _ManifestCheck(NamedTuple):
+    """What was found of a manifest file. It is kept in the cache entry of its table."""
+
+    stat: Stat
+    observed_at_ns: int
+    edited: str | None
+    """Its digest when it was edited."""
+
+    @classmethod
+    def of_entry(cls, entry: CacheEntry) -> "_ManifestCheck | None":
+        """What a table's cache entry says about its manifest; None where it says nothing."""
+        noted = entry.payload.get("manifest")
+        if type(noted) is not list or len(noted) != 7 or {*map(type, noted[:6])} != {int}:
+            return None
+        return cls(Stat(*noted[:5]), noted[5], noted[6])
+
+    def add_to(self, entry: CacheEntry) -> CacheEntry:
+        """The cache entry of a table, with this."""
+        stat = msgspec.structs.astuple(self.stat)
+        found = [*stat, self.observed_at_ns, self.edited]
+        return CacheEntry(entry.stat, entry.observed_at_ns, {**entry.payload, "manifest": found})
+
+    def is_current(self, stat: Stat, racy_seconds: float) -> bool:
+        """Whether a file with this stat is the one that was checked."""
+        return self.stat == stat and is_settled(stat, self.observed_at_ns, racy_seconds)
 
 
 class ResultFiles:
@@ -156,20 +192,21 @@ class ResultFiles:
             else path
         )
 
+    def _local_path(self, location: str) -> str | None:
+        """The path at a stored location in a local workspace, whose last component may be a link.
+        None for what only `resolve` can decide. Raises as `parquet`."""
+        folder, slash, name = location.rpartition("/")
+        if not isinstance(self.root, Path) or not slash or name in ("", ".", "..") or "\0" in name:
+            return None
+        return f"{self.resolve_folder(folder)}/{name}"
+
     def _find_file(
         self, location: str, resolve: Callable[[], StoragePath]
     ) -> tuple[Stat, str | StoragePath] | None:
         """The stat of the regular file at a stored location, and where it can be read; None when
         there is none. One system call for a local file that is not a link. Raises what `resolve`
         raises, and OSError."""
-        folder, slash, name = location.rpartition("/")
-        if (
-            isinstance(self.root, Path)
-            and slash
-            and name not in ("", ".", "..")
-            and "\0" not in name
-        ):
-            local = f"{self.resolve_folder(folder)}/{name}"
+        if (local := self._local_path(location)) is not None:
             try:
                 result = os.lstat(local)
             except (FileNotFoundError, NotADirectoryError):
@@ -179,6 +216,13 @@ class ResultFiles:
         path = resolve()
         stat = self.stat(path)
         return None if stat is None else (stat, path)
+
+    def _read_small(self, location: str) -> tuple[Stat, bytes] | None:
+        """Stat and bytes of a small local file that is not a link, which is opened once. None for
+        any other, and when there is none. Raises as `parquet`, and OSError."""
+        local = self._local_path(location)
+        read = local and read_regular(local, SMALL_FILE_BYTES, follow_links=False)
+        return (to_stat(read[0]), read[1]) if read and read[1] is not None else None
 
     def resolve_folder(self, location: str) -> StoragePath:
         """The folder at a stored location. Raises as `parquet`."""
@@ -191,28 +235,30 @@ class ResultFiles:
     def find_damage(self, record: TableRecord) -> Damaged | None:
         """What is wrong with the bytes; None when they are those published. They are hashed only
         when the stat has changed since the last check."""
-        try:
-            found = self._find_file(record.path, lambda: self.parquet(record))
-        except TableDamaged:
-            # A link took its place, or the row's path is outside: that file is not the table.
-            return Damaged(found=None)
-        if found is None:
-            return Damaged(found=None)
-        stat, path = found
         key = cache_key(record)
         cached = self.cache.get(key)
-        if (
-            cached is None
-            or cached.stat != stat
-            or not is_settled(stat, cached.observed_at_ns, self.racy_seconds)
-        ):
-            # Before the read, so that a change during it makes the cached digest invalid.
-            observed_at = self.clock.now_ns()
-            try:
-                digest = sha256_file(path)
-            except (FileNotFoundError, IsADirectoryError):
+        # Before the read, so that a change during it makes the cached digest invalid.
+        observed_at = self.clock.now_ns()
+        digest = None
+        try:
+            if cached is None and (read := self._read_small(record.path)) is not None:
+                stat, digest = read[0], hashlib.sha256(read[1]).hexdigest()
+            elif (found := self._find_file(record.path, lambda: self.parquet(record))) is None:
                 return Damaged(found=None)
-            cached = CacheEntry(stat=stat, observed_at_ns=observed_at, payload={"digest": digest})
+            else:
+                stat, path = found
+                if (
+                    cached is None
+                    or cached.stat != stat
+                    or not is_settled(stat, cached.observed_at_ns, self.racy_seconds)
+                ):
+                    digest = sha256_file(path)
+        except (TableDamaged, FileNotFoundError, IsADirectoryError):
+            # A link took its place, or the row's path is outside: that file is not the table.
+            return Damaged(found=None)
+        if cached is None or digest is not None:
+            payload = {**(cached.payload if cached else {}), "digest": digest}
+            cached = CacheEntry(stat=stat, observed_at_ns=observed_at, payload=payload)
             self.cache.put(key, cached)
         digest = str(cached.payload["digest"])
         return None if digest == record.digest or record.digest is None else Damaged(found=digest)
@@ -227,11 +273,13 @@ class ResultFiles:
             if known is None:
                 return False
             self._intact[record.table_name] = known
+        parquet, manifest = known.paths
         try:
-            for path, key, entry in known.files:
-                if self.cache.get(key) is not entry or not has_stat(os.lstat(path), entry.stat):
-                    break
-            else:
+            if (
+                self.cache.get(known.key) is known.entry
+                and has_stat(os.lstat(parquet), known.entry.stat)
+                and has_stat(os.lstat(manifest), known.manifest)
+            ):
                 return True
         except (OSError, ValueError):  # ValueError: a path with a null byte, in an altered row
             pass
@@ -244,57 +292,44 @@ class ResultFiles:
         folder, _, name = record.path.rpartition("/")
         if not isinstance(self.root, Path) or folder not in self._folders or not name:
             return None
-        files = []
-        for path, key in (
-            (record.path, cache_key(record)),
-            (
-                manifests.manifest_location(record.path),
-                observation_key(EDITED_MANIFEST_KIND, record.table_name),
-            ),
+        key = cache_key(record)
+        entry = self.cache.get(key)
+        if (
+            entry is None
+            or record.digest not in (None, entry.payload.get("digest"))
+            or not is_settled(entry.stat, entry.observed_at_ns, self.racy_seconds)
+            or (manifest := _ManifestCheck.of_entry(entry)) is None
+            or manifest.edited is not None
+            or not is_settled(manifest.stat, manifest.observed_at_ns, self.racy_seconds)
         ):
-            entry = self.cache.get(key)
-            if (
-                entry is None
-                or entry.payload.get("edited") is not None
-                or record.digest not in (None, entry.payload.get("digest", record.digest))
-                or not is_settled(entry.stat, entry.observed_at_ns, self.racy_seconds)
-            ):
-                return None
-            files.append((f"{self._folders[folder]}{path[len(folder) :]}", key, entry))
-        return _IntactFiles(record, tuple(files))
+            return None
+        path = f"{self._folders[folder]}/{name}"
+        return _IntactFiles(
+            record, key, entry, (path, manifests.manifest_location(path)), manifest.stat
+        )
 
     def find_manifest_damage(self, record: TableRecord) -> Damaged | None:
         """Whether the manifest file was edited. It is read only when its stat has changed. A lost
         manifest is no damage, because the catalog has a copy. Raises ManifestUnsupported for the
         manifest of a later release."""
-        found = self._find_file(
-            manifests.manifest_location(record.path),
-            lambda: manifests.manifest_path(self.parquet(record)),
-        )
-        if found is None:
-            return None
-        stat, path = found
-        cached = self.cache.get(key := observation_key(EDITED_MANIFEST_KIND, record.table_name))
-        if (
-            cached is None
-            or cached.stat != stat
-            or not is_settled(stat, cached.observed_at_ns, self.racy_seconds)
-        ):
-            observed_at = self.clock.now_ns()
-            body = manifests.read_file(path)
-            digest = None if body is None else manifests.digest(body)
-            differs = digest != record.manifest_digest and manifests.is_manifest(body)
-            if differs:
-                manifests.parse(body)  # raises for one of a later release
-            is_edited = differs and record.manifest_digest is not None
-            cached = CacheEntry(
-                stat=stat,
-                observed_at_ns=observed_at,
-                payload={"edited": digest} if is_edited else {},
-            )
-            self.cache.put(key, cached)
-        edited = cached.payload.get("edited")
-        return None if edited is None else Damaged(found=str(edited), what="manifest")
+        location = manifests.manifest_location(record.path)
+        entry = self.cache.get(key := cache_key(record))
+        known = None if entry is None else _ManifestCheck.of_entry(entry)
+        observed_at, body = self.clock.now_ns(), None
+        if known is None and (read := self._read_small(location)) is not None:
+            stat, body = read
+        else:
+            found = self._find_file(location, lambda: manifests.manifest_path(self.parquet(record)))
+            if found is None:
+                return None
+            stat, path = found
+            if known is None or not known.is_current(stat, self.racy_seconds):
+                known, body = None, manifests.read_file(path)
+        if known is None:
+            known = _ManifestCheck(stat, observed_at, _edited_digest(record, body))
+            if entry is not None:
+                self.cache.replace(key, entry, known.add_to(entry))
+        return None if known.edited is None else Damaged(found=known.edited, what="manifest")
 
     def is_intact(self, record: TableRecord) -> bool:
         """Whether the bytes exist, are readable and are those published, the manifest was not
@@ -403,6 +438,16 @@ def select_file_sql(path: StoragePath | str, dimensions: int | None) -> str:
 def cache_key(record: TableRecord) -> str:
     """The cache key of a table's file."""
     return observation_key(RESULT_KIND, record.table_name)
+
+
+def _edited_digest(record: TableRecord, body: bytes | None) -> str | None:
+    """The digest of a manifest that differs from the published one; None for that one, and for what
+    is not a manifest. Raises ManifestUnsupported."""
+    digest = None if body is None else manifests.digest(body)
+    if digest == record.manifest_digest or not manifests.is_manifest(body):
+        return None
+    manifests.parse(body)  # raises for one of a later release
+    return None if record.manifest_digest is None else digest
 
 
 def result_snapshot(record: TableRecord, version: int | None = None) -> Snapshot:

@@ -110,6 +110,8 @@ def test_current_is_the_newest_ready_version_of_each_recipe_by_name(lab: Lab) ->
     lab.ready("a")
     lab.begin("a")
     assert names(lab.catalog.result_tables.current()) == [("a", 1), ("b", 2)]
+    found = lab.catalog.result_tables.current(["a", "b"])
+    assert found == lab.catalog.result_tables.current()  # rows one by one, and by column
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import jammi_lab as jl
 from jammi_lab.core.errors import InvalidArgument, TableDamaged
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus
 from jammi_lab.core.verdicts import Damaged
+from jammi_lab.storage import digests
 from jammi_lab.storage.digests import CacheEntry
 from jammi_lab.storage.files import stat_of
+from jammi_lab.store import manifests
 from jammi_lab.store import result_files as module
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.result_files import ResultFiles, cache_key
@@ -25,6 +27,10 @@ GOOD = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"  # of 
 class Store(dict):
     def put(self, key, entry):
         self[key] = entry
+
+    def replace(self, key, old, new):
+        if self.get(key) is old:
+            self[key] = new
 
     def save(self):
         """It is kept as long as it is wanted here."""
@@ -42,13 +48,16 @@ class Now:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """Results over one published file, and how often it was hashed."""
+    """Results over one published file, and the files that were read."""
     folder = tmp_path / "results" / "_global"
     folder.mkdir(parents=True)
     (folder / "t.parquet").write_bytes(b"foo")
     hashed = []
-    whole = module.sha256_file
-    monkeypatch.setattr(module, "sha256_file", lambda path: hashed.append(path) or whole(path))
+    read = module.read_regular
+    for reader in (module, digests, manifests):
+        monkeypatch.setattr(
+            reader, "read_regular", lambda path, *a, **k: hashed.append(path) or read(path, *a, **k)
+        )
     results = ResultFiles(tmp_path, Store(), Now(), 2.0)
     record = TableRecord(
         table_name="t",
@@ -147,10 +156,10 @@ def test_a_row_that_leads_out_of_the_workspace_is_damaged(place, leads, tmp_path
 def test_a_table_that_cannot_be_read_is_typed_and_not_reusable(place, monkeypatch):
     results, record, _, _ = place
 
-    def refuse(_):
+    def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module, "sha256_file", refuse)
+    monkeypatch.setattr(module, "read_regular", refuse)
     with pytest.raises(TableDamaged) as caught:
         results.require_intact(record)
     assert "Permission denied" in caught.value.message and not results.is_intact(record)
@@ -179,17 +188,45 @@ def test_clearing_a_table_leaves_its_neighbours(place):
     assert sorted(p.name for p in path.parent.iterdir()) == sorted(others)
 
 
-def test_a_manifest_seen_within_the_clocks_grain_of_its_last_change_is_read_again(
-    place, monkeypatch
-):
-    results, record, path, _ = place
+def test_a_manifest_seen_within_the_clocks_grain_of_its_last_change_is_read_again(place):
+    results, record, path, read = place
     manifest_path(path).write_bytes(b"{}")
-    read = []
-    monkeypatch.setattr(module.manifests, "read_file", read.append)
+    later(results, manifest_path(path), 10)
+    assert results.find_damage(record) is None
     for seconds, times in ((1, 1), (1, 2), (10, 3), (10, 3)):
         later(results, manifest_path(path), seconds)
         results.find_manifest_damage(record)
-        assert len(read) == times
+        assert len([p for p in read if str(p).endswith(".json")]) == times
+
+
+def test_what_was_found_of_the_manifest_does_not_undo_what_was_found_of_the_bytes(
+    place, monkeypatch
+):
+    """As when a deep check of another thread finds other bytes under an equal stat meanwhile."""
+    results, record, path, _ = place
+    manifest_path(path).write_bytes(b"{}")
+    later(results, path, 10)
+    assert results.find_damage(record) is None
+    found = msgspec.structs.replace(results.cache[cache_key(record)], payload={"digest": "0" * 64})
+
+    def read_meanwhile(*_, **__):
+        results.cache.put(cache_key(record), found)
+        return os.stat(path), b"{}"
+
+    monkeypatch.setattr(module, "read_regular", read_meanwhile)
+    results.find_manifest_damage(record)
+    assert results.find_damage(record) == Damaged(found="0" * 64)
+
+
+@pytest.mark.parametrize("noted", [None, 7, [], [1, 2, 3, 4, 5, 6, 7], ["1", 2, 3, 4, 5, 6, None]])
+def test_what_the_cache_says_of_a_manifest_in_another_form_counts_for_nothing(place, noted):
+    results, record, path, read = place
+    manifest_path(path).write_bytes(b"{}")
+    later(results, path, 10)
+    assert results.find_damage(record) is None
+    results.cache[cache_key(record)].payload["manifest"] = noted
+    assert results.find_manifest_damage(record) is None
+    assert str(read[-1]).endswith(".json")
 
 
 @pytest.mark.parametrize(
