@@ -71,6 +71,8 @@ def test_cells_are_marked_while_their_tables_do_not_hold(lab, theme):
     reason = page.locator(".jammi-cell-mark").first.get_attribute("title")
     assert reason.startswith("busy is stale: visits changed")
     status.get_by_text("1 stale").wait_for()
+    explained = "1 stale: an input or its definition changed since it was computed"
+    assert explained in status.get_attribute("title")
     picture(page, "marks", theme)
     assert page.evaluate(EXECUTIONS) == executions  # nothing runs by itself
     edit(lab.folder, 3, 5)

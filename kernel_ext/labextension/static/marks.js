@@ -114,13 +114,19 @@ class Marks {
   }
 }
 
+/** What verdicts mean, for somebody who has read nothing. */
+const MEANINGS = {
+  "fresh": "up to date", "stale": "an input or its definition changed since it was computed", "possibly stale": "a table that it is computed from is out of date",
+  "undecidable": "the state of an input is unknown", "missing manifest": "the record of its inputs is missing", "damaged": "its file is missing or was changed",
+};
+
 /** The text of the status item, and what its tooltip says. */
 function summary(counts) {
   const total = Object.values(counts).reduce((sum, number) => sum + number, 0);
   const stale = (counts.stale ?? 0) + (counts["possibly stale"] ?? 0) + (counts.damaged ?? 0);
   const open = total - (counts.fresh ?? 0) - stale;
-  const words = Object.entries(counts).map(([word, number]) => `${number} ${word}`).join(", ");
-  return [stale ? `≠ ${stale} stale` : open ? `? ${open} undecidable` : "✓ fresh", `Tables of the workspace: ${words}. Click to open the Workbench.`];
+  const words = Object.entries(counts).map(([word, number]) => `\n${number} ${word}: ${MEANINGS[word] ?? ""}`).join("");
+  return [stale ? `≠ ${stale} stale` : open ? `? ${open} undecidable` : "✓ fresh", `Tables of the workspace:${words}\nClick to open the Workbench.`];
 }
 
 export async function marksPlugin(shared) {
