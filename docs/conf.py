@@ -22,6 +22,7 @@ include_patterns = [
 exclude_patterns = [".venv*", "build", "**/.ipynb_checkpoints", "**/node_modules"]
 
 html_theme = "furo"
+smartquotes = False  # a flag that is copied from a page keeps its two hyphens
 html_title = "jammi_lab"
 html_show_sourcelink = False
 html_show_sphinx = False

@@ -296,7 +296,7 @@ class SchemaMismatch(JammiError, ValueError):
 
 
 class DuplicateKey(SchemaMismatch):
-    """Rows share a key that must be unique, or have none."""
+    """Two rows have the same key, or a key is NULL."""
 
     def __init__(self, message: str, *, keys: Sequence[Any] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -352,7 +352,7 @@ class CatalogTooNew(JammiError):
 
 
 class LostOwnership(JammiError):
-    """Another kernel settled this build, or its recipe was dropped. Nothing was published."""
+    """Another kernel finished or discarded the computation, or dropped its recipe."""
 
 
 class ForkedWorkspace(JammiError):
@@ -382,7 +382,7 @@ def check_not_forked(opening_process: int) -> None:
 
 
 class VersionConflict(JammiError):
-    """Other writers committed first more often than the change was retried."""
+    """A change was retried, and each time another writer committed first."""
 
 
 class TableDamaged(JammiError):

@@ -156,7 +156,7 @@ class Manifest(Value, frozen=True, kw_only=True):
     manifest_version: int = MANIFEST_VERSION
     """Version of this format."""
     seal: str = ""
-    """SHA-256 of the manifest's text with an empty seal. The first release wrote none."""
+    """SHA-256 of the manifest's text with an empty seal. Development versions wrote none."""
 
     def encode(self) -> bytes:
         """The stored JSON. Equal manifests give equal bytes."""

@@ -31,6 +31,7 @@ ANSWERS = [
     ("keep it from being recomputed", "ws.hold("),
     ("paid model for each row", "cost=0.02"),
     ("test the rows", "ws.checks.add("),
+    ("plot a result", ".chart()"),
     ("kernel died", "kill"),
 ]
 
@@ -41,7 +42,7 @@ def rows():
 
 
 def test_each_question_is_asked_once():
-    assert len(rows()) == len(ANSWERS) == 25
+    assert len(rows()) == len(ANSWERS) == 26
     for words, _ in ANSWERS:
         assert len([question for question, _ in rows() if words in question]) == 1, words
 
