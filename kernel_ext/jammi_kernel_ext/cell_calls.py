@@ -270,6 +270,8 @@ def _gives_away_arguments(
             return True
         if keyword.arg == "copy" and not getattr(keyword.value, "value", True):
             return True
+        if (keyword.arg or "").startswith("overwrite_") and getattr(keyword.value, "value", True):
+            return True
     for each in given:
         if type(each) in _MAY_BE_CODE and _may_change_what_it_gets(each, call, values, names_of):
             return True

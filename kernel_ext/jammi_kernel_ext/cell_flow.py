@@ -116,13 +116,18 @@ def steps_of_cell(
         if type(statement) is ast.FunctionDef:
             note_harmless(analysed[-1][0], values)  # later statements may call it
     rebinding, steps = Rebinding(values, before, replaced, analysed), list[CellStep]()
-    for statement, parts in zip(tree.body, analysed, strict=True):
-        others = rebinding.values_for([statement], parts)
+    for statement, found in zip(tree.body, analysed, strict=True):
+        parts = found
+        others = rebinding.values_for([statement], found)
         decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
         line = min([statement.lineno, *(each.lineno for each in decorators)])
         assigned = _assigned_names(statement)
-        for names in parts if others is None else _parts_of(statement, others):
-            steps.append(CellStep(names, line, assigned))
+        if others is not None:
+            refined = _parts_of(statement, others)
+            for names, former in zip(refined, found, strict=True):
+                names.note_opaque(former.opaque, reads_any=former.reads_any)
+            parts = refined
+        steps += [CellStep(names, line, assigned) for names in parts]
     return steps
 
 
@@ -135,7 +140,10 @@ def whole_cell(
     """A cell as one step, for when it is not known what ran of it or in which order."""
     names = names_of(tree.body, values)
     others = Rebinding(values, before, replaced, [[names]]).values_for(tree.body, [names])
-    return [CellStep(names if others is None else names_of(tree.body, others), 0)]
+    if others is not None:
+        first, names = names, names_of(tree.body, others)
+        names.note_opaque(first.opaque, reads_any=first.reads_any)
+    return [CellStep(names, 0)]
 
 
 def _parts_of(statement: ast.stmt, values: Mapping[str, Any]) -> tuple[NamesOfCell, ...]:

@@ -183,6 +183,9 @@ def _assignments(
                 yield {name}, value
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 yield {name}, None
+            case ast.alias(name=module, asname=alias):
+                name = alias or module.partition(".")[0]
+                yield {name}, ast.Name(id=name, ctx=ast.Load())
             case ast.ClassDef(name=name) | ast.ExceptHandler(name=str(name)):
                 yield {name}, None
 

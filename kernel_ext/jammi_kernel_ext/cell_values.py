@@ -25,6 +25,8 @@ _CODE_HOLDERS = (
     types.MethodWrapperType,
 )
 """Callables of a library that call what they were given."""
+MAX_PARTS = 100
+"""Steps of a pipeline that are examined."""
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
 """Values that name the module that they are of."""
 
@@ -151,8 +153,28 @@ def is_inert(value: object) -> bool:
 
 def is_observer(value: object) -> bool:
     """Whether a value is an object of a library that never changes a frame that it was given: a
-    model, a chart."""
-    return type(value).__module__.partition(".")[0] in OBSERVING_LIBRARIES
+    model, a chart. One that may work in place or calls code of the user is none."""
+    is_of_library = type(value).__module__.partition(".")[0] in OBSERVING_LIBRARIES
+    return is_of_library and not _may_change_inputs(value)
+
+
+def _may_change_inputs(value: object, depth: int = 4) -> bool:
+    """Whether a model, or one that it holds, was made with `copy=False` or its like, or calls code
+    of the user."""
+    if isinstance(value, types.FunctionType):
+        return not is_installed(value.__module__ or "")
+    if holds_code(value) or is_of_user(type(value)):
+        return True
+    if isinstance(value, list | tuple):
+        parts = list(value)[:MAX_PARTS]
+    elif type(value).__module__.partition(".")[0] in OBSERVING_LIBRARIES:
+        options = getattr(value, "__dict__", {})
+        if any(options.get(option, True) is False for option in ("copy", "copy_X", "copy_x")):
+            return True
+        parts = list(options.values())
+    else:
+        return False
+    return depth > 0 and any(_may_change_inputs(part, depth - 1) for part in parts)
 
 
 def is_data_library(name: str, values: Mapping[str, Any]) -> bool:

@@ -311,6 +311,36 @@ REBOUND = {
 }
 """Cells that change `df` by way of a name that holds something harmless at their end."""
 
+IN_PLACE = {
+    "an input that is overwritten": [
+        "import numpy as np, scipy.linalg\nleft = np.eye(2) * float(other.x.sum())\nright = np.ones(2)",
+        "kept = scipy.linalg.solve(left, right, overwrite_b=True)",
+        "df['x'] = right",
+    ],
+    "a model that works in place": [
+        "from sklearn.preprocessing import StandardScaler\nscaler = StandardScaler(copy=False)",
+        "scaler.fit(other)",
+        "kept = scaler.transform(df)",
+    ],
+    "a pipeline of models that work in place": [
+        "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import StandardScaler",
+        "scaler = make_pipeline(StandardScaler(copy=False)).fit(other)",
+        "kept = scaler.transform(df)",
+    ],
+    "a model that calls a function of the notebook": [
+        CHANGE + "from sklearn.preprocessing import FunctionTransformer",
+        "model = FunctionTransformer(change)",
+        "kept = model.fit_transform(df)",
+    ],
+}
+"""Cells in which a library changes `df`, or an array that it is made from."""
+
+
+@pytest.mark.parametrize("what", IN_PLACE)
+def test_what_a_library_is_told_to_change_in_place_is_followed(cells: Cells, what: str) -> None:
+    cells(*IN_PLACE[what])
+    assert "s1" in cells.tables()
+
 
 @pytest.mark.parametrize("what", REBOUND)
 def test_a_name_that_held_another_value_while_the_cell_ran_is_followed(
