@@ -23,6 +23,7 @@ COUNT_KEY = "commits"
 _COUNT = "UPDATE meta SET value = value + 1 WHERE key = 'commits' RETURNING CAST(value AS INTEGER)"
 _FIRST = "INSERT INTO meta (key, value) VALUES ('commits', '1')"
 _STORED = "SELECT value FROM meta WHERE key = 'commits'"
+_ANEW = "UPDATE meta SET value = '0' WHERE key = 'commits' AND value = ''"
 _DIGITS = 20
 
 
@@ -43,6 +44,25 @@ class CommitCount:
             with contextlib.suppress(OSError):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
                 self._descriptor = os.open(self._path, flags, 0o666)
+
+    @staticmethod
+    def is_uncounted(connection: sqlite3.Connection) -> bool:
+        """Whether a catalog was put back from a backup and nothing was committed since. Raises
+        sqlite3.Error."""
+        with contextlib.suppress(sqlite3.OperationalError):  # no table yet
+            return bool(connection.execute(_STORED).fetchone() == ("",))
+        return False
+
+    def begin_anew(self, connection: sqlite3.Connection) -> None:
+        """Count from 0, in the catalog file itself: with the log alone, all commits since a backup
+        was put back could be lost unnoticed. Raises sqlite3.Error."""
+        if self._descriptor is None:
+            return
+        with contextlib.suppress(OSError):
+            os.pwrite(self._descriptor, b"0".zfill(_DIGITS), 0)
+        connection.execute(_ANEW)
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def acknowledged(self) -> int:
         """The count of the file; 0 when there is none. To be read before the catalog is."""

@@ -128,6 +128,10 @@ SENTENCES = {
     "test_torn_metadata_is_told_so",
     "A value that DuckDB cannot represent": "tests/sources/test_server_types.py::"
     "test_a_value_that_duckdb_cannot_hold_is_refused_by_its_column",
+    "must read the whole table again": "tests/live/test_mutable_inputs.py::"
+    "test_a_commit_after_a_restore_is_not_the_one_of_its_number_before",
+    "no manifest contains their rows": "tests/store/test_rebuild.py::"
+    "test_the_report_says_what_manifests_do_not_hold",
     "puts back to its earlier state": "tests/live/test_damaged_rows.py::"
     "test_a_row_that_is_put_back_to_its_earlier_state_is_not_noticed",
     "levels of loggers, environment variables": "tests/producers/test_function_digest.py::"
@@ -139,7 +143,7 @@ SENTENCES = {
     "MySQL hides a table from users": "tests/sources/test_mysql.py::"
     "test_rights_and_passwords_are_told_without_the_password",
 }
-"""What shows a limit of `docs/sources.md` or `docs/verdicts.md` that is a sentence, by words of it."""
+"""What shows a limit of the pages on sources, verdicts and live tables that is a sentence, by words of it."""
 LIMITS: dict[str, Callable[[jl.Workspace], None]] = {}
 """What shows a limit, by the row of the page."""
 
@@ -268,7 +272,7 @@ def test_every_item_of_a_list_of_limits_is_shown_by_a_test(place: tuple[str, str
 def test_limits_that_are_sentences_are_shown_by_tests() -> None:
     pages = [
         (ROOT / page).read_text(encoding="utf-8")
-        for page in ("docs/sources.md", "docs/verdicts.md")
+        for page in ("docs/sources.md", "docs/verdicts.md", "docs/live.md")
     ]
     text = " ".join(" ".join(pages).split())
     assert [words for words in SENTENCES if words not in text] == []

@@ -89,6 +89,7 @@ def test_a_commit_after_a_restore_is_not_the_one_of_its_number_before(tmp_path):
         labels.upsert([{"id": 1, "label": "after"}])
         ws.topics.publish("t", [{"n": 3}])
         assert labels.version == 2 and ws.staleness("kept") != Fresh()
+        assert labels.changes(since=2).num_rows == 0  # who had read version 2 has other rows
         after = [anchors(ws, statement) for statement in read]
         assert all(one != other for one, other in zip(before, after, strict=True))
 

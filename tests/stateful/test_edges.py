@@ -49,6 +49,8 @@ SQL = {
     "least": (HERE, "SELECT min(x) AS x, arg_min(id, x) AS id FROM spans"),
     "parts": (HERE, "SELECT id, count(*) AS n FROM parts GROUP BY id"),
     "first": (HERE, "SELECT first(id) AS f, list(n) AS l FROM parts"),
+    "keyed": (HERE, "SELECT max(k) AS k, min(k) AS j, sum(n) AS n FROM keyed"),
+    "above": (HERE, "SELECT n, k > 1 AS b FROM keyed WHERE k < 3"),
     "delta": (HERE, "SELECT id, sum(n) AS n FROM lake GROUP BY id"),
     "listed": (HERE, "SELECT list(n) AS l FROM lake"),
     "stored": (HERE, "SELECT id, sum(n) AS n FROM db.t GROUP BY id"),
@@ -77,6 +79,7 @@ KINDS = (
     "lakehouse and database files",
     "damaged logs",
     "flipped bits",
+    "restored backups",
 )
 """What a history does at the edges, counted."""
 figures: collections.Counter[str] = collections.Counter()
@@ -120,8 +123,9 @@ class History:
         self.read = dict[str, list[tuple[str, ...]]]()
         """The rows of tables by path."""
         self.labels = dict[int, str]()
-        for folder in (HERE, THERE, "parts"):
+        for folder in (HERE, THERE, "parts", "keyed"):
             (root / folder).mkdir()
+        self.key()
         for folder in (HERE, THERE):
             self.csv(folder, "p")
         self.csv(THERE, "q1")
@@ -176,6 +180,7 @@ class History:
     def set_up(self, ws: Workspace) -> None:
         ws.sources.add("spans", str(self.root / "spans.parquet"))
         ws.sources.add("parts", str(self.root / "parts"))
+        ws.sources.add("keyed", str(self.root / "keyed"))
         ws.sources.add("lake", str(self.root / "lake"))
         ws.sources.add("db", str(self.root / "data.sqlite"))
         if self.server:
@@ -224,6 +229,17 @@ class History:
         folder = self.root / "parts" / self.choice(("", "a", "b"))
         folder.mkdir(exist_ok=True)
         pq.write_table(self.numbers(), folder / f"{self.choices.randrange(4)}.parquet")
+
+    def key(self) -> None:
+        """A partition whose files hold a column of its name, or another name of one."""
+        folder = self.root / "keyed" / f"k={self.choices.randrange(1, 4)}"
+        found = sorted((self.root / "keyed").iterdir())
+        if found and not folder.exists() and self.choices.random() < 0.5:
+            self.choice(found).rename(folder)
+            return
+        folder.mkdir(exist_ok=True)
+        rows = self.numbers().rename_columns(["k", "n"])
+        pq.write_table(rows, folder / f"{self.choices.randrange(2)}.parquet")
 
     def choice(self, options: Any) -> Any:
         return self.choices.choice(options)
@@ -334,6 +350,7 @@ class History:
             (self.spans, True, "intervals and zeros"),
             (self.reordered_spans, True, "intervals and zeros"),
             (self.part, True, "folders of others"),
+            (self.key, True, "folders of others"),
             (self.folder_of_others, True, "folders of others"),
             (self.lake, True, "lakehouse and database files"),
             (self.lake, True, "lakehouse and database files"),
@@ -345,6 +362,7 @@ class History:
             (self.recompute, False, ""),
             (self.reopen, False, ""),
             (self.damage_a_copy, False, ""),
+            (self.restore_a_backup, False, "restored backups"),
             *([(self.server_changes, True, "types of a server")] * 4 if self.server else []),
         ]
         act, changes, kind = self.choice(actions)
@@ -379,6 +397,26 @@ class History:
     def reopen(self) -> None:
         self.ws.close()
         self.ws = self.open("lab")
+
+    def restore_a_backup(self) -> None:
+        """Another commit gets the number of one that was made before the catalog was put back."""
+        labels = [{"id": 5, "label": each} for each in ("before", "after")]
+        self.ws.backup(self.root / "backup")
+        self.ws.mutable["labels"].upsert(labels[:1])
+        [before] = self.stamped()
+        self.ws.close()
+        shutil.copy(self.root / "backup", self.root / "lab" / "catalog.sqlite3")
+        self.ws = self.open("lab")
+        self.ws.mutable["labels"].upsert(labels[1:])
+        self.labels[5] = "after"
+        self.world += 1
+        assert self.stamped() != [before], "another commit has the state of the one before"
+
+    def stamped(self) -> list[str]:
+        """The state of the mutable table that a saved result carries."""
+        result = self.ws.sql("SELECT label FROM mutable.labels")
+        result.fetchall()
+        return [source.anchor for source in result._stamp().sources]
 
     def damage_a_copy(self) -> None:
         """What a kernel leaves that is killed now, with a bit that flips in its log or in a mutable row."""
@@ -507,7 +545,7 @@ def test_nothing_is_fresh_that_would_come_out_otherwise(
     request.addfinalizer(lambda: shutil.rmtree(tmp_path))
     before = os.getcwd()
     server = request.getfixturevalue("postgres_url") if kind == "server" else ""
-    for number in range(sized(1, 25)):
+    for number in range(sized(1, 15 if server else 25)):  # a server takes its time
         monkeypatch.setattr(Rate, "__rate__", [2])
         monkeypatch.setattr(Rate, "__limit__", None)
         root, table = tmp_path / str(number), f"edges_{os.getpid()}_{number}"

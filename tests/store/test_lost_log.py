@@ -170,6 +170,22 @@ def test_a_backup_that_is_put_back_after_a_kill_is_no_loss(tmp_path, killed):
         assert not ws.recovery.damaged_log
 
 
+def test_a_log_that_is_lost_after_a_backup_was_put_back_is_reported(tmp_path):
+    """A backup has no count of its own."""
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 1 AS a")
+        ws.backup(tmp_path / "backup.sqlite3")
+    shutil.copy(tmp_path / "backup.sqlite3", tmp_path / "lab" / "catalog.sqlite3")
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        assert not ws.recovery.damaged_log
+        ws.mutable.create("m", {"k": "int64"}, primary_key=["k"]).insert([{"k": 1}])
+        killed = shutil.copytree(tmp_path / "lab", tmp_path / "killed")
+    for part in ("-wal", "-shm"):
+        (killed / f"catalog.sqlite3{part}").unlink()
+    with jammi_lab.open(killed) as ws:
+        assert ws.recovery.damaged_log and "m" not in ws.mutable
+
+
 def test_commits_that_nobody_was_told_of_are_not_counted(tmp_path):
     """What is written without a sync a power cut may take, and reading writes nothing."""
     with jammi_lab.open(tmp_path / "lab") as ws:
