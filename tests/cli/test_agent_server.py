@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -76,6 +77,9 @@ def test_five_tools_read_and_each_answer_with_rows_begins_with_the_verdict(lab, 
     assert query.splitlines()[0] == f"NOT FRESH: {cause}."
     assert board.startswith("NOT FRESH: ") and "; and 1 of 2 others." in board.splitlines()[0]
     assert all(len(answer.splitlines()[0]) <= 180 for answer in (query, board))
+    verdicts = [answer.splitlines()[0] for answer in (query, board)]
+    parts = [re.findall(r"[^\W_]+|[^\w\s]|_", each) for each in verdicts]  # as tokenizers split
+    assert all(len(each) <= 60 for each in parts), parts
     assert "a changed" in why and "big" in lineage and "big" in plan
     assert direct.startswith("Read directly from a.") and "first row" in direct
     assert dml.startswith("Error:") and path.startswith("Error:") and "not a source" in path
