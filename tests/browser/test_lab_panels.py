@@ -87,7 +87,7 @@ def test_the_workbench_has_one_selection_in_a_real_lab(lab, theme):
     page.get_by_text("READY 42").wait_for()
     page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
     bench = page.get_by_test_id("jammi-workbench")
-    bench.get_by_text("6 tables: 3 stale, 3 possibly stale").wait_for()
+    bench.get_by_text("6 tables: 3 ● stale, 3 ~ possibly stale").wait_for()
     bench.get_by_test_id("jammi-lineage").get_by_test_id("node-modules").click()
     bench.get_by_test_id("jammi-result").get_by_text("base64", exact=True).first.wait_for()
     assert bench.get_by_test_id("choose-modules").is_checked()
