@@ -325,7 +325,7 @@ def test_a_server_that_leaves_out_rows_of_every_select_is_refused(mysql, monkeyp
     """Any value counts as a limit here: it is global, and other tests use the server."""
     mysql.run("CREATE TABLE {t} (id integer)", "INSERT INTO {t} VALUES (1), (2)")
     mysql.ws.materialize("t", f"SELECT id FROM s.{mysql.table}")
-    monkeypatch.setattr("jammi_lab.sources.databases.mysql._NO_ROW_LIMIT", 1 << 65)
+    monkeypatch.setattr("jammi_lab.sources.databases.mysql.NO_ROW_LIMIT", 1 << 65)
     for act in (
         lambda: mysql.sql("SELECT id FROM {t}"),
         lambda: mysql.ws.sources.add("other", mysql.url),

@@ -66,7 +66,7 @@ FROM information_schema.columns WHERE {same}"""
 """The table and its columns: a join of the two, or a list of names, would make the server open
 every table. CAST gives all text one collation, as UNION requires."""
 _MAX_TABLES_PER_QUERY = 50
-_NO_ROW_LIMIT = (1 << 32) - 1
+NO_ROW_LIMIT = (1 << 32) - 1
 """The least value of `sql_select_limit` that stands for no limit."""
 _SAME = (
     "table_schema = {schema} AND table_name = {name} AND CAST(table_schema AS BINARY) = "
@@ -443,7 +443,7 @@ def _check_names(schema: str, name: str, columns: Sequence[str], has_case_twin: 
 def _check_row_limit(row_limit: str) -> None:
     """Raise SourceUnavailable when the server cuts the rows of every SELECT off: which ones it
     returns is then left to it, and changes with the limit."""
-    if int(row_limit) < _NO_ROW_LIMIT:
+    if int(row_limit) < NO_ROW_LIMIT:
         raise SourceUnavailable(
             f"The server leaves out rows: its sql_select_limit is {int(row_limit):,}.",
             hint="SET GLOBAL sql_select_limit = 18446744073709551615 on the server ends that; then "
