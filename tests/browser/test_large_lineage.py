@@ -99,6 +99,7 @@ def test_the_way_of_a_column_stands_in_nodes_that_were_written_after_it_was_lit(
         "reasons": [],
         "actions": [],
         "facts": [],
+        "identifiers": [],
         "changes": [],
         "reads": [],
         "readBy": [],
