@@ -129,7 +129,10 @@ def test_the_mark_of_a_groups_checks_lists_its_members_the_failing_first(ws, sho
     show_snapshot(panel, LineageSnapshot(made, [], {}, checks))
     bare = shown(panel, "legend-checked")
     mark = bare.page.locator("[data-testid^='checks-group']")
-    assert mark.get_attribute("aria-label") == "Checks of 30 × sql table: fail in 1 of 30. A check of the rows fails"
+    assert (
+        mark.get_attribute("aria-label")
+        == "Checks of 30 × sql table: fail in 1 of 30. A check of the rows fails"
+    )
     assert "jammi-damaged" in mark.get_attribute("class") and mark.text_content().endswith("✕")
     mark.click()
     members = bare.page.locator(".jammi-list li")
