@@ -136,6 +136,27 @@ def test_a_log_that_was_cut_is_reported(killed, left):
         assert not ws.recovery.damaged_log
 
 
+def test_an_event_that_a_cut_log_lost_is_reported(tmp_path):
+    work = """
+import os, signal, jammi_lab, pyarrow as pa
+ws = jammi_lab.open("lab")
+ws.topics.register("seen", pa.schema([("k", pa.int64())]))
+for k in range(3):
+    size = os.path.getsize("lab/catalog.sqlite3-wal")
+    ws.topics.publish("seen", [{"k": k}])
+print(size, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    command = [sys.executable, "-c", work]
+    done = processes.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (tmp_path / "lab" / "catalog.sqlite3-shm").unlink()
+    os.truncate(tmp_path / "lab" / "catalog.sqlite3-wal", int(done.stdout))
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        assert [event.offset for event in ws.topics.replay("seen")] == [0, 1]
+        assert ws.recovery.damaged_log
+
+
 def test_a_log_that_is_lost_after_its_writer_s_row_reached_the_catalog_is_reported(killed):
     lab, log = killed()
     with jammi_lab.open(lab) as ws:
