@@ -266,7 +266,7 @@ def __dir__() -> list[str]:
 
 
 def _notebook_surface(name: str) -> Any:
-    from jammi_lab.core.entry_points import load_surface
+    from jammi_lab.core.surfaces import load_surface
 
     return load_surface(name)
 

@@ -3,6 +3,6 @@ module of the surface `widgets`."""
 
 import sys
 
-from jammi_lab.core.entry_points import load_surface
+from jammi_lab.core.surfaces import load_surface
 
 sys.modules[__name__] = load_surface("widgets")

@@ -1,7 +1,7 @@
 """The clock and the source of random ids. Tests inject their own."""
 
 import datetime
-import secrets
+import os
 import time
 from typing import Any, Protocol
 
@@ -34,7 +34,8 @@ class SystemClock:
         return time.monotonic()
 
     def token(self, digits: int) -> str:
-        return secrets.token_hex((digits + 1) // 2)[:digits]
+        # As `secrets.token_hex` does; importing that takes 4 ms of each `%load_ext`.
+        return os.urandom((digits + 1) // 2).hex()[:digits]
 
 
 def utc_now() -> str:

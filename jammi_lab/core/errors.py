@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Self
 
 from jammi_lab.core.redaction import redact
 
-_CREDENTIAL = re.compile(
+_CREDENTIAL = (  # compiled when it is first used
     r"""(?<=://)[^\s/'"@:]*:[^\s/'"]*(?=@)|(?:(?<=http://)|(?<=https://))[^\s/'"@]+(?=@)"""
     r"""|(?i:(?<=[?&])[\w.%-]*(?:pass|pwd|token|secret|key|sig|auth|cred)[\w.%-]*=[^\s&'"]+)"""
 )
@@ -48,7 +48,7 @@ def mask_credentials(text: str) -> str:
     """
     text = redact(text)
     return (
-        _CREDENTIAL.sub(lambda match: "*" * len(match[0]), text)
+        re.sub(_CREDENTIAL, lambda match: "*" * len(match[0]), text)
         if "://" in text or "?" in text
         else text
     )

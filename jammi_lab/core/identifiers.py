@@ -2,13 +2,13 @@
 names."""
 
 import datetime
-import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
 
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import InvalidArgument, NameInvalid, NameTooLong
+from jammi_lab.core.similar_texts import close_matches
 
 MAX_NAME_LENGTH = 200
 RESERVED_SOURCES = frozenset(
@@ -182,8 +182,7 @@ def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str
     # A missing or superfluous schema prefix, such as `jammi.`, is the likeliest mistake.
     suffix_matches = [f for f in by_fold if f.endswith(f".{target}") or target.endswith(f".{f}")]
     return [
-        by_fold[f]
-        for f in suffix_matches[:limit] or difflib.get_close_matches(target, by_fold, limit, 0.6)
+        by_fold[f] for f in suffix_matches[:limit] or close_matches(target, by_fold, limit, 0.6)
     ]
 
 

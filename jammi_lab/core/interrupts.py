@@ -8,7 +8,6 @@ end. In the main thread the interrupt is a signal; in other threads it is an exc
 """
 
 import _signal  # type: ignore[import-not-found]  # what `signal` wraps
-import ctypes
 import os
 import signal
 import threading
@@ -157,6 +156,8 @@ def attempts(
 def interrupt_thread(thread_id: int, exception_type: type[BaseException]) -> None:
     """Raise an exception in a thread at its next bytecode, replacing one that is still pending
     there. A KeyboardInterrupt waits while the thread is in `DeferInterrupts`."""
+    import ctypes  # 2 ms of each `%load_ext`, and few processes interrupt a thread
+
     with _lock:
         if exception_type is KeyboardInterrupt and thread_id in _deferring_threads:
             _deferring_threads[thread_id] = True

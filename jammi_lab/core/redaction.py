@@ -5,7 +5,6 @@ repeats in its own messages.
 """
 
 import functools
-import html
 import json
 import re
 import threading
@@ -15,11 +14,12 @@ _MIN_UNAMBIGUOUS_LENGTH = 6
 _credentials: dict[str, None] = {}
 """Every form of every credential of this process; a credential may turn up at any later time."""
 _lock = threading.Lock()
-_ASSIGNED = re.compile(
-    r"(?:pass|pwd|secret|token)\w*\s*=\s*(?:'((?:[^'\\]|\\.|'')*)|\"([^\"]*)|([^\s&;,'\"]+))", re.I
+# These are compiled by `re` when they are first used, which is later than `%load_ext`.
+_ASSIGNED = (
+    r"(?i:pass|pwd|secret|token)\w*\s*=\s*(?:'((?:[^'\\]|\\.|'')*)|\"([^\"]*)|([^\s&;,'\"]+))"
 )
 """A password in a connection string or a query."""
-_USER_PART = re.compile(r"[\s'\"(<\[]*(?:[\w+.-]*:?/+)?([^\n]*)@")
+_USER_PART = r"[\s'\"(<\[]*(?:[\w+.-]*:?/+)?([^\n]*)@"
 """What stands before the last @, without a scheme."""
 
 
@@ -31,6 +31,8 @@ def remember_credential(credential: str) -> None:
     """
     if not credential.strip() or credential in _credentials:
         return
+    import html  # 1 ms, and few processes use a credential
+
     encoded = quote(credential, safe="")
     forms = {
         credential,
@@ -53,8 +55,8 @@ def remember_credential(credential: str) -> None:
 def remember_typed_credentials(address: str) -> None:
     """Redact from now on what may be a password in an address as typed, in whatever spelling: of an
     address that cannot be parsed, messages repeat parts."""
-    texts = [text for groups in _ASSIGNED.findall(address) for text in groups]
-    if (match := _USER_PART.match(address)) and ":" in match[1]:
+    texts = [text for groups in re.findall(_ASSIGNED, address) for text in groups]
+    if (match := re.match(_USER_PART, address)) and ":" in match[1]:
         texts += [match[1].partition(":")[2], match[1].rpartition(":")[2]]
     for text in texts:
         for form in {text, unquote(text), re.sub(r"\\(.)", r"\1", text)}:

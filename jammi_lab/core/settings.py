@@ -1,7 +1,6 @@
 """Settings: dotted keys with a type and a default. Values come from `jammi.toml`, the environment
 (`JAMMI_ENGINE__THREADS`) and the call; later ones win."""
 
-import difflib
 import math
 import os
 import re
@@ -11,6 +10,7 @@ from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.redaction import remember_typed_credentials
+from jammi_lab.core.similar_texts import close_matches
 
 DEFAULTS: dict[str, int | float | str] = {
     "catalog.url": "",
@@ -51,11 +51,11 @@ _TYPE_DESCRIPTIONS = {
 }
 
 
-_SIZE_PATTERN = re.compile(r"-1|none|\d+(\.\d+)?\s*[a-z]+", re.IGNORECASE)
+_SIZE_PATTERN = r"(?i)-1|none|\d+(\.\d+)?\s*[a-z]+"
 
 
 def _check_size(key: str, value: str) -> None:
-    if _SIZE_PATTERN.fullmatch(value.strip()) is None:
+    if re.fullmatch(_SIZE_PATTERN, value.strip()) is None:
         raise InvalidArgument(f"The setting {key} takes a size like 2GB or 512MiB, not {value!r}.")
 
 
@@ -70,7 +70,7 @@ def _check_time_zone(key: str, value: str) -> None:
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
         if not (zones := zoneinfo.available_timezones()):
             return  # no time zone database on this machine; the engine has its own
-        suggestions = difflib.get_close_matches(value, zones, 3, 0.5)
+        suggestions = close_matches(value, zones)
         raise InvalidArgument(
             f"The setting {key} takes the name of a time zone, not {value!r}.", near=suggestions
         ) from None
@@ -130,7 +130,7 @@ class Settings:
             or converted not in CHOICES.get(key, (converted,))
             or (key in MINIMUMS and converted < MINIMUMS[key])
         ):
-            suggestions = difflib.get_close_matches(str(value), CHOICES.get(key, ()), 3, 0.5)
+            suggestions = close_matches(str(value), CHOICES.get(key, ()))
             raise InvalidArgument(
                 f"The setting {key} takes {accepted_values(key)}, not {value!r}.", near=suggestions
             )
@@ -147,7 +147,7 @@ class Settings:
             remember_typed_credentials(str(key))
             raise InvalidArgument(
                 f"There is no setting {key!r}.",
-                near=difflib.get_close_matches(key, DEFAULTS, 3, 0.5),
+                near=close_matches(key, DEFAULTS),
                 hint="ws.settings shows them all.",
             )
         return key

@@ -12,9 +12,9 @@ from jammi_lab.core.anchors import Anchor, FrameOrigin, Input, InputKind
 from jammi_lab.core.argument_answers import answer_calls
 from jammi_lab.core.dataframes import ArrowExportMixin, to_rows
 from jammi_lab.core.display_values import to_display
-from jammi_lab.core.entry_points import load_surface
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.html import Rendered, count_noun, dim_text, plain_text, vstack
+from jammi_lab.core.surfaces import load_surface
 from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream

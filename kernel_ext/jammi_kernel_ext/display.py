@@ -10,7 +10,6 @@ from jammi_kernel_ext.arguments import Flag, Verb
 from jammi_kernel_ext.cell_lines import CELL, STEP
 from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.core import reprs
-from jammi_lab.core.entry_points import load_surface
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import (
     Rendered,
@@ -24,6 +23,7 @@ from jammi_lab.core.html import (
     vstack,
 )
 from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.surfaces import load_surface
 
 
 class Note(ReprMixin):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import shorten_interrupt
-from jammi_lab.core.html import escape_invisible
 
 if TYPE_CHECKING:
     from jammi_lab.core.records import Progress
@@ -76,6 +75,8 @@ class ProgressLine:
 
     def _show(self, data: dict[str, str]) -> None:
         if self._terminal:
+            from jammi_lab.core.html import escape_invisible  # 5 ms of each `%load_ext`
+
             self._handle = sys.stderr
             text = escape_invisible(data.get("text/plain", ""))[
                 : max(shutil.get_terminal_size().columns - 1, 1)

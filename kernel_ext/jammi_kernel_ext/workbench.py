@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.entry_points import load_surface
+from jammi_lab.core.surfaces import load_surface
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from jammi_lab.core import entry_points as surfaces
+from jammi_lab.core import surfaces
 from jammi_lab.core.errors import ExtensionMissing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,8 +36,8 @@ def declare_surfaces(monkeypatch, *entries) -> None:
     monkeypatch.setattr(importlib.metadata, "distribution", lambda _: distribution)
 
 
-def test_the_surfaces_of_a_checkout_are_those_of_pyproject():
-    assert declared() == surfaces.CHECKOUT
+def test_the_surfaces_that_are_found_without_metadata_are_those_of_pyproject():
+    assert declared() == surfaces.OWN
 
 
 @pytest.mark.parametrize("name", ["kernel", "widgets"])
@@ -57,7 +57,15 @@ def test_a_surface_is_found_where_nothing_is_installed(monkeypatch):
     assert surfaces.load_surface("kernel").__name__ == declared()["kernel"]
 
 
+def test_a_surface_that_has_moved_is_found_by_the_installed_metadata(monkeypatch):
+    monkeypatch.setitem(surfaces.OWN, "kernel", "no_such_surface")
+    entry = importlib.metadata.EntryPoint("kernel", declared()["kernel"], surfaces.GROUP)
+    declare_surfaces(monkeypatch, entry)
+    assert surfaces.load_surface("kernel").__name__ == declared()["kernel"]
+
+
 def test_a_surface_that_is_not_installed_is_named_with_the_way_to_install_it(monkeypatch):
+    monkeypatch.setitem(surfaces.OWN, "kernel", "no_such_surface")
     entry = importlib.metadata.EntryPoint("kernel", "no_such_surface", surfaces.GROUP)
     declare_surfaces(monkeypatch, entry)
     with pytest.raises(ExtensionMissing, match="no_such_surface") as caught:
@@ -68,8 +76,7 @@ def test_a_surface_that_is_not_installed_is_named_with_the_way_to_install_it(mon
 def test_a_library_that_a_surface_lacks_is_not_called_a_missing_surface(monkeypatch, tmp_path):
     (tmp_path / "broken_surface.py").write_text("import no_such_library")
     monkeypatch.syspath_prepend(tmp_path)
-    entry = importlib.metadata.EntryPoint("kernel", "broken_surface", surfaces.GROUP)
-    declare_surfaces(monkeypatch, entry)
+    monkeypatch.setitem(surfaces.OWN, "kernel", "broken_surface")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         surfaces.load_surface("kernel")
 

@@ -58,6 +58,12 @@ def test_loading_the_extension_loads_no_heavy_module(run_python):
     assert not loaded(run_python, SHELL, LOAD_EXT).intersection(HEAVY)
 
 
+def test_loading_the_extension_loads_little_of_the_standard_library(run_python):
+    slow = ["importlib.metadata", "email", "secrets", "hashlib", "difflib", "html", "ctypes"]
+    more = loaded(run_python, SHELL, LOAD_EXT) - loaded(run_python, SHELL)
+    assert not more.intersection([*slow, "jammi_lab.core.html", "jammi_lab.core.identifiers"])
+
+
 def test_loading_the_extension_brings_the_cells(run_python):
     done = run_python(
         "\n".join(
