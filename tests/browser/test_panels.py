@@ -589,3 +589,15 @@ def test_the_switch_searches_by_meaning_words_or_both_and_marks_the_words(ws, sh
     bare.shows("neighbor-1")
     bare.expect(lambda: bare.panel.mode == "both" and bare.page.locator("mark").count() == 2)
     kept(bare, f"neighbors-both-{'dark' if dark else 'light'}")
+
+
+def test_a_word_far_down_a_text_is_seen(ws, shown):
+    ws.sources.add("long", pl.DataFrame({"id": [1], "text": ["much ado " * 3000 + "E17 occurs"]}))
+    ws.embed("far", "long", key="id", text="text", model="hashing")
+    ws.lexical("far_words", "long", key="id", text="text")
+    bare = shown(NeighborExplorer(ws, "far", mode="words", query="E17"), "neighbor-1", wide=500)
+    mark, box = bare.page.locator("mark"), bare.page.locator(".jammi-text").first
+    assert mark.inner_text() == "E17" and box.inner_text().startswith("…")
+    word, text = mark.bounding_box(), box.bounding_box()
+    assert text["y"] <= word["y"] and word["y"] + word["height"] <= text["y"] + text["height"] + 1
+    kept(bare, "neighbors-far")

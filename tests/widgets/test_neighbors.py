@@ -448,6 +448,18 @@ def test_words_of_the_query_are_marked_and_html_stays_text(notes, told):
     assert "<mark>Networks</mark> &lt;<mark>b</mark>&gt;" in html and "<b>of" not in html
 
 
+def test_a_match_far_down_a_text_is_shown_with_what_stands_around_it(ws, told):
+    ws.sources.add("long", pa.table({"id": [1], "text": ["much ado " * 3000 + "E-1042 occurs"]}))
+    ws.embed("v", "long", key="id", text="text", model="hashing")
+    ws.lexical("w", "long", key="id", text="text", analyzer="exact")
+    panel = NeighborExplorer(ws, "v", mode="words", query="E-1042")
+    [hit] = told(panel).ask("open")["body"]["hits"]
+    [before, word, after] = hit["marks"]["0"]
+    assert before.startswith("…") and before.endswith(" much ado ") and len(before) <= 100
+    assert (word, after) == ("E-1042", " occurs") and len(hit["values"][0]) == 2000
+    assert "much ado <mark>E-1042</mark> occurs" in panel.saved_as().html
+
+
 def test_the_verdict_is_that_of_all_tables_that_were_searched(notes, told):
     panel = NeighborExplorer(notes, "v")
     line = told(panel)

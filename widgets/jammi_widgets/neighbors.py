@@ -17,7 +17,7 @@ from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.search.answers import HIT_COLUMNS
 from jammi_lab.search.filters import RowFilter, check_row_condition
 from jammi_lab.search.word_search import check_lexical
-from jammi_lab.words.matches import split_matches
+from jammi_lab.words.matches import excerpt, split_matches
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
 from jammi_widgets.cell_texts import KeyIndex, column_texts
@@ -44,6 +44,8 @@ MIN_HISTOGRAM_HITS = 200
 """Minimum number of hits fetched for the histogram."""
 MAX_VALUE_CHARS = 2_000
 """Maximum number of characters of a value sent to the page."""
+MAX_MARKED_CHARS = 50_000
+"""Maximum number of characters of a value that are searched for words of the query."""
 
 
 class NeighborExplorer(Panel):
@@ -314,31 +316,35 @@ class NeighborExplorer(Panel):
             if name in rows.column_names
         }
         keys, missing = rows["key"].to_pylist(), rows["source_missing"].to_pylist()
+        marks = self._marks(rows, text)
         return [
             {
                 "key": to_text(key),
                 **{name: column[index] for name, column in numbers.items()},
                 "missing": missing[index],
                 "values": [column[index] for column in values],
-                "marks": self._marks([column[index] for column in values], text),
+                "marks": marks[index],
             }
             for index, key in enumerate(keys)
         ]
 
-    def _marks(self, values: Sequence[str | None], text: str | None) -> dict[str, list[str]]:
-        """By column number: the value in parts, of which those with an odd index are words of the
-        query."""
+    def _marks(self, rows: "pa.Table", text: str | None) -> list[dict[str, list[str]]]:
+        """For each row, by column number: an excerpt of the value in parts, of which those with an
+        odd index are words of the query."""
+        marks: list[dict[str, list[str]]] = [{} for _ in range(len(rows))]
         if text is None or self._words is None:
-            return {}
+            return marks
         search, record = self._ws._services.search.words, self._words._record
         terms, analyzer = set(search.terms(record, text)), search.analyzer(record)
         searched = {fold(column) for column in _text_columns(self._words)}
-        marks = {
-            str(number): split_matches(value, terms, analyzer)
-            for number, (column, value) in enumerate(zip(self._columns, values, strict=True))
-            if value is not None and fold(column) in searched
-        }
-        return {number: parts for number, parts in marks.items() if len(parts) > 1}
+        for number, column in enumerate(self._columns):
+            if fold(column) not in searched:
+                continue
+            for index, value in enumerate(column_texts(rows[column], MAX_MARKED_CHARS)):
+                parts = split_matches(value or "", terms, analyzer)
+                if len(shown := excerpt(parts, MAX_VALUE_CHARS)) > 1:
+                    marks[index][str(number)] = shown
+        return marks
 
     def _row_values(self, keys: Sequence[Any]) -> list[list[str | None]]:
         """The current source columns of these rows; empty for rows that no longer exist."""

@@ -54,16 +54,17 @@ function render({ model, el }) {
   });
 
   /** A value with the words of the query marked: of its parts those with an odd index. */
-  function marked(parts, text) {
-    let left = text.length > 400 ? 399 : text.length;
+  function marked(parts) {
+    const size = parts.join("").length;
+    let left = size > 400 ? 399 : size;
     const shown = parts.map((part, i) => { const some = part.slice(0, left); left -= some.length; return i % 2 && some ? h("mark", {}, some) : some; });
-    return text.length > 400 ? [...shown, "…"] : shown;
+    return size > 400 ? [...shown, "…"] : shown;
   }
 
   function values(names, of, texts, marks = {}) {
     const parts = names.map((name, i) => [name, of[i], marks[i] ?? [of[i]]]).filter(([, v]) => v !== null && v !== "");
     const long = parts.filter(([name, v]) => texts.includes(name) || v.length > SHORT), short = parts.filter((p) => !long.includes(p));
-    return [...long.map(([name, v, pieces], i) => h("div", { class: i ? "jammi-text" : "jammi-text jammi-strong", title: `${name}: ${v}` }, marked(pieces, v))),
+    return [...long.map(([name, v, pieces], i) => h("div", { class: i ? "jammi-text" : "jammi-text jammi-strong", title: `${name}: ${v}` }, marked(pieces))),
       short.length ? h("div", { class: "jammi-facets" }, short.map(([name, v]) => button(`${name}: ${v}`, (event) => { event.stopPropagation(); narrow(name, v); }, { class: "jammi-cause", title: "Only rows with this value" }))) : ""];
   }
 
