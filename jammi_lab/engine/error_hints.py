@@ -48,7 +48,10 @@ _HINTS_BY_MESSAGE = (
     ),
     (
         r'Function "vector_\w+" is a Macro Function',
-        "Instead of FILTER, use vector_mean(CASE WHEN … THEN v END): NULLs are ignored.",
+        (
+            "Instead of FILTER, use vector_mean(CASE WHEN … THEN v END): NULLs are ignored. "
+            "Instead of DISTINCT, read FROM (SELECT DISTINCT …). The order of rows has no effect."
+        ),
     ),
     (
         r"cast_to_type is not an aggregate function",

@@ -9,9 +9,11 @@ from jammi_lab.core.errors import InvalidArgument
 
 def texts_of(query: Any) -> list[str] | None:
     """The texts of a query, also of a column of a frame; None when it is vectors. InvalidArgument
-    for a mixture."""
+    for a mixture and an empty list."""
     if isinstance(query, str):
         return [query]
+    if isinstance(query, list | tuple) and not query:
+        raise InvalidArgument("The list of queries is empty.")
     if not isinstance(query, list | tuple):
         query = _texts_of_column(query)
     if not isinstance(query, list | tuple) or not any(

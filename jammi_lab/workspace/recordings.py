@@ -7,6 +7,7 @@ digests, the digest of the query vector and that of the answer.
 
 import contextlib
 import contextvars
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -121,6 +122,12 @@ class Searches:
             for row in event.batch["record"].to_pylist()
         ]
 
+    def recorded(self, name: str) -> list[RecordedSearch]:
+        """The searches of a recording, oldest first; none before the first of its block."""
+        with contextlib.suppress(TopicNotFound):
+            return self.events(name)
+        return []
+
     def names(self) -> list[str]:
         """The recordings of the bound tenant and the shared ones."""
         topics = [topic.name for topic in self._topics.list()]
@@ -190,7 +197,7 @@ class Recording(ReprMixin):
         self.name, self._searches = name, searches
 
     def __len__(self) -> int:
-        return len(self._searches.events(self.name))
+        return len(self._searches.recorded(self.name))
 
     def replay(self) -> Result:
         """Run each search again, and compare: columns n (from 0), query, table, outcome (same,
@@ -204,7 +211,7 @@ class Recording(ReprMixin):
 
         rows = [
             {"n": number, **_compare(recorded, self._searches)}
-            for number, recorded in enumerate(self._searches.events(self.name))
+            for number, recorded in enumerate(self._searches.recorded(self.name))
         ]
         texts = [(name, pa.string()) for name in ("query", "table", "outcome", "cause")]
         names = ("missing", "added", "recorded_keys", "keys")
@@ -217,7 +224,7 @@ class Recording(ReprMixin):
     def _rendered(self) -> Rendered:
         lines = [
             (each.arguments["table"], _query_text(each), len(each.keys))
-            for each in self._searches.events(self.name)
+            for each in self._searches.recorded(self.name)
         ]
         note = f"{count_noun(len(lines), 'search', 'searches')} in {self.name}"
         return reprs.listing_table(["table", "query", "hits"], lines, aligned="llr", note=note)
@@ -266,10 +273,16 @@ def _compare(recorded: RecordedSearch, searches: Searches) -> dict[str, Any]:
         **row,
         "outcome": outcome,
         "cause": cause,
-        "missing": [key for key in recorded.keys if key not in repeated.keys],
-        "added": [key for key in repeated.keys if key not in recorded.keys],
+        "missing": _without(recorded.keys, repeated.keys),
+        "added": _without(repeated.keys, recorded.keys),
         "keys": repeated.keys,
     }
+
+
+def _without(keys: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The keys that are not among the others, each as often as it has none there: several queries
+    may have the same hit."""
+    return list((Counter(keys) - Counter(others)).elements())
 
 
 def _cause_of(recorded: RecordedSearch, repeated: RecordedSearch) -> str:

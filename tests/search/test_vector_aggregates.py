@@ -67,6 +67,8 @@ def test_a_table_of_means_is_searched_and_has_its_verdict(lab: Any) -> None:
         ("vector_mean(x) FROM (VALUES ([1, 2]), ([2, 3])) t(x)", "vector_mean must be FLOAT"),
         ("vector_sum(x) FROM (VALUES ([1]::FLOAT[]), ([1, 2])) t(x)", "one width, got 1 and 2"),
         ("vector_mean(vector) FILTER (key > 1) FROM jammi.v", "CASE WHEN"),
+        ("vector_sum(DISTINCT vector) FROM jammi.v", "SELECT DISTINCT"),
+        ("vector_max(vector ORDER BY key) FROM jammi.v", "order of rows has no effect"),
         ("vector_max(vector) OVER () FROM jammi.v", "not window functions"),
     ],
 )

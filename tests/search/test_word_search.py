@@ -115,6 +115,8 @@ def test_repeated_searches_take_columns_from_memory_and_say_the_same(lab: Any) -
 def test_what_cannot_be_searched_by_words_is_refused(lab: Any) -> None:
     with pytest.raises(errors.InvalidArgument, match="the query must be a string"):
         lab.search("w", [0.5, 0.5])
+    with pytest.raises(errors.InvalidArgument, match="list of queries is empty"):
+        lab.search("w", [])
     with pytest.raises(errors.SchemaMismatch, match="has no vectors"):
         lab.search("w", row=1)
     with pytest.raises(errors.InvalidArgument, match="k "):

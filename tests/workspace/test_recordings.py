@@ -75,6 +75,27 @@ def test_other_rows_are_the_cause_data(lab: Any) -> None:
     assert found[2] == ("differs", "data")
 
 
+def test_a_hit_that_one_of_several_queries_lost_is_missing(lab: Any) -> None:
+    with lab.recording("several"):
+        lab.search("w", ["pasta home", "home"], k=2)
+    lab.sources.add("notes", notes([TEXTS[0], "home", "pasta"]), replace=True)
+    lab.recompute("w")
+    [row] = lab.recordings["several"].replay().arrow().to_pylist()
+    assert (row["recorded_keys"], row["keys"]) == (["1", "1"], ["1", "2", "1"])
+    assert (row["missing"], row["added"]) == ([], ["2"])
+    lab.sources.add("notes", notes([TEXTS[0], "pasta", "food"]), replace=True)
+    lab.recompute("w")
+    [row] = lab.recordings["several"].replay().arrow().to_pylist()
+    assert (row["keys"], row["missing"], row["added"]) == (["1"], ["1"], [])
+
+
+def test_a_recording_without_searches_is_empty(lab: Any) -> None:
+    with lab.recording("quiet") as recording:
+        assert len(recording) == 0
+    assert recording.replay().arrow().num_rows == 0 and "0 searches" in repr(recording)
+    assert "quiet" not in lab.recordings
+
+
 def test_another_recipe_is_the_cause_definition(lab: Any) -> None:
     lab.lexical("w", "notes", key="id", text="text", where="id = 0")
     assert causes(lab)[2] == ("differs", "definition")
