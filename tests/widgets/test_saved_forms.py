@@ -2,6 +2,7 @@
 
 import pytest
 
+from jammi_lab.core.html import plain_text
 from jammi_widgets import CatalogBrowser, DiffView, LineageGraph, StalenessBoard, Workbench
 from jammi_widgets import panel as panels
 from tests.widgets.conftest import Told
@@ -81,6 +82,21 @@ def test_the_saved_form_is_renewed_when_the_panel_shows_something_else(ws, outpu
     panel.refresh()
     first, last = (states(outputs)[at][0]["text/html"] for at in (0, -1))
     assert "stale" not in first and "stale" in last
+
+
+def test_the_form_of_a_value_stays_until_the_panel_shows_something_else(ws, outputs, edited):
+    panel = StalenessBoard(ws)
+    panel.saved_as = lambda: plain_text("the value")
+    panel._ipython_display_()
+    panel.refresh()
+    [(first, _)] = states(outputs)
+    assert "the value" in first["text/html"]
+    edited()
+    assert panel.refresh_quietly()
+    _, (last, _) = states(outputs)
+    assert "the value" not in last["text/html"] and "stale" in last["text/html"]
+    panel.refresh()
+    assert len(states(outputs)) == 2
 
 
 def test_the_saved_form_is_renewed_by_cells_clicks_and_runs(ws, outputs, edited):

@@ -22,7 +22,8 @@ class SavedForm:
     """A mixin for widgets: their display, with a static form that survives the kernel."""
 
     saved_as: Callable[[], Rendered]
-    """Renders the static form."""
+    """Renders the static form: that of a value which is shown as a panel, while the panel shows the
+    same, else its own."""
     _looked_at: str
     """When the contents were loaded."""
     _shows_verdicts: ClassVar[bool] = False
@@ -35,8 +36,12 @@ class SavedForm:
 
     _display_id = ""
     """The id of the outputs with the static form; empty while it was not displayed."""
-    _saved_html = ""
-    """The static form as displayed."""
+    _own_html = ""
+    """The panel's own form at the time of the displayed one."""
+
+    def _rendered(self) -> Rendered:
+        """The panel's own static form."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return self.saved_as().text
@@ -75,8 +80,9 @@ class SavedForm:
 
     def _saved_output(self) -> dict[str, str]:
         css_class = "jammi-saved jammi-verdicts" if self._shows_verdicts else "jammi-saved"
-        rendered = self.saved_as()
-        self._saved_html, caption = rendered.html, SAVED_CAPTION.format(self._looked_at)
+        rendered, caption = self.saved_as(), SAVED_CAPTION.format(self._looked_at)
+        is_own = self.saved_as == self._rendered
+        self._own_html = rendered.html if is_own else self._rendered().html
         html = (
             f'<details open class="{css_class}"><summary style="opacity:0.7;font-size:90%">'
             f"{caption}</summary>{rendered.html}</details>"
@@ -88,8 +94,9 @@ class SavedForm:
         if not self._display_id:
             return
         with contextlib.suppress(JammiError):  # the workspace was closed: the form stays
-            if self.saved_as().html == self._saved_html:
+            if self._rendered().html == self._own_html:
                 return
+            self.saved_as = self._rendered
             from IPython.display import update_display
 
             shown = self._saved_output()
