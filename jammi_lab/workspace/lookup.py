@@ -257,6 +257,22 @@ class TableLookup:
                 if row[1].status is TableStatus.READY
             ]
 
+    def all_versions(self, name: str) -> list[TableVersion]:
+        """The versions of a recipe that can be read, newest first: the ready and the rejected ones.
+        TableNotFound."""
+        current, tables = fold(self.resolve_alias(name)), self._catalog.result_tables
+        rejected = [
+            TableVersion(*row)
+            for row in tables.list(status=TableStatus.REJECTED)
+            if fold(row[0].recipe) == current
+        ]
+        if rejected and not self.has_ready_version(name):
+            return sorted(rejected, key=lambda table: -table.version.version)
+        newest = self.find(name)
+        own = [table for table in rejected if table.record.tenant == newest.record.tenant]
+        versions = [*self.ready_versions(newest.version), *own]
+        return sorted(versions, key=lambda table: -table.version.version)
+
     def version_to_compare(self, version: VersionRecord, number: int | None) -> TableVersion:
         """The version of the same recipe to compare with: the numbered one, else the previous ready
         one. TableNotFound."""

@@ -59,6 +59,7 @@ from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.stamps import Stamp, StampedTable, stamped_table
 from jammi_lab.workspace.statement_runner import StatementRunner
+from jammi_lab.workspace.version_history import VersionHistory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,6 +218,17 @@ class TableService:
         """All ready versions of its recipe, newest first. TableNotFound."""
         self.lookup.check_visible(table.record)
         return self.lookup.ready_versions(table.version)
+
+    def version_history(
+        self, name: str, versions: Iterable[TableVersion]
+    ) -> "VersionHistory[ResultTable]":
+        """Versions of a table, with what each of them changed."""
+
+        def describe_changes(new: ResultTable, old: ResultTable) -> str:
+            return self._freshness.describe_changes(new._record, old._record)
+
+        tables = (ResultTable(self, *version) for version in versions)
+        return VersionHistory(name, tables, describe_changes)
 
     def drop(self, table: TableVersion) -> None:
         """Remove a version. TableNotFound, TenantForbidden."""
@@ -581,11 +593,10 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         return self._version.note
 
     def history(self) -> "list[ResultTable]":
-        """All ready versions of its recipe, newest first. TableNotFound while another tenant than
-        its own is bound."""
-        return ResultTables(
-            ResultTable(self._tables, *each) for each in self._tables.history(self._table_version)
-        )
+        """All ready versions of its recipe, newest first, displayed with the time of each and what
+        it changed. TableNotFound while another tenant than its own is bound."""
+        versions = self._tables.history(self._table_version)
+        return self._tables.version_history(self.name, versions)
 
     def drop(self) -> None:
         """Remove this version. Its bytes are deleted with the last version that refers to them.
@@ -691,6 +702,10 @@ class TableHandles:
     def from_ready(self, table: TableVersion) -> ResultTable:
         """A ready table that is the result of a definition."""
         return ResultTable(self._tables, *table, "reused")
+
+    def history(self, name: str) -> VersionHistory[ResultTable]:
+        """All versions of a recipe that can be read, rejected ones among them. TableNotFound."""
+        return self._tables.version_history(name, self._tables.lookup.all_versions(name))
 
     def from_versions(self, tables: Iterable[TableVersion]) -> "ResultTables":
         """Handles of several versions, in their order."""

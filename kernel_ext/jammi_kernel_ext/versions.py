@@ -1,93 +1,17 @@
 """The `%jammi` verbs on versions of a table: diff, history, restore, export, rename, drop, edit."""
 
-import functools
-import itertools
 import shlex
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.display import Note, with_panel
 from jammi_kernel_ext.notebook import Notebook
-from jammi_lab.core import reprs
-from jammi_lab.core.command_hints import command_line
 from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun, format_bytes
-from jammi_lab.core.identifiers import fold
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 Values = dict[str, Any]
-
-
-_MAX_COMPARED = 10
-"""Of a longer history only so many versions are compared with the one before."""
-
-
-class VersionHistory(list[Any], ReprMixin):
-    """The versions of a recipe, rejected ones among them, newest first, with the time at which each
-    was completed and what it changed in the rows of the one before. `describe_changes` says the
-    latter of two versions."""
-
-    __repr__ = ReprMixin.__repr__
-
-    def __init__(
-        self, name: str, versions: Iterable[Any], describe_changes: Callable[[Any, Any], str]
-    ) -> None:
-        super().__init__(versions)
-        self.name, self._describe_changes = name, describe_changes
-
-    @functools.cached_property
-    def changes(self) -> dict[int, str]:
-        """What the newest versions changed, by version: `price: 3 of 200,000 rows`."""
-        pairs = itertools.pairwise(self[: _MAX_COMPARED + 1])
-        return {new.version: self._describe_changes(new, old) for new, old in pairs}
-
-    def _rendered(self) -> Rendered:
-        notes = [_version_note(t) for t in self]
-        has_notes = any(notes)  # else there is no column for them
-        rows = [
-            (
-                t.version,
-                None if t.row_count is None else f"{t.row_count:,}",
-                format_bytes(t.bytes),
-                *([note] if has_notes else []),
-                (t.completed_at or "")[:19].replace("T", " "),
-                self.changes.get(t.version, ""),
-            )
-            for t, note in zip(self, notes, strict=True)
-        ]
-        note = count_noun(len(self), "version")
-        if len(self) > 1:
-            call = command_line(
-                "%jammi", "diff", self.name, f"{self[1].version}", f"{self[0].version}"
-            )
-            note += f"; {call} shows the rows that changed"
-        return reprs.listing_table(
-            [
-                "version",
-                "rows",
-                "size",
-                *(["note"] if has_notes else []),
-                "completed (UTC)",
-                "changed",
-            ],
-            rows,
-            aligned="rrl" + "l" * has_notes + "ll",
-            caption=self.name,
-            note=note,
-        )
-
-
-def _version_note(table: Any) -> str:
-    """Whether a version is pinned or was rejected, and the note of its pin."""
-    words = [
-        "pinned" if table.pinned else "",
-        "rejected" if table.status == "rejected" else "",
-        table.note or "",
-    ]
-    return ", ".join(filter(None, words))
 
 
 class VersionVerbs:
@@ -100,17 +24,9 @@ class VersionVerbs:
         return self._notebook.workspace
 
     def _history(self, values: Values) -> Any:
-        name, rejected = values["NAME"], self._ws.tables(status="rejected")
-        current = self._ws._services.lookup.resolve_alias(name)
-        versions = [t for t in rejected if fold(t.name) == fold(current)]
-        if name in self._ws or not versions:
-            newest = self._ws.table(name)
-            versions = [*newest.history(), *(t for t in versions if t.tenant == newest.tenant)]
-        return VersionHistory(name, sorted(versions, key=lambda t: -t.version), self._changes)
-
-    def _changes(self, new: Any, old: Any) -> str:
-        describe = self._ws._services.freshness.describe_changes
-        return describe(new._table_version.record, old._table_version.record)
+        history = self._ws._services.handles.history(values["NAME"])
+        shown = (self._ws, values["NAME"])
+        return with_panel(self._notebook.shell, history, "DiffView", *shown, history=True)
 
     def _diff(self, values: Values) -> Any:
         diff = self._ws.table(values["NAME"], values["B"]).diff(values["A"])

@@ -74,3 +74,36 @@ def test_changes_are_seen_narrowed_selected_and_fit_narrow_dark_pages(ws, on_pag
         assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert all(contrast(*colours) >= 4.5 for colours in bare.page.evaluate(CHANGED))
         kept(bare, f"diff-{'dark' if dark else 'light'}-{wide}")
+
+
+def test_a_row_of_the_history_shows_what_its_version_changed(ws, on_page):
+    ws.table("offers", 1).restore()
+    panel = DiffView(ws, "offers", history=True)
+    for wide, dark in ((1400, False), (480, True)):
+        bare = on_page(panel, "diff", wide=wide, dark=dark)
+        bare.shows("history")
+        listed = bare.part("history").inner_text()
+        assert "rows of version 1 · price: 22 of 200 rows" in listed
+        assert (
+            "price: 22 of 203 rows" in listed
+            and "+ 3 added" in bare.part("part-added").inner_text()
+        )
+        assert bare.part("history").locator("[aria-current]").inner_text().startswith("v3")
+        kept(bare, f"diff-history-{wide}-{'dark' if dark else 'light'}")
+        assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert bare.part("history-1").count() == 0  # nothing is before it
+        bare.part("history-2").click()
+        bare.expect(lambda: (panel.old, panel.new) == (1, 2))
+        bare.expect(lambda bare=bare: bare.part("part-changed").inner_text() == "≠ 22 changed")
+        bare.expect(
+            lambda bare=bare: (
+                bare.part("history").locator("[aria-current]").inner_text().startswith("v2")
+            )
+        )
+        bare.part("show-history").click()
+        bare.expect(lambda: not panel.history)
+        assert not bare.part("history").is_visible()
+        bare.part("show-history").click()
+        bare.expect(lambda: panel.history)
+        bare.part("refresh").click()
+        bare.expect(lambda: (panel.old, panel.new) == (2, 3))

@@ -169,7 +169,8 @@ def test_a_rejected_step_fails_the_cell_and_stands_in_the_history(three):
     assert shown.ename == "StepFailed" and "1 step rejected: venues" in shown.error[0]
     assert "fail the check 'few'" in shown.error[1]
     lines = three("%jammi history venues").text.splitlines()
-    assert sum("rejected" in line for line in lines) == 2 and "5 versions" in lines[-1]
+    assert sum("rejected" in line for line in lines) == 2
+    assert any("5 versions" in line for line in lines)
     three("import jammi_lab; jammi_lab.get_workspace().define('never', 'SELECT -1 AS n')")
     three("%%jammi --check less --on never\nSELECT * FROM jammi.never WHERE n < 0")
     assert three("%jammi recompute never").ename == "StepFailed"

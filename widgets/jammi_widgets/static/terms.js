@@ -15,6 +15,7 @@ const TERMS = {
   "pass": "All checks of the rows pass", "fail": "A check of the rows fails", "due": "The rows changed since their checks ran", "blocks": "A new version that fails this check is rejected", "warns": "A new version that fails this check is stored all the same",
   // outcomes of a step
   "computed": "The table has a new version", "reused": "A stored table of the same definition and inputs is used", "failed": "The step ended with an error; the former version stays", "blocked": "An input could not be computed; the former version stays", "rejected": "The new rows fail a check; the former version stays",
+  "pinned": "This version is kept when old versions are removed",
   "skipped": "The step was not run", "not needed: inputs came out equal": "Its inputs were computed again and have the same rows as before", "not needed: already up to date": "It was up to date when its turn came",
   // the catalog
   "Sources": "Data outside of the workspace, from which tables are computed", "Result tables": "Tables that were computed and stored, each with its recipe and versions", "Mutable tables": "Tables whose rows can be inserted, updated and deleted", "Topics": "Tables to which rows are only added",
