@@ -107,6 +107,8 @@ _ALL_EDGES = (
         )
     )
 )
+_EDGES_OF_RECIPES = _ALL_EDGES.where(is_listed(newest_edges.c.recipe_fold, "names"))
+_EDGES_OF_INPUTS = _ALL_EDGES.where(is_listed(newest_edges.c.node_fold, "names"))
 _EDGES_OF_TABLE = (
     scope.select(
         *(lineage.c[c.name] for c in EDGE[:7]),
@@ -268,10 +270,26 @@ class LineageRepository:
 
     def all_edges(self) -> list[Link]:
         """The edges of the newest ready version of every recipe, by name; one query."""
+        return self._edges(_ALL_EDGES)
+
+    def edges_of_recipes(self, names: Iterable[str]) -> list[Link]:
+        """Those of `all_edges` that lead to some recipes (by folded name)."""
+        return self._edges(_EDGES_OF_RECIPES, names=text_list(names))
+
+    def edges_of_inputs(self, labels: Iterable[str]) -> list[Link]:
+        """Those of `all_edges` whose input has one of these labels, and some others."""
+        nodes = set[str]()
+        with self._database.read() as tx:
+            for label in labels:
+                nodes |= {fold(name) for name, _ in [(label, ""), *_split_dotted(label)]}
+                nodes |= {node[1] for node in self._start_nodes(tx, label, None)[0]}
+        return self._edges(_EDGES_OF_INPUTS, names=text_list(nodes))
+
+    def _edges(self, statement: sa.Select[Any], **values: str) -> list[Link]:
         with self._database.read() as tx:
             links = [
                 _link(row, _input_node(row), _reader_node(row))
-                for row in _fetch_raw(tx, _ALL_EDGES, self._scope.parameters())
+                for row in _fetch_raw(tx, statement, self._scope.parameters(**values))
             ]
         return self._with_current_names(links)
 

@@ -293,10 +293,14 @@ class ResultTableRepository:
         source: str | None = None,
         model: str | None = None,
         definition: str | None = None,
+        names: Iterable[str] | None = None,
+        table_names: Iterable[str] | None = None,
     ) -> Versions:
         """The versions that match every filter, newest first. `source` is a source or recipe that
-        the table reads directly; None matches all."""
+        the table reads directly, `names` are folded names of recipes, `table_names` those of
+        tables; None matches all."""
         statement, values = _version_select, {}
+        is_selective = any(each is not None for each in (source, names, table_names))
         for column, value in (
             ("status", status),
             ("kind", kind),
@@ -306,8 +310,8 @@ class ResultTableRepository:
             if value is not None:
                 element: sa.ColumnElement[str] = result_tables.c[column]
                 # the coalesce keeps SQLite from scanning all ready tables by the status index
-                # instead of the few that read the source
-                if column == "status" and source is not None:
+                # instead of the few that the other filters find
+                if column == "status" and is_selective:
                     element = sa.func.coalesce(element, sa.literal_column("''"), type_=sa.Text)
                 statement = statement.where(element == sa.bindparam(column))
                 values[column] = str(value)
@@ -317,6 +321,13 @@ class ResultTableRepository:
             )
             statement = statement.where(result_tables.c.table_name.in_(reads))
             values["source_fold"] = fold(source)
+        for listed, parameter, texts in (
+            (versions.c.recipe_fold, "names", names),
+            (result_tables.c.table_name, "table_names", table_names),
+        ):
+            if texts is not None:
+                statement = statement.where(is_listed(listed, parameter))
+                values[parameter] = text_list(texts)
         # not a CompiledStatement: there are many combinations of filters
         with self._database.read() as tx:
             return _newest_first(

@@ -326,10 +326,13 @@ class PreparedStatement:
         relations = dict(self._relations)
         conditions = functools.cache(self._scan_conditions)
         for parts, relation in self._relations.items():
+
+            def needed_rows(parts: tuple[str, ...] = parts) -> ScanConditions:
+                return conditions(in_order).get(parts, ALL_ROWS)
+
             if relation.read.projected_body is not None:
                 body = relation.read.projected_body(
-                    frozenset(self._columns_read[parts]),
-                    lambda parts=parts: conditions(in_order).get(parts, ALL_ROWS),  # type: ignore[misc]
+                    frozenset(self._columns_read[parts]), needed_rows
                 )
                 relations[parts] = _with_body(relation, body)
             if in_order and self.order_sensitive and relation.consistency.unordered:
@@ -341,7 +344,7 @@ class PreparedStatement:
                 relations[parts] = _with_body(relation, body)
             if relation.read.computed is not None:
                 try:
-                    rows = relation.read.computed.rows(self._columns_read[parts])
+                    rows = relation.read.computed.rows(self._columns_read[parts], needed_rows)
                     relations[parts] = replace(relation, read=replace(relation.read, frame=rows))
                 except JammiError as error:
                     [table, *_] = [

@@ -1,12 +1,12 @@
 """`jammi_catalog.*`: the workspace's metadata as relations for SQL.
 
 A relation is computed when a statement that names it runs, so other queries and `DESCRIBE` trigger
-no observation pass. Every row is read with the tenant predicate applied.
+no observation pass. Every row is read with the tenant predicate applied. Where a statement compares
+the name of a table, recipe or check with constants, only the rows of these are read.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
@@ -20,14 +20,19 @@ from jammi_lab.freshness.table_column_lineage import ColumnLineage
 from jammi_lab.inputs.observers import JAMMI_CATALOG
 from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation
 from jammi_lab.sources.locations import display_location
+from jammi_lab.sources.scan_conditions import ConditionsOfScan, texts_of_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.freshness.reports import Status
 
-Rows = Callable[[], Iterable[Sequence[Any]]]
-"""The rows of one relation in the bound tenant's scope, one value per column."""
+Texts = Callable[[str], Collection[str] | None]
+"""The texts of which a VARCHAR column has one in every row that the statement needs; None if it may
+have any."""
+Rows = Callable[[Texts], Iterable[Sequence[Any]]]
+"""The rows of one relation in the bound tenant's scope, one value per column: at least those that
+the statement needs."""
 
 _COLUMN_LISTS = {
     "sources": "name, kind, location, tenant, anchor, anchored_at",
@@ -68,7 +73,7 @@ class CatalogRelations:
         self,
         catalog: Catalog,
         scope: TenantScope,
-        status: Callable[[], "Status"],
+        status: Callable[[Sequence[str] | None], "Status"],
         columns: ColumnLineage,
     ) -> None:
         self._catalog = catalog
@@ -109,16 +114,19 @@ class CatalogRelations:
             return None
         tenant = self._scope.current
 
-        @functools.cache
-        def compute_once() -> "pa.Table":
-            with self._scope.use(tenant):
-                return self._table(name)
+        computed = list["pa.Table"]()
+
+        def compute_once(_: Collection[str], conditions: ConditionsOfScan) -> "pa.Table":
+            if not computed:
+                with self._scope.use(tenant):
+                    computed.append(self._table(name, conditions))
+            return computed[0]
 
         relation = Relation(Input(InputKind.SOURCE, JAMMI_CATALOG, name), columns=COLUMNS[name])
         computed_rows = Computed(
             definition="",
             inputs=lambda read: [InputRead(relation, tuple(sorted(read)), COLUMNS[name])],
-            rows=lambda _: compute_once(),
+            rows=compute_once,
         )
         return dataclasses.replace(relation, read=ReadPlan(computed=computed_rows))
 
@@ -126,7 +134,7 @@ class CatalogRelations:
         """The names of all relations."""
         return [f"{JAMMI_CATALOG}.{name}" for name in COLUMNS]
 
-    def _table(self, name: str) -> "pa.Table":
+    def _table(self, name: str, conditions: ConditionsOfScan) -> "pa.Table":
         import pyarrow as pa
 
         types = {
@@ -136,7 +144,11 @@ class CatalogRelations:
             "BOOLEAN": pa.bool_(),
             "VARCHAR[]": pa.list_(pa.string()),
         }
-        rows = list(self._rows[name]()) if name in self._rows else []
+
+        def texts(column: str) -> Collection[str] | None:
+            return texts_of_column(conditions(), column)
+
+        rows = list(self._rows[name](texts)) if name in self._rows else []
         return pa.table(
             {
                 c: pa.array([row[index] for row in rows], types[kind])
@@ -144,11 +156,17 @@ class CatalogRelations:
             }
         )
 
-    def _source_rows(self) -> Iterable[Sequence[Any]]:
+    def _source_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
         """Rows of `sources`. `anchor` is the source's anchor setting, `anchored_at` the completion
         time of the newest table that reads it directly."""
         anchored_at: dict[str, str] = {}
-        for _, record in self._catalog.result_tables.current():
+        names = texts("name")
+        readers = (
+            None
+            if names is None
+            else {fold(link.derived) for link in self._catalog.lineage.edges_of_inputs(names)}
+        )
+        for _, record in self._catalog.result_tables.current(readers):
             for anchor in record.anchors:
                 if (
                     anchor.input.kind in (InputKind.SOURCE, InputKind.FRAME)
@@ -166,9 +184,13 @@ class CatalogRelations:
                 anchored_at.get(fold(r.name)),
             )
             for r in self._catalog.sources.list()
+            if names is None or r.name in names
         ]
 
-    def _table_rows(self) -> Iterable[Sequence[Any]]:
+    def _table_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
+        listed = self._catalog.result_tables.list(
+            status=None, names=_folded(texts("name")), table_names=texts("table_name")
+        )
         return [
             (
                 v.recipe,
@@ -182,21 +204,23 @@ class CatalogRelations:
                 v.created_at,
                 v.tenant,
             )
-            for v, t in self._catalog.result_tables.list(status=None)
+            for v, t in listed
         ]
 
-    def _column_rows(self) -> Iterable[Sequence[Any]]:
-        for record in self._ready_tables():
+    def _column_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
+        for record in self._ready_tables(texts("table_name")):
             yield from (
                 (record.table_name, c.name, c.type, position)
                 for position, c in enumerate(record.columns, 1)
             )
 
-    def _recipe_rows(self) -> Iterable[Sequence[Any]]:
+    def _recipe_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
+        names = _folded(texts("name"))
         newest = {
-            (v.tenant, fold(v.recipe)): v.version for v, _ in self._catalog.result_tables.current()
+            (v.tenant, fold(v.recipe)): v.version
+            for v, _ in self._catalog.result_tables.current(names)
         }
-        for r in self._catalog.recipes.list():
+        for r in self._catalog.recipes.list(names):
             yield (
                 r.name,
                 r.kind.value,
@@ -206,14 +230,14 @@ class CatalogRelations:
                 r.tenant,
             )
 
-    def _model_rows(self) -> Iterable[Sequence[Any]]:
+    def _model_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
         return [
             (m.name, m.version, m.dimensions, m.digest, m.tenant)
             for m in self._catalog.models.list()
         ]
 
-    def _anchor_rows(self) -> Iterable[Sequence[Any]]:
-        for record in self._ready_tables():
+    def _anchor_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
+        for record in self._ready_tables(texts("table_name")):
             for a in record.anchors:
                 yield (
                     record.table_name,
@@ -225,36 +249,42 @@ class CatalogRelations:
                     list(a.columns),
                 )
 
-    def _status_rows(self) -> Iterable[Sequence[Any]]:
+    def _status_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
         """Rows of `status`: as `ws.status()`, from one shallow observation pass."""
-        table = self._status().arrow()
+        names = texts("name")
+        table = self._status(None if names is None else sorted(names)).arrow()
         return zip(*(table.column(name).to_pylist() for name in COLUMNS["status"]), strict=True)
 
-    def _lineage_rows(self) -> Iterable[Sequence[Any]]:
+    def _lineage_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
+        lineage = self._catalog.lineage
+        if (readers := _folded(texts("derived"))) is not None:
+            links = lineage.edges_of_recipes(readers)
+        elif (inputs := texts("input")) is not None:
+            links = lineage.edges_of_inputs(inputs)
+        else:
+            links = lineage.all_edges()
         of_models = (model_edges.to_edge(use) for use in model_edges.model_uses(self._catalog))
-        edges = dict.fromkeys(
-            [*(link.edge for link in self._catalog.lineage.all_edges()), *of_models]
-        )
+        edges = dict.fromkeys([*(link.edge for link in links), *of_models])
         return [(e.input, e.derived, e.kind) for e in edges]
 
-    def _column_lineage_rows(self) -> Iterable[Sequence[Any]]:
+    def _column_lineage_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
         edges = [
             edge
-            for v, record in self._catalog.result_tables.current()
+            for v, record in self._catalog.result_tables.current(_folded(texts("derived")))
             for edge in self._column_lineage.edges(v.recipe, record)
         ]
         self._column_lineage.flush()
         return [(e.input, e.input_column, e.derived, e.derived_column) for e in edges]
 
-    def _topic_rows(self) -> Iterable[Sequence[Any]]:
+    def _topic_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
         return [(t.name, t.next_offset, t.tenant) for t in self._catalog.topics.list()]
 
-    def _mutable_table_rows(self) -> Iterable[Sequence[Any]]:
+    def _mutable_table_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
         return [
             (m.name, m.version, m.row_count, m.tenant) for m in self._catalog.mutable_tables.list()
         ]
 
-    def _session_rows(self) -> Iterable[Sequence[Any]]:
+    def _session_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
         for r in self._catalog.sessions.list():
             if r.state == OPEN:
                 yield (
@@ -264,7 +294,7 @@ class CatalogRelations:
                     [t.name for t in self._catalog.mutable_tables.list(session=r.session_id)],
                 )
 
-    def _writer_rows(self) -> Iterable[Sequence[Any]]:
+    def _writer_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
         writers = self._catalog.writers
         return [
             (
@@ -277,11 +307,12 @@ class CatalogRelations:
             for w in writers.list()
         ]
 
-    def _ready_tables(self) -> list[Any]:
-        """Each ready table once, newest first. Several versions can refer to one table."""
-        return list(
-            {
-                t.table_name: t
-                for _, t in self._catalog.result_tables.list(status=TableStatus.READY)
-            }.values()
-        )
+    def _ready_tables(self, names: Collection[str] | None) -> list[Any]:
+        """Each ready table once, or those of some names, newest first. Several versions can refer
+        to one table."""
+        listed = self._catalog.result_tables.list(status=TableStatus.READY, table_names=names)
+        return list({t.table_name: t for _, t in listed}.values())
+
+
+def _folded(names: Collection[str] | None) -> set[str] | None:
+    return None if names is None else set(map(fold, names))

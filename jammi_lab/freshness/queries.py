@@ -161,12 +161,19 @@ class FreshnessQueries:
         failing = self._checks.failing(node.version, node.record)
         return Fresh([failing, *verdict.grounds]) if failing else verdict
 
-    def status(self, *, deep: bool, on_progress: OnProgress | None = None) -> Status:
-        """Every visible recipe with its verdict."""
+    def status(
+        self,
+        *,
+        deep: bool,
+        names: Sequence[str] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Status:
+        """Every visible recipe with its verdict, or those of some names, of which unknown ones are
+        ignored."""
         # A deep pass may read for minutes, while other threads make garbage.
         with nullcontext() if deep else without_collection():
             observation = self._observation(deep, on_progress)
-            return Status(self._status_rows(self._service.evaluate(None, observation)))
+            return Status(self._status_rows(self._service.evaluate(names, observation), names))
 
     def what_if(self, changed: Iterable[str], redefine: Mapping[str, str]) -> Status:
         """Every visible recipe with its hypothetical verdict."""
@@ -176,11 +183,13 @@ class FreshnessQueries:
             )
         )
 
-    def _status_rows(self, evaluated: EvaluatedGraph) -> list[StatusRow]:
+    def _status_rows(
+        self, evaluated: EvaluatedGraph, names: Sequence[str] | None = None
+    ) -> list[StatusRow]:
         current_time = self._clock.now_ns() / 1e9
         rows, has_checks = [], bool(self._catalog.checks.list())
         describe = self._service.ctx.results.sidecars.describe
-        for node in evaluated.graph.visible_nodes():
+        for node in _reported_nodes(evaluated.graph, names):
             verdict, version = evaluated.verdicts[node.key], node.version
             checks = self._check_summary(node, evaluated) if has_checks else None
             summary, status = (None, None) if checks is None else (str(checks), checks.status)
@@ -453,6 +462,14 @@ class FreshnessQueries:
         if node is None or node.record is None or node.version is None:
             return None
         return self._checks.summary(node.version, node.record, evaluated.observation)
+
+
+def _reported_nodes(graph: RecipeGraph, names: Sequence[str] | None) -> Sequence[RecipeNode]:
+    """The visible nodes, or those of some names."""
+    if names is None:
+        return graph.visible_nodes()
+    found = [node for name in names if (node := graph.find(name, graph.tenant)) is not None]
+    return list({node.key: node for node in found}.values())
 
 
 def _folded_names(

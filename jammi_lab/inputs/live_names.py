@@ -121,7 +121,7 @@ class TopicResolver:
             topic_input, columns=columns, token=PinnedState(_snapshot(reader, columns))
         )
 
-        def rows(_: object) -> object:
+        def rows(*_: object) -> object:
             record = reader.record
             events = list(reader.read_range(record.first_offset, record.next_offset))
             if len(events) != record.next_offset - record.first_offset:

@@ -91,7 +91,7 @@ class SearchFunctions:
                 computed=Computed(
                     definition=call.definition,
                     inputs=lambda columns: [*reads, *call.source_inputs(columns)],
-                    rows=call.rows,
+                    rows=lambda columns, _: call.rows(columns),
                 )
             ),
         )

@@ -416,5 +416,6 @@ class Computed:
     reads them."""
     inputs: Callable[[Collection[str]], Sequence[InputRead]]
     """Returns the inputs, the relation's own first."""
-    rows: Callable[[Collection[str]], pa.Table]
-    """Returns all rows with all columns; called in the statement's thread at every run."""
+    rows: Callable[[Collection[str], ConditionsOfScan], pa.Table]
+    """Returns all rows with all columns, or at least the rows that the conditions need; called in
+    the statement's thread at every run."""

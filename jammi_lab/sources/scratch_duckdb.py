@@ -150,13 +150,19 @@ def connect(relation: Relation) -> Iterator[duckdb.DuckDBPyConnection]:
 def describe(relation: Relation) -> dict[str, str]:
     """Names and SQL types of a relation's columns, in order. Raises duckdb.Error."""
     with connect(relation) as connection:
-        return {row[0]: row[1] for row in connection.execute("DESCRIBE it").fetchall()}
+        return _describe(connection)
 
 
-def preview(relation: Relation, rows: int) -> None:
-    """Read the first rows as a test. Raises duckdb.Error."""
+def preview(relation: Relation, rows: int) -> dict[str, str]:
+    """Read the first rows as a test, and return the same as `describe`. Raises duckdb.Error."""
     with connect(relation) as connection:
+        columns = _describe(connection)
         connection.execute(f"SELECT * FROM it LIMIT {rows:d}").to_arrow_reader().read_all()
+    return columns
+
+
+def _describe(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    return {row[0]: row[1] for row in connection.execute("DESCRIBE it").fetchall()}
 
 
 def query(relation: Relation, select: str) -> list[tuple[Any, ...]]:

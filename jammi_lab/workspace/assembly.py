@@ -231,7 +231,7 @@ def _catalog_relations(
 ) -> CatalogRelations:
     """`jammi_catalog.*`."""
     relations = CatalogRelations(
-        parts.catalog, parts.scope, recomputation.status, parts.column_lineage
+        parts.catalog, parts.scope, recomputation.status_of, parts.column_lineage
     )
     relations.set_rows("checks", checks.catalog_rows)
     return relations

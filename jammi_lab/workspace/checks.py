@@ -1,7 +1,7 @@
 """`ws.checks`: rules about the rows of result tables, and runs of them."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -371,10 +371,14 @@ class CheckService:
         observation.close()
         return summaries
 
-    def catalog_rows(self) -> Iterator[Sequence[Any]]:
-        """The rows of `jammi_catalog.checks`: what each check found in each version."""
+    def catalog_rows(
+        self, texts: Callable[[str], Collection[str] | None]
+    ) -> Iterator[Sequence[Any]]:
+        """The rows of `jammi_catalog.checks`: what each check found in each version. `texts` as
+        in `CatalogRelations`."""
         observation = self._context.observe(False)
-        for check in self._context.catalog.checks.list():
+        names, checks = texts("check_name"), self._context.catalog.checks.list()
+        for check in checks if names is None else [c for c in checks if c.name in names]:
             for version in self._checked_versions(check):
                 record = None if version is None else version.record
                 result = self._judge.stored_result(check, record)

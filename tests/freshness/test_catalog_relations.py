@@ -270,7 +270,9 @@ def test_only_the_relation_that_is_named_is_computed(
     made: list[str] = []
     first = CatalogRelations._table
     monkeypatch.setattr(
-        CatalogRelations, "_table", lambda self, name: made.append(name) or first(self, name)
+        CatalogRelations,
+        "_table",
+        lambda self, name, conditions: made.append(name) or first(self, name, conditions),
     )
     ask(papers, "SELECT count(*) FROM jammi_catalog.lineage")
     assert made == ["lineage"]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import jammi_lab as jl
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.sources import scratch_duckdb as scratch
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
@@ -174,3 +175,12 @@ def test_a_process_that_was_forked_off_has_one_of_its_own():
         )
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert instance() is before
+
+
+def test_a_file_that_is_added_is_described_and_read_on_one_connection(tmp_path, monkeypatch):
+    opened, connect = [], scratch.connect
+    monkeypatch.setattr(scratch, "connect", lambda r: opened.append(r) or connect(r))
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("a", str(tmp_path / "a.parquet"))
+    assert len(opened) == 1

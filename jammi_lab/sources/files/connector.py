@@ -84,8 +84,7 @@ class FileConnector(LocatedConnector):
         try:
             self._check_files(source_files)
             relation = self._relation(source_files)
-            columns = scratch_duckdb.describe(relation)
-            scratch_duckdb.preview(relation, _PREVIEW_ROWS)
+            columns = scratch_duckdb.preview(relation, _PREVIEW_ROWS)
         except OSError as error:
             raise read_errors.unreadable_error(self._error_location(error), error) from None
         except SchemaMismatch as error:
