@@ -29,12 +29,12 @@ def digest_of(value: Any) -> str:
 
 
 def _to_json_types(value: Any) -> Any:
+    # The common types first, by identity: most of a digest of a folder is this walk.
     kind = type(value)
-    # The common types first, by identity: `match` tests each pattern in turn.
     if kind in _SCALARS:
         return value
-    if kind is list:
-        return [_to_json_types(v) for v in value]
+    if kind is list or kind is tuple:
+        return [v if type(v) in _SCALARS else _to_json_types(v) for v in value]
     match value:
         case None | bool() | int() | str():
             return value
@@ -48,7 +48,7 @@ def _to_json_types(value: Any) -> Any:
                 raise TypeError(
                     f"keys of a hashed mapping must be strings, got {invalid_keys[0]!r}"
                 )
-            return {k: _to_json_types(v) for k, v in value.items()}
+            return {k: v if type(v) in _SCALARS else _to_json_types(v) for k, v in value.items()}
         case list() | tuple():
             return [_to_json_types(v) for v in value]
     raise TypeError(f"{type(value).__name__} has no canonical form")

@@ -184,8 +184,7 @@ def confirm_anchors(
     observation = observe()
     for identity, snapshot in snapshots.items():
         observation.add_state(identity, tenant, snapshot)
-    state_after = _observe(job, observation, tenant)
-    observation.close()
+    state_after = _observe(job, observation, tenant)  # publishing saves what was observed
     anchors_after = {a.input.identity: a for a in state_after.anchors}
     confirmed = []
     # Result tables and frames need no second look: the one cannot change, of the other rows and

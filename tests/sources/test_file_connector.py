@@ -1209,6 +1209,18 @@ def test_duckdb_s_version_is_part_of_what_columns_are_remembered_by(tmp_path, mo
     assert describing.calls == 2
 
 
+def test_an_unchanged_folder_is_not_digested_anew(tmp_path, monkeypatch):
+    for name in ("a.parquet", "b.parquet"):
+        put(tmp_path / "f" / name, "parquet", FIRST)
+    connector, memo = source(tmp_path / "f", "parquet"), DictMemo()
+    first = connector.observe(None, look(memo))
+    with monkeypatch.context() as patches:
+        patches.setattr(sightings, "whole_digest", pytest.fail)
+        assert same_state(connector.observe(None, look(memo)), first)
+    put(tmp_path / "f" / "b.parquet", "parquet", EDITED)
+    assert not same_state(connector.observe(None, look(memo)), first)
+
+
 # -- types that change far down ----------------------------------------------------------------------------------------------------------------
 
 

@@ -325,3 +325,20 @@ def test_the_stat_shortcut_tells_what_the_bytes_tell(tmp_path_factory, edits):
             path, memo, parquet=False, now_ns=time.time_ns(), racy_seconds=0.05
         ).whole == sha256_file(path)
     assert stat_of(path) is not None
+
+
+def test_a_file_that_was_read_before_is_hashed_once(tmp_path, monkeypatch):
+    """Its stat proves nothing for two seconds after a write; then its bytes do, without those of each column."""
+    path, memo = tmp_path / "f", DictMemo()
+    write(path, a=[1, 2, 3])
+    first = look(path, memo, parquet=True)
+    digested = []
+    monkeypatch.setattr(
+        digests, "digest_parquet", lambda path: digested.append(path) or digest_parquet(path)
+    )
+    assert look(path, memo, parquet=True) == first and not digested
+    raw = bytearray(path.read_bytes())
+    raw[4] ^= 1
+    path.write_bytes(bytes(raw))
+    changed = look(path, memo, parquet=True)
+    assert changed.whole == sha256_file(path) != first.whole and digested

@@ -306,6 +306,9 @@ class FileConnector(LocatedConnector):
         *,
         was_read: bool,
     ) -> Snapshot:
+        if (recent := snapshots.recent_snapshot(self.record, files)) is not None:
+            snapshots.cache_columns(self.record, source_files, recent.columns, ctx)
+            return replace(recent, cost=Cost.SCAN if was_read else Cost.FREE)
         digest = snapshots.whole_digest(self.kind, self.record.options, files)
         try:
             columns, described = snapshots.describe_cached(
@@ -322,7 +325,9 @@ class FileConnector(LocatedConnector):
             if self.file_set.is_local
             else None
         )
-        return snapshots.snapshot(digest, files, columns, cost, states)
+        state = snapshots.snapshot(digest, files, columns, cost, states)
+        snapshots.keep_snapshot(self.record, files, state)
+        return state
 
     def _parse_fault(self, source_files: list[SourceFile]) -> str | None:
         """Why text files cannot be parsed; None for any other failure and for columnar files.
