@@ -5,7 +5,7 @@ import functools
 import math
 import types
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from jammi_kernel_ext.cell_values import (
 if TYPE_CHECKING:
     import ast
 
+    from jammi_kernel_ext.engine_parts import EngineParts
     from jammi_lab.core.anchors import FrameOrigin
     from jammi_lab.sources.frame_origins import Read
 
@@ -33,9 +34,24 @@ OUTPUT = "_"
 """The name under which all outputs are remembered: `_`, `__`, `_12`, `Out`."""
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 PLAIN_TYPES = frozenset((*_PLAIN, type))
+_KINDS: dict[type, str] = {
+    **dict.fromkeys(_PLAIN, "plain"),
+    **dict.fromkeys((dict, list, tuple, set, frozenset), "container"),
+    types.ModuleType: "module",
+}
+"""What values of the most frequent classes are."""
+_SHARED_KINDS = frozenset(("frame", "lazy frame", "container"))
+_ABSENT: Any = object()
 
 
-@dataclass
+def engine_parts() -> "type[EngineParts]":
+    """What following frames takes from the engine, which is loaded by then."""
+    from jammi_kernel_ext.engine_parts import EngineParts
+
+    return EngineParts
+
+
+@dataclass(slots=True)
 class NameRecord:
     """What is known of a name."""
 
@@ -105,31 +121,41 @@ class Kinds(dict[str, str]):
         self._values = values
 
     def __missing__(self, name: str) -> str:
-        kind = self[name] = self._find_kind(name)
+        value = self._values.get(name, _ABSENT)
+        if value is _ABSENT:
+            kind = "state" if is_state(name) else "absent"
+        else:
+            kind = _KINDS.get(type(value)) or self._find_kind(value)
+        self[name] = kind
         return kind
 
-    def _find_kind(self, name: str) -> str:
-        from jammi_lab.sources.frames import is_frame
+    @functools.cached_property
+    def _is_frame(self) -> Callable[[object], bool]:
+        return engine_parts().is_frame
 
-        if name not in self._values:
-            return "state" if is_state(name) else "absent"
-        value = self._values[name]
+    def _find_kind(self, value: Any) -> str:
         kind: Any = type(value)
-        if (kind in PLAIN_TYPES and kind is not type) or is_own(value):
+        if kind is types.FunctionType:
+            return "function" if _shares_no_objects(value) else "container"
+        if is_own(value):
             return "plain"
         if is_module(value):
             return "module"
-        if is_frame(value) and kind not in weakref.ProxyTypes:
+        if self._is_frame(value) and kind not in weakref.ProxyTypes:
             return "lazy frame" if kind.__name__ == "LazyFrame" else "frame"
         if isinstance(value, _PLAIN) or is_plain_type(kind):
             return "plain"
         if isinstance(value, type) and not is_of_user(value):
             return "module"  # a class of a library has its functions, too
-        if isinstance(value, types.FunctionType) and not (value.__closure__ or value.__dict__):
-            defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
-            if all(isinstance(each, _PLAIN) for each in defaults):
-                return "function"
         return "container"
+
+
+def _shares_no_objects(function: types.FunctionType) -> bool:
+    """Whether a function holds no values but plain ones, in closure, defaults or attributes."""
+    if function.__closure__ or function.__dict__:
+        return False
+    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    return all(isinstance(each, _PLAIN) for each in defaults)
 
 
 class CellAnalysis:
@@ -150,12 +176,17 @@ class CellAnalysis:
         self._history: set[str] = set()
         """The names of former inputs and outputs, such as `_12` and `_i12`."""
 
+    @functools.cached_property
+    def _engine(self) -> "type[EngineParts]":
+        return engine_parts()
+
     def _take_snapshot(self) -> NamespaceSnapshot:
         """The objects of the names now. Long notebooks have thousands of inputs and outputs."""
-        values = dict(self._values)
-        names = values.keys() - self._history
-        self._history.update(n for n in names if n[:1] == "_" and is_history(n))
-        ids = {name: id(values[name]) for name in sorted(names - self._history)}
+        values, history = dict(self._values), self._history
+        ids = {name: id(value) for name, value in values.items() if name not in history}
+        for name in [n for n in ids if n[:1] == "_" and is_history(n)]:
+            history.add(name)
+            del ids[name]
         if ids != self._snapshot.ids:
             self._snapshot = NamespaceSnapshot(ids, {name: type(values[name]) for name in ids})
         return self._snapshot
@@ -175,20 +206,26 @@ class CellAnalysis:
         cell.changed_frames = {}
         cell.flow = flow = Flow()
         steps = self._steps_of(cell, reads, is_whole=is_whole)
-        lines = [step.line for step in steps]
-        last = {name: at for at, step in enumerate(steps) for name in step.names.stored}
+        last = dict[str, int]()
+        for at, step in enumerate(steps):
+            for name in step.names.stored:
+                last[name] = at
         later = set(last)  # names that steps from this one on replace
-        for at, each in enumerate(steps):
-            names = each.names
-            other = names.loaded & later
-            later -= {name for name in names.stored if last[name] == at}
-            other |= (names.changed | names.stored) & later
-            if line is not None and each.line > line:
+        for at, step in enumerate(steps):
+            if line is not None and step.line > line:
                 break
-            runs = each.line == line  # and has not assigned anything yet
-            step = each._replace(assigned=frozenset()) if runs else each
-            read = _reads_of_step(step, lines[at:], reads) if reads else set[str]()
-            self._run_step(cell, flow, step, read, other)
+            names = step.names
+            other = later.intersection(names.loaded)
+            for name in names.stored:
+                if last[name] == at:
+                    later.discard(name)
+            if later:
+                other |= later.intersection(names.stored) | later.intersection(names.changed)
+            runs = step.line == line  # and has not assigned anything yet
+            read = _reads_of_step(step, steps[at:], reads) if reads else set[str]()
+            self._run_step(
+                cell, flow, step._replace(assigned=frozenset()) if runs else step, read, other
+            )
         self._globals |= flow.names.declared
         return flow
 
@@ -212,8 +249,10 @@ class CellAnalysis:
     ) -> None:
         """Pass on what a statement reads, with what the functions read and change that it uses."""
         names = step.names
-        if any(name[0] in "_IO" and is_output(name) for name in names.loaded):
-            names.loaded.add(OUTPUT)
+        for name in names.loaded:
+            if name[0] in "_IO" and is_output(name):
+                names.loaded.add(OUTPUT)
+                break
         if self._libraries or flow.libraries:
             names.loaded.update(self._libraries, flow.libraries)
         if names.files:
@@ -235,21 +274,27 @@ class CellAnalysis:
 
     def _files(self, cell: RunningCell, flow: Flow, names: NamesOfCell) -> set[str]:
         """Add the files that a statement may read. Returns the ground for it."""
-        from jammi_lab.core.anchors import FrameOrigin
-
         if ANY_FILE in names.files:
             known = self._records.keys() | flow.sources.keys()
             names.loaded.update(name for name in known if name.startswith(FILE))
         else:
             names.loaded.add(ANY_FILE)
         ground = f"cell {cell.label} reads files, which are not followed"
-        cell.parts["files"] = FrameOrigin(grounds=[ground])
+        cell.parts["files"] = self._engine.FrameOrigin(grounds=[ground])
         return {"files"}
 
     def _add_late(self, flow: Flow, names: NamesOfCell) -> frozenset[str]:
         """Add the names that the functions read and change which a statement uses. Returns what
         the functions read that it makes or uses."""
-        late, pending = set(names.late), list(names.loaded)
+        records = self._records
+        pending = [
+            name
+            for name in names.loaded
+            if name in flow.late or ((record := records.get(name)) is not None and record.late)
+        ]
+        if not pending:
+            return names.late
+        late = set(names.late)
         while pending:
             name = pending.pop()
             record = None if name in flow.replaced else self._records.get(name)
@@ -300,9 +345,15 @@ class CellAnalysis:
         touched = names.stored | names.changed
         if not touched:
             return
-        others, frames, kinds = set(names.handles), dict[int, set[str]](), self._kinds
+        kinds, used = self._kinds, touched | names.loaded
+        if not (other or names.handles):
+            used = {name for name in used if kinds[name] in _SHARED_KINDS}
+            frames_only = {id(self._values[name]) for name in used if kinds[name] == "frame"}
+            if len(used) < 2 or len(frames_only) == len(used):
+                return
+        others, frames = set(names.handles), dict[int, set[str]]()
         is_named_twice = False
-        for name in touched | names.loaded:
+        for name in used:
             kind = "container" if name in other else kinds[name]
             if kind == "frame":
                 if (same := frames.get(key := id(self._values[name]))) is None:
@@ -389,9 +440,9 @@ class CellAnalysis:
         return any(each is frame for each in elements)
 
 
-def _reads_of_step(step: CellStep, lines: Sequence[int], reads: Sequence["Read"]) -> set[str]:
-    """The reads that a step made, given the lines of the steps from it on."""
-    after = next((each for each in lines if each > step.line), math.inf)
+def _reads_of_step(step: CellStep, steps: Sequence[CellStep], reads: Sequence["Read"]) -> set[str]:
+    """The reads that a step made, given the steps from it on."""
+    after = next((each.line for each in steps if each.line > step.line), math.inf)
     return {
         _part_name(read, at)
         for at, read in enumerate(reads)

@@ -53,7 +53,7 @@ NamesOfNodes = Callable[[Sequence[ast.AST], Mapping[str, Any]], NamesOfCell]
 _WORD = re.compile(r"[^\W\d]\w*")
 _MAX_TEXT_CHARACTERS = 20_000
 _LINKS = frozenset((ast.Attribute, ast.Subscript, ast.Call))
-_OUTPUTS = frozenset("inplace in_place out file stream fileobj".split())
+OUTPUT_PARAMETERS = frozenset("inplace in_place out file stream fileobj".split())
 """Parameters of functions of libraries that change what they are given, or their object."""
 _MAY_BE_CODE = frozenset((ast.Lambda, ast.Attribute, ast.Name, ast.Tuple, ast.List, ast.Dict))
 """Arguments that may be, or hold, code that is called."""
@@ -81,7 +81,8 @@ def add_call(
     """Add what a call may do: to the object whose method it is, and to its arguments. `names_of`
     gives the names that nodes use."""
     start = root_names(call.func)
-    method, root, may_change = _effect_on_object(call, start, values)
+    is_of_data = bool(start) and all(is_data(values.get(name)) for name in start)
+    method, root, may_change = _effect_on_object(call, start, values, is_of_data=is_of_data)
     if call.args or call.keywords:
         given = arguments(call)
         may_change = may_change or _gives_away_arguments(
@@ -96,14 +97,16 @@ def add_call(
                 names.changed.add(name)
         if method in IN_PLACE:
             names.filled |= root
-    _add_states(names, call, method, start, values)
+    states = frozenset() if is_of_data else module_state(call, start, values)
+    _add_states(names, call, method, start, states, values)
 
 
 def _effect_on_object(
-    call: ast.Call, start: set[str], values: Mapping[str, Any]
+    call: ast.Call, start: set[str], values: Mapping[str, Any], *, is_of_data: bool
 ) -> tuple[str, set[str], bool]:
     """The function or method that a call names, the names whose objects it may change, and whether
-    it may change these and its arguments. `start`: the names at the start of the call."""
+    it may change these and its arguments. `start`: the names at the start of the call;
+    `is_of_data`: whether all of them are frames, columns or arrays."""
     function = call.func
     if isinstance(function, ast.Name):
         return function.id, {function.id}, _changes_arguments(call, function.id, values)
@@ -111,7 +114,7 @@ def _effect_on_object(
         return "", loaded_names(function), True
     if _changes_module(call, function, values):
         return function.attr, start, True
-    if start and all(is_data(values.get(name)) for name in start):
+    if is_of_data:
         return function.attr, start, function.attr in IN_PLACE
     root = {name for name in start if not is_library_module(name, values)}
     given = _given_before(call, values)
@@ -218,10 +221,14 @@ def _is_of_data(start: set[str], values: Mapping[str, Any]) -> bool:
 
 
 def _add_states(
-    names: NamesOfCell, call: ast.Call, method: str, start: set[str], values: Mapping[str, Any]
+    names: NamesOfCell,
+    call: ast.Call,
+    method: str,
+    start: set[str],
+    states: frozenset[str],
+    values: Mapping[str, Any],
 ) -> None:
-    """Add the files and the states of modules that a call reads and changes."""
-    states = module_state(call, start, values)
+    """Add the files that a call reads and writes, and the `states` of modules that it uses."""
     if method == "rename" and _is_of_data(start, values):
         return  # columns, and no file
     reads, writes, is_handle = file_states(call, method, values)
@@ -266,14 +273,17 @@ def _gives_away_arguments(
     if len(call.args) > 1 and _has_output(call, start, values):
         return True
     for keyword in call.keywords:
-        if keyword.arg in _OUTPUTS:
+        if keyword.arg in OUTPUT_PARAMETERS:
             return True
         if keyword.arg == "copy" and not getattr(keyword.value, "value", True):
             return True
         if (keyword.arg or "").startswith("overwrite_") and getattr(keyword.value, "value", True):
             return True
     for each in given:
-        if type(each) in _MAY_BE_CODE and _may_change_what_it_gets(each, call, values, names_of):
+        kind = type(each)
+        if kind is ast.Name and is_data(values.get(each.id)):  # type: ignore[attr-defined]
+            continue
+        if kind in _MAY_BE_CODE and _may_change_what_it_gets(each, call, values, names_of):
             return True
     return False
 

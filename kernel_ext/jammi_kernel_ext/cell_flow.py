@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from jammi_kernel_ext.cell_calls import note_harmless
 from jammi_kernel_ext.cell_names import names_of
 from jammi_kernel_ext.cell_rebinding import Rebinding
+from jammi_kernel_ext.cell_simple import simple_names
 from jammi_kernel_ext.cell_syntax import NamesOfCell, walk
 
 _FORMER = "former "
@@ -119,15 +120,16 @@ def steps_of_cell(
     for statement, found in zip(tree.body, analysed, strict=True):
         parts = found
         others = rebinding.values_for([statement], found)
-        decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
-        line = min([statement.lineno, *(each.lineno for each in decorators)])
-        assigned = _assigned_names(statement)
+        line, assigned = statement.lineno, _assigned_names(statement)
+        if decorators := getattr(statement, "decorator_list", None):
+            line = min(line, *(each.lineno for each in decorators))
         if others is not None:
             refined = _parts_of(statement, others)
             for names, former in zip(refined, found, strict=True):
                 names.note_opaque(former.opaque, reads_any=former.reads_any)
             parts = refined
-        steps += [CellStep(names, line, assigned) for names in parts]
+        for names in parts:
+            steps.append(CellStep(names, line, assigned))
     return steps
 
 
@@ -152,7 +154,7 @@ def _parts_of(statement: ast.stmt, values: Mapping[str, Any]) -> tuple[NamesOfCe
     if type(statement) is not ast.For or any(
         type(node) is ast.Break for node in walk(statement.body)
     ):
-        return (names_of([statement], values),)
+        return (simple_names(statement, values) or names_of([statement], values),)
     header = names_of([statement.target, statement.iter], values)
     header.aliases.append((statement.target, statement.iter))
     body = names_of([*statement.body, *statement.orelse], values)

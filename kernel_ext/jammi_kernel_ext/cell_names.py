@@ -27,6 +27,7 @@ from jammi_kernel_ext.cell_syntax import (
 )
 from jammi_kernel_ext.cell_values import (
     A_FRAME,
+    NAMED,
     PLAIN_CONTAINERS,
     foreign_module,
     intercepts_assignment,
@@ -183,7 +184,8 @@ def _holds_arguments(name: str, values: Mapping[str, Any]) -> bool:
 
 
 def _add_assignment(names: NamesOfCell, node: ast.Assign, _values: Mapping[str, Any]) -> None:
-    names.aliases += [(target, node.value) for target in node.targets]
+    for target in node.targets:
+        names.aliases.append((target, node.value))
 
 
 def _add_statement(names: NamesOfCell, node: ast.AST, _values: Mapping[str, Any]) -> None:
@@ -217,15 +219,18 @@ def _add_loaded(names: NamesOfCell, name: str, values: Mapping[str, Any]) -> Non
     if name in OPAQUE_NAMES:
         names.note_opaque(name)
     value = values.get(name, _ABSENT)
-    if value is _ABSENT:
+    if value is _ABSENT or type(value) in PLAIN_CONTAINERS:
         return
-    if is_of_user(type(value)):  # operators and properties are calls
+    is_object_of_user = is_of_user(type(value))
+    if is_object_of_user:  # operators and properties are calls
         names.changed.add(name)
         names.user_objects |= {name}
     if id(value) in OPAQUE_VALUES:
         names.note_opaque(name)
     if is_module(value):
         names.loaded |= states_of(value.__name__)
+    elif not (is_object_of_user or isinstance(value, NAMED)):
+        return
     if module := foreign_module(value):
         names.note_opaque(f"the module {module}", reads_any=False)
 

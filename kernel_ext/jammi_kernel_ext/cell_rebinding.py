@@ -65,6 +65,7 @@ class Rebinding:
         }
         self._unseen = set(replaced) - self._last.keys()
         self._at = -1
+        self._is_needed = not _are_names_assigned_first(parts, self._unseen)
 
     def values_for(
         self, statements: Sequence[ast.stmt], parts: Sequence[NamesOfCell]
@@ -72,7 +73,7 @@ class Rebinding:
         """The values with which the next statements are to be analysed, instead of those that the
         names hold at the end of the cell; None when these will do."""
         self._at += 1
-        if not (self._last or self._unseen):
+        if not self._is_needed:
             return None
         stored = set[str]().union(*(names.stored for names in parts))
         loaded = set[str]().union(*(names.loaded for names in parts))
@@ -168,6 +169,24 @@ class Rebinding:
                     ):
                         return False
         return True
+
+
+def _are_names_assigned_first(
+    parts: Sequence[Sequence[NamesOfCell]], unseen: Collection[str]
+) -> bool:
+    """Whether each name that a cell assigns is assigned by one statement, after which alone it is
+    read, and no name is read that is replaced `unseen`: all hold one value while they are used."""
+    later = set[str]()
+    for each in reversed(parts):
+        for names in each:
+            if not later.isdisjoint(names.stored):
+                return False
+        for names in each:
+            later |= names.stored
+        for names in each:
+            if not (later.isdisjoint(names.loaded) and names.loaded.isdisjoint(unseen)):
+                return False
+    return True
 
 
 def _assignments(

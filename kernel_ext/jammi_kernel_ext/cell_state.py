@@ -37,12 +37,15 @@ def module_state(call: ast.Call, start: set[str], values: Mapping[str, Any]) -> 
     found = frozenset[str]()
     for name in start:
         value = values.get(name)
+        if value is None:
+            continue
         if is_module(value):
             modules = [function_module(value), *_owners(call.func, values)]
         else:
             modules = [function_module(value), type(value).__module__]
         for module in modules:
-            found |= states_of(module)
+            if states := states_of(module):
+                found |= states
     return found
 
 
@@ -79,6 +82,11 @@ def file_states(
         return _NO_FILES  # `to_numpy()` and its like write nothing
     names = names or {ANY_FILE}
     return names if reads else frozenset(), names if writes else frozenset(), is_handle
+
+
+def uses_files(method: str) -> bool:
+    """Whether functions of this name may read, write or open files."""
+    return any(_use_of_files(method))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -27,7 +27,7 @@ _CODE_HOLDERS = (
 """Callables of a library that call what they were given."""
 MAX_PARTS = 100
 """Steps of a pipeline that are examined."""
-_NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
+NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
 """Values that name the module that they are of."""
 
 
@@ -226,7 +226,7 @@ def foreign_module(value: object) -> str:
     Empty for values of the notebook and of libraries."""
     if is_module(value):
         module = value.__name__  # type: ignore[attr-defined]
-    elif isinstance(value, _NAMED):
+    elif isinstance(value, NAMED):
         module = value.__module__
     else:
         module = type(value).__module__

@@ -147,13 +147,11 @@ class FrameFollower(CellAnalysis):
 
     def _assume_everything(self, reads: Sequence["Read"], label: str, error: Exception) -> None:
         """After an error of the analysis: what the names hold may be made from anything known."""
-        from jammi_lab.sources.frame_origins import merged_origin
-
         ground = f"cell {label} is not followed ({type(error).__name__})"
         self._grounds[ground] = label
         origins = [each.origin for each in self._records.values()]
         origins += [each.origin for each in reads]
-        everything = merged_origin(origins, [ground], [label], derived=True)
+        everything = self._engine.merged_origin(origins, [ground], [label], derived=True)
         for name, value in dict(self._values).items():
             if not (is_own(value) or is_module(value)):
                 self._records[name] = NameRecord(everything)
@@ -172,8 +170,6 @@ class FrameFollower(CellAnalysis):
     ) -> None:
         """Names that were set between two cells, by a callback of a widget or by a thread, may hold
         anything that is known; and so may what a callback changes in place."""
-        from jammi_lab.sources.frame_origins import merged_origin
-
         changed = set[str]()
         if now is not last:
             changed |= {name for name, key in now.items() if last.get(name) != key}
@@ -182,7 +178,7 @@ class FrameFollower(CellAnalysis):
             self._handled_message = False
         if not changed:
             return
-        everything = merged_origin(
+        everything = self._engine.merged_origin(
             [*(read.origin for read in reads), *(r.origin for r in self._records.values())],
             ["set outside a cell"],
             derived=True,
@@ -237,11 +233,11 @@ class FrameFollower(CellAnalysis):
     def _remember_output(self, origin: "FrameOrigin") -> None:
         """Add what a cell read to what is known of all outputs. Of the cells and grounds the newest
         stay: they would be as many as the notebook has cells."""
-        from msgspec.structs import replace
-
         merged = self._merge_records(self._records.get(OUTPUT), NameRecord(origin)).origin
         cells, grounds = merged.cells[-MAX_OUTPUT_CELLS:], merged.grounds[-MAX_GROUNDS:]
-        self._records[OUTPUT] = NameRecord(replace(merged, cells=cells, grounds=grounds))
+        self._records[OUTPUT] = NameRecord(
+            self._engine.replace_fields(merged, cells=cells, grounds=grounds)
+        )
 
     def _record_of(self, cell: RunningCell, flow: Flow, name: str) -> NameRecord:
         """What is known of a name that the cell assigned or may have changed, from what the cell
@@ -289,8 +285,6 @@ class FrameFollower(CellAnalysis):
         record: NameRecord,
     ) -> None:
         """Record what a name holds after a cell that assigned it or may have changed it."""
-        from msgspec.structs import replace
-
         assert cell.flow is not None, "the cell was followed"
         value, names = self._values.get(name), cell.flow.names
         if is_state(name):
@@ -303,7 +297,7 @@ class FrameFollower(CellAnalysis):
             return  # a module that a cell imports holds nothing of what the cell reads
         exact = registry.recorded(value)
         if exact is not None and not exact.derived and name not in names.changed:
-            exact = exact if exact.cells else replace(exact, cells=[cell.label])
+            exact = exact if exact.cells else self._engine.replace_fields(exact, cells=[cell.label])
             registry.record(value, exact)
             self._records[name] = NameRecord(exact)
             return
@@ -338,10 +332,11 @@ class FrameFollower(CellAnalysis):
     ) -> None:
         """Record the origin with the frames that a value is or holds: they may be given to the
         workspace without their name. Those of `kept`, and those not in `only`, did not change."""
-        from jammi_lab.sources.frames import is_frame
-
-        for frame in (value,) if is_frame(value) else _elements(value):
-            if is_frame(frame) and id(frame) not in kept and (only is None or id(frame) in only):
+        if type(value) in PLAIN_TYPES:
+            return
+        is_frame = self._engine.is_frame
+        for frame in (value,) if is_frame(value) else filter(is_frame, _elements(value)):
+            if id(frame) not in kept and (only is None or id(frame) in only):
                 known = registry.recorded(frame)
                 registry.record(frame, self._merge(known or origin, origin))
 
@@ -366,17 +361,13 @@ class FrameFollower(CellAnalysis):
     ) -> "FrameOrigin":
         """One origin, in which a cell that ran several times stands once, as it ran last: frames
         that are made from themselves would else name ever more cells."""
-        from msgspec.structs import replace
-
-        from jammi_lab.sources.frame_origins import merged_origin
-
-        merged = merged_origin(origins, grounds, cells, derived=derived)
+        merged = self._engine.merged_origin(origins, grounds, cells, derived=derived)
         if not self._ran_again:
             return merged
         last = {self._texts.get(label, label): label for label in merged.cells}
         if len(last) == len(merged.cells):
             return merged
-        return replace(merged, cells=list(last.values()))
+        return self._engine.replace_fields(merged, cells=list(last.values()))
 
     def _merge_records(self, before: NameRecord | None, record: NameRecord) -> NameRecord:
         if before is None:
@@ -399,11 +390,9 @@ class FrameFollower(CellAnalysis):
             return self._records[OUTPUT].origin
 
     def _find_origin(self, frame: object, recorded: "FrameOrigin | None") -> "FrameOrigin | None":
-        from jammi_lab.sources.frame_origins import is_mutable
-
         cell, registry = self._cells[-1] if self._cells else None, self._origins
         exact = recorded is not None and not recorded.derived
-        if exact and not is_mutable(frame):
+        if exact and not self._engine.is_mutable(frame):
             return recorded
         holders = {name for name, value in list(self._values.items()) if value is frame}
         flow = None if cell is None or registry is None else self._flow_now(cell, registry)
@@ -442,28 +431,25 @@ class FrameFollower(CellAnalysis):
     def note_read(self, frame: object) -> None:
         """Note the rows of a frame that was read, so that a change that no cell shows is noticed
         when it is stored."""
-        from jammi_lab.sources.frame_origins import is_mutable
-        from jammi_lab.sources.frames import is_frame, rows_digest
-
-        if is_frame(frame) and is_mutable(frame):
+        if self._engine.is_frame(frame) and self._engine.is_mutable(frame):
             key = id(frame)
             discard = functools.partial(_discard, self._as_read, key)
-            self._as_read[key] = (weakref.ref(frame, discard), rows_digest(frame))
+            self._as_read[key] = (weakref.ref(frame, discard), self._engine.rows_digest(frame))
 
     def _unseen_change(self, frame: object) -> "FrameOrigin | None":
         """What a frame that no cell changed may hold beside the rows that were read; None when it
         holds just these. Code that was not seen may have had it from any name."""
-        from jammi_lab.core.anchors import FrameOrigin
-        from jammi_lab.sources.frame_origins import merged_origin
-        from jammi_lab.sources.frames import rows_digest
-
         reference, digest = self._as_read.get(id(frame), (None, None))
         if reference is None or reference() is not frame or digest is None:
-            return FrameOrigin(grounds=["it is too large to be compared with what was read"])
-        if rows_digest(frame) == digest:
+            return self._engine.FrameOrigin(
+                grounds=["it is too large to be compared with what was read"]
+            )
+        if self._engine.rows_digest(frame) == digest:
             return None
         everything = (record.origin for record in self._records.values())
-        return merged_origin(everything, ["it was changed by code that is not followed"])
+        return self._engine.merged_origin(
+            everything, ["it was changed by code that is not followed"]
+        )
 
     def line(self) -> int | None:
         """The line of the running cell whose statement runs; None when that is not known."""
@@ -487,8 +473,6 @@ class FrameFollower(CellAnalysis):
 
     def _merged_of(self, cell: RunningCell, sources: set[str]) -> "FrameOrigin":
         """What the values of names before the cell were made from, and what the cell read."""
-        from jammi_lab.core.anchors import FrameOrigin
-
         key = frozenset(sources)
         if key not in cell.origins:
             parts = [
@@ -498,7 +482,7 @@ class FrameFollower(CellAnalysis):
             cell.origins[key] = (
                 self._merged_origin(parts, cells=[cell.label], derived=True)
                 if any(part.inputs or part.grounds for part in parts)
-                else FrameOrigin(derived=True)
+                else self._engine.FrameOrigin(derived=True)
             )
         return cell.origins[key]
 
