@@ -46,7 +46,7 @@ class WordSearch:
             if where is None
             else table.keys.key_mask(RowFilter(rows).matching_keys(where, params))
         )
-        hits, positions = self.hit_rows(record, query, k, mask)
+        hits, positions = self._hit_rows(record, table, query, k, mask)
         if cached is not None:
             return rows.join_cached(cached, hits, positions)
         return rows.answer(
@@ -54,11 +54,20 @@ class WordSearch:
         )
 
     def hit_rows(
-        self, record: TableRecord, query: Any, k: int, mask: "NDArray[np.bool_] | None" = None
+        self, record: TableRecord, query: Any, k: int
     ) -> "tuple[pa.Table, NDArray[np.int64]]":
         """key, rank and score of the hits, and their row numbers; for several texts with the number
         of the text first. Raises as `search`."""
-        table = self.table(record)
+        return self._hit_rows(record, self.table(record), query, k, None)
+
+    def _hit_rows(
+        self,
+        record: TableRecord,
+        table: WordTable,
+        query: Any,
+        k: int,
+        mask: "NDArray[np.bool_] | None",
+    ) -> "tuple[pa.Table, NDArray[np.int64]]":
         hits = self.hits(record, table, self.check_texts(record, query), k, mask)
         rows = word_hits_table(table, hits, has_query_column=not isinstance(query, str))
         return rows, _concatenate([each.rows for each in hits])

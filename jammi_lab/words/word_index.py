@@ -22,6 +22,9 @@ from jammi_lab.words.documents import sorted_vocabulary, strings_from_buffer
 
 _SATURATION_FACTOR, _LENGTH_RATIO = 1.2, 0.75
 """k1 and b."""
+_DENSE_FACTOR = 8
+"""Where fewer than one of so many rows contains a word of the query, sorting those takes less time
+than a sum for each row of the table."""
 Scores = NDArray[np.float64]
 
 
@@ -165,11 +168,7 @@ class WordIndex:
                 )
         if not rows:
             return np.empty(0, np.int64), np.empty(0)
-        all_rows = np.concatenate(rows)
-        totals = np.bincount(all_rows, np.concatenate(weights)).astype(np.float64, copy=False)
-        matching_rows = np.flatnonzero(totals).astype(np.int64, copy=False)
-        scores: Scores = totals[matching_rows]
-        return matching_rows, scores
+        return _sum_by_row(np.concatenate(rows), np.concatenate(weights), self.row_count)
 
     def _find_term(self, term: str) -> int | None:
         """The place of a term among all terms, by bisection; None when no row contains it."""
@@ -190,6 +189,19 @@ def pack_terms(terms: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         return np.empty(0, np.uint8), np.zeros(len(terms), np.int64)
     bounds = np.frombuffer(offsets, np.int64)[terms.offset : terms.offset + len(terms) + 1]
     return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], bounds[1:] - bounds[0]
+
+
+def _sum_by_row(
+    rows: NDArray[np.int32], weights: Scores, row_count: int
+) -> tuple[RowNumbers, Scores]:
+    """The distinct rows, ascending, and the sum of the weights of each, added in their order."""
+    if len(rows) * _DENSE_FACTOR < row_count:
+        distinct_rows, places = np.unique(rows, return_inverse=True)
+        sums: Scores = np.bincount(places, weights).astype(np.float64, copy=False)
+        return distinct_rows.astype(np.int64), sums
+    totals: Scores = np.bincount(rows, weights).astype(np.float64, copy=False)
+    matching_rows = np.flatnonzero(totals).astype(np.int64, copy=False)
+    return matching_rows, totals[matching_rows]
 
 
 def _span(ends: NDArray[np.int64], place: int) -> slice:

@@ -77,7 +77,8 @@ class WordTables:
 
     def table(self, record: TableRecord) -> WordTable:
         """The keys and the index of a table. TableDamaged."""
-        path, key = self._tables.require_intact(record), self._cache_key(record)
+        path = self._tables.require_intact(record)
+        key = _cache_key(record, path)
         if (cached := self._find_cached(record, path)) is not None:
             return cached
         _CACHE.evict([key])
@@ -125,7 +126,7 @@ class WordTables:
             return False
         if self._read_only or (not wait and (record.row_count or 0) > _QUICK_BUILD_ROWS):
             return False
-        _CACHE.evict([self._cache_key(record)])
+        _CACHE.evict([_cache_key(record, self._tables.parquet(record))])
         with contextlib.suppress(JammiError, OSError, MemoryError):
             return self.table(record).stat is not None
         return False
@@ -139,7 +140,7 @@ class WordTables:
 
     def on_removal(self, record: TableRecord) -> None:
         """Release everything of a table that is about to be removed."""
-        _CACHE.evict([self._cache_key(record)])
+        _CACHE.evict([_cache_key(record, self._tables.parquet(record))])
 
     # -- loading
 
@@ -182,7 +183,7 @@ class WordTables:
         return keys, WordIndex.from_documents([terms])
 
     def _find_cached(self, record: TableRecord, path: StoragePath) -> WordTable | None:
-        cached = cast("WordTable | None", _CACHE.find(self._cache_key(record)))
+        cached = cast("WordTable | None", _CACHE.find(_cache_key(record, path)))
         if cached is None or cached.stat is None:
             return cached
         # A mapped file that was cut off must not be read any more.
@@ -200,8 +201,9 @@ class WordTables:
             return None
         return WordTable(_keys_of(_read_columns(path, ["key"])), index, stat)
 
-    def _cache_key(self, record: TableRecord) -> str:
-        return f"words:{record.digest}:{self._tables.parquet(record)}"
+
+def _cache_key(record: TableRecord, path: StoragePath) -> str:
+    return f"words:{record.digest}:{path}"
 
 
 def _matches(record: TableRecord, header: files.WordsHeader) -> bool:

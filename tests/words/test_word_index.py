@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jammi_lab.words import files, word_tables
+from jammi_lab.words import files, word_index, word_tables
 from jammi_lab.words.documents import analyze_texts, joined_terms
 from jammi_lab.words.index_update import unchanged_rows, update_index
 from jammi_lab.words.word_index import WordIndex
@@ -49,6 +49,16 @@ def test_hits_are_those_of_bm25_written_out(
     assert told == sorted(told)
     everything = np.arange(len(texts))
     assert np.allclose(index.score_rows(query, everything), expected, rtol=0, atol=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.floats(1e-9, 20)), min_size=1, max_size=60))
+def test_few_and_many_postings_have_the_same_sums(postings: list[tuple[int, float]]) -> None:
+    rows = np.array([row for row, _ in postings], np.int32)
+    weights = np.array([weight for _, weight in postings])
+    few, many = (word_index._sum_by_row(rows, weights, count) for count in (10_000, 100))
+    for left, right in zip(few, many, strict=True):
+        assert left.dtype == right.dtype and left.tobytes() == right.tobytes()
+    assert few[0].tolist() == sorted({row for row, _ in postings})
 
 
 @settings(max_examples=examples(120))
