@@ -188,6 +188,6 @@ def test_an_interactive_chart_has_a_specification_for_the_lab_and_an_image_for_o
 
 
 def test_an_interactive_chart_with_a_large_specification_is_an_image_only(rows, monkeypatch):
-    monkeypatch.setattr("jammi_widgets.charts.MAX_SPECIFICATION_BYTES", 1_000)
+    monkeypatch.setattr("jammi_widgets.charts.MAX_SPECIFICATION_BYTES", 100)
     chart = rows("SELECT i AS a, i * i AS b FROM range(50) r(i)").chart("point").interactive()
     assert set(chart._repr_mimebundle_()[0]) == {"text/plain", "text/html"}

@@ -2,9 +2,9 @@
 front end and without network access."""
 
 import base64
+import functools
 import hashlib
 import json
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from jammi_lab.core.html import count_noun, escape, escape_invisible
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.workspace.file_stamps import stamp_file
 from jammi_lab.workspace.stamps import STAMP_KEY, Stamp, stamp_from
+from jammi_widgets.chart_images import MAX_COLOURS, png_size, smaller_forms
+from jammi_widgets.chart_specifications import stored_specification
 
 try:
     import altair
@@ -36,8 +38,9 @@ KINDS: dict[str, str] = {
     "box": "mark_boxplot",
     "hist": "mark_bar",
 }
-_PNG_SCALE_FACTORS = (2.0, 1.0)
-"""Pixels of the image per pixel of the page. The next one is used when an image is too large."""
+_PNG_FORMS = {2.0: (MAX_COLOURS,), 1.0: (MAX_COLOURS, 64, 32, 16)}
+"""Pixels of the image per pixel of the page, and limits of its number of colours. The next ones are
+used when an image is too large."""
 MAX_TEXT_CHARACTERS = 48
 """Maximum length of a text in a chart."""
 MAX_LABELS = 40
@@ -45,8 +48,8 @@ MAX_LABELS = 40
 renderer takes 30 ms to measure a label."""
 MAX_PNG_BYTES = 60_000
 """Size that an image in a notebook should not exceed."""
-MAX_SPECIFICATION_BYTES = 200_000
-"""Larger specifications are not stored in a notebook; the chart is an image only."""
+MAX_SPECIFICATION_BYTES = 60_000
+"""Size of a specification in a notebook. Of larger ones a part of the rows is stored."""
 _LAB_MIME_TYPE = "application/vnd.vegalite.v5+json"
 """What JupyterLab 4 draws without a network."""
 _XML_SIGNS: dict[int, str] = {
@@ -90,26 +93,15 @@ class Chart(altair.Chart):
     def _repr_mimebundle_(self, *_: Any, **__: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The PNG and a text description, and the stamp. A chart with parameters, as after
         `.interactive()`, also has its specification, which JupyterLab draws itself."""
-        try:
-            import vl_convert
-        except ImportError:
-            raise ExtensionMissing(
-                "vl-convert-python is not installed.", hint="pip install vl-convert-python"
-            ) from None
         spec = _with_neutral_theme(_with_xml_texts(json.loads(self.to_json())))
-        png, factor = b"", 1.0
-        for factor in _PNG_SCALE_FACTORS:
-            png = _compress_png(vl_convert.vegalite_to_png(spec, scale=factor))
-            if len(png) <= MAX_PNG_BYTES:
-                break
-        # A PNG begins with its size.
-        width, height = (round(int.from_bytes(png[i : i + 4]) / factor) for i in (16, 20))
+        png, factor = _small_png(spec)
+        width, height = (round(pixels / factor) for pixels in png_size(png))
         text, image = _describe_chart(self), base64.b64encode(png).decode()
         stamp = self._stamp()
-        if "params" in spec and len(json.dumps(spec)) <= MAX_SPECIFICATION_BYTES:
+        drawn = stored_specification(spec, MAX_SPECIFICATION_BYTES) if "params" in spec else None
+        if drawn is not None:
             # Without HTML, which a lab would prefer to the specification.
-            specification = {key: part for key, part in spec.items() if key != "$schema"}
-            data = {"text/plain": text, "image/png": image, _LAB_MIME_TYPE: specification}
+            data = {"text/plain": text, "image/png": image, _LAB_MIME_TYPE: drawn}
             metadata = {} if stamp is None else stamp.metadata({"text/plain": text})
             return data, {**metadata, "image/png": {"width": width, "height": height}}
         html = (
@@ -123,20 +115,23 @@ class Chart(altair.Chart):
         return _describe_chart(self)
 
 
-def _compress_png(png: bytes) -> bytes:
-    """The same image in fewer bytes: the renderer compresses for speed, to about five times the
-    size."""
-    chunks, offset = [], 8
-    while offset < len(png):
-        end = offset + 12 + int.from_bytes(png[offset : offset + 4])
-        chunks.append((png[offset + 4 : offset + 8], png[offset + 8 : end - 4]))
-        offset = end
-    pixels = zlib.decompress(b"".join(body for kind, body in chunks if kind == b"IDAT"))
-    others = [chunk for chunk in chunks if chunk[0] not in (b"IDAT", b"IEND")]
-    return png[:8] + b"".join(
-        len(body).to_bytes(4) + kind + body + zlib.crc32(kind + body).to_bytes(4)
-        for kind, body in [*others, (b"IDAT", zlib.compress(pixels, 9)), (b"IEND", b"")]
-    )
+def _small_png(spec: dict[str, Any]) -> tuple[bytes, float]:
+    """The chart as an image of at most `MAX_PNG_BYTES`, where colours and resolution allow it, and
+    its pixels per pixel of the page."""
+    try:
+        import vl_convert
+    except ImportError:
+        raise ExtensionMissing(
+            "vl-convert-python is not installed.", hint="pip install vl-convert-python"
+        ) from None
+    on_white = {**spec, "config": {**spec["config"], "background": "white"}}
+    png, factor = b"", 1.0
+    for factor, colours in _PNG_FORMS.items():
+        draw = functools.partial(vl_convert.vegalite_to_png, scale=factor)
+        for png in smaller_forms(draw(spec), colours, functools.partial(draw, on_white)):
+            if len(png) <= MAX_PNG_BYTES:
+                return png, factor
+    return png, factor
 
 
 def _with_xml_texts(value: Any) -> Any:

@@ -1,0 +1,107 @@
+"""The specification of a chart as it is stored in a notebook: its rows as CSV, numbers in as many
+digits as can be seen, and no more rows than fit."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+Rows = list[dict[str, Any]]
+_VISIBLE_STEPS = 10_000
+"""Steps from the lowest to the highest value of a column that are told apart: twenty for each pixel
+of a chart."""
+
+
+def stored_specification(spec: dict[str, Any], max_bytes: int) -> dict[str, Any] | None:
+    """The specification in at most so many bytes. Of rows that do not fit, an evenly spaced part is
+    drawn and the title says so. None if there are no rows that could be left out."""
+    stored = {key: part for key, part in spec.items() if key != "$schema"}
+    data = stored.get("data")
+    rows = data.get("values") if isinstance(data, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return stored if _size(stored) <= max_bytes else None
+    rounded, count, drawn = _rounded(rows), len(rows), stored
+    encode = _as_csv if _fits_csv(rounded) else _as_values
+    while count:
+        part = [rounded[at * len(rows) // count] for at in range(count)]
+        drawn = {**stored, "data": {**data, **encode(part)}}
+        if count < len(rows):
+            drawn["title"] = _noted(spec.get("title"), f"{count:,} of {len(rows):,} rows are drawn")
+        if (size := _size(drawn)) <= max_bytes:
+            return drawn
+        count = min(count - 1, int(count * max_bytes / size))
+    return drawn if _size(drawn) <= max_bytes else None
+
+
+def _size(spec: dict[str, Any]) -> int:
+    return len(json.dumps(spec, ensure_ascii=False).encode())
+
+
+def _noted(title: Any, note: str) -> dict[str, Any]:
+    """A title with a note below it."""
+    own = title if isinstance(title, dict) else {"text": title or ""}
+    if not own.get("text"):
+        return {"fontSize": 11, "fontWeight": "normal", **own, "text": note}
+    return {**own, "subtitle": note}
+
+
+def _rounded(rows: Rows) -> Rows:
+    """The rows with the decimal places by which the values of a column differ visibly."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    places = {name: _decimals([row.get(name) for row in rows]) for name in names}
+    return [{name: _round(row.get(name), places[name]) for name in names} for row in rows]
+
+
+def _decimals(values: Sequence[Any]) -> int:
+    numbers = [v for v in values if isinstance(v, float)]
+    extent = max(numbers) - min(numbers) if numbers else 0.0
+    extent = extent or (abs(numbers[0]) if numbers else 0.0) or 1.0
+    return -math.floor(math.log10(extent / _VISIBLE_STEPS)) if math.isfinite(extent) else 0
+
+
+def _round(value: Any, places: int) -> Any:
+    return round(value, places) if isinstance(value, float) else value
+
+
+def _as_values(rows: Rows) -> dict[str, Any]:
+    return {"values": rows}
+
+
+def _fits_csv(rows: Rows) -> bool:
+    """Whether CSV keeps the rows: in it, an absent text is an empty one, and a number in a column
+    of texts a text."""
+    return all(_parse_type(rows, name) is not None for name in rows[0]) if rows else False
+
+
+def _as_csv(rows: Rows) -> dict[str, Any]:
+    file, names = io.StringIO(), list(rows[0])
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([names, *(map(_csv_text, row.values()) for row in rows)])
+    types = {name: _parse_type(rows, name) for name in names}
+    parse = {name: kind for name, kind in types.items() if kind}
+    return {"values": file.getvalue(), "format": {"type": "csv", "parse": parse}}
+
+
+def _csv_text(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return repr(value).removesuffix(".0").removeprefix("0") or "0"
+        case _:
+            return str(value)
+
+
+def _parse_type(rows: Rows, name: str) -> str | None:
+    """`number`, `boolean`, or empty for texts, which are dates where the encoding says so; None for
+    columns of several types and texts of which some are absent."""
+    present = [row[name] for row in rows if row[name] is not None]
+    if present and all(isinstance(v, bool) for v in present):
+        return "boolean"
+    if present and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
+        return "number"
+    return "" if len(present) == len(rows) and all(isinstance(v, str) for v in present) else None
