@@ -33,7 +33,7 @@ from bench import (
     vectors,
     words,
 )
-from bench.harness import Line, Timer, measure_pair, wall_timer
+from bench.harness import Line, Timer, measure_pair, pausing, wall_timer
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.vectors.encoders.blas_threads import one_blas_thread
 from jammi_lab.vectors.encoders.minilm import MiniLM
@@ -242,8 +242,8 @@ def searching(folder: Path, repeats: int) -> Iterator[Line]:
 
         yield measure_pair(
             "search: 10 of 100,000 × 384, exact, against a matrix product",
-            wall_timer(search_exactly),
-            wall_timer(product),
+            pausing(wall_timer(search_exactly)),
+            pausing(wall_timer(product)),
             repeats=2 * repeats,
             limit=1.3,
         )

@@ -45,6 +45,17 @@ def wall_timer(work: Callable[[], object]) -> Timer:
     return run
 
 
+def pausing(timer: Timer, seconds: float = 0.1) -> Timer:
+    """The timer after a pause: BLAS threads of the other side spin for a while after its product,
+    and would take a processor from this one."""
+
+    def run() -> float:
+        time.sleep(seconds)
+        return timer()
+
+    return run
+
+
 def cpu_timer(work: Callable[[], object]) -> Timer:
     """A timer of the processor time of all threads of one call, which other work on the machine
     disturbs little."""

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import jammi_lab as jl
 from bench import fixtures
-from bench.harness import Line, measure_pair, wall_timer
+from bench.harness import Line, cpu_timer, measure_pair, wall_timer
 from jammi_lab.catalog import Catalog
 from jammi_lab.catalog.lineage_queries import Direction
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
@@ -232,19 +233,50 @@ def one_name(folder: Path, repeats: int) -> Iterator[Line]:
             for at in range(10):
                 above = f"chain{at - 1}" if at else "t0"
                 ws.materialize(f"chain{at}", f"SELECT a, b + {at} AS b FROM jammi.{above}")
+            few, freshness = tables == 1_000, ws._services.freshness
             asked: dict[str, tuple[Callable[[], object], float]] = {
-                "direct dependents": (lambda: ws.derives_from("t0"), 0.003),
-                "lineage of depth 1": (lambda: ws.lineage("chain9", depth=1), 0.003),
-                "verdict": (lambda: ws.staleness("chain9"), 0.01),
-                "plan": (lambda: ws.plan("chain9"), 0.01),
+                "direct dependents": (lambda: ws.derives_from("t0"), 0.0011 if few else 0.003),
+                "lineage of depth 1": (
+                    lambda: ws.lineage("chain9", depth=1),
+                    0.0011 if few else 0.003,
+                ),
+                "verdict": (lambda: ws.staleness("chain9"), 0.003),
+                "badge": (partial(freshness.current_verdicts, ["chain9"]), 0.003),
+                "plan": (lambda: ws.plan("chain9"), 0.005),
+                "row of jammi_catalog.status": (partial(_status_row, ws, "chain9"), 0.02),
             }
             for what, (ask, seconds) in asked.items():
                 said = f"{what} of one table among {tables:,}, ten times, against 10 × {seconds} s"
                 ten_times = partial(_repeat, ask, 10)
                 yield within_seconds(said, ten_times, 10 * seconds, repeats=repeats)
+            yield from _small_statement(ws, tables, repeats)
+            seconds = 0.02 + 0.014 * tables / 1_000  # some of it is not about tables
             _repeat(ws.status, 2)  # the first one keeps what it observed
-            again = f"status again of {tables:,} tables, against 0.3 s for 20,000"
-            yield within_seconds(again, ws.status, 0.3 * tables / 20_000, repeats=repeats)
+            again = f"status again of {tables:,} tables, against {seconds:.2g} s"
+            yield within_seconds(again, ws.status, seconds, repeats=repeats)
+
+
+def _status_row(ws: jl.Workspace, name: str) -> None:
+    asked = f"SELECT verdict FROM jammi_catalog.status WHERE name = '{name}'"
+    assert ws.sql(asked).fetchall() == [("fresh",)]
+
+
+def _small_statement(ws: jl.Workspace, tables: int, repeats: int) -> Iterator[Line]:
+    """`count(*)` of a small table against DuckDB alone, and against 1.3 ms."""
+    path = ws._services.results.parquet(ws.table("chain9")._record)
+    with duckdb.connect(config={"threads": "2"}) as con:
+        ours = partial(_repeat, lambda: ws.sql("SELECT count(*) FROM jammi.chain9").fetchall(), 100)
+        bare = f"SELECT count(*) FROM read_parquet('{path}')"
+        other = partial(_repeat, lambda: con.execute(bare).fetchall(), 100)
+        what = f"count(*) of a small table among {tables:,}, a hundred times, against"
+        yield within_seconds(f"{what} 100 × 1.3 ms", ours, 100 * 0.0013, repeats=repeats)
+        yield measure_pair(
+            f"{what} DuckDB alone (processor)",
+            cpu_timer(ours),
+            cpu_timer(other),
+            repeats=repeats,
+            limit=3.0,
+        )
 
 
 def _repeat(ask: Callable[[], object], times: int) -> None:

@@ -15,7 +15,7 @@ import duckdb
 import jammi_lab as jl
 from bench import fixtures
 from bench.anchors import ROWS, measure_kinds
-from bench.harness import Line, measure_pair, unmeasured_line, wall_timer
+from bench.harness import Line, cpu_timer, measure_pair, unmeasured_line, wall_timer
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import attach, database_urls, duckdb_extensions
 from jammi_lab.sources.base import Attachment
@@ -34,6 +34,10 @@ _ROWS = {
     "CONCAT('row ', seq % 5000) AS label "
     "FROM seq_0_to_{rows} WHERE seq < {rows}",
 }
+
+
+_TIMES = 40
+"""How often a small statement is run for one figure."""
 
 
 def plain_attachment(kind: str, url: str) -> Attachment:
@@ -216,4 +220,41 @@ def _count_observations(
     return Line(what, observe.call_count, sources, observe.call_count / sources, 1.0)
 
 
-CASES = {"joining": joining, "anchors": anchors, "asking": asking}
+def _read_first_rows(ws: jl.Workspace) -> None:
+    for _ in range(_TIMES):
+        ws.sql("SELECT * FROM s.big LIMIT 10").fetchall()
+
+
+def _run_often(con: duckdb.DuckDBPyConnection, statement: str) -> None:
+    for _ in range(_TIMES):
+        con.execute(statement).fetchall()
+
+
+def limiting(folder: Path, repeats: int) -> Iterator[Line]:
+    """`LIMIT 10` over a table of a server: what it takes of the processor beyond DuckDB's own
+    extension, against 10 ms."""
+    for kind in _SERVERS:
+        what = f"LIMIT 10 of 200,000 rows, {kind}, beyond DuckDB's extension against 10 ms"
+        try:
+            with (
+                database(kind) as (url, run),
+                jl.open(folder / kind) as ws,
+                duckdb.connect(config={"autoload_known_extensions": "false"}) as con,
+            ):
+                run(_ROWS[kind].format(name="big", rows=200_000))
+                ws.sources.add("s", url)
+                attachment = plain_attachment(kind, url)
+                attach_by_hand(con, attachment)
+                schema = "public" if kind == "postgresql" else urlsplit(url).path[1:]
+                bare = f"SELECT * FROM {attachment.alias}.{schema}.big LIMIT 10"
+
+                ours = cpu_timer(partial(_read_first_rows, ws))
+                other = cpu_timer(partial(_run_often, con, bare))
+                line = measure_pair(what, ours, other, repeats=repeats, limit=None)
+                beyond = (line.ours - line.other) / _TIMES
+                yield Line(f"{what} (processor)", beyond, 0.01, beyond / 0.01, 1.0)
+        except duckdb.Error as error:
+            yield unmeasured_line(what, f"no server ({type(error).__name__})")
+
+
+CASES = {"joining": joining, "anchors": anchors, "asking": asking, "limiting": limiting}
