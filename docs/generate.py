@@ -21,7 +21,7 @@ _PART = re.compile(r"(<!-- generated: ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTA
 
 HOMES = {
     "Workspace": "jammi_lab/workspace/workspace.py",
-    "Recording": "jammi_lab/workspace/recordings.py",
+    "Recording": "jammi_lab/workspace/search_recordings.py",
     "jl": "jammi_lab/workspace/opening.py",
     "Sources": "jammi_lab/workspace/sources.py",
     "Source": "jammi_lab/workspace/sources.py",
@@ -74,7 +74,7 @@ HOMES = {
     "RunStep": "jammi_lab/core/records.py",
     "Edge": "jammi_lab/core/records.py",
     "Progress": "jammi_lab/core/records.py",
-    "RecoveryReport": "jammi_lab/core/records.py",
+    "RecoveryReport": "jammi_lab/core/recovery_report.py",
     "Input": "jammi_lab/core/anchors.py",
     "Anchor": "jammi_lab/core/anchors.py",
     "Manifest": "jammi_lab/core/manifest.py",

@@ -61,7 +61,8 @@ if TYPE_CHECKING:
         WorkspaceReadOnly,
     )
     from jammi_lab.core.model_records import Reference
-    from jammi_lab.core.records import CallEstimate, Edge, Progress, RecoveryReport, RunStep, Step
+    from jammi_lab.core.records import CallEstimate, Edge, Progress, RunStep, Step
+    from jammi_lab.core.recovery_report import RecoveryReport
     from jammi_lab.core.verdicts import (
         Cause,
         Damaged,
@@ -230,6 +231,7 @@ _EXPLICIT_HOMES = {
     "Node": "freshness.lineage",
     "Plan": "freshness.reports",
     "Recipe": "workspace.recipes",
+    "RecoveryReport": "core.recovery_report",
     "Reference": "core.model_records",
     "RunReport": "freshness.reports",
     "RunStep": "core.records",
@@ -256,7 +258,7 @@ def __getattr__(name: str) -> Any:
                 return vars(module)[name]
     if name.startswith("_"):  # asked for by machines
         raise AttributeError(f"module 'jammi_lab' has no attribute {name!r}")
-    from jammi_lab.core.guesses import missing_attribute_message
+    from jammi_lab.core.attribute_suggestions import missing_attribute_message
 
     raise AttributeError(missing_attribute_message("module 'jammi_lab'", name, __all__))
 

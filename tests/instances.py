@@ -41,9 +41,9 @@ _abandoned: list[Any] = []
 def install() -> None:
     """From now on instances are used again, if the package is loaded."""
     module: Any = sys.modules.get("jammi_lab.engine.tenant_instances")
-    if module is None or hasattr(module.TenantSession.close, "original"):
+    if module is None or hasattr(module.TenantInstances.close, "original"):
         return
-    instances, session = module.duckdb_instances, module.TenantSession
+    instances, session = module.duckdb_instances, module.TenantInstances
     open_new, close_session = instances.open_main, session.close
 
     def open_main(settings: Any, spill: Path) -> duckdb.DuckDBPyConnection:

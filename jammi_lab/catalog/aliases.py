@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.schema import aliases, lineage, newest_edges, owner, recipes
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.identifiers import fold
 
@@ -106,7 +106,7 @@ def release_aliases_of(tx: sa.Connection, tenant: str | None, recipe: str) -> No
 class AliasRepository:
     """The aliases of the bound scope."""
 
-    def __init__(self, database: Database, active_scope: Scope) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate) -> None:
         self._database, self._scope = database, active_scope
 
     def targets(self) -> Mapping[RecipeKey, str]:

@@ -15,7 +15,6 @@ from jammi_lab.catalog.migrations import migrate
 from jammi_lab.catalog.models import ModelRepository
 from jammi_lab.catalog.mutable_tables import MutableTableRepository
 from jammi_lab.catalog.observations import MetadataRepository, ObservationRepository
-from jammi_lab.catalog.open_handles import Writers
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.catalog.recipes import RecipeRepository
 from jammi_lab.catalog.result_tables import ResultTableRepository
@@ -23,9 +22,10 @@ from jammi_lab.catalog.sessions import SessionRepository
 from jammi_lab.catalog.sources import SourceRepository
 from jammi_lab.catalog.sqlite import Dialect, Sqlite, damaged_error
 from jammi_lab.catalog.table_status import TableStatusRepository
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.catalog.topics import TopicRepository
 from jammi_lab.catalog.writer_locks import FileLocks, Locks, ServerLocks
+from jammi_lab.catalog.writers import Writers
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.tenancy import TenantScope
@@ -54,7 +54,7 @@ class Catalog:
         create: bool = True,
     ) -> None:
         self.read_only = read_only
-        self.scope = Scope(scope)
+        self.scope = TenantPredicate(scope)
         self._clock = clock
         locks: Locks
         dialect: Dialect

@@ -9,7 +9,7 @@ from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.row_mapping import CHECK, CHECK_RESULT
 from jammi_lab.catalog.schema import check_results, checks, mutables
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.clock import Clock, rfc3339
@@ -134,7 +134,7 @@ _INSERT_RESULT = CompiledStatement(sa.insert(check_results))
 class CheckRepository:
     """The checks of the bound scope."""
 
-    def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
 
     def put(self, record: CheckRecord) -> CheckRecord:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.schema import holds, owner
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Hold
@@ -50,7 +50,7 @@ def _current_user() -> str:
 class HoldRepository:
     """The held recipes of the bound scope."""
 
-    def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
 
     def list(self) -> Mapping[tuple[str | None, str], Hold]:

@@ -34,7 +34,7 @@ from jammi_lab.catalog.schema import (
     sources,
     versions,
 )
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, origin_inputs
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge, TableKind, TableRecord
@@ -69,7 +69,7 @@ class Link(Value, frozen=True):
         return Edge(input=self.input.label, derived=self.derived, kind=str(self.kind))
 
 
-class Use(Value, frozen=True):
+class ModelUse(Value, frozen=True):
     """The newest version of a recipe, computed with a model."""
 
     model: str
@@ -83,7 +83,7 @@ class Use(Value, frozen=True):
     node: Node
     """The node of the recipe."""
 
-    def with_model_name(self, model: str) -> "Use":
+    def with_model_name(self, model: str) -> "ModelUse":
         """The same with another spelling of the model's name."""
         return msgspec.structs.replace(self, model=model)
 
@@ -264,7 +264,7 @@ def _resolve_node(
 class LineageRepository:
     """Edges and closures over what is visible in the bound scope."""
 
-    def __init__(self, database: Database, active_scope: Scope) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate) -> None:
         self._database, self._scope = database, active_scope
         self._aliases = AliasRepository(database, active_scope)
 
@@ -293,7 +293,7 @@ class LineageRepository:
             ]
         return self._with_current_names(links)
 
-    def uses(self, recipes: Iterable[str] | None = None) -> list[Use]:
+    def uses(self, recipes: Iterable[str] | None = None) -> list[ModelUse]:
         """The newest ready versions computed with a model, by name; one query. Of some recipes (by
         folded name), also shared ones that own ones hide."""
         with self._database.read() as tx:
@@ -303,7 +303,7 @@ class LineageRepository:
                 else _USES_BY_RECIPES.fetch(tx, self._scope.parameters(names=text_list(recipes)))
             )
         return [
-            Use(model, recipe, table, TableKind(kind), ("result", recipe_fold, "", tenant))
+            ModelUse(model, recipe, table, TableKind(kind), ("result", recipe_fold, "", tenant))
             # sorted here, because for an ORDER BY SQLite reads all versions in that order
             for model, recipe, table, kind, recipe_fold, tenant in sorted(
                 rows, key=lambda row: (row[4], row[5] != "")

@@ -18,7 +18,7 @@ from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import EVALUATION, MODEL, TRAINING
 from jammi_lab.catalog.schema import evaluations, models, result_tables, trainings, versions
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core import model_records as values
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import ModelNotFound, ModelReferenced
@@ -108,7 +108,7 @@ _REFERENCES: tuple[tuple[str, sa.Select[Any]], ...] = (
 class ModelRepository:
     """The models of the bound scope."""
 
-    def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
 
     def put(self, record: ModelRecord, version: int | None = None) -> ModelRecord:

@@ -26,7 +26,7 @@ from jammi_lab.catalog.checks import BLOCKING_STAMP
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.mutable_storage import Body, Key, physical_tables
 from jammi_lab.catalog.schema import mutables
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.errors import JammiError, TableNotFound, TenantForbidden
 from jammi_lab.core.records import Committed, MutableRecord
 
@@ -239,7 +239,7 @@ class GroupCommit:
     """Makes changes of mutable tables durable."""
 
     def __init__(
-        self, database: Database, active_scope: Scope, new_commit_id: Callable[[], str]
+        self, database: Database, active_scope: TenantPredicate, new_commit_id: Callable[[], str]
     ) -> None:
         self._database, self._scope = database, active_scope
         self._new_commit_id = new_commit_id

@@ -20,7 +20,7 @@ from jammi_lab.catalog.mutable_commits import Change, GroupCommit
 from jammi_lab.catalog.mutable_storage import Bodies, Body, Key, Keys, physical_tables
 from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import mutables
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DuplicateTable, TableDamaged, TableNotFound
@@ -83,7 +83,7 @@ class History:
 class MutableTableRepository:
     """The mutable tables of the bound scope."""
 
-    def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
         self.commits = GroupCommit(database, active_scope, lambda: clock.token(16))
 

@@ -20,7 +20,7 @@ from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, t
 from jammi_lab.catalog.holds import remove_hold, rename_hold
 from jammi_lab.catalog.row_mapping import RECIPE, RECIPE_INPUTS, DecodedRows
 from jammi_lab.catalog.schema import counters, lineage, recipes, result_tables, versions
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DependencyCycle, DuplicateTable, TableNotFound
@@ -81,7 +81,7 @@ _HAS_COUNTER = (
 class RecipeRepository:
     """The recipes of the bound scope."""
 
-    def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
         self._listed = DecodedRows(RECIPE.decode_many)
 

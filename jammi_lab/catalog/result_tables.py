@@ -9,7 +9,7 @@ from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
 from jammi_lab.catalog.row_mapping import TABLE, VERSION, DecodedRows
 from jammi_lab.catalog.schema import lineage, manifests, owner, recipes, result_tables, versions
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus, VersionRecord
 
@@ -244,7 +244,7 @@ _NAMES = CompiledStatement(scope.select(versions.c.recipe, tables=versions).dist
 class ResultTableRepository:
     """Queries over result tables and versions in the bound scope."""
 
-    def __init__(self, database: Database, active_scope: Scope) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate) -> None:
         self._database, self._scope = database, active_scope
         self._current = DecodedRows(_decode_versions)
 

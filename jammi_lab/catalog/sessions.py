@@ -13,7 +13,7 @@ from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import sessions
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.value import Value
 
 OPEN, ENDED, PARTIAL = "open", "ended", "partial"
@@ -56,7 +56,7 @@ _INSERT = CompiledStatement(sa.insert(_s))
 class SessionRepository:
     """The ephemeral sessions of the bound tenant."""
 
-    def __init__(self, database: Database, active_scope: Scope) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate) -> None:
         self._database, self._scope = database, active_scope
 
     def open(self, record: SessionRecord) -> None:

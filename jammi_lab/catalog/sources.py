@@ -8,7 +8,7 @@ from jammi_lab.catalog.checks import remove_checks_of_source
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.row_mapping import SOURCE
 from jammi_lab.catalog.schema import sources
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import SourceExists
 from jammi_lab.core.identifiers import fold
@@ -33,7 +33,7 @@ _DELETE = scope.delete_owned_by(sources).where(sources.c.name_fold == _fold)
 class SourceRepository:
     """The sources of the bound scope."""
 
-    def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
 
     def put(self, record: SourceRecord, replace: bool = False) -> SourceRecord:

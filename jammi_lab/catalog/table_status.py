@@ -16,7 +16,7 @@ from jammi_lab.catalog.observations import remove_observations_of_table
 from jammi_lab.catalog.result_tables import ResultTableRepository
 from jammi_lab.catalog.row_mapping import TABLE, VERSION
 from jammi_lab.catalog.schema import counters, lineage, manifests, recipes, result_tables, versions
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DuplicateTable, LostOwnership, TableNotFound
@@ -140,7 +140,11 @@ class TableStatusRepository:
     """Status changes in the bound scope."""
 
     def __init__(
-        self, database: Database, active_scope: Scope, tables: ResultTableRepository, clock: Clock
+        self,
+        database: Database,
+        active_scope: TenantPredicate,
+        tables: ResultTableRepository,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._scope = active_scope

@@ -2,10 +2,11 @@
 rows starts here, and nowhere else.
 
 A reader sees its own rows and the shared ones; without a bound tenant, only the shared ones. A
-change touches own rows only; without a bound tenant the shared rows count as own. `everyone()`
+change touches own rows only; without a bound tenant the shared rows count as own. `all_tenants()`
 lifts the predicate for one block (recovery, check, rebuild).
 
-Statements are built once, at import; the bound tenant is passed as parameters (`Scope.parameters`).
+Statements are built once, at import; the bound tenant is passed as parameters
+(`TenantPredicate.parameters`).
 """
 
 import contextlib
@@ -129,7 +130,7 @@ def _as_tuple(tables: Any) -> tuple[Any, ...]:
     return tables if isinstance(tables, tuple) else (tables,)
 
 
-class Scope:
+class TenantPredicate:
     """The bound tenant and the admin switch, as parameters of the catalog's statements."""
 
     def __init__(self, tenants: TenantScope) -> None:

@@ -15,7 +15,7 @@ from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import topic_consumers, topic_events, topics
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import TopicNotFound
 from jammi_lab.core.identifiers import fold
@@ -122,7 +122,7 @@ _DELETE_CONSUMER = scope.delete_owned_by(_c).where(
 class TopicRepository:
     """The topics of the bound scope."""
 
-    def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
+    def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
 
     def register(self, record: TopicRecord) -> TopicRecord:

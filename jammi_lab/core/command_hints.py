@@ -25,7 +25,7 @@ def cell_commands() -> Iterator[None]:
         use_cells(before)
 
 
-def either(cells: str, python: str) -> str:
+def cell_or_python(cells: str, python: str) -> str:
     """The text for the place where it is read."""
     return cells if _in_cells else python
 
@@ -38,4 +38,4 @@ def command_line(*words: str) -> str:
 def command(verb: str, *names: str) -> str:
     """The command of that verb: `%jammi why late` or `ws.why('late')`."""
     arguments = f"{names[0]!r}" if len(names) == 1 else f"{[*names]!r}" if names else ""
-    return either(f"%jammi {command_line(verb, *names)}", f"ws.{verb}({arguments})")
+    return cell_or_python(f"%jammi {command_line(verb, *names)}", f"ws.{verb}({arguments})")

@@ -27,7 +27,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.guesses import answer_assignment, answer_deletion, answer_guess, answer_item
+from jammi_lab.core.attribute_suggestions import (
+    answer_assignment,
+    answer_deletion,
+    answer_guess,
+    answer_item,
+)
 
 MAX_HTML_CHARS, MAX_TEXT_CHARS, MAX_TITLE_CHARS = 80, 48, 2_000
 """Characters of a value shown in a cell of either form, and of the full value in the tooltip of a

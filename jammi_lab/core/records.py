@@ -8,14 +8,8 @@ import msgspec
 
 from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.html import (
-    Rendered,
-    bullet_list,
     count_noun,
-    details,
-    heading,
-    plain_text,
     round_up_duration,
-    vstack,
 )
 from jammi_lab.core.manifest import ManifestColumn
 from jammi_lab.core.value import Value
@@ -162,103 +156,6 @@ class Edge(Value, frozen=True):
     input: str
     derived: str
     kind: str
-
-
-_FINDING_TEXTS = {
-    "promoted": "completed by a writer that has exited, now ready",
-    "failed": "started but never finished, marked failed",
-    "healed": "whose manifest was restored from the catalog, or whose index was rebuilt from the "
-    "vectors",
-    "quarantined": "whose bytes no manifest attests, moved to quarantine",
-    "reaped": "partly removed, now removed completely",
-    "spared": "still being built by a live writer",
-    "missing": "whose file is missing",
-    "unknown": "complete on disk but unknown to the catalog, which has lost commits or belongs to "
-    "another workspace (jl.rebuild(path) makes a catalog of all tables on disk)",
-}
-
-
-_MAX_INLINE_NAMES = 5
-
-
-def _finding(text: str, names: list[str]) -> Rendered:
-    """A finding with its tables. A long list is collapsed."""
-    if len(names) <= _MAX_INLINE_NAMES:
-        return plain_text(f"{text}: {', '.join(names)}")
-    return details(
-        plain_text(
-            f"{text}: {', '.join(names[:_MAX_INLINE_NAMES])}, and "
-            f"{len(names) - _MAX_INLINE_NAMES:,} more"
-        ),
-        bullet_list(names),
-    )
-
-
-class RecoveryReport(Value, frozen=True):
-    """What a recovery did, as lists of physical table names. False when there was nothing to do."""
-
-    promoted: list[str] = []
-    failed: list[str] = []
-    healed: list[str] = []
-    quarantined: list[str] = []
-    reaped: list[str] = []
-    spared: list[str] = []
-    missing: list[str] = []
-    unknown: list[str] = []
-    """Complete tables on disk without a row in the catalog."""
-    damaged_log: list[str] = []
-    """What is known about commits that the catalog lost with its log, and what to do."""
-    errors: list[str] = []
-    """What could not be resolved, with the reason."""
-    recipes: dict[str, str] = {}
-    """The recipe of each listed table. The notebook form shows recipes, because physical names
-    differ from run to run."""
-
-    def __bool__(self) -> bool:
-        return any(
-            (
-                self.promoted,
-                self.failed,
-                self.healed,
-                self.quarantined,
-                self.reaped,
-                self.missing,
-                self.unknown,
-                self.damaged_log,
-                self.errors,
-            )
-        )
-
-    def _rendered(self) -> Rendered:
-        findings = [(getattr(self, field), text) for field, text in _FINDING_TEXTS.items()]
-        named_findings = [
-            ([self.recipes.get(n, n) for n in names], text) for names, text in findings if names
-        ]
-        lines = [
-            _finding(f"{count_noun(len(names), 'table')} {text}", names)
-            for names, text in named_findings
-        ]
-        lines += [plain_text(message) for message in self.damaged_log]
-        lines += [plain_text(f"could not be resolved: {e}") for e in self.errors]
-        return (
-            vstack(heading("Recovery"), bullet_list(lines))
-            if lines
-            else plain_text("recovery: nothing to do")
-        )
-
-    def _repr_html_(self) -> str:
-        return self._rendered().html
-
-    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
-        printer.text(self._rendered().text)
-
-    def __str__(self) -> str:
-        parts = [
-            f"{len(names)} {field}"
-            for field, names in self.to_dict().items()
-            if names and field != "recipes"
-        ]
-        return "recovery: " + (", ".join(parts) if parts else "nothing to do")
 
 
 class Reuse(Value, frozen=True):

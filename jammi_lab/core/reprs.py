@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from jammi_lab.core import html
-from jammi_lab.core.command_hints import command, command_line, either
+from jammi_lab.core.command_hints import cell_or_python, command, command_line
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import (
     Rendered,
@@ -36,12 +36,13 @@ from jammi_lab.core.html import (
     vstack,
 )
 from jammi_lab.core.html_tables import table
-from jammi_lab.core.records import RecoveryReport, RunStep, Step
+from jammi_lab.core.records import RunStep, Step
+from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.verdicts import (
-    Answer,
     Fresh,
     Undecidable,
     Verdict,
+    VerdictBase,
     grounds_of,
     marked_label,
     reasons_of,
@@ -77,7 +78,7 @@ class BoardRow(Protocol):
 
 
 def _materialize_command() -> str:
-    return either("%%jammi -m NAME", "ws.materialize(name, sql)")
+    return cell_or_python("%%jammi -m NAME", "ws.materialize(name, sql)")
 
 
 def listing_table(
@@ -184,7 +185,7 @@ def sources(rows: Iterable[tuple[str, str, str, str, str, str]]) -> Rendered:
     anchor, last observed state with its method."""
     lines = list(rows)
     if not lines:
-        add = either("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
+        add = cell_or_python("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
         return plain_text(f"No sources yet: {add} registers one.")
     heads = ["name", "kind", "location", "tables", "anchor", "last seen"]
     visible = [
@@ -241,7 +242,7 @@ def source_tables(name: str, tables: Sequence[str]) -> Rendered:
         if len(tables) > len(listed_tables)
         else ""
     )
-    columns = either(
+    columns = cell_or_python(
         f"%jammi {command_line('schema', f'{name}.{tables[0]}')}",
         f"ws.sources[{name!r}].columns({tables[0]!r})",
     )
@@ -251,7 +252,7 @@ def source_tables(name: str, tables: Sequence[str]) -> Rendered:
     )
 
 
-def verdict(value: Answer, name: str = "") -> Rendered:
+def verdict(value: VerdictBase, name: str = "") -> Rendered:
     """A verdict or a result of `verify`, with its reasons. `name` is the table."""
     return value._rendered(name)
 
@@ -366,8 +367,9 @@ def plan(
     )
     has_past_runs = any(step.seconds is not None for step in (*certain, *possible))
     bounds = f"{estimated_time(at_least or 0.0, at_most or 0.0)}. " if has_past_runs else ""
+    verb = cell_or_python(".apply() or %jammi recompute", ".apply()")
     runs = (
-        f"{bounds}Dry run; use {either('.apply() or %jammi recompute', '.apply()')} to execute."
+        f"{bounds}Dry run; use {verb} to execute."
         if certain or possible or reused or checks
         else "None of these steps can be run here."
     )

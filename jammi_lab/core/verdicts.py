@@ -9,7 +9,7 @@ from jammi_lab.core.html import Rendered, verdict_sentence
 from jammi_lab.core.value import Value, short_digest
 
 
-class Answer(Value, frozen=True):
+class VerdictBase(Value, frozen=True):
     """Base class of verdicts and verification results. A notebook shows the sentence with an
     icon."""
 
@@ -112,7 +112,7 @@ class InputVanished(Value, frozen=True, tag="input_vanished", tag_field="kind"):
 Reason = DefinitionChanged | InputAdvanced | InputVanished
 
 
-class Damaged(Answer, frozen=True, tag="damaged", tag_field="kind", omit_defaults=True):
+class Damaged(VerdictBase, frozen=True, tag="damaged", tag_field="kind", omit_defaults=True):
     """The bytes of the table, or of its manifest, differ from those that were published."""
 
     found: str | None
@@ -141,7 +141,7 @@ class Cause(Value, frozen=True):
         return f"{self.reason}, by way of {' ← '.join(self.path)}"
 
 
-class Fresh(Answer, frozen=True, tag="fresh", tag_field="kind", omit_defaults=True):
+class Fresh(VerdictBase, frozen=True, tag="fresh", tag_field="kind", omit_defaults=True):
     """The output of the current definition over unchanged inputs. All Fresh values are equal,
     whatever their grounds."""
 
@@ -159,7 +159,7 @@ class Fresh(Answer, frozen=True, tag="fresh", tag_field="kind", omit_defaults=Tr
         return ", ".join(["fresh", *self.grounds])
 
 
-class PossiblyStale(Answer, frozen=True, tag="possibly_stale", tag_field="kind"):
+class PossiblyStale(VerdictBase, frozen=True, tag="possibly_stale", tag_field="kind"):
     """Its direct inputs are unchanged, but an upstream table is stale and may come out
     different."""
 
@@ -171,7 +171,7 @@ class PossiblyStale(Answer, frozen=True, tag="possibly_stale", tag_field="kind")
         return "possibly stale: " + "; ".join(map(str, self.causes))
 
 
-class Stale(Answer, frozen=True, tag="stale", tag_field="kind"):
+class Stale(VerdictBase, frozen=True, tag="stale", tag_field="kind"):
     """The table is not the output of its definition over the current inputs."""
 
     reasons: list[Reason]
@@ -181,7 +181,7 @@ class Stale(Answer, frozen=True, tag="stale", tag_field="kind"):
         return "stale: " + "; ".join(map(str, self.reasons))
 
 
-class Undecidable(Answer, frozen=True, tag="undecidable", tag_field="kind"):
+class Undecidable(VerdictBase, frozen=True, tag="undecidable", tag_field="kind"):
     """The state of some input cannot be determined."""
 
     unpinned: list[Anchor]
@@ -201,7 +201,7 @@ class Undecidable(Answer, frozen=True, tag="undecidable", tag_field="kind"):
         return "; ".join([undecidable, *map(str, self.decided_reasons)])  # reads on after "is"
 
 
-class MissingManifest(Answer, frozen=True, tag="missing_manifest", tag_field="kind"):
+class MissingManifest(VerdictBase, frozen=True, tag="missing_manifest", tag_field="kind"):
     """No manifest records what the table was built from."""
 
     def __str__(self) -> str:
@@ -211,14 +211,14 @@ class MissingManifest(Answer, frozen=True, tag="missing_manifest", tag_field="ki
 Verdict = Fresh | PossiblyStale | Stale | Undecidable | MissingManifest | Damaged
 
 
-class Match(Answer, frozen=True, tag="match", tag_field="kind"):
+class Match(VerdictBase, frozen=True, tag="match", tag_field="kind"):
     """Bytes, manifest and definition agree, and every input was pinned."""
 
     def __str__(self) -> str:
         return "match"
 
 
-class Mismatch(Answer, frozen=True, tag="mismatch", tag_field="kind"):
+class Mismatch(VerdictBase, frozen=True, tag="mismatch", tag_field="kind"):
     """Bytes, definition or manifest differ from what was attested."""
 
     expected: str
@@ -237,7 +237,7 @@ class Mismatch(Answer, frozen=True, tag="mismatch", tag_field="kind"):
 
 
 class MatchWithUnpinnedInputs(
-    Answer, frozen=True, tag="match_with_unpinned_inputs", tag_field="kind"
+    VerdictBase, frozen=True, tag="match_with_unpinned_inputs", tag_field="kind"
 ):
     """Everything agrees, but some inputs could not be pinned when they were read."""
 
@@ -248,7 +248,7 @@ class MatchWithUnpinnedInputs(
         return "match, with unpinned inputs: " + "; ".join(map(str, self.unpinned))
 
 
-class MissingBytes(Answer, frozen=True, tag="missing_bytes", tag_field="kind"):
+class MissingBytes(VerdictBase, frozen=True, tag="missing_bytes", tag_field="kind"):
     """The Parquet file is missing."""
 
     def __str__(self) -> str:
@@ -321,7 +321,7 @@ def marked_label(verdict: Verdict) -> str:
     return verdict_label(verdict) + ("*" if grounds_of(verdict) else "")
 
 
-def clauses_of(value: Answer) -> Sequence[str]:
+def clauses_of(value: VerdictBase) -> Sequence[str]:
     """The reasons of a verdict, or the unpinned inputs of a match, as clauses."""
     match value:
         case Stale() | PossiblyStale() | Undecidable():

@@ -19,7 +19,7 @@ from jammi_lab.engine.dml_binding import copy_target, find_target
 from jammi_lab.engine.name_resolution import ResolvedNames
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.dml import DmlParts
-from jammi_lab.engine.tenant_instances import TenantSession
+from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Query, Relation
 
@@ -64,12 +64,12 @@ def evaluate(prepared: PreparedStatement) -> DmlResult:
     )
     text, params = with_returning_columns(parsed.text, dml_parts), prepared.bound_values()
 
-    def work(session: TenantSession, cursor: duckdb.DuckDBPyConnection) -> "pa.Table":
+    def work(instances: TenantInstances, cursor: duckdb.DuckDBPyConnection) -> "pa.Table":
         with contextlib.ExitStack() as undo:
-            session.acquire(undo, cursor, others)
+            instances.acquire(undo, cursor, others)
             database = duckdb_instances.open_scratch(cursor)
             undo.callback(duckdb_instances.close_scratch, cursor, database)
-            session.create_views(cursor, database, others)
+            instances.create_views(cursor, database, others)
             copy_target(
                 cursor, name, target, key, has_primary_key=dml_parts.merges, empty=target_unread
             )
@@ -84,10 +84,10 @@ def evaluate(prepared: PreparedStatement) -> DmlResult:
                     guard(query)
                 return rows
 
-            return in_transaction(cursor, session.attachments.connector_state, run)
+            return in_transaction(cursor, instances.attachments.connector_state, run)
 
     translate_error = functools.partial(_translate_error, prepared, relations)
-    rows = prepared._instances.run_in_session(prepared._tenant, work, translate_error)
+    rows = prepared._pool.run_for_tenant(prepared._tenant, work, translate_error)
     width = len(target.columns or ())
     returned = (
         rows.select(range(width, rows.num_columns)) if dml_parts.returning is not None else None
@@ -109,12 +109,12 @@ def _translate_error(
     prepared: PreparedStatement,
     relations: ResolvedNames,
     error: duckdb.Error,
-    session: TenantSession,
+    instances: TenantInstances,
 ) -> JammiError:
     columns = sorted({column for item in prepared.inputs for column in item.schema})
     context = prepared._parsed.error_context(tuple(relations.values()), columns)
-    return prepared._instances.translate_error(
-        error, prepared._tenant, session, replace(context, is_bound=True)
+    return prepared._pool.translate_error(
+        error, prepared._tenant, instances, replace(context, is_bound=True)
     )
 
 

@@ -104,25 +104,25 @@ class Engine(InstancePool):
             if any(p.kind is StatementKind.SHOW_TABLES for p in parsed)
             else []
         )
-        with self._hold_session(tenant) as session:
+        with self._hold_instances(tenant) as instances:
 
             def work(cursor: duckdb.DuckDBPyConnection | None) -> list[PreparedStatement]:
                 return [
-                    prepare(self, session, cursor, tenant, p, f, values, table_names)
+                    prepare(self, instances, cursor, tenant, p, f, values, table_names)
                     for p, f in zip(parsed, relations, strict=True)
                 ]
 
             if all(is_bound(p, f, values) for p, f in zip(parsed, relations, strict=True)):
                 return work(None)
-            return self._run_in_worker(tenant, session, work)
+            return self._run_in_worker(tenant, instances, work)
 
     def describe(self, body: str | Relation, tenant: str | None = None) -> dict[str, str]:
         """Columns and SQL types of a body or a relation. Raises SourceUnavailable,
         ExtensionMissing."""
         relation = Relation(_LIBRARY_INPUT, ReadPlan(body=body)) if isinstance(body, str) else body
-        with self._hold_session(tenant) as session:
+        with self._hold_instances(tenant) as instances:
             return self._query_source(
-                tenant, session, relation, lambda cursor: session.describe(cursor, relation)
+                tenant, instances, relation, lambda cursor: instances.describe(cursor, relation)
             )
 
     def query(
@@ -133,15 +133,15 @@ class Engine(InstancePool):
         Only for SQL that the library wrote: the allowlist is not applied. Raises SourceUnavailable,
         ExtensionMissing.
         """
-        with self._hold_session(tenant) as session:
+        with self._hold_instances(tenant) as instances:
 
             def work(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
-                with session.attachments.using(cursor, requirement):
+                with instances.attachments.using(cursor, requirement):
                     if requirement is not None and requirement.requirements.filesystem is not None:
-                        session.register_filesystem(requirement.requirements.filesystem)
+                        instances.register_filesystem(requirement.requirements.filesystem)
                     return cursor.execute(sql).fetchall()
 
-            return self._query_source(tenant, session, requirement, work)
+            return self._query_source(tenant, instances, requirement, work)
 
     def run(
         self,
@@ -161,14 +161,14 @@ class Engine(InstancePool):
             if isinstance(requirement, Attachment)
             else (requirement, requirement.requirements.attachment)
         )
-        with self._hold_session(tenant) as session:
-            query_timeout = QueryTimeout(session.attachments, attachment, timeout)
+        with self._hold_instances(tenant) as instances:
+            query_timeout = QueryTimeout(instances.attachments, attachment, timeout)
 
             def run(cursor: duckdb.DuckDBPyConnection) -> T:
-                with query_timeout, session.attachments.using(cursor, requirement):
-                    return in_transaction(cursor, session.attachments.connector_state, work)
+                with query_timeout, instances.attachments.using(cursor, requirement):
+                    return in_transaction(cursor, instances.attachments.connector_state, work)
 
-            return self._query_source(tenant, session, relation, run, query_timeout)
+            return self._query_source(tenant, instances, relation, run, query_timeout)
 
     def select_text(self, sql: str) -> str:
         """The text of one SELECT, without a semicolon or comment behind it. Names in it are not
@@ -208,4 +208,4 @@ class EngineSourceAccess:
     @property
     def connector_state(self) -> dict[str, Any]:
         """The store for connectors in the bound tenant's instance."""
-        return self._engine.session(self._scope.current).attachments.connector_state
+        return self._engine.instances_of(self._scope.current).attachments.connector_state

@@ -33,7 +33,7 @@ from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.engine.tenant_instances import (
     MAX_KEPT_BODY_LENGTH,
     IdleScratch,
-    TenantSession,
+    TenantInstances,
     ViewBodies,
 )
 from jammi_lab.sources.base import Query, Relation
@@ -47,30 +47,30 @@ class RunCursor:
     `begin` and `end` are called in the thread of the run; `end` also where nothing began."""
 
     def __init__(
-        self, session: TenantSession, relations: ResolvedNames, *, one_thread: bool = False
+        self, instances: TenantInstances, relations: ResolvedNames, *, one_thread: bool = False
     ) -> None:
-        self._session, self._relations, self._one_thread = session, relations, one_thread
+        self._instances, self._relations, self._one_thread = instances, relations, one_thread
         self._views = _views_to_keep(relations)
-        self._scratch = None if self._views is None else session.idle_scratches.take(self._views)
+        self._scratch = None if self._views is None else instances.idle_scratches.take(self._views)
         self._undo = contextlib.ExitStack()
-        self.cursor = session.main.cursor() if self._scratch is None else self._scratch.cursor
+        self.cursor = instances.main.cursor() if self._scratch is None else self._scratch.cursor
 
     def begin(self, settings: Sequence[str]) -> None:
         """Apply the cursor's settings, acquire the relations, and create their views unless the
-        cursor has them. Raises as `TenantSession.create_views`."""
+        cursor has them. Raises as `TenantInstances.create_views`."""
         applied = () if self._scratch is None else self._scratch.settings
         for setting in settings:
             if setting not in applied:
                 self.cursor.execute(setting)
-        self._session.acquire(self._undo, self.cursor, self._relations)
+        self._instances.acquire(self._undo, self.cursor, self._relations)
         if self._scratch is None and self._relations:
             database = duckdb_instances.open_scratch(self.cursor)
             self._scratch = IdleScratch(self.cursor, database, ())
-            self._session.create_views(self.cursor, database, self._relations)
+            self._instances.create_views(self.cursor, database, self._relations)
         if self._scratch is not None:
             self._scratch.settings = tuple({*applied, *settings})
         if self._one_thread:
-            self._undo.callback(self._session.use_one_thread())
+            self._undo.callback(self._instances.use_one_thread())
 
     def end(self, *, is_clean: bool) -> None:
         """Release the relations. The scratch database is kept if the run `is_clean`: it ended by
@@ -84,7 +84,7 @@ class RunCursor:
             if self._scratch is None or self._views is None or not is_clean:
                 self.cursor.close()
             else:
-                self._session.idle_scratches.put(self._views, self._scratch)
+                self._instances.idle_scratches.put(self._views, self._scratch)
 
 
 def _views_to_keep(relations: ResolvedNames) -> ViewBodies | None:
@@ -100,8 +100,8 @@ def _views_to_keep(relations: ResolvedNames) -> ViewBodies | None:
 
 
 T = TypeVar("T")
-MAX_SESSIONS = 8
-RETIRED_SESSIONS: list[Any] = []
+MAX_OPEN_TENANTS = 8
+RETIRED_INSTANCES: list[Any] = []
 """Instances that did not stop when interrupted. Closing them could block, so they live until the
 process ends."""
 MAX_CACHED_TREES = 64
@@ -127,38 +127,42 @@ class InstancePool:
     def __init__(self, settings: Settings, spill: Path | None = None) -> None:
         self._settings = settings
         self._spill_parent = Path(tempfile.gettempdir()) if spill is None else spill
-        self.sessions: OrderedDict[str | None, TenantSession] = OrderedDict()
+        self.instances_by_tenant: OrderedDict[str | None, TenantInstances] = OrderedDict()
         self._lock = threading.RLock()
         self._memory_budget: int | None = None
         self._closed = False
         self._trees: dict[str, dict[str, Any]] = {}
         self._pid = os.getpid()
 
-    def session(self, tenant: str | None) -> TenantSession:
+    def instances_of(self, tenant: str | None) -> TenantInstances:
         """The instances of a tenant, opened on first use. Beyond eight tenants the least recently
         used idle ones are closed."""
         with self._lock:
             self._check_open()
-            if tenant in self.sessions:
-                self.sessions.move_to_end(tenant)
-                return self.sessions[tenant]
-            session = self._open_session(tenant)
-            self.sessions[tenant] = session
-            idle = [t for t, s in self.sessions.items() if s is not session and not s.in_use]
-            while len(self.sessions) > MAX_SESSIONS and idle:
-                self.sessions.pop(idle.pop(0)).close()
+            if tenant in self.instances_by_tenant:
+                self.instances_by_tenant.move_to_end(tenant)
+                return self.instances_by_tenant[tenant]
+            instances = self._open_instances(tenant)
+            self.instances_by_tenant[tenant] = instances
+            idle = [
+                t
+                for t, s in self.instances_by_tenant.items()
+                if s is not instances and not s.in_use
+            ]
+            while len(self.instances_by_tenant) > MAX_OPEN_TENANTS and idle:
+                self.instances_by_tenant.pop(idle.pop(0)).close()
             self._share_memory()
-            return session
+            return instances
 
-    def _open_session(self, tenant: str | None) -> TenantSession:
+    def _open_instances(self, tenant: str | None) -> TenantInstances:
         """Open new instances in a worker, because an interrupt during a DuckDB call would surface
         as a DuckDB error."""
-        opened: list[TenantSession] = []
+        opened: list[TenantInstances] = []
 
         def start() -> None:
             if self._memory_budget is None:
                 self.clear_spills()
-            opened.append(TenantSession(self._settings, self._spill_parent, tenant))
+            opened.append(TenantInstances(self._settings, self._spill_parent, tenant))
             self._memory_budget = self._memory_budget or duckdb_instances.memory_limit(
                 opened[0].main
             )
@@ -166,51 +170,51 @@ class InstancePool:
         try:
             run_cancellable(start, _ignore_interrupt)
         except BaseException:
-            for session in opened:
-                session.close()
+            for instances in opened:
+                instances.close()
             raise
         return opened[0]
 
     @contextlib.contextmanager
-    def _hold_session(self, tenant: str | None) -> Iterator[TenantSession]:
+    def _hold_instances(self, tenant: str | None) -> Iterator[TenantInstances]:
         """A tenant's instances, protected from eviction for one block."""
         with self._lock:
-            session = self.session(tenant)
-            session.add_users(1)
+            instances = self.instances_of(tenant)
+            instances.add_users(1)
         try:
-            yield session
+            yield instances
         except duckdb.Error as error:
             raise (
                 closed_error() if self._closed else to_jammi_error(error, StatementContext(""))
             ) from None
         finally:
-            session.add_users(-1)
+            instances.add_users(-1)
 
     def _run_in_worker(
         self,
         tenant: str | None,
-        session: TenantSession,
+        instances: TenantInstances,
         work: Callable[[duckdb.DuckDBPyConnection], T],
         timeout: QueryTimeout | None = None,
     ) -> T:
         """Run `work` in a worker with a cursor that an interrupt stops; returns its result. The
         instance counts as in use until the work ends."""
-        cursor = session.main.cursor()
-        session.add_users(1)
+        cursor = instances.main.cursor()
+        instances.add_users(1)
 
         def run() -> T:
             try:
                 return work(cursor)
             finally:
                 cursor.close()
-                session.add_users(-1)
+                instances.add_users(-1)
 
         def abandon() -> None:
             if timeout is None or not timeout.abandon():
-                self.retire(tenant, session)
+                self.retire(tenant, instances)
 
         def tick() -> None:
-            session.attachments.silence_watch.check()
+            instances.attachments.silence_watch.check()
             if timeout is not None:
                 timeout.check_timeout()
 
@@ -218,33 +222,35 @@ class InstancePool:
             run, duckdb_instances.interrupt_function(cursor), on_stuck=abandon, tick=tick
         )
 
-    def run_in_session(
+    def run_for_tenant(
         self,
         tenant: str | None,
-        work: Callable[[TenantSession, duckdb.DuckDBPyConnection], T],
-        translate_error: Callable[[duckdb.Error, TenantSession], JammiError],
+        work: Callable[[TenantInstances, duckdb.DuckDBPyConnection], T],
+        translate_error: Callable[[duckdb.Error, TenantInstances], JammiError],
     ) -> T:
         """Run `work` in a worker with the tenant's instances and a cursor. `failed` translates
         DuckDB's errors."""
-        with self._hold_session(tenant) as session:
+        with self._hold_instances(tenant) as instances:
             try:
-                return self._run_in_worker(tenant, session, lambda cursor: work(session, cursor))
+                return self._run_in_worker(
+                    tenant, instances, lambda cursor: work(instances, cursor)
+                )
             except duckdb.Error as error:
-                raise translate_error(error, session) from None
+                raise translate_error(error, instances) from None
 
     def _query_source(
         self,
         tenant: str | None,
-        session: TenantSession,
+        instances: TenantInstances,
         relation: Relation | None,
         work: Callable[[duckdb.DuckDBPyConnection], T],
         timeout: QueryTimeout | None = None,
     ) -> T:
         """`_run_in_worker` with DuckDB's errors translated."""
         try:
-            return self._run_in_worker(tenant, session, work, timeout)
+            return self._run_in_worker(tenant, instances, work, timeout)
         except (duckdb.Error, UnicodeDecodeError) as error:
-            silence = session.attachments.silence_watch.explain(
+            silence = instances.attachments.silence_watch.explain(
                 () if relation is None else (relation,)
             )
             raise silence or source_error(error, relation) from None
@@ -253,13 +259,13 @@ class InstancePool:
         self, tenant: str | None, work: Callable[[duckdb.DuckDBPyConnection], T]
     ) -> T:
         """Run `work` in a worker with the replica instance, which binds and cannot read data."""
-        with self._hold_session(tenant) as session:
+        with self._hold_instances(tenant) as instances:
 
             def run(_: duckdb.DuckDBPyConnection) -> T:
-                with session.replicas.borrow() as replicas:
+                with instances.replicas.borrow() as replicas:
                     return work(replicas)
 
-            return self._run_in_worker(tenant, session, run)
+            return self._run_in_worker(tenant, instances, run)
 
     def scan_conditions(
         self,
@@ -269,15 +275,15 @@ class InstancePool:
         params: Mapping[str, Any],
     ) -> dict[tuple[str, ...], ScanConditions]:
         """The conditions on the rows that a statement needs, by input."""
-        with self._hold_session(tenant) as session:
+        with self._hold_instances(tenant) as instances:
 
             def work(
                 _: duckdb.DuckDBPyConnection,
             ) -> dict[tuple[str, ...], ScanConditions]:
-                with session.replicas.borrow(pushes_filters_down=True) as replicas:
+                with instances.replicas.borrow(pushes_filters_down=True) as replicas:
                     return scan_conditions(replicas, parsed, schemas, params)
 
-            return self._run_in_worker(tenant, session, work)
+            return self._run_in_worker(tenant, instances, work)
 
     def create_worker(
         self,
@@ -289,23 +295,23 @@ class InstancePool:
         read_ahead_fully: bool = False,
         after_read: Callable[[Query], None] | None = None,
         one_thread: bool = False,
-    ) -> tuple[TenantSession, StreamWorker]:
-        """A worker for one run, not started yet, with the session it runs in. `read_ahead_fully`
+    ) -> tuple[TenantInstances, StreamWorker]:
+        """A worker for one run, not started yet, with the instances it runs in. `read_ahead_fully`
         and `after_read` are those of `StreamWorker`; with `one_thread` no other thread works on the
         statement."""
-        with self._hold_session(tenant) as session:
+        with self._hold_instances(tenant) as instances:
             worker = StreamWorker(
-                RunCursor(session, relations, one_thread=one_thread),
+                RunCursor(instances, relations, one_thread=one_thread),
                 sql,
                 params,
                 read_ahead_fully=read_ahead_fully,
                 after_read=after_read,
-                connector_state=session.attachments.connector_state,
-                spill_folder=session.spill.parent,
-                while_waiting=session.attachments.silence_watch.check,
+                connector_state=instances.attachments.connector_state,
+                spill_folder=instances.spill.parent,
+                while_waiting=instances.attachments.silence_watch.check,
             )
-            session.workers.add(worker)
-            return session, worker
+            instances.workers.add(worker)
+            return instances, worker
 
     def parse_tree(self, text: str) -> dict[str, Any] | None:
         """The syntax tree of one SELECT that the library wrote, or None. The tree is cached and
@@ -332,51 +338,51 @@ class InstancePool:
     def detach(self, key: str) -> None:
         """Detach the attachments of a key in every tenant's instance."""
         with self._lock:
-            sessions = list(self.sessions.values())
-        for session in sessions:
-            with contextlib.suppress(duckdb.Error), session.main.cursor() as cursor:
-                session.attachments.detach(cursor, key)
+            all_instances = list(self.instances_by_tenant.values())
+        for instances in all_instances:
+            with contextlib.suppress(duckdb.Error), instances.main.cursor() as cursor:
+                instances.attachments.detach(cursor, key)
 
     def clear_spills(self) -> None:
         """Remove the spill folders that dead kernels left."""
         spill_folders.remove_abandoned_folders(self._spill_parent)
 
-    def retire(self, tenant: str | None, session: TenantSession) -> None:
+    def retire(self, tenant: str | None, instances: TenantInstances) -> None:
         """Retire an instance that does not stop or has failed. The next statement gets a new
         one."""
         with self._lock:
-            if self.sessions.get(tenant) is session:
-                del self.sessions[tenant]
+            if self.instances_by_tenant.get(tenant) is instances:
+                del self.instances_by_tenant[tenant]
                 self._share_memory()
-            RETIRED_SESSIONS.append(session)
+            RETIRED_INSTANCES.append(instances)
 
     def translate_error(
         self,
         error: BaseException,
         tenant: str | None,
-        session: TenantSession,
+        instances: TenantInstances,
         context: StatementContext,
         prefix: int = 0,
     ) -> JammiError:
         """The JammiError for an error of DuckDB. An instance that DuckDB invalidated is retired."""
         if is_fatal(error):
-            self.retire(tenant, session)
+            self.retire(tenant, instances)
         if self._closed and parse_error(error).kind.casefold() in ("interrupt", "connection"):
             return stopped_error()
-        if silence := session.attachments.silence_watch.explain(context.relations):
+        if silence := instances.attachments.silence_watch.explain(context.relations):
             return silence.with_position(context.text, None)
         return to_jammi_error(error, context, prefix=prefix)
 
     def _share_memory(self) -> None:
         """Divide one memory budget equally among all instances."""
-        if self._memory_budget is None or not self.sessions:
+        if self._memory_budget is None or not self.instances_by_tenant:
             return
-        instances = [session.main for session in self.sessions.values()]
-        share = self._memory_budget // len(self.sessions)
+        mains = [instances.main for instances in self.instances_by_tenant.values()]
+        share = self._memory_budget // len(self.instances_by_tenant)
 
         def apply_limits() -> None:
-            for instance in instances:
-                duckdb_instances.limit_memory(instance, share)
+            for main in mains:
+                duckdb_instances.limit_memory(main, share)
 
         run_cancellable(apply_limits, _ignore_interrupt)
 
@@ -392,6 +398,9 @@ class InstancePool:
             return
         with self._lock:
             self._closed = True
-            sessions, self.sessions = list(self.sessions.values()), OrderedDict()
-            for session in sessions:
-                session.close()
+            all_instances, self.instances_by_tenant = (
+                list(self.instances_by_tenant.values()),
+                OrderedDict(),
+            )
+            for instances in all_instances:
+                instances.close()

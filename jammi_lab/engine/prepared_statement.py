@@ -17,7 +17,7 @@ from jammi_lab.engine.sql.canonical_form import address_of, canonicalize
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_paths
 from jammi_lab.engine.stream import Stream
-from jammi_lab.engine.tenant_instances import TenantSession
+from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.sources.base import InputRead, Query, Relation
 from jammi_lab.sources.scan_conditions import ALL_ROWS, ScanConditions
 
@@ -53,7 +53,7 @@ class PreparedStatement:
     """The output columns that are exactly its GROUP BY expressions, or none."""
     params: dict[str, Any]
     """The values of its parameters."""
-    _instances: InstancePool
+    _pool: InstancePool
     _tenant: str | None
     _parsed: ParsedStatement
     _relations: ResolvedNames
@@ -110,9 +110,7 @@ class PreparedStatement:
             address_of(relation): self._schemas[parts]
             for parts, relation in self._relations.items()
         }
-        return canonicalize(
-            self._instances.deparse, self._parsed, self._relations, schemas, self.output
-        )
+        return canonicalize(self._pool.deparse, self._parsed, self._relations, schemas, self.output)
 
     def append_rule(self, identity: tuple[str, str, str]) -> AppendRule:
         """How its rows follow from its former rows when only one input gained rows. Raises
@@ -126,7 +124,7 @@ class PreparedStatement:
         appended = frozenset(p for p, r in self._relations.items() if r.input.identity == identity)
         params = remaining_parameters(self.params, self._parsed)
         if (rule := self._append_rules.get((appended, self.keeps_order))) is None:
-            rule = self._instances.with_replicas(
+            rule = self._pool.with_replicas(
                 self._tenant,
                 lambda replicas: append_rule(
                     replicas,
@@ -245,7 +243,7 @@ class PreparedStatement:
     def _ordered_text(self, positions: Sequence[int]) -> tuple[int, str]:
         """The number of bytes in front of the statement, and the ordered text."""
         sql = self._parsed.text
-        extended = with_total_order(self._instances, self._parsed, positions)
+        extended = with_total_order(self._pool, self._parsed, positions)
         if extended is not None:
             return 0, extended
         return len(
@@ -279,7 +277,7 @@ class PreparedStatement:
             if in_transaction
             else None
         )
-        session, worker = self._instances.create_worker(
+        instances, worker = self._pool.create_worker(
             self._tenant,
             sql,
             params,
@@ -292,15 +290,15 @@ class PreparedStatement:
         )
         stream = Stream(
             worker,
-            self._error_translator(session, prefix),
-            lambda: self._instances.retire(self._tenant, session),
+            self._error_translator(instances, prefix),
+            lambda: self._pool.retire(self._tenant, instances),
             on_progress,
         )
         stream.start()
         return stream
 
     def _error_translator(
-        self, session: TenantSession, prefix: int
+        self, instances: TenantInstances, prefix: int
     ) -> Callable[[BaseException], JammiError]:
         """Translates errors of a run whose text has `prefix` bytes in front of the statement."""
         context = replace(
@@ -313,7 +311,7 @@ class PreparedStatement:
             prefix += len(self._parsed.text.encode()) - len(self._parsed.probe.encode())
 
         def translate_error(error: BaseException) -> JammiError:
-            return self._instances.translate_error(error, self._tenant, session, context, prefix)
+            return self._pool.translate_error(error, self._tenant, instances, context, prefix)
 
         return translate_error
 
@@ -360,9 +358,7 @@ class PreparedStatement:
         if self._parsed.kind is not StatementKind.SELECT:
             return {}
         params = remaining_parameters(self.params, self._parsed)
-        by_input = self._instances.scan_conditions(
-            self._tenant, self._parsed, self._schemas, params
-        )
+        by_input = self._pool.scan_conditions(self._tenant, self._parsed, self._schemas, params)
         # Rows in a total order are the first by it, not any.
         return {p: c._replace(limit=None) for p, c in by_input.items()} if in_order else by_input
 

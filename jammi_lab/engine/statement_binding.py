@@ -13,7 +13,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement, with_total_or
 from jammi_lab.engine.sql import row_order
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.read_set import Binding, bind, reuse_binding
-from jammi_lab.engine.tenant_instances import TenantSession
+from jammi_lab.engine.tenant_instances import TenantInstances
 from jammi_lab.sources.base import InputRead
 
 _OUTPUT = {
@@ -28,8 +28,8 @@ _SIMPLE_TYPES = (bool, int, float, str, type(None))
 
 
 def prepare(
-    instances: InstancePool,
-    session: TenantSession,
+    pool: InstancePool,
+    instances: TenantInstances,
     cursor: duckdb.DuckDBPyConnection | None,
     tenant: str | None,
     parsed: ParsedStatement,
@@ -37,17 +37,17 @@ def prepare(
     values: Mapping[str, Any],
     table_names: Sequence[str],
 ) -> PreparedStatement:
-    """Bind one checked statement on the empty replicas of a session. `cursor` describes inputs
+    """Bind one checked statement on the empty replicas of a tenant. `cursor` describes inputs
     whose columns are unknown. Runs in a worker; without a cursor, in the caller's thread, where the
     statement `is_bound`."""
-    schemas = _describe_inputs(instances, session, cursor, tenant, parsed, relations)
+    schemas = _describe_inputs(pool, instances, cursor, tenant, parsed, relations)
     params = {name: values[name] for name in sorted(parsed.parameters)}
     if parsed.kind is StatementKind.SHOW_TABLES:
         binding = Binding([("name", "VARCHAR")])
         parsed.reads.volatile.add("show tables")
     else:
         binding = _bind_cached(
-            session, parsed, schemas, relations, remaining_parameters(params, parsed)
+            instances, parsed, schemas, relations, remaining_parameters(params, parsed)
         )
     keeps_order = _promises_order(parsed, relations, binding)
     return PreparedStatement(
@@ -58,12 +58,12 @@ def prepare(
         reads_clock=parsed.reads.reads_clock,
         keeps_order=keeps_order,
         order_sensitive=parsed.dml_parts is None
-        and _depends_on_order(instances, parsed, relations, binding, keeps_order=keeps_order),
+        and _depends_on_order(pool, parsed, relations, binding, keeps_order=keeps_order),
         inferred_key=row_order.infer_key(parsed.tree, binding.output)
         if parsed.kind is StatementKind.SELECT
         else [],
         params=params,
-        _instances=instances,
+        _pool=pool,
         _tenant=tenant,
         _parsed=parsed,
         _relations=relations,
@@ -75,8 +75,8 @@ def prepare(
 
 
 def _describe_inputs(
-    instances: InstancePool,
-    session: TenantSession,
+    pool: InstancePool,
+    instances: TenantInstances,
     cursor: duckdb.DuckDBPyConnection | None,
     tenant: str | None,
     parsed: ParsedStatement,
@@ -90,10 +90,10 @@ def _describe_inputs(
             continue
         assert cursor is not None, "the columns of a bound statement are known"
         try:
-            schemas[parts] = session.describe(cursor, relation)
+            schemas[parts] = instances.describe(cursor, relation)
         except (duckdb.Error, OSError) as error:
-            raise instances.translate_error(
-                error, tenant, session, parsed.error_context((relation,))
+            raise pool.translate_error(
+                error, tenant, instances, parsed.error_context((relation,))
             ) from None
     return schemas
 
@@ -111,7 +111,7 @@ def _promises_order(parsed: ParsedStatement, relations: ResolvedNames, binding: 
 
 
 def _depends_on_order(
-    instances: InstancePool,
+    pool: InstancePool,
     parsed: ParsedStatement,
     relations: ResolvedNames,
     binding: Binding,
@@ -124,7 +124,7 @@ def _depends_on_order(
     sorted_before_limit = (
         not keeps_order
         and row_order.has_limit(parsed.tree)
-        and with_total_order(instances, parsed, every_column) is not None
+        and with_total_order(pool, parsed, every_column) is not None
     )
     # The state of an unordered input does not tell whether it contains 0.0 and -0.0. For other
     # inputs the comparison of rows does.
@@ -143,7 +143,7 @@ def _depends_on_order(
 
 
 def _bind_cached(
-    session: TenantSession,
+    instances: TenantInstances,
     parsed: ParsedStatement,
     schemas: Mapping[tuple[str, ...], Mapping[str, str]],
     relations: ResolvedNames,
@@ -154,7 +154,7 @@ def _bind_cached(
     if key is not None and (binding := parsed.bindings.get(key)) is not None:
         return reuse_binding(parsed, binding)
     bind_statement = bind if parsed.dml_parts is None else dml_binding.bind_change
-    with session.replicas.borrow() as replicas:
+    with instances.replicas.borrow() as replicas:
         binding = bind_statement(replicas, parsed, schemas, relations, params)
     if key is None:
         return binding

@@ -111,20 +111,20 @@ def _without_pushdown(address: str, schema: pa.Schema) -> str:
     )
 
 
-_open_sessions: weakref.WeakSet["TenantSession"] = weakref.WeakSet()
+_open_anywhere: weakref.WeakSet["TenantInstances"] = weakref.WeakSet()
 
 
 def _keep_alive_after_fork() -> None:
     """Keep the parent's instances alive in a forked child. Closing them there would wait for
     threads that do not exist in the child and crash it at exit."""
-    for session in _open_sessions:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session.main))
+    for instances in _open_anywhere:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(instances.main))
 
 
 os.register_at_fork(after_in_child=_keep_alive_after_fork)
 
 
-class TenantSession:
+class TenantInstances:
     """The instances of one tenant."""
 
     def __init__(self, settings: Settings, parent: Path, tenant: str | None) -> None:
@@ -137,7 +137,7 @@ class TenantSession:
             self._spill.remove()
             raise
         self.replicas = Replicas(settings, is_shared=tenant is None)
-        _open_sessions.add(self)
+        _open_anywhere.add(self)
         self.lock = threading.RLock()
         self.workers: weakref.WeakSet[StreamWorker] = weakref.WeakSet()
         self.users = 0

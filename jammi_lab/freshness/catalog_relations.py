@@ -189,7 +189,7 @@ class CatalogRelations:
 
     def _table_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
         listed = self._catalog.result_tables.list(
-            status=None, names=_folded(texts("name")), table_names=texts("table_name")
+            status=None, names=_fold_names(texts("name")), table_names=texts("table_name")
         )
         return [
             (
@@ -215,7 +215,7 @@ class CatalogRelations:
             )
 
     def _recipe_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
-        names = _folded(texts("name"))
+        names = _fold_names(texts("name"))
         newest = {
             (v.tenant, fold(v.recipe)): v.version
             for v, _ in self._catalog.result_tables.current(names)
@@ -257,7 +257,7 @@ class CatalogRelations:
 
     def _lineage_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
         lineage = self._catalog.lineage
-        if (readers := _folded(texts("derived"))) is not None:
+        if (readers := _fold_names(texts("derived"))) is not None:
             links = lineage.edges_of_recipes(readers)
         elif (inputs := texts("input")) is not None:
             links = lineage.edges_of_inputs(inputs)
@@ -270,7 +270,7 @@ class CatalogRelations:
     def _column_lineage_rows(self, texts: Texts) -> Iterable[Sequence[Any]]:
         edges = [
             edge
-            for v, record in self._catalog.result_tables.current(_folded(texts("derived")))
+            for v, record in self._catalog.result_tables.current(_fold_names(texts("derived")))
             for edge in self._column_lineage.edges(v.recipe, record)
         ]
         self._column_lineage.flush()
@@ -314,5 +314,5 @@ class CatalogRelations:
         return list({t.table_name: t for _, t in listed}.values())
 
 
-def _folded(names: Collection[str] | None) -> set[str] | None:
+def _fold_names(names: Collection[str] | None) -> set[str] | None:
     return None if names is None else set(map(fold, names))

@@ -7,7 +7,7 @@ edges are therefore computed on request, also for tables that existed before thi
 from collections.abc import Callable, Iterable, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.lineage import Link, Use
+from jammi_lab.catalog.lineage import Link, ModelUse
 from jammi_lab.catalog.lineage_queries import Node
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge, TableKind
@@ -18,7 +18,7 @@ MODEL_KIND = "model"
 
 def model_uses(
     catalog: Catalog, models: Iterable[str] | None = None, recipes: Iterable[str] | None = None
-) -> list[Use]:
+) -> list[ModelUse]:
     """The newest versions that were embedded by one of `models` (None: any), each with the model's
     name as registered, else as recorded.
 
@@ -97,6 +97,6 @@ def downstream_of_model(
     return [to_edge(use) for use in direct_uses], list(downstream_links)
 
 
-def to_edge(use: Use) -> Edge:
+def to_edge(use: ModelUse) -> Edge:
     """The lineage edge from a model to a table."""
     return Edge(input=use.model, derived=use.derived, kind=MODEL_KIND)

@@ -34,17 +34,15 @@ from jammi_lab.core.verdicts import (
     Verdict,
 )
 from jammi_lab.engine.sql.append_algebra import NotIncremental
-from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
-from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
+from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import State
-from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.anchor_confirmation import observed_anchors, observed_files
-from jammi_lab.producers.build import ProducerContext, find_reusable, plan_increment
+from jammi_lab.producers.build import find_reusable, plan_increment
 from jammi_lab.producers.estimates import predict_seconds, scale_to_rows
 from jammi_lab.producers.increment import PlannedIncrement
 from jammi_lab.producers.jobs import Job
-from jammi_lab.producers.registry import Producers
 
 _DEFAULT_MERGE_SHARE = 0.1
 """The part of a full run that merging takes, where no increment was run yet; measured."""
@@ -59,38 +57,6 @@ class StepKind(enum.Enum):
     POSSIBLE = "possible"
     REUSED = "reused"
     BLOCKED = "blocked"
-
-
-@dataclass
-class FreshnessService:
-    """Evaluates the freshness of recipes."""
-
-    ctx: ProducerContext
-    producers: Producers
-    checks: CheckJudge
-
-    def evaluate(
-        self, names: Sequence[str] | None = None, observation: Observation | None = None
-    ) -> EvaluatedGraph:
-        """The verdicts on the named recipes and everything upstream, or on all recipes, from one
-        observation pass (a deep one unless `observation` is given). Unknown names are ignored."""
-        catalog, scope = self.ctx.catalog, self.ctx.scope
-        graph = (
-            catalog.database.cached(
-                ("recipe graph", scope.current), lambda: RecipeGraph(catalog, scope)
-            )
-            if names is None
-            else RecipeGraph(catalog, scope, names)
-        )
-        evaluated = EvaluatedGraph(
-            catalog, scope, self.producers, observation or self.ctx.observe(), graph, self.checks
-        )
-        if names is None:
-            evaluated.evaluate_all()
-        else:
-            found = [graph.find(name, graph.tenant) for name in names]
-            evaluated.evaluate_all([node for node in found if node is not None])
-        return evaluated
 
 
 @dataclass

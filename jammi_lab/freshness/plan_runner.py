@@ -13,8 +13,9 @@ from jammi_lab.core.parallel_tasks import MAX_PARALLEL_TASKS, Task, TaskPool
 from jammi_lab.core.records import OnProgress, Progress, RunStep, TableKind
 from jammi_lab.core.verdicts import Fresh
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
-from jammi_lab.freshness.plan import FreshnessService, PlannedStep, StepKind
+from jammi_lab.freshness.plan import PlannedStep, StepKind
 from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
+from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import with_changed_meaning
 from jammi_lab.producers.build import Outcome, RecipeRedefined, produce
 from jammi_lab.store.sidecars import SidecarRequest

@@ -17,7 +17,7 @@ from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckSummary
 from jammi_lab.core.clock import Clock, seconds_since
 from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError
-from jammi_lab.core.garbage import without_collection
+from jammi_lab.core.gc_pause import pause_gc
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RunStep, TableRecord
@@ -43,10 +43,11 @@ from jammi_lab.freshness.node_states import (
     root_causes,
 )
 from jammi_lab.freshness.openlineage import EventBuilder, oldest_named_tables, send
-from jammi_lab.freshness.plan import FreshnessService, PlannedStep, Planner
+from jammi_lab.freshness.plan import PlannedStep, Planner
 from jammi_lab.freshness.plan_runner import PlanRunner
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
+from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.freshness.what_if import WhatIfStatus, evaluate_changes
 from jammi_lab.inputs.observation import Observation
@@ -171,7 +172,7 @@ class FreshnessQueries:
         """Every visible recipe with its verdict, or those of some names, of which unknown ones are
         ignored."""
         # A deep pass may read for minutes, while other threads make garbage.
-        with nullcontext() if deep else without_collection():
+        with nullcontext() if deep else pause_gc():
             observation = self._observation(deep, on_progress)
             return Status(self._status_rows(self._service.evaluate(names, observation), names))
 

@@ -16,9 +16,9 @@ from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
-from jammi_lab.freshness.plan import FreshnessService
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeNode
 from jammi_lab.freshness.reports import Status
+from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import Evidence, State
 from jammi_lab.inputs.observation import Observation
 

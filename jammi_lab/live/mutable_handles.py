@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core import reprs
-from jammi_lab.core.argument_answers import answer_calls
+from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.errors import InvalidArgument, JammiError, ParameterMissing, SessionClosed
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.records import MutableRecord
@@ -26,7 +26,7 @@ class MutableTable(ReprMixin):
         self,
         tables: MutableTableService,
         engine: Engine,
-        scope: Scope,
+        scope: TenantPredicate,
         committer: DmlCommitter,
         record: MutableRecord,
     ) -> None:
@@ -147,7 +147,11 @@ class MutableTables(ReprMixin):
     """`ws.mutable`: the mutable tables that the bound tenant sees."""
 
     def __init__(
-        self, tables: MutableTableService, engine: Engine, scope: Scope, committer: DmlCommitter
+        self,
+        tables: MutableTableService,
+        engine: Engine,
+        scope: TenantPredicate,
+        committer: DmlCommitter,
     ) -> None:
         self._tables = tables
         self._engine = engine

@@ -11,7 +11,7 @@ import pyarrow as pa
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.core import reprs
-from jammi_lab.core.argument_answers import answer_calls
+from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.clock import Clock, to_seconds
 from jammi_lab.core.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text

@@ -48,7 +48,13 @@ from jammi_lab.producers.key_check import check_key
 from jammi_lab.producers.own_versions import with_own_versions_resolved
 from jammi_lab.producers.single_flight import SingleFlight
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
-from jammi_lab.store.publish import AlreadyReady, BuiltElsewhere, Derivation, Publisher, TableWriter
+from jammi_lab.store.publish import (
+    AlreadyBuilding,
+    AlreadyReady,
+    Derivation,
+    Publisher,
+    TableWriter,
+)
 from jammi_lab.store.result_files import ResultFiles, result_snapshot, select_file_sql
 from jammi_lab.store.storage_errors import translate_storage_errors
 
@@ -245,7 +251,7 @@ def _produce_with_retries(
                 is_shared=may_wait,
                 is_last_attempt=attempts == MAX_ATTEMPTS - 1,
             )
-        except BuiltElsewhere as concurrent:
+        except AlreadyBuilding as concurrent:
             # one deadline for all builds that this call waits for
             deadline = deadline or ctx.single_flight.wait_deadline()
             may_wait = ctx.single_flight.wait(concurrent.record, deadline, on_progress)
@@ -273,7 +279,7 @@ def _lead_build(
     """Build the table under a building row of this call, which others may wait for if `is_shared`.
     `ready`: the tables of the definition that this call rejected; None to build in any case.
 
-    Raises BuiltElsewhere while another call builds the same, AlreadyReady when one has just done
+    Raises AlreadyBuilding while another call builds the same, AlreadyReady when one has just done
     so, and as `_build`."""
     # Between the look at the ready tables and the building row another kernel may begin and end the
     # same build; the row is therefore refused when a ready table is there that was not known here.

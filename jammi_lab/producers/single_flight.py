@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.open_handles import Writers
+from jammi_lab.catalog.writers import Writers
 from jammi_lab.core.clock import Clock, parse_rfc3339
 from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.interrupts import attempts
@@ -72,7 +72,9 @@ class Heartbeat:
         with self._guard:
             self._builds[table_name] = build
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="jammi-pulse", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name="jammi-heartbeat", daemon=True
+                )
                 start_thread(self._thread)
 
         def report_progress(progress: Progress) -> None:

@@ -34,7 +34,7 @@ class CellFollower(Protocol):
 
 
 @dataclass(frozen=True)
-class Read:
+class FrameRead:
     """Rows that left a result."""
 
     origin: FrameOrigin
@@ -49,7 +49,7 @@ class FrameOrigins:
 
     def __init__(self) -> None:
         self._by_id: dict[int, tuple[weakref.ref[Any], FrameOrigin]] = {}
-        self._reads: dict[tuple[int, int, int | None], Read] = {}
+        self._reads: dict[tuple[int, int, int | None], FrameRead] = {}
         self.follower: CellFollower | None = None
         """The notebook of this kernel; None outside of one."""
 
@@ -58,7 +58,7 @@ class FrameOrigins:
         thread = threading.get_ident()
         if len(self._reads) < MAX_PENDING_READS or self.follower is not None:
             line = None if self.follower is None else self.follower.line()
-            self._reads[id(origin), thread, line] = Read(origin, thread, line)
+            self._reads[id(origin), thread, line] = FrameRead(origin, thread, line)
         if frame is not None:
             self.record(frame, origin)
             if self.follower is not None:
@@ -91,12 +91,12 @@ class FrameOrigins:
         # nobody sees what a script does to a frame between reading and storing it
         return None if recorded is not None and is_mutable(frame) else recorded
 
-    def take_reads(self) -> list[Read]:
+    def take_reads(self) -> list[FrameRead]:
         """The reads since the last call."""
         reads, self._reads = self._reads, {}
         return list(reads.values())
 
-    def reads(self) -> list[Read]:
+    def reads(self) -> list[FrameRead]:
         """The reads since the last call of `take_reads`."""
         return list(self._reads.values())
 

@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import lineage_edges
-from jammi_lab.catalog.table_status import AlreadyBuilding as BuiltElsewhere
-from jammi_lab.catalog.table_status import AlreadyReady
+from jammi_lab.catalog.table_status import AlreadyBuilding, AlreadyReady
 from jammi_lab.core.anchors import Anchor, schema_digest
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
@@ -41,7 +40,7 @@ from jammi_lab.store.completed_records import completed_record
 from jammi_lab.store.result_files import ResultFiles, remove_table_files
 from jammi_lab.store.storage_errors import remains_of, storage_error
 
-__all__ = ["AlreadyReady", "BuiltElsewhere", "Publisher", "TableWriter"]
+__all__ = ["AlreadyBuilding", "AlreadyReady", "Publisher", "TableWriter"]
 
 _CLOSE_TIMEOUT_SECONDS, POLL_SECONDS = 10.0, 0.02
 """How long closing waits for running builds. A build that takes longer to notice is settled at the
@@ -97,7 +96,7 @@ class TableWriter:
             self.rows = self._sink.close()
             if isinstance(self._file, AtomicFile):
                 self._file.finish()  # fsync in the background while the caller reads the bytes
-            fault_point("funnel:sealed")
+            fault_point("publish:sealed")
         return self._file.temp
 
     def publish(
@@ -166,7 +165,7 @@ class TableWriter:
             body,
             self._publisher.row_sync(self.record),
         )
-        fault_point("funnel:manifest-durable")
+        fault_point("publish:manifest-durable")
         record = _replace(record, manifest_digest=manifests.digest(body))
         with self._publisher.catalog.transaction():
             raise_if_unwanted()
@@ -180,7 +179,7 @@ class TableWriter:
             # Last, so that the folder is synced while the statements above run; but before the
             # commit: a ready row must not be durable before the names of its files.
             wait_until_durable()
-        fault_point("funnel:ready")
+        fault_point("publish:ready")
         return record
 
     def _reject(
@@ -195,12 +194,12 @@ class TableWriter:
         if (row_sync := self._publisher.row_sync(self.record)) is not None:
             row_sync.wait()
         self._file.commit()
-        fault_point("funnel:rejected-durable")
+        fault_point("publish:rejected-durable")
         with self._publisher.catalog.transaction():
             raise_if_unwanted()
             self._publisher.catalog.checks.add_results(audited.results)
             self._publisher.catalog.table_status.reject(record, failure.message)
-        fault_point("funnel:rejected")
+        fault_point("publish:rejected")
         raise failure
 
     def abort(self) -> None:
@@ -263,7 +262,7 @@ class Publisher:
         files.
 
         `rejected` are the ready tables of the definition that were rejected for reuse; None
-        builds in any case. Raises `BuiltElsewhere` when another build of the same definition can
+        builds in any case. Raises `AlreadyBuilding` when another build of the same definition can
         be awaited, `AlreadyReady` when one has just ended; ModelNotFound when the registered
         model with that key is gone; SessionClosed while the workspace is closing.
         """
@@ -280,9 +279,9 @@ class Publisher:
             with _TypedStorageErrors(self, record):
                 # The row is synced in the background while the rows are computed.
                 self._row_syncs[record.table_name] = self.catalog.database.start_sync()
-            fault_point("funnel:building")
+            fault_point("publish:building")
             yield row
-        except (BuiltElsewhere, AlreadyReady, DuplicateTable):
+        except (AlreadyBuilding, AlreadyReady, DuplicateTable):
             raise  # `begin` refused: there is no row to mark as failed and there are no files
         except BaseException as error:
             if isinstance(error, CheckFailed) and self._is_rejected(record):
@@ -434,7 +433,7 @@ class Publisher:
                 failed or (row := self._row(record)) is None or row.status is TableStatus.FAILED
             )
             if cleaned_up:
-                fault_point("funnel:failed")
+                fault_point("publish:failed")
                 remove_table_files(self.results.parquet(record))
             self._pending_cleanup.pop(record.table_name, None)
         return cleaned_up

@@ -20,7 +20,8 @@ from jammi_lab.core.checks import Severity
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.manifest import Manifest, is_sealed
-from jammi_lab.core.records import Progress, RecoveryReport, TableRecord, TableStatus
+from jammi_lab.core.records import Progress, TableRecord, TableStatus
+from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.storage.digests import read_once, sha256_file
 from jammi_lab.storage.files import (
     StoragePath,

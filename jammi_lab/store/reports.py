@@ -19,7 +19,8 @@ from jammi_lab.core.html import (
     plain_text,
     vstack,
 )
-from jammi_lab.core.records import RecoveryReport, TableStatus
+from jammi_lab.core.records import TableStatus
+from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.value import Value
 from jammi_lab.store.result_files import SHARED_FOLDER
 

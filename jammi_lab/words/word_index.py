@@ -168,7 +168,7 @@ class WordIndex:
                 )
         if not rows:
             return np.empty(0, np.int64), np.empty(0)
-        return _sum_by_row(np.concatenate(rows), np.concatenate(weights), self.row_count)
+        return sum_by_row(np.concatenate(rows), np.concatenate(weights), self.row_count)
 
     def _find_term(self, term: str) -> int | None:
         """The place of a term among all terms, by bisection; None when no row contains it."""
@@ -191,7 +191,7 @@ def pack_terms(terms: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], bounds[1:] - bounds[0]
 
 
-def _sum_by_row(
+def sum_by_row(
     rows: NDArray[np.int32], weights: Scores, row_count: int
 ) -> tuple[RowNumbers, Scores]:
     """The distinct rows, ascending, and the sum of the weights of each, added in their order."""

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.clock import Clock
-from jammi_lab.core.records import (
-    RecoveryReport,
-)
+from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.freshness.catalog_relations import CatalogRelations
@@ -31,9 +29,9 @@ from jammi_lab.workspace.maintenance import Maintenance, Recomputation
 from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.model_lookup import ModelEncoders
 from jammi_lab.workspace.models import Models
-from jammi_lab.workspace.recordings import Searches
 from jammi_lab.workspace.result_table import TableHandles, TableService
 from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
+from jammi_lab.workspace.searches import Searches
 from jammi_lab.workspace.sources import Sources
 from jammi_lab.workspace.stamps import StampMaker
 from jammi_lab.workspace.statement_runner import StatementRunner

@@ -10,10 +10,10 @@ import msgspec
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Input, InputKind
-from jammi_lab.core.argument_answers import answer_calls
+from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.check_rules import Rule, leading_comment
 from jammi_lab.core.checks import CheckRecord, CheckResult, CheckSummary, Severity
-from jammi_lab.core.command_hints import either
+from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.errors import CheckNotFound, InvalidArgument, TableNotFound
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
@@ -432,7 +432,7 @@ class CheckService:
             raise TableNotFound(
                 f"There is no check or table {name!r}.",
                 near=near_names(name, names),
-                hint=f"{either('%jammi check', 'ws.checks')} lists the checks.",
+                hint=f"{cell_or_python('%jammi check', 'ws.checks')} lists the checks.",
             )
 
     def _row(

@@ -14,8 +14,8 @@ from jammi_lab.core.html_tables import is_numeric_type
 from jammi_lab.core.value import Value
 from jammi_lab.sources import scratch_duckdb
 from jammi_lab.sources.base import ReadPlan, Relation
+from jammi_lab.workspace.column_filters import condition, is_time_type
 from jammi_lab.workspace.histogram_edges import number_edges, time_edges
-from jammi_lab.workspace.row_filters import condition, is_time_type
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,17 +22,17 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.records import (
     MutableRecord,
     OnProgress,
-    RecoveryReport,
     TableRecord,
     TableStatus,
 )
+from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.version import __version__
 from jammi_lab.engine.engine import Engine, EngineSourceAccess
 from jammi_lab.engine.sql import foreign_views
 from jammi_lab.freshness.check_verdicts import CheckJudge
-from jammi_lab.freshness.plan import FreshnessService
+from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_column_lineage import ColumnLineage
 from jammi_lab.inputs.live_names import MutableTableResolver, TopicResolver
 from jammi_lab.inputs.observation import Observation

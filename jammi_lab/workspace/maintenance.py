@@ -16,10 +16,10 @@ from jammi_lab.core.identifiers import check_recipe_name, fold
 from jammi_lab.core.records import (
     ProgressOption,
     RecipeRecord,
-    RecoveryReport,
     RunStep,
     TableKind,
 )
+from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.freshness.reports import Plan, RunReport, Status

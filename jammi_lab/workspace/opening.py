@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jammi_lab.core import redaction
-from jammi_lab.core.argument_answers import answer_arguments
+from jammi_lab.core.argument_suggestions import answer_arguments
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.errors import InvalidArgument, WorkspaceNotFound, WorkspaceReadOnly
 from jammi_lab.core.identifiers import is_text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, FrameOrigin, Input, InputKind
-from jammi_lab.core.argument_answers import answer_calls
+from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.dataframes import ArrowExportMixin, to_rows
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable

@@ -13,11 +13,11 @@ import msgspec
 
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
-from jammi_lab.core.argument_answers import answer_calls
+from jammi_lab.core.argument_suggestions import answer_calls
+from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed
-from jammi_lab.core.guesses import answer_name_in_list
 from jammi_lab.core.html import Rendered, ReprMixin, vstack
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest

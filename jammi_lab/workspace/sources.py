@@ -19,7 +19,8 @@ from jammi_lab.core.anchors import (
     Vanished,
     unpinned_anchor,
 )
-from jammi_lab.core.argument_answers import answer_calls
+from jammi_lab.core.argument_suggestions import answer_calls
+from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
@@ -29,7 +30,6 @@ from jammi_lab.core.errors import (
     TableNotFound,
     WorkspaceReadOnly,
 )
-from jammi_lab.core.guesses import answer_name_in_list
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import check_source_name, fold, near_names, quote_identifier
 from jammi_lab.core.records import SourceRecord

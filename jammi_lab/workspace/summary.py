@@ -1,9 +1,9 @@
 """A summary of the open workspace and its contents: the display of `ws` and of `%jammi`."""
 
 from jammi_lab.core import reprs
-from jammi_lab.core.command_hints import either
+from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.html import Rendered, count_noun, definition_list, vstack
-from jammi_lab.core.records import RecoveryReport
+from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.verdicts import verdict_label
 from jammi_lab.freshness.reports import Status
 from jammi_lab.live.mutable_handles import MutableTables
@@ -41,7 +41,7 @@ def summarize(
         ("catalog", catalog_url),
     ]
     is_empty = not (names or len(status) or len(mutable) or len(topics))
-    add = either("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
+    add = cell_or_python("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
     note = f"The workspace is empty: {add} registers a source." if is_empty else ""
     recovery_summary = reprs.recovery(recovery) if recovery else None
     return vstack(definition_list(f"Workspace {path}", facts, note=note), recovery_summary)

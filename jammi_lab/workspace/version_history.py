@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from jammi_lab.core import reprs
-from jammi_lab.core.command_hints import command_line, either
-from jammi_lab.core.guesses import answer_name_in_list
+from jammi_lab.core.attribute_suggestions import answer_name_in_list
+from jammi_lab.core.command_hints import cell_or_python, command_line
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, format_bytes
 
 MAX_COMPARED_VERSIONS = 10
@@ -127,7 +127,7 @@ class VersionHistory(list[V], ReprMixin):
             return []
         cell = command_line("%jammi", "diff", self.name, f"{old.version}", f"{new.version}")
         python = f"ws.table({self.name!r}, {new.version}).diff({old.version})"
-        return [f"{either(cell, python)} shows the rows that changed"]
+        return [f"{cell_or_python(cell, python)} shows the rows that changed"]
 
 
 def completion_time(table: ListedVersion) -> str:

@@ -8,17 +8,18 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from jammi_lab.core.argument_answers import answer_calls
-from jammi_lab.core.definitions import merge_params
-from jammi_lab.core.errors import InvalidArgument, JammiError
-from jammi_lab.core.guesses import (
+from jammi_lab.core.argument_suggestions import answer_calls
+from jammi_lab.core.attribute_suggestions import (
     answer_assignment,
     answer_deletion,
     answer_guess,
     answer_item,
 )
+from jammi_lab.core.definitions import merge_params
+from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered, plain_text
-from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RecoveryReport
+from jammi_lab.core.records import Edge, OnProgress, ProgressOption
+from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.verdicts import Verdict, Verification
 from jammi_lab.freshness.explain import Why
@@ -50,10 +51,10 @@ from jammi_lab.workspace.recipe_values import (
     Sql,
 )
 from jammi_lab.workspace.recipes import Recipe, Recipes, list_recipes, recipe_of
-from jammi_lab.workspace.recordings import Recording, Recordings
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.result_table import ResultTable, unwrap_table
 from jammi_lab.workspace.retrieval_evaluation import Comparison, Metrics
+from jammi_lab.workspace.search_recordings import Recording, Recordings, open_recording
 from jammi_lab.workspace.sources import Sources
 from jammi_lab.workspace.summary import summarize
 from jammi_lab.workspace.vector_views import Neighbors, VectorMap
@@ -783,7 +784,7 @@ class Workspace:
         an earlier recording of that name stay. A search in SQL is part of a statement and is not
         recorded: materialize it, and its verdict tells whether it still holds. NameInvalid,
         WorkspaceReadOnly."""
-        return self._services.searches.recording(name)
+        return open_recording(name, self._services.searches)
 
     @property
     def recordings(self) -> Recordings:

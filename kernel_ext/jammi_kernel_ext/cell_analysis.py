@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from jammi_kernel_ext.engine_parts import EngineParts
     from jammi_lab.core.anchors import FrameOrigin
-    from jammi_lab.sources.frame_origins import Read
+    from jammi_lab.sources.frame_origins import FrameRead
 
 MAX_ELEMENTS = 1000
 """Elements of one container that are searched for frames after a cell."""
@@ -194,7 +194,7 @@ class CellAnalysis:
     def _flow_of(
         self,
         cell: RunningCell,
-        reads: Sequence["Read"],
+        reads: Sequence["FrameRead"],
         *,
         is_whole: bool = True,
         line: int | None = None,
@@ -230,7 +230,7 @@ class CellAnalysis:
         return flow
 
     def _steps_of(
-        self, cell: RunningCell, reads: Sequence["Read"], *, is_whole: bool
+        self, cell: RunningCell, reads: Sequence["FrameRead"], *, is_whole: bool
     ) -> list[CellStep]:
         """The statements of the cell; all as one where it is not known what ran of it, or when."""
         if cell.tree is None:
@@ -440,7 +440,9 @@ class CellAnalysis:
         return any(each is frame for each in elements)
 
 
-def _reads_of_step(step: CellStep, steps: Sequence[CellStep], reads: Sequence["Read"]) -> set[str]:
+def _reads_of_step(
+    step: CellStep, steps: Sequence[CellStep], reads: Sequence["FrameRead"]
+) -> set[str]:
     """The reads that a step made, given the steps from it on."""
     after = next((each.line for each in steps if each.line > step.line), math.inf)
     return {
@@ -450,7 +452,7 @@ def _reads_of_step(step: CellStep, steps: Sequence[CellStep], reads: Sequence["R
     }
 
 
-def _part_name(read: "Read", at: int) -> str:
+def _part_name(read: "FrameRead", at: int) -> str:
     return f"{read.line} {at}"
 
 

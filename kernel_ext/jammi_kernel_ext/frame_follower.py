@@ -34,7 +34,7 @@ from jammi_lab.core.interrupts import DeferInterrupts
 
 if TYPE_CHECKING:
     from jammi_lab.core.anchors import FrameOrigin
-    from jammi_lab.sources.frame_origins import FrameOrigins, Read
+    from jammi_lab.sources.frame_origins import FrameOrigins, FrameRead
 
 MAX_GROUNDS = 3
 """Cells that could not be followed that a verdict names."""
@@ -145,7 +145,9 @@ class FrameFollower(CellAnalysis):
             self._cells.remove(cell)
             self._merged.clear()
 
-    def _assume_everything(self, reads: Sequence["Read"], label: str, error: Exception) -> None:
+    def _assume_everything(
+        self, reads: Sequence["FrameRead"], label: str, error: Exception
+    ) -> None:
         """After an error of the analysis: what the names hold may be made from anything known."""
         ground = f"cell {label} is not followed ({type(error).__name__})"
         self._grounds[ground] = label
@@ -164,7 +166,7 @@ class FrameFollower(CellAnalysis):
     def _note_changes_outside_cells(
         self,
         registry: "FrameOrigins",
-        reads: Sequence["Read"],
+        reads: Sequence["FrameRead"],
         last: Mapping[str, int],
         now: Mapping[str, int],
     ) -> None:
@@ -204,7 +206,7 @@ class FrameFollower(CellAnalysis):
         self,
         registry: "FrameOrigins",
         cell: RunningCell,
-        reads: Sequence["Read"],
+        reads: Sequence["FrameRead"],
         *,
         is_whole: bool,
     ) -> None:

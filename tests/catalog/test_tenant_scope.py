@@ -29,7 +29,7 @@ ALLOWED = {
     "tenant_scope.py": BEGINNINGS,
     "migrations.py": {"text"},
     "observations.py": {"delete", "text"},
-    "open_handles.py": {"delete", "update"},  # open handles have no tenant
+    "writers.py": {"delete", "update"},  # writers have no tenant
     "lineage_queries.py": {"select"},
 }
 

@@ -10,7 +10,8 @@ from jammi_lab.core import badge_reprs
 from jammi_lab.core import reprs as forms
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, unpinned_anchor
 from jammi_lab.core.errors import SqlError, TableNotFound
-from jammi_lab.core.records import RecoveryReport, RunStep, Step
+from jammi_lab.core.records import RunStep, Step
+from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.verdicts import (
     Cause,
     Damaged,

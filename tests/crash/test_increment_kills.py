@@ -46,7 +46,7 @@ def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_ne
     code, said = server.run("increment", shutil.copytree(base, tmp_path / "whole"), "-", 0)
     assert code == 0 and "ACK computed" in said, said
     points = said.split("POINTS ")[1].split()
-    assert {"funnel:building", "funnel:sealed", "funnel:manifest-durable"} <= set(points)
+    assert {"publish:building", "publish:sealed", "publish:manifest-durable"} <= set(points)
     monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 0)
     monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
     versions = set()

@@ -51,7 +51,7 @@ def test_a_row_map_killed_at_any_fault_point_loses_at_most_the_call_in_flight(
     points = said.split("POINTS ")[1].split()
     asked = {*texts} - known
     assert points.count("output_log.appended") == len(asked)
-    assert {"funnel:building", "funnel:sealed", "funnel:manifest-durable"} <= {*points}
+    assert {"publish:building", "publish:sealed", "publish:manifest-durable"} <= {*points}
     with jl.open(whole) as ws:
         expected, body = made(ws), ws.table("lengths").path.read_bytes()
     versions = set()

@@ -45,7 +45,7 @@ def engine(shelf: Shelf, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
     )
     yield engine
     left = (
-        engine.session(None)
+        engine.instances_of(None)
         .main.cursor()
         .execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal")
         .fetchall()

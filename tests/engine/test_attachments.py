@@ -50,7 +50,7 @@ def relation(attached: Attachment, witness: object = None, **how: object) -> Rel
 
 def attached_now(engine: Engine) -> list[str]:
     rows = (
-        engine.session(None)
+        engine.instances_of(None)
         .main.cursor()
         .execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal")
         .fetchall()

@@ -40,7 +40,7 @@ MEASURED = "SELECT count(DISTINCT hash(range)) AS n FROM range({})"
 
 def attached(engine: Engine) -> list[str]:
     rows = (
-        engine.session(None)
+        engine.instances_of(None)
         .main.cursor()
         .execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal")
         .fetchall()
@@ -131,40 +131,40 @@ def test_two_versions_of_one_name_may_be_open_at_once(shelf: Shelf, engine: Engi
 
 
 def test_tenants_see_only_their_own_instance(shelf: Shelf, engine: Engine) -> None:
-    assert engine.session("a") is engine.session("a")
-    assert engine.session("a").main is not engine.session("b").main
+    assert engine.instances_of("a") is engine.instances_of("a")
+    assert engine.instances_of("a").main is not engine.instances_of("b").main
     [prepared] = engine.prepare("SELECT count(*) AS n FROM papers", tenant="a")
     assert prepared.run().table().to_pylist() == [{"n": 4}]
 
 
 def test_the_least_recently_used_instance_beyond_eight_is_closed(engine: Engine) -> None:
-    first = engine.session("t0")
-    kept = engine.session("t1")
+    first = engine.instances_of("t0")
+    kept = engine.instances_of("t1")
     for number in range(2, 8):
-        engine.session(f"t{number}")
-    assert engine.session("t1") is kept
-    engine.session("t8")
-    assert engine.session("t1") is kept
-    assert engine.session("t0") is not first
+        engine.instances_of(f"t{number}")
+    assert engine.instances_of("t1") is kept
+    engine.instances_of("t8")
+    assert engine.instances_of("t1") is kept
+    assert engine.instances_of("t0") is not first
 
 
 def test_an_instance_with_an_open_stream_is_not_closed_for_others(
     shelf: Shelf, engine: Engine
 ) -> None:
     shelf.frame("big", table=pa.table({"x": list(range(2_000_000))}))
-    held = engine.session("t0")
+    held = engine.instances_of("t0")
     with engine.prepare("SELECT x FROM big", tenant="t0")[0].run() as stream:
         next(stream.batches())
         for number in range(1, 12):
-            engine.session(f"t{number}")
-        assert engine.session("t0") is held
+            engine.instances_of(f"t{number}")
+        assert engine.instances_of("t0") is held
 
 
 def test_an_open_stream_survives_the_eviction_of_others(shelf: Shelf, engine: Engine) -> None:
     shelf.frame("big", table=pa.table({"x": list(range(400_000))}))
     stream = engine.prepare("SELECT x FROM big", tenant="t0")[0].run()
     for number in range(1, 12):
-        engine.session(f"t{number}")
+        engine.instances_of(f"t{number}")
     assert len(stream.table()) == 400_000
 
 
@@ -172,10 +172,10 @@ def test_the_memory_budget_is_shared_out(shelf: Shelf, tmp_path: Path) -> None:
     engine = engine_of(shelf, tmp_path, engine__memory_limit="800MB")
 
     def limit(tenant: str) -> int:
-        return session.duckdb_instances.memory_limit(engine.session(tenant).main)
+        return session.duckdb_instances.memory_limit(engine.instances_of(tenant).main)
 
     alone = limit("a")
-    engine.session("b")
+    engine.instances_of("b")
     assert limit("a") == pytest.approx(alone / 2, rel=0.02)
     engine.close()
 
@@ -218,7 +218,11 @@ def test_a_closed_engine_says_so_and_closing_twice_is_fine(shelf: Shelf, tmp_pat
     [prepared] = engine.prepare("SELECT 1")
     engine.close()
     engine.close()
-    for call in (lambda: engine.prepare("SELECT 1"), prepared.run, lambda: engine.session(None)):
+    for call in (
+        lambda: engine.prepare("SELECT 1"),
+        prepared.run,
+        lambda: engine.instances_of(None),
+    ):
         with pytest.raises(SessionClosed, match="closed"):
             call()
 
@@ -236,7 +240,7 @@ def test_closing_the_engine_stops_a_running_statement(shelf: Shelf, tmp_path: Pa
 
     thread = threading.Thread(target=run)
     thread.start()
-    while not engine.session(None).workers:
+    while not engine.instances_of(None).workers:
         time.sleep(0.01)
     engine.close()
     thread.join(10)
@@ -288,7 +292,7 @@ def test_nothing_is_left_attached_after_a_failure(engine: Engine, sql: str) -> N
     with pytest.raises(JammiError):
         engine.prepare(sql)[-1].run().table()
     assert attached(engine) == ["memory"]
-    with engine.session(None).replicas.borrow() as replicas:
+    with engine.instances_of(None).replicas.borrow() as replicas:
         twins = (
             replicas.cursor()
             .execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal")
@@ -317,12 +321,12 @@ def test_a_closed_stream_lets_go_of_its_namespace(shelf: Shelf, engine: Engine) 
 def test_an_internal_failure_sets_the_instance_aside(
     engine: Engine, prepare: Callable[..., PreparedStatement]
 ) -> None:
-    before = engine.session(None)
+    before = engine.instances_of(None)
     place = prepare("SELECT 1")._parsed.error_context()
     error = engine.translate_error(RuntimeError("INTERNAL Error: boom"), None, before, place)
     assert isinstance(error, SqlError)
-    assert engine.session(None) is not before
-    session.RETIRED_SESSIONS.remove(before)
+    assert engine.instances_of(None) is not before
+    session.RETIRED_INSTANCES.remove(before)
     before.close()
 
 
@@ -330,7 +334,7 @@ def test_closing_does_not_wait_for_an_instance_that_waits_for_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = engine_of(Shelf(), tmp_path)
-    answered, held = threading.Event(), engine.session(None)
+    answered, held = threading.Event(), engine.instances_of(None)
 
     class Waiting:
         def close(self, real: Any = held.main) -> None:
@@ -358,7 +362,7 @@ shelf.frame("papers", table=pa.table({{"id": list(range(100))}}))
 engine = engine_of(shelf, Path(sys.argv[1]))
 engine.prepare("SELECT 1")[0].run().table()
 def left():
-    rows = engine.session(None).main.cursor().execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal").fetchone()
+    rows = engine.instances_of(None).main.cursor().execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal").fetchone()
     return rows[0]
 def interrupted(work):
     threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -379,10 +383,10 @@ for work in (
     slow_consumer,
     lambda: engine.prepare(LONG)[0].run(on_progress=lambda p: None).table(),
 ):
-    before = engine.session(None)
+    before = engine.instances_of(None)
     took = interrupted(work)
     after = engine.prepare("SELECT count(*) AS n FROM papers")[0].run().table().to_pylist()
-    print("stopped" if took is not None and took < 20 else took, after, "kept" if engine.session(None) is before else "new", left(), flush=True)
+    print("stopped" if took is not None and took < 20 else took, after, "kept" if engine.instances_of(None) is before else "new", left(), flush=True)
 engine.close()
 """
 

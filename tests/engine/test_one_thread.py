@@ -46,7 +46,7 @@ def test_the_other_threads_come_back(tmp_path, folder):
         ws.sources.add("rows", str(folder))
 
         def threads():
-            main = services_of(ws).engine.session(None).main
+            main = services_of(ws).engine.instances_of(None).main
             return main.cursor().execute("SELECT current_setting('threads')").fetchone()
 
         def make(name):

@@ -55,7 +55,7 @@ def rows(engine: Engine, sql: str = COUNT, **params: Any) -> list[dict[str, Any]
 def scratch_databases(engine: Engine) -> set[str]:
     """The databases that statements left attached."""
     found = (
-        engine.session(None)
+        engine.instances_of(None)
         .main.cursor()
         .execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal")
         .fetchall()

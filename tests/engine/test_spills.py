@@ -37,7 +37,7 @@ def test_what_a_killed_kernel_spilled_is_removed_by_the_next_one_and_a_living_on
         killed.kill()
         killed.wait()
         engine = engine_of(shelf, tmp_path / "spill")
-        engine.session(None)
+        engine.instances_of(None)
         assert {folder.name for folder in (tmp_path / "spill").iterdir()} >= {names[1]} and not (
             tmp_path / "spill" / names[0]
         ).exists()

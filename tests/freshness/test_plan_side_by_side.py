@@ -72,7 +72,7 @@ def test_two_independent_steps_are_built_at_the_same_time(two: Lab) -> None:
         if len(threads) <= 2:
             meet.wait()
 
-    with at_point("funnel:building", both_are_building):
+    with at_point("publish:building", both_are_building):
         report = two.ws.recompute(["a", "b"])
     assert outcomes(report) == {"a": "computed", "b": "computed"}
     assert len(set(threads)) == 2 and threading.main_thread() not in threads
@@ -144,7 +144,7 @@ def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab: Lab) ->
         signal.raise_signal(signal.SIGINT)
 
     knock = threading.Thread(target=interrupt)
-    with at_point("funnel:building", building.release):
+    with at_point("publish:building", building.release):
         knock.start()
         with pytest.raises(KeyboardInterrupt) as caught:
             lab.ws.recompute()
@@ -182,7 +182,7 @@ def test_steps_run_for_the_tenant_that_is_bound(lab: Lab) -> None:
         for name in ("a", "b", "c"):
             lab.ws.materialize(name, f"SELECT id, '{name}' AS which FROM s")
         lab.csv("s", "id,x", "2,20")
-        with at_point("funnel:building", lambda: threads.append(threading.current_thread())):
+        with at_point("publish:building", lambda: threads.append(threading.current_thread())):
             report = lab.ws.recompute()
         assert outcomes(report) == {"a": "computed", "b": "computed", "c": "computed"}
         assert [record_of(t).tenant for t in lab.ws.tables()] == ["acme"] * 6
@@ -244,7 +244,7 @@ def test_an_encoder_is_asked_in_the_callers_thread_while_statements_run_beside_i
     lab.csv("s", "id,x", "2,twenty")
     encoder.threads.clear()
     threads = set()
-    with at_point("funnel:building", lambda: threads.add(threading.current_thread())):
+    with at_point("publish:building", lambda: threads.add(threading.current_thread())):
         report = lab.ws.recompute()
     assert outcomes(report) == {"a": "computed", "b": "computed", "vectors": "computed"}
     assert encoder.threads == {threading.current_thread()} < threads

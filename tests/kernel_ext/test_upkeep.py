@@ -73,7 +73,7 @@ def killed(cell, tmp_path):
         "import os, jammi_lab as jl\n"
         "from jammi_lab.storage.files import install_fault_hook\n"
         "ws = jl.open('.jammi')\n"
-        "install_fault_hook(lambda name: os._exit(9) if name == 'funnel:sealed' else None)\n"
+        "install_fault_hook(lambda name: os._exit(9) if name == 'publish:sealed' else None)\n"
         "ws.materialize('lost', 'SELECT 1 AS one')\n"
     )
     (tmp_path / "child.py").write_text(code)

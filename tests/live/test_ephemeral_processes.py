@@ -124,7 +124,7 @@ def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     process, *_ = holder()
     process.stdin.write(
-        "(ws._services.engine.session('acme').spill / 'duckdb_temp_storage_DEFAULT-0.tmp').write_text('xyzzy-canary-value-plugh')\n"
+        "(ws._services.engine.instances_of('acme').spill / 'duckdb_temp_storage_DEFAULT-0.tmp').write_text('xyzzy-canary-value-plugh')\n"
     )
     process.stdin.flush()
     assert process.stdout.readline() == "done\n"

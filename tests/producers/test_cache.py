@@ -490,7 +490,9 @@ def test_a_recipe_dropped_while_it_is_built_publishes_nothing(lab, folder):
     assert files(folder) == []
 
 
-@pytest.mark.parametrize("point", ["funnel:building", "funnel:sealed", "funnel:manifest-durable"])
+@pytest.mark.parametrize(
+    "point", ["publish:building", "publish:sealed", "publish:manifest-durable"]
+)
 def test_a_recipe_dropped_at_any_point_of_a_build_ends_it_as_lost(lab, folder, point):
     lab.materialize("late", "SELECT id FROM papers")
     lost = threading.Event()

@@ -359,11 +359,11 @@ def child(tmp_path: Path, url: str) -> Iterator[Callable[[str], subprocess.Popen
 @pytest.mark.parametrize(
     ("point", "status", "report"),
     [
-        ("funnel:building", "failed", "failed"),
-        ("funnel:sealed", "failed", "failed"),
-        ("funnel:manifest-durable", "ready", "promoted"),
+        ("publish:building", "failed", "failed"),
+        ("publish:sealed", "failed", "failed"),
+        ("publish:manifest-durable", "ready", "promoted"),
         ("catalog:before-commit", None, None),
-        ("funnel:ready", "ready", None),
+        ("publish:ready", "ready", None),
     ],
 )
 def test_a_kernel_that_is_stopped_is_spared_and_one_that_is_killed_is_settled(

@@ -248,7 +248,7 @@ def test_a_check_finds_orphans_and_a_repair_reclaims_them_when_they_are_old(
 
 
 @pytest.mark.parametrize(
-    "point", ["funnel:building", "funnel:sealed", "file.after_put", "funnel:manifest-durable"]
+    "point", ["publish:building", "publish:sealed", "file.after_put", "publish:manifest-durable"]
 )
 def test_a_failure_between_put_and_catalog_leaves_failed_and_no_objects(
     store: Opened, lab: Any, point: str
@@ -430,10 +430,10 @@ ws.materialize("held", "SELECT 1 AS x")
 @pytest.mark.parametrize(
     ("point", "outcome"),
     [
-        ("funnel:building", "failed"),
+        ("publish:building", "failed"),
         ("file.after_put", "failed"),
-        ("funnel:manifest-durable", "promoted"),
-        ("funnel:ready", "ready"),
+        ("publish:manifest-durable", "promoted"),
+        ("publish:ready", "ready"),
     ],
 )
 def test_a_kernel_that_is_killed_between_put_and_catalog_leaves_what_recovery_settles(

@@ -11,7 +11,7 @@ from tests.templates import Template
 
 def main_of(ws):
     ws.sql("SELECT 1 AS x").fetchall()
-    return services_of(ws).engine.session(None).main
+    return services_of(ws).engine.instances_of(None).main
 
 
 @pytest.mark.parametrize(

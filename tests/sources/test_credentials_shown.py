@@ -78,8 +78,8 @@ def told(ws: Any, logs: pytest.LogCaptureFixture, errors: list[BaseException]) -
         found[f"table {table.table_name}"] = (
             repr(table) + repr(table.staleness()) + str(table.staleness()) + repr(table.inputs)
         )
-    for tenant in list(services_of(ws).engine.sessions):
-        cursor = services_of(ws).engine.session(tenant).main.cursor()
+    for tenant in list(services_of(ws).engine.instances_by_tenant):
+        cursor = services_of(ws).engine.instances_of(tenant).main.cursor()
         found["duckdb"] = repr(cursor.execute("FROM duckdb_databases()").fetchall()) + repr(
             cursor.execute("FROM duckdb_secrets()").fetchall()
         )

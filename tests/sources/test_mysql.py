@@ -423,7 +423,7 @@ with jammi_lab.open("ws") as ws:
     for reader in readers:
         reader.start()
     MysqlConnector._current_types = lambda self, asking, inside: {"id": "BIGINT", "v": "BIGINT"}  # whatever DuckDB remembers is another thing
-    memory = ws._services.engine.session(None).attachments.connector_state
+    memory = ws._services.engine.instances_of(None).attachments.connector_state
     while forgot <= 10 or time.monotonic() < begun + {seconds}:  # however busy the machine is
         for key in [key for key in memory if table in key]:
             memory.pop(key, None)

@@ -470,7 +470,7 @@ def test_a_password_is_used_once_and_nowhere_to_be_found(
             str(ws.staleness("t")),
         ]
         shown += [source._repr_html_() if hasattr(source, "_repr_html_") else ""]
-        cursor = services_of(ws).engine.session(None).main.cursor()
+        cursor = services_of(ws).engine.instances_of(None).main.cursor()
         shown += [
             str(cursor.execute(f"FROM {what}()").fetchall())
             for what in ("duckdb_databases", "duckdb_secrets", "duckdb_settings")
@@ -533,7 +533,7 @@ def test_a_database_that_would_hand_out_credentials_is_refused_and_nothing_of_it
     )
     with pytest.raises(SourceUnavailable, match="duckdb_secrets"):
         ws.sources.add("other", fresh_postgres_url)
-    cursor = services_of(ws).engine.session(None).main.cursor()
+    cursor = services_of(ws).engine.instances_of(None).main.cursor()
     assert {
         storage
         for (storage,) in cursor.execute("SELECT DISTINCT storage FROM duckdb_secrets()").fetchall()

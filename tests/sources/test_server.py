@@ -392,7 +392,11 @@ def test_tables_are_addressed_by_schema_or_by_name_where_that_is_clear(ws, serve
 def test_the_server_s_functions_are_refused_to_statements(ws, server, filled):
     ws.sources.add("crm", server.url)
     ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
-    [alias] = [a for s in services_of(ws).engine.sessions.values() for a in s.attachments.aliases]
+    [alias] = [
+        a
+        for s in services_of(ws).engine.instances_by_tenant.values()
+        for a in s.attachments.aliases
+    ]
     for text in (
         f"SELECT * FROM postgres_query('{alias}', 'SELECT 1')",
         f"SELECT * FROM mysql_query('{alias}', 'SELECT 1')",
@@ -423,7 +427,7 @@ def show_queries(ws, server, filled, capfd):
     ws.sources.add("crm", server.url)
     ws.sql(f"SELECT 1 FROM crm.{filled}").fetchall()
     word = "pg" if server.kind == "postgresql" else "mysql"
-    services_of(ws).engine.session(None).main.execute(
+    services_of(ws).engine.instances_of(None).main.execute(
         f"SET GLOBAL {word}_debug_show_queries = true"
     )
     capfd.readouterr()
@@ -451,7 +455,7 @@ def test_a_limit_is_sent_and_the_rest_of_the_table_is_not_fetched(ws, server, fi
 
 def test_what_is_added_is_asked_once_for_its_tables(ws, server, filled, capfd):
     word = "postgres" if server.kind == "postgresql" else "mysql"
-    main = services_of(ws).engine.session(None).main
+    main = services_of(ws).engine.instances_of(None).main
     duckdb_extensions.load(main, [f"{word}_scanner"])
     setting = f"{'pg' if word == 'postgres' else word}_debug_show_queries"
     main.execute(f"SET GLOBAL {setting} = true")
@@ -619,7 +623,7 @@ def test_two_hundred_tables_on_one_source_observe_it_once(ws, server, filled, mo
 def test_a_removed_source_is_detached(ws, server, filled):
     ws.sources.add("crm", server.url)
     ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
-    [session] = services_of(ws).engine.sessions.values()
+    [session] = services_of(ws).engine.instances_by_tenant.values()
     assert len(session.attachments.aliases) == 1
     ws.sources.remove("crm")
     assert session.attachments.aliases == []
@@ -630,7 +634,7 @@ def test_a_source_that_another_takes_the_place_of_is_detached(ws, server, filled
     ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
     (tmp_path / "f.csv").write_text("a\n1\n")
     ws.sources.add("crm", str(tmp_path / "f.csv"), replace=True)
-    [session] = services_of(ws).engine.sessions.values()
+    [session] = services_of(ws).engine.instances_by_tenant.values()
     assert session.attachments.aliases == [] and ws.sql("SELECT a FROM crm").fetchall() == [(1,)]
 
 
@@ -642,7 +646,7 @@ def test_another_tenant_has_no_attachment_of_ours(ws, server, filled):
         ws.sql(f"SELECT * FROM crm.{filled}")
     by_tenant = {
         tenant: session.attachments.aliases
-        for tenant, session in services_of(ws).engine.sessions.items()
+        for tenant, session in services_of(ws).engine.instances_by_tenant.items()
     }
     assert len(by_tenant["acme"]) == 1 and not any(
         aliases for tenant, aliases in by_tenant.items() if tenant != "acme"
@@ -671,7 +675,7 @@ def sent_for(
     word = "pg" if server.kind == "postgresql" else "mysql"
     with ws.tenant(tenant) if tenant else contextlib.nullcontext():
         ws.sql(sql).fetchall()
-        services_of(ws).engine.session(tenant).main.execute(
+        services_of(ws).engine.instances_of(tenant).main.execute(
             f"SET GLOBAL {word}_debug_show_queries = true"
         )
         capfd.readouterr()

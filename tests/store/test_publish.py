@@ -35,7 +35,7 @@ from tests.store.conftest import VENUES
 from tests.store.lab import catalog, files, files_of, row, statuses
 
 POINTS = [
-    "funnel:building",
+    "publish:building",
     "parquet.before_row_group",
     "parquet.before_footer",
     "parquet.after_footer",
@@ -43,9 +43,9 @@ POINTS = [
     "file.before_rename",
     "file.before_folder_fsync",
     "file.after_folder_fsync",
-    "funnel:sealed",
+    "publish:sealed",
     "file.before_write",
-    "funnel:manifest-durable",
+    "publish:manifest-durable",
 ]
 
 
@@ -353,7 +353,7 @@ def test_a_writer_whose_row_and_files_were_settled_under_it_is_told_so(lab, fold
     from jammi_lab.storage import files as storage
 
     def settle(point):
-        if point == "funnel:sealed":
+        if point == "publish:sealed":
             with catalog(folder) as db:
                 db.execute("UPDATE result_tables SET status='failed' WHERE status='building'")
             for each in (folder / "results").rglob("*.parquet"):
@@ -372,7 +372,7 @@ def test_a_row_that_another_writer_promoted_keeps_its_files(lab, folder, fault):
     from jammi_lab.storage import files as storage
 
     def promote(point):
-        if point == "funnel:manifest-durable":
+        if point == "publish:manifest-durable":
             with catalog(folder) as db:
                 db.execute("UPDATE result_tables SET status='ready' WHERE status='building'")
 
@@ -395,7 +395,7 @@ def test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_build(lab,
 
     def hook(point):
         seen.append(point)
-        if point == "catalog:before-commit" and "funnel:building" in seen:  # the row is there
+        if point == "catalog:before-commit" and "publish:building" in seen:  # the row is there
             raise full
 
     storage.install_fault_hook(hook)
@@ -412,7 +412,7 @@ def test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_open(lab, 
     from jammi_lab.storage import files as storage
 
     def hook(point):
-        if point == "funnel:building" or (
+        if point == "publish:building" or (
             point == "catalog:before-commit" and "building" in statuses(folder).values()
         ):
             raise ResourceExhausted("There is no space left.")

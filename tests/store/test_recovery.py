@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.catalog.open_handles import Writers
+from jammi_lab.catalog.writers import Writers
 from jammi_lab.core.errors import WorkspaceReadOnly
-from jammi_lab.core.records import RecoveryReport
+from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.verdicts import Damaged, Match, MissingBytes, MissingManifest
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import folder_listing as lying

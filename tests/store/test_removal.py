@@ -233,7 +233,7 @@ def test_a_stream_that_reads_a_dropped_table_comes_to_its_end(lab, folder):
 
 def test_a_failed_version_goes_with_its_recipe(lab, folder, fault):
     lab.materialize("venues", VENUES)
-    fault("funnel:sealed", KeyboardInterrupt())
+    fault("publish:sealed", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         lab.materialize("venues", VENUES, cache="bypass")
     fault(None)

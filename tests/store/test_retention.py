@@ -124,7 +124,7 @@ def test_expire_leaves_bytes_that_another_version_refers_to(lab, folder):
 
 def test_expire_leaves_failed_attempts_alone(lab, fault):
     versions(lab, "venues", 1)
-    fault("funnel:sealed", RuntimeError("no"))
+    fault("publish:sealed", RuntimeError("no"))
     with pytest.raises(RuntimeError):
         lab.materialize("venues", VENUES, cache="bypass")
     fault(None)
@@ -433,7 +433,7 @@ def test_a_clock_that_was_set_back_removes_nothing(lab, folder):
 
 def test_a_clock_that_was_set_forward_takes_nothing_from_a_living_writer(lab, folder, fault):
     def jumped(name):
-        if name == "funnel:manifest-durable":
+        if name == "publish:manifest-durable":
             for path in (folder / "results" / "_global").iterdir():
                 aged(path, 365 * DAY)
             seen.append(other.fsck(repair=True, grace=0))

@@ -55,7 +55,7 @@ def test_hits_are_those_of_bm25_written_out(
 def test_few_and_many_postings_have_the_same_sums(postings: list[tuple[int, float]]) -> None:
     rows = np.array([row for row, _ in postings], np.int32)
     weights = np.array([weight for _, weight in postings])
-    few, many = (word_index._sum_by_row(rows, weights, count) for count in (10_000, 100))
+    few, many = (word_index.sum_by_row(rows, weights, count) for count in (10_000, 100))
     for left, right in zip(few, many, strict=True):
         assert left.dtype == right.dtype and left.tobytes() == right.tobytes()
     assert few[0].tolist() == sorted({row for row, _ in postings})

@@ -17,8 +17,8 @@ from jammi_lab.core.identifiers import (
 from jammi_lab.core.verdicts import verdict_label
 from jammi_lab.search.filters import RowFilter, check_row_condition
 from jammi_lab.search.hits import VECTOR_HIT_COLUMNS
+from jammi_lab.workspace.column_filters import condition
 from jammi_lab.workspace.result_table import ResultTable
-from jammi_lab.workspace.row_filters import condition
 from jammi_lab.workspace.vector_views import Colouring, VectorMap
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback

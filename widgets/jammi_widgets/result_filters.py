@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.identifiers import near_names, quoted_name
-from jammi_lab.workspace.column_profile import ColumnProfile, ProfiledRows, query_rows
-from jammi_lab.workspace.row_filters import (
+from jammi_lab.workspace.column_filters import (
     ColumnFilter,
     check_filter,
     condition,
@@ -15,6 +14,7 @@ from jammi_lab.workspace.row_filters import (
     filtered_statement,
     unique_names,
 )
+from jammi_lab.workspace.column_profile import ColumnProfile, ProfiledRows, query_rows
 from jammi_widgets import result_pages
 from jammi_widgets.result_pages import ResultPage
 

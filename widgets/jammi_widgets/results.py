@@ -18,10 +18,10 @@ from jammi_lab.core.html import (
 )
 from jammi_lab.core.html_tables import is_numeric_type
 from jammi_lab.core.identifiers import copyable_name
+from jammi_lab.workspace.column_filters import describe
 from jammi_lab.workspace.column_profile import ColumnProfile
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.result_table import ResultTable
-from jammi_lab.workspace.row_filters import describe
 from jammi_lab.workspace.workspace import Workspace, workspace_of
 from jammi_widgets import assets, protocol
 from jammi_widgets.panel import Panel

@@ -256,7 +256,7 @@ def early(folder: Path) -> None:
         return ready(self, record, *rest)
 
     def passed(point: str) -> None:
-        if point == "funnel:ready":  # the transaction is over
+        if point == "publish:ready":  # the transaction is over
             unnamed.pop().commit()
         pass_on(point)
 

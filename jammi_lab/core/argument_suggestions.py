@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from jammi_lab.core.guesses import variable_of
+from jammi_lab.core.attribute_suggestions import variable_of
 from jammi_lab.core.identifiers import near_names
 
 _ARGUMENTS = {

@@ -11,7 +11,7 @@ _was_enabled = False
 
 
 @contextmanager
-def without_collection() -> Iterator[None]:
+def pause_gc() -> Iterator[None]:
     """Do not look for cycles of objects while the block runs.
 
     A pass over a workspace makes some twenty objects that stay for each table, and no cycles. Each

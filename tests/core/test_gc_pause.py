@@ -4,17 +4,17 @@ import gc
 
 import pytest
 
-from jammi_lab.core.garbage import without_collection
+from jammi_lab.core.gc_pause import pause_gc
 
 
 def test_nothing_is_collected_within_and_everything_is_as_before_afterwards():
-    with without_collection():
+    with pause_gc():
         assert not gc.isenabled()
-        with without_collection():
+        with pause_gc():
             pass
         assert not gc.isenabled(), "the outer block still runs"
     assert gc.isenabled()
-    with pytest.raises(ZeroDivisionError), without_collection():
+    with pytest.raises(ZeroDivisionError), pause_gc():
         _ = 1 / 0
     assert gc.isenabled()
 
@@ -22,7 +22,7 @@ def test_nothing_is_collected_within_and_everything_is_as_before_afterwards():
 def test_a_collector_that_was_turned_off_stays_off():
     gc.disable()
     try:
-        with without_collection():
+        with pause_gc():
             pass
         assert not gc.isenabled()
     finally:

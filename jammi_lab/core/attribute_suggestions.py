@@ -1,5 +1,5 @@
 """Answers to plausible guesses: an attribute or item that does not exist is answered with the one
-that does. Arguments: `argument_answers`.
+that does. Arguments: `argument_suggestions`.
 
 People arrive from pandas, DuckDB, dbt and sqlite-utils and type the verbs that they know. Python
 answers `ws.query` with "no attribute 'query'", which is true and no help.

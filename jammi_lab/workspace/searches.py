@@ -1,4 +1,4 @@
-"""`ws.search`, and its recordings: logs of searches with their answers, which can be repeated.
+"""Runs the searches of `ws.search`, and records those within a recording.
 
 Each search of a block `with ws.recording(name):` is an event of the topic
 `jammi.recordings.<name>`: its arguments, the tables that it read with their definitions and
@@ -7,17 +7,14 @@ digests, the digest of the query vector and that of the answer.
 
 import contextlib
 import contextvars
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from jammi_lab.core import reprs
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import decode_param, encode_param
-from jammi_lab.core.errors import JammiError, TopicNotFound
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun
+from jammi_lab.core.errors import TopicNotFound
 from jammi_lab.core.identifiers import check_name, near_names
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.live.topics import Topics
@@ -25,7 +22,7 @@ from jammi_lab.search.queries import texts_of
 from jammi_lab.search.search import SearchService
 from jammi_lab.workspace.badge import BadgeService
 from jammi_lab.workspace.lookup import TableLookup
-from jammi_lab.workspace.result import InMemoryResult, Result
+from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.result_table import unwrap_table
 from jammi_lab.workspace.statement_runner import StatementRunner
 
@@ -97,12 +94,12 @@ class Searches:
         return done.result
 
     @contextlib.contextmanager
-    def recording(self, name: str) -> Iterator["Recording"]:
-        """Record the searches of this thread or task within the block."""
+    def record(self, name: str) -> Iterator[None]:
+        """Record the searches of this thread or task within the block. NameInvalid."""
         topic = TOPIC_PREFIX + check_name(name, "recording")
         token = self._recording.set(topic)
         try:
-            yield Recording(name, self)
+            yield
         finally:
             self._recording.reset(token)
 
@@ -188,122 +185,6 @@ class Searches:
             return None
         vectors, _ = self._search.query_vectors(record, query)
         return digest_of(vectors.astype("<f4").tobytes().hex())
-
-
-class Recording(ReprMixin):
-    """A log of searches with their answers."""
-
-    def __init__(self, name: str, searches: Searches) -> None:
-        self.name, self._searches = name, searches
-
-    def __len__(self) -> int:
-        return len(self._searches.recorded(self.name))
-
-    def replay(self) -> Result:
-        """Run each search again, and compare: columns n (from 0), query, table, outcome (same,
-        differs or fails), cause, missing and added (keys of hits), recorded_keys, keys.
-
-        `cause`: model (the query has another vector now), definition (a table has another recipe),
-        data (a table or its source has other rows), or index (candidates of an approximate search);
-        for a search that fails, the error.
-        """
-        import pyarrow as pa
-
-        rows = [
-            {"n": number, **_compare(recorded, self._searches)}
-            for number, recorded in enumerate(self._searches.recorded(self.name))
-        ]
-        texts = [(name, pa.string()) for name in ("query", "table", "outcome", "cause")]
-        names = ("missing", "added", "recorded_keys", "keys")
-        keys = [(name, pa.list_(pa.string())) for name in names]
-        schema = pa.schema([("n", pa.int64()), *texts, *keys])
-        types = ["BIGINT", *["VARCHAR"] * len(texts), *["VARCHAR[]"] * len(keys)]
-        table = pa.Table.from_pylist(rows, schema=schema)
-        return InMemoryResult(table, types, [], self._searches.badges)
-
-    def _rendered(self) -> Rendered:
-        lines = [
-            (each.arguments["table"], _query_text(each), len(each.keys))
-            for each in self._searches.recorded(self.name)
-        ]
-        note = f"{count_noun(len(lines), 'search', 'searches')} in {self.name}"
-        return reprs.listing_table(["table", "query", "hits"], lines, aligned="llr", note=note)
-
-
-class Recordings(Mapping[str, Recording], ReprMixin):
-    """The recordings of searches, by name."""
-
-    __repr__ = ReprMixin.__repr__
-
-    def __init__(self, searches: Searches) -> None:
-        self._searches = searches
-
-    def __getitem__(self, name: str) -> Recording:
-        """A recording. TopicNotFound (a KeyError)."""
-        self._searches.events(name)
-        return Recording(name, self._searches)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._searches.names())
-
-    def __len__(self) -> int:
-        return len(self._searches.names())
-
-    def _rendered(self) -> Rendered:
-        lines = [(name, len(self[name])) for name in self]
-        note = count_noun(len(lines), "recording")
-        return reprs.listing_table(["recording", "searches"], lines, aligned="lr", note=note)
-
-
-def _compare(recorded: RecordedSearch, searches: Searches) -> dict[str, Any]:
-    """The outcome of a repeated search, and its cause."""
-    row = {
-        "table": recorded.arguments["table"],
-        "query": _query_text(recorded),
-        "recorded_keys": recorded.keys,
-    }
-    try:
-        repeated = searches.repeat(recorded)
-    except JammiError as error:
-        return {**row, "outcome": "fails", "cause": error.message, "keys": None}
-    same = repeated.answer == recorded.answer
-    cause = None if same else _cause_of(recorded, repeated)
-    outcome = "same" if same else "differs"
-    return {
-        **row,
-        "outcome": outcome,
-        "cause": cause,
-        "missing": _without(recorded.keys, repeated.keys),
-        "added": _without(repeated.keys, recorded.keys),
-        "keys": repeated.keys,
-    }
-
-
-def _without(keys: Sequence[str], others: Sequence[str]) -> list[str]:
-    """The keys that are not among the others, each as often as it has none there: several queries
-    may have the same hit."""
-    return list((Counter(keys) - Counter(others)).elements())
-
-
-def _cause_of(recorded: RecordedSearch, repeated: RecordedSearch) -> str:
-    if recorded.vector != repeated.vector:
-        return "model"
-    pairs = list(zip(recorded.tables, repeated.tables, strict=True))
-    if any(old.definition != new.definition for old, new in pairs):
-        return "definition"
-    has_source_columns = recorded.arguments["where"] or recorded.arguments["select"]
-    if has_source_columns or any(old.digest != new.digest for old, new in pairs):
-        return "data"
-    # The same vectors gave other hits, or source rows of them are gone.
-    return "index" if recorded.keys != repeated.keys else "data"
-
-
-def _query_text(recorded: RecordedSearch) -> str:
-    query = decode_param(recorded.arguments["query"])
-    if query is None:
-        return f"row {decode_param(recorded.arguments['row'])}"
-    texts = texts_of(query)
-    return "vector" if texts is None else " | ".join(texts)
 
 
 def _schema() -> "pa.Schema":

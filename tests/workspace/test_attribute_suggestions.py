@@ -19,7 +19,7 @@ from jammi_kernel_ext.hints import to_cell_syntax
 from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.cli import main
 from jammi_lab.cli.printing import to_shell_syntax
-from jammi_lab.core.guesses import GUESSES, _with_variable
+from jammi_lab.core.attribute_suggestions import GUESSES, _with_variable
 from jammi_lab.core.settings import DEFAULTS
 from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.reports import Plan, RunReport, Status
@@ -339,7 +339,7 @@ def test_there_are_hints_to_look_at():
 def test_no_hint_names_a_verb_of_python_that_does_not_exist():
     wrong = []
     for file, text in hints():
-        if file.endswith(("guesses.py", "kernel_ext/hints.py", "cli.py")):
+        if file.endswith(("attribute_suggestions.py", "kernel_ext/hints.py", "cli.py")):
             continue
         for chain in re.findall(
             r"(?<![\w.])ws((?:\.\w+|\[[^\]]*\]|\([^()]*\))+)", re.sub(r"'[^']*'", "''", text)
@@ -400,7 +400,7 @@ PLAIN = sorted(
     {
         text
         for file, text in hints()
-        if "ws." in text and not file.endswith(("guesses.py", "hints.py", "cli.py"))
+        if "ws." in text and not file.endswith(("attribute_suggestions.py", "hints.py", "cli.py"))
     }
 )
 

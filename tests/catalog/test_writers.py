@@ -16,7 +16,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from jammi_lab.catalog import open_handles
+from jammi_lab.catalog import writers as writers_module
 from jammi_lab.catalog.schema import writers
 from jammi_lab.core.records import TableStatus
 from jammi_lab.storage.files import install_fault_hook
@@ -515,7 +515,7 @@ def test_rows_of_writers_that_closed_long_ago_go(
     lately = other.writers.register()
     other.writers.retire(lately)
     assert ids() == {lab.writer, lately}
-    monkeypatch.setattr(open_handles, "RETIRED_ROW_SECONDS", 0)
+    monkeypatch.setattr(writers_module, "RETIRED_ROW_SECONDS", 0)
     last = other.writers.register()
     other.writers.retire(last)
     assert ids() == {lab.writer, last}

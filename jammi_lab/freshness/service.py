@@ -1,0 +1,43 @@
+"""The evaluation of freshness: the verdicts on recipes, from one observation pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jammi_lab.freshness.check_verdicts import CheckJudge
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
+from jammi_lab.freshness.recipe_graph import RecipeGraph
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.producers.build import ProducerContext
+from jammi_lab.producers.registry import Producers
+
+
+@dataclass
+class FreshnessService:
+    """Evaluates the freshness of recipes."""
+
+    ctx: ProducerContext
+    producers: Producers
+    checks: CheckJudge
+
+    def evaluate(
+        self, names: Sequence[str] | None = None, observation: Observation | None = None
+    ) -> EvaluatedGraph:
+        """The verdicts on the named recipes and everything upstream, or on all recipes, from one
+        observation pass (a deep one unless `observation` is given). Unknown names are ignored."""
+        catalog, scope = self.ctx.catalog, self.ctx.scope
+        graph = (
+            catalog.database.cached(
+                ("recipe graph", scope.current), lambda: RecipeGraph(catalog, scope)
+            )
+            if names is None
+            else RecipeGraph(catalog, scope, names)
+        )
+        evaluated = EvaluatedGraph(
+            catalog, scope, self.producers, observation or self.ctx.observe(), graph, self.checks
+        )
+        if names is None:
+            evaluated.evaluate_all()
+        else:
+            found = [graph.find(name, graph.tenant) for name in names]
+            evaluated.evaluate_all([node for node in found if node is not None])
+        return evaluated
