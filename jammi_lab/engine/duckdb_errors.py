@@ -201,7 +201,9 @@ def _relations_in_message(message: str, relations: Iterable[Relation]) -> list[R
 
 
 def _unreadable_error(error: DuckDBError, relations: Sequence[Relation]) -> JammiError:
-    culprits = _relations_in_message(error.message, relations) or list(relations)
+    # Where the message names no file: the bytes of tables were compared with their digests.
+    sources = [r for r in relations if r.input.kind is not InputKind.RESULT]
+    culprits = _relations_in_message(error.message, relations) or sources or list(relations)
     labels = sorted({r.input.label for r in culprits})
     if not labels:
         return SourceUnavailable(f"The source cannot be read: {_reason(error)}.")

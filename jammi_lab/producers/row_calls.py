@@ -136,9 +136,7 @@ class RowCalls:
 
     def failure(self, error: Exception, keys: Sequence[object]) -> StepFailed:
         """The error to raise for an exception of the call for the rows with these keys."""
-        first = repr(keys[0])[:_MAX_KEY_CHARACTERS]
-        rows = f"the row {first}" if len(keys) == 1 else f"{len(keys):,} rows from {first}"
-        return step_failure(self.name, self.step, error, f" for {rows}")
+        return step_failure(self.name, self.step, error, f" for {_rows_of(keys)}")
 
     def _call(self, argument: Any) -> Any:
         if self.batched:
@@ -160,6 +158,22 @@ class RowCalls:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         pool.shutdown()
+
+
+def mismatch_of_rows(error: SchemaMismatch, keys: Sequence[object]) -> SchemaMismatch:
+    """The error about what a call for the rows with these keys returned."""
+    return SchemaMismatch(
+        f"{error.message.rstrip('.')}, for {_rows_of(keys)}.",
+        table=error.table,
+        column=error.column,
+        key=keys[0],
+        hint=error.hint,
+    )
+
+
+def _rows_of(keys: Sequence[object]) -> str:
+    first = repr(keys[0])[:_MAX_KEY_CHARACTERS]
+    return f"the row {first}" if len(keys) == 1 else f"{len(keys):,} rows from {first}"
 
 
 def _outcome_of(call: Callable[[], Any]) -> Any:

@@ -16,7 +16,13 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.producers.checkpoint import DIGEST_BYTES, Digests, to_column, to_digests
 from jammi_lab.producers.jobs import TableRows
 from jammi_lab.producers.output_log import OutputLog
-from jammi_lab.producers.row_calls import Call, Failed, RowCalls, input_digests
+from jammi_lab.producers.row_calls import (
+    Call,
+    Failed,
+    RowCalls,
+    input_digests,
+    mismatch_of_rows,
+)
 from jammi_lab.producers.row_outputs import ERROR_COLUMN, INPUT_DIGEST_COLUMN, Row, RowOutputs
 from jammi_lab.producers.text_batches import count_reuse, sorted_keys
 from jammi_lab.storage.files import StoragePath, open_for_reading
@@ -45,6 +51,7 @@ class RowAnswers:
         self._numbers: list[int] = []
         self._rows: list[Row] = []
         self._next_save = time.monotonic() + _SAVE_INTERVAL_SECONDS
+        self._types = pa.schema([])
         self.parts: list[pa.Table] = []
         """The outputs with their digests, in the order in which they came."""
         self.saved_count = 0
@@ -53,6 +60,11 @@ class RowAnswers:
         """Rows with an error in place of outputs."""
         self.error: tuple[Exception, Sequence[int]] | None = None
         """The first error that is to be raised, with the rows of its call."""
+
+    def add_types(self, part: pa.Table) -> None:
+        """Add the types of outputs. Raises SchemaMismatch when they have nothing in common with
+        those before: no later row mends that, so that no further call may be paid for."""
+        self._types = self._outputs.merged_types(self._types, part)
 
     def add(self, numbers: Sequence[int], answer: Any, *, batched: bool) -> None:
         """Add what a call for these rows returned."""
@@ -85,16 +97,20 @@ class RowAnswers:
         numbers, rows, self._numbers, self._rows = self._numbers, self._rows, [], []
         if not rows:
             return
-        for table in self._tables(numbers, rows):
+        for numbers_of_table, table in self._tables(numbers, rows):
             self.parts.append(table)
             if self._log.append(table):
                 self.saved_count += len(table)
+            try:
+                self.add_types(table)
+            except SchemaMismatch as error:
+                self.error = self.error or (error, numbers_of_table)
         self._next_save = time.monotonic() + _SAVE_INTERVAL_SECONDS
 
-    def _tables(self, numbers: list[int], rows: list[Row]) -> list[pa.Table]:
+    def _tables(self, numbers: list[int], rows: list[Row]) -> list[tuple[Sequence[int], pa.Table]]:
         """The rows as one table; where that is not possible, each row that is by itself."""
         try:
-            return [self._table(numbers, rows)]
+            return [(numbers, self._table(numbers, rows))]
         except SchemaMismatch as error:
             if len(rows) == 1:
                 self.add_error(numbers, error)
@@ -176,6 +192,8 @@ class RowMapRun(TableRows):
         self._resumed_count, self._todo_count = len(first_rows) - len(todo), len(todo)
         answers = RowAnswers(self._outputs, digests, self._log, record_errors=self._record_errors)
         try:
+            for part in (known, *logged):
+                answers.add_types(part)
             self._ask(keys, inputs, todo, answers, on_progress)
             self._table = self._assemble(keys, digests, [known, *logged, *answers.parts])
         except BaseException as error:
@@ -238,10 +256,12 @@ class RowMapRun(TableRows):
         finally:
             answers.flush()
         if answers.error is not None:
-            error, numbers = answers.error
+            error, keys_of_call = answers.error[0], [keys[n].as_py() for n in answers.error[1]]
+            if isinstance(error, SchemaMismatch):
+                raise mismatch_of_rows(error, keys_of_call)
             if isinstance(error, JammiError):
                 raise error
-            raise self._calls.failure(error, [keys[n].as_py() for n in numbers]) from error
+            raise self._calls.failure(error, keys_of_call) from error
         if on_progress and len(todo):
             on_progress(self._progress(done, len(todo), time.monotonic() - started_at))
 

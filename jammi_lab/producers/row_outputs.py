@@ -87,6 +87,17 @@ class RowOutputs:
                 ) from None
         return columns
 
+    def merged_types(self, types: pa.Schema, part: pa.Table) -> pa.Schema:
+        """The types that `merge_tables` gives tables of these types and another one. Raises
+        SchemaMismatch for types that have nothing in common."""
+        if self._schema is not None or not len(part):
+            return types
+        try:
+            part_types = _without_empty_types(part).schema
+            return pa.unify_schemas([types, part_types], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise self._no_common_type(error) from None
+
     def merge_tables(self, parts: Sequence[pa.Table]) -> pa.Table:
         """The rows of several tables. Without a schema, types are widened to what all values need.
         Raises SchemaMismatch for types that have nothing in common."""
@@ -98,11 +109,7 @@ class RowOutputs:
             table = pa.concat_tables(parts, promote_options="permissive")
             return canonical_table(table.unify_dictionaries())
         except (pa.ArrowException, JammiError) as error:
-            reason = str(error).splitlines()[0][:160]
-            raise self._mismatch(
-                f"returned values that have no common SQL type ({reason})",
-                hint='Pass schema={"column": "type", …}, and return values of these types.',
-            ) from None
+            raise self._no_common_type(error) from None
 
     def _check_names(self, names: Sequence[str]) -> None:
         by_folded_name: dict[str, str] = {}
@@ -122,6 +129,12 @@ class RowOutputs:
                     name,
                     hint=f"Did you mean {near[0]}?" if near else "",
                 )
+
+    def _no_common_type(self, error: Exception) -> SchemaMismatch:
+        return self._mismatch(
+            f"returned values that have no common SQL type ({str(error).splitlines()[0][:160]})",
+            hint='Pass schema={"column": "type", …}, and return values of these types.',
+        )
 
     def _mismatch(self, what: str, column: str = "", hint: str = "") -> SchemaMismatch:
         return SchemaMismatch(

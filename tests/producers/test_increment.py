@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.errors import NotRecomputable
+from jammi_lab.core.errors import NotRecomputable, SourceUnavailable
 from jammi_lab.core.verdicts import Match
 from jammi_lab.producers import increment
 from tests.producers import append_histories as histories
@@ -262,6 +262,18 @@ def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path):
         )
         assert ws.table("it").manifest.increment is None
         assert ws.verify("it", recompute=True) == Match()
+
+
+def test_an_unreadable_new_file_is_an_error_of_its_source_and_the_old_version_stays(tmp_path):
+    with growing_lab(tmp_path) as (ws, add):
+        ws.materialize("it", INSIDE["group by"])
+        add("b3.parquet", rows=5_000)
+        body = bytearray((tmp_path / "t" / "b3.parquet").read_bytes())
+        body[200:400] = b"\xff" * 200
+        (tmp_path / "t" / "b3.parquet").write_bytes(body)
+        with pytest.raises(SourceUnavailable, match=r"^The source t cannot be read: "):
+            ws.materialize("it", INSIDE["group by"])
+        assert ws.table("it").version == 1
 
 
 def test_a_missing_manifest_leads_to_a_full_run(tmp_path):

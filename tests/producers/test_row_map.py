@@ -411,6 +411,31 @@ def test_an_output_that_is_not_of_the_schema_is_an_error(ws, reviews, value, wor
         run(ws, returns(value), schema=SCHEMA)
 
 
+def test_an_output_that_cannot_be_stored_is_told_with_its_row(ws, reviews):
+    """Among thousands of calls, the value alone does not lead to it."""
+    answers = {"a": 1, "b": 10**30, "c": 3}
+    with pytest.raises(SchemaMismatch, match=r"too large.*, for the row 2\.$") as told:
+        run(ws, lambda text: answers[text])
+    assert told.value.key == 2
+
+
+@pytest.mark.parametrize("how", [{}, {"on_error": "record"}], ids=str)
+def test_types_without_anything_in_common_end_the_run_at_the_first_such_row(ws, reviews, how):
+    """No later row mends that, and each call may cost money."""
+    reviews({n: f"{n:02}" for n in range(40)})
+    calls = []
+
+    def step(text):
+        time.sleep(0.011)  # each call is converted and saved by itself
+        calls.append(text)
+        return "many" if text == "03" else int(text)
+
+    for _ in range(2):  # what was paid for is kept, and its types still have nothing in common
+        with pytest.raises(SchemaMismatch, match="no common SQL type"):
+            run(ws, step, **how)
+        assert calls == ["00", "01", "02", "03"]
+
+
 def test_a_batch_function_must_return_as_many_rows(ws, reviews):
     with pytest.raises(SchemaMismatch, match="1 rows for a batch of 3"):
         run(ws, lambda rows: [{"x": 1}], batch=8)
