@@ -1,6 +1,7 @@
 """Conditions on names in statements over `jammi_catalog.*`: only the rows of these names are read from the catalog."""
 
 import sqlite3
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.freshness.catalog_relations import COLUMNS, CatalogRelations
+from jammi_lab.sources.base import Relation
 from tests.freshness.lab import Lab
 
 NAMED = {
@@ -65,14 +67,21 @@ def named(lab: Lab) -> Lab:
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of rows of each relation that is computed."""
-    made, compute = [], CatalogRelations._table
+    made, resolve = list[int](), CatalogRelations.resolve
 
-    def counted(self: CatalogRelations, *args: Any) -> Any:
-        table = compute(self, *args)
-        made.append(table.num_rows)
-        return table
+    def counted(self: CatalogRelations, parts: tuple[str, ...]) -> Relation | None:
+        relation = resolve(self, parts)
+        if relation is None or (computed := relation.read.computed) is None:
+            return relation
 
-    monkeypatch.setattr(CatalogRelations, "_table", counted)
+        def rows(*args: Any) -> Any:
+            table = computed.rows(*args)
+            made.append(table.num_rows)
+            return table
+
+        return replace(relation, read=replace(relation.read, computed=replace(computed, rows=rows)))
+
+    monkeypatch.setattr(CatalogRelations, "resolve", counted)
     return made
 
 
