@@ -1,4 +1,5 @@
-"""What checks cost: a hundred of them when nothing moved, and a blocking one while a table is made."""
+"""What checks cost: a hundred of them when nothing moved, and a blocking one while a table is
+made."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,5 +1,5 @@
-"""How the questions about a workspace grow with its tables: processor seconds over 5,000, 20,000 and
-100,000 tables, and the exponent that fits them (1: twice the tables, twice the time)."""
+"""How the questions about a workspace grow with its tables: processor seconds over 5,000, 20,000
+and 100,000 tables, and the exponent that fits them (1: twice the tables, twice the time)."""
 
 import math
 import statistics

@@ -14,7 +14,8 @@ from bench.harness import Line, format_table
 
 
 def main() -> int:
-    """Run the cases of the command line. Returns 1 when `--fail` is given and a limit was missed."""
+    """Run the cases of the command line. Returns 1 when `--fail` is given and a limit was
+    missed."""
     parser = argparse.ArgumentParser(description="How fast, as ratios.")
     parser.add_argument(
         "case",

@@ -62,7 +62,8 @@ def interpreter() -> str | None:
 
 
 def measure(python: str, texts: Path, queries: Path) -> dict[str, tuple[float, float]]:
-    """Processor seconds of a build and of the median query, by library; one that does not run is left out."""
+    """Processor seconds of a build and of the median query, by library; one that does not run is
+    left out."""
     found = {}
     for name, code in _PEERS.items():
         done = subprocess.run(

@@ -1,5 +1,5 @@
-"""Measures of words: build, query and re-index of a lexical table beside bm25s, tantivy and DuckDB's
-full-text search."""
+"""Measures of words: build, query and re-index of a lexical table beside bm25s, tantivy and
+DuckDB's full-text search."""
 
 import json
 import statistics

@@ -55,8 +55,8 @@ LASTING_THREADS = (
     "jammi-idle",
 )
 
-# Bytecode is kept, whatever images of containers ask for: without it every worker and every child compiles the packages and rewrites the
-# assertions of all test files anew.
+# Bytecode is kept, whatever images of containers ask for: without it every worker and every child
+# compiles the packages and rewrites the assertions of all test files anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -97,7 +97,8 @@ def running_threads() -> set[threading.Thread]:
 
 
 def descriptors_under(folder: Path) -> list[str]:
-    """What this process holds open below a folder, removed files included; empty where the system does not tell."""
+    """What this process holds open below a folder, removed files included; empty where the system
+    does not tell."""
     prefix = str(folder.resolve()) + os.sep
     held = []
     for number in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
@@ -111,7 +112,8 @@ def descriptors_under(folder: Path) -> list[str]:
 
 
 def writers_under(folder: Path) -> list[str]:
-    """Writers of this very process that still stand in a catalog below the folder, or whose lock file does."""
+    """Writers of this very process that still stand in a catalog below the folder, or whose lock
+    file does."""
     left = []
     for catalog in filter(Path.is_file, folder.glob("**/catalog.sqlite3")):
         with sqlite3.connect(f"file:{catalog}?mode=ro", uri=True) as db:
@@ -141,7 +143,8 @@ def settled(look: Callable[[], Any], seconds: float = 3.0) -> Any:
 
 @pytest.fixture
 def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """The folder of a test; that of the template which its module names in TEMPLATES for one of the test's fixtures."""
+    """The folder of a test; that of the template which its module names in TEMPLATES for one of the
+    test's fixtures."""
     for name, template in getattr(request.module, "TEMPLATES", {}).items():
         if name in request.fixturenames:
             yield template.restore()
@@ -155,7 +158,8 @@ def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Closes the workspaces of a test and asserts that none leaves a thread, a descriptor or a lock file.
+    """Closes the workspaces of a test and asserts that none leaves a thread, a descriptor or a lock
+    file.
 
     A test that leaves something on purpose is marked `leaves_behind`, with the reason.
     """
@@ -194,10 +198,12 @@ def ws(tmp_path: Path, nothing_left_behind: None) -> Iterator[Any]:
 
 @pytest.fixture
 def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs Python code in a child process that can import the packages: `run_python(code, *argv, env={…}, timeout=60, check=True)`.
+    """Runs Python code in a child process that can import the packages: `run_python(code, *argv,
+    env={…}, timeout=60, check=True)`.
 
-    The child's folder is `tmp_path`; its output comes back as text. With `check` a failing child fails the test with what it wrote.
-    With `start` it is a new interpreter that has imported nothing, else one that was forked (tests/processes.py).
+    The child's folder is `tmp_path`; its output comes back as text. With `check` a failing child
+    fails the test with what it wrote. With `start` it is a new interpreter that has imported
+    nothing, else one that was forked (tests/processes.py).
     """
 
     def run(
@@ -242,7 +248,8 @@ def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
 
 @pytest.fixture(autouse=True)
 def _credentials_of_one_test() -> Iterator[None]:
-    """What a test used as a credential is struck out of no later test's messages: it may be any word."""
+    """What a test used as a credential is struck out of no later test's messages: it may be any
+    word."""
     redaction = sys.modules.get("jammi_lab.core.redaction")
     before = [] if redaction is None else list(redaction._credentials)
     yield
@@ -269,7 +276,8 @@ def interrupted_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt in every test, also when the tests run in the background of a shell, which has it ignored."""
+    """SIGINT raises KeyboardInterrupt in every test, also when the tests run in the background of a
+    shell, which has it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -284,7 +292,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Where slow tests are not asked for, their files need not be imported: that took each worker longer than any test."""
+    """Where slow tests are not asked for, their files need not be imported: that took each worker
+    longer than any test."""
     return (
         True
         if config.option.markexpr.startswith("not slow") and durations.file_is_slow(collection_path)
@@ -308,9 +317,11 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was collected stays to the end: thousands of tests, which each full garbage collection would walk through again.
+    """What was collected stays to the end: thousands of tests, which each full garbage collection
+    would walk through again.
 
-    What tests make is mostly freed by reference counts; collecting less often leaves the rest to fewer walks.
+    What tests make is mostly freed by reference counts; collecting less often leaves the rest to
+    fewer walks.
     """
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
@@ -324,7 +335,8 @@ def pytest_runtestloop() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks by measured durations and by kind, and, unless it is a soak, thins out what takes long by its number of cases."""
+    """Marks by measured durations and by kind, and, unless it is a soak, thins out what takes long
+    by its number of cases."""
     long_lists = _long_lists(items)
     thinned = set(itertools.chain(*long_lists.values()))
     for item in items:
@@ -390,7 +402,8 @@ def _cells_left_to_a_soak(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def _is_repeated(item: pytest.Item) -> bool:
-    """Whether a test comes from another module, which runs it, and its own module runs it once more."""
+    """Whether a test comes from another module, which runs it, and its own module runs it once
+    more."""
     function, module = getattr(item, "function", None), item.getparent(pytest.Module)
     return (
         item.get_closest_marker("repeated") is not None
@@ -401,7 +414,8 @@ def _is_repeated(item: pytest.Item) -> bool:
 
 
 def _cell(item: pytest.Item, params: Mapping[str, object]) -> tuple[Any, ...]:
-    """One value for each list of parameters; the values of a list are the same objects in all of its cells."""
+    """One value for each list of parameters; the values of a list are the same objects in all of
+    its cells."""
     together = [
         [n.strip() for n in names.split(",")] if isinstance(names := mark.args[0], str) else names
         for mark in item.iter_markers("parametrize")

@@ -1,8 +1,9 @@
-"""Which tests are slow, by what earlier runs measured; `make durations` writes `durations.json` anew.
+"""Which tests are slow, by what earlier runs measured; `make durations` writes `durations.json`
+anew.
 
-A duration is the processor time of a test and of the children it waited for, or half of the time on the clock where that is more: kernels,
-browsers and servers work beside the test. Functions below `SLOW_SECONDS` are summed up for their file, under the empty name; a file
-without it has none.
+A duration is the processor time of a test and of the children it waited for, or half of the time on
+the clock where that is more: kernels, browsers and servers work beside the test. Functions below
+`SLOW_SECONDS` are summed up for their file, under the empty name; a file without it has none.
 """
 
 import json
@@ -21,7 +22,8 @@ CHECK_SECONDS = 60.0
 IMPORT_SECONDS = 0.3
 """What a file costs beside its tests: every worker imports it."""
 SAME = 1.5
-"""Durations that differ by less than this factor count as equal, so that the file changes only where tests did."""
+"""Durations that differ by less than this factor count as equal, so that the file changes only
+where tests did."""
 
 
 @cache
@@ -36,7 +38,8 @@ def measured() -> dict[str, dict[str, float]]:
 def unselected(
     durations: Mapping[str, Mapping[str, float]], seconds: float = CHECK_SECONDS
 ) -> set[str]:
-    """Files that `make check` leaves out: it takes the cheapest file of each folder, then the second of each, and so on, while they fit."""
+    """Files that `make check` leaves out: it takes the cheapest file of each folder, then the
+    second of each, and so on, while they fit."""
     cost = {n: each[""] + IMPORT_SECONDS for n, each in durations.items() if "" in each}
     rank, files = dict[str, int](), dict[str, int]()
     for name in sorted(cost, key=lambda name: (cost[name], name)):
@@ -87,13 +90,15 @@ class Stopwatch:
         )
 
     def seconds(self) -> float:
-        """Never more than two processors give: a child that ends counts with all that it did before the test."""
+        """Never more than two processors give: a child that ends counts with all that it did before
+        the test."""
         wall = time.monotonic() - self._wall
         return min(max(self._now() - self._cpu, 0.5 * wall), 2 * wall)
 
 
 def store(seconds: Mapping[str, float], before: Mapping[str, Mapping[str, float]]) -> None:
-    """Write what a run measured, by node; files that it did not run stay as they were, unless they are gone."""
+    """Write what a run measured, by node; files that it did not run stay as they were, unless they
+    are gone."""
     functions: dict[str, dict[str, float]] = {}
     for node, took in seconds.items():
         file, _, function = node.partition("::")

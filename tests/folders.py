@@ -1,5 +1,6 @@
-"""Where tests write: in memory where there is room. Syncs, new names and removals of files on a disk take up to a fifth of the processor
-time of tests that open workspaces, and a third of the time on the clock."""
+"""Where tests write: in memory where there is room. Syncs, new names and removals of files on a
+disk take up to a fifth of the processor time of tests that open workspaces, and a third of the time
+on the clock."""
 
 import os
 import tempfile
@@ -9,7 +10,8 @@ from tests.sizes import SOAK
 
 MEMORY = Path("/dev/shm")
 NEEDED_BYTES = 4 << 30
-"""What must be free. Folders are removed with their tests: the workers of a run hold some hundred megabytes at a time."""
+"""What must be free. Folders are removed with their tests: the workers of a run hold some hundred
+megabytes at a time."""
 ON_DISK = ("tests/storage/", "tests/store/")
 """Tests that are about files themselves, which a disk may number and date in other ways."""
 disk = tempfile.gettempdir()
@@ -17,7 +19,8 @@ disk = tempfile.gettempdir()
 
 
 def write_to_memory() -> None:
-    """From now on temporary folders of this process and its children lie in memory, if there is room, nobody named a folder and this is no soak."""
+    """From now on temporary folders of this process and its children lie in memory, if there is
+    room, nobody named a folder and this is no soak."""
     if not SOAK and "TMPDIR" not in os.environ and _is_roomy():
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 

@@ -24,7 +24,8 @@ def recipe_rows_of(board: Any) -> RecipeRows:
 
 
 def fill_board(board: Any, rows: Iterable[tuple[Any, Any]]) -> None:
-    """Let a board show these rows of a status, each with the verdict of the row of the board that is given with it."""
+    """Let a board show these rows of a status, each with the verdict of the row of the board that
+    is given with it."""
     board._rows = RecipeRows(
         [
             RecipeRow(row, like.verdict_word, like.reasons, like.causes, like.cost)

@@ -1,11 +1,12 @@
-"""DuckDB's main instances are used again by the tests of a process: opening and closing one takes 16 ms of processor time, a third of what
-most tests take.
+"""DuckDB's main instances are used again by the tests of a process: opening and closing one takes
+16 ms of processor time, a third of what most tests take.
 
-An instance comes back only when nothing is left in it: no other connection, no database, table, view or extension, and those settings
-that statements change as they were. Child processes and tests marked `own_instances` open theirs in the usual way.
+An instance comes back only when nothing is left in it: no other connection, no database, table,
+view or extension, and those settings that statements change as they were. Child processes and tests
+marked `own_instances` open theirs in the usual way.
 
-An instance with an extension is not used again, but loads it without hashing its file for the signature: 80 MB for Delta tables, 0.35 s of
-processor time for each workspace.
+An instance with an extension is not used again, but loads it without hashing its file for the
+signature: 80 MB for Delta tables, 0.35 s of processor time for each workspace.
 """
 
 import contextlib
@@ -20,7 +21,8 @@ import duckdb
 UNSIGNED_SETTINGS = {"allow_unsigned_extensions": "true"}
 
 enabled = True
-"""Whether instances are used again; cleared for the time of a test that is marked `own_instances`."""
+"""Whether instances are used again; cleared for the time of a test that is marked
+`own_instances`."""
 MAX_IDLE = 2
 _QUESTIONS = (
     "SELECT count(*) FROM duckdb_databases()",
@@ -31,7 +33,8 @@ _QUESTIONS = (
     current_setting('errors_as_json'), current_setting('preserve_insertion_order')""",
 )
 Kept = tuple[tuple[Any, ...], list[Any], duckdb.DuckDBPyConnection]
-"""The settings that an instance was opened with, its fingerprint when it was new, a connection that keeps it alive."""
+"""The settings that an instance was opened with, its fingerprint when it was new, a connection that
+keeps it alive."""
 idle: list[Kept] = []
 """Instances that are used again by the next workspace."""
 _used: dict[int, Kept] = {}

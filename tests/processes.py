@@ -1,8 +1,10 @@
-"""Python processes that tests start: forked from one that has imported the packages, which takes a tenth of what a start takes.
+"""Python processes that tests start: forked from one that has imported the packages, which takes a
+tenth of what a start takes.
 
-`Popen` and `run` are those of `subprocess`, for commands `[sys.executable, "-c", code, *argv]`. The processes are children of the
-test's own process, with its folder, variables and files as `subprocess` gives them. What is about a start itself (imports, options of the
-interpreter, memory from the first byte on) takes `subprocess`.
+`Popen` and `run` are those of `subprocess`, for commands `[sys.executable, "-c", code, *argv]`. The
+processes are children of the test's own process, with its folder, variables and files as
+`subprocess` gives them. What is about a start itself (imports, options of the interpreter, memory
+from the first byte on) takes `subprocess`.
 """
 
 import atexit
@@ -160,7 +162,8 @@ def serve() -> Any:
 
 
 def import_packages() -> None:
-    """Import what an open workspace, its tables and its catalog load in time, so that no child has to."""
+    """Import what an open workspace, its tables and its catalog load in time, so that no child has
+    to."""
     for name in (
         "duckdb",
         "psycopg",
@@ -185,7 +188,8 @@ def import_packages() -> None:
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """End this process as Python does, but for the destructors of libraries: they ask for threads, which a fork does not take along."""
+    """End this process as Python does, but for the destructors of libraries: they ask for threads,
+    which a fork does not take along."""
     code = 0
     try:
         yield

@@ -1,4 +1,5 @@
-"""How much of what is generated one run does: the short sizes of `make test`, the long ones of `make soak`."""
+"""How much of what is generated one run does: the short sizes of `make test`, the long ones of
+`make soak`."""
 
 import itertools
 import os
@@ -16,17 +17,21 @@ CASES_SECONDS = 0.3
 soak = pytest.mark.soak
 """Marks a test whose size depends on `SOAK`: `make test` runs it short, `make soak` long."""
 product = pytest.mark.product
-"""Marks a test over several lists of parameters: `make test` covers each value (of three lists and more each pair), `make soak` runs all cells."""
+"""Marks a test over several lists of parameters: `make test` covers each value (of three lists and
+more each pair), `make soak` runs all cells."""
 
 contract = pytest.mark.contract
-"""Marks the tests of a class or module that each run over one list of things of a kind: `make test` runs each with a third of the list, in
-rotation, so that everything in it meets a third of the tests; `make soak` runs all."""
+"""Marks the tests of a class or module that each run over one list of things of a kind: `make test`
+runs each with a third of the list, in rotation, so that everything in it meets a third of the
+tests; `make soak` runs all."""
 
 every_case = pytest.mark.every_case
-"""Marks a test of which `make test` runs each case, however long they take together: each is a behaviour of its own."""
+"""Marks a test of which `make test` runs each case, however long they take together: each is a
+behaviour of its own."""
 
 repeated = pytest.mark.repeated
-"""Marks a module that runs the tests of other modules once more, elsewhere: `make test` runs a third of those, `make soak` all."""
+"""Marks a module that runs the tests of other modules once more, elsewhere: `make test` runs a
+third of those, `make soak` all."""
 
 
 def sized(short: T, long: T) -> T:
@@ -46,12 +51,14 @@ def thinned(cells: Iterable[T], every: int) -> list[T]:
 
 
 def rotated(row: int, column: int, columns: int) -> bool:
-    """Whether the test that is the so manieth of a contract meets the so manieth thing of its list."""
+    """Whether the test that is the so manieth of a contract meets the so manieth thing of its
+    list."""
     return (row + column) % min(3, columns) == 0
 
 
 def covering(cells: Sequence[tuple[Any, ...]]) -> list[int]:
-    """Positions of cells that cover, greedily, each value of two factors or each pair of values of more."""
+    """Positions of cells that cover, greedily, each value of two factors or each pair of values of
+    more."""
     factors = len(cells[0]) if cells else 0
     width = 1 if factors < 3 else 2
     groups = list(itertools.combinations(range(factors), width))
@@ -65,14 +72,16 @@ def covering(cells: Sequence[tuple[Any, ...]]) -> list[int]:
 
 
 def affordable(cases: int, seconds: float) -> int:
-    """How many cases of a test `make test` runs, by the seconds that all take: what fits, but a sixth and two at least."""
+    """How many cases of a test `make test` runs, by the seconds that all take: what fits, but a
+    sixth and two at least."""
     if cases < 4 or seconds <= CASES_SECONDS:
         return cases
     return max(2, -(-cases // 6), int(cases * CASES_SECONDS / seconds))
 
 
 def spread(cells: Sequence[tuple[Any, ...]], count: int) -> set[int]:
-    """Positions of so many cells, evenly over one list of parameters; of several lists those first that `covering` chooses."""
+    """Positions of so many cells, evenly over one list of parameters; of several lists those first
+    that `covering` chooses."""
     even = [n * len(cells) // count for n in range(count)]
     first = covering(cells) if len(cells[0]) > 1 else []
     return set(list(dict.fromkeys([*first, *even]))[:count])

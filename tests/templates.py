@@ -1,7 +1,9 @@
-"""New catalogs of tests are copies of one that was migrated once in this process, which saves each of them the migrations and their syncs.
+"""New catalogs of tests are copies of one that was migrated once in this process, which saves each
+of them the migrations and their syncs.
 
-Child processes, tests marked `migrates` and tests that replace the migrations create theirs in the usual way. Nor do the workspaces of this
-process check the signatures of DuckDB's extensions, which takes 40 to 280 ms for each instance; children do, and tests/sources/test_extensions_at_hand.py.
+Child processes, tests marked `migrates` and tests that replace the migrations create theirs in the
+usual way. Nor do the workspaces of this process check the signatures of DuckDB's extensions, which
+takes 40 to 280 ms for each instance; children do, and tests/sources/test_extensions_at_hand.py.
 """
 
 import atexit
@@ -20,7 +22,8 @@ _folder: Path | None = None
 
 
 def install() -> None:
-    """From now on new SQLite catalogs start as copies, if the package is loaded, and extensions are loaded as they are."""
+    """From now on new SQLite catalogs start as copies, if the package is loaded, and extensions are
+    loaded as they are."""
     module = sys.modules.get("jammi_lab.catalog.catalog")
     if _folder is not None or module is None:
         return
@@ -57,8 +60,8 @@ def _make() -> Path:
 
 
 def _own_folder() -> Path:
-    """A folder that goes with this process. A child that was forked and ends like a process of its own leaves it alone, where one of
-    `TemporaryDirectory` would be removed."""
+    """A folder that goes with this process. A child that was forked and ends like a process of its
+    own leaves it alone, where one of `TemporaryDirectory` would be removed."""
     folder = Path(tempfile.mkdtemp(prefix="jammi-template-")).resolve()
     process = os.getpid()
     atexit.register(lambda: os.getpid() == process and shutil.rmtree(folder, ignore_errors=True))
@@ -66,7 +69,8 @@ def _own_folder() -> Path:
 
 
 def _place(template: Path, path: Path) -> None:
-    """Copy the template to where nothing is, at once or not at all; where that fails, the product says why."""
+    """Copy the template to where nothing is, at once or not at all; where that fails, the product
+    says why."""
     if os.path.lexists(path) or os.path.lexists(f"{path}-wal"):
         return
     part = path.with_name(f".template-{os.getpid()}-{threading.get_ident()}")
@@ -79,8 +83,8 @@ def _place(template: Path, path: Path) -> None:
 
 
 class Template:
-    """A folder that `build` fills once in this process. Each test gets it as it was, always in the same place, so that what catalogs say of
-    locations stays true."""
+    """A folder that `build` fills once in this process. Each test gets it as it was, always in the
+    same place, so that what catalogs say of locations stays true."""
 
     def __init__(self, build: Callable[[Path], None]) -> None:
         self._build = build

@@ -1,4 +1,5 @@
-"""The wheel is complete: installed without the repository, it embeds, draws a chart and shows a panel's static form."""
+"""The wheel is complete: installed without the repository, it embeds, draws a chart and shows a
+panel's static form."""
 
 import os
 import re
@@ -55,7 +56,8 @@ def wheel(tmp_path_factory):
 
 
 def run(python, folder, *arguments):
-    """What the program says with that interpreter, which finds neither the repository nor the user's packages."""
+    """What the program says with that interpreter, which finds neither the repository nor the
+    user's packages."""
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "JAMMI", "PIP_USER"))
     }
@@ -80,7 +82,8 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path):
     python = interpreter(tmp_path / "env", with_pip=False)
     [packages] = (tmp_path / "env" / "lib").glob("python*/site-packages")
     zipfile.ZipFile(wheel).extractall(packages)
-    # The dependencies of this environment; path files in it, such as that of an editable install, are not followed.
+    # The dependencies of this environment; path files in it, such as that of an editable install,
+    # are not followed.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     assert run(python, tmp_path, "minilm").endswith("complete\n")
 

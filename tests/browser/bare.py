@@ -1,4 +1,5 @@
-"""A panel on a bare page: its module in a real browser, its kernel side in this process, and between them what a lab would carry."""
+"""A panel on a bare page: its module in a real browser, its kernel side in this process, and
+between them what a lab would carry."""
 
 import json
 import queue
@@ -66,7 +67,8 @@ _idle: "weakref.WeakKeyDictionary[Any, list[_Page]]" = weakref.WeakKeyDictionary
 
 
 class Bare:
-    """One panel on one page, or others of its kind beside it. `expect` carries messages both ways while it waits."""
+    """One panel on one page, or others of its kind beside it. `expect` carries messages both ways
+    while it waits."""
 
     def __init__(
         self,
@@ -113,7 +115,8 @@ class Bare:
         self.add(panel)
 
     def install_clock(self) -> None:
-        """From now on time on the page passes when `page.clock` says so, and no other test uses the page."""
+        """From now on time on the page passes when `page.clock` says so, and no other test uses the
+        page."""
         self.page.clock.install()
         self._kept = None
 
@@ -132,7 +135,8 @@ class Bare:
         return self._last()
 
     def again(self) -> Any:
-        """The panel once more on the page: a second view of it; the part of the page that it is in."""
+        """The panel once more on the page: a second view of it; the part of the page that it is
+        in."""
         self.page.evaluate("window.show(0)")
         return self._last()
 

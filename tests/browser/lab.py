@@ -34,9 +34,11 @@ FLAGS = [
 SHOTS = os.environ.get("JAMMI_SHOTS")
 """Where pictures are kept, when they are wanted."""
 THEMES = ["JupyterLab Light", "JupyterLab Dark"] if SHOTS else ["JupyterLab Light"]
-"""Those in which whole stories are run: in another one nothing happens otherwise, and it is looked at in pictures."""
+"""Those in which whole stories are run: in another one nothing happens otherwise, and it is looked
+at in pictures."""
 JUPYTERLAB = "from jupyterlab.labapp import main; main()"
-# The panel of that path, its document, its session and its kernel are waited for; the promise resolves after the last cell.
+# The panel of that path, its document, its session and its kernel are waited for; the promise
+# resolves after the last cell.
 RUN_ALL = """async (name) => {
   const begun = Date.now(), nap = (ms) => new Promise((done) => setTimeout(done, ms));
   while (!window.jupyterapp) { if (Date.now() - begun > 60000) return 'no app'; await nap(50); }
@@ -72,7 +74,8 @@ OPEN = """async path => {
 CLOSED = ("Disposed", "Canceled future")
 """How the lab reports a question that was open when its notebook was closed."""
 NO_SESSION = "Cannot read properties of null (reading 'kernel')"
-"""What the lab's own scripts say when the message that a kernel has ended arrives after its notebook was closed."""
+"""What the lab's own scripts say when the message that a kernel has ended arrives after its
+notebook was closed."""
 
 PAPERS = """import jammi_lab as jl
 ws = jl.open("lab")
@@ -160,8 +163,9 @@ def server(root: Path, state: Path, theme: str) -> Iterator[tuple[str, str]]:
 
 
 class Lab:
-    """A running server and a browser's context in which it answers and nothing else does. The tests of a session share it and its page,
-    whose loading takes 7 s of processor time; each has a folder of its own.
+    """A running server and a browser's context in which it answers and nothing else does. The tests
+    of a session share it and its page, whose loading takes 7 s of processor time; each has a folder
+    of its own.
 
     Requests are watched and not routed: routes turn the browser's cache off."""
 
@@ -176,7 +180,8 @@ class Lab:
 
     @contextlib.contextmanager
     def for_one_test(self, name: str) -> Iterator["Lab"]:
-        """With an empty folder; at the end its pages and kernels are gone, nobody else was asked, and no script broke."""
+        """With an empty folder; at the end its pages and kernels are gone, nobody else was asked,
+        and no script broke."""
         self.folder = self.root / name
         self.folder.mkdir()
         try:
@@ -192,7 +197,8 @@ class Lab:
         assert (refused, broken) == ([], []), (refused, broken)
 
     def open(self, name: str, *, width: int, height: int, run: bool = True) -> Any:
-        """The page, at that size, with no other than this notebook of the folder on it, and all its cells run."""
+        """The page, at that size, with no other than this notebook of the folder on it, and all its
+        cells run."""
         self._clear_page()
         if self.context.pages:
             page = self.context.pages[0]

@@ -1,4 +1,5 @@
-"""The badge above a result in a real JupyterLab: late, then filled in where it stands, and opened on a click without a kernel."""
+"""The badge above a result in a real JupyterLab: late, then filled in where it stands, and opened
+on a click without a kernel."""
 
 from pathlib import Path
 

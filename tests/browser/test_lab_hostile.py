@@ -1,4 +1,5 @@
-"""Hostile names and values in a real JupyterLab: text in every panel, live and saved, and Python gets them as they are."""
+"""Hostile names and values in a real JupyterLab: text in every panel, live and saved, and Python
+gets them as they are."""
 
 import shutil
 

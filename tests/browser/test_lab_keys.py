@@ -1,4 +1,5 @@
-"""Keys in a real JupyterLab: a panel that has the focus gets them, and the notebook does not act on them."""
+"""Keys in a real JupyterLab: a panel that has the focus gets them, and the notebook does not act on
+them."""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""Every panel inside a real JupyterLab, in light and dark, wide and narrow: all texts are legible, whole and apart.
-`JAMMI_SHOTS=folder` keeps pictures; `make soak` takes narrow and dark ones."""
+"""Every panel inside a real JupyterLab, in light and dark, wide and narrow: all texts are legible,
+whole and apart. `JAMMI_SHOTS=folder` keeps pictures; `make soak` takes narrow and dark ones."""
 
 from pathlib import Path
 

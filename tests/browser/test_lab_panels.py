@@ -1,4 +1,5 @@
-"""All panels in a real JupyterLab: clicks reach Python, verdicts change, the saved form is there without a kernel, nothing leaves the page.
+"""All panels in a real JupyterLab: clicks reach Python, verdicts change, the saved form is there
+without a kernel, nothing leaves the page.
 
 `JAMMI_SHOTS=folder` keeps pictures."""
 
@@ -104,7 +105,8 @@ def shot(page, name, theme, kept=None):
 
 
 def again(lab):
-    """Opened anew with a fresh kernel, as by somebody who trusts it and by somebody who does not."""
+    """Opened anew with a fresh kernel, as by somebody who trusts it and by somebody who does
+    not."""
     book = nbformat.read(lab.folder / "panels.ipynb", 4)
     kinds = [set(o["data"]) for o in book.cells[1].outputs if "data" in o]
     assert kinds == [
@@ -141,7 +143,8 @@ display(graph, board)"""
 
 
 def linked(lab, first, pair):
-    """A page, and for each way to link two panels the cell that shows such a pair and a cell that runs its `told()`."""
+    """A page, and for each way to link two panels the cell that shows such a pair and a cell that
+    runs its `told()`."""
     pairs = [f"{pair.format(link=link)}\ntold_{number} = told" for number, link in enumerate(LINKS)]
     written(
         lab.folder / "linked.ipynb",

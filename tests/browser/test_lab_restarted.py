@@ -1,4 +1,5 @@
-"""All panels in a real JupyterLab whose workspace is closed and whose kernel restarts: each says so, and lives again when its cell is run."""
+"""All panels in a real JupyterLab whose workspace is closed and whose kernel restarts: each says
+so, and lives again when its cell is run."""
 
 import pytest
 

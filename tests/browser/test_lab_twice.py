@@ -1,4 +1,5 @@
-"""Panels in a real JupyterLab: one twice on a page and another beside it, names dragged and pasted into cells, one panel in another, a kernel that restarts."""
+"""Panels in a real JupyterLab: one twice on a page and another beside it, names dragged and pasted
+into cells, one panel in another, a kernel that restarts."""
 
 import pytest
 

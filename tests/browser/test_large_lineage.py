@@ -1,4 +1,5 @@
-"""A lineage of which little is seen: what is seen is written first, the rest a little later, and nothing is ever looked at unwritten."""
+"""A lineage of which little is seen: what is seen is written first, the rest a little later, and
+nothing is ever looked at unwritten."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""Every panel on a bare page: what a mouse, a keyboard and a hostile name do. `JAMMI_SHOTS=folder` keeps pictures."""
+"""Every panel on a bare page: what a mouse, a keyboard and a hostile name do. `JAMMI_SHOTS=folder`
+keeps pictures."""
 
 import contextlib
 import math
@@ -69,7 +70,8 @@ def ws(papers):
 
 @pytest.fixture
 def on_page(browser):
-    """Puts panels on pages; at the end nothing broke, nothing left the page, and no name has acted."""
+    """Puts panels on pages; at the end nothing broke, nothing left the page, and no name has
+    acted."""
     with contextlib.ExitStack() as stack:
 
         def put(panel, name, **size):

@@ -1,4 +1,5 @@
-"""What a panel answers, and about what: under the right name, at a size that can be read, in the place that it belongs to."""
+"""What a panel answers, and about what: under the right name, at a size that can be read, in the
+place that it belongs to."""
 
 import threading
 

@@ -1,4 +1,5 @@
-"""Panels worked without a mouse, told to a screen reader, kept still, filled to the brim, and asked from Python."""
+"""Panels worked without a mouse, told to a screen reader, kept still, filled to the brim, and asked
+from Python."""
 
 import re
 import time

@@ -1,4 +1,5 @@
-"""What a person has in a panel stays theirs: the focus of the keyboard, what is open and said, and the part of a picture that is looked at."""
+"""What a person has in a panel stays theirs: the focus of the keyboard, what is open and said, and
+the part of a picture that is looked at."""
 
 import time
 

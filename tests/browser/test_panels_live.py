@@ -1,4 +1,5 @@
-"""Panels that live: shown in several places, beside others, while cells run, while work goes on, and when the kernel is gone."""
+"""Panels that live: shown in several places, beside others, while cells run, while work goes on,
+and when the kernel is gone."""
 
 import threading
 

@@ -1,5 +1,5 @@
-"""Every panel in light and dark, wide and narrow, over few and many tables: all texts are legible, whole and apart. `JAMMI_SHOTS=folder`
-keeps pictures, `make soak` takes 150 and 1 000 tables."""
+"""Every panel in light and dark, wide and narrow, over few and many tables: all texts are legible,
+whole and apart. `JAMMI_SHOTS=folder` keeps pictures, `make soak` takes 150 and 1 000 tables."""
 
 import pytest
 

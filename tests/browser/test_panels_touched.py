@@ -1,4 +1,5 @@
-"""What a hand does with panels: drags, wheels, knobs, chips, groups, pages; and what the eye reads."""
+"""What a hand does with panels: drags, wheels, knobs, chips, groups, pages; and what the eye
+reads."""
 
 import threading
 import time

@@ -1,4 +1,5 @@
-"""The result viewer on a bare page: pages, orders, keys, long values, hostile ones. `JAMMI_SHOTS=folder` keeps pictures."""
+"""The result viewer on a bare page: pages, orders, keys, long values, hostile ones.
+`JAMMI_SHOTS=folder` keeps pictures."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""The moving picture of the README: a story in a real JupyterLab, cell by cell. `JAMMI_SHOTS=folder` keeps it as `story.webp`."""
+"""The moving picture of the README: a story in a real JupyterLab, cell by cell.
+`JAMMI_SHOTS=folder` keeps it as `story.webp`."""
 
 import base64
 import shutil

@@ -16,7 +16,8 @@ import run_tour  # noqa: E402  (a script beside the notebooks, in no package)
 
 
 def picture(page, name: str, at: str, nth: int) -> None:
-    """Scroll to the cell that has a text for the nth time and keep a picture, when pictures are wanted."""
+    """Scroll to the cell that has a text for the nth time and keep a picture, when pictures are
+    wanted."""
     found = page.locator(".jp-RenderedHTMLCommon h2, .cm-content").get_by_text(at)
     assert found.count() > nth, f"the tour has no {at!r} to take a picture of"
     if SHOTS:

@@ -67,7 +67,8 @@ class Lab:
     def ready(
         self, recipe: str, *reads: str | Input, definition: str | None = None, **fields: object
     ) -> TableRecord:
-        """A published table; a text in `reads` is a recipe or physical table, one with `source:` before it a source."""
+        """A published table; a text in `reads` is a recipe or physical table, one with `source:`
+        before it a source."""
         begun = self.begin(recipe, definition, **fields)
         return self.catalog.table_status.publish(
             msgspec.structs.replace(begun, anchors=[anchored(r) for r in reads]), b"{}\n"
@@ -113,7 +114,8 @@ postgresql_only = pytest.mark.parametrize(
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def catalog_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
-    """Where a new catalog may be made: a path, or a URL with a schema that is dropped afterwards."""
+    """Where a new catalog may be made: a path, or a URL with a schema that is dropped
+    afterwards."""
     if request.param == "sqlite":
         yield tmp_path / "catalog.sqlite3"
         return

@@ -112,7 +112,8 @@ def test_an_exception_takes_the_whole_transaction_back(lab: Lab) -> None:
 def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_this_thread(
     lab: Lab,
 ) -> None:
-    """The traceback is kept, as IPython does: it holds the cursor, and with it what the cursor had begun."""
+    """The traceback is kept, as IPython does: it holds the cursor, and with it what the cursor had
+    begun."""
     database = lab.catalog.database
 
     def interrupted(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
@@ -462,7 +463,8 @@ def test_a_read_only_catalog_reads_and_refuses_to_write(lab: Lab, open_catalog: 
 
 
 def unwritable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Lets SQLite open read-only files as it does in a folder where no log can be made, which a test that runs as root cannot set up."""
+    """Lets SQLite open read-only files as it does in a folder where no log can be made, which a
+    test that runs as root cannot set up."""
     real, modes = dialects.Sqlite._open, []
 
     def refuse(self: dialects.Sqlite, mode: str) -> sqlite3.Connection:

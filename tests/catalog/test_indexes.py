@@ -1,4 +1,5 @@
-"""What is asked of a catalog by definition, by what a table was anchored on, and along the lineage goes by indexes: SQLite itself says which."""
+"""What is asked of a catalog by definition, by what a table was anchored on, and along the lineage
+goes by indexes: SQLite itself says which."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -167,7 +168,8 @@ def plans(
 
 
 def slow(lines: Iterable[str]) -> list[str]:
-    """The lines that go over all rows of a table: without an index, to make one for this question alone, or over all that are ready."""
+    """The lines that go over all rows of a table: without an index, to make one for this question
+    alone, or over all that are ready."""
     return [
         line
         for line in lines

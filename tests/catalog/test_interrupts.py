@@ -1,4 +1,5 @@
-"""An interrupt that is raised in a thread, as in the lanes of a plan, leaves no transaction open: no other kernel would get the lock."""
+"""An interrupt that is raised in a thread, as in the lanes of a plan, leaves no transaction open:
+no other kernel would get the lock."""
 
 import os
 import random
@@ -80,7 +81,8 @@ def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(
 
 
 def _read_interrupted_at(lab: Lab, moment: int) -> tuple[bool, BaseException | None]:
-    """Read in the main thread, with a signal at a bytecode of what begins and ends the read; whether there are so many, and what was raised."""
+    """Read in the main thread, with a signal at a bytecode of what begins and ends the read;
+    whether there are so many, and what was raised."""
     watched = ("catalog/database.py", "contextlib.py", "test_interrupts.py", "core/interrupts.py")
     left = moment
 

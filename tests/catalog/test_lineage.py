@@ -220,7 +220,8 @@ def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab: Lab) -> Non
 
 
 def test_the_names_above_are_those_of_everybody_whom_the_reader_sees(lab: Lab) -> None:
-    """What a name means depends on who reads it, so own and shared recipes of a name are both followed; those of others are not."""
+    """What a name means depends on who reads it, so own and shared recipes of a name are both
+    followed; those of others are not."""
     lab.ready("far", "source:papers")
     lab.ready("a", "far")
     lab.ready("b", "A")

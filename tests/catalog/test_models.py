@@ -1,4 +1,5 @@
-"""Models in the catalog: keys, versions, what refers to one, and the delete that nothing slips past."""
+"""Models in the catalog: keys, versions, what refers to one, and the delete that nothing slips
+past."""
 
 import threading
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def refusal(lab: Lab, name: str = "mine", version: int | None = None) -> ModelRe
     return caught.value
 
 
-# -- registering -------------------------------------------------------------------------------------------------------------------------------
+# -- registering -----------------------------------------------------------------------------------
 
 
 def test_a_key_names_the_tenant_of_a_tenants_model_and_not_of_a_shared_one(lab: Lab) -> None:
@@ -124,7 +125,7 @@ def test_spellings_that_differ_in_case_are_one_model_as_it_was_first_spelt(lab: 
     assert [put(lab, "MINE", digest=d).key for d in ("d1", "d2")] == ["Mine::1", "Mine::2"]
 
 
-# -- looking up --------------------------------------------------------------------------------------------------------------------------------
+# -- looking up ------------------------------------------------------------------------------------
 
 
 def test_a_tenants_own_model_comes_before_a_shared_one_of_a_higher_version(lab: Lab) -> None:
@@ -171,7 +172,7 @@ def test_a_record_survives_the_catalog_as_it_is(
     assert open_catalog().models.get("mine") == full  # type: ignore[attr-defined]
 
 
-# -- what refers to a model --------------------------------------------------------------------------------------------------------------------
+# -- what refers to a model ------------------------------------------------------------------------
 
 
 def test_the_four_edges_come_in_their_order_and_say_what_refers(lab: Lab) -> None:
@@ -292,7 +293,7 @@ def test_one_reference_is_found_and_one_model_deleted_among_many_unrelated_rows(
     assert len(lab.catalog.models.list()) == sized(200, 1000)
 
 
-# -- tenants -----------------------------------------------------------------------------------------------------------------------------------
+# -- tenants ---------------------------------------------------------------------------------------
 
 
 def test_another_tenants_model_is_not_found_and_untouched(lab: Lab) -> None:
@@ -360,7 +361,7 @@ def test_another_tenants_record_is_not_there_to_forget_and_a_shared_one_is_forbi
         assert lab.catalog.models.remove_record(record)
 
 
-# -- beginning and deleting at once ------------------------------------------------------------------------------------------------------------
+# -- beginning and deleting at once ----------------------------------------------------------------
 
 
 def test_a_table_cannot_begin_with_a_model_that_was_deleted(lab: Lab) -> None:

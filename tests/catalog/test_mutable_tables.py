@@ -1,4 +1,5 @@
-"""Commits to mutable tables that come at once: one transaction, a version each, and none of them suffers for another."""
+"""Commits to mutable tables that come at once: one transaction, a version each, and none of them
+suffers for another."""
 
 import contextlib
 import threading

@@ -1,4 +1,5 @@
-"""The edges of newest versions are what the other tables amount to, whatever happened to them, and in an earlier catalog once it was brought up."""
+"""The edges of newest versions are what the other tables amount to, whatever happened to them, and
+in an earlier catalog once it was brought up."""
 
 import contextlib
 import re
@@ -57,7 +58,8 @@ def meant(catalog: Catalog) -> list[str]:
 
 
 class Catalogs(RuleBasedStateMachine):
-    """What kernels do to recipes, versions and tables, in any order; one transaction, which is taken back in the end."""
+    """What kernels do to recipes, versions and tables, in any order; one transaction, which is
+    taken back in the end."""
 
     def __init__(self) -> None:
         super().__init__()

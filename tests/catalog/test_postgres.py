@@ -1,4 +1,5 @@
-"""What a catalog on a PostgreSQL server does that a file does not: it is reached through a connection, which may be refused or lost."""
+"""What a catalog on a PostgreSQL server does that a file does not: it is reached through a
+connection, which may be refused or lost."""
 
 import gc
 import os
@@ -76,7 +77,7 @@ def everything_shown(error: BaseException) -> str:
     )
 
 
-# -- a connection that is lost -----------------------------------------------------------------------------------------------------
+# -- a connection that is lost ---------------------------------------------------------------------
 
 
 @postgresql_only
@@ -157,7 +158,7 @@ def test_an_interrupt_inside_a_statement_leaves_the_next_call_a_connection(lab: 
     assert lab.catalog.metadata.get("a") == "1" and of_thread(lab) is not raw
 
 
-# -- a fork ------------------------------------------------------------------------------------------------------------------------
+# -- a fork ----------------------------------------------------------------------------------------
 
 
 @postgresql_only
@@ -177,7 +178,7 @@ def test_a_forked_child_that_ends_takes_neither_lock_nor_connection_from_the_par
     assert backends(lab, postgres_url).keys() == before.keys()
 
 
-# -- a server that refuses ---------------------------------------------------------------------------------------------------------
+# -- a server that refuses -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -344,7 +345,7 @@ def test_what_a_server_says_is_told_by_its_code(
     assert type(typed) is kind if kind else typed is None
 
 
-# -- meaning the same as a file ----------------------------------------------------------------------------------------------------
+# -- meaning the same as a file --------------------------------------------------------------------
 
 
 @postgresql_only

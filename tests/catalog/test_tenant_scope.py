@@ -86,7 +86,8 @@ def test_every_statement_that_touches_tenants_rows_carries_the_predicate(
     ]
     assert len(set(reads)) > 25
     by_writer = [s for s in set(reads) if "tenant_id" not in s]
-    # a row in the making belongs to whoever has its writer's id; which writers left something behind is no tenant's affair; a rename follows the node
+    # a row in the making belongs to whoever has its writer's id; which writers left something
+    # behind is no tenant's affair; a rename follows the node
     assert {re.split(r"\s+(?:SET|FROM)\s", s)[0] for s in by_writer} <= {
         "UPDATE result_tables",
         "SELECT DISTINCT result_tables.writer_id",

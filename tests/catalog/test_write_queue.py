@@ -1,4 +1,5 @@
-"""Who writes next: two kernels, or threads of one, that both write to a catalog in a file take turns."""
+"""Who writes next: two kernels, or threads of one, that both write to a catalog in a file take
+turns."""
 
 import contextlib
 import errno

@@ -1,4 +1,5 @@
-"""A writer is alive while its lock is held: proved with real processes that are stopped, killed and forked."""
+"""A writer is alive while its lock is held: proved with real processes that are stopped, killed and
+forked."""
 
 import contextlib
 import os

@@ -1,4 +1,5 @@
-"""`jammi-lab mcp` with the official client: five tools that read, and one more when it is allowed."""
+"""`jammi-lab mcp` with the official client: five tools that read, and one more when it is
+allowed."""
 
 import asyncio
 import os

@@ -1,4 +1,5 @@
-"""What every connector must do: subclass `ConnectorSuite`, give it a `case`, and its tests run against your kind."""
+"""What every connector must do: subclass `ConnectorSuite`, give it a `case`, and its tests run
+against your kind."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def look(memo: DictMemo | None = None, *, later: bool = False, **bounds: Any) ->
 
 @dataclass
 class Case:
-    """A source with rows (1, 'a'), (2, 'b'), (3, 'c') in the columns id and name, and what can happen to it."""
+    """A source with rows (1, 'a'), (2, 'b'), (3, 'c') in the columns id and name, and what can
+    happen to it."""
 
     connector: Connector
     edit: Callable[[], None]
@@ -92,7 +94,8 @@ def rows(relation: Relation) -> list[tuple[Any, ...]]:
 
 
 def database_file_case(connector: Any, file: Path, write: Callable[..., None]) -> Case:
-    """The case of a database file with the table t(id, name) of three rows; `write(file, *statements)` is its owner."""
+    """The case of a database file with the table t(id, name) of three rows; `write(file,
+    *statements)` is its owner."""
     return Case(
         connector,
         edit=lambda: write(file, "UPDATE t SET name = 'x' WHERE id = 2"),

@@ -1,4 +1,5 @@
-"""What every encoder must do: subclass `EncoderSuite`, give it an `encoder`, and its tests run against yours."""
+"""What every encoder must do: subclass `EncoderSuite`, give it an `encoder`, and its tests run
+against yours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What every kind of source must do in a workspace, from the first table made of it to a reopened kernel: subclass `JourneySuite`, give it a `journey`."""
+"""What every kind of source must do in a workspace, from the first table made of it to a reopened
+kernel: subclass `JourneySuite`, give it a `journey`."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from tests.sizes import contract
 
 @dataclass
 class Journey:
-    """A source with rows (1, 'a', 'x'), (2, 'b', 'x'), (3, 'c', 'x') in the columns id, name and note, and what its owner does to it."""
+    """A source with rows (1, 'a', 'x'), (2, 'b', 'x'), (3, 'c', 'x') in the columns id, name and
+    note, and what its owner does to it."""
 
     location: Any
     """What `add` takes: a text, or a frame."""
@@ -48,7 +50,8 @@ class Journey:
     deep: bool = False
     """Whether only a deep look may read it: nobody can tell how many rows it has."""
     again: bool = False
-    """Whether every kernel has to be given it: a frame, or an address with a credential typed into it."""
+    """Whether every kernel has to be given it: a frame, or an address with a credential typed into
+    it."""
 
 
 @dataclass
@@ -76,7 +79,8 @@ def written_journey(
     idle: Mapping[str, Callable[[], None]],
     **more: Any,
 ) -> Journey:
-    """The way of rows that are written as a whole by `put`: makes them, and says how their owner changes them; `more` is what else a journey says."""
+    """The way of rows that are written as a whole by `put`: makes them, and says how their owner
+    changes them; `more` is what else a journey says."""
     rows = Rows(put)
     return Journey(
         location=location,
@@ -97,7 +101,8 @@ def database_file_journey(
     idle: Mapping[str, Callable[[], None]],
     vanish: Callable[[], None],
 ) -> Journey:
-    """The way of a database file: makes it, and says how its owner changes it by `write(path, *statements)`."""
+    """The way of a database file: makes it, and says how its owner changes it by `write(path,
+    *statements)`."""
     rows = ((1, "a"), (2, "b"), (3, "c"))
     write(
         path,

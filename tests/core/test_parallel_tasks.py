@@ -1,4 +1,5 @@
-"""Tasks side by side: in order where one needs another, never too many at once, and all of them stopped by one interrupt."""
+"""Tasks side by side: in order where one needs another, never too many at once, and all of them
+stopped by one interrupt."""
 
 import contextvars
 import random
@@ -352,7 +353,8 @@ print("done")
 
 @pytest.mark.parametrize("how", ["settrace", "setprofile"])
 def test_a_debugger_or_a_profiler_goes_on_after_lanes_were_used(how):
-    """CPython 3.11 goes round for ever under either, when an exception for another thread was once taken back: in a child, since nothing ends it."""
+    """CPython 3.11 goes round for ever under either, when an exception for another thread was once
+    taken back: in a child, since nothing ends it."""
     child = subprocess.run(
         [sys.executable, "-c", WATCHED, how], capture_output=True, text=True, timeout=120
     )

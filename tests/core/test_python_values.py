@@ -1,4 +1,5 @@
-"""Values that leave: what pandas, `fetchall` and JSON get for each SQL type, and that people can compute with it."""
+"""Values that leave: what pandas, `fetchall` and JSON get for each SQL type, and that people can
+compute with it."""
 
 import datetime as dt
 import json
@@ -16,7 +17,8 @@ import jammi_lab as jl
 from jammi_lab.cli import main
 
 TYPES = {
-    # SQL value: (dtype of .pandas(), value of fetchall, the dtype of duckdb's .df() where ours differs)
+    # SQL value: (dtype of .pandas(), value of fetchall, the dtype of duckdb's .df() where ours
+    # differs)
     "1::TINYINT": ("int64", 1, "int8"),
     "1::SMALLINT": ("int64", 1, "int16"),
     "1::INTEGER": ("int64", 1, "int32"),
@@ -99,7 +101,8 @@ def ws(tmp_path):
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    """What leaves: one row with every type, and an aggregate by day from a statement and from a stored table."""
+    """What leaves: one row with every type, and an aggregate by day from a statement and from a
+    stored table."""
     with jl.open(tmp_path_factory.mktemp("values") / "lab") as ws:
         every_type = ws.sql(EVERY_TYPE)
         return {

@@ -1,4 +1,5 @@
-"""How results, tables, verdicts, plans and reports read; each case fixes words that people rely on."""
+"""How results, tables, verdicts, plans and reports read; each case fixes words that people rely
+on."""
 
 import dataclasses
 import re

@@ -19,7 +19,8 @@ def nobody_waits():
 
 
 def done_by(count: int = 1) -> list[int]:
-    """The threads that do so many pieces of work at once, when each has done its own and waits for the next."""
+    """The threads that do so many pieces of work at once, when each has done its own and waits for
+    the next."""
     by, go, over = [], threading.Event(), threading.Barrier(count + 1)
 
     def work():

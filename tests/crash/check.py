@@ -1,4 +1,5 @@
-"""Children that may be killed, what they promised, and what must hold after a crash and a recovery."""
+"""Children that may be killed, what they promised, and what must hold after a crash and a
+recovery."""
 
 import os
 import subprocess
@@ -19,7 +20,8 @@ from tests.store.lab import everything, files, files_of, statuses
 
 
 def asked(few: int, soak: int, every: int = sys.maxsize) -> int:
-    """How many crashes to look at: a few, more in a soak, or what JAMMI_CRASHES says, a number or `all`."""
+    """How many crashes to look at: a few, more in a soak, or what JAMMI_CRASHES says, a number or
+    `all`."""
     said = os.environ.get("JAMMI_CRASHES")
     return sized(few, soak) if not said else every if said == "all" else int(said)
 
@@ -126,9 +128,11 @@ def rows_by_sql(ws: Any, table: Any) -> int:
 def hold_true(
     folder: Path, promised: Promises, rows: Callable[[Any, Any], int | None] = rows_by_sql
 ) -> Any:
-    """Open the workspace, which recovers it, and check all that was promised; gives the first recovery's report.
+    """Open the workspace, which recovers it, and check all that was promised; gives the first
+    recovery's report.
 
-    `rows`: how a table's rows are counted; starting the engine for it is most of what one check costs.
+    `rows`: how a table's rows are counted; starting the engine for it is most of what one check
+    costs.
     """
     with jl.open(folder) as ws:
         report = ws.recovery

@@ -117,7 +117,8 @@ def forever(folder: Path, seed: int) -> None:
 
 
 def change(folder: Path, seed: int) -> None:
-    """Random changes of what changes: the table `notes`, the topic `events`, sessions with rows; each told as it begins and when it has returned."""
+    """Random changes of what changes: the table `notes`, the topic `events`, sessions with rows;
+    each told as it begins and when it has returned."""
     chance = random.Random(seed)
     with jl.open(folder) as ws:
         say("OPEN")

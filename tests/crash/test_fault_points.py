@@ -1,4 +1,5 @@
-"""kill -9 at every fault point that a real run passes: nothing acknowledged is lost, nothing is half there."""
+"""kill -9 at every fault point that a real run passes: nothing acknowledged is lost, nothing is
+half there."""
 
 import os
 import signal
@@ -27,7 +28,8 @@ def passed(server, tmp_path_factory):
 
 
 def cuts_of(points):
-    """(point, which time it is passed); of the many that one point has, the first and the last, in a soak every fourth too, unless all are asked for."""
+    """(point, which time it is passed); of the many that one point has, the first and the last, in
+    a soak every fourth too, unless all are asked for."""
     every = [(p, points[: n + 1].count(p)) for n, p in enumerate(points)]
     return [
         (p, n)

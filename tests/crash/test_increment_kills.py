@@ -1,5 +1,5 @@
-"""kill -9 at the fault points that an increment passes: the old version stays the newest, or the new
-one is whole."""
+"""kill -9 at the fault points that an increment passes: the old version stays the newest, or the
+new one is whole."""
 
 import shutil
 import signal

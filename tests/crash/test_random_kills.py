@@ -1,4 +1,5 @@
-"""kill -9 at random moments, again and again on one workspace, each followed by a recovery and the check of all that was promised.
+"""kill -9 at random moments, again and again on one workspace, each followed by a recovery and the
+check of all that was promised.
 
 `JAMMI_CRASHES=400` kills that many times in each test.
 """
@@ -25,7 +26,8 @@ KILLS, CHANGES = asked(30, 400, every=400), asked(15, 400, every=400)
 
 
 def killed(server: Any, chance: random.Random, *argv: object) -> str:
-    """What a child said until it was killed, at any moment: while it opens the workspace, or in the middle of what it does then."""
+    """What a child said until it was killed, at any moment: while it opens the workspace, or in the
+    middle of what it does then."""
     child = server.start(*argv)
     server.await_lines(chance.choice([0, 1, 2, 2, 3, 3, 4, 6]))
     time.sleep(chance.random() * 0.05)
@@ -36,7 +38,8 @@ def killed(server: Any, chance: random.Random, *argv: object) -> str:
 
 
 def rows_by_footer(ws: Any, table: Any) -> int:
-    """How many rows the Parquet file has; starting the engine for it would be most of what a check costs."""
+    """How many rows the Parquet file has; starting the engine for it would be most of what a check
+    costs."""
     return int(pq.read_metadata(table.path).num_rows)
 
 
@@ -57,7 +60,8 @@ def test_a_workspace_survives_being_killed_again_and_again(server, tmp_path, tel
 
 @dataclass
 class Changes:
-    """What the table `notes` and the topic `events` hold as far as children said so, and what the last one was at when it died."""
+    """What the table `notes` and the topic `events` hold as far as children said so, and what the
+    last one was at when it died."""
 
     notes: dict[int, int] = field(default_factory=dict)
     version: int = 0
@@ -91,7 +95,8 @@ class Changes:
 
 
 def changes_hold_true(folder: Path, promised: Changes) -> None:
-    """Open the workspace, which recovers it, and check what was promised; what was begun and not acknowledged is there whole or not at all."""
+    """Open the workspace, which recovers it, and check what was promised; what was begun and not
+    acknowledged is there whole or not at all."""
     with jl.open(folder) as ws:
         assert not ws.recover(), "a second recovery still finds something to do"
         before, since, notes = dict(promised.notes), promised.version, ws.mutable["notes"]

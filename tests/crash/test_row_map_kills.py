@@ -1,5 +1,6 @@
-"""kill -9 at the fault points that a row map passes: a kill loses at most the call in flight, the old
-version stays the newest or the new one is whole, and what is finished later equals a full run."""
+"""kill -9 at the fault points that a row map passes: a kill loses at most the call in flight, the
+old version stays the newest or the new one is whole, and what is finished later equals a full
+run."""
 
 import shutil
 import signal

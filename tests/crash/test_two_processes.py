@@ -1,4 +1,5 @@
-"""A writer beside a writer: the living are spared, also when stopped; the dead are settled at the next open."""
+"""A writer beside a writer: the living are spared, also when stopped; the dead are settled at the
+next open."""
 
 import contextlib
 import os

@@ -1,7 +1,10 @@
-"""The pages as the tests see them: their blocks, their links, and a notebook in which the blocks of one page run from top to bottom.
+"""The pages as the tests see them: their blocks, their links, and a notebook in which the blocks of
+one page run from top to bottom.
 
-A block is a fence. `python` and `ipython` (cells) run; ` ```text ` right after one of them is what it shows, with `…` for what differs from run to
-run; `raises` after the language says that the block fails, and the text after it is the error as a notebook shows it; `skip: reason` says why not to run.
+A block is a fence. `python` and `ipython` (cells) run; ` ```text ` right after one of them is what
+it shows, with `…` for what differs from run to run; `raises` after the language says that the block
+fails, and the text after it is the error as a notebook shows it; `skip: reason` says why not to
+run.
 """
 
 import contextlib
@@ -43,7 +46,8 @@ class Block:
 
     @property
     def cells(self) -> list[str]:
-        """A Python block is one cell; of cell magics each is one, up to the blank line before the next line that begins with `%`."""
+        """A Python block is one cell; of cell magics each is one, up to the blank line before the
+        next line that begins with `%`."""
         if self.language == "python":
             return [self.body]
         return [cell for cell in re.split(r"\n\n+(?=%)", self.body.strip()) if cell]
@@ -85,7 +89,8 @@ class Reader:
         self._shell = shell
 
     def run(self, block: Block) -> str:
-        """What the block shows; for a block that `raises`, the error as a notebook shows it. AssertionError when it fails, or does not."""
+        """What the block shows; for a block that `raises`, the error as a notebook shows it.
+        AssertionError when it fails, or does not."""
         shown = io.StringIO()
         for cell in block.cells:
             with contextlib.redirect_stdout(shown):
@@ -105,8 +110,8 @@ def where(block: Block) -> str:
 
 
 def same(shown: str, expected: str) -> bool:
-    """Whether a text is as the page says. `…` stands for anything within a line, a line of only `…` for any lines; seconds, sizes, digests, and how
-    wide columns are, do not count."""
+    """Whether a text is as the page says. `…` stands for anything within a line, a line of only `…`
+    for any lines; seconds, sizes, digests, and how wide columns are, do not count."""
     shown, expected = (
         _DIGEST.sub("0" * 12, _MEASURED.sub(lambda m: "0 s" if m[1] == "s" else "0 B", text))
         for text in (shown, expected)
@@ -124,7 +129,8 @@ def same(shown: str, expected: str) -> bool:
 
 @contextlib.contextmanager
 def reading(folder: Path) -> Iterator[Reader]:
-    """A shell in a folder of its own, which also finds the tour's data where the repository has them."""
+    """A shell in a folder of its own, which also finds the tour's data where the repository has
+    them."""
     import shutil
 
     from IPython.core.interactiveshell import InteractiveShell

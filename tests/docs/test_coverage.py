@@ -1,4 +1,5 @@
-"""The pages are complete: whatever a person can type or meet stands in them, and what comes from the code is as the code has it."""
+"""The pages are complete: whatever a person can type or meet stands in them, and what comes from
+the code is as the code has it."""
 
 import ast
 import importlib.util
@@ -66,7 +67,8 @@ def code(page, language):
 
 
 def reachable():
-    """The code that a call can come to: what workspace and cells import, and what that imports, inside functions too."""
+    """The code that a call can come to: what workspace and cells import, and what that imports,
+    inside functions too."""
     roots = {
         "jammi_lab": ROOT / "jammi_lab",
         "jammi_kernel_ext": ROOT / "kernel_ext" / "jammi_kernel_ext",
@@ -90,7 +92,8 @@ def reachable():
 
 
 def public():
-    """Every public name of the objects that people hold; of those that it takes brackets or a keyword for, that."""
+    """Every public name of the objects that people hold; of those that it takes brackets or a
+    keyword for, that."""
     return [
         (owner, name)
         for owner in HELD

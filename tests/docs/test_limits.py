@@ -116,7 +116,8 @@ LISTS = {
         "tests/sources/test_mysql.py::test_a_view_that_gives_other_rows_each_time_has_no_state",
     ],
 }
-"""What shows each item of a list of limits, by its page and the end of the line that introduces it."""
+"""What shows each item of a list of limits, by its page and the end of the line that introduces
+it."""
 SENTENCES = {
     "Iceberg equality deletes in a partitioned table": "tests/sources/test_rows_deleted_beside.py::"
     "test_deletes_that_compare_a_column_with_nulls_are_refused",
@@ -143,7 +144,8 @@ SENTENCES = {
     "MySQL hides a table from users": "tests/sources/test_mysql.py::"
     "test_rights_and_passwords_are_told_without_the_password",
 }
-"""What shows a limit of the pages on sources, verdicts and live tables that is a sentence, by words of it."""
+"""What shows a limit of the pages on sources, verdicts and live tables that is a sentence, by words
+of it."""
 LIMITS: dict[str, Callable[[jl.Workspace], None]] = {}
 """What shows a limit, by the row of the page."""
 

@@ -1,4 +1,5 @@
-"""The pages are true: what stands in a block runs, shows what the page says, and every link leads somewhere."""
+"""The pages are true: what stands in a block runs, shows what the page says, and every link leads
+somewhere."""
 
 import re
 

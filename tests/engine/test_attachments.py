@@ -1,4 +1,5 @@
-"""What a relation needs beside its body: extensions, an attached database; made ready before, taken away after."""
+"""What a relation needs beside its body: extensions, an attached database; made ready before, taken
+away after."""
 
 import socket
 import threading

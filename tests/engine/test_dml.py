@@ -1,4 +1,5 @@
-"""The cutting of INSERT, UPDATE and DELETE: no piece of a statement escapes the gate, wherever something forbidden is put."""
+"""The cutting of INSERT, UPDATE and DELETE: no piece of a statement escapes the gate, wherever
+something forbidden is put."""
 
 import duckdb
 import pytest

@@ -1,4 +1,5 @@
-"""What a person reads when a statement cannot be run: one sentence, the place, near names, what to do."""
+"""What a person reads when a statement cannot be run: one sentence, the place, near names, what to
+do."""
 
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ def test_a_json_column_in_the_statement_is_not_blamed_on_the_source(
     assert type(raised(engine, "SELECT json(venue) FROM papers")) is SqlError
 
 
-# -- sources that cannot be read ------------------------------------------------------------------------------------------------------------
+# -- sources that cannot be read -------------------------------------------------------------------
 
 
 @pytest.fixture

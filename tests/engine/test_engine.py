@@ -349,7 +349,7 @@ def test_closing_does_not_wait_for_an_instance_that_waits_for_a_server(
         time.sleep(0.01)
 
 
-# -- interrupts -----------------------------------------------------------------------------------------------------------------------------
+# -- interrupts ------------------------------------------------------------------------------------
 
 CHILD = f"""
 import os, signal, sys, threading, time

@@ -1,4 +1,5 @@
-"""Statements that depend on the order of their inputs give the same rows each time, however many threads and files there are."""
+"""Statements that depend on the order of their inputs give the same rows each time, however many
+threads and files there are."""
 
 import threading
 

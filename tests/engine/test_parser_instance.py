@@ -1,4 +1,5 @@
-"""The instance that reads text is one for all workspaces of a process, and is replaced when it cannot be used any more."""
+"""The instance that reads text is one for all workspaces of a process, and is replaced when it
+cannot be used any more."""
 
 import os
 import signal

@@ -1,4 +1,5 @@
-"""The instance that binds statements: one for all workspaces of a process, another for each tenant."""
+"""The instance that binds statements: one for all workspaces of a process, another for each
+tenant."""
 
 from pathlib import Path
 

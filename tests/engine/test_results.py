@@ -1,7 +1,8 @@
 """What a corpus of statements gives, as it was with the pinned DuckDB.
 
-Each line of `tests/cases/results/statements.tsv` is a digest of the rows (names, types and values, in the total order in which they would be stored)
-and a statement over the two files beside it. `python -m tests.engine.test_results` writes the digests anew, and tells which changed.
+Each line of `tests/cases/results/statements.tsv` is a digest of the rows (names, types and values,
+in the total order in which they would be stored) and a statement over the two files beside it.
+`python -m tests.engine.test_results` writes the digests anew, and tells which changed.
 """
 
 import sys

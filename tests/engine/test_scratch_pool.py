@@ -1,5 +1,5 @@
-"""Statements that were run before over relations that cannot change: their scratch database is kept,
-and preparing them again needs no DuckDB."""
+"""Statements that were run before over relations that cannot change: their scratch database is
+kept, and preparing them again needs no DuckDB."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,5 @@
-"""A queue that holds little in memory: the same batches come out in the same order, and nothing of it stays."""
+"""A queue that holds little in memory: the same batches come out in the same order, and nothing of
+it stays."""
 
 import os
 import queue

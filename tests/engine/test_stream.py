@@ -166,7 +166,8 @@ def test_struct_fields_without_names_stream(
 
 
 class Late:
-    """A cursor whose statement begins when `begins` is set, and hears no interrupt that came before."""
+    """A cursor whose statement begins when `begins` is set, and hears no interrupt that came
+    before."""
 
     def __init__(self) -> None:
         self.called, self.begins, self.interrupted = (

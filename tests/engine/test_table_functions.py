@@ -1,4 +1,5 @@
-"""Calls of our own table functions: put out of the text, resolved by a provider, every place kept."""
+"""Calls of our own table functions: put out of the text, resolved by a provider, every place
+kept."""
 
 import decimal
 
@@ -22,7 +23,8 @@ def replaced():
 
 @pytest.fixture
 def answering(engine):
-    """The engine with a provider that answers `jammi_version`; gives the calls that it was asked."""
+    """The engine with a provider that answers `jammi_version`; gives the calls that it was
+    asked."""
     asked = []
 
     class Provider:
@@ -211,7 +213,8 @@ def test_values_that_are_not_written_out_are_refused(engine, answering):
     ],
 )
 def test_nothing_but_written_out_values_gets_into_a_call_that_reads_a_file(sql):
-    """Whatever is put in the place of any part of the call, it is refused here, or it is left to the gate, which lets no such function through."""
+    """Whatever is put in the place of any part of the call, it is refused here, or it is left to
+    the gate, which lets no such function through."""
     import copy
 
     from jammi_lab.core.errors import JammiError

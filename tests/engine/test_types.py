@@ -1,4 +1,5 @@
-"""Types as texts: those that DuckDB writes are taken word for word, and nothing else gets into a statement."""
+"""Types as texts: those that DuckDB writes are taken word for word, and nothing else gets into a
+statement."""
 
 import duckdb
 import pytest

@@ -89,7 +89,8 @@ class Lab:
 
 
 def said(verdict: Verdict) -> list[str]:
-    """Reasons in short: `definition`, `advanced papers`, `vanished papers`, each with the way there."""
+    """Reasons in short: `definition`, `advanced papers`, `vanished papers`, each with the way
+    there."""
     found = []
     for each in (
         getattr(verdict, "reasons", None)
@@ -110,7 +111,8 @@ def said(verdict: Verdict) -> list[str]:
 
 
 def same_size_edit(path: Path, old: str, new: str) -> None:
-    """Change text for as much other text, and put the times back: what `stat` shows of size and mtime is as before."""
+    """Change text for as much other text, and put the times back: what `stat` shows of size and
+    mtime is as before."""
     assert len(old.encode()) == len(new.encode())
     before = os.stat(path)
     path.write_text(path.read_text().replace(old, new, 1))

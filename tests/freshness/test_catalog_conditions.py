@@ -1,4 +1,5 @@
-"""Conditions on names in statements over `jammi_catalog.*`: only the rows of these names are read from the catalog."""
+"""Conditions on names in statements over `jammi_catalog.*`: only the rows of these names are read
+from the catalog."""
 
 import sqlite3
 from dataclasses import replace
@@ -38,7 +39,8 @@ class Constant:
 
 @pytest.fixture
 def named(lab: Lab) -> Lab:
-    """Tables of two tenants: a hidden name, an old name, an exact version, tables of a database, a model, a check."""
+    """Tables of two tenants: a hidden name, an old name, an exact version, tables of a database, a
+    model, a check."""
     ws = lab.ws
     lab.csv("Papers", "id,title", "1,x")
     lab.csv("it's", "id", "1")

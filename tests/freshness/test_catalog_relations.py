@@ -228,7 +228,7 @@ def test_what_there_is_none_of_is_empty(lab: Lab, relation: str) -> None:
     assert ask(lab, f"SELECT * FROM jammi_catalog.{relation}") == []
 
 
-# -- what it costs ---------------------------------------------------------------------------------------------------------------------------
+# -- what it costs ---------------------------------------------------------------------------------
 
 
 def test_a_query_that_does_not_ask_for_the_status_takes_no_look(
@@ -278,7 +278,7 @@ def test_only_the_relation_that_is_named_is_computed(
     assert made == ["lineage"]
 
 
-# -- names, tenants, and tables made from it ---------------------------------------------------------------------------------------------------
+# -- names, tenants, and tables made from it -------------------------------------------------------
 
 
 def test_show_tables_and_near_names_know_the_relations(papers: Lab) -> None:

@@ -1,4 +1,5 @@
-"""What others do between a plan and its end: told as deviations, because the plan's bounds hold only when nothing moved."""
+"""What others do between a plan and its end: told as deviations, because the plan's bounds hold
+only when nothing moved."""
 
 import threading
 from collections.abc import Iterator

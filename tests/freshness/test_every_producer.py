@@ -1,4 +1,5 @@
-"""Every producer keeps every promise: what is said of verdicts, the cache, plans, lineage and manifests holds for whatever makes a table."""
+"""Every producer keeps every promise: what is said of verdicts, the cache, plans, lineage and
+manifests holds for whatever makes a table."""
 
 import json
 from collections.abc import Callable
@@ -252,7 +253,7 @@ def agreed(ws: Workspace) -> str:
     return told["staleness"]
 
 
-# -- verdicts ----------------------------------------------------------------------------------------------------------------------------
+# -- verdicts --------------------------------------------------------------------------------------
 
 
 @every
@@ -380,7 +381,7 @@ def test_a_row_from_before_manifests_is_missing_its_manifest(docs: Lab, maker: M
     assert docs.ws.staleness("it") == MissingManifest() and agreed(docs.ws) == "missing_manifest"
 
 
-# -- the cache ---------------------------------------------------------------------------------------------------------------------------
+# -- the cache -------------------------------------------------------------------------------------
 
 
 @every
@@ -432,7 +433,7 @@ def test_other_inputs_or_another_definition_are_no_hit(docs: Lab, maker: Maker) 
     assert (found.outcome, found.table_name) == ("reused", first.table_name)
 
 
-# -- plans -------------------------------------------------------------------------------------------------------------------------------
+# -- plans -----------------------------------------------------------------------------------------
 
 
 @remade
@@ -495,7 +496,7 @@ def test_stale_inputs_are_made_true_first_when_that_is_asked_for(docs: Lab, make
     assert agreed(docs.ws) == "fresh"
 
 
-# -- lineage -----------------------------------------------------------------------------------------------------------------------------
+# -- lineage ---------------------------------------------------------------------------------------
 
 
 @every
@@ -516,7 +517,7 @@ def test_it_is_found_from_its_source_and_its_events_are_valid(docs: Lab, maker: 
     } and columns
 
 
-# -- the manifest ------------------------------------------------------------------------------------------------------------------------
+# -- the manifest ----------------------------------------------------------------------------------
 
 
 @every

@@ -1,4 +1,5 @@
-"""The second opinion on frames: a cell that makes a frame again gives its rows in another order, and the tables made from them are as true as before."""
+"""The second opinion on frames: a cell that makes a frame again gives its rows in another order,
+and the tables made from them are as true as before."""
 
 from pathlib import Path
 from typing import Any

@@ -14,7 +14,7 @@ from jammi_lab.producers import embedding
 from jammi_lab.producers import sql as statements
 from tests.freshness.lab import Lab, said, same_size_edit
 
-# -- files as a whole ------------------------------------------------------------------------------------------------------------------------
+# -- files as a whole ------------------------------------------------------------------------------
 
 
 def test_an_untouched_table_is_fresh(papers: Lab) -> None:
@@ -160,7 +160,7 @@ def test_an_edited_arrow_file_makes_its_table_stale_by_column(lab: Lab) -> None:
     assert (lab.verdict("ids"), lab.verdict("all")) == ("fresh", "stale")
 
 
-# -- files by column -------------------------------------------------------------------------------------------------------------------------
+# -- files by column -------------------------------------------------------------------------------
 
 
 def test_a_column_that_nobody_reads_may_change(lab: Lab) -> None:
@@ -317,7 +317,7 @@ def test_a_renamed_column_makes_its_readers_stale_and_nobody_else(lab: Lab) -> N
     assert (lab.verdict("ids"), lab.verdict("vs")) == ("fresh", "stale")
 
 
-# -- several files ---------------------------------------------------------------------------------------------------------------------------
+# -- several files ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -390,7 +390,7 @@ def test_files_that_change_names_move_those_who_go_by_the_order_of_rows_and_nobo
     assert str(parts.ws.staleness("globbed_all")) == "fresh, globbed has other bytes and equal rows"
 
 
-# -- definitions and names -------------------------------------------------------------------------------------------------------------------
+# -- definitions and names -------------------------------------------------------------------------
 
 
 def test_a_redefined_recipe_is_stale_with_both_hashes(papers: Lab) -> None:
@@ -522,7 +522,7 @@ def test_a_source_cannot_take_a_name_that_means_a_result_table(papers: Lab) -> N
         papers.ws.sources.add("jammi.titles", str(papers.path("papers.csv")))
 
 
-# -- result tables ---------------------------------------------------------------------------------------------------------------------------
+# -- result tables ---------------------------------------------------------------------------------
 
 
 def test_a_child_of_a_stale_table_is_possibly_stale_with_the_way_and_the_root(papers: Lab) -> None:
@@ -592,7 +592,7 @@ def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers: 
     assert papers.verdict("titles") == "stale"
 
 
-# -- bytes of the table itself ---------------------------------------------------------------------------------------------------------------
+# -- bytes of the table itself ---------------------------------------------------------------------
 
 
 def flip(path: Path) -> None:

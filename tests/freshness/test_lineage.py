@@ -144,7 +144,7 @@ def test_a_volatile_input_and_the_clock_are_edges_of_their_kind(lab: Lab) -> Non
     ]
 
 
-# -- circles ---------------------------------------------------------------------------------------------------------------------------------
+# -- circles ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["define", "materialize"])
@@ -184,7 +184,8 @@ def test_a_new_name_that_closes_a_circle_is_refused(papers: Lab) -> None:
 
 @pytest.fixture
 def turned(papers: Lab) -> Lab:
-    """`first` was made from `titles`; then it was redefined over the source, and `titles` was made from it. No table was ever made from itself."""
+    """`first` was made from `titles`; then it was redefined over the source, and `titles` was made
+    from it. No table was ever made from itself."""
     papers.ws.materialize("last", "SELECT count(*) AS n FROM jammi.titles")
     papers.ws.define("first", "SELECT id FROM papers")
     papers.ws.materialize("titles", "SELECT id FROM jammi.first")
@@ -278,7 +279,8 @@ def test_a_circle_of_edges_that_another_tool_entered_is_a_typed_error_and_no_han
 
 @pytest.mark.timeout(120)
 def test_a_long_chain_needs_no_recursion(lab: Lab) -> None:
-    """2 000 recipes, each reading the one before: put into the catalog, since running them is not what is asked here."""
+    """2 000 recipes, each reading the one before: put into the catalog, since running them is not
+    what is asked here."""
     lab.csv("s", "id", "1")
     lab.ws.define("r0000", "SELECT id FROM s")
     catalog = services_of(lab.ws).catalog

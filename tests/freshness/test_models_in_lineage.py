@@ -1,4 +1,5 @@
-"""Models in the lineage: which tables they made, and what becomes of verdicts when one is replaced."""
+"""Models in the lineage: which tables they made, and what becomes of verdicts when one is
+replaced."""
 
 import json
 import sys

@@ -1,4 +1,5 @@
-"""A question about one name loads that name and what is upstream of it, and answers as a look at everything."""
+"""A question about one name loads that name and what is upstream of it, and answers as a look at
+everything."""
 
 import contextlib
 import sqlite3

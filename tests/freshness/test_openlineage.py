@@ -1,4 +1,5 @@
-"""OpenLineage: run events that are valid, complete, and free of credentials; to a file and to a server."""
+"""OpenLineage: run events that are valid, complete, and free of credentials; to a file and to a
+server."""
 
 import http.server
 import json
@@ -24,7 +25,8 @@ Event = dict[str, Any]
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    """Takes events at any path; `.got` holds (path, authorisation, event), `.status` is what it answers."""
+    """Takes events at any path; `.got` holds (path, authorisation, event), `.status` is what it
+    answers."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -286,7 +286,7 @@ def test_two_recipes_may_change_places(lab: Lab) -> None:
     assert lab.rows("a") == [(6,)]
 
 
-# -- blocked ---------------------------------------------------------------------------------------------------------------------------------
+# -- blocked ---------------------------------------------------------------------------------------
 
 
 def test_a_step_whose_source_is_gone_is_blocked_with_that_reason(chain: Lab) -> None:
@@ -348,7 +348,8 @@ def test_a_column_added_beside_a_lost_table_does_not_make_certain_what_comes_out
 def test_what_is_read_by_the_columns_of_a_table_that_is_made_first_is_certain_only_when_that_stays(
     lab: Lab,
 ) -> None:
-    """A natural join reads what both sides share: the column that it reads today is not read any more when the parent is as it was."""
+    """A natural join reads what both sides share: the column that it reads today is not read any
+    more when the parent is as it was."""
     lab.parquet("s", id=[1], a=[2])
     lab.parquet("t", id=[1], b=[1])
     lab.ws.materialize("parent", "SELECT * FROM t")
@@ -473,7 +474,7 @@ def test_an_undecidable_table_that_is_stale_for_certain_is_planned(lab: Lab) -> 
     assert parts(lab.ws.plan()) == {"certain": ["dice"]}
 
 
-# -- what goes wrong on the way --------------------------------------------------------------------------------------------------------------
+# -- what goes wrong on the way --------------------------------------------------------------------
 
 
 def test_a_failing_step_stops_only_what_derives_from_it(chain: Lab) -> None:

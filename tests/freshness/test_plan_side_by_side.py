@@ -34,7 +34,8 @@ def lab(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
 
 @pytest.fixture
 def two(lab: Lab) -> Lab:
-    """Two branches that need nothing of each other: s → a → a2, and s → b → b2, and `both` from a and b."""
+    """Two branches that need nothing of each other: s → a → a2, and s → b → b2, and `both` from a
+    and b."""
     lab.csv("s", "id,x", "1,10", "2,20")
     for name in ("a", "b"):
         lab.ws.materialize(name, f"SELECT id, x, '{name}' AS which FROM s")
@@ -120,7 +121,8 @@ def test_a_failing_branch_stops_only_what_derives_from_it(two: Lab) -> None:
 
 
 def slow(lab: Lab) -> None:
-    """`quick`, `slow1` and `slow2` from s; the last two would take hours once s has the row that they look for."""
+    """`quick`, `slow1` and `slow2` from s; the last two would take hours once s has the row that
+    they look for."""
     lab.csv("s", "id,x", "-1,1")
     lab.ws.materialize("quick", "SELECT id FROM s")
     for name in ("slow1", "slow2"):

@@ -1,4 +1,5 @@
-"""Python steps among other tables: verdicts, plans, lineage, and what is known of them after a restart."""
+"""Python steps among other tables: verdicts, plans, lineage, and what is known of them after a
+restart."""
 
 import linecache
 import sys
@@ -191,7 +192,7 @@ def test_a_column_that_the_sql_of_an_input_leaves_out_does_not_reach_the_step(
     assert words(lab) == {"scores": "fresh"}
 
 
-# -- after a restart -----------------------------------------------------------------------------------------------------------------
+# -- after a restart -------------------------------------------------------------------------------
 
 
 def local_step(lab: Lab) -> Any:

@@ -1,4 +1,5 @@
-"""The second opinion on files: a file that was written anew with the same rows leaves its tables fresh, and they say why."""
+"""The second opinion on files: a file that was written anew with the same rows leaves its tables
+fresh, and they say why."""
 
 import contextlib
 import json
@@ -364,7 +365,8 @@ def test_what_a_board_may_not_read_is_not_read_when_a_table_is_made(
 def test_a_file_that_changes_while_its_rows_are_digested_leaves_no_digest(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The digest of other rows under the name of a state would be a lie for as long as the memo lives."""
+    """The digest of other rows under the name of a state would be a lie for as long as the memo
+    lives."""
     lab.parquet("more", **ROWS)
     kept, path, as_before = lab.path("kept"), lab.path("more.parquet"), equal_rows.digest_select
 

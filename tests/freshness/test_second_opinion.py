@@ -1,4 +1,5 @@
-"""The second opinion: a parent that came out with other bytes and equal rows does not make its children stale, and the verdict says so."""
+"""The second opinion: a parent that came out with other bytes and equal rows does not make its
+children stale, and the verdict says so."""
 
 import datetime
 from typing import Any
@@ -17,13 +18,15 @@ ROWS = {"id": [1, 2, 3, 4], "a": [5, 5, 7, 1], "t": ["x", "y", "x", None]}
 
 @pytest.fixture(autouse=True)
 def each_byte_of_a_text_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is made of a text file is made again when its rows come in another order: no opinion is given on so large a file."""
+    """What is made of a text file is made again when its rows come in another order: no opinion is
+    given on so large a file."""
     monkeypatch.setattr(equal_rows, "MAX_TEXT_BYTES", 0)
 
 
 @pytest.fixture
 def family(lab: Lab) -> Lab:
-    """`parent` keeps the order of its source, a text file; `child` reads two of its three columns and sums."""
+    """`parent` keeps the order of its source, a text file; `child` reads two of its three columns
+    and sums."""
     text(lab, **ROWS)
     lab.ws.materialize("parent", "SELECT id, a, t FROM rows")
     lab.ws.materialize(

@@ -62,7 +62,8 @@ def two(lab: Lab) -> Lab:
 
 @pytest.mark.parametrize("sql", statements())
 def test_a_column_that_no_edge_leads_from_changes_nothing(two: Lab, sql: str) -> None:
-    """Every column of every input is replaced by other values in turn: only columns that an edge leads to may come out different."""
+    """Every column of every input is replaced by other values in turn: only columns that an edge
+    leads to may come out different."""
     two.ws.materialize("t", sql)
     known = {
         (e.input, e.input_column, e.derived_column)
@@ -219,7 +220,7 @@ def test_a_tenant_sees_the_columns_of_its_own_tables(lab: Lab) -> None:
     assert lab.ws.lineage(columns=True).column_edges == []
 
 
-# -- shown ----------------------------------------------------------------------------------------------------------------------------------------
+# -- shown -----------------------------------------------------------------------------------------
 
 
 def texts(html: str) -> list[str]:
@@ -260,7 +261,7 @@ def test_hostile_names_do_no_harm() -> None:
     assert "\n<" not in form.text and "\u202e" not in form.text
 
 
-# -- as a graph of networkx -------------------------------------------------------------------------------------------------------------------------
+# -- as a graph of networkx ------------------------------------------------------------------------
 
 
 def test_networkx_gets_nodes_and_edges_by_name(papers: Lab) -> None:

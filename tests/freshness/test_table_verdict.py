@@ -94,7 +94,7 @@ def test_anchors_compare_without_the_version_for_people_and_the_cost_of_the_look
         hash(one)
 
 
-# -- a table on its own ----------------------------------------------------------------------------------------------------------------------
+# -- a table on its own ----------------------------------------------------------------------------
 
 
 def test_a_table_whose_definition_and_inputs_are_as_recorded_is_fresh() -> None:
@@ -257,7 +257,7 @@ def test_bytes_that_cannot_be_read_are_undecidable() -> None:
     assert verdict.unpinned[0].note == "its files cannot be read: Permission denied"
 
 
-# -- what is inherited -----------------------------------------------------------------------------------------------------------------------
+# -- what is inherited -----------------------------------------------------------------------------
 
 ADVANCED = InputAdvanced(source("s"), anchor("s"), anchor("s", "two"))
 STALE = Stale([ADVANCED])
@@ -340,7 +340,7 @@ def test_a_fresh_parent_changes_nothing() -> None:
     assert evaluate_table(facts(), [("p", Fresh())]) == Fresh()
 
 
-# -- for every combination -------------------------------------------------------------------------------------------------------------------
+# -- for every combination -------------------------------------------------------------------------
 
 names = st.sampled_from("abcd")
 states = st.sampled_from(["same", "moved", "gone", "unknown", "unseen", "loose"])
@@ -477,7 +477,7 @@ def test_every_verdict_reads_as_a_sentence_and_comes_back_from_its_dict(
     assert msgspec.convert(verdict.to_dict(), Verdict) == verdict
 
 
-# -- nothing but its arguments ---------------------------------------------------------------------------------------------------------------
+# -- nothing but its arguments ---------------------------------------------------------------------
 
 PURE = {
     "jammi_lab.freshness.table_verdict",
@@ -532,7 +532,7 @@ def test_the_evaluator_changes_nothing_and_says_the_same_again(
     assert (situation[0], situation[2]) == before
 
 
-# -- very many roots --------------------------------------------------------------------------------------------------------------------------
+# -- very many roots -------------------------------------------------------------------------------
 
 
 def many_ways(parent: str, roots: int, length: int) -> tuple[str, Verdict]:

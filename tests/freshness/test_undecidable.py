@@ -1,4 +1,5 @@
-"""What cannot be told, or only while something lasts: frames, the clock, volatile functions, owners' words."""
+"""What cannot be told, or only while something lasts: frames, the clock, volatile functions,
+owners' words."""
 
 import datetime
 import json
@@ -14,7 +15,7 @@ import jammi_lab as jl
 from tests.freshness.lab import Lab, said
 from tests.inside import services_of
 
-# -- frames ----------------------------------------------------------------------------------------------------------------------------------
+# -- frames ----------------------------------------------------------------------------------------
 
 FRAMES = {
     "pandas": lambda v: pd.DataFrame({"id": [1, 2], "v": v}),
@@ -116,7 +117,7 @@ def test_a_frame_changed_while_its_rows_are_read_does_not_count(lab: Lab) -> Non
     assert table.staleness() == jl.Fresh()
 
 
-# -- the clock -------------------------------------------------------------------------------------------------------------------------------
+# -- the clock -------------------------------------------------------------------------------------
 
 
 def test_what_reads_the_date_is_fresh_until_midnight_and_then_stale(lab: Lab) -> None:
@@ -184,7 +185,7 @@ def test_another_time_zone_of_the_engine_is_another_definition(lab: Lab) -> None
     assert said(lab.ws.staleness("t")) == ["definition"]
 
 
-# -- volatile functions ----------------------------------------------------------------------------------------------------------------------
+# -- volatile functions ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab: Lab) -> None:
     assert (verdict.known_stale, said(verdict)) == (True, ["advanced s"])
 
 
-# -- owners' words and costs -----------------------------------------------------------------------------------------------------------------
+# -- owners' words and costs -----------------------------------------------------------------------
 
 
 def test_a_source_without_anchor_is_undecidable_by_its_owner_s_choice(lab: Lab) -> None:
@@ -272,7 +273,7 @@ def test_an_input_that_does_not_answer_in_time_is_undecidable(tmp_path: object) 
     lab.ws.close()
 
 
-# -- manifests -------------------------------------------------------------------------------------------------------------------------------
+# -- manifests -------------------------------------------------------------------------------------
 
 
 def test_a_manifest_of_a_later_release_makes_its_table_undecidable_and_a_lost_one_changes_nothing(

@@ -16,7 +16,8 @@ def words(status: Any) -> dict[str, str]:
 
 
 def everything(lab: Lab) -> tuple[dict[str, str], dict[str, list[Any]]]:
-    """The digest of every file of the workspace and its data, but for SQLite's shared memory, and every row of the catalog."""
+    """The digest of every file of the workspace and its data, but for SQLite's shared memory, and
+    every row of the catalog."""
     files = {
         str(p): hashlib.sha256(p.read_bytes()).hexdigest()
         for root in (lab.folder, lab.data)

@@ -95,7 +95,8 @@ def database(path, *statements):
 
 
 def listed(ws):
-    """The cell of the table of sources that names the tables inside; None when nobody knows them."""
+    """The cell of the table of sources that names the tables inside; None when nobody knows
+    them."""
     heads, _, line, _ = repr(ws.sources).splitlines()
     start, end = heads.find("tables"), heads.find("anchor")
     return line[start:end].strip() if start >= 0 else None

@@ -1,4 +1,5 @@
-"""One look: each input once, never for longer than it may take, and no error that is the input's fault."""
+"""One look: each input once, never for longer than it may take, and no error that is the input's
+fault."""
 
 import threading
 from collections.abc import Callable

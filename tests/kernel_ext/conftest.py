@@ -1,4 +1,5 @@
-"""A real kernel, shared by the tests of this folder; each test has its own folder, variables and workspace in it."""
+"""A real kernel, shared by the tests of this folder; each test has its own folder, variables and
+workspace in it."""
 
 import contextlib
 import dataclasses
@@ -18,7 +19,8 @@ from jupyter_client.manager import start_new_kernel
 from tests.processes import environment
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-# A cell that assigns `_` itself stops IPython from keeping it for the rest of the session, so `_` goes too.
+# A cell that assigns `_` itself stops IPython from keeping it for the rest of the session, so `_`
+# goes too.
 CLEAN = """
 from IPython import get_ipython as _ip
 _ip().run_line_magic('unload_ext', 'jammi_lab')
@@ -33,7 +35,8 @@ import gc as _g
 _g.freeze()  # `reset` collects garbage, which walks through all modules: 0.1 s
 """
 
-# Workspaces of the kernel are opened as those of the tests' own process: tests/templates.py, tests/instances.py.
+# Workspaces of the kernel are opened as those of the tests' own process: tests/templates.py,
+# tests/instances.py.
 SHARED = """
 import jammi_lab.workspace.workspace
 from tests import instances as _i, templates as _t
@@ -102,8 +105,9 @@ class Kernel:
         timeout: float = 60,
         looked_on: bool = False,
     ) -> Shown:
-        """What the cell shows. `interrupt_when`: a test of a stream text that says that ■ is to be pressed. `looked_on`: as a front end with a
-        person before it runs cells, and not as nbclient does."""
+        """What the cell shows. `interrupt_when`: a test of a stream text that says that ■ is to be
+        pressed. `looked_on`: as a front end with a person before it runs cells, and not as nbclient
+        does."""
         message = self.client.execute(code, allow_stdin=looked_on)
         shown, deadline, pressed = Shown(), time.monotonic() + timeout, False
         while time.monotonic() < deadline:
@@ -153,7 +157,8 @@ class Kernel:
         self(STACKS.format(file=self._stacks.name))
 
     def update_of(self, shown: Shown, timeout: float = 60) -> dict[str, str]:
-        """The data with which a display of an earlier cell is filled in, which may come when no cell runs."""
+        """The data with which a display of an earlier cell is filled in, which may come when no
+        cell runs."""
         wanted, deadline = (
             [
                 d["transient"]["display_id"]

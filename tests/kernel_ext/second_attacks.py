@@ -1,4 +1,5 @@
-"""A second list of ways in which `other` gets into the frame `df` unnoticed, made without looking at the first. Cells are divided by a line `--`."""
+"""A second list of ways in which `other` gets into the frame `df` unnoticed, made without looking
+at the first. Cells are divided by a line `--`."""
 
 PANDAS = {
     "isetitem": "df.isetitem(1, other.x.sum())",

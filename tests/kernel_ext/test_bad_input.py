@@ -1,4 +1,5 @@
-"""What people and data do to cells that nobody planned for: hostile texts, huge results, names twice, a workspace that is gone."""
+"""What people and data do to cells that nobody planned for: hostile texts, huge results, names
+twice, a workspace that is gone."""
 
 import re
 import shutil
@@ -25,7 +26,7 @@ def cell_peak(kernel, code):
     ) / 1024
 
 
-# -- hostile texts -----------------------------------------------------------------------------------------------------------------
+# -- hostile texts ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_a_credential_in_a_location_is_not_printed(cell, place):
     )
 
 
-# -- values ------------------------------------------------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------------------
 
 
 def test_null_is_told_from_the_empty_text_from_blanks_and_from_its_own_name(papers):
@@ -162,7 +163,7 @@ def test_dates_that_python_has_not_and_lengths_of_time_are_shown_as_the_engine_w
     )
 
 
-# -- sizes -------------------------------------------------------------------------------------------------------------------------
+# -- sizes -----------------------------------------------------------------------------------------
 
 
 def test_of_ten_million_rows_the_first_are_shown_and_no_more_is_held(papers):
@@ -210,7 +211,7 @@ def test_a_text_of_fifty_megabytes_is_cut_and_is_whole_in_the_result(papers):
     assert papers.value("len(r.fetchall()[0][0])") == "25000000"
 
 
-# -- names -------------------------------------------------------------------------------------------------------------------------
+# -- names -----------------------------------------------------------------------------------------
 
 
 def test_columns_of_one_name_are_shown_and_handed_over_where_the_library_takes_them(papers):
@@ -237,7 +238,7 @@ def test_expressions_without_a_name_are_shown_under_their_text_and_can_be_kept(p
     assert rows(papers('%%jammi\nSELECT "(1 + 1)" FROM jammi.unnamed'))[3].strip() == "2"
 
 
-# -- workspaces --------------------------------------------------------------------------------------------------------------------
+# -- workspaces ------------------------------------------------------------------------------------
 
 
 def test_two_notebooks_on_one_workspace_see_what_the_other_does(papers, tmp_path):

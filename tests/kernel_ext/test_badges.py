@@ -1,4 +1,5 @@
-"""The badge above a result in a real kernel: at once when it is known within a moment, filled in later when it is not, waited for where nobody looks on."""
+"""The badge above a result in a real kernel: at once when it is known within a moment, filled in
+later when it is not, waited for where nobody looks on."""
 
 import re
 

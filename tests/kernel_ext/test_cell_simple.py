@@ -1,4 +1,5 @@
-"""The names of frequent statements, found by the short way, against the analysis of any statement."""
+"""The names of frequent statements, found by the short way, against the analysis of any
+statement."""
 
 import ast
 import random

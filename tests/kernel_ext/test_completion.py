@@ -1,4 +1,5 @@
-"""Tab and Shift+Tab: in the kernel's own process for the many cases, through a real kernel for the way there."""
+"""Tab and Shift+Tab: in the kernel's own process for the many cases, through a real kernel for the
+way there."""
 
 import contextlib
 import time
@@ -326,7 +327,8 @@ def test_the_name_under_the_cursor_is_told_with_columns_and_verdict(ws, tmp_path
 
 
 def told(ws, code):
-    """What Shift+Tab shows where `|` stands: the first line; "" for nothing; None where Python is asked."""
+    """What Shift+Tab shows where `|` stands: the first line; "" for nothing; None where Python is
+    asked."""
     reply = inspect_reply(ws, code.replace("|", ""), code.index("|"))
     return None if reply is None else reply["data"].get("text/plain", "").split("\n")[0]
 

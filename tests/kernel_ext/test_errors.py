@@ -1,4 +1,5 @@
-"""What a cell shows when something is wrong: at most five lines, the stack on request, and the cell fails."""
+"""What a cell shows when something is wrong: at most five lines, the stack on request, and the cell
+fails."""
 
 import pytest
 

@@ -1,5 +1,6 @@
-"""Every line and flag that the help lists, in a real kernel: it works, in both forms, its help says how it is written, Tab offers its flags, and a
-word that is nearly right is answered with the right one."""
+"""Every line and flag that the help lists, in a real kernel: it works, in both forms, its help says
+how it is written, Tab offers its flags, and a word that is nearly right is answered with the right
+one."""
 
 import pytest
 
@@ -10,7 +11,8 @@ from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.verbs import VERBS, parse_line
 from jammi_lab.core.errors import InvalidArgument
 
-# In this order, one after the other, on a workspace with the source `papers` and the tables `venues` and `top`.
+# In this order, one after the other, on a workspace with the source `papers` and the tables
+# `venues` and `top`.
 LINES = {
     "": "",
     "open": "open",

@@ -1,4 +1,5 @@
-"""The follower of frames between cells, in loops, after errors and interrupts; and what it does not keep alive."""
+"""The follower of frames between cells, in loops, after errors and interrupts; and what it does not
+keep alive."""
 
 import ast
 import gc

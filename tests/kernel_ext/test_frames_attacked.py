@@ -1,4 +1,5 @@
-"""Cells that change a frame in ways that are easy to overlook: what is stored from it is never fresh without its tables."""
+"""Cells that change a frame in ways that are easy to overlook: what is stored from it is never
+fresh without its tables."""
 
 import asyncio
 import contextlib
@@ -767,7 +768,8 @@ ATTACKS = {
         ],
     ),
 }
-"""By what is done: the frame that is stored, and the cells whose effect on it comes from `other`."""
+"""By what is done: the frame that is stored, and the cells whose effect on it comes from
+`other`."""
 HARMLESS = {
     "a lambda that changes nothing": [
         "made = df.assign(n=lambda d: d.x * 2)",
@@ -844,7 +846,8 @@ HARMLESS = {
 
 @pytest.fixture(autouse=True)
 def _same_environment() -> Iterator[None]:
-    """Attacks that set variables of the process, as polars' Config does, do not change what later children of it display."""
+    """Attacks that set variables of the process, as polars' Config does, do not change what later
+    children of it display."""
     with mock.patch.dict(os.environ):
         yield
 
@@ -894,8 +897,8 @@ def store(lab: Lab, cells: list[str], frame: str) -> str:
 
 @pytest.fixture
 def known(lab: Lab) -> dict[str, tuple[Any, FrameOrigin | None]]:
-    """The frames `df` and `other` as they are read, and their origins: reading them again for each of some hundred attacks costs most of their
-    time."""
+    """The frames `df` and `other` as they are read, and their origins: reading them again for each
+    of some hundred attacks costs most of their time."""
     frames = {name: lab.ws.table(t).pandas() for name, t in (("df", "s0"), ("other", "s1"))}
     return {name: (frame, origins.recorded(frame)) for name, frame in frames.items()}
 

@@ -1,4 +1,5 @@
-"""Frames that remember their tables, in a real kernel: table → frame → a few lines of Python → table."""
+"""Frames that remember their tables, in a real kernel: table → frame → a few lines of Python →
+table."""
 
 from pathlib import Path
 

@@ -1,7 +1,8 @@
-"""What front ends other than JupyterLab rely on: classic notebook, VS Code, Colab, a plain terminal, `jupyter execute`.
+"""What front ends other than JupyterLab rely on: classic notebook, VS Code, Colab, a plain
+terminal, `jupyter execute`.
 
-They are not run here; what they are known to need is held: plain kinds of output, nothing that a page must load or run, Colab's own widget manager,
-answers without any extension of the lab.
+They are not run here; what they are known to need is held: plain kinds of output, nothing that a
+page must load or run, Colab's own widget manager, answers without any extension of the lab.
 """
 
 import os

@@ -9,7 +9,8 @@ from jammi_lab.core.records import Progress
 
 LONG = "SELECT count(DISTINCT hash(range)) AS n FROM range(3000000000)"
 READY = "import threading\nthreading.Timer(1.0, lambda: print('now', flush=True)).start()\n"
-# What comes before the magic has begun is the kernel's own to hear: its handler lets a task end that does not wait.
+# What comes before the magic has begun is the kernel's own to hear: its handler lets a task end
+# that does not wait.
 ENTERED = """import signal, threading, time
 def tell():
     while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

@@ -1,4 +1,5 @@
-"""The settings of cells as IPython's own: `%config`, its files, its completion; and beside them `%jammi config`."""
+"""The settings of cells as IPython's own: `%config`, its files, its completion; and beside them
+`%jammi config`."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""Ways by which a frame may lose the tables that it was made from: after one of them changed, no table made from the frame is plainly fresh."""
+"""Ways by which a frame may lose the tables that it was made from: after one of them changed, no
+table made from the frame is plainly fresh."""
 
 import re
 from collections.abc import Iterator

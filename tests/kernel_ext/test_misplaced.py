@@ -1,4 +1,5 @@
-"""What people type where it does not belong is answered with where it does; and a cell of which only the first line is there."""
+"""What people type where it does not belong is answered with where it does; and a cell of which
+only the first line is there."""
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_a_semicolon_at_the_end_of_a_line_shows_nothing_as_anywhere_in_a_noteboo
     assert papers("%%jammi\nSELECT 1 AS one;").text.endswith("1 row")
 
 
-# -- cells of one line -------------------------------------------------------------------------------------------------------------
+# -- cells of one line -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

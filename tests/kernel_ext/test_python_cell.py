@@ -250,7 +250,7 @@ def test_a_text_that_gives_nothing_is_refused(text: str) -> None:
         build_step("t", ["a"], text, {})
 
 
-# -- row by row -------------------------------------------------------------------------------------------------------------------------
+# -- row by row ------------------------------------------------------------------------------------
 
 MAP = "%%jammi_py doubled --map papers --key id --inputs id\n{'twice': double(id)}"
 

@@ -1,4 +1,5 @@
-"""A notebook as it is saved and exported: hostile data act nowhere, two runs are the same, no trace of the moment."""
+"""A notebook as it is saved and exported: hostile data act nowhere, two runs are the same, no trace
+of the moment."""
 
 import configparser
 import html.parser

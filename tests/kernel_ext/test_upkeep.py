@@ -1,4 +1,5 @@
-"""`%jammi expire`, `check` and `recover`, and what a cell says when opening the workspace settled something."""
+"""`%jammi expire`, `check` and `recover`, and what a cell says when opening the workspace settled
+something."""
 
 import os
 import re

@@ -1,4 +1,5 @@
-"""Ephemeral sessions when their kernel dies: the next one ends them, tells it, and leaves no value. Over both kinds of catalog."""
+"""Ephemeral sessions when their kernel dies: the next one ends them, tells it, and leaves no value.
+Over both kinds of catalog."""
 
 import contextlib
 import json
@@ -42,7 +43,8 @@ def place(request, tmp_path):
 
 @pytest.fixture
 def holder(place):
-    """Starts a kernel that holds a session with rows: `holder(tenant, timeout)` → process, id, reference."""
+    """Starts a kernel that holds a session with rows: `holder(tenant, timeout)` → process, id,
+    reference."""
     started = []
 
     def start(tenant="acme", timeout=600.0):
@@ -75,7 +77,8 @@ def held_locks(place):
 
 @contextlib.contextmanager
 def dying(place):
-    """A block in which a kernel dies. A server notices it a moment later, and until then it counts as alive."""
+    """A block in which a kernel dies. A server notices it a moment later, and until then it counts
+    as alive."""
     before = held_locks(place) if place[1] else 0
     yield
     assert not place[1] or until(lambda: held_locks(place) < before)

@@ -92,7 +92,7 @@ def scratch(ws, *values, **how):
     return session
 
 
-# -- names and rules ---------------------------------------------------------------------------------------------------------------------------------
+# -- names and rules -------------------------------------------------------------------------------
 
 
 def test_a_session_needs_a_tenant(ws):
@@ -187,7 +187,7 @@ def test_a_schema_or_key_that_cannot_be_leaves_no_table(acme):
         s.create("t", SCHEMA, primary_key=["id"])
 
 
-# -- SQL -----------------------------------------------------------------------------------------------------------------------------------------------
+# -- SQL -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_table_of_a_session_goes_with_it_and_not_before(acme):
         assert s.count_rows("scratch") == 1
 
 
-# -- the end -------------------------------------------------------------------------------------------------------------------------------------------
+# -- the end ---------------------------------------------------------------------------------------
 
 
 def test_closing_drops_everything_and_tells_how_much(acme):
@@ -527,7 +527,7 @@ def test_close_scanner_finaliser_and_another_thread_end_it_once(acme):
         assert events(acme, s)[1] in ("closed", "timed_out")
 
 
-# -- time ----------------------------------------------------------------------------------------------------------------------------------------------
+# -- time ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), "ten", None, True])
@@ -693,7 +693,7 @@ def test_time_that_passes_awake_gives_no_grace(hands):
     assert events(hands, s) == ["opened", "timed_out"]
 
 
-# -- nothing is left -----------------------------------------------------------------------------------------------------------------------------------
+# -- nothing is left -------------------------------------------------------------------------------
 
 
 LOOK = """
@@ -704,7 +704,8 @@ print(*(file.relative_to(folder) for file in folder.rglob("*") if file.is_file()
 
 
 def files_with(folder, value):
-    """Where a value is. Another process looks: closing a file of SQLite's in this one would let go of the locks that it has on it."""
+    """Where a value is. Another process looks: closing a file of SQLite's in this one would let go
+    of the locks that it has on it."""
     looked = subprocess.run(
         [sys.executable, "-I", "-S", "-c", LOOK, str(folder), value],
         capture_output=True,
@@ -715,7 +716,8 @@ def files_with(folder, value):
 
 
 def fill(s, name="scratch"):
-    """Rows of every size, changed and deleted again, so that they went through rows, changes, overflow and free pages."""
+    """Rows of every size, changed and deleted again, so that they went through rows, changes,
+    overflow and free pages."""
     s.insert(name, [{"id": n, "word": f"{CANARY} {n}"} for n in range(400)])
     s.insert(name, [{"id": 1000 + n, "word": CANARY * 2000} for n in range(5)])
 

@@ -1,4 +1,5 @@
-"""A mutable table as an input: its readers go stale exactly when a commit happened, whoever made it, and never look fresh when they are not."""
+"""A mutable table as an input: its readers go stale exactly when a commit happened, whoever made
+it, and never look fresh when they are not."""
 
 import datetime
 import shutil

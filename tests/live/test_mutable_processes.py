@@ -1,4 +1,5 @@
-"""Other processes: they write at once and lose nothing, and one that is killed in the middle of anything leaves all of it or nothing."""
+"""Other processes: they write at once and lose nothing, and one that is killed in the middle of
+anything leaves all of it or nothing."""
 
 import subprocess
 import sys

@@ -1,4 +1,5 @@
-"""Mutable tables by method: what goes in comes out, every commit counts once, and what is wrong changes nothing."""
+"""Mutable tables by method: what goes in comes out, every commit counts once, and what is wrong
+changes nothing."""
 
 import datetime
 import decimal

@@ -1,4 +1,5 @@
-"""Two tenants may have the same table and the same key, and learn nothing of each other; only the owner drops or writes."""
+"""Two tenants may have the same table and the same key, and learn nothing of each other; only the
+owner drops or writes."""
 
 import threading
 

@@ -1,4 +1,5 @@
-"""What goes into a mutable table comes out as it was, and keys sort as their values do: for any rows of any type that one holds."""
+"""What goes into a mutable table comes out as it was, and keys sort as their values do: for any
+rows of any type that one holds."""
 
 import decimal
 import math

@@ -1,4 +1,5 @@
-"""Rows in another type than the schema's: taken when no value of the one could be lost in the other, else refused, whatever the values are."""
+"""Rows in another type than the schema's: taken when no value of the one could be lost in the
+other, else refused, whatever the values are."""
 
 import decimal
 import itertools

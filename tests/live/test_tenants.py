@@ -17,12 +17,14 @@ from tests.inside import services_of
 from tests.live.loops import in_a_loop
 
 HERS, NOBODYS = "qzokka", "qxokka"
-"""What is called so is acme's; nothing is called the other, which is as near to every other name."""
+"""What is called so is acme's; nothing is called the other, which is as near to every other
+name."""
 
 
 @pytest.fixture
 def lab(tmp_path, ws):
-    """A workspace in which tenant acme has one of everything under one name, and others have nothing like it."""
+    """A workspace in which tenant acme has one of everything under one name, and others have
+    nothing like it."""
     folder = tmp_path
     (folder / "qzokka.csv").write_text("id,text\n1,qzokka one\n2,qzokka two\n")
     shared = pa.table({"id": [1, 2], "text": ["p", "q"]})
@@ -174,7 +176,8 @@ def test_nothing_that_is_shown_tells_of_another_tenants_things(stranger):
 
 
 def test_what_recovery_and_check_find_of_hers_is_told_to_no_other_tenant(lab):
-    """They go over all tenants; who is bound is told of what it may see, and nobody's sizes are in the sums."""
+    """They go over all tenants; who is bound is told of what it may see, and nobody's sizes are in
+    the sums."""
     physical, path, *_ = lab.hers
     folder = Path(path).parent
     Path(path).unlink()
@@ -296,7 +299,8 @@ def test_what_is_shared_is_read_and_not_changed_under_a_tenant(ws):
 
 @pytest.fixture
 def hidden(ws, tmp_path):
-    """Two versions of the shared recipe `a`, whose name a recipe of acme's hides; both read a source that acme's own one hides."""
+    """Two versions of the shared recipe `a`, whose name a recipe of acme's hides; both read a
+    source that acme's own one hides."""
     (tmp_path / "shared.csv").write_text("id\n1\n")
     (tmp_path / "own.csv").write_text("id\n7\n8\n")
     ws.sources.add("papers", tmp_path / "shared.csv")
@@ -354,7 +358,8 @@ def test_a_shared_table_whose_name_is_hidden_is_compared_with_its_own_versions(w
 
 @pytest.fixture
 def derived(ws):
-    """The shared recipe `base`, from which one shared table derives, one of bolt's, and two of acme's, one by the physical name."""
+    """The shared recipe `base`, from which one shared table derives, one of bolt's, and two of
+    acme's, one by the physical name."""
     ws.sources.add("papers", pa.table({"id": [1]}))
     base = ws.materialize("base", "SELECT id FROM papers")
     ws.materialize("top", "SELECT id FROM jammi.base")
@@ -429,7 +434,7 @@ def test_a_table_that_was_made_from_its_own_former_version_does_not_keep_itself(
     assert not ws.recipes()
 
 
-# -- scopes --------------------------------------------------------------------------------------------------------------------------------------
+# -- scopes ----------------------------------------------------------------------------------------
 
 
 def test_nested_scopes_restore_also_after_an_exception(ws):

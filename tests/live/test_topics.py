@@ -230,7 +230,7 @@ def test_a_replay_whose_topic_is_dropped_meanwhile_says_so_and_does_not_just_end
         list(replayed)
 
 
-# -- following -----------------------------------------------------------------------------------------------------------------------------------
+# -- following -------------------------------------------------------------------------------------
 
 
 def test_a_follower_crosses_from_replay_to_live_without_a_gap(events, other):
@@ -392,7 +392,7 @@ def test_a_wait_that_is_cancelled_while_an_event_is_fetched_neither_loses_nor_do
     assert events.consumers("events") == {"c": 3}
 
 
-# -- conditions ----------------------------------------------------------------------------------------------------------------------------------
+# -- conditions ------------------------------------------------------------------------------------
 
 VALUES = [
     {"id": 1, "word": "alpha"},
@@ -501,7 +501,7 @@ def test_a_condition_keeps_exactly_the_rows_that_a_filter_would(ws, batches, bou
     assert ids(ws.topics.replay(name, where=f"id >= {bound}")) == expected
 
 
-# -- consumers, retention ------------------------------------------------------------------------------------------------------------------------
+# -- consumers, retention --------------------------------------------------------------------------
 
 
 def test_a_named_consumer_goes_on_where_it_was(events, other):
@@ -549,7 +549,7 @@ def test_events_that_are_kept_too_long_are_gone(tmp_path, monkeypatch):
         )
 
 
-# -- what may go wrong ---------------------------------------------------------------------------------------------------------------------------
+# -- what may go wrong -----------------------------------------------------------------------------
 
 
 def test_an_event_that_is_not_what_was_published_is_damage(ws, events):
@@ -597,7 +597,7 @@ def test_writers_in_threads_make_contiguous_offsets(events, other):
     assert [e.offset for e in events.replay("events")] == list(range(100))
 
 
-# -- tenants -------------------------------------------------------------------------------------------------------------------------------------
+# -- tenants ---------------------------------------------------------------------------------------
 
 
 def test_two_tenants_may_hold_a_topic_of_one_name(ws):

@@ -1,4 +1,5 @@
-"""Topics across real processes: one order for all, an event whole or not at all, seen by others within a second. Over both kinds of catalog."""
+"""Topics across real processes: one order for all, an event whole or not at all, seen by others
+within a second. Over both kinds of catalog."""
 
 import os
 import signal

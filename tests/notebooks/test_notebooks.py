@@ -1,4 +1,5 @@
-"""Every notebook runs and gives the outputs that are stored in it (nbval, strict), in a copy of its folder."""
+"""Every notebook runs and gives the outputs that are stored in it (nbval, strict), in a copy of its
+folder."""
 
 import os
 import shutil
@@ -49,7 +50,8 @@ def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path, request):
         "--nbval-sanitize-with",
         str(ROOT / "tests" / "sanitize.cfg"),
     ]
-    # Other plugins take time to load, and pytest-randomly would shuffle the cells; a configuration of ours does not hold for them.
+    # Other plugins take time to load, and pytest-randomly would shuffle the cells; a configuration
+    # of ours does not hold for them.
     plugins = ["-p", "nbval.plugin", "-p", "no:cacheprovider", "-c", os.devnull]
     plugins += ["--rootdir", str(tmp_path)]
     done = processes.run(

@@ -21,9 +21,11 @@ Run = collections.namedtuple("Run", ["returncode", "stdout", "stderr"])
 
 @pytest.fixture
 def tour(tmp_path, monkeypatch, capsys):
-    """Runs a notebook of these code cells: what became of the run, the report's path, the notebook's own folder.
+    """Runs a notebook of these code cells: what became of the run, the report's path, the
+    notebook's own folder.
 
-    The runner is called in a thread of this process, which has no event loop; only with `start` is it a command.
+    The runner is called in a thread of this process, which has no event loop; only with `start` is
+    it a command.
     """
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(name, "")  # the runner sets them; they are put back after the test

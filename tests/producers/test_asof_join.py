@@ -1,4 +1,5 @@
-"""As-of joins: against a search row by row and against polars, with every kind of time, and as tables like any other."""
+"""As-of joins: against a search row by row and against polars, with every kind of time, and as
+tables like any other."""
 
 import contextlib
 import datetime as dt
@@ -167,7 +168,7 @@ def joined(
     return ws.asof_join("j", spine, facts, **told).read().arrow()[column].to_pylist()
 
 
-# -- which fact --------------------------------------------------------------------------------------------------------------------------
+# -- which fact ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_an_empty_spine_and_no_facts_keep_all_columns(two: Any) -> None:
     assert two.table("j").read().columns == ["id", "who", "t", "t_facts", "v", "n"]
 
 
-# -- ties --------------------------------------------------------------------------------------------------------------------------------
+# -- ties ------------------------------------------------------------------------------------------
 
 
 def test_a_tie_that_is_matched_is_an_error_that_names_it(two: Any) -> None:
@@ -297,7 +298,7 @@ def test_the_greatest_tie_breaker_wins_and_null_is_the_least(
     assert joined(two, facts=facts, spine="SELECT 'a' AS who, DATE '2020-01-01' AS t") == [wins]
 
 
-# -- times and keys of other kinds -------------------------------------------------------------------------------------------------------
+# -- times and keys of other kinds -----------------------------------------------------------------
 
 
 def kinds(ws: Any, one: str, other: str, **told: Any) -> Any:
@@ -502,7 +503,7 @@ def test_common_types_hold_both_sides() -> None:
     ]
 
 
-# -- columns -----------------------------------------------------------------------------------------------------------------------------
+# -- columns ---------------------------------------------------------------------------------------
 
 
 def test_colliding_columns_are_renamed_and_never_dropped(two: Any) -> None:
@@ -613,7 +614,7 @@ def test_what_makes_no_sense_is_refused(two: Any, told: dict[str, Any]) -> None:
         joined(two, **told)
 
 
-# -- as a table like any other -----------------------------------------------------------------------------------------------------------
+# -- as a table like any other ---------------------------------------------------------------------
 
 
 def test_each_parameter_is_part_of_the_definition(two: Any) -> None:

@@ -27,7 +27,8 @@ SLOW = "SELECT venue, count(*) AS n, (SELECT sum(sqrt(i)) FROM range(20000000) t
 
 
 def at_once(calls):
-    """The results of calls that begin together, each in a thread of its own; errors in their place."""
+    """The results of calls that begin together, each in a thread of its own; errors in their
+    place."""
     start, results = threading.Barrier(len(calls)), [None] * len(calls)
 
     def run(n, call):
@@ -562,7 +563,8 @@ def test_a_recipe_that_goes_while_a_table_is_found_that_answers_it_gets_no_versi
 
 
 def replaced(path, text):
-    """Another file under the name. Written in place it would be torn for a moment, and who reads it then is told that it is."""
+    """Another file under the name. Written in place it would be torn for a moment, and who reads it
+    then is told that it is."""
     new = path.with_suffix(".new")
     new.write_text(text)
     os.replace(new, path)
@@ -649,7 +651,8 @@ def test_an_input_that_is_written_anew_during_every_try_is_never_fresh(lab, pape
 def test_an_input_that_comes_in_with_the_last_binding_is_not_anchored_on_a_later_look(
     lab, tmp_path
 ):
-    """What is read changes with every try; what was observed only after it was bound must not count as known."""
+    """What is read changes with every try; what was observed only after it was bound must not count
+    as known."""
     (tmp_path / "late.csv").write_text("id\n1\n")
     lab.sources.add("late", str(tmp_path / "late.csv"))
     producers, turns = services_of(lab).producers.sql, iter(range(100))

@@ -1,4 +1,5 @@
-"""Texts into vectors: what is bound, what is encoded, what is taken over, what an interruption leaves."""
+"""Texts into vectors: what is bound, what is encoded, what is taken over, what an interruption
+leaves."""
 
 import datetime
 import decimal
@@ -82,7 +83,7 @@ def checkpoints(ws: Any) -> list[Path]:
     return sorted((Path(services_of(ws).folder) / "checkpoints").glob("*"))
 
 
-# -- what is bound -----------------------------------------------------------------------------------------------------------------------
+# -- what is bound ---------------------------------------------------------------------------------
 
 
 def test_rows_come_in_key_order_whatever_the_order_of_the_source(ws: Any, tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_what_a_recorded_embedding_reads_can_be_told_from_its_statement(
     )
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------------------------
+# -- bad input -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -365,7 +366,8 @@ def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_ar
     monkeypatch.setattr(encoding, "ENCODE_BLOCK_ROWS", 50)
     encoder, bad = Counting(), {"text 7", "text 70", "text 200"}
     good = encoder.encode
-    # the shortest is encoded first, and 200 comes before 70 in no order but that of the texts' lengths
+    # the shortest is encoded first, and 200 comes before 70 in no order but that of the texts'
+    # lengths
     encoder.encode = lambda some: np.where([[t in bad] for t in some], np.nan, good(some))  # type: ignore[method-assign]
     bad.remove("text 7")
     with pytest.raises(errors.SchemaMismatch, match="not finite, first for key 70") as error:
@@ -380,7 +382,7 @@ def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_ar
     )
 
 
-# -- keys and texts ----------------------------------------------------------------------------------------------------------------------
+# -- keys and texts --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -463,7 +465,7 @@ def test_an_enum_is_a_text(ws: Any) -> None:
     assert encoder.seen == ["a"]
 
 
-# -- what is taken over ------------------------------------------------------------------------------------------------------------------
+# -- what is taken over ----------------------------------------------------------------------------
 
 
 def test_one_percent_changed_is_one_percent_encoded_and_equals_a_full_rebuild(
@@ -632,7 +634,7 @@ def test_a_version_that_goes_away_while_its_table_is_embedded_anew_is_not_taken_
     assert np.array_equal(lab.vector("v", 7), encoder.encode(["another"])[0])
 
 
-# -- encoders ----------------------------------------------------------------------------------------------------------------------------
+# -- encoders --------------------------------------------------------------------------------------
 
 
 def test_another_version_or_width_or_name_is_another_definition(lab: Any) -> None:
@@ -764,7 +766,7 @@ def test_a_registered_model_is_used_by_its_name_and_cannot_be_deleted_then(lab: 
         lab.models.delete("mine")
 
 
-# -- progress, interrupts, checkpoints ---------------------------------------------------------------------------------------------------
+# -- progress, interrupts, checkpoints -------------------------------------------------------------
 
 
 def test_progress_comes_after_the_building_row_and_before_the_first_batch(lab: Any) -> None:
@@ -1192,5 +1194,6 @@ with jl.open("lab") as ws:
 
 
 def test_embedding_imports_no_pandas_in_which_an_interrupt_would_be_lost(run_python: Any) -> None:
-    """Arrow imports it where it gives numpy for the first time, and takes an interrupt that comes meanwhile for a pandas that is not there."""
+    """Arrow imports it where it gives numpy for the first time, and takes an interrupt that comes
+    meanwhile for a pandas that is not there."""
     assert run_python(PANDAS, start=True).stdout.split() == 4 * ["computed"]

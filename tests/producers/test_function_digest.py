@@ -886,7 +886,8 @@ def test_a_source_is_parsed_again_when_another_thread_disturbed_the_parser(write
 
 
 def test_many_threads_read_long_sources_at_once(write):
-    """In CPython 3.11 two that parse at the same moment make each other fail, where something runs between them: here at each collection."""
+    """In CPython 3.11 two that parse at the same moment make each other fail, where something runs
+    between them: here at each collection."""
     steps = [
         write(
             "\n\n".join(f"def step_{n}(x):\n    return [x + {i}, {n}]" for n in range(400))

@@ -1,4 +1,5 @@
-"""Keys keep their type, as far as Arrow has it; those for which it has none come back to their rows all the same (decision 047)."""
+"""Keys keep their type, as far as Arrow has it; those for which it has none come back to their rows
+all the same (decision 047)."""
 
 import datetime
 import decimal
@@ -61,7 +62,8 @@ def test_a_key_of_a_type_that_arrow_has_not_comes_back_to_its_row(
 
 
 def _comes_back(ws: Any, expression: str, one: Any) -> bool:
-    """Whether each vector joins its row, is found by a value of the key's own Python type, and is kept when a text beside it changes."""
+    """Whether each vector joins its row, is found by a value of the key's own Python type, and is
+    kept when a text beside it changes."""
     joined = ws.sql(
         f"SELECT count(*) FROM jammi.v JOIN ({rows(expression)}) r ON v.key = r.id"
     ).fetchall()

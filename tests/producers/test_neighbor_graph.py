@@ -1,4 +1,5 @@
-"""Neighbour graphs: against a naive reference, with floors and both directions, and as tables like any other."""
+"""Neighbour graphs: against a naive reference, with floors and both directions, and as tables like
+any other."""
 
 import datetime
 import os
@@ -64,7 +65,7 @@ def few(ws: Any) -> Any:
     return ws
 
 
-# -- what the edges are ------------------------------------------------------------------------------------------------------------------
+# -- what the edges are ----------------------------------------------------------------------------
 
 
 @st.composite
@@ -296,7 +297,7 @@ def test_keys_keep_their_type(ws: Any) -> None:
         )
 
 
-# -- what is asked for -------------------------------------------------------------------------------------------------------------------
+# -- what is asked for -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -358,7 +359,7 @@ def test_a_result_table_stands_for_its_recipe_and_an_older_one_for_itself(few: A
     assert [i.name for i in few.neighbor_graph("g", old).inputs] == [old.table_name]
 
 
-# -- as a table like any other -----------------------------------------------------------------------------------------------------------
+# -- as a table like any other ---------------------------------------------------------------------
 
 
 def test_equal_requests_are_reused_and_bypass_computes_equal_bytes(few: Any) -> None:

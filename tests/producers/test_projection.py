@@ -38,7 +38,7 @@ def three(ws: Any) -> Any:
     return ws
 
 
-# -- where the points are ----------------------------------------------------------------------------------------------------------------
+# -- where the points are --------------------------------------------------------------------------
 
 
 def test_a_kept_plane_is_the_plane_of_the_components(three: Any) -> None:
@@ -137,7 +137,7 @@ def test_rows_of_a_line_do_not_stay_on_it() -> None:
     assert points.std(0).min() > 1e-3
 
 
-# -- as a table like any other -----------------------------------------------------------------------------------------------------------
+# -- as a table like any other ---------------------------------------------------------------------
 
 
 def test_equal_requests_are_reused_and_bypass_computes_equal_bytes(three: Any) -> None:
@@ -289,7 +289,7 @@ def test_an_interrupt_leaves_nothing_and_the_next_call_computes(three: Any, stag
     assert three.projection("p", "v", method="tsne").outcome == "computed"
 
 
-# -- maps that are kept ------------------------------------------------------------------------------------------------------------------
+# -- maps that are kept ----------------------------------------------------------------------------
 
 
 def test_a_map_by_a_method_is_kept_and_true_again_when_asked_again(three: Any) -> None:

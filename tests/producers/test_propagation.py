@@ -1,4 +1,5 @@
-"""Propagation over a graph: against a reference in dense matrices, and as an embedding table like any other."""
+"""Propagation over a graph: against a reference in dense matrices, and as an embedding table like
+any other."""
 
 import warnings
 from typing import Any

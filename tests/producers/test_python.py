@@ -1,4 +1,5 @@
-"""The producer `python`: what a function gets and gives, what becomes of its rows, what it leaves behind when it fails."""
+"""The producer `python`: what a function gets and gives, what becomes of its rows, what it leaves
+behind when it fails."""
 
 import datetime
 import functools
@@ -42,7 +43,7 @@ def years(papers: Any, *, least: int = 2020) -> pl.DataFrame:
     return papers.polars().filter(pl.col("year") >= least)
 
 
-# -- what it gets ------------------------------------------------------------------------------------------------------------------
+# -- what it gets ----------------------------------------------------------------------------------
 
 
 def test_a_function_gets_a_result_for_each_input_in_order_and_params_as_keywords(lab):
@@ -137,7 +138,7 @@ def test_the_rows_of_a_database_come_in_a_total_order(lab, tmp_path):
     assert seen == [[1, 2, 3]] and table.staleness() == jl.Fresh()
 
 
-# -- what it gives -----------------------------------------------------------------------------------------------------------------
+# -- what it gives ---------------------------------------------------------------------------------
 
 GIVEN = {
     "arrow": lambda: pa.table(ROWS),
@@ -281,7 +282,7 @@ def test_a_key_is_checked(lab, folder):
     assert "ident" in str(missing.value) and files(folder) == []
 
 
-# -- failing -----------------------------------------------------------------------------------------------------------------------
+# -- failing ---------------------------------------------------------------------------------------
 
 
 def test_what_the_function_raises_is_the_cause_with_its_line_and_nothing_is_left(lab, folder):
@@ -372,7 +373,7 @@ def test_an_interrupt_between_two_batches_leaves_nothing(lab, folder):
     assert files(folder) == []
 
 
-# -- what cannot be called ---------------------------------------------------------------------------------------------------------
+# -- what cannot be called -------------------------------------------------------------------------
 
 
 async def asynchronous(papers: Any) -> Any:
@@ -461,7 +462,7 @@ def test_a_step_that_asks_another_handle_for_itself_is_a_circle(lab, folder, thr
     assert list(statuses(folder).values()) == ["failed"]
 
 
-# -- the cache ---------------------------------------------------------------------------------------------------------------------
+# -- the cache -------------------------------------------------------------------------------------
 
 
 def test_the_same_step_over_the_same_inputs_is_answered_and_not_run(lab):
@@ -602,7 +603,7 @@ def test_an_input_that_never_stands_still_is_recorded_as_unpinned(lab, papers):
     )
 
 
-# -- around it ---------------------------------------------------------------------------------------------------------------------
+# -- around it -------------------------------------------------------------------------------------
 
 
 def test_a_read_only_workspace_computes_nothing(lab, folder):

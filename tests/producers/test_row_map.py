@@ -1,4 +1,5 @@
-"""The producer `row_map`: what a function receives and returns, which rows it is asked for, and what is kept when a run ends early."""
+"""The producer `row_map`: what a function receives and returns, which rows it is asked for, and
+what is kept when a run ends early."""
 
 import asyncio
 import contextlib
@@ -82,7 +83,7 @@ def rows(table: Any) -> list[tuple[Any, ...]]:
     return table.read().arrow().drop_columns(["_input_digest"]).to_pylist()
 
 
-# -- what it receives and returns -----------------------------------------------------------------------------------------------------
+# -- what it receives and returns ------------------------------------------------------------------
 
 
 def test_rows_come_in_key_order_with_the_outputs_of_a_dict(ws, reviews, asked):
@@ -153,7 +154,7 @@ def test_a_table_without_rows_has_the_columns_of_its_schema(ws, reviews, asked):
     assert table.read().columns == ["id", "upper", "length", "_input_digest"] and asked.texts == []
 
 
-# -- which rows are asked --------------------------------------------------------------------------------------------------------------
+# -- which rows are asked --------------------------------------------------------------------------
 
 
 def test_only_rows_with_other_inputs_are_asked_again(ws, reviews, asked):
@@ -346,7 +347,7 @@ def test_without_a_schema_types_are_widened_and_not_asked_again(ws, reviews):
     assert calls == ["b", "a", "c", "d"]
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------
 
 
 def no_text(other):
@@ -456,7 +457,7 @@ def test_an_exception_is_told_with_its_row(ws, reviews, asked):
     assert isinstance(failed.value.__cause__, ValueError) and "labels" not in ws
 
 
-# -- errors -----------------------------------------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 def test_recorded_errors_are_in_their_rows_and_asked_again(ws, reviews, asked):
@@ -500,7 +501,7 @@ def test_recording_errors_asks_nothing_again(ws, reviews, asked):
     assert run(ws, asked, on_error="record").outcome == "computed" and asked.texts == []
 
 
-# -- calls at a time ---------------------------------------------------------------------------------------------------------------------
+# -- calls at a time -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 8])
@@ -552,7 +553,7 @@ def test_the_first_error_of_several_at_a_time_ends_the_run_and_the_others_are_ke
     assert sorted(calls) == ["a", "b", "b", "c"] and checkpoints(ws) == []
 
 
-# -- what is kept -------------------------------------------------------------------------------------------------------------------------
+# -- what is kept ----------------------------------------------------------------------------------
 
 
 def checkpoints(ws: Any) -> list[Path]:
@@ -680,7 +681,7 @@ with jl.open(folder + "/lab") as ws:
 """
 
 
-# -- what a plan and progress say --------------------------------------------------------------------------------------------------------
+# -- what a plan and progress say ------------------------------------------------------------------
 
 
 def test_a_plan_says_how_many_calls_and_what_they_cost(ws, reviews, asked):

@@ -1,4 +1,5 @@
-"""The producer `sql`: what survives, what is the same definition, what makes equal bytes, which names are safe."""
+"""The producer `sql`: what survives, what is the same definition, what makes equal bytes, which
+names are safe."""
 
 import datetime
 import decimal

@@ -1,4 +1,5 @@
-"""Columns of the rows behind the hits, which are read, or taken from where they were laid out: the answer is the same."""
+"""Columns of the rows behind the hits, which are read, or taken from where they were laid out: the
+answer is the same."""
 
 import datetime
 import decimal
@@ -24,7 +25,8 @@ DAY = datetime.date(2020, 1, 1)
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns that were read once are loaded by the next search, and checked by each, however long that takes."""
+    """Columns that were read once are loaded by the next search, and checked by each, however long
+    that takes."""
     monkeypatch.setattr(selected, "ROW_LOAD_SECONDS", 0.0)
     monkeypatch.setattr(selected, "_READ_PER_LOAD_RATIO", 0.0)
     monkeypatch.setattr(selected.ColumnSelection, "record_check", lambda *_: None)

@@ -1,4 +1,5 @@
-"""RowFilter over the rows behind a table: answered from memory once its rows lie there, as the source itself would answer."""
+"""RowFilter over the rows behind a table: answered from memory once its rows lie there, as the
+source itself would answer."""
 
 import contextlib
 from collections.abc import Iterator
@@ -70,7 +71,8 @@ WRONG = [
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was read once lies there for the next question, however few rows there are, and is asked for however long that takes."""
+    """What was read once lies there for the next question, however few rows there are, and is asked
+    for however long that takes."""
     monkeypatch.setattr(selected, "ROW_LOAD_SECONDS", 0.0)
     monkeypatch.setattr(selected, "_READ_PER_LOAD_RATIO", 0.0)
     monkeypatch.setattr(selected.ColumnSelection, "record_check", lambda *_: None)
@@ -125,7 +127,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.fixture(params=["whole", "some columns"])
 def lying(lab: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Rows that lie in memory with all their columns; or only with those that a condition names, since all are too large."""
+    """Rows that lie in memory with all their columns; or only with those that a condition names,
+    since all are too large."""
     if request.param == "whole":
         asked(lab).load("true")
     else:

@@ -83,7 +83,7 @@ def grid(ws: Any) -> Any:
     return ws
 
 
-# -- what comes back ---------------------------------------------------------------------------------------------------------------------
+# -- what comes back -------------------------------------------------------------------------------
 
 
 def test_a_text_finds_its_own_row_first(lab: Any) -> None:
@@ -192,7 +192,7 @@ def test_similarities_are_shown_in_digits_that_every_processor_agrees_on_and_kep
     )
 
 
-# -- filters and columns of the source ---------------------------------------------------------------------------------------------------
+# -- filters and columns of the source -------------------------------------------------------------
 
 
 def test_where_comes_before_the_cut(lab: Any) -> None:
@@ -397,7 +397,7 @@ def test_a_recipe_and_sql_can_be_behind(lab: Any) -> None:
     ].to_pylist() == [2003]
 
 
-# -- what is gone ------------------------------------------------------------------------------------------------------------------------
+# -- what is gone ----------------------------------------------------------------------------------
 
 
 def test_a_removed_source_leaves_the_hits_and_marks_them(lab: Any) -> None:
@@ -448,7 +448,7 @@ def test_a_damaged_table_is_not_searched(lab: Any, searched_before: bool) -> Non
         lab.search("v", "x")
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------------------------
+# -- bad input -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def grid(ws: Any) -> Any:
     return ws
 
 
-# -- what comes back ---------------------------------------------------------------------------------------------------------------------
+# -- what comes back -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("query", ["tomato", "", "networks of graphs"])
@@ -192,7 +192,7 @@ def test_a_key_of_any_type_is_a_literal_or_a_parameter(
     assert found in keys or uuid.UUID(found) in keys
 
 
-# -- errors ------------------------------------------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_nothing_but_values_stands_between_the_brackets(lab: Any, call: str) -> 
         lab.sql(f"SELECT * FROM {call}")
 
 
-# -- definitions, verdicts, cache, lineage ---------------------------------------------------------------------------------------------------
+# -- definitions, verdicts, cache, lineage ---------------------------------------------------------
 
 
 def inputs(table: Any) -> list[tuple[str, tuple[str, ...]]]:
@@ -337,7 +337,8 @@ def test_the_same_question_is_answered_from_the_cache_and_another_is_not(lab: An
 
 
 class Twin(Hashing):
-    """The lexical encoder under another name; `settings` change what it says of itself and nothing else."""
+    """The lexical encoder under another name; `settings` change what it says of itself and nothing
+    else."""
 
     def __init__(self, version: str) -> None:
         super().__init__()
@@ -439,7 +440,7 @@ def test_what_sql_was_embedded_is_read_whole_where_missing_rows_are_asked_for(la
     )
 
 
-# -- tenants and kernels -----------------------------------------------------------------------------------------------------------------
+# -- tenants and kernels ---------------------------------------------------------------------------
 
 
 def test_a_tenant_searches_its_own_and_shared_tables_and_nobody_elses(lab: Any) -> None:

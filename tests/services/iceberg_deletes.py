@@ -1,4 +1,5 @@
-"""Commits that delete rows of an Iceberg table without writing its data files anew, as the format's specification has them: pyiceberg writes none."""
+"""Commits that delete rows of an Iceberg table without writing its data files anew, as the format's
+specification has them: pyiceberg writes none."""
 
 import time
 import uuid
@@ -66,7 +67,8 @@ def delete_at(table, file_path, *positions, partition=WHOLE):
 
 
 def delete_equal(table, columns, *values, partition=WHOLE):
-    """A commit that deletes the rows in which columns have one of some values (a tuple each); what is written later stays."""
+    """A commit that deletes the rows in which columns have one of some values (a tuple each); what
+    is written later stays."""
     arrow, fields = (
         table.schema().as_arrow(),
         [table.schema().find_field(column) for column in columns],

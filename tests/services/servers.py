@@ -1,8 +1,10 @@
-"""The servers that tests marked `services` talk to, and a database of its own for each test session.
+"""The servers that tests marked `services` talk to, and a database of its own for each test
+session.
 
-A server is taken from JAMMI_TEST_POSTGRES or JAMMI_TEST_MYSQL (the URL of a user who may make databases), else from what listens on the default port
-of this machine and lets such a user in without a password, else it is started from what is installed here. Where none of that is to be had the test
-is skipped, and fails under JAMMI_REQUIRE_SERVICES=1.
+A server is taken from JAMMI_TEST_POSTGRES or JAMMI_TEST_MYSQL (the URL of a user who may make
+databases), else from what listens on the default port of this machine and lets such a user in
+without a password, else it is started from what is installed here. Where none of that is to be had
+the test is skipped, and fails under JAMMI_REQUIRE_SERVICES=1.
 """
 
 import contextlib
@@ -48,7 +50,7 @@ def in_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
-# -- PostgreSQL --------------------------------------------------------------------------------------------------------------------
+# -- PostgreSQL ------------------------------------------------------------------------------------
 
 
 def run_postgres(url: str, *statements: str) -> list[tuple[object, ...]]:
@@ -150,7 +152,8 @@ def _postgres_database(server: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_url(postgres_server: str) -> Iterator[str]:
-    """A database of this session (and xdist worker) on PostgreSQL: `postgresql://user@host:port/name`. Dropped afterwards."""
+    """A database of this session (and xdist worker) on PostgreSQL:
+    `postgresql://user@host:port/name`. Dropped afterwards."""
     with _postgres_database(postgres_server) as url:
         yield url
 
@@ -162,12 +165,13 @@ def fresh_postgres_url(postgres_server: str) -> Iterator[str]:
         yield url
 
 
-# -- MariaDB and MySQL -------------------------------------------------------------------------------------------------------------
+# -- MariaDB and MySQL -----------------------------------------------------------------------------
 
 
 @functools.cache
 def _mysql_client() -> "duckdb.DuckDBPyConnection":
-    """DuckDB with its extension for MySQL, which takes longer to load than the statements of a test take."""
+    """DuckDB with its extension for MySQL, which takes longer to load than the statements of a test
+    take."""
     import duckdb
     import duckdb_extension_mysql_scanner as wheel
 
@@ -240,7 +244,8 @@ def mysql_server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mysql_url(mysql_server: str) -> Iterator[str]:
-    """A database of this session (and xdist worker) on MariaDB or MySQL: `mysql://user@host:port/name`. Dropped afterwards."""
+    """A database of this session (and xdist worker) on MariaDB or MySQL:
+    `mysql://user@host:port/name`. Dropped afterwards."""
     name = _name()
     run_mysql(mysql_server, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
     try:
@@ -249,7 +254,7 @@ def mysql_url(mysql_server: str) -> Iterator[str]:
         run_mysql(mysql_server, f"DROP DATABASE IF EXISTS {name}")
 
 
-# -- finding and starting ----------------------------------------------------------------------------------------------------------
+# -- finding and starting --------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -297,7 +302,8 @@ def _programs(program: str, *folders: str) -> str:
 
 @contextlib.contextmanager
 def _folder(user: str) -> Iterator[tuple[Path, str | None]]:
-    """A new folder, and as whom a server runs there: nobody else, or for root, which servers refuse to be, their own user."""
+    """A new folder, and as whom a server runs there: nobody else, or for root, which servers refuse
+    to be, their own user."""
     owner = None
     if os.getuid() == 0:
         try:

@@ -1,4 +1,5 @@
-"""An S3 API on the loopback interface, in a process of its own, and an http server whose answers a test can shape."""
+"""An S3 API on the loopback interface, in a process of its own, and an http server whose answers a
+test can shape."""
 
 import contextlib
 import functools

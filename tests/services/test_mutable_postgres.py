@@ -1,4 +1,5 @@
-"""What mutable tables are held to, once more with the catalog in PostgreSQL: the tests themselves are those of a catalog in a file."""
+"""What mutable tables are held to, once more with the catalog in PostgreSQL: the tests themselves
+are those of a catalog in a file."""
 
 import secrets
 

@@ -1,4 +1,5 @@
-"""What the store and the cache are held to, once more with the catalog in PostgreSQL: the tests themselves are those of a catalog in a file."""
+"""What the store and the cache are held to, once more with the catalog in PostgreSQL: the tests
+themselves are those of a catalog in a file."""
 
 import secrets
 from collections.abc import Iterator

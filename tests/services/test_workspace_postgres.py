@@ -1,4 +1,5 @@
-"""A workspace whose catalog is on a PostgreSQL server: it opens, answers, recovers and is rebuilt like one whose catalog is a file."""
+"""A workspace whose catalog is on a PostgreSQL server: it opens, answers, recovers and is rebuilt
+like one whose catalog is a file."""
 
 import os
 import shutil
@@ -188,7 +189,8 @@ def test_what_is_not_there_is_not_made_unasked(tmp_path: Path, url: str) -> None
 
 
 def rows_as_they_lie(url: str) -> dict[str, Any]:
-    """Of every table of a database what its rows are, where they lie, and who last wrote or locked them."""
+    """Of every table of a database what its rows are, where they lie, and who last wrote or locked
+    them."""
     tables = run_postgres(
         url,
         "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname !~ '^(pg_|information_schema)'",
@@ -313,7 +315,7 @@ def test_a_backup_opens_as_the_catalog_of_the_folder(lab: Any, tmp_path: Path) -
         assert ws.table("venues").verify() == Match()
 
 
-# -- two processes -----------------------------------------------------------------------------------------------------------------
+# -- two processes ---------------------------------------------------------------------------------
 
 CHILD = """
 import os, sys, time

@@ -1,4 +1,5 @@
-"""A workspace in an object store: results, manifests, quarantine and checkpoints are objects; the catalog is on a server."""
+"""A workspace in an object store: results, manifests, quarantine and checkpoints are objects; the
+catalog is on a server."""
 
 import gc
 import os
@@ -289,7 +290,7 @@ def test_a_store_needs_a_catalog_and_says_how_to_name_one() -> None:
         jl.open("lab", storage_options={"key": KEY})
 
 
-# -- S3 alone ----------------------------------------------------------------------------------------------------------------------
+# -- S3 alone --------------------------------------------------------------------------------------
 
 
 @pytest.mark.services

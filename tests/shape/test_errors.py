@@ -1,4 +1,5 @@
-"""The tree of errors: drawn, documented, picklable, and a KeyError or ValueError where API.md says so."""
+"""The tree of errors: drawn, documented, picklable, and a KeyError or ValueError where API.md says
+so."""
 
 import copy
 import inspect

@@ -1,5 +1,6 @@
-"""Where an interrupt must not get past the handlers around a loop. CPython 3.13 has the way back of `while` and `if` outside of the `try` or `with` that
-they stand in, and looks for interrupts on it (python/cpython#130279)."""
+"""Where an interrupt must not get past the handlers around a loop. CPython 3.13 has the way back of
+`while` and `if` outside of the `try` or `with` that they stand in, and looks for interrupts on it
+(python/cpython#130279)."""
 
 import dis
 import types

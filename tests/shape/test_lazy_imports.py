@@ -1,4 +1,5 @@
-"""What `import jammi_lab` and `%load_ext jammi_lab` must not load (DETAILS, Cells): a notebook pays for a part when it uses it."""
+"""What `import jammi_lab` and `%load_ext jammi_lab` must not load (DETAILS, Cells): a notebook pays
+for a part when it uses it."""
 
 import json
 

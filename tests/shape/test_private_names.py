@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("jammi_lab", "kernel_ext/jammi_kernel_ext", "widgets/jammi_widgets")
 MAX_TESTS = 79
-"""How many test functions touch a private name of the packages: less than 2 % of them. It may only shrink."""
+"""How many test functions touch a private name of the packages: less than 2 % of them. It may only
+shrink."""
 _PRIVATE = re.compile(r"_[A-Za-z]\w*(?<!_)$")
 
 
@@ -30,7 +31,8 @@ def private_names() -> frozenset[str]:
 
 
 def touched(function: ast.AST, known: frozenset[str]) -> set[str]:
-    """The private names of `known` that a function reads, sets, imports or replaces, or that stand in the programs that it runs."""
+    """The private names of `known` that a function reads, sets, imports or replaces, or that stand
+    in the programs that it runs."""
     names = set[str]()
     parts = {
         id(part)

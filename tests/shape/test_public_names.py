@@ -1,6 +1,7 @@
 """The public names and what they take are a contract: they equal the committed list.
 
-`python -m tests.shape.test_public_names` writes the list anew, for a change that the changelog tells.
+`python -m tests.shape.test_public_names` writes the list anew, for a change that the changelog
+tells.
 """
 
 import dataclasses
@@ -36,7 +37,8 @@ def members(owner: type) -> dict[str, str]:
 
 
 def held(tmp_path: Path) -> dict[str, type]:
-    """What a person holds: the classes of the package, and those of the collections of a workspace."""
+    """What a person holds: the classes of the package, and those of the collections of a
+    workspace."""
     with jl.open(tmp_path / "lab") as ws:
         collections = {
             f"Workspace.{name}": type(getattr(ws, name))

@@ -1,4 +1,5 @@
-"""Rows turn ready in one place (DESIGN §4.3): import-linter guards who imports it, this test that there is no second one."""
+"""Rows turn ready in one place (DESIGN §4.3): import-linter guards who imports it, this test that
+there is no second one."""
 
 import ast
 import re
@@ -31,7 +32,8 @@ def called(node: ast.expr) -> str:
 
 
 def sets_ready(node: ast.AST) -> bool:
-    """Whether a node writes the status `ready`: as an argument, in a dict of values, or in an UPDATE as text. Values in memory and reads do not count."""
+    """Whether a node writes the status `ready`: as an argument, in a dict of values, or in an
+    UPDATE as text. Values in memory and reads do not count."""
     match node:
         case ast.Call(func=function, keywords=keywords) if (
             called(function) not in IN_MEMORY | READS

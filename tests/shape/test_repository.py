@@ -1,4 +1,5 @@
-"""The house around the code: what a clone must hold so that `make` works anywhere and nothing leads elsewhere."""
+"""The house around the code: what a clone must hold so that `make` works anywhere and nothing leads
+elsewhere."""
 
 import re
 import subprocess
@@ -12,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PROJECT = tomllib.loads(PYPROJECT)
 PINS = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-# Hosts and switches by which an installer would be sent to one registry; written so that this file does not hold them itself.
+# Hosts and switches by which an installer would be sent to one registry; written so that this file
+# does not hold them itself.
 REGISTRY = re.compile(
     r"py"  # noqa: ISC003
     + r"pi\.org|python"
@@ -59,7 +61,8 @@ def pinned() -> dict[str, set[str]]:
 
 
 UNTESTED_EXTRAS = ("gcs", "azure")
-"""What no test here can run against: their many parts are not installed by the development set-up."""
+"""What no test here can run against: their many parts are not installed by the development
+set-up."""
 
 
 def asked_for() -> list[Requirement]:

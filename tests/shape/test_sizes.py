@@ -1,4 +1,5 @@
-"""What decides how much a run does: the choice of quick files, of cells, and the targets that people run."""
+"""What decides how much a run does: the choice of quick files, of cells, and the targets that
+people run."""
 
 import re
 from types import SimpleNamespace

@@ -1,4 +1,5 @@
-"""No credential is kept or shown, wherever it came in: canaries in every place, looked for everywhere that a person or file could hold one."""
+"""No credential is kept or shown, wherever it came in: canaries in every place, looked for
+everywhere that a person or file could hold one."""
 
 import gc
 import logging

@@ -171,7 +171,8 @@ class TestSnapshots:
 
 
 class TestSameRows:
-    """A version that moved says nothing of the rows: those of the files that one version has and the other has not are compared."""
+    """A version that moved says nothing of the rows: those of the files that one version has and
+    the other has not are compared."""
 
     def test_compaction_moves_no_row(self, folder):
         write_deltalake(folder, table([4]), mode="append")
@@ -363,7 +364,8 @@ class TestColumnMapping:
 
 
 def mapped(folder, mode, fields):
-    """A commit by which columns have other names than files give them, which deltalake does not write itself; the first one writes the file, too."""
+    """A commit by which columns have other names than files give them, which deltalake does not
+    write itself; the first one writes the file, too."""
     log = folder / "_delta_log"
     if not log.exists():
         write_deltalake(
@@ -409,7 +411,8 @@ def mapped(folder, mode, fields):
 
 
 def delete_by_vector(folder, row):
-    """A commit that deletes one row of the only file by an inline vector, as the protocol describes it: deltalake writes none itself."""
+    """A commit that deletes one row of the only file by an inline vector, as the protocol describes
+    it: deltalake writes none itself."""
     log = folder / "_delta_log"
     commits = sorted(log.glob("*.json"))
     actions = [json.loads(line) for line in commits[0].read_text().splitlines()]
@@ -462,7 +465,8 @@ def z85(raw):
 class TestFailures:
     @pytest.mark.parametrize("relative", [False, True])
     def test_a_log_that_names_files_of_the_workspace_is_refused(self, folder, tmp_path, relative):
-        """They hold every tenant's rows, and whoever writes a table's log decides which files it names."""
+        """They hold every tenant's rows, and whoever writes a table's log decides which files it
+        names."""
         with jammi_lab.open(tmp_path / "ws") as ws:
             ws.materialize("private", "SELECT 42 AS id, 'x' AS name")
             [own] = (tmp_path / "ws" / "results").rglob("*.parquet")

@@ -1,4 +1,5 @@
-"""All kinds of sources in one workspace and one statement: each joins every other, and each alone makes its own table stale."""
+"""All kinds of sources in one workspace and one statement: each joins every other, and each alone
+makes its own table stale."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def numbers(ids: list[int]) -> pa.Table:
 
 
 class Sources:
-    """Every kind with the rows 1, 2 and 3, in a workspace, under its name; `grow` adds a row to one of them, `vanish` takes what it reads away."""
+    """Every kind with the rows 1, 2 and 3, in a workspace, under its name; `grow` adds a row to one
+    of them, `vanish` takes what it reads away."""
 
     def __init__(self, ws: jammi_lab.Workspace, folder: Path) -> None:
         self.ws, self.folder = ws, folder

@@ -1,4 +1,5 @@
-"""DuckDB's extensions come from what is installed: no network is asked, and no home directory is written."""
+"""DuckDB's extensions come from what is installed: no network is asked, and no home directory is
+written."""
 
 import os
 import shutil
@@ -60,7 +61,8 @@ def copied(tmp_path, monkeypatch):
 
 
 def loaded():
-    """Whether DuckDB would load what nobody signed, in an instance that has just loaded the extension."""
+    """Whether DuckDB would load what nobody signed, in an instance that has just loaded the
+    extension."""
     with open_bare(("avro",)) as connection:
         assert connection.execute(
             "SELECT loaded FROM duckdb_extensions() WHERE extension_name = 'avro'"

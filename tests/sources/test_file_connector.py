@@ -223,7 +223,7 @@ class TestRemote(ConnectorSuite):
         fs.store.clear()
 
 
-# -- in a workspace ------------------------------------------------------------------------------------------------------------------------
+# -- in a workspace --------------------------------------------------------------------------------
 
 
 class TestFileJourney(JourneySuite):
@@ -260,7 +260,7 @@ class TestFileJourney(JourneySuite):
         )
 
 
-# -- what a look costs ---------------------------------------------------------------------------------------------------------------------
+# -- what a look costs -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", ["file", "folder", "glob"])
@@ -342,7 +342,7 @@ def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
     assert isinstance(connector.observe(None, look(memo, later=True, scan_bytes=30)), Snapshot)
 
 
-# -- what moves a source and what does not -------------------------------------------------------------------------------------------------
+# -- what moves a source and what does not ---------------------------------------------------------
 
 
 def test_an_edit_of_the_same_size_with_restored_mtime_is_seen(tmp_path):
@@ -464,7 +464,7 @@ def test_a_schema_change_is_seen_by_who_reads_that_column_only(tmp_path):
     assert same_state(before, after, ("id", "name")) and not same_state(before, after, None)
 
 
-# -- strategies ----------------------------------------------------------------------------------------------------------------------------
+# -- strategies ------------------------------------------------------------------------------------
 
 
 def test_anchor_none_is_unknown(tmp_path):
@@ -528,7 +528,7 @@ def test_anchor_column_on_a_column_that_is_not_there(tmp_path):
     assert isinstance(connector.observe(None, look()), Unknown)
 
 
-# -- gone, unreadable, torn ----------------------------------------------------------------------------------------------------------------
+# -- gone, unreadable, torn ------------------------------------------------------------------------
 
 
 def test_a_file_a_folder_and_a_glob_that_are_gone_have_vanished(tmp_path, kind):
@@ -896,7 +896,7 @@ def test_a_source_that_never_rests_is_unknown(tmp_path, monkeypatch):
     assert isinstance(connector.observe(None, look()), Unknown)
 
 
-# -- reading -------------------------------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 HOSTILE = [
     "it's",
@@ -1111,7 +1111,7 @@ def test_types_survive(tmp_path):
     }
 
 
-# -- the workspace's own files -------------------------------------------------------------------------------------------------------------
+# -- the workspace's own files ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -1221,12 +1221,13 @@ def test_an_unchanged_folder_is_not_digested_anew(tmp_path, monkeypatch):
     assert not same_state(connector.observe(None, look(memo)), first)
 
 
-# -- types that change far down ----------------------------------------------------------------------------------------------------------------
+# -- types that change far down --------------------------------------------------------------------
 
 
 @pytest.fixture
 def late(tmp_path, monkeypatch):
-    """A CSV file whose rows become another type in row 100 000, as if it were too large to be looked through whole."""
+    """A CSV file whose rows become another type in row 100 000, as if it were too large to be
+    looked through whole."""
     monkeypatch.setattr(reading, "_MAX_FULL_CSV_BYTES", 0)
     monkeypatch.setattr(reading, "_CSV_SAMPLE_ROWS", 20_480)
     (tmp_path / "late.csv").write_text(

@@ -55,7 +55,8 @@ class TestPandas(ConnectorSuite):
 
 
 class TestTable(ConnectorSuite):
-    """A name that comes to mean another frame, by a connector that reads an attribute through the Arrow C stream."""
+    """A name that comes to mean another frame, by a connector that reads an attribute through the
+    Arrow C stream."""
 
     @pytest.fixture
     def case(self):
@@ -79,7 +80,8 @@ class TestTable(ConnectorSuite):
 
 
 class TestFrameJourney(JourneySuite):
-    """A pandas frame that is changed in place. It ends with its kernel, and its state is told by its rows alone."""
+    """A pandas frame that is changed in place. It ends with its kernel, and its state is told by
+    its rows alone."""
 
     @pytest.fixture
     def journey(self):

@@ -98,7 +98,8 @@ class TestWeb(ConnectorSuite):
 
 
 class TestWebJourney(JourneySuite):
-    """A file behind a server that tells a strong tag, and one behind a server that tells nothing and wants a token."""
+    """A file behind a server that tells a strong tag, and one behind a server that tells nothing
+    and wants a token."""
 
     @pytest.fixture(params=[("parquet", True), ("csv", True), ("csv", False)], ids=str)
     def journey(self, request, site):
@@ -222,7 +223,7 @@ def test_a_body_that_ends_early_is_no_file(site):
         web.open_url(site.url("x.csv"), web.HttpCredentials(), told)
 
 
-# -- credentials ---------------------------------------------------------------------------------------------------------------------------
+# -- credentials -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -306,7 +307,7 @@ def test_errors_tell_no_credential(site):
         assert "hunter2" not in str(error.value) + repr(error.value)
 
 
-# -- a workspace ---------------------------------------------------------------------------------------------------------------------------
+# -- a workspace -----------------------------------------------------------------------------------
 
 
 def test_a_table_over_http_says_when_the_file_moved(tmp_path, site):

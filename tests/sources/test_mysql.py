@@ -1,4 +1,5 @@
-"""What is special about MySQL and MariaDB: collations, types, what lies beside a transaction, rights."""
+"""What is special about MySQL and MariaDB: collations, types, what lies beside a transaction,
+rights."""
 
 from __future__ import annotations
 
@@ -325,8 +326,9 @@ def test_a_tenant_sees_the_same_values_as_who_reads_the_table(ws, mysql_url):
 def test_a_table_that_was_just_written_is_pinned_though_others_are_written_all_the_time(
     ws, sql, table, monkeypatch
 ):
-    """Of a write in this second the server tells no more than its log does, which moves with every write to whatever table. So a rest is taken before
-    the last try; here the log is still from then on."""
+    """Of a write in this second the server tells no more than its log does, which moves with every
+    write to whatever table. So a rest is taken before the last try; here the log is still from then
+    on."""
     sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)")
     monkeypatch.setattr(
         mysql_views, "WRITTEN_RECENTLY", mysql_views.WRITTEN_RECENTLY.replace("2 SECOND", "1 HOUR")
@@ -344,7 +346,7 @@ def test_a_table_that_was_just_written_is_pinned_though_others_are_written_all_t
     assert isinstance(ws.staleness("t"), Fresh) and rested == [1]
 
 
-# -- what DuckDB remembers of a server -------------------------------------------------------------------------------------------------------
+# -- what DuckDB remembers of a server -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -437,7 +439,7 @@ print(wrong, forgot > 10)
     assert run_python(code, mysql_url, table, start=True).stdout == "[] True\n"
 
 
-# -- what is behind a view -------------------------------------------------------------------------------------------------------------------
+# -- what is behind a view -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -475,7 +477,8 @@ def test_a_text_that_does_not_end_is_not_read(text):
 
 @pytest.fixture
 def behind(sql, table) -> Iterator[str]:
-    """A table with rows, and the views and functions over it that a test makes: `{t}_a`, `_b`, `_c`, `_f`."""
+    """A table with rows, and the views and functions over it that a test makes: `{t}_a`, `_b`,
+    `_c`, `_f`."""
     sql(
         f"CREATE TABLE {table} (id integer PRIMARY KEY, v integer, KEY (v))",
         f"INSERT INTO {table} VALUES (1, 30), (2, 20), (3, 10)",

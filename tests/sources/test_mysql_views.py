@@ -8,7 +8,8 @@ VIEW = ("crm", "v")
 
 
 def told(text="select 1 AS `n` from `crm`.`t`", written="2020-01-01 00:00:00 never"):
-    """What is behind a view of that text over a table with that time of its last write, which is long past."""
+    """What is behind a view of that text over a table with that time of its last write, which is
+    long past."""
     forms = {"v": ("VIEW", None, "never never", None), "t": ("BASE TABLE", "InnoDB", written, None)}
 
     def ask(select):

@@ -190,7 +190,8 @@ def test_the_version_id_of_a_bucket_that_keeps_no_versions_is_none(bucket, monke
     bucket.put("x.csv", b"a\n1\n")
     connector = source(bucket, "x.csv", "csv")
     told = connector.file_set.filesystem.info
-    # what s3 tells of every object that was written while versioning is suspended; the server of these tests leaves it out
+    # what s3 tells of every object that was written while versioning is suspended; the server of
+    # these tests leaves it out
     monkeypatch.setattr(
         connector.file_set.filesystem,
         "info",
@@ -259,7 +260,7 @@ def test_a_workbook_on_a_store_is_read_as_one_here(tmp_path, bucket):
         assert isinstance(ws.staleness("t"), Stale)
 
 
-# -- what is wrong -------------------------------------------------------------------------------------------------------------------------
+# -- what is wrong ---------------------------------------------------------------------------------
 
 
 def test_a_missing_bucket_is_unknown_and_said(bucket):
@@ -375,7 +376,8 @@ def test_a_missing_library_names_the_extra(scheme, extra, monkeypatch):
 def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
     location, module, name, expected, monkeypatch
 ):
-    """No server of Google's or Microsoft's is asked here: what is held is how their fsspec filesystems are made and used."""
+    """No server of Google's or Microsoft's is asked here: what is held is how their fsspec
+    filesystems are made and used."""
     import types
 
     from fsspec.implementations.memory import MemoryFileSystem
@@ -426,7 +428,7 @@ def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
         objects.open_filesystem.cache_clear()
 
 
-# -- credentials ---------------------------------------------------------------------------------------------------------------------------
+# -- credentials -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -500,7 +502,7 @@ def test_nothing_of_a_credential_is_in_a_repr():
         assert KEY not in shown and SECRET not in shown
 
 
-# -- a workspace ---------------------------------------------------------------------------------------------------------------------------
+# -- a workspace -----------------------------------------------------------------------------------
 
 
 def test_a_table_over_a_bucket_says_when_the_bucket_moved_also_after_a_restart(tmp_path, bucket):

@@ -1,4 +1,5 @@
-"""What is special about PostgreSQL: its types, its transactions, its log, its rights, its passwords."""
+"""What is special about PostgreSQL: its types, its transactions, its log, its rights, its
+passwords."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def crm(tmp_path, postgres_url):
     engine.close()
 
 
-# -- types ------------------------------------------------------------------------------------------------------------------------------------
+# -- types -----------------------------------------------------------------------------------------
 
 
 def test_a_number_without_precision_keeps_its_value(ws, sql, table):
@@ -218,7 +219,7 @@ def test_the_role_s_own_settings_change_no_digest(postgres_url, crm, sql, table)
         sql(f"""ALTER DATABASE "{name}" RESET ALL""")
 
 
-# -- the log as the gate ----------------------------------------------------------------------------------------------------------------------
+# -- the log as the gate ---------------------------------------------------------------------------
 
 
 def test_while_another_transaction_is_open_the_log_proves_nothing(crm, sql, table, postgres_url):
@@ -244,7 +245,8 @@ def test_a_copy_of_the_server_s_files_that_is_put_back_has_another_log_position(
 
 
 def test_a_server_that_shares_no_snapshot_is_read_over_one_connection(postgres_url, sql, table):
-    """A standby, and every RDS, which DuckDB knows by settings; here a view takes the place of those, as no standby is at hand."""
+    """A standby, and every RDS, which DuckDB knows by settings; here a view takes the place of
+    those, as no standby is at hand."""
     sql(
         f"CREATE SCHEMA {table}",
         f"CREATE VIEW {table}.pg_settings AS SELECT 'rds.extensions' AS name",
@@ -399,7 +401,7 @@ def test_truncate_and_a_new_table_of_the_name_are_seen(crm, sql, table):
     assert same_state(before, crm.observe(table, look(memo))), "the same rows are the same state"
 
 
-# -- rights and passwords ---------------------------------------------------------------------------------------------------------------------
+# -- rights and passwords --------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""The child process that reads database files: one for many requests, which nothing confuses and which outlives nobody."""
+"""The child process that reads database files: one for many requests, which nothing confuses and
+which outlives nobody."""
 
 import concurrent.futures
 import contextlib

@@ -189,7 +189,7 @@ def test_anchors():
             check_anchor(bad)
 
 
-# -- locations -----------------------------------------------------------------------------------------------------------------------------
+# -- locations -------------------------------------------------------------------------------------
 
 
 def test_inside_the_workspace_it_is_stored_relative_and_outside_absolute(tmp_path, monkeypatch):

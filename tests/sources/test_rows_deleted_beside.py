@@ -1,4 +1,5 @@
-"""Iceberg tables whose rows are deleted by files beside the data (merge on read): the rows are gone, or the table is refused; never too many, never too few."""
+"""Iceberg tables whose rows are deleted by files beside the data (merge on read): the rows are
+gone, or the table is refused; never too many, never too few."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,5 @@
-"""The DuckDB in which connectors look at things: one for all that needs none of its own, in which nobody sees what another one does."""
+"""The DuckDB in which connectors look at things: one for all that needs none of its own, in which
+nobody sees what another one does."""
 
 import concurrent.futures
 import contextlib

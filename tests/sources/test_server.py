@@ -1,4 +1,5 @@
-"""PostgreSQL and MySQL as sources, against real servers: the suites that every kind runs, and what is special about a server."""
+"""PostgreSQL and MySQL as sources, against real servers: the suites that every kind runs, and what
+is special about a server."""
 
 from __future__ import annotations
 
@@ -197,7 +198,7 @@ class TestViewInAWorkspace(JourneySuite):
         sql(f"DROP VIEW IF EXISTS {view}", f"DROP VIEW IF EXISTS {below}")
 
 
-# -- what is special about a server ---------------------------------------------------------------------------------------------------------
+# -- what is special about a server ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -287,7 +288,8 @@ def test_a_server_that_says_no_word_is_told_before_the_extension_waits_for_it(
 
 
 def test_a_source_whose_server_hangs_can_be_replaced_and_removed_at_once(ws):
-    """A server that begins to speak and goes silent: DuckDB's reader of MySQL waits for it without a limit."""
+    """A server that begins to speak and goes silent: DuckDB's reader of MySQL waits for it without
+    a limit."""
     ws.settings.set("look.timeout_seconds", 1)
     held: list[socket.socket] = []
 

@@ -1,4 +1,5 @@
-"""Several tables of several servers in one statement: where errors stand, and when a table goes stale."""
+"""Several tables of several servers in one statement: where errors stand, and when a table goes
+stale."""
 
 from __future__ import annotations
 

@@ -95,7 +95,8 @@ def seen(connector, memo=None, table="t", **how):
 
 
 def elsewhere(*statements, path):
-    """What another process says when it runs statements on the file, and does not wait for locks."""
+    """What another process says when it runs statements on the file, and does not wait for
+    locks."""
     text = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\nfor s in sys.argv[2:]: c.execute(s)"
     done = processes.run(
         [sys.executable, "-c", text, str(path), *statements], capture_output=True, text=True
@@ -289,7 +290,8 @@ class TestItsOwner:
 
     @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
     def test_reading_never_drops_a_lock_that_this_process_holds(self, file, tmp_path, mode):
-        """POSIX locks go when any descriptor of the file is closed: another process could then write, and the update of this one be lost."""
+        """POSIX locks go when any descriptor of the file is closed: another process could then
+        write, and the update of this one be lost."""
         write(file, f"PRAGMA journal_mode = {mode}")
         with (
             jammi_lab.open(tmp_path / "ws") as ws,

@@ -42,7 +42,7 @@ def crm(ws, tmp_path):
     return ws.sources.add("my crm", f"sqlite:///{tmp_path}/crm.db")
 
 
-# -- passwords -----------------------------------------------------------------------------------------------------------------------------
+# -- passwords -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_what_only_looks_like_a_password_is_no_reason(ws):
         assert len(ws.sql(sql).fetchall()) == 1, sql
 
 
-# -- names and functions -------------------------------------------------------------------------------------------------------------------
+# -- names and functions ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Databases in files, lakehouse tables and workbooks beside each other: one statement reads them all, and each one decides for itself."""
+"""Databases in files, lakehouse tables and workbooks beside each other: one statement reads them
+all, and each one decides for itself."""
 
 import contextlib
 import sqlite3

@@ -1,4 +1,5 @@
-"""Delta and Iceberg tables on an object store, and Iceberg tables that a catalog on a server tells of."""
+"""Delta and Iceberg tables on an object store, and Iceberg tables that a catalog on a server tells
+of."""
 
 import json
 import os
@@ -219,7 +220,7 @@ def test_a_look_at_a_table_on_a_store_scans_nothing(ws, bucket, lake):
     assert connector.observe(None, look(scan_rows=0, scan_bytes=0)).cost is Cost.METADATA
 
 
-# -- catalogs ------------------------------------------------------------------------------------------------------------------------------
+# -- catalogs --------------------------------------------------------------------------------------
 
 
 @pytest.fixture

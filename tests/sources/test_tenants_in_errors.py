@@ -16,7 +16,8 @@ from tests.sizes import SOAK, rotated, soak
 
 OURS, THEIRS = "00000000-0000-0000-0000-000000000001", "ACMESECRET"
 ROWS, MANY = 6000, 80_000
-"""`MANY`: so many in one row group of a Parquet file that DuckDB, while it runs, finds out which condition is the cheapest."""
+"""`MANY`: so many in one row group of a Parquet file that DuckDB, while it runs, finds out which
+condition is the cheapest."""
 
 
 def rows(number=ROWS):

@@ -1,4 +1,5 @@
-"""Tenant columns of databases and lakehouse tables: the filter and the anchor work on whatever a connector reads."""
+"""Tenant columns of databases and lakehouse tables: the filter and the anchor work on whatever a
+connector reads."""
 
 import sqlite3
 

@@ -1,4 +1,5 @@
-"""Random notebooks: cells that read tables, derive frames from them with pandas, and store tables again; and edits outside."""
+"""Random notebooks: cells that read tables, derive frames from them with pandas, and store tables
+again; and edits outside."""
 
 import random
 from collections import Counter
@@ -73,7 +74,8 @@ CELLS = (
 
 
 class RandomNotebook:
-    """One history: what is done once, and again in a new kernel with the data as they are at the end."""
+    """One history: what is done once, and again in a new kernel with the data as they are at the
+    end."""
 
     def __init__(self, seed: int, length: int) -> None:
         rng = random.Random(seed)

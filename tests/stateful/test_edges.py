@@ -1,8 +1,10 @@
 """Random histories at the edges of the promise: never `Fresh` when it is not.
 
-Equal values that differ (intervals, zeros), working directories that change, folders and tables that other programs write, types that a server changes,
-special attributes of classes, flipped bits in the catalog and damaged logs. What a table should hold is computed in a second workspace, which has never
-seen an earlier state; values are compared by their texts, because 30 days and 1 month are equal.
+Equal values that differ (intervals, zeros), working directories that change, folders and tables
+that other programs write, types that a server changes, special attributes of classes, flipped bits
+in the catalog and damaged logs. What a table should hold is computed in a second workspace, which
+has never seen an earlier state; values are compared by their texts, because 30 days and 1 month are
+equal.
 """
 
 import collections
@@ -419,7 +421,8 @@ class History:
         return [source.anchor for source in result._stamp().sources]
 
     def damage_a_copy(self) -> None:
-        """What a kernel leaves that is killed now, with a bit that flips in its log or in a mutable row."""
+        """What a kernel leaves that is killed now, with a bit that flips in its log or in a mutable
+        row."""
         self.ws.mutable["labels"].upsert([{"id": 9, "label": str(self.clock.ahead)}])
         self.labels[9] = str(self.clock.ahead)
         self.world += 1

@@ -1,9 +1,12 @@
-"""Random histories of edits, definitions, recomputations, crashes and reopenings, against a brute-force oracle: never `Fresh` when it is not.
+"""Random histories of edits, definitions, recomputations, crashes and reopenings, against a
+brute-force oracle: never `Fresh` when it is not.
 
-The oracle is plain DuckDB over the files as they are, and the functions and the encoder called by hand. It knows no anchors, digests, plans or memos.
-It also remembers what each table was made of, and counts the false alarms: not fresh, although nothing that is read has changed. Counted apart is what
-of a text file nobody reads, and that is an advance all the same: such a file is one whole.
-Some two thousand steps by default; `JAMMI_STATEFUL_SECONDS=1800` goes on with other histories for half an hour, or until one fails.
+The oracle is plain DuckDB over the files as they are, and the functions and the encoder called by
+hand. It knows no anchors, digests, plans or memos. It also remembers what each table was made of,
+and counts the false alarms: not fresh, although nothing that is read has changed. Counted apart is
+what of a text file nobody reads, and that is an advance all the same: such a file is one whole.
+Some two thousand steps by default; `JAMMI_STATEFUL_SECONDS=1800` goes on with other histories for
+half an hour, or until one fails.
 """
 
 import collections
@@ -205,7 +208,8 @@ said: collections.Counter[str] = collections.Counter()
 
 @pytest.fixture(scope="module", autouse=True)
 def alarms(tell: Callable[[str], None]) -> Iterator[None]:
-    """Every false alarm is of a kind that docs/verdicts.md names, and fewer than one verdict in a hundred is one."""
+    """Every false alarm is of a kind that docs/verdicts.md names, and fewer than one verdict in a
+    hundred is one."""
     said.clear()
     yield
     whole = {kind: said[kind] for kind in (MORE_OR_LESS, UNREAD) if said[kind]}
@@ -247,7 +251,8 @@ class Histories(RuleBasedStateMachine):
             config={"threads": 1, "enable_external_file_cache": "false"}
         )  # it takes two writes of one second for one
         self.known: dict[str, pa.Table | None] = {}
-        """What the oracle answered, by statement, function and rows: most steps change little of that."""
+        """What the oracle answered, by statement, function and rows: most steps change little of
+        that."""
 
     def open(self) -> Workspace:
         folder = self.root / "lab"
@@ -275,7 +280,7 @@ class Histories(RuleBasedStateMachine):
         self.oracle.close()
         shutil.rmtree(self.root)
 
-    # -- files -------------------------------------------------------------------------------------------------------------------------------
+    # -- files -------------------------------------------------------------------------------------
 
     def path(self, name: str) -> Path:
         return self.root / (f"{name}.csv" if name == "s1" else f"{name}.parquet")
@@ -386,7 +391,7 @@ class Histories(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.clock.ahead += seconds
 
-    # -- the workspace -----------------------------------------------------------------------------------------------------------------------
+    # -- the workspace -----------------------------------------------------------------------------
 
     def statement(self, shape: str, x: str, y: str, k: int) -> str:
         where = {n: n if n in SOURCES else f"jammi.{n}" for n in (x, y)}
@@ -404,7 +409,8 @@ class Histories(RuleBasedStateMachine):
 
     @rule(name=recipes, definition=definitions, run=st.booleans(), use=st.booleans())
     def make(self, name: str, definition: tuple[str, int, int, int], run: bool, use: bool) -> None:
-        """Give a recipe a definition over sources and recipes that are there; the later ones oftener."""
+        """Give a recipe a definition over sources and recipes that are there; the later ones
+        oftener."""
         shape, first, second, k = definition
         there = self.readable()
         x, y = there[first % len(there)], there[second % len(there)]
@@ -521,7 +527,8 @@ class Histories(RuleBasedStateMachine):
         assert {s.name for s in report.steps if s.outcome == "failed"} <= self.broken()
 
     def broken(self) -> set[str]:
-        """Recipes that cannot be made: their statement does not run over the inputs as they are, or over what is above."""
+        """Recipes that cannot be made: their statement does not run over the inputs as they are, or
+        over what is above."""
         return {name for name in self.definitions if self.full(name) is None}
 
     @rule(name=recipes)
@@ -547,7 +554,8 @@ class Histories(RuleBasedStateMachine):
 
     @rule(old=recipes, new=recipes)
     def rename(self, old: str, new: str) -> None:
-        """Whoever reads the old name goes on reading it, and whoever read the new one once reads this from now on."""
+        """Whoever reads the old name goes on reading it, and whoever read the new one once reads
+        this from now on."""
         if old == new or old not in self.definitions:
             return
         moved = {new if name == old else name: made for name, made in self.definitions.items()}
@@ -570,7 +578,8 @@ class Histories(RuleBasedStateMachine):
 
     @rule(name=recipes, at=values)
     def restore(self, name: str, at: int) -> None:
-        """The bytes of one of its versions become its newest version; what the recipe says stays."""
+        """The bytes of one of its versions become its newest version; what the recipe says
+        stays."""
         versions = [t.version for t in self.ws.table(name).history()] if name in self.ws else []
         if versions:
             old = self.ws.table(name, version=versions[at % len(versions)])
@@ -580,7 +589,8 @@ class Histories(RuleBasedStateMachine):
 
     @rule(name=recipes, at=values, size_kept=st.booleans())
     def damage_a_table(self, name: str, at: int, size_kept: bool) -> None:
-        """Its bytes are changed by hand; it is made anew, and where that cannot be, or others still have them, they are put back."""
+        """Its bytes are changed by hand; it is made anew, and where that cannot be, or others still
+        have them, they are put back."""
         if name not in self.ws:
             return
         path = self.ws.table(name).path
@@ -626,7 +636,7 @@ class Histories(RuleBasedStateMachine):
     def go_on_in_the_other_kernel(self) -> None:
         self.handles.reverse()
 
-    # -- the oracle --------------------------------------------------------------------------------------------------------------------------
+    # -- the oracle --------------------------------------------------------------------------------
 
     def own(self, name: str) -> Bag | None:
         """What the statement gives over its own inputs as they are; None when it does not run."""
@@ -693,7 +703,7 @@ class Histories(RuleBasedStateMachine):
             pq.read_table(self.ws.table(name).path, partitioning=None) if name in self.ws else None
         )
 
-    # -- what always holds -------------------------------------------------------------------------------------------------------------------
+    # -- what always holds -------------------------------------------------------------------------
 
     @precondition(lambda self: self.definitions)
     @invariant()
@@ -720,7 +730,8 @@ class Histories(RuleBasedStateMachine):
                 )
 
     def all_surfaces_agree(self, board: dict[str, str]) -> None:
-        """The board of this kernel with that of the other one after each step, and with two of the other surfaces in turn."""
+        """The board of this kernel with that of the other one after each step, and with two of the
+        other surfaces in turn."""
         ws = self.ws
         said["steps"] += 1
         assert board == {row.name: verdict_code(row.verdict) for row in self.handles[1].status()}
@@ -751,7 +762,8 @@ class Histories(RuleBasedStateMachine):
         assert {name for name, verdict in board.items() if verdict == "stale"} <= steps
 
     def alarms_are_true(self, board: Status) -> None:
-        """Whatever is not fresh has a definition or an input that changed, or something above it has; where none has, the alarm is counted."""
+        """Whatever is not fresh has a definition or an input that changed, or something above it
+        has; where none has, the alarm is counted."""
         newest = {
             name: self.ws.table(name).table_name for name in self.definitions if name in self.ws
         }
@@ -776,7 +788,8 @@ class Histories(RuleBasedStateMachine):
                 said[self._kind_of_alarm(row.name, newest, now)] += 1
 
     def _made_of(self, name: str) -> tuple[Any, ...]:
-        """What a recipe is made of now: what it says, the bags that it reads of its inputs, and these as they come."""
+        """What a recipe is made of now: what it says, the bags that it reads of its inputs, and
+        these as they come."""
         made = self.definitions[name]
         inputs = {each: self._input(each) for each in made.reads}
         bags = {
@@ -797,7 +810,8 @@ class Histories(RuleBasedStateMachine):
     ) -> str:
         for each in self._above(name):
             if each in newest and (before := self.made_of[newest[each]][2]) != now[each][2]:
-                # also where rows of a Parquet file changed places meanwhile, of which no verdict speaks
+                # also where rows of a Parquet file changed places meanwhile, of which no verdict
+                # speaks
                 if before.get("s1") != now[each][2].get("s1"):
                     return of_a_csv(
                         before["s1"], now[each][2]["s1"], self.definitions[each].ordered

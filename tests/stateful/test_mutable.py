@@ -1,7 +1,8 @@
-"""Mutable tables against a dict: any history of inserts, upserts, updates, deletes and drops, from two kernels, by method and by SQL.
+"""Mutable tables against a dict: any history of inserts, upserts, updates, deletes and drops, from
+two kernels, by method and by SQL.
 
-The model keeps the rows of every version, so that what `changes` says is held against the difference of two of them, and every anchor against the
-rows that were there.
+The model keeps the rows of every version, so that what `changes` says is held against the
+difference of two of them, and every anchor against the rows that were there.
 """
 
 import contextlib

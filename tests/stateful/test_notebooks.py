@@ -1,4 +1,5 @@
-"""Random notebooks against running them again: no table made from a frame is fresh when a new run would give other rows."""
+"""Random notebooks against running them again: no table made from a frame is fresh when a new run
+would give other rows."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,9 @@
-"""Random histories of PostgreSQL tables against their contents: a proof by row versions (decision 098) is never wrong.
+"""Random histories of PostgreSQL tables against their contents: a proof by row versions (decision
+098) is never wrong.
 
-What a table was made from is read from the server by another connection, whose texts are compared: a `Fresh`, and a table that is reused, must have
-been made from the rows that are there. The figures say how often a proof was given, so that a machine that proves nothing fails.
+What a table was made from is read from the server by another connection, whose texts are compared:
+a `Fresh`, and a table that is reused, must have been made from the rows that are there. The figures
+say how often a proof was given, so that a machine that proves nothing fails.
 """
 
 import collections

@@ -1,4 +1,5 @@
-"""Ephemeral sessions against a model and a clock that the machine moves: access until the deadline, one end each, told once, nothing left."""
+"""Ephemeral sessions against a model and a clock that the machine moves: access until the deadline,
+one end each, told once, nothing left."""
 
 import json
 import tempfile

@@ -249,7 +249,8 @@ def test_a_parquet_without_rows_still_tells_its_columns(tmp_path):
 
 
 def test_what_is_written_through_a_mapping_after_a_look_moves_the_stat(tmp_path):
-    """Of two writes to one page only the first moves it, unless the page was put down in between."""
+    """Of two writes to one page only the first moves it, unless the page was put down in
+    between."""
     path, memo = tmp_path / "f", DictMemo()
     path.write_bytes(bytes(mmap.PAGESIZE))
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), mmap.PAGESIZE) as mapping:
@@ -316,7 +317,8 @@ def test_the_stat_shortcut_tells_what_the_bytes_tell(tmp_path_factory, edits):
             case "replace":
                 write_atomic(path, path.read_bytes())
             case _:
-                # a look of the near future, in which what is written next shares the clock with what was seen
+                # a look of the near future, in which what is written next shares the clock with
+                # what was seen
                 now = time.time_ns() + (2 * 10**9 + 10**6 if edit == "late look" else 0)
                 assert fingerprint(
                     path, memo, parquet=False, now_ns=min(now, time.time_ns()), racy_seconds=0.05
@@ -328,7 +330,8 @@ def test_the_stat_shortcut_tells_what_the_bytes_tell(tmp_path_factory, edits):
 
 
 def test_a_file_that_was_read_before_is_hashed_once(tmp_path, monkeypatch):
-    """Its stat proves nothing for two seconds after a write; then its bytes do, without those of each column."""
+    """Its stat proves nothing for two seconds after a write; then its bytes do, without those of
+    each column."""
     path, memo = tmp_path / "f", DictMemo()
     write(path, a=[1, 2, 3])
     first = look(path, memo, parquet=True)

@@ -1,4 +1,5 @@
-"""Places in a store behave as files do: whole or not there, created once, told apart by what the store says of them."""
+"""Places in a store behave as files do: whole or not there, created once, told apart by what the
+store says of them."""
 
 import datetime
 import errno

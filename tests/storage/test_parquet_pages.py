@@ -1,4 +1,5 @@
-"""Digests of Parquet columns hold where readers find values in just the bytes that were digested; else the whole file tells."""
+"""Digests of Parquet columns hold where readers find values in just the bytes that were digested;
+else the whole file tells."""
 
 import io
 import struct
@@ -79,7 +80,8 @@ def varint(value):
 
 
 def retold(path, former, now, which=0):
-    """The file with a number of its footer replaced by one that takes as many bytes; `which`: how often the same number stands before it."""
+    """The file with a number of its footer replaced by one that takes as many bytes; `which`: how
+    often the same number stands before it."""
     raw = path.read_bytes()
     begins = len(raw) - 8 - struct.unpack("<I", raw[-8:-4])[0]
     one, other = varint(former), varint(now)
@@ -98,7 +100,8 @@ def two_pages(path, last=2999):
 
 
 def shortened(path, chunk):
-    """What the column's chunk is said to have is halved; the number before it is that of its bytes before compression."""
+    """What the column's chunk is said to have is halved; the number before it is that of its bytes
+    before compression."""
     retold(path, chunk.total_compressed_size, chunk.total_compressed_size // 2, 1)
     assert (
         pq.read_metadata(path).row_group(0).column(0).total_compressed_size
@@ -107,7 +110,8 @@ def shortened(path, chunk):
 
 
 def test_bytes_that_a_lying_footer_does_not_cover_are_seen_to_change(tmp_path):
-    """The footer says that the chunk ends after its first page; DuckDB reads the second one all the same."""
+    """The footer says that the chunk ends after its first page; DuckDB reads the second one all the
+    same."""
     path = tmp_path / "f.parquet"
     with jl.open(tmp_path / "ws") as ws:
         for last in (2999, 77):

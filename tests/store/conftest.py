@@ -50,7 +50,8 @@ def reopen(lab: Any, folder: Path) -> Iterator[Callable[[], Any]]:
 
 @pytest.fixture
 def fault() -> Iterator[Callable[..., list[str]]]:
-    """`fault(point, error, nth=1)` raises the error when the point is passed for the n-th time; gives the list of points passed."""
+    """`fault(point, error, nth=1)` raises the error when the point is passed for the n-th time;
+    gives the list of points passed."""
 
     def at(point: str | None, error: BaseException | None = None, nth: int = 1) -> list[str]:
         passed: list[str] = []

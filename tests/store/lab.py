@@ -61,7 +61,8 @@ class _Server:
 
 @contextlib.contextmanager
 def catalog(folder: Path) -> Iterator[Any]:
-    """The catalog as a plain SQLite file, or where the environment says that it is; committed at the end."""
+    """The catalog as a plain SQLite file, or where the environment says that it is; committed at
+    the end."""
     if url := os.environ.get("JAMMI_CATALOG__URL"):
         import psycopg
 

@@ -1,4 +1,5 @@
-"""Writes that a disk refuses: each is a typed error in the words of its cause, and nothing that was acknowledged is lost."""
+"""Writes that a disk refuses: each is a typed error in the words of its cause, and nothing that was
+acknowledged is lost."""
 
 import subprocess
 import sys

@@ -1,4 +1,5 @@
-"""A table as the first release wrote it opens in every later one. `python -m tests.store.test_first_release` writes the fixture, once for a format."""
+"""A table as the first release wrote it opens in every later one. `python -m
+tests.store.test_first_release` writes the fixture, once for a format."""
 
 import shutil
 import tempfile

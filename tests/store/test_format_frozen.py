@@ -1,6 +1,8 @@
-"""A refactoring changes no byte on disk: definitions, anchors, manifests and rows of every producer, equal the committed ones.
+"""A refactoring changes no byte on disk: definitions, anchors, manifests and rows of every
+producer, equal the committed ones.
 
-`python -m tests.store.test_format_frozen` writes the fixture anew; do so only together with a new manifest version or a producer's revision.
+`python -m tests.store.test_format_frozen` writes the fixture anew; do so only together with a new
+manifest version or a producer's revision.
 """
 
 import hashlib
@@ -21,7 +23,8 @@ VARYING = {"engine_version", "produced_by", "produced_at", "seconds", "seal"}
 STAMP = re.compile(r"\d{8}T\d{15}_[0-9a-f]{8}")
 """The part of a physical name that is new each time."""
 VECTOR_KINDS = {"embedding", "neighbor_graph", "graph_propagation", "context_set", "projection"}
-"""Their rows are floats that may differ in the last bit between processors: only what was asked for is compared."""
+"""Their rows are floats that may differ in the last bit between processors: only what was asked for
+is compared."""
 
 
 def shorten(docs: Any, most: int) -> Any:

@@ -1,4 +1,5 @@
-"""What a manifest may say: one that lies promotes nothing, is left alone by a rebuild, and stops no other table."""
+"""What a manifest may say: one that lies promotes nothing, is left alone by a rebuild, and stops no
+other table."""
 
 import hashlib
 import json

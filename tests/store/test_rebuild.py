@@ -1,4 +1,5 @@
-"""Rebuild: a lost or damaged catalog comes back from the manifests, with the same rows, versions and verdicts."""
+"""Rebuild: a lost or damaged catalog comes back from the manifests, with the same rows, versions
+and verdicts."""
 
 import copy
 import json
@@ -57,7 +58,8 @@ def lab(ws, papers):
 
 @pytest.fixture
 def made():
-    """What is told of two versions of `venues`, the second one read by `top`, and of a tenant's own table."""
+    """What is told of two versions of `venues`, the second one read by `top`, and of a tenant's own
+    table."""
     return copy.deepcopy(_told[0])
 
 

@@ -1,4 +1,5 @@
-"""What recovery makes of each state that a crash, a disk or a person can leave. Each test arranges the state and runs recovery twice."""
+"""What recovery makes of each state that a crash, a disk or a person can leave. Each test arranges
+the state and runs recovery twice."""
 
 import contextlib
 import errno
@@ -676,7 +677,8 @@ def test_what_a_dead_writer_left_and_cannot_be_settled_is_told_in_words_and_not_
 
 
 def check_file_in_place_of(folder, which):
-    """A file stands where a folder of the closed workspace was, until it is put back: it is named, and left alone."""
+    """A file stands where a folder of the closed workspace was, until it is put back: it is named,
+    and left alone."""
     (folder / which).rename(folder / "aside")
     (folder / which).write_text("mine")
     with pytest.raises(WorkspaceReadOnly, match=f"{which}' must be a folder") as raised:
@@ -858,7 +860,8 @@ def test_recoveries_at_once_settle_each_row_once(lab, folder):
 def test_a_row_that_another_recovery_promoted_first_keeps_its_files(
     lab, folder, table, path, papers, monkeypatch
 ):
-    """The lock file of the dead writer is gone, so two processes may settle its rows at once, and see different newest versions."""
+    """The lock file of the dead writer is gone, so two processes may settle its rows at once, and
+    see different newest versions."""
     from jammi_lab.catalog.result_tables import ResultTableRepository
 
     unpublish(folder, table.table_name)

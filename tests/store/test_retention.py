@@ -1,4 +1,5 @@
-"""Upkeep: which versions go, how catalog and files are compared and mended, and the copy of the catalog."""
+"""Upkeep: which versions go, how catalog and files are compared and mended, and the copy of the
+catalog."""
 
 import contextlib
 import datetime
@@ -58,7 +59,7 @@ def stray(folder, name="stray.parquet", age=0.0, body=b"not ours"):
     return path
 
 
-# -- expire --------------------------------------------------------------------------------------------------------------------------------
+# -- expire ----------------------------------------------------------------------------------------
 
 
 def test_expire_keeps_the_newest_and_gives_the_physical_names_removed(lab, folder):
@@ -170,7 +171,7 @@ def test_a_version_that_was_fetched_under_a_tenant_removes_nobody_elses(lab):
     assert lab.table("venues").table_name == shared.table_name and not lab.table("venues").pinned
 
 
-# -- readers -------------------------------------------------------------------------------------------------------------------------------
+# -- readers ---------------------------------------------------------------------------------------
 
 MANY = "SELECT i FROM range(2000000) t(i)"
 
@@ -240,7 +241,7 @@ def test_when_the_kernel_dies_before_the_reader_ends_the_next_open_removes_the_b
     assert len(lab.recover().reaped) == 1 and files(folder) == []
 
 
-# -- check ---------------------------------------------------------------------------------------------------------------------------------
+# -- check -----------------------------------------------------------------------------------------
 
 
 def test_a_sound_workspace_has_nothing_to_say(lab, folder):
@@ -644,7 +645,7 @@ def test_a_grace_time_is_a_number_of_seconds(lab, grace):
         lab.fsck(grace=grace)
 
 
-# -- backup --------------------------------------------------------------------------------------------------------------------------------
+# -- backup ----------------------------------------------------------------------------------------
 
 
 def test_a_backup_is_one_file_that_opens_as_the_catalog_it_was(lab, folder, tmp_path):

@@ -1,4 +1,5 @@
-"""Two kernels that change the same names at the same time: one definition wins, no circle closes, and nobody's files are in the way."""
+"""Two kernels that change the same names at the same time: one definition wins, no circle closes,
+and nobody's files are in the way."""
 
 import contextlib
 import datetime
@@ -165,13 +166,14 @@ def test_a_table_that_turns_ready_between_look_and_build_answers_and_is_not_comp
     assert files(folder) == files_of(mine)
 
 
-# -- waiting for another kernel's build ------------------------------------------------------------------------------------------------------
+# -- waiting for another kernel's build ------------------------------------------------------------
 
 MANY = "SELECT i FROM range(200000) t(i)"
 
 
 def waits(lab, other, monkeypatch, *, heard):
-    """One kernel builds MANY and stands still after its first rows; the other waits for it until `heard` says of some progress that it is enough."""
+    """One kernel builds MANY and stands still after its first rows; the other waits for it until
+    `heard` says of some progress that it is enough."""
     monkeypatch.setattr(pulse, "_HEARTBEAT_SECONDS", 0.02)
     begun, go, told = threading.Event(), threading.Event(), []
 

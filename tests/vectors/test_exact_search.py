@@ -37,7 +37,8 @@ def check_agreement(vectors, queries, k, allow=None, order=None):
 
 @st.composite
 def cases(draw):
-    """Vectors with many ties: drawn from a few, some scaled, some moved by one unit in the last place."""
+    """Vectors with many ties: drawn from a few, some scaled, some moved by one unit in the last
+    place."""
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     d, n = draw(st.sampled_from([1, 2, 3, 7, 8, 16, 33, 384])), draw(st.integers(1, 80))
@@ -74,7 +75,8 @@ def test_the_answer_is_that_of_a_naive_float64_reference_bit_by_bit(case):
 def test_rows_nearer_to_each_other_than_a_float32_product_can_tell_are_in_order(seed, k):
     rng = np.random.default_rng(seed)
     base, query = rng.standard_normal((2, 384))
-    # almost at a right angle, where similarities are small, float32 holds them finely, and the errors of a product are large beside them
+    # almost at a right angle, where similarities are small, float32 holds them finely, and the
+    # errors of a product are large beside them
     query -= base * (base @ query) / (base @ base) * 0.999
     vectors = (base * (1 + 3e-7 * rng.standard_normal((600, 384)))).astype(np.float32)
     query = query.astype(np.float32)

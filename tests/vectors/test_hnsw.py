@@ -1,4 +1,5 @@
-"""The index in memory: what it finds, how its answers relate to those of exact search, what it becomes when rows come and go."""
+"""The index in memory: what it finds, how its answers relate to those of exact search, what it
+becomes when rows come and go."""
 
 import os
 import signal
@@ -522,7 +523,8 @@ def test_an_index_of_a_vector_without_a_direction_is_not_made():
 
 
 def test_nothing_is_lost_where_a_graph_begins(monkeypatch):
-    """Of sixty vectors that several threads put in at once, a few in a hundred graphs cannot be reached."""
+    """Of sixty vectors that several threads put in at once, a few in a hundred graphs cannot be
+    reached."""
     monkeypatch.setattr(ann, "usable_cores", lambda: 8)
     vectors = made(60, 24, "uniform")
     for _ in range(60):

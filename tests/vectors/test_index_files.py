@@ -60,7 +60,8 @@ def written(parquet, moved):
 
 
 def put(parquet, index):
-    """The manifest of an index that is written; it can be asked afterwards, other than one that is written itself."""
+    """The manifest of an index that is written; it can be asked afterwards, other than one that is
+    written itself."""
     again = ann.open_index(bytes_of(index), index.shape, index.entry_numbers)
     return index_files.write_index(parquet, "d" * 64, again)[0]
 

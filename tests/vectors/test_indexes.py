@@ -1,4 +1,5 @@
-"""The life of an index: it follows its table, heals, comes and goes with it, and search is right at every moment."""
+"""The life of an index: it follows its table, heals, comes and goes with it, and search is right at
+every moment."""
 
 import concurrent.futures
 import contextlib
@@ -102,7 +103,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
     go.set()
 
 
-# -- it follows its table ----------------------------------------------------------------------------------------------------------------
+# -- it follows its table --------------------------------------------------------------------------
 
 
 def test_an_index_is_there_when_the_call_returns_with_progress(ws: Any) -> None:
@@ -181,7 +182,7 @@ def test_a_wrong_wish_is_refused_before_anything_is_made(ws: Any, wrong: Any) ->
     assert "v" not in ws
 
 
-# -- later -------------------------------------------------------------------------------------------------------------------------------
+# -- later -----------------------------------------------------------------------------------------
 
 
 def test_an_index_may_come_later_and_search_is_exact_until_it_is_there(ws: Any, slow: Any) -> None:
@@ -266,7 +267,7 @@ def test_a_full_disk_costs_the_index_and_not_the_table(ws: Any) -> None:
     assert ws.recover().healed == [table.table_name]
 
 
-# -- precision, and what is taken over ---------------------------------------------------------------------------------------------------
+# -- precision, and what is taken over -------------------------------------------------------------
 
 
 def test_another_precision_makes_another_index_of_the_same_table(ws: Any, table: Any) -> None:
@@ -367,7 +368,7 @@ def test_an_index_is_made_anew_when_most_rows_are_others(ws: Any, table: Any) ->
     assert there(later) == {GRAPH_SUFFIX, MANIFEST_SUFFIX} and loaded(ws, later).shape.removed == 0
 
 
-# -- damage ------------------------------------------------------------------------------------------------------------------------------
+# -- damage ----------------------------------------------------------------------------------------
 
 
 def hurt(path: Path) -> None:
@@ -503,7 +504,7 @@ def test_an_index_of_vectors_that_are_damaged_is_not_made(ws: Any, table: Any) -
         ws.search("v", vectors(1)[0], exact=False)
 
 
-# -- it goes with its table --------------------------------------------------------------------------------------------------------------
+# -- it goes with its table ------------------------------------------------------------------------
 
 
 def test_an_index_goes_with_its_table(ws: Any, table: Any, tmp_path: Path) -> None:
@@ -605,7 +606,7 @@ def test_unfinished_files_of_an_index_go_with_their_writer_when_nobody_else_coul
     assert all(path.exists() for path in files)
 
 
-# -- several at once ---------------------------------------------------------------------------------------------------------------------
+# -- several at once -------------------------------------------------------------------------------
 
 
 def test_two_kernels_may_make_the_same_index(ws: Any, table: Any, tmp_path: Path) -> None:

@@ -112,7 +112,8 @@ def test_a_text_embedded_again_later_has_the_bits_of_a_full_run():
 
 def test_gelu_is_twice_that_of_the_textbook():
     def gelu(x):
-        """For x of any size: the weights before it are scaled, and those after it the other way round."""
+        """For x of any size: the weights before it are scaled, and those after it the other way
+        round."""
         scaled = x * np.float32(transformer.SCALE)
         transformer.gelu(scaled, np.empty_like(x), np.empty_like(x))
         return scaled / np.float32(transformer.SCALE)
@@ -128,7 +129,8 @@ def test_gelu_is_twice_that_of_the_textbook():
 
 @pytest.mark.parametrize("size", [2, 23, 24, 40])
 def test_attention_is_that_of_the_textbook_whatever_the_size_of_its_scores(monkeypatch, size):
-    """Scores that `exp` could not take as they are, and blocks of texts and of heads of any size."""
+    """Scores that `exp` could not take as they are, and blocks of texts and of heads of any
+    size."""
     model = minilm.load_once(minilm.model_folder())[1]
     made = np.random.default_rng(0).standard_normal((3, size, 3 * 384)).astype(np.float32)
     made[1, :, : 2 * 384] *= 9

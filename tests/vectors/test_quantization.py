@@ -8,7 +8,8 @@ from jammi_lab.vectors.index.quantization import Quantizer
 
 
 def one_way(rows=600, width=32, share=0.9, axes=1, seed=0):
-    """Vectors of which any two have about that similarity, by what they have in common along some axes."""
+    """Vectors of which any two have about that similarity, by what they have in common along some
+    axes."""
     noise = np.random.default_rng(seed).standard_normal((rows, width))
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     common = np.zeros(width)

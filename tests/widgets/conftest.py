@@ -1,4 +1,5 @@
-"""A small workspace whose tables can go stale, and panels whose messages are kept instead of sent."""
+"""A small workspace whose tables can go stale, and panels whose messages are kept instead of
+sent."""
 
 import pytest
 
@@ -26,7 +27,8 @@ _template = Template(_build)
 
 @pytest.fixture
 def papers():
-    """The file behind papers → recent → venues → summary; beside it that of notes → noted → summary."""
+    """The file behind papers → recent → venues → summary; beside it that of notes → noted →
+    summary."""
     return _template.restore() / "papers.csv"
 
 

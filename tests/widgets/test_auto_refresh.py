@@ -1,4 +1,5 @@
-"""Panels look again after cells, and work tells how it goes: who is looked at, when, and what hinders it."""
+"""Panels look again after cells, and work tells how it goes: who is looked at, when, and what
+hinders it."""
 
 import sys
 import threading

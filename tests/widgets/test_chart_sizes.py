@@ -1,4 +1,5 @@
-"""What a chart takes of a notebook: an image of few bytes in its own colours, and a specification with the rows that fit."""
+"""What a chart takes of a notebook: an image of few bytes in its own colours, and a specification
+with the rows that fit."""
 
 import base64
 import json

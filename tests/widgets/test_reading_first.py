@@ -1,4 +1,5 @@
-"""What a page asks for that rests on a source which has to be read: answered from a thread, in order, while the kernel is free."""
+"""What a page asks for that rests on a source which has to be read: answered from a thread, in
+order, while the kernel is free."""
 
 import threading
 
@@ -22,7 +23,8 @@ def write(path, year=2000):
 
 @pytest.fixture(autouse=True)
 def looked_for_each_time(monkeypatch):
-    """The state of the source is asked for by each question, however long that takes beside reading so little."""
+    """The state of the source is asked for by each question, however long that takes beside reading
+    so little."""
     monkeypatch.setattr(selected.ColumnSelection, "record_check", lambda *_: None)
 
 

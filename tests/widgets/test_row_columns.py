@@ -1,4 +1,5 @@
-"""What panels show of the rows behind a table: laid out once and not read again, and never that of another state."""
+"""What panels show of the rows behind a table: laid out once and not read again, and never that of
+another state."""
 
 from collections import Counter
 
@@ -24,7 +25,8 @@ def write(path, group=lambda i: f"g{i % 13}", ids=range(N)):
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """What was read once is laid out by the next question, however few rows there are, and asked for however long that takes."""
+    """What was read once is laid out by the next question, however few rows there are, and asked
+    for however long that takes."""
     monkeypatch.setattr(selected, "ROW_LOAD_SECONDS", 0.0)
     monkeypatch.setattr(selected, "_READ_PER_LOAD_RATIO", 0.0)
     monkeypatch.setattr(selected.ColumnSelection, "record_check", lambda *_: None)

@@ -1,4 +1,5 @@
-"""Results and result tables in the hands of other libraries: through the Arrow C stream, as frames, as files."""
+"""Results and result tables in the hands of other libraries: through the Arrow C stream, as frames,
+as files."""
 
 import datetime
 import decimal

@@ -1,4 +1,5 @@
-"""Plausible guesses are answered with the verb that exists, and no message names one that does not."""
+"""Plausible guesses are answered with the verb that exists, and no message names one that does
+not."""
 
 import ast
 import copy
@@ -77,7 +78,8 @@ ITEMS = {
 
 
 def follow(node):
-    """The class that an expression gives, as far as it is known; every attribute on the way must exist, and every call bind."""
+    """The class that an expression gives, as far as it is known; every attribute on the way must
+    exist, and every call bind."""
     match node:
         case ast.Name(id="ws"):
             return Workspace
@@ -303,7 +305,8 @@ def test_a_workspace_is_opened_and_not_constructed(tmp_path):
 
 @functools.cache
 def hints():
-    """The texts of the code that are advice, with their files: string constants with a command in them."""
+    """The texts of the code that are advice, with their files: string constants with a command in
+    them."""
     return [
         (str(file), text)
         for file, text in texts()

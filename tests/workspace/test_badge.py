@@ -1,4 +1,5 @@
-"""Verdicts that are found out beside the result: one thread for one question, errors are said, closing lets go."""
+"""Verdicts that are found out beside the result: one thread for one question, errors are said,
+closing lets go."""
 
 import threading
 

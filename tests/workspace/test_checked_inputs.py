@@ -1,4 +1,5 @@
-"""Checks on sources, which warn, and on mutable tables, which refuse a commit; and on every kind of result table."""
+"""Checks on sources, which warn, and on mutable tables, which refuse a commit; and on every kind of
+result table."""
 
 import concurrent.futures
 from pathlib import Path

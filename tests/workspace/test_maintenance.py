@@ -65,7 +65,8 @@ def two(lab: Any) -> tuple[Any, Any]:
 
 @pytest.fixture
 def versions(lab: Any) -> Callable[..., Any]:
-    """`versions(*frames, key=None)` registers one version of `t` for each frame and gives the last."""
+    """`versions(*frames, key=None)` registers one version of `t` for each frame and gives the
+    last."""
 
     def make(*frames: dict[str, Any], key: Any = None) -> Any:
         return [lab.register("t", pa.table(frame), producer="test", key=key) for frame in frames][
@@ -75,7 +76,7 @@ def versions(lab: Any) -> Callable[..., Any]:
     return make
 
 
-# -- pin ------------------------------------------------------------------------------------------------------------------------------------
+# -- pin -------------------------------------------------------------------------------------------
 
 
 def test_a_pin_and_its_note_last(lab, two):
@@ -156,7 +157,7 @@ def test_a_handle_whose_version_is_gone_goes_with_another_one_of_its_bytes(lab, 
     assert str(two[0].staleness()) == "stale: papers changed, 3 → 4 rows"
 
 
-# -- diff -----------------------------------------------------------------------------------------------------------------------------------
+# -- diff ------------------------------------------------------------------------------------------
 
 
 def test_a_diff_by_key_has_rows_added_removed_and_changed(two):
@@ -353,7 +354,7 @@ def test_a_diff_of_a_tenants_versions_needs_the_tenant(lab, two):
         own.diff()
 
 
-# -- restore --------------------------------------------------------------------------------------------------------------------------------
+# -- restore ---------------------------------------------------------------------------------------
 
 
 def test_a_restored_version_is_the_newest_and_refers_to_the_old_bytes(lab, two, tmp_path):
@@ -432,7 +433,7 @@ def test_a_read_only_workspace_restores_nothing(lab, two, tmp_path):
                 change()
 
 
-# -- jammi_version in FROM -------------------------------------------------------------------------------------------------------------------
+# -- jammi_version in FROM -------------------------------------------------------------------------
 
 
 def test_jammi_version_reads_one_version(lab, two):
@@ -540,7 +541,7 @@ def test_a_tenant_reads_its_own_version_of_a_name(lab, two):
     assert lab.sql("SELECT count(*) FROM jammi_version('venues', 1)").fetchall() == [(2,)]
 
 
-# -- two kernels ----------------------------------------------------------------------------------------------------------------------------
+# -- two kernels -----------------------------------------------------------------------------------
 
 
 @pytest.fixture

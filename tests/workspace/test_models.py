@@ -98,7 +98,7 @@ def held(ws: Any) -> Iterator[Any]:
             )
 
 
-# -- registering an encoder --------------------------------------------------------------------------------------------------------------------
+# -- registering an encoder ------------------------------------------------------------------------
 
 
 def test_a_registered_encoder_is_found_with_what_it_says_of_itself(ws):
@@ -223,7 +223,7 @@ def test_an_encoder_registered_anew_by_another_kernel_never_runs_as_ours(ws, tmp
         services_of(ws).producers.encoders.get("mine")
 
 
-# -- registering files -------------------------------------------------------------------------------------------------------------------------
+# -- registering files -----------------------------------------------------------------------------
 
 
 def test_registered_files_stay_where_they_are_and_are_told_by_their_bytes(ws, files):
@@ -351,7 +351,7 @@ def test_the_known_sentence_model_runs_from_any_folder_without_another_library(w
     )
 
 
-# -- what comes along, and what is used without being registered -------------------------------------------------------------------------------
+# -- what comes along, and what is used without being registered -----------------------------------
 
 
 def test_the_encoders_that_come_along_are_always_found_and_never_listed(ws):
@@ -387,7 +387,7 @@ def test_an_object_with_the_name_of_a_registered_model_must_have_its_weights(ws)
         encoders.resolve(Letters(version="2"))
 
 
-# -- looking up and deleting -------------------------------------------------------------------------------------------------------------------
+# -- looking up and deleting -----------------------------------------------------------------------
 
 
 def test_a_missing_name_is_a_key_error_with_near_names_and_a_missing_version_names_those_there(ws):
@@ -557,7 +557,7 @@ def test_threads_that_register_delete_and_begin_agree_on_what_is_there(held):
     assert all(model.available for model in held.models.list())
 
 
-# -- forms -------------------------------------------------------------------------------------------------------------------------------------
+# -- forms -----------------------------------------------------------------------------------------
 
 
 def test_the_form_of_the_models_lists_them_and_what_comes_along(ws, files):

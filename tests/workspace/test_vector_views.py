@@ -1,4 +1,5 @@
-"""Neighbours of a row and maps of tables: what they hold, and pictures that no value of a person can break."""
+"""Neighbours of a row and maps of tables: what they hold, and pictures that no value of a person
+can break."""
 
 import base64
 import re
@@ -27,7 +28,7 @@ def drawings(html: str) -> list[ET.Element]:
     ]
 
 
-# -- the plane ---------------------------------------------------------------------------------------------------------------------------
+# -- the plane -------------------------------------------------------------------------------------
 
 
 @settings(max_examples=examples(60), deadline=None)
@@ -81,7 +82,7 @@ def test_scale_is_no_part_of_a_direction() -> None:
     )
 
 
-# -- maps --------------------------------------------------------------------------------------------------------------------------------
+# -- maps ------------------------------------------------------------------------------------------
 
 
 def test_a_map_holds_every_row_and_draws_some_of_many(ws: Any) -> None:
@@ -195,7 +196,7 @@ def test_a_map_and_neighbours_say_above_them_that_their_table_is_not_fresh(
     )
 
 
-# -- neighbours --------------------------------------------------------------------------------------------------------------------------
+# -- neighbours ------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_the_classes_of_what_calls_return_are_names_of_the_package(
     assert [type(each) for each in made] == [getattr(jl, name) for name in named]
 
 
-# -- opening ---------------------------------------------------------------------------------------------------------------------------------
+# -- opening ---------------------------------------------------------------------------------------
 
 
 def test_a_missing_workspace_is_not_made_when_that_is_said(tmp_path: Path) -> None:
@@ -151,7 +151,8 @@ def test_an_unknown_setting_is_refused_with_near_ones(tmp_path: Path) -> None:
 
 @pytest.fixture
 def locked() -> Iterator[Path]:
-    """A folder with a workspace that this process may read and not write to, also when it runs as root."""
+    """A folder with a workspace that this process may read and not write to, also when it runs as
+    root."""
     with tempfile.TemporaryDirectory() as name:
         folder, own = Path(name), os.geteuid()
         (folder / "papers.csv").write_text("id\n1\n")
@@ -365,7 +366,7 @@ def test_what_is_refused_says_what_to_do_also_where_no_name_is_near(
     assert "read_only" in caught.value.hint
 
 
-# -- read-only -------------------------------------------------------------------------------------------------------------------------------
+# -- read-only -------------------------------------------------------------------------------------
 
 
 def test_a_read_only_workspace_tells_verdicts_and_changes_no_byte(
@@ -412,7 +413,7 @@ def test_two_handles_on_one_folder_see_each_other(papers: Any, tmp_path: Path) -
         assert "years" not in other
 
 
-# -- names -----------------------------------------------------------------------------------------------------------------------------------
+# -- names -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("verb", FROM_NOTHING)
@@ -695,7 +696,7 @@ def test_a_source_that_cannot_be_opened_is_not_registered(papers: Any, tmp_path:
     assert "new" not in papers.sources
 
 
-# -- statements ------------------------------------------------------------------------------------------------------------------------------
+# -- statements ------------------------------------------------------------------------------------
 
 
 def test_a_missing_parameter_is_named(papers: Any) -> None:
@@ -848,7 +849,7 @@ def test_rows_that_share_a_key_are_refused_and_named(papers: Any) -> None:
     assert "new" not in papers
 
 
-# -- processes -------------------------------------------------------------------------------------------------------------------------------
+# -- processes -------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")

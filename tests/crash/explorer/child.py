@@ -1,7 +1,8 @@
 """What the recorded child runs.
 
-`TRY` and `ACK` lines are as in `tests.crash.child`. A call that fails says `ERR <call> <name> <class> <message>` and the run goes on. A mutant is a
-wrong order of things, patched in here and nowhere else: the explorer has to find what it breaks.
+`TRY` and `ACK` lines are as in `tests.crash.child`. A call that fails says `ERR <call> <name>
+<class> <message>` and the run goes on. A mutant is a wrong order of things, patched in here and
+nowhere else: the explorer has to find what it breaks.
 """
 
 import contextlib
@@ -61,7 +62,8 @@ def first(ws: jl.Workspace) -> None:
 
 
 def second(ws: jl.Workspace) -> None:
-    """The first table made again, otherwise, and a third that is overtaken: its second version is ready, and a fourth, before its first."""
+    """The first table made again, otherwise, and a third that is overtaken: its second version is
+    ready, and a fourth, before its first."""
 
     def overtaking() -> None:
         make(ws, "three", "SELECT 33 AS n", as_="three@2")
@@ -81,13 +83,15 @@ def indexed(ws: jl.Workspace) -> None:
 
 
 def indexed_again(ws: jl.Workspace) -> None:
-    """The first table with some other vectors, whose index takes over that of the version before, and then with another index in its place."""
+    """The first table with some other vectors, whose index takes over that of the version before,
+    and then with another index in its place."""
     points(ws, "points", changed=4, as_="points@2")
     points(ws, "points", changed=4, as_="points@2", precision="f16")
 
 
 def checked(ws: jl.Workspace) -> None:
-    """A table with a blocking check: a version that passes, one that does not, and one that does again."""
+    """A table with a blocking check: a version that passes, one that does not, and one that does
+    again."""
     make(ws, "guarded", "SELECT i AS n FROM range(10) t(i)", as_="guarded@1")
     with told("check", "guarded"):  # without its check the table is not made again
         ws.define("guarded", "SELECT i AS n FROM range(10) t(i)")
@@ -98,7 +102,8 @@ def checked(ws: jl.Workspace) -> None:
 
 
 def checked_again(ws: jl.Workspace) -> None:
-    """Another version that does not pass, over what the first life left, and a table that never passed."""
+    """Another version that does not pass, over what the first life left, and a table that never
+    passed."""
     if "no_negative" in [check.name for check in ws.checks.list()]:
         make(ws, "guarded", "SELECT i - 2 AS n FROM range(7) t(i)")
     with told("check", "refused"):
@@ -124,7 +129,8 @@ def grown(ws: jl.Workspace) -> None:
 
 
 def grown_again(ws: jl.Workspace) -> None:
-    """One file more, which is an increment, and some other texts, whose index takes over the postings of the version before."""
+    """One file more, which is an increment, and some other texts, whose index takes over the
+    postings of the version before."""
     increment.MIN_INPUT_ROWS, increment.MAX_SHARE = 0, 1e9
     inputs = inputs_of(Path(ws.path))
     write_day(inputs, 3)
@@ -149,7 +155,8 @@ def make(
     as_: str | None = None,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """A table, promised under a name of its own: an older version stays promised beside a newer one. `meanwhile` is done while it is made."""
+    """A table, promised under a name of its own: an older version stays promised beside a newer
+    one. `meanwhile` is done while it is made."""
     still = [meanwhile]
     with told("materialize", as_ or name):
         try:
@@ -163,7 +170,8 @@ def make(
 def points(
     ws: Any, name: str, *, changed: int, as_: str | None = None, precision: Any = "bf16"
 ) -> None:
-    """A table of vectors of which so many are others than the rest of the draw, promised as `make` does."""
+    """A table of vectors of which so many are others than the rest of the draw, promised as `make`
+    does."""
     vectors = np.random.default_rng(5).standard_normal((100, 8)).astype(np.float32)
     vectors[:changed] *= -1
     rows = pa.table(

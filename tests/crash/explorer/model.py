@@ -1,4 +1,5 @@
-"""Files and folders, each as programs see it and as it is for certain after the power went: the states that a crash can leave."""
+"""Files and folders, each as programs see it and as it is for certain after the power went: the
+states that a crash can leave."""
 
 import hashlib
 import random
@@ -12,8 +13,8 @@ Image = Mapping[str, bytes | None]
 """What lies under each path; None is a folder."""
 
 MODELS = ("kill", "power_min", "names_only", "zeroed", "data_only", "random_1", "random_2", "torn")
-"""What of the unsynced effects is there afterwards: all · none · the names · names, and zeros for the bytes · the bytes · some · all, the last write
-in part."""
+"""What of the unsynced effects is there afterwards: all · none · the names · names, and zeros for
+the bytes · the bytes · some · all, the last write in part."""
 
 
 @dataclass
@@ -87,7 +88,8 @@ class Disk:
                 )
 
     def _torn(self, file: _File) -> bytes:
-        """The bytes of a file of whose last write, if that is what happened last, only the first half is there."""
+        """The bytes of a file of whose last write, if that is what happened last, only the first
+        half is there."""
         last = self._last
         if not isinstance(last, Write) or self._file(last.node) is not file:
             return file.seen
@@ -127,7 +129,8 @@ class State:
 
 
 def states(recorded: Recorded) -> list[State]:
-    """Every different state that a crash of the run can leave, each under the first model and moment that lead to it with what was promised by then."""
+    """Every different state that a crash of the run can leave, each under the first model and
+    moment that lead to it with what was promised by then."""
     disk, found, promised = Disk(recorded.folders), {}, 0
     for at in range(len(recorded.steps) + 1):
         if at:
@@ -142,7 +145,8 @@ def states(recorded: Recorded) -> list[State]:
 
 
 def images(recorded: Recorded, chosen: list[State]) -> Iterator[tuple[State, str, Image]]:
-    """Each of the states, in order, with what the run had said by then and what lies on the disk."""
+    """Each of the states, in order, with what the run had said by then and what lies on the
+    disk."""
     disk, done, said = Disk(recorded.folders), 0, ""
     for state in chosen:
         for step in recorded.steps[done : state.steps]:

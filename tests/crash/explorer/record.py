@@ -1,4 +1,5 @@
-"""Real runs of the scenario under strace: recorded whole, or with one of its system calls failing."""
+"""Real runs of the scenario under strace: recorded whole, or with one of its system calls
+failing."""
 
 import functools
 import os
@@ -18,7 +19,8 @@ CALLS = (
     "open openat creat write pwrite64 writev pwritev pwritev2 lseek fsync fdatasync sync_file_range rename renameat renameat2 link linkat symlink "
     "symlinkat unlink unlinkat rmdir ftruncate truncate fallocate copy_file_range sendfile mkdir mkdirat close dup dup2 dup3 fcntl"
 ).split()
-"""What can change files, or which file a descriptor means. Writes through a mapping are not seen: only SQLite's -shm has any."""
+"""What can change files, or which file a descriptor means. Writes through a mapping are not seen:
+only SQLite's -shm has any."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Run:
     """A child that has ended."""
 
     world: Path
-    """The folder that held nothing when the child began; what is outside of it is no part of the run."""
+    """The folder that held nothing when the child began; what is outside of it is no part of the
+    run."""
     folder: Path
     """The workspace, which lies in it."""
     said: str
@@ -59,7 +62,8 @@ def _untraceable() -> str | None:
 def run(
     server: Server, folder: Path, scenario: str, *mutants: str, inject: str | None = None
 ) -> Run:
-    """Run a scenario in a workspace below a folder of its own; `inject` is a call, an error and which time it fails: `fsync:error=EIO:query_times=3`."""
+    """Run a scenario in a workspace below a folder of its own; `inject` is a call, an error and
+    which time it fails: `fsync:error=EIO:query_times=3`."""
     world = folder / "world"
     world.mkdir(parents=True)
     trace = folder / "trace"
@@ -87,7 +91,8 @@ def run(
 
 
 def memory() -> Path:
-    """A folder for what is written, opened and thrown away a thousand times: on a memory filesystem where there is one."""
+    """A folder for what is written, opened and thrown away a thousand times: on a memory filesystem
+    where there is one."""
     shm = Path("/dev/shm")
     return Path(
         tempfile.mkdtemp(prefix="jammi-crash-", dir=shm if os.access(shm, os.W_OK) else None)

@@ -1,6 +1,7 @@
 """What a recorded run did to the files of its world, step by step: strace's lines, read strictly.
 
-Whatever the run does in its world that is not understood here is an error: a state that leaves it out would prove nothing.
+Whatever the run does in its world that is not understood here is an error: a state that leaves it
+out would prove nothing.
 """
 
 import collections
@@ -33,7 +34,8 @@ class Truncate:
 
 @dataclass(frozen=True)
 class Sync:
-    """All that was done to a file's bytes, or to a folder's names, is durable when the call returns."""
+    """All that was done to a file's bytes, or to a folder's names, is durable when the call
+    returns."""
 
     node: int
 
@@ -182,7 +184,8 @@ class _Reader:
         return path == self.world or path.startswith(self.world + "/")
 
     def _place(self, quoted: str) -> tuple[int, str] | None:
-        """The folder's node and the name of what a path means; None outside the world, and for SQLite's shared memory, which is made anew."""
+        """The folder's node and the name of what a path means; None outside the world, and for
+        SQLite's shared memory, which is made anew."""
         path = os.path.normpath(
             os.path.join("/nowhere", _bytes(quoted).decode("utf-8", "surrogateescape"))
         )
@@ -203,7 +206,8 @@ class Recorded:
     folders: frozenset[int]
     """The nodes that are folders."""
     calls: list[tuple[str, int]]
-    """The calls that changed the world, each with which time its thread made that call: what strace's `when` counts."""
+    """The calls that changed the world, each with which time its thread made that call: what
+    strace's `when` counts."""
 
 
 def read(trace: Path, world: Path) -> Recorded:

@@ -1,6 +1,8 @@
-"""Every state that a crash can leave of a real run, opened and held against what the run had promised by then.
+"""Every state that a crash can leave of a real run, opened and held against what the run had
+promised by then.
 
-`JAMMI_CRASHES=all` looks at all of them, a number at so many beside those next to a sync, a new name or a promise, which are always looked at.
+`JAMMI_CRASHES=all` looks at all of them, a number at so many beside those next to a sync, a new
+name or a promise, which are always looked at.
 """
 
 import hashlib
@@ -30,7 +32,8 @@ LOOKS = asked(0, 0)
 """What JAMMI_CRASHES asks for."""
 pytestmark = [soak, pytest.mark.slow, pytest.mark.timeout(3600 if LOOKS else sized(300, 1200))]
 
-# Not openat: every thread counts its calls for itself, and those that import a library open hundreds of files that are not the workspace's.
+# Not openat: every thread counts its calls for itself, and those that import a library open
+# hundreds of files that are not the workspace's.
 FAILING = (
     "fsync:error=EIO",
     "fdatasync:error=EIO",
@@ -114,7 +117,8 @@ def rows_that_pass(_: Any, table: ResultTable) -> int | None:
 
 
 def rows_that_are_found(ws: Any, table: ResultTable) -> int | None:
-    """The same, when a search finds what numpy does, and nearly that through an index, which is there; of ten an index may miss some."""
+    """The same, when a search finds what numpy does, and nearly that through an index, which is
+    there; of ten an index may miss some."""
     rows = pq.read_table(table.path, columns=["key", "vector"])
     vectors = np.array(rows["vector"].to_pylist(), np.float64)
     query = np.arange(1.0, 9.0)
@@ -136,7 +140,8 @@ def rows_that_are_found(ws: Any, table: ResultTable) -> int | None:
 
 
 def rows_that_are_merged_or_found(ws: Any, table: ResultTable) -> int | None:
-    """How many rows a table has, when they are those of the files that it was made from, or its search by words finds what an independent BM25 does, through an index file that is there."""
+    """How many rows a table has, when they are those of the files that it was made from, or its
+    search by words finds what an independent BM25 does, through an index file that is there."""
     rows = pq.read_table(table.path)
     if table.kind == "lexical":
         terms = [text.split(" ") for text in rows["terms"].to_pylist()]
