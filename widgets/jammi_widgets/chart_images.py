@@ -21,8 +21,8 @@ _NO_FILTER, _LEFT_FILTER, _ABOVE_FILTER = 0, 1, 2
 left or above."""
 _POSTERISED_BITS = 5
 """Bits of each channel by which many colours are made fewer before a palette is chosen."""
-_CLUSTER_ROUNDS = 8
-_OPAQUE = 255
+_MAX_CLUSTER_ROUNDS = 8
+_MAX_ALPHA = 255
 MAX_COLOURS = 256
 
 
@@ -45,7 +45,7 @@ def smaller_forms(
     if pixels is None:
         yield _encode(png, chunks, {b"IDAT": zlib.compress(body, 9)})
         return
-    if ((pixels[..., 3] > 0) & (pixels[..., 3] < _OPAQUE)).any():
+    if ((pixels[..., 3] > 0) & (pixels[..., 3] < _MAX_ALPHA)).any():
         white_chunks = _chunks(draw_on_white())
         white = _decode(white_chunks, _image_body(white_chunks))
         pixels = _with_own_colours(pixels, white)
@@ -69,11 +69,11 @@ def _with_own_colours(pixels: "Pixels", on_white: "Pixels | None") -> "Pixels":
 
     if on_white is None or on_white.shape != pixels.shape:
         return pixels
-    opacity = pixels[..., 3:].astype(np.float32) / _OPAQUE
-    ground = _OPAQUE * (1 - opacity)
-    own = (on_white[..., :3] - ground) / np.maximum(opacity, 1 / _OPAQUE)
+    opacity = pixels[..., 3:].astype(np.float32) / _MAX_ALPHA
+    ground = _MAX_ALPHA * (1 - opacity)
+    own = (on_white[..., :3] - ground) / np.maximum(opacity, 1 / _MAX_ALPHA)
     restored = pixels.copy()
-    restored[..., :3] = np.where(opacity > 0, own.round().clip(0, _OPAQUE), 0)
+    restored[..., :3] = np.where(opacity > 0, own.round().clip(0, _MAX_ALPHA), 0)
     return restored
 
 
@@ -149,7 +149,7 @@ def _fewer_colours(pixels: "Pixels", limit: int) -> "tuple[Pixels, npt.NDArray[n
     values = colours.astype(np.float32)
     values[:, :3] *= values[:, 3:] / 255
     means = values[np.argsort(counts, kind="stable")[::-1][:limit]]
-    for _ in range(_CLUSTER_ROUNDS):
+    for _ in range(_MAX_CLUSTER_ROUNDS):
         nearest = ((values[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
         weights = np.bincount(nearest, counts, minlength=len(means))
         sums = [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 Rows = list[dict[str, Any]]
-_VISIBLE_STEPS = 10_000
+_MAX_VISIBLE_STEPS = 10_000
 """Steps from the lowest to the highest value of a column that are told apart: twenty for each pixel
 of a chart."""
 
@@ -22,13 +22,15 @@ def stored_specification(spec: dict[str, Any], max_bytes: int) -> dict[str, Any]
     rows = data.get("values") if isinstance(data, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return stored if _size(stored) <= max_bytes else None
-    rounded, count, drawn = _rounded(rows), len(rows), stored
+    rounded, count, drawn = _round_rows(rows), len(rows), stored
     encode = _as_csv if _fits_csv(rounded) else _as_values
     while count:
         part = [rounded[at * len(rows) // count] for at in range(count)]
         drawn = {**stored, "data": {**data, **encode(part)}}
         if count < len(rows):
-            drawn["title"] = _noted(spec.get("title"), f"{count:,} of {len(rows):,} rows are drawn")
+            drawn["title"] = _with_note(
+                spec.get("title"), f"{count:,} of {len(rows):,} rows are drawn"
+            )
         if (size := _size(drawn)) <= max_bytes:
             return drawn
         count = min(count - 1, int(count * max_bytes / size))
@@ -39,7 +41,7 @@ def _size(spec: dict[str, Any]) -> int:
     return len(json.dumps(spec, ensure_ascii=False).encode())
 
 
-def _noted(title: Any, note: str) -> dict[str, Any]:
+def _with_note(title: Any, note: str) -> dict[str, Any]:
     """A title with a note below it."""
     own = title if isinstance(title, dict) else {"text": title or ""}
     if not own.get("text"):
@@ -47,7 +49,7 @@ def _noted(title: Any, note: str) -> dict[str, Any]:
     return {**own, "subtitle": note}
 
 
-def _rounded(rows: Rows) -> Rows:
+def _round_rows(rows: Rows) -> Rows:
     """The rows with the decimal places by which the values of a column differ visibly."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     places = {name: _decimals([row.get(name) for row in rows]) for name in names}
@@ -58,7 +60,7 @@ def _decimals(values: Sequence[Any]) -> int:
     numbers = [v for v in values if isinstance(v, float)]
     extent = max(numbers) - min(numbers) if numbers else 0.0
     extent = extent or (abs(numbers[0]) if numbers else 0.0) or 1.0
-    return -math.floor(math.log10(extent / _VISIBLE_STEPS)) if math.isfinite(extent) else 0
+    return -math.floor(math.log10(extent / _MAX_VISIBLE_STEPS)) if math.isfinite(extent) else 0
 
 
 def _round(value: Any, places: int) -> Any:
