@@ -324,8 +324,8 @@ with a dot or bracket is about that object. A test resolves every attribute name
 
 _ITEMS: dict[str, tuple[str, str]] = {
     "Workspace": (".table({key})", ".tables() or .sources"),
-    "Result": (".pandas()[{key}] or .polars()[{key}]", ".fetchall() or .preview(5)"),
-    "ResultTable": (".pandas()[{key}] or .polars()[{key}]", ".read().fetchall()"),
+    "Result": (".pandas()[{key}] or .polars()[{key}]", ".fetchall() or .pandas()"),
+    "ResultTable": (".pandas()[{key}] or .polars()[{key}]", ".read().fetchall() or .pandas()"),
     "Source": (".preview()[{key}]", ".preview().to_pylist()"),
     "SourceList": ("[{key}]", ""),
     "ResultTables": (".table({key})", ""),
@@ -383,6 +383,8 @@ def answer_guess(self: object, name: str) -> Any:
     """The `__getattr__` of a public class: answers a name that does not exist with the one that
     does."""
     cls = type(self)
+    if name == "__iter__" and _public_name(cls.__name__) in ("Result", "ResultTable"):
+        return lambda: answer_item(self, 0)  # pandas asks only what has this for its items
     if name.startswith("_") or hasattr(cls, name):  # a property that raised this itself
         return object.__getattribute__(self, name)
     known = [each for each in dir(cls) if not each.startswith("_")]

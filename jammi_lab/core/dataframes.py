@@ -92,6 +92,17 @@ def _numpy_column(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
     return column
 
 
+def _with_plain_numbers(table: "pa.Table") -> "pa.Table":
+    """The rows with int64 or float64 in place of DECIMAL and HUGEINT, as in `to_pandas`."""
+    import pyarrow as pa
+
+    columns = [
+        column if _numeric_type(column.type) == column.type else _numpy_column(column)
+        for column in table.columns
+    ]
+    return pa.table(columns, table.column_names)
+
+
 def _rounded_decimals(column: "pa.ChunkedArray") -> "pa.ChunkedArray | None":
     """The float64 nearest to each decimal, as Python's `float` gives; Arrow's cast may be one bit
     off. None where a float64 does not hold the digits or the scale exactly."""
@@ -171,7 +182,7 @@ class ArrowExportMixin:
 
     Instances are accepted by every reader of the Arrow C stream (`polars.DataFrame(rows)`,
     `pandas.DataFrame.from_arrow(rows)`, ibis, DuckDB) and by libraries that detect frames with
-    narwhals (altair, plotly).
+    narwhals (altair, plotly). For the latter, decimals are numbers: JSON has none.
     """
 
     __slots__ = ()
@@ -215,4 +226,4 @@ class ArrowExportMixin:
     def __narwhals_dataframe__(self) -> Any:
         import narwhals  # only narwhals calls this method, so it is installed
 
-        return narwhals.from_native(self.arrow())._compliant_frame
+        return narwhals.from_native(_with_plain_numbers(self.arrow()))._compliant_frame

@@ -270,6 +270,11 @@ class Hold(Value, frozen=True):
     def __str__(self) -> str:
         return f"held since {self.since} by {self.by}" + (f": {self.note}" if self.note else "")
 
+    @property
+    def summary(self) -> str:
+        """The day and the note, for a column of a table."""
+        return f"since {self.since[:10]}" + (f": {self.note}" if self.note else "")
+
 
 class Step(Value, frozen=True):
     """A step of a plan."""

@@ -290,12 +290,21 @@ def status(
     if not not_fresh:
         if not any(grounds_of(row.verdict) for row in rows):
             lines, heads = [line[:-1] for line in lines], heads[:-1]
+    elif not note and (skipped := _held_alone(not_fresh, held or {})):
+        computing, ending = command("recompute", skipped), command("unhold", skipped)
+        note = f"{computing} computes it nevertheless, {ending} ends its hold"
     elif not note and any(is_repairable(r.verdict) for r in not_fresh):
         note = f"Run {command('plan')} to preview, {command('recompute')} to update"
     elif not note:
         note = f"{command('why', not_fresh[0].name)} shows details"
     caption = f"{count_noun(len(rows), 'recipe')}: {tally(verdict_label(r.verdict) for r in rows)}"
     return listing_table(heads, lines, aligned=aligned[: len(heads)], caption=caption, note=note)
+
+
+def _held_alone(rows: Sequence[BoardRow], held: Mapping[str, str]) -> str:
+    """The first recipe of those that are not fresh, if all that can be repaired are held."""
+    names = [row.name for row in rows if is_repairable(row.verdict)]
+    return names[0] if names and all(held.get(name) for name in names) else ""
 
 
 def is_repairable(value: Verdict) -> bool:

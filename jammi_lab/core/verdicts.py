@@ -33,7 +33,7 @@ class DefinitionChanged(Value, frozen=True, tag="definition_changed", tag_field=
 
     def __str__(self) -> str:
         if self.recorded is None:
-            return "defined, never computed"
+            return "defined, not computed yet"
         return "definition changed"
 
 

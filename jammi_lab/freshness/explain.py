@@ -266,7 +266,7 @@ def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: 
     match reason:
         case DefinitionChanged(recorded):
             times = _times_suffix(("made", recorded_at), ("seen", observed_at))
-            return "defined, never computed" if recorded is None else f"definition changed{times}"
+            return "defined, not computed yet" if recorded is None else f"definition changed{times}"
         case InputAdvanced():
             old, new = reason.recorded, reason.current
             change = reason.change

@@ -174,7 +174,9 @@ class FreshnessQueries:
         # A deep pass may read for minutes, while other threads make garbage.
         with nullcontext() if deep else pause_gc():
             observation = self._observation(deep, on_progress)
-            return Status(self._status_rows(self._service.evaluate(names, observation), names))
+            rows = self._status_rows(self._service.evaluate(names, observation), names)
+            holds = self._catalog.holds.list().items()
+            return Status(rows, {name: hold.summary for (_, name), hold in holds})
 
     def what_if(self, changed: Iterable[str], redefine: Mapping[str, str]) -> Status:
         """Every visible recipe with its hypothetical verdict."""

@@ -1,7 +1,7 @@
 """Status, Plan and RunReport: the reports of freshness queries, displayed as tables and convertible
 to frames."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
@@ -84,8 +84,10 @@ class Status(ReprMixin, ArrowExportMixin):
     """All recipes with their verdicts, from one observation pass: `status["name"]`, iterable,
     `len()`."""
 
-    def __init__(self, rows: Sequence[StatusRow]) -> None:
+    def __init__(self, rows: Sequence[StatusRow], holds: Mapping[str, str] | None = None) -> None:
         self._rows = list(rows)
+        self._holds = dict(holds or {})
+        """Since when and why recipes are held, by folded name."""
 
     def __iter__(self) -> Iterator[StatusRow]:
         return iter(self._rows)
@@ -123,7 +125,8 @@ class Status(ReprMixin, ArrowExportMixin):
         return pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
 
     def _rendered(self) -> Rendered:
-        return reprs.status(self._rows)
+        held = {r.name: h for r in self._rows if (h := self._holds.get(fold(r.name)))}
+        return reprs.status(self._rows, held=held)
 
 
 MAX_COMPARED_STEPS = 50

@@ -101,10 +101,16 @@ class ModelEncoders(EncoderRegistry):
                 f"The model {name!r}, version {version!r}, cannot run here: {failure.message}",
                 hint=failure.hint,
             ) from failure
+        if version is not None:  # of the table that was made with it
+            raise ModelNotFound(
+                f"The encoder of the model {name!r}, version {version!r}, is not in this kernel, "
+                "and no model of that name is registered.",
+                hint=f"Create it again and call ws.models.register({name!r}, encoder).",
+            )
         raise ModelNotFound(
             f"There is no model {name!r}.",
             near=near_names(name, self.names()),
-            hint="ws.models lists the models.",
+            hint=f"ws.models lists the models; ws.models.register({name!r}, encoder) adds one.",
         )
 
     def names(self) -> list[str]:

@@ -145,7 +145,7 @@ class Result(BadgeMixin, ArrowExportMixin):
         if self._rows is None:
             raise InvalidArgument(
                 "The number of rows is not known yet: the rows are still being streamed.",
-                hint="Call .arrow() first, or use SELECT count(*).",
+                hint="Call .pandas(), .polars() or .arrow() first, or use SELECT count(*).",
             )
         return self._rows
 

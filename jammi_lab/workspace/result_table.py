@@ -641,6 +641,17 @@ class ResultTable(ReprMixin, ArrowExportMixin):
             rows.limit = n
             self._first_rows = rows._content()
 
+    def __len__(self) -> int:
+        """The number of rows. InvalidArgument of a version that has none, as after a failed run."""
+        if self.row_count is None:
+            raise InvalidArgument(
+                f"{self.name!r} has no rows: version {self.version} is not ready."
+            )
+        return self.row_count
+
+    def __bool__(self) -> bool:
+        return True
+
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.read().__arrow_c_stream__(requested_schema)
 

@@ -116,7 +116,7 @@ def test_a_line_is_printed_for_each_verdict_that_changes(lab, watch, papers):
     }
     lab.materialize("old", "SELECT * FROM papers WHERE year < 2021")
     text = watching.line()[1]
-    if text.endswith(" old: new → stale: defined, never computed"):  # seen while it was computed
+    if text.endswith(" old: new → stale: defined, not computed yet"):  # seen while it was computed
         text = watching.line()[1].replace("stale →", "new →")
     assert text.endswith(" old: new → fresh")
     lab.drop("old")

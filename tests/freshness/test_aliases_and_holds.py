@@ -162,6 +162,9 @@ def test_restore_holds_the_recipe(read: Lab) -> None:
     assert read.verdict("b") == "stale"
     [step] = read.ws.plan().blocked
     assert step.name == "b" and "version 1 was restored" in str(step.reasons[-1])
+    read.ws.drop("c")
+    shown = str(read.ws.status())
+    assert ": version 1 was restored" in shown and "unhold('b')" in shown
     read.ws.recompute()
     assert read.rows("b") == [(30,)]
     read.ws.unhold("b")

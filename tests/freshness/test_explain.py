@@ -150,7 +150,7 @@ def test_equal_rows_in_other_bytes_are_told(lab: Lab) -> None:
 
 def test_damage_and_what_was_never_computed(papers: Lab) -> None:
     papers.ws.define("later", "SELECT id FROM papers")
-    assert tree(papers, "later") == ["later: stale", "└─ defined, never computed"]
+    assert tree(papers, "later") == ["later: stale", "└─ defined, not computed yet"]
     path = papers.ws.table("titles").path
     path.write_bytes(b"x")
     assert tree(papers, "titles") == [

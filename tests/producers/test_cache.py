@@ -515,7 +515,7 @@ def test_a_recipe_dropped_at_any_point_of_a_build_ends_it_as_lost(lab, folder, p
     assert (
         lab.tables() == []
         and files(folder) == []
-        and str(lab.staleness("late")) == "stale: defined, never computed"
+        and str(lab.staleness("late")) == "stale: defined, not computed yet"
     )
 
 

@@ -166,6 +166,7 @@ class TestWhatItIs:
             isinstance(error, SourceUnavailable)
             and "newer DuckDB" in error.message
             and "99" in error.message
+            and "STORAGE_VERSION 'v1.5.0'" in str(error.hint)
         )
 
     def test_the_catalog_of_the_workspace_is_no_source(self, tmp_path):

@@ -108,6 +108,23 @@ def test_altair_draws_them_as_they_are(rows: Any) -> None:
     ]
 
 
+def test_altair_draws_sums_and_decimals_as_numbers(ws: Any) -> None:
+    import altair as alt
+
+    sums = "SELECT i % 2 AS k, sum(i) AS n, sum(i * 1.25) AS x FROM range(4) t(i) GROUP BY k"
+    for rows in (ws.sql(sums), ws.materialize("sums", sums)):
+        chart = alt.Chart(rows).mark_bar().encode(x="k", y="n")
+        chart.to_json()  # Decimal objects would be refused
+        [values] = chart.to_dict()["datasets"].values()
+        assert sorted(tuple(row.values()) for row in values) == [(0, 2, 2.5), (1, 4, 5.0)]
+
+
+def test_a_table_has_the_number_of_its_rows_as_its_length(ws: Any) -> None:
+    assert len(ws.materialize("towns", ROWS)) == 3
+    empty = ws.materialize("empty", "SELECT 1 AS a WHERE false")
+    assert len(empty) == 0 and bool(empty)
+
+
 def test_a_table_can_be_taken_again_and_again(ws: Any) -> None:
     import polars as pl
 

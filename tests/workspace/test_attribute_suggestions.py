@@ -173,8 +173,9 @@ ITEMS_AND_ARGUMENTS = [
     ("list(ws)", "Workspace has no items. Use ws.tables() or ws.sources."),
     ("ws.tables()['t']", "ResultTables has no item 't'. Use ws.table('t')."),
     ("rows['a']", "Result has no item 'a'. Use result.pandas()['a'] or result.polars()['a']."),
-    ("next(iter(rows))", "Result has no items. Use result.fetchall() or result.preview(5)."),
-    ("rows[:5]", "Result has no items. Use result.fetchall() or result.preview(5)."),
+    ("next(iter(rows))", "Result has no items. Use result.fetchall() or result.pandas()."),
+    ("pd.DataFrame(table)", "ResultTable has no items. Use table.read().fetchall() or table.pandas()."),
+    ("rows[:5]", "Result has no items. Use result.fetchall() or result.pandas()."),
     ("hits['a']", "Result has no item 'a'. Use result.pandas()['a'] or result.polars()['a']."),
     ("table['a']", "ResultTable has no item 'a'. Use table.pandas()['a'] or table.polars()['a']."),
     ("labels['id']", "MutableTable has no item 'id'. Use table.read()['id']."),
@@ -207,6 +208,7 @@ def held(tmp_path):
         ws.embed("v", "papers", key="a", text="b", model="hashing")
         yield {
             "jl": jl,
+            "pd": pytest.importorskip("pandas"),
             "ws": ws,
             "table": ws.materialize("t", "SELECT 1 AS a"),
             "rows": ws.sql("SELECT 1 AS a"),

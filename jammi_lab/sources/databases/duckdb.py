@@ -265,7 +265,7 @@ class DuckdbConnector(DatabaseFileConnector):
             return SourceUnavailable(
                 f"{self._name} was written by a newer DuckDB: DuckDB {duckdb.__version__} cannot "
                 f"read storage version {match[1]}.",
-                hint="Export it as Parquet, or write it with an earlier STORAGE_VERSION.",
+                hint="Write it with ATTACH 'new.duckdb' (STORAGE_VERSION 'v1.5.0'), or as Parquet.",
             )
         if (
             "not a valid DuckDB database file" in message
