@@ -307,10 +307,17 @@ def _line_hint(step: StepFunction, filename: str, line: int) -> str:
     return f"Line {line} of {filename.rsplit('/', 1)[-1]}."
 
 
+_REBUILT_FRAME = "__traceback_maker"
+"""A name in the code of frames that came from a worker of a cluster: their columns are those of the
+statement that made them."""
+
+
 def _error_column(trace: types.TracebackType, text: str) -> int:
     """The column, in characters, at which the failing expression begins."""
     positions = [*trace.tb_frame.f_code.co_positions()]
     instruction = trace.tb_lasti // 2
     column = positions[instruction][2] if 0 <= instruction < len(positions) else None
     indent = len(text) - len(text.lstrip())
-    return indent if column is None else len(text.encode()[:column].decode(errors="ignore"))
+    if column is None or _REBUILT_FRAME in trace.tb_frame.f_code.co_names:
+        return indent
+    return len(text.encode()[:column].decode(errors="ignore"))

@@ -20,6 +20,7 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
     StepFailed,
 )
+from jammi_lab.producers.step_functions import StepFunction, step_failure
 from jammi_lab.vectors.encoders.base import encode_texts
 from jammi_lab.vectors.encoders.dask_executor import _wait_for_result
 from jammi_lab.vectors.encoders.executor import LocalExecutor, to_executor
@@ -219,3 +220,14 @@ def test_map_gives_the_same_rows_on_a_cluster_as_here(client: Any, tmp_path: Pat
                 ws.map("raised", first_words, "texts", key="id", inputs="text")
             tables.append((rows.drop_columns(["thread"]), upper))
     assert tables[0] == tables[1] and tables[0][0]["_error"][7].as_py() == "ValueError: seven"
+
+
+def test_an_error_from_another_process_is_marked_on_its_line() -> None:
+    """Distributed sends tracebacks in a form whose columns are not those of the function."""
+    tblib = pytest.importorskip("tblib")
+    try:
+        first_words("text 7")
+    except ValueError as error:
+        sent = error.with_traceback(tblib.Traceback(error.__traceback__).as_traceback())
+    line, caret = step_failure("words", StepFunction(first_words), sent).excerpt.split("\n")
+    assert line.index("raise") == caret.index("^")
