@@ -200,12 +200,14 @@ class PreparedStatement:
         self,
         key: Sequence[str] = (),
         *,
+        unique: Sequence[str] | None = None,
         on_progress: OnPercent | None = None,
         observed_states: ObservedStates | None = None,
         buffer: bool = False,
     ) -> Stream:
         """Run the statement with its rows in a total order: its own ORDER BY, then `key`, then
-        every other output column. When the plan keeps the input's order, no ORDER BY is added.
+        every other output column, unless `key` includes all columns of `unique` (default: what a
+        GROUP BY makes unique). When the plan keeps the input's order, no ORDER BY is added.
 
         Set `buffer` when the consumer may pause: rows of an attached database are then read to the
         end first, as in `run`. After the last row, `observed_states` receives the state of each
@@ -216,7 +218,9 @@ class PreparedStatement:
         Raises SchemaMismatch for a key column that is not in the output, StatementNotAllowed for a
         PIVOT without a list of values, and otherwise as `run`.
         """
-        positions = row_order.total_order_positions(self.output, key, self.inferred_key)
+        positions = row_order.total_order_positions(
+            self.output, key, self.inferred_key if unique is None else unique
+        )
         if self._parsed.kind is StatementKind.PIVOT:
             raise StatementNotAllowed(
                 "The columns of a PIVOT without a list of values depend on its data.",
@@ -239,6 +243,13 @@ class PreparedStatement:
             observed_states=observed_states,
             in_order=True,
         )
+
+    def run_by_key(self, observed_states: ObservedStates) -> Stream:
+        """Run the statement in the order of its first column, as `run_ordered`. The caller refuses
+        rows with equal values there, so that sorting by the other columns, which are long texts,
+        would be wasted."""
+        key = [self.output[0][0]]
+        return self.run_ordered(key, unique=key, observed_states=observed_states)
 
     def _ordered_text(self, positions: Sequence[int]) -> tuple[int, str]:
         """The number of bytes in front of the statement, and the ordered text."""

@@ -185,7 +185,7 @@ class EmbeddingRun(TableRows):
 
     def count_texts_to_encode(self) -> tuple[int, int]:
         """How many texts a run would encode now, and how many rows there are. Changes nothing."""
-        input_table = self._prepared.run_ordered(observed_states=self.snapshots).table()
+        input_table = self._prepared.run_by_key(self.snapshots).table()
         texts = RowTexts([input_table.column(column) for column in self._text_columns])
         todo = {digest for _, digests in digest_batches(texts.digests) for digest in digests}
         todo.difference_update(self._previous.digests()[1].tolist())
@@ -195,7 +195,7 @@ class EmbeddingRun(TableRows):
 
     def run(self, on_progress: OnProgress | None) -> None:
         """Encode all texts. An interrupt or error leaves a checkpoint of the finished ones."""
-        input_table = self._prepared.run_ordered(observed_states=self.snapshots).table()
+        input_table = self._prepared.run_by_key(self.snapshots).table()
         keys = sorted_keys(input_table.column(0), self._key)
         texts = RowTexts([input_table.column(column) for column in self._text_columns])
         del input_table

@@ -182,7 +182,7 @@ class _LexicalRun(TableRows):
 
     def run(self, on_progress: OnProgress | None) -> None:
         """Analyse all texts that the previous version does not have."""
-        input_table = self._prepared.run_ordered(observed_states=self.snapshots).table()
+        input_table = self._prepared.run_by_key(self.snapshots).table()
         keys = sorted_keys(input_table.column(0), self._key)
         texts = RowTexts([input_table.column(column) for column in self._text_columns])
         del input_table

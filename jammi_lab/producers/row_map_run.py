@@ -219,7 +219,7 @@ class RowMapRun(TableRows):
 
     def _read_inputs(self) -> tuple[pa.Array, pa.Table, Digests]:
         """The keys, what the function receives, and the digests of that."""
-        table = self._prepared.run_ordered(observed_states=self.snapshots).table()
+        table = self._prepared.run_by_key(self.snapshots).table()
         keys = sorted_keys(table.column(0), self._key)
         inputs = table.select(self._positions).rename_columns(list(self._calls.columns))
         return keys, inputs, input_digests(inputs)

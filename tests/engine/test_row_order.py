@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 
 from jammi_lab.core.errors import SchemaMismatch, StatementNotAllowed
 from jammi_lab.engine import Engine, PreparedStatement
+from jammi_lab.engine.sql import row_order
 from tests.engine.shelf import Shelf, engine_of
 
 pytestmark = pytest.mark.one_engine
@@ -249,6 +251,23 @@ def test_rows_come_by_own_order_then_key_then_the_rest(
         return
     table = prepare(sql).run_ordered(key).table()
     assert list(zip(*(c.to_pylist() for c in table.columns), strict=True)) == expected
+
+
+def test_rows_by_a_unique_key_are_sorted_by_it_alone(
+    prepare: Callable[..., PreparedStatement], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions: list[list[int]] = []
+    find_positions = row_order.total_order_positions
+
+    def find_noted_positions(*args: Any) -> list[int]:
+        positions.append(find_positions(*args))
+        return positions[-1]
+
+    monkeypatch.setattr(row_order, "total_order_positions", find_noted_positions)
+    statement = prepare("SELECT -id AS m, venue, year FROM papers ORDER BY m")
+    assert statement.run_by_key({}).table()["m"].to_pylist() == [-4, -3, -2, -1]
+    assert statement.run_ordered().table().num_rows == 4
+    assert positions == [[1], [1, 2, 3]]
 
 
 def test_an_input_in_order_is_not_sorted(prepare: Callable[..., PreparedStatement]) -> None:
