@@ -24,6 +24,7 @@ from jammi_lab.producers.row_calls import (
     mismatch_of_rows,
 )
 from jammi_lab.producers.row_outputs import ERROR_COLUMN, INPUT_DIGEST_COLUMN, Row, RowOutputs
+from jammi_lab.producers.step_functions import message_of
 from jammi_lab.producers.text_batches import count_reuse, sorted_keys
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet import open_parquet
@@ -85,7 +86,7 @@ class RowAnswers:
         if not self._record_errors:
             self.error = self.error or (error, numbers)
             return
-        text = f"{type(error).__name__}: {error}"[:_MAX_ERROR_CHARACTERS]
+        text = f"{type(error).__name__}: {message_of(error)}"[:_MAX_ERROR_CHARACTERS]
         self.error_count += len(numbers)
         digests = to_column(self._digests[list(numbers)])
         self.parts.append(

@@ -1,7 +1,10 @@
 """The outputs of a row map: what a function returned for a row or a batch of rows, as typed
 columns."""
 
+import copy
+import datetime
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +19,7 @@ ERROR_COLUMN = "_error"
 SCALAR_COLUMN = "value"
 """The output column of a function that returns one value, without a schema."""
 Row = Mapping[str, Any]
+_IMMUTABLE_TYPES = (str, bytes, int, float, type(None), Decimal, datetime.date, datetime.time)
 
 
 class RowOutputs:
@@ -40,13 +44,13 @@ class RowOutputs:
                 raise self._mismatch(
                     f"returned {type(value).__name__}, not a dict of {', '.join(names)}"
                 )
-            return {names[0]: value}
+            return {names[0]: _own_value(value)}
         if invalid := [name for name in value if not isinstance(name, str)]:
             raise self._mismatch(
                 f"returned a dict with the key {invalid[0]!r}, which is not a column name"
             )
         self._check_names(list(value))
-        return value
+        return {name: _own_value(each) for name, each in value.items()}
 
     def rows(self, value: Any, count: int) -> list[Row]:
         """The outputs of a batch of `count` rows, from a frame, or a list of dicts or of values.
@@ -140,6 +144,17 @@ class RowOutputs:
         return SchemaMismatch(
             f"The function of {self._name!r} {what}.", table=self._name, column=column, hint=hint
         )
+
+
+def _own_value(value: Any) -> Any:
+    """A value that the function cannot change any more: outputs of several calls are converted
+    together, and a function may fill the same list each time."""
+    if isinstance(value, _IMMUTABLE_TYPES):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001  it cannot be stored either
+        return value
 
 
 def _without_empty_types(table: pa.Table) -> pa.Table:

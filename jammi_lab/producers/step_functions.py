@@ -261,12 +261,20 @@ def _import_error(module: str) -> str | None:
     return None
 
 
+def message_of(error: Exception) -> str:
+    """The message of an exception of a user's function, as text that can be stored: names of files
+    may hold bytes that are no text. Empty where the exception cannot tell it."""
+    try:
+        return str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception:  # noqa: BLE001  `__str__` is the user's, too
+        return ""
+
+
 def step_failure(name: str, step: StepFunction, error: Exception, row: str = "") -> StepFailed:
     """The StepFailed for an exception, with the line of the step's own file or cell. `row`: where
     it was raised, as ` for the row …`."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[
-        :200
-    ].rstrip(".")
+    lines = (line.strip() for line in message_of(error).splitlines())
+    reason = next(filter(None, lines), "")[:200].rstrip(".")
     code = getattr(step.function, "__code__", None)
     trace, frame = error.__traceback__, None
     while trace is not None:

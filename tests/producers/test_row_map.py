@@ -126,6 +126,21 @@ def test_values_keep_the_types_of_the_schema(ws, reviews):
     assert rows(table)[0] == {"id": 1, "price": Decimal("1.50"), "tags": ["a"], "none": None}
 
 
+@pytest.mark.parametrize("how", ["dict", "list"])
+def test_an_object_that_the_function_fills_each_time_has_the_values_of_each_row(ws, reviews, how):
+    kept: Any = {} if how == "dict" else []
+
+    def step(text):
+        if how == "dict":
+            kept["value"] = text
+            return kept
+        kept[:] = [text]
+        return {"value": kept}
+
+    values = [row["value"] for row in rows(run(ws, step))]
+    assert values == (["a", "b", "c"] if how == "dict" else [["a"], ["b"], ["c"]])
+
+
 def test_a_batch_is_an_arrow_table_of_so_many_rows(ws, reviews):
     sizes = []
 
@@ -488,6 +503,30 @@ def test_recorded_errors_are_those_of_outputs_too(ws, reviews):
         "SchemaMismatch",
         "SchemaMismatch",
     ]
+
+
+class Silent(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError("\udcff.jpg"), "FileNotFoundError: \\udcff.jpg"),
+        (Silent(), "Silent: "),
+    ],
+)
+def test_an_error_without_a_proper_message_is_recorded_and_told(ws, reviews, error, text):
+    """The name of a file that is no text is one that cannot be stored."""
+
+    def step(text):
+        raise error
+
+    assert [row["_error"] for row in rows(run(ws, step, on_error="record"))] == [text] * 3
+    with pytest.raises(StepFailed, match=type(error).__name__) as told:
+        run(ws, step)
+    str(told.value).encode()
 
 
 def test_all_rows_may_fail(ws, reviews, asked):
