@@ -37,6 +37,15 @@ def test_a_line_that_ends_otherwise_beyond_the_sample_is_told_when_it_is_read(tm
             ws.sql("SELECT sum(a) FROM s").fetchall()
 
 
+@pytest.mark.parametrize("lines", [20_200, 150_000])
+def test_a_line_that_is_added_to_a_long_file_with_another_end_is_named(tmp_path, lines):
+    (tmp_path / "f.csv").write_bytes(b"a,b\r\n" + b"1,2\r\n" * lines + b"3,4\n")
+    with jl.open(tmp_path / "lab") as ws:
+        said = rf"f\.csv, line {lines + 2}: it ends in \\n"
+        with pytest.raises(SourceUnavailable, match=said):
+            ws.sources.add("s", tmp_path / "f.csv")
+
+
 def test_a_line_that_a_notebook_adds_with_another_end_makes_a_table_stale_with_what_is_wrong_with_it(
     tmp_path,
 ):

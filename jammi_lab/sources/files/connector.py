@@ -446,7 +446,7 @@ class FileConnector(LocatedConnector):
         beyond_sample = "state machine reached an invalid state" in text
         if self.kind not in ("csv", "tsv") or not (beyond_sample or "when sniffing file" in text):
             return None
-        max_lines = sys.maxsize if beyond_sample else 20_000
+        max_lines = sys.maxsize if beyond_sample else 200_000
         return next(
             (
                 error

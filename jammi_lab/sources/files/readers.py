@@ -254,7 +254,7 @@ def line_error(
     file_set: FileSet,
     source_file: SourceFile,
     options: Mapping[str, Any],
-    max_lines: int = 20_000,
+    max_lines: int = 200_000,
 ) -> SourceUnavailable | None:
     """The error for the first record in the first `max_lines` lines with another number of values
     than the header or an unclosed quotation; else for the first line with another line ending; else
