@@ -273,8 +273,8 @@ def message_of(error: Exception) -> str:
 def step_failure(name: str, step: StepFunction, error: Exception, row: str = "") -> StepFailed:
     """The StepFailed for an exception, with the line of the step's own file or cell. `row`: where
     it was raised, as ` for the row …`."""
-    lines = (line.strip() for line in message_of(error).splitlines())
-    reason = next(filter(None, lines), "")[:200].rstrip(".")
+    message_lines = (part.strip() for part in message_of(error).splitlines())
+    reason = next(filter(None, message_lines), "")[:200].rstrip(".")
     code = getattr(step.function, "__code__", None)
     trace, frame = error.__traceback__, None
     while trace is not None:

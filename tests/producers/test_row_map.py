@@ -28,6 +28,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.core.records import CallEstimate
+from jammi_lab.producers.row_outputs import ERROR_COLUMN
 from tests.inside import services_of
 from tests.producers.modules import write
 from tests.sizes import sized, soak
@@ -523,7 +524,7 @@ def test_an_error_without_a_proper_message_is_recorded_and_told(ws, reviews, err
     def step(text):
         raise error
 
-    assert [row["_error"] for row in rows(run(ws, step, on_error="record"))] == [text] * 3
+    assert [row[ERROR_COLUMN] for row in rows(run(ws, step, on_error="record"))] == [text] * 3
     with pytest.raises(StepFailed, match=type(error).__name__) as told:
         run(ws, step)
     str(told.value).encode()
