@@ -468,7 +468,7 @@ def test_a_damaged_table_is_not_searched(lab: Any, searched_before: bool) -> Non
         ({"query": np.zeros(256)}, errors.SchemaMismatch),
         ({"query": np.full(256, np.nan)}, errors.SchemaMismatch),
         ({"query": np.full(256, np.inf)}, errors.SchemaMismatch),
-        ({"query": []}, errors.SchemaMismatch),
+        ({"query": []}, errors.InvalidArgument),
         ({"query": object()}, errors.SchemaMismatch),
         ({"query": np.ones((2, 2, 2))}, errors.SchemaMismatch),
         ({"row": 99}, errors.RowNotFound),
