@@ -33,6 +33,12 @@ from jammi_widgets.results import ResultView
 from jammi_widgets.staleness import StalenessBoard
 
 DIFF_ROWS, PROFILED_COLUMNS = 10_000_000, 20
+DIFFERENCES = {
+    "in one of five columns": ("(i % 1000003 = 0)::INT", f"range({DIFF_ROWS}) r(i)", 10),
+    "one of which was removed": ("0", f"range({DIFF_ROWS}) r(i) WHERE i <> {DIFF_ROWS // 2}", 1),
+    "after which some were added": ("0", f"range({DIFF_ROWS + 1_000}) r(i)", 1_000),
+}
+"""What the later version adds to the prices, its rows, and the number of rows that differ."""
 NODES, GROUPED_NODES, POINTS, RECIPES, TABLES = 1_000, 10_000, 100_000, 50_000, 300
 PAGE = """<!doctype html><meta charset=utf-8><div id=el></div><script type=module>
 import widget from "/module.js";
@@ -119,11 +125,14 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
             _lasso_seconds(plan, repeats),
             0.020,
         )
-        yield _promise_line(
-            f"kernel: the numbers of a difference of {DIFF_ROWS:,} rows in one of five columns",
-            _diff_seconds(ws, repeats),
-            1.0,
-        )
+        for key in ("id", None):
+            for what, (columns, rows, differing) in DIFFERENCES.items():
+                yield _promise_line(
+                    f"kernel: the numbers of a difference of {DIFF_ROWS:,} rows {what}, "
+                    f"{'with a key' if key else 'without a key'}",
+                    _diff_seconds(ws, key, columns, rows, differing, repeats),
+                    1.0,
+                )
         yield _promise_line(
             f"kernel: the profiles of {PROFILED_COLUMNS} columns of {DIFF_ROWS:,} rows",
             _profile_seconds(ws, repeats),
@@ -150,23 +159,28 @@ def _sizes() -> Iterator[Line]:
         )
 
 
-def _diff_seconds(ws: Any, repeats: int) -> float:
+def _diff_seconds(
+    ws: Any, key: str | None, change: str, rows: str, differing: int, repeats: int
+) -> float:
     """The time until a panel knows how many rows differ in which columns."""
-    for changed in ("0", "(i % 1000003 = 0)::INT"):
+    table = "offers" if key else "unkeyed_offers"
+    for added, numbers in (("0", f"range({DIFF_ROWS}) r(i)"), (change, rows)):
         ws.materialize(
-            "offers",
-            f"""SELECT i AS id, (i * 7919 % 100000) / 100.0 + {changed} AS price, 'name ' || (i % 5000)
+            table,
+            f"""SELECT i AS id, (i * 7919 % 100000) / 100.0 + {added} AS price, 'name ' || (i % 5000)
             AS name, (i % 97)::INT AS amount, DATE '2020-01-01' + (i % 1000)::INT AS day
-            FROM range({DIFF_ROWS}) r(i)""",
-            key="id",
+            FROM {numbers}""",
+            key=key,
         )
     took = []
     for _ in range(repeats + 1):
-        panel = DiffView(ws, "offers")
+        panel = DiffView(ws, table)
         began = time.perf_counter()
-        assert panel.summary.changed == 10
+        summary = panel.summary
         took.append(time.perf_counter() - began)
+        assert summary.changed + summary.added + summary.removed == differing
         panel.close()
+    ws.drop(table)
     return sorted(took[1:])[len(took[1:]) // 2]
 
 
