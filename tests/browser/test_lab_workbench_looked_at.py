@@ -20,6 +20,14 @@ BENCH = """import jammi_lab as jl
 bench = jl.widgets.Workbench(jl.open(FOLDER))
 bench"""
 
+SEEN = """name => { const row = document.querySelector(`.jammi-workbench [data-testid="row-${name}"]`)?.getBoundingClientRect();
+  const list = document.querySelector(".jammi-workbench .jammi-staleness .jammi-tall").getBoundingClientRect();
+  return row && row.top >= list.top && row.bottom <= list.bottom; }"""
+"""Whether the row of the selected table is among those that are seen on the board."""
+
+TO_TOP = "document.querySelector('.jammi-workbench .jammi-staleness .jammi-tall').scrollTop = 0"
+"""No row of the board is cut by the head of the list."""
+
 
 @pytest.mark.product
 @pytest.mark.parametrize("size", list(TEMPLATES))
@@ -38,6 +46,7 @@ def test_all_that_a_workbench_says_can_be_read(lab, theme, width, size):
     page.evaluate("window.jupyterapp.shell.collapseLeft()")
     page.get_by_text("COMPARED 42").wait_for(timeout=120_000)
     page.get_by_test_id("jammi-diff").first.wait_for()
+    page.wait_for_function(SEEN, arg=CHANGED)
     problems = {}
     for tab in ("What changed", "Rows"):
         page.get_by_test_id("jammi-workbench").get_by_role("tab", name=tab).click()
@@ -50,5 +59,6 @@ def test_all_that_a_workbench_says_can_be_read(lab, theme, width, size):
                 f"workbench-{size}-{width}-{theme.split()[-1].lower()}-{tab.split()[0].lower()}.png"
             )
             page.get_by_test_id("jammi-workbench").screenshot(path=str(Path(SHOTS) / label))
+        page.evaluate(TO_TOP)
         problems[tab] = page.evaluate(UNREADABLE, ["[data-testid=jammi-workbench]", VERDICTS])
     assert problems == {"What changed": [], "Rows": []}

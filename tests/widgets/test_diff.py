@@ -105,6 +105,22 @@ def test_a_version_after_a_rejected_one_is_compared_with_the_ready_one_before(ws
     assert "ws.table('priced', 4).diff(2) shows the rows" in history
 
 
+def test_a_page_is_told_that_rows_are_compared(ws, told, prices):
+    panel = DiffView(ws, "priced")
+    line = told(panel)
+    line.ask("here", view=1)
+    for kind, values, is_told in (
+        ("open", {}, True),
+        ("diff-rows", {"part": "changed"}, False),
+        ("versions", {"old": 1, "new": 2}, True),
+    ):
+        before = len(line.messages)
+        panel._on_message(panel, {"v": 1, "ask": 9, "kind": kind, **values}, [])
+        panel.wait_for_reads(10)
+        kinds = [message["kind"] for message in line.messages[before:]]
+        assert kinds == ["reading", "answer"][not is_told :]
+
+
 def test_rows_are_selected_by_their_keys(ws, prices):
     panel = DiffView(ws, "priced")
     panel.selection = ["2", "4"]

@@ -84,6 +84,17 @@ def test_the_saved_form_is_renewed_when_the_panel_shows_something_else(ws, outpu
     assert "stale" not in first and "stale" in last
 
 
+def test_the_form_of_a_workbench_is_renewed_with_each_of_its_panels(ws, outputs, edited):
+    bench = Workbench(ws)
+    bench._ipython_display_()
+    edited()
+    for count, panel in ((2, bench.board), (3, bench.lineage)):
+        assert panel.refresh_quietly()
+        assert len(states(outputs)) == count
+    shown = states(outputs)[-1][0]["text/plain"]
+    assert "noted (sql, version 1): stale" in shown
+
+
 def test_the_form_of_a_value_stays_until_the_panel_shows_something_else(ws, outputs, edited):
     panel = StalenessBoard(ws)
     panel.saved_as = lambda: plain_text("the value")

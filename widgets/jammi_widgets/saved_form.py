@@ -34,6 +34,8 @@ class SavedForm:
         """What the metadata of the static form says of the tables that it shows."""
         return None
 
+    _container: "SavedForm | None" = None
+    """The widget that this one is part of, whose form includes its form."""
     _display_id = ""
     """The id of the outputs with the static form; empty while it was not displayed."""
     _own_html = ""
@@ -91,6 +93,8 @@ class SavedForm:
 
     def _renew_saved_form(self) -> None:
         """Replace the displayed static form when the panel shows something else by now."""
+        if self._container is not None:
+            self._container._renew_saved_form()
         if not self._display_id:
             return
         with contextlib.suppress(JammiError):  # the workspace was closed: the form stays

@@ -141,6 +141,21 @@ class StalenessBoard(Panel):
         """The number of recipes by verdict, the most severe first."""
         return self._rows.counts
 
+    def reveal(self, name: str) -> None:
+        """Turn to the page with this row, where the filter leaves it, and scroll to it."""
+        request = self._page_request
+        rows = self._rows.matching_rows(
+            self.filter, request.group, request.sort, descending=request.descending
+        )
+        place = next((at for at, row in enumerate(rows) if row.row.name == name), None)
+        if place is None:
+            return
+        offset = place // request.limit * request.limit
+        if offset != request.offset:
+            self._page_request = msgspec.structs.replace(request, offset=offset)
+            self._send_page()
+        self._send_message({"kind": "reveal", "name": name})
+
     def _refresh_if_changed(self) -> None:
         previous = self._rows
         self._refresh_rows()

@@ -1,6 +1,6 @@
 """The workbench: board, lineage, rows and differences of a workspace, with one selection."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets
@@ -60,6 +60,7 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
         self.saved_as = self._rendered
         for panel in (self.board, self.lineage):
             panel.layout = ipywidgets.Layout(flex="1 1 480px", min_width="0", width="auto")
+            panel._container = self
         panels = ipywidgets.Box(
             [self.lineage, self.board], layout=ipywidgets.Layout(flex_flow="row wrap")
         )
@@ -68,24 +69,24 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
         self._show_details()
         self._show_summary()
         for panel in (self.board, self.lineage):
-            panel.observe(lambda change: self._select(change["new"]), names="selection")
-        self.observe(lambda change: self._select(change["new"]), names="selection")
+            panel.observe(self._on_selection_change, names="selection")
+        self.observe(self._on_selection_change, names="selection")
         self._tabs.observe(lambda _: self._on_tab_click(), names="selected_index")
         self.observe(lambda _: self._show_details(), names="tab")
         self.board.observe(lambda _: self._show_changes(), names="shown_changes")
 
     def refresh(self) -> None:
         """Reload all panels."""
-        self._looked_at = utc_now()
         for panel in (self.board, self.lineage):
             panel.refresh()
-        self._renew_saved_form()
+
+    def _renew_saved_form(self) -> None:
+        self._looked_at = utc_now()
+        super()._renew_saved_form()
 
     def _show_changes(self) -> None:
         self._show_details()
         self._show_summary()
-        self._looked_at = utc_now()
-        self._renew_saved_form()
 
     def _stamp(self) -> "Stamp | None":
         return self.board._stamp()
@@ -96,15 +97,19 @@ class Workbench(SavedForm, ipywidgets.VBox):  # type: ignore[misc]  # no types
             panel.close()
         super().close()
 
-    def _select(self, names: list[str]) -> None:
-        """Select names in all panels, as far as they are there."""
+    def _on_selection_change(self, change: dict[str, Any]) -> None:
+        """Select names in all panels, as far as they are there. The board turns to a name that was
+        selected elsewhere."""
         if self._is_selecting:
             return
+        names = change["new"]
         self._is_selecting = True
         try:
             self.selection = names
             for panel in (self.board, self.lineage):
                 panel.selection = panel._selectable_names(names)
+            if self.board.selection and change["owner"] is not self.board:
+                self.board.reveal(self.board.selection[0])
             self._show_details()
         finally:
             self._is_selecting = False

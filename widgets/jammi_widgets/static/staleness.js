@@ -113,6 +113,15 @@ function render({ model, el, host }) {
     planOf.disabled = recompute.disabled = !n;
   }
 
+  /** Scroll the list, not the page, until a row of it is seen: once it is there and laid out. */
+  function reveal(name, frames = 300) {
+    if (!name || !frames) return;
+    const row = [...body.rows].find((each) => each.dataset.name === name), box = row?.closest(".jammi-scroll"), at = row?.getBoundingClientRect();
+    if (!at?.height) { requestAnimationFrame(() => reveal(name, frames - 1)); return; }
+    const seen = box.getBoundingClientRect(), top = seen.top + head.parentElement.offsetHeight;
+    if (at.top < top || at.bottom > seen.bottom) box.scrollTop += (at.top + at.bottom - top - seen.bottom) / 2;
+  }
+
   const shut = () => button("×", () => redrawn(panel.root, () => out.replaceChildren(), () => (planOf.disabled ? filter.input : planOf)), { class: "jammi-close", "aria-label": "Close", "data-testid": "close-outcome" });
   const showChecks = (name) => line.ask("details", { node: name }).then(({ checks }) => {
     panel.say("");
@@ -150,6 +159,7 @@ function render({ model, el, host }) {
   });
   const ticking = setInterval(() => { for (const cell of body.querySelectorAll("[data-born]")) cell.textContent = ago((Date.now() - cell.dataset.born) / 1000); }, TICK);
   line.on("changed", ({ body: next }) => draw(next));
+  line.on("reveal", ({ name }) => reveal(name));
   line.on("progress", ({ body: how }) => progress.show(how));
   line.on("done", outcome);
   line.on("failed", ({ lines }) => { progress.hide(); panel.fail(lines); again(); });
@@ -158,7 +168,7 @@ function render({ model, el, host }) {
   model.on("change:watch", watched);
   watched();
   heads();
-  load();
+  load().then(() => reveal(model.get("selection")[0]));
   return () => { clearInterval(ticking); inner.close(); model.off("change:selection", ticked); model.off("change:watch", watched); filter.close(); line.close(); panel.close(); };
 }
 
