@@ -142,19 +142,22 @@ class StalenessBoard(Panel):
         return self._rows.counts
 
     def reveal(self, name: str) -> None:
-        """Turn to the page with this row, where the filter leaves it, and scroll to it."""
-        request = self._page_request
+        """Turn to the page with this row, if the filter leaves it, and scroll to it."""
+        offset = self._page_offset(name, self._page_request)
+        if offset is None:
+            return
+        if offset != self._page_request.offset:
+            self._page_request = msgspec.structs.replace(self._page_request, offset=offset)
+            self._send_page()
+        self._send_message({"kind": "reveal", "name": name})
+
+    def _page_offset(self, name: str, request: protocol.Rows) -> int | None:
+        """The first row of the page with this row; None if the filter leaves no such row."""
         rows = self._rows.matching_rows(
             self.filter, request.group, request.sort, descending=request.descending
         )
         place = next((at for at, row in enumerate(rows) if row.row.name == name), None)
-        if place is None:
-            return
-        offset = place // request.limit * request.limit
-        if offset != request.offset:
-            self._page_request = msgspec.structs.replace(request, offset=offset)
-            self._send_page()
-        self._send_message({"kind": "reveal", "name": name})
+        return None if place is None else place // request.limit * request.limit
 
     def _refresh_if_changed(self) -> None:
         previous = self._rows
@@ -172,8 +175,9 @@ class StalenessBoard(Panel):
 
     def _answer(self, message: Any) -> dict[str, Any]:
         match message:
-            case protocol.Rows():
-                self._page_request = message
+            case protocol.Rows(name=name):
+                offset = (self._page_offset(name, message) if name else None) or message.offset
+                self._page_request = msgspec.structs.replace(message, offset=offset, name="")
             case protocol.Refresh():
                 self._refresh_rows()
             case protocol.ChooseAll():

@@ -168,7 +168,8 @@ function render({ model, el, host }) {
   model.on("change:watch", watched);
   watched();
   heads();
-  load().then(() => reveal(model.get("selection")[0]));
+  const [first = ""] = model.get("selection");
+  line.ask("rows", { ...asked, name: first }).then((next) => { draw(next); reveal(first); }).catch(panel.fail);
   return () => { clearInterval(ticking); inner.close(); model.off("change:selection", ticked); model.off("change:watch", watched); filter.close(); line.close(); panel.close(); };
 }
 
