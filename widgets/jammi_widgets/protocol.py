@@ -128,8 +128,8 @@ class Rows(PanelMessage, tag="rows"):
     sort: Annotated[str, msgspec.Meta(max_length=40)] = ""
     descending: bool = False
     group: Annotated[str, msgspec.Meta(max_length=2_000)] = ""
-    name: Annotated[str, msgspec.Meta(max_length=2_000)] = ""
-    """A row whose page is requested, instead of that at the offset."""
+    at_selection: bool = False
+    """Request the page with the first selected row, instead of that at the offset."""
     offset: Count = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 200
 

@@ -175,9 +175,12 @@ class StalenessBoard(Panel):
 
     def _answer(self, message: Any) -> dict[str, Any]:
         match message:
-            case protocol.Rows(name=name):
-                offset = (self._page_offset(name, message) if name else None) or message.offset
-                self._page_request = msgspec.structs.replace(message, offset=offset, name="")
+            case protocol.Rows(at_selection=True) if self.selection:
+                offset = self._page_offset(self.selection[0], message) or message.offset
+                self._page_request = msgspec.structs.replace(message, offset=offset)
+                return self._page_message(self._page_request) | {"reveal": self.selection[0]}
+            case protocol.Rows():
+                self._page_request = message
             case protocol.Refresh():
                 self._refresh_rows()
             case protocol.ChooseAll():

@@ -168,8 +168,7 @@ function render({ model, el, host }) {
   model.on("change:watch", watched);
   watched();
   heads();
-  const [first = ""] = model.get("selection");
-  line.ask("rows", { ...asked, name: first }).then((next) => { draw(next); reveal(first); }).catch(panel.fail);
+  line.ask("rows", { ...asked, at_selection: true }).then((next) => { draw(next); reveal(next.reveal); }).catch(panel.fail);
   return () => { clearInterval(ticking); inner.close(); model.off("change:selection", ticked); model.off("change:watch", watched); filter.close(); line.close(); panel.close(); };
 }
 
