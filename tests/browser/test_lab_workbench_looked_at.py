@@ -25,6 +25,7 @@ SEEN = """name => { const row = document.querySelector(`.jammi-workbench [data-t
   return row && row.top >= list.top && row.bottom <= list.bottom; }"""
 """Whether the row of the selected table is among those that are seen on the board."""
 
+COLLAPSE = "window.jupyterapp.restored.then(() => window.jupyterapp.shell.collapseLeft())"
 TO_TOP = "document.querySelector('.jammi-workbench .jammi-staleness .jammi-tall').scrollTop = 0"
 """No row of the board is cut by the head of the list."""
 
@@ -42,8 +43,10 @@ def test_all_that_a_workbench_says_can_be_read(lab, theme, width, size):
     cells = [BENCH.replace("FOLDER", repr(str(folder / "lab"))), f"{select}\nprint('READY', 6 * 7)"]
     cells.append("bench.tab = 'What changed'\nprint('COMPARED', 6 * 7)")
     written(lab.folder / "bench.ipynb", cells)
-    page = lab.open("bench.ipynb", width=width, height=2400)
-    page.evaluate("window.jupyterapp.shell.collapseLeft()")
+    page = lab.open("bench.ipynb", width=width, height=2400, run=False)
+    page.wait_for_function("window.jupyterapp")
+    page.evaluate(COLLAPSE)  # before the board scrolls to a row
+    lab.run_all(page, "bench.ipynb")
     page.get_by_text("COMPARED 42").wait_for(timeout=120_000)
     page.get_by_test_id("jammi-diff").first.wait_for()
     page.wait_for_function(SEEN, arg=CHANGED)
