@@ -117,6 +117,7 @@ def test_the_versions_of_a_table_are_listed_compared_restored_and_exported(three
         r"^ +3 +\d+ .*20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  no row differs$", shown.text, re.MULTILINE
     )
     assert "3 versions; %jammi diff venues 2 3 shows the rows that changed" in shown.text
+    assert "application/vnd.jupyter.widget-view+json" in shown.data[0]
     assert " note " not in shown.text
     shown = three("%jammi diff venues")
     assert shown.text.splitlines()[0] == "venues, version 2 → 3: no row differs"
