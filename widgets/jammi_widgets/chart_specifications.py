@@ -19,7 +19,8 @@ def stored_specification(spec: dict[str, Any], max_bytes: int) -> dict[str, Any]
     drawn and the title says so. None if there are no rows that could be left out."""
     stored = {key: part for key, part in spec.items() if key != "$schema"}
     data = stored.get("data")
-    rows = data.get("values") if isinstance(data, dict) else None
+    data = data if isinstance(data, dict) else {}
+    rows = data.get("values")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return stored if _size(stored) <= max_bytes else None
     rounded, count, drawn = _round_rows(rows), len(rows), stored
