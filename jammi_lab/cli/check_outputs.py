@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 def _outcome_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--fail-unknown", is_flag=True, hidden=True),
+        click.option("--fail-grounds", is_flag=True, hidden=True),
         click.option(
             "--fail",
             is_flag=True,
             help="Exit with 1 when something is stale, outdated or edited; with --fail=unknown "
-            "also when something is unknown.",
+            "also when something is unknown; with --fail=grounds also when a fresh verdict relies "
+            "on grounds.",
         ),
         click.option("--junit", type=click.Path(dir_okay=False), help="Also write JUnit XML."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON value."),
@@ -65,6 +67,7 @@ def _check(
     junit: str | None,
     fail: bool,
     fail_unknown: bool,
+    fail_grounds: bool,
 ) -> None:
     from jammi_lab.workspace import stamp_checks
 
@@ -77,7 +80,7 @@ def _check(
     else:
         click.echo("\n".join(map(str, entries)) or "No shown tables.")
     outcomes = {each.outcome for each in entries}
-    failing = {*stamp_checks.FAILING_OUTCOMES} if fail or fail_unknown else set()
-    failing |= {stamp_checks.UNKNOWN} if fail_unknown else set()
-    if outcomes & failing:
+    failing = {*stamp_checks.FAILING_OUTCOMES} if fail or fail_unknown or fail_grounds else set()
+    failing |= {stamp_checks.UNKNOWN} if fail_unknown or fail_grounds else set()
+    if outcomes & failing or (fail_grounds and any(each.has_grounds for each in entries)):
         sys.exit(FAILED_EXIT_CODE)

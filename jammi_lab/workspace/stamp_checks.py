@@ -79,6 +79,11 @@ class ShownTable:
         because = "" if not self.reason else f"{' because' * (self.outcome == STALE)} {self.reason}"
         return f"{place}: {shown}{self.outcome}{':' * bool(because)}{because}"
 
+    @property
+    def has_grounds(self) -> bool:
+        """Whether it is fresh as far as its grounds go, such as a frame that was stored."""
+        return self.outcome == FRESH and self.table is not None and bool(self.reason)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields, as in `--json`."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

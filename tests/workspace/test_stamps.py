@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -189,6 +190,31 @@ def test_outputs_without_a_stamp_or_a_recorded_state_are_unknown(lab, tmp_path):
     (tmp_path / "x.ipynb").write_text("[]")
     refused = CliRunner().invoke(main, ["check-notebook", str(tmp_path / "x.ipynb")])
     assert refused.exit_code == 3 and "notebook of format 4" in refused.stderr
+
+
+def test_what_is_fresh_on_grounds_fails_a_check_only_where_that_is_asked(lab, tmp_path):
+    lab.sources.add("b", str(tmp_path / "a.csv"), anchor="column:x")
+    lab.materialize("late", "SELECT id, x FROM b").export(tmp_path / "late.parquet")
+    file = notebook(tmp_path / "n.ipynb", shown(lab.table("late")))
+    for command, path in (("check-notebook", file), ("check-file", tmp_path / "late.parquet")):
+        code, [entry] = run(command, path, "--fail=unknown")
+        assert (code, entry["outcome"]) == (0, "fresh") and "column" in entry["reason"]
+        assert run(command, path, "--fail")[0] == 0
+        assert run(command, path, "--fail=grounds")[0] == 1
+    one = shown(lab.sql("SELECT 1"))
+    kept = notebook(tmp_path / "n.ipynb", shown(lab.table("big")), one)
+    assert run("check-notebook", kept, "--fail=grounds")[0] == 0
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n3,9\n")
+    assert run("check-notebook", kept, "--fail=grounds")[0] == 1
+
+
+def test_a_table_stored_from_a_frame_is_unknown_without_its_kernel(lab, tmp_path):
+    lab.sources.add("frame", pd.DataFrame({"id": [1]}))
+    file = notebook(tmp_path / "n.ipynb", shown(lab.materialize("kept", "SELECT * FROM frame")))
+    code, [entry] = run("check-notebook", file, "--fail")
+    assert (code, entry["outcome"]) == (0, "unknown") and "frame" in entry["reason"]
+    for word in ("unknown", "grounds"):
+        assert run("check-notebook", file, f"--fail={word}")[0] == 1
 
 
 def test_a_mutable_table_is_judged_by_its_version(lab, tmp_path):
