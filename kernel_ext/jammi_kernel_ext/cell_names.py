@@ -80,6 +80,9 @@ def _add_call(names: NamesOfCell, call: ast.Call, values: Mapping[str, Any]) -> 
     magic = _magic_name(call)
     if magic is None:
         add_call(names, call, values, names_of)
+        if getattr(call.func, "attr", "") == "sql":
+            for part in (*call.args[1:], *(keyword.value for keyword in call.keywords)):
+                names.parameters |= loaded_names(part)
     else:
         _add_magic(names, call, magic, values)
 
@@ -313,7 +316,15 @@ def _magic_name(call: ast.Call) -> str | None:
 
 def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[str, Any]) -> None:
     text = " ".join(str(each.value) for each in call.args[:2] if isinstance(each, ast.Constant))
-    if magic not in ("jammi", "jammi_py"):  # ours expand nothing
+    body = call.args[-1].value if isinstance(call.args[-1], ast.Constant) else None
+    if magic == "jammi":
+        from jammi_kernel_ext.statement_parameters import (
+            parameter_names,  # loaded by now: the magic has run
+        )
+
+        names.parameters |= set(parameter_names(str(body))) & values.keys()
+        names.loaded |= names.parameters
+    elif magic != "jammi_py":  # ours expand nothing
         names.loaded.update(set(_EXPANDED.findall(text)) & values.keys())
     if magic in ("env", "set_env"):
         names.add_state("state os")
@@ -323,7 +334,6 @@ def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[s
         names.files |= {ANY_FILE}
     if magic in HARMLESS_MAGICS:
         return
-    body = call.args[-1].value if isinstance(call.args[-1], ast.Constant) else None
     tree = parse_cell(body) if magic in CODE_MAGICS and isinstance(body, str) else None
     if tree is None:
         names.note_opaque(f"%{magic}")

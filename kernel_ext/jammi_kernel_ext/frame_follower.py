@@ -298,7 +298,12 @@ class FrameFollower(CellAnalysis):
         if self._kinds[name] == "module" and name not in names.changed:
             return  # a module that a cell imports holds nothing of what the cell reads
         exact = registry.recorded(value)
-        if exact is not None and not exact.derived and name not in names.changed:
+        if (
+            exact is not None
+            and not exact.derived
+            and name not in names.changed
+            and not (names.parameters and _adds_to(record.origin, exact))
+        ):
             exact = exact if exact.cells else self._engine.replace_fields(exact, cells=[cell.label])
             registry.record(value, exact)
             self._records[name] = NameRecord(exact)
@@ -546,3 +551,10 @@ def _elements(value: object, depth: int = 2) -> Iterator[object]:
         yield item
         if depth > 1:
             yield from _elements(item, depth - 1)
+
+
+def _adds_to(read: "FrameOrigin", exact: "FrameOrigin") -> bool:
+    """Whether the parameters of a statement may have been made from more than the tables that its
+    rows came from, by what the cell read."""
+    known = {anchor.input.identity for anchor in exact.inputs}
+    return bool(read.grounds) or any(a.input.identity not in known for a in read.inputs)

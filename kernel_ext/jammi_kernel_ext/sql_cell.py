@@ -11,10 +11,10 @@ from jammi_kernel_ext.display import Help, view
 from jammi_kernel_ext.hints import first_line_error, foreign_syntax_hints
 from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
+from jammi_kernel_ext.statement_parameters import parameters
 from jammi_kernel_ext.verbs import VERB_NAMES
-from jammi_lab.core.errors import InvalidArgument, ParameterMissing
+from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import ReprMixin
-from jammi_lab.core.identifiers import near_names
 from jammi_lab.workspace.recipe_values import Sql
 from jammi_lab.workspace.run_in_order import note_earlier_changes
 
@@ -27,61 +27,11 @@ FIRST_ROWS = 5
 """The number of rows shown of a table that a cell stores."""
 
 
-# String literals, quoted names, $$strings$$ and comments are matched first: a `$` inside them is
-# no parameter.
-_TOKEN = re.compile(
-    r"""
-    '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/
-    | \$(?P<tag>[A-Za-z_]\w*|)\$.*?\$(?P=tag)\$ | \$(?P<name>[^\W\d]\w*) | \w+\$?
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-
-
 _EXPLAIN = re.compile(
     r"\s*EXPLAIN\s+(?P<analyze>ANALYZE\s+)?(?=(?:SELECT|FROM|WITH|VALUES|PIVOT|UNPIVOT)\b)(?![^;]*;\s*\S)",
     re.IGNORECASE,
 )
 """A single EXPLAIN statement, which is shown like `--explain`."""
-
-
-def parameter_names(sql: str) -> list[str]:
-    """The distinct names of the `$parameters` of a statement, in order."""
-    return list(dict.fromkeys(m["name"] for m in _TOKEN.finditer(sql) if m["name"]))
-
-
-def parameters(sql: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for the `$parameters` of a statement from the notebook's variables. ParameterMissing;
-    InvalidArgument for a value that cannot be bound."""
-    from jammi_lab.engine.parameters import to_bindable
-
-    values: dict[str, Any] = {}
-    for name in parameter_names(sql):
-        if name not in namespace:
-            known = [
-                n
-                for n, v in namespace.items()
-                if not n.startswith("_") and isinstance(v, str | int | float)
-            ]
-            error = ParameterMissing(
-                f"The statement uses ${name}, but the notebook has no variable {name}.",
-                parameter=name,
-                hint=f"Set it in a cell: {name} = …",
-            )
-            error.near = tuple(near_names(name, known))
-            raise error.with_position(sql, _parameter_position(sql, name))
-        try:
-            to_bindable(namespace[name])
-        except InvalidArgument as error:
-            raise InvalidArgument(f"${name}: {error.message}", hint=error.hint).with_position(
-                sql, _parameter_position(sql, name)
-            ) from None
-        values[name] = namespace[name]
-    return values
-
-
-def _parameter_position(sql: str, name: str) -> int:
-    return next(m.start() for m in _TOKEN.finditer(sql) if m["name"] == name)
 
 
 def run_cell(notebook: Notebook, line: str, text: str) -> Any:

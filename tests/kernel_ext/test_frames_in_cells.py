@@ -214,3 +214,32 @@ def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(
     assert verdict(late, "out").endswith("by way of df ← late")
     run(late, *cells)
     assert verdict(late, "out") == "fresh"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%%jammi joined --as pandas\nSELECT id, $k AS k FROM jammi.late",
+        "joined = ws.sql('SELECT id, $k AS k FROM jammi.late', {'k': k}).pandas()",
+        "joined = ws.sql('SELECT id, $k AS k FROM jammi.late', params=dict(k=k)).pandas()",
+        "k = k + 1\njoined = ws.sql('SELECT id, $k AS k FROM jammi.late', {'k': k}).pandas()",
+    ],
+)
+def test_a_frame_rests_on_what_the_parameters_of_its_statement_were_made_from(
+    late: Kernel, tmp_path: Path, code: str
+) -> None:
+    (tmp_path / "other.csv").write_text("n\n1\n2\n")
+    run(
+        late,
+        f"ws.sources.add('other', {str(tmp_path / 'other.csv')!r})",
+        "k = int(ws.sql('FROM other').pandas().n.sum())",
+        code,
+        "%%jammi -m kept -q\nSELECT * FROM joined",
+        "m = 7",
+        "plain = ws.sql('SELECT id, $m AS m FROM jammi.late', {'m': m}).pandas()",
+        "%%jammi -m unlike -q\nSELECT * FROM plain",
+    )
+    assert verdict(late, "unlike") == "fresh"
+    (tmp_path / "other.csv").write_text("n\n1\n2\n3\n")
+    assert verdict(late, "kept").endswith("by way of joined ← other")
+    assert verdict(late, "unlike") == "fresh"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jammi_kernel_ext.sql_cell import parameter_names, parameters
+from jammi_kernel_ext.statement_parameters import parameter_names, parameters
 from jammi_lab.core.errors import InvalidArgument, ParameterMissing
 
 

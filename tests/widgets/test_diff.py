@@ -115,7 +115,7 @@ def test_a_page_is_told_that_rows_are_compared(ws, told, prices):
         ("versions", {"old": 1, "new": 2}, True),
     ):
         before = len(line.messages)
-        panel._on_message(panel, {"v": 1, "ask": 9, "kind": kind, **values}, [])
+        line.send({"v": 1, "ask": 9, "kind": kind, **values})
         panel.wait_for_reads(10)
         kinds = [message["kind"] for message in line.messages[before:]]
         assert kinds == ["reading", "answer"][not is_told :]
