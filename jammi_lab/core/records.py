@@ -1,4 +1,4 @@
-"""Catalog rows, reports and progress events as frozen values."""
+"""Catalog rows, steps of runs and progress events as frozen values."""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -7,10 +7,7 @@ from typing import Any
 import msgspec
 
 from jammi_lab.core.anchors import Anchor
-from jammi_lab.core.html import (
-    count_noun,
-    round_up_duration,
-)
+from jammi_lab.core.html import count_noun, round_up_duration
 from jammi_lab.core.manifest import ManifestColumn
 from jammi_lab.core.value import Value
 from jammi_lab.core.verdicts import Reason

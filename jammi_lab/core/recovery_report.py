@@ -25,8 +25,6 @@ _FINDING_TEXTS = {
     "unknown": "complete on disk but unknown to the catalog, which has lost commits or belongs to "
     "another workspace (jl.rebuild(path) makes a catalog of all tables on disk)",
 }
-
-
 _MAX_INLINE_NAMES = 5
 
 

@@ -47,6 +47,7 @@ from jammi_kernel_ext.cell_words import (
     OPAQUE_VALUES,
     PASSING,
 )
+from jammi_kernel_ext.statement_parameters import parameter_names
 
 _EXPANDED = re.compile(r"(?<=[{$\W])[^\W\d]\w*")
 """Names in the text of a magic, which IPython expands in `{…}` and after `$`."""
@@ -80,9 +81,6 @@ def _add_call(names: NamesOfCell, call: ast.Call, values: Mapping[str, Any]) -> 
     magic = _magic_name(call)
     if magic is None:
         add_call(names, call, values, names_of)
-        if getattr(call.func, "attr", "") == "sql":
-            for part in (*call.args[1:], *(keyword.value for keyword in call.keywords)):
-                names.parameters |= loaded_names(part)
     else:
         _add_magic(names, call, magic, values)
 
@@ -318,12 +316,7 @@ def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[s
     text = " ".join(str(each.value) for each in call.args[:2] if isinstance(each, ast.Constant))
     body = call.args[-1].value if isinstance(call.args[-1], ast.Constant) else None
     if magic == "jammi":
-        from jammi_kernel_ext.statement_parameters import (
-            parameter_names,  # loaded by now: the magic has run
-        )
-
-        names.parameters |= set(parameter_names(str(body))) & values.keys()
-        names.loaded |= names.parameters
+        names.loaded |= set(parameter_names(str(body))) & values.keys()
     elif magic != "jammi_py":  # ours expand nothing
         names.loaded.update(set(_EXPANDED.findall(text)) & values.keys())
     if magic in ("env", "set_env"):

@@ -84,8 +84,6 @@ class NamesOfCell:
     """Names whose attributes or elements it assigns."""
     harmless: frozenset[tuple[str, int]] = frozenset()
     """Functions that it defines which do not change the frames they get, with their lines."""
-    parameters: frozenset[str] = frozenset()
-    """Names whose values are parameters of a statement."""
     opaque: str = ""
     """What cannot be followed in it, as a word; empty when all can."""
     reads_any: bool = False
@@ -114,8 +112,6 @@ class NamesOfCell:
             self.harmless |= other.harmless
         if other.declared:
             self.declared |= other.declared
-        if other.parameters:
-            self.parameters |= other.parameters
         if other.states:
             self.add_states(other)
         if other.opaque:

@@ -302,7 +302,7 @@ class FrameFollower(CellAnalysis):
             exact is not None
             and not exact.derived
             and name not in names.changed
-            and not (names.parameters and _adds_to(record.origin, exact))
+            and not self._was_made_from_more(cell, name, exact)
         ):
             exact = exact if exact.cells else self._engine.replace_fields(exact, cells=[cell.label])
             registry.record(value, exact)
@@ -328,6 +328,17 @@ class FrameFollower(CellAnalysis):
         if record.origin.inputs or record.origin.grounds:
             only = None if name in names.stored else cell.changed_frames.get(name)
             self._record_frames(registry, value, record.origin, cell.kept, only)
+
+    def _was_made_from_more(self, cell: RunningCell, name: str, exact: "FrameOrigin") -> bool:
+        """Whether the statement of a frame that the cell read, or its parameters, may have been
+        made from more than the tables that the rows came from. `name` holds it; empty for a frame
+        without a name in the statement that runs."""
+        assert cell.flow is not None, "the cell was followed"
+        sources = self._sources_of(cell.flow, name) if name else cell.flow.last
+        names = {each for each in sources if each in self._records and not is_state(each)}
+        other = self._merged_of(cell, names - cell.parts.keys() - {name})
+        known = {anchor.input.identity for anchor in exact.inputs}
+        return bool(other.grounds) or any(a.input.identity not in known for a in other.inputs)
 
     def _record_frames(
         self,
@@ -399,10 +410,15 @@ class FrameFollower(CellAnalysis):
     def _find_origin(self, frame: object, recorded: "FrameOrigin | None") -> "FrameOrigin | None":
         cell, registry = self._cells[-1] if self._cells else None, self._origins
         exact = recorded is not None and not recorded.derived
-        if exact and not self._engine.is_mutable(frame):
-            return recorded
         holders = {name for name, value in list(self._values.items()) if value is frame}
         flow = None if cell is None or registry is None else self._flow_now(cell, registry)
+        if cell is not None and flow is not None and recorded is not None and exact:
+            assigned = holders & flow.sources.keys() or {""}
+            exact = bool(recorded.cells) or not any(  # else the running cell read it
+                self._was_made_from_more(cell, name, recorded) for name in assigned
+            )
+        if exact and not self._engine.is_mutable(frame):
+            return recorded
         replaced = flow.replaced if flow is not None else set[str]()
         parts = [
             self._records[name].origin
@@ -551,10 +567,3 @@ def _elements(value: object, depth: int = 2) -> Iterator[object]:
         yield item
         if depth > 1:
             yield from _elements(item, depth - 1)
-
-
-def _adds_to(read: "FrameOrigin", exact: "FrameOrigin") -> bool:
-    """Whether the parameters of a statement may have been made from more than the tables that its
-    rows came from, by what the cell read."""
-    known = {anchor.input.identity for anchor in exact.inputs}
-    return bool(read.grounds) or any(a.input.identity not in known for a in read.inputs)

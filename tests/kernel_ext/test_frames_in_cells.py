@@ -223,6 +223,14 @@ def test_a_frame_read_again_by_a_cell_forgets_the_table_it_was_read_from_before(
         "joined = ws.sql('SELECT id, $k AS k FROM jammi.late', {'k': k}).pandas()",
         "joined = ws.sql('SELECT id, $k AS k FROM jammi.late', params=dict(k=k)).pandas()",
         "k = k + 1\njoined = ws.sql('SELECT id, $k AS k FROM jammi.late', {'k': k}).pandas()",
+        "given = {'k': k}\njoined = ws.sql('SELECT id, $k AS k FROM jammi.late', given).pandas()",
+        "text = f'SELECT id, {k} AS k FROM jammi.late'\njoined = ws.sql(text).pandas()",
+        "joined = ws.sql(f'SELECT id, {k} AS k FROM jammi.late').pandas()",
+        (
+            "def read(n):\n    return ws.sql(f'SELECT id, {n} AS k FROM jammi.late').pandas()\n"
+            "joined = read(k)"
+        ),
+        "def read():\n    return ws.sql(f'SELECT id, {k} AS k FROM jammi.late').pandas()\njoined = read()",
     ],
 )
 def test_a_frame_rests_on_what_the_parameters_of_its_statement_were_made_from(
@@ -243,3 +251,35 @@ def test_a_frame_rests_on_what_the_parameters_of_its_statement_were_made_from(
     (tmp_path / "other.csv").write_text("n\n1\n2\n3\n")
     assert verdict(late, "kept").endswith("by way of joined ← other")
     assert verdict(late, "unlike") == "fresh"
+
+
+READ = "ws.sql(f'SELECT id, {k} AS k FROM jammi.late')"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"joined = {READ}.pandas()\nws.register('kept', joined, producer='cells')",
+        f"joined = {READ}.arrow()\nws.register('kept', joined, producer='cells')",
+        f"ws.register('kept', {READ}.pandas(), producer='cells')",
+        f"ws.register('kept', {READ}.arrow(), producer='cells')",
+        f"joined = {READ}.polars()\nws.sources.add('kept_rows', joined)\nws.materialize('kept', 'FROM kept_rows')",
+        f"n = k * 2\njoined = {READ.replace('{k}', '{n}')}.arrow()\nws.register('kept', joined, producer='cells')",
+        f"for joined in [{READ}.arrow()]:\n    ws.register('kept', joined, producer='cells')",
+    ],
+)
+def test_a_frame_that_is_stored_by_the_cell_that_reads_it_rests_on_its_statement(
+    late: Kernel, tmp_path: Path, code: str
+) -> None:
+    (tmp_path / "other.csv").write_text("n\n1\n2\n")
+    run(
+        late,
+        f"ws.sources.add('other', {str(tmp_path / 'other.csv')!r})",
+        "k = int(ws.sql('FROM other').pandas().n.sum())",
+        code,
+        code.replace("kept", "unlike").replace("{k}", "3").replace("k * 2", "6"),
+    )
+    (tmp_path / "other.csv").write_text("n\n1\n2\n3\n")
+    assert verdict(late, "kept").startswith("possibly stale: other changed"), verdict(late, "kept")
+    if ".arrow()" in code:  # other frames the call that stores them could change
+        assert verdict(late, "unlike").startswith("fresh"), verdict(late, "unlike")

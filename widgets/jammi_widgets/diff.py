@@ -24,10 +24,7 @@ from jammi_lab.inputs.version_changes import (
     input_changes,
 )
 from jammi_lab.workspace.result_table import ResultTable
-from jammi_lab.workspace.version_history import (
-    VersionHistory,
-    completion_time,
-)
+from jammi_lab.workspace.version_history import VersionHistory, completion_time
 from jammi_widgets import assets, protocol
 from jammi_widgets.panel import Panel
 from jammi_widgets.results import Cell, display_cell

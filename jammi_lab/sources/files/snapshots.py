@@ -186,6 +186,10 @@ def describe_cached(
     return columns, True
 
 
+def _file_set_key(record: SourceRecord, first_file: SourceFile) -> tuple[str, str, str]:
+    return record.kind, first_file.path, digest_of(record.options)
+
+
 _MAX_CACHED_FILE_SETS = 256
 _cached_columns = BoundedCache[tuple[str, str, str], tuple[list[SourceFile], dict[str, str]]](
     _MAX_CACHED_FILE_SETS
@@ -206,13 +210,12 @@ def cache_columns(
         for source_file in source_files
     )
     if is_proved:
-        key = (record.kind, source_files[0].path, digest_of(record.options))
-        _cached_columns.put(key, (source_files, columns))
+        _cached_columns.put(_file_set_key(record, source_files[0]), (source_files, columns))
 
 
 def cached_columns(record: SourceRecord, source_files: list[SourceFile]) -> dict[str, str] | None:
     """The cached columns of exactly these files with unchanged stats; else None."""
-    cached = _cached_columns.get((record.kind, source_files[0].path, digest_of(record.options)))
+    cached = _cached_columns.get(_file_set_key(record, source_files[0]))
     return dict(cached[1]) if cached is not None and cached[0] == source_files else None
 
 
@@ -225,17 +228,13 @@ _recent_snapshots = BoundedCache[tuple[str, str, str], tuple[Files, Snapshot]](
 def recent_snapshot(record: SourceRecord, files: Files) -> Snapshot | None:
     """The last snapshot of a file set if it was made from just these files, stats and payloads;
     None otherwise. Its digests are a third of the time of a look at an unchanged folder."""
-    recent = _recent_snapshots.get(_file_set_key(record, files))
+    recent = _recent_snapshots.get(_file_set_key(record, files[0][0]))
     return recent[1] if recent is not None and recent[0] == files else None
 
 
 def keep_snapshot(record: SourceRecord, files: Files, state: Snapshot) -> None:
     """Keep a snapshot for `recent_snapshot`."""
-    _recent_snapshots.put(_file_set_key(record, files), (files, state))
-
-
-def _file_set_key(record: SourceRecord, files: Files) -> tuple[str, str, str]:
-    return record.kind, files[0][0].path, digest_of([duckdb.__version__, record.options])
+    _recent_snapshots.put(_file_set_key(record, files[0][0]), (files, state))
 
 
 MAX_LISTED_FILES = 4096
