@@ -117,7 +117,7 @@ def _effect_on_object(
     if is_of_data:
         return function.attr, start, function.attr in IN_PLACE
     root = {name for name in start if not is_library_module(name, values)}
-    given = _given_before(call, values)
+    given = given_before(function, values)
     return function.attr, root | given, _changes_object(function, root, given, values)
 
 
@@ -203,13 +203,14 @@ def _chain(node: ast.AST) -> Iterator[ast.AST]:
         inner = inner.func if kind is ast.Call else inner.value
 
 
-def _given_before(call: ast.Call, values: Mapping[str, Any]) -> set[str]:
+def given_before(target: ast.expr, values: Mapping[str, Any]) -> set[str]:
     """The names that calls earlier in a chain were given, which may be held by the object whose
-    method this is: `Pickler(buffer).dump(df)`. Libraries for data return new objects."""
+    method is called or whose element is assigned: `Pickler(buffer).dump(df)`, `same(df)["x"] = 1`.
+    Libraries for data return new objects."""
     given = set[str]()
-    if type(getattr(call.func, "value", None)) is ast.Name:
+    if type(getattr(target, "value", None)) is ast.Name:
         return given
-    for node in _chain(call.func):
+    for node in _chain(target):
         if type(node) is ast.Call and not _is_of_data(root_names(node.func), values):
             given = given.union(*map(loaded_names, arguments(node)))
     return given

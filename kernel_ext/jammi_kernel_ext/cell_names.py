@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from jammi_kernel_ext.cell_calls import LateValues, add_call
+from jammi_kernel_ext.cell_calls import LateValues, add_call, given_before
 from jammi_kernel_ext.cell_state import ANY_FILE, FILE, states_of
 from jammi_kernel_ext.cell_syntax import (
     COMPREHENSIONS,
@@ -85,27 +85,27 @@ def _add_call(names: NamesOfCell, call: ast.Call, values: Mapping[str, Any]) -> 
         _add_magic(names, call, magic, values)
 
 
-def _add_attribute(names: NamesOfCell, node: ast.Attribute, _values: Mapping[str, Any]) -> None:
+def _add_attribute(names: NamesOfCell, node: ast.Attribute, values: Mapping[str, Any]) -> None:
     if node.attr in OPAQUE_ATTRIBUTES:
         names.note_opaque(node.attr)
     if type(node.ctx) is not ast.Load:
-        _add_filled(names, node)
+        _add_filled(names, node, values)
         if node.attr in OPAQUE_STORED:
             names.note_opaque(node.attr)
 
 
 def _add_subscript(names: NamesOfCell, node: ast.Subscript, values: Mapping[str, Any]) -> None:
     if type(node.ctx) is not ast.Load:
-        _add_filled(names, node)
+        _add_filled(names, node, values)
     elif type(node.value) is ast.Name:
         value = values.get(node.value.id)
         if isinstance(value, type) and is_of_user(value):  # calls `__class_getitem__`
             names.changed |= loaded_names(node.slice)
 
 
-def _add_filled(names: NamesOfCell, target: ast.expr) -> None:
+def _add_filled(names: NamesOfCell, target: ast.expr, values: Mapping[str, Any]) -> None:
     """Add the names whose attribute or element is assigned."""
-    root = root_names(target)
+    root = root_names(target) | given_before(target, values)
     names.add_changed(root)
     names.filled |= root
 

@@ -187,7 +187,7 @@ def describe_cached(
 
 
 def _file_set_key(record: SourceRecord, first_file: SourceFile) -> tuple[str, str, str]:
-    return record.kind, first_file.path, digest_of(record.options)
+    return record.kind, first_file.path, digest_of([duckdb.__version__, record.options])
 
 
 _MAX_CACHED_FILE_SETS = 256
