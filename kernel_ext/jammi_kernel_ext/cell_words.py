@@ -14,7 +14,7 @@ OPAQUE_ATTRIBUTES = frozenset(
     "import_module spawn_callback call_later call_soon Thread ThreadPoolExecutor ThreadPool "
     "_getframe currentframe f_globals f_locals modules get_objects get_referrers exec settrace "
     "setprofile addaudithook call_soon_threadsafe call_at timeit Timer runsource runctx "
-    "add_done_callback meta_path path_hooks ast_transformers set_custom_exc".split()
+    "add_done_callback addHandler meta_path path_hooks ast_transformers set_custom_exc".split()
 )
 OPAQUE_STORED = frozenset("stdout stderr displayhook breakpointhook excepthook".split())
 """Attributes that, when a cell sets them, make other code run or go elsewhere."""
