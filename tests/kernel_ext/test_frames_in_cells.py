@@ -240,7 +240,8 @@ def test_a_frame_rests_on_what_the_parameters_of_its_statement_were_made_from(
     run(
         late,
         f"ws.sources.add('other', {str(tmp_path / 'other.csv')!r})",
-        "k = int(ws.sql('FROM other').pandas().n.sum())",
+        "%%jammi -m others -q\nFROM other",
+        "k = int(ws.table('others').pandas().n.sum())",
         code,
         "%%jammi -m kept -q\nSELECT * FROM joined",
         "m = 7",
@@ -249,7 +250,7 @@ def test_a_frame_rests_on_what_the_parameters_of_its_statement_were_made_from(
     )
     assert verdict(late, "unlike") == "fresh"
     (tmp_path / "other.csv").write_text("n\n1\n2\n3\n")
-    assert verdict(late, "kept").endswith("by way of joined ← other")
+    assert verdict(late, "kept").endswith("by way of joined ← others"), verdict(late, "kept")
     assert verdict(late, "unlike") == "fresh"
 
 
@@ -275,7 +276,8 @@ def test_a_frame_that_is_stored_by_the_cell_that_reads_it_rests_on_its_statement
     run(
         late,
         f"ws.sources.add('other', {str(tmp_path / 'other.csv')!r})",
-        "k = int(ws.sql('FROM other').pandas().n.sum())",
+        "%%jammi -m others -q\nFROM other",
+        "k = int(ws.table('others').pandas().n.sum())",
         code,
         code.replace("kept", "unlike").replace("{k}", "3").replace("k * 2", "6"),
     )
