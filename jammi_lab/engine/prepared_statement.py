@@ -1,7 +1,7 @@
 """Prepared statements: how a statement is run; `statement_binding` prepares it."""
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_paths
 from jammi_lab.engine.stream import Stream
 from jammi_lab.engine.tenant_instances import TenantInstances
-from jammi_lab.sources.base import InputRead, Query, Relation
+from jammi_lab.sources.base import InputRead, Query, ReadPlan, Relation
 from jammi_lab.sources.scan_conditions import ALL_ROWS, ScanConditions
 
 OnPercent = Callable[[float], None]
@@ -139,18 +139,15 @@ class PreparedStatement:
             self._append_rules[appended, self.keeps_order] = rule
         return rule
 
-    def restricted_to_files(
-        self, identity: tuple[str, str, str], files: Collection[str]
+    def restricted_to(
+        self, identity: tuple[str, str, str], read: ReadPlan
     ) -> tuple["PreparedStatement", Relation]:
-        """The same statement over some files of an input that is a file set, and that part of the
-        input. Raises NotIncremental."""
+        """The same statement over a part of an input, and that part. It has the columns of the
+        input."""
         parts_of_input = [p for p, r in self._relations.items() if r.input.identity == identity]
-        relation = self._relations[parts_of_input[0]]
-        if relation.read.body_of_files is None:
-            raise NotIncremental("the files of the input cannot be read one by one")
-        selected = _with_body(relation, relation.read.body_of_files(files))
-        relations = {**self._relations, **dict.fromkeys(parts_of_input, selected)}
-        return replace(self, _relations=relations), selected
+        part = replace(self._relations[parts_of_input[0]], read=read)
+        relations = {**self._relations, **dict.fromkeys(parts_of_input, part)}
+        return replace(self, _relations=relations), part
 
     def run(self, *, on_progress: OnPercent | None = None) -> Stream:
         """Run the statement and stream its rows.

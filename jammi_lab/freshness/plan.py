@@ -193,23 +193,24 @@ class Planner:
         return msgspec.structs.replace(
             step,
             action="increment",
-            increment=planned.extent,
+            increment=planned.added.extent,
             seconds=self._increment_seconds(node, planned),
         )
 
     def _increment_seconds(self, node: RecipeNode, planned: PlannedIncrement) -> float | None:
-        """The duration of an increment by its number of files, from those of earlier increments and
-        of the last full run, which read the files that are not new."""
-        new_count = len(planned.added.names)
+        """The duration of an increment by its number of files or rows, from those of earlier
+        increments and of the last full run, which read the others."""
+        new, total = planned.added.amounts
         full_seconds = self._full_run_seconds(node)
+        are_files = planned.added.file_count is not None
         runs = [
-            (len(increment.delta), seconds)
+            (len(increment.delta) if are_files else new, seconds)
             for increment, seconds, _ in self._past_runs(node)
             if increment is not None
         ]
         if full_seconds is not None:
-            runs.append((max(planned.added.file_count - new_count, new_count), full_seconds))
-        return predict_seconds(new_count, runs, (full_seconds or 0.0) * _DEFAULT_MERGE_SHARE)
+            runs.append((max(total - new, new), full_seconds))
+        return predict_seconds(new, runs, (full_seconds or 0.0) * _DEFAULT_MERGE_SHARE)
 
     def _full_run_seconds(self, node: RecipeNode) -> float | None:
         """The duration of the last full run; that of an increment is no estimate of one."""

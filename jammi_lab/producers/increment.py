@@ -7,7 +7,7 @@ snapshot (`ReadPlan.added_since`). Whatever is not proved leads to a full comput
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ from jammi_lab.engine.sql.append_algebra import (
 )
 from jammi_lab.engine.stream import Stream
 from jammi_lab.sources.base import (
-    AddedFiles,
+    AddedRows,
     InputRead,
     NotAppended,
     ReadPlan,
@@ -54,20 +54,15 @@ class PlannedIncrement:
     base: TableRecord
     """The earlier table."""
     identity: Identity
-    """The input that gained files."""
-    added: AddedFiles
-    """The new files."""
-
-    @property
-    def extent(self) -> str:
-        """The extent in words: `1 of 21 files`."""
-        return f"{len(self.added.names):,} of {self.added.file_count:,} files"
+    """The input that gained rows."""
+    added: AddedRows
+    """The new rows."""
 
     @property
     def record(self) -> Increment:
         """The entry of the manifest."""
         return Increment(
-            rule=self.rule.kind, base=self.base.table_name, delta=sorted(self.added.names)
+            rule=self.rule.kind, base=self.base.table_name, delta=sorted(self.added.delta)
         )
 
 
@@ -78,8 +73,8 @@ class Incremental(Protocol):
         """The rule when only this input gained rows. Raises NotIncremental."""
         ...
 
-    def added_since(self, former: Anchor) -> AddedFiles | None:
-        """The files that an input gained since it was anchored; None for an input that cannot tell.
+    def added_since(self, former: Anchor) -> AddedRows | None:
+        """The rows that an input gained since it was anchored; None for an input that cannot tell.
         Raises NotIncremental."""
         ...
 
@@ -140,7 +135,7 @@ def _increment_from(
         raise NotIncremental("a full computation is as fast")
     rule = incremental.rule(identity)
     if rule.keeps_order and not added.are_last:
-        raise NotIncremental("the rows of new files may come before others")
+        raise NotIncremental("the new rows may come before others")
     if not results.is_intact(base):
         raise NotIncremental(f"version {base.version} of {base.recipe} is damaged")
     return PlannedIncrement(rule, base, identity, added)
@@ -195,7 +190,7 @@ def _former_files(
     return former.files
 
 
-def _added_files(former: Mapping[str, FileState], current: Mapping[str, FileState]) -> AddedFiles:
+def _added_files(former: Mapping[str, FileState], current: Mapping[str, FileState]) -> AddedRows:
     """The added files. Raises NotIncremental when a former file is gone or differs, or when the
     folders of the files do not all name the same partition columns: which columns come from the
     paths depends on all of them."""
@@ -207,13 +202,13 @@ def _added_files(former: Mapping[str, FileState], current: Mapping[str, FileStat
     added = tuple(file for file in current if file not in former)
     if not added or not former:
         raise NotIncremental("no file was added")
-    return AddedFiles(
-        names=added,
-        addresses=added,
-        file_count=len(current),
+    return AddedRows(
+        delta=added,
         rows=sum(current[file].rows for file in added),
         total_rows=sum(state.rows for state in current.values()),
         are_last=min(added) > max(former),
+        addresses=added,
+        file_count=len(current),
     )
 
 
@@ -257,8 +252,15 @@ class MergedRows:
             stream.close()
 
 
+def _read_of_files(read: ReadPlan, addresses: Sequence[str]) -> ReadPlan:
+    """Reads some files of a file set. Raises NotIncremental."""
+    if read.body_of_files is None:
+        raise NotIncremental("the files of the input cannot be read one by one")
+    return replace(read, body=read.body_of_files(addresses))
+
+
 class IncrementalStatement:
-    """A prepared statement that can be extended by new files."""
+    """A prepared statement that can be extended by new rows of an input."""
 
     def __init__(
         self, engine: Engine, query: PreparedStatement, key: Sequence[str], tenant: str | None
@@ -269,8 +271,8 @@ class IncrementalStatement:
         """The rule when only this input gained rows. Raises NotIncremental."""
         return self._query.append_rule(identity)
 
-    def added_since(self, former: Anchor) -> AddedFiles | None:
-        """The files that an input gained since it was anchored; None for an input that cannot tell.
+    def added_since(self, former: Anchor) -> AddedRows | None:
+        """The rows that an input gained since it was anchored; None for an input that cannot tell.
         Raises NotIncremental."""
         read = self._read_of(former.input.identity)
         if (find_added := read.relation.read.added_since) is None:
@@ -283,14 +285,16 @@ class IncrementalStatement:
     def start(
         self, planned: PlannedIncrement, base: Relation, observed_states: ObservedStates
     ) -> MergedRows:
-        """Compute the statement over the new files, and merge. Raises NotIncremental when the rows
+        """Compute the statement over the new rows, and merge. Raises NotIncremental when the rows
         would be read or written otherwise than by a full computation; and as `run_ordered`."""
-        query, files = self._query.restricted_to_files(planned.identity, planned.added.addresses)
+        whole = self._read_of(planned.identity)
+        read = planned.added.read or _read_of_files(whole.relation.read, planned.added.addresses)
+        query, part = self._query.restricted_to(planned.identity, read)
         # Columns, types and partition columns must be those that a full computation binds over the
         # list of all files. Of a table with snapshots it is the same scan, with a condition.
-        if files.read.added_since is None:
-            columns = self._engine.describe(files, self._tenant)
-            if list(columns.items()) != list(self._read_of(planned.identity).schema.items()):
+        if read.added_since is None and planned.added.read is None:
+            columns = self._engine.describe(part, self._tenant)
+            if list(columns.items()) != list(whole.schema.items()):
                 raise NotIncremental("the new files alone have other columns or types")
         if not planned.rule.keeps_order:
             return MergedRows([query.run_merged(planned.rule, base, self._key, observed_states)])

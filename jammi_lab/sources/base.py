@@ -115,26 +115,41 @@ def attachment_key(tenant: str | None, folded_name: str) -> str:
 
 
 class NotAppended(Exception):
-    """An input changed in more than added files; the argument says how, as one clause."""
+    """An input changed in more than added rows; the argument says how, as one clause."""
 
 
 @dataclass(frozen=True, slots=True)
-class AddedFiles:
-    """The files that an input gained since an earlier state, of which all files are still there
+class AddedRows:
+    """The rows that an input gained since an earlier state, of which all rows are still there
     unchanged."""
 
-    names: tuple[str, ...]
-    """The new files, relative to the source."""
-    addresses: tuple[str, ...]
-    """The new files, as `ReadPlan.body_of_files` takes them."""
-    file_count: int
-    """Number of files, the new ones included."""
+    delta: tuple[str, ...]
+    """The new files, relative to the source; of a table one clause about the new rows."""
     rows: int
-    """Number of rows of the new files."""
+    """Number of new rows."""
     total_rows: int
-    """Number of rows of all files."""
+    """Number of rows, the new ones included."""
     are_last: bool
-    """Whether the rows of the new files come after all others."""
+    """Whether the new rows come after all others."""
+    addresses: tuple[str, ...] = ()
+    """The new files, as `ReadPlan.body_of_files` takes them; empty for a table."""
+    file_count: int | None = None
+    """Number of files, the new ones included; None for a table."""
+    read: ReadPlan | None = None
+    """Reads the new rows of a table; None for files."""
+
+    @property
+    def amounts(self) -> tuple[int, int]:
+        """The numbers of new and of all files; of a table those of rows."""
+        if self.file_count is None:
+            return self.rows, self.total_rows
+        return len(self.delta), self.file_count
+
+    @property
+    def extent(self) -> str:
+        """The extent in words: `1 of 21 files`, `1,000 of 201,000 rows`."""
+        new, total = self.amounts
+        return f"{new:,} of {total:,} {'rows' if self.file_count is None else 'files'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +170,11 @@ class ReadPlan:
     is_immutable: bool = False
     """Whether `body` always reads the same columns and rows, so that a view of it may be kept."""
     body_of_files: Callable[[Collection[str]], str] | None = None
-    """Returns the body that reads only these files (`AddedFiles.addresses`). Its columns and types
+    """Returns the body that reads only these files (`AddedRows.addresses`). Its columns and types
     may be others than those of all files."""
-    added_since: Callable[[Anchor, Mapping[str, str]], AddedFiles] | None = None
-    """Of a table with snapshots: returns the files of `body` that a recorded state over the same
-    columns, here with their types, did not have. Raises NotAppended."""
+    added_since: Callable[[Anchor, Mapping[str, str]], AddedRows] | None = None
+    """Of a table whose earlier states are known: returns the rows that a recorded state over the
+    same columns, here with their types, did not have. Raises NotAppended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ with deleted rows, has the rows of the earlier one and those of its new files.
 from collections.abc import Collection, Iterable, Mapping
 
 from jammi_lab.core.identifiers import sql_literal
-from jammi_lab.sources.base import AddedFiles, NotAppended
+from jammi_lab.sources.base import AddedRows, NotAppended
 
 DataFiles = Mapping[str, tuple[int, bool]]
 """Data files named as in a scan: the row count, and whether no row is deleted."""
@@ -22,7 +22,7 @@ def data_files(entries: Iterable[tuple[str, int | None, bool]]) -> dict[str, tup
     return files
 
 
-def added_files(former: DataFiles, current: DataFiles, home: str) -> AddedFiles:
+def added_files(former: DataFiles, current: DataFiles, home: str) -> AddedRows:
     """The files that `current` has more than `former`; `home` is the folder or URL of the table.
     Raises NotAppended."""
     if not all(is_whole for files in (former, current) for _, is_whole in files.values()):
@@ -32,13 +32,13 @@ def added_files(former: DataFiles, current: DataFiles, home: str) -> AddedFiles:
     added = sorted(name for name in current if name not in former)
     if not added or not former:
         raise NotAppended("no data file was added")
-    return AddedFiles(
-        names=tuple(name.removeprefix("file://").removeprefix(f"{home}/") for name in added),
-        addresses=tuple(added),
-        file_count=len(current),
+    return AddedRows(
+        delta=tuple(name.removeprefix("file://").removeprefix(f"{home}/") for name in added),
         rows=sum(current[name][0] for name in added),
         total_rows=sum(rows for rows, _ in current.values()),
         are_last=False,  # a scan promises no order of the files
+        addresses=tuple(added),
+        file_count=len(current),
     )
 
 

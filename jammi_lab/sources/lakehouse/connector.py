@@ -28,7 +28,7 @@ from jammi_lab.core.errors import JammiError, TableNotFound
 from jammi_lab.core.identifiers import quote_identifier, quoted_name, sql_literal
 from jammi_lab.sources import duckdb_extensions, read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
-    AddedFiles,
+    AddedRows,
     Consistency,
     NotAppended,
     ObservationContext,
@@ -232,7 +232,7 @@ class LakehouseConnector(LakehouseTable):
 
     def _added_since(
         self, current: TableSnapshot, recorded: Anchor, columns: Mapping[str, str]
-    ) -> AddedFiles:
+    ) -> AddedRows:
         """The data files that a recorded state did not have. Raises NotAppended."""
         try:
             former = self._recorded_snapshot(current, recorded, columns)
