@@ -40,9 +40,11 @@ def increments(folder: Path, repeats: int) -> Iterator[Line]:
         )
         ws.sources.add("towns", str(towns))
         plain = _Sales(ws, folder, "plain", _PLAIN, _FILES)
+        racy_seconds = float(ws.settings["look.racy_seconds"])
+        plain.seconds_before = racy_seconds + 0.1
         yield plain.added_line("GROUP BY, one file more over 20 × 500,000 rows", 1, repeats, None)
-        plain.wait_seconds = float(ws.settings["look.racy_seconds"]) + 0.1
-        yield plain.added_line("the same, of files that are not new", 1, repeats, None)
+        plain.seconds_before, plain.seconds_after = 0.0, racy_seconds + 0.1
+        yield plain.added_line("the same, of a file that is not new", 1, repeats, None)
         joined = _Sales(ws, folder, "joined", _JOINED, _FILES)
         yield joined.added_line("JOIN and GROUP BY, one file more", 1, repeats, 0.10)
         joined.rows = _SMALL_FILE_ROWS
@@ -59,8 +61,9 @@ class _Sales:
         self, ws: jl.Workspace, folder: Path, name: str, statement: str, files: int
     ) -> None:
         self._ws, self.rows = ws, _FILE_ROWS
-        self.wait_seconds = 0.0
-        """The age of the added files. Those of the last two seconds are read twice."""
+        self.seconds_before = self.seconds_after = 0.0
+        """The time to wait before a file is added, and after that. Each look reads the files of
+        the last two seconds again: without a wait those that the measure itself wrote before."""
         self.folder, self._count = folder / name, 0
         self.folder.mkdir()
         self._add(files)
@@ -88,9 +91,10 @@ class _Sales:
         )
 
     def _compute_added(self, files: int, mode: str) -> float:
-        self._add(files)
         self._ws.settings.set("recompute.incremental", mode)
-        time.sleep(self.wait_seconds)
+        time.sleep(self.seconds_before)
+        self._add(files)
+        time.sleep(self.seconds_after)
         gc.collect()
         began = time.process_time()
         table = self._compute()
