@@ -75,14 +75,15 @@ class Increment(Value, frozen=True):
     base: str
     """Physical name of the earlier table."""
     delta: list[str]
-    """The new files, relative to their source."""
+    """The new files, relative to their source; of a table one clause about its new rows:
+    `1,000 rows added after version 12`."""
 
     @property
     def summary(self) -> str:
         """`b3.parquet merged into papers__sql__… (rule: group by)`."""
         count = len(self.delta)
-        files = self.delta[0] if count == 1 else f"{count:,} new files"
-        return f"{files} merged into {self.base} (rule: {self.rule})"
+        added = self.delta[0] if count == 1 else f"{count:,} new files"
+        return f"{added} merged into {self.base} (rule: {self.rule})"
 
     def __str__(self) -> str:
         return f"computed by an increment: {self.summary}"

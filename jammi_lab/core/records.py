@@ -280,7 +280,7 @@ class Step(Value, frozen=True):
 
     name: str
     action: str
-    """recompute, increment (only the new files of an input are computed), reuse, blocked, or check:
+    """recompute, increment (only the new rows of an input are computed), reuse, blocked, or check:
     the name is then that of a check."""
     reasons: list[Reason | Any] = []
     """Why it is planned: reasons, causes of a possible step, damage. As strings: first the step
@@ -296,7 +296,7 @@ class Step(Value, frozen=True):
     """Of a row map and an embedding: what it will compute. None while a step upstream may change
     its inputs."""
     increment: str | None = None
-    """Of an increment: its extent in words, such as `1 of 21 files`."""
+    """Of an increment: its extent in words, `1 of 21 files` or `1,000 of 201,000 rows`."""
 
     @property
     def calls(self) -> int | None:

@@ -1,9 +1,9 @@
-"""Increments: a statement over a folder of files, or a Delta or Iceberg table, that only gained
-files is computed over the new files alone and merged with an earlier table.
+"""Increments: a statement over an input that only gained rows is computed over the new rows alone
+and merged with an earlier table.
 
 The rule comes from the algebra of the statement (`engine/sql/append_algebra.py`), the new files of
-a folder from the digests in the manifest of the earlier table, those of a table from its earlier
-snapshot (`ReadPlan.added_since`). Whatever is not proved leads to a full computation.
+a folder from the digests in the manifest of the earlier table, the new rows of a table from its
+earlier states (`ReadPlan.added_since`). Whatever is not proved leads to a full computation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +42,7 @@ MIN_INPUT_ROWS = 100_000
 """Below this number of input rows a full computation is as fast."""
 MAX_SHARE = 0.75
 """An increment reads at most this share of the rows that a full computation reads."""
+_GROWING_KINDS = (InputKind.SOURCE, InputKind.MUTABLE, InputKind.RESULT)
 _MAX_CANDIDATES = 4
 """Earlier tables that are considered as the base."""
 
@@ -103,16 +104,17 @@ def find_increment(
     candidates: Sequence[TableRecord],
 ) -> PlannedIncrement:
     """The increment from the newest of the earlier tables of the same definition that fits. Raises
-    NotIncremental with the reason why a full computation is needed."""
+    NotIncremental with the reason why a full computation is needed, which is that of the newest
+    one."""
     # the reason as a text: an exception in a local variable would keep this frame, and with it the
     # lease on the statement's inputs, until the next garbage collection
-    reason = "there is no earlier version with this definition"
+    reason = ""
     for base in candidates[:_MAX_CANDIDATES]:
         try:
             return _increment_from(results, incremental, anchors, files, base)
         except NotIncremental as error:
-            reason = str(error)
-    raise NotIncremental(reason)
+            reason = reason or str(error)
+    raise NotIncremental(reason or "there is no earlier version with this definition")
 
 
 def _increment_from(
@@ -122,18 +124,16 @@ def _increment_from(
     files: Mapping[Identity, InputFiles],
     base: TableRecord,
 ) -> PlannedIncrement:
-    former = _former_anchor(base.anchors, anchors)
+    former, current_anchor = _moved_anchors(base.anchors, anchors)
     identity = former.input.identity
+    _check_is_worthwhile(former.row_count, current_anchor.row_count, base)
+    rule = incremental.rule(identity)  # before what looks at rows
     if (added := incremental.added_since(former)) is None:
         if (current := files.get(identity)) is None:
-            raise NotIncremental(f"{identity[1]} is not a folder of Parquet files")
+            raise NotIncremental(f"which rows {former.input.label} gained is not known")
         manifest = _manifest(results, base)
         added = _added_files(_former_files(manifest, base, current), current.files)
-    # The rows of the base are read and sorted once more.
-    share = (added.rows + 2 * (base.row_count or 0)) / max(added.total_rows, 1)
-    if added.total_rows < MIN_INPUT_ROWS or share > MAX_SHARE:
-        raise NotIncremental("a full computation is as fast")
-    rule = incremental.rule(identity)
+    _check_is_worthwhile(added.total_rows - added.rows, added.total_rows, base)
     if rule.keeps_order and not added.are_last:
         raise NotIncremental("the new rows may come before others")
     if not results.is_intact(base):
@@ -141,9 +141,22 @@ def _increment_from(
     return PlannedIncrement(rule, base, identity, added)
 
 
-def _former_anchor(former: Sequence[Anchor], current: Sequence[Anchor]) -> Anchor:
-    """The former state of the one input that moved. Raises NotIncremental unless it has the same
-    columns as before, and every other input is in the same state."""
+def _check_is_worthwhile(
+    former_rows: int | None, total_rows: int | None, base: TableRecord
+) -> None:
+    """Raise NotIncremental when, by these numbers of rows of the input, a full computation is as
+    fast."""
+    if former_rows is None or total_rows is None:
+        return
+    # The rows of the base are read and sorted once more.
+    share = (total_rows - former_rows + 2 * (base.row_count or 0)) / max(total_rows, 1)
+    if total_rows < MIN_INPUT_ROWS or share > MAX_SHARE:
+        raise NotIncremental("a full computation is as fast")
+
+
+def _moved_anchors(former: Sequence[Anchor], current: Sequence[Anchor]) -> tuple[Anchor, Anchor]:
+    """The former and the current state of the one input that moved. Raises NotIncremental unless it
+    has the same columns as before, and every other input is in the same state."""
     before = {anchor.input.identity: anchor for anchor in former}
     if len(before) != len(former) or before.keys() != {a.input.identity for a in current}:
         raise NotIncremental("inputs were added or removed")
@@ -159,9 +172,9 @@ def _former_anchor(former: Sequence[Anchor], current: Sequence[Anchor]) -> Ancho
         and (after.kind, after.method, after.types, after.schema, after.columns)
         == (earlier.kind, earlier.method, earlier.types, earlier.schema, earlier.columns)
     )
-    if not same_columns or after.input.kind is not InputKind.SOURCE:
+    if not same_columns or after.input.kind not in _GROWING_KINDS:
         raise NotIncremental(f"{after.input.label} changed in more than added rows")
-    return earlier
+    return earlier, after
 
 
 def _manifest(results: ResultFiles, base: TableRecord) -> Manifest:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, Unknown
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.html import count_noun
 from jammi_lab.sources.scan_conditions import ConditionsOfScan
 from jammi_lab.storage.digests import DigestCache
 
@@ -137,6 +138,14 @@ class AddedRows:
     """Number of files, the new ones included; None for a table."""
     read: ReadPlan | None = None
     """Reads the new rows of a table; None for files."""
+
+    @classmethod
+    def of_version(
+        cls, version: int | None, rows: int, total_rows: int, read: ReadPlan, *, are_last: bool
+    ) -> AddedRows:
+        """The rows that a table gained after a version, read by `read`."""
+        clause = f"{count_noun(rows, 'row')} added after version {version}"
+        return cls((clause,), rows, total_rows, are_last, read=read)
 
     @property
     def amounts(self) -> tuple[int, int]:

@@ -1,4 +1,5 @@
-"""Random statements over a folder that gains files, and the files."""
+"""Random statements over an input that gains rows, the rows, and what the second computation of a
+statement was."""
 
 import datetime
 import decimal
@@ -7,6 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from jammi_lab.core.verdicts import Match
+from jammi_lab.engine.sql.append_algebra import NotIncremental
+from jammi_lab.producers import build
 
 _SCHEMA = pa.schema(
     {
@@ -144,3 +149,31 @@ def statement(draw: random.Random) -> tuple[str, bool]:
     if draw.random() < 0.1:
         return f"SELECT {columns}, f FROM t WHERE {draw.choice(_CONDITIONS)}", True
     return f"SELECT {draw.choice(['', 'DISTINCT '])}{columns} FROM {rows}", True
+
+
+def is_increment(ws, statement, *changes):
+    """Whether the second computation of a statement, after changes, was an increment; its bytes are
+    those of a full one."""
+    ws.materialize("it", statement)
+    for change in changes:
+        change()
+    manifest = ws.materialize("it", statement).manifest
+    assert ws.verify("it", recompute=True) == Match()
+    full = ws.materialize("full", statement, cache="bypass").manifest
+    assert full.artifact == manifest.artifact and full.increment is None
+    return manifest.increment is not None
+
+
+def record_refusals(monkeypatch):
+    """A list that receives why a statement was not computed by an increment, each time."""
+    refusals, find = [], build.find_increment
+
+    def find_increment(*arguments):
+        try:
+            return find(*arguments)
+        except NotIncremental as error:
+            refusals.append(str(error))
+            raise
+
+    monkeypatch.setattr(build, "find_increment", find_increment)
+    return refusals

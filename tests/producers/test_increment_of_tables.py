@@ -22,6 +22,7 @@ from jammi_lab.producers import increment
 from jammi_lab.sources.lakehouse.delta import DeltaConnector
 from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
 from tests.producers import append_histories as histories
+from tests.producers.append_histories import is_increment
 from tests.services.iceberg_deletes import data_files, delete_at
 from tests.sizes import sized, soak
 from tests.sources.test_delta import delete_by_vector
@@ -131,19 +132,6 @@ def growing_lab(folder, kind, seed=1):
         ws.sources.add("t", str(table.path))
         ws.sources.add("small", str(folder / "small.parquet"))
         yield ws, table
-
-
-def is_increment(ws, statement, *changes):
-    """Whether the second computation of a statement, after changes, was an increment; its bytes are
-    those of a full one."""
-    ws.materialize("it", statement)
-    for change in changes:
-        change()
-    manifest = ws.materialize("it", statement).manifest
-    assert ws.verify("it", recompute=True) == Match()
-    full = ws.materialize("full", statement, cache="bypass").manifest
-    assert full.artifact == manifest.artifact and full.increment is None
-    return manifest.increment is not None
 
 
 STATEMENTS = {
