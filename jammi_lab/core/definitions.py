@@ -389,7 +389,7 @@ def merge_params(params: object, keywords: Mapping[str, Any] | None = None) -> d
     ):
         raise InvalidArgument(
             f"params must be a dict of values by name, got {params!r}.",
-            hint='Write $name in the statement and pass params={"name": …}.',
+            hint='For example: params={"name": 1}; a statement uses it as $name.',
         )
     return {**(params or {}), **(keywords or {})}
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from jammi_lab.core.anchors import FrameOrigin, given_rows
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.definitions import ExternalDescriptor, encode_param
+from jammi_lab.core.definitions import ExternalDescriptor, encode_param, merge_params
 from jammi_lab.core.errors import NotRecomputable, TableNotFound
 from jammi_lab.core.identifiers import near_names, quote_identifier
 from jammi_lab.core.records import OnProgress, TableKind
@@ -48,7 +48,7 @@ class ExternalProducer:
         SchemaMismatch when a key column is missing, StatementNotAllowed when a recorded text
         contains a password."""
         credential_check.check_text("The name of the producer", producer_id)
-        for param_name, value in params.items():
+        for param_name, value in merge_params(params).items():
             credential_check.check_text(f"The value of {param_name!r}", value)
         names = [str(c) for c in table.schema.names]
         key = key_columns(names, key)

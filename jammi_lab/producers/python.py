@@ -10,7 +10,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from jammi_lab.core.anchors import Input, InputKind
-from jammi_lab.core.definitions import PythonDescriptor, StepInput, decode_param, encode_param
+from jammi_lab.core.definitions import (
+    PythonDescriptor,
+    StepInput,
+    decode_param,
+    encode_param,
+    merge_params,
+)
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
@@ -104,7 +110,7 @@ class PythonProducer:
         fingerprinted and has no version; StatementNotAllowed when a recorded text contains a
         password; TableNotFound and what binding SQL raises.
         """
-        for name_or_input, value in params.items():
+        for name_or_input, value in merge_params(params).items():
             credential_check.check_text(f"The value of {name_or_input!r}", value)
         encoded = {n: encode_param(v) for n, v in sorted(params.items())}
         if is_async(step.function):

@@ -72,6 +72,14 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class _Exit:
+    """The KeyboardInterrupt or SystemExit of a coroutine, in place of its result: raised inside
+    the event loop, they would end its thread, and no other call would ever end."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
 class RowCalls:
     """Calls a function for rows: for each one with its values as keywords, or for batches of rows
     with an Arrow table."""
@@ -143,13 +151,21 @@ class RowCalls:
             return self.step.function(argument, **self.params)
         return self.step.function(**argument, **self.params)
 
+    async def _call_coroutine(self, argument: Any) -> Any:
+        try:
+            return await self._call(argument)
+        except (KeyboardInterrupt, SystemExit) as error:
+            return _Exit(error)
+
     @contextlib.contextmanager
     def _submitter(self) -> Iterator[Callable[[Any], Future[Any]]]:
         """A function that begins a call. After an error no call that has not begun is made, and
         coroutines are cancelled."""
         if is_async(self.step.function):
             with _event_loop() as loop:
-                yield lambda argument: asyncio.run_coroutine_threadsafe(self._call(argument), loop)
+                yield lambda argument: asyncio.run_coroutine_threadsafe(
+                    self._call_coroutine(argument), loop
+                )
             return
         pool = ThreadPool(self.concurrency, "jammi-map")
         try:
@@ -189,7 +205,10 @@ def _take_finished(
     """Wait for at least one call, and yield those that have ended."""
     finished, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
     for future in [future for future in pending if future in finished]:
-        yield pending.pop(future), _outcome_of(future.result)
+        outcome = _outcome_of(future.result)
+        if isinstance(outcome, _Exit):
+            raise outcome.error
+        yield pending.pop(future), outcome
 
 
 @contextlib.contextmanager

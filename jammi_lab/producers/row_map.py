@@ -13,6 +13,7 @@ from jammi_lab.core.definitions import (
     decode_param,
     definition_hash,
     encode_param,
+    merge_params,
     parse_descriptor,
 )
 from jammi_lab.core.errors import InvalidArgument, NotRecomputable, SqlError
@@ -127,7 +128,7 @@ class RowMapProducer:
         """
         check_text_columns(key, inputs, "a row map", "input", "inputs")
         settings.check()
-        params = settings.params or {}
+        params = merge_params(settings.params)
         for param, value in params.items():
             credential_check.check_text(f"The value of {param!r}", value)
         encoded = {param: encode_param(value) for param, value in sorted(params.items())}

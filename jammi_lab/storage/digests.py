@@ -320,6 +320,9 @@ def _extents(footer: pq.FileMetaData, size: int) -> list[_Extent]:
                 default=0,
             )
             extent = _Extent(columns[j], group, offset, chunk.total_compressed_size)
+            if chunks.num_rows == 0 and extent.length == 0:
+                extents.append(extent)  # no page was written, and the footer names no offset
+                continue
             # A file begins with the four bytes `PAR1`.
             if extent.offset < 4 or extent.length < 0 or extent.offset + extent.length > size:
                 raise pa.ArrowInvalid(f"column chunk {j} of row group {group} is outside the file")

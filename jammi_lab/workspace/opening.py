@@ -131,7 +131,13 @@ def parse_location(
             "storage_options apply only to a workspace in an object store.",
             hint="Omit them for a workspace in a folder.",
         )
-    return Path(os.path.abspath(os.path.expanduser(location.split("://", 1)[-1])))
+    absolute = os.path.abspath(os.path.expanduser(location.split("://", 1)[-1]))
+    if not is_text(absolute):
+        raise InvalidArgument(
+            f"The current directory contains bytes that are not UTF-8: {absolute!r}.",
+            hint="Rename it, or open the workspace elsewhere.",
+        )
+    return Path(absolute)
 
 
 def _prepare_folder(

@@ -381,6 +381,7 @@ def no_text(other):
         ({"on_error": "skip"}, InvalidArgument, "on_error must be"),
         ({"cost": -1}, InvalidArgument, "cost must be"),
         ({"version": 1}, InvalidArgument, "A version must be a string"),
+        ({"params": {1: 2}}, InvalidArgument, "params must be a dict of values by name"),
         ({"schema": {"id": "integer"}}, NameInvalid, "reserved"),
         ({"schema": {"x": "no_type"}}, SchemaMismatch, "unknown type 'no_type'"),
         ({"function": no_text}, InvalidArgument, "cannot be called with text"),
@@ -591,6 +592,24 @@ def test_the_first_error_of_several_at_a_time_ends_the_run_and_the_others_are_ke
     assert len(checkpoints(ws)) == 1
     run(ws, step, concurrency=3)
     assert sorted(calls) == ["a", "b", "b", "c"] and checkpoints(ws) == []
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_exit_from_a_coroutine_ends_the_run_and_the_others_are_kept(ws, reviews, error):
+    calls = []
+
+    async def step(text):
+        calls.append(text)
+        if text == "b" and calls.count("b") == 1:
+            await asyncio.sleep(0.05)
+            raise error
+        return text
+
+    with pytest.raises(type(error)) as raised:
+        run(ws, step, concurrency=2, on_error="record")
+    assert raised.value is error and len(checkpoints(ws)) == 1
+    run(ws, step, concurrency=2, on_error="record")
+    assert calls.count("a") == 1 and checkpoints(ws) == []
 
 
 # -- what is kept ----------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import shutil
 import zipfile
 
 import pyarrow as pa
@@ -9,19 +11,40 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-import jammi_lab
+import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
 from tests.sources.test_xlsx import write
 
 
 @pytest.fixture
 def ws(tmp_path):
-    with jammi_lab.open(tmp_path / "lab") as workspace:
+    with jl.open(tmp_path / "lab") as workspace:
         yield workspace
 
 
 def nested(depth, shape):
     return {"list": "[" * depth + "]" * depth, "object": '{"a":' * depth + "1" + "}" * depth}[shape]
+
+
+@pytest.mark.parametrize("path", [b"\xff.csv", b"\xff/a.csv"])
+def test_a_file_whose_path_is_not_utf8_concerns_its_folder_alone(ws, tmp_path, path):
+    for folder in ("good", "bad"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.csv").write_text("a\n1\n")
+        ws.sources.add(folder, tmp_path / folder)
+        ws.materialize(f"of_{folder}", f"SELECT * FROM {folder}")
+    added = os.path.join(os.fsencode(tmp_path / "bad"), path)
+    os.makedirs(os.path.dirname(added), exist_ok=True)
+    shutil.copy(tmp_path / "bad/a.csv", added)
+    assert ws.staleness("of_good") == jl.Fresh()
+    assert "not valid text; rename it" in str(ws.staleness("of_bad"))
+    with pytest.raises(SourceUnavailable, match="not valid text; rename it"):
+        ws.sql("SELECT * FROM bad").fetchall()
+    os.remove(added)
+    assert {row.name: str(row.verdict) for row in ws.status()} == {
+        "of_good": "fresh",
+        "of_bad": "fresh",
+    }
 
 
 @pytest.mark.parametrize("shape", ["list", "object"])

@@ -248,6 +248,15 @@ def test_a_parquet_without_rows_still_tells_its_columns(tmp_path):
     assert list(look(tmp_path / "f", DictMemo(), parquet=True).by_column) == ["a"]
 
 
+def test_chunks_without_rows_and_pages_are_no_damage(tmp_path):
+    """Without a dictionary pyarrow writes no page for no rows, and no offset into the footer."""
+    empty = pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.int64())})
+    pq.write_table(empty, tmp_path / "f", use_dictionary=False)
+    chunk = pq.read_metadata(tmp_path / "f").row_group(0).column(0)
+    assert chunk.data_page_offset == chunk.total_compressed_size == 0
+    assert list(look(tmp_path / "f", DictMemo(), parquet=True).by_column) == ["a", "b"]
+
+
 def test_what_is_written_through_a_mapping_after_a_look_moves_the_stat(tmp_path):
     """Of two writes to one page only the first moves it, unless the page was put down in
     between."""

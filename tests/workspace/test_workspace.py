@@ -989,6 +989,26 @@ def test_a_path_with_a_zero_byte_is_none() -> None:
         jl.open("a\0b")
 
 
+def test_a_current_directory_whose_path_is_not_utf8_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xff"))
+    os.mkdir(folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(jl.errors.InvalidArgument, match="contains bytes that are not UTF-8"):
+        jl.open("lab")
+
+
+def test_params_without_names_are_refused(ws: Any) -> None:
+    params: Any = {1: 2}
+    words = "params must be a dict of values by name"
+    with pytest.raises(jl.errors.InvalidArgument, match=words):
+        ws.compute("t", lambda: None, inputs=[], params=params, version="1")
+    with pytest.raises(jl.errors.InvalidArgument, match=words):
+        ws.register("t", pa.table({"a": [1]}), producer="job", params=params)
+    assert "t" not in ws
+
+
 def test_nanoseconds_without_pandas_are_shown_and_refused_as_pythons_values() -> None:
     program = """
 import sys

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from jammi_lab.core.identifiers import has_surrogate
 from jammi_lab.sources.base import ScopedSecret
 from jammi_lab.sources.files.formats import is_skipped, names_of_kind
 from jammi_lab.sources.locations import base_of, expand, literal_path
@@ -133,6 +134,10 @@ def _stat_file(path: str, relative: str) -> SourceFile | None:
     file_stat = os.stat(path)
     if stat.S_ISDIR(file_stat.st_mode):
         return None
+    if has_surrogate(path):
+        # Neither DuckDB nor a catalog can hold it.
+        readable = path.encode("utf-8", "backslashreplace").decode()
+        raise OSError(errno.EILSEQ, "its path is not valid text; rename it", readable)
     if not stat.S_ISREG(file_stat.st_mode):
         # Reading a pipe or device could block for ever.
         raise OSError(errno.EINVAL, "not a regular file", path)
