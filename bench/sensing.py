@@ -2,6 +2,7 @@
 many tables."""
 
 import gc
+import itertools
 import random
 import sqlite3
 import time
@@ -276,6 +277,17 @@ def _small_statement(ws: jl.Workspace, tables: int, repeats: int) -> Iterator[Li
             cpu_timer(other),
             repeats=repeats,
             limit=3.0,
+        )
+        texts = itertools.count()
+
+        def ask_anew() -> None:
+            ws.sql(f"SELECT count(*) FROM jammi.chain9 -- {next(texts)}").fetchall()
+
+        yield within_seconds(
+            f"count(*) in a new text each time among {tables:,}, ten times, against 10 × 5 ms",
+            partial(_repeat, ask_anew, 10),
+            10 * 0.005,
+            repeats=repeats,
         )
 
 

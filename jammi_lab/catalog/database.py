@@ -249,9 +249,7 @@ class Database:
         """
         handle = self._handle()
         with handle.lock, self._translate_errors:
-            handle.end_interrupted_read()
-            outside_transaction = handle.writing is None and not handle.connection.closed
-            state = self.dialect.change_token(handle.connection) if outside_transaction else None
+            state = self._state(handle)
             if state is None:
                 return read()
             if state != handle.state or len(handle.cached) >= _MAX_CACHED_RESULTS:
@@ -262,6 +260,19 @@ class Database:
                 handle.cached[key] = read()
             result: T = handle.cached[key]
             return result
+
+    def state(self) -> Hashable:
+        """A value that is equal as long as nobody commits, in this thread; None inside a
+        transaction, and where detecting a commit would cost as much as a read. Raises as `read`."""
+        handle = self._handle()
+        with handle.lock, self._translate_errors:
+            return self._state(handle)
+
+    def _state(self, handle: _Handle) -> Hashable:
+        handle.end_interrupted_read()
+        if handle.writing is not None or handle.connection.closed:
+            return None
+        return self.dialect.change_token(handle.connection)
 
     @property
     def writing(self) -> bool:

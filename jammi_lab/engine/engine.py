@@ -26,6 +26,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import function_list, parse
 from jammi_lab.engine.sql.parse import StatementKind
 from jammi_lab.engine.statement_binding import is_bound, prepare
+from jammi_lab.engine.statement_reuse import KeptStatements
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Attachment, Query, ReadPlan, Relation
 
@@ -54,12 +55,14 @@ class Engine(InstancePool):
         self._resolvers: list[NameResolver] = []
         self._environment = duckdb_instances.environment(settings)
         self._parse_cache = _parse_cache(settings["engine.timezone"])
+        self._kept_statements = KeptStatements()
 
     # -- names
 
     def register(self, resolver: NameResolver) -> None:
         """Add a name resolver; a resolver registered earlier takes precedence."""
         self._resolvers.append(resolver)
+        self._kept_statements = KeptStatements()
 
     def known_names(self, extra_resolvers: Sequence[NameResolver] = ()) -> list[str]:
         """All names that can be used in FROM now."""
@@ -95,9 +98,29 @@ class Engine(InstancePool):
         SourceUnavailable.
         """
         self._check_open()
+        # An extra resolver is not asked for a name that a registered one knows, and only names of
+        # those make a statement that is kept.
+        key = sql, tenant, allow_dml
+        is_keepable = not params and not overriding_resolvers and parse.is_cached(sql)
+        if is_keepable and (kept := self._kept_statements.take(key)) is not None:
+            return kept
+        resolvers = [*overriding_resolvers, *self._resolvers, *extra_resolvers]
+        prepared = self._prepare(sql, params, tenant, resolvers, allow_dml=allow_dml)
+        if is_keepable:
+            self._kept_statements.put(key, prepared)
+        return prepared
+
+    def _prepare(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None,
+        tenant: str | None,
+        resolvers: Sequence[NameResolver],
+        *,
+        allow_dml: bool,
+    ) -> list[PreparedStatement]:
         parsed = self._parse_cache.get(sql, allow_dml)
         values = bind_values(parsed, params)
-        resolvers = [*overriding_resolvers, *self._resolvers, *extra_resolvers]
         relations = [resolve(p, resolvers, values) for p in parsed]
         table_names = (
             known_names(resolvers)

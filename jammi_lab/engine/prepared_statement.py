@@ -78,8 +78,21 @@ class PreparedStatement:
             for relation in self._relations.values()
             if relation.mutable is not None
         }
-        if not current:
-            return self
+        return self.over(current) if current else self
+
+    @property
+    def relations(self) -> Collection[Relation]:
+        """The relation of each name, in the order of first mention."""
+        return self._relations.values()
+
+    @property
+    def is_select(self) -> bool:
+        """Whether it is a SELECT."""
+        return self._parsed.kind is StatementKind.SELECT
+
+    def over(self, current: Mapping[int, Relation]) -> "PreparedStatement":
+        """The same statement with other relations of the same inputs, by the `id` of those that
+        they replace."""
         relations = {
             parts: current.get(id(relation), relation)
             for parts, relation in self._relations.items()
@@ -309,16 +322,13 @@ class PreparedStatement:
         self, instances: TenantInstances, prefix: int
     ) -> Callable[[BaseException], JammiError]:
         """Translates errors of a run whose text has `prefix` bytes in front of the statement."""
-        context = replace(
-            self._parsed.error_context(
-                tuple(self._relations.values()), sorted({c for i in self.inputs for c in i.schema})
-            ),
-            is_bound=True,
-        )
-        if self._parsed.kind is StatementKind.EXPLAIN:
-            prefix += len(self._parsed.text.encode()) - len(self._parsed.probe.encode())
+        parsed, relations, inputs = self._parsed, tuple(self._relations.values()), self.inputs
+        if parsed.kind is StatementKind.EXPLAIN:
+            prefix += len(parsed.text.encode()) - len(parsed.probe.encode())
 
         def translate_error(error: BaseException) -> JammiError:
+            columns = sorted({column for each in inputs for column in each.schema})
+            context = replace(parsed.error_context(relations, columns), is_bound=True)
             return self._pool.translate_error(error, self._tenant, instances, context, prefix)
 
         return translate_error
@@ -330,6 +340,13 @@ class PreparedStatement:
         With `in_order`, an unordered input is sorted if the statement depends on its order: the
         observed state of such an input does not cover the order of its rows."""
         relations = dict(self._relations)
+        if not any(
+            r.read.projected_body is not None
+            or r.read.computed is not None
+            or (in_order and r.consistency.unordered)
+            for r in relations.values()
+        ):
+            return relations
         conditions = functools.cache(self._scan_conditions)
         for parts, relation in self._relations.items():
 

@@ -100,7 +100,7 @@ class StreamWorker:
         """Set when the schema and the first full batch are there, or when the run has ended: then
         a short answer costs its reader one wait."""
         self.finished = threading.Event()
-        self.stop_requested = threading.Event()
+        self.stop_requested = False
         self.schema: pa.Schema | None = None
         self.batches: queue.Queue[pa.RecordBatch | _End] | SpillQueue[_End] = (
             SpillQueue(spill_folder) if read_ahead_fully else queue.Queue(MAX_QUEUED_BATCHES)
@@ -133,9 +133,7 @@ class StreamWorker:
             with self._lock:
                 self._cleaning_up = True
             try:
-                self.run_cursor.end(
-                    is_clean=self.error is None and not self.stop_requested.is_set()
-                )
+                self.run_cursor.end(is_clean=self.error is None and not self.stop_requested)
             except duckdb.Error as error:
                 self.error = self.error or error
             finally:
@@ -146,13 +144,13 @@ class StreamWorker:
 
     def _read_and_check(self, query: Query) -> None:
         self._read_batches()
-        if self._after_read is not None and not self.stop_requested.is_set():
+        if self._after_read is not None and not self.stop_requested:
             self._after_read(query)
 
     def _read_batches(self) -> None:
         """Read the batches into the queue. A separate function, so that its return drops the last
         reference to the reader, which releases the source."""
-        if self.stop_requested.is_set():
+        if self.stop_requested:
             return
         cursor = self.run_cursor.cursor
         reader = cursor.execute(self._sql, self._params or None).to_arrow_reader(BATCH_ROWS)
@@ -164,7 +162,7 @@ class StreamWorker:
                 self.ready.set()
 
     def _put(self, item: "pa.RecordBatch | _End") -> bool:
-        while not self.stop_requested.is_set():
+        while not self.stop_requested:
             try:
                 self.batches.put(item, timeout=POLL_SECONDS)
                 return True
@@ -174,7 +172,7 @@ class StreamWorker:
 
     def interrupt(self) -> None:
         """Interrupt the statement."""
-        self.stop_requested.set()
+        self.stop_requested = True
         with self._lock:  # an interrupt must not hit the clean-up statements
             if not self._cleaning_up:
                 self.run_cursor.cursor.interrupt()
@@ -187,7 +185,7 @@ class StreamWorker:
     def stop(self) -> bool:
         """Stop the worker and wait briefly; returns whether it ended. If it did not, it is
         interrupted in the background until it does."""
-        self.stop_requested.set()
+        self.stop_requested = True
         # The worker never started: an interrupt came first, or no thread could be created.
         if self._started_lock.acquire(blocking=False):
             self.run_cursor.end(is_clean=False)
@@ -273,7 +271,7 @@ class Stream:
 
     def _next_batch(self) -> pa.RecordBatch | None:
         if self._is_ended:
-            if self._worker.stop_requested.is_set():
+            if self._worker.stop_requested:
                 raise closed_error()
             return None
         try:

@@ -3,7 +3,8 @@ notebook frames and result tables."""
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from jammi_lab.sources.frames import FrameConnector, frame_snapshot, is_frame
 from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.row_security import filtered_for
 from jammi_lab.sources.secrets import Credentials, CredentialStore
+from jammi_lab.storage.files import StoragePath
 from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
 
@@ -338,6 +340,8 @@ class ResultTableResolver:
     ) -> None:
         """`statuses`: those of the tables that a physical name may mean."""
         self._catalog, self._results, self._statuses = catalog, results, statuses
+        # Statements over others are rare, and what they read ends soon.
+        self._makes_renewable = set(statuses) == {TableStatus.READY}
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The relation of a result table; None when there is none of that name. TableDamaged when
@@ -346,9 +350,15 @@ class ResultTableResolver:
             parts = (JAMMI, parts[0][len(JAMMI) + 1 :])
         if len(parts) != 2 or fold(parts[0]) != JAMMI:
             return None
+        # Before the look-ups: a commit may follow each.
+        state = self._catalog.state() if self._makes_renewable else None
         while (target := self._find_target(parts[1])) is not None:
             if (relation := self._leased_relation(*target)) is not None:
-                return relation
+                if state is None:
+                    return relation
+                path = self._results.parquet(target[0])
+                renewed = functools.partial(self._renewed, target[0], path, state)
+                return replace(relation, renewed=renewed)
         self._check_has_version(parts[1])
         return None
 
@@ -387,6 +397,20 @@ class ResultTableResolver:
             if self._is_readable(record):
                 raise
         return relation if self._is_readable(record) else None
+
+    def _renewed(
+        self, record: TableRecord, path: StoragePath, state: Hashable, relation: Relation
+    ) -> Relation | None:
+        """The relation of a name that was resolved in a state of the catalog, as of now; None when
+        that state is over or the file has changed."""
+        # The lease comes first: a table that still exists then is not removed until it ends.
+        lease = read_leases.ReadLease(path)
+        try:
+            if self._catalog.state() != state or self._results.find_damage(record) is not None:
+                return None
+        except OSError:
+            return None
+        return replace(relation, acquire=lease)
 
     def _is_readable(self, record: TableRecord) -> bool:
         current = self._catalog.result_tables.get(record.table_name)

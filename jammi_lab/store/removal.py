@@ -109,6 +109,8 @@ class Removal:
         process still reads. Failed ones are tried again by the next removal, by
         `try_remove_pending`, and in the end by recovery. Raises as `remove_version`, after all
         were tried."""
+        if not self._pending:
+            return
         errors: list[BaseException] = []
         with self._catalog.all_tenants():
             for name, record in list(self._pending.items()):

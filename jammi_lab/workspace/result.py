@@ -186,9 +186,10 @@ class Result(BadgeMixin, ArrowExportMixin):
             return self._cached
         if self._last_table is not None and (last_table := self._last_table()) is not None:
             return last_table
-        table = pa.Table.from_batches(list(self._stream_batches()), self._schema)
+        batches = list(self._stream_batches())
         if self._cached is not None:
             return self._cached
+        table = pa.Table.from_batches(batches, self._schema)
         self._last_table = weakref.ref(table)
         return table
 

@@ -2,13 +2,16 @@
 tenant."""
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
+from jammi_lab.core.errors import SqlError
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine import Engine
 from jammi_lab.engine.duckdb_instances import Replicas
+from jammi_lab.engine.sql import read_set
 from tests.engine.shelf import PAPERS, Shelf, engine_of
 
 
@@ -50,3 +53,61 @@ def test_two_workspaces_bind_tables_of_one_name_and_other_columns(tmp_path: Path
     assert [[name for name, _ in output] for output in outputs] == [["id"], ["venue", "year"]]
     for engine in engines:
         engine.close()
+
+
+def _databases(engine: Engine) -> set[str]:
+    """The databases of replicas in the instance that binds."""
+    with engine.instances_of(None).replicas.borrow() as instance:
+        found = instance.cursor().execute("SELECT database_name FROM duckdb_databases()").fetchall()
+    return {name for (name,) in found if name.startswith("__jammi_")}
+
+
+def test_replicas_of_the_same_tables_are_kept_for_the_next_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf, created = Shelf(), list[tuple[str, ...]]()
+    shelf.frame("replicated", table=PAPERS)
+    create = read_set._create_replica
+
+    def noted(cursor: Any, database: str, number: int, parts: tuple[str, ...], columns: Any) -> str:
+        created.append(parts)
+        return create(cursor, database, number, parts, columns)
+
+    monkeypatch.setattr(read_set, "_create_replica", noted)
+    engine = engine_of(shelf, tmp_path)
+    outputs = [
+        engine.prepare(f"SELECT {text} FROM replicated")[0].output
+        for text in ("venue AS v", "count(*) AS n", "id + 1 AS id")
+    ]
+    assert outputs == [[("v", "VARCHAR")], [("n", "BIGINT")], [("id", "BIGINT")]]
+    assert created == [("replicated",)]
+    with pytest.raises(SqlError):  # after an error nobody knows what is left on the cursor
+        engine.prepare("SELECT absent FROM replicated")
+    engine.prepare("SELECT max(year) FROM replicated")
+    shelf.frame("replicated", table=PAPERS.select(["id"]))
+    engine.prepare("SELECT min(id) FROM replicated")
+    assert created == [("replicated",)] * 3
+    engine.close()
+
+
+def test_only_some_replicas_are_kept(tmp_path: Path) -> None:
+    shelf = Shelf()
+    for number in range(read_set.MAX_KEPT_DATABASES + 3):
+        shelf.frame(f"kept{number}", table=PAPERS)
+    engine = engine_of(shelf, tmp_path)
+    for number in range(read_set.MAX_KEPT_DATABASES + 3):
+        engine.prepare(f"SELECT id FROM kept{number}")
+    assert len(_databases(engine)) == read_set.MAX_KEPT_DATABASES
+    engine.close()
+
+
+def test_replicas_of_two_statements_at_the_same_time_are_not_shared(tmp_path: Path) -> None:
+    with Replicas(Settings({}), is_shared=False).borrow() as instance:
+        schemas = {("t",): {"id": "BIGINT"}}
+        with (
+            read_set._kept_replica_tables(instance, schemas) as one,
+            read_set._kept_replica_tables(instance, schemas) as other,
+        ):
+            assert one.database != other.database
+        with read_set._kept_replica_tables(instance, schemas) as again:
+            assert again.database == one.database

@@ -4,13 +4,14 @@ import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.core.errors import SchemaMismatch, StatementNotAllowed
 from jammi_lab.engine import Engine, PreparedStatement
-from jammi_lab.engine.sql import row_order
+from jammi_lab.engine.sql import allowlist, equal_values, row_order, syntax_tree
 from tests.engine.shelf import Shelf, engine_of
 
 pytestmark = pytest.mark.one_engine
@@ -168,6 +169,7 @@ EQUAL_VALUES = [
     ("SELECT id, (SELECT max(id) FROM spans) AS m, (SELECT s.id + 1) AS n FROM spans s", False),
     # zeros whose sign arises in the statement
     ("SELECT round(score) AS r, count(*) FROM spans GROUP BY ALL", True),
+    ("SELECT round(score) AS r FROM spans GROUP BY ALL", True),
     ("SELECT DISTINCT -score FROM spans", True),
     ("SELECT max(score * id) AS m FROM spans", True),
     ("SELECT DISTINCT score::FLOAT FROM spans", True),
@@ -351,3 +353,19 @@ def test_equal_rows_come_in_equal_order_whatever_the_number_of_threads(
     assert len(tables[0]) > 0
     assert tables[0].equals(tables[1])
     assert tables[0].equals(tables[2])
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "merges"),
+    [("count(*)", False), ("count(DISTINCT x)", False), ("max(x)", True), ("mode(x)", True)],
+)
+def test_only_aggregates_that_return_a_value_are_looked_for_in_the_plan(
+    aggregate: str, merges: bool
+) -> None:
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE t (x DOUBLE)")
+        sql = f"SELECT {aggregate} FROM t"
+        tree = syntax_tree.tree_of(connection, sql)
+        [node] = [n for n in allowlist.walk_nodes(tree) if n.get("function_name")]
+        assert equal_values._may_merge(node) is merges
+        assert equal_values.merged_values(connection, sql, tree, {}).stored_floats is merges

@@ -5,6 +5,7 @@ operations, `max` and the like keep one of them, which one depends on the order 
 come from DuckDB's plan, because such values may arise inside a statement.
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -81,8 +82,14 @@ def _may_merge(node: Node) -> bool:
         in ("DISTINCT_MODIFIER", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "PIVOT", *_LIMITS)
         or node.get("class") in ("WINDOW", "SUBQUERY")
         or node.get("group_expressions")
-        or ascii_lower(node.get("function_name") or "") in function_list.aggregate_names()
+        or node.get("aggregate_handling") == "FORCE_AGGREGATES"  # GROUP BY ALL
+        or ascii_lower(node.get("function_name") or "") in _uncounting_aggregates()
     )
+
+
+@functools.cache
+def _uncounting_aggregates() -> frozenset[str]:
+    return function_list.aggregate_names() - _COUNTING_AGGREGATES
 
 
 def with_null_parameters(

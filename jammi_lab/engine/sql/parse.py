@@ -103,6 +103,11 @@ class ParsedStatement:
 MAX_CACHED_TEXTS, MAX_CACHED_TEXT_LENGTH = 256, 16_384
 
 
+def is_cached(sql: object) -> bool:
+    """Whether what is known of a text may be kept: it is a string, and short."""
+    return isinstance(sql, str) and len(sql) <= MAX_CACHED_TEXT_LENGTH
+
+
 class ParseCache:
     """A thread-safe LRU cache in front of `parse`, for short texts."""
 
@@ -112,7 +117,7 @@ class ParseCache:
 
     def get(self, sql: str, allow_dml: bool) -> list[ParsedStatement]:
         """The checked statements of a text. Raises as `parse` does."""
-        if not isinstance(sql, str) or len(sql) > MAX_CACHED_TEXT_LENGTH:
+        if not is_cached(sql):
             return self._parse_text(sql, allow_dml)
         return [parsed.copy() for parsed in self._parse_cached(sql, allow_dml)]
 

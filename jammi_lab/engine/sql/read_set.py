@@ -8,9 +8,12 @@ all columns that it reads. A scan of anything else rejects the statement.
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -62,22 +65,86 @@ def scratch_address(parts: tuple[str, ...]) -> tuple[str, str]:
     return ("main" if len(parts) == 1 else parts[0], parts[-1])
 
 
+class ReplicaTables(NamedTuple):
+    """A cursor whose scratch database has an empty replica of each input."""
+
+    cursor: duckdb.DuckDBPyConnection
+    database: str
+    tables: dict[str, tuple[str, ...]]
+    """The inputs by the names of their replicas."""
+
+    def close(self) -> None:
+        """Remove the database. Raises duckdb.Error."""
+        try:
+            duckdb_instances.close_scratch(self.cursor, self.database)
+        finally:
+            self.cursor.close()
+
+
 @contextlib.contextmanager
 def replica_tables(
     replicas: duckdb.DuckDBPyConnection, schemas: InputSchemas
-) -> Iterator[tuple[duckdb.DuckDBPyConnection, str, dict[str, tuple[str, ...]]]]:
-    """A cursor, for one block, whose scratch database has an empty replica of each input; the name
-    of that database; and the inputs by the names of their replicas. Raises duckdb.Error."""
+) -> Iterator[ReplicaTables]:
+    """Replicas of the inputs for one block. Raises duckdb.Error."""
+    opened = _open_replica_tables(replicas, schemas)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _open_replica_tables(
+    replicas: duckdb.DuckDBPyConnection, schemas: InputSchemas
+) -> ReplicaTables:
     cursor = replicas.cursor()
     try:
-        with duckdb_instances.scratch(cursor) as database:
-            tables = {
-                _create_replica(cursor, database, number, parts, columns): parts
-                for number, (parts, columns) in enumerate(schemas.items())
-            }
-            yield cursor, database, tables
-    finally:
+        opened = ReplicaTables(cursor, duckdb_instances.open_scratch(cursor), {})
+    except BaseException:
         cursor.close()
+        raise
+    try:
+        for number, (parts, columns) in enumerate(schemas.items()):
+            table = _create_replica(cursor, opened.database, number, parts, columns)
+            opened.tables[table] = parts
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+MAX_KEPT_DATABASES = 8
+"""Per instance. Most new texts are over tables over which another was bound, and creating their
+replicas takes nearly as long as binding it."""
+_kept: weakref.WeakKeyDictionary[
+    duckdb.DuckDBPyConnection, OrderedDict[Hashable, ReplicaTables]
+] = weakref.WeakKeyDictionary()
+"""Replicas that no statement uses now, by instance and by the names and types of the inputs."""
+_kept_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _kept_replica_tables(
+    replicas: duckdb.DuckDBPyConnection, schemas: InputSchemas
+) -> Iterator[ReplicaTables]:
+    """Like `replica_tables`, for a block that creates nothing in the database: it is kept for the
+    next one, unless there is an error."""
+    key = tuple((parts, tuple(columns.items())) for parts, columns in schemas.items())
+    with _kept_lock:
+        kept = _kept.setdefault(replicas, OrderedDict()).pop(key, None)
+    used = _open_replica_tables(replicas, schemas) if kept is None else kept
+    try:
+        yield used
+    except BaseException:
+        used.close()
+        raise
+    with _kept_lock:
+        idle = _kept.setdefault(replicas, OrderedDict())
+        surplus = idle.pop(key, None)
+        idle[key] = used
+        if len(idle) > MAX_KEPT_DATABASES:
+            surplus = idle.popitem(last=False)[1]
+    if surplus is not None:
+        surplus.close()
 
 
 def bind(
@@ -92,7 +159,7 @@ def bind(
     if not schemas:
         with replicas.cursor() as cursor:
             return bind_on_replicas(cursor, {}, parsed, schemas, relations, params)
-    with replica_tables(replicas, schemas) as (cursor, _, tables):
+    with _kept_replica_tables(replicas, schemas) as (cursor, _, tables):
         return bind_on_replicas(cursor, tables, parsed, schemas, relations, params)
 
 
