@@ -78,7 +78,7 @@ class PreparedStatement:
             for relation in self._relations.values()
             if relation.mutable is not None
         }
-        return self.over(current) if current else self
+        return self.with_relations(current) if current else self
 
     @property
     def relations(self) -> Collection[Relation]:
@@ -90,7 +90,7 @@ class PreparedStatement:
         """Whether it is a SELECT."""
         return self._parsed.kind is StatementKind.SELECT
 
-    def over(self, current: Mapping[int, Relation]) -> "PreparedStatement":
+    def with_relations(self, current: Mapping[int, Relation]) -> "PreparedStatement":
         """The same statement with other relations of the same inputs, by the `id` of those that
         they replace."""
         relations = {

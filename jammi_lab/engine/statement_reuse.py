@@ -21,7 +21,7 @@ class KeptStatements:
         done."""
         current = []
         for statement in self._kept.get(key, ()):
-            if (renewed := _renewed(statement)) is None:
+            if (renewed := _renew_statement(statement)) is None:
                 self._kept.pop(key, None)
                 return None
             current.append(renewed)
@@ -33,21 +33,21 @@ class KeptStatements:
         for statement in statements:
             if not statement.is_select or statement.params:
                 return
-            if any(relation.renewed is None for relation in statement.relations):
+            if any(relation.renew is None for relation in statement.relations):
                 return
         if len(self._kept) >= MAX_KEPT_TEXTS:
             self._kept.clear()
         self._kept[key] = [
-            statement.over({id(r): replace(r, acquire=None) for r in statement.relations})
+            statement.with_relations({id(r): replace(r, acquire=None) for r in statement.relations})
             for statement in statements
         ]
 
 
-def _renewed(statement: PreparedStatement) -> PreparedStatement | None:
+def _renew_statement(statement: PreparedStatement) -> PreparedStatement | None:
     renewed = dict[int, Relation]()
     for relation in statement.relations:
-        current = None if relation.renewed is None else relation.renewed(relation)
+        current = None if relation.renew is None else relation.renew(relation)
         if current is None:
             return None
         renewed[id(relation)] = current
-    return statement.over(renewed)
+    return statement.with_relations(renewed)

@@ -357,8 +357,8 @@ class ResultTableResolver:
                 if state is None:
                     return relation
                 path = self._results.parquet(target[0])
-                renewed = functools.partial(self._renewed, target[0], path, state)
-                return replace(relation, renewed=renewed)
+                renew = functools.partial(self._renew, target[0], path, state)
+                return replace(relation, renew=renew)
         self._check_has_version(parts[1])
         return None
 
@@ -398,7 +398,7 @@ class ResultTableResolver:
                 raise
         return relation if self._is_readable(record) else None
 
-    def _renewed(
+    def _renew(
         self, record: TableRecord, path: StoragePath, state: Hashable, relation: Relation
     ) -> Relation | None:
         """The relation of a name that was resolved in a state of the catalog, as of now; None when

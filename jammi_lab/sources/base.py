@@ -233,7 +233,7 @@ class Relation:
     """Opaque data of the code that created the relation."""
     acquire: Callable[[], Callable[[], None]] | None = None
     """Called when a run that reads it starts; returns the function to call when the run ends."""
-    renewed: Callable[[Relation], Relation | None] | None = None
+    renew: Callable[[Relation], Relation | None] | None = None
     """Returns this relation for another statement, as if its name were resolved again; None where
     that has to be done. None for a relation whose name is resolved for every statement."""
     explain: Explain | None = None

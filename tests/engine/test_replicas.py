@@ -1,8 +1,8 @@
 """The instance that binds statements: one for all workspaces of a process, another for each
 tenant."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -55,59 +55,74 @@ def test_two_workspaces_bind_tables_of_one_name_and_other_columns(tmp_path: Path
         engine.close()
 
 
-def _databases(engine: Engine) -> set[str]:
+TENANT = "acme"
+"""A tenant, so that no replicas of other tests are in the instance."""
+
+
+def databases(engine: Engine) -> set[str]:
     """The databases of replicas in the instance that binds."""
-    with engine.instances_of(None).replicas.borrow() as instance:
+    with engine.instances_of(TENANT).replicas.borrow() as instance:
         found = instance.cursor().execute("SELECT database_name FROM duckdb_databases()").fetchall()
     return {name for (name,) in found if name.startswith("__jammi_")}
 
 
-def test_replicas_of_the_same_tables_are_kept_for_the_next_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shelf, created = Shelf(), list[tuple[str, ...]]()
-    shelf.frame("replicated", table=PAPERS)
-    create = read_set._create_replica
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
 
-    def noted(cursor: Any, database: str, number: int, parts: tuple[str, ...], columns: Any) -> str:
-        created.append(parts)
-        return create(cursor, database, number, parts, columns)
 
-    monkeypatch.setattr(read_set, "_create_replica", noted)
+@pytest.fixture
+def engine(shelf: Shelf, tmp_path: Path) -> Iterator[Engine]:
     engine = engine_of(shelf, tmp_path)
+    yield engine
+    engine.close()
+
+
+def test_replicas_of_the_same_tables_are_kept_for_the_next_text(
+    shelf: Shelf, engine: Engine
+) -> None:
+    shelf.frame("replicated", table=PAPERS)
+    engine.prepare("SELECT id FROM replicated", tenant=TENANT)
+    kept = databases(engine)
     outputs = [
-        engine.prepare(f"SELECT {text} FROM replicated")[0].output
+        engine.prepare(f"SELECT {text} FROM replicated", tenant=TENANT)[0].output
         for text in ("venue AS v", "count(*) AS n", "id + 1 AS id")
     ]
     assert outputs == [[("v", "VARCHAR")], [("n", "BIGINT")], [("id", "BIGINT")]]
-    assert created == [("replicated",)]
-    with pytest.raises(SqlError):  # after an error nobody knows what is left on the cursor
-        engine.prepare("SELECT absent FROM replicated")
-    engine.prepare("SELECT max(year) FROM replicated")
+    assert databases(engine) == kept
     shelf.frame("replicated", table=PAPERS.select(["id"]))
-    engine.prepare("SELECT min(id) FROM replicated")
-    assert created == [("replicated",)] * 3
-    engine.close()
+    with pytest.raises(SqlError):
+        engine.prepare("SELECT venue AS w FROM replicated", tenant=TENANT)
+    [prepared] = engine.prepare("SELECT * FROM replicated LIMIT 1", tenant=TENANT)
+    assert prepared.output == [("id", "BIGINT")]
+    assert databases(engine) > kept
 
 
-def test_only_some_replicas_are_kept(tmp_path: Path) -> None:
-    shelf = Shelf()
+def test_replicas_go_after_an_error(shelf: Shelf, engine: Engine) -> None:
+    shelf.frame("broken", table=PAPERS)
+    engine.prepare("SELECT id FROM broken", tenant=TENANT)
+    before = databases(engine)
+    with pytest.raises(SqlError):  # nobody knows what is left on the cursor
+        engine.prepare("SELECT absent FROM broken", tenant=TENANT)
+    assert len(databases(engine)) == len(before) - 1
+    engine.prepare("SELECT max(year) FROM broken", tenant=TENANT)
+    assert not databases(engine) <= before
+
+
+def test_only_some_replicas_are_kept(shelf: Shelf, engine: Engine) -> None:
     for number in range(read_set.MAX_KEPT_DATABASES + 3):
         shelf.frame(f"kept{number}", table=PAPERS)
-    engine = engine_of(shelf, tmp_path)
-    for number in range(read_set.MAX_KEPT_DATABASES + 3):
-        engine.prepare(f"SELECT id FROM kept{number}")
-    assert len(_databases(engine)) == read_set.MAX_KEPT_DATABASES
-    engine.close()
+        engine.prepare(f"SELECT id FROM kept{number}", tenant=TENANT)
+    assert len(databases(engine)) == read_set.MAX_KEPT_DATABASES
 
 
-def test_replicas_of_two_statements_at_the_same_time_are_not_shared(tmp_path: Path) -> None:
+def test_replicas_of_two_statements_at_the_same_time_are_not_shared() -> None:
     with Replicas(Settings({}), is_shared=False).borrow() as instance:
         schemas = {("t",): {"id": "BIGINT"}}
         with (
-            read_set._kept_replica_tables(instance, schemas) as one,
-            read_set._kept_replica_tables(instance, schemas) as other,
+            read_set.kept_replica_tables(instance, schemas) as one,
+            read_set.kept_replica_tables(instance, schemas) as other,
         ):
             assert one.database != other.database
-        with read_set._kept_replica_tables(instance, schemas) as again:
+        with read_set.kept_replica_tables(instance, schemas) as again:
             assert again.database == one.database

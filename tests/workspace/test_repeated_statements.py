@@ -11,7 +11,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.engine import engine as engine_module
 from jammi_lab.store import read_leases
-from tests.inside import record_of
+from tests.inside import record_of, services_of
 
 COUNT = "SELECT count(*) FROM jammi.numbers"
 
@@ -20,6 +20,11 @@ COUNT = "SELECT count(*) FROM jammi.numbers"
 def ws(tmp_path):
     with jl.open(tmp_path / "lab") as ws:
         yield ws
+
+
+@pytest.fixture
+def engine(ws):
+    return services_of(ws).engine
 
 
 @pytest.fixture
@@ -128,7 +133,7 @@ def test_another_thread_sees_what_it_should(ws):
     assert found == [(4,), (4,), (5,), (5,)]
 
 
-def test_kept_statements_hold_no_lease_but_running_ones_do(ws):
+def test_kept_statements_hold_no_lease_but_running_ones_do(ws, engine):
     table = make(ws, 1_000_000)
     path = Path(table.path)
     assert rows(ws) == rows(ws) == [(1_000_000,)]
@@ -139,16 +144,15 @@ def test_kept_statements_hold_no_lease_but_running_ones_do(ws):
     result = ws.sql(everything)
     assert read_leases.is_leased(path)
     result.close()
-    prepared = ws._services.statements._engine.prepare(everything)
+    prepared = engine.prepare(everything)
     assert read_leases.is_leased(path)
     del prepared
     assert not read_leases.is_leased(path)
     assert record_of(table).status == "ready"
 
 
-def test_a_table_that_goes_between_preparing_and_running_can_still_be_read(ws):
+def test_a_table_that_goes_between_preparing_and_running_can_still_be_read(ws, engine):
     make(ws, 3)
-    engine = ws._services.statements._engine
     rows(ws)
     [prepared] = engine.prepare(COUNT, allow_dml=True)
     ws.drop("numbers")

@@ -123,7 +123,7 @@ _kept_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def _kept_replica_tables(
+def kept_replica_tables(
     replicas: duckdb.DuckDBPyConnection, schemas: InputSchemas
 ) -> Iterator[ReplicaTables]:
     """Like `replica_tables`, for a block that creates nothing in the database: it is kept for the
@@ -159,7 +159,7 @@ def bind(
     if not schemas:
         with replicas.cursor() as cursor:
             return bind_on_replicas(cursor, {}, parsed, schemas, relations, params)
-    with _kept_replica_tables(replicas, schemas) as (cursor, _, tables):
+    with kept_replica_tables(replicas, schemas) as (cursor, _, tables):
         return bind_on_replicas(cursor, tables, parsed, schemas, relations, params)
 
 
