@@ -1,7 +1,7 @@
 """Prepared statements: how a statement is run; `statement_binding` prepares it."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
