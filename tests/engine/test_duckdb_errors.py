@@ -238,6 +238,14 @@ def test_a_ragged_line_is_numbered(engine: Engine, files: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["n/a", "31/12/2024", "km/h", "a/b.csv"])
+def test_a_value_with_a_slash_is_told_as_it_is(engine: Engine, value: str) -> None:
+    error = raised(
+        engine, f"SELECT CAST(x AS DOUBLE) FROM (SELECT '{value}' || venue[:0] AS x FROM papers)"
+    )
+    assert error.message.startswith(f"Could not convert string '{value}' to DOUBLE")
+
+
 def test_a_value_of_another_type_is_told_with_line_and_column(engine: Engine, files: Path) -> None:
     assert (
         "late.csv, line 60002: column a: Could not convert string \"x\" to 'BIGINT'."
