@@ -330,6 +330,10 @@ class Unknown(Value, frozen=True, tag="unknown", tag_field="kind"):
     """The reason, as one clause."""
 
 
+class MissingFrame(Unknown, frozen=True, tag="unknown", tag_field="kind"):
+    """The state of a frame that this kernel does not hold."""
+
+
 Observed = Snapshot | Vanished | Unknown
 
 

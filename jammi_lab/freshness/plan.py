@@ -12,6 +12,7 @@ from jammi_lab.core.anchors import (
     FrameOrigin,
     Input,
     InputKind,
+    MissingFrame,
     Snapshot,
     Vanished,
     cell_names,
@@ -400,8 +401,8 @@ class Planner:
         ]
 
     def _missing_prerequisites(self, node: RecipeNode) -> list[str]:
-        """Why this kernel cannot compute a step, as a clause: its rows come from outside, or a
-        prerequisite is missing. Empty when it can."""
+        """Why this kernel cannot compute a step, as clauses: its rows come from outside, or a
+        prerequisite or a frame is missing. Empty when it can."""
         if node.recipe is None:
             return []
         descriptor = node.recipe.descriptor
@@ -410,7 +411,19 @@ class Planner:
         if node.recipe.kind is TableKind.IMPORTED:
             return [f"imported vectors of {descriptor['model_id']}"]
         missing = self._service.producers.missing_requirement(descriptor)
-        return [] if missing is None else [missing]
+        frames = [
+            name
+            for kind, name, _ in node.recipe.inputs
+            if kind == InputKind.FRAME and self._is_missing_frame(node, name)
+        ]
+        return [
+            *([] if missing is None else [missing]),
+            *(f"the frame {name} is not in this kernel; create it again" for name in frames),
+        ]
+
+    def _is_missing_frame(self, node: RecipeNode, name: str) -> bool:
+        frame = Input(InputKind.FRAME, name)
+        return isinstance(self._evaluated.observation.observe(frame, node.tenant), MissingFrame)
 
     def _cannot_run(self, node: RecipeNode) -> bool:
         """Whether a step is blocked: external rows, a shared table while a tenant is bound, a

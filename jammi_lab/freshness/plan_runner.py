@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jammi_lab.core.anchors import Anchor, InputKind, Snapshot
 from jammi_lab.core.clock import Clock
-from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed, TableNotFound
+from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.parallel_tasks import MAX_PARALLEL_TASKS, Task, TaskPool
 from jammi_lab.core.records import OnProgress, Progress, RunStep, TableKind
@@ -131,12 +131,11 @@ class PlanRunner:
             self._blocked_recipes.add(planned.node.key)
             if planned.kind is StepKind.REUSED:
                 deviations.append(_NOT_REUSED_MESSAGE.format(name))
-            message = _missing_frame_message(planned.node, error) or str(error).split("\n")[0]
             return RunStep(
                 name=name,
                 outcome="rejected" if isinstance(error, CheckFailed) else "failed",
                 seconds=self._clock.monotonic() - started,
-                error=message,
+                error=str(error).split("\n")[0],
             )
 
     def _execute_step(
@@ -307,15 +306,3 @@ def _is_unchanged(old: Anchor, new: Anchor, evaluated: EvaluatedGraph, node: Rec
     return old.schema == current.schema and (
         old.same_state(current) or old.same_state(with_changed_meaning(current))
     )
-
-
-def _missing_frame_message(node: RecipeNode, error: JammiError) -> str:
-    """The message for a missing table that was a frame in a notebook variable; empty otherwise."""
-    frames = [
-        name
-        for kind, name, _ in (node.recipe.inputs if node.recipe else [])
-        if kind == InputKind.FRAME
-    ]
-    if not isinstance(error, TableNotFound) or not frames:
-        return ""
-    return f"The frame {frames[0]} is not in this kernel; create it again."

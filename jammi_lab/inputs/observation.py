@@ -114,8 +114,8 @@ class Observation:
             ):
                 return known
         state = self._observe_input(input, tenant)
-        if isinstance(state, Unknown):
-            state = Unknown(redact(state.why))  # stored with anchors, and displayed
+        if isinstance(state, Unknown):  # stored with anchors, and displayed
+            state = type(state)(redact(state.why))
         with self._lock:
             # Another thread may have observed the input meanwhile: its state stays, so that all of
             # this pass sees one state.

@@ -11,6 +11,7 @@ from jammi_lab.core.anchors import (
     AnchorKind,
     Input,
     InputKind,
+    MissingFrame,
     Observed,
     Snapshot,
     Unknown,
@@ -124,7 +125,7 @@ class Observers:
             return (
                 Vanished()
                 if was_removed
-                else Unknown(why=f"the frame {input.name} is not in this kernel")
+                else MissingFrame(why=f"the frame {input.name} is not in this kernel")
             )
         return variable.observe(None, self.context(observation))
 

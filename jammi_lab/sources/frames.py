@@ -14,6 +14,7 @@ from jammi_lab.core.anchors import (
     FrameOrigin,
     Input,
     InputKind,
+    MissingFrame,
     Observed,
     Snapshot,
     Unknown,
@@ -359,7 +360,7 @@ class FrameConnector:
         if table is not None:
             return Vanished()
         if self._object is None:
-            return Unknown("the frame is not in this kernel")
+            return MissingFrame("the frame is not in this kernel")
         try:
             rows = self._table()
             if ctx.scan_bytes is not None and rows.nbytes > ctx.scan_bytes:

@@ -95,6 +95,21 @@ def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab: Lab) 
     assert isinstance(lab.ws.staleness("t"), jl.Undecidable)
 
 
+def test_a_plan_names_the_frame_that_is_missing_and_does_not_run(lab: Lab) -> None:
+    there, missing = pl.DataFrame({"id": [1, 2]}), pl.DataFrame({"id": [1, 2]})
+    variables: dict[str, object] = {"a": there, "b": missing}
+    lab.ws.frames_from(lambda: variables)
+    statement = jl.Sql("SELECT id FROM a JOIN b USING (id)")
+    services_of(lab.ws).materializer.materialize("t", statement, frames=True)
+    variables.update(a=pl.DataFrame({"id": [2, 3]}), b=None)
+    [step] = lab.ws.plan().blocked
+    assert step.name == "t"
+    assert str(step.reasons[-1]) == "the frame b is not in this kernel; create it again"
+    assert [row.outcome for row in lab.ws.recompute().steps] == ["blocked"]
+    variables["b"] = missing
+    assert lab.ws.recompute().executed == ["t"]
+
+
 def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab: Lab) -> None:
     variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
     lab.ws.frames_from(lambda: variables)
