@@ -168,22 +168,27 @@ class Reuse(Value, frozen=True):
     """Keys whose vector or terms were reused."""
     encoded_before: int = 0
     """New and changed ones whose vectors or outputs were reused from an unfinished run."""
+    errors: int = 0
+    """Rows of a row map with an error in place of outputs."""
 
     def __str__(self) -> str:
         text = (
             f"{self.new:,} new, {self.changed:,} changed, {self.removed:,} removed, "
             f"{self.unchanged:,} unchanged"
         )
-        return text + (
-            f"; {self.encoded_before:,} taken over from an unfinished run"
-            if self.encoded_before
-            else ""
-        )
+        if self.encoded_before:
+            text += f"; {self.encoded_before:,} taken over from an unfinished run"
+        if self.errors:
+            text += f"; {count_noun(self.errors, 'row')} with an error"
+        return text
 
     @property
     def counts(self) -> dict[str, int]:
         """The counts as recorded in a manifest."""
-        return msgspec.structs.asdict(self)
+        counts: dict[str, int] = msgspec.structs.asdict(self)
+        if not self.errors:
+            del counts["errors"]
+        return counts
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int]) -> "Reuse | None":
@@ -223,7 +228,7 @@ that; False: nowhere; None: the workspace's default."""
 
 class CallEstimate(Value, frozen=True):
     """What the next run of a row map or an embedding will compute. As a sentence: `12 of 12,400
-    rows to compute, about 4 s, 0.02`."""
+    rows to compute, about 4 s, cost 0.02`."""
 
     _volatile_fields = ("seconds",)
 
@@ -251,7 +256,8 @@ class CallEstimate(Value, frozen=True):
             text += f", about {round_up_duration(self.seconds)}"
         if self.cost is None:
             return text
-        return f"{text}, below 0.01" if 0 < self.cost < 0.01 else f"{text}, {self.cost:,.2f}"
+        cost = "below 0.01" if 0 < self.cost < 0.01 else f"{self.cost:,.2f}"
+        return f"{text}, cost {cost}"
 
 
 class Hold(Value, frozen=True):

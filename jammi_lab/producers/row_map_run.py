@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_lab.core.anchors import Observed
-from jammi_lab.core.errors import JammiError, SchemaMismatch
+from jammi_lab.core.errors import JammiError, SchemaMismatch, StepFailed
 from jammi_lab.core.records import OnProgress, Progress, Reuse
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.producers.checkpoint import DIGEST_BYTES, Digests, to_column, to_digests
@@ -57,8 +58,6 @@ class RowAnswers:
         """The outputs with their digests, in the order in which they came."""
         self.saved_count = 0
         """Rows in the checkpoint."""
-        self.error_count = 0
-        """Rows with an error in place of outputs."""
         self.error: tuple[Exception, Sequence[int]] | None = None
         """The first error that is to be raised, with the rows of its call."""
 
@@ -87,7 +86,6 @@ class RowAnswers:
             self.error = self.error or (error, numbers)
             return
         text = f"{type(error).__name__}: {message_of(error)}"[:_MAX_ERROR_CHARACTERS]
-        self.error_count += len(numbers)
         digests = to_column(self._digests[list(numbers)])
         self.parts.append(
             pa.table({ERROR_COLUMN: [text] * len(numbers), INPUT_DIGEST_COLUMN: digests})
@@ -170,12 +168,15 @@ class RowMapRun(TableRows):
         """Keep the checkpoint, after the run failed with `error`."""
         self._log.flush()
         self._log.close()
-        if kept := self._resumed_count + self._saved_count:
-            attach_remains(
-                error,
-                f"{kept:,} of {self._resumed_count + self._todo_count:,} rows are computed and "
-                "saved for the next run",
-            )
+        if remains := self._remains():
+            attach_remains(error, remains)
+
+    def _remains(self) -> str:
+        """What the checkpoint holds, as a clause; empty when it holds nothing."""
+        kept = self._resumed_count + self._saved_count
+        total = self._resumed_count + self._todo_count
+        clause = f"{kept:,} of {total:,} rows are computed and saved for the next run"
+        return clause if kept else ""
 
     def run(self, on_progress: OnProgress | None) -> None:
         """Call the function for all inputs whose outputs are not known. An error or interrupt
@@ -200,17 +201,31 @@ class RowMapRun(TableRows):
         except BaseException as error:
             self._saved_count = answers.saved_count
             self.on_lost(error)
+            if isinstance(error, StepFailed):
+                error.hint = " ".join(filter(None, (error.hint, self._failure_hint())))
             raise
         self._saved_count = answers.saved_count
-        self.reuse = count_reuse(
+        reuse = count_reuse(
             keys,
             digests,
             previous_keys,
             previous_digests,
             encoded_before=self._resumed_count,
         )
-        errors = {"calls": -(-len(todo) // self._calls.batch), "errors": answers.error_count}
-        self.counts = {**self.reuse.counts, **errors}
+        self.reuse = msgspec.structs.replace(reuse, errors=self._count_errors())
+        calls = {"calls": -(-len(todo) // self._calls.batch), "errors": self.reuse.errors}
+        self.counts = {**self.reuse.counts, **calls}
+
+    def _failure_hint(self) -> str:
+        advice = 'on_error="record" stores errors in their rows and goes on.'
+        remains = self._remains()
+        return f"{remains}; {advice}" if remains else advice
+
+    def _count_errors(self) -> int:
+        if not self._record_errors:
+            return 0
+        column = self._table[ERROR_COLUMN]
+        return len(column) - int(column.null_count)
 
     def count_rows_to_ask(self) -> tuple[int, int]:
         """How many rows a run would ask now, and how many rows there are. Changes nothing."""

@@ -121,6 +121,7 @@ _REPLACEMENTS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\boptions=\{([^{}]*)\}", _option_flags),
     (r"(--option \S+) or \{\"(\w+)\": …\}", r"\1 or --option \2=…"),
     (r"\bkind=\"…\"", "--kind"),
+    (r"\bon_error=\"(\w+)\"", r"--on-error \1"),
     (r"\banchor=\"column:…\"", "--anchor column:…"),
     (r"\binputs=\['([^']*)'\]", r"--inputs \1"),
     (

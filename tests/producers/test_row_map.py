@@ -472,6 +472,10 @@ def test_an_exception_is_told_with_its_row(ws, reviews, asked):
     ) as failed:
         run(ws, asked)
     assert isinstance(failed.value.__cause__, ValueError) and "labels" not in ws
+    assert failed.value.hint.endswith(
+        '1 of 3 rows are computed and saved for the next run; on_error="record" stores errors in '
+        "their rows and goes on."
+    )
 
 
 # -- errors ----------------------------------------------------------------------------------------
@@ -485,6 +489,7 @@ def test_recorded_errors_are_in_their_rows_and_asked_again(ws, reviews, asked):
         {"id": 2, "upper": None, "length": None, "_error": "ValueError: no answer to b"},
         {"id": 3, "upper": "C", "length": 1, "_error": None},
     ]
+    assert str(table.reuse).endswith("; 1 row with an error")
     assert (
         table.manifest.counts["errors"] == 1
         and table.read().schema.field("_error").type == pa.string()
@@ -750,10 +755,10 @@ def test_a_plan_says_how_many_calls_and_what_they_cost(ws, reviews, asked):
     before = checkpoints(ws), len(asked.texts)
     [step] = ws.plan().certain
     assert (step.calls, step.cost, step.estimate.rows) == (4, 1.0, 7)
-    assert str(step.estimate) == "4 of 7 rows to compute, about 1 s, 1.00"
-    assert "labels: 4 of 7 rows to compute, about 1 s, 1.00." in str(ws.plan())
+    assert str(step.estimate) == "4 of 7 rows to compute, about 1 s, cost 1.00"
+    assert "labels: 4 of 7 rows to compute, about 1 s, cost 1.00." in str(ws.plan())
     assert (checkpoints(ws), len(asked.texts)) == before
-    assert str(CallEstimate(2, 9, 2, cost=0.002)) == "2 of 9 rows to compute, below 0.01"
+    assert str(CallEstimate(2, 9, 2, cost=0.002)) == "2 of 9 rows to compute, cost below 0.01"
     assert ws.recompute("labels").executed == ["labels"] and len(asked.texts) == 14
 
 
