@@ -208,6 +208,14 @@ GUESSES: dict[str, tuple[str, dict[str, str]]] = {
             ".steps": "results show",
         },
     ),
+    "Comparison": _answers(
+        "comparison",
+        {
+            "[0].per_query()": "per_query queries",
+            "[0].cohorts()": "cohorts",
+            ".polars()": "df to_df show rows",
+        },
+    ),
     "Lineage": _answers(
         "lineage",
         {

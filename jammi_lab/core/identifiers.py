@@ -181,8 +181,25 @@ def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str
     target = fold(name)
     # A missing or superfluous schema prefix, such as `jammi.`, is the likeliest mistake.
     suffix_matches = [f for f in by_fold if f.endswith(f".{target}") or target.endswith(f".{f}")]
+    similar = suffix_matches[:limit] or close_matches(
+        target, _with_similar_last_part(target, by_fold), limit, 0.6
+    )
+    return [by_fold[f] for f in similar]
+
+
+def _with_similar_last_part(target: str, candidates: Iterable[str]) -> list[str]:
+    """The candidates whose last part is similar to that of the target, or begins like it. An equal
+    schema alone, such as `jammi.`, would make every short name similar."""
+    if "." not in target:
+        return [*candidates]
+    last = target.rpartition(".")[2]
+    last_of = {name: name.rpartition(".")[2] for name in candidates}
+    parts = dict.fromkeys(last_of.values())
+    similar = {*close_matches(last, parts, len(parts) or 1, 0.6)}
     return [
-        by_fold[f] for f in suffix_matches[:limit] or close_matches(target, by_fold, limit, 0.6)
+        name
+        for name, part in last_of.items()
+        if part in similar or part.startswith(last) or last.startswith(part)
     ]
 
 

@@ -271,7 +271,8 @@ class Hold(Value, frozen=True):
     """Why."""
 
     def __str__(self) -> str:
-        return f"held since {self.since} by {self.by}" + (f": {self.note}" if self.note else "")
+        since = f"{self.since[:10]} {self.since[11:19]} UTC"
+        return f"held since {since} by {self.by}" + (f": {self.note}" if self.note else "")
 
     @property
     def summary(self) -> str:

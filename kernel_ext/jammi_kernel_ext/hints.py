@@ -3,6 +3,7 @@ the placeholders of other tools, and errors for misplaced input."""
 
 import ast
 import contextlib
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,9 +53,22 @@ def _positional_words(arguments: list[ast.expr]) -> Iterator[str]:
 
 def _flag_words(name: str, value: object) -> list[str]:
     if name == "options" and isinstance(value, dict):
-        return ["--option", *(shlex.quote(f"{k}={v}") for k, v in value.items())]
+        return ["--option", *(_option_word(k, v) for k, v in value.items())]
     flag = f"--{name.replace('_', '-')}"
     return [flag] if value is True else [flag, shlex.quote(str(value))]
+
+
+def _option_word(name: str, value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return shlex.quote(f"{name}={text}")
+
+
+def _nested_option_flags(match: re.Match[str]) -> str:
+    """Translate options that contain a dict, such as `types`."""
+    try:
+        return " ".join(_flag_words("options", ast.literal_eval(match[1])))
+    except (SyntaxError, ValueError):
+        return match[0]
 
 
 def _option_flags(match: re.Match[str]) -> str:
@@ -118,6 +132,8 @@ _REPLACEMENTS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"jl\.open\((?:'(.*?)'|…), catalog=\"(.*?)\"\)", r"%jammi open --catalog \2"),
     (r"replace=True \(in a cell --replace\)", "--replace"),
     (r"\bread_only=True", "--read-only"),
+    (r"\bpass force=True", "use --force"),
+    (r"\boptions=(\{[^{}]*\{[^{}]*\}\})", _nested_option_flags),
     (r"\boptions=\{([^{}]*)\}", _option_flags),
     (r"(--option \S+) or \{\"(\w+)\": …\}", r"\1 or --option \2=…"),
     (r"\bkind=\"…\"", "--kind"),

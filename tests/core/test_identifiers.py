@@ -11,6 +11,9 @@ from jammi_lab.core.identifiers import near_names
         ("paper", ["papers", "venues"], ["papers"]),
         ("top", ["jammi.top", "tops"], ["jammi.top"]),
         ("PAPERS", ["papers"], ["papers"]),
+        ("jammi.monthly", ["jammi.cust", "jammi.months", "jammi.buys"], ["jammi.months"]),
+        ("jammi.clean_orders", ["jammi_catalog.anchors", "jammi_catalog.sources"], []),
+        ("recompute.incr", ["recompute.incremental"], ["recompute.incremental"]),
         (
             "notes",
             ["notes"],

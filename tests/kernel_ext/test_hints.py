@@ -63,6 +63,11 @@ from tests.processes import ROOT
             'Say what it is: options={"encoding": "latin-1"} or options={"encoding": "utf-16"}.',
             "Say what it is: --option encoding=latin-1 or --option encoding=utf-16.",
         ),
+        ("Drop those first, or pass force=True; …", "Drop those first, or use --force; …"),
+        (
+            "Use an SQL type: options={'types': {'zip': 'VARCHAR'}}.",
+            """Use an SQL type: --option 'types={"zip": "VARCHAR"}'.""",
+        ),
         ('Say which: options={"sheet": …}.', "Say which: --option sheet=…."),
         ("Options are a, b: options={…}.", "Options are a, b: --option KEY=VALUE."),
         (

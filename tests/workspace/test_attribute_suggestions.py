@@ -31,6 +31,7 @@ from jammi_lab.workspace.models import Model, Models
 from jammi_lab.workspace.recipes import Recipe, Recipes
 from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
 from jammi_lab.workspace.result_table import ResultTable
+from jammi_lab.workspace.retrieval_evaluation import Comparison
 from jammi_lab.workspace.sources import Source, Sources
 from jammi_lab.workspace.workspace import Workspace
 
@@ -153,6 +154,7 @@ def test_a_guess_is_answered_in_one_sentence(tmp_path):
             (ws.sql("SELECT 1 AS a"), "to_pandas", "Use result.pandas()."),
             (table, "show", "Use table.read().preview()."),
             (ws.sources, "register", "Use ws.sources.add('name', 'file.csv')."),
+            (Comparison([]), "per_query", "Use comparison[0].per_query()."),
             (jl, "connect", "Use jl.open('lab')."),
             (jl, "Plann", "Did you mean Plan?"),
             (jl, "current", "Use jl.get_workspace()."),

@@ -1,5 +1,7 @@
 """File kinds: inference from names, options of each kind, anchor strategies."""
 
+import contextlib
+import json
 import os
 import re
 import urllib.parse
@@ -111,6 +113,18 @@ def options_dict(options: object) -> dict[str, Any]:
     return dict(options)
 
 
+def _from_text(text: str, kinds: tuple[type, ...]) -> Any:
+    """The value that a text means in a line such as `%jammi add … --option header=false`: a flag,
+    JSON, or a list with commas. The text itself where the option may be one."""
+    if kinds == (bool,):
+        return _FLAG_VALUES.get(text.casefold(), text)
+    if text.startswith(("[", "{")):
+        with contextlib.suppress(ValueError):
+            value = json.loads(text)
+            return value if isinstance(value, kinds) else text
+    return text if str in kinds or list not in kinds else [each.strip() for each in text.split(",")]
+
+
 def check_options(
     kind: str,
     options: Mapping[str, Any],
@@ -127,9 +141,7 @@ def check_options(
         **(location_options or {}),
     }
     options = {
-        name: _FLAG_VALUES.get(value, value)
-        if known.get(name) == (bool,) and isinstance(value, str)
-        else value
+        name: _from_text(value, known.get(name, ())) if isinstance(value, str) else value
         for name, value in options.items()
     }
     for name, value in options.items():
@@ -148,7 +160,8 @@ def check_options(
                 else repr(value)
             )
             raise InvalidArgument(
-                f"The option {name!r} must be of type {known[name][0].__name__}, got {shown}."
+                f"The option {name!r} must be of type {known[name][0].__name__}, got {shown}.",
+                hint=_TYPES_HINT if name == "types" else "",
             )
     checked = {
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
