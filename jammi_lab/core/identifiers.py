@@ -189,7 +189,7 @@ def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str
 
 def _with_similar_last_part(target: str, candidates: Iterable[str]) -> list[str]:
     """The candidates whose last part is similar to that of the target, or begins like it. An equal
-    schema alone, such as `jammi.`, would make every short name similar."""
+    schema alone would make every short name similar."""
     if "." not in target:
         return [*candidates]
     last = target.rpartition(".")[2]

@@ -64,7 +64,7 @@ def _option_word(name: str, value: object) -> str:
 
 
 def _nested_option_flags(match: re.Match[str]) -> str:
-    """Translate options that contain a dict, such as `types`."""
+    """Translate options that contain a dict, such as the types of columns."""
     try:
         return " ".join(_flag_words("options", ast.literal_eval(match[1])))
     except (SyntaxError, ValueError):
