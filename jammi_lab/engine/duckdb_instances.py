@@ -28,7 +28,7 @@ from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine.duckdb_messages import invalidates_instance
 from jammi_lab.engine.sql import function_list
-from jammi_lab.sources.scratch_duckdb import SharedInstance
+from jammi_lab.sources.scratch_duckdb import SharedInstance, open_in_memory
 
 T = TypeVar("T")
 Config = dict[str, str | bool | int | float | list[str]]
@@ -70,9 +70,7 @@ def environment(settings: Settings) -> dict[str, Any]:
 
 def open_parser() -> duckdb.DuckDBPyConnection:
     """Open an instance that only parses."""
-    connection = duckdb.connect(
-        config={**BASE_CONFIG, "threads": 1, "enable_external_access": False}
-    )
+    connection = open_in_memory({**BASE_CONFIG, "threads": 1, "enable_external_access": False})
     connection.execute("SET GLOBAL errors_as_json = true")
     return connection
 
@@ -82,7 +80,7 @@ def open_replicas(
 ) -> duckdb.DuckDBPyConnection:
     """Open an instance that binds statements and cannot read data. InvalidArgument for an unknown
     time zone."""
-    connection = duckdb.connect(config={**BOUND_CONFIG, "threads": 1})
+    connection = open_in_memory({**BOUND_CONFIG, "threads": 1})
     connection.execute("SET enable_external_access = false")
     _apply_result_settings(connection, settings)
     disabled = _SCAN_DISABLED_OPTIMIZERS if pushes_filters_down else _REPLICA_DISABLED_OPTIMIZERS
@@ -94,8 +92,8 @@ def open_replicas(
 def open_main(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
     """Open an instance that reads data and spills into the folder `spill`. InvalidArgument for a
     setting that DuckDB rejects."""
-    connection = duckdb.connect(
-        config={
+    connection = open_in_memory(
+        {
             **BOUND_CONFIG,
             "allow_persistent_secrets": "false",
             "temp_directory": str(spill),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown
-from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult, CheckSummary
+from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult, CheckSummary, Severity
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord, VersionRecord
@@ -68,6 +68,19 @@ class CheckJudge:
                 observed_at=observation.started_at,
             )
         )
+
+    def passes(self, record: TableRecord, observation: Observation) -> bool | None:
+        """Whether a table passes the blocking checks on its recipe; None when one has to be run to
+        tell. Runs no check."""
+        checks = self._catalog.checks.of_recipe(record.tenant, record.recipe)
+        known = [
+            self._runner.find_known(check, record, observation)
+            for check in checks
+            if check.severity is Severity.BLOCK
+        ]
+        if any(k is not None and k.result.outcome is not CheckOutcome.PASS for k in known):
+            return False
+        return None if None in known else True
 
     def checked_recipes(self) -> frozenset[tuple[str | None, str]]:
         """Owner and folded name of each recipe with checks."""

@@ -486,21 +486,30 @@ class Planner:
                     anchors = observed_anchors(job, observation, node.tenant)
                     if not all(anchor.pinned for anchor in anchors):
                         self._not_reusable.add(node.key)
-                    return (
-                        StepKind.REUSED
-                        if find_reusable(ctx, job.definition, anchors)
-                        else StepKind.CERTAIN
-                    )
+                    reusable = find_reusable(ctx, job.definition, anchors)
+                    return self._kind_of_reuse(node, reusable) if reusable else StepKind.CERTAIN
                 definition = self._service.producers.current_definition(node.recipe)
                 candidates = (
                     ctx.catalog.result_tables.by_definition(definition)
                     if isinstance(definition, str)
                     else []
                 )
-                reusable = [c for c in candidates if self._may_be_reused(node, c)]
-                return StepKind.POSSIBLE if reusable else StepKind.CERTAIN
+                fitting = [c for c in candidates if self._may_be_reused(node, c)]
+                return StepKind.POSSIBLE if fitting else StepKind.CERTAIN
         except JammiError:
             return StepKind.CERTAIN
+
+    def _kind_of_reuse(self, node: RecipeNode, reusable: TableRecord) -> StepKind:
+        """The kind of a step for which this table is ready. It is computed anew when the table does
+        not pass the checks, which is unknown while one of them has to be run."""
+        if node.record is not None and node.record.table_name == reusable.table_name:
+            return StepKind.REUSED  # the newest version is not checked again
+        passes = self._evaluated.checks.passes(
+            msgspec.structs.replace(reusable, recipe=node.name), self._evaluated.observation
+        )
+        if passes is None:
+            return StepKind.POSSIBLE
+        return StepKind.REUSED if passes else StepKind.CERTAIN
 
     def _may_be_reused(self, node: RecipeNode, candidate: TableRecord) -> bool:
         """Whether all inputs of the candidate, except result tables that will be recomputed, are in

@@ -5,6 +5,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import copy
 import hashlib
 import itertools
 import threading
@@ -147,9 +148,11 @@ class RowCalls:
         return step_failure(self.name, self.step, error, f" for {_rows_of(keys)}")
 
     def _call(self, argument: Any) -> Any:
+        # A copy for each call: a function may change a list, and other rows must not see it.
+        params = copy.deepcopy(self.params)
         if self.batched:
-            return self.step.function(argument, **self.params)
-        return self.step.function(**argument, **self.params)
+            return self.step.function(argument, **params)
+        return self.step.function(**argument, **params)
 
     async def _call_coroutine(self, argument: Any) -> Any:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.core.errors import SchemaMismatch, too_many_open_files
 from jammi_lab.sources import attach, duckdb_extensions
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage import spill_folders
@@ -55,6 +55,22 @@ class SharedInstance:
             raise
 
 
+_MIN_FREE_DESCRIPTORS = 4
+"""More than opening an instance needs, because other threads open files meanwhile."""
+
+
+def open_in_memory(config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+    """A new DuckDB instance in memory. Raises ResourceExhausted when the process has too few free
+    file descriptors: DuckDB 1.5.5 reads system files then, and would end the process."""
+    try:
+        with contextlib.ExitStack() as files:
+            for _ in range(_MIN_FREE_DESCRIPTORS):
+                files.enter_context(open(os.devnull, "rb", buffering=0))
+    except OSError as error:
+        raise too_many_open_files(error, "DuckDB") or error from None
+    return duckdb.connect(config=config)
+
+
 CONFIG: dict[str, Any] = {
     "allow_persistent_secrets": "false",
     "threads": "1",
@@ -65,8 +81,8 @@ CONFIG: dict[str, Any] = {
 
 
 def _open(**settings: str) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(
-        config=CONFIG | {"temp_directory": str(spill_folders.new_instance_path())} | settings
+    return open_in_memory(
+        CONFIG | {"temp_directory": str(spill_folders.new_instance_path())} | settings
     )
 
 

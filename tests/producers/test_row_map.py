@@ -142,6 +142,17 @@ def test_an_object_that_the_function_fills_each_time_has_the_values_of_each_row(
     assert values == (["a", "b", "c"] if how == "dict" else [["a"], ["b"], ["c"]])
 
 
+@pytest.mark.parametrize("how", [{}, {"batch": 2}, {"concurrency": 3}])
+def test_a_parameter_that_the_function_changes_is_that_of_the_next_call_unchanged(ws, reviews, how):
+    def step(text, words):
+        words.append("more")
+        count = len(words)
+        return count if isinstance(text, str) else [count] * text.num_rows
+
+    table = run(ws, step, params={"words": ["one"]}, **how)
+    assert [row["value"] for row in rows(table)] == [2, 2, 2]
+
+
 def test_a_batch_is_an_arrow_table_of_so_many_rows(ws, reviews):
     sizes = []
 

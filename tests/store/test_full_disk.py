@@ -173,6 +173,37 @@ def no_descriptors(spare: int) -> Iterator[None]:
             os.close(descriptor)
 
 
+FIRST_STATEMENT = """
+import jammi_lab as jl
+from tests.store.test_full_disk import no_descriptors
+
+with jl.open("lab") as ws:
+    for spare in range(4):
+        try:
+            with no_descriptors(spare):
+                ws.sql("SELECT 1").fetchall()
+        except jl.ResourceExhausted as error:
+            print(error.message)
+    print(ws.sql("SELECT 1").fetchall())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_first_statement_without_descriptors_does_not_end_the_process(tmp_path):
+    """DuckDB ends the process when it cannot read the limits of its control group."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_STATEMENT],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    refusal = "DuckDB cannot be opened: too many open files."
+    assert done.stdout.splitlines() == [refusal] * 4 + ["[(1,)]"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_no_descriptor_left_is_named_and_damages_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -421,6 +421,41 @@ def test_a_check_that_reads_a_table_of_the_plan_is_run_after_it(ws, tmp_path):
     assert not ws.plan("states")
 
 
+@pytest.mark.parametrize(
+    ("rule", "severity", "before", "outcome", "after"),
+    [
+        (lambda: jl.checks.row_count(0, 1), "block", "possible", "rejected", "certain"),
+        (lambda: jl.checks.row_count(1, 2), "block", "possible", "reused", "reused"),
+        (lambda: jl.checks.row_count(0, 1), "warn", "reused", "reused", "reused"),
+    ],
+)
+def test_a_plan_promises_a_reuse_only_of_a_table_that_passes(
+    ws, tmp_path, rule, severity, before, outcome, after
+):
+    words = tmp_path / "words.csv"
+
+    def write(*states: str) -> None:
+        words.write_text("\n".join(["state", *states, ""]))
+
+    write("new", "paid")
+    ws.sources.add("words", words)
+    ws.materialize("states", "SELECT state FROM words")
+    write("new")
+    ws.recompute("states")
+    ws.checks.add("many", rule(), on="states", severity=severity)
+    ws.check()
+    for kind in (before, after):  # the second time the result on the table of two rows is known
+        write("new", "paid")
+        plan = ws.plan()
+        kinds = ("certain", "possible", "reused")
+        assert [k for k in kinds if getattr(plan, k)] == [kind]
+        report = plan.apply()
+        assert {s.name: s.outcome for s in report.steps}["states"] == outcome
+        assert not report.deviations
+        write("new")
+        ws.recompute("states")
+
+
 def test_a_result_over_a_table_says_that_its_checks_fail(ws):
     sales(ws, BAD)
     ws.checks.add("ids", jl.checks.unique("id"), on="sales", severity="warn")
