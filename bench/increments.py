@@ -23,6 +23,10 @@ _PLAIN = (
     "SELECT town, kind, count(*) AS n, sum(amount) AS total, min(amount) AS least, "
     "max(day) AS latest FROM {} WHERE pieces > 1 GROUP BY town, kind"
 )
+_AVERAGED = (
+    "SELECT town, kind, count(*) AS n, avg(amount) AS mean, min(amount) AS least, "
+    "avg(pieces) AS pieces FROM {} WHERE pieces > 1 GROUP BY town, kind"
+)
 _JOINED = (
     "SELECT region, kind, date_trunc('month', day) AS month, count(*) AS n, "
     "sum(amount * pieces) AS total, min(amount) AS least, max(day) AS latest "
@@ -45,6 +49,9 @@ def increments(folder: Path, repeats: int) -> Iterator[Line]:
         yield plain.added_line("GROUP BY, one file more over 20 × 500,000 rows", 1, repeats, None)
         plain.seconds_before, plain.seconds_after = 0.0, racy_seconds + 0.1
         yield plain.added_line("the same, of a file that is not new", 1, repeats, None)
+        averaged = _Sales(ws, folder, "averaged", _AVERAGED, _FILES)
+        yield averaged.added_line("GROUP BY with averages, one file more", 1, repeats, None)
+        yield averaged.full_line(repeats)
         joined = _Sales(ws, folder, "joined", _JOINED, _FILES)
         yield joined.added_line("JOIN and GROUP BY, one file more", 1, repeats, 0.10)
         joined.rows = _SMALL_FILE_ROWS
@@ -89,6 +96,24 @@ class _Sales:
             repeats=repeats,
             limit=limit,
         )
+
+    def full_line(self, repeats: int) -> Line:
+        """The processor time of a full computation that keeps the sums behind its averages, against
+        one that does not."""
+        return measure_pair(
+            "increment: a full run with the sums behind its averages, against one without",
+            lambda: self._compute_in_full("auto"),
+            lambda: self._compute_in_full("never"),
+            repeats=repeats,
+            limit=1.1,
+        )
+
+    def _compute_in_full(self, mode: str) -> float:
+        self._ws.settings.set("recompute.incremental", mode)
+        gc.collect()
+        began = time.process_time()
+        self._compute(cache="bypass")
+        return time.process_time() - began
 
     def _compute_added(self, files: int, mode: str) -> float:
         self._ws.settings.set("recompute.incremental", mode)

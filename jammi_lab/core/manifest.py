@@ -15,9 +15,9 @@ MANIFEST_VERSION = 1
 _SEAL_PATTERN = re.compile(rb'\n "seal": "([0-9a-f]{64})"')
 """The seal in the text of a manifest. Only keys of the manifest itself are indented by one blank,
 and no JSON string can begin a line, so the match is unambiguous."""
-_ABSENT_FIELDS = (b'\n "increment": null,', b'\n "input_files": [],')
-"""Fields that are left out where they say nothing: manifests without them keep their bytes. Neither
-is the last key, so a comma follows."""
+_ABSENT_FIELDS = (b'\n "increment": null,', b'\n "input_files": [],', b'\n "sums": null,')
+"""Fields that are left out where they say nothing: manifests without them keep their bytes. None of
+them is the last key, so a comma follows."""
 _EMPTY_SEAL = b'\n "seal": ""'
 
 
@@ -149,6 +149,8 @@ class Manifest(Value, frozen=True, kw_only=True):
     """The files of inputs that are folders or globs of Parquet files."""
     increment: Increment | None = None
     """The increment by which it was computed; None for a full computation."""
+    sums: Artifact | None = None
+    """The file beside the table with the sums and counts behind its averages; None without one."""
     hash_scheme: str = HASH_SCHEME
     """Scheme of the definition hash."""
     writer: str = ""

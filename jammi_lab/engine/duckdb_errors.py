@@ -49,6 +49,14 @@ class StatementContext:
     """The columns of these relations, for near names."""
     is_bound: bool = False
     """Whether binding against these columns succeeded, so that the error comes from the run."""
+    insertion: tuple[int, int] = (0, 0)
+    """What was inserted into the executed statement: its byte offset and its length in bytes."""
+
+    def without_insertion(self, offset: int, length: int) -> "StatementContext":
+        """The context of the same statement, into which so many bytes were inserted."""
+        raw = self.statement.encode()
+        statement = (raw[:offset] + raw[offset + length :]).decode()
+        return replace(self, statement=statement, insertion=(offset, length))
 
     def locate(self, error: JammiError, position: int | None) -> JammiError:
         """The error with its position; `position` is a byte offset into the statement."""
@@ -78,16 +86,21 @@ def to_jammi_error(
         and _is_read_failure(error, parsed, context.relations)
     ):
         return _unreadable_error(parsed, context.relations).with_position(context.text, None)
-    parsed = replace(parsed, position=_byte_offset(parsed, context.statement, prefix))
+    parsed = replace(parsed, position=_byte_offset(parsed, context, prefix))
     return context.locate(_statement_error(parsed, context), parsed.position)
 
 
-def _byte_offset(error: DuckDBError, statement: str, prefix: int) -> int | None:
-    """The position of an error as a byte offset into the statement. DuckDB's parser counts
-    characters, its binder bytes."""
+def _byte_offset(error: DuckDBError, context: StatementContext, prefix: int) -> int | None:
+    """The position of an error as a byte offset into the statement; None in what was inserted.
+    DuckDB's parser counts characters, its binder bytes."""
     if error.position is None:
         return None
-    offset = error.position - prefix
+    statement, offset = context.statement, error.position - prefix
+    start, length = context.insertion
+    if offset >= start and length:
+        if offset < start + length:
+            return None
+        offset -= length
     return (
         len(statement[:offset].encode("utf-8", "replace"))
         if error.subtype == "SYNTAX_ERROR" and offset >= 0

@@ -42,8 +42,9 @@ from jammi_lab.producers.increment import (
     PlannedIncrement,
     base_relation,
     find_increment,
+    find_rule_with_sums,
 )
-from jammi_lab.producers.jobs import Job, RowStream, RunningJob
+from jammi_lab.producers.jobs import Job, RowStream, RunningJob, percent_callback
 from jammi_lab.producers.key_check import check_key
 from jammi_lab.producers.own_versions import with_own_versions_resolved
 from jammi_lab.producers.single_flight import SingleFlight
@@ -344,7 +345,9 @@ def _build(
     running, full_run_reason = _start(ctx, job, state_before, bases, polled)
     rows = running.rows
     try:
-        with ctx.publisher.open_writer(build_record, rows.schema, started_at) as writer:
+        with ctx.publisher.open_writer(
+            build_record, rows.schema, started_at, running.sum_count
+        ) as writer:
             _write_rows(writer, rows, stage, report_progress)
             sealed = writer.seal()
             check_key(ctx.engine, build_record, sealed, writer.rows)
@@ -426,15 +429,38 @@ def _start(
     why it is a full one."""
     try:
         planned = plan_increment(ctx, job, state.anchors, state.files, bases or ())
-        base = base_relation(ctx.results, planned.base)
+        base = base_relation(ctx.results, planned)
         assert job.incremental is not None, "an increment was planned"
         states: dict[tuple[str, str, str], Observed] = {}
         rows = job.incremental.start(planned, base, states)
-        return RunningJob(rows, snapshots=states, increment=planned.record), ""
+        return (
+            RunningJob(
+                rows,
+                snapshots=states,
+                increment=planned.record,
+                sum_count=planned.rule.sum_count,
+            ),
+            "",
+        )
     except (NotIncremental, TableDamaged) as error:
         reason = str(error) if bases else ""
     # outside the handler, whose error would stand before each error of the full computation
-    return job.start(on_progress), reason
+    return _start_in_full(ctx, job, state.anchors, on_progress), reason
+
+
+def _start_in_full(
+    ctx: ProducerContext, job: Job, anchors: Sequence[Anchor], on_progress: OnProgress | None
+) -> RunningJob:
+    """Start the full computation; with the sums and counts behind its averages where a later
+    version may be an increment of it."""
+    if job.incremental is not None and job.incremental.selects_averages:
+        with contextlib.suppress(NotIncremental):
+            check_incremental(ctx, job)
+            rule = find_rule_with_sums(job.incremental, anchors)
+            states: dict[tuple[str, str, str], Observed] = {}
+            rows = job.incremental.start_with_sums(rule, percent_callback(on_progress), states)
+            return RunningJob(rows, snapshots=states, sum_count=rule.sum_count)
+    return job.start(on_progress)
 
 
 def plan_increment(
@@ -445,11 +471,17 @@ def plan_increment(
     bases: Sequence[TableRecord],
 ) -> PlannedIncrement:
     """The increment by which a job can be computed. Raises NotIncremental."""
+    check_incremental(ctx, job)
+    assert job.incremental is not None, "it was checked"
+    return find_increment(ctx.results, job.incremental, anchors, files, bases)
+
+
+def check_incremental(ctx: ProducerContext, job: Job) -> None:
+    """Raise NotIncremental for a job that is always computed in full."""
     if job.incremental is None or job.volatile or job.reads_date or job.order_sensitive:
         raise NotIncremental("its rows do not depend on the rows of its inputs alone")
     if ctx.settings["recompute.incremental"] == "never":
         raise NotIncremental('the setting recompute.incremental is "never"')
-    return find_increment(ctx.results, job.incremental, anchors, files, bases)
 
 
 def _confirmed_files(state: InputState, anchors: Sequence[Anchor]) -> list[InputFiles]:

@@ -10,10 +10,26 @@ import pyarrow as pa
 from jammi_lab.core.anchors import Anchor, Observed
 from jammi_lab.core.definitions import Descriptor, definition_hash
 from jammi_lab.core.manifest import Increment
-from jammi_lab.core.records import CallEstimate, OnProgress, RecipeRecord, Reuse, TableKind
+from jammi_lab.core.records import (
+    CallEstimate,
+    OnProgress,
+    Progress,
+    RecipeRecord,
+    Reuse,
+    TableKind,
+)
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.producers.increment import Incremental
 from jammi_lab.sources.base import Relation
+
+
+def percent_callback(on_progress: OnProgress | None) -> Callable[[float], None] | None:
+    """Receives the percentage of a statement that is done, and reports it."""
+    if on_progress is None:
+        return None
+    return lambda percent: on_progress(
+        Progress(stage="run", done=int(percent), total=100, unit="percent")
+    )
 
 
 class RowStream(Protocol):
@@ -81,6 +97,8 @@ class RunningJob:
     read."""
     increment: Increment | None = None
     """The increment that is computed; None for a full computation."""
+    sum_count: int = 0
+    """The number of columns at the end of `rows` that belong into the file of sums."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core.anchors import Observed
 from jammi_lab.core.definitions import SqlDescriptor, decode_param, encode_param
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, StatementNotAllowed
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import OnProgress, Progress, TableKind
+from jammi_lab.core.records import OnProgress, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
@@ -18,7 +18,7 @@ from jammi_lab.engine.sql import credential_check
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.path_names import bound_text
 from jammi_lab.producers.increment import IncrementalStatement
-from jammi_lab.producers.jobs import BoundInput, Job, RunningJob
+from jammi_lab.producers.jobs import BoundInput, Job, RunningJob, percent_callback
 from jammi_lab.producers.key_check import key_columns
 
 _TYPE_FUNCTIONS = re.compile("typeof|get_type|can_cast_implicitly")
@@ -119,17 +119,9 @@ def _start(
 ) -> RunningJob:
     witnesses: dict[tuple[str, str, str], Observed] = {}
     ordered = query.run_ordered(
-        row_key, on_progress=_percent_callback(on_progress), observed_states=witnesses
+        row_key, on_progress=percent_callback(on_progress), observed_states=witnesses
     )
     return RunningJob(ordered, snapshots=witnesses)
-
-
-def _percent_callback(on_progress: OnProgress | None) -> Callable[[float], None] | None:
-    if on_progress is None:
-        return None
-    return lambda percent: on_progress(
-        Progress(stage="run", done=int(percent), total=100, unit="percent")
-    )
 
 
 def _check_output(output: Sequence[tuple[str, str]]) -> None:

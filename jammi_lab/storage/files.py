@@ -353,36 +353,39 @@ def sync_in_background(file: Path | FileIO) -> BackgroundFsync:
 
 
 def commit_with(
-    file: AtomicFile | RemoteFile,
+    files: Sequence[AtomicFile | RemoteFile],
     path: StoragePath,
     data: bytes,
     prerequisite: BackgroundFsync | None = None,
 ) -> Callable[[], None]:
-    """Rename a complete file, then write `data` to `path` in the same folder, as the record that
-    the first is complete. Neither name exists before `prerequisite` is durable. Raises OSError.
+    """Rename complete files, then write `data` to `path` in the same folder, as the record that
+    they are complete. No name exists before `prerequisite` is durable. Raises OSError.
 
     The returned function waits until the names are durable and raises OSError, too. On a fast disk
     the folder is synced in the background, so that the caller may hold a lock meanwhile. On a slow
     one the names are already durable on return.
     """
-    if isinstance(file, RemoteFile) or isinstance(path, RemotePath):
+    local = [file for file in files if isinstance(file, AtomicFile)]
+    if len(local) < len(files) or isinstance(path, RemotePath):
         if prerequisite is not None:
             prerequisite.wait()
-        file.commit()
-        fault_point("file.after_put")
+        for file in files:
+            file.commit()
+            fault_point("file.after_put")
         if not write_once(path, data):
             raise FileExistsError(errno.EEXIST, "it already exists", str(path))
-        file.abort()  # remove the local copy
+        for file in files:
+            file.abort()  # remove the local copy
         return lambda: None
-    second = AtomicFile(path)
+    record = AtomicFile(path)
     try:
         fault_point("file.before_write")
-        second.write(data)
+        record.write(data)
     except BaseException:
-        second.abort()
+        record.abort()
         raise
     started_at = time.monotonic()
-    _rename_when_durable((file, second), prerequisite)
+    _rename_when_durable((*local, record), prerequisite)
     fault_point("file.before_folder_fsync")
     folder_sync = BackgroundFsync(lambda: sync_folder(path.parent))
     if time.monotonic() - started_at > FAST_SYNC_SECONDS:

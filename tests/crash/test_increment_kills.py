@@ -16,7 +16,7 @@ from tests.crash.test_fault_points import cuts_of
 from tests.sizes import soak, thinned
 
 pytestmark = soak
-STATEMENT = "SELECT g, count(*) AS n, sum(x) AS s FROM t GROUP BY g"
+STATEMENT = "SELECT g, count(*) AS n, sum(x) AS s, avg(x) AS a FROM t GROUP BY g"
 
 
 def append(folder, kind, number):
@@ -39,6 +39,8 @@ def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_ne
     data = (base if kind == "folder" else tmp_path) / "data"
     append(data, kind, 1)
     append(data, kind, 2)
+    monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 0)
+    monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
     with jl.open(base) as ws:
         ws.sources.add("t", str(data))
         ws.materialize("it", STATEMENT)
@@ -47,8 +49,6 @@ def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_ne
     assert code == 0 and "ACK computed" in said, said
     points = said.split("POINTS ")[1].split()
     assert {"publish:building", "publish:sealed", "publish:manifest-durable"} <= set(points)
-    monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 0)
-    monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
     versions = set()
     for number, (point, nth) in enumerate(thinned(cuts_of(points), 6)):
         folder = shutil.copytree(base, tmp_path / str(number))
@@ -65,5 +65,6 @@ def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_ne
             ws.recompute()
             assert ws.table("it").manifest.increment is not None, point
             assert ws.verify("it", recompute=True) == Match(), point
+            assert not ws.fsck(repair=True, grace=0, deep=True).orphans, point
         shutil.rmtree(folder)
     assert versions == {1, 2}

@@ -85,24 +85,61 @@ def file_of(rows):
     return sink.getvalue().to_pybytes()
 
 
+class History:
+    """A statement over a growing table, and how its rows are computed and merged."""
+
+    def __init__(self, table, prepared, statement):
+        self.table, self.statement, self.output = table, statement, prepared.output
+        self.rule = prepared.append_rule(table.frames.relations["t",].input.identity)
+        positions = total_order_positions(prepared.output, (), prepared.inferred_key)
+        self._order = f" ORDER BY {', '.join(map(str, positions))}"
+
+    def in_full(self, number):
+        statement = f"SELECT * FROM (\n{self.statement}\n){self._order}"
+        return self.table.rows(
+            f"all{number}", self.statement if self.rule.keeps_order else statement
+        )
+
+    def first(self):
+        """The rows that an increment starts from: with the sums behind the averages."""
+        if not self.rule.averages:
+            return self.in_full(0)
+        statement = self.rule.statement_with_sums(self.output, self.rule.extended.text)
+        return self._with_averages(self.table.rows("all0", statement + self._order))
+
+    def merged(self, number, former):
+        if self.rule.keeps_order:
+            new = self.table.rows(f"new{number}", self.statement)
+            former = self.table.rows("main", base_statement(self.output), former)
+            return pa.concat_tables([former, new])
+        text = self.rule.extended.text if self.rule.averages else self.statement
+        statement = self.rule.merging_statement(self.output, text) + self._order
+        rows = self.table.rows(f"new{number}", statement, former)
+        return self._with_averages(rows) if self.rule.averages else rows
+
+    def _with_averages(self, rows):
+        batches = map(self.rule.with_quotients, rows.combine_chunks().to_batches())
+        rows = pa.Table.from_batches(batches, rows.schema)
+        statement = base_statement(self.rule.with_sums(self.output)) + self._order
+        return self.table.rows("main", statement, rows)
+
+    def check(self, number, rows):
+        """Compare rows, without the sums, with those of the whole statement."""
+        with_floats = self.rule.keeps_order or bool(self.rule.averages)
+        rows = rows.select(range(len(self.output)))
+        expected = self.in_full(number)
+        assert same_bytes(rows, expected, with_floats=with_floats), (self.statement, number)
+
+
 def check_histories(table, prepared, statement):
     """Compare each merged result, the base of which is the one before, with the full one; how
     many."""
-    rule = prepared.append_rule(table.frames.relations["t",].input.identity)
-    order = ", ".join(map(str, total_order_positions(prepared.output, (), prepared.inferred_key)))
-    in_order = f"SELECT * FROM (\n{statement}\n) ORDER BY {order}"
-    merging = f"{rule.merging_statement(prepared.output, statement)} ORDER BY {order}"
-    full = statement if rule.keeps_order else in_order
-    merged = table.rows("all0", full)
+    history = History(table, prepared, statement)
+    rows = history.first()
+    history.check(0, rows)
     for number in range(1, APPENDS + 1):
-        if rule.keeps_order:
-            new = table.rows(f"new{number}", statement)
-            former = table.rows("main", base_statement(prepared.output), merged)
-            merged = pa.concat_tables([former, new])
-        else:
-            merged = table.rows(f"new{number}", merging, merged)
-        expected = table.rows(f"all{number}", full)
-        assert same_bytes(merged, expected, with_floats=rule.keeps_order), (statement, number)
+        rows = history.merged(number, rows)
+        history.check(number, rows)
     return APPENDS
 
 
@@ -151,7 +188,7 @@ def test_what_is_not_listed_is_refused_by_its_plan(tmp_path):
 
 
 def test_an_average_is_not_the_quotient_of_sum_and_count(tmp_path):
-    """Why `avg` is not merged: equal sums and counts do not give the average bit for bit."""
+    """Why SQL cannot merge averages: the quotient of doubles is not that of `avg` bit for bit."""
     total, rows = 137_331_314_872_963, 3_007
     with jl.open(tmp_path) as ws:
         [[average, quotient]] = ws.sql(

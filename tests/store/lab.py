@@ -10,6 +10,7 @@ from typing import Any
 
 from jammi_lab.core.records import TableKind
 from jammi_lab.store.manifests import manifest_path
+from jammi_lab.store.sums_files import sums_path
 from jammi_lab.vectors.index import files as index_files
 from jammi_lab.vectors.index.indexes import SEARCHABLE
 from jammi_lab.words import files as word_files
@@ -32,6 +33,8 @@ def files_of(*tables: Any) -> list[str]:
     for table in tables:
         path = str(record_of(table).path).removeprefix(root)
         found += [path, str(manifest_path(Path(path)))]
+        if table.manifest is not None and table.manifest.sums is not None:
+            found.append(str(sums_path(Path(path))))
         if (
             record_of(table).kind in SEARCHABLE
             and (index := index_files.read_manifest(table.path)) is not None

@@ -341,12 +341,13 @@ def is_extension(original: Node, extended: Node, positions: Sequence[int]) -> bo
     ]
     return (
         added == list(positions)
-        and _without_positions(old_terms) == _without_positions(new_terms[: len(old_terms)])
-        and _without_positions(without_order[0]) == _without_positions(without_order[1])
+        and without_positions(old_terms) == without_positions(new_terms[: len(old_terms)])
+        and without_positions(without_order[0]) == without_positions(without_order[1])
     )
 
 
-def _without_positions(node: Any) -> Any:
+def without_positions(node: Any) -> Any:
+    """A tree without the positions in the text. Of equal ones the texts mean the same."""
     if isinstance(node, dict):
-        return {k: _without_positions(v) for k, v in node.items() if k != "query_location"}
-    return [_without_positions(v) for v in node] if isinstance(node, list) else node
+        return {k: without_positions(v) for k, v in node.items() if k != "query_location"}
+    return [without_positions(v) for v in node] if isinstance(node, list) else node

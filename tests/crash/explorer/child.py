@@ -117,6 +117,7 @@ def grown(ws: jl.Workspace) -> None:
     """An aggregate over a folder of files, and the words of texts."""
     inputs = inputs_of(Path(ws.path))
     inputs.mkdir()
+    increment.MIN_INPUT_ROWS = 0  # so that the sums behind the averages are kept, too
     write_day(inputs, 1)
     write_day(inputs, 2)
     write_texts(inputs, "first")
@@ -210,7 +211,8 @@ def total(ws: Any, *, as_: str) -> None:
     """The aggregate over the files that are there, if the folder could be added."""
     if "days" not in ws.sources:
         return
-    make(ws, "totals", "SELECT g, count(*) AS n, sum(x) AS s FROM days GROUP BY g", as_=as_)
+    statement = "SELECT g, count(*) AS n, sum(x) AS s, avg(x) AS a FROM days GROUP BY g"
+    make(ws, "totals", statement, as_=as_)
 
 
 def words(ws: Any, *, as_: str) -> None:

@@ -16,7 +16,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from jammi_lab.storage.digests import sha256_file
 from jammi_lab.storage.parquet import read_footer
+from jammi_lab.store.sums_files import sums_path
 from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX
 from jammi_lab.workspace.result_table import ResultTable
 from tests.crash.check import Promises, Server, asked, hold_true
@@ -161,11 +163,13 @@ def rows_that_are_merged_or_found(ws: Any, table: ResultTable) -> int | None:
     assert numbers == [1, 2, 3] or (numbers == [1, 2] and table.manifest.increment is None)
     values = [(f"g{i % 3}", i * number) for number in numbers for i in range(20)]
     expected = [
-        {"g": g, "n": len(xs), "s": sum(xs)}
+        {"g": g, "n": len(xs), "s": sum(xs), "a": sum(xs) / len(xs)}
         for g in ("g0", "g1", "g2")
         for xs in [[x for group, x in values if group == g]]
     ]
     assert rows.to_pylist() == expected
+    sums = table.manifest.sums
+    assert sums is not None and sha256_file(sums_path(table.path)) == sums.digest, "lost sums"
     return int(rows.num_rows)
 
 
