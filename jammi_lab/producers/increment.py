@@ -389,8 +389,10 @@ class IncrementalStatement:
 
     def may_grow(self, identity: Identity) -> bool:
         """Whether an input may gain rows in a way that can be proved."""
-        read = self._read_of(identity).relation.read
-        return read.added_since is not None or read.body_of_files is not None
+        reads = [
+            r.relation.read for r in self._query.inputs if r.relation.input.identity == identity
+        ]
+        return any(r.added_since is not None or r.body_of_files is not None for r in reads)
 
     def start_with_sums(
         self,
