@@ -307,6 +307,7 @@ CASES: dict[str, Case] = {
     "words": words.words,
     "words-rival": words.beside_rival,
     "indexes": indexes.searching,
+    "reading all": indexes.reading_all,
     "selecting": indexes.selecting,
     "recall": indexes.recall,
     "peers": indexes.beside_peers,

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 import jammi_lab as jl
 from bench import ann_peers, fixtures
-from bench.harness import Line, Timer, measure_pair, unmeasured_line
+from bench.harness import Line, Timer, cpu_timer, measure_pair, unmeasured_line
 from jammi_lab.search.column_cache import ColumnCache
+from jammi_lab.vectors.encoders.blas_threads import one_blas_thread
 
 _ROWS, _WIDTH, _K = 100_000, 384, 10
 _QUERIES, _AT_ONCE = 200, 50
@@ -86,6 +87,37 @@ def searching(folder: Path, repeats: int) -> Iterator[Line]:
             float("nan"),
             float("nan"),
             None,
+        )
+
+
+def reading_all(folder: Path, repeats: int) -> Iterator[Line]:
+    """One query after the other over vectors without structure, for which no index is of use, as
+    Arrow, against a product with every vector in one thread: processor time of fifty."""
+    vectors = fixtures.vectors(_ROWS + _QUERIES, _WIDTH)
+    queries, vectors = vectors[_ROWS:], np.ascontiguousarray(vectors[:_ROWS])
+    with jl.open(folder / "lab") as ws, one_blas_thread():
+        ws.import_embeddings("vectors", keyed_table(vectors), index="later")
+        turns = itertools.cycle(queries)
+
+        def search_all() -> None:
+            for query in itertools.islice(turns, _AT_ONCE):
+                ws.search("vectors", query, k=_K, exact=True).arrow()
+
+        def multiply_all() -> None:
+            for query in itertools.islice(turns, _AT_ONCE):
+                np.argpartition(-(vectors @ query), _K)[:_K]
+
+        yield measure_pair(
+            "search: 10 of 100,000 × 384 without structure, fifty queries, against a product",
+            cpu_timer(search_all),
+            cpu_timer(multiply_all),
+            repeats=repeats,
+            limit=0.5,
+        )
+        found = [ws.search("vectors", query, k=_K, exact=True).arrow()["key"] for query in queries]
+        yield recall_line(
+            "recall@10: 100,000 × 384 without structure, every vector compared",
+            recall_of(vectors, queries, np.array([keys.to_numpy() for keys in found])),
         )
 
 
