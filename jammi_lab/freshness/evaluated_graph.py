@@ -21,7 +21,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.verdicts import Fresh, Undecidable, Verdict
+from jammi_lab.core.verdicts import Damaged, Fresh, Undecidable, Verdict
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.input_differences import InputDifferences
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode, outside_inputs
@@ -39,6 +39,8 @@ from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.registry import Producers
 from jammi_lab.store import manifests
 from jammi_lab.store.result_files import result_snapshot
+
+_BYTES_GONE = Damaged(found=None)
 
 
 class EvaluatedGraph:
@@ -101,6 +103,22 @@ class EvaluatedGraph:
             self.own_verdicts[key] = evaluate_table(facts)
             self.verdicts[key] = evaluate_table(facts, self._upstream_verdicts(node))
         self._persist()
+
+    def superseded_during_pass(self) -> bool:
+        """Whether a table without bytes is no longer ready: not damaged, but removed by another
+        kernel since the graph was read."""
+        return any(
+            self.own_verdicts.get(node.key) == _BYTES_GONE and not self._is_ready(node)
+            for node in self.graph.nodes.values()
+        )
+
+    def _is_ready(self, node: RecipeNode) -> bool:
+        """Whether the table of a node is ready now."""
+        if node.record is None:
+            return False
+        with self._scope.use(node.tenant):
+            record = self._catalog.result_tables.get(node.record.table_name)
+        return record is not None and record.status is TableStatus.READY
 
     def _is_unchanged(self, node: RecipeNode, definition: str | Unknown | None) -> bool:
         """Whether a table is fresh because nothing changed. Failing checks of inputs are grounds,

@@ -10,6 +10,9 @@ from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.build import ProducerContext
 from jammi_lab.producers.registry import Producers
 
+_MAX_REPEATS = 4
+"""Passes that are made anew because another kernel published a newer version meanwhile."""
+
 
 @dataclass
 class FreshnessService:
@@ -24,6 +27,16 @@ class FreshnessService:
     ) -> EvaluatedGraph:
         """The verdicts on the named recipes and everything upstream, or on all recipes, from one
         observation pass (a deep one unless `observation` is given). Unknown names are ignored."""
+        observation = observation or self.ctx.observe()
+        evaluated = self._evaluate(names, observation)
+        for _ in range(_MAX_REPEATS):
+            if not evaluated.superseded_during_pass():
+                break
+            observation.restart()
+            evaluated = self._evaluate(names, observation)
+        return evaluated
+
+    def _evaluate(self, names: Sequence[str] | None, observation: Observation) -> EvaluatedGraph:
         catalog, scope = self.ctx.catalog, self.ctx.scope
         graph = (
             catalog.database.cached(
@@ -32,9 +45,7 @@ class FreshnessService:
             if names is None
             else RecipeGraph(catalog, scope, names)
         )
-        evaluated = EvaluatedGraph(
-            catalog, scope, self.producers, observation or self.ctx.observe(), graph, self.checks
-        )
+        evaluated = EvaluatedGraph(catalog, scope, self.producers, observation, graph, self.checks)
         if names is None:
             evaluated.evaluate_all()
         else:

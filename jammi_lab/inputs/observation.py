@@ -76,7 +76,7 @@ class Observation:
         text_bytes: TextBytes | None = None,
         row_comparison: RowComparison | None = None,
     ) -> None:
-        self.deep, self.now_ns = deep, clock.now_ns()
+        self.deep, self._clock, self.now_ns = deep, clock, clock.now_ns()
         self.started_at = rfc3339(self.now_ns)
         """The start of the pass, RFC 3339."""
         self._observers = observers
@@ -100,6 +100,20 @@ class Observation:
         """Set by the caller to cancel the pass; None when it cannot be cancelled."""
         self.on_progress: Callable[[Progress], None] | None = None
         """Receives the number of observed inputs, in the caller's thread."""
+
+    def restart(self) -> None:
+        """Forget what was observed, and observe everything anew from now on."""
+        with self._lock:
+            self.now_ns = self._clock.now_ns()
+            self.started_at = rfc3339(self.now_ns)
+            for observed in (
+                self._states,
+                self._requested_columns,
+                self._shared_reads,
+                self._comparisons,
+                self._damage,
+            ):
+                observed.clear()
 
     def observe(self, input: Input, tenant: str | None, *, all_columns: bool = False) -> Observed:
         """The state of one input, as the tenant sees it: at least over `input.columns`, or over all
