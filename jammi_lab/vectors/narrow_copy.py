@@ -27,10 +27,10 @@ Integers = NDArray[np.int8]
 MAX_WIDTH = 1 << 16
 """Components up to which the product of integers stays below 2³¹."""
 _MAX_INTEGER = 127
-_CHUNK_NUMBERS = 1 << 18
+_CHUNK_NUMBERS = 1 << 16
 """Numbers per step of making the copy, so that they stay in the cache."""
-_MAX_SAMPLE_ROWS = 8192
-"""Rows from which the mean is computed."""
+_MAX_SAMPLE_ROWS = 1024
+"""Rows from which the mean is computed. Any other vector in its place gives bounds that hold."""
 _ROUNDING_ERROR = 2.0**-17
 """More than all float32 roundings between a vector and its bounds, apart from those of sums over
 its components: some 30 of values below 2, each off by 2⁻²⁴ of it."""
