@@ -88,11 +88,11 @@ class RunCursor:
 
 
 def _views_to_keep(relations: ResolvedNames) -> ViewBodies | None:
-    """The views of relations that always have the same columns and rows; None when another is among
-    them. A view over anything else would remember columns that the source had once."""
+    """The views of relations that always have the same columns; None when another is among them. A
+    view over anything else would remember columns that the source had once."""
     bodies: list[tuple[tuple[str, ...], str]] = []
     for parts, relation in relations.items():
-        if not relation.read.is_immutable or relation.read.body is None:
+        if not relation.read.has_fixed_columns or relation.read.body is None:
             return None
         bodies.append((parts, relation.read.body))
     too_long = sum(len(body) for _, body in bodies) > MAX_KEPT_BODY_LENGTH

@@ -62,6 +62,7 @@ class PreparedStatement:
     _columns_read: Mapping[tuple[str, ...], set[str]]
     _table_names: tuple[str, ...]
     _append_rules: dict[tuple[frozenset[tuple[str, ...]], bool], AppendRule]
+    _conditions_of_plan: list[dict[tuple[str, ...], ScanConditions]]
     _extended: ExtendedStatement | None = None
     """Of a statement with sums: how its text was extended."""
 
@@ -181,6 +182,7 @@ class PreparedStatement:
             output=rule.with_sums(self.output),
             _parsed=replace(self._parsed, text=text, probe=text, tree=tree),
             _extended=rule.extended,
+            _conditions_of_plan=[],
         )
 
     def run(self, *, on_progress: OnPercent | None = None) -> Stream:
@@ -436,8 +438,12 @@ class PreparedStatement:
         """What the statement needs of the rows of each relation."""
         if self._parsed.kind is not StatementKind.SELECT:
             return {}
-        params = remaining_parameters(self.params, self._parsed)
-        by_input = self._pool.scan_conditions(self._tenant, self._parsed, self._schemas, params)
+        by_input = next(iter(self._conditions_of_plan), None)
+        if by_input is None:
+            params = remaining_parameters(self.params, self._parsed)
+            by_input = self._pool.scan_conditions(self._tenant, self._parsed, self._schemas, params)
+            if not (self.volatile or self.reads_clock):  # the plan may hold such a value
+                self._conditions_of_plan[:] = [by_input]
         # Rows in a total order are the first by it, not any.
         return {p: c._replace(limit=None) for p, c in by_input.items()} if in_order else by_input
 

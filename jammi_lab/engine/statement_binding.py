@@ -71,6 +71,7 @@ def prepare(
         _columns_read=binding.columns_read,
         _table_names=tuple(table_names) if parsed.kind is StatementKind.SHOW_TABLES else (),
         _append_rules=binding.append_rules,
+        _conditions_of_plan=binding.scan_conditions,
     )
 
 
@@ -119,21 +120,21 @@ def _depends_on_order(
     keeps_order: bool,
 ) -> bool:
     """Whether the rows may depend on the order of the inputs' rows, when run by `run_ordered`."""
-    every_column = list(range(1, len(binding.output) + 1))
-    # A LIMIT without its own order is decided by the total order that run_ordered adds.
-    sorted_before_limit = (
-        not keeps_order
-        and row_order.has_limit(parsed.tree)
-        and with_total_order(pool, parsed, every_column) is not None
-    )
-    # The state of an unordered input does not tell whether it contains 0.0 and -0.0. For other
-    # inputs the comparison of rows does.
-    if sorted_before_limit not in binding.order_sensitive:
-        binding.order_sensitive[sorted_before_limit] = row_order.is_order_sensitive(
+    if keeps_order not in binding.order_sensitive:
+        every_column = list(range(1, len(binding.output) + 1))
+        # A LIMIT without its own order is decided by the total order that run_ordered adds.
+        sorted_before_limit = (
+            not keeps_order
+            and row_order.has_limit(parsed.tree)
+            and with_total_order(pool, parsed, every_column) is not None
+        )
+        binding.order_sensitive[keeps_order] = row_order.is_order_sensitive(
             parsed.tree, sorted_before_limit
         )
+    # The state of an unordered input does not tell whether it contains 0.0 and -0.0. For other
+    # inputs the comparison of rows does.
     return (
-        binding.order_sensitive[sorted_before_limit]
+        binding.order_sensitive[keeps_order]
         or binding.merged.ambiguous
         or (
             binding.merged.stored_floats

@@ -459,7 +459,7 @@ class ResultTableResolver:
             Input(kind=InputKind.RESULT, name=name),
             ReadPlan(
                 body=self._results.select_sql(record),
-                is_immutable=self._results.filesystem is None,
+                has_fixed_columns=self._results.filesystem is None,
             ),
             requirements=Requirements(filesystem=self._results.filesystem),
             columns={c.name: c.type for c in record.columns},

@@ -2,7 +2,8 @@
 
 import re
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import duckdb
@@ -25,11 +26,11 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
     duckdb.Error and then leaves nothing behind."""
     if attachment.server is not None:
         _check_greeting(*attachment.server)
-    for setting, value in attachment.settings.items():
-        connection.execute(
-            f"SET GLOBAL {_checked_option(setting)} = "
-            f"{sql_literal(value) if isinstance(value, str) else str(value).lower()}"
-        )
+    _apply_settings(connection, attachment.settings)
+    if attachment.type == "mysql" and not attachment.persistent:
+        # For this cursor. Two connections cost fewer statements, and a server fewer round trips,
+        # than one that goes back to the pool twice: DuckDB checks, resets and sets it each time.
+        connection.execute("SET SESSION mysql_pool_size = 0")
     alias, secret_clause = attachment.alias, ""
     try:
         if attachment.secret is not None:
@@ -56,6 +57,27 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
         if isinstance(error, (duckdb.Error, UnicodeDecodeError)) and _is_other_program(attachment):
             raise protocol_error() from None
         raise
+
+
+_settings_lock = threading.Lock()
+
+
+def _apply_settings(
+    connection: duckdb.DuckDBPyConnection, settings: Mapping[str, str | bool]
+) -> None:
+    """Set the extension's settings for the whole instance, unless they are set.
+
+    Setting one of MySQL's clears DuckDB's cache of all its tables, even if the value is the same,
+    which crashes the process while a statement reads (see `MetadataCacheLock`). Therefore they
+    are set once, before the instance has such an attachment.
+    """
+    with _settings_lock:
+        for setting, value in settings.items():
+            name = _checked_option(setting)
+            [(current,)] = connection.execute(f"SELECT current_setting('{name}')").fetchall()
+            if current != value:
+                literal = sql_literal(value) if isinstance(value, str) else str(value).lower()
+                connection.execute(f"SET GLOBAL {name} = {literal}")
 
 
 _CHECKS = (

@@ -73,9 +73,10 @@ class Attachment:
     listed: list[str] = field(default_factory=list, compare=False, repr=False)
     """The text, after this attachment was made; empty where one of its alias was there before."""
 
-    @property
-    def alias(self) -> str:
-        """The name of the attached database, unique per content."""
+    alias: str = field(init=False, compare=False)
+    """The name of the attached database, unique per content."""
+
+    def __post_init__(self) -> None:
         content = [
             _ALIAS_SALT,
             self.key,
@@ -85,7 +86,7 @@ class Attachment:
             dict(self.settings),
             self.persistent,
         ]
-        return f"__jammi_{self.type}_{digest_of(content)[:20]}"
+        object.__setattr__(self, "alias", f"__jammi_{self.type}_{digest_of(content)[:20]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +177,9 @@ class ReadPlan:
     """Returns the body to run when only these columns, and of the rows only those that satisfy
     these conditions, are read. It has the columns of `body`; those that are not read may be
     NULL."""
-    is_immutable: bool = False
-    """Whether `body` always reads the same columns and rows, so that a view of it may be kept."""
+    has_fixed_columns: bool = False
+    """Whether a body of the same text always has columns of the same names, so that a view of it
+    may be kept. Their types may change: DuckDB binds a view again for every statement (1.5.5)."""
     body_of_files: Callable[[Collection[str]], str] | None = None
     """Returns the body that reads only these files (`AddedRows.addresses`). Its columns and types
     may be others than those of all files."""

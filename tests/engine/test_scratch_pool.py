@@ -36,7 +36,7 @@ def put(shelf: Shelf, path: Path, rows: int, *, name: str = "small", **plan: Any
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     shelf = Shelf()
-    put(shelf, tmp_path / "one.parquet", 3, is_immutable=True)
+    put(shelf, tmp_path / "one.parquet", 3, has_fixed_columns=True)
     return shelf
 
 
@@ -107,7 +107,7 @@ def test_a_name_that_means_another_table_is_read_from_that_table(
     engine: Engine, shelf: Shelf, tmp_path: Path
 ) -> None:
     assert rows(engine) == [{"n": 3, "name": "3"}]
-    put(shelf, tmp_path / "two.parquet", 5, is_immutable=True)
+    put(shelf, tmp_path / "two.parquet", 5, has_fixed_columns=True)
     assert rows(engine) == [{"n": 5, "name": "5"}]
     assert len(scratch_databases(engine)) == 2
 
@@ -149,7 +149,7 @@ def test_only_the_latest_databases_are_kept(
     monkeypatch.setattr(tenant_instances, "MAX_IDLE_DATABASES", 2)
     for number in range(4):
         name = f"t{number}"
-        put(shelf, tmp_path / f"{name}.parquet", number + 1, name=name, is_immutable=True)
+        put(shelf, tmp_path / f"{name}.parquet", number + 1, name=name, has_fixed_columns=True)
         assert rows(engine, f"SELECT count(*) AS n FROM jammi.{name}") == [{"n": number + 1}]
     assert len(scratch_databases(engine)) == 2
 

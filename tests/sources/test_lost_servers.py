@@ -8,63 +8,15 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 import jammi_lab
 from jammi_lab.core.errors import SourceUnavailable
+from tests.services.proxy import Proxy
 from tests.services.servers import run_mysql, run_postgres
 
 pytestmark = pytest.mark.services
-
-
-class Proxy:
-    """Passes connections on to a server, until its answers end after some bytes: they are closed,
-    or no more is sent; `is_deaf` accepts new connections without passing them on."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.ends_after: int | None = None
-        self.is_silent = self.is_deaf = False
-        self.sent, self._target, self._closed = 0, (host, port), threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._accepted: list[socket.socket] = []
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                if self.is_deaf:
-                    self._accepted.append(client)
-                    continue
-                server = socket.create_connection(self._target)
-                for pair in ((client, server), (server, client)):
-                    threading.Thread(
-                        target=self._pump, args=(*pair, pair[0] is server), daemon=True
-                    ).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                self.sent += len(data) if is_answer else 0
-                if is_answer and self.ends_after is not None and self.sent > self.ends_after:
-                    if self.is_silent:
-                        self._closed.wait()
-                    break
-                target.sendall(data)
-        for connection in (source, target):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-                connection.close()
-
-    def close(self) -> None:
-        self._closed.set()
-        for client in self._accepted:
-            client.close()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
@@ -79,12 +31,9 @@ def proxied(request, tmp_path) -> Iterator[tuple[jammi_lab.Workspace, Proxy, str
         "DROP TABLE IF EXISTS lost",
         f"CREATE TABLE lost AS SELECT {number} AS id FROM {rows}",
     )
-    parts = urlsplit(url)
-    proxy = Proxy(parts.hostname or "", parts.port or 0)
-    user = f"{parts.username}@" if parts.username else ""
-    there = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}"))
+    proxy = Proxy(url)
     with jammi_lab.open(tmp_path / "ws", settings={"sources.read_timeout_seconds": 1}) as ws:
-        ws.sources.add("s", there)
+        ws.sources.add("s", proxy.url)
         yield ws, proxy, "SELECT id FROM s.lost"
         proxy.close()
     run(url, "DROP TABLE lost")

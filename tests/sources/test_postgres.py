@@ -61,6 +61,29 @@ def crm(tmp_path, postgres_url):
 # -- types -----------------------------------------------------------------------------------------
 
 
+def test_a_type_that_changes_within_another_is_read_by_a_statement_that_was_run_before(
+    ws, sql, table
+):
+    sql(
+        f"CREATE TYPE inner_{table} AS (a integer)",
+        f"CREATE TYPE outer_{table} AS (i inner_{table})",
+        f"CREATE TABLE {table} AS SELECT ROW(ROW(1)::inner_{table})::outer_{table} AS o",
+        f"CREATE TABLE {table}_new (id integer)",
+    )
+    try:
+        statement = f"SELECT o FROM crm.{table}"
+        assert [ws.sql(statement).fetchall() for _ in range(2)] == [[({"i": {"a": 1}},)]] * 2
+        sql(f"ALTER TYPE inner_{table} ADD ATTRIBUTE b integer")
+        ws.sql(f"SELECT * FROM crm.{table}_new").fetchall()  # DuckDB reads all definitions again
+        assert ws.sql(statement).fetchall() == [({"i": {"a": 1, "b": None}},)]
+    finally:
+        sql(
+            f"DROP TABLE {table}_new, {table}",
+            f"DROP TYPE outer_{table}",
+            f"DROP TYPE inner_{table}",
+        )
+
+
 def test_a_number_without_precision_keeps_its_value(ws, sql, table):
     sql(f"CREATE TABLE {table} (id integer, n numeric, wide numeric(50, 3), narrow numeric(10, 2))")
     sql(f"INSERT INTO {table} VALUES (1, 12345678901234567890.123456789, 1.5, 2.25)")

@@ -20,7 +20,7 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, InputVanished, Stale, Undecidable
-from jammi_lab.engine import Engine
+from jammi_lab.engine import Engine, instance_pool
 from jammi_lab.engine.engine import EngineSourceAccess
 from jammi_lab.sources import attach as attaching
 from jammi_lab.sources import duckdb_extensions
@@ -467,6 +467,57 @@ def test_what_is_added_is_asked_once_for_its_tables(ws, server, filled, capfd):
     sent = capfd.readouterr().err
     assert sent.count("relkind IN ('r'") + sent.count("table_type <> 'SYSTEM VIEW'") == 1
     assert filled in ws.sources["crm"].tables()
+
+
+def test_what_a_statement_needs_of_the_rows_is_determined_once(ws, server, table, monkeypatch):
+    server.sql(
+        f"CREATE TABLE {table} (id integer, day date)",
+        f"INSERT INTO {table} VALUES (1, CURRENT_DATE), (2, '2001-01-01')",
+    )
+    ws.sources.add("crm", server.url)
+    planned = list[str]()
+
+    def scan_conditions(replicas, parsed, schemas, params):
+        planned.append(parsed.text)
+        return of_plan(replicas, parsed, schemas, params)
+
+    of_plan = instance_pool.scan_conditions
+    monkeypatch.setattr(instance_pool, "scan_conditions", scan_conditions)
+    fixed = f"SELECT id FROM crm.{table} WHERE id = $id LIMIT 1"
+    for number in (1, 1, 2, 2):
+        assert ws.sql(fixed, id=number).fetchall() == [(number,)]
+    assert len(planned) in (0, 2), "once for each value, where a query needs them"
+    planned.clear()
+    today = f"SELECT id FROM crm.{table} WHERE day = today() LIMIT 1"
+    assert [ws.sql(today).fetchall() for _ in range(2)] == [[(1,)]] * 2
+    assert len(planned) in (0, 2), "the plan holds the date"
+
+
+@pytest.mark.parametrize("end", ["", " LIMIT 1"])
+def test_a_kept_view_has_the_columns_of_now(ws, server, table, end):
+    server.sql(
+        f"CREATE TABLE {table} (id integer, v integer)", f"INSERT INTO {table} VALUES (1, 2)"
+    )
+    ws.sources.add("crm", server.url)
+    main = services_of(ws).engine.instances_of(None).main
+
+    def kept() -> int:
+        databases = main.execute("SELECT database_name FROM duckdb_databases()").fetchall()
+        return sum(name.removeprefix("__jammi_").isdigit() for (name,) in databases)
+
+    statement = f"SELECT * FROM crm.{table}{end}"
+    assert [ws.sql(statement).fetchall() for _ in range(2)] == [[(1, 2)]] * 2
+    assert kept() == 1
+    if server.kind == "postgresql":
+        server.sql(f"ALTER TABLE {table} ALTER v TYPE varchar(9)")
+    else:
+        server.sql(f"ALTER TABLE {table} MODIFY v varchar(9)")
+    assert ws.sql(statement).fetchall() == [(1, "2")]
+    if server.kind == "postgresql":
+        server.sql(f"ALTER TABLE {table} ALTER v TYPE integer USING v::integer")
+    else:
+        server.sql(f"ALTER TABLE {table} MODIFY v integer")
+    assert ws.sql(statement).fetchall() == [(1, 2)]
 
 
 def test_nothing_is_held_on_the_server_when_the_call_has_returned(ws, server, filled):

@@ -28,6 +28,7 @@ from jammi_lab.engine.sql.allowlist import TABLE_FUNCTIONS
 from jammi_lab.engine.sql.equal_values import MergedValues, merged_values
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.types import column_definitions
+from jammi_lab.sources.scan_conditions import ScanConditions
 
 InputSchemas = Mapping[tuple[str, ...], Mapping[str, str]]
 """Column → SQL type, by name as typed."""
@@ -54,10 +55,12 @@ class Binding:
     merged: MergedValues = field(default_factory=MergedValues)
     """The equal values that the statement takes for one another."""
     order_sensitive: dict[bool, bool] = field(default_factory=dict)
-    """Whether the rows may depend on the order of the inputs' rows, by whether a total order is
-    added before the LIMIT; filled on first use and shared by the copies of this binding."""
+    """Whether the rows may depend on the order of the inputs' rows, by whether the plan keeps the
+    order of the one input; filled on first use and shared by the copies of this binding."""
     append_rules: dict[Any, Any] = field(default_factory=dict)
     """The rules of `append_algebra`, filled and shared likewise."""
+    scan_conditions: list[dict[tuple[str, ...], ScanConditions]] = field(default_factory=list)
+    """The conditions of `scan_conditions`, filled and shared likewise; one element at most."""
 
 
 def scratch_address(parts: tuple[str, ...]) -> tuple[str, str]:
@@ -174,6 +177,7 @@ def reuse_binding(parsed: ParsedStatement, binding: Binding) -> Binding:
         binding.merged,
         binding.order_sensitive,
         binding.append_rules,
+        binding.scan_conditions,
     )
 
 

@@ -129,16 +129,8 @@ class ServerConnector(ServerTables):
         """The columns of all tables, if the anchor is on a column; else None."""
         if not self.record.anchor.startswith("column:"):
             return None
-        columns = set[str]()
-        for qualified in listed:
-            with contextlib.suppress(SourceUnavailable):  # skip a table that cannot be read
-                columns |= {
-                    column
-                    for info in [self.table_info(query, *qualified)]
-                    if info is not None
-                    for column, _ in info.columns
-                }
-        return sorted(columns)
+        infos = self.table_infos(query, listed) if listed else {}
+        return sorted({column for info in infos.values() for column, _ in info.columns})
 
     def tables(self) -> list[str]:
         """The labels of all tables. Raises SourceUnavailable."""
@@ -203,7 +195,11 @@ class ServerConnector(ServerTables):
         )
         return Relation(
             Input(InputKind.SOURCE, self.record.name, table),
-            ReadPlan(body=body, projected_body=projected_body),
+            ReadPlan(
+                body=body,
+                projected_body=projected_body,
+                has_fixed_columns=True,
+            ),
             requirements=Requirements(attachment=self.attachment),
             consistency=Consistency(
                 unordered=True,

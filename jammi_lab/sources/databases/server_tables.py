@@ -58,6 +58,7 @@ class ServerTables(ABC):
         self.record, self._credentials = record, credentials
         self.address, _ = database_urls.parse_url(record.location)
         self._source_access = source_access
+        self._stays_attached = True
 
     @property
     def kind(self) -> str:
@@ -160,6 +161,7 @@ class ServerTables(ABC):
             ),
             settings=self.settings,
             server=self._probe_address(),
+            persistent=self._stays_attached,
         )
 
     def _probe_address(self) -> tuple[str, int] | None:

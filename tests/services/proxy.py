@@ -1,0 +1,84 @@
+"""A proxy in front of a server, which can lose its answers and records what it is asked."""
+
+import contextlib
+import socket
+import threading
+from urllib.parse import urlsplit, urlunsplit
+
+
+class Proxy:
+    """Passes connections on to a server, until its answers end after some bytes: they are closed,
+    or no more is sent; `is_deaf` accepts new connections without passing them on."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.ends_after: int | None = None
+        self.is_silent = self.is_deaf = False
+        self.sent, self._target, self._closed = (
+            0,
+            (parts.hostname or "", parts.port or 0),
+            threading.Event(),
+        )
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._accepted: list[socket.socket] = []
+        self.port = self._listener.getsockname()[1]
+        user = f"{parts.username}@" if parts.username else ""
+        self.url = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{self.port}"))
+        self.asked: list[bytearray] = []
+        """What the clients sent, by connection."""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.is_deaf:
+                    self._accepted.append(client)
+                    continue
+                server = socket.create_connection(self._target)
+                self.asked.append(bytearray())
+                for pair in ((client, server), (server, client)):
+                    asked = self.asked[-1] if pair[0] is client else None
+                    threading.Thread(target=self._pump, args=(*pair, asked), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, asked: bytearray | None) -> None:
+        is_answer = asked is None
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                self.sent += len(data) if is_answer else 0
+                if asked is not None:
+                    asked += data
+                if is_answer and self.ends_after is not None and self.sent > self.ends_after:
+                    if self.is_silent:
+                        self._closed.wait()
+                    break
+                target.sendall(data)
+        for connection in (source, target):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
+
+    def close(self) -> None:
+        self._closed.set()
+        for client in self._accepted:
+            client.close()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def mysql_statements(asked: bytes) -> list[str]:
+    """The statements in what a client of MySQL sent over one connection: of a prepared one its text,
+    once for each time that it was executed."""
+    statements, text = list[str](), ""
+    while asked:
+        length, number, packet = int.from_bytes(asked[:3], "little"), asked[3], asked[4:]
+        packet, asked = packet[:length], packet[length:]
+        if number == 0:  # else a part of the login
+            match packet[0]:
+                case 0x03:  # COM_QUERY
+                    statements.append(packet[1:].decode())
+                case 0x16:  # COM_STMT_PREPARE
+                    text = packet[1:].decode()
+                case 0x17:  # COM_STMT_EXECUTE
+                    statements.append(text)
+    return statements
