@@ -27,6 +27,7 @@ from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.sources.databases.mysql_views import parse_view
 from jammi_lab.sources.registry import connector_for
 from tests.contracts.connector import DictMemo, look
+from tests.inside import services_of
 from tests.services.proxy import Proxy, mysql_statements
 from tests.services.servers import run_mysql
 from tests.sizes import sized, soak
@@ -471,7 +472,7 @@ def test_adding_sends_eight_statements(tmp_path, sql, table, proxy):
             "SET TIME_ZONE = ?",
         ]
         assert "FROM information_schema.tables" in listing
-        assert not ws._services.engine.instances_of(None).attachments.aliases
+        assert not services_of(ws).engine.instances_of(None).attachments.aliases
         assert table in source.tables()
 
 
