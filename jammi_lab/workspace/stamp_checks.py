@@ -2,6 +2,7 @@
 Nothing is computed, and no kernel is needed."""
 
 import contextlib
+import functools
 import json
 import os
 import time
@@ -27,6 +28,7 @@ from jammi_lab.core.verdicts import (
 )
 from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.workspace_identity import ID_FILE
+from jammi_lab.workspace.copied_sources import why_not_of_this_copy
 from jammi_lab.workspace.file_stamps import read_stamp
 from jammi_lab.workspace.junit import to_xml_text
 from jammi_lab.workspace.stamps import (
@@ -300,6 +302,10 @@ class StampJudge:
 
     def __init__(self, services: "Services", close_workspace: Callable[[], None]) -> None:
         self._services, self._close_workspace = services, close_workspace
+        if isinstance(services.folder, Path):
+            services.source_directory.why_unknown = functools.partial(
+                why_not_of_this_copy, services.folder.resolve()
+            )
         self._file_identity = services.file_identity()
         self.workspace_id = services.catalog.metadata.workspace_id()
         self._verdicts: dict[tuple[str | None, str], Verdict | None] = {}

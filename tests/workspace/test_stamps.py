@@ -85,6 +85,28 @@ def test_a_copy_of_a_workspace_is_judged_by_the_copy_that_holds_the_file(tmp_pat
     assert outcomes("check-file", tmp_path / "ci" / "t.parquet", *named) == ["stale"]
 
 
+@pytest.mark.parametrize("read", ["a", "'{folder}/data/a.csv'"])
+def test_a_file_beside_the_original_does_not_attest_a_copy(tmp_path, read):
+    project, clone = tmp_path / "project", tmp_path / "ci" / "clone"
+    (project / "data").mkdir(parents=True)
+    (project / "data" / "a.csv").write_text("id,x\n1,2\n")
+    with jl.open(project / "lab") as ws:
+        ws.sources.add("a", str(project / "data" / "a.csv"))
+        ws.materialize("t", f"SELECT * FROM {read.format(folder=project)}")
+        table = ws.materialize("u", "SELECT x FROM jammi.t")
+        notebook(project / "n.ipynb", shown(table), shown(ws.sql("SELECT * FROM jammi.t")))
+    shutil.copytree(project, clone)
+    assert outcomes("check-notebook", clone / "n.ipynb") == ["fresh", "fresh"]
+    (clone / "data" / "a.csv").write_text("id,x\n1,3\n")
+    _, entries = run("check-notebook", clone / "n.ipynb")
+    assert [entry["outcome"] for entry in entries] == ["unknown", "unknown"]
+    for path in (project / "data" / "a.csv", clone / "data" / "a.csv"):
+        assert all(str(path) in entry["reason"] for entry in entries)
+    assert outcomes("check-notebook", project / "n.ipynb") == ["fresh", "fresh"]
+    (clone / "data" / "a.csv").unlink()  # the copy has no file of its own
+    assert outcomes("check-notebook", clone / "n.ipynb") == ["fresh", "fresh"]
+
+
 def test_what_is_shown_is_fresh_outdated_stale_or_edited(lab, tmp_path):
     output = shown(lab.sql("SELECT count(*) AS n FROM jammi.big"))
     file = notebook(tmp_path / "n.ipynb", output)
