@@ -76,6 +76,23 @@ def test_changes_are_seen_narrowed_selected_and_fit_narrow_dark_pages(ws, on_pag
         kept(bare, f"diff-{'dark' if dark else 'light'}-{wide}")
 
 
+def test_of_long_texts_both_are_seen_from_their_difference_on(tmp_path, on_page):
+    with jl.open(tmp_path / "lab") as ws:
+        for word in ("light", "lamp"):
+            text = f"{'the same words ' * 6}and the bike {word} that I bought{' in the sale' * 9}"
+            ws.materialize("texts", f"SELECT 1 AS id, '{text}' AS text", key="id")
+        bare = on_page(DiffView(ws, "texts"), "diff", wide=900)
+        bare.shows("counted")
+        cell = bare.part("cell-1-text")
+        shown = {kind: cell.locator(kind) for kind in ("del", "ins")}
+        assert shown["del"].inner_text().startswith("…the bike light")
+        assert shown["ins"].inner_text().startswith("…the bike lamp")
+        assert shown["ins"].locator("span").get_attribute("title").startswith("the same words")
+        within, after = cell.bounding_box(), shown["ins"].bounding_box()
+        assert after["x"] + after["width"] <= within["x"] + within["width"]
+        kept(bare, "diff-long-texts")
+
+
 def test_a_row_of_the_history_shows_what_its_version_changed(ws, on_page):
     ws.table("offers", 1).restore()
     panel = DiffView(ws, "offers", history=True)

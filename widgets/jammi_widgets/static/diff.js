@@ -1,6 +1,7 @@
 import { Line, button, choose, filterInput, frame, grouped, h, redrawn, term } from "./kit.js";
 
 const PAGE = 50;
+const KEPT = 12; // characters of an equal beginning that stay before a difference
 const PARTS = ["changed", "added", "removed"];
 const PART_MARKS = { changed: "≠", added: "+", removed: "−" };
 
@@ -86,10 +87,22 @@ function render({ model, el }) {
     return h("span", { class: cell.quiet ? "jammi-quiet" : "", title: cell.whole }, cell.text);
   }
 
+  /** A long value that begins as another one does, from shortly before their difference. */
+  function fromDifference(cell, other) {
+    const [one, two] = [cell, other].map((each) => (typeof each === "string" ? each : each?.text ?? ""));
+    let same = 0;
+    while (same < one.length && one[same] === two[same]) same += 1;
+    if (same < 2 * KEPT || same === one.length) return cell;
+    const space = one.indexOf(" ", same - KEPT);
+    let start = space >= 0 && space < same ? space + 1 : same - KEPT;
+    if (one.charCodeAt(start) >= 0xdc00 && one.charCodeAt(start) <= 0xdfff) start -= 1; // not within a pair
+    return { quiet: cell.quiet, whole: cell.whole ?? one, text: "…" + one.slice(start) };
+  }
+
   function entry(row, page) {
     const cells = row.values.map((cell, at) => {
       if (!row.old || !row.changed[at]) return h("td", {}, value(cell));
-      return h("td", { class: "jammi-changed", "data-testid": `cell-${row.key}-${page.columns[at]}` }, h("del", {}, value(row.old[at])), h("span", { class: "jammi-dim" }, " → "), h("ins", {}, value(cell)));
+      return h("td", { class: "jammi-changed", "data-testid": `cell-${row.key}-${page.columns[at]}` }, h("del", {}, value(fromDifference(row.old[at], cell))), h("span", { class: "jammi-dim" }, " → "), h("ins", {}, value(fromDifference(cell, row.old[at]))));
     });
     const pick = (event) => {
       const kept = model.get("selection");
