@@ -181,26 +181,20 @@ def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str
     target = fold(name)
     # A missing or superfluous schema prefix, such as `jammi.`, is the likeliest mistake.
     suffix_matches = [f for f in by_fold if f.endswith(f".{target}") or target.endswith(f".{f}")]
-    similar = suffix_matches[:limit] or close_matches(
-        target, _with_similar_last_part(target, by_fold), limit, 0.6
-    )
-    return [by_fold[f] for f in similar]
+    return [
+        by_fold[f] for f in suffix_matches[:limit] or close_matches(target, by_fold, limit, 0.6)
+    ]
 
 
-def _with_similar_last_part(target: str, candidates: Iterable[str]) -> list[str]:
-    """The candidates whose last part is similar to that of the target, or begins like it. An equal
-    schema alone would make every short name similar."""
-    if "." not in target:
-        return [*candidates]
-    last = target.rpartition(".")[2]
-    last_of = {name: name.rpartition(".")[2] for name in candidates}
+def near_tables(name: str, candidates: Iterable[str]) -> list[str]:
+    """Like `near_names`, for tables: those of a schema are not similar by its name alone."""
+    last = fold(name).rpartition(".")[2]
+    last_of = {each: fold(each).rpartition(".")[2] for each in candidates}
+    if "." not in name or not last:
+        return near_names(name, last_of)
     parts = dict.fromkeys(last_of.values())
     similar = {*close_matches(last, parts, len(parts) or 1, 0.6)}
-    return [
-        name
-        for name, part in last_of.items()
-        if part in similar or part.startswith(last) or last.startswith(part)
-    ]
+    return near_names(name, [each for each, part in last_of.items() if part in similar])
 
 
 def physical_name(source: str, kind: str, model: str | None, clock: Clock) -> str:

@@ -170,7 +170,7 @@ def _missing_table_error(table: TableRef, resolvers: Sequence[NameResolver]) -> 
         )
     suggestions = [
         identifiers.copyable_name(candidate)
-        for candidate in identifiers.near_names(name, known_names(resolvers))
+        for candidate in identifiers.near_tables(name, known_names(resolvers))
     ]
     return TableNotFound(
         f"There is no table {_shortened(name)}.",

@@ -20,7 +20,7 @@ from jammi_lab.core.errors import (
     TableDamaged,
     TableNotFound,
 )
-from jammi_lab.core.identifiers import QuotedName, fold, near_names, quoted_name
+from jammi_lab.core.identifiers import QuotedName, fold, near_names, near_tables, quoted_name
 from jammi_lab.core.records import SourceRecord, TableRecord, TableStatus
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.observation_cache import LastObservations
@@ -259,7 +259,7 @@ def _missing_table_error(source: str, tables: Sequence[str], parts: Sequence[str
             hint=hint,
         )
     name = ".".join(parts)
-    suggestions = [sql_names[candidate] for candidate in near_names(f"{source}.{name}", sql_names)]
+    suggestions = [sql_names[candidate] for candidate in near_tables(f"{source}.{name}", sql_names)]
     if any(t.split(".")[-1] == parts[-1] for t in sql_names):
         return TableNotFound(
             f"The table name {source}.{name} is ambiguous.",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.identifiers import near_names, near_tables
 
 
 @pytest.mark.parametrize(
@@ -11,9 +11,7 @@ from jammi_lab.core.identifiers import near_names
         ("paper", ["papers", "venues"], ["papers"]),
         ("top", ["jammi.top", "tops"], ["jammi.top"]),
         ("PAPERS", ["papers"], ["papers"]),
-        ("jammi.monthly", ["jammi.cust", "jammi.months", "jammi.buys"], ["jammi.months"]),
-        ("jammi.clean_orders", ["jammi_catalog.anchors", "jammi_catalog.sources"], []),
-        ("recompute.incr", ["recompute.incremental"], ["recompute.incremental"]),
+        ("x.pq", ["x.parquet"], ["x.parquet"]),
         (
             "notes",
             ["notes"],
@@ -26,3 +24,18 @@ def test_near_names_are_found_and_a_name_is_not_near_itself(
     name: str, known: list[str], found: list[str]
 ) -> None:
     assert near_names(name, known) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "found"),
+    [
+        ("jammi.monthly", ["jammi.cust", "jammi.months", "jammi.buys"], ["jammi.months"]),
+        ("jammi.clean_orders", ["jammi_catalog.anchors", "jammi_catalog.sources"], []),
+        ("jammi.papers", ["papers"], ["papers"]),
+        ("papres", ["papers", "jammi.top"], ["papers"]),
+    ],
+)
+def test_tables_are_not_near_by_their_schema_alone(
+    name: str, known: list[str], found: list[str]
+) -> None:
+    assert near_tables(name, known) == found
