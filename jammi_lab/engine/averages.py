@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _INTEGER_DIGITS = {"SMALLINT": 4, "INTEGER": 9, "BIGINT": 18, "HUGEINT": 27}
-DECIMAL_DIGITS = (4, 9, 18, 27)
-"""Digits of the decimals of one physical type. Sums of at most 27 digits are below 10³⁸, which is
-all that a decimal holds."""
+DECIMAL_DIGITS = (4, 9, 18, 38)
+"""Digits of the decimals of one physical type."""
 CASES = (
     (2894, 8006),
     (979, 3579),
@@ -57,10 +56,9 @@ class AveragedType:
         return None if digits is None else cls(digits, integer=name)
 
     @classmethod
-    def of_decimal(cls, width: int, scale: int) -> "AveragedType | None":
-        """None for decimals whose sums a decimal may not hold."""
-        digits = next((digits for digits in DECIMAL_DIGITS if width <= digits), None)
-        return None if digits is None else cls(digits, scale)
+    def of_decimal(cls, width: int, scale: int) -> "AveragedType":
+        """The type of a decimal, by its physical type."""
+        return cls(next(digits for digits in DECIMAL_DIGITS if width <= digits), scale)
 
     @property
     def sum_type(self) -> str:
@@ -73,7 +71,9 @@ class AveragedType:
 
     def cases(self) -> list[tuple[int, int]]:
         """The sums, in units of the last digit, and counts that are tried."""
-        large = [(pow(7, 30 + k, 10**self.digits), 1 + k % 7) for k in range(LARGE_CASE_COUNT)]
+        large = [
+            (pow(7, 30 + k, 10**self.digits), 3 + 2 * (k % 9)) for k in range(LARGE_CASE_COUNT)
+        ]
         return [(sign * value, count) for value, count in (*CASES, *large) for sign in (1, -1)]
 
     def quotients(self, sums: pa.Array, counts: pa.Array) -> pa.Array:

@@ -106,7 +106,6 @@ _OUTSIDE = (
     "SELECT g, avg(x) + 1 AS m FROM {rows} GROUP BY g",
     "SELECT g, avg(DISTINCT x) AS m FROM {rows} GROUP BY g",
     "SELECT g, avg(x::HUGEINT) AS m FROM {rows} GROUP BY g",
-    "SELECT g, avg(d::DECIMAL(28,2)) AS m FROM {rows} GROUP BY g",
     "SELECT m, g FROM (SELECT g, avg(x) AS m FROM {rows} GROUP BY g)",
     "SELECT g, sum(x) AS s FROM {rows} GROUP BY g HAVING sum(x) > 0",
     "SELECT g, count(DISTINCT k) AS n FROM {rows} GROUP BY g",

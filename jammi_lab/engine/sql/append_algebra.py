@@ -344,13 +344,10 @@ def _averaged_type(aggregate: Node) -> AveragedType:
     [argument] = aggregate["children"]
     name, info = _type_of(argument), argument.get("return_type", {}).get("type_info") or {}
     if name == "DECIMAL":
-        kind = AveragedType.of_decimal(info["width"], info["scale"])
-        name = f"DECIMAL({info['width']},{info['scale']})"
-    elif name == "HUGEINT" and _type_of(argument.get("child") or {}) != "UBIGINT":
-        kind = None  # its sums may be larger than a decimal
-    else:
-        kind = AveragedType.of_integer(name)
-    if kind is None:
+        return AveragedType.of_decimal(info["width"], info["scale"])
+    kind = AveragedType.of_integer(name)
+    is_wide = name == "HUGEINT" and _type_of(argument.get("child") or {}) != "UBIGINT"
+    if kind is None or is_wide:  # the sum of a HUGEINT may be larger than a decimal
         raise NotIncremental(f"avg() of a {name}")
     return kind
 
