@@ -36,6 +36,7 @@ from jammi_lab.freshness.table_verdict import (
 )
 from jammi_lab.freshness.unchanged_tables import UnchangedTables
 from jammi_lab.inputs.observation import Observation
+from jammi_lab.producers.definition_changes import changed_parts
 from jammi_lab.producers.registry import Producers
 from jammi_lab.store import manifests
 from jammi_lab.store.result_files import result_snapshot
@@ -77,6 +78,21 @@ class EvaluatedGraph:
             return None
         manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
         return manifest.increment if manifest is not None else None
+
+    def changed_parts(self, node: RecipeNode, record: TableRecord | None) -> list[str]:
+        """In what the definition of a recipe differs from that of one of its tables; empty where
+        that is not known."""
+        if node.recipe is None or record is None:
+            return []
+        manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+        current = self._producers.current_descriptor(node.recipe)
+        if manifest is None or isinstance(current, Unknown):
+            return []
+        environment = self._producers.environment(current, node.recipe.environment)
+        parts = changed_parts(manifest.descriptor, current)
+        return (
+            parts if manifest.environment == environment else [*parts, "the release that runs it"]
+        )
 
     def evaluate_all(self, starts: Iterable[RecipeNode] | None = None) -> None:
         """Evaluate the nodes, by default all visible ones, and everything upstream of them.

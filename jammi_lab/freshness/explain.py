@@ -42,9 +42,9 @@ MAX_LINES = 200
 """Maximum number of lines of a tree."""
 CompletionTime = Callable[[str], str | None]
 """Returns when a recipe's newest version was completed, RFC 3339; None when it has none."""
-LastError = Callable[[str, Reason | Damaged], str | None]
-"""Returns the error of the last run of a recipe by the changed definition; None when none
-failed."""
+CauseDetails = Callable[[str, Reason | Damaged], list[str]]
+"""Returns the lines below a cause of a recipe's verdict: what differs in its definition, and the
+error of a failed run."""
 
 
 @dataclass
@@ -129,23 +129,27 @@ def explain(
     states: Mapping[Any, State],
     observed_at: str,
     completed_at: CompletionTime,
-    last_error: LastError,
+    cause_details: CauseDetails,
     increment: Increment | None = None,
 ) -> Why:
     """The tree for a verdict on a table of `recipe`.
 
     `states` are the observed states of its inputs, `observed_at` the start of the observation pass.
-    `completed_at` returns the completion time of a recipe's newest version, `last_error` the error
-    of a failed run. `increment` is how the table was computed, unless in full."""
+    `completed_at` returns the completion time of a recipe's newest version, `cause_details` the
+    lines below a cause. `increment` is how the table was computed, unless in full."""
     root = ReasonNode("")
     own_completed_at = record.completed_at if record is not None else None
     match verdict:
         case Stale(reasons):
             for reason in reasons:
-                _add_cause(root, reason, own_completed_at, observed_at, last_error(recipe, reason))
+                _add_cause(
+                    root, reason, own_completed_at, observed_at, cause_details(recipe, reason)
+                )
         case Undecidable(doubts, reasons):
             for reason in reasons:
-                _add_cause(root, reason, own_completed_at, observed_at, last_error(recipe, reason))
+                _add_cause(
+                    root, reason, own_completed_at, observed_at, cause_details(recipe, reason)
+                )
             for doubt in doubts:
                 _branch_at(root, doubt.path).child(escape_invisible(str(doubt)))
         case PossiblyStale(causes):
@@ -156,7 +160,7 @@ def explain(
                     cause.reason,
                     completed_at(cause_recipe),
                     observed_at,
-                    last_error(cause_recipe, cause.reason),
+                    cause_details(cause_recipe, cause.reason),
                 )
         case Damaged():
             root.child(reason_line(verdict, own_completed_at, observed_at))
@@ -189,12 +193,12 @@ def _add_cause(
     reason: Reason | Damaged,
     recorded_at: str | None,
     observed_at: str,
-    error: str | None,
+    cause_lines: Sequence[str],
 ) -> None:
     line = parent.child(reason_line(reason, recorded_at, observed_at))
     line.digests = _reason_digests(reason)
-    if error is not None:
-        line.child(f"its last run failed: {escape_invisible(error)}")
+    for cause_line in cause_lines:
+        line.child(escape_invisible(cause_line))
 
 
 def explain_newest(sensed: EvaluatedGraph, node: RecipeNode, name: str) -> Why:
@@ -226,16 +230,16 @@ def _explain_node(
     record: TableRecord | None,
     states: Mapping[Any, State],
 ) -> Why:
-    def last_error(recipe: str, reason: Reason | Damaged) -> str | None:
-        if isinstance(reason, DefinitionChanged):
-            return sensed.last_error(recipe, reason.current)
+    def cause_details(recipe: str, reason: Reason | Damaged) -> list[str]:
         is_own = recipe == node.name
         current = node if is_own else sensed.graph.find(recipe, node.tenant)
-        if current is None or current.record is None or current.version is None:
-            return None
-        # a later run over other inputs, which may have been rejected by a check
-        version, definition = current.version.version, current.record.definition_hash
-        return sensed.last_error(recipe, definition, after=version)
+        if current is None:
+            return []
+        explained = record if is_own else current.record
+        return [
+            *_changed_parts(sensed, current, explained, reason),
+            *_last_error(sensed, current, reason),
+        ]
 
     return explain(
         name,
@@ -245,9 +249,30 @@ def _explain_node(
         states,
         sensed.observation.started_at,
         _completion_times(sensed, node),
-        last_error,
+        cause_details,
         sensed.increment(record) if record is not None else None,
     )
+
+
+def _changed_parts(
+    sensed: EvaluatedGraph, node: RecipeNode, record: TableRecord | None, reason: Reason | Damaged
+) -> list[str]:
+    if not isinstance(reason, DefinitionChanged):
+        return []
+    parts = sensed.changed_parts(node, record)
+    return [f"what differs: {', '.join(parts)}"] if parts else []
+
+
+def _last_error(sensed: EvaluatedGraph, node: RecipeNode, reason: Reason | Damaged) -> list[str]:
+    if isinstance(reason, DefinitionChanged):
+        error = sensed.last_error(node.name, reason.current)
+    elif node.record is None or node.version is None:
+        return []
+    else:
+        # a later run over other inputs, which may have been rejected by a check
+        version, definition = node.version.version, node.record.definition_hash
+        error = sensed.last_error(node.name, definition, after=version)
+    return [] if error is None else [f"its last run failed: {error}"]
 
 
 def _completion_times(sensed: EvaluatedGraph, node: RecipeNode) -> CompletionTime:

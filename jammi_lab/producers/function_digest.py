@@ -37,6 +37,7 @@ from jammi_lab.producers.class_members import (
     replaced_defaults,
     required_keys,
 )
+from jammi_lab.producers.definition_changes import note_function
 from jammi_lab.producers.function_source import (
     InlineSource,
     NoSource,
@@ -89,7 +90,9 @@ def function_digest(function: Callable[..., Any], inline_source: InlineSource | 
     walk = _FunctionWalk(function.__module__ or "")
     try:
         form = walk.function(function, inline_source)
-        return digest_of(["function-1", form, *walk.shared_objects()])
+        digest = digest_of(["function-1", form, *walk.shared_objects()])
+        note_function(digest, function.__name__, form)
+        return digest
     except RecursionError:
         raise NoSource("the values that it names are nested too deeply") from None
 

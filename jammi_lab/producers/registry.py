@@ -211,10 +211,22 @@ class Producers:
 
         Unknown for a Python step whose function is not loaded (with `import_modules`, its module is
         imported), and for a model that was registered again and is not in this kernel."""
-        environment, descriptor = (
-            self.environment(recipe.descriptor, recipe.environment),
-            recipe.descriptor,
-        )
+        environment = self.environment(recipe.descriptor, recipe.environment)
+        descriptor = self.current_descriptor(recipe, import_modules=import_modules)
+        if isinstance(descriptor, Unknown):
+            return descriptor
+        if environment == recipe.environment and (
+            descriptor is recipe.descriptor or descriptor == recipe.descriptor
+        ):
+            return recipe.definition_hash
+        return definition_hash(parse_descriptor(descriptor), environment)
+
+    def current_descriptor(
+        self, recipe: RecipeRecord, *, import_modules: bool = True
+    ) -> Mapping[str, Any] | Unknown:
+        """The descriptor of a recipe with the encoder or function as it is now. Unknown as for
+        `current_definition`."""
+        descriptor = recipe.descriptor
         if descriptor.get("producer") == "embedding" and isinstance(
             texts := parse_descriptor(descriptor), EmbeddingDescriptor
         ):
@@ -229,11 +241,7 @@ class Producers:
             if isinstance(digest, Unknown):
                 return digest
             descriptor = {**descriptor, "digest": digest}
-        if environment == recipe.environment and (
-            descriptor is recipe.descriptor or descriptor == recipe.descriptor
-        ):
-            return recipe.definition_hash
-        return definition_hash(parse_descriptor(descriptor), environment)
+        return descriptor
 
     def current_definitions(
         self, *, import_modules: bool = True

@@ -6,6 +6,9 @@ import pytest
 
 import jammi_lab as jl
 from tests.freshness.lab import Lab
+from tests.producers.modules import write
+
+__all__ = ["write"]
 
 _MOMENT = re.compile(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 _DIGEST = re.compile(r"\b[0-9a-f]{12}\b")
@@ -59,6 +62,7 @@ def test_a_definition_whose_last_run_failed_says_why(papers: Lab) -> None:
     assert tree(papers, "kept") == [
         "kept: stale",
         "└─ definition changed (made then, seen then)",
+        "   ├─ what differs: the key columns",
         f"   └─ {said}",
     ]
     assert tree(papers, "above")[-1] == f"      └─ {said}"
@@ -67,7 +71,38 @@ def test_a_definition_whose_last_run_failed_says_why(papers: Lab) -> None:
         and tree(papers, "kept")[0] == "kept: fresh"
     )
     papers.ws.define("kept", "SELECT id FROM papers")
-    assert len(tree(papers, "kept")) == 2
+    assert tree(papers, "kept")[2:] == ["   └─ what differs: the statement"]
+
+
+def test_a_changed_statement_names_its_values_and_key(papers: Lab) -> None:
+    query = "SELECT id, year FROM papers WHERE year > $since AND id <> $but"
+    values = {"since": 2000, "but": 7}
+    papers.ws.materialize("recent", jl.Sql(query, params=values))
+    papers.ws.define("recent", jl.Sql(query, params={**values, "since": 2010}))
+    assert tree(papers, "recent")[2:] == ["   └─ what differs: $since"]
+    papers.ws.define("recent", jl.Sql(f"{query} AND id > 0", params=values, key="id"))
+    assert tree(papers, "recent")[2:] == ["   └─ what differs: the statement, the key columns"]
+    papers.ws.define("recent", jl.Sql(f"{query}  -- a comment", params=values))
+    assert tree(papers, "recent")[0] == "recent: fresh"
+
+
+def test_a_changed_step_names_its_values_and_helpers(papers: Lab, write) -> None:
+    text = (
+        "import functools\nRATE = 2\ndef scale(x): return x * RATE\n"
+        "@functools.cache\ndef offset(): return scale(1)\n"
+        "def step(papers): return [{'y': offset()}]\n"
+    )
+    papers.ws.materialize("scaled", jl.PythonStep(write(text).module.step, inputs=["papers"]))
+    for old, new, names in (
+        ("RATE = 2", "RATE = 3", "RATE"),
+        ("x * RATE", "x + RATE", "scale"),
+        ("scale(1)", "scale(2)", "offset"),
+        ("'y'", "'z'", "step"),
+        ("x * RATE", "x", "RATE, scale"),
+    ):
+        changed = write(text.replace(old, new)).module.step
+        papers.ws.define("scaled", jl.PythonStep(changed, inputs=["papers"]))
+        assert tree(papers, "scaled")[2:] == [f"   └─ what differs: {names}"]
 
 
 def test_the_way_to_a_root_cause_is_a_branch(papers: Lab) -> None:
@@ -92,11 +127,12 @@ def test_several_causes_have_a_line_each(papers: Lab) -> None:
     assert [re.split(r":| \(", line)[0] for line in lines] == [
         "both",
         "├─ definition changed",
+        "│  └─ what differs",
         "├─ extra is gone",
         "└─ papers changed, 3 → 1 row",
     ]
     assert lines[1] == "├─ definition changed (made then, seen then)"
-    assert lines[2] == "├─ extra is gone (read then)"
+    assert lines[3] == "├─ extra is gone (read then)"
 
 
 def test_two_roots_share_the_way_that_they_share(papers: Lab) -> None:
@@ -172,6 +208,7 @@ def test_an_older_version_is_explained_by_itself(papers: Lab) -> None:
     assert tree(papers, old) == [
         "titles, version 1: stale",
         "└─ definition changed (made then, seen then)",
+        "   └─ what differs: the statement",
     ]
 
 
