@@ -17,6 +17,7 @@ from jammi_lab.producers import increment
 from jammi_lab.store.sums_files import SUFFIX, sums_path
 from jammi_lab.workspace.copy import copy_workspace
 from tests.producers.test_increment import growing_lab, no_threshold  # noqa: F401  a fixture
+from tests.store.lab import unpublish
 
 STATEMENT = "SELECT avg(x) AS a, g, count(*) AS n, avg(d) FILTER (WHERE b) AS d FROM t GROUP BY g"
 
@@ -212,6 +213,20 @@ def test_copies_and_rebuilt_catalogs_continue_with_increments(tmp_path):
             ws.recompute()
             assert is_increment(ws)
             assert not ws.fsck(deep=True)
+
+
+@pytest.mark.parametrize("harm", [None, _remove, _cut])
+def test_recovery_publishes_a_build_with_its_sums_or_not_at_all(tmp_path, harm):
+    with growing_lab(tmp_path) as (ws, _):
+        table = ws.materialize("it", STATEMENT)
+        folder, path = table.path.parent, sums_path(table.path)
+    unpublish(tmp_path / "lab", table.table_name)
+    if harm is not None:
+        harm(path, None)
+    with jl.open(tmp_path / "lab") as ws:
+        assert ws.recovery.promoted == ([] if harm else [table.table_name])
+        assert ws.recovery.failed == ([table.table_name] if harm else [])
+        assert not ws.fsck(deep=True) and len(list(folder.iterdir())) == (0 if harm else 3)
 
 
 def test_a_rejected_version_has_no_sums(tmp_path):
