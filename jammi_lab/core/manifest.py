@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +16,12 @@ MANIFEST_VERSION = 1
 _SEAL_PATTERN = re.compile(rb'\n "seal": "([0-9a-f]{64})"')
 """The seal in the text of a manifest. Only keys of the manifest itself are indented by one blank,
 and no JSON string can begin a line, so the match is unambiguous."""
-_ABSENT_FIELDS = (b'\n "increment": null,', b'\n "input_files": [],', b'\n "sums": null,')
+_ABSENT_FIELDS = (
+    b'\n "added_keys": null,',
+    b'\n "increment": null,',
+    b'\n "input_files": [],',
+    b'\n "sums": null,',
+)
 """Fields that are left out where they say nothing: manifests without them keep their bytes. None of
 them is the last key, so a comma follows."""
 _EMPTY_SEAL = b'\n "seal": ""'
@@ -89,6 +95,18 @@ class Increment(Value, frozen=True):
         return f"computed by an increment: {self.summary}"
 
 
+class AddedKeys(Value, frozen=True):
+    """The rows that a row map or an embedding has in addition to an earlier version, of which it
+    has all rows."""
+
+    base: str
+    """Physical name of the earlier version."""
+    rows: str
+    """The numbers of the rows that it added: `0-4,17`."""
+    columns: list[str]
+    """The columns in which the other rows are those of the earlier version."""
+
+
 class Manifest(Value, frozen=True, kw_only=True):
     """What a result table is, what it was built from, by which run and when."""
 
@@ -151,6 +169,8 @@ class Manifest(Value, frozen=True, kw_only=True):
     """The increment by which it was computed; None for a full computation."""
     sums: Artifact | None = None
     """The file beside the table with the sums and counts behind its averages; None without one."""
+    added_keys: AddedKeys | None = None
+    """Of a row map or an embedding that only added keys to the version before it: these."""
     hash_scheme: str = HASH_SCHEME
     """Scheme of the definition hash."""
     writer: str = ""
@@ -185,6 +205,29 @@ class Manifest(Value, frozen=True, kw_only=True):
                 "environment": self.environment,
             }
         )
+
+
+def equal_row_groups(new: Sequence[Leaf], old: Sequence[Leaf], columns: Sequence[str]) -> int:
+    """The number of row groups at the beginning of two files that are equal in all columns, by
+    their digests."""
+    groups = [_digests_by_row_group(leaves, columns) for leaves in (new, old)]
+    count = 0
+    while count in groups[0] and groups[0][count] == groups[1].get(count):
+        count += 1
+    return count
+
+
+def _digests_by_row_group(leaves: Sequence[Leaf], columns: Sequence[str]) -> dict[int, list[str]]:
+    names = set(columns)
+    groups: dict[int, list[tuple[str, int, str]]] = {}
+    for leaf in leaves:
+        if leaf.column in names:
+            groups.setdefault(leaf.row_group, []).append((leaf.column, leaf.offset, leaf.digest))
+    # Offsets differ between files; they only order the several leaves of a nested column.
+    return {
+        group: [f"{column}:{digest}" for column, _, digest in sorted(digests)]
+        for group, digests in groups.items()
+    }
 
 
 def is_sealed(body: bytes) -> bool:

@@ -7,8 +7,8 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.freshness.recipe_graph import RecipeGraph
 from jammi_lab.inputs.changed_columns import column_difference, difference_text
 from jammi_lab.inputs.observation import Observation
+from jammi_lab.inputs.result_versions import find_recorded_version
 from jammi_lab.inputs.version_changes import ChangeSummary, common_columns, equal_columns
-from jammi_lab.store.result_files import result_snapshot
 
 
 class InputDifferences:
@@ -50,15 +50,11 @@ class InputDifferences:
         """The newest version of a table and the one that was read; None when there is no such
         version any more, or it is another table than the one that was read."""
         parent = self._graph.find(recorded.input.name, tenant)
-        if parent is None or parent.record is None or recorded.version is None:
+        if parent is None or parent.record is None:
             return None
         with self._scope.use(parent.tenant):
-            version = self._catalog.result_tables.version(parent.name, recorded.version)
-        if version is None or not result_snapshot(version[1], recorded.version).anchor(
-            recorded.input, recorded.columns
-        ).same_state(recorded):
-            return None
-        return parent.record, version[1]
+            version = find_recorded_version(self._catalog, parent.name, recorded)
+        return None if version is None else (parent.record, version)
 
 
 def _by_digests(new: TableRecord, old: TableRecord, columns: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import Anchor, Input, InputKind
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import (
     JammiError,
@@ -25,7 +25,9 @@ from jammi_lab.core.records import SourceRecord, TableRecord, TableStatus
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.observation_cache import LastObservations
 from jammi_lab.inputs.path_names import record_of
+from jammi_lab.inputs.result_versions import added_rows
 from jammi_lab.sources.base import (
+    AddedRows,
     Connector,
     MultiTableConnector,
     ReadPlan,
@@ -40,6 +42,7 @@ from jammi_lab.sources.row_security import filtered_for
 from jammi_lab.sources.secrets import Credentials, CredentialStore
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.store import read_leases
+from jammi_lab.store.added_keys import GROWING_KINDS
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
 
 FRAME = "frame"
@@ -457,11 +460,16 @@ class ResultTableResolver:
         """The relation of one table under the given name. `lease` is an existing lease on its
         files. TableDamaged."""
         path = self._results.require_intact(record)
+
+        def added_since(recorded: Anchor, _: Mapping[str, str]) -> AddedRows:
+            return added_rows(self._catalog, self._results, record, recorded)
+
         return Relation(
             Input(kind=InputKind.RESULT, name=name),
             ReadPlan(
                 body=self._results.select_sql(record),
                 has_fixed_columns=self._results.filesystem is None,
+                added_since=added_since if record.kind in GROWING_KINDS else None,
             ),
             requirements=Requirements(filesystem=self._results.filesystem),
             columns={c.name: c.type for c in record.columns},

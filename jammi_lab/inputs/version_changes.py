@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.html import count_noun, escape_invisible
 from jammi_lab.core.identifiers import fold, quote_identifier
-from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.value import Value
 
@@ -455,28 +454,6 @@ def equal_columns(new: TableRecord, old: TableRecord, common: Collection[str]) -
     former = {c.name: c.digest for c in old.columns}
     return {
         c.name for c in new.columns if c.name in common and c.digest and c.digest == former[c.name]
-    }
-
-
-def equal_row_groups(new: Manifest, old: Manifest, columns: Sequence[str]) -> int:
-    """The number of row groups at the beginning of both files that are equal in all columns."""
-    groups = [_digests_by_row_group(manifest, columns) for manifest in (new, old)]
-    count = 0
-    while count in groups[0] and groups[0][count] == groups[1].get(count):
-        count += 1
-    return count
-
-
-def _digests_by_row_group(manifest: Manifest, columns: Sequence[str]) -> dict[int, list[str]]:
-    names = set(columns)
-    groups: dict[int, list[tuple[str, int, str]]] = {}
-    for leaf in manifest.leaves:
-        if leaf.column in names:
-            groups.setdefault(leaf.row_group, []).append((leaf.column, leaf.offset, leaf.digest))
-    # Offsets differ between files; they only order the several leaves of a nested column.
-    return {
-        group: [f"{column}:{digest}" for column, _, digest in sorted(leaves)]
-        for group, leaves in groups.items()
     }
 
 

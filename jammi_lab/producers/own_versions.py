@@ -6,8 +6,8 @@ import msgspec
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, FrameOrigin, InputKind
 from jammi_lab.core.identifiers import fold
+from jammi_lab.inputs.result_versions import find_recorded_version
 from jammi_lab.sources.frame_origins import merged_origin
-from jammi_lab.store.result_files import result_snapshot
 
 
 def with_own_versions_resolved(
@@ -36,14 +36,9 @@ def _origin_of_version(catalog: Catalog, recipe: str, source: Anchor) -> FrameOr
     version that is gone."""
     if source.input.kind is not InputKind.RESULT or fold(source.input.name) != fold(recipe):
         return None
-    version = (
-        None if source.version is None else catalog.result_tables.version(recipe, source.version)
-    )
-    if version is None or not result_snapshot(version[1], source.version).anchor(
-        source.input, source.columns
-    ).same_state(source):
+    if (record := find_recorded_version(catalog, recipe, source)) is None:
         return None
-    anchors = version[1].anchors
+    anchors = record.anchors
     return merged_origin(
         [
             FrameOrigin([a for a in anchors if a.pinned and a.input.kind is not InputKind.FRAME]),

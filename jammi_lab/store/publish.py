@@ -22,7 +22,7 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import CheckFailed, DuplicateTable, JammiError, LostOwnership
 from jammi_lab.core.identifiers import physical_name
 from jammi_lab.core.interrupts import attempts
-from jammi_lab.core.manifest import Artifact, Increment, InputFiles, Leaf, Manifest
+from jammi_lab.core.manifest import AddedKeys, Artifact, Increment, InputFiles, Leaf, Manifest
 from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 from jammi_lab.engine.duckdb_errors import stopped_error
 from jammi_lab.storage.digests import digest_parquet
@@ -36,6 +36,7 @@ from jammi_lab.storage.files import (
 )
 from jammi_lab.storage.parquet import WRITER, ParquetSink
 from jammi_lab.store import manifests
+from jammi_lab.store.added_keys import find_added_keys
 from jammi_lab.store.completed_records import completed_record
 from jammi_lab.store.result_files import ResultFiles, remove_table_files
 from jammi_lab.store.storage_errors import remains_of, storage_error
@@ -57,6 +58,8 @@ class Derivation(NamedTuple):
     """The increment by which it was computed; None for a full computation."""
     sums: Artifact | None = None
     """The file of sums beside it."""
+    added_keys: AddedKeys | None = None
+    """What it has in addition to the version before it, if it only added keys."""
 
 
 _IN_FULL = Derivation()
@@ -169,13 +172,21 @@ class TableWriter:
         audited = audit(record)
         if audited.failure is not None:
             self._reject(record, audited, audited.failure, raise_if_unwanted)
+        added_keys = find_added_keys(
+            self._publisher.catalog,
+            self._publisher.results,
+            record,
+            digests.leaves,
+            self._file.temp,
+            counts,
+        )
         body = self._publisher.build_manifest(
             record,
             digests.leaves,
             descriptor,
             environment,
             counts,
-            derivation._replace(sums=self._sealed_sums),
+            derivation._replace(sums=self._sealed_sums, added_keys=added_keys),
         ).encode_sealed()
         # The row was committed without a sync. No file gets its name before it is durable: else a
         # power failure could leave a complete table without a row (decision 44).
@@ -511,6 +522,7 @@ class Publisher:
             input_files=list(derivation.files),
             increment=derivation.increment,
             sums=derivation.sums,
+            added_keys=derivation.added_keys,
             writer=WRITER,
         )
 

@@ -20,7 +20,7 @@ from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed
 from jammi_lab.core.html import Rendered, ReprMixin, vstack
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.manifest import Manifest, equal_row_groups
 from jammi_lab.core.records import (
     READABLE_STATUSES,
     ProgressOption,
@@ -39,7 +39,6 @@ from jammi_lab.inputs.version_changes import (
     VersionComparison,
     Windows,
     common_columns,
-    equal_row_groups,
 )
 from jammi_lab.producers.build import Outcome
 from jammi_lab.producers.recompute_check import verify_by_recomputation
@@ -307,7 +306,7 @@ class TableService:
         hides_row_number = ROW_NUMBER in map(fold, columns)
         if current is None or former is None or footer is None or hides_row_number:
             return 0
-        groups = equal_row_groups(current, former, [*columns])
+        groups = equal_row_groups(current.leaves, former.leaves, [*columns])
         return sum(footer.row_group(group).num_rows for group in range(groups))
 
 

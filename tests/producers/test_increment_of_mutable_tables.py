@@ -278,6 +278,16 @@ def test_a_table_that_grows_during_an_increment_is_recorded_as_it_was_read(tmp_p
         assert ws.staleness("it") == Fresh() and ws.verify("it", recompute=True) == Match()
 
 
+def test_a_table_of_a_tenant_is_read_as_that_tenant(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        shared = GrowingTable(ws)
+        with ws.tenant("acme"):
+            own = GrowingTable(ws, seed=2)
+            assert is_increment(ws, GROUP_BY, own.append)
+            assert ws.plan().certain == []
+        assert is_increment(ws, GROUP_BY, shared.append)
+
+
 def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path):
     with growing_lab(tmp_path) as (ws, table):
         made = ws.materialize("it", GROUP_BY)

@@ -2,15 +2,13 @@
 skipped."""
 
 import random
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.manifest import Leaf
 from jammi_lab.inputs import version_changes
-from jammi_lab.inputs.version_changes import equal_row_groups, input_changes
+from jammi_lab.inputs.version_changes import input_changes
 from jammi_lab.storage import parquet
 from tests.inside import record_of
 from tests.sizes import examples
@@ -148,21 +146,6 @@ def test_numbers_equal_those_of_the_full_difference(ws, key):
             assert [found.changed] * 2 == counts[:2]
         else:
             assert [found.added, found.removed, found.changed] == counts
-
-
-def test_equal_row_groups_end_at_the_first_that_differs():
-    def manifest(*digests):
-        leaves = [
-            Leaf(column=column, row_group=group, offset=group * 7, length=7, digest=digest)
-            for group, pair in enumerate(digests)
-            for column, digest in zip("ab", pair, strict=True)
-        ]
-        return SimpleNamespace(leaves=leaves)
-
-    old, new = manifest("11", "22", "33"), manifest("11", "22", "34", "44")
-    assert equal_row_groups(new, old, "ab") == 2
-    assert equal_row_groups(new, old, "a") == 3
-    assert equal_row_groups(new, new, "ab") == 4
 
 
 def test_the_inputs_that_changed_are_named_with_versions_and_rows(ws, tmp_path):
