@@ -16,7 +16,7 @@ from jammi_lab.catalog.mutable_storage import Key
 from jammi_lab.catalog.mutable_tables import History, HistoryTrimmed, MutableTableRepository
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.live.row_codec import Layout, cached_layout
-from jammi_lab.vectors.arrays import to_numpy
+from jammi_lab.vectors.arrays import to_arrow_rows, to_numpy
 from jammi_lab.vectors.exact_search import RowNumbers
 
 
@@ -106,22 +106,25 @@ def apply_history(snapshot: MutableSnapshot, history: History) -> MutableSnapsho
     if not history.now:
         return MutableSnapshot(history.record, snapshot.rows, snapshot.keys)
     shape: Layout = cached_layout(history.record.schema, tuple(history.record.key))
-    touched = pa.array(history.now, snapshot.keys.type)
-    untouched = pc.invert(pc.is_in(snapshot.keys, value_set=touched))
-    keys, rows = snapshot.keys.filter(untouched), snapshot.rows.filter(untouched)
+    keys, rows = snapshot.keys, snapshot.rows
+    if any(history.before.get(key, b"") is not None for key in history.now):
+        touched = pa.array(history.now, keys.type)
+        untouched = pc.invert(pc.is_in(keys, value_set=touched))
+        keys, rows = keys.filter(untouched), rows.filter(untouched)
     current = sorted((key, body) for key, body in history.now.items() if body is not None)
     if current:
         new_keys = pa.array([key for key, _ in current], snapshot.keys.type)
         new_rows = shape.table([body for _, body in current])
-        positions = [
-            bisect.bisect_left(range(len(keys)), key, key=lambda i: keys[i].as_py())
-            for key, _ in current
-        ]
-        order = pa.array(
-            np.insert(
-                np.arange(len(keys)), positions, np.arange(len(keys), len(keys) + len(current))
-            )
-        )
-        keys = pa.concat_arrays([keys, new_keys]).take(order)
-        rows = pa.concat_tables([rows, new_rows]).combine_chunks().take(order)
+        order = None
+        if len(keys) and current[0][0] < keys[-1].as_py():
+            positions = [
+                bisect.bisect_left(range(len(keys)), key, key=lambda i: keys[i].as_py())
+                for key, _ in current
+            ]
+            new_positions = np.arange(len(keys), len(keys) + len(current))
+            order = to_arrow_rows(np.insert(np.arange(len(keys)), positions, new_positions))
+        keys = pa.concat_arrays([keys, new_keys])
+        rows = pa.concat_tables([rows, new_rows]).combine_chunks()
+        if order is not None:
+            keys, rows = keys.take(order), rows.take(order)
     return MutableSnapshot(history.record, rows, keys)
