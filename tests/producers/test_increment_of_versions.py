@@ -19,7 +19,7 @@ from tests.producers import append_histories as histories
 from tests.producers.append_histories import is_increment, record_refusals
 from tests.sizes import sized, soak
 
-GROUP_BY = "SELECT g, count(*) AS n, sum(x) AS s, min(d) AS m FROM jammi.t GROUP BY g"
+GROUP_BY = "SELECT g, count(*) AS n, sum(x) AS s, min(d) AS m, avg(d) AS a FROM jammi.t GROUP BY g"
 STATEMENTS = {
     "group by": GROUP_BY,
     "distinct": "SELECT DISTINCT g, k FROM jammi.t",
