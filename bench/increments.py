@@ -44,10 +44,8 @@ def increments(folder: Path, repeats: int) -> Iterator[Line]:
         )
         ws.sources.add("towns", str(towns))
         plain = _Sales(ws, folder, "plain", _PLAIN, _FILES)
-        racy_seconds = float(ws.settings["look.racy_seconds"])
-        plain.seconds_before = racy_seconds + 0.1
         yield plain.added_line("GROUP BY, one file more over 20 × 500,000 rows", 1, repeats, None)
-        plain.seconds_before, plain.seconds_after = 0.0, racy_seconds + 0.1
+        plain.seconds_before, plain.seconds_after = 0.0, plain.seconds_before
         yield plain.added_line("the same, of a file that is not new", 1, repeats, None)
         averaged = _Sales(ws, folder, "averaged", _AVERAGED, _FILES)
         yield averaged.added_line("GROUP BY with averages, one file more", 1, repeats, None)
@@ -68,7 +66,7 @@ class _Sales:
         self, ws: jl.Workspace, folder: Path, name: str, statement: str, files: int
     ) -> None:
         self._ws, self.rows = ws, _FILE_ROWS
-        self.seconds_before = self.seconds_after = 0.0
+        self.seconds_before, self.seconds_after = float(ws.settings["look.racy_seconds"]) + 0.1, 0.0
         """The time to wait before a file is added, and after that. Each look reads the files of
         the last two seconds again: without a wait those that the measure itself wrote before."""
         self.folder, self._count = folder / name, 0
