@@ -48,7 +48,11 @@ def increments(folder: Path, repeats: int) -> Iterator[Line]:
         plain.seconds_before, plain.seconds_after = 0.0, plain.seconds_before
         yield plain.added_line("the same, of a file that is not new", 1, repeats, None)
         averaged = _Sales(ws, folder, "averaged", _AVERAGED, _FILES)
-        yield averaged.added_line("GROUP BY with averages, one file more", 1, repeats, None)
+        # a full run without increments keeps no sums, and the next increment would begin before it
+        in_full = _Sales(ws, folder, "averaged_in_full", _AVERAGED, _FILES)
+        yield averaged.added_line(
+            "GROUP BY with averages, one file more", 1, repeats, None, in_full
+        )
         yield averaged.full_line(repeats)
         joined = _Sales(ws, folder, "joined", _JOINED, _FILES)
         yield joined.added_line("JOIN and GROUP BY, one file more", 1, repeats, 0.10)
