@@ -191,3 +191,24 @@ def record_refusals(monkeypatch):
 
     monkeypatch.setattr(build, "find_increment", find_increment)
     return refusals
+
+
+def check_added_rows(ws, table, statements, *, extent, delta) -> None:
+    """After five rows are appended to a table of a workspace, each statement, by its rule, is
+    computed over these alone: its plan has this extent, its manifest this delta."""
+    first = {rule: ws.materialize(rule.replace(" ", "_"), s) for rule, s in statements.items()}
+    table.append(2)
+    table.append(3)
+    plan = ws.plan()
+    assert {(step.action, step.increment) for step in plan.certain} == {("increment", extent)}
+    assert not plan.apply().deviations
+    for rule, statement in statements.items():
+        name = rule.replace(" ", "_")
+        manifest = ws.table(name).manifest
+        increment = manifest.increment
+        assert (increment.rule, increment.base) == (rule, first[rule].table_name)
+        assert increment.delta == [delta]
+        assert any(f"{delta} merged into" in line for line in ws.why(name).lines)
+        assert ws.verify(name, recompute=True) == Match()
+        full = ws.materialize("full", statement, cache="bypass").manifest
+        assert full.artifact == manifest.artifact

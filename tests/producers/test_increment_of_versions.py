@@ -135,22 +135,9 @@ def growing_lab(folder, seed=1, growing=GrowingMap, **options):
 @pytest.mark.parametrize("key", [lambda n: n, lambda n: f"{n:05}"], ids=["number", "text"])
 def test_added_keys_are_computed_over_the_new_rows_alone(tmp_path, key):
     with growing_lab(tmp_path, key=key) as (ws, table):
-        first = {rule: ws.materialize(rule.replace(" ", "_"), s) for rule, s in STATEMENTS.items()}
-        table.append(2)
-        table.append(3)
-        plan = ws.plan()
-        assert {(s.action, s.increment) for s in plan.certain} == {("increment", "5 of 25 rows")}
-        assert not plan.apply().deviations
-        for rule, statement in STATEMENTS.items():
-            name = rule.replace(" ", "_")
-            manifest = ws.table(name).manifest
-            found = manifest.increment
-            assert (found.rule, found.base) == (rule, first[rule].table_name)
-            assert found.delta == ["5 rows added after version 1"]
-            assert any("5 rows added after version 1 merged into" in x for x in ws.why(name).lines)
-            assert ws.verify(name, recompute=True) == Match()
-            full = ws.materialize("full", statement, cache="bypass").manifest
-            assert full.artifact == manifest.artifact
+        histories.check_added_rows(
+            ws, table, STATEMENTS, extent="5 of 25 rows", delta="5 rows added after version 1"
+        )
 
 
 @pytest.mark.parametrize("where", ["insert_between", "insert_before"])
