@@ -212,3 +212,20 @@ def check_added_rows(ws, table, statements, *, extent, delta) -> None:
         assert ws.verify(name, recompute=True) == Match()
         full = ws.materialize("full", statement, cache="bypass").manifest
         assert full.artifact == manifest.artifact
+
+
+def check_recompute(ws, statements) -> int:
+    """Recompute a workspace with the tables s0, s1, … of these statements, each with whether it is
+    within the rules. All are byte for byte those of a full run; the number of increments, of which
+    none is of a statement outside the rules."""
+    run = ws.recompute()
+    assert not run.deviations
+    increments = 0
+    for step in run.steps:
+        if step.outcome == "computed" and step.name.startswith("s"):
+            statement, is_inside = statements[int(step.name[1:])]
+            is_increment = ws.table(step.name).manifest.increment is not None
+            assert ws.verify(step.name, recompute=True) == Match(), statement
+            assert is_inside or not is_increment, statement
+            increments += is_increment
+    return increments
