@@ -11,7 +11,7 @@ import pytest
 T = TypeVar("T")
 SOAK = os.environ.get("JAMMI_SOAK") == "1"
 """Whether generated tests run at their long sizes."""
-CASES_SECONDS = 0.3
+CASES_SECONDS = 0.2
 """What the cases of one test may take together in `make test`, by their measured durations."""
 
 soak = pytest.mark.soak
@@ -41,7 +41,7 @@ def sized(short: T, long: T) -> T:
 
 def examples(long: int) -> int:
     """How many examples a property gets that explores `long` of them in a soak."""
-    return sized(max(10, long // 12), long)
+    return sized(max(10, long // 16), long)
 
 
 def thinned(cells: Iterable[T], every: int) -> list[T]:
@@ -72,11 +72,11 @@ def covering(cells: Sequence[tuple[Any, ...]]) -> list[int]:
 
 
 def affordable(cases: int, seconds: float) -> int:
-    """How many cases of a test `make test` runs, by the seconds that all take: what fits, but a
-    sixth and two at least."""
+    """How many cases of a test `make test` runs, by the seconds that all take: what fits, but an
+    eighth and two at least."""
     if cases < 4 or seconds <= CASES_SECONDS:
         return cases
-    return max(2, -(-cases // 6), int(cases * CASES_SECONDS / seconds))
+    return max(2, -(-cases // 8), int(cases * CASES_SECONDS / seconds))
 
 
 def spread(cells: Sequence[tuple[Any, ...]], count: int) -> set[int]:
