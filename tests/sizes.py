@@ -11,7 +11,7 @@ import pytest
 T = TypeVar("T")
 SOAK = os.environ.get("JAMMI_SOAK") == "1"
 """Whether generated tests run at their long sizes."""
-CASES_SECONDS = 0.2
+CASES_SECONDS = 0.15
 """What the cases of one test may take together in `make test`, by their measured durations."""
 
 soak = pytest.mark.soak
