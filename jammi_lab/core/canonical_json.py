@@ -8,19 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 _SCALARS = frozenset({str, int, bool, type(None)})
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
 
 
 def canonical_json(value: Any) -> bytes:
     """UTF-8 JSON that is equal exactly when the values are equal: 1, 1.0, true and "1" all differ.
     Raises TypeError for a value without a JSON form."""
     # Lone surrogates are encoded as they are, so that every text has a digest.
-    return json.dumps(
-        _to_json_types(value),
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=False,
-        allow_nan=False,
-    ).encode("utf-8", "surrogatepass")
+    return _ENCODER.encode(_to_json_types(value)).encode("utf-8", "surrogatepass")
 
 
 def digest_of(value: Any) -> str:

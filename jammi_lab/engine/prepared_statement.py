@@ -156,15 +156,12 @@ class PreparedStatement:
             self._append_rules[appended, self.keeps_order] = rule
         return rule
 
-    def restricted_to(
-        self, identity: tuple[str, str, str], read: ReadPlan
-    ) -> tuple["PreparedStatement", Relation]:
-        """The same statement over a part of an input, and that part. It has the columns of the
-        input."""
+    def restricted_to(self, identity: tuple[str, str, str], read: ReadPlan) -> "PreparedStatement":
+        """The same statement over a part of an input, which has the columns of the input."""
         parts_of_input = [p for p, r in self._relations.items() if r.input.identity == identity]
         part = replace(self._relations[parts_of_input[0]], read=read)
         relations = {**self._relations, **dict.fromkeys(parts_of_input, part)}
-        return replace(self, _relations=relations), part
+        return replace(self, _relations=relations)
 
     @property
     def selects_averages(self) -> bool:

@@ -30,6 +30,7 @@ from jammi_lab.sources.base import (
     AddedRows,
     InputRead,
     NotAppended,
+    PartOfFiles,
     ReadPlan,
     Relation,
     Requirements,
@@ -329,11 +330,11 @@ class ComputedRows:
             stream.close()
 
 
-def _read_of_files(read: ReadPlan, addresses: Sequence[str]) -> ReadPlan:
-    """Reads some files of a file set. Raises NotIncremental."""
-    if read.body_of_files is None:
+def _part_of_files(read: ReadPlan, addresses: Sequence[str]) -> PartOfFiles:
+    """How some files of a file set are read. Raises NotIncremental."""
+    if read.part_of_files is None:
         raise NotIncremental("the files of the input cannot be read one by one")
-    return replace(read, body=read.body_of_files(addresses))
+    return read.part_of_files(addresses)
 
 
 class IncrementalStatement:
@@ -364,15 +365,8 @@ class IncrementalStatement:
     ) -> ComputedRows:
         """Compute the statement over the new rows, and merge. Raises NotIncremental when the rows
         would be read or written otherwise than by a full computation; and as `run_ordered`."""
-        whole = self._read_of(planned.identity)
-        read = planned.added.read or _read_of_files(whole.relation.read, planned.added.addresses)
-        query, part = self._query.restricted_to(planned.identity, read)
-        # Columns, types and partition columns must be those that a full computation binds over the
-        # list of all files. Of a table with snapshots it is the same scan, with a condition.
-        if read.added_since is None and planned.added.read is None:
-            columns = self._engine.describe(part, self._tenant)
-            if list(columns.items()) != list(whole.schema.items()):
-                raise NotIncremental("the new files alone have other columns or types")
+        read = self._read_of_added(self._read_of(planned.identity), planned.added)
+        query = self._query.restricted_to(planned.identity, read)
         if not planned.rule.keeps_order:
             merged = query.run_merged(planned.rule, base, self._key, observed_states)
             if planned.rule.averages:
@@ -381,6 +375,21 @@ class IncrementalStatement:
         former = self._prepare(base_statement(self._query.output), {BASE: base})
         new = query.run_ordered(self._key, observed_states=observed_states)
         return ComputedRows([former.run_ordered(), new])
+
+    def _read_of_added(self, whole: InputRead, added: AddedRows) -> ReadPlan:
+        """How the new rows of an input are read. Raises NotIncremental for files with other
+        columns, types or partition columns than a full computation binds over all files."""
+        if added.read is not None:
+            return added.read
+        part = _part_of_files(whole.relation.read, added.addresses)
+        read = replace(whole.relation.read, body=part.body)
+        # Of a table with snapshots it is the same scan, with a condition.
+        if read.added_since is None:
+            relation = replace(whole.relation, read=read)
+            columns = part.columns or self._engine.describe(relation, self._tenant)
+            if list(columns.items()) != list(whole.schema.items()):
+                raise NotIncremental("the new files alone have other columns or types")
+        return read
 
     @property
     def selects_averages(self) -> bool:
@@ -392,7 +401,7 @@ class IncrementalStatement:
         reads = [
             r.relation.read for r in self._query.inputs if r.relation.input.identity == identity
         ]
-        return any(r.added_since is not None or r.body_of_files is not None for r in reads)
+        return any(r.added_since is not None or r.part_of_files is not None for r in reads)
 
     def start_with_sums(
         self,

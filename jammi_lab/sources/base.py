@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, Unknown
 from jammi_lab.core.canonical_json import digest_of
@@ -134,7 +134,7 @@ class AddedRows:
     are_last: bool
     """Whether the new rows come after all others."""
     addresses: tuple[str, ...] = ()
-    """The new files, as `ReadPlan.body_of_files` takes them; empty for a table."""
+    """The new files, as `ReadPlan.part_of_files` takes them; empty for a table."""
     file_count: int | None = None
     """Number of files, the new ones included; None for a table."""
     read: ReadPlan | None = None
@@ -162,6 +162,15 @@ class AddedRows:
         return f"{new:,} of {total:,} {'rows' if self.file_count is None else 'files'}"
 
 
+class PartOfFiles(NamedTuple):
+    """How some files of a file set are read."""
+
+    body: str
+    """A SELECT of all their rows. Its columns and types may be others than those of all files."""
+    columns: Mapping[str, str] | None = None
+    """SQL type by column, in order; None if the engine has to describe the body."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
     """How the rows of a relation are read: one of `body`, `frame` and `computed` is set, and none
@@ -180,9 +189,8 @@ class ReadPlan:
     has_fixed_columns: bool = False
     """Whether a body of the same text always has columns of the same names, so that a view of it
     may be kept. Their types may change: DuckDB binds a view again for every statement (1.5.5)."""
-    body_of_files: Callable[[Collection[str]], str] | None = None
-    """Returns the body that reads only these files (`AddedRows.addresses`). Its columns and types
-    may be others than those of all files."""
+    part_of_files: Callable[[Collection[str]], PartOfFiles] | None = None
+    """Returns how only these files (`AddedRows.addresses`) are read."""
     added_since: Callable[[Anchor, Mapping[str, str]], AddedRows] | None = None
     """Of a table whose earlier states are known: returns the rows that a recorded state over the
     same columns, here with their types, did not have. Raises NotAppended."""

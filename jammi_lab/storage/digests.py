@@ -399,7 +399,7 @@ def is_current(entry: CacheEntry | None, stat: Stat, racy_seconds: float) -> boo
     )
 
 
-def cache_key(path: Path, parquet: bool) -> str:
+def cache_key(path: Path | str, parquet: bool) -> str:
     """The cache key that `fingerprint` uses."""
     return observation_key("parquet" if parquet else "bytes", str(path))
 

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import duckdb
@@ -21,6 +21,7 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
     ObservationContext,
+    PartOfFiles,
     ReadCredentials,
     ReadPlan,
     Relation,
@@ -28,7 +29,7 @@ from jammi_lab.sources.base import (
     no_credentials,
 )
 from jammi_lab.sources.credentials import resolve_credentials
-from jammi_lab.sources.files import arrow_ipc, file_checks, snapshots
+from jammi_lab.sources.files import arrow_ipc, file_checks, parquet_schemas, snapshots
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.readers import (
     build_select,
@@ -191,6 +192,7 @@ class FileConnector(LocatedConnector):
         # Not for remote files: a statement should not fetch a part of each.
         if columns is None and self.file_set.is_local:
             self._check_files(source_files)
+            columns = self._columns_by_schema(source_files)
         if self.kind == "arrow":
             try:
                 rows = arrow_ipc.read_tables(self.file_set, source_files)
@@ -207,26 +209,23 @@ class FileConnector(LocatedConnector):
             )
         nonempty = self._nonempty_files(source_files)
         access = self.file_set.read_access(nonempty)
+        all_files = list(zip(nonempty, access.addresses, strict=True))
 
-        def select_files(selected: Collection[str] | None = None) -> str:
-            files = [
-                (source_file, address)
-                for source_file, address in zip(nonempty, access.addresses, strict=True)
-                if selected is None or source_file.relative in selected
-            ]
+        def select(files: Sequence[tuple[SourceFile, str]]) -> str:
+            selected_files, addresses = zip(*files, strict=True)
             return build_select(
-                self.kind,
-                self.file_set,
-                [source_file for source_file, _ in files],
-                [address for _, address in files],
-                self.record.options,
+                self.kind, self.file_set, selected_files, addresses, self.record.options
             )
+
+        def select_files(relative_paths: Collection[str]) -> PartOfFiles:
+            files = [file for file in all_files if file[0].relative in relative_paths]
+            return PartOfFiles(select(files), self._columns_by_schema([file for file, _ in files]))
 
         return Relation(
             source_input,
             ReadPlan(
-                body=select_files(),
-                body_of_files=select_files
+                body=select(all_files),
+                part_of_files=select_files
                 if self.kind == "parquet" and self.file_set.is_local
                 else None,
             ),
@@ -234,10 +233,13 @@ class FileConnector(LocatedConnector):
                 filesystem=access.filesystem, scoped_secret=access.scoped_secret
             ),
             columns=columns,
-            explain=lambda text: self._run_error(
-                text, list(zip(nonempty, access.addresses, strict=True))
-            ),
+            explain=lambda text: self._run_error(text, all_files),
         )
+
+    def _columns_by_schema(self, source_files: Sequence[SourceFile]) -> dict[str, str] | None:
+        if self.kind != "parquet" or not self.file_set.is_local:
+            return None
+        return parquet_schemas.known_columns(source_files, self.record.options)
 
     def _nonempty_files(self, source_files: list[SourceFile]) -> list[SourceFile]:
         """The files that are not empty: DuckDB would invent a column for an empty text file.
@@ -371,11 +373,14 @@ class FileConnector(LocatedConnector):
     def _describe(self, source_files: list[SourceFile], ctx: ObservationContext) -> dict[str, str]:
         self._check_files(source_files)
         relation = self._relation(source_files)
-        if relation.columns is not None and relation.read.frame is not None:
+        if relation.columns is not None:
             return dict(relation.columns)
         if relation.read.body is None or not self.file_set.is_local:
             return scratch_duckdb.describe(relation)
-        return ctx.describe(relation)
+        columns = ctx.describe(relation)
+        if self.kind == "parquet":
+            parquet_schemas.keep_columns(source_files, self.record.options, columns, ctx)
+        return columns
 
     def _check_files(self, source_files: list[SourceFile]) -> None:
         file_checks.check_files(self.kind, self.file_set, source_files, self.record.options)

@@ -39,7 +39,10 @@ Files = Sequence[tuple[SourceFile, Payload]]
 
 def _cache_key(file_set: FileSet, source_file: SourceFile, kind: str) -> str:
     if file_set.is_local and kind != "arrow":
-        return cache_key(Path(source_file.path), kind == "parquet")
+        path = source_file.path
+        # a `Path` drops `//` and `/./`; making one takes longer than the rest of this
+        is_plain = "//" not in path and "/." not in path
+        return cache_key(path if is_plain else Path(path), kind == "parquet")
     return observation_key(
         "arrow" if kind == "arrow" else f"url-{kind}", f"{file_set.realm}{source_file.path}"
     )

@@ -32,6 +32,7 @@ from jammi_lab.sources.base import (
     Consistency,
     NotAppended,
     ObservationContext,
+    PartOfFiles,
     ReadPlan,
     Relation,
     Requirements,
@@ -155,8 +156,8 @@ class LakehouseConnector(LakehouseTable):
     def _relation(self, state: TableSnapshot) -> Relation:
         body = self.select(state)
 
-        def select_files(addresses: Collection[str]) -> str:
-            return f"{body} WHERE {condition_on_files(addresses)}"
+        def select_files(addresses: Collection[str]) -> PartOfFiles:
+            return PartOfFiles(f"{body} WHERE {condition_on_files(addresses)}")
 
         def witness(query: RunSelect, _: tuple[str, ...]) -> Observed:
             columns = _known_columns.get((self.kind, state)) or {
@@ -171,7 +172,7 @@ class LakehouseConnector(LakehouseTable):
             Input(InputKind.SOURCE, self.record.name),
             ReadPlan(
                 body=body,
-                body_of_files=select_files,
+                part_of_files=select_files,
                 added_since=lambda recorded, columns: self._added_since(state, recorded, columns),
             ),
             requirements=Requirements(
