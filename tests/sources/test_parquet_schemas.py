@@ -16,7 +16,7 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.engine.engine import Engine
 from jammi_lab.sources.files import parquet_schemas
 from jammi_lab.sources.files.connector import FileConnector
-from tests.contracts.connector import look
+from tests.contracts.connector import DictMemo, look
 from tests.sizes import examples
 
 TYPES = [
@@ -134,3 +134,17 @@ def test_columns_of_a_file_that_may_have_changed_are_not_kept(tmp_path, change):
         os.utime(tmp_path / "f" / "0.parquet")
     parquet_schemas.keep_columns(source_files, {}, {"other": "BIGINT"}, ctx)
     assert parquet_schemas.known_columns(source_files, {}) is None
+
+
+def test_columns_are_described_anew_where_stats_are_not_trusted(tmp_path):
+    """`anchor="content"`: a file with an unchanged stat may have other columns."""
+    file = tmp_path / "t.csv"
+    file.write_text("id,name\n1,a\n")
+    record = SourceRecord(name="t", kind="csv", location=str(file), anchor="content")
+    connector, memo = FileConnector(record), DictMemo()
+    assert connector.observe(None, look(memo, later=True)).columns["id"] == "BIGINT"
+    before = connector.file_set.list_files("csv")
+    file.write_text("ix,name\n1,a\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(connector.file_set), "list_files", lambda *_: before)
+        assert list(connector.observe(None, look(memo, later=True)).columns) == ["ix", "name"]

@@ -372,8 +372,10 @@ class FileConnector(LocatedConnector):
 
     def _describe(self, source_files: list[SourceFile], ctx: ObservationContext) -> dict[str, str]:
         self._check_files(source_files)
+        if (known := self._columns_by_schema(source_files)) is not None:
+            return known
         relation = self._relation(source_files)
-        if relation.columns is not None:
+        if relation.columns is not None and relation.read.frame is not None:
             return dict(relation.columns)
         if relation.read.body is None or not self.file_set.is_local:
             return scratch_duckdb.describe(relation)
