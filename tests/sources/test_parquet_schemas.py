@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jammi_lab as jl
+from jammi_lab.core.anchors import Cost
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.engine.engine import Engine
 from jammi_lab.sources.files import parquet_schemas
@@ -47,7 +48,7 @@ SCHEMAS = st.lists(
     unique_by=lambda field: field[0].lower(),
 ).map(pa.schema)
 FOLDERS = st.lists(
-    st.tuples(st.sampled_from(["", "", "", "year=2020", "year=x", "sub"]), SCHEMAS),
+    st.tuples(st.sampled_from(["", "", "", "year=2020", "year=x", "a=b=c", "sub"]), SCHEMAS),
     min_size=1,
     max_size=3,
 )
@@ -148,3 +149,11 @@ def test_columns_are_described_anew_where_stats_are_not_trusted(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(connector.file_set), "list_files", lambda *_: before)
         assert list(connector.observe(None, look(memo, later=True)).columns) == ["ix", "name"]
+
+
+def test_a_path_that_is_not_plain_is_cached_under_one_key(tmp_path):
+    write_folder(tmp_path / "f", [("", pa.schema([("a", pa.int64())]))])
+    record = SourceRecord(name="t", kind="parquet", location=f"{tmp_path}//./f/*.parquet")
+    connector, memo = FileConnector(record), DictMemo()
+    costs = [connector.observe(None, look(memo, later=True)).cost for _ in range(2)]
+    assert costs == [Cost.SCAN, Cost.FREE]

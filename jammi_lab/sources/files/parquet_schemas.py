@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.sources.base import ObservationContext
 from jammi_lab.sources.files.file_sets import SourceFile
-from jammi_lab.sources.files.formats import partition_keys
 from jammi_lab.storage.files import has_stat, is_settled
 
 _IGNORED_METADATA = (b"ARROW:schema", b"pandas")
@@ -31,7 +30,7 @@ def known_columns(
 ) -> dict[str, str] | None:
     """The columns and SQL types of these files, by the footer that the first one has now; None
     where DuckDB has to describe them."""
-    if not _decides_first_file(source_files, options):
+    if not _first_footer_decides(source_files, options):
         return None
     with contextlib.suppress(OSError, pa.ArrowException):
         columns = _columns_by_schema.get(_schema_of(source_files[0].path))
@@ -48,7 +47,7 @@ def keep_columns(
     """Keep the columns that DuckDB has just described, if the first file is proved to have been the
     same from before that until now."""
     first = source_files[0]
-    if not _decides_first_file(source_files, options) or not is_settled(
+    if not _first_footer_decides(source_files, options) or not is_settled(
         first.stat, ctx.now_ns, ctx.racy_seconds
     ):
         return
@@ -58,10 +57,11 @@ def keep_columns(
             _columns_by_schema.put(schema, dict(columns))
 
 
-def _decides_first_file(source_files: Sequence[SourceFile], options: Mapping[str, Any]) -> bool:
+def _first_footer_decides(source_files: Sequence[SourceFile], options: Mapping[str, Any]) -> bool:
     """Whether the footer of the first file alone decides the columns."""
     return not options.get("union_by_name") and not any(
-        source_file.relative and partition_keys(source_file.path) for source_file in source_files
+        source_file.relative and "=" in os.path.dirname(source_file.path)
+        for source_file in source_files
     )
 
 
