@@ -248,11 +248,10 @@ def __getattr__(name: str) -> Any:
     if name in ("checks", "errors"):
         return importlib.import_module(f"jammi_lab.{name}")
     if name in __all__:
-        from jammi_lab.core.interrupts import DeferInterrupts
+        from jammi_lab.core.gc_pause import import_modules
 
         for home in (_EXPLICIT_HOMES[name],) if name in _EXPLICIT_HOMES else _HOME_MODULES:
-            # A library whose import was interrupted cannot be imported again in this process.
-            with DeferInterrupts():
+            with import_modules():
                 module = importlib.import_module(f"jammi_lab.{home}")
             if name in vars(module):
                 return vars(module)[name]

@@ -1,6 +1,5 @@
 """Holds: recipes that a recompute of everything leaves as they are."""
 
-import getpass
 import os
 import socket
 from collections.abc import Mapping
@@ -40,6 +39,8 @@ def rename_hold(tx: sa.Connection, tenant: str | None, old: str, new: str) -> No
 
 def _current_user() -> str:
     """User and host, for messages."""
+    import getpass
+
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user without a name

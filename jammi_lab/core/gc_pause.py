@@ -1,9 +1,12 @@
-"""Garbage collection around passes that make many objects and drop few."""
+"""Garbage collection around passes and imports that make many objects and drop few."""
 
 import gc
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from jammi_lab.core.interrupts import DeferInterrupts
 
 _lock = threading.Lock()
 _running = 0
@@ -34,3 +37,22 @@ def pause_gc() -> Iterator[None]:
             _running -= 1
             if _running == 0 and _was_enabled:
                 gc.enable()
+
+
+@contextmanager
+def import_modules() -> Iterator[None]:
+    """Import modules in the block: interrupts wait for its end, and no garbage is collected.
+
+    An extension module whose import was interrupted cannot be imported again in this process, and
+    the lock of a module can stay held: every other importer would wait for ever. What modules
+    define stays as long as they do, and the collector would go through it several times: 100 of
+    the 600 ms of a kernel's first query. So it counts as old when the block ends: to freeze objects
+    and release them moves them to the oldest generation without a look at any of them. Objects
+    that a caller has frozen stay so.
+    """
+    with DeferInterrupts(), pause_gc():
+        known = len(sys.modules)
+        yield
+        if len(sys.modules) > known and gc.get_freeze_count() == 0:
+            gc.freeze()
+            gc.unfreeze()

@@ -9,7 +9,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import near_names
@@ -26,16 +26,33 @@ _SPACELESS = (
     "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003ffff"
 )
 """Characters of scripts without spaces between words."""
-_WORD = re.compile(f"[\\w{_MARKS}{_SPACELESS}]+(?:['\u2019][\\w{_MARKS}]+)*")
 _ASCII_WORD = re.compile(r"\w+(?:'\w+)*", re.ASCII)
 _CHUNK = re.compile(r"\S+")
-_RUN = re.compile(f"[{_SPACELESS}]+|[^{_SPACELESS}]+")
-_SPACELESS_CHARACTER = re.compile(f"[{_SPACELESS}]")
 _PUNCTUATION = ".,;:!?\"'`()[]{}<>…«»„“”‘’、。「」"
 STOP_WORDS = frozenset(
     "a an and are as at be but by for if in into is it no not of on or such that the their then "
     "there these they this to was will with".split()
 )
+
+
+class _UnicodePatterns(NamedTuple):
+    """Patterns for texts beyond ASCII."""
+
+    word: re.Pattern[str]
+    run: re.Pattern[str]
+    """What within a word stands between changes of script."""
+    spaceless: re.Pattern[str]
+
+
+@functools.cache
+def _unicode_patterns() -> _UnicodePatterns:
+    """Compiled with the first text that needs them: this takes 4 ms, which opening a workspace does
+    not pay for."""
+    return _UnicodePatterns(
+        word=re.compile(f"[\\w{_MARKS}{_SPACELESS}]+(?:['\u2019][\\w{_MARKS}]+)*"),
+        run=re.compile(f"[{_SPACELESS}]+|[^{_SPACELESS}]+"),
+        spaceless=re.compile(f"[{_SPACELESS}]"),
+    )
 
 
 def check_analyzer(analyzer: Any) -> str:
@@ -68,19 +85,20 @@ def normalize(text: str, analyzer: str) -> str:
 
 def spans(text: str, analyzer: str) -> Iterator[tuple[int, int]]:
     """Start and end of each token of a normalized text."""
-    for match in (_CHUNK if analyzer == "exact" else _WORD).finditer(text):
+    patterns = _unicode_patterns()
+    for match in (_CHUNK if analyzer == "exact" else patterns.word).finditer(text):
         token, start = match[0], match.start()
         if analyzer == "exact":
             stripped = token.lstrip(_PUNCTUATION)
             start += len(token) - len(stripped)
             token = stripped.rstrip(_PUNCTUATION)
-        if token.isascii() or not _SPACELESS_CHARACTER.search(token):
+        if token.isascii() or not patterns.spaceless.search(token):
             if token:
                 yield start, start + len(token)
             continue
-        for run in _RUN.finditer(token):
+        for run in patterns.run.finditer(token):
             first, last = start + run.start(), start + run.end()
-            if last - first > 2 and _SPACELESS_CHARACTER.match(run[0]):
+            if last - first > 2 and patterns.spaceless.match(run[0]):
                 yield from ((at, at + 2) for at in range(first, last - 1))
             else:
                 yield first, last

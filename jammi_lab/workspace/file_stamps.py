@@ -2,13 +2,13 @@
 any other. `rows` is the digest of the file without its stamp."""
 
 import hashlib
+import html
 import json
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape, unescape
 
 import msgspec
 
@@ -124,7 +124,7 @@ def _stamp_svg(path: Path, stamp: Stamp) -> bool:
     match = _SVG_TAG.search(data)
     if match is None:
         return False
-    text = escape(_to_json(stamp, _digest([data])).decode()).encode()
+    text = html.escape(_to_json(stamp, _digest([data])).decode(), quote=False).encode()
     element = b'<metadata id="jammi">' + text + b"</metadata>"
     write_atomic(path, data[: match.end()] + element + data[match.end() :])
     return True
@@ -134,7 +134,7 @@ def _svg_stamp(data: bytes) -> tuple[bytes, bytes] | None:
     match = _SVG_STAMP.search(data)
     if match is None:
         return None
-    text = unescape(match[1].decode("utf-8", "replace")).encode()
+    text = html.unescape(match[1].decode("utf-8", "replace")).encode()
     return text, data[: match.start()] + data[match.end() :]
 
 

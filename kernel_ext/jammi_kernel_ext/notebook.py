@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.interruptible import ProgressLine
 from jammi_lab.core.errors import JammiError, WorkspaceNotFound
-from jammi_lab.core.interrupts import DeferInterrupts
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.settings import DEFAULTS, Settings
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ class Notebook:
             if tenant is not None:
                 current.bind_tenant(tenant)
             return current
-        # An extension module whose import was interrupted cannot be imported again in this process.
-        with DeferInterrupts():
+        with import_modules():
             from jammi_lab.workspace import opening
         opened = opening.open(
             path,

@@ -1,6 +1,7 @@
-"""The collector stands still during a pass, and runs as before afterwards."""
+"""The collector stands still during a pass or an import, and runs as before afterwards."""
 
 import gc
+import json
 
 import pytest
 
@@ -27,3 +28,47 @@ def test_a_collector_that_was_turned_off_stays_off():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+IMPORTS = """
+import gc, importlib, json
+import jammi_lab as jl
+from jammi_lab.core.gc_pause import import_modules
+looks = [each["collections"] for each in gc.get_stats()]
+jl.Workspace
+looked = sum(each["collections"] - before for each, before in zip(gc.get_stats(), looks))
+old = len(gc.get_objects(generation=2))
+with import_modules():
+    import sqlite3.dump
+    made = [[number] for number in range(5_000)]
+    enabled = gc.isenabled()
+aged = len(gc.get_objects(generation=2)) - old
+gc.collect()
+old = len(gc.get_objects(generation=2))
+young = [[number] for number in range(600)]
+jl.Workspace
+aged_by_nothing = len(gc.get_objects(generation=2)) - old
+try:
+    with import_modules():
+        importlib.import_module("no_such_module")
+except ModuleNotFoundError:
+    after_a_failure = gc.isenabled()
+thawed = gc.get_freeze_count()
+gc.freeze()
+frozen = gc.get_freeze_count()
+with import_modules():
+    pass
+print(json.dumps({
+    "looked": looked, "enabled": enabled, "aged": aged,
+    "aged_by_nothing": aged_by_nothing, "after_a_failure": after_a_failure, "thawed": thawed,
+    "frozen": gc.get_freeze_count() == frozen,
+}))
+"""
+
+
+def test_what_an_import_makes_is_old_at_once_and_what_was_frozen_stays_frozen(run_python):
+    measured = json.loads(run_python(IMPORTS, start=True).stdout)
+    assert measured.pop("looked") <= 5, "importing the engine runs collections"
+    assert measured.pop("aged") >= 5_000
+    assert measured.pop("aged_by_nothing") < 100, "a module that is there makes objects old"
+    assert measured == {"enabled": False, "after_a_failure": True, "thawed": 0, "frozen": True}

@@ -21,8 +21,8 @@ from typing import Any
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import CanonicalStatement
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import ascii_lower
-from jammi_lab.core.interrupts import DeferInterrupts
 from jammi_lab.engine.name_resolution import ResolvedNames
 from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
@@ -395,9 +395,7 @@ def _qualified_text(
     text = deparse(addressed)
     if text is None or len(text) > MAX_TEXT_LENGTH:
         return None
-    # An interrupt during an import can leave the module's lock held, and every other importer would
-    # wait for ever.
-    with DeferInterrupts():
+    with import_modules():
         import sqlglot
         from sqlglot import exp
         from sqlglot.optimizer.qualify import qualify
