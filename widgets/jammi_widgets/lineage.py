@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
 import traitlets
 
@@ -62,6 +62,19 @@ DEFAULT_ASPECT = 2.2
 cells (about 3), one in full screen (about 1.7), and a narrow one."""
 PREVIEW_ROWS = 20
 """Maximum number of rows in a table preview."""
+
+
+class _ArrangedDrawing(NamedTuple):
+    """Nodes and groups that are drawn, and where."""
+
+    visible: Sequence[int]
+    nodes: Sequence[Node | Group]
+    ids: Sequence[str]
+    pairs: Sequence[tuple[int, int]]
+    """The edges between them, as indices."""
+    verdict_words: Mapping[Any, str]
+    columns: NodeColumns | None
+    layout: GraphLayout
 
 
 class LineageGraph(Panel):
@@ -246,18 +259,12 @@ class LineageGraph(Panel):
     def _send_graph(self, change: dict[str, Any]) -> None:
         previous = self._cached_layout
         with self._tenant_context():
-            body = self._graph()
-        if change["name"] == "selection" and self._cached_layout is previous:
-            self._send_message(
-                {
-                    "kind": "lit",
-                    "body": {
-                        "lit": [index for index, edge in enumerate(body["edges"]) if edge["lit"]]
-                    },
-                }
-            )
-        else:
-            self._send_message({"kind": "changed", "body": body})
+            drawing = self._arranged_drawing()
+            if change["name"] == "selection" and self._cached_layout is previous:
+                lit = [index for index, edge in enumerate(self._lit_edges(drawing)) if edge]
+                self._send_message({"kind": "lit", "body": {"lit": lit}})
+            else:
+                self._send_message({"kind": "changed", "body": self._drawing_message(drawing)})
 
     # -- messages
     # ----------------------------------------------------------------------------------------------
@@ -320,8 +327,11 @@ class LineageGraph(Panel):
     def _graph(self) -> dict[str, Any]:
         """The drawing as a message: nodes with positions, edges as SVG paths, and which edges lie
         on the path from a root cause to a selected node."""
-        snapshot, selected = self._snapshot, list(self.selection)
-        visible = snapshot.visible_nodes(self._view, self.filter, selected)
+        return self._drawing_message(self._arranged_drawing())
+
+    def _arranged_drawing(self) -> _ArrangedDrawing:
+        """What is drawn now, and where."""
+        visible = self._snapshot.visible_nodes(self._view, self.filter, list(self.selection))
         drawn, ids, pairs, verdict_words = self._drawing(visible)
         columns = (
             self._drawn_columns(ids, pairs)
@@ -329,29 +339,28 @@ class LineageGraph(Panel):
             else None
         )
         layout = self._arrange(drawn, ids, pairs, verdict_words, columns)
-        lit, visible_set = self._cause_edges(selected), set(visible)
-        rows = [[]] * len(drawn) if columns is None else columns.rows
+        return _ArrangedDrawing(visible, drawn, ids, pairs, verdict_words, columns, layout)
+
+    def _lit_edges(self, drawing: _ArrangedDrawing) -> list[bool]:
+        """Whether each drawn edge lies on the path from a root cause to a selected node."""
+        lit, ids = self._cause_edges(list(self.selection)), drawing.ids
+        return [bool(lit) and (ids[a], ids[b]) in lit for a, b in drawing.pairs]
+
+    def _drawing_message(self, drawing: _ArrangedDrawing) -> dict[str, Any]:
+        snapshot, columns, layout = self._snapshot, drawing.columns, drawing.layout
         return {
-            "nodes": [
-                self._node_message(node, node_id, visible_set)
-                | {
-                    "verdict": verdict_words.get(node, ""),
-                    "box": list(map(round, box)),
-                    "columns": column_rows,
-                }
-                for node, node_id, box, column_rows in zip(
-                    drawn, ids, layout.boxes, rows, strict=True
-                )
-            ],
+            "nodes": self._node_messages(drawing),
             "edges": [
-                {"from": a, "to": b, "path": line, "lit": bool(lit) and (ids[a], ids[b]) in lit}
-                for (a, b), line in zip(pairs, layout.lines, strict=True)
+                {"from": a, "to": b, "path": line, "lit": lit}
+                for (a, b), line, lit in zip(
+                    drawing.pairs, layout.lines, self._lit_edges(drawing), strict=True
+                )
             ],
             "size": [layout.width, layout.height],
             "total": len(snapshot.nodes),
-            "shown": len(visible),
-            "grouped": sum(isinstance(n, Group) for n in drawn),
-            "lines": columns.line_messages(layout, pairs) if columns is not None else [],
+            "shown": len(drawing.visible),
+            "grouped": sum(isinstance(n, Group) for n in drawing.nodes),
+            "lines": columns.line_messages(layout, drawing.pairs) if columns is not None else [],
             "columns": self._view.columns,
             "tooMany": self._view.columns and columns is None,
             "focus": self._view.focus,
@@ -393,34 +402,39 @@ class LineageGraph(Panel):
             for a, b in snapshot.cause_edges(snapshot.index_by_id[node_id])
         }
 
-    def _node_message(self, node: Node | Group, node_id: str, visible: set[int]) -> dict[str, Any]:
-        """A drawn node without its drawing: a group with its members, a node with the number of
-        its neighbours and how many of them are not visible."""
-        message: dict[str, Any] = {
-            "id": node_id,
-            "name": node.name,
-            "kind": node.kind,
-            "said": subtitle(node),
-        }
-        snapshot = self._snapshot
-        message["held"] = snapshot.hold_text(node)
-        message["checks"] = None if (mark := snapshot.check_mark(node)) is None else vars(mark)
-        if isinstance(node, Group):
-            change = node.changes
-            message["members"] = [[name, snapshot.marks_text(name)] for name in node.members]
-        else:
-            index = snapshot.index_by_id[node_id]
-            change = snapshot.change_text(index)
-            upstream, downstream = snapshot.upstream[index], snapshot.downstream[index]
-            message |= {
-                "above": len(set(upstream) - visible),
-                "below": len(set(downstream) - visible),
-                "ups": len(upstream),
-                "downs": len(downstream),
+    def _node_messages(self, drawing: _ArrangedDrawing) -> list[dict[str, Any]]:
+        """The drawn nodes with their boxes: a group with its members, a node with the number of its
+        neighbours and how many of them are not visible."""
+        snapshot, visible, messages = self._snapshot, set(drawing.visible), []
+        rows = [[]] * len(drawing.nodes) if drawing.columns is None else drawing.columns.rows
+        for node, node_id, box, columns in zip(
+            drawing.nodes, drawing.ids, drawing.layout.boxes, rows, strict=True
+        ):
+            message: dict[str, Any] = {
+                "id": node_id,
+                "name": node.name,
+                "kind": node.kind,
+                "said": subtitle(node),
+                "held": snapshot.hold_text(node),
+                "checks": None if (mark := snapshot.check_mark(node)) is None else vars(mark),
+                "verdict": drawing.verdict_words.get(node, ""),
+                "box": list(map(round, box)),
+                "columns": columns,
             }
-        if change:
-            message |= {"said": second_line(node, {node: change}), "changed": change}
-        return message
+            if isinstance(node, Group):
+                change = node.changes
+                message["members"] = [[name, snapshot.marks_text(name)] for name in node.members]
+            else:
+                index = snapshot.index_by_id[node_id]
+                change = snapshot.change_text(index)
+                upstream, downstream = snapshot.upstream[index], snapshot.downstream[index]
+                message["above"] = len(set(upstream) - visible)
+                message["below"] = len(set(downstream) - visible)
+                message["ups"], message["downs"] = len(upstream), len(downstream)
+            if change:
+                message["said"], message["changed"] = second_line(node, {node: change}), change
+            messages.append(message)
+        return messages
 
     def _drawn_columns(
         self, ids: Sequence[str], pairs: Sequence[tuple[int, int]]
