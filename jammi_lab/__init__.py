@@ -238,8 +238,12 @@ _EXPLICIT_HOMES = {
     "Source": "workspace.sources",
     "Status": "freshness.reports",
     "Step": "core.records",
+    "Workspace": "workspace.workspace",
+    "open": "workspace.opening",
+    "rebuild": "workspace.opening",
 }
-"""Modules of public names that other modules use for something else."""
+"""Modules of public names that other modules use for something else, or that are asked for
+first."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Name resolution: names in FROM to relations, through the registered resolvers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jammi_lab.core import identifiers
@@ -55,6 +56,41 @@ class TableFunctionResolver(Protocol):
         """The relation of a call; None when the function is not its own. Raises TableNotFound,
         InvalidArgument, SchemaMismatch."""
         ...
+
+
+class DeferredResolver:
+    """A resolver that is built with the first name that may be its own."""
+
+    def __init__(
+        self,
+        build: Callable[[], NameResolver],
+        *,
+        schema: str | None = None,
+        functions: Collection[str] = (),
+    ) -> None:
+        """`build`: the resolver of `<schema>.<name>`, and of calls of these functions."""
+        self._build, self._schema, self._functions = build, schema, functions
+
+    @functools.cached_property
+    def _resolver(self) -> NameResolver:
+        return self._build()
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a name in the schema; None for any other name."""
+        if len(parts) != 2 or identifiers.fold(parts[0]) != self._schema:
+            return None
+        return self._resolver.resolve(parts)
+
+    def names(self) -> Iterable[str]:
+        """The names in the schema."""
+        return [] if self._schema is None else self._resolver.names()
+
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
+        """The relation of a call; None for another function. Raises what the resolver raises."""
+        if function not in self._functions:
+            return None
+        assert isinstance(self._resolver, TableFunctionResolver), "it resolves functions"
+        return self._resolver.call(function, arguments)
 
 
 def resolve(

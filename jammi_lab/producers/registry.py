@@ -69,8 +69,12 @@ class Producers:
         executor: Executor,
         settings: Settings,
         indexes: VectorIndexes,
+        encoders: "Callable[[], EncoderRegistry]",
     ) -> None:
+        """`encoders`: the encoders of the workspace; called when the first one is needed, because
+        importing numpy is slow."""
         self._executor, self._settings, self._indexes = executor, settings, indexes
+        self._find_encoders = encoders
         self.sql = sql.SqlProducer(engine, scope)
         self.external = external.ExternalProducer(engine, scope)
         self._functions = StepFunctions()
@@ -81,12 +85,10 @@ class Producers:
         self._catalog = catalog
         self._results = results
 
-    @functools.cached_property
+    @property
     def encoders(self) -> "EncoderRegistry":
-        """The encoders of this process; created on first use, because importing numpy is slow."""
-        from jammi_lab.vectors.encoders.registry import EncoderRegistry
-
-        return EncoderRegistry()
+        """The encoders of the workspace in this process."""
+        return self._find_encoders()
 
     @functools.cached_property
     def embedding(self) -> "EmbeddingProducer":

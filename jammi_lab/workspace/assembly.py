@@ -1,7 +1,12 @@
-"""The composition root: builds the services of one workspace."""
+"""The composition root: builds the services of one workspace. A service is built, and the rooms
+that it needs are loaded, when it is first used: opening a workspace loads those that opening uses.
+"""
 
+import contextlib
 import functools
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,70 +14,284 @@ from jammi_lab.core.clock import Clock
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.freshness.catalog_relations import CatalogRelations
-from jammi_lab.freshness.queries import FreshnessQueries
-from jammi_lab.inputs.path_names import PathResolver
-from jammi_lab.inputs.source_names import JAMMI, ResultTableResolver
-from jammi_lab.live.mutable_handles import MutableTables
-from jammi_lab.search.context import SearchContext
-from jammi_lab.search.search import SearchService
-from jammi_lab.search.sql_functions import SearchFunctions
-from jammi_lab.search.word_search import WordSearch
+from jammi_lab.core.verdicts import Verdict
+from jammi_lab.engine.name_resolution import DeferredResolver
+from jammi_lab.inputs.observers import JAMMI_CATALOG
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.space_reserve import SpaceReserve
 from jammi_lab.workspace.arguments import ProgressReporter
-from jammi_lab.workspace.badge import BadgeService
-from jammi_lab.workspace.checks import CheckContext, Checks, CheckService
-from jammi_lab.workspace.infrastructure import Infrastructure, build_infrastructure
-from jammi_lab.workspace.lookup import TableLookup
-from jammi_lab.workspace.maintenance import Maintenance, Recomputation
-from jammi_lab.workspace.materialize import Materializer
-from jammi_lab.workspace.model_lookup import ModelEncoders
-from jammi_lab.workspace.models import Models
-from jammi_lab.workspace.result_table import TableHandles, TableService
-from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
-from jammi_lab.workspace.searches import Searches
-from jammi_lab.workspace.sources import Sources
-from jammi_lab.workspace.stamps import StampMaker
-from jammi_lab.workspace.statement_runner import StatementRunner
-from jammi_lab.workspace.vector_views import VectorViews
+from jammi_lab.workspace.infrastructure import Infrastructure, build_infrastructure, first_use
 
 if TYPE_CHECKING:
     from jammi_lab.engine.name_resolution import TableFunctionResolver
+    from jammi_lab.engine.prepared_statement import PreparedStatement
+    from jammi_lab.freshness.catalog_relations import CatalogRelations
+    from jammi_lab.freshness.queries import FreshnessQueries
+    from jammi_lab.inputs.path_names import PathResolver
+    from jammi_lab.inputs.source_names import ResultTableResolver
+    from jammi_lab.live.mutable_handles import MutableTables
+    from jammi_lab.search.search import SearchService
+    from jammi_lab.search.sql_functions import SearchFunctions
+    from jammi_lab.workspace.badge import BadgeService
+    from jammi_lab.workspace.checks import CheckContext, Checks, CheckService
+    from jammi_lab.workspace.lookup import TableLookup
+    from jammi_lab.workspace.maintenance import Maintenance, Recomputation
+    from jammi_lab.workspace.materialize import Materializer
+    from jammi_lab.workspace.models import Models
+    from jammi_lab.workspace.result import Result
+    from jammi_lab.workspace.result_table import TableHandles, TableService
+    from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
+    from jammi_lab.workspace.searches import Searches
+    from jammi_lab.workspace.sources import Sources
+    from jammi_lab.workspace.statement_runner import StatementRunner
+    from jammi_lab.workspace.vector_views import VectorViews
 
     # As in `sources/registry.py`: `isinstance` asks for this protocol.
     _TABLE_FUNCTION_RESOLVERS: tuple[type[TableFunctionResolver], ...] = (
+        DeferredResolver,
         PathResolver,
         ResultTableResolver,
         SearchFunctions,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Services(Infrastructure):
     """The services that a Workspace calls."""
 
     path: str
     """The folder as passed by the caller, or the URL without credentials."""
-    sources: Sources
-    models: Models
-    checks: Checks
-    check_service: CheckService
-    mutable_tables: MutableTables
-    progress: ProgressReporter
-    badges: BadgeService
-    lookup: TableLookup
-    statements: StatementRunner
-    freshness: FreshnessQueries
-    tables: TableService
-    handles: TableHandles
-    search: SearchService
-    materializer: Materializer
-    maintenance: Maintenance
-    recomputation: Recomputation
-    views: VectorViews
-    evaluation: RetrievalEvaluator
-    searches: Searches
+    progress: ProgressReporter = field(default_factory=ProgressReporter)
+    recovery_at_open: RecoveryReport = field(default_factory=RecoveryReport)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.open_input = self._open_input
+        self.engine.register(
+            DeferredResolver(self._search_functions, functions=("search", "neighbors"))
+        )
+        self.engine.register(DeferredResolver(self._catalog_relations, schema=JAMMI_CATALOG))
+
+    def close(self, *, clean: bool) -> None:
+        """Release all resources, also if closing the badges is interrupted."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(super().close, clean=clean)
+            badges: BadgeService | None = vars(self).get("badges")
+            if badges is not None:
+                badges.close()
+
+    @first_use
+    def sources(self) -> "Sources":
+        """`ws.sources`."""
+        from jammi_lab.workspace.sources import Sources
+
+        return Sources(self)
+
+    @first_use
+    def models(self) -> "Models":
+        """`ws.models`."""
+        from jammi_lab.workspace.models import Models
+
+        return Models(self.catalog, self.scope, self.clock, self.model_folder, self.encoders)
+
+    @first_use
+    def mutable_tables(self) -> "MutableTables":
+        """`ws.mutable`."""
+        from jammi_lab.live.mutable_handles import MutableTables
+
+        return MutableTables(self.mutable, self.engine, self.catalog.scope, self.dml_committer)
+
+    @first_use
+    def checks(self) -> "Checks":
+        """`ws.checks`."""
+        from jammi_lab.workspace.checks import Checks
+
+        return Checks(self._check_context)
+
+    @first_use
+    def check_service(self) -> "CheckService":
+        """Checks of tables, and their results."""
+        from jammi_lab.workspace.checks import CheckService
+
+        return CheckService(self._check_context)
+
+    @first_use
+    def _check_context(self) -> "CheckContext":
+        from jammi_lab.workspace.checks import CheckContext
+
+        return CheckContext(
+            self.catalog,
+            self.scope,
+            self.engine,
+            self.results,
+            self.check_runner,
+            self.lookup,
+            self.statements,
+            self.observe,
+            self.check_writable,
+        )
+
+    @first_use
+    def badges(self) -> "BadgeService":
+        """Verdicts on the tables that a result read, and the stamps of results."""
+        from jammi_lab.workspace.badge import BadgeService
+        from jammi_lab.workspace.stamps import StampMaker
+
+        stamps = StampMaker(self.catalog.metadata.workspace_id, self.clock.now_ns, self.observe)
+        return BadgeService(self._current_verdicts, lambda: self.scope.current, stamps)
+
+    @first_use
+    def lookup(self) -> "TableLookup":
+        """Names of recipes, versions and tables."""
+        from jammi_lab.workspace.lookup import TableLookup
+
+        return TableLookup(self.catalog, self.scope, self.retention)
+
+    @first_use
+    def statements(self) -> "StatementRunner":
+        """Runs SQL statements."""
+        from jammi_lab.workspace.statement_runner import StatementRunner
+
+        return StatementRunner(self, self.badges, self.progress)
+
+    @first_use
+    def freshness(self) -> "FreshnessQueries":
+        """Verdicts, reasons, plans and lineage."""
+        from jammi_lab.freshness.queries import FreshnessQueries
+
+        return FreshnessQueries(
+            self.evaluator,
+            self.catalog,
+            self.observe,
+            self.scope,
+            self.clock,
+            self.column_lineage,
+            self.local_folder,
+        )
+
+    @first_use
+    def tables(self) -> "TableService":
+        """Versions of tables: rows, files and verdicts."""
+        from jammi_lab.workspace.result_table import TableService
+
+        return TableService(
+            self,
+            self.lookup,
+            self.statements,
+            self.freshness,
+            self.progress,
+            self.check_service.of_version,
+        )
+
+    @first_use
+    def handles(self) -> "TableHandles":
+        """Makes ResultTables."""
+        from jammi_lab.workspace.result_table import TableHandles
+
+        return TableHandles(self.tables)
+
+    @first_use
+    def materializer(self) -> "Materializer":
+        """Defines and runs recipes."""
+        from jammi_lab.workspace.materialize import Materializer
+
+        return Materializer(self, self.lookup, self.freshness, self.progress)
+
+    @first_use
+    def maintenance(self) -> "Maintenance":
+        """Recovery, expiry, backup, and what becomes of recipes."""
+        from jammi_lab.workspace.maintenance import Maintenance
+
+        return Maintenance(self, self.lookup, self.progress, self.recovery_at_open)
+
+    @first_use
+    def recomputation(self) -> "Recomputation":
+        """Status, plans and runs."""
+        from jammi_lab.workspace.maintenance import Recomputation
+
+        run_checks = self.check_service.run_steps
+        return Recomputation(self, self.freshness, self.lookup, self.progress, run_checks)
+
+    @first_use
+    def search(self) -> "SearchService":
+        """Search by meaning and by words."""
+        from jammi_lab.search.context import SearchContext
+        from jammi_lab.search.search import SearchService
+        from jammi_lab.search.word_search import WordSearch
+
+        context = SearchContext(
+            scope=self.scope,
+            engine=self.engine,
+            tables=self.catalog.result_tables,
+            observe=self.observe,
+            source_address=self.producers.embedding.from_text,
+            manifest=self.tables.read_manifest,
+            start=self.statements.start,
+        )
+        words = WordSearch(context, self.words)
+        return SearchService(context, self.vectors, words, self.producers, self.settings)
+
+    @first_use
+    def searches(self) -> "Searches":
+        """Searches whose hits are results."""
+        from jammi_lab.workspace.searches import Searches
+
+        return Searches(self.search, self.lookup, self.statements, self.topics, self.badges)
+
+    @first_use
+    def views(self) -> "VectorViews":
+        """Maps, neighbours and graphs of vectors."""
+        from jammi_lab.workspace.vector_views import VectorViews
+
+        return VectorViews(
+            self.search,
+            self.statements,
+            self.handles,
+            self.materializer,
+            self.producers,
+            self.catalog,
+            self.badges,
+            self.lookup,
+        )
+
+    @first_use
+    def evaluation(self) -> "RetrievalEvaluator":
+        """How well searches find what they should."""
+        from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
+
+        return RetrievalEvaluator(
+            self.search, self.handles, self.models, self.materializer, self.lookup
+        )
+
+    def _open_input(self, statement: "PreparedStatement") -> "Result":
+        return self.statements.step_input(statement)
+
+    def _current_verdicts(
+        self, names: Sequence[str], cancel: threading.Event | None
+    ) -> Mapping[str, Verdict]:
+        return self.freshness.current_verdicts(names, cancel)
+
+    def _search_functions(self) -> "SearchFunctions":
+        """`search(…)` and `neighbors(…)` in FROM."""
+        from jammi_lab.inputs.source_names import JAMMI, ResultTableResolver
+        from jammi_lab.search.sql_functions import SearchFunctions
+
+        relations = ResultTableResolver(self.catalog, self.results)
+        return SearchFunctions(
+            self.search,
+            lambda name: self.lookup.find(name).record,
+            lambda name: relations.resolve((JAMMI, name)),
+        )
+
+    def _catalog_relations(self) -> "CatalogRelations":
+        """`jammi_catalog.*`."""
+        from jammi_lab.freshness.catalog_relations import CatalogRelations
+
+        relations = CatalogRelations(
+            self.catalog, self.scope, self.recomputation.status_of, self.column_lineage
+        )
+        relations.set_rows("checks", self.check_service.catalog_rows)
+        return relations
 
     def file_identity(self) -> tuple[int, int] | None:
         """The device and inode of a local workspace's catalog (of its folder when the catalog is a
@@ -130,7 +349,8 @@ def _open_services(
     create: bool,
     executor: Any,
 ) -> Services:
-    parts = build_infrastructure(
+    services = build_infrastructure(
+        Services,
         folder,
         scope=scope,
         settings=settings,
@@ -138,132 +358,13 @@ def _open_services(
         read_only=read_only,
         create=create,
         executor=executor,
+        path=display_path,
     )
     try:
-        recovery_at_open = RecoveryReport() if read_only else parts.recover(ready_too=False)
-        services = _add_services(parts, display_path, recovery_at_open)
         if not read_only:
-            parts.sessions.watch()
+            services.recovery_at_open = services.recover(ready_too=False)
+            services.sessions.watch()
         return services
     except BaseException:
-        parts.close(clean=False)
+        services.close(clean=False)
         raise
-
-
-def _add_services(
-    parts: Infrastructure, display_path: str, recovery_at_open: RecoveryReport
-) -> Services:
-    """Build the services over the parts of an open workspace."""
-    catalog, engine = parts.catalog, parts.engine
-    models = _models(parts)
-    freshness = FreshnessQueries(
-        parts.evaluator,
-        catalog,
-        parts.observe,
-        parts.scope,
-        parts.clock,
-        parts.column_lineage,
-        parts.local_folder,
-    )
-    progress, badges = ProgressReporter(), _badge_service(parts, freshness)
-    lookup = TableLookup(catalog, parts.scope, parts.retention)
-    statements = StatementRunner(parts, badges, progress)
-    checks = CheckService(context := _check_context(parts, lookup, statements))
-    tables = TableService(parts, lookup, statements, freshness, progress, checks.of_version)
-    handles, search = TableHandles(tables), _search_service(parts, tables, statements)
-    materializer = Materializer(parts, lookup, freshness, progress)
-    recomputation = Recomputation(parts, freshness, lookup, progress, checks.run_steps)
-    engine.register(_search_functions(parts, search, lookup))
-    engine.register(_catalog_relations(parts, recomputation, checks))
-    parts.producers.python.open_input = statements.step_input
-    return Services(
-        **vars(parts),
-        path=display_path,
-        checks=Checks(context),
-        check_service=checks,
-        sources=Sources(parts),
-        models=models,
-        mutable_tables=MutableTables(parts.mutable, engine, catalog.scope, parts.dml_committer),
-        progress=progress,
-        badges=badges,
-        lookup=lookup,
-        statements=statements,
-        freshness=freshness,
-        tables=tables,
-        handles=handles,
-        search=search,
-        materializer=materializer,
-        maintenance=Maintenance(parts, lookup, progress, recovery_at_open),
-        recomputation=recomputation,
-        views=VectorViews(
-            search, statements, handles, materializer, parts.producers, catalog, badges, lookup
-        ),
-        searches=Searches(search, lookup, statements, parts.topics, badges),
-        evaluation=RetrievalEvaluator(search, handles, models, materializer, lookup),
-    )
-
-
-def _badge_service(parts: Infrastructure, freshness: FreshnessQueries) -> BadgeService:
-    stamps = StampMaker(parts.catalog.metadata.workspace_id, parts.clock.now_ns, parts.observe)
-    return BadgeService(freshness.current_verdicts, lambda: parts.scope.current, stamps)
-
-
-def _check_context(
-    parts: Infrastructure, lookup: TableLookup, statements: StatementRunner
-) -> CheckContext:
-    return CheckContext(
-        parts.catalog,
-        parts.scope,
-        parts.engine,
-        parts.results,
-        parts.check_runner,
-        lookup,
-        statements,
-        parts.observe,
-        parts.check_writable,
-    )
-
-
-def _catalog_relations(
-    parts: Infrastructure, recomputation: Recomputation, checks: CheckService
-) -> CatalogRelations:
-    """`jammi_catalog.*`."""
-    relations = CatalogRelations(
-        parts.catalog, parts.scope, recomputation.status_of, parts.column_lineage
-    )
-    relations.set_rows("checks", checks.catalog_rows)
-    return relations
-
-
-def _models(parts: Infrastructure) -> Models:
-    """`ws.models`."""
-    # Model files stay on this machine, also for a workspace at a URL.
-    folder = parts.local_folder or Path("/")
-    encoders = ModelEncoders(parts.catalog, folder)
-    parts.producers.encoders = encoders
-    return Models(parts.catalog, parts.scope, parts.clock, folder, encoders)
-
-
-def _search_service(
-    parts: Infrastructure, tables: TableService, statements: StatementRunner
-) -> SearchService:
-    context = SearchContext(
-        scope=parts.scope,
-        engine=parts.engine,
-        tables=parts.catalog.result_tables,
-        observe=parts.observe,
-        source_address=parts.producers.embedding.from_text,
-        manifest=tables.read_manifest,
-        start=statements.start,
-    )
-    words = WordSearch(context, parts.words)
-    return SearchService(context, parts.vectors, words, parts.producers, parts.settings)
-
-
-def _search_functions(
-    parts: Infrastructure, search: SearchService, lookup: TableLookup
-) -> SearchFunctions:
-    relations = ResultTableResolver(parts.catalog, parts.results)
-    return SearchFunctions(
-        search, lambda name: lookup.find(name).record, lambda name: relations.resolve((JAMMI, name))
-    )

@@ -2,23 +2,27 @@
 results and sources first, then the observers of inputs and the producers."""
 
 import contextlib
+import functools
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.checks import CheckRecord
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
+    CheckFailed,
     ResourceExhausted,
     SourceUnavailable,
     VersionConflict,
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.records import (
     MutableRecord,
     OnProgress,
@@ -31,9 +35,6 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.version import __version__
 from jammi_lab.engine.engine import Engine, EngineSourceAccess
 from jammi_lab.engine.sql import foreign_views
-from jammi_lab.freshness.check_verdicts import CheckJudge
-from jammi_lab.freshness.service import FreshnessService
-from jammi_lab.freshness.table_column_lineage import ColumnLineage
 from jammi_lab.inputs.live_names import MutableTableResolver, TopicResolver
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.observation_cache import LastObservations, ObservationCache
@@ -46,32 +47,59 @@ from jammi_lab.inputs.source_names import (
     SourceDirectory,
     SourceResolver,
 )
-from jammi_lab.live.dml_commits import DmlCommitter
 from jammi_lab.live.ephemeral_sessions import EphemeralSessions
 from jammi_lab.live.mutable_tables import MutableTableService
 from jammi_lab.live.topics import Topics
-from jammi_lab.producers.build import ProducerContext
-from jammi_lab.producers.checks import CheckRunner
-from jammi_lab.producers.registry import Producers
-from jammi_lab.producers.single_flight import SingleFlight
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.space_reserve import SpaceReserve
-from jammi_lab.store.fsck import Fsck
 from jammi_lab.store.publish import Publisher
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.removal import Removal
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.retention import VersionRetention
-from jammi_lab.store.storage_errors import translate_storage_errors
+from jammi_lab.store.storage_errors import reason_of, translate_storage_errors
 from jammi_lab.store.workspace_identity import bind_workspace, catalog_required
 from jammi_lab.vectors.encoders.executor import Executor, to_executor
 from jammi_lab.vectors.index.indexes import VectorIndexes
 from jammi_lab.words.word_tables import WordTables
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-@dataclass(frozen=True, kw_only=True)
+    from jammi_lab.engine.prepared_statement import PreparedStatement
+    from jammi_lab.freshness.service import FreshnessService
+    from jammi_lab.freshness.table_column_lineage import ColumnLineage
+    from jammi_lab.live.dml_commits import DmlCommitter
+    from jammi_lab.producers.build import ProducerContext
+    from jammi_lab.producers.checks import CheckRunner
+    from jammi_lab.producers.registry import Producers
+    from jammi_lab.store.fsck import Fsck
+    from jammi_lab.workspace.model_lookup import ModelEncoders
+
+
+if TYPE_CHECKING:
+    first_use = functools.cached_property
+else:
+
+    class first_use(functools.cached_property):  # noqa: N801  used as a decorator
+        """A cached property whose modules are imported when it is first used."""
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            """ResourceExhausted when a module cannot be read, as without file descriptors."""
+            try:
+                with import_modules():
+                    return super().__get__(instance, owner)
+            except OSError as error:
+                raise ResourceExhausted(
+                    f"A part of jammi_lab cannot be loaded: {reason_of(error)}.",
+                    hint="Nothing was changed. Close files that this kernel has open, or raise the "
+                    "limit (ulimit -n), and run it again.",
+                ) from error
+
+
+@dataclass(kw_only=True)
 class Foundation:
     """The parts of an open workspace that all other parts use."""
 
@@ -164,22 +192,18 @@ RUN_ID = secrets.token_hex(16)
 """The run id recorded in manifests; one per process."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Infrastructure(Foundation):
-    """The parts of one open workspace below its services."""
+    """The parts of one open workspace below its services. Those that opening and closing it do
+    without are built, and their rooms loaded, when they are first used."""
 
     frames: FrameResolver
     recovery: Recovery
     removal: Removal
     retention: VersionRetention
-    fsck: Fsck
-    producer_context: ProducerContext
-    producers: Producers
-    check_runner: CheckRunner
+    publisher: Publisher
     vectors: VectorIndexes
     words: WordTables
-    evaluator: FreshnessService
-    column_lineage: ColumnLineage
     observe: Callable[[bool], Observation]
     """Begins an observation of inputs; True makes it a deep one."""
     writer_id: str
@@ -187,11 +211,123 @@ class Infrastructure(Foundation):
     topics: Topics
     sessions: EphemeralSessions
     mutable: MutableTableService
-    dml_committer: DmlCommitter
+    open_input: "Callable[[PreparedStatement], Any] | None" = None
+    """Opens a bound input as the object that a Python step receives; set with the services."""
+
+    def __post_init__(self) -> None:
+        self.mutable.check_rows = self._check_rows
+
+    @first_use
+    def fsck(self) -> "Fsck":
+        """The comparison of catalog and files."""
+        from jammi_lab.store.fsck import Fsck
+
+        return Fsck(self.catalog, self.results, self.recovery, self.clock)
+
+    @first_use
+    def check_runner(self) -> "CheckRunner":
+        """Runs the checks of rows."""
+        from jammi_lab.producers.checks import CheckRunner
+
+        return CheckRunner(
+            self.catalog, self.engine, self.scope, self.clock, lambda: self.observe(True)
+        )
+
+    @first_use
+    def producer_context(self) -> "ProducerContext":
+        """The parts of the workspace that producers use."""
+        from jammi_lab.producers.build import ProducerContext
+        from jammi_lab.producers.single_flight import SingleFlight
+
+        settings = self.settings
+        return ProducerContext(
+            catalog=self.catalog,
+            scope=self.scope,
+            engine=self.engine,
+            publisher=self.publisher,
+            results=self.results,
+            settings=settings,
+            clock=self.clock,
+            observe=lambda: self.observe(True),
+            single_flight=SingleFlight(
+                self.catalog,
+                self.clock,
+                lambda: settings["flight.wait_seconds"],
+                lambda: self.recovery.run(ready_too=False),
+            ),
+            audit=self.check_runner.audit,
+        )
+
+    @first_use
+    def producers(self) -> "Producers":
+        """All producers."""
+        from jammi_lab.producers.registry import Producers
+
+        producers = Producers(
+            self.engine,
+            self.scope,
+            [self.frames],
+            self.catalog,
+            self.results,
+            self.executor,
+            self.settings,
+            self.vectors,
+            lambda: self.encoders,
+        )
+        producers.python.open_input = self.open_input
+        return producers
+
+    @first_use
+    def encoders(self) -> "ModelEncoders":
+        """The encoders of the workspace in this kernel. Files of models stay on this machine, also
+        for a workspace at a URL."""
+        from jammi_lab.workspace.model_lookup import ModelEncoders
+
+        return ModelEncoders(self.catalog, self.model_folder)
+
+    @property
+    def model_folder(self) -> Path:
+        """The folder that paths of models are relative to."""
+        return self.local_folder or Path("/")
+
+    @first_use
+    def evaluator(self) -> "FreshnessService":
+        """Evaluates verdicts."""
+        from jammi_lab.freshness.check_verdicts import CheckJudge
+        from jammi_lab.freshness.service import FreshnessService
+
+        judge = CheckJudge(self.catalog, self.check_runner)
+        return FreshnessService(self.producer_context, self.producers, judge)
+
+    @first_use
+    def column_lineage(self) -> "ColumnLineage":
+        """Which column was computed from which."""
+        from jammi_lab.freshness.table_column_lineage import ColumnLineage
+
+        return ColumnLineage(
+            self.catalog,
+            self.scope,
+            self.engine,
+            [self.frames],
+            self.observation_cache,
+            self.clock,
+        )
+
+    @first_use
+    def dml_committer(self) -> "DmlCommitter":
+        """Commits changes of mutable tables that statements make."""
+        from jammi_lab.live.dml_commits import DmlCommitter
+
+        return DmlCommitter(self.mutable, self.catalog)
+
+    def _check_rows(
+        self, checks: Sequence[CheckRecord], record: MutableRecord, rows: "pa.Table"
+    ) -> CheckFailed | None:
+        return self.check_runner.check_rows(checks, record, rows)
 
     def recover(self, *, ready_too: bool, on_progress: OnProgress | None = None) -> RecoveryReport:
         """Repair what terminated writers left; with `ready_too` also check every ready table."""
-        self.producer_context.publisher.retry_cleanup()
+        self.publisher.retry_cleanup()
         self.removal.try_remove_pending()
         report = self.recovery.run(ready_too=ready_too, on_progress=on_progress)
         self.retention.expire_rejected(self.clock)
@@ -211,7 +347,7 @@ class Infrastructure(Foundation):
     def close(self, *, clean: bool) -> None:
         """Release all resources; `clean` also retires the writer and records the state of the
         results folders."""
-        context = self.producer_context
+        context: ProducerContext | None = vars(self).get("producer_context")
         # The stack runs every step even if one fails, the last one pushed first.
         with contextlib.ExitStack() as steps:
             if clean and not self.catalog.read_only:
@@ -220,24 +356,24 @@ class Infrastructure(Foundation):
                 steps.callback(step)
             if clean:
                 steps.callback(self._retire_writer)
+            if context is not None:
+                steps.callback(context.single_flight.close)
             for step in (
-                context.single_flight.close,
                 self.removal.try_remove_pending,
-                self._fail_unfinished,
+                *(() if context is None else (functools.partial(self._fail_unfinished, context),)),
                 self.engine.close,
                 self.topics.close,
                 self.sessions.close_all,
                 self.vectors.close,
                 self.words.close,
-                context.single_flight.stop,
-                context.publisher.stop,
+                *(() if context is None else (context.single_flight.stop,)),
+                self.publisher.stop,
             ):
                 steps.callback(step)
 
-    def _fail_unfinished(self) -> None:
+    def _fail_unfinished(self, context: "ProducerContext") -> None:
         """Wait, while the catalog is still open, until the builds of other threads have failed."""
-        context = self.producer_context
-        context.publisher.wait_idle(context.single_flight.active_definitions())
+        self.publisher.wait_idle(context.single_flight.active_definitions())
 
     def _retire_writer(self) -> None:
         # A writer that leaves unfinished work stays registered, so that the next open recovers it.
@@ -245,7 +381,7 @@ class Infrastructure(Foundation):
         with contextlib.suppress(
             ResourceExhausted, VersionConflict, SourceUnavailable, WorkspaceNotFound
         ):
-            if self.producer_context.publisher.retry_cleanup():
+            if self.publisher.retry_cleanup():
                 # after a power failure the next open inspects the folders
                 with self.catalog.database.write_without_fsync():
                     self.observation_cache.flush()
@@ -253,7 +389,11 @@ class Infrastructure(Foundation):
                 self.catalog.writers.retire(self.writer_id)
 
 
+Parts = TypeVar("Parts", bound=Infrastructure)
+
+
 def build_infrastructure(
+    kind: type[Parts],
     folder: StoragePath,
     *,
     scope: TenantScope,
@@ -262,9 +402,10 @@ def build_infrastructure(
     read_only: bool,
     create: bool,
     executor: Any = None,
-) -> Infrastructure:
-    """Open the catalog and build the parts of the workspace in a folder. Raises what opening the
-    catalog raises."""
+    **options: Any,
+) -> Parts:
+    """Open the catalog and build the parts of the workspace in a folder, as a `kind` with these
+    options. Raises what opening the catalog raises."""
     with translate_storage_errors(str(folder)), contextlib.ExitStack() as undo:
         encoder_executor = to_executor(executor)
         undo.callback(encoder_executor.close)
@@ -283,6 +424,7 @@ def build_infrastructure(
             )  # from here on only the URL without the password is shown
             bind_workspace(catalog, folder, str(folder), clock.token(16))
         parts = _wire(
+            functools.partial(kind, **options),
             folder,
             catalog,
             scope,
@@ -312,6 +454,7 @@ _memory_folders: dict[str, "tempfile.TemporaryDirectory[str]"] = {}
 
 
 def _wire(
+    make: Callable[..., Parts],
     folder: StoragePath,
     catalog: Catalog,
     scope: TenantScope,
@@ -319,7 +462,7 @@ def _wire(
     clock: Clock,
     writer_id: str,
     executor: Executor,
-) -> Infrastructure:
+) -> Parts:
     """Connect the parts of a workspace over an open catalog."""
     base = build_foundation(folder, catalog, scope, settings, clock)
     engine, results, cache = base.engine, base.results, base.observation_cache
@@ -339,59 +482,21 @@ def _wire(
     vectors, words = _indexes(catalog, results, settings)
     recovery = Recovery(catalog, results, clock)
     removal = Removal(catalog, results, writer_id, SpaceReserve(folder))
-    checks = CheckRunner(catalog, engine, scope, clock, lambda: observe(True))
-    mutable.check_rows = checks.check_rows
-    context = _producer_context(base, observe, recovery, writer_id, checks)
-    producers = Producers(engine, scope, [frames], catalog, results, executor, settings, vectors)
-    return Infrastructure(
+    return make(
         **vars(base),
         frames=frames,
         recovery=recovery,
         removal=removal,
         retention=VersionRetention(catalog, scope, results, removal),
-        fsck=Fsck(catalog, results, recovery, clock),
-        producer_context=context,
-        producers=producers,
+        publisher=Publisher(catalog, results, clock, writer_id, RUN_ID, __version__),
         vectors=vectors,
         words=words,
-        check_runner=checks,
-        evaluator=FreshnessService(context, producers, CheckJudge(catalog, checks)),
-        column_lineage=ColumnLineage(catalog, scope, engine, [frames], cache, clock),
         observe=observe,
         writer_id=writer_id,
         executor=executor,
         topics=topics,
         sessions=EphemeralSessions(catalog, scope, mutable, topics, clock, writer_id),
         mutable=mutable,
-        dml_committer=DmlCommitter(mutable, catalog),
-    )
-
-
-def _producer_context(
-    base: Foundation,
-    observe: Callable[[bool], Observation],
-    recovery: Recovery,
-    writer_id: str,
-    checks: CheckRunner,
-) -> ProducerContext:
-    """The parts of the workspace that producers use."""
-    catalog, settings, clock = base.catalog, base.settings, base.clock
-    return ProducerContext(
-        catalog=catalog,
-        scope=base.scope,
-        engine=base.engine,
-        publisher=Publisher(catalog, base.results, clock, writer_id, RUN_ID, __version__),
-        results=base.results,
-        settings=settings,
-        clock=clock,
-        observe=lambda: observe(True),
-        single_flight=SingleFlight(
-            catalog,
-            clock,
-            lambda: settings["flight.wait_seconds"],
-            lambda: recovery.run(ready_too=False),
-        ),
-        audit=checks.audit,
     )
 
 

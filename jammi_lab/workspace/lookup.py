@@ -15,7 +15,6 @@ from jammi_lab.core.records import (
     VersionRecord,
 )
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.freshness import model_edges
 from jammi_lab.store.retention import VersionRetention
 
 
@@ -24,6 +23,11 @@ class TableVersion(NamedTuple):
 
     version: VersionRecord
     record: TableRecord
+
+
+def unwrap_table(table: object) -> object:
+    """The version of a ResultTable; anything else, such as a name, unchanged."""
+    return getattr(table, "_table_version", table)
 
 
 class TableLookup:
@@ -222,6 +226,8 @@ class TableLookup:
 
     def _has_lineage(self, name: str) -> bool:
         """Whether the name can be a node of the lineage."""
+        from jammi_lab.freshness import model_edges
+
         catalog = self._catalog
         queries: tuple[Callable[[], object], ...] = (
             lambda: catalog.sources.get(name),

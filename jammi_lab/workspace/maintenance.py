@@ -21,14 +21,14 @@ from jammi_lab.core.records import (
 )
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.engine.sql import credential_check
-from jammi_lab.freshness.queries import FreshnessQueries
-from jammi_lab.freshness.reports import Plan, RunReport, Status
 from jammi_lab.sources.locations import check_writable_path, resolve_output_path, scheme_of
 from jammi_lab.store.reports import FsckReport, visible_recovery
 from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
 from jammi_lab.workspace.lookup import TableLookup
 
 if TYPE_CHECKING:
+    from jammi_lab.freshness.queries import FreshnessQueries
+    from jammi_lab.freshness.reports import Plan, RunReport, Status
     from jammi_lab.workspace.infrastructure import Infrastructure
 
 
@@ -44,7 +44,7 @@ class Maintenance:
     ) -> None:
         """`recovery_at_open` is the recovery report of opening the workspace."""
         self._catalog, self._results, self._scope = parts.catalog, parts.results, parts.scope
-        self._observation_cache, self._fsck = parts.observation_cache, parts.fsck
+        self._parts, self._observation_cache = parts, parts.observation_cache
         self._retention, self._removal, self._lookup = parts.retention, parts.removal, lookup
         self._progress, self._recovery_at_open = progress, recovery_at_open
         self._recover, self._check_writable = parts.recover, parts.check_writable
@@ -78,7 +78,7 @@ class Maintenance:
         """Compare catalog and files. InvalidArgument; WorkspaceReadOnly for a repair."""
         if repair:
             self._check_writable()
-        report = self._fsck.run(
+        report = self._parts.fsck.run(
             repair=repair,
             deep=deep,
             grace=to_seconds(grace, "grace"),
@@ -206,7 +206,7 @@ class Recomputation:
     def __init__(
         self,
         parts: "Infrastructure",
-        freshness: FreshnessQueries,
+        freshness: "FreshnessQueries",
         lookup: TableLookup,
         progress: ProgressReporter,
         run_checks: Callable[[Sequence[str]], list[RunStep]],
@@ -219,27 +219,27 @@ class Recomputation:
         self._freshness, self._lookup, self._progress = freshness, lookup, progress
         self._run_checks, self._check_writable = run_checks, parts.check_writable
 
-    def status(self, *, deep: bool = False, progress: ProgressOption = None) -> Status:
+    def status(self, *, deep: bool = False, progress: ProgressOption = None) -> "Status":
         """Every recipe with its verdict. DependencyCycle."""
         on_progress = self._progress.callback(progress)
         return self._freshness.status(deep=deep, on_progress=on_progress if deep else None)
 
-    def status_of(self, names: Sequence[str] | None) -> Status:
+    def status_of(self, names: Sequence[str] | None) -> "Status":
         """The status of some recipes, or of all, from a shallow pass. DependencyCycle."""
         return self._freshness.status(deep=False, names=names)
 
-    def plan(self, names: str | Iterable[str] | None, progress: ProgressOption) -> Plan:
+    def plan(self, names: str | Iterable[str] | None, progress: ProgressOption) -> "Plan":
         """Plan what must be recomputed, without running it. TableNotFound; DependencyCycle."""
         return self._plan(names, progress, counts_rows=True)
 
     def _plan(
         self, names: str | Iterable[str] | None, progress: ProgressOption, *, counts_rows: bool
-    ) -> Plan:
+    ) -> "Plan":
         recipes = None if names is None else self._lookup.check_recipes(list_of_names(names))
         callback = self._progress.callback(progress)
         return self._freshness.plan(recipes, self._apply, callback, counts_rows=counts_rows)
 
-    def recompute(self, names: str | Iterable[str] | None, progress: ProgressOption) -> RunReport:
+    def recompute(self, names: str | Iterable[str] | None, progress: ProgressOption) -> "RunReport":
         """Plan and apply. NotRecomputable for rows that were computed elsewhere."""
         self._check_writable()
         self._end_holds(names)
@@ -256,13 +256,13 @@ class Recomputation:
 
     def _apply(
         self, steps: Sequence[Any], checks: Sequence[str], progress: ProgressOption
-    ) -> RunReport:
+    ) -> "RunReport":
         self._check_writable()
         report = self._freshness.apply(steps, self._progress.callback(progress))
         report.steps += self._run_checks(checks)
         return report
 
-    def _check_recomputable(self, names: str | Iterable[str] | None, plan: Plan) -> None:
+    def _check_recomputable(self, names: str | Iterable[str] | None, plan: "Plan") -> None:
         """Raise NotRecomputable when a named table holds rows that were computed elsewhere and is
         stale or the only one named."""
         names_by_fold = {fold(n): n for n in list_of_names(names)}

@@ -20,7 +20,7 @@ from jammi_lab.producers.step_functions import StepFunction
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest
 from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
-from jammi_lab.workspace.lookup import TableLookup, TableVersion
+from jammi_lab.workspace.lookup import TableLookup, TableVersion, unwrap_table
 from jammi_lab.workspace.recipe_values import (
     AsofJoin,
     ContextSet,
@@ -35,7 +35,7 @@ from jammi_lab.workspace.recipe_values import (
     RowMap,
     Sql,
 )
-from jammi_lab.workspace.result_table import ResultTable, unwrap_table
+from jammi_lab.workspace.result_table import ResultTable
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.infrastructure import Infrastructure
@@ -354,29 +354,6 @@ class Materializer:
             b.relation.input.name for b in job.inputs if b.relation.input.kind is InputKind.RESULT
         ]
         self._catalog.recipes.check_acyclic(name, self._context.scope.current, result_inputs)
-
-
-def as_recipe(
-    recipe: str | RecipeValue, params: Mapping[str, Any] | None, key: str | Sequence[str] | None
-) -> RecipeValue:
-    """The recipe value of an argument; a string is SQL. InvalidArgument for other types, and for
-    `params` or `key` together with a value, which has its own."""
-    if isinstance(recipe, str):
-        return Sql(recipe, params, key)
-    if not isinstance(recipe, RecipeValue):
-        raise InvalidArgument(
-            "recipe must be a SQL string or a value such as jl.Embedding(…), got "
-            f"{type(recipe).__name__}.",
-            hint="ws.compute(name, function, inputs=…) runs a function."
-            if callable(recipe)
-            else "ws.register(name, frame, producer=…) stores a frame.",
-        )
-    if params is not None or key is not None:
-        raise InvalidArgument(
-            f"params= and key= apply to a SQL string only, not to a {type(recipe).__name__}.",
-            hint=f"Pass them to jl.{type(recipe).__name__}(…) if it accepts them.",
-        )
-    return recipe
 
 
 def index_request(precision: str, index: str) -> SidecarRequest:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from jammi_lab.core.errors import InvalidArgument
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -226,3 +228,26 @@ RecipeValue = (
     | PythonStep
     | RowMap
 )
+
+
+def as_recipe(
+    recipe: str | RecipeValue, params: Mapping[str, Any] | None, key: str | Sequence[str] | None
+) -> RecipeValue:
+    """The recipe value of an argument; a string is SQL. InvalidArgument for other types, and for
+    `params` or `key` together with a value, which has its own."""
+    if isinstance(recipe, str):
+        return Sql(recipe, params, key)
+    if not isinstance(recipe, RecipeValue):
+        raise InvalidArgument(
+            "recipe must be a SQL string or a value such as jl.Embedding(…), got "
+            f"{type(recipe).__name__}.",
+            hint="ws.compute(name, function, inputs=…) runs a function."
+            if callable(recipe)
+            else "ws.register(name, frame, producer=…) stores a frame.",
+        )
+    if params is not None or key is not None:
+        raise InvalidArgument(
+            f"params= and key= apply to a SQL string only, not to a {type(recipe).__name__}.",
+            hint=f"Pass them to jl.{type(recipe).__name__}(…) if it accepts them.",
+        )
+    return recipe

@@ -684,11 +684,6 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         return vstack(properties, self._first_rows) if self._first_rows else properties
 
 
-def unwrap_table(table: object) -> object:
-    """The version record of a ResultTable; anything else, such as a name, unchanged."""
-    return table._table_version if isinstance(table, ResultTable) else table
-
-
 class TableHandles:
     """Makes ResultTables from names and records."""
 

@@ -23,11 +23,11 @@ from jammi_lab.workspace.judgements import (
     to_table_keys,
     without_self_judgements,
 )
-from jammi_lab.workspace.lookup import TableLookup
+from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.metrics_recipe import Search, metrics_recipe
 from jammi_lab.workspace.models import Models
-from jammi_lab.workspace.result_table import ResultTable, TableHandles, unwrap_table
+from jammi_lab.workspace.result_table import ResultTable, TableHandles
 
 if TYPE_CHECKING:
     import pyarrow as pa

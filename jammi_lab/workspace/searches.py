@@ -21,9 +21,8 @@ from jammi_lab.live.topics import Topics
 from jammi_lab.search.queries import texts_of
 from jammi_lab.search.search import SearchService
 from jammi_lab.workspace.badge import BadgeService
-from jammi_lab.workspace.lookup import TableLookup
+from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.result_table import unwrap_table
 from jammi_lab.workspace.statement_runner import StatementRunner
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
 from jammi_lab.inputs.source_names import FrameResolver
-from jammi_lab.search.answers import Answer, SearchAnswer
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.badge import BadgeService
 from jammi_lab.workspace.query_plan import Explanation, explain_statement
@@ -18,6 +17,8 @@ from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
 from jammi_lab.workspace.run_in_order import note_earlier_changes, run_in_order
 
 if TYPE_CHECKING:
+    from jammi_lab.live.dml_commits import CommitResult
+    from jammi_lab.search.answers import Answer
     from jammi_lab.workspace.infrastructure import Infrastructure
 
 _SIMILARITY_DIGITS = 4
@@ -31,8 +32,8 @@ class StatementRunner:
     def __init__(
         self, parts: "Infrastructure", badges: BadgeService, progress: ProgressReporter
     ) -> None:
+        self._parts = parts
         self._engine, self._scope, self._frames = parts.engine, parts.scope, parts.frames
-        self._dml_committer = parts.dml_committer
         self.badges, self._progress = badges, progress
         # Called when a result has been read: it deletes tables that were dropped meanwhile.
         self._release_tables = parts.removal.try_remove_pending
@@ -49,7 +50,7 @@ class StatementRunner:
             extra_resolvers=self._extra_resolvers(frames),
             allow_dml=True,
         )
-        last, changes = run_in_order(prepared, self._dml_committer.apply)
+        last, changes = run_in_order(prepared, self._apply_change)
         if not isinstance(last, PreparedStatement):
             return ChangeResult(last)
         with note_earlier_changes(changes):
@@ -57,6 +58,9 @@ class StatementRunner:
         result.changes_before = changes
         result.unshown_before = len(prepared) - 1 - changes
         return result
+
+    def _apply_change(self, change: PreparedStatement) -> "CommitResult":
+        return self._parts.dml_committer.apply(change)
 
     def explain(
         self, text: str, params: Mapping[str, Any], *, analyze: bool, frames: bool = False
@@ -116,8 +120,10 @@ class StatementRunner:
         stream = prepared.run_ordered(buffer=True)
         return Result(prepared, stream, self.badges, self._release_tables, is_step_input=True)
 
-    def answer(self, answer: Answer) -> Result:
+    def answer(self, answer: "Answer") -> Result:
         """Wrap the answer of a search."""
+        from jammi_lab.search.answers import SearchAnswer
+
         if isinstance(answer, SearchAnswer):
             result: Result = InMemoryResult(answer.table, answer.types, answer.inputs, self.badges)
         else:

@@ -23,11 +23,11 @@ from jammi_lab.core.records import ProgressOption, TableKind
 from jammi_lab.producers.registry import Producers
 from jammi_lab.search.search import SearchService, check_searchable
 from jammi_lab.workspace.badge import BadgeMixin, BadgeService
-from jammi_lab.workspace.lookup import TableLookup
+from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.recipe_values import Projection
 from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.result_table import ResultTable, TableHandles, unwrap_table
+from jammi_lab.workspace.result_table import ResultTable, TableHandles
 from jammi_lab.workspace.statement_runner import StatementRunner
 
 if TYPE_CHECKING:

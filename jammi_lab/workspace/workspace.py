@@ -1,10 +1,10 @@
 """The Workspace: a catalog and a results folder. Each method calls a service."""
 
-import datetime
+from __future__ import annotations
+
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -18,56 +18,59 @@ from jammi_lab.core.attribute_suggestions import (
 from jammi_lab.core.definitions import merge_params
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered, plain_text
-from jammi_lab.core.records import Edge, OnProgress, ProgressOption
-from jammi_lab.core.recovery_report import RecoveryReport
-from jammi_lab.core.settings import Settings
-from jammi_lab.core.verdicts import Verdict, Verification
-from jammi_lab.freshness.explain import Why
-from jammi_lab.freshness.lineage import Lineage
-from jammi_lab.freshness.reports import Plan, RunReport, Status
-from jammi_lab.live.mutable_handles import MutableTables
-from jammi_lab.live.topics import Topics
-from jammi_lab.store.reports import FsckReport
 from jammi_lab.workspace.arguments import list_of_names, takes_no_name
 from jammi_lab.workspace.assembly import Services
-from jammi_lab.workspace.check_results import CheckResults
-from jammi_lab.workspace.checks import Checks
-from jammi_lab.workspace.materialize import Cache, Refresh, as_recipe
-from jammi_lab.workspace.models import Models
-from jammi_lab.workspace.query_plan import Explanation
+from jammi_lab.workspace.lookup import unwrap_table
 from jammi_lab.workspace.recipe_values import (
-    Analyzer,
     AsofJoin,
     ContextSet,
     Embedding,
     Lexical,
     NeighborGraph,
-    Precision,
     Projection,
     Propagation,
     PythonStep,
-    RecipeValue,
     RowMap,
     Sql,
+    as_recipe,
 )
-from jammi_lab.workspace.recipes import Recipe, Recipes, list_recipes, recipe_of
-from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.result_table import ResultTable, unwrap_table
-from jammi_lab.workspace.retrieval_evaluation import Comparison, Metrics
-from jammi_lab.workspace.search_recordings import Recording, Recordings, open_recording
-from jammi_lab.workspace.sources import Sources
-from jammi_lab.workspace.summary import summarize
-from jammi_lab.workspace.vector_views import Neighbors, VectorMap
 
 if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from jammi_lab.core.records import Edge, OnProgress, ProgressOption
+    from jammi_lab.core.recovery_report import RecoveryReport
+    from jammi_lab.core.settings import Settings
+    from jammi_lab.core.verdicts import Verdict, Verification
+    from jammi_lab.freshness.explain import Why
+    from jammi_lab.freshness.lineage import Lineage
+    from jammi_lab.freshness.reports import Plan, RunReport, Status
+    from jammi_lab.live.mutable_handles import MutableTables
     from jammi_lab.live.session_handle import EphemeralSession, SessionList
+    from jammi_lab.live.topics import Topics
+    from jammi_lab.store.reports import FsckReport
+    from jammi_lab.workspace.check_results import CheckResults
+    from jammi_lab.workspace.checks import Checks
+    from jammi_lab.workspace.materialize import Cache, Refresh
+    from jammi_lab.workspace.models import Models
+    from jammi_lab.workspace.query_plan import Explanation
+    from jammi_lab.workspace.recipe_values import Analyzer, Precision, RecipeValue
+    from jammi_lab.workspace.recipes import Recipe, Recipes
+    from jammi_lab.workspace.result import Result
+    from jammi_lab.workspace.result_table import ResultTable
+    from jammi_lab.workspace.retrieval_evaluation import Comparison, Metrics
+    from jammi_lab.workspace.search_recordings import Recording, Recordings
+    from jammi_lab.workspace.sources import Sources
+    from jammi_lab.workspace.vector_views import Neighbors, VectorMap
 
-TableReference = str | ResultTable
-_open: "weakref.WeakSet[Workspace]" = weakref.WeakSet()
+    TableReference = str | ResultTable
+
+_open: weakref.WeakSet[Workspace] = weakref.WeakSet()
 
 
 @answer_calls
@@ -127,10 +130,7 @@ class Workspace:
         self._closed = True
         _open.discard(self)
         if os.getpid() == self._pid:
-            # The stack closes the services even if closing the badges is interrupted.
-            with ExitStack() as stack:
-                stack.callback(self._services.close, clean=not self.read_only)
-                self._services.badges.close()
+            self._services.close(clean=not self.read_only)
 
     def __enter__(self) -> Self:
         return self
@@ -146,6 +146,8 @@ class Workspace:
         """The summary that a notebook displays. Raises as `status`."""
         if self._closed:
             return plain_text(repr(self))
+        from jammi_lab.workspace.summary import summarize
+
         return summarize(
             self.path,
             self.status(),
@@ -208,7 +210,7 @@ class Workspace:
         """Bind a tenant for the rest of this context. NameInvalid."""
         self._services.scope.bind(name)
 
-    def ephemeral(self, timeout: float | datetime.timedelta = 600) -> "EphemeralSession":
+    def ephemeral(self, timeout: float | datetime.timedelta = 600) -> EphemeralSession:
         """Open a session whose tables are deleted, with every value, when it is closed or `timeout`
         seconds after it was opened. It belongs to the bound tenant.
 
@@ -221,7 +223,7 @@ class Workspace:
         return EphemeralSession(sessions, sessions.open(timeout), self._services.statements.read)
 
     @takes_no_name("ws.sessions() lists all open sessions.")
-    def sessions(self) -> "SessionList":
+    def sessions(self) -> SessionList:
         """The open ephemeral sessions of the bound tenant, in any kernel."""
         from jammi_lab.live.session_handle import SessionInfo, SessionList
 
@@ -284,6 +286,8 @@ class Workspace:
     @takes_no_name("It lists all recipes; ws.table(name) is the newest table of one.")
     def recipes(self) -> Recipes:
         """All recipes with their definition and newest version."""
+        from jammi_lab.workspace.recipes import list_recipes
+
         return list_recipes(self._services.catalog)
 
     def recipe(self, name: str) -> Recipe:
@@ -336,6 +340,8 @@ class Workspace:
         `recipe`: a SQL text, with `params` and `key`, or a value such as `jl.Embedding(…)`. An
         equal definition changes nothing. Raises as `materialize` does.
         """
+        from jammi_lab.workspace.recipes import recipe_of
+
         record = self._services.materializer.define(name, as_recipe(recipe, params, key))
         return recipe_of(record, self._services.catalog)
 
@@ -443,7 +449,7 @@ class Workspace:
         *,
         key: str,
         inputs: str | Sequence[str],
-        schema: "pa.Schema | Mapping[str, Any] | None" = None,
+        schema: pa.Schema | Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         version: str | None = None,
         batch: int = 1,
@@ -784,20 +790,24 @@ class Workspace:
         an earlier recording of that name stay. A search in SQL is part of a statement and is not
         recorded: materialize it, and its verdict tells whether it still holds. NameInvalid,
         WorkspaceReadOnly."""
+        from jammi_lab.workspace.search_recordings import open_recording
+
         return open_recording(name, self._services.searches)
 
     @property
     def recordings(self) -> Recordings:
         """The recordings of searches, by name."""
+        from jammi_lab.workspace.search_recordings import Recordings
+
         return Recordings(self._services.searches)
 
-    def encode(self, model: Any, texts: str | Sequence[str]) -> "NDArray[np.float32]":
+    def encode(self, model: Any, texts: str | Sequence[str]) -> NDArray[np.float32]:
         """The vectors of texts, float32 (texts, dimensions); nothing is stored. `model`: as in
         `embed`. ModelNotFound, SchemaMismatch (with the encoder's exception as its cause),
         InvalidArgument."""
         return self._services.search.encode(model, texts)
 
-    def vector(self, table: TableReference, key: Any) -> "NDArray[np.float32]":
+    def vector(self, table: TableReference, key: Any) -> NDArray[np.float32]:
         """The stored vector of one row, float32. TableNotFound; RowNotFound (a KeyError)."""
         record = self._services.lookup.find(unwrap_table(table)).record
         return self._services.search.vector(record, key)

@@ -49,6 +49,37 @@ def test_opening_a_workspace_on_a_local_disk_loads_no_module_of_object_stores(ru
     )
 
 
+ROOMS = {
+    "open": "",
+    "query": "ws.sql('SELECT 1').fetchall()",
+    "cell": "ip.run_cell_magic('jammi', '', 'SELECT 1 AS a')",
+    "table": "ws.materialize('t', 'SELECT 1 AS a')",
+}
+"""What is done in a new workspace."""
+
+
+@pytest.mark.parametrize(
+    ("step", "not_loaded"),
+    [
+        ("open", {"search", "producers", "freshness"}),
+        ("query", {"search", "producers", "freshness"}),
+        ("cell", {"search", "producers", "freshness"}),
+        ("table", {"search"}),
+    ],
+)
+def test_a_workspace_loads_the_rooms_that_it_uses(run_python, tmp_path, step, not_loaded):
+    place = str(tmp_path / "lab")
+    begin = (
+        [SHELL, LOAD_EXT, f"ip.run_line_magic('jammi', {f'open {place}'!r})"]
+        if step == "cell"
+        else [IMPORT, f"ws = jammi_lab.open({place!r})"]
+    )
+    modules = loaded(run_python, *begin, ROOMS[step])
+    rooms = {name.split(".")[1] for name in modules if name.startswith("jammi_lab.")}
+    assert "catalog" in rooms
+    assert not rooms & not_loaded
+
+
 def test_importing_the_package_loads_neither_ipython_nor_a_surface(after_import):
     assert not after_import.intersection(
         ["IPython", "traitlets", "jammi_kernel_ext", "jammi_widgets"]

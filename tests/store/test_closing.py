@@ -134,15 +134,17 @@ def test_a_build_that_closing_stopped_says_that_the_workspace_was_closed(tmp_pat
 def test_an_interrupt_while_a_workspace_is_opened_or_closed_leaves_no_writer_and_no_file_open(
     tmp_path, monkeypatch, when
 ):
-    from jammi_lab.workspace import assembly
+    from jammi_lab.workspace import assembly, badge
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     ws = jl.open(tmp_path / "lab") if when == "closing" else None
     monkeypatch.setattr(
-        *(assembly.BadgeService, "close") if ws else (assembly, "BadgeService"), interrupted
+        *(badge.BadgeService, "close") if ws else (assembly.Services, "recover"), interrupted
     )
+    if ws:
+        ws.sql("SELECT 1").fetchall()  # from here on there are badges
     with pytest.raises(KeyboardInterrupt):
         ws.close() if ws else jl.open(tmp_path / "lab")
     monkeypatch.undo()
