@@ -11,7 +11,7 @@ from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.parallel_tasks import MAX_PARALLEL_TASKS, Task, TaskPool
 from jammi_lab.core.records import OnProgress, Progress, RunStep, TableKind
-from jammi_lab.core.verdicts import Fresh
+from jammi_lab.core.verdicts import Damaged, Fresh
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.plan import PlannedStep, StepKind
 from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
@@ -232,6 +232,12 @@ def _report_unplanned_reuse(planned: PlannedStep, outcome: Outcome, deviations: 
         deviations.append(_NOT_REUSED_MESSAGE.format(name))
     if planned.step.action == "increment" and outcome.full_run_reason:
         deviations.append(f"{name} was computed in full: {outcome.full_run_reason}")
+    # Otherwise the estimate of the plan counts these rows.
+    if not any(isinstance(reason, Damaged) for reason in planned.step.reasons):
+        deviations += [
+            f"{name} took no rows over from version {version}, which is damaged"
+            for version in outcome.damaged_versions
+        ]
 
 
 def _cut_off_step(planned: PlannedStep, node: RecipeNode, deviations: list[str]) -> RunStep:

@@ -134,6 +134,8 @@ class Outcome:
     full_run_reason: str = ""
     """Why a table that has an earlier version was computed in full, as one clause; empty where an
     increment is not expected."""
+    damaged_versions: Sequence[int] = ()
+    """Earlier versions whose rows would have been taken over, if they were not damaged."""
 
 
 @dataclass(frozen=True)
@@ -415,7 +417,15 @@ def _computed_outcome(record: TableRecord, running: RunningJob, full_run_reason:
         tenant=record.tenant,
         created_at=record.created_at,
     )
-    return Outcome(version, record, "computed", running.reuse, running.increment, full_run_reason)
+    return Outcome(
+        version,
+        record,
+        "computed",
+        running.reuse,
+        running.increment,
+        full_run_reason,
+        running.damaged_versions,
+    )
 
 
 def _start(

@@ -220,7 +220,15 @@ class EmbeddingProducer:
             run.remove_checkpoint()
         run.run(on_progress)
         counts = run.reuse.counts if run.reuse else {}
-        return RunningJob(run, run.reuse, run.on_published, run.on_lost, run.snapshots, counts)
+        return RunningJob(
+            run,
+            run.reuse,
+            run.on_published,
+            run.on_lost,
+            run.snapshots,
+            counts,
+            damaged_versions=run.damaged_versions,
+        )
 
     def _estimate(self, name: str, run: EmbeddingRun) -> CallEstimate:
         """What a run would encode now. Reads the texts; raises what reading raises."""

@@ -54,7 +54,7 @@ class KnownVectors:
         """The newest ready and intact version made with the same encoder; an empty one when there
         is none."""
         return PreviousVersion(
-            find_previous_version(
+            *find_previous_version(
                 self.catalog,
                 self._results,
                 name,
@@ -78,8 +78,10 @@ class PreviousVersion:
     """An earlier version, read in batches because it may be as large as the new one. A file that
     disappears counts as empty."""
 
-    def __init__(self, path: StoragePath | None = None) -> None:
+    def __init__(self, path: StoragePath | None = None, damaged: Sequence[int] = ()) -> None:
         self._path = path
+        self.damaged = damaged
+        """The newer versions that would be taken instead, if they were not damaged."""
 
     def digests(self) -> tuple[pa.Array, Digests]:
         """The keys, and the digests of their texts."""
@@ -141,6 +143,7 @@ class EmbeddingRun(TableRows):
         self._text_columns = text_columns
         self._encoder = encoder
         self._previous = previous
+        self.damaged_versions = previous.damaged
         self._checkpoint, self._name, self._key = checkpoint, name, key
         super().__init__()
         self._digests: Digests = empty_digests()

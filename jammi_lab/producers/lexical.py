@@ -20,7 +20,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.producers.checkpoint import DIGEST_BYTES, to_column, to_digests
 from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.jobs import Job, RunningJob, TableRows, statement_job
-from jammi_lab.producers.previous_versions import find_previous_version
+from jammi_lab.producers.previous_versions import ReusableVersion, find_previous_version
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.producers.text_batches import RowTexts, count_reuse, sorted_keys
 from jammi_lab.producers.text_statement import (
@@ -95,8 +95,8 @@ class LexicalProducer:
             "select": sql_environment(self._engine),
         }
 
-    def _previous_version(self, name: str, analyzer: str) -> StoragePath | None:
-        """The file of the version whose rows can be taken over; None when there is none."""
+    def _previous_version(self, name: str, analyzer: str) -> ReusableVersion:
+        """The version whose rows can be taken over."""
         environment = self.environment()
 
         def is_reusable(manifest: Manifest) -> bool:
@@ -135,10 +135,18 @@ class LexicalProducer:
         text_columns = text_columns_of(prepared, key, text)
 
         def rows(on_progress: OnProgress | None) -> RunningJob:
-            previous = None if ignore_previous else self._previous_version(name, analyzer)
-            run = _LexicalRun(prepared, text_columns, analyzer, name, key, previous)
+            previous = (
+                ReusableVersion() if ignore_previous else self._previous_version(name, analyzer)
+            )
+            run = _LexicalRun(prepared, text_columns, analyzer, name, key, previous.path)
             run.run(on_progress)
-            return RunningJob(run, run.reuse, snapshots=run.snapshots, counts=run.reuse.counts)
+            return RunningJob(
+                run,
+                run.reuse,
+                snapshots=run.snapshots,
+                counts=run.reuse.counts,
+                damaged_versions=previous.damaged,
+            )
 
         return statement_job(
             TableKind.LEXICAL,

@@ -32,7 +32,7 @@ from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.jobs import Job, RunningJob, statement_job
 from jammi_lab.producers.output_log import SUFFIX as LOG_SUFFIX
 from jammi_lab.producers.output_log import OutputLog
-from jammi_lab.producers.previous_versions import find_previous_version
+from jammi_lab.producers.previous_versions import ReusableVersion, find_previous_version
 from jammi_lab.producers.row_calls import RowCalls
 from jammi_lab.producers.row_map_run import RowMapRun
 from jammi_lab.producers.row_outputs import ERROR_COLUMN, INPUT_DIGEST_COLUMN, RowOutputs
@@ -211,15 +211,21 @@ class RowMapProducer:
         self._functions.remember(descriptor, step)
 
         def rows(on_progress: OnProgress | None) -> RunningJob:
-            previous = None if ignore_previous else self._previous_version(name, descriptor)
+            previous = self._previous_version(name, descriptor, ignore_previous=ignore_previous)
             self._checkpoints.remove_old()
             log = self._log(descriptor, prepared)
             if ignore_previous:
                 log.remove()
-            run = self._run(name, step, descriptor, prepared, previous, log)
+            run = self._run(name, step, descriptor, prepared, previous.path, log)
             run.run(on_progress)
             return RunningJob(
-                run, run.reuse, run.on_published, run.on_lost, run.snapshots, run.counts
+                run,
+                run.reuse,
+                run.on_published,
+                run.on_lost,
+                run.snapshots,
+                run.counts,
+                damaged_versions=previous.damaged,
             )
 
         return statement_job(
@@ -258,11 +264,11 @@ class RowMapProducer:
         ignore_previous: bool,
     ) -> CallEstimate:
         """What a run would ask now. Reads the inputs; raises what reading raises."""
-        previous = None if ignore_previous else self._previous_version(name, descriptor)
+        previous = self._previous_version(name, descriptor, ignore_previous=ignore_previous)
         log = (
             OutputLog(CheckpointSlot(None)) if ignore_previous else self._log(descriptor, prepared)
         )
-        run = self._run(name, step, descriptor, prepared, previous, log)
+        run = self._run(name, step, descriptor, prepared, previous.path, log)
         return estimate_run(
             self._catalog,
             name,
@@ -315,9 +321,12 @@ class RowMapProducer:
             executor=self._executor,
         )
 
-    def _previous_version(self, name: str, descriptor: RowMapDescriptor) -> StoragePath | None:
-        """The file of the newest version whose outputs can be taken over; None when there is
-        none."""
+    def _previous_version(
+        self, name: str, descriptor: RowMapDescriptor, *, ignore_previous: bool
+    ) -> ReusableVersion:
+        """The newest version whose outputs can be taken over."""
+        if ignore_previous:
+            return ReusableVersion()
         # Rows are found again by the digest of their inputs, not by key: one that moved to another
         # key or occurs twice is not asked. So another filter, source or key over equal inputs asks
         # nothing.

@@ -2,16 +2,19 @@
 recovery."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jammi_lab as jl
-from jammi_lab.core.verdicts import Match
+from jammi_lab.core.verdicts import Fresh, Match
 from jammi_lab.storage.digests import sha256_file
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.inside import record_of, services_of
@@ -62,7 +65,7 @@ class Server:
         self._out, self._process = (
             folder / "said",
             subprocess.Popen(
-                [sys.executable, "-m", "tests.crash.child"],
+                [sys.executable, "-c", "from tests.crash.child import serve; serve()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -118,6 +121,42 @@ class Server:
 
     def _line(self) -> str:
         return self._process.stdout.readline().rstrip("\n")
+
+
+def run_uncut(server: Server, what: str, folder: Path) -> list[str]:
+    """The fault points that a run passes, which recomputes something."""
+    code, said = server.run(what, folder, "-", 0)
+    assert code == 0 and "ACK computed" in said, said
+    return said.split("POINTS ")[1].split()
+
+
+def killed_copies(
+    server: Server, what: str, base: Path, cuts: Iterable[tuple[str, int]]
+) -> Iterator[tuple[str, Path]]:
+    """For each fault point and the number of times it is passed: a copy of a workspace, beside it,
+    in which the run was killed there. It is removed afterwards."""
+    for number, (point, nth) in enumerate(cuts):
+        folder = shutil.copytree(base, base.with_name(str(number)))
+        code, said = server.run(what, folder, point, nth)
+        # Files that are old enough by now are observed in fewer commits.
+        if code != 0 or said.split("POINTS ")[1].split().count(point) >= nth:
+            assert code == -signal.SIGKILL, (point, nth, code, said)
+            yield f"{point} {nth}", folder
+        shutil.rmtree(folder)
+
+
+def check_newest(ws: Any, name: str, *, is_new: bool) -> None:
+    """The newest version of a table is whole, and it is fresh only when it is the new one."""
+    assert ws.verify(name) == Match()
+    verdict = ws.staleness(name)
+    assert isinstance(verdict, Fresh) == is_new, verdict
+
+
+def check_calls(folder: Path, expected: set[str]) -> None:
+    """Every expected call of the row map was made, and at most the one in flight twice."""
+    calls = Counter((folder / "calls").read_text().splitlines())
+    assert {*calls} == expected
+    assert calls.total() <= len(expected) + 1, calls
 
 
 def rows_by_sql(ws: Any, table: Any) -> int:

@@ -1,10 +1,11 @@
-"""What the children of the crash tests run. `python -m tests.crash.child` is a server: for each line `<out> <what> <folder> …` on its standard input it
+"""What the children of the crash tests run. `serve` is a server: for each line `<out> <what> <folder> …` on its standard input it
 forks a child that writes to the file `<out>`, says its process id, and when it has ended its wait status. A fork is twenty times quicker than a start.
 
     points FOLDER            run the scenario and say every fault point that it passes
     die FOLDER POINT N       run it and kill -9 this very process when POINT is passed for the N-th time
     recover FOLDER POINT N   the same for opening the workspace; N = 0 dies nowhere and says the points
     increment FOLDER POINT N  the same for bringing a workspace up to date by increments
+    map FOLDER POINT N       the same for a row map
     forever FOLDER SEED      make and drop tables until killed from outside
     change FOLDER SEED      change a mutable table, publish and hold ephemeral sessions until killed from outside
     hold FOLDER              begin a table, say BUILDING, and never end it
@@ -29,9 +30,11 @@ import polars  # noqa: F401  before the fork, so that no child has to
 import jammi_lab as jl
 from jammi_lab.producers import increment
 from jammi_lab.storage.files import install_fault_hook
+from jammi_lab.store import added_keys
 from tests.processes import import_packages
 
 CANARY = "xyzzy-canary-value-plugh"
+ROW_MAP = "lengths"
 CALLS = "calls"
 """The file in which the function of the row map notes its calls."""
 
@@ -73,9 +76,12 @@ def cut(run: Callable[[], Any], point: str, nth: int) -> None:
 
 
 def recompute_small(folder: Path) -> None:
-    """Bring a workspace up to date, by increments however small it is."""
+    """Bring a workspace up to date, by increments however small it is, its row map first."""
     increment.MIN_INPUT_ROWS, increment.MAX_SHARE = 0, 1e9
+    added_keys.MIN_TABLE_ROWS = 0
     with jl.open(folder) as ws:
+        if ROW_MAP in ws:
+            map_texts(ws, folder)
         say("ACK", *(step.outcome for step in ws.recompute().steps))
 
 
@@ -87,13 +93,17 @@ def slow_length(text: str) -> dict[str, int]:
     return {"length": len(text)}
 
 
-def map_rows(folder: Path) -> None:
-    """Recompute the row map over the texts of a workspace, whose function notes its calls."""
+def map_texts(ws: Any, folder: Path) -> Any:
+    """The row map over the texts of a workspace, whose function notes its calls."""
     global CALLS
     CALLS = str(folder / "calls")
+    return ws.map(ROW_MAP, slow_length, "texts", key="id", inputs=["text"], version="1")
+
+
+def map_rows(folder: Path) -> None:
+    """Recompute the row map of a workspace."""
     with jl.open(folder) as ws:
-        made = ws.map("lengths", slow_length, "texts", key="id", inputs=["text"], version="1")
-        say("ACK", made.outcome)
+        say("ACK", map_texts(ws, folder).outcome)
 
 
 def forever(folder: Path, seed: int) -> None:
@@ -216,7 +226,3 @@ def serve() -> None:
                 os._exit(code)
         say(str(child))
         say(str(os.waitpid(child, 0)[1]))
-
-
-if __name__ == "__main__":
-    serve()

@@ -1,8 +1,11 @@
 """kill -9 at the fault points that an increment passes: the old version stays the newest, or the
 new one is whole."""
 
+import functools
 import shutil
-import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,61 +13,132 @@ import pytest
 from deltalake import write_deltalake
 
 import jammi_lab as jl
-from jammi_lab.core.verdicts import Match
 from jammi_lab.producers import increment
+from jammi_lab.store import added_keys
+from tests.crash.check import Server, check_calls, check_newest, killed_copies, run_uncut
+from tests.crash.child import ROW_MAP, map_texts
 from tests.crash.test_fault_points import cuts_of
-from tests.sizes import soak, thinned
+from tests.crash.test_row_map_kills import make_workspace, write_texts
+from tests.sizes import every_case, soak, thinned
 
 pytestmark = soak
-STATEMENT = "SELECT g, count(*) AS n, sum(x) AS s, avg(x) AS a FROM t GROUP BY g"
+STATEMENT = "SELECT g, count(*) AS n, sum(x) AS s, avg(x) AS a FROM {} GROUP BY g"
+Growth = tuple[str, Callable[[], Any]]
+"""What a statement reads, and the change that makes it stale."""
 
 
-def append(folder, kind, number):
-    rows = pa.table({"g": [f"g{i % 3}" for i in range(20)], "x": [i * number for i in range(20)]})
-    if kind == "delta":
-        write_deltalake(folder, rows, mode="append")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows, folder / f"{number}.parquet")
+def new_rows(number: int) -> pa.Table:
+    return pa.table(
+        {
+            "id": range(number * 20, number * 20 + 20),
+            "g": [f"g{i % 3}" for i in range(20)],
+            "x": [i * number for i in range(20)],
+        }
+    )
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", ["folder", "delta"])
-def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_new_one(
-    server, tmp_path, monkeypatch, kind
-):
-    base = tmp_path / "base"
-    # A folder is copied with the workspace, so that each run reads files as new as the first did.
-    # A copied Delta table has data files that are newer than its commits.
-    data = (base if kind == "folder" else tmp_path) / "data"
-    append(data, kind, 1)
-    append(data, kind, 2)
-    monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 0)
-    monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
+def folder_of_files(_: Server, base: Path) -> Growth:
+    # It is copied with the workspace, so that each run reads files as new as the first did.
+    data = base / "data"
+    data.mkdir(parents=True)
+
+    def append(number: int) -> None:
+        pq.write_table(new_rows(number), data / f"{number}.parquet")
+
+    return add_source(base, data, append)
+
+
+def delta_table(_: Server, base: Path) -> Growth:
+    # It is not copied: that would give data files that are newer than their commits.
+    data = base.with_name("data")
+
+    def append(number: int) -> None:
+        write_deltalake(data, new_rows(number), mode="append")
+
+    return add_source(base, data, append)
+
+
+def add_source(base: Path, data: Path, append: Callable[[int], None]) -> Growth:
+    append(1)
+    append(2)
     with jl.open(base) as ws:
         ws.sources.add("t", str(data))
-        ws.materialize("it", STATEMENT)
-    append(data, kind, 3)
-    code, said = server.run("increment", shutil.copytree(base, tmp_path / "whole"), "-", 0)
-    assert code == 0 and "ACK computed" in said, said
-    points = said.split("POINTS ")[1].split()
+    return "t", functools.partial(append, 3)
+
+
+def mutable_table(_: Server, base: Path, *, is_updated: bool = False) -> Growth:
+    with jl.open(base) as ws:
+        table = ws.mutable.create("t", new_rows(0).schema, primary_key="id")
+        table.insert(new_rows(1))
+        table.insert(new_rows(2))
+
+    def change() -> None:
+        with jl.open(base) as ws:
+            ws.mutable["t"].insert(new_rows(3))
+            if is_updated:
+                ws.mutable["t"].update({"x": 5}, "id = 21")
+
+    return "mutable.t", change
+
+
+def row_map(server: Server, base: Path) -> Growth:
+    make_workspace(base)
+    run_uncut(server, "map", base)
+    (base / "calls").unlink()
+    rows = f"(SELECT id AS x, length AS g FROM jammi.{ROW_MAP})"
+    return rows, lambda: write_texts(base, 12)
+
+
+INPUTS = {
+    "folder": folder_of_files,
+    "delta": delta_table,
+    "mutable": mutable_table,
+    "updated mutable": functools.partial(mutable_table, is_updated=True),
+    "row map": row_map,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_threshold(monkeypatch):
+    monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 0)
+    monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
+    monkeypatch.setattr(added_keys, "MIN_TABLE_ROWS", 0)
+
+
+@every_case
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", INPUTS)
+def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_new_one(
+    server, tmp_path, kind
+):
+    base = tmp_path / "base"
+    rows, change = INPUTS[kind](server, base)
+    with jl.open(base) as ws:
+        ws.materialize("it", STATEMENT.format(rows))
+    change()
+    points = run_uncut(server, "increment", whole := shutil.copytree(base, tmp_path / "whole"))
     assert {"publish:building", "publish:sealed", "publish:manifest-durable"} <= set(points)
-    versions = set()
-    for number, (point, nth) in enumerate(thinned(cuts_of(points), 6)):
-        folder = shutil.copytree(base, tmp_path / str(number))
-        code, said = server.run("increment", folder, point, nth)
-        if code == 0 and said.split("POINTS ")[1].split().count(point) < nth:
-            shutil.rmtree(folder)  # the files are old enough by now to be observed in fewer commits
-            continue
-        assert code == -signal.SIGKILL, (point, nth, code, said)
+    with jl.open(whole, settings={"recompute.incremental": "never"}) as ws:
+        full = ws.materialize("full", STATEMENT.format(rows), cache="bypass").manifest
+        assert full.increment is None
+    names = (ROW_MAP, "it") if kind == "row map" else ("it",)
+    seen = set()
+    for cut, folder in killed_copies(server, "increment", base, thinned(cuts_of(points), 6)):
         with jl.open(folder) as ws:
-            table = ws.table("it")
-            versions.add(table.version)
-            assert (table.version == 1) == (table.manifest.increment is None), point
-            assert table.verify() == Match(), point
+            versions = [ws.table(name).version for name in names]
+            seen.add(tuple(versions))
+            for name, version in zip(names, versions, strict=True):
+                check_newest(ws, name, is_new=version > 1)
+            assert ws.table("it").manifest.increment is None or versions[-1] > 1, cut
+            if kind == "row map":
+                map_texts(ws, folder)
             ws.recompute()
-            assert ws.table("it").manifest.increment is not None, point
-            assert ws.verify("it", recompute=True) == Match(), point
-            assert not ws.fsck(repair=True, grace=0, deep=True).orphans, point
-        shutil.rmtree(folder)
-    assert versions == {1, 2}
+            for name in names:
+                check_newest(ws, name, is_new=True)
+            manifest = ws.table("it").manifest
+            assert (manifest.increment is None) == (kind == "updated mutable"), cut
+            assert manifest.artifact == full.artifact, cut
+            assert not ws.fsck(repair=True, grace=0, deep=True).orphans, cut
+        if kind == "row map":
+            check_calls(folder, {"x" * n for n in range(3, 7)})
+    assert seen == ({(1, 1), (2, 1), (2, 2)} if kind == "row map" else {(1,), (2,)})

@@ -3,10 +3,8 @@ old version stays the newest or the new one is whole, and what is finished later
 run."""
 
 import shutil
-import signal
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,66 +12,76 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.verdicts import Match
+from tests.crash.check import check_calls, check_newest, killed_copies, run_uncut
+from tests.crash.child import ROW_MAP, map_texts
 from tests.crash.test_fault_points import cuts_of
-from tests.sizes import soak, thinned
+from tests.sizes import every_case, soak, thinned
 
 pytestmark = soak
 
 
-def write_texts(folder: Path, count: int) -> list[str]:
-    texts = ["x" * (number % 7) for number in range(count)]
+def write_texts(
+    folder: Path, count: int, distinct: int = 7, changed: Sequence[int] = ()
+) -> set[str]:
+    """Write so many texts to a workspace, of which as many are distinct, and some others at a few
+    positions; the distinct ones."""
+    texts = ["x" * (number % distinct) for number in range(count)]
+    for number in changed:
+        texts[number] = "y" * number
     pq.write_table(pa.table({"id": range(count), "text": texts}), folder / "texts.parquet")
-    return texts
+    return {*texts}
 
 
-def made(ws: Any) -> dict[int, int]:
-    rows = ws.table("lengths").read().arrow()
-    return dict(zip(rows["id"].to_pylist(), rows["length"].to_pylist(), strict=True))
+def make_workspace(folder: Path) -> None:
+    """A workspace over its texts."""
+    with jl.open(folder) as ws:
+        write_texts(folder, 3)
+        ws.sources.add("texts", str(folder / "texts.parquet"))
 
 
+CHANGES = {
+    "none before": (0, {}, {"count": 12}),
+    "keys added": (1, {"count": 3}, {"count": 12}),
+    "1 % changed": (
+        1,
+        {"count": 200, "distinct": 20},
+        {"count": 200, "distinct": 20, "changed": (90, 150)},
+    ),
+}
+
+
+@every_case
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_row_map_killed_at_any_fault_point_loses_at_most_the_call_in_flight(
-    server, tmp_path, is_first
+    server, tmp_path, change
 ):
-    base = tmp_path / "base"
-    with jl.open(base) as ws:
-        texts = write_texts(base, 3)
-        ws.sources.add("texts", str(base / "texts.parquet"))
-    known = set[str]()
-    if not is_first:
-        code, said = server.run("map", base, "-", 0)
-        assert code == 0, said
-        known = {*texts}
-    (base / "calls").unlink(missing_ok=True)
-    texts = write_texts(base, 12)
-    code, said = server.run("map", shutil.copytree(base, whole := tmp_path / "whole"), "-", 0)
-    assert code == 0 and "ACK computed" in said, said
-    points = said.split("POINTS ")[1].split()
-    asked = {*texts} - known
+    former, before, after = CHANGES[change]
+    base, known = tmp_path / "base", set[str]()
+    make_workspace(base)
+    if former:
+        known = write_texts(base, **before)
+        run_uncut(server, "map", base)
+        (base / "calls").unlink()
+    asked = write_texts(base, **after) - known
+    points = run_uncut(server, "map", whole := shutil.copytree(base, tmp_path / "whole"))
     assert points.count("output_log.appended") == len(asked)
     assert {"publish:building", "publish:sealed", "publish:manifest-durable"} <= {*points}
+    check_calls(whole, asked)
     with jl.open(whole) as ws:
-        expected, body = made(ws), ws.table("lengths").path.read_bytes()
+        expected = ws.table(ROW_MAP).path.read_bytes()
+        assert ws.verify(ROW_MAP) == Match()
     versions = set()
-    for number, (point, nth) in enumerate(thinned(cuts_of(points), 6)):
-        folder = shutil.copytree(base, tmp_path / str(number))
-        code, said = server.run("map", folder, point, nth)
-        assert code == -signal.SIGKILL, (point, nth, code, said)
+    for cut, folder in killed_copies(server, "map", base, thinned(cuts_of(points), 6)):
         with jl.open(folder) as ws:
-            newest = ws.table("lengths") if "lengths" in ws else None
-            versions.add(newest and newest.version)
-            assert newest is None or newest.verify() == Match(), point
-        code, said = server.run("map", folder, "-", 0)
-        assert code == 0, (point, nth, said)
-        with jl.open(folder) as ws:
-            table = ws.table("lengths")
-            assert made(ws) == expected and table.verify() == Match(), point
-            assert table.path.read_bytes() == body, point
-            if "ACK computed" in said:  # else recovery had promoted it
-                assert not [*(folder / "checkpoints").glob("*")], point
-        calls = Counter((folder / "calls").read_text().splitlines())
-        assert {*calls} == asked, point
-        assert calls.total() <= len(asked) + 1, f"{point} {nth}: {calls}"
-        shutil.rmtree(folder)
-    assert versions == ({None, 1} if is_first else {1, 2})
+            version = ws.table(ROW_MAP).version if ROW_MAP in ws else 0
+            versions.add(version)
+            if version:
+                check_newest(ws, ROW_MAP, is_new=version > former)
+            made = map_texts(ws, folder)
+            check_newest(ws, ROW_MAP, is_new=True)
+            assert made.path.read_bytes() == expected, cut
+            if made.outcome == "computed":  # else recovery had promoted it
+                assert not [*(folder / "checkpoints").glob("*")], cut
+        check_calls(folder, asked)
+    assert versions == {former, former + 1}

@@ -214,6 +214,21 @@ def check_added_rows(ws, table, statements, *, extent, delta) -> None:
         assert full.artifact == manifest.artifact
 
 
+def check_damaged_base(ws, append, statement, damage) -> None:
+    """A version that is damaged after its increment was planned is replaced by a full run that says
+    so, which the next increment extends."""
+    made = ws.materialize("it", statement)
+    append()
+    plan = ws.plan()
+    assert [step.action for step in plan.certain] == ["increment"]
+    damage(made.path)
+    assert "it was computed in full: version 1 of it is damaged" in plan.apply().deviations
+    manifest = ws.table("it").manifest
+    full = ws.materialize("full", statement, cache="bypass").manifest
+    assert manifest.increment is None and manifest.artifact == full.artifact
+    assert is_increment(ws, statement, append)
+
+
 def check_recompute(ws, statements) -> int:
     """Recompute a workspace with the tables s0, s1, … of these statements, each with whether it is
     within the rules. All are byte for byte those of a full run; the number of increments, of which

@@ -2,6 +2,7 @@
 full computation."""
 
 import contextlib
+import itertools
 import random
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from jammi_lab.core.verdicts import Match
 from jammi_lab.producers import increment
 from tests.producers import append_histories as histories
 from tests.sizes import sized, soak
+from tests.store.lab import DAMAGES
 
 
 @pytest.fixture(autouse=True)
@@ -252,21 +254,13 @@ def test_text_files_are_computed_in_full(tmp_path):
         assert manifest.increment is None and manifest.input_files == []
 
 
-def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path, damage):
     with growing_lab(tmp_path) as (ws, add):
-        table = ws.materialize("it", INSIDE["group by"])
-        add("b3.parquet")
-        plan = ws.plan()
-        assert plan.certain[0].action == "increment"
-        body = bytearray(table.path.read_bytes())
-        body[len(body) // 2] ^= 1
-        table.path.write_bytes(body)
-        run = plan.apply()
-        assert any(
-            "it was computed in full: version 1 of it is damaged" in d for d in run.deviations
+        files = (f"b{number}.parquet" for number in itertools.count(3))
+        histories.check_damaged_base(
+            ws, lambda: add(next(files)), INSIDE["group by"], DAMAGES[damage]
         )
-        assert ws.table("it").manifest.increment is None
-        assert ws.verify("it", recompute=True) == Match()
 
 
 def test_an_unreadable_new_file_is_an_error_of_its_source_and_the_old_version_stays(tmp_path):

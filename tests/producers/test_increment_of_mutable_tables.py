@@ -18,6 +18,7 @@ from jammi_lab.producers import build, increment
 from tests.producers import append_histories as histories
 from tests.producers.append_histories import is_increment, record_refusals
 from tests.sizes import sized, soak
+from tests.store.lab import DAMAGES
 
 GROUP_BY = (
     "SELECT g, count(*) AS n, sum(x) AS s, min(d) AS m, avg(d) AS a FROM mutable.t GROUP BY g"
@@ -275,15 +276,10 @@ def test_a_table_of_a_tenant_is_read_as_that_tenant(tmp_path):
         assert is_increment(ws, GROUP_BY, shared.append)
 
 
-def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path, damage):
     with growing_lab(tmp_path) as (ws, table):
-        made = ws.materialize("it", GROUP_BY)
-        table.append()
-        plan = ws.plan()
-        assert plan.certain[0].action == "increment"
-        made.path.write_bytes(made.path.read_bytes()[:-1] + b"x")
-        assert any("computed in full: version 1" in d for d in plan.apply().deviations)
-        assert ws.verify("it", recompute=True) == Match()
+        histories.check_damaged_base(ws, table.append, GROUP_BY, DAMAGES[damage])
 
 
 def test_the_threshold_counts_the_rows_of_the_table(tmp_path, monkeypatch, refusals):

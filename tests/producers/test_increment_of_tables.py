@@ -26,6 +26,7 @@ from tests.producers.append_histories import is_increment
 from tests.services.iceberg_deletes import data_files, delete_at
 from tests.sizes import sized, soak
 from tests.sources.test_delta import delete_by_vector
+from tests.store.lab import DAMAGES
 
 os.environ["PYICEBERG_MAX_WORKERS"] = "1"
 ExecutorFactory.get_or_create().submit(int).result()  # its thread stays for the life of the process
@@ -381,15 +382,10 @@ def test_a_table_that_grows_during_an_increment_is_recorded_as_it_was_read(
         assert ws.verify("it", recompute=True) == Match()
 
 
-def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path, damage):
     with growing_lab(tmp_path, "delta") as (ws, table):
-        made = ws.materialize("it", GROUP_BY)
-        table.append()
-        plan = ws.plan()
-        assert plan.certain[0].action == "increment"
-        made.path.write_bytes(made.path.read_bytes()[:-1] + b"x")
-        assert any("computed in full: version 1" in d for d in plan.apply().deviations)
-        assert ws.verify("it", recompute=True) == Match()
+        histories.check_damaged_base(ws, table.append, GROUP_BY, DAMAGES[damage])
 
 
 STEPS, STATEMENT_COUNT = sized((5, 1), (60, 10))

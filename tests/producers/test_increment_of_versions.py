@@ -18,6 +18,7 @@ from jammi_lab.store import added_keys
 from tests.producers import append_histories as histories
 from tests.producers.append_histories import is_increment, record_refusals
 from tests.sizes import sized, soak
+from tests.store.lab import DAMAGES
 
 GROUP_BY = "SELECT g, count(*) AS n, sum(x) AS s, min(d) AS m, avg(d) AS a FROM jammi.t GROUP BY g"
 STATEMENTS = {
@@ -251,6 +252,29 @@ def test_a_version_that_is_gone_leads_to_a_full_run(tmp_path, refusals):
 
         assert not is_increment(ws, GROUP_BY, table.append, make_again)
         assert f"t: its version {version} is gone" in refusals
+        assert is_increment(ws, GROUP_BY, table.append)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path, damage):
+    with growing_lab(tmp_path) as (ws, table):
+        histories.check_damaged_base(ws, table.append, GROUP_BY, DAMAGES[damage])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_a_version_added_to_a_damaged_one_is_not_known(tmp_path, damage, refusals):
+    with growing_lab(tmp_path) as (ws, table):
+
+        def damage_newest():
+            DAMAGES[damage](ws.table("t").path)
+
+        assert not is_increment(ws, GROUP_BY, damage_newest, table.append)
+        assert "t: more than keys were added since version 1" in refusals
+        assert is_increment(ws, GROUP_BY, table.append, table.append)
+        # what was read before it became damaged is not read again
+        ws.materialize("it", GROUP_BY)
+        table.append()
+        DAMAGES[damage](ws.table("t", version=ws.table("t").version - 1).path)
         assert is_increment(ws, GROUP_BY, table.append)
 
 

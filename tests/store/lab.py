@@ -113,6 +113,15 @@ def flip(path: Path, at: int | None = None) -> None:
     path.write_bytes(bytes(body))
 
 
+def cut_off(path: Path) -> None:
+    """Lose the end of a file."""
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+DAMAGES = {"flipped": flip, "cut off": cut_off, "removed": Path.unlink}
+"""What may happen to a file, by a word for its test."""
+
+
 def everything(folder: Path) -> dict[str, Any]:
     """All that a recovery could change: bytes of files, rows of the catalog."""
     found: dict[str, Any] = {

@@ -31,7 +31,7 @@ from jammi_lab.producers.checks import CheckRunner
 from jammi_lab.storage import files
 from jammi_lab.storage import files as syncing
 from jammi_lab.storage.digests import digest_parquet
-from jammi_lab.store import manifests
+from jammi_lab.store import added_keys, manifests
 from jammi_lab.store.publish import TableWriter
 from tests.crash.child import say
 
@@ -39,6 +39,20 @@ _PR_SET_PTRACER, _ANYBODY = (
     0x59616D61,
     2**64 - 1,
 )  # where only parents may trace, say that others may too
+
+NUMBERS = (20, 25)
+"""The rows of the row map, in the first life and in the second."""
+INSERTS = [
+    pa.table({"id": range(first, first + 20), "x": range(first, first + 20)})
+    for first in (0, 20, 40)
+]
+"""The inserts into the mutable table, the last of them in the second life."""
+_AGGREGATE = "SELECT {0} % 3 AS g, count(*) AS n, sum({0}) AS s, avg({0}) AS a FROM {1} GROUP BY g"
+AGGREGATES = {
+    "of_inserts": ("changing", _AGGREGATE.format("x", "mutable.changing")),
+    "of_squares": ("squares", _AGGREGATE.format("square", "jammi.squares")),
+}
+"""The table that each aggregate reads, and its statement."""
 
 
 def traced(folder: Path, scenario: str, mutants: list[str]) -> None:
@@ -117,7 +131,7 @@ def grown(ws: jl.Workspace) -> None:
     """An aggregate over a folder of files, and the words of texts."""
     inputs = inputs_of(Path(ws.path))
     inputs.mkdir()
-    increment.MIN_INPUT_ROWS = 0  # so that the sums behind the averages are kept, too
+    take_small_increments()  # so that the sums behind the averages are kept, too
     write_day(inputs, 1)
     write_day(inputs, 2)
     write_texts(inputs, "first")
@@ -132,7 +146,7 @@ def grown(ws: jl.Workspace) -> None:
 def grown_again(ws: jl.Workspace) -> None:
     """One file more, which is an increment, and some other texts, whose index takes over the
     postings of the version before."""
-    increment.MIN_INPUT_ROWS, increment.MAX_SHARE = 0, 1e9
+    take_small_increments()
     inputs = inputs_of(Path(ws.path))
     write_day(inputs, 3)
     write_texts(inputs, "second")
@@ -140,11 +154,34 @@ def grown_again(ws: jl.Workspace) -> None:
     words(ws, as_="words@2")
 
 
+def changing(ws: jl.Workspace) -> None:
+    """A mutable table and a row map, and an aggregate over each."""
+    take_small_increments()
+    inputs = inputs_of(Path(ws.path))
+    write_numbers(inputs, NUMBERS[0])
+    with told("add", "numbers"):
+        ws.sources.add("numbers", str(inputs / "numbers.parquet"))
+        ws.mutable.create("changing", INSERTS[0].schema, primary_key="id")
+        say("ACK add numbers")
+    insert(ws, 0)
+    insert(ws, 1)
+    aggregates(ws, 1)
+
+
+def changing_again(ws: jl.Workspace) -> None:
+    """Some rows more in each, which are increments."""
+    take_small_increments()
+    write_numbers(inputs_of(Path(ws.path)), NUMBERS[1])
+    insert(ws, 2)
+    aggregates(ws, 2)
+
+
 SCENARIOS: dict[str, tuple[Callable[[jl.Workspace], None], ...]] = {
     "growth": (grown, grown_again),
     "tables": (first, second),
     "indexes": (indexed, indexed_again),
     "checks": (checked, checked_again),
+    "changes": (changing, changing_again),
 }
 
 
@@ -205,6 +242,42 @@ def write_texts(inputs: Path, last: str) -> None:
     """Texts of which every tenth has another last word."""
     texts = [f"w{i % 7} w{i % 11} {last if i % 10 == 0 else 'same'}" for i in range(60)]
     pq.write_table(pa.table({"id": range(60), "text": texts}), inputs / "texts.parquet")
+
+
+def take_small_increments() -> None:
+    """Compute by increments, however small the inputs are."""
+    increment.MIN_INPUT_ROWS, increment.MAX_SHARE = 0, 1e9
+    added_keys.MIN_TABLE_ROWS = 0
+
+
+def write_numbers(inputs: Path, count: int) -> None:
+    """The rows that the row map is made over."""
+    inputs.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"id": range(count), "n": range(count)}), inputs / "numbers.parquet")
+
+
+def squared(n: int) -> dict[str, int]:
+    """The function of the row map."""
+    return {"square": n * n}
+
+
+def insert(ws: Any, number: int) -> None:
+    """Rows of the mutable table, if it could be created."""
+    if "changing" in ws.mutable:
+        with told("insert", f"changing@{number}"):
+            ws.mutable["changing"].insert(INSERTS[number])
+            say("ACK insert", f"changing@{number}")
+
+
+def aggregates(ws: Any, version: int) -> None:
+    """The row map and both aggregates over the rows that are there, if they could be added."""
+    if "numbers" in ws.sources:
+        with told("materialize", f"squares@{version}"):
+            made = ws.map("squares", squared, "numbers", key="id", inputs=["n"], version="1")
+            say("ACK materialize", f"squares@{version}", made.table_name)
+    for name, (table, statement) in AGGREGATES.items():
+        if table in ws or table in ws.mutable:
+            make(ws, name, statement, as_=f"{name}@{version}")
 
 
 def total(ws: Any, *, as_: str) -> None:

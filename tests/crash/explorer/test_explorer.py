@@ -6,6 +6,7 @@ name or a promise, which are always looked at.
 """
 
 import hashlib
+import itertools
 import random
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from jammi_lab.core.verdicts import Fresh
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store.sums_files import sums_path
@@ -23,7 +25,14 @@ from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX
 from jammi_lab.workspace.result_table import ResultTable
 from tests.crash.check import Promises, Server, asked, hold_true
 from tests.crash.explorer import record
-from tests.crash.explorer.child import CHECK_MUTANTS, MUTANTS, SCENARIOS
+from tests.crash.explorer.child import (
+    AGGREGATES,
+    CHECK_MUTANTS,
+    INSERTS,
+    MUTANTS,
+    NUMBERS,
+    SCENARIOS,
+)
 from tests.crash.explorer.model import Disk, Image, State, images, lay, lying, states
 from tests.crash.explorer.steps import Recorded, Said, read
 from tests.inside import record_of, services_of
@@ -84,6 +93,13 @@ def sound_growth(server, memory) -> tuple[record.Run, Recorded]:
     """The run over an increment and tables of words."""
     record.needs_strace()
     return recorded(server, memory / "sound growth", "growth")
+
+
+@pytest.fixture(scope="module")
+def sound_changes(server, memory) -> tuple[record.Run, Recorded]:
+    """The run over a mutable table, a row map and increments over both."""
+    record.needs_strace()
+    return recorded(server, memory / "sound changes", "changes")
 
 
 def recorded(
@@ -171,6 +187,47 @@ def rows_that_are_merged_or_found(ws: Any, table: ResultTable) -> int | None:
     sums = table.manifest.sums
     assert sums is not None and sha256_file(sums_path(table.path)) == sums.digest, "lost sums"
     return int(rows.num_rows)
+
+
+def rows_of_a_full_run(ws: Any, table: ResultTable) -> int | None:
+    """How many rows a table has, when they are those of a full computation over its input at some
+    moment; of a fresh table, at this one."""
+    rows = pq.read_table(table.path)
+    if table.name == "squares":
+        numbers = range(rows.num_rows)
+        assert len(numbers) in NUMBERS
+        assert rows["id"].to_pylist() == [*numbers]
+        assert rows["square"].to_pylist() == [n * n for n in numbers]
+        return len(numbers)
+    of, statement = AGGREGATES[table.name]
+    assert rows.to_pylist() in AGGREGATED[of]
+    if ws.table(table.name).version == table.version and isinstance(
+        ws.staleness(table.name), Fresh
+    ):
+        assert ws.sql(f"{statement} ORDER BY ALL").arrow().to_pylist() == rows.to_pylist()
+    return int(rows.num_rows)
+
+
+def aggregated(values: Iterable[int]) -> list[dict[str, Any]]:
+    """The rows of an aggregate over values."""
+    groups = [[x for x in values if x % 3 == g] for g in range(3)]
+    return [
+        {"g": g, "n": len(xs), "s": sum(xs), "a": sum(xs) / len(xs)}
+        for g, xs in enumerate(groups)
+        if xs
+    ]
+
+
+AGGREGATED = {
+    "squares": [aggregated([n * n for n in range(count)]) for count in NUMBERS],
+    # any of the inserts may have failed
+    "changing": [
+        aggregated([x for insert in inserts for x in insert["x"].to_pylist()])
+        for size in range(len(INSERTS) + 1)
+        for inserts in itertools.combinations(INSERTS, size)
+    ],
+}
+"""The rows that the aggregates over a table may have."""
 
 
 def noting(
@@ -265,6 +322,19 @@ def test_no_crash_of_increments_and_tables_of_words_changes_their_rows_or_what_i
     assert not found, "\n".join(found)
 
 
+def test_no_crash_of_increments_over_tables_that_change_gives_other_rows_or_a_false_verdict(
+    sound_changes, memory, tell
+):
+    _, steps = sound_changes
+    every = states(steps)
+    looked = chosen(every, asked(3, 600), 1 if LOOKS else sized(100, 1))
+    found = list(wrongs(images(steps, looked), memory / "crashed", rows_of_a_full_run))
+    tell(
+        f"crash explorer, changes: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
+    )
+    assert not found, "\n".join(found)
+
+
 def test_no_crash_makes_a_version_that_a_blocking_check_rejects_the_newest(
     sound_checks, memory, tell
 ):
@@ -332,6 +402,7 @@ def test_a_call_of_the_system_that_fails_is_a_typed_error_that_names_the_table_a
         "indexes": ("sound_indexes", rows_that_are_found),
         "checks": ("sound_checks", rows_that_pass),
         "growth": ("sound_growth", rows_that_are_merged_or_found),
+        "changes": ("sound_changes", rows_of_a_full_run),
     }[scenario]
     times = sorted({nth for name, nth in request.getfixturevalue(whole)[1].calls if name == call})
     assert times
