@@ -5,10 +5,11 @@ import contextlib
 import functools
 import secrets
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind
@@ -79,24 +80,32 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.model_lookup import ModelEncoders
 
 
-if TYPE_CHECKING:
-    first_use = functools.cached_property
-else:
+Part = TypeVar("Part")
 
-    class first_use(functools.cached_property):  # noqa: N801  used as a decorator
-        """A cached property whose modules are imported when it is first used."""
 
-        def __get__(self, instance: Any, owner: Any = None) -> Any:
-            """ResourceExhausted when a module cannot be read, as without file descriptors."""
-            try:
-                with import_modules():
-                    return super().__get__(instance, owner)
-            except OSError as error:
-                raise ResourceExhausted(
-                    f"A part of jammi_lab cannot be loaded: {reason_of(error)}.",
-                    hint="Nothing was changed. Close files that this kernel has open, or raise the "
-                    "limit (ulimit -n), and run it again.",
-                ) from error
+class first_use(Generic[Part]):  # noqa: N801  used as a decorator, like `property`
+    """A part of a workspace that is built, and whose modules are imported, when it is first used;
+    once, also where several threads ask for it."""
+
+    def __init__(self, build: Callable[[Any], Part]) -> None:
+        self._build, self._name = build, build.__name__
+        self.__doc__ = build.__doc__
+
+    def __get__(self, instance: Any, owner: Any = None) -> Part:
+        """ResourceExhausted when a module cannot be read, as without file descriptors."""
+        parts = vars(instance)  # it comes first from here on: this is no data descriptor
+        try:
+            with import_modules(), instance.building:
+                if self._name not in parts:
+                    parts[self._name] = self._build(instance)
+        except OSError as error:
+            raise ResourceExhausted(
+                f"A part of jammi_lab cannot be loaded: {reason_of(error)}.",
+                hint="Nothing was changed. Close files that this kernel has open, or raise the "
+                "limit (ulimit -n), and run it again.",
+            ) from error
+        part: Part = parts[self._name]
+        return part
 
 
 @dataclass(kw_only=True)
@@ -213,6 +222,7 @@ class Infrastructure(Foundation):
     mutable: MutableTableService
     open_input: "Callable[[PreparedStatement], Any] | None" = None
     """Opens a bound input as the object that a Python step receives; set with the services."""
+    building: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def __post_init__(self) -> None:
         self.mutable.check_rows = self._check_rows
