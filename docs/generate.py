@@ -571,7 +571,7 @@ def part_error(*names: str) -> str:
             if of or also
             else []
         ) + ([f"Carries {', '.join(f'`{c}`' for c in carries)}."] if carries else [])
-        told = " ".join([cls.__doc__, *facts])
+        told = " ".join([inspect.getdoc(cls), *facts])
         said.append(f"- `{name}`: {told}" if len(names) > 1 else told)
     return "\n".join(said)
 

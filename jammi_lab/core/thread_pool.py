@@ -111,6 +111,13 @@ def submit(work: Work, name: str = "jammi-helper") -> None:
         worker.assign(work, name)
 
 
+def join_thread(thread: threading.Thread, seconds: float | None = None) -> None:
+    """Wait for the end of a thread, at most `seconds`; not while the interpreter shuts down: no
+    thread runs any more then, and Python 3.13 would wait for ever."""
+    if not sys.is_finalizing():
+        thread.join(None if seconds is None else max(0.0, seconds))
+
+
 class JobQueue:
     """Runs jobs in order of arrival, each in the context of its caller, on threads of its own that
     exist only while there are jobs."""
@@ -145,7 +152,7 @@ class JobQueue:
         with self._lock:
             threads = self._threads - {threading.current_thread()}
         for thread in threads:
-            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            join_thread(thread, None if deadline is None else deadline - time.monotonic())
 
     def _start_thread(self) -> None:
         # A forked child has none of the parent's threads, and an exception ends a thread.

@@ -21,7 +21,7 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, NoTenantBinding, PartialDeletionFailure, TableNotFound
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.thread_pool import start_thread
+from jammi_lab.core.thread_pool import join_thread, start_thread
 from jammi_lab.live.mutable_tables import MutableTableService
 from jammi_lab.live.open_session import TIMED_OUT, OpenSession, closed_error
 from jammi_lab.live.row_input import SchemaLike
@@ -336,7 +336,7 @@ class EphemeralSessions:
             scanner, sessions = self._scanner, list(self._open_sessions.values())
             self._wakeup.notify_all()
         if scanner is not None and scanner is not threading.current_thread():
-            scanner.join()
+            join_thread(scanner)
         for session in sessions:
             with contextlib.suppress(Exception):  # the next open ends what remains
                 self._end_session(session.record, LifecycleEvent.CLOSED, session)

@@ -9,6 +9,7 @@ import pathlib
 import re
 import sys
 import types
+import typing
 import uuid
 import zoneinfo
 from pickle import PicklingError
@@ -26,6 +27,7 @@ _REPR_TYPES = (
     slice,
     complex,
     types.EllipsisType,
+    type(getattr(typing, "NoDefault", ...)),  # from Python 3.13 on, of each type variable
 )
 
 

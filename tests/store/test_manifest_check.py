@@ -9,7 +9,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.manifest import is_sealed
-from jammi_lab.core.verdicts import Match, MissingManifest
+from jammi_lab.core.verdicts import Damaged, Match, MissingManifest
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
@@ -200,7 +200,8 @@ def test_a_manifest_that_is_nested_without_end_counts_as_none(lab, table):
         assert (parsed is not None) == sound
         assert parsed is None or manifests.parse(parsed.encode()) == parsed
     manifest_path(table.path).write_bytes(body)
-    assert isinstance(lab.verify("venues"), MissingManifest)
+    # Python 3.13 reads such nesting; then it is a manifest, and not the one that was written.
+    assert isinstance(lab.verify("venues"), MissingManifest | Damaged)
 
 
 def anchored_on(table, name):
