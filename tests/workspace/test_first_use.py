@@ -38,3 +38,43 @@ def test_a_workspace_that_ran_nothing_closes(tmp_path):
         jl.open(tmp_path / "lab", read_only=read_only).close()
     with jl.open(tmp_path / "lab") as ws:
         assert ws.sql("SELECT count(*) FROM jammi_catalog.writers WHERE alive").fetchall() == [(1,)]
+
+
+FORKED = """
+import os, signal, sys, threading, time
+import jammi_lab as jl
+
+class Pause:
+    def find_spec(self, name, *_):
+        if name == "jammi_lab.freshness.queries":
+            sys.meta_path.remove(self)
+            importing.set()
+            time.sleep(0.3)
+
+importing = threading.Event()
+ws = jl.open("lab")
+sys.meta_path.insert(0, Pause())
+thread = threading.Thread(target=ws.status)
+thread.start()
+importing.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(20)
+    try:
+        with jl.open("other") as own:
+            print(own.status(), flush=True)
+        try:
+            ws.status()
+        except jl.JammiError as error:
+            print(type(error).__name__, flush=True)
+    finally:
+        os._exit(0)
+os.waitpid(child, 0)
+thread.join()
+ws.close()
+"""
+
+
+def test_a_child_that_was_forked_during_a_first_use_can_use_the_same_parts(run_python):
+    *status, error = run_python(FORKED, start=True).stdout.splitlines()
+    assert status == ["No recipes yet: ws.materialize(name, sql) creates one."]
+    assert error == "ForkedWorkspace"
