@@ -6,7 +6,7 @@ import functools
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -83,6 +83,21 @@ if TYPE_CHECKING:
 Part = TypeVar("Part")
 
 
+@contextlib.contextmanager
+def load_modules() -> Iterator[None]:
+    """Import modules in the block, as `import_modules`. ResourceExhausted when one cannot be read,
+    as without file descriptors."""
+    try:
+        with import_modules():
+            yield
+    except OSError as error:
+        raise ResourceExhausted(
+            f"A part of jammi_lab cannot be loaded: {reason_of(error)}.",
+            hint="Nothing was changed. Close files that this kernel has open, or raise the "
+            "limit (ulimit -n), and run it again.",
+        ) from error
+
+
 class first_use(Generic[Part]):  # noqa: N801  used as a decorator, like `property`
     """A part of a workspace that is built, and whose modules are imported, when it is first used;
     once, also where several threads ask for it."""
@@ -92,18 +107,11 @@ class first_use(Generic[Part]):  # noqa: N801  used as a decorator, like `proper
         self.__doc__ = build.__doc__
 
     def __get__(self, instance: Any, owner: Any = None) -> Part:
-        """ResourceExhausted when a module cannot be read, as without file descriptors."""
+        """Raises as `load_modules`."""
         parts = vars(instance)  # it comes first from here on: this is no data descriptor
-        try:
-            with import_modules(), instance.building:
-                if self._name not in parts:
-                    parts[self._name] = self._build(instance)
-        except OSError as error:
-            raise ResourceExhausted(
-                f"A part of jammi_lab cannot be loaded: {reason_of(error)}.",
-                hint="Nothing was changed. Close files that this kernel has open, or raise the "
-                "limit (ulimit -n), and run it again.",
-            ) from error
+        with load_modules(), instance.building:
+            if self._name not in parts:
+                parts[self._name] = self._build(instance)
         part: Part = parts[self._name]
         return part
 

@@ -20,6 +20,7 @@ from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered, plain_text
 from jammi_lab.workspace.arguments import list_of_names, takes_no_name
 from jammi_lab.workspace.assembly import Services
+from jammi_lab.workspace.infrastructure import load_modules
 from jammi_lab.workspace.lookup import unwrap_table
 from jammi_lab.workspace.recipe_values import (
     AsofJoin,
@@ -146,7 +147,8 @@ class Workspace:
         """The summary that a notebook displays. Raises as `status`."""
         if self._closed:
             return plain_text(repr(self))
-        from jammi_lab.workspace.summary import summarize
+        with load_modules():
+            from jammi_lab.workspace.summary import summarize
 
         return summarize(
             self.path,
@@ -217,7 +219,8 @@ class Workspace:
         Raises NoTenantBinding, WorkspaceReadOnly; InvalidArgument unless the time is above 0 and
         within the calendar.
         """
-        from jammi_lab.live.session_handle import EphemeralSession
+        with load_modules():
+            from jammi_lab.live.session_handle import EphemeralSession
 
         sessions = self._services.sessions
         return EphemeralSession(sessions, sessions.open(timeout), self._services.statements.read)
@@ -225,7 +228,8 @@ class Workspace:
     @takes_no_name("ws.sessions() lists all open sessions.")
     def sessions(self) -> SessionList:
         """The open ephemeral sessions of the bound tenant, in any kernel."""
-        from jammi_lab.live.session_handle import SessionInfo, SessionList
+        with load_modules():
+            from jammi_lab.live.session_handle import SessionInfo, SessionList
 
         return SessionList(SessionInfo(*row) for row in self._services.sessions.list_open())
 
@@ -286,7 +290,8 @@ class Workspace:
     @takes_no_name("It lists all recipes; ws.table(name) is the newest table of one.")
     def recipes(self) -> Recipes:
         """All recipes with their definition and newest version."""
-        from jammi_lab.workspace.recipes import list_recipes
+        with load_modules():
+            from jammi_lab.workspace.recipes import list_recipes
 
         return list_recipes(self._services.catalog)
 
@@ -340,7 +345,8 @@ class Workspace:
         `recipe`: a SQL text, with `params` and `key`, or a value such as `jl.Embedding(…)`. An
         equal definition changes nothing. Raises as `materialize` does.
         """
-        from jammi_lab.workspace.recipes import recipe_of
+        with load_modules():
+            from jammi_lab.workspace.recipes import recipe_of
 
         record = self._services.materializer.define(name, as_recipe(recipe, params, key))
         return recipe_of(record, self._services.catalog)
@@ -790,14 +796,16 @@ class Workspace:
         an earlier recording of that name stay. A search in SQL is part of a statement and is not
         recorded: materialize it, and its verdict tells whether it still holds. NameInvalid,
         WorkspaceReadOnly."""
-        from jammi_lab.workspace.search_recordings import open_recording
+        with load_modules():
+            from jammi_lab.workspace.search_recordings import open_recording
 
         return open_recording(name, self._services.searches)
 
     @property
     def recordings(self) -> Recordings:
         """The recordings of searches, by name."""
-        from jammi_lab.workspace.search_recordings import Recordings
+        with load_modules():
+            from jammi_lab.workspace.search_recordings import Recordings
 
         return Recordings(self._services.searches)
 

@@ -72,3 +72,35 @@ def test_what_an_import_makes_is_old_at_once_and_what_was_frozen_stays_frozen(ru
     assert measured.pop("aged") >= 5_000
     assert measured.pop("aged_by_nothing") < 100, "a module that is there makes objects old"
     assert measured == {"enabled": False, "after_a_failure": True, "thawed": 0, "frozen": True}
+
+
+FORKED = """
+import gc, os, threading
+from jammi_lab.core.gc_pause import import_modules, pause_gc
+
+def hold():
+    with pause_gc():
+        entered.set()
+        leave.wait()
+
+entered, leave = threading.Event(), threading.Event()
+thread = threading.Thread(target=hold)
+thread.start()
+entered.wait()
+for block in (pause_gc, import_modules):  # of the thread that forks
+    with block():
+        if (child := os.fork()) == 0:
+            within = gc.isenabled()
+    if child == 0:
+        print(within, gc.isenabled(), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+leave.set()
+thread.join()
+print(gc.isenabled())
+"""
+
+
+def test_a_forked_child_knows_only_the_blocks_of_its_own_thread(run_python):
+    said = run_python(FORKED, start=True).stdout.split()
+    assert said == ["False", "True", "False", "True", "True"]

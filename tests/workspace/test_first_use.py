@@ -3,6 +3,8 @@
 import threading
 import time
 
+import pytest
+
 import jammi_lab as jl
 from jammi_lab.producers.single_flight import SingleFlight
 
@@ -38,3 +40,70 @@ def test_a_workspace_that_ran_nothing_closes(tmp_path):
         jl.open(tmp_path / "lab", read_only=read_only).close()
     with jl.open(tmp_path / "lab") as ws:
         assert ws.sql("SELECT count(*) FROM jammi_catalog.writers WHERE alive").fetchall() == [(1,)]
+
+
+FORKED = """
+import os, signal, sys, threading, time
+import jammi_lab as jl
+
+class Pause:
+    def find_spec(self, name, *_):
+        if name == "jammi_lab.freshness.queries":
+            sys.meta_path.remove(self)
+            importing.set()
+            time.sleep(0.3)
+
+importing = threading.Event()
+ws = jl.open("lab")
+sys.meta_path.insert(0, Pause())
+thread = threading.Thread(target=ws.status)
+thread.start()
+importing.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(20)
+    try:
+        with jl.open("other") as own:
+            print(own.status(), flush=True)
+        try:
+            ws.status()
+        except jl.JammiError as error:
+            print(type(error).__name__, flush=True)
+    finally:
+        os._exit(0)
+os.waitpid(child, 0)
+thread.join()
+ws.close()
+"""
+
+
+def test_a_child_that_was_forked_during_a_first_use_can_use_the_same_parts(run_python):
+    *status, error = run_python(FORKED, start=True).stdout.splitlines()
+    assert status == ["No recipes yet: ws.materialize(name, sql) creates one."]
+    assert error == "ForkedWorkspace"
+
+
+UNREADABLE = """
+import sys
+import jammi_lab as jl
+
+class Exhausted:
+    def find_spec(self, name, *_):
+        raise OSError(24, "Too many open files")
+
+with jl.open("lab") as ws:
+    sys.meta_path.insert(0, Exhausted())
+    try:
+        eval(sys.argv[1])
+    except jl.ResourceExhausted as error:
+        print(error.message)
+    del sys.meta_path[0]
+    eval(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    "verb", ["ws.status()", "ws.recipes()", "ws.define('t', 'SELECT 1')", "ws.recordings"]
+)
+def test_a_part_that_cannot_be_loaded_is_named_and_loads_later(run_python, verb):
+    said = run_python(UNREADABLE, verb, start=True).stdout
+    assert said == "A part of jammi_lab cannot be loaded: Too many open files.\n"
