@@ -23,6 +23,7 @@ from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
 from jammi_lab.workspace.lookup import TableLookup, TableVersion, unwrap_table
 from jammi_lab.workspace.recipe_values import (
     AsofJoin,
+    Cache,
     ContextSet,
     Embedding,
     Lexical,
@@ -32,6 +33,7 @@ from jammi_lab.workspace.recipe_values import (
     Propagation,
     PythonStep,
     RecipeValue,
+    Refresh,
     RowMap,
     Sql,
 )
@@ -187,10 +189,6 @@ def _step_function(recipe: PythonStep | RowMap) -> StepFunction:
             )
         function = load_package_entry(PRODUCERS, function)
     return function if isinstance(function, StepFunction) else StepFunction(function)
-
-
-Cache = Literal["use", "bypass"]
-Refresh = Literal["no", "inputs"]
 
 
 class Materializer:

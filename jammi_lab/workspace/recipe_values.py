@@ -22,6 +22,10 @@ Analyzer = Literal["english", "simple", "exact"]
 """How texts become terms."""
 Precision = Literal["bf16", "f32", "f16", "i8"]
 """How an index stores vectors; the table itself has them in float32."""
+Cache = Literal["use", "bypass"]
+"""Whether an equal ready table is used, or computed again."""
+Refresh = Literal["no", "inputs"]
+"""Whether inputs that are not up to date are recomputed first."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The Workspace: a catalog and a results folder. Each method calls a service."""
 
-from __future__ import annotations
-
+import datetime
 import os
 import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,36 +18,38 @@ from jammi_lab.core.attribute_suggestions import (
 from jammi_lab.core.definitions import merge_params
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered, plain_text
+from jammi_lab.core.records import Edge, OnProgress, ProgressOption
+from jammi_lab.core.recovery_report import RecoveryReport
+from jammi_lab.core.settings import Settings
+from jammi_lab.core.verdicts import Verdict, Verification
 from jammi_lab.workspace.arguments import list_of_names, takes_no_name
 from jammi_lab.workspace.assembly import Services
 from jammi_lab.workspace.infrastructure import load_modules
 from jammi_lab.workspace.lookup import unwrap_table
 from jammi_lab.workspace.recipe_values import (
+    Analyzer,
     AsofJoin,
+    Cache,
     ContextSet,
     Embedding,
     Lexical,
     NeighborGraph,
+    Precision,
     Projection,
     Propagation,
     PythonStep,
+    RecipeValue,
+    Refresh,
     RowMap,
     Sql,
     as_recipe,
 )
 
 if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from jammi_lab.core.records import Edge, OnProgress, ProgressOption
-    from jammi_lab.core.recovery_report import RecoveryReport
-    from jammi_lab.core.settings import Settings
-    from jammi_lab.core.verdicts import Verdict, Verification
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.lineage import Lineage
     from jammi_lab.freshness.reports import Plan, RunReport, Status
@@ -57,10 +59,8 @@ if TYPE_CHECKING:
     from jammi_lab.store.reports import FsckReport
     from jammi_lab.workspace.check_results import CheckResults
     from jammi_lab.workspace.checks import Checks
-    from jammi_lab.workspace.materialize import Cache, Refresh
     from jammi_lab.workspace.models import Models
     from jammi_lab.workspace.query_plan import Explanation
-    from jammi_lab.workspace.recipe_values import Analyzer, Precision, RecipeValue
     from jammi_lab.workspace.recipes import Recipe, Recipes
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
@@ -69,9 +69,8 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.sources import Sources
     from jammi_lab.workspace.vector_views import Neighbors, VectorMap
 
-    TableReference = str | ResultTable
 
-_open: weakref.WeakSet[Workspace] = weakref.WeakSet()
+_open: "weakref.WeakSet[Workspace]" = weakref.WeakSet()
 
 
 @answer_calls
@@ -172,27 +171,27 @@ class Workspace:
     # ----------------------------------------------------------------------------------------------
 
     @property
-    def sources(self) -> Sources:
+    def sources(self) -> "Sources":
         """The registered sources."""
         return self._services.sources
 
     @property
-    def models(self) -> Models:
+    def models(self) -> "Models":
         """The registered models."""
         return self._services.models
 
     @property
-    def checks(self) -> Checks:
+    def checks(self) -> "Checks":
         """The checks on result tables."""
         return self._services.checks
 
     @property
-    def mutable(self) -> MutableTables:
+    def mutable(self) -> "MutableTables":
         """The mutable tables."""
         return self._services.mutable_tables
 
     @property
-    def topics(self) -> Topics:
+    def topics(self) -> "Topics":
         """The topics."""
         return self._services.topics
 
@@ -212,7 +211,7 @@ class Workspace:
         """Bind a tenant for the rest of this context. NameInvalid."""
         self._services.scope.bind(name)
 
-    def ephemeral(self, timeout: float | datetime.timedelta = 600) -> EphemeralSession:
+    def ephemeral(self, timeout: float | datetime.timedelta = 600) -> "EphemeralSession":
         """Open a session whose tables are deleted, with every value, when it is closed or `timeout`
         seconds after it was opened. It belongs to the bound tenant.
 
@@ -226,7 +225,7 @@ class Workspace:
         return EphemeralSession(sessions, sessions.open(timeout), self._services.statements.read)
 
     @takes_no_name("ws.sessions() lists all open sessions.")
-    def sessions(self) -> SessionList:
+    def sessions(self) -> "SessionList":
         """The open ephemeral sessions of the bound tenant, in any kernel."""
         with load_modules():
             from jammi_lab.live.session_handle import SessionInfo, SessionList
@@ -236,7 +235,7 @@ class Workspace:
     # -- SQL
     # ----------------------------------------------------------------------------------------------
 
-    def sql(self, text: str, /, params: Mapping[str, Any] | None = None, **named: Any) -> Result:
+    def sql(self, text: str, /, params: Mapping[str, Any] | None = None, **named: Any) -> "Result":
         """Run statements in order and return the rows of the last one.
 
         `$name` is bound from `params` and keywords, never pasted. Raises SqlError, TableNotFound,
@@ -253,7 +252,7 @@ class Workspace:
         *,
         analyze: bool = False,
         **named: Any,
-    ) -> Explanation:
+    ) -> "Explanation":
         """The query plan of a statement as a tree with estimated rows; with `analyze` the statement
         is run, and rows and times are measured.
 
@@ -268,7 +267,7 @@ class Workspace:
     # -- tables and recipes
     # ----------------------------------------------------------------------------------------------
 
-    def table(self, name: TableReference, version: int | None = None) -> ResultTable:
+    def table(self, name: "str | ResultTable", version: int | None = None) -> "ResultTable":
         """The newest ready version of a recipe, one version, or a physical table. TableNotFound,
         with near names."""
         return self._services.handles.find(name, version)
@@ -280,7 +279,7 @@ class Workspace:
         source: str | None = None,
         model: str | None = None,
         definition: str | None = None,
-    ) -> list[ResultTable]:
+    ) -> "list[ResultTable]":
         """All tables that match, one entry per version, newest first. `source`: one that the table
         reads directly; `status=None`: any. InvalidArgument for an unknown kind or status."""
         lookup = self._services.lookup
@@ -288,14 +287,14 @@ class Workspace:
         return self._services.handles.from_versions(versions)
 
     @takes_no_name("It lists all recipes; ws.table(name) is the newest table of one.")
-    def recipes(self) -> Recipes:
+    def recipes(self) -> "Recipes":
         """All recipes with their definition and newest version."""
         with load_modules():
             from jammi_lab.workspace.recipes import list_recipes
 
         return list_recipes(self._services.catalog)
 
-    def recipe(self, name: str) -> Recipe:
+    def recipe(self, name: str) -> "Recipe":
         """One recipe, by its name or an alias. TableNotFound, with near names."""
         [known] = self._services.lookup.check_recipes([name])
         return self.recipes()[known]
@@ -339,7 +338,7 @@ class Workspace:
         *,
         params: Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,
-    ) -> Recipe:
+    ) -> "Recipe":
         """Store a recipe under a name without running it. Returns the recipe.
 
         `recipe`: a SQL text, with `params` and `key`, or a value such as `jl.Embedding(…)`. An
@@ -357,7 +356,7 @@ class Workspace:
         *,
         params: Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,
-    ) -> ResultTable | None:
+    ) -> "ResultTable | None":
         """The ready table with exactly this definition, including the key, over the current inputs;
         None when there is none. Computes nothing. Raises as `sql` does, and SchemaMismatch for a
         key that is no column."""
@@ -377,7 +376,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Run a recipe and store its rows as the next version of the table `name`, or return a
         ready table that is the same.
 
@@ -406,7 +405,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Store rows that were computed elsewhere as the next version of `name`.
 
         `frame`: a pandas, polars or pyarrow object; `producer` and `params`: who computed it, and
@@ -430,7 +429,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Store the rows that a Python function returns, or return a ready table that is the same.
 
         The function takes a Result for each of `inputs` (sources, tables, SQL) and `params` as
@@ -455,7 +454,7 @@ class Workspace:
         *,
         key: str,
         inputs: str | Sequence[str],
-        schema: pa.Schema | Mapping[str, Any] | None = None,
+        schema: "pa.Schema | Mapping[str, Any] | None" = None,
         params: Mapping[str, Any] | None = None,
         version: str | None = None,
         batch: int = 1,
@@ -465,7 +464,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Store what a Python function returns for each row of a source, table or SQL: the column
         `key`, the outputs, `_error` with `on_error="record"`, and `_input_digest`, in key order.
 
@@ -511,7 +510,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Encode the texts of a source, table or SQL as vectors: columns key, vector (float32),
         _text_digest, in key order.
 
@@ -540,7 +539,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Store the words of the texts of a source, table or SQL, for `search` by words: columns
         key, terms (ascending, each as often as it occurs), length (their number),
         _text_digest, in key order.
@@ -568,7 +567,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Store vectors that were computed elsewhere.
 
         `vector`: their column; one called `vector` is found by default, too. `source`: the source,
@@ -584,7 +583,7 @@ class Workspace:
     def neighbor_graph(
         self,
         name: str,
-        table: TableReference,
+        table: "str | ResultTable",
         *,
         k: int = 10,
         min_similarity: float | None = None,
@@ -593,7 +592,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Link each row of an embedding table with the `k` rows most similar to it: columns src,
         dst, rank (from 1), similarity (float32).
 
@@ -612,8 +611,8 @@ class Workspace:
     def propagate(
         self,
         name: str,
-        table: TableReference,
-        edges: TableReference,
+        table: "str | ResultTable",
+        edges: "str | ResultTable",
         *,
         hops: int = 2,
         alpha: float = 0.1,
@@ -623,7 +622,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Mix each vector of an embedding table with those of its neighbours: an embedding table
         with columns key, vector (float32).
 
@@ -651,14 +650,14 @@ class Workspace:
     def context_set(
         self,
         name: str,
-        table: TableReference,
+        table: "str | ResultTable",
         *,
-        members: TableReference,
+        members: "str | ResultTable",
         pool: Literal["mean", "sum", "max"] = "mean",
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Pool the vectors of the members of each target into one: an embedding table with columns
         key (the target), vector (float32).
 
@@ -674,7 +673,7 @@ class Workspace:
     def projection(
         self,
         name: str,
-        table: TableReference,
+        table: "str | ResultTable",
         *,
         method: Literal["pca", "tsne"] = "pca",
         perplexity: float = 30.0,
@@ -682,7 +681,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Place the rows of an embedding table in a plane, for a stored map: columns key, x, y
         (float32), in key order.
 
@@ -699,8 +698,8 @@ class Workspace:
     def asof_join(
         self,
         name: str,
-        spine: TableReference,
-        facts: TableReference,
+        spine: "str | ResultTable",
+        facts: "str | ResultTable",
         *,
         spine_time: str,
         facts_time: str,
@@ -713,7 +712,7 @@ class Workspace:
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
-    ) -> ResultTable:
+    ) -> "ResultTable":
         """Join each row of `spine` with the row of `facts` that was known at its time: its own
         columns, then those of the fact. Every row of the spine stays, in its order.
 
@@ -749,7 +748,7 @@ class Workspace:
 
     def search(
         self,
-        table: TableReference,
+        table: "str | ResultTable",
         query: Any = None,
         *,
         row: Any = None,
@@ -758,8 +757,8 @@ class Workspace:
         params: Mapping[str, Any] | None = None,
         select: str | Sequence[str] | None = None,
         exact: bool | None = None,
-        words: TableReference | None = None,
-    ) -> Result:
+        words: "str | ResultTable | None" = None,
+    ) -> "Result":
         """The `k` rows most similar to a text, a vector or a row of the table: key, rank (from 1),
         similarity, `select`ed columns of the source, source_missing. Ties are in ascending key
         order.
@@ -791,7 +790,7 @@ class Workspace:
             exact=exact,
         )
 
-    def recording(self, name: str) -> AbstractContextManager[Recording]:
+    def recording(self, name: str) -> "AbstractContextManager[Recording]":
         """Record what `ws.search` finds within the block, in this thread or task; the searches of
         an earlier recording of that name stay. A search in SQL is part of a statement and is not
         recorded: materialize it, and its verdict tells whether it still holds. NameInvalid,
@@ -802,32 +801,32 @@ class Workspace:
         return open_recording(name, self._services.searches)
 
     @property
-    def recordings(self) -> Recordings:
+    def recordings(self) -> "Recordings":
         """The recordings of searches, by name."""
         with load_modules():
             from jammi_lab.workspace.search_recordings import Recordings
 
         return Recordings(self._services.searches)
 
-    def encode(self, model: Any, texts: str | Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, model: Any, texts: str | Sequence[str]) -> "NDArray[np.float32]":
         """The vectors of texts, float32 (texts, dimensions); nothing is stored. `model`: as in
         `embed`. ModelNotFound, SchemaMismatch (with the encoder's exception as its cause),
         InvalidArgument."""
         return self._services.search.encode(model, texts)
 
-    def vector(self, table: TableReference, key: Any) -> NDArray[np.float32]:
+    def vector(self, table: "str | ResultTable", key: Any) -> "NDArray[np.float32]":
         """The stored vector of one row, float32. TableNotFound; RowNotFound (a KeyError)."""
         record = self._services.lookup.find(unwrap_table(table)).record
         return self._services.search.vector(record, key)
 
     def neighbors(
         self,
-        table: TableReference,
+        table: "str | ResultTable",
         key: Any = None,
         *,
         k: int = 10,
         select: str | Sequence[str] | None = None,
-    ) -> Neighbors:
+    ) -> "Neighbors":
         """The `k` rows most similar to the row with that key, as table and picture; without a key
         those of the first row.
 
@@ -838,11 +837,11 @@ class Workspace:
 
     def vector_map(
         self,
-        table: TableReference,
+        table: "str | ResultTable",
         method: Literal["pca", "tsne"] | None = None,
         *,
         progress: ProgressOption = None,
-    ) -> VectorMap:
+    ) -> "VectorMap":
         """An embedding table as a map: each row is a point, placed by the first two principal
         components of the vectors.
 
@@ -855,15 +854,15 @@ class Workspace:
 
     def evaluate(
         self,
-        table: TableReference | Sequence[TableReference],
+        table: "str | ResultTable | Sequence[str | ResultTable]",
         golden: Any,
         *,
         k: int = 10,
         exact: bool | None = None,
         record: bool = True,
-        words: TableReference | None = None,
+        words: "str | ResultTable | None" = None,
         as_table: str | None = None,
-    ) -> Metrics | Comparison:
+    ) -> "Metrics | Comparison":
         """Score the retrieval quality of a table against judgements; several tables over the same
         source are compared on the same queries, and with `words`, a lexical table, the search by
         meaning, by words and by both.
@@ -888,7 +887,7 @@ class Workspace:
 
     def verify(
         self,
-        name: TableReference,
+        name: "str | ResultTable",
         expected: str | None = None,
         *,
         recompute: bool = False,
@@ -900,40 +899,40 @@ class Workspace:
         table = self._services.handles.find(name)
         return table.verify(expected, recompute=recompute, progress=progress)
 
-    def staleness(self, name: TableReference, *, progress: ProgressOption = None) -> Verdict:
+    def staleness(self, name: "str | ResultTable", *, progress: ProgressOption = None) -> Verdict:
         """The verdict on a recipe's newest version, a physical table or a ResultTable, from a deep
         observation of its inputs. TableNotFound; DependencyCycle."""
         return self._services.tables.staleness(unwrap_table(name), progress)
 
-    def why(self, name: TableReference, *, progress: ProgressOption = None) -> Why:
+    def why(self, name: "str | ResultTable", *, progress: ProgressOption = None) -> "Why":
         """The verdict with the tree of its reasons: old and new state, by which method each was
         compared, when it was observed. TableNotFound; DependencyCycle."""
         subject = self._services.lookup.verdict_subject(unwrap_table(name))
         return self._services.freshness.why(*subject, self._services.progress.callback(progress))
 
     @takes_no_name("ws.staleness(name) is the verdict on one table, ws.status()[name] its row.")
-    def status(self, *, deep: bool = False, progress: ProgressOption = None) -> Status:
+    def status(self, *, deep: bool = False, progress: ProgressOption = None) -> "Status":
         """Every recipe with its verdict, from one observation of all inputs. A shallow one leaves
         expensive inputs undecided and reports so. DependencyCycle."""
         return self._services.recomputation.status(deep=deep, progress=progress)
 
     def plan(
         self, names: str | Iterable[str] | None = None, *, progress: ProgressOption = None
-    ) -> Plan:
+    ) -> "Plan":
         """What must be recomputed to bring these recipes (or all) up to date; runs nothing.
         TableNotFound; DependencyCycle."""
         return self._services.recomputation.plan(names, progress)
 
     def recompute(
         self, names: str | Iterable[str] | None = None, *, progress: ProgressOption = None
-    ) -> RunReport:
+    ) -> "RunReport":
         """Plan and apply for some recipes and what they need, or for everything. Raises as `plan`;
         NotRecomputable for rows that were computed elsewhere."""
         return self._services.recomputation.recompute(names, progress)
 
     def what_if(
         self, changed: str | Iterable[str] = (), redefine: Mapping[str, str] | None = None
-    ) -> Status:
+    ) -> "Status":
         """The status as it would be if these sources, tables or recipes changed, or recipes had
         these statements. Writes nothing.
 
@@ -944,21 +943,21 @@ class Workspace:
 
     def lineage(
         self,
-        name: TableReference | None = None,
+        name: "str | ResultTable | None" = None,
         *,
         direction: Literal["both", "up", "down"] = "both",
         depth: int | None = None,
         columns: bool = False,
-    ) -> Lineage:
+    ) -> "Lineage":
         """The graph around a recipe, table or source, or all of it; with `columns` by column, too.
         TableNotFound; InvalidArgument."""
         return self._services.tables.lineage(unwrap_table(name), direction, depth, columns=columns)
 
-    def derives_from(self, name: TableReference) -> list[Edge]:
+    def derives_from(self, name: "str | ResultTable") -> list[Edge]:
         """The edges to the tables that read `name` directly. TableNotFound."""
         return self.lineage(name, direction="down", depth=1).edges
 
-    def derives_from_closure(self, name: TableReference) -> list[Edge]:
+    def derives_from_closure(self, name: "str | ResultTable") -> list[Edge]:
         """The edges to everything that derives from `name`. TableNotFound."""
         return self.lineage(name, direction="down").edges
 
@@ -1009,7 +1008,7 @@ class Workspace:
         deep: bool = False,
         grace: float | datetime.timedelta = 3600,
         progress: ProgressOption = None,
-    ) -> FsckReport:
+    ) -> "FsckReport":
         """Check that the catalog matches the files, both ways; `deep` reads all bytes again.
         Without `repair` nothing is changed.
 
@@ -1021,7 +1020,7 @@ class Workspace:
         maintenance = self._services.maintenance
         return maintenance.fsck(repair=repair, deep=deep, grace=grace, progress=progress)
 
-    def check(self, names: str | Iterable[str] | None = None) -> CheckResults:
+    def check(self, names: str | Iterable[str] | None = None) -> "CheckResults":
         """Run the checks that are due on the newest versions: all, or those named by check or by
         table. A result stays while the columns that the check reads are equal; then no statement is
         run. TableNotFound; WorkspaceReadOnly when one must be run."""
@@ -1037,7 +1036,7 @@ class Workspace:
         return self._services.maintenance.backup(path)
 
 
-def workspace_of(result: Result) -> Workspace:
+def workspace_of(result: "Result") -> "Workspace":
     """The open workspace whose statement gave a result. InvalidArgument when it is closed."""
     workspace = next((ws for ws in _open if ws._services.badges is result._badges), None)
     if workspace is None:

@@ -15,8 +15,7 @@ from jammi_kernel_ext.sql_cell import cell_output, table_with_first_rows
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.producers.function_source import InlineSource
 from jammi_lab.producers.step_functions import StepFunction
-from jammi_lab.workspace.materialize import Cache
-from jammi_lab.workspace.recipe_values import PythonStep, RowMap
+from jammi_lab.workspace.recipe_values import Cache, PythonStep, RowMap
 
 
 def run_step(notebook: Notebook, line: str, text: str) -> Any:
