@@ -27,7 +27,7 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.live_names import snapshot_of
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.inputs.source_names import JAMMI
+from jammi_lab.inputs.result_names import JAMMI
 from jammi_lab.live.mutable_tables import MUTABLE
 from jammi_lab.producers import sql
 from jammi_lab.producers.anchor_confirmation import (

@@ -171,9 +171,8 @@ def full_location(stored: str, folder: Path | None) -> str:
     """The absolute pattern or URL of a stored location; the inverse of `store_location`."""
     if scheme_of(stored) is not None:
         return stored
-    return os.path.join(
-        escape(os.getcwd() if folder is None else os.path.abspath(folder)), _local_path(stored)
-    )
+    root = escape(os.getcwd() if folder is None else os.path.abspath(folder))
+    return os.path.join(root, _without_scheme(stored))  # a file of the workspace may be named ~
 
 
 def _database_path(user_input: str) -> str:
@@ -192,8 +191,13 @@ def _database_path(user_input: str) -> str:
 
 
 def _local_path(user_input: str) -> str:
-    match = _URL.match(user_input)
-    return os.path.expanduser(user_input[match.end() :] if match else user_input)
+    return os.path.expanduser(_without_scheme(user_input))
+
+
+def _without_scheme(location: str) -> str:
+    """The path of a `file://` URL; a path unchanged."""
+    match = _URL.match(location)
+    return location[match.end() :] if match else location
 
 
 def _absolute_pattern(user_input: str) -> str:

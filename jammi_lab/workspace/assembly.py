@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jammi_lab.freshness.catalog_relations import CatalogRelations
     from jammi_lab.freshness.queries import FreshnessQueries
     from jammi_lab.inputs.path_names import PathResolver
-    from jammi_lab.inputs.source_names import ResultTableResolver
+    from jammi_lab.inputs.result_names import ResultTableResolver
     from jammi_lab.live.mutable_handles import MutableTables
     from jammi_lab.search.search import SearchService
     from jammi_lab.search.sql_functions import SearchFunctions
@@ -273,7 +273,7 @@ class Services(Infrastructure):
 
     def _search_functions(self) -> "SearchFunctions":
         """`search(…)` and `neighbors(…)` in FROM."""
-        from jammi_lab.inputs.source_names import JAMMI, ResultTableResolver
+        from jammi_lab.inputs.result_names import JAMMI, ResultTableResolver
         from jammi_lab.search.sql_functions import SearchFunctions
 
         relations = ResultTableResolver(self.catalog, self.results)

@@ -26,7 +26,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.inputs.source_names import JAMMI, ResultTableResolver
+from jammi_lab.inputs.result_names import JAMMI, ResultTableResolver
 from jammi_lab.live.mutable_tables import MUTABLE
 from jammi_lab.producers.checks import CheckRunner, result_for_table
 from jammi_lab.sources.base import Relation

@@ -8,7 +8,7 @@ from jammi_lab.core import reprs
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, vstack
 from jammi_lab.core.records import TableRecord
-from jammi_lab.inputs.source_names import ResultTableResolver
+from jammi_lab.inputs.result_names import ResultTableResolver
 from jammi_lab.inputs.version_changes import (
     EVERYTHING,
     NEW,

@@ -41,10 +41,10 @@ from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.observation_cache import LastObservations, ObservationCache
 from jammi_lab.inputs.observers import Observers
 from jammi_lab.inputs.path_names import PathResolver
+from jammi_lab.inputs.result_names import ResultTableResolver
 from jammi_lab.inputs.row_comparison import RowComparison
 from jammi_lab.inputs.source_names import (
     FrameResolver,
-    ResultTableResolver,
     SourceDirectory,
     SourceResolver,
 )

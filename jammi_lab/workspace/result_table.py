@@ -33,7 +33,7 @@ from jammi_lab.core.verdicts import Match, Verdict, Verification
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries
-from jammi_lab.inputs.source_names import ResultTableResolver
+from jammi_lab.inputs.result_names import ResultTableResolver
 from jammi_lab.inputs.version_changes import (
     ROW_NUMBER,
     VersionComparison,

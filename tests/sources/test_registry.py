@@ -3,7 +3,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
@@ -259,6 +259,8 @@ def test_no_credential_is_stored_or_shown(location):
         alphabet=st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), min_size=1
     )
 )
+@example("~")
+@example("~root/x")
 def test_an_escaped_path_means_itself_and_stored_locations_come_back(path):
     assert literal_path(escape(path)) == path
     inner = os.path.normpath("/w/" + path.lstrip("/"))

@@ -1,0 +1,192 @@
+"""The names of result tables in FROM: `jammi.<recipe>` and `jammi."<physical name>"`."""
+
+import functools
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Anchor, Input, InputKind
+from jammi_lab.core.errors import (
+    JammiError,
+    TableDamaged,
+    TableNotFound,
+)
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.records import TableRecord, TableStatus
+from jammi_lab.inputs.observation import PinnedState
+from jammi_lab.inputs.result_versions import added_rows
+from jammi_lab.sources.base import (
+    AddedRows,
+    ReadPlan,
+    Relation,
+    Requirements,
+)
+from jammi_lab.storage.files import StoragePath
+from jammi_lab.store import read_leases
+from jammi_lab.store.added_keys import GROWING_KINDS
+from jammi_lab.store.result_files import ResultFiles, result_snapshot
+
+JAMMI = "jammi"
+"""The schema of result tables."""
+
+
+class ResultTableResolver:
+    """Resolves result tables: `jammi.<recipe>` is the newest ready version, `jammi."<physical
+    name>"` and `"jammi.<physical name>"` are one physical table."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        results: ResultFiles,
+        statuses: Collection[TableStatus] = (TableStatus.READY,),
+    ) -> None:
+        """`statuses`: those of the tables that a physical name may mean."""
+        self._catalog, self._results, self._statuses = catalog, results, statuses
+        # Statements over others are rare, and what they read ends soon.
+        self._makes_renewable = set(statuses) == {TableStatus.READY}
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a result table; None when there is none of that name. TableDamaged when
+        its files are not as published."""
+        if len(parts) == 1 and fold(parts[0]).startswith(JAMMI + "."):
+            parts = (JAMMI, parts[0][len(JAMMI) + 1 :])
+        if len(parts) != 2 or fold(parts[0]) != JAMMI:
+            return None
+        # Before the look-ups: a commit may follow each.
+        state = self._catalog.state() if self._makes_renewable else None
+        while (target := self._find_target(parts[1])) is not None:
+            if (relation := self._leased_relation(*target)) is not None:
+                if state is None:
+                    return relation
+                path = self._results.parquet(target[0])
+                renew = functools.partial(self._renew, target[0], path, state)
+                return replace(relation, renew=renew)
+        self._check_has_version(parts[1])
+        return None
+
+    def _check_has_version(self, name: str) -> None:
+        current_name = self._catalog.aliases.resolve(name)
+        if (recipe := self._catalog.recipes.get(current_name)) is not None:
+            raise TableNotFound(
+                f"The recipe {recipe.name!r} has no ready version yet.",
+                hint=f"ws.recompute({recipe.name!r}) computes one.",
+            )
+
+    def _find_target(self, name: str) -> tuple[TableRecord, str, int] | None:
+        """The table that a name refers to now, the name for its anchor, and the version."""
+        current_name = self._catalog.aliases.resolve(name)
+        newest = self._catalog.result_tables.newest(current_name)
+        if newest is not None:
+            version, record = newest
+            # readers keep an alias, so that their definitions do not change
+            label = version.recipe if current_name == name else name
+            return record, label, version.version
+        exact = self._catalog.result_tables.get(name)
+        return (
+            (exact, exact.table_name, exact.version)
+            if exact is not None and exact.status in self._statuses
+            else None
+        )
+
+    def _leased_relation(self, record: TableRecord, name: str, version: int) -> Relation | None:
+        """The relation of a table, with a read lease on its files. None when the table was dropped
+        before the lease was taken; then the name must be resolved again. TableDamaged."""
+        lease = read_leases.ReadLease(self._results.parquet(record))
+        try:
+            relation = self.relation(record, name, version, lease)
+        except TableDamaged:
+            relation = None
+            if self._is_readable(record):
+                raise
+        return relation if self._is_readable(record) else None
+
+    def _renew(
+        self, record: TableRecord, path: StoragePath, state: Hashable, relation: Relation
+    ) -> Relation | None:
+        """The relation of a name that was resolved in a state of the catalog, as of now; None when
+        that state is over or the file has changed."""
+        # The lease comes first: a table that still exists then is not removed until it ends.
+        lease = read_leases.ReadLease(path)
+        try:
+            if self._catalog.state() != state or self._results.find_damage(record) is not None:
+                return None
+        except OSError:
+            return None
+        return replace(relation, acquire=lease)
+
+    def _is_readable(self, record: TableRecord) -> bool:
+        current = self._catalog.result_tables.get(record.table_name)
+        return current is not None and current.status in self._statuses
+
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
+        """The relation of `jammi_version('recipe', version)`, anchored by its physical table and
+        not by the recipe. TableNotFound; TableDamaged."""
+        if function != "jammi_version":
+            return None
+        recipe, number = self._catalog.aliases.resolve(arguments[0]), arguments[1]
+        version = self._catalog.result_tables.version(recipe, number)
+        if version is not None and version[1].status is TableStatus.READY:
+            relation = self._leased_relation(version[1], version[1].table_name, number)
+            if relation is not None:
+                return relation
+        ready_versions = [
+            v.version
+            for v, r in self._catalog.result_tables.versions(recipe)
+            if r.status is TableStatus.READY
+        ]
+        if ready_versions:
+            raise TableNotFound(
+                f"{recipe!r} has no ready version {number}; it has "
+                f"{', '.join(map(str, ready_versions))}."
+            )
+        self._check_has_version(recipe)
+        recipes = [v.recipe for v, _ in self._catalog.result_tables.current()]
+        raise TableNotFound(
+            f"There is no recipe {recipe!r} with a ready version.",
+            near=near_names(recipe, recipes),
+            hint="ws.recipes() lists the recipes.",
+        )
+
+    def relation(
+        self,
+        record: TableRecord,
+        name: str,
+        version: int,
+        lease: read_leases.ReadLease | None = None,
+    ) -> Relation:
+        """The relation of one table under the given name. `lease` is an existing lease on its
+        files. TableDamaged."""
+        path = self._results.require_intact(record)
+
+        def added_since(recorded: Anchor, _: Mapping[str, str]) -> AddedRows:
+            return added_rows(self._catalog, self._results, record, recorded)
+
+        return Relation(
+            Input(kind=InputKind.RESULT, name=name),
+            ReadPlan(
+                body=self._results.select_sql(record),
+                has_fixed_columns=self._results.filesystem is None,
+                added_since=added_since if record.kind in GROWING_KINDS else None,
+            ),
+            requirements=Requirements(filesystem=self._results.filesystem),
+            columns={c.name: c.type for c in record.columns},
+            token=PinnedState(result_snapshot(record, version), record),
+            acquire=lease or read_leases.ReadLease(path),
+            explain=functools.partial(self._dropped_error, record, name),
+        )
+
+    def _dropped_error(self, record: TableRecord, name: str, message: str) -> JammiError | None:
+        """The error for a table that was dropped after its name was resolved; None when it still
+        exists. A read lease protects only against this process; another one may drop or expire
+        it."""
+        if record.table_name not in message or self._is_readable(record):
+            return None
+        return TableNotFound(
+            f"The version of {name!r} that the statement reads was dropped by another kernel.",
+            hint="Run the statement again to read the current version.",
+        )
+
+    def names(self) -> Iterable[str]:
+        """The recipes that have a ready version, as `jammi.<recipe>`."""
+        return [f"{JAMMI}.{version.recipe}" for version, _ in self._catalog.result_tables.current()]
