@@ -193,6 +193,12 @@ def compares_content(method: str) -> bool:
     return method.startswith("digest")
 
 
+def rests_on_statement(method: str) -> bool:
+    """Whether a method believes what somebody states about a content, a column or a date, which may
+    stay as it is when the content changes."""
+    return method.startswith("column:") or "Last-Modified" in method
+
+
 def given_rows(digest: str, origin: FrameOrigin) -> Anchor:
     """The anchor of rows that were given to the workspace and cannot change: only what they were
     made from can."""

@@ -14,6 +14,7 @@ from jammi_lab.core.anchors import (
     Snapshot,
     Unknown,
     Vanished,
+    rests_on_statement,
     unpinned_anchor,
 )
 from jammi_lab.core.errors import JammiError
@@ -294,7 +295,7 @@ class EvaluatedGraph:
                 *(
                     f"{anchor.input.label} by {anchor.method} alone"
                     for anchor in record.anchors
-                    if anchor.method.startswith("column:")
+                    if rests_on_statement(anchor.method)
                 ),
             ),
             difference=lambda old, new: self._differences.describe(old, new, node.tenant),

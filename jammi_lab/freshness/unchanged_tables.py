@@ -4,7 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor, InputKind, Observed, Snapshot, Unknown
+from jammi_lab.core.anchors import (
+    Anchor,
+    InputKind,
+    Observed,
+    Snapshot,
+    Unknown,
+    rests_on_statement,
+)
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.verdicts import Damaged, Fresh, Verdict
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
@@ -99,5 +106,5 @@ def _is_equal(recorded: Anchor, current: Anchor) -> bool:
         recorded.same_state(current)
         and recorded.schema in ("", current.schema)
         and not current.note
-        and not recorded.method.startswith("column:")
+        and not rests_on_statement(recorded.method)
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot
+from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot, rests_on_statement
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import (
     JammiError,
@@ -256,9 +256,9 @@ class SourceRows:
         cached; None when the state of an input is unknown. In the layout `rows` it covers all
         columns of the inputs, also those not read: a condition may mean any."""
         anchors = self._current_anchors((i, i.columns) for i in selection.read_inputs)
-        # An anchor that rests on a declared column is not enough: hits show the rows as they are.
+        # An anchor that rests on a column or date is not enough: hits show the rows as they are.
         if anchors is None or not all(
-            a.pinned and not a.note and not a.method.startswith("column:") for a in anchors
+            a.pinned and not a.note and not rests_on_statement(a.method) for a in anchors
         ):
             return None
         states = [

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import jammi_lab as jl
 from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.core.errors import SecretMissing, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
@@ -157,6 +158,20 @@ def test_large_files_are_known_by_what_the_server_says(site, monkeypatch, shape,
     assert isinstance(before, Snapshot) and before.method == method
     site.files["x.csv"], site.modified = b"id\n2\n", "Thu, 02 Jan 2020 00:00:00 GMT"
     assert not same_state(before, connector.observe(None, look()))
+
+
+def test_a_large_file_with_a_date_alone_is_fresh_on_that_ground(site, monkeypatch, tmp_path):
+    monkeypatch.setattr(sightings, "MIN_UNMARKED_BYTES", 4)
+    site.files["x.csv"], site.modified = b"id\n1\n", "Wed, 01 Jan 2020 00:00:00 GMT"
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("x", site.url("x.csv"))
+        ws.materialize("t", "SELECT id FROM x")
+        site.files["x.csv"] = b"id\n2\n"  # as long as before, and its date put back
+        row = ws.status()["t"]
+        assert isinstance(row.verdict, Fresh)
+        assert any("Last-Modified with size alone" in ground for ground in row.grounds)
+        site.modified = "Thu, 02 Jan 2020 00:00:00 GMT"
+        assert isinstance(ws.staleness("t"), Stale)
 
 
 def test_a_date_of_this_very_second_proves_nothing(site):
