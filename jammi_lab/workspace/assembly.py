@@ -20,7 +20,8 @@ from jammi_lab.inputs.observers import JAMMI_CATALOG
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.space_reserve import SpaceReserve
 from jammi_lab.workspace.arguments import ProgressReporter
-from jammi_lab.workspace.infrastructure import Infrastructure, build_infrastructure, first_use
+from jammi_lab.workspace.first_use import first_use
+from jammi_lab.workspace.infrastructure import Infrastructure, build_infrastructure
 
 if TYPE_CHECKING:
     from jammi_lab.engine.name_resolution import TableFunctionResolver

@@ -6,10 +6,10 @@ import functools
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind
@@ -18,12 +18,12 @@ from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
     CheckFailed,
     ResourceExhausted,
+    SessionClosed,
     SourceUnavailable,
     VersionConflict,
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
-from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.records import (
     MutableRecord,
     OnProgress,
@@ -60,11 +60,12 @@ from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.removal import Removal
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.retention import VersionRetention
-from jammi_lab.store.storage_errors import reason_of, translate_storage_errors
+from jammi_lab.store.storage_errors import translate_storage_errors
 from jammi_lab.store.workspace_identity import bind_workspace, catalog_required
 from jammi_lab.vectors.encoders.executor import Executor, to_executor
 from jammi_lab.vectors.index.indexes import VectorIndexes
 from jammi_lab.words.word_tables import WordTables
+from jammi_lab.workspace.first_use import first_use
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,42 +79,6 @@ if TYPE_CHECKING:
     from jammi_lab.producers.registry import Producers
     from jammi_lab.store.fsck import Fsck
     from jammi_lab.workspace.model_lookup import ModelEncoders
-
-
-Part = TypeVar("Part")
-
-
-@contextlib.contextmanager
-def load_modules() -> Iterator[None]:
-    """Import modules in the block, as `import_modules`. ResourceExhausted when one cannot be read,
-    as without file descriptors."""
-    try:
-        with import_modules():
-            yield
-    except OSError as error:
-        raise ResourceExhausted(
-            f"A part of jammi_lab cannot be loaded: {reason_of(error)}.",
-            hint="Nothing was changed. Close files that this kernel has open, or raise the "
-            "limit (ulimit -n), and run it again.",
-        ) from error
-
-
-class first_use(Generic[Part]):  # noqa: N801  used as a decorator, like `property`
-    """A part of a workspace that is built, and whose modules are imported, when it is first used;
-    once, also where several threads ask for it."""
-
-    def __init__(self, build: Callable[[Any], Part]) -> None:
-        self._build, self._name = build, build.__name__
-        self.__doc__ = build.__doc__
-
-    def __get__(self, instance: Any, owner: Any = None) -> Part:
-        """Raises as `load_modules`."""
-        parts = vars(instance)  # it comes first from here on: this is no data descriptor
-        with load_modules(), instance.building:
-            if self._name not in parts:
-                parts[self._name] = self._build(instance)
-        part: Part = parts[self._name]
-        return part
 
 
 @dataclass(kw_only=True)
@@ -231,6 +196,7 @@ class Infrastructure(Foundation):
     open_input: "Callable[[PreparedStatement], Any] | None" = None
     """Opens a bound input as the object that a Python step receives; set with the services."""
     building: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    is_closing: bool = False
 
     def __post_init__(self) -> None:
         self.mutable.check_rows = self._check_rows
@@ -253,7 +219,12 @@ class Infrastructure(Foundation):
 
     @first_use
     def producer_context(self) -> "ProducerContext":
-        """The parts of the workspace that producers use."""
+        """The parts of the workspace that producers use. SessionClosed once it is being closed:
+        nothing would end a build that begins then."""
+        if self.is_closing:
+            raise SessionClosed(
+                "The workspace is closed.", hint="Open it again: jammi_lab.open(path)."
+            )
         from jammi_lab.producers.build import ProducerContext
         from jammi_lab.producers.single_flight import SingleFlight
 
@@ -365,7 +336,9 @@ class Infrastructure(Foundation):
     def close(self, *, clean: bool) -> None:
         """Release all resources; `clean` also retires the writer and records the state of the
         results folders."""
-        context: ProducerContext | None = vars(self).get("producer_context")
+        with self.building:
+            self.is_closing = True
+            context: ProducerContext | None = vars(self).get("producer_context")
         # The stack runs every step even if one fails, the last one pushed first.
         with contextlib.ExitStack() as steps:
             if clean and not self.catalog.read_only:
@@ -376,18 +349,20 @@ class Infrastructure(Foundation):
                 steps.callback(self._retire_writer)
             if context is not None:
                 steps.callback(context.single_flight.close)
+            steps.callback(self.removal.try_remove_pending)
+            if context is not None:
+                steps.callback(self._fail_unfinished, context)
             for step in (
-                self.removal.try_remove_pending,
-                *(() if context is None else (functools.partial(self._fail_unfinished, context),)),
                 self.engine.close,
                 self.topics.close,
                 self.sessions.close_all,
                 self.vectors.close,
                 self.words.close,
-                *(() if context is None else (context.single_flight.stop,)),
-                self.publisher.stop,
             ):
                 steps.callback(step)
+            if context is not None:
+                steps.callback(context.single_flight.stop)
+            steps.callback(self.publisher.stop)
 
     def _fail_unfinished(self, context: "ProducerContext") -> None:
         """Wait, while the catalog is still open, until the builds of other threads have failed."""

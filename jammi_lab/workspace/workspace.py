@@ -24,7 +24,7 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.core.verdicts import Verdict, Verification
 from jammi_lab.workspace.arguments import list_of_names, takes_no_name
 from jammi_lab.workspace.assembly import Services
-from jammi_lab.workspace.infrastructure import load_modules
+from jammi_lab.workspace.first_use import load_modules
 from jammi_lab.workspace.lookup import unwrap_table
 from jammi_lab.workspace.recipe_values import (
     Analyzer,

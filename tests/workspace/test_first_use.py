@@ -7,6 +7,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.producers.single_flight import SingleFlight
+from jammi_lab.store.publish import Publisher
 
 
 def test_several_threads_that_ask_first_get_one_part(tmp_path, monkeypatch):
@@ -107,3 +108,26 @@ with jl.open("lab") as ws:
 def test_a_part_that_cannot_be_loaded_is_named_and_loads_later(run_python, verb):
     said = run_python(UNREADABLE, verb, start=True).stdout
     assert said == "A part of jammi_lab cannot be loaded: Too many open files.\n"
+
+
+def test_no_build_begins_while_a_workspace_is_being_closed(tmp_path, monkeypatch):
+    ws = jl.open(tmp_path / "lab")
+    errors = []
+
+    def materialize_meanwhile(publisher):
+        stop(publisher)
+        try:
+            ws.materialize("t", "SELECT 1 AS a")
+        except jl.JammiError as error:
+            errors.append(error)
+
+    stop = Publisher.stop
+    monkeypatch.setattr(Publisher, "stop", materialize_meanwhile)
+    ws.close()
+    [error] = errors
+    assert isinstance(error, jl.SessionClosed)
+    assert error.message == "The workspace is closed."
+    monkeypatch.undo()
+    with jl.open(tmp_path / "lab") as again:
+        assert not list(again.recipes())
+        assert str(again.recovery) == "recovery: nothing to do"

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import random
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -309,30 +309,35 @@ def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_wha
     }  # none is torn: an index that is written over is gone before
 
 
+def check_crashes(
+    what: str, every: Sequence[State], looked: Sequence[State], wrong: Iterable[str], tell: Any
+) -> None:
+    """Nothing is wrong after the crashes that were looked at."""
+    found = list(wrong)
+    tell(
+        f"crash explorer, {what}: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
+    )
+    assert not found, "\n".join(found)
+
+
 def test_no_crash_of_increments_and_tables_of_words_changes_their_rows_or_what_is_found(
     sound_growth, memory, tell
 ):
-    _, steps = sound_growth
-    every = states(steps)
+    every = states(sound_growth[1])
     looked = chosen(every, asked(6, 600), 1 if LOOKS else sized(50, 1))
-    found = list(wrongs(images(steps, looked), memory / "crashed", rows_that_are_merged_or_found))
-    tell(
-        f"crash explorer, increments and words: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
+    wrong = wrongs(
+        images(sound_growth[1], looked), memory / "crashed", rows_that_are_merged_or_found
     )
-    assert not found, "\n".join(found)
+    check_crashes("increments and words", every, looked, wrong, tell)
 
 
 def test_no_crash_of_increments_over_tables_that_change_gives_other_rows_or_a_false_verdict(
     sound_changes, memory, tell
 ):
-    _, steps = sound_changes
-    every = states(steps)
+    every = states(sound_changes[1])
     looked = chosen(every, asked(3, 600), 1 if LOOKS else sized(100, 1))
-    found = list(wrongs(images(steps, looked), memory / "crashed", rows_of_a_full_run))
-    tell(
-        f"crash explorer, changes: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
-    )
-    assert not found, "\n".join(found)
+    wrong = wrongs(images(sound_changes[1], looked), memory / "crashed", rows_of_a_full_run)
+    check_crashes("changes", every, looked, wrong, tell)
 
 
 def test_no_crash_makes_a_version_that_a_blocking_check_rejects_the_newest(
