@@ -132,6 +132,7 @@ class PythonProducer:
             )
             for name_or_input in inputs
         ]
+        self._functions.give(step)
         return self._bind(name, step, references, encoded, version, list(key), resolvers)
 
     def from_descriptor(
@@ -139,7 +140,7 @@ class PythonProducer:
     ) -> Job:
         """The job of a recorded definition over the current inputs. Raises NotRecomputable when the
         function is not in this kernel."""
-        step = self._functions.adopt(descriptor)
+        step = self._functions.find(descriptor, import_module=True)
         if isinstance(step, str):
             raise NotRecomputable(
                 f"The Python step {name!r} cannot be run: {step}.", hint=_rerun_hint(name)

@@ -156,6 +156,7 @@ class RowMapProducer:
             concurrency=settings.concurrency,
             cost=settings.cost,
         )
+        self._functions.give(step)
         return self._bind(
             name, step, descriptor, prepared, resolvers, ignore_previous=ignore_previous
         )
@@ -180,7 +181,7 @@ class RowMapProducer:
     ) -> Job:
         """The job of a recorded definition over the current inputs. Raises NotRecomputable when the
         function is not in this kernel."""
-        step = self._functions.adopt(descriptor)
+        step = self._functions.find(descriptor, import_module=True)
         if isinstance(step, str):
             raise NotRecomputable(
                 f"The row map {name!r} cannot be run: {step}.",

@@ -99,18 +99,17 @@ class StepFunctions:
 
     def __init__(self) -> None:
         self._steps: dict[str, StepFunction] = {}
+        self._given: dict[int, Callable[..., Any]] = {}
+        """Functions that a call named for a recipe, by identity."""
+
+    def give(self, step: StepFunction) -> None:
+        """Note that a call names this function for its recipe: recipes that know their function by
+        its name alone do not take it."""
+        self._given[id(step.function)] = step.function
 
     def remember(self, descriptor: FunctionDescriptor, step: StepFunction) -> None:
-        """Keep the function of a definition."""
+        """Keep the function that a definition is run with."""
         self._steps[digest_of(descriptor.identity())] = step
-
-    def adopt(self, descriptor: FunctionDescriptor) -> StepFunction | str:
-        """The function that runs a recorded definition, as `find` says. From now on it is that
-        definition's own, although the recomputed one has it, too."""
-        step = self.find(descriptor, import_module=True)
-        if isinstance(step, StepFunction):
-            self.remember(descriptor, step)
-        return step
 
     def current_digest(
         self, descriptor: FunctionDescriptor, *, import_module: bool
@@ -147,18 +146,10 @@ class StepFunctions:
             return StepFunction(producer[1])
         if module in sys.modules and is_library(module):
             return known_step or _INSTALLED_PACKAGE.format(module)
-        if module == "__main__" and (redefined := self._redefined(known_step, name)) is not None:
-            return redefined
-        if module == "__main__" and "<" not in name:
-            return (
-                known_step or f"run the cell that defines its function {name}; %jammi edit shows it"
-            )
-        if module == "__main__" or "<" in name:
-            return (
-                known_step
-                or f"its function {name} was not passed to "
-                f"{_VERBS[type(descriptor)]} in this kernel"
-            )
+        if module == "__main__":
+            return self._of_notebook(descriptor, known_step, name)
+        if "<" in name:
+            return known_step or _not_passed(descriptor, name)
         if module not in sys.modules and known_step is None:
             if not import_module:
                 return (
@@ -167,28 +158,62 @@ class StepFunctions:
                 )
             if (reason := _import_error(module)) is not None:
                 return reason
-        target = _attribute(module, name)
-        if isinstance(target, types.FunctionType):
-            return StepFunction(target)
-        return known_step or f"its function {module}.{name} no longer exists"
+        target = _defined_function(module, name)
+        if isinstance(target, str):
+            return known_step or target
+        return StepFunction(target)
 
-    def _redefined(self, known_step: StepFunction | None, name: str) -> StepFunction | None:
-        """The notebook's function of a name, unless it was given to another definition: names such
-        as `step` are used again, and then a recipe keeps the function that it was given last."""
-        target = _attribute("__main__", name)
-        if not isinstance(target, types.FunctionType) or target.__module__ != "__main__":
-            return None
-        if known_step is not None and known_step.function is target:
-            return known_step
-        is_given = any(step.function is target for step in self._steps.values())
-        return None if is_given else StepFunction(target)
+    def _of_notebook(
+        self, descriptor: FunctionDescriptor, known_step: StepFunction | None, name: str
+    ) -> StepFunction | str:
+        """The notebook's function of a name as it is now. Names such as `step` are used again: one
+        that a call named for other recipes is left to them, and this one keeps its own."""
+        target = _defined_function("__main__", name)
+        if isinstance(target, str):
+            missing = f"run the cell that defines its function {name}; %jammi edit shows it"
+            return known_step or (_not_passed(descriptor, name) if "<" in name else missing)
+        current = StepFunction(target)
+        if known_step is None:
+            is_free = id(target) not in self._given or _has_digest(current, descriptor)
+            return current if is_free else f"the function {name} was passed to another recipe"
+        is_own = known_step.function is target
+        return known_step if is_own or id(target) in self._given else current
 
 
-def _attribute(module: str, name: str) -> object:
-    """What a qualified name means in a loaded module now; None if nothing."""
+def _not_passed(descriptor: FunctionDescriptor, name: str) -> str:
+    return f"its function {name} was not passed to {_VERBS[type(descriptor)]} in this kernel"
+
+
+def _has_digest(step: StepFunction, descriptor: FunctionDescriptor) -> bool:
+    """Whether a recorded definition is that of this function by its source."""
+    try:
+        return descriptor.version is None and step.digest() == descriptor.digest
+    except NoSource:
+        return False
+
+
+def _defined_function(module: str, name: str) -> types.FunctionType | str:
+    """The function of a qualified name that a loaded module of the user's own code defines itself,
+    or the reason why there is none, as a clause. What a module only imports is not run because a
+    catalog names it, and nothing of it is looked at."""
     target: object = sys.modules.get(module)
-    for part in name.split("."):
-        target = getattr(target, part, None)
+    parts = name.split(".")
+    for count, part in enumerate(parts, 1):
+        target = vars(target).get(part) if isinstance(target, type | types.ModuleType) else None
+        if isinstance(target, staticmethod):
+            target = target.__func__
+        if target is None:
+            return f"its function {module}.{name} no longer exists"
+        names = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
+        if names != (module, ".".join(parts[:count])):
+            return (
+                f"{module}.{name} is not defined in {module}, and only functions defined there run"
+            )
+    if not isinstance(target, types.FunctionType):
+        return f"its function {module}.{name} no longer exists"
+    code = getattr(inspect.unwrap(target), "__code__", None)
+    if is_library_file(getattr(code, "co_filename", None)):
+        return _INSTALLED_PACKAGE.format(module)
     return target
 
 

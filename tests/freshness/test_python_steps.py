@@ -2,6 +2,7 @@
 restart."""
 
 import linecache
+import random
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -365,6 +366,77 @@ def test_nothing_installed_is_run_because_a_catalog_names_it(lab: Lab) -> None:
     ] and "does not run package functions by name alone" in repr(lab.ws.plan("gone"))
 
 
+REACHED = """
+import subprocess
+from subprocess import check_output, Popen
+
+class Tool:
+    run = check_output
+    process = Popen
+
+    @staticmethod
+    def made():
+        return [{"a": 1}]
+
+def borrowed():
+    pass
+borrowed.__module__ = "subprocess"
+
+lent = staticmethod(check_output)
+"""
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "subprocess.check_output",
+        "check_output",
+        "Popen.communicate",
+        "Tool.run",
+        "Tool.process.communicate",
+        "borrowed",
+        "lent",
+        "Tool.made.__globals__",
+    ],
+)
+@pytest.mark.parametrize("kind", ["compute", "map"])
+def test_a_recorded_function_is_one_that_its_module_defines(
+    lab: Lab, write: Any, named: str, kind: str
+) -> None:
+    code = write(REACHED)
+
+    def step(*_: Any, args: str = "", id: int = 0) -> Any:
+        return [{"a": 1}] if kind == "compute" else {"a": 1}
+
+    step.__module__, step.__qualname__ = code.name, named
+    if kind == "compute":
+        lab.ws.compute("t", step, params={"args": "touch PWNED"}, version="1")
+    else:
+        lab.ws.map("t", step, over="SELECT 1 AS id", key="id", inputs=["id"], version="1")
+    lab.reopen()
+    blocked = lab.ws.plan("t").blocked
+    assert names(blocked) == ["t"]
+    assert "only functions defined there run" in repr(blocked[0]) or "no longer exists" in repr(
+        blocked[0]
+    )
+
+
+def test_functions_and_static_methods_of_a_module_are_found_in_it(lab: Lab, write: Any) -> None:
+    code = write(
+        "import functools\n\ndef plain():\n    return [{'a': 1}]\n\n"
+        "class Tool:\n    @staticmethod\n    def made():\n        return [{'a': 2}]\n\n"
+        "def twice(f):\n    @functools.wraps(f)\n    def call():\n        return f() + f()\n"
+        "    return call\n\n@twice\ndef wrapped():\n    return [{'a': 3}]\n"
+    )
+    lab.ws.define("plain", jl.PythonStep(code.module.plain))
+    lab.ws.define("made", jl.PythonStep(code.module.Tool.made))
+    lab.ws.define("wrapped", jl.PythonStep(code.module.wrapped, version="1"))
+    lab.reopen()
+    lab.ws.recompute()
+    assert lab.rows("plain") == [(1,)] and lab.rows("made") == [(2,)]
+    assert lab.rows("wrapped") == [(3,), (3,)]
+
+
 def test_looking_calls_no_function(lab: Lab) -> None:
     calls = []
 
@@ -456,3 +528,88 @@ def test_a_name_that_is_used_again_leaves_each_recipe_its_own_function(
     lab.csv("papers", "id,year", "3,2020", "4,2021")
     lab.ws.recompute()
     assert lab.rows("one") == [(3, 2020)] and len(lab.rows("two")) == 2
+
+
+def test_a_new_function_of_a_name_runs_in_every_recipe_that_knows_the_name(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.csv("papers", "id,year", "1,2020", "2,2021", "3,2022")
+    lab.ws.compute("one", define_in_notebook(monkeypatch, ONE), inputs="papers")
+    lab.ws.compute("two", define_in_notebook(monkeypatch, TWO), inputs="papers")
+    define_in_notebook(monkeypatch, ONE.replace("1", "3"))
+    assert words(lab) == {"one": "stale", "two": "stale"}
+    report = lab.ws.recompute()
+    assert [step.outcome for step in report.steps] == ["computed", "reused"]
+    assert len(lab.rows("one")) == len(lab.rows("two")) == 3
+    assert words(lab) == {"one": "fresh", "two": "fresh"}
+
+
+class Model:
+    """Which factor the function `step` of each recipe has. A recipe takes the notebook's function
+    of the name as it is now, unless that very object was passed to another recipe: then it keeps
+    the one with which it ran last, and after a restart runs only an equal one."""
+
+    def __init__(self) -> None:
+        self.current: tuple[int, int] | None = None
+        """The number of the object and its factor."""
+        self.given: set[int] = set()
+        self.own: dict[str, tuple[int, int]] = {}
+        self.recorded: dict[str, int] = {}
+        """The factor in the catalog."""
+
+    def function_of(self, recipe: str) -> int | None:
+        own, current = self.own.get(recipe), self.current
+        if current is None:
+            return None if own is None else own[1]
+        if current[0] not in self.given or own == current:
+            return current[1]
+        if own is not None:
+            return own[1]
+        is_equal = self.recorded[recipe] == current[1] and recipe != "versioned"
+        return current[1] if is_equal else None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_histories_of_a_name_that_is_used_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    choose, model, rows = random.Random(seed), Model(), {}
+    monkeypatch.setattr(sys.modules["__main__"], "step", None, raising=False)
+    function, value = None, 1
+    lab.csv("nums", "n", "1")
+    for number in range(30):
+        action = choose.choice(
+            ["define", "define", "give", "give", "recompute", "recompute", "restart"]
+        )
+        if action == "define":
+            factor = choose.choice([2, 3, 5])
+            text = (
+                f"def step(nums):\n    return [{{'n': {factor} * n}} for n, in nums.fetchall()]\n"
+            )
+            function, model.current = define_in_notebook(monkeypatch, text), (number, factor)
+        elif action == "give" and model.current is not None:
+            recipe = choose.choice(["a", "b", "versioned"])
+            version = "1" if recipe == "versioned" else None
+            lab.ws.compute(recipe, function, inputs="nums", version=version, cache="bypass")
+            model.given.add(model.current[0])
+            model.own[recipe] = model.current
+            model.recorded[recipe] = model.current[1]
+            rows[recipe] = [(value * model.current[1],)]
+        elif action == "recompute":
+            value += 1
+            lab.csv("nums", "n", str(value))
+            lab.ws.recompute()
+            for recipe in rows:
+                if (factor := model.function_of(recipe)) is None:
+                    continue
+                rows[recipe] = [(value * factor,)]
+                is_current = model.current is not None and factor == model.current[1]
+                own = model.own.get(recipe)
+                takes = is_current and (model.current[0] not in model.given or own is None)
+                model.own[recipe] = model.current if takes else model.own[recipe]
+                model.recorded[recipe] = factor
+        elif action == "restart":
+            monkeypatch.setattr(sys.modules["__main__"], "step", None)
+            lab.reopen()
+            model.current, model.given, model.own = None, set(), {}
+        assert {recipe: lab.rows(recipe) for recipe in rows} == rows, (number, action)
