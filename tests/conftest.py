@@ -167,7 +167,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     templates.restored.clear()
     before = running_threads()
     templates.install()
-    templates.enabled = request.node.get_closest_marker("migrates") is None
+    templates.enabled = request.node.get_closest_marker("own_catalog") is None
     instances.install()
     instances.enabled = request.node.get_closest_marker("own_instances") is None
     yield

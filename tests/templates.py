@@ -1,8 +1,7 @@
-"""New catalogs of tests are copies of one that was migrated once in this process, which saves each
-of them the migrations and their syncs.
+"""New catalogs of tests are copies of one that was created once in this process, which saves each
+of them the statements and their syncs.
 
-Child processes, tests marked `migrates` and tests that replace the migrations create theirs in the
-usual way. Nor do the workspaces of this process check the signatures of DuckDB's extensions, which
+Child processes and tests marked `own_catalog` create theirs in the usual way. Nor do the workspaces of this process check the signatures of DuckDB's extensions, which
 takes 40 to 280 ms for each instance; children do, and tests/sources/test_extensions_at_hand.py.
 """
 
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 enabled = True
-"""Whether a new catalog is a copy; cleared for the time of a test that is marked `migrates`."""
+"""Whether a new catalog is a copy; cleared for the time of a test that is marked `own_catalog`."""
 _folder: Path | None = None
 
 
@@ -28,17 +27,15 @@ def install() -> None:
     if _folder is not None or module is None:
         return
     template = _make()
-    from jammi_lab.catalog import migrations
     from jammi_lab.catalog.sqlite import Sqlite
     from jammi_lab.engine import duckdb_instances
     from jammi_lab.sources import duckdb_extensions
 
     duckdb_instances.BASE_CONFIG.update(duckdb_extensions.UNSIGNED_SETTINGS)
-    own = migrations.MIGRATIONS
 
     class CopiedSqlite(Sqlite):
         def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:
-            if enabled and create and not read_only and migrations.MIGRATIONS is own:
+            if enabled and create and not read_only:
                 _place(template, path)
             super().__init__(path, read_only=read_only, create=create)
 

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.commit_count import COUNT_KEY
+from jammi_lab.catalog.creation import create_tables
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.migrations import MIGRATIONS, migrate
 from jammi_lab.catalog.mutable_storage import physical_tables
-from jammi_lab.catalog.schema import metadata, metadata_table, migrations_table, mutables
+from jammi_lab.catalog.schema import FORMAT, format_table, metadata, metadata_table, mutables
 from jammi_lab.catalog.sqlite import Sqlite, has_content
 from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, TableDamaged
 from jammi_lab.sources.locations import is_catalog
@@ -84,9 +84,9 @@ def _copy_rows(database: Database, path: Path, applied_at: str) -> None:
     snapshot."""
     copy = Database(Sqlite(path, read_only=False, create=True))
     try:
-        migrate(copy, applied_at)
+        create_tables(copy, applied_at)
         with database.read() as tx, copy.write() as copy_tx:
-            for table in (each for each in metadata.sorted_tables if each is not migrations_table):
+            for table in (each for each in metadata.sorted_tables if each is not format_table):
                 _copy_table(tx, copy_tx, table)
             for table_id, numbered in tx.execute(
                 scope.select_all_tenants(mutables.c.table_id, mutables.c.numbered)
@@ -156,17 +156,16 @@ def _check_target(catalog_file: Path | None, target: Path) -> None:
 
 
 def _is_backup(path: Path) -> bool:
-    """Whether a file holds a catalog of ours, judged by the first row of its ledger: other tools
-    may also have a table of that name.
+    """Whether a file holds a catalog of ours, judged by the row that holds its format.
 
     `immutable=1` keeps SQLite from creating files next to it.
     """
     uri = f"file:{urllib.parse.quote(os.fsencode(path.resolve()))}?mode=ro&immutable=1"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-            first = connection.execute(
-                f"SELECT number, name FROM {migrations_table.name} ORDER BY number LIMIT 1"
-            ).fetchone()
+            rows = connection.execute(
+                f"SELECT format, created_at FROM {format_table.name}"
+            ).fetchall()
     except sqlite3.Error:
         return False
-    return bool(first == MIGRATIONS[0][:2])
+    return [name for name, _ in rows] == [FORMAT]

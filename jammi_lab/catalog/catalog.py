@@ -8,10 +8,10 @@ from typing import Self
 from jammi_lab.catalog.aliases import AliasRepository
 from jammi_lab.catalog.backup import backup
 from jammi_lab.catalog.checks import CheckRepository
+from jammi_lab.catalog.creation import create_tables
 from jammi_lab.catalog.database import Database, Transaction
 from jammi_lab.catalog.holds import HoldRepository
 from jammi_lab.catalog.lineage import LineageRepository
-from jammi_lab.catalog.migrations import migrate
 from jammi_lab.catalog.models import ModelRepository
 from jammi_lab.catalog.mutable_tables import MutableTableRepository
 from jammi_lab.catalog.observations import MetadataRepository, ObservationRepository
@@ -68,7 +68,7 @@ class Catalog:
             dialect, locks = server, ServerLocks(server)
         self.database = Database(dialect, read_only=read_only)
         try:
-            migrate(self.database, rfc3339(clock.now_ns()))
+            create_tables(self.database, rfc3339(clock.now_ns()))
         except BaseException:
             self.database.close()
             raise

@@ -41,16 +41,11 @@ _CREATE_ROWS = (
 )
 _CREATE_NUMBERED_ROWS = "CREATE TABLE {} (row_key INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL)"
 _CREATE_CHANGES = "CREATE TABLE {} (version INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL)"
-_SIGN_OFFSET = 1 << 63
 _MASK_32 = (1 << 32) - 1
 _CHECKSUM_MARK = b"\xc1"
 """The first byte of a body with a checksum; no msgpack value begins with it."""
-_ARRAY_STARTS = frozenset(bytes([code]) for code in (*range(0x90, 0xA0), 0xDC, 0xDD))
-"""The first byte of a body without a checksum, which is a msgpack array. No bit flipped in the mark
-makes one of these of it."""
 _PREFIX_BYTES = 5
 _pack_prefix = struct.Struct(">cI").pack
-_unpack_uint64 = struct.Struct(">Q").unpack
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[bytes | int, bytes | None]]).decode
 
@@ -138,7 +133,7 @@ class PhysicalTables:
             for version, touched in changes.items()
         ]
         last = max(changes)
-        # The id of version n is at -n, where releases without ids do not look.
+        # The id of version n is at -n.
         rows.append((-last, _with_checksum(-last, commit_id.encode())))
         direct.execute(
             tx,
@@ -158,11 +153,8 @@ class PhysicalTables:
         for number, stored in direct.fetch(tx, query, (version,)):
             try:
                 touched = _decode(_checked_body(number, stored))
-                yield (
-                    number,
-                    [(self._decode_key(key), body_before) for key, body_before in touched],
-                )
-            except (msgspec.DecodeError, struct.error):
+                yield number, touched
+            except msgspec.DecodeError:
                 raise TableDamaged(
                     "The catalog is damaged: the history of a mutable table contains invalid data."
                 ) from None
@@ -201,15 +193,6 @@ class PhysicalTables:
             ),
         )
 
-    def _decode_key(self, stored_key: Key) -> Key:
-        """A key of the history; an earlier release stored integers as eight bytes there. Raises
-        struct.error."""
-        return (
-            int(_unpack_uint64(stored_key)[0]) - _SIGN_OFFSET
-            if self._numbered and isinstance(stored_key, bytes)
-            else stored_key
-        )
-
 
 def _with_checksum(key: Key, body: bytes) -> bytes:
     """The stored form of a body."""
@@ -219,10 +202,7 @@ def _with_checksum(key: Key, body: bytes) -> bytes:
 
 
 def _checked_body(key: Key, stored: bytes, *, checked: bool = True) -> bytes:
-    """The body of a stored row or history entry; an earlier release stored it without a checksum.
-    Raises TableDamaged."""
-    if stored[:1] != _CHECKSUM_MARK and (not checked or stored[:1] in _ARRAY_STARTS):
-        return stored
+    """The body of a stored row or history entry. Raises TableDamaged."""
     body = stored[_PREFIX_BYTES:]
     if stored[:_PREFIX_BYTES] == _pack_prefix(_CHECKSUM_MARK, _checksum(key, body)):
         return body

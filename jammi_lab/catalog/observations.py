@@ -9,22 +9,18 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
-from jammi_lab.catalog.schema import metadata_table, migrations_table, observations
+from jammi_lab.catalog.schema import format_table, metadata_table, observations
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.storage.digests import CacheEntry, observation_key
 
 RESULT_KIND, COLUMN_LINEAGE_KIND = "result", "column_lineage"
 """The kinds of observations of a result table; their subject is its physical name."""
-_EDITED_MANIFEST_KIND = "edited manifest"
-"""One of earlier releases, which is part of `RESULT_KIND` now."""
 
 _entry_decoder = msgspec.json.Decoder(CacheEntry)
 _all_entries = scope.select_untenanted(observations, observations.c.key, observations.c.body)
 _ALL_ENTRIES = CompiledStatement(_all_entries)
 _GET = CompiledStatement(_all_entries.where(observations.c.key == sa.bindparam("key")))
-_GET_CREATION = CompiledStatement(
-    scope.select_untenanted(migrations_table, sa.func.min(migrations_table.c.applied_at))
-)
+_GET_CREATION = CompiledStatement(scope.select_untenanted(format_table, format_table.c.created_at))
 _GET_METADATA = CompiledStatement(
     scope.select_untenanted(metadata_table, metadata_table.c.value).where(
         metadata_table.c.key == sa.bindparam("key")
@@ -94,7 +90,7 @@ _DELETE = CompiledStatement(sa.delete(observations).where(is_listed(observations
 
 def remove_observations_of_table(tx: sa.Connection, table_name: str) -> None:
     """Delete the observations of a result table: no other table has its name."""
-    kinds = (RESULT_KIND, COLUMN_LINEAGE_KIND, _EDITED_MANIFEST_KIND)
+    kinds = (RESULT_KIND, COLUMN_LINEAGE_KIND)
     _DELETE.execute(tx, {"keys": text_list(observation_key(kind, table_name) for kind in kinds)})
 
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from jammi_lab.catalog import sqlite
+from jammi_lab.catalog.schema import format_table
 from jammi_lab.catalog.sqlite import damaged_error
 from jammi_lab.core.errors import (
     ExtensionMissing,
@@ -53,7 +54,7 @@ class Postgres:
         try:
             exists = probe.execute(
                 "SELECT to_regnamespace(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
-                [self.schema, f"{self.schema}.migrations"],
+                [self.schema, f"{self.schema}.{format_table.name}"],
             ).fetchone()
         except psycopg.Error as error:
             probe.close()
@@ -127,8 +128,6 @@ class Postgres:
         return None
 
     def ddl(self, statement: str) -> str:
-        if statement.startswith("CREATE TRIGGER"):
-            return ""
         statement = re.sub(r"\bBLOB\b", "BYTEA", statement).removesuffix(" WITHOUT ROWID")
         # an INTEGER of SQLite is as wide as its value needs
         statement = re.sub(r"\bINTEGER\b", "BIGINT", statement)

@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import LRUCache
 
 from jammi_lab.catalog.commit_count import CommitCount
+from jammi_lab.catalog.schema import format_table
 from jammi_lab.catalog.write_queue import (
     WriteQueue,
     extended_code,
@@ -91,7 +92,7 @@ class Dialect(Protocol):
 
     @property
     def setup_statements(self) -> tuple[str, ...]:
-        """Statements that run before the first migration."""
+        """Statements that run before the tables are created."""
         ...
 
     def check_unchanged(self) -> None:
@@ -108,8 +109,7 @@ class Dialect(Protocol):
         ...
 
     def ddl(self, statement: str) -> str:
-        """Translate a statement of a migration for this database; empty where it only serves
-        catalogs that other tools open as a file."""
+        """Translate a statement that creates a table or an index for this database."""
         ...
 
     def reset(self, connection: sa.Connection) -> None:
@@ -380,7 +380,7 @@ class Sqlite:
             name
             for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
-        if tables and "migrations" not in tables:
+        if tables and format_table.name not in tables:
             raise WorkspaceNotFound(
                 f"{self.label} is a database of another program, not a catalog; nothing was "
                 "changed.",

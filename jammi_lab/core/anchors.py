@@ -108,7 +108,7 @@ class Anchor(Value, frozen=True):
     """Why it is unpinned, whose statement it relies on, or why its rows cannot be read."""
     server_types: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     """The types of `input.columns` as the server names them, in their order. Absent for inputs
-    without a server, and in anchors of development versions."""
+    without a server."""
     origin: "FrameOrigin | msgspec.UnsetType" = msgspec.UNSET
     """What a frame was made from, where that was recorded. Absent for any other input."""
 

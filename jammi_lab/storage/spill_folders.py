@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 _PREFIX = "jammi-spill-held-"
-"""Name prefix of locked folders. An earlier release used another one and did not lock."""
+"""Name prefix of spill folders."""
 _MAX_ATTEMPTS = 20
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -17,7 +17,8 @@ def test_it_reads_what_the_same_statement_reads_with_its_tenant_predicate(lab: L
         .order_by(scope.own_first(topics))
         .limit(2)
     )
-    rows = {"first_offset": 0, "next_offset": 0} | {"columns": b"\0\xff", "created_at": "now"}
+    rows = {"first_offset": 0, "next_offset": 0, "commit_id": ""}
+    rows |= {"columns": b"\0\xff", "created_at": "now"}
     for number, tenant in enumerate((None, "acme", "zeta")):
         more = {
             "topic_id": str(number),

@@ -21,7 +21,7 @@ from jammi_lab.core.parallel_tasks import Task, TaskPool
 from tests.catalog.conftest import Lab, sqlite_only
 from tests.waiting import until
 
-pytestmark = pytest.mark.migrates
+pytestmark = pytest.mark.own_catalog
 
 
 def threaded(work: Callable[[], None]) -> tuple[threading.Thread, list[BaseException]]:

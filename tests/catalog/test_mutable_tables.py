@@ -5,10 +5,9 @@ import contextlib
 import threading
 import time
 
-import msgspec
 import pytest
 
-from jammi_lab.catalog import migrations, mutable_commits
+from jammi_lab.catalog import mutable_commits
 from jammi_lab.catalog.mutable_commits import Change, ExistingRow, VersionMoved
 from jammi_lab.catalog.mutable_tables import HistoryTrimmed, RowsReplaced
 from jammi_lab.core.errors import JammiError, TableNotFound, TenantForbidden
@@ -317,53 +316,6 @@ def test_keys_that_are_numbers_are_in_their_order_to_the_ends(mutables):
         keys[0],
         keys[5],
     ]
-
-
-def test_changes_that_an_earlier_release_logged_under_eight_bytes_are_those_of_the_numbers(
-    lab, mutables
-):
-    table = mutables.create(MutableRecord(0, "t", b"schema", ["k"], numbered=True))
-    mutables.commit(table, Change(put={-5: b"a", 7: b"b"}, must_be_new=True), KEEP)
-    logged = msgspec.msgpack.encode([(((1 << 63) - 5).to_bytes(8, "big"), None)])
-    with lab.catalog.database.write() as tx:
-        tx.exec_driver_sql(
-            f"UPDATE mutable_{table.table_id:x}_changes SET body = {_blob(lab.catalog, logged)}"
-        )
-    assert mutables.history(table.table_id, 0).now == {-5: b"a"}
-
-
-def test_a_table_that_an_earlier_release_made_keeps_its_rows_and_takes_more(
-    open_catalog, monkeypatch
-):
-    with monkeypatch.context() as earlier:
-        earlier.setattr(
-            migrations, "MIGRATIONS", tuple(each for each in migrations.MIGRATIONS if each[0] < 7)
-        )
-        before = open_catalog()
-        with before.database.write() as tx:
-            for statement in mutable_commits.physical_tables(17, False).create_statements:
-                tx.exec_driver_sql(before.database.dialect.ddl(statement))
-            schema, key, body = (
-                _blob(before, value) for value in (b"schema", b"\x80\0\0\0\0\0\0\1", OLD_BODY)
-            )
-            tx.exec_driver_sql(
-                f"INSERT INTO mutable_tables VALUES (17, NULL, 't', {schema}, '[\"k\"]', 1, 0, 1, NULL, 'then')"
-            )
-            tx.exec_driver_sql(f"INSERT INTO mutable_11_rows VALUES ({key}, {body})")
-    now = open_catalog().mutable_tables
-    table = now.get("t")
-    assert not table.numbered and now.rows(17)[1:] == ([b"\x80\0\0\0\0\0\0\1"], [OLD_BODY])
-    assert (
-        now.commit(
-            table, Change(put={b"\x80\0\0\0\0\0\0\2": b"new"}, must_be_new=True), KEEP
-        ).version
-        == 2
-    )
-    assert now.rows(17)[2] == [OLD_BODY, b"new"]
-
-
-OLD_BODY = b"\x91\xa3old"
-"""A row as a release before checksums stored it."""
 
 
 def _blob(catalog, value):

@@ -2,20 +2,18 @@
 in an earlier catalog once it was brought up."""
 
 import contextlib
-import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from jammi_lab.catalog import Catalog, migrations
+from jammi_lab.catalog import Catalog
 from jammi_lab.core.errors import DuplicateTable, TableNotFound, TenantForbidden
 from tests.catalog.conftest import Lab, anchored
 from tests.sizes import sized, soak
@@ -170,33 +168,6 @@ def a_lab() -> Iterator[None]:
         _lab.append(Lab(Path(folder) / "catalog.sqlite3"))
         yield
         _lab.pop().close()
-
-
-def test_a_catalog_that_was_kept_without_them_gets_them(
-    lab: Lab, open_catalog: Callable[..., Catalog]
-) -> None:
-    base = lab.ready("base", "source:papers")
-    lab.ready("top", "base", "source:papers")
-    lab.ready("top", "base")
-    lab.catalog.table_status.mark_damaged(lab.ready("top", "source:later").table_name, "x")
-    lab.ready("exact", base.table_name)
-    lab.catalog.table_status.reuse("alias", base.table_name)
-    lab.begin("top")
-    with lab.scope.use("acme"):
-        lab.ready("top", "base")
-    before = kept(lab.catalog)
-    with lab.catalog.database.write() as tx:  # as the release before left it
-        for number, _, statements in migrations.MIGRATIONS[2:]:
-            tx.exec_driver_sql(f"DELETE FROM migrations WHERE number = {number}")
-            for made in re.findall(r"CREATE TABLE (\w+)", " ".join(statements)):
-                tx.exec_driver_sql(
-                    f"DROP TABLE IF EXISTS {made}"
-                )  # one of them has another name by now
-    with lab.catalog.database.read() as tx:
-        assert "newest_edges" not in sa.inspect(tx).get_table_names()
-    catalog = open_catalog()
-    assert kept(catalog) == meant(catalog) == before and len(before) == 5
-    assert [link.derived for link in catalog.lineage.closure("base", "down")] == ["top", "exact"]
 
 
 def test_many_tables_at_once_replace_the_edges_of_their_recipes(lab: Lab) -> None:

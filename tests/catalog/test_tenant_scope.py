@@ -27,7 +27,6 @@ TENANTED = {table.name for table in metadata.tables.values() if "tenant_id" in t
 BEGINNINGS = {"select", "update", "delete", "text"}
 ALLOWED = {
     "tenant_scope.py": BEGINNINGS,
-    "migrations.py": {"text"},
     "observations.py": {"delete", "text"},
     "writers.py": {"delete", "update"},  # writers have no tenant
     "lineage_queries.py": {"select"},

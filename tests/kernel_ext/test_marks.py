@@ -112,7 +112,7 @@ def test_a_panel_whose_verdicts_were_fresh_is_marked(lab, service, tmp_path):
     assert list(marked(service)) == ["panel"]
 
 
-@pytest.mark.migrates  # catalogs of one template have one id
+@pytest.mark.own_catalog  # catalogs of one template have one id
 def test_nothing_is_marked_without_its_workspace_or_with_a_stamp_that_is_none(service, tmp_path):
     with jl.open(tmp_path / "elsewhere" / "lab") as ws:
         (tmp_path / "b.csv").write_text("x\n1\n")
@@ -128,7 +128,7 @@ def test_nothing_is_marked_without_its_workspace_or_with_a_stamp_that_is_none(se
         assert only == {"id": 1, "marks": {}}
 
 
-@pytest.mark.migrates  # catalogs of one template have one id
+@pytest.mark.own_catalog  # catalogs of one template have one id
 def test_a_workspace_that_was_replaced_is_opened_again(service, tmp_path):
     def make(value):
         (tmp_path / "a.csv").write_text(f"x\n{value}\n")

@@ -44,13 +44,13 @@ def test_a_writer_of_this_process_is_seen_until_it_retires(tmp_path):
         assert not writers_under(tmp_path)
 
 
-def test_a_new_catalog_is_a_copy_with_all_migrations(tmp_path):
+def test_a_new_catalog_is_a_copy_with_all_tables(tmp_path):
     with Catalog(tmp_path / "catalog.sqlite3", scope=TenantScope(), clock=SystemClock()) as catalog:
-        assert catalog.database.existed and catalog.database.has_table("migrations")
+        assert catalog.database.existed and catalog.database.has_table("catalog_format")
     assert os.listdir(tmp_path) == ["catalog.sqlite3"]
 
 
-@pytest.mark.migrates
-def test_a_catalog_of_a_test_that_migrates_is_made_by_the_migrations(tmp_path):
+@pytest.mark.own_catalog
+def test_a_catalog_of_a_test_with_its_own_is_created_in_the_usual_way(tmp_path):
     with Catalog(tmp_path / "catalog.sqlite3", scope=TenantScope(), clock=SystemClock()) as catalog:
-        assert not catalog.database.existed and catalog.database.has_table("migrations")
+        assert not catalog.database.existed and catalog.database.has_table("catalog_format")

@@ -727,8 +727,8 @@ def test_a_backup_takes_the_place_of_an_earlier_one_and_of_nothing_else(lab, fol
     "made",
     [
         "CREATE TABLE t (a)",
-        "CREATE TABLE migrations (id, migration, batch)",
-        "CREATE TABLE migrations (number, name)",
+        "CREATE TABLE catalog_format (id, format, batch)",
+        "CREATE TABLE catalog_format (format, created_at)",
     ],
 )
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])

@@ -52,8 +52,7 @@ class DeltaConnector(LakehouseConnector):
     ) -> list[TableSnapshot]:
         """An earlier version, if it is of the same table. Raises as `current_snapshot`."""
         former = self._snapshot_at(version)
-        # Anchors of earlier releases do not include the commit.
-        return [former, former._replace(commit="")] if former.table == current.table else []
+        return [former] if former.table == current.table else []
 
     def file_locations(self, state: TableSnapshot) -> list[str]:
         """The data files by DuckDB's own listing, with which other readers of the log do not always

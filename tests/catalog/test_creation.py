@@ -1,4 +1,4 @@
-"""A catalog knows its format, and is never opened by a release that does not."""
+"""A catalog has one format, and is never opened by a release that does not know it."""
 
 import contextlib
 import os
@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from jammi_lab.catalog import Catalog, migrations
+from jammi_lab.catalog import Catalog, creation
 from jammi_lab.catalog.schema import metadata
-from jammi_lab.core.errors import CatalogTooNew, WorkspaceNotFound, WorkspaceReadOnly
+from jammi_lab.core.errors import CatalogTooNew, WorkspaceNotFound
 from tests.catalog.conftest import Lab, sqlite_only
 
-pytestmark = pytest.mark.migrates
-
-NEXT = migrations.newest_number() + 1
+pytestmark = pytest.mark.own_catalog
 
 
-def test_the_migrated_tables_are_those_of_the_schema(lab: Lab) -> None:
+def test_the_created_tables_are_those_of_the_schema(lab: Lab) -> None:
     with lab.catalog.database.read() as tx:
         found = sa.inspect(tx)
         assert set(found.get_table_names()) == set(metadata.tables)
@@ -35,55 +33,28 @@ def test_a_catalog_of_a_later_release_is_refused_and_left_alone(
     lab: Lab, open_catalog: Callable[..., Catalog]
 ) -> None:
     with lab.catalog.database.write() as tx:
-        tx.exec_driver_sql("INSERT INTO migrations VALUES (999, 'later', 'then')")
+        tx.exec_driver_sql("UPDATE catalog_format SET format = '999'")
     for options in ({}, {"read_only": True}):
         with pytest.raises(CatalogTooNew, match="later release"):
             open_catalog(**options)
     with lab.catalog.database.write() as tx:
-        tx.exec_driver_sql("DELETE FROM migrations WHERE number = 999")
+        tx.exec_driver_sql("UPDATE catalog_format SET format = '1'")
     open_catalog()
 
 
-def test_an_earlier_catalog_is_brought_up_once_and_not_by_a_reader(
-    lab: Lab, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
+def test_a_catalog_whose_creation_fails_is_created_by_the_next_open(
+    tmp_path: Path, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab.ready("top")
-    monkeypatch.setattr(
-        migrations,
-        "MIGRATIONS",
-        (*migrations.MIGRATIONS, (NEXT, "more", ("ALTER TABLE meta ADD COLUMN more TEXT",))),
-    )
-    with pytest.raises(WorkspaceReadOnly, match="earlier format"):
-        open_catalog(read_only=True)
-    for _ in range(2):
-        catalog = open_catalog()
-    with catalog.database.read() as tx:
-        assert tx.exec_driver_sql("SELECT number, name FROM migrations ORDER BY 1").all() == [
-            (n, name) for n, name, _ in migrations.MIGRATIONS
-        ]
-    assert catalog.result_tables.newest("top")[0].version == 1
-
-
-def test_a_catalog_of_the_first_format_gets_its_models_table_and_keeps_what_it_has(
-    open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as earlier:
-        earlier.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
-        open_catalog().metadata.set("kept", "yes")
-    catalog = open_catalog()
-    assert (catalog.metadata.get("kept"), catalog.models.list()) == ("yes", [])
-
-
-def test_a_migration_that_fails_leaves_the_catalog_as_it_was(
-    lab: Lab, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = (NEXT, "broken", ("ALTER TABLE meta ADD COLUMN more TEXT", "CREATE NONSENSE"))
+    place = tmp_path / "catalog.sqlite3"
     with monkeypatch.context() as patched:
-        patched.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, broken))
+        patched.setattr(
+            creation, "CREATE_STATEMENTS", [*creation.CREATE_STATEMENTS, "CREATE NONSENSE"]
+        )
         with pytest.raises(sa.exc.DBAPIError):
-            open_catalog()
-    with open_catalog().database.read() as tx:
-        assert [c["name"] for c in sa.inspect(tx).get_columns("meta")] == ["key", "value"]
+            open_catalog(place)
+    with contextlib.closing(sqlite3.connect(place)) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == []
+    assert open_catalog(place).models.list() == []
 
 
 def statements_of_an_open(
