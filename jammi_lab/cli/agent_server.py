@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jammi_lab.cli.options import reported_errors
-from jammi_lab.core.errors import ExtensionMissing, JammiError, StatementNotAllowed
+from jammi_lab.core.errors import ExtensionMissing, JammiError
+from jammi_lab.inputs.registered_names import RegisteredNames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,24 +82,16 @@ class AgentTools:
     def query(self, sql: str, limit: int = DEFAULT_ROWS) -> str:
         """Run a read-only SQL statement (DuckDB): tables are `jammi.<name>`, sources have their own
         names, `jammi_catalog.tables` and `jammi_catalog.columns` list them."""
+        services = self._ws._services
         with self._lock:
-            result = self._ws._services.statements.read(sql, {})
+            names = RegisteredNames(services.catalog, services.engine.known_names)
+            services.engine.check_names(sql, names)
+            result = services.statements.read(sql, {})
             try:
-                self._check_registered(result)
                 result.limit = max(0, min(limit, MAX_ROWS))
                 return f"{verdict_of_rows(result)}\n{result._content().text}"
             finally:
                 result.close()
-
-    def _check_registered(self, result: Any) -> None:
-        """Raise StatementNotAllowed for files that were not added to the workspace: an agent reads
-        the workspace, not the disk."""
-        for each in result.inputs:
-            if each.kind == "source" and each.name not in self._ws.sources:
-                raise StatementNotAllowed(
-                    f"{each.name} is not a source of the workspace.",
-                    hint="Add it in Python with ws.sources.add(name, location).",
-                )
 
 
 def verdict_of_rows(result: Any) -> str:
@@ -167,13 +160,14 @@ def build_server(tools: AgentTools, recompute: Any = None) -> "MCPServer":
 
 
 def _with_messages(tool: Callable[..., str]) -> Callable[..., str]:
-    """The tool, answering an error with its message and hint instead of a stack."""
+    """The tool, whose errors are errors of the protocol with message and hint."""
+    from mcp.server.mcpserver.exceptions import ToolError
 
     @functools.wraps(tool)
     def run(*args: Any, **kwargs: Any) -> str:
         try:
             return tool(*args, **kwargs)
         except JammiError as error:
-            return "\n".join(["Error:", *error.rendered_lines()])
+            raise ToolError("\n".join(error.rendered_lines())) from None
 
     return run

@@ -202,6 +202,15 @@ class Engine(InstancePool):
             raise StatementNotAllowed("Exactly one SELECT statement is required here.")
         return parsed[0].original_text
 
+    def check_names(self, sql: str, resolver: NameResolver) -> None:
+        """Parse a text and look up every name that it reads in one resolver only. Nothing else is
+        looked up, opened or run. Raises as `prepare`."""
+        self._check_open()
+        parsed = self._parse_cache.get(sql, False)
+        values = bind_values(parsed, None)
+        for statement in parsed:
+            resolve(statement, [resolver], values)
+
     def parameters(self, sql: str) -> frozenset[str]:
         """The names of the parameters in a text. Raises as parsing does."""
         self._check_open()

@@ -8,9 +8,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
+import duckdb
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.cli.agent_server import AgentTools
 
 pytestmark = pytest.mark.skipif(find_spec("mcp") is None, reason="needs the extra mcp")
 
@@ -26,7 +28,8 @@ def lab(tmp_path):
 
 
 def talk(path, *calls, flags=()):
-    """The names of the tools, and the text of each answer."""
+    """The names of the tools, and the text of each answer; of an error of the protocol after
+    `Error: `."""
     from mcp import ClientSession, StdioServerParameters
     from mcp.client.stdio import stdio_client
 
@@ -41,7 +44,8 @@ def talk(path, *calls, flags=()):
             await session.initialize()
             tools = await session.list_tools()
             answers = [await session.call_tool(name, arguments) for name, arguments in calls]
-            return {tool.name: tool for tool in tools.tools}, [a.content[0].text for a in answers]
+            texts = [f"{'Error: ' * bool(a.is_error)}{a.content[0].text}" for a in answers]
+            return {tool.name: tool for tool in tools.tools}, texts
 
     # in a thread: the browser tests of this process keep a loop running in the main one
     with ThreadPoolExecutor(1) as pool:
@@ -83,8 +87,51 @@ def test_five_tools_read_and_each_answer_with_rows_begins_with_the_verdict(lab, 
     assert all(len(each) <= 60 for each in parts), parts
     assert "a changed" in why and "big" in lineage and "big" in plan
     assert direct.startswith("Read directly from a.") and "first row" in direct
-    assert dml.startswith("Error:") and path.startswith("Error:") and "not a source" in path
+    assert dml.startswith("Error:") and path.startswith("Error:") and "Add the file as" in path
     assert unknown.startswith("Error:") and "top" in unknown
+
+
+# Each names a file in another part of a statement.
+REFUSED = [
+    "FROM '{}'", "FROM a, '{}'", "FROM missing, '{}'", "FROM read_csv('{}')", "FROM read_text('{}')",
+    "FROM glob('{}')", "DESCRIBE '{}'", "DESCRIBE FROM read_csv('{}')", "SUMMARIZE '{}'",
+    "EXPLAIN FROM '{}'", "EXPLAIN ANALYZE FROM '{}'", "PIVOT '{}' ON x", "UNPIVOT '{}' ON x",
+    "PIVOT (FROM '{}') ON x USING max(x)", "WITH w AS (FROM '{}') FROM w", "FROM a; FROM '{}'",
+    "FROM '{}'; FROM a", "SELECT error((SELECT string_agg(id) FROM read_csv('{}')))",
+    "SELECT CASE WHEN (SELECT max(x) FROM '{}') > 2 THEN error('yes') ELSE error('no') END",
+    "FROM a WHERE EXISTS (FROM '{}')", "FROM a ORDER BY (SELECT 1 FROM '{}')",
+    "FROM a LIMIT (SELECT 1 FROM '{}')", "FROM a UNION ALL FROM '{}'", "TABLE '{}'",
+    "FROM a JOIN LATERAL (FROM '{}') ON true", "FROM query('FROM ''{}''')", "FROM read_csv($p)",
+    "FROM jammi.\"{}\"", "FROM a.\"{}\"", "FROM \"{}\" -- of the current directory", "FROM files.v",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_a_statement_about_a_file_opens_nothing_and_answers_the_same_without_it(
+    lab, tmp_path, monkeypatch, form
+):
+    """`missing` is a registered source whose file is gone, `files.v` a view in a database file that
+    reads a file; a CSV file named as a table of jammi stands in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    path = "jammi.csv" if "current directory" in form else str(tmp_path / "found.csv")
+    (tmp_path / "v.csv").write_text("x\n3\n")
+    with duckdb.connect(str(tmp_path / "files.duckdb")) as db:
+        db.execute("CREATE TABLE t AS SELECT 1 AS n")
+        db.execute(f"CREATE VIEW v AS FROM read_csv('{tmp_path}/v.csv')")
+    with jl.open(lab) as ws:
+        ws.sources.add("missing", str(tmp_path / "gone.csv"), check=False)
+        ws.sources.add("files", str(tmp_path / "files.duckdb"))
+    answers = []
+    with jl.open(lab, read_only=True) as ws:
+        for text in ("id,x\n1,CANARY\n", "", None):
+            for file in (tmp_path / path, tmp_path / "v.csv"):
+                file.unlink(missing_ok=True)
+                if text is not None:
+                    file.write_text(text)
+            with pytest.raises(jl.JammiError) as caught:
+                AgentTools(ws).query(form.format(path))
+            answers.append(str(caught.value))
+    assert len(set(answers)) == 1 and "CANARY" not in answers[0], answers
 
 
 def test_recompute_is_a_tool_when_it_is_allowed(lab, tmp_path):
