@@ -209,21 +209,31 @@ def source(
     tables: Sequence[tuple[str, Mapping[str, str]]],
     last_observed: str = "",
     table_list: str = "",
+    options: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    first_rows: Any = None,
 ) -> Rendered:
-    """One source: kind, location, tables, last observed state, and the columns of its tables where
-    known."""
+    """One source: kind, location, options, tables, last observed state, the columns of its tables
+    where known, what its reader decided, and its first rows (an Arrow table)."""
     pairs: list[tuple[str, Any]] = [
         ("kind", kind),
         ("location", location),
         ("tables", table_list),
         ("anchor", anchor),
         ("last seen", last_observed),
+        ("options", ", ".join(f"{n}={value!r}" for n, value in (options or {}).items())),
     ]
     for label, columns in tables:
         pairs.append(
             (label or "columns", ", ".join(f"{n} {t.lower()}" for n, t in columns.items()))
         )
-    return definition_list(name, pairs)
+    pairs += [("note", note) for note in notes]
+    form = definition_list(name, pairs)
+    if first_rows is None or first_rows.num_rows == 0:
+        return form
+    values = list(zip(*(column.to_pylist() for column in first_rows.columns), strict=True))
+    types = [t.lower() for _, columns in tables for t in columns.values()]
+    return vstack(form, preview(first_rows.column_names, types, values, has_more=True))
 
 
 def columns(name: str, rows: Iterable[tuple[str, str]]) -> Rendered:

@@ -29,6 +29,7 @@ from jammi_lab.sources.locations import (
     store_location,
 )
 from jammi_lab.sources.registry import connector_for, infer_kind
+from jammi_lab.storage.digests import DigestCache
 
 FILE_FUNCTIONS = {"read_parquet": "parquet", "read_csv": "csv", "read_json": "json"}
 """The kind of file each function reads, unless the file name indicates a more specific one."""
@@ -113,8 +114,10 @@ class PathResolver:
     """Resolves quoted paths and the file functions. Registered after the sources, so that the name
     of a source wins."""
 
-    def __init__(self, scope: TenantScope, folder: Path | None) -> None:
-        self._scope, self._folder = scope, folder
+    def __init__(
+        self, scope: TenantScope, folder: Path | None, memo: DigestCache | None = None
+    ) -> None:
+        self._scope, self._folder, self._memo = scope, folder, memo
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The relation of a path; None for a name that is not a path, and while a tenant is bound.
@@ -194,7 +197,8 @@ class PathResolver:
         )
         try:
             check_readable_location(record.location, self._folder)
-            return connector_for(named_record, None, self._folder).relation(None)
+            connector = connector_for(named_record, None, self._folder, memo=self._memo)
+            return connector.relation(None)
         except InvalidArgument as error:
             raise StatementNotAllowed(error.message, hint=error.hint) from None
 

@@ -32,6 +32,7 @@ from jammi_lab.sources.frames import FrameConnector, frame_snapshot, is_frame
 from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.row_security import filtered_for
 from jammi_lab.sources.secrets import Credentials, CredentialStore
+from jammi_lab.storage.digests import DigestCache
 
 FRAME = "frame"
 
@@ -40,9 +41,14 @@ class SourceDirectory:
     """Connectors of the registered sources by name, in the bound tenant's scope."""
 
     def __init__(
-        self, catalog: Catalog, folder: Path | None, source_access: SourceAccess | None = None
+        self,
+        catalog: Catalog,
+        folder: Path | None,
+        source_access: SourceAccess | None = None,
+        memo: DigestCache | None = None,
     ) -> None:
         self._catalog, self._folder, self._source_access = catalog, folder, source_access
+        self._memo = memo
         self._frames: dict[tuple[str | None, str], object] = {}
         self._credentials = CredentialStore()
         self.notebook_variables: Callable[[], Mapping[str, object]] | None = None
@@ -114,6 +120,7 @@ class SourceDirectory:
             self._folder,
             self.credentials(record, user_input, secret_function),
             self._source_access,
+            self._memo,
         )
         if record.tenant_column is None:
             return connector
@@ -134,7 +141,9 @@ class SourceDirectory:
         """The connector of files that a statement names by path, from the name in their anchor;
         None for any other name."""
         record = record_of(name)
-        return None if record is None else connector_for(record, None, self._folder)
+        return (
+            None if record is None else connector_for(record, None, self._folder, memo=self._memo)
+        )
 
     def require_record(self, name: str) -> SourceRecord:
         """The record of a registered source. SourceNotFound, with near names."""

@@ -358,6 +358,10 @@ class LocatedConnector:
         """The path or URL for display."""
         return display_location(self.record.location)
 
+    def notes(self) -> list[str]:
+        """What had to be decided to read it, one sentence each. Raises SourceUnavailable."""
+        return []
+
     def _check_anchor_column(self, columns: Iterable[str]) -> None:
         """Raise InvalidArgument for an anchor on a column that is missing."""
         names, anchor = list(columns), self.record.anchor

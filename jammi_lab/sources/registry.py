@@ -26,6 +26,7 @@ from jammi_lab.sources.locations import (
     store_location,
 )
 from jammi_lab.sources.package_connector import PackageConnector, package_kind
+from jammi_lab.storage.digests import DigestCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,11 +187,13 @@ def connector_for(
     folder: Path | None,
     credentials: ReadCredentials = no_credentials,
     source_access: SourceAccess | None = None,
+    memo: DigestCache | None = None,
 ) -> Connector:
     """The connector of a registered source.
 
     `frame` is the object of a frame source (None if it no longer exists), `folder` the workspace's
-    folder; `source_access` runs queries in the engine's instance. Raises InvalidArgument for a kind
+    folder; `source_access` runs queries in the engine's instance; `memo` keeps what readers have
+    decided. Raises InvalidArgument for a kind
     that this release does not support.
     """
     match record.kind:
@@ -215,7 +218,7 @@ def connector_for(
         case "xlsx":
             from jammi_lab.sources.files.excel import ExcelConnector
 
-            return ExcelConnector(record, folder, credentials)
+            return ExcelConnector(record, folder, credentials, memo)
         case "postgresql":
             from jammi_lab.sources.databases.postgres import PostgresConnector
 
@@ -225,7 +228,7 @@ def connector_for(
 
             return MysqlConnector(record, credentials, source_access)
         case kind if kind in FILE_KINDS:
-            return FileConnector(record, folder, credentials)
+            return FileConnector(record, folder, credentials, memo)
         case kind if is_package_kind(kind):
             return PackageConnector(record, folder, credentials)
     raise InvalidArgument(

@@ -118,7 +118,7 @@ def build_foundation(
         engine=engine,
         observation_cache=cache,
         results=ResultFiles(folder, cache, clock, settings["look.racy_seconds"]),
-        source_directory=SourceDirectory(catalog, local, EngineSourceAccess(engine, scope)),
+        source_directory=SourceDirectory(catalog, local, EngineSourceAccess(engine, scope), cache),
     )
 
 
@@ -469,7 +469,7 @@ def _wire(
         catalog,
         SourceResolver(catalog, base.source_directory, LastObservations(cache)),
         results,
-        PathResolver(scope, base.local_folder),
+        PathResolver(scope, base.local_folder, cache),
     )
     frames = FrameResolver(base.source_directory)
     vectors, words = _indexes(catalog, results, settings)

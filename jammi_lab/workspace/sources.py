@@ -42,6 +42,7 @@ from jammi_lab.sources.credentials import location_options, resolve_credentials,
 from jammi_lab.sources.files.formats import check_anchor, check_options, options_dict
 from jammi_lab.sources.frames import is_frame
 from jammi_lab.sources.locations import (
+    LocatedConnector,
     check_readable_location,
     display_location,
     scheme_of,
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.infrastructure import Infrastructure
 
 
+_FORM_ROWS = 3
+"""Rows that the form of a source shows."""
 Names = list[str]
 T = TypeVar("T")
 _ABSENT = "absent: not in this kernel"
@@ -123,6 +126,14 @@ class Source(ReprMixin):
             f"SELECT * FROM {self._sql_address(table)}", None, tenant=self._parts.scope.current
         )
         return [Column(name, kind) for name, kind in prepared.output]
+
+    @property
+    def notes(self) -> list[str]:
+        """What its reader had to decide, one sentence each, such as `zip: text, because "01010"
+        begins with 0`. Empty for a source of which the bound tenant sees only some rows.
+        SourceUnavailable."""
+        connector = self._connector()
+        return connector.notes() if isinstance(connector, LocatedConnector) else []
 
     def preview(self, n: int = 20, table: str | None = None) -> "pa.Table":
         """The first `n` rows as an Arrow table. `table` selects one of several tables.
@@ -252,9 +263,13 @@ class Source(ReprMixin):
         tables = LastObservations(self._parts.observation_cache).tables(self._record)
         last_observation = self.last_seen
         columns: dict[str, str] = {}
+        first_rows = None
+        notes: list[str] = []
         if tables is None or tables[1] == 1:
             with contextlib.suppress(JammiError):
                 columns = {c.name: c.type for c in self.columns()}
+                notes = self.notes
+                first_rows = self.preview(_FORM_ROWS)
         column_lists, location = [("", columns)] if columns else [], _relative_to_cwd(self.location)
         state = (
             str(last_observation or "")
@@ -269,6 +284,9 @@ class Source(ReprMixin):
             column_lists,
             state,
             _first_names(tables),
+            self._record.options,
+            notes,
+            first_rows,
         )
 
 

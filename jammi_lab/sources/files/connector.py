@@ -30,6 +30,7 @@ from jammi_lab.sources.base import (
 )
 from jammi_lab.sources.credentials import resolve_credentials
 from jammi_lab.sources.files import arrow_ipc, file_checks, parquet_schemas, snapshots
+from jammi_lab.sources.files.decisions import Decision, decision_for
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.readers import (
     build_select,
@@ -40,6 +41,7 @@ from jammi_lab.sources.files.readers import (
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import LocatedConnector, check_readable_files, full_location
 from jammi_lab.sources.secrets import Credentials as Secret
+from jammi_lab.storage.digests import DigestCache
 
 _MAX_ATTEMPTS = 3
 _PREVIEW_ROWS = 1000
@@ -60,9 +62,11 @@ class FileConnector(LocatedConnector):
         record: SourceRecord,
         folder: Path | None = None,
         credentials: ReadCredentials = no_credentials,
+        memo: DigestCache | None = None,
     ) -> None:
         self.record = record
         self.folder = folder
+        self._memo = memo
         self.pattern = full_location(record.location, folder)
         self._credentials = credentials
 
@@ -112,6 +116,20 @@ class FileConnector(LocatedConnector):
             raise read_errors.unreadable_error(self._error_location(error), error) from None
         except SchemaMismatch as error:
             raise SourceUnavailable(error.message, hint=error.hint) from None
+
+    def notes(self) -> list[str]:
+        """What had to be decided to read the files, one sentence each. Raises as `relation`."""
+        return list(self._decision(self._list_files()).notes)
+
+    def _decision(self, source_files: Sequence[SourceFile]) -> Decision:
+        """How these files are read, decided once per state of the files."""
+        return decision_for(
+            self.record, source_files, self._memo, lambda: self._decide(source_files)
+        )
+
+    def _decide(self, source_files: Sequence[SourceFile]) -> Decision:  # noqa: ARG002
+        """How these files are read, by a look at all of them."""
+        return Decision({})
 
     def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
         """A Snapshot; Vanished when there is no file; Unknown when the state cannot be determined

@@ -1,0 +1,104 @@
+"""What a reader decided about files after a look at all their values: the columns with their types,
+how the files are read, and the sentences that tell the user what had to be decided.
+
+A decision is made once per state of the files. It is kept in the process and in the observation
+cache, so that later statements, also in other kernels, read with the types given.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from jammi_lab.core.caches import BoundedCache
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources.files.file_sets import SourceFile
+from jammi_lab.storage.digests import NO_STAT, CacheEntry, DigestCache, observation_key
+from jammi_lab.storage.files import is_settled
+
+_RULES_REVISION = 1
+"""Counts changes of the rules that decide; an earlier decision is made again."""
+_MAX_KEPT_DECISIONS = 256
+_TIMESTAMP_RESOLUTION_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How files are read."""
+
+    columns: Mapping[str, str]
+    """SQL type by column, in order."""
+    notes: tuple[str, ...] = ()
+    """What had to be decided, one sentence each, such as `zip: text, because "01010" begins with
+    0`."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """What else the reader needs, as JSON values."""
+
+
+_kept = BoundedCache[tuple[str, str, str], tuple[str, Decision]](_MAX_KEPT_DECISIONS)
+"""Decisions of this process with the state of the files that they are about, by source."""
+
+
+def decision_for(
+    record: SourceRecord,
+    source_files: Sequence[SourceFile],
+    memo: DigestCache | None,
+    decide: Callable[[], Decision],
+) -> Decision:
+    """The decision about these files: an earlier one if their stats, or the marks of their store,
+    prove that they are the same; else the one that `decide` makes. Raises what `decide` raises."""
+    state = _state_of(source_files)
+    key = (
+        record.kind,
+        record.location,
+        digest_of([duckdb.__version__, _RULES_REVISION, record.options]),
+    )
+    kept = _kept.get(key)
+    if kept is not None and kept[0] == state:
+        return kept[1]
+    stored = None if memo is None else memo.get(observation_key("decision", *key))
+    if stored is not None and stored.payload["of"] == state:
+        decision = _from_payload(stored.payload)
+        _kept.put(key, (state, decision))
+        return decision
+    began_ns = time.time_ns()
+    decision = decide()
+    if _are_proved(source_files, began_ns):
+        _kept.put(key, (state, decision))
+        if memo is not None:
+            payload = {"of": state, **_to_payload(decision)}
+            memo.put(observation_key("decision", *key), CacheEntry(NO_STAT, began_ns, payload))
+    return decision
+
+
+def _state_of(source_files: Sequence[SourceFile]) -> str:
+    return digest_of(
+        [
+            [file.path, file.mark, file.stat.size, file.stat.mtime_ns, file.stat.ctime_ns]
+            for file in source_files
+        ]
+    )
+
+
+def _are_proved(source_files: Sequence[SourceFile], began_ns: int) -> bool:
+    """Whether no file can change without a change of its stat or mark."""
+    return all(
+        file.mark
+        or (file.stat.inode and is_settled(file.stat, began_ns, _TIMESTAMP_RESOLUTION_SECONDS))
+        for file in source_files
+    )
+
+
+def _to_payload(decision: Decision) -> dict[str, Any]:
+    return {
+        "columns": [[name, kind] for name, kind in decision.columns.items()],
+        "notes": list(decision.notes),
+        "reading": dict(decision.reading),
+    }
+
+
+def _from_payload(payload: Mapping[str, Any]) -> Decision:
+    return Decision(dict(payload["columns"]), tuple(payload["notes"]), payload["reading"])
