@@ -106,14 +106,14 @@ def verdict_of_rows(result: Any) -> str:
 def verdict_sentence(verdicts: "Mapping[str, Verdict]") -> str:
     """The verdict on some tables in one short sentence: the first that is not fresh with its cause,
     and how many others."""
-    from jammi_lab.core.verdicts import Fresh, grounds_of, reasons_of, verdict_label
+    from jammi_lab.core.verdicts import Fresh, reasons_of, remarks_on, verdict_label
 
     not_fresh = {name: each for name, each in verdicts.items() if not isinstance(each, Fresh)}
     if not verdicts:
         return "There are no tables yet."
     if not not_fresh:
-        grounds = [ground for each in verdicts.values() for ground in grounds_of(each)]
-        return _shortened(f"Fresh{f', {grounds[0]}' if grounds else ''}", "")
+        remarked = [str(each) for each in verdicts.values() if remarks_on(each)]
+        return _shortened(remarked[0].capitalize() if remarked else "Fresh", "")
     name, worst = next(iter(not_fresh.items()))
     reasons = reasons_of(worst)
     cause = f": {reasons[0]}" if reasons else ""

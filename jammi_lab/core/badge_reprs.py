@@ -20,9 +20,8 @@ from jammi_lab.core.verdicts import (
     Fresh,
     PossiblyStale,
     Verdict,
-    grounds_of,
-    marked_label,
     reasons_of,
+    remarks_on,
     verdict_label,
 )
 
@@ -37,9 +36,9 @@ def badge(verdicts: Mapping[str, Verdict], date: Rendered = _NOTHING) -> Rendere
     None when there is nothing to show. `date`: when the verdicts were determined, shown at the end
     of a line."""
     grounds = [
-        dim_text(f"{name} is {marked_label(v)}, {', '.join(grounds_of(v))}")
+        dim_text(f"{name} is {v}")
         for name, v in verdicts.items()
-        if grounds_of(v)
+        if isinstance(v, Fresh) and remarks_on(v)
     ][:_MAX_BADGE_TABLES]
     not_fresh = [(n, v) for n, v in verdicts.items() if not isinstance(v, Fresh)]
     if not not_fresh:

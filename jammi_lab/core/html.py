@@ -229,20 +229,27 @@ def count_noun(number: int, singular: str, plural: str = "") -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def unmarked_word(word: str) -> str:
+    """The word of a verdict without the asterisk that marks grounds."""
+    return word.removesuffix("*")
+
+
 def verdict_icon(word: str, label: str = "") -> Rendered:
-    """A verdict with its icon. `label` replaces the word. Words without an icon are shown as they
-    are."""
+    """A verdict, marked or not, with its icon. `label` replaces the word. Words without an icon are
+    shown as they are."""
+    label = label or word
+    word = unmarked_word(word)
     icon, colour = VERDICT_ICONS.get(word, ("", ""))
-    escaped_label = escape(label or word)
+    escaped_label = escape(label)
     if not icon:
-        return Rendered(escaped_label, escape_invisible(label or word))
+        return Rendered(escaped_label, escape_invisible(label))
     style = ' style="white-space:nowrap"' if len(label) < 40 else ""
-    if not label or label.startswith(word):  # not for other uses of the icon
+    if label.startswith(word):  # not for other uses of the icon
         style = f' title="{escape(VERDICT_MEANINGS[word])}"{style}'
     chip = f"color:#fff;background-color:{colour};border-radius:3px;padding:0 3px"
     return Rendered(
         f'<span{style}><b style="{chip}">{icon}</b> {escaped_label}</span>',
-        escape_invisible(label or word),
+        escape_invisible(label),
     )
 
 

@@ -43,13 +43,19 @@ from jammi_lab.core.verdicts import (
     Undecidable,
     Verdict,
     VerdictBase,
-    grounds_of,
     marked_label,
-    reasons_of,
-    verdict_label,
+    remarks_on,
 )
 
-_VERDICT_ORDER = ("fresh", "possibly stale", "stale", "undecidable", "missing manifest", "damaged")
+_VERDICT_ORDER = (
+    "fresh",
+    "fresh*",
+    "possibly stale",
+    "stale",
+    "undecidable",
+    "missing manifest",
+    "damaged",
+)
 CHECK_ICONS = {"pass": "fresh", "fail": "damaged", "error": "undecidable"}
 """The verdict whose icon an outcome of a check has."""
 _MAX_CAUSE_LINES = 5
@@ -278,13 +284,13 @@ def status(
         [
             row.name,
             row.version,
-            verdict_icon(verdict_label(row.verdict), marked_label(row.verdict)),
+            verdict_icon(marked_label(row.verdict)),
             format_row_count(row.rows),
             format_bytes(row.bytes),
             row.index,
             row.checks,
             (held or {}).get(row.name, ""),
-            _causes(reasons_of(row.verdict) or grounds_of(row.verdict)),
+            _causes(remarks_on(row.verdict)),
         ]
         for row in rows
     ]
@@ -298,7 +304,7 @@ def status(
     aligned = "".join("lrlrrllll"[i] for i in shown)
     not_fresh = [r for r in rows if not isinstance(r.verdict, Fresh)]
     if not not_fresh:
-        if not any(grounds_of(row.verdict) for row in rows):
+        if not any(remarks_on(row.verdict) for row in rows):
             lines, heads = [line[:-1] for line in lines], heads[:-1]
     elif not note and (skipped := _held_alone(not_fresh, held or {})):
         computing, ending = command("recompute", skipped), command("unhold", skipped)
@@ -307,7 +313,7 @@ def status(
         note = f"Run {command('plan')} to preview, {command('recompute')} to update"
     elif not note:
         note = f"{command('why', not_fresh[0].name)} shows details"
-    caption = f"{count_noun(len(rows), 'recipe')}: {tally(verdict_label(r.verdict) for r in rows)}"
+    caption = f"{count_noun(len(rows), 'recipe')}: {tally(marked_label(r.verdict) for r in rows)}"
     return listing_table(heads, lines, aligned=aligned[: len(heads)], caption=caption, note=note)
 
 
@@ -325,10 +331,9 @@ def is_repairable(value: Verdict) -> bool:
 def tally(words: Iterable[str]) -> str:
     """`3 fresh, 1 stale`, in the order of the verdicts."""
     counts = Counter(words)
-    ordered = [w for w in _VERDICT_ORDER if w in counts] + sorted(
-        w for w in counts if w not in _VERDICT_ORDER
-    )
-    return ", ".join(f"{counts[w]:,} {w}" for w in ordered)
+    known = [word for word in _VERDICT_ORDER if word in counts]
+    others = sorted(word for word in counts if word not in _VERDICT_ORDER)
+    return ", ".join(f"{counts[word]:,} {word}" for word in [*known, *others])
 
 
 def _causes(reasons: Sequence[str]) -> Rendered:

@@ -147,7 +147,11 @@ class Fresh(VerdictBase, frozen=True, tag="fresh", tag_field="kind", omit_defaul
 
     grounds: list[str] = []
     """What the verdict relies on, where that is less than a comparison of everything that shapes
-    the rows. Each is a clause."""
+    the rows. Each is a clause; the last one is the nearest ground of an upstream table, with the
+    path to it."""
+    notes: list[str] = []
+    """What else is worth knowing, such as rows that were compared because the bytes differ. Each is
+    a clause; the verdict does not rely on it."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Fresh)
@@ -156,7 +160,7 @@ class Fresh(VerdictBase, frozen=True, tag="fresh", tag_field="kind", omit_defaul
         return hash(Fresh)
 
     def __str__(self) -> str:
-        return ", ".join(["fresh", *self.grounds])
+        return ", ".join([marked_label(self), *self.grounds, *self.notes])
 
 
 class PossiblyStale(VerdictBase, frozen=True, tag="possibly_stale", tag_field="kind"):
@@ -285,6 +289,12 @@ def not_fresh_sentence(verdicts: Mapping[str, Verdict]) -> str:
     return "; ".join(not_fresh) + "." if not_fresh else ""
 
 
+def verdicts_sentence(verdicts: Mapping[str, Verdict]) -> str:
+    """The verdicts on named tables as one sentence: what is not fresh, else the marked label."""
+    all_fresh = "fresh*" if any(map(grounds_of, verdicts.values())) else "fresh"
+    return not_fresh_sentence(verdicts) or all_fresh
+
+
 def verdict_label(verdict: Verdict) -> str:
     """The verdict as displayed, in one or two words."""
     return _LABELS[type(verdict)]
@@ -314,6 +324,13 @@ def reasons_of(verdict: Verdict) -> Sequence[str]:
 def grounds_of(verdict: Verdict) -> Sequence[str]:
     """What a fresh verdict relies on, as clauses; empty for any other verdict."""
     return verdict.grounds if isinstance(verdict, Fresh) else []
+
+
+def remarks_on(verdict: Verdict) -> Sequence[str]:
+    """What a verdict says beyond its word, as clauses: reasons, or grounds and notes."""
+    if isinstance(verdict, Fresh):
+        return [*verdict.grounds, *verdict.notes]
+    return reasons_of(verdict)
 
 
 def marked_label(verdict: Verdict) -> str:

@@ -28,10 +28,13 @@ from jammi_lab.freshness.input_differences import InputDifferences
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode, outside_inputs
 from jammi_lab.freshness.table_verdict import (
     Evidence,
+    Ground,
     State,
     evaluate_frame,
     evaluate_table,
     frame_grounds,
+    fresh_on,
+    inherited_grounds,
     schema_changed,
     with_changed_meaning,
 )
@@ -62,6 +65,8 @@ class EvaluatedGraph:
         self._warnings: dict[RecipeKey, tuple[str, ...]] = {}
         """The failing checks of the sources and mutable tables that each recipe is made from,
         directly or not."""
+        self._grounds: dict[RecipeKey, tuple[Ground, ...]] = {}
+        """The grounds of each table, and of all tables upstream of it."""
         self._input_checks = catalog.checks.of_inputs()
         self._catalog, self._producers = catalog, producers
         self._definition_of = producers.current_definitions(import_modules=observation.deep)
@@ -110,9 +115,9 @@ class EvaluatedGraph:
         for node in order:
             key, definition = node.key, self.current_definition(node)
             if self._is_unchanged(node, definition):
-                grounds = self._grounds(node)
+                grounds = self._find_grounds(node, [])  # no anchor of it is a ground
                 self.own_verdicts[key] = self.verdicts[key] = (
-                    Fresh([*grounds]) if grounds else fresh
+                    fresh_on(grounds) if grounds else fresh
                 )
                 continue
             facts = self.evidence(node, node.record, definition)
@@ -275,7 +280,7 @@ class EvaluatedGraph:
         if record is None:
             return Evidence(recorded=None, current=definition, ready=False)
         current_states = self.current_states(node, record)
-        self._warnings[node.key] = warnings = self._find_warnings(node)
+        self._warnings[node.key] = self._find_warnings(node)
         return Evidence(
             recorded=record.definition_hash,
             current=definition,
@@ -283,20 +288,11 @@ class EvaluatedGraph:
             current_states=current_states,
             damage=self.observation.damage(record),
             observed_at=self.observation.started_at,
-            grounds=(
-                *warnings,
-                *self._grounds(node),
-                *(ground for a in record.anchors for ground in frame_grounds(a)),
-                *(
-                    state.note
-                    for state in current_states.values()
-                    if isinstance(state, Anchor) and state.note
-                ),
-                *(
-                    f"{anchor.input.label} by {anchor.method} alone"
-                    for anchor in record.anchors
-                    if rests_on_statement(anchor.method)
-                ),
+            grounds=self._find_grounds(node, record.anchors),
+            notes=tuple(
+                state.note
+                for state in current_states.values()
+                if isinstance(state, Anchor) and state.note
             ),
             difference=lambda old, new: self._differences.describe(old, new, node.tenant),
         )
@@ -315,10 +311,34 @@ class EvaluatedGraph:
         ]
         return tuple(dict.fromkeys([*own, *upstream]))
 
-    def _grounds(self, node: RecipeNode) -> tuple[str, ...]:
-        if node.recipe is None or node.recipe.descriptor.get("producer") == "sql":
-            return ()  # nearly all tables, of which a status may have 100 000
-        return tuple(self._producers.verdict_grounds(node.recipe.descriptor))
+    def _find_grounds(self, node: RecipeNode, anchors: Iterable[Anchor]) -> tuple[Ground, ...]:
+        """The grounds of a table with these anchors, then those of the tables upstream."""
+        texts = [*self._warnings.get(node.key, ())]
+        if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
+            texts += self._producers.verdict_grounds(node.recipe.descriptor)
+        parents = []
+        if self._grounds:
+            recorded_inputs = self.graph.recorded_inputs(node)
+            parents = [(p.name, self._grounds.get(p.key, ())) for p in recorded_inputs]
+        for anchor in anchors:
+            texts += frame_grounds(anchor)
+            if rests_on_statement(anchor.method):
+                texts.append(f"{anchor.input.label} by {anchor.method} alone")
+            if isinstance(anchor.origin, FrameOrigin):
+                parents.append((anchor.input.label, self._origin_grounds(node, anchor.origin)))
+        grounds = (*(Ground(text) for text in texts), *inherited_grounds(parents))
+        if grounds:
+            self._grounds[node.key] = grounds
+        return grounds
+
+    def _origin_grounds(self, node: RecipeNode, origin: FrameOrigin) -> tuple[Ground, ...]:
+        """The grounds of the tables that a frame was made from."""
+        tables = {fold(a.input.name) for a in origin.inputs if a.input.kind is InputKind.RESULT}
+        return inherited_grounds(
+            (p.name, self._grounds.get(p.key, ()))
+            for p in self.graph.frame_inputs(node)
+            if fold(p.name) in tables
+        )
 
     def current_states(
         self, node: RecipeNode, record: TableRecord

@@ -32,7 +32,7 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
     Verdict,
-    verdict_label,
+    marked_label,
 )
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.recipe_graph import RecipeNode
@@ -72,7 +72,7 @@ class Why(ReprMixin):
     def lines(self) -> list[str]:
         """The tree as text, one cause per line; the first line is the table and its verdict."""
         return [
-            f"{escape_invisible(self.name)}: {verdict_label(self.verdict)}",
+            f"{escape_invisible(self.name)}: {marked_label(self.verdict)}",
             *self._tree_lines(),
         ]
 
@@ -100,7 +100,7 @@ class Why(ReprMixin):
         )
 
     def _rendered(self) -> Rendered:
-        top = plain_text(f"{self.name}: ") + verdict_icon(verdict_label(self.verdict))
+        top = plain_text(f"{self.name}: ") + verdict_icon(marked_label(self.verdict))
         rendered = [plain_text(line) for line in self._tree_lines()]
         html = "\n".join(line.html for line in rendered)
         tree = Rendered(preformatted(html), "\n".join(line.text for line in rendered))
@@ -166,11 +166,10 @@ def explain(
             root.child(reason_line(verdict, own_completed_at, observed_at))
         case MissingManifest():
             root.child("it has no manifest, so its inputs are unknown")
-        case Fresh(grounds):
+        case Fresh(grounds):  # the lines of unchanged inputs hold its notes
             _add_unchanged(root, record, states, observed_at)
             for ground in grounds:
-                if not any(isinstance(s, Anchor) and s.note == ground for s in states.values()):
-                    root.child(escape_invisible(ground))
+                root.child(escape_invisible(ground))
     if increment is not None:
         root.child(escape_invisible(f"it was {increment}"))
     return Why(name, verdict, root)

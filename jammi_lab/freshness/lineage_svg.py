@@ -22,6 +22,7 @@ from jammi_lab.core.html import (
     escape,
     escape_invisible,
     svg_image,
+    unmarked_word,
 )
 from jammi_lab.freshness.graph_layout import LayeredGraph, assign_layers, wrap_layers
 from jammi_lab.freshness.node_states import NO_STATES, NodeLike, NodeStates, is_derived
@@ -189,7 +190,7 @@ def _nodes_to_draw(
         neighbours[a].append(b)
         neighbours[b].append(a)
     starts = [i for i, n in enumerate(nodes) if n.name == focus]
-    starts += [i for i, n in enumerate(nodes) if verdicts.get(n, "fresh") != "fresh"]
+    starts += [i for i, n in enumerate(nodes) if unmarked_word(verdicts.get(n, "fresh")) != "fresh"]
     chosen_nodes: dict[int, None] = {}
     for start in [*starts, *range(len(nodes))]:
         queue = deque([start])
@@ -346,7 +347,7 @@ def pattern_svg(verdict: str, pattern_id: str) -> str:
 def _node_paint(node: NodeLike, verdict: str, focused: bool, *, changed: bool) -> tuple[str, str]:
     """The attributes of a node's outline, and the colour of the text in it."""
     fill, _, ink = VERDICT_FILLS.get(
-        verdict, (_FILL_COLOURS.get(node.kind, _RECIPE_COLOUR), "", "#fff")
+        unmarked_word(verdict), (_FILL_COLOURS.get(node.kind, _RECIPE_COLOUR), "", "#fff")
     )
     if verdict in PATTERN_PATHS:
         fill = f"url(#p-{verdict.replace(' ', '-')})"
@@ -622,7 +623,7 @@ def _shape(kind: str, box: Box, paint: str) -> str:
 
 
 def _pill_svg(verdict: str, middle: float, y: float) -> str:
-    sign, colour = VERDICT_ICONS.get(verdict, ("", "#808890"))
+    sign, colour = VERDICT_ICONS.get(unmarked_word(verdict), ("", "#808890"))
     width = (display_width(verdict) + 3) * _SMALL_LETTER_WIDTH + 10
     background = (
         f'<rect x="{middle - width / 2:.0f}" y="{y:.0f}" width="{width:.0f}" '

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jammi_lab.core.html import VERDICT_ICONS, escape_invisible
+from jammi_lab.core.html import VERDICT_ICONS, escape_invisible, unmarked_word
 from jammi_lab.freshness.lineage_svg import (
     CHANGE_COLOUR,
     HELD_SIGN,
@@ -26,7 +26,7 @@ def mermaid_text(
     used_words: dict[str, None] = {}
     for index, node in enumerate(nodes):
         opening, closing = _BRACKETS.get(node.kind, ("[", "]"))
-        word = states.verdicts.get(node, "")
+        word = unmarked_word(states.verdicts.get(node, ""))
         style = f":::{word.replace(' ', '_')}" if word else ""
         used_words |= {word: None} if word else {}
         lines.append(f'  n{index}{opening}"{_label(node, states)}"{closing}{style}')
@@ -45,7 +45,9 @@ def _label(node: NodeLike, states: NodeStates) -> str:
         states.checks.get(node),
         states.held.get(node),
     )
-    lines = [f"{VERDICT_ICONS[word][0]} {node.name}" if word else node.name]
+    plain_word = unmarked_word(word)
+    mark = word.removeprefix(plain_word)
+    lines = [f"{VERDICT_ICONS[plain_word][0]}{mark} {node.name}" if word else node.name]
     if node in states.changes:
         lines.append(second_line(node, states.changes))
     if checks is not None:

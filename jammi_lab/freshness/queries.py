@@ -22,7 +22,7 @@ from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RunStep, TableRecord
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
+from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
 from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.check_order import order_by_checks
 from jammi_lab.freshness.due_checks import due_checks
@@ -160,7 +160,7 @@ class FreshnessQueries:
         if not isinstance(verdict, Fresh) or node.version is None or node.record is None:
             return verdict
         failing = self._checks.failing(node.version, node.record)
-        return Fresh([failing, *verdict.grounds]) if failing else verdict
+        return Fresh(verdict.grounds, [failing, *verdict.notes]) if failing else verdict
 
     def status(
         self,
@@ -432,7 +432,7 @@ class FreshnessQueries:
         }
         verdicts = {name: evaluated.verdicts[node.key] for name, node in current.items()}
         words = {
-            node: verdict_label(verdicts[node.name])
+            node: marked_label(verdicts[node.name])
             for node in displayed
             if is_derived(node) and node.name in verdicts
         }

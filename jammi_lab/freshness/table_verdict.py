@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,6 +43,19 @@ State = Anchor | Vanished | Unknown
 there is none."""
 
 
+class Ground(NamedTuple):
+    """An assumption of a fresh verdict that does not compare everything."""
+
+    text: str
+    """A clause."""
+    path: tuple[str, ...] = ()
+    """The names from the direct parent to the upstream table that has the ground; empty for a
+    ground of the table itself."""
+
+    def __str__(self) -> str:
+        return self.text + (f", by way of {' ← '.join(self.path)}" if self.path else "")
+
+
 @dataclass(frozen=True)
 class Evidence:
     """The recorded and observed facts about one table."""
@@ -60,8 +74,10 @@ class Evidence:
     """The start of the observation pass."""
     ready: bool = True
     """False for a recipe without a ready version."""
-    grounds: tuple[str, ...] = ()
-    """The assumptions of a fresh verdict that does not compare everything."""
+    grounds: tuple[Ground, ...] = ()
+    """The assumptions of a fresh verdict: the table's own first, then those of upstream tables."""
+    notes: tuple[str, ...] = ()
+    """What a fresh verdict says besides."""
     difference: Callable[[Anchor, Anchor], str] = lambda _recorded, _current: ""
     """In which columns and rows two states of an input differ; empty when that is not known."""
 
@@ -95,7 +111,32 @@ def evaluate_table(evidence: Evidence, parents: Iterable[tuple[str, Verdict]] = 
         return Undecidable(doubts, reasons)
     if reasons:
         return Stale(reasons)
-    return PossiblyStale(causes) if causes else Fresh([*evidence.grounds])
+    return PossiblyStale(causes) if causes else fresh_on(evidence.grounds, evidence.notes)
+
+
+def fresh_on(grounds: Iterable[Ground], notes: Iterable[str] = ()) -> Fresh:
+    """The verdict on a fresh table. The grounds of all upstream tables are one clause."""
+    clauses = [ground.text for ground in grounds if not ground.path]
+    inherited = [ground for ground in grounds if ground.path]
+    if inherited:
+        nearest = min(inherited, key=lambda ground: len(ground.path))
+        others = ", and others upstream" if len(inherited) > 1 else ""
+        clauses.append(f"{nearest}{others}")
+    return Fresh(clauses, [*notes])
+
+
+def inherited_grounds(parents: Iterable[tuple[str, Iterable[Ground]]]) -> tuple[Ground, ...]:
+    """The grounds of upstream tables, at most MAX_CAUSES, with their shortest paths. `parents`: the
+    tables that are read, by name, each with its own and its inherited grounds."""
+    nearest: dict[tuple[str, str], Ground] = {}
+    for name, grounds in parents:
+        for text, way in grounds:
+            path = (name, *way)
+            known = nearest.get((path[-1], text))
+            if known is None or len(path) < len(known.path):
+                nearest[path[-1], text] = Ground(text, path)
+    by_distance = sorted(nearest.values(), key=lambda ground: len(ground.path))
+    return tuple(by_distance[:MAX_CAUSES])
 
 
 def evaluate_frame(

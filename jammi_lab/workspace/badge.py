@@ -13,7 +13,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, dim_text, vstack
 from jammi_lab.core.redaction import redact
 from jammi_lab.core.thread_pool import JobQueue
-from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
+from jammi_lab.core.verdicts import Verdict, verdicts_sentence
 from jammi_lab.workspace.stamps import Stamp, StampMaker
 
 Evaluate = Callable[[Sequence[str], threading.Event | None], Mapping[str, Verdict]]
@@ -73,7 +73,7 @@ class PendingBadge:
         """The verdicts in one sentence; empty while they are not known."""
         if not self.is_known or self._failure or not self._verdicts:
             return ""
-        return not_fresh_sentence(self._verdicts) or "fresh"
+        return verdicts_sentence(self._verdicts)
 
     def add_done_callback(self, callback: Callable[[], None]) -> None:
         """Call back when the verdicts are available; immediately if they already are."""

@@ -23,8 +23,8 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
     Verdict,
+    marked_label,
     reasons_of,
-    verdict_label,
 )
 from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.workspace_identity import ID_FILE
@@ -335,7 +335,7 @@ class StampJudge:
         """The number of recipes by verdict, of those that every tenant sees."""
         with self._services.scope.use(None):
             rows = self._services.freshness.status(deep=False)
-        return Counter(verdict_label(row.verdict) for row in rows)
+        return Counter(marked_label(row.verdict) for row in rows)
 
     def evaluate(self, stamps: Iterable[Stamp]) -> None:
         """Evaluate the verdicts that the stamps need, in one pass for each tenant."""

@@ -4,7 +4,7 @@ from jammi_lab.core import reprs
 from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.html import Rendered, count_noun, definition_list, vstack
 from jammi_lab.core.recovery_report import RecoveryReport
-from jammi_lab.core.verdicts import verdict_label
+from jammi_lab.core.verdicts import marked_label
 from jammi_lab.freshness.reports import Status
 from jammi_lab.live.mutable_handles import MutableTables
 from jammi_lab.live.topics import Topics
@@ -31,7 +31,7 @@ def summarize(
         (
             "tables",
             f"{count_noun(len(status), 'recipe')}: "
-            f"{reprs.tally(verdict_label(r.verdict) for r in status)}"
+            f"{reprs.tally(marked_label(r.verdict) for r in status)}"
             if len(status)
             else "",
         ),

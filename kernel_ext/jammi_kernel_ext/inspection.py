@@ -17,7 +17,7 @@ from jammi_lab.core import reprs
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, plain_text, verdict_icon, vstack
 from jammi_lab.core.identifiers import fold, quoted_name
-from jammi_lab.core.verdicts import reasons_of, verdict_label
+from jammi_lab.core.verdicts import marked_label, remarks_on
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -106,10 +106,10 @@ def _verdict_form(ws: "Workspace", words: list[str]) -> Rendered | None:
         verdict = ws._services.freshness.current_verdicts([words[1]])[words[1]]
     except (JammiError, KeyError):
         return None
-    reasons = "; ".join(reasons_of(verdict))
+    reasons = "; ".join(remarks_on(verdict))
     return (
         plain_text(f"{words[1]}: ")
-        + verdict_icon(verdict_label(verdict))
+        + verdict_icon(marked_label(verdict))
         + plain_text(f": {reasons}" if reasons else "")
     )
 

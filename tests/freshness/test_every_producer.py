@@ -243,7 +243,7 @@ def surfaces(ws: Workspace) -> dict[str, str]:
         "sql": told,
         "what if": verdict_code(imagined),
         "a result": verdict_code(ws.sql("FROM jammi.it").staleness()["it"]),
-        "lineage": in_lineage.replace(" ", "_"),
+        "lineage": in_lineage.replace(" ", "_").removesuffix("*"),
     }
 
 

@@ -34,7 +34,7 @@ def test_rows_in_another_order_leave_a_table_fresh_and_it_says_why(lab: Lab, kin
     assert lab.ws.staleness("summed") == jl.Fresh()
     assert (
         str(lab.ws.staleness("summed"))
-        == "fresh, as far as the frame given goes, given has other bytes and equal rows"
+        == "fresh*, as far as the frame given goes, given has other bytes and equal rows"
     )
     assert {row.name: row.verdict for row in lab.ws.status()} == {"summed": jl.Fresh()}
     assert not lab.ws.plan()

@@ -60,7 +60,7 @@ def test_a_fresh_step_says_on_what_it_rests(chain: Lab) -> None:
     verdict = chain.ws.staleness("scores")
     assert (
         verdict == jl.Fresh()
-        and str(verdict) == "fresh, on its source; imported modules are not followed"
+        and str(verdict) == "fresh*, on its source; imported modules are not followed"
     )
     assert verdict.to_dict() == {
         "kind": "fresh",
@@ -73,7 +73,7 @@ def test_a_fresh_step_says_on_what_it_rests(chain: Lab) -> None:
 
 def test_a_step_by_version_says_the_version(chain: Lab) -> None:
     chain.ws.compute("v", lambda titles: titles, inputs="titles", version="2024-1")
-    assert str(chain.ws.staleness("v")) == "fresh, on its version 2024-1"
+    assert str(chain.ws.staleness("v")) == "fresh*, on its version 2024-1"
 
 
 @pytest.mark.parametrize(
@@ -471,15 +471,19 @@ def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab: Lab, write: Any) -
     source = "on its source; imported modules are not followed"
     grounds = {
         "titles": ["papers by column:seen alone"],
-        "opens": [source, "files that it opens are not watched"],
-        "plain": [source],
+        "opens": [
+            source,
+            "files that it opens are not watched",
+            "papers by column:seen alone, by way of titles",
+        ],
+        "plain": [source, "papers by column:seen alone, by way of titles"],
         "one": [],
     }
     status = lab.ws.status()
     assert {row.name: row.grounds for row in status} == grounds
     assert dict(lab.ws.sql("SELECT name, grounds FROM jammi_catalog.status").fetchall()) == grounds
     shown = repr(status)
-    assert shown.count("fresh*") == 3 and "papers by column:seen alone" in shown
+    assert shown.count("fresh*") == 4 and "papers by column:seen alone" in shown
     badge = repr(lab.ws.sql("SELECT id FROM jammi.opens"))
     assert "opens is fresh*" in badge and "files that it opens" in badge
     assert "fresh" not in repr(lab.ws.sql("SELECT x FROM jammi.one"))

@@ -803,8 +803,8 @@ def test_checks_are_marks_on_their_nodes_and_open_with_the_failing_rows(ws, told
     assert checks["few"]["said"] == "the table has at most 0 rows: 1 row fails"
     assert checks["few"]["columns"] == ["row_count"] and len(checks["few"]["rows"]) == 1
     assert checks["some"]["columns"] == [] and checks["some"]["outcome"] == "pass"
-    assert "recent (sql, version 1): fresh, checks: 1 of 2 fails" in repr(ws.lineage())
-    assert "recent (sql, version 1): fresh, checks: 1 of 2 fails" in repr(LineageGraph(ws))
+    assert "recent (sql, version 1): fresh*, checks: 1 of 2 fails" in repr(ws.lineage())
+    assert "recent (sql, version 1): fresh*, checks: 1 of 2 fails" in repr(LineageGraph(ws))
     assert repr(ws.lineage("papers")).startswith("papers (source): checks: 1 of 1 fails")
     ws.materialize("years", "SELECT 2020 AS year")
     ws.checks.add("known", jl.checks.references("year", "jammi.years"), on="recent")

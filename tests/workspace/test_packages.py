@@ -161,7 +161,7 @@ def test_a_producer_of_a_package_is_known_by_the_version_of_the_package(ws, tmp_
     with installed(tmp_path / "first", "1.0"):
         table = ws.compute("big", "large", inputs=["numbers"], params={"least": 2})
         assert table.read().fetchall() == [(2,), (3,)]
-        assert str(ws.staleness("big")) == "fresh, on the version of its package, jammi-demo 1.0"
+        assert str(ws.staleness("big")) == "fresh*, on the version of its package, jammi-demo 1.0"
         from jammi_demo import large
 
         again = ws.compute("big", large, inputs=["numbers"], params={"least": 2})

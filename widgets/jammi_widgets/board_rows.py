@@ -20,8 +20,7 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
     Verdict,
-    grounds_of,
-    reasons_of,
+    remarks_on,
     verdict_label,
 )
 from jammi_lab.freshness.reports import Status, StatusRow
@@ -160,7 +159,7 @@ def build_rows(ws: "Workspace", status: Status) -> RecipeRows:
             RecipeRow(
                 r,
                 verdict_label(r.verdict),
-                [escape_invisible(x) for x in (reasons_of(r.verdict) or grounds_of(r.verdict))],
+                [escape_invisible(x) for x in remarks_on(r.verdict)],
                 _causes(r.verdict),
                 seconds_by_name.get(r.name),
                 held.get(fold(r.name), ""),

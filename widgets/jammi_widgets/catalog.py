@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import traitlets
 
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
-from jammi_lab.core.html import Rendered, count_noun, escape_invisible, format_bytes, verdict_icon
+from jammi_lab.core.html import (
+    Rendered,
+    count_noun,
+    escape_invisible,
+    format_bytes,
+    unmarked_word,
+    verdict_icon,
+)
 from jammi_lab.core.identifiers import quoted_name
 from jammi_lab.core.reprs import listing_table
-from jammi_lab.core.verdicts import Verdict, verdict_label
+from jammi_lab.core.verdicts import Verdict, marked_label
 from jammi_lab.freshness.reports import Status
 from jammi_lab.inputs.observation_cache import LastObservations
 from jammi_lab.workspace.model_lookup import BUILT_IN_NAMES
@@ -126,7 +133,11 @@ class CatalogBrowser(Panel):
 
         def matching_nodes(node: CatalogNode) -> list[CatalogNode]:
             candidates = [node, *node.known_tables()] if node.known_tables is not None else [node]
-            return [p for p in candidates if needle in p.name.casefold() or needle == p.verdict]
+            return [
+                p
+                for p in candidates
+                if needle in p.name.casefold() or needle in (p.verdict, unmarked_word(p.verdict))
+            ]
 
         groups = []
         for index, group in enumerate(self._groups):
@@ -214,7 +225,7 @@ def _build_groups(
 ) -> list[CatalogNode]:
     """The top-level groups with their current members. `tables_by_source` maps a database source to
     the tables listed in this session."""
-    verdicts = {row.name: verdict_label(row.verdict) for row in status}
+    verdicts = {row.name: marked_label(row.verdict) for row in status}
     sources = [_source_node(ws, s.name, tables_by_source) for s in ws.sources.list()]
     tables: dict[str, CatalogNode] = {}
     for table in ws.tables():

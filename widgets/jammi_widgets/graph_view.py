@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckStatus
+from jammi_lab.core.html import unmarked_word
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import (
@@ -22,6 +23,7 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
     Verdict,
+    marked_label,
     verdict_label,
 )
 from jammi_lab.freshness.graph_layout import assign_layers
@@ -188,8 +190,8 @@ class LineageSnapshot:
 
     @functools.cached_property
     def verdict_words(self) -> list[str]:
-        """The label of each node's verdict; empty if it has none."""
-        labels = {name: verdict_label(verdict) for name, verdict in self.verdicts.items()}
+        """The marked label of each node's verdict; empty if it has none."""
+        labels = {name: marked_label(verdict) for name, verdict in self.verdicts.items()}
         return [labels.get(node.name, "") if is_derived(node) else "" for node in self.nodes]
 
     @functools.cached_property
@@ -206,6 +208,7 @@ class LineageSnapshot:
                 for index in range(len(self.nodes))
                 if needle in self.nodes[index].name.casefold()
                 or needle in (self.verdict_words[index], self.nodes[index].kind)
+                or needle == unmarked_word(self.verdict_words[index])
                 or index in self.marked.get(needle, ())
             }
             visible = matches | {

@@ -12,7 +12,7 @@ import traitlets
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible
 from jammi_lab.core.identifiers import near_names
-from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
+from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
 from jammi_lab.freshness.column_svg import End
 from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.lineage_svg import (
@@ -555,7 +555,7 @@ class LineageGraph(Panel):
                     r for r in self._ws.what_if(changed=[name]) if not isinstance(r.verdict, Fresh)
                 ]
                 return {
-                    "lines": [f"{r.name} would be {verdict_label(r.verdict)}" for r in rows]
+                    "lines": [f"{r.name} would be {marked_label(r.verdict)}" for r in rows]
                     or ["Nothing would change."],
                     "names": [r.name for r in rows],
                 }

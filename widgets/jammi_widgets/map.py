@@ -14,7 +14,7 @@ from jammi_lab.core.identifiers import (
     quote_identifier,
     quoted_name,
 )
-from jammi_lab.core.verdicts import verdict_label
+from jammi_lab.core.verdicts import marked_label
 from jammi_lab.search.filters import RowFilter, check_row_condition
 from jammi_lab.search.hits import VECTOR_HIT_COLUMNS
 from jammi_lab.workspace.column_filters import condition
@@ -478,7 +478,7 @@ class EmbeddingMap(Panel):
             name = self._verdict_table.name
             self._ws.recompute(name, progress=report)
             self.refresh()
-            return {"lines": [f"{name} is {verdict_label(self._ws.staleness(name))}."]}
+            return {"lines": [f"{name} is {marked_label(self._ws.staleness(name))}."]}
         if action == "keep":
             table = self.keep(names[0])
             return {"lines": [f"{table.name} has the {table.row_count:,} selected rows."]}

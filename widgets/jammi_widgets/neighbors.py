@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import traitlets
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.html import Rendered, count_noun, escape, escape_invisible, to_text, vstack
+from jammi_lab.core.html import (
+    Rendered,
+    count_noun,
+    escape,
+    escape_invisible,
+    to_text,
+    unmarked_word,
+    vstack,
+)
 from jammi_lab.core.html_tables import table
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableKind
@@ -381,12 +389,12 @@ class NeighborExplorer(Panel):
         tables = self._searched_tables(mode)
         verdicts = [verdict_with_notes(self._ws, each.name, each.version) for each in tables]
         fresh = verdict_label(Fresh())
-        verdict = next((label for label, _ in verdicts if label != fresh), fresh)
+        verdicts.sort(key=lambda each: (unmarked_word(each[0]) == fresh, each[0] == fresh))
         notes = [note for _, table_notes in verdicts for note in table_notes]
         return {
             "table": " and ".join(each.name for each in tables),
             "version": self._table.version,
-            "verdict": verdict,
+            "verdict": verdicts[0][0],
             "notes": [*notes, self._method_note(mode)],
             "columns": self._columns,
             "text": _text_columns(self._table),

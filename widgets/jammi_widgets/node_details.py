@@ -7,7 +7,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import escape_invisible, format_bytes
 from jammi_lab.core.identifiers import fold, quoted_name
 from jammi_lab.core.value import short_digest
-from jammi_lab.core.verdicts import reasons_of, verdict_label
+from jammi_lab.core.verdicts import marked_label, remarks_on
 from jammi_lab.freshness.explain import reason_line
 from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.lineage_svg import subtitle
@@ -150,10 +150,8 @@ def describe_node(
         "id": name,
         "name": node.name,
         "said": subtitle(node),
-        "verdict": verdict_label(verdict) if verdict is not None else "",
-        "reasons": [escape_invisible(r) for r in reasons_of(verdict)]
-        if verdict is not None
-        else [],
+        "verdict": "" if verdict is None else marked_label(verdict),
+        "reasons": [] if verdict is None else list(map(escape_invisible, remarks_on(verdict))),
         "changes": _change_lines(ws, snapshot, index, observed_at),
         "reads": [snapshot.ids[p] for p in snapshot.upstream[index]],
         "readBy": [snapshot.ids[p] for p in snapshot.downstream[index]],

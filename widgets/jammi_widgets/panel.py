@@ -16,7 +16,7 @@ from jammi_lab.core.clock import utc_now
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered
 from jammi_lab.core.thread_pool import JobQueue
-from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
+from jammi_lab.core.verdicts import Verdict, verdicts_sentence
 from jammi_widgets import auto_refresh, protocol
 from jammi_widgets.action_runner import ActionRunner, ProgressCallback
 from jammi_widgets.saved_form import SavedForm
@@ -360,7 +360,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
                 if len(verdicts) > MAX_STAMPED_TABLES:  # that many are no result to be checked
                     return None
                 tables = [self._ws.table(name, version) for name, version, _ in verdicts]
-                sentence = not_fresh_sentence({name: v for name, _, v in verdicts}) or "fresh"
+                sentence = verdicts_sentence({name: v for name, _, v in verdicts})
                 return self._ws._services.tables.stamp_all(
                     [each._table_version for each in tables or self._shown_tables()],
                     sentence if verdicts else None,

@@ -15,7 +15,7 @@ from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible, format_bytes, format_seconds
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import RunStep, Step
-from jammi_lab.core.verdicts import Verdict
+from jammi_lab.core.verdicts import Verdict, marked_label
 from jammi_lab.freshness.reports import Plan, RunReport
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
@@ -252,7 +252,7 @@ def _row_message(row: RecipeRow) -> dict[str, Any]:
     return {
         "name": row.row.name,
         "version": row.row.version,
-        "verdict": row.verdict_word,
+        "verdict": marked_label(row.row.verdict),
         "reasons": reasons,
         "rows": "" if row.row.rows is None else f"{row.row.rows:,}",
         "size": format_bytes(row.row.bytes),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from jammi_lab.core.command_hints import command
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, escape_invisible, plain_text, verdict_icon, vstack
-from jammi_lab.core.verdicts import Fresh, reasons_of, verdict_label
+from jammi_lab.core.verdicts import Fresh, marked_label, remarks_on
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def verdict_with_notes(ws: "Workspace", name: str, version: int | None) -> tuple[str, list[str]]:
     """The verdict's label and notes. The label is empty if the panel shows another version than the
-    newest; there are no notes for a fresh table."""
+    newest; there are no notes for a fresh table without grounds."""
     verdict = ws._services.freshness.current_verdicts([name]).get(name)
     if verdict is None or name not in ws:
         return "", [f"{escape_invisible(name)} no longer exists."]
@@ -25,11 +25,11 @@ def verdict_with_notes(ws: "Workspace", name: str, version: int | None) -> tuple
                 "available: click Refresh."
             )
         ]
-    if isinstance(verdict, Fresh):
-        return verdict_label(verdict), []
-    reasons = "; ".join(map(escape_invisible, reasons_of(verdict)))
-    label = verdict_label(verdict)
-    return label, [f"{escape_invisible(name)} is {label}: {reasons or command('why', name)}"]
+    label = marked_label(verdict)
+    remarks = "; ".join(map(escape_invisible, remarks_on(verdict)))
+    if isinstance(verdict, Fresh) and not remarks:
+        return label, []
+    return label, [f"{escape_invisible(name)} is {label}: {remarks or command('why', name)}"]
 
 
 def render_notes(ws: "Workspace", name: str, version: int | None) -> Rendered | None:

@@ -116,7 +116,7 @@ class Marks {
 
 /** What verdicts mean, for somebody who has read nothing. */
 const MEANINGS = {
-  "fresh": "up to date", "stale": "an input or its definition changed since it was computed", "possibly stale": "a table that it is computed from is out of date",
+  "fresh": "up to date", "fresh*": "up to date as far as the listed grounds go", "stale": "an input or its definition changed since it was computed", "possibly stale": "a table that it is computed from is out of date",
   "undecidable": "the state of an input is unknown", "missing manifest": "the record of its inputs is missing", "damaged": "its file is missing or was changed",
 };
 
@@ -124,7 +124,7 @@ const MEANINGS = {
 function summary(counts) {
   const total = Object.values(counts).reduce((sum, number) => sum + number, 0);
   const stale = (counts.stale ?? 0) + (counts["possibly stale"] ?? 0) + (counts.damaged ?? 0);
-  const open = total - (counts.fresh ?? 0) - stale;
+  const open = total - (counts.fresh ?? 0) - (counts["fresh*"] ?? 0) - stale;
   const words = Object.entries(counts).map(([word, number]) => `\n${number} ${word}: ${MEANINGS[word] ?? ""}`).join("");
   return [stale ? `≠ ${stale} stale` : open ? `? ${open} undecidable` : "✓ fresh", `Tables of the workspace:${words}\nClick to open the Workbench.`];
 }

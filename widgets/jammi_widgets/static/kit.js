@@ -71,8 +71,11 @@ export function button(word, onclick, attributes = {}) {
   return h("button", { type: "button", class: "jammi-button", onclick, ...attributes }, word);
 }
 
+/** The word of a verdict without the asterisk that marks grounds. */
+export const unmarked = (word) => (word ?? "").replace("*", "");
+
 /** A verdict with what it means: `stale: out of date …`. */
-export const meaning = (word) => (MEANINGS[word] ? `${word}: ${MEANINGS[word]}` : null);
+export const meaning = (word) => (MEANINGS[unmarked(word)] ? `${word}: ${MEANINGS[unmarked(word)]}` : null);
 
 /** A word of the field with its explanation as tooltip. */
 export const term = (word, text = word) => (explanation(word) ? h("span", { class: "jammi-term", title: explanation(word) }, text) : text);
@@ -87,7 +90,7 @@ export function download(name, text, type) {
 /** A verdict: sign and word, told apart by both and by colour. */
 export function pill(word, attributes = {}) {
   if (!word) return "";
-  return h("span", { class: `jammi-pill jammi-${word.replaceAll(" ", "-")}`, title: meaning(word), ...attributes }, h("b", { "aria-hidden": "true" }, SIGNS[word] || "·"), ` ${word}`);
+  return h("span", { class: `jammi-pill jammi-${unmarked(word).replaceAll(" ", "-")}`, title: meaning(word), ...attributes }, h("b", { "aria-hidden": "true" }, SIGNS[unmarked(word)] || "·"), ` ${word}`);
 }
 
 /** The sign and the colour of a verdict for each status of checks. */

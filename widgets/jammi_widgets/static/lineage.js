@@ -1,5 +1,5 @@
 import { knob, legend, outlined, patterns, strands, writing } from "./nodes.js";
-import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, innerPlace, peek, pill, progressLine, redrawn, s, seen, table, term } from "./kit.js";
+import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, innerPlace, peek, pill, progressLine, redrawn, s, seen, table, term, unmarked } from "./kit.js";
 
 const LEAST = 0.05, MOST = 3;
 const FAR = 0.45;                                                      // below this scale letters cannot be read
@@ -40,7 +40,7 @@ function render({ model, el, host }) {
     moved = false;
     const [w, high] = room, [gw, gh] = graph.size;
     scale = Math.min(1.1, Math.max(whole ? LEAST : readable(), Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1))));
-    const all = [...spots.values()], middle = spots.get(model.get("selection")[0]) ?? spots.get(graph.focus) ?? all.find((v) => v.node.id.startsWith(`${graph.focus}.`)) ?? all.find((v) => v.node.changed) ?? all.find((v) => v.node.verdict && v.node.verdict !== "fresh");
+    const all = [...spots.values()], middle = spots.get(model.get("selection")[0]) ?? spots.get(graph.focus) ?? all.find((v) => v.node.id.startsWith(`${graph.focus}.`)) ?? all.find((v) => v.node.changed) ?? all.find((v) => v.node.verdict && unmarked(v.node.verdict) !== "fresh");
     const [x, y, nw, nh] = whole || !middle ? [0, 0, 0, 0] : middle.node.box;
     const placed = (space, size, at, now) => (size <= space ? (space - size) / 2 : Math.min(0, Math.max(space - size, stay ? now : space / 2 - at)));
     left = placed(w, gw * scale, (x + nw / 2) * scale, left);

@@ -1,4 +1,4 @@
-import { Line, button, choose, copy, cut, frame, grouped, h, peek, pill, progressLine } from "./kit.js";
+import { Line, button, choose, copy, cut, frame, grouped, h, peek, pill, progressLine, unmarked } from "./kit.js";
 import { explanations } from "./terms.js";
 
 const VERTEX = `#version 300 es
@@ -191,7 +191,7 @@ function render({ model, el }) {
     about.replaceChildren(h("b", {}, known.table), " ", pill(known.verdict, { "data-testid": "verdict-table" }), ` · ${known.count ? `${grouped(known.count)} rows` : "no points: the table has no rows"} `, known.placed ? h("span", { class: "jammi-term", title: explanations(known.placed) }, known.placed) : "");
     notes.replaceChildren(...known.notes.map((n) => h("div", { "data-testid": "note", title: n }, n)));
     way.value = known.method;
-    const whole = !known.verdict || known.verdict === "fresh";
+    const whole = !known.verdict || unmarked(known.verdict) === "fresh";
     if (whole && mend.getRootNode().activeElement === mend) canvas.focus({ preventScroll: true });
     mend.hidden = whole;
   }

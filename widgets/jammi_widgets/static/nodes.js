@@ -1,4 +1,4 @@
-import { STANDING, cut, h, meaning, s, seen } from "./kit.js";
+import { STANDING, cut, h, meaning, s, seen, unmarked } from "./kit.js";
 import { explanation } from "./terms.js";
 
 const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
@@ -26,7 +26,7 @@ export function patterns(page) {
 }
 
 /** How a verdict fills what it is about: its class and, where it has a pattern, its paint. */
-export const painted = (word, page) => ({ class: `jammi-is-${word.replace(" ", "-")}`, style: PATTERNS[word] ? `fill: url(#${patternId(page, word)})` : null });
+export const painted = (word, page) => ({ class: `jammi-is-${unmarked(word).replace(" ", "-")}`, style: PATTERNS[word] ? `fill: url(#${patternId(page, word)})` : null });
 
 /** What the fills of a drawing mean and how often each is there; a click shows those alone. */
 export function legend(graph, page, sought, filter) {
@@ -88,7 +88,7 @@ export function outlined(node, chosen, pick, page) {
   const changed = node.changed ? `, changed: ${node.changed}` : "", [x, y, w, high] = node.box, paint = node.verdict ? painted(node.verdict, page) : { class: `jammi-of-${node.members ? "group" : node.kind}` };
   const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}${changed}${node.checks ? `, checks: ${node.checks.text}` : ""}${node.held ? `, ${node.held}` : ""}`;
   const kind = node.members ? null : explanation(node.kind);
-  const far = node.changed ? "Δ" : node.verdict === "fresh" ? "" : SIGN[node.verdict];
+  const far = node.changed ? "Δ" : unmarked(node.verdict) === "fresh" ? "" : SIGN[node.verdict];
   return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}${node.verdict ? ` ${paint.class}` : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
     s("title", {}, [`${node.name}${changed}`, kind && `${node.kind}: ${kind}`, node.verdict && meaning(node.verdict)].filter(Boolean).join("\n")), s("path", { d: outline(node), class: `jammi-shape ${paint.class}${node.changed ? " jammi-moved" : ""}`, style: paint.style }),
     far ? s("text", { x: x + w / 2, y: y + high / 2 + 17, class: "jammi-far-sign" }, far) : "");
@@ -101,8 +101,8 @@ export function writing(node, family, unfold, light, open) {
   if (node.verdict) {
     const wide = node.verdict.length * 6.2 + 28;
     inside.push(s("rect", { class: "jammi-label", x: middle - wide / 2, y: y + head - 21, width: wide, height: 16, rx: 8 }));
-    inside.push(s("text", { x: middle, y: y + head - 9, class: `jammi-word jammi-${node.verdict.replaceAll(" ", "-")}`, "data-testid": `verdict-${node.id}` },
-      s("tspan", { class: "jammi-sign" }, SIGN[node.verdict] || ""), ` ${node.verdict}`));
+    inside.push(s("text", { x: middle, y: y + head - 9, class: `jammi-word jammi-${unmarked(node.verdict).replaceAll(" ", "-")}`, "data-testid": `verdict-${node.id}` },
+      s("tspan", { class: "jammi-sign" }, SIGN[unmarked(node.verdict)] || ""), ` ${node.verdict}`));
   }
   if (rows) inside.push(s("rect", { class: "jammi-rows", x: x + 1, y: y + head, width: w - 2, height: rows * ROW + 1 }), ...node.columns.map((column, at) => entry(node, column, [x, y + head + at * ROW, w], family, light)));
   if (node.checks) inside.push(mark(node, open));

@@ -1,4 +1,4 @@
-import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, innerPlace, pill, progressLine, redrawn, table, term } from "./kit.js";
+import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, innerPlace, pill, progressLine, redrawn, table, term, unmarked } from "./kit.js";
 import { explanation } from "./terms.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "took"], ["", ""]];
@@ -67,7 +67,7 @@ function render({ model, el, host }) {
       h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : row.version === 1 ? h("span", { class: "jammi-dim" }, " v1") : [" ", button(`v${row.version}`, () => inner.show(`What changed in ${row.name}`, `jl.widgets.DiffView(ws, ${JSON.stringify(row.name)})`, () => line.ask("difference", { node: row.name })), { class: "jammi-link", title: "What changed from the version before", "data-testid": `difference-${row.name}` })], row.held ? h("span", { class: "jammi-held", title: `${row.held}. A recompute of everything skips it`, "data-testid": `held-${row.name}` }, "‖ held") : ""),
       h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", { class: "jammi-one-line", title: r }, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide jammi-age", "data-born": born }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim", title: "Search index: how its vectors are stored, and the share of the rows in it" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
-      h("td", { class: "jammi-act" }, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: row.verdict === "fresh" }))];
+      h("td", { class: "jammi-act" }, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: unmarked(row.verdict) === "fresh" }))];
     const move = (event) => {
       if (event.target !== event.currentTarget) return;
       if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(model, [row.name]); }
@@ -107,7 +107,7 @@ function render({ model, el, host }) {
     }
     const n = kept.size;
     all.checked = n > 0;
-    all.indeterminate = n > 0 && page.rows.some((row) => row.verdict !== "fresh" && !kept.has(row.name));
+    all.indeterminate = n > 0 && page.rows.some((row) => unmarked(row.verdict) !== "fresh" && !kept.has(row.name));
     planOf.textContent = n ? `Plan for ${grouped(n)}` : "Plan";
     recompute.textContent = n ? `Recompute ${grouped(n)}` : "Recompute";
     planOf.disabled = recompute.disabled = !n;
