@@ -46,6 +46,7 @@ def main() -> None:
     type=Duration(),
     help="Report fresh tables older than this, for example 24h, as old.",
 )
+@click.option("--fail-warn", is_flag=True, hidden=True)
 @fail_on_verdict
 def status(
     call: WorkspaceCall,
@@ -55,25 +56,29 @@ def status(
     max_age: float | None,
     fail: bool,
     fail_grounds: bool,
+    fail_warn: bool,
 ) -> None:
-    """Show the verdict of every recipe."""
+    """Show the verdict of every recipe. A failing check of severity block counts for --fail; with
+    --fail=warn, one of severity warn does, too."""
     from jammi_lab.workspace import status_reports
 
     with call.open() as ws:
         board = ws.status(deep=deep)
         rows = board.arrow().to_pylist()
+        checks = ws._services.check_service.newest_results()
         findings = status_reports.find_problems(board, max_age, strict=fail_grounds)
+        findings += status_reports.find_failing_checks(checks, with_warnings=fail_warn)
         if junit is not None:
-            text = status_reports.to_junit(board, findings)
+            text = status_reports.to_junit(board, checks, findings)
             Path(junit).write_text(text, encoding="utf-8")
         if sarif is not None:
             text = status_reports.to_sarif(findings, ws.path)
             Path(sarif).write_text(text, encoding="utf-8")
         print_result(board, rows, call.as_json, call.path)
         for finding in findings:
-            if finding.rule == status_reports.OLD:
+            if finding.rule in (status_reports.OLD, status_reports.CHECK):
                 click.echo(finding.message, err=call.as_json)
-    if (fail or fail_grounds) and findings:
+    if (fail or fail_grounds or fail_warn) and findings:
         sys.exit(FAILED_EXIT_CODE)
 
 

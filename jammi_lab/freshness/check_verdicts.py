@@ -1,7 +1,7 @@
 """Verdicts on results of checks: whether what a check found in a version still holds. Runs no
 check."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown
@@ -12,7 +12,11 @@ from jammi_lab.core.records import TableRecord, VersionRecord
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale, Verdict
 from jammi_lab.freshness.table_verdict import Evidence, State, evaluate_table
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.producers.checks import CheckRunner, checked_name
+from jammi_lab.producers.checks import CheckRunner, checked_name, is_version_of_subject
+
+VerdictOn = Callable[[str, str | None], Verdict | None]
+"""Returns the verdict on a table, by the name of its recipe or its physical name, for a tenant;
+None for one that was dropped."""
 
 
 class CheckJudge:
@@ -44,9 +48,11 @@ class CheckJudge:
         record: TableRecord | None,
         result: CheckResult | None,
         observation: Observation,
+        verdict_on: VerdictOn = lambda _name, _tenant: None,
     ) -> Verdict:
-        """Whether a result still holds: its definition, and the states of what it read. A check
-        without a result, or with an error, is stale: it has to be run."""
+        """Whether a result still holds: its definition, the states of what it read, and the
+        verdicts on the other tables that it read. A check without a result, or with an error, is
+        stale: it has to be run."""
         current = self._runner.definition_hash(check)
         if result is None or result.outcome is CheckOutcome.ERROR:
             return Stale([DefinitionChanged(recorded=None, current=current)])
@@ -66,8 +72,22 @@ class CheckJudge:
                 anchors=tuple(result.anchors),
                 current_states=states,
                 observed_at=observation.started_at,
-            )
+            ),
+            self._upstream_verdicts(check, result, verdict_on),
         )
+
+    def _upstream_verdicts(
+        self, check: CheckRecord, result: CheckResult, verdict_on: VerdictOn
+    ) -> list[tuple[str, Verdict]]:
+        """The verdicts on the tables that a check read besides the checked one."""
+        names = [
+            anchor.input.name
+            for anchor in result.anchors
+            if anchor.input.kind is InputKind.RESULT
+            and not is_version_of_subject(check, anchor.input)
+        ]
+        verdicts = [(name, verdict_on(name, check.tenant)) for name in names]
+        return [(name, verdict) for name, verdict in verdicts if verdict is not None]
 
     def passes(self, record: TableRecord, observation: Observation) -> bool | None:
         """Whether a table passes the blocking checks on its recipe; None when one has to be run to
@@ -98,14 +118,22 @@ class CheckJudge:
         return sorted(names - {recipe})
 
     def summary(
-        self, version: VersionRecord, record: TableRecord, observation: Observation
+        self,
+        version: VersionRecord,
+        record: TableRecord,
+        observation: Observation,
+        verdict_on: VerdictOn,
     ) -> CheckSummary | None:
         """What the checks on a version found; None without any."""
         checks = self._catalog.checks.of_recipe(version.tenant, version.recipe)
-        return self.summarize(checks, record, observation)
+        return self.summarize(checks, record, observation, verdict_on)
 
     def summarize(
-        self, checks: Iterable[CheckRecord], record: TableRecord | None, observation: Observation
+        self,
+        checks: Iterable[CheckRecord],
+        record: TableRecord | None,
+        observation: Observation,
+        verdict_on: VerdictOn,
     ) -> CheckSummary | None:
         """The same for checks on a version, or with None on a source or a mutable table."""
         passed_count, failed_count, due_count = 0, 0, 0
@@ -113,7 +141,7 @@ class CheckJudge:
             result = self.stored_result(check, record)
             if result is not None and result.outcome is not CheckOutcome.PASS:
                 failed_count += 1
-            elif isinstance(self.verdict(check, record, result, observation), Fresh):
+            elif isinstance(self.verdict(check, record, result, observation, verdict_on), Fresh):
                 passed_count += 1
             else:
                 due_count += 1
@@ -121,7 +149,7 @@ class CheckJudge:
         return summary if summary != CheckSummary() else None
 
     def input_summaries(
-        self, observation: Observation
+        self, observation: Observation, verdict_on: VerdictOn
     ) -> dict[tuple[InputKind, str], CheckSummary]:
         """The same for each source and mutable table with checks, by kind and folded name."""
         by_input: dict[tuple[InputKind, str], list[CheckRecord]] = {}
@@ -131,7 +159,7 @@ class CheckJudge:
         return {
             key: summary
             for key, checks in by_input.items()
-            if (summary := self.summarize(checks, None, observation)) is not None
+            if (summary := self.summarize(checks, None, observation, verdict_on)) is not None
         }
 
     def warnings(

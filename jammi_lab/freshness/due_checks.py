@@ -45,7 +45,7 @@ def _step(
     """The step for a check that is due, or may be after the steps before it; else None."""
     judge, record = evaluated.checks, None if node is None else node.record
     result = judge.stored_result(check, record)
-    verdict = judge.verdict(check, record, result, evaluated.observation)
+    verdict = judge.verdict(check, record, result, evaluated.observation, evaluated.verdict_on)
     reasons: list[Reason | str] = [*verdict.reasons] if isinstance(verdict, Stale) else []
     if result is None:
         reasons = ["it has not been run yet"]

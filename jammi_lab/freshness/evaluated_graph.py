@@ -256,6 +256,16 @@ class EvaluatedGraph:
             else current
         )
 
+    def verdict_on(self, name: str, tenant: str | None) -> Verdict | None:
+        """The verdict on a recipe, evaluated now if it was not part of the pass, or on the files of
+        a physical table; None when it was dropped."""
+        node = self.graph.find(name, tenant)
+        if node is None:
+            return self.table_verdict(name, tenant)
+        if node.key not in self.verdicts:
+            self.evaluate_all([node])
+        return self.verdicts[node.key]
+
     def table_verdict(self, name: str, tenant: str | None) -> Verdict | None:
         """The verdict on the files of one physical table; None when it was dropped."""
         with self._scope.use(tenant):

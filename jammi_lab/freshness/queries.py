@@ -446,7 +446,7 @@ class FreshnessQueries:
         changes = {displayed[index]: change_text(of) for index, of in causes.items()}
         if not self._catalog.checks.list():
             return NodeStates(words, held=held, changes=changes)
-        of_inputs = self._checks.input_summaries(evaluated.observation)
+        of_inputs = self._checks.input_summaries(evaluated.observation, evaluated.verdict_on)
         checks = {
             node: CheckMark(str(summary), summary.status)
             for node in displayed
@@ -464,7 +464,9 @@ class FreshnessQueries:
         """What the checks on the newest version of a recipe found; None without any."""
         if node is None or node.record is None or node.version is None:
             return None
-        return self._checks.summary(node.version, node.record, evaluated.observation)
+        return self._checks.summary(
+            node.version, node.record, evaluated.observation, evaluated.verdict_on
+        )
 
 
 def _reported_nodes(graph: RecipeGraph, names: Sequence[str] | None) -> Sequence[RecipeNode]:

@@ -315,7 +315,7 @@ def _audit_reuse(ctx: ProducerContext, name: str, reusable: TableRecord) -> Audi
     newest = ctx.catalog.result_tables.newest_of_owner(reusable.tenant, name)
     if newest is not None and newest[1].table_name == reusable.table_name:
         return Audit()
-    record = msgspec.structs.replace(reusable, recipe=name)
+    record = msgspec.structs.replace(reusable, recipe=name, version=0)  # not numbered yet
     types = {column.name: column.type for column in record.columns}
     return ctx.audit(record, ctx.table_relation(record, ctx.results.select_sql(record), types))
 

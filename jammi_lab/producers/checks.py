@@ -21,12 +21,12 @@ from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError, SessionClosed
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold, quoted_name
-from jammi_lab.core.records import MutableRecord, TableRecord
+from jammi_lab.core.records import MutableRecord, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.live_names import snapshot_of
-from jammi_lab.inputs.observation import Observation
+from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.inputs.result_names import JAMMI
 from jammi_lab.live.mutable_tables import MUTABLE
 from jammi_lab.producers import sql
@@ -42,6 +42,9 @@ from jammi_lab.store.result_files import result_snapshot
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PREVIOUS = "previous"
+"""In the statement of a check on a result table: the newest ready version before the one that is
+checked, without rows at the first. In anchors it is a table of the checked recipe."""
 _MAX_EARLIER_RESULTS = 4
 """How many earlier results of a check are compared with the present states."""
 _SAMPLE_ROWS = 5
@@ -57,10 +60,14 @@ class KnownResult(NamedTuple):
 
 class CheckedTableResolver:
     """Resolves the names of the checked table in the statement of a check, among them the aliases
-    of its recipe, to one version of it."""
+    of its recipe, to one version of it, and `previous` to the version before."""
 
     def __init__(
-        self, check: CheckRecord, relation: Relation, resolve_alias: Callable[[str], str]
+        self,
+        check: CheckRecord,
+        relation: Relation,
+        resolve_alias: Callable[[str], str],
+        read_previous: Callable[[Relation], Relation],
     ) -> None:
         self._schema = MUTABLE if check.kind is InputKind.MUTABLE else JAMMI
         self._names = {fold(check.subject), fold(check.recipe)}
@@ -69,9 +76,12 @@ class CheckedTableResolver:
         self._relation = dataclasses.replace(
             relation, input=Input(kind=check.kind, name=check.subject)
         )
+        self._has_versions, self._read_previous = check.kind is InputKind.RESULT, read_previous
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The version, for `jammi.<table>` or `mutable.<table>`."""
+        """The version, for `jammi.<table>` or `mutable.<table>`; the one before for `previous`."""
+        if self._has_versions and fold(parts[0]) == PREVIOUS and len(parts) == 1:
+            return self._read_previous(self._relation)
         schema, _, table = ".".join(parts).partition(".")
         is_subject = fold(schema) == self._schema and (
             fold(table) in self._names
@@ -94,9 +104,11 @@ class CheckRunner:
         scope: TenantScope,
         clock: Clock,
         observe: Callable[[], Observation],
+        read_table: Callable[[TableRecord], Relation],
     ) -> None:
+        """`read_table` returns the rows of a version. TableDamaged."""
         self._catalog, self._engine, self.scope = catalog, engine, scope
-        self._clock, self._observe = clock, observe
+        self._clock, self._observe, self._read_table = clock, observe, read_table
         self._producer = SqlProducer(engine, scope)
         self._definitions: dict[tuple[str, bytes], str] = {}
 
@@ -183,8 +195,39 @@ class CheckRunner:
     def _overriding_resolvers(
         self, check: CheckRecord, relation: Relation | None
     ) -> list[CheckedTableResolver]:
+        if relation is None:
+            return []
         resolve_alias = self._catalog.aliases.resolve
-        return [] if relation is None else [CheckedTableResolver(check, relation, resolve_alias)]
+        return [CheckedTableResolver(check, relation, resolve_alias, self._read_previous)]
+
+    def _read_previous(self, checked: Relation) -> Relation:
+        """The rows of the version before the checked one; none at the first."""
+        assert isinstance(checked.token, PinnedState)
+        assert checked.token.record is not None
+        named = msgspec.structs.replace(checked.input, table=PREVIOUS)
+        previous = self._previous_version(checked.token.record)
+        if previous is not None:
+            return dataclasses.replace(self._read_table(previous), input=named)
+        return dataclasses.replace(
+            checked,
+            input=named,
+            read=ReadPlan(body=f"SELECT * FROM ({checked.read.body}) WHERE false"),
+            token=PinnedState(_state_without_rows(checked.token.record)),
+        )
+
+    def _previous_version(self, checked: TableRecord) -> TableRecord | None:
+        """The newest ready version before a version of a recipe; None for the first."""
+        tables = self._catalog.result_tables
+        with self.scope.use(checked.tenant):
+            versions = list(tables.versions(checked.recipe))
+        numbers = [v.version for v, r in versions if r.table_name == checked.table_name]
+        is_numbered = checked.version > 0 and bool(numbers)
+        for version, record in versions:  # the newest first
+            is_before = not is_numbered or version.version < max(numbers)
+            is_other = record.table_name != checked.table_name
+            if is_before and is_other and record.status is TableStatus.READY:
+                return record
+        return None
 
     def check_rows(
         self, checks: Sequence[CheckRecord], record: MutableRecord, rows: "pa.Table"
@@ -245,8 +288,11 @@ class CheckRunner:
         observation: Observation,
     ) -> Observed:
         """The present state of an input of a check on a table."""
-        if record is not None and recorded.input.identity[:2] == ("result", check.subject):
-            return result_snapshot(record)
+        if record is not None and is_version_of_subject(check, recorded.input):
+            if recorded.input.table != PREVIOUS:
+                return result_snapshot(record)
+            previous = self._previous_version(record)
+            return _state_without_rows(record) if previous is None else result_snapshot(previous)
         return observation.observe(recorded.input, check.tenant)
 
     def _current_anchor(
@@ -342,6 +388,22 @@ class CheckRunner:
                 else _removal_hint(check)
             ),
         )
+
+
+def is_version_of_subject(check: CheckRecord, input_: Input) -> bool:
+    """Whether an input of a check is the checked version, or the one before."""
+    return check.kind is InputKind.RESULT and input_.identity[:2] == ("result", check.subject)
+
+
+def _state_without_rows(checked: TableRecord) -> Snapshot:
+    """The state of `previous` at the first version."""
+    return msgspec.structs.replace(
+        result_snapshot(checked),
+        whole="",
+        by_column={column.name: "" for column in checked.columns},
+        row_count=0,
+        version=None,
+    )
 
 
 def checked_name(check: CheckRecord, record: TableRecord | None) -> str:

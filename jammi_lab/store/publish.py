@@ -188,6 +188,9 @@ class TableWriter:
             counts,
             derivation._replace(sums=self._sealed_sums, added_keys=added_keys),
         ).encode_sealed()
+        # Recovery promotes a table that has a manifest: its results must be stored before.
+        if audited.results:
+            self._publisher.catalog.checks.add_results(audited.results)
         # The row was committed without a sync. No file gets its name before it is durable: else a
         # power failure could leave a complete table without a row (decision 44).
         wait_until_durable = commit_with(
@@ -200,7 +203,7 @@ class TableWriter:
         record = _replace(record, manifest_digest=manifests.digest(body))
         with self._publisher.catalog.transaction():
             raise_if_unwanted()
-            self._publisher.add_audit(record.tenant, record.recipe, audited)
+            self._publisher.require_complete(record.tenant, record.recipe, audited)
             self._publisher.catalog.table_status.publish(
                 record, body, lineage_edges(anchors, record.recipe)
             )
@@ -380,20 +383,19 @@ class Publisher:
             created_at=rfc3339(self.clock.now_ns()),
         )
 
-    def add_audit(self, tenant: str | None, recipe: str, audited: Audit) -> None:
-        """Store the results of an audit in the transaction that makes a version the newest. Raises
-        LostOwnership when a blocking check was added since."""
+    def require_complete(self, tenant: str | None, recipe: str, audited: Audit) -> None:
+        """Raise LostOwnership, in the transaction that makes a version the newest, when a blocking
+        check was added since its audit."""
         if not audited.covers(self.catalog.checks.of_recipe(tenant, recipe)):
             raise LostOwnership(
                 f"A check was added to {recipe!r} while it was being built; nothing was published.",
                 hint="Run it again; the check is then part of it.",
             )
-        self.catalog.checks.add_results(audited.results)
 
     def reuse(self, recipe: str, table_name: str, audited: Audit) -> VersionRecord:
         """A new version of the recipe that refers to a ready table, which passed its checks; the
         newest version if it is that already. Raises TableNotFound when it is no longer ready;
-        LostOwnership when the recipe is gone, or as `add_audit`."""
+        LostOwnership when the recipe is gone, or as `require_complete`."""
         with self.catalog.transaction():
             existing = self.catalog.recipes.get(recipe)
             if existing is None or existing.tenant != self.catalog.scope.tenant:
@@ -404,7 +406,8 @@ class Publisher:
                 )
             newest = self.catalog.result_tables.newest_of_owner(existing.tenant, recipe)
             if newest is None or newest[1].table_name != table_name:
-                self.add_audit(existing.tenant, recipe, audited)
+                self.require_complete(existing.tenant, recipe, audited)
+                self.catalog.checks.add_results(audited.results)
             return self.catalog.table_status.reuse(recipe, table_name)
 
     @contextlib.contextmanager

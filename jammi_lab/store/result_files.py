@@ -476,7 +476,8 @@ def _edited_digest(record: TableRecord, body: bytes | None) -> str | None:
 
 def result_snapshot(record: TableRecord, version: int | None = None) -> Snapshot:
     """The published state of a result table, by column. `version` is the one that it was read as,
-    if not its first."""
+    if not its first; a table that is about to be another version has none yet."""
+    read_as = record.version if version is None else version
     return Snapshot(
         columns={c.name: c.type for c in record.columns},
         whole=record.digest or "",
@@ -484,5 +485,5 @@ def result_snapshot(record: TableRecord, version: int | None = None) -> Snapshot
         kind=AnchorKind.RESULT_DIGEST,
         by_column={c.name: c.digest for c in record.columns},
         row_count=record.row_count,
-        version=record.version if version is None else version,
+        version=read_as or None,
     )

@@ -148,7 +148,7 @@ class VersionRetention:
         record = self._require_current(version)
         newest = self._catalog.result_tables.newest_of_owner(version.tenant, version.recipe)
         if newest is None or newest[1].table_name != record.table_name:
-            audited = audit(msgspec.structs.replace(record, recipe=version.recipe))
+            audited = audit(msgspec.structs.replace(record, recipe=version.recipe, version=0))
             if audited.failure is not None:
                 raise audited.failure
             self._catalog.checks.add_results(audited.results)

@@ -124,12 +124,13 @@ class Services(Infrastructure):
             self.catalog,
             self.scope,
             self.engine,
-            self.results,
             self.check_runner,
             self.lookup,
             self.statements,
             self.observe,
             self.check_writable,
+            self.read_table,
+            self.evaluator.evaluate,
         )
 
     @first_use

@@ -92,9 +92,9 @@ class CheckRow:
 class CheckResults(ReprMixin, ArrowExportMixin):
     """The results of several checks: `results["check"]`, iterable, `len()`."""
 
-    def __init__(self, rows: Sequence[CheckRow], waiting: Sequence[str] = ()) -> None:
-        """`waiting`: names of the checks on tables without a version."""
-        self._rows, self._waiting = list(rows), list(waiting)
+    def __init__(self, rows: Sequence[CheckRow], not_run: str = "") -> None:
+        """`not_run`: which checks have no result, and why, as a clause."""
+        self._rows, self._not_run = list(rows), not_run
 
     def __iter__(self) -> Iterator[CheckRow]:
         return iter(self._rows)
@@ -134,7 +134,7 @@ class CheckResults(ReprMixin, ArrowExportMixin):
 
     def _rendered(self) -> Rendered:
         shown = [row for row in self._rows if row.failing][:_MAX_SHOWN_CHECKS]
-        results = _results_table(self._rows, self._waiting)
+        results = _results_table(self._rows, self._not_run)
         return vstack(results, *map(_first_rows, shown))
 
 
@@ -146,16 +146,11 @@ def _first_rows(row: CheckRow) -> Rendered | None:
         return None
 
 
-def _results_table(rows: Sequence[CheckRow], waiting: Sequence[str] = ()) -> Rendered:
-    """Results of checks, one line each. `waiting`: names of the checks on tables without a
-    version."""
-    run_first = f"Not run, because the table has no version yet: {', '.join(waiting)}"
+def _results_table(rows: Sequence[CheckRow], not_run: str) -> Rendered:
+    """Results of checks, one line each. `not_run`: which checks have none."""
     if not rows:
-        return plain_text(
-            f"{run_first}."
-            if waiting
-            else "No checks: ws.checks.add(name, rule, on=table) adds one."
-        )
+        no_checks = "No checks: ws.checks.add(name, rule, on=table) adds one"
+        return plain_text(f"{not_run or no_checks}.")
     lines = [
         [
             row.check,
@@ -174,7 +169,7 @@ def _results_table(rows: Sequence[CheckRow], waiting: Sequence[str] = ()) -> Ren
     failed = [row for row in rows if row.failing]
     caption = f"{count_noun(len(rows), 'check')}: {reprs.tally(row.outcome for row in rows)}"
     notes = [f"ws.checks[{row.check!r}].rows() shows the failing rows" for row in failed[:1]]
-    note = ". ".join([*notes, *([run_first] if waiting else [])])
+    note = ". ".join([*notes, *filter(None, [not_run])])
     return reprs.listing_table(
         heads, lines, aligned="llllrll"[: len(heads)], caption=caption, note=note
     )

@@ -1,7 +1,7 @@
 """`ws.checks`: rules about the rows of result tables, and runs of them."""
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,13 @@ from jammi_lab.core.verdicts import verdict_code
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
-from jammi_lab.freshness.check_verdicts import CheckJudge
+from jammi_lab.freshness.check_verdicts import CheckJudge, VerdictOn
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.inputs.result_names import JAMMI, ResultTableResolver
+from jammi_lab.inputs.result_names import JAMMI
 from jammi_lab.live.mutable_tables import MUTABLE
 from jammi_lab.producers.checks import CheckRunner, result_for_table
 from jammi_lab.sources.base import Relation
-from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.workspace.check_results import CheckResults, CheckRow
 from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.result import Result
@@ -50,17 +50,15 @@ class CheckContext:
     catalog: Catalog
     scope: TenantScope
     engine: Engine
-    results: ResultFiles
     runner: CheckRunner
     lookup: TableLookup
     statements: StatementRunner
     observe: Callable[[bool], Observation]
     check_writable: Callable[[], None]
-
-    def relation(self, record: TableRecord) -> Relation:
-        """The rows of a version for its checks. TableDamaged."""
-        resolver = ResultTableResolver(self.catalog, self.results)
-        return resolver.relation(record, record.recipe, record.version)
+    relation: Callable[[TableRecord], Relation]
+    """The rows of a version for its checks. TableDamaged."""
+    evaluate: Callable[[Sequence[str], Observation], EvaluatedGraph]
+    """As `FreshnessService.evaluate`."""
 
     def subject_name(self, name: str) -> str:
         """The name of what checks are on: that of the recipe for an alias."""
@@ -282,6 +280,10 @@ class Checks(ReprMixin):
         return self.list()._rendered()
 
 
+FoundResult = tuple[CheckRecord, TableVersion | None, CheckResult]
+"""A check, the version that it was run on (None for a source or a mutable table), the result."""
+
+
 class CheckService:
     """Runs checks that are due, and judges earlier results."""
 
@@ -293,20 +295,32 @@ class CheckService:
         """The results of checks on the newest versions: of all, or of those named by check or by
         table. What has no result that holds is run. TableNotFound."""
         context = self._context
-        observation, rows, waiting = context.observe(True), list[CheckRow](), list[str]()
+        observation, waiting = context.observe(True), list[str]()
+        found = list[FoundResult]()
         for check in self._select_checks(names):
             version = newest_version(context, check)
             if version is None and check.kind is InputKind.RESULT:
                 waiting.append(check.name)
             else:
                 result = self._current_result(check, version, observation)
-                rows.append(self._row(check, version, result, observation))
-        observation.close()
-        return CheckResults(rows, waiting)
+                found.append((check, version, result))
+        rows = self._rows(found, observation)
+        note = f"Not run, because the table has no version yet: {', '.join(waiting)}"
+        return CheckResults(rows, note if waiting else "")
 
-    def run_steps(self, names: Sequence[str]) -> list[RunStep]:
-        """Run the checks of these names that still exist, as steps of a plan."""
+    def run_steps(self, names: Sequence[str], tables: Sequence[str]) -> list[RunStep]:
+        """Run the checks of these names that still exist, as steps of a plan, and add those that
+        the publication of these physical tables ran and that did not pass."""
         existing = [name for name in names if self._context.catalog.checks.get(name) is not None]
+        rows = [
+            row
+            for row in (self.run(existing) if existing else ())
+            if fold(row.check) in map(fold, existing)
+        ]
+        shown = {row.check for row in rows}
+        for name in tables:
+            published = self.of_version(self._context.lookup.find(name))
+            rows += [row for row in published.failed if row.check not in shown]
         return [
             RunStep(
                 name=row.check,
@@ -314,8 +328,7 @@ class CheckService:
                 seconds=row.seconds,
                 error=None if row.passes else row.summary,
             )
-            for row in (self.run(existing) if existing else ())
-            if fold(row.check) in map(fold, existing)
+            for row in rows
         ]
 
     def _current_result(
@@ -341,33 +354,63 @@ class CheckService:
         checks = self._context.catalog.checks.of_recipe(
             version.version.tenant, version.version.recipe
         )
-        observation = self._context.observe(False)
-        rows = [
-            self._row(check, version, result, observation)
-            for check in checks
-            if (result := self._judge.stored_result(check, version.record)) is not None
-        ]
-        observation.close()
-        return CheckResults(rows)
+        found = self._stored_results([(check, version) for check in checks])
+        run_names = {check.name for check, _, _ in found}
+        due_names = [check.name for check in checks if check.name not in run_names]
+        note = f"Not run on this version: {', '.join(due_names)}. ws.check() runs what is due"
+        return CheckResults(
+            self._rows(found, self._context.observe(False)), note if due_names else ""
+        )
+
+    def newest_results(self) -> CheckResults:
+        """The latest results on the newest versions, and on sources and mutable tables. Runs
+        nothing."""
+        checks = self._context.catalog.checks.list()
+        found = self._stored_results(
+            [(check, newest_version(self._context, check)) for check in checks]
+        )
+        return CheckResults(self._rows(found, self._context.observe(False)))
+
+    def _stored_results(
+        self, checked: Iterable[tuple[CheckRecord, TableVersion | None]]
+    ) -> "list[FoundResult]":
+        """What is stored of some checks on some versions, or with None on what has none."""
+        found = list[FoundResult]()
+        for check, version in checked:
+            if version is None and check.kind is InputKind.RESULT:
+                continue
+            record = None if version is None else version.record
+            result = self._judge.stored_result(check, record)
+            if result is not None:
+                found.append((check, version, result))
+        return found
 
     def of_input(self, kind: InputKind, name: str) -> CheckResults:
         """The latest results on a source or a mutable table. Runs nothing."""
-        observation = self._context.observe(False)
-        rows = [
-            self._row(check, None, result, observation)
-            for check in self._context.catalog.checks.list()
-            if check.kind is kind
-            and check.is_on(name)
-            and (result := self._judge.stored_result(check, None)) is not None
-        ]
+        checks = self._context.catalog.checks.list()
+        on_input = [(check, None) for check in checks if check.kind is kind and check.is_on(name)]
+        found = self._stored_results(on_input)
+        return CheckResults(self._rows(found, self._context.observe(False)))
+
+    def _rows(self, found: "Iterable[FoundResult]", observation: Observation) -> list[CheckRow]:
+        """Results with the verdicts of one observation pass."""
+        verdict_on = self._verdict_on(observation)
+        rows = [self._row(*each, observation, verdict_on) for each in found]
         observation.close()
-        return CheckResults(rows)
+        return rows
+
+    def _verdict_on(self, observation: Observation) -> VerdictOn:
+        """The verdicts on the tables that checks read besides the checked ones, in one graph that
+        is loaded for the first of them."""
+        load_graph = functools.cache(lambda: self._context.evaluate([], observation))
+        return lambda name, tenant: load_graph().verdict_on(name, tenant)
 
     def input_summaries(self) -> dict[tuple[InputKind, str], CheckSummary]:
         """What the checks on each source and mutable table found, by kind and folded name. Runs
         nothing."""
         observation = self._context.observe(False)
-        summaries = self._judge.input_summaries(observation)
+        verdict_on = self._verdict_on(observation)
+        summaries = self._judge.input_summaries(observation, verdict_on)
         observation.close()
         return summaries
 
@@ -376,33 +419,40 @@ class CheckService:
     ) -> Iterator[Sequence[Any]]:
         """The rows of `jammi_catalog.checks`: what each check found in each version. `texts` as
         in `CatalogRelations`."""
-        observation = self._context.observe(False)
         names, checks = texts("check_name"), self._context.catalog.checks.list()
-        for check in checks if names is None else [c for c in checks if c.name in names]:
-            for version in self._checked_versions(check):
-                record = None if version is None else version.record
-                result = self._judge.stored_result(check, record)
-                if result is None:
-                    continue
-                yield (
-                    check.name,
-                    result.table_name,
-                    check.label if version is None else version.version.recipe,
-                    _version_number(check, version, result),
-                    check.severity.value,
-                    result.outcome.value,
-                    result.failing,
-                    result.checked_at,
-                    verdict_code(self._judge.verdict(check, record, result, observation)),
-                )
-        observation.close()
+        checked = [
+            (check, version)
+            for check in checks
+            if names is None or check.name in names
+            for version in self._checked_versions(check)
+        ]
+        found = self._stored_results(checked)
+        rows = self._rows(found, self._context.observe(False))
+        for (_, _, result), row in zip(found, rows, strict=True):
+            yield (
+                row.check,
+                result.table_name,
+                row.table,
+                row.version,
+                row.severity,
+                row.outcome,
+                row.failing,
+                result.checked_at,
+                verdict_code(row.verdict),
+            )
 
     def _checked_versions(self, check: CheckRecord) -> list[TableVersion | None]:
-        """The versions of a result table; None for a source or a mutable table."""
+        """The published and rejected versions of a result table, newest first; None for a source
+        or a mutable table."""
         if check.kind is not InputKind.RESULT:
             return [None]
         versions = self._context.catalog.result_tables.versions(check.recipe)
-        return [TableVersion(v, record) for v, record in versions if v.tenant == check.tenant]
+        return [
+            TableVersion(version, record)
+            for version, record in versions
+            if version.tenant == check.tenant
+            and record.status in (TableStatus.READY, TableStatus.REJECTED)
+        ]
 
     def _select_checks(self, names: Sequence[str] | None) -> list[CheckRecord]:
         checks = self._context.catalog.checks.list()
@@ -441,6 +491,7 @@ class CheckService:
         version: TableVersion | None,
         result: CheckResult,
         observation: Observation,
+        verdict_on: VerdictOn,
     ) -> CheckRow:
         record = None if version is None else version.record
         return CheckRow(
@@ -451,7 +502,7 @@ class CheckService:
             severity=check.severity.value,
             outcome=result.outcome.value,
             failing=result.failing,
-            verdict=self._judge.verdict(check, record, result, observation),
+            verdict=self._judge.verdict(check, record, result, observation, verdict_on),
             error=result.error,
             seconds=result.seconds,
             find_previous=functools.partial(self._describe_previous, check, version, result),
@@ -495,11 +546,7 @@ class CheckService:
             ]
             return "before", earlier[-1] if earlier else None
         for candidate in self._checked_versions(check):
-            if (
-                candidate is not None
-                and candidate.version.version < version.version.version
-                and candidate.record.status in (TableStatus.READY, TableStatus.REJECTED)
-            ):
+            if candidate is not None and candidate.version.version < version.version.version:
                 name = f"version {candidate.version.version}"
                 return name, self._judge.stored_result(check, candidate.record)
         return "", None

@@ -214,8 +214,18 @@ class Infrastructure(Foundation):
         from jammi_lab.producers.checks import CheckRunner
 
         return CheckRunner(
-            self.catalog, self.engine, self.scope, self.clock, lambda: self.observe(True)
+            self.catalog,
+            self.engine,
+            self.scope,
+            self.clock,
+            lambda: self.observe(True),
+            self.read_table,
         )
+
+    def read_table(self, record: TableRecord) -> Relation:
+        """The rows of a version. TableDamaged."""
+        resolver = ResultTableResolver(self.catalog, self.results)
+        return resolver.relation(record, record.recipe, record.version)
 
     @first_use
     def producer_context(self) -> "ProducerContext":

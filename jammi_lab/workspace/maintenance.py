@@ -209,7 +209,7 @@ class Recomputation:
         freshness: "FreshnessQueries",
         lookup: TableLookup,
         progress: ProgressReporter,
-        run_checks: Callable[[Sequence[str]], list[RunStep]],
+        run_checks: Callable[[Sequence[str], Sequence[str]], list[RunStep]],
     ) -> None:
         self._catalog, self._producers, self._results = (
             parts.catalog,
@@ -259,7 +259,8 @@ class Recomputation:
     ) -> "RunReport":
         self._check_writable()
         report = self._freshness.apply(steps, self._progress.callback(progress))
-        report.steps += self._run_checks(checks)
+        computed = [step.table_name for step in report.steps if step.outcome == "computed"]
+        report.steps += self._run_checks(checks, [name for name in computed if name is not None])
         return report
 
     def _check_recomputable(self, names: str | Iterable[str] | None, plan: "Plan") -> None:

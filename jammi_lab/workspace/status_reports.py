@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+from jammi_lab.core.checks import Severity
 from jammi_lab.core.verdicts import Damaged, Fresh, MissingManifest, Stale, verdict_code
 from jammi_lab.core.version import __version__
 from jammi_lab.freshness.reports import StatusRow
+from jammi_lab.workspace.check_results import CheckRow
 from jammi_lab.workspace.junit import to_xml_text
 
 OLD = "old"
 """The finding on a table that is fresh and older than allowed."""
 GROUNDS = "grounds"
 """The finding on a table that is fresh on grounds."""
+CHECK = "check"
+"""The finding on a check that does not pass on the newest version of its table."""
 _RULES = {
     "stale": "The table is not the output of its definition over the current inputs.",
     "possibly_stale": "A table upstream is stale.",
@@ -23,6 +27,7 @@ _RULES = {
     "damaged": "The files differ from those that were published.",
     GROUNDS: "The table is fresh as far as the listed grounds go.",
     OLD: "The table is fresh, and older than allowed.",
+    CHECK: "Rows of the newest version do not pass a check, or it could not be run.",
 }
 _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -32,9 +37,9 @@ class Finding:
     """What is wrong with one table."""
 
     name: str
-    """The recipe."""
+    """The recipe, or the check."""
     rule: str
-    """The verdict as an identifier, or `old`."""
+    """The verdict as an identifier, `grounds`, `old` or `check`."""
     message: str
     """One sentence."""
     is_error: bool
@@ -63,9 +68,30 @@ def _find_problem(row: StatusRow, max_age_seconds: float | None, *, strict: bool
     return Finding(row.name, OLD, message, is_error=False)
 
 
-def to_junit(rows: Iterable[StatusRow], findings: Iterable[Finding]) -> str:
-    """One test case for each table; the type of a failure is the rule of its finding."""
-    names, by_name = [row.name for row in rows], {finding.name: finding for finding in findings}
+def find_failing_checks(results: Iterable[CheckRow], *, with_warnings: bool) -> list[Finding]:
+    """The checks that do not pass: those that block, and `with_warnings` all others."""
+    return [
+        Finding(
+            row.check,
+            CHECK,
+            f"{row.table} fails the check {row.check}: {row.summary}.",
+            is_error=row.severity == Severity.BLOCK,
+        )
+        for row in results
+        if not row.passes and (with_warnings or row.severity == Severity.BLOCK)
+    ]
+
+
+def to_junit(
+    rows: Iterable[StatusRow], checks: Iterable[CheckRow], findings: Iterable[Finding]
+) -> str:
+    """One test case for each table and for each check that was run; the type of a failure is the
+    rule of its finding."""
+    names = [("status", row.name) for row in rows] + [(CHECK, row.check) for row in checks]
+    by_name = {
+        (CHECK if finding.rule == CHECK else "status", finding.name): finding
+        for finding in findings
+    }
     suite = ElementTree.Element(
         "testsuite",
         name="jammi-lab status",
@@ -73,11 +99,12 @@ def to_junit(rows: Iterable[StatusRow], findings: Iterable[Finding]) -> str:
         failures=str(len(by_name)),
         errors="0",
     )
-    for name in names:
+    for kind, name in names:
         case = ElementTree.SubElement(
-            suite, "testcase", classname="status", name=to_xml_text(name), time="0"
+            suite, "testcase", classname=kind, name=to_xml_text(name), time="0"
         )
-        if (finding := by_name.get(name)) is not None:
+        finding = by_name.get((kind, name))
+        if finding is not None:
             ElementTree.SubElement(
                 case, "failure", type=finding.rule, message=to_xml_text(finding.message)
             )

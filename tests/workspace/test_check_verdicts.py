@@ -1,0 +1,205 @@
+"""Whether the result of a check still holds: stale tables that it read, versions that recovery
+promoted, the version before; and who reports a check that fails."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+
+import jammi_lab as jl
+from jammi_lab.cli import main
+from jammi_lab.core.errors import CheckFailed
+from jammi_lab.core.verdicts import Fresh, InputAdvanced, PossiblyStale
+
+KNOWN = "SELECT * FROM jammi.sales WHERE area NOT IN (SELECT id FROM jammi.areas)"
+
+
+@pytest.fixture
+def areas(tmp_path: Path) -> Path:
+    path = tmp_path / "areas.csv"
+    path.write_text("id\n1\n2\n")
+    return path
+
+
+@pytest.fixture
+def ws(tmp_path: Path, areas: Path) -> Iterator[Any]:
+    """`sales` with a check that reads `areas`, a table over a file."""
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("area_file", str(areas))
+        ws.materialize("areas", "SELECT id FROM area_file")
+        ws.materialize("sales", "SELECT 1 AS area, 5 AS amount")
+        ws.checks.add("known", KNOWN, on="sales", description="area is known")
+        ws.check()
+        yield ws
+
+
+def checked(ws: Any, name: str, version: int | None = None) -> dict[str, tuple[str, int | None]]:
+    return {row.check: (row.outcome, row.failing) for row in ws.table(name, version).checks}
+
+
+def test_a_result_is_possibly_stale_with_a_table_that_it_read(ws, areas):
+    assert isinstance(ws.table("sales").checks["known"].verdict, Fresh)
+    areas.write_text("id\n2\n")
+    for results in (ws.check("known"), ws.table("sales").checks):
+        verdict = results["known"].verdict
+        assert isinstance(verdict, PossiblyStale) and verdict.causes[0].path == ["areas"]
+        assert isinstance(verdict.causes[0].reason, InputAdvanced)
+        assert "by way of areas" in results["known"].note
+    assert ws.status()["sales"].checks == "1 due" and isinstance(ws.staleness("sales"), Fresh)
+    told = ws.sql("SELECT outcome, verdict FROM jammi_catalog.checks").fetchall()
+    assert told == [("pass", "possibly_stale")]
+    assert ws.lineage("sales")._states().checks.popitem()[1].text == "1 due"
+    assert [step.name for step in ws.plan().checks] == ["known"]
+    report = ws.recompute()
+    assert [(step.name, step.outcome) for step in report.steps][-1] == ("known", "fail")
+    assert ws.status()["sales"].checks == "1 of 1 fails"
+
+
+def test_a_check_on_a_source_may_read_a_table_made_from_it(ws, areas):
+    rule = "SELECT * FROM area_file WHERE id NOT IN (SELECT id FROM jammi.areas)"
+    ws.checks.add("listed", rule, on="area_file")
+    ws.check()
+    assert isinstance(ws.check("listed")["listed"].verdict, Fresh)
+    areas.write_text("id\n2\n")
+    assert [row.check for row in ws.check("listed")] == ["listed"]
+    assert not isinstance(ws.check("listed")["listed"].verdict, Fresh)
+
+
+KILLED = """
+import os, signal, sys
+import jammi_lab as jl
+from jammi_lab.storage import files
+ws = jl.open(sys.argv[1])
+def hook(name):
+    if name == "publish:manifest-durable":
+        os.kill(os.getpid(), signal.SIGKILL)
+files._fault_hook = hook
+ws.materialize("sales", "SELECT 2 AS area, 7 AS amount")
+"""
+
+
+def test_a_version_that_recovery_promotes_keeps_its_results(ws, tmp_path):
+    ws.checks.add("few", jl.checks.row_count(max=0), on="sales", severity="warn")
+    ws.close()
+    process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "lab")], check=False)
+    assert process.returncode == -9
+    with jl.open(tmp_path / "lab") as again:
+        assert len(again.recovery.promoted) == 1
+        assert checked(again, "sales", 2) == {"known": ("pass", 0), "few": ("fail", 1)}
+        assert again.status()["sales"].checks == "1 of 2 fails"
+
+
+def test_a_version_without_results_names_the_checks_that_were_not_run(ws):
+    ws.checks.add("few", jl.checks.row_count(max=5), on="sales")
+    assert "Not run on this version: few." in repr(ws.table("sales").checks)
+    ws.checks.remove("known")
+    shown = repr(ws.table("sales").checks)
+    assert shown.startswith("Not run on this version: few.") and "No checks" not in shown
+    ws.check()
+    assert "Not run" not in repr(ws.table("sales").checks)
+
+
+# -- the version before ---------------------------------------------------------------------------
+
+SHRINKS = """
+    SELECT s.area FROM jammi.sales s JOIN previous p ON p.area = s.area WHERE s.amount < p.amount
+"""
+
+
+def test_previous_is_the_newest_ready_version_before_the_one_that_is_checked(ws):
+    ws.checks.add("shrinks", SHRINKS, on="sales")
+    assert checked(ws, "sales") == {"known": ("pass", 0)}
+    assert ws.check("shrinks")["shrinks"].outcome == "pass"
+    ws.materialize("sales", "SELECT 1 AS area, 6 AS amount")
+    with pytest.raises(CheckFailed, match="shrinks"):
+        ws.materialize("sales", "SELECT 1 AS area, 5 AS amount, 'other' AS word")
+    # the rejected version is not the one before
+    ws.materialize("sales", "SELECT 1 AS area, 6 AS amount, 'other' AS word")
+    assert checked(ws, "sales")["shrinks"] == ("pass", 0)
+    assert ws.checks["shrinks"].rows(3).fetchall() == [(1,)]
+
+
+def test_an_old_version_made_the_newest_again_is_checked_against_the_last_one(ws):
+    ws.checks.add("shrinks", SHRINKS, on="sales")
+    ws.materialize("sales", "SELECT 1 AS area, 6 AS amount")
+    with pytest.raises(CheckFailed, match="shrinks"):
+        ws.table("sales", 1).restore()
+    with pytest.raises(CheckFailed, match="shrinks"):
+        ws.materialize("sales", "SELECT 1 AS area, 5 AS amount")
+    assert ws.table("sales").version == 2
+
+
+def test_a_source_may_be_called_previous(ws, areas):
+    ws.sources.add("previous", str(areas))
+    ws.checks.add("listed", "SELECT * FROM area_file, previous WHERE false", on="area_file")
+    assert [i.name for i in ws.checks["listed"].inputs] == ["area_file", "previous"]
+
+
+# -- who reports it -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def failing(ws: Any, tmp_path: Path) -> str:
+    """`sales` fails one check of each severity, and a source fails one, too."""
+    ws.checks.add("few", jl.checks.row_count(max=0), on="sales", severity="warn")
+    ws.checks.add("none", jl.checks.row_count(max=0), on="sales")
+    ws.checks.add("one", jl.checks.row_count(max=1), on="area_file")
+    ws.check()
+    ws.close()
+    return str(tmp_path / "lab")
+
+
+def status(*words: str) -> Any:
+    return CliRunner().invoke(main, ["status", *words])
+
+
+def test_status_fails_for_checks_that_block_and_if_asked_for_those_that_warn(failing, tmp_path):
+    junit, sarif = str(tmp_path / "a.xml"), str(tmp_path / "a.sarif")
+    plain = status(failing, "--fail", "--junit", junit, "--sarif", sarif)
+    assert plain.exit_code == 1
+    assert "sales fails the check none: the table has at most 0 rows: 1 row fails." in plain.output
+    cases = list(ElementTree.parse(junit).getroot())
+    assert [(case.get("classname"), case.get("name"), len(case)) for case in cases] == [
+        ("status", "areas", 0),
+        ("status", "sales", 0),
+        ("check", "few", 0),
+        ("check", "known", 0),
+        ("check", "none", 1),
+        ("check", "one", 0),
+    ]
+    [result] = json.loads(Path(sarif).read_text())["runs"][0]["results"]
+    assert (result["ruleId"], result["level"]) == ("check", "error")
+    status(failing, "--fail=warn", "--junit", junit, "--sarif", sarif)
+    root = ElementTree.parse(junit).getroot()
+    assert root.get("failures") == "3"
+    results = json.loads(Path(sarif).read_text())["runs"][0]["results"]
+    assert sorted(result["level"] for result in results) == ["error", "warning", "warning"]
+
+
+def test_a_failing_check_of_severity_warn_fails_a_build_only_where_that_is_asked(failing):
+    with jl.open(failing) as ws:
+        ws.checks.remove("none")
+    assert status(failing, "--fail").exit_code == 0
+    assert status(failing, "--fail=warn").exit_code == 1
+    with jl.open(failing) as ws:
+        ws.checks.remove("few")
+    assert status(failing, "--fail=warn").exit_code == 1, "that of the source"
+    with jl.open(failing) as ws:
+        ws.checks.remove("one")
+    assert status(failing, "--fail=warn").exit_code == 0
+
+
+def test_a_run_names_the_checks_that_its_tables_fail(ws, areas):
+    ws.checks.add("few", jl.checks.row_count(max=2), on="areas", severity="warn")
+    ws.check()
+    areas.write_text("id\n1\n2\n3\n")
+    report = ws.recompute()
+    outcomes = [(step.name, step.outcome, step.error) for step in report.steps]
+    assert ("few", "fail", "the table has at most 2 rows: 1 row fails") in outcomes
+    assert [name for name, _, _ in outcomes].count("few") == 1
