@@ -26,6 +26,8 @@ _FILE_ENDINGS = (
     ".feather",
     ".ipc",
     ".xlsx",
+    ".xls",
+    ".ods",
     ".db",
     ".duckdb",
     ".sqlite",

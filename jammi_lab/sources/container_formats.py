@@ -24,12 +24,22 @@ OPTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "region": (str,),
         "anon": (bool,),
     },
-    "xlsx": {"sheet": (str,), "header": (bool,)},
+    "xlsx": {
+        "sheet": (str,),
+        "range": (str,),
+        "skip": (int,),
+        "header": (bool,),
+        "types": (dict,),
+        "all_varchar": (bool,),
+    },
 }
 """For each kind, its options and their types."""
 _SUFFIXES = {
     ".xlsx": "xlsx",
     ".xlsm": "xlsx",
+    ".xlsb": "xlsx",
+    ".xls": "xlsx",
+    ".ods": "xlsx",
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
     ".db": "sqlite",

@@ -22,7 +22,6 @@ EXTRAS = {
     "delta": "delta",
     "iceberg": "iceberg",
     "avro": "iceberg",
-    "excel": "excel",
     "httpfs": "s3",
 }
 """The extra of jammi-lab that installs each extension."""

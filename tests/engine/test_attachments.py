@@ -310,7 +310,7 @@ def test_a_missing_extension_names_the_extra_that_installs_it(engine, monkeypatc
         )
 
 
-@pytest.mark.parametrize("name", ["excel", "iceberg"])
+@pytest.mark.parametrize("name", ["avro", "iceberg"])
 def test_extensions_are_loaded_on_first_use(engine, name):
     assert engine.describe(
         Relation(

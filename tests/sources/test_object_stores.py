@@ -251,7 +251,7 @@ def test_a_workbook_on_a_store_is_read_as_one_here(tmp_path, bucket):
     with jl.open(tmp_path / "lab") as ws:
         assert ws.sources.add("book", bucket.url("d/b.xlsx"), options=bucket.options).kind == "xlsx"
         ws.materialize("t", "SELECT id, name FROM book")
-        assert ws.sql("FROM jammi.t").fetchall() == [(1.0, "a"), (2.0, "b")]
+        assert ws.sql("FROM jammi.t").fetchall() == [(1, "a"), (2, "b")]
         assert ws.staleness("t") == Fresh()
         book.active.append([3, "c"])
         sink.seek(0)

@@ -98,7 +98,7 @@ def test_after_an_error_there_is_another_instance_and_who_reads_in_the_former_go
         assert instance() is not before and one.execute("FROM it").fetchall() == [(1,)]
 
 
-@pytest.mark.parametrize("name", ["excel", "avro"])
+@pytest.mark.parametrize("name", ["httpfs", "avro"])
 def test_what_needs_an_extension_has_an_instance_of_its_own(name):
     scratch.describe(
         Relation(
@@ -122,7 +122,7 @@ def test_an_interrupt_is_one_and_the_next_question_is_answered():
     assert scratch.query(body("SELECT 1 AS a"), "FROM it") == [(1,)]
 
 
-@pytest.mark.parametrize("extensions", [(), ("excel",)])
+@pytest.mark.parametrize("extensions", [(), ("avro",)])
 def test_what_memory_does_not_hold_lies_in_no_working_folder_of_the_moment(
     tmp_path, monkeypatch, extensions
 ):

@@ -108,7 +108,7 @@ def test_an_unknown_kind_is_refused_and_the_known_ones_are_listed(tmp_path, kind
         ("sqlite", {"txt": True}, "text"),
         ("delta", {"verson": 1}, "version"),
         ("iceberg", {"tabel": "a.b"}, "catalog, table"),
-        ("xlsx", {"head": 1}, "sheet, header"),
+        ("xlsx", {"head": 1}, "sheet, range, skip, header, types"),
     ],
 )
 def test_an_unknown_option_is_refused_and_the_known_ones_are_listed(kind, options, known):

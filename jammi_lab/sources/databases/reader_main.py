@@ -1,4 +1,5 @@
-"""Child process that reads database files for `reader_process.py`; standard library only.
+"""Child process that reads database files and workbooks for `reader_process.py`. Only the reader of
+workbooks needs more than the standard library.
 
 Input and output are JSON objects, one per line. The answer to a request is its result, or `failed`
 (notadb, busy, unfinished, gone, denied, other) with `message`. The process exits when its input is
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import runpy
 import select
 import signal
 import sqlite3
@@ -288,6 +290,13 @@ def _copy(request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def _workbook(request: dict[str, Any]) -> dict[str, Any]:
+    """Read a sheet of a workbook, by the module `module`, which needs the packages on `paths`."""
+    sys.path[:] = request["paths"]
+    module = runpy.run_path(request["module"])
+    return dict(module["read_workbook"](request))
+
+
 _HANDLERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "digest": _digest,
     "head": _head,
@@ -296,6 +305,7 @@ _HANDLERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "largest": _largest,
     "catalog": _catalog,
     "copy": _copy,
+    "workbook": _workbook,
 }
 
 if __name__ == "__main__":

@@ -1,125 +1,126 @@
-"""Connector for sheets of Excel workbooks. Any change of the file's bytes changes the state."""
+"""Connector for sheets of workbooks. Any change of the file's bytes changes the state."""
 
-import re
-import zipfile
-from typing import Any
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.ipc
 
 from jammi_lab.core.anchors import Input, InputKind
-from jammi_lab.core.errors import JammiError, SourceUnavailable
-from jammi_lab.core.identifiers import sql_literal
-from jammi_lab.sources import duckdb_extensions, read_errors, scratch_duckdb
-from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation, Requirements
-from jammi_lab.sources.files import snapshots
+from jammi_lab.core.caches import ObjectCache
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
+from jammi_lab.sources import read_errors
+from jammi_lab.sources.base import ReadPlan, Relation
+from jammi_lab.sources.databases import reader_process
+from jammi_lab.sources.databases.reader_process import ReaderError
+from jammi_lab.sources.files import file_checks
 from jammi_lab.sources.files.connector import FileConnector
+from jammi_lab.sources.files.decisions import Decision
 from jammi_lab.sources.files.file_sets import SourceFile
+from jammi_lab.sources.scratch_duckdb import sql_types
 
-_CELL = re.compile(r"Failed to parse cell '(\w+)': Could not convert string '(.*?)' to (\w+)", re.S)
-_SHEET = re.compile(r'Sheet "(.*?)" not found')
-_SUGGESTIONS = re.compile(r'Did you mean: (".*)')
+_READER = str(Path(__file__).with_name("workbook_reader.py"))
+_MAX_KEPT_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A sheet as it was read."""
+
+    rows: pa.Table
+    notes: tuple[str, ...]
+    """What had to be decided, one sentence each."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return int(self.rows.nbytes)
+
+
+_sheets = ObjectCache(_MAX_KEPT_BYTES)
+"""Sheets of recent statements, by the digest of the file's bytes and the options."""
 
 
 class ExcelConnector(FileConnector):
-    """A registered sheet: the first one, or the one of the option `sheet`. With `header=False` the
-    columns are named A1, B1 …"""
+    """A registered sheet: the first one, or the one of the option `sheet`."""
 
     def check(self) -> None:
-        """Check the extension and the file. Raises SourceUnavailable, ExtensionMissing,
-        InvalidArgument."""
-        duckdb_extensions.path_of("excel")
+        """Check that the library is installed and the sheet can be read. Raises SourceUnavailable,
+        ExtensionMissing, InvalidArgument."""
+        if importlib.util.find_spec("python_calamine") is None:
+            raise ExtensionMissing(
+                "The package python-calamine, which reads workbooks, is not installed.",
+                hint='Run: pip install "jammi-lab[excel]".',
+            )
         super().check()
 
+    def _decide(self, source_files: Sequence[SourceFile]) -> Decision:
+        sheet = self._sheet(source_files)
+        return Decision(sql_types(sheet.rows.schema), sheet.notes)
+
     def _relation(self, source_files: list[SourceFile]) -> Relation:
-        [source_file] = source_files
-        with self.file_set.open(source_file) as file:
-            if not zipfile.is_zipfile(file):  # DuckDB would fail and keep the file open
-                raise self._truncated_error()
-        columns = snapshots.cached_columns(self.record, source_files)
-        if columns is None and self.file_set.is_local:
-            self._check_files(source_files)
-        access = self.file_set.read_access(source_files)
-        options: dict[str, Any] = self.record.options
-        arguments = ["stop_at_empty := false"]
-        if "sheet" in options:
-            arguments.append(f"sheet := {sql_literal(options['sheet'])}")
-        if "header" in options:
-            arguments.append(f"header := {'true' if options['header'] else 'false'}")
+        rows = self._sheet(source_files).rows
         return Relation(
             Input(InputKind.SOURCE, self.record.name),
-            ReadPlan(
-                body=f"SELECT * FROM read_xlsx({sql_literal(access.addresses[0])}, "
-                f"{', '.join(arguments)})"
-            ),
-            requirements=Requirements(
-                filesystem=access.filesystem,
-                scoped_secret=access.scoped_secret,
-                extensions=("excel",),
-            ),
-            columns=columns,
-            explain=self.explain,
-        )
-
-    def _describe(self, source_files: list[SourceFile], ctx: ObservationContext) -> dict[str, str]:
-        relation = self._relation(source_files)
-        return (
-            ctx.describe(relation) if self.file_set.is_local else scratch_duckdb.describe(relation)
+            ReadPlan(frame=rows),
+            columns=sql_types(rows.schema),
         )
 
     def _parse_fault(self, source_files: list[SourceFile]) -> str | None:
-        [source_file] = source_files
-        with self.file_set.open(source_file) as file:
-            is_complete = zipfile.is_zipfile(file)
-        return (
-            super()._parse_fault(source_files)
-            if is_complete
-            else self._truncated_error().message.rstrip(".")
-        )
-
-    def _read_error(self, text: str, source_files: list[SourceFile]) -> JammiError:
-        error = self.explain(text)
-        return (
-            error
-            if isinstance(error, SourceUnavailable)
-            else super()._read_error(text, source_files)
-        )
-
-    def _truncated_error(self) -> SourceUnavailable:
-        return SourceUnavailable(
-            f"{read_errors.display_name(self.pattern)} is not a complete Excel workbook.",
-            hint="It may be truncated, or an old .xls: save it as .xlsx.",
-        )
-
-    def explain(self, message: str) -> JammiError | None:
-        """The error for a wrong cell, a missing sheet or a damaged workbook."""
-        name = read_errors.display_name(self.pattern)
-        if match := _CELL.search(message):
-            return SourceUnavailable(
-                f"{name}, cell {match[1]}: {match[2][:60]!r} is not a {match[3]}, the type of "
-                "the column's first value.",
-                hint="Correct the cell, or format the whole column as text in the workbook.",
-            )
-        if match := _SHEET.search(message):
-            close = (
-                re.findall(r'"(.*?)"', suggestions[1])
-                if (suggestions := _SUGGESTIONS.search(message))
-                else []
-            )
-            return SourceUnavailable(
-                f"{name} has no sheet {match[1]!r}.", near=close, hint='Set options={"sheet": …}.'
-            )
-        if "No rows found" in message:
-            return SourceUnavailable(
-                f"{name}: the sheet is empty.",
-                hint="Add a header line and rows, or use another sheet.",
-            )
-        if (
-            "Failed to open zip" in message
-            or "[Content_Types].xml" in message
-            or "zip" in message.lower()
-        ):
-            return self._truncated_error()
-        if "XML parse error" in message:
-            return SourceUnavailable(
-                f"{name}: a sheet is damaged.",
-                hint="Open it in a spreadsheet program and save it again.",
-            )
+        try:
+            self._sheet(source_files)
+        except SourceUnavailable as error:
+            return error.message.rstrip(".")
+        except OSError:
+            return None
         return None
+
+    def _sheet(self, source_files: Sequence[SourceFile]) -> Sheet:
+        """The sheet. Raises SourceUnavailable, OSError."""
+        if len(source_files) > 1:
+            raise SourceUnavailable(
+                f"{self.location} matches {len(source_files)} workbooks; a source reads one.",
+                hint="Add each as a source and combine them with UNION ALL BY NAME.",
+            )
+        with self.file_set.open(source_files[0]) as file:
+            data = file.read()
+        key = digest_of([hashlib.sha256(data).hexdigest(), self.record.options])
+        return _sheets.get(key, lambda: self._read(data, source_files[0]))
+
+    def _read(self, data: bytes, source_file: SourceFile) -> Sheet:
+        name = read_errors.display_name(source_file.path)
+        with tempfile.TemporaryDirectory(prefix="jammi-") as folder:
+            copy, target = os.path.join(folder, "workbook"), os.path.join(folder, "rows")
+            Path(copy).write_bytes(data)
+            request = {
+                "do": "workbook",
+                "module": _READER,
+                "paths": sys.path,
+                "path": copy,
+                "name": name,
+                "options": self.record.options,
+                "to": target,
+            }
+            try:
+                answer = reader_process.request(request)
+            except ReaderError as error:
+                raise SourceUnavailable(
+                    f"{name} cannot be read: its sheets may be too large for memory, or it is "
+                    "damaged.",
+                    hint="Open it in a spreadsheet program and save it again, or save the sheet "
+                    "as CSV.",
+                ) from error
+            if "refused" in answer:
+                message, hint, near = answer["refused"]
+                raise SourceUnavailable(message, hint=hint, near=near)
+            with pa.OSFile(target) as file:
+                rows = pa.ipc.open_file(file).read_all()
+        file_checks.check_column_count(name, rows.num_columns)
+        return Sheet(rows, tuple(answer["notes"]))

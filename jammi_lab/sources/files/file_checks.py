@@ -4,11 +4,8 @@ what ends the process."""
 import codecs
 import csv
 import os
-import re
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -27,15 +24,11 @@ MAX_COLUMNS = 10_000
 """Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
 MAX_JSON_DEPTH = 1_000
 """DuckDB parses nested values by recursion and overflows the stack between 5 000 and 20 000."""
-MAX_SHEET_ROWS = 1 << 20
-"""The rows of a sheet in Excel. DuckDB makes a row of NULLs of each number that is left out."""
 _MAX_HEADER_BYTES = 4 << 20
 BLOCK_BYTES = 1 << 20
-_OVERLAP_BYTES = 1 << 10
 _HEADER_BLOCK_BYTES = 1 << 16
 _QUOTE, _STRUCTURE = ord('"'), b'"[]{}'
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
-_ROW_NUMBER = re.compile(rb"""<(?:\w+:)?row\s[^<>]*?\br\s*=\s*["']\s*(\d+)""")
 _MAX_CHECKED_FILES = 10_000
 _checked_files = BoundedCache[tuple[str, str, Stat, str | None, str], bool](_MAX_CHECKED_FILES)
 """Files that passed the check, by location, stat and kind."""
@@ -46,7 +39,7 @@ def check_files(
 ) -> None:
     """Check files, once per content as proved by their stat. Raises SchemaMismatch for decimals
     with more digits than DuckDB supports, OSError; SourceUnavailable for a file that is not
-    Parquet, too many columns or rows, or too deep JSON."""
+    Parquet, too many columns, or too deep JSON."""
     for source_file in source_files:
         key = (file_set.realm, source_file.path, source_file.stat, source_file.mark, kind)
         if _checked_files.get(key):
@@ -62,9 +55,6 @@ def check_files(
             case "json" | "ndjson":
                 with file_set.open(source_file) as file:
                     _check_json_depth(decompressed(file, source_file), name)
-            case "xlsx":
-                with file_set.open(source_file) as file:
-                    _check_sheet_rows(file, name)
         _checked_files.put(key, True)
 
 
@@ -144,32 +134,6 @@ def _check_json_depth(stream: BinaryIO, name: str) -> None:
                 hint="Store the nested values as text, or flatten them.",
             )
         depth, is_in_string = int(levels[-1]), int(quotes[-1]) % 2
-
-
-def _check_sheet_rows(file: BinaryIO, name: str) -> None:
-    try:
-        with zipfile.ZipFile(file) as workbook:
-            for member in workbook.namelist():
-                if not member.endswith(".xml") or "sheet" not in member.lower():
-                    continue
-                with workbook.open(member) as sheet:
-                    _check_row_numbers(sheet, name)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error):
-        return  # DuckDB reports a damaged or encrypted workbook
-
-
-def _check_row_numbers(sheet: IO[bytes], name: str) -> None:
-    rest = b""
-    while block := sheet.read(BLOCK_BYTES):
-        block = rest + block
-        for match in _ROW_NUMBER.finditer(block):
-            if (row := int(match[1][:20])) > MAX_SHEET_ROWS:
-                raise SourceUnavailable(
-                    f"{display_name(name)} has a row numbered {row:,}; a sheet has at most "
-                    f"{MAX_SHEET_ROWS:,} rows.",
-                    hint="Open it in a spreadsheet program and save it again.",
-                )
-        rest = block[-_OVERLAP_BYTES:]
 
 
 def _precision_error(name: str, column: str, kind: pa.DataType) -> SchemaMismatch:

@@ -1,0 +1,333 @@
+"""What a sheet of a workbook reads as, in situations that people report of other readers. The
+workbooks are written by openpyxl and pandas, hostile ones as XML; every value is by hand."""
+
+import datetime as dt
+import zipfile
+
+import openpyxl
+import pandas as pd
+import pytest
+from openpyxl.utils.datetime import CALENDAR_MAC_1904
+
+import jammi_lab
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+
+
+@pytest.fixture
+def ws(tmp_path):
+    with jammi_lab.open(tmp_path / "ws") as opened:
+        yield opened
+
+
+@pytest.fixture
+def read(ws, tmp_path):
+    """Reads the rows, written from A1 on, and returns them with their types by column."""
+
+    def read_rows(*rows, change=None, options=None, epoch=None):
+        book = openpyxl.Workbook()
+        if epoch is not None:
+            book.epoch = epoch
+        for row in rows:
+            book.active.append(list(row))
+        if change is not None:
+            change(book.active)
+        book.save(tmp_path / "b.xlsx")
+        source = ws.sources.add("s", tmp_path / "b.xlsx", options=options, replace=True)
+        types = {column.name: column.type for column in source.columns()}
+        return ws.sql("FROM s").fetchall(), types
+
+    return read_rows
+
+
+DAY, NOON = dt.date(2024, 5, 6), dt.datetime(2024, 5, 6, 12, 30)
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "kind"),
+    [
+        ([1, 2, 3], [1, 2, 3], "BIGINT"),
+        ([1, 2.5], [1.0, 2.5], "DOUBLE"),
+        ([True, False], [True, False], "BOOLEAN"),
+        ([DAY, dt.date(1999, 12, 31)], [DAY, dt.date(1999, 12, 31)], "DATE"),
+        ([DAY, NOON], [dt.datetime(2024, 5, 6), NOON], "TIMESTAMP"),
+        ([dt.time(6, 15), dt.time(23, 59, 59)], [dt.time(6, 15), dt.time(23, 59, 59)], "TIME"),
+        (
+            [dt.timedelta(hours=30, minutes=15), dt.timedelta(seconds=90)],
+            [dt.timedelta(days=1, hours=6, minutes=15), dt.timedelta(seconds=90)],
+            "INTERVAL",
+        ),
+        ([dt.timedelta(hours=-3)], [dt.timedelta(hours=-3)], "INTERVAL"),
+        (["01", "NA", "None"], ["01", "NA", "None"], "VARCHAR"),
+        ([1, "A2", 2.5], ["1", "A2", "2.5"], "VARCHAR"),
+        ([1e-12, "x"], ["1e-12", "x"], "VARCHAR"),
+        ([True, 1], ["TRUE", "1"], "VARCHAR"),
+        ([DAY, "soon"], ["2024-05-06", "soon"], "VARCHAR"),
+        ([NOON, 7], ["2024-05-06 12:30:00", "7"], "VARCHAR"),
+        ([dt.timedelta(hours=30), "x"], ["30:00:00", "x"], "VARCHAR"),
+        (["NA", 1], ["NA", "1"], "VARCHAR"),
+        (["nan", 1.5], ["nan", "1.5"], "VARCHAR"),
+    ],
+)
+def test_a_column_has_the_type_of_all_its_cells(read, cells, values, kind):
+    rows, types = read(["v", "n"], *([cell, 0] for cell in cells))
+    assert ([row[0] for row in rows], types["v"]) == (values, kind)
+
+
+@pytest.mark.parametrize("blanks", [0, 1, 3])
+def test_blank_and_error_cells_have_no_say(read, blanks):
+    """pandas#21131, duckdb-excel#69: the first cells of a column are blank."""
+    rows, types = read(
+        ["a", "b", "c"], *([None, None, "#DIV/0!"] for _ in range(blanks)), [True, "x", 5]
+    )
+    assert rows == [(None, None, None)] * blanks + [(True, "x", 5)]
+    assert types == {"a": "BOOLEAN", "b": "VARCHAR", "c": "BIGINT"}
+
+
+def test_one_row_more_does_not_turn_the_others(ws, tmp_path, read):
+    """polars#12097: whole numbers for a thousand rows, then text."""
+    rows, types = read(["id"], *([number] for number in range(1500)), ["1500a"])
+    assert (types, rows[7], rows[-1]) == ({"id": "VARCHAR"}, ("7",), ("1500a",))
+    assert ws.sources["s"].notes == ["id: VARCHAR, because A2 is a number and A1502 is text"]
+
+
+def test_integers_that_a_workbook_does_not_keep_are_doubles(ws, read):
+    """openpyxl#1310: spreadsheets keep numbers as DOUBLE."""
+    rows, types = read(["id"], [2**53 - 1], [2**53])
+    assert (rows, types) == ([(2.0**53 - 1,), (2.0**53,)], {"id": "DOUBLE"})
+    assert ws.sources["s"].notes == ["id: DOUBLE, because A3 has more digits than a workbook keeps"]
+    assert read(["id"], [2**53 - 1])[0] == [(9007199254740991,)]
+
+
+def test_dates_of_the_1904_system(read):
+    rows, types = read(["d", "h"], [DAY, dt.timedelta(hours=30)], epoch=CALENDAR_MAC_1904)
+    assert rows == [(DAY, dt.timedelta(hours=30))]
+    assert types == {"d": "DATE", "h": "INTERVAL"}
+
+
+def test_the_first_days_of_1900(read):
+    days = [dt.date(1900, 1, 1), dt.date(1900, 2, 28), dt.date(1900, 3, 1)]
+    assert read(["d"], *([day] for day in days))[0] == [(day,) for day in days]
+
+
+def test_blank_and_doubled_headings(read):
+    rows, types = read(["a", None, "A", 2023, DAY, "a"], [1, 2, 3, 4, 5, 6])
+    assert list(types) == ["a", "column1", "A_1", "2023", "2024-05-06", "a_2"]
+    assert rows == [(1, 2, 3, 4, 5, 6)]
+
+
+def test_the_index_that_pandas_writes_is_a_column(ws, tmp_path):
+    frame = pd.DataFrame({"n": [1.5, 2.5]}, index=["p", "q"])
+    frame.to_excel(tmp_path / "p.xlsx", sheet_name="all")
+    source = ws.sources.add("s", tmp_path / "p.xlsx")
+    assert [column.name for column in source.columns()] == ["column0", "n"]
+    assert ws.sql("FROM s").fetchall() == [("p", 1.5), ("q", 2.5)]
+
+
+def test_pandas_times_and_missing_values(ws, tmp_path):
+    """pandas#53831: NaT and NaN are blank cells."""
+    frame = pd.DataFrame(
+        {
+            "t": pd.to_datetime(["2024-01-02 03:04:05", None]),
+            "n": [None, 2.0],
+            "b": pd.array([True, None], "boolean"),
+        }
+    )
+    frame.to_excel(tmp_path / "p.xlsx", index=False)
+    ws.sources.add("s", tmp_path / "p.xlsx")
+    assert ws.sql("FROM s").fetchall() == [
+        (dt.datetime(2024, 1, 2, 3, 4, 5), None, True),
+        (None, 2, None),
+    ]
+
+
+def test_formatted_blank_rows_and_columns_are_left_out(read):
+    def change(sheet):
+        for row in range(1, 30):
+            for column in range(1, 9):
+                sheet.cell(row, column).number_format = "0.00"
+
+    rows, types = read(["a", "b"], [1, 2], [None, None], [3, 4], change=change)
+    assert (rows, list(types)) == ([(1, 2), (None, None), (3, 4)], ["a", "b"])
+
+
+def test_a_formula_without_a_value_is_blank_and_empty_text_too(read):
+    """openpyxl writes formulas without their values."""
+    assert read(["a", "b"], ["=1+1", ""], [None, "x"])[0] == [(None, None), (None, "x")]
+
+
+def test_merged_and_hidden_cells_are_those_of_pandas(ws, tmp_path, read):
+    def change(sheet):
+        sheet.merge_cells("A2:A3")
+        sheet.row_dimensions[3].hidden = True
+        sheet.column_dimensions["B"].hidden = True
+
+    rows, _ = read(["g", "v"], ["x", 1], [None, 2], ["y", 3], change=change)
+    assert rows == [("x", 1), (None, 2), ("y", 3)]
+    frame = pd.read_excel(tmp_path / "b.xlsx", engine="openpyxl")
+    assert frame["g"].isna().tolist() == [False, True, False] and frame["v"].tolist() == [1, 2, 3]
+
+
+def shifted(sheet):
+    sheet["A1"], sheet["C5"], sheet["D5"] = "Report", "id", "n"
+    sheet["C6"], sheet["D6"], sheet["C7"], sheet["D7"], sheet["C9"] = 1, "x", 2, "y", "total"
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "rows"),
+    [
+        ({"skip": 1}, ["id", "n"], [("1", "x"), ("2", "y"), (None, None), ("total", None)]),
+        ({"skip": 4, "header": True}, ["id", "n"], None),
+        ({"range": "C5:D7"}, ["id", "n"], [(1, "x"), (2, "y")]),
+        ({"range": "$C$5:$D$6"}, ["id", "n"], [(1, "x")]),
+        ({"range": "c6:d7", "header": False}, ["column0", "column1"], [(1, "x"), (2, "y")]),
+        ({"range": "B5:E6"}, ["column0", "id", "n", "column3"], [(None, 1, "x", None)]),
+        ({"range": "C5:C"}, ["id"], [("1",), ("2",), (None,), ("total",)]),
+        ({"range": "C5:D7", "types": {"ID": "VARCHAR"}}, ["id", "n"], [("1", "x"), ("2", "y")]),
+        ({"range": "C5:D7", "all_varchar": True}, ["id", "n"], [("1", "x"), ("2", "y")]),
+        ({"range": "C5:D7", "types": {"id": "decimal(4,1)"}}, ["id", "n"], None),
+    ],
+)
+def test_a_part_of_a_sheet_is_chosen(read, options, names, rows):
+    """pandas#61123: a title above the table and a total below."""
+    read_rows, types = read(change=shifted, options=options)
+    assert list(types) == names
+    assert rows is None or read_rows == rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell"),
+    [
+        ("INTEGER", 2.5),
+        ("TINYINT", 128),
+        ("UBIGINT", -1),
+        ("DECIMAL(4,1)", 1.25),
+        ("DATE", NOON),
+        ("DATE", "6.5.2024"),
+        ("BOOLEAN", 1),
+        ("DOUBLE", "1,5"),
+        ("TIME", dt.timedelta(hours=30)),
+        ("BIGINT", True),
+    ],
+)
+def test_a_value_that_does_not_fit_its_type_is_named(read, kind, cell):
+    with pytest.raises(SourceUnavailable, match=r"b\.xlsx, sheet Sheet, cell B3: .* is not a"):
+        read(["a", "v"], [1, None], [1, cell], options={"types": {"v": kind}})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"range": "C5"}, "The range 'C5' is not one of cells"),
+        ({"types": {"idd": "BIGINT"}}, "has no column 'idd'"),
+        ({"types": {"id": "UUID"}}, "cannot be read as UUID"),
+        ({"sheet": "Shet"}, "has no sheet 'Shet'"),
+        ({"skip": 9}, "the sheet is empty"),
+    ],
+)
+def test_what_cannot_be_read_as_asked_is_refused(read, options, message):
+    with pytest.raises(SourceUnavailable, match=message):
+        read(["id"], [1], options=options)
+
+
+def test_a_misspelled_option_is_refused(read):
+    with pytest.raises(InvalidArgument, match="no option 'skipp'") as caught:
+        read(["id"], [1], options={"skipp": 1})
+    assert list(caught.value.near) == ["skip"]
+
+
+def test_the_sheets_that_are_not_read_are_noted(ws, tmp_path):
+    book = openpyxl.Workbook()
+    book.create_chartsheet("figure", 0)
+    book["Sheet"].append(["id"])
+    book.create_sheet("prices")
+    book.save(tmp_path / "b.xlsx")
+    source = ws.sources.add("s", tmp_path / "b.xlsx")
+    assert source.notes == ["sheet Sheet: the first of 2; the others are prices"]
+    assert ws.sources.add("t", tmp_path / "b.xlsx", options={"sheet": "Sheet"}).notes == []
+
+
+def test_several_workbooks_are_not_one_source(ws, tmp_path):
+    for name in "ab":
+        openpyxl.Workbook().save(tmp_path / f"{name}.xlsx")
+    with pytest.raises(SourceUnavailable, match="matches 2 workbooks; a source reads one"):
+        ws.sources.add("s", tmp_path / "*.xlsx", kind="xlsx")
+
+
+def sheet_of(tmp_path, cells, **parts):
+    """A workbook whose sheet has this XML in its sheetData."""
+    book = openpyxl.Workbook()
+    book.active.append(["a"])
+    book.save(tmp_path / "plain.xlsx")
+    path = tmp_path / "x.xlsx"
+    with zipfile.ZipFile(tmp_path / "plain.xlsx") as plain, zipfile.ZipFile(path, "w") as out:
+        for name in plain.namelist():
+            body = plain.read(name)
+            if name.endswith("sheet1.xml"):
+                body = body.replace(b"</sheetData>", cells.encode() + b"</sheetData>")
+            for old, new in parts.items():
+                body = body.replace(old.encode(), new.encode())
+            out.writestr(name, body, zipfile.ZIP_DEFLATED)
+    return path
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>',
+        '<row r="9"><c r="ZZZZZZ9"><v>1</v></c></row>',
+        '<row r="9"><c r="A4294967295"><v>1</v></c></row>',
+        '<row r="2"><c r="A2" t="s"><v>999999999</v></c></row>',
+        '<row r="2"><c r="A2"',
+    ],
+)
+def test_a_hostile_sheet_does_not_end_the_kernel(ws, tmp_path, cells):
+    with pytest.raises(SourceUnavailable, match=r"x\.xlsx"):
+        ws.sources.add("s", sheet_of(tmp_path, cells))
+
+
+def test_a_sheet_that_unpacks_to_more_than_memory_is_refused(ws, tmp_path):
+    """A zip of 30 kB that holds 30 MB is read; the limit of the reader process holds for more."""
+    cells = '<row r="2"><c r="A2" t="inlineStr"><is><t>' + "x" * 30_000_000 + "</t></is></c></row>"
+    path = sheet_of(tmp_path, cells)
+    assert path.stat().st_size < 100_000
+    ws.sources.add("s", path)
+    assert ws.sql("SELECT length(a) FROM s").fetchall() == [(30_000_000,)]
+
+
+ODS = """<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
+ xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0"
+ xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"><office:body><office:spreadsheet>
+<table:table table:name="S">%s</table:table></office:spreadsheet></office:body>
+</office:document-content>"""
+
+
+def test_an_open_document_sheet(ws, tmp_path):
+    cells = [
+        ['value-type="string"><text:p>d</text:p>', 'value-type="string"><text:p>n</text:p>'],
+        [
+            'value-type="time" office:time-value="PT06H15M00S">',
+            'value-type="float" office:value="2">',
+        ],
+        [
+            'value-type="time" office:time-value="PT30H15M00S">',
+            'value-type="float" office:value="3">',
+        ],
+    ]
+    rows = "".join(
+        "<table:table-row>"
+        + "".join(f"<table:table-cell office:{cell}</table:table-cell>" for cell in row)
+        + "</table:table-row>"
+        for row in cells
+    )
+    with zipfile.ZipFile(tmp_path / "b.ods", "w") as book:
+        book.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        book.writestr("content.xml", ODS % rows)
+        book.writestr(
+            "META-INF/manifest.xml",
+            '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>',
+        )
+    ws.sources.add("s", tmp_path / "b.ods")
+    assert ws.sql("FROM s").fetchall() == [
+        (dt.timedelta(hours=6, minutes=15), 2),
+        (dt.timedelta(hours=30, minutes=15), 3),
+    ]
