@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.checks import Check
     from jammi_lab.workspace.diff import Diff
     from jammi_lab.workspace.models import Model
-    from jammi_lab.workspace.opening import open, rebuild  # noqa: A004  the field's name for it
+    from jammi_lab.workspace.opening import open, rebuild, trust  # noqa: A004  the field's name for it
     from jammi_lab.workspace.recipe_values import (
         AsofJoin,
         ContextSet,
@@ -202,6 +202,7 @@ __all__ = [
     "get_workspace",
     "open",
     "rebuild",
+    "trust",
     "widgets",
 ]
 
@@ -241,6 +242,7 @@ _EXPLICIT_HOMES = {
     "Workspace": "workspace.workspace",
     "open": "workspace.opening",
     "rebuild": "workspace.opening",
+    "trust": "workspace.opening",
 }
 """Modules of public names that other modules use for something else, or that are asked for
 first."""

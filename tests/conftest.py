@@ -61,6 +61,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 folders.write_to_memory()
+folders.use_own_configuration()
 gc.disable()  # until all tests are collected: what is made for them stays
 
 sys.path.insert(0, str(processes.LEFT_OUT))

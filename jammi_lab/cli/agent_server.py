@@ -11,7 +11,6 @@ import click
 
 from jammi_lab.cli.options import reported_errors
 from jammi_lab.core.errors import ExtensionMissing, JammiError
-from jammi_lab.inputs.registered_names import RegisteredNames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +81,8 @@ class AgentTools:
     def query(self, sql: str, limit: int = DEFAULT_ROWS) -> str:
         """Run a read-only SQL statement (DuckDB): tables are `jammi.<name>`, sources have their own
         names, `jammi_catalog.tables` and `jammi_catalog.columns` list them."""
+        from jammi_lab.inputs.registered_names import RegisteredNames
+
         services = self._ws._services
         with self._lock:
             names = RegisteredNames(services.catalog, services.engine.known_names)

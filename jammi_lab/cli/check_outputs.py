@@ -27,7 +27,12 @@ def _outcome_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--junit", type=click.Path(dir_okay=False), help="Also write JUnit XML."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON value."),
-        click.option("--catalog", help="The URL of the PostgreSQL database with the catalog."),
+        click.option(
+            "--catalog",
+            envvar="JAMMI_CATALOG__URL",
+            help="The URL of the PostgreSQL database with the catalog. Nothing else is connected "
+            "to.",
+        ),
         click.option(
             "--workspace",
             help="The workspace; without it, it is looked for beside the files and above.",

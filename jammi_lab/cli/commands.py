@@ -463,6 +463,18 @@ def copy(source: str, target: str, as_json: bool) -> None:
         )
 
 
+@main.command(short_help="Trust the folder of a workspace that somebody else created.")
+@click.argument("path")
+def trust(path: str) -> None:
+    """Trust the folder of a workspace that another user or another machine created: the catalog,
+    the sources and the functions that its files name are used from then on."""
+    from jammi_lab.workspace.opening import trust as trust_folder
+
+    with report_errors(path):
+        trust_folder(path)
+    click.echo(f"Trusted {path}.")
+
+
 main.add_command(check_notebook)
 main.add_command(check_file)
 main.add_command(mcp)

@@ -52,13 +52,18 @@ def remember_credential(credential: str) -> None:
         _credential_pattern.cache_clear()
 
 
-def remember_typed_credentials(address: str) -> None:
-    """Redact from now on what may be a password in an address as typed, in whatever spelling: of an
-    address that cannot be parsed, messages repeat parts."""
+def typed_credentials(address: str) -> list[str]:
+    """What may be a password in an address as typed, in whatever spelling."""
     texts = [text for groups in re.findall(_ASSIGNED, address) for text in groups]
     if (match := re.match(_USER_PART, address)) and ":" in match[1]:
         texts += [match[1].partition(":")[2], match[1].rpartition(":")[2]]
-    for text in texts:
+    return [text for text in texts if text]
+
+
+def remember_typed_credentials(address: str) -> None:
+    """Redact from now on what may be a password in an address as typed: of an address that cannot
+    be parsed, messages repeat parts."""
+    for text in typed_credentials(address):
         for form in {text, unquote(text), re.sub(r"\\(.)", r"\1", text)}:
             remember_credential(form)
 

@@ -92,6 +92,8 @@ class Settings:
         self._values = dict(DEFAULTS)
         self.explicit_keys: set[str] = set()
         """The keys that were set explicitly, even to the default."""
+        self.keys_of_file: set[str] = set()
+        """The keys whose values are those of `jammi.toml`."""
         self._frozen_prefixes: tuple[str, ...] = ()
         for key, value in (values or {}).items():
             self.set(key, value)
@@ -136,6 +138,7 @@ class Settings:
             )
         self._values[key] = converted
         self.explicit_keys.add(key)
+        self.keys_of_file.discard(key)
 
     def freeze(self, *prefixes: str) -> None:
         """Make the settings that begin with one of these prefixes read-only from now on."""
@@ -200,6 +203,7 @@ def load_settings(
             ) from None
         for key, value in _flatten(table):
             _set_from(settings, key, value, file.name)
+        settings.keys_of_file = {*settings.explicit_keys}
     for name, value in sorted((os.environ if environment is None else environment).items()):
         if (
             name.startswith("JAMMI_")

@@ -28,6 +28,7 @@ from jammi_lab.sources.locations import (
     scheme_of,
     store_location,
 )
+from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.storage.digests import DigestCache
 
@@ -115,9 +116,15 @@ class PathResolver:
     of a source wins."""
 
     def __init__(
-        self, scope: TenantScope, folder: Path | None, memo: DigestCache | None = None
+        self,
+        scope: TenantScope,
+        folder: Path | None,
+        memo: DigestCache | None = None,
+        outside: OutsideAccess | None = None,
     ) -> None:
+        """`outside`: what may be opened; None for everything."""
         self._scope, self._folder, self._memo = scope, folder, memo
+        self._outside = outside or OutsideAccess(folder)
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The relation of a path; None for a name that is not a path, and while a tenant is bound.
@@ -195,6 +202,7 @@ class PathResolver:
         named_record = SourceRecord(
             name=name_of(record), kind=kind, location=record.location, options=record.options
         )
+        self._outside.check(named_record)
         try:
             check_readable_location(record.location, self._folder)
             connector = connector_for(named_record, None, self._folder, memo=self._memo)

@@ -29,6 +29,7 @@ from jammi_lab.sources.base import (
     attachment_key,
 )
 from jammi_lab.sources.frames import FrameConnector, frame_snapshot, is_frame
+from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.row_security import filtered_for
 from jammi_lab.sources.secrets import Credentials, CredentialStore
@@ -46,9 +47,12 @@ class SourceDirectory:
         folder: Path | None,
         source_access: SourceAccess | None = None,
         memo: DigestCache | None = None,
+        outside: OutsideAccess | None = None,
     ) -> None:
+        """`outside`: what the sources may open; None for everything."""
         self._catalog, self._folder, self._source_access = catalog, folder, source_access
         self._memo = memo
+        self.outside = outside or OutsideAccess(folder)
         self._frames: dict[tuple[str | None, str], object] = {}
         self._credentials = CredentialStore()
         self.notebook_variables: Callable[[], Mapping[str, object]] | None = None
@@ -105,8 +109,10 @@ class SourceDirectory:
         """The connector of a record as the bound tenant sees it. A missing `frame` or credential is
         taken from those stored earlier.
 
-        SourceUnavailable for a frame that was not registered in this kernel.
+        SourceUnavailable for a frame that was not registered in this kernel, and for a source that
+        must not be opened.
         """
+        self.outside.check(record)
         frame = self._frames.get((record.tenant, fold(record.name))) if frame is None else frame
         if record.kind == FRAME and frame is None:
             raise SourceUnavailable(
@@ -139,11 +145,12 @@ class SourceDirectory:
 
     def path_connector(self, name: str) -> Connector | None:
         """The connector of files that a statement names by path, from the name in their anchor;
-        None for any other name."""
+        None for any other name. SourceUnavailable for files that must not be opened."""
         record = record_of(name)
-        return (
-            None if record is None else connector_for(record, None, self._folder, memo=self._memo)
-        )
+        if record is None:
+            return None
+        self.outside.check(record)
+        return connector_for(record, None, self._folder, memo=self._memo)
 
     def require_record(self, name: str) -> SourceRecord:
         """The record of a registered source. SourceNotFound, with near names."""

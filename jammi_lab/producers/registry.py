@@ -38,6 +38,7 @@ from jammi_lab.producers.step_functions import (
     package_of,
     unwatched_files,
 )
+from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.vectors.encoders.executor import Executor
 from jammi_lab.vectors.index.indexes import VectorIndexes
@@ -70,6 +71,7 @@ class Producers:
         settings: Settings,
         indexes: VectorIndexes,
         encoders: "Callable[[], EncoderRegistry]",
+        outside: OutsideAccess,
     ) -> None:
         """`encoders`: the encoders of the workspace; called when the first one is needed, because
         importing numpy is slow."""
@@ -77,7 +79,7 @@ class Producers:
         self._find_encoders = encoders
         self.sql = sql.SqlProducer(engine, scope)
         self.external = external.ExternalProducer(engine, scope)
-        self._functions = StepFunctions()
+        self._functions = StepFunctions(outside)
         self.python = python.PythonProducer(engine, scope, self._functions)
         self._engine = engine
         self._scope = scope

@@ -26,6 +26,7 @@ from jammi_lab.producers.function_source import (
     is_library,
     is_library_file,
 )
+from jammi_lab.sources.outside_access import OutsideAccess
 
 FunctionDescriptor = PythonDescriptor | RowMapDescriptor
 """Definitions that name a function."""
@@ -97,7 +98,8 @@ class StepFunction:
 class StepFunctions:
     """The functions that were given to this kernel, by the definitions that they belong to."""
 
-    def __init__(self) -> None:
+    def __init__(self, outside: OutsideAccess) -> None:
+        self._outside = outside
         self._steps: dict[str, StepFunction] = {}
         self._given: dict[int, Callable[..., Any]] = {}
         """Functions that a call named for a recipe, by identity."""
@@ -136,10 +138,16 @@ class StepFunctions:
         clause.
 
         A function of a module or of the notebook is looked up by name, as it is today. One defined
-        inside another function, and a cell, must have been given to this kernel.
+        inside another function, and a cell, must have been given to this kernel; so must every
+        function of a workspace in a folder that is not trusted.
         """
         known_step = self._steps.get(digest_of(descriptor.identity()))
         module, _, name = descriptor.function.partition(":")
+        if not self._outside.trusts_folder:
+            return known_step or (
+                f"its function {name} was recorded by somebody else, and "
+                f"{self._outside.untrusted_clause()}"
+            )
         if module == "cell":
             return known_step or "its cell was not run in this kernel; %jammi edit shows it"
         if module != "__main__" and (producer := package_producer(module, name)) is not None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
+from jammi_lab.core import redaction
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import is_text, near_names
 from jammi_lab.core.records import SourceRecord
@@ -220,6 +221,17 @@ def expand(pattern: str) -> list[str]:
     return sorted(path for path in glob.glob(pattern, recursive=True) if not path.endswith(os.sep))
 
 
+def check_no_credentials(path: str) -> None:
+    """Raise InvalidArgument for a path to create that is an address with a password: it would
+    become the name of a file or folder. The message does not repeat it."""
+    if redaction.typed_credentials(path) and not os.path.lexists(path):
+        raise InvalidArgument(
+            "The path looks like an address with a password, which would become part of a name.",
+            hint="Pass a local path. jl.open(path, catalog=…) takes the URL of a catalog, and "
+            "ws.sources.add(name, url, secret=…) that of a source.",
+        )
+
+
 def check_readable_files(paths: Sequence[str], folder: Path | None) -> None:
     """`check_readable_path` for many files. Those that are no links are decided by their folders,
     each of which is resolved once."""
@@ -303,6 +315,7 @@ def resolve_output_path(path: object, folder: StoragePath) -> Path:
             f"The output must be a local path, got {path!r}.",
             hint='For example "lab-backup.sqlite3".',
         )
+    check_no_credentials(user_input)
     target = Path(_local_path(user_input)).absolute()
     check_writable_path(str(target), folder if isinstance(folder, Path) else None)
     return target

@@ -17,6 +17,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict
 from jammi_lab.engine.name_resolution import DeferredResolver
 from jammi_lab.inputs.observers import JAMMI_CATALOG
+from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.space_reserve import SpaceReserve
 from jammi_lab.workspace.arguments import ProgressReporter
@@ -318,9 +319,10 @@ def build_services(
     read_only: bool,
     create: bool,
     executor: Any = None,
+    outside: OutsideAccess | None = None,
 ) -> Services:
-    """Open the workspace in a folder, run recovery, and build its services. Raises what opening
-    the catalog raises."""
+    """Open the workspace in a folder, run recovery, and build its services; `outside` is what its
+    sources may open. Raises what opening the catalog raises."""
     open_once = functools.partial(
         _open_services,
         folder,
@@ -331,6 +333,7 @@ def build_services(
         read_only=read_only,
         create=create,
         executor=executor,
+        outside=outside,
     )
     if read_only:
         return open_once()
@@ -350,6 +353,7 @@ def _open_services(
     read_only: bool,
     create: bool,
     executor: Any,
+    outside: OutsideAccess | None,
 ) -> Services:
     services = build_infrastructure(
         Services,
@@ -360,6 +364,7 @@ def _open_services(
         read_only=read_only,
         create=create,
         executor=executor,
+        outside=outside,
         path=display_path,
     )
     try:

@@ -12,6 +12,7 @@ from jammi_lab.core.records import READABLE_STATUSES
 from jammi_lab.storage.files import StoragePath, make_folder
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.store.rebuild import CATALOG_FILE
+from jammi_lab.workspace.trust import trust_own_folder
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -60,6 +61,8 @@ def copy_workspace(ws: "Workspace", target: str | os.PathLike[str]) -> CopyRepor
         )
     is_new_folder = not folder.exists()
     make_folder(folder)
+    if ws._services.source_directory.outside.trusts_folder:
+        trust_own_folder(folder)
     try:
         ws.backup(folder / CATALOG_FILE)
         with open_workspace(folder, read_only=True) as copy:

@@ -53,6 +53,7 @@ from jammi_lab.live.mutable_tables import MutableTableService
 from jammi_lab.live.topics import Topics
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.sources.databases import duckdb as duckdb_files
+from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.space_reserve import SpaceReserve
 from jammi_lab.store.publish import Publisher
@@ -102,7 +103,12 @@ class Foundation:
 
 
 def build_foundation(
-    folder: StoragePath, catalog: Catalog, scope: TenantScope, settings: Settings, clock: Clock
+    folder: StoragePath,
+    catalog: Catalog,
+    scope: TenantScope,
+    settings: Settings,
+    clock: Clock,
+    outside: OutsideAccess | None,
 ) -> Foundation:
     """Start the engine and connect it with the results and sources of the workspace."""
     engine = Engine(settings)
@@ -118,7 +124,9 @@ def build_foundation(
         engine=engine,
         observation_cache=cache,
         results=ResultFiles(folder, cache, clock, settings["look.racy_seconds"]),
-        source_directory=SourceDirectory(catalog, local, EngineSourceAccess(engine, scope), cache),
+        source_directory=SourceDirectory(
+            catalog, local, EngineSourceAccess(engine, scope), cache, outside
+        ),
     )
 
 
@@ -272,6 +280,7 @@ class Infrastructure(Foundation):
             self.settings,
             self.vectors,
             lambda: self.encoders,
+            self.source_directory.outside,
         )
         producers.python.open_input = self.open_input
         return producers
@@ -282,7 +291,7 @@ class Infrastructure(Foundation):
         for a workspace at a URL."""
         from jammi_lab.workspace.model_lookup import ModelEncoders
 
-        return ModelEncoders(self.catalog, self.model_folder)
+        return ModelEncoders(self.catalog, self.model_folder, self.source_directory.outside)
 
     @property
     def model_folder(self) -> Path:
@@ -405,10 +414,12 @@ def build_infrastructure(
     read_only: bool,
     create: bool,
     executor: Any = None,
+    outside: OutsideAccess | None = None,
     **options: Any,
 ) -> Parts:
     """Open the catalog and build the parts of the workspace in a folder, as a `kind` with these
-    options. Raises what opening the catalog raises."""
+    options; `outside` is what its sources may open, None for everything. Raises what opening the
+    catalog raises."""
     with translate_storage_errors(str(folder)), contextlib.ExitStack() as undo:
         encoder_executor = to_executor(executor)
         undo.callback(encoder_executor.close)
@@ -435,6 +446,7 @@ def build_infrastructure(
             clock,
             "" if read_only else catalog.writers.register(),
             encoder_executor,
+            outside,
         )
         undo.pop_all()
         return parts
@@ -465,9 +477,10 @@ def _wire(
     clock: Clock,
     writer_id: str,
     executor: Executor,
+    outside: OutsideAccess | None,
 ) -> Parts:
     """Connect the parts of a workspace over an open catalog."""
-    base = build_foundation(folder, catalog, scope, settings, clock)
+    base = build_foundation(folder, catalog, scope, settings, clock, outside)
     engine, results, cache = base.engine, base.results, base.observation_cache
     observers = build_observers(base)
     topics = _topic_service(catalog, scope, engine, clock, observers)
@@ -479,7 +492,7 @@ def _wire(
         catalog,
         SourceResolver(catalog, base.source_directory, LastObservations(cache)),
         results,
-        PathResolver(scope, base.local_folder, cache),
+        PathResolver(scope, base.local_folder, cache, base.source_directory.outside),
     )
     frames = FrameResolver(base.source_directory)
     vectors, words = _indexes(catalog, results, settings)

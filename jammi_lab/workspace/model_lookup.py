@@ -18,6 +18,7 @@ from jammi_lab.core.entry_points import ENCODERS, load_package_entry, package_en
 from jammi_lab.core.errors import InvalidArgument, JammiError, ModelNotFound
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.model_records import VERSION_SEPARATOR, ModelRecord, model_key
+from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.vectors.encoders.adapters import to_encoder
 from jammi_lab.vectors.encoders.base import Encoder, EncoderIdentity, identity_of
@@ -32,9 +33,9 @@ class ModelEncoders(EncoderRegistry):
     """The encoders of a workspace in this kernel, in the bound tenant's scope. Producers resolve
     models here."""
 
-    def __init__(self, catalog: Catalog, folder: Path) -> None:
+    def __init__(self, catalog: Catalog, folder: Path, outside: OutsideAccess) -> None:
         super().__init__()
-        self._catalog, self._folder = catalog, folder
+        self._catalog, self._folder, self._outside = catalog, folder, outside
         self._by_key: dict[str, tuple[str | None, Encoder]] = {}
         self._used: dict[str | None, EncoderRegistry] = {}
 
@@ -143,6 +144,11 @@ class ModelEncoders(EncoderRegistry):
                 f"The encoder of the model {record.name!r}, version {record.version}, is "
                 "not in this kernel.",
                 hint=f"Create it again and call ws.models.register({record.name!r}, encoder).",
+            )
+        if not self._outside.trusts_folder:
+            raise ModelNotFound(
+                f"The files of the model {record.name!r} are not loaded: "
+                f"{self._outside.untrusted_clause()}."
             )
         encoder = model_files.load_encoder(record, self._folder)
         if record.dimensions is not None and encoder.dimensions != record.dimensions:

@@ -13,13 +13,16 @@ from jammi_lab.core.identifiers import is_text
 from jammi_lab.core.records import ProgressOption
 from jammi_lab.core.settings import load_settings
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.sources.locations import scheme_of
+from jammi_lab.core.trusted_folders import add_trusted
+from jammi_lab.sources.locations import check_no_credentials, scheme_of
+from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.files import StoragePath, make_folder
 from jammi_lab.storage.object_store import remote_path
 from jammi_lab.store.reports import RebuildReport
-from jammi_lab.store.workspace_identity import catalog_required
+from jammi_lab.store.workspace_identity import ID_FILE, catalog_required, has_server_catalog
 from jammi_lab.workspace.arguments import progress_callback
-from jammi_lab.workspace.assembly import build_services
+from jammi_lab.workspace.assembly import Services, build_services
+from jammi_lab.workspace.trust import report_untrusted, trust_own_folder, trusts_names
 from jammi_lab.workspace.workspace import Workspace
 
 
@@ -41,6 +44,8 @@ def open(  # noqa: A001  the field's name for it
     `catalog`: the URL of a PostgreSQL database that keeps the catalog instead of a file in the
     folder, `postgresql+psycopg://user@host/database`, with `?schema=name` for one of several
     workspaces in it; the setting `catalog.url` does the same. A workspace at a URL needs one.
+    What the files of a folder name beyond it is used only if this user created the workspace or
+    trusts the folder: `jl.trust`.
     `storage_options`: those of the URL's fsspec filesystem; they are used and never stored.
     `executor`: where texts are encoded; None is this kernel, a `distributed.Client` or the address
     of its scheduler a Dask cluster. `create=False` raises WorkspaceNotFound instead of creating
@@ -48,15 +53,50 @@ def open(  # noqa: A001  the field's name for it
     Raises WorkspaceReadOnly when the folder cannot be written to, CatalogTooNew, InvalidArgument,
     NameInvalid; for a server SourceUnavailable, ExtensionMissing.
     """
-    is_address = isinstance(path, str) and not os.path.exists(path)
-    for address in (catalog, str(path) if is_address else None):
-        redaction.remember_typed_credentials(address or "")
-    folder, display_path = parse_location(path, storage_options), str(path)
+    redaction.remember_typed_credentials(catalog or "")
     overrides = settings if catalog is None else {**(settings or {}), "catalog.url": catalog}
+    services = _open_services(
+        path,
+        overrides,
+        storage_options=storage_options,
+        tenant=tenant,
+        create=create,
+        read_only=read_only,
+        executor=executor,
+    )
+    report_untrusted(services)
+    return Workspace(services)
+
+
+def open_without_connecting(path: str, catalog: str | None) -> Workspace:
+    """Open an existing workspace read-only for judging its tables. Nothing that it names is
+    connected to; its catalog is on a server only if `catalog` names it."""
+    redaction.remember_typed_credentials(catalog or "")
+    overrides = {"catalog.url": catalog or ""}
+    return Workspace(_open_services(path, overrides, create=False, read_only=True, connects=False))
+
+
+def _open_services(
+    path: str | os.PathLike[str],
+    overrides: Mapping[str, Any] | None,
+    *,
+    create: bool,
+    read_only: bool,
+    storage_options: Mapping[str, Any] | None = None,
+    tenant: str | None = None,
+    executor: Any = None,
+    connects: bool = True,
+) -> Services:
+    """The services of a workspace, whose settings are overridden by `overrides`. Raises as
+    `open`."""
+    folder, display_path = parse_location(path, storage_options), str(path)
     scope, local_folder = TenantScope(tenant), folder if isinstance(folder, Path) else None
+    outside = OutsideAccess(local_folder, connects=connects)
     try:
         loaded_settings = load_settings(local_folder, overrides)
         if local_folder is not None:
+            is_new = not read_only and _is_new(local_folder)
+            outside.trusts_folder = trusts_names(local_folder, loaded_settings) or is_new
             _prepare_folder(
                 local_folder,
                 display_path,
@@ -64,23 +104,29 @@ def open(  # noqa: A001  the field's name for it
                 create=create,
                 read_only=read_only,
             )
+            if is_new:
+                trust_own_folder(local_folder)
     except PermissionError:
         raise WorkspaceReadOnly(
             f"The folder {display_path!r} cannot be opened: permission denied.",
             hint="Choose a folder that you have permission to read.",
         ) from None
-    return Workspace(
-        build_services(
-            folder,
-            display_path=display_path if local_folder else str(folder),
-            scope=scope,
-            settings=loaded_settings,
-            clock=SystemClock(),
-            read_only=read_only,
-            create=create,
-            executor=executor,
-        )
+    return build_services(
+        folder,
+        display_path=display_path if local_folder else str(folder),
+        scope=scope,
+        settings=loaded_settings,
+        clock=SystemClock(),
+        read_only=read_only,
+        create=create,
+        executor=executor,
+        outside=outside,
     )
+
+
+def _is_new(folder: Path) -> bool:
+    """Whether a folder has no catalog yet, so that whoever opens it creates the workspace."""
+    return not any(os.path.lexists(folder / name) for name in ("catalog.sqlite3", ID_FILE))
 
 
 def rebuild(
@@ -106,12 +152,29 @@ def rebuild(
         None if catalog is None else {"catalog.url": catalog},
     )
     if isinstance(folder, Path):
+        trusts_names(folder, settings)
         _check_single_catalog(folder, str(path), settings["catalog.url"])
     elif not settings["catalog.url"]:
         raise catalog_required(str(path))
     return rebuilding.rebuild(
         folder, SystemClock(), settings["catalog.url"], progress_callback(progress)
     )
+
+
+def trust(path: str | os.PathLike[str]) -> None:
+    """Trust the folder of a workspace that somebody else created: from now on it uses the catalog,
+    the sources, the functions and the model files that its files name. Workspaces that this user
+    creates on this machine are trusted. Open the workspace again afterwards.
+
+    Raises InvalidArgument when there is no such folder, WorkspaceReadOnly when the user's list of
+    trusted folders cannot be written.
+    """
+    folder = parse_location(path, None)
+    if not isinstance(folder, Path):
+        raise InvalidArgument(
+            "Only the folder of a workspace can be trusted, not a URL.", hint="Pass its path."
+        )
+    add_trusted(folder)
 
 
 def parse_location(
@@ -124,6 +187,8 @@ def parse_location(
             f"The path of a workspace must be a folder or a URL, got {path!r}.",
             hint='jl.open("lab") opens or creates the folder lab.',
         )
+    if not os.path.exists(location):
+        redaction.remember_typed_credentials(location)
     if scheme_of(location) is not None:
         return remote_path(location, storage_options)
     if storage_options:
@@ -131,6 +196,7 @@ def parse_location(
             "storage_options apply only to a workspace in an object store.",
             hint="Omit them for a workspace in a folder.",
         )
+    check_no_credentials(location)
     absolute = os.path.abspath(os.path.expanduser(location.split("://", 1)[-1]))
     if not is_text(absolute):
         raise InvalidArgument(
@@ -183,7 +249,6 @@ def _check_catalog_exists(folder: Path, display_path: str, url: str) -> None:
     empty catalog would hide the tables. WorkspaceNotFound, InvalidArgument."""
     from jammi_lab.store.manifests import has_manifests
     from jammi_lab.store.rebuild import CATALOG_FILE
-    from jammi_lab.store.workspace_identity import has_server_catalog
 
     _check_single_catalog(folder, display_path, url)
     catalog = folder / CATALOG_FILE

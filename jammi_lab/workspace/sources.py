@@ -359,6 +359,7 @@ class Sources(ReprMixin):
             tenant_column=tenant_column,
             secret=check_secret(secret) if secret is not None or not credentials else USER_INPUT,
         )
+        self._parts.source_directory.outside.name_source(draft)
         function = secret if callable(secret) else None
         record, tables = self._open(
             draft, frame, clean_location, credentials, function, kind=kind, check=check

@@ -27,7 +27,7 @@ from jammi_lab.core.verdicts import (
     reasons_of,
 )
 from jammi_lab.store.rebuild import CATALOG_FILE
-from jammi_lab.store.workspace_identity import ID_FILE
+from jammi_lab.store.workspace_identity import ID_FILE, has_server_catalog
 from jammi_lab.workspace.copied_sources import why_not_of_this_copy
 from jammi_lab.workspace.file_stamps import read_stamp
 from jammi_lab.workspace.junit import to_xml_text
@@ -140,7 +140,8 @@ def shown_in_file(file: Path) -> Shown:
 
 
 class Workspaces:
-    """The workspaces that stamps name, opened read-only when they are needed."""
+    """The workspaces that stamps name, opened read-only when they are needed. Nothing that a folder
+    names is connected to."""
 
     def __init__(self, path: str | None, catalog: str | None) -> None:
         """`path`: the one to use; None looks for them beside and above each file."""
@@ -223,6 +224,12 @@ class Workspaces:
                 f"{len(copies)} copies of the workspace {workspace_id} are equally near "
                 f"({', '.join(copies)}); choose one by --workspace PATH"
             )
+        folders = (each for found in _candidate_folders(folder) for each in found)
+        if remote := next((each for each in folders if has_server_catalog(Path(each))), None):
+            return (
+                f"the catalog of {remote} is on a server, and marks and check commands connect "
+                "only to one that --catalog names"
+            )
         return (
             f"the workspace {workspace_id} is neither next to the file nor in a folder above: a "
             "fresh clone lacks it unless it is committed. Run the notebook again, restore a "
@@ -240,9 +247,9 @@ class Workspaces:
 
     def _judge(self, path: str) -> "StampJudge":
         if path not in self._judges:
-            from jammi_lab.workspace.opening import open as open_workspace
+            from jammi_lab.workspace.opening import open_without_connecting
 
-            ws = open_workspace(path, catalog=self._catalog, read_only=True, create=False)
+            ws = open_without_connecting(path, self._catalog)
             self._judges[path] = StampJudge(ws._services, ws.close)
         return self._judges[path]
 

@@ -9,23 +9,26 @@ Each line of standard input is a request, each line of standard output an answer
 A request holds the stamped outputs of a notebook and replaces earlier ones with its id; without
 stamps the notebook is no longer watched. `reported` names the tables that the output itself reports
 as not fresh; `"*"` stands for those in the verdict of the stamp. An answer is sent when it differs
-from the last one. The process ends with its input. It opens workspaces read-only and runs nothing.
+from the last one. The process ends with its input. It opens workspaces read-only, connects to
+nothing that they name, and runs nothing.
 
 A Jupyter server starts it (`marks_server`): the engine stays out of the process on which all
 kernels depend, and its memory is released with the last notebook.
 """
 
-import contextlib
 import json
 import os
 import queue
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+
+import msgspec
 
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.redaction import redact
@@ -50,6 +53,14 @@ after a change reads what changed."""
 EXIT_SECONDS = 5.0
 """How long a check that is running when the input ends may delay the exit."""
 MAX_REASON_CHARACTERS = 300
+
+
+class MarksRequest(msgspec.Struct):
+    """A request, in the types that an answer needs."""
+
+    id: int
+    file: str = ""
+    stamps: list[tuple[str, Any, list[str]]] = []
 
 
 @dataclass
@@ -114,24 +125,33 @@ class MarkService:
         self._notebooks: dict[int, WatchedNotebook] = {}
         self._counts: dict[str, tuple[Timer, dict[str, int]]] = {}
 
-    def receive(self, request: dict[str, Any]) -> None:
-        """Watch a notebook in its present state, or stop watching it."""
-        key, file = int(request["id"]), Path(str(request.get("file", "")))
+    def receive(self, line: str | bytes) -> None:
+        """Watch a notebook in its present state, or stop watching it. A malformed request, which a
+        page may send, is ignored."""
+        try:
+            request = msgspec.json.decode(line, type=MarksRequest)
+        except (msgspec.DecodeError, RecursionError):
+            return
         outputs = [
-            StampedOutput(str(cell), Shown(file, None, stamp, stamp.rows), reported)
-            for cell, held, reported in request.get("stamps", ())
-            if (stamp := stamp_from(held)) is not None
+            StampedOutput(cell, Shown(Path(request.file), None, stamp, stamp.rows), reported)
+            for cell, metadata, reported in request.stamps
+            if (stamp := stamp_from(metadata)) is not None
         ]
-        self._notebooks.pop(key, None)
+        self._notebooks.pop(request.id, None)
         if outputs:
-            self._notebooks[key] = WatchedNotebook(key, outputs)
+            self._notebooks[request.id] = WatchedNotebook(request.id, outputs)
 
     def check_due(self) -> float:
         """Check the notebooks that are due. Returns the seconds until the next one is."""
         for notebook in [each for each in self._notebooks.values() if each.timer.is_due()]:
             began = time.monotonic()
-            with contextlib.suppress(JammiError):  # the catalog is busy or gone: the marks stay
+            try:
                 self._check(notebook)
+            except JammiError:
+                pass  # the catalog is busy or gone: the marks stay
+            except Exception:  # noqa: BLE001  the process serves the other notebooks, too
+                traceback.print_exc()
+                self._notebooks.pop(notebook.key)
             notebook.timer.begin_pause(began)
         next_due = min((each.timer.due for each in self._notebooks.values()), default=None)
         return 3600.0 if next_due is None else max(0.0, next_due - time.monotonic())
@@ -218,7 +238,7 @@ def main() -> None:
             else:
                 if line is None:
                     return
-                service.receive(json.loads(line))
+                service.receive(line)
             wait_seconds = service.check_due()
     finally:
         service.close()

@@ -105,10 +105,15 @@ class MarksSocket(WebSocketMixin, WebSocketHandler, JupyterHandler):
 
     async def on_message(self, message: str | bytes) -> None:
         """Watch the outputs that the page sent."""
-        request = json.loads(message)
+        try:
+            request = json.loads(message)
+            path, stamps = request["path"], request["stamps"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            self.close(1003, "a message must be a JSON object with path and stamps")
+            return
         root = getattr(self.contents_manager, "root_dir", "")
-        file = to_os_path(ApiPath(str(request["path"])), root)
-        await self._marks.send(self, {"file": file, "stamps": request["stamps"]})
+        file = to_os_path(ApiPath(str(path)), root)
+        await self._marks.send(self, {"file": file, "stamps": stamps})
 
     def on_close(self) -> None:
         """Stop watching the notebook."""

@@ -38,7 +38,8 @@ def stamp(shown):
 
 
 def watch(service, folder, *outputs, key=1):
-    service.receive({"id": key, "file": str(folder / "n.ipynb"), "stamps": outputs})
+    request = {"id": key, "file": str(folder / "n.ipynb"), "stamps": outputs}
+    service.receive(json.dumps(request))
 
 
 def answers(service):
@@ -195,6 +196,30 @@ def test_the_process_answers_writes_nothing_and_ends_with_its_input(lab, tmp_pat
     process.stdout.close()
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "lab").rglob("*.parquet")} == before
     assert until(lambda: lab.table("big").version == 1)
+
+
+MALFORMED = [
+    "", "{", "[]", "null", "7", '{"id": "x"}', '{"id": 8, "stamps": 7}', '{"id": 8, "stamps": [7]}',
+    '{"id": 8, "stamps": [["c"]]}', '{"id": 8, "file": 3, "stamps": []}', "[" * 100_000,
+    '{"id": 8, "file": "n.ipynb", "stamps": [["c", STAMP, null]]}',
+    '{"id": 8, "file": "n.ipynb", "stamps": [["c", STAMP, 7]]}',
+    '{"id": 8, "file": "n.ipynb", "stamps": [[null, STAMP, []]]}',
+    '{"id": 8, "file": "a\\u0000b/n.ipynb", "stamps": [["c", STAMP, []]]}',
+    '{"id": 8, "file": "/LONG/n.ipynb", "stamps": [["c", STAMP, []]]}',
+    '{"id": 8, "file": "n.ipynb", "stamps": [["c", ODD, []]]}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", MALFORMED)
+def test_a_malformed_request_ends_nothing_for_other_notebooks(lab, service, tmp_path, line):
+    odd = {**stamp(lab.table("big")), "tenant": "a/b\0", "workspace": "../.."}
+    line = line.replace("STAMP", json.dumps(stamp(lab.table("big"))))
+    line = line.replace("LONG", "x" * 5000).replace("ODD", json.dumps(odd))
+    watch(service, tmp_path, ["c", stamp(lab.table("big")), []])
+    service.receive(line)
+    (tmp_path / "a.csv").write_text("id,x\n1,9\n")
+    ours = [each for each in answers(service) if each["id"] == 1]
+    assert ours[-1]["marks"]["c"].startswith("big is")
 
 
 def test_a_saved_file_names_the_cell_that_made_it_and_an_output_does_not(papers, tmp_path):

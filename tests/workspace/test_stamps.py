@@ -96,6 +96,7 @@ def test_a_file_beside_the_original_does_not_attest_a_copy(tmp_path, read):
         table = ws.materialize("u", "SELECT x FROM jammi.t")
         notebook(project / "n.ipynb", shown(table), shown(ws.sql("SELECT * FROM jammi.t")))
     shutil.copytree(project, clone)
+    jl.trust(clone / "lab")
     assert outcomes("check-notebook", clone / "n.ipynb") == ["fresh", "fresh"]
     (clone / "data" / "a.csv").write_text("id,x\n1,3\n")
     _, entries = run("check-notebook", clone / "n.ipynb")

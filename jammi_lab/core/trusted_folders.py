@@ -1,0 +1,113 @@
+"""The folders of workspaces that this user trusts. What a file of a folder names beyond the folder
+is used only in those.
+
+The list is a file of the user, outside of every workspace: a line for each folder with its inode,
+the time of its creation and its path. The path alone would also name a folder that was unpacked or
+cloned later in the place of a removed one. Inode and creation time do not travel with a copy, an
+archive or a clone, nobody can choose them, and nothing has to be kept in the folder itself.
+"""
+
+import contextlib
+import ctypes
+import functools
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+from jammi_lab.core.errors import InvalidArgument, WorkspaceReadOnly
+
+MAX_LIST_BYTES = 256 << 10
+"""Above this size the list is written anew, without folders that are gone."""
+_CREATION_FIELD = 1 << 11
+"""The field of `statx` with the creation time."""
+_listed_here: set[str] = set()
+"""Lines that this process added, which hold also where the list cannot be written."""
+
+
+def trusted_list() -> Path | None:
+    """The path of the list; None without a home folder."""
+    configured = os.environ.get("XDG_CONFIG_HOME", "")
+    base = configured if os.path.isabs(configured) else os.path.expanduser("~/.config")
+    return Path(base, "jammi", "trusted") if os.path.isabs(base) else None
+
+
+def is_trusted(folder: Path) -> bool:
+    """Whether this user trusts a folder."""
+    line = _line(folder)
+    return line is not None and (line in _listed_here or line in _read_lines())
+
+
+def add_trusted(folder: Path) -> None:
+    """List an existing folder. InvalidArgument when it is missing; WorkspaceReadOnly when the list
+    cannot be written: then the folder is trusted by this process only."""
+    line = _line(folder)
+    if line is None:
+        raise InvalidArgument(
+            f"There is no folder {str(folder)!r}.", hint="Pass the folder of a workspace."
+        )
+    _listed_here.add(line)
+    path = trusted_list()
+    if path is None:
+        raise _unwritable("there is no home folder")
+    try:
+        lines = _read_lines()
+        if line in lines:
+            return
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if sum(map(len, lines)) > MAX_LIST_BYTES:
+            _remove_missing_folders(path, lines)
+        with open(path, "a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{line}\n")
+    except OSError as error:
+        raise _unwritable(f"{str(path)!r} cannot be written: {error.strerror}") from None
+
+
+def _unwritable(reason: str) -> WorkspaceReadOnly:
+    return WorkspaceReadOnly(
+        f"The list of trusted folders cannot be kept: {reason}.",
+        hint="Set XDG_CONFIG_HOME to a folder where you have write permission.",
+    )
+
+
+def _remove_missing_folders(path: Path, lines: set[str]) -> None:
+    kept = [line for line in lines if _line(Path(line.split(" ", 2)[-1])) == line]
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    text = "".join(f"{line}\n" for line in sorted(kept))
+    new.write_text(text, encoding="utf-8", errors="surrogateescape")
+    os.replace(new, path)
+
+
+def _read_lines() -> set[str]:
+    path = trusted_list()
+    with contextlib.suppress(OSError):
+        if path is not None:
+            return set(path.read_text(encoding="utf-8", errors="surrogateescape").split("\n"))
+    return set()
+
+
+def _line(folder: Path) -> str | None:
+    """The line of a folder; None when it is missing or its path cannot stand in a line."""
+    real = os.path.realpath(folder)
+    if "\n" in real or not os.path.isdir(real):
+        return None
+    return f"{os.stat(real).st_ino} {_creation_time(real)} {real}"
+
+
+def _creation_time(path: str) -> int:
+    """When a folder was created, in nanoseconds; 0 where the system does not record it."""
+    if (birth := getattr(os.stat(path), "st_birthtime", None)) is not None:
+        return int(birth * 1e9)
+    statx, buffer = _statx(), ctypes.create_string_buffer(256)
+    if statx is None or statx(0, os.fsencode(path), 0, _CREATION_FIELD, buffer) != 0:
+        return 0
+    mask, seconds, nanoseconds = struct.unpack_from("=I76xqI", buffer)
+    return seconds * 10**9 + nanoseconds if mask & _CREATION_FIELD else 0
+
+
+@functools.cache
+def _statx() -> Any:
+    """The system call that reads the creation time, which `os` lacks here; None without it."""
+    with contextlib.suppress(OSError, AttributeError):
+        return ctypes.CDLL(None).statx
+    return None

@@ -1,0 +1,97 @@
+"""What a workspace may use beyond its own folder because a file of the folder names it."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources.files.formats import FILE_KINDS
+from jammi_lab.sources.files.remote_files import file_set_for
+from jammi_lab.sources.locations import base_of, full_location, literal_path, scheme_of
+
+_LOCAL_KINDS = (*FILE_KINDS, "sqlite", "duckdb")
+"""Kinds that read no other place than their location: tables of a lake list their files, and the
+connector of a package may do anything."""
+_Source = tuple[str | None, str, str]
+
+
+@dataclass
+class OutsideAccess:
+    """What the sources of one workspace may open."""
+
+    folder: Path | None
+    """The local folder of the workspace."""
+    trusts_folder: bool = True
+    """Whether this user trusts the folder (`core.trusted_folders`)."""
+    connects: bool = True
+    """Whether servers and stores may be connected to."""
+    _named: set[_Source] = field(default_factory=set)
+
+    def name_source(self, record: SourceRecord) -> None:
+        """Allow a source whose location a call names."""
+        self._named.add(_identity(record))
+
+    def check(self, record: SourceRecord) -> None:
+        """Raise SourceUnavailable for a source that must not be opened."""
+        if record.kind == "frame" or scheme_of(record.location) == "memory":
+            return
+        if not self.connects and _may_connect(record):
+            raise SourceUnavailable(
+                f"The source {record.name} is on a server, and marks and check commands never "
+                "connect.",
+                hint="ws.status() connects.",
+            )
+        if self.trusts_folder or _identity(record) in self._named:
+            return
+        if record.kind not in _LOCAL_KINDS or self._lies_outside(record.location):
+            raise SourceUnavailable(
+                f"The source {record.name} lies outside the project, and {self.untrusted_clause()}."
+            )
+
+    def untrusted_clause(self) -> str:
+        """That the folder is not trusted, and the line that trusts it."""
+        return untrusted_clause(self.folder)
+
+    def _lies_outside(self, location: str) -> bool:
+        """Whether a location is a URL, or a file of it lies outside the project, also by a link."""
+        if scheme_of(location) is not None or self.folder is None:
+            return True
+        pattern, project = full_location(location, self.folder), project_of(self.folder)
+        path = literal_path(pattern)
+        root = base_of(pattern) if path is None else path
+        if not _is_inside(root, project):
+            return True
+        if path is not None and not os.path.isdir(path):
+            return False
+        return not all(_is_inside(name, project) for name in file_set_for(pattern, None).names())
+
+
+def untrusted_clause(folder: Path | None) -> str:
+    """That a folder is not trusted, and the line that trusts it."""
+    return f"the workspace's folder is not trusted: jl.trust({str(folder)!r}) trusts it"
+
+
+def project_of(folder: Path) -> Path:
+    """The folder of the project that a workspace belongs to: the nearest one above with `.git`,
+    else the one above. The home folder and `/` are no projects: then it is the workspace's own."""
+    own = Path(os.path.realpath(folder))
+    home = Path(os.path.realpath(os.path.expanduser("~")))
+    above = [each for each in own.parents if each.parent != each and not home.is_relative_to(each)]
+    repositories = (each for each in above if (each / ".git").exists())
+    return next(repositories, above[0] if own.parent in above else own)
+
+
+def _is_inside(path: str, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(folder)
+
+
+def _may_connect(record: SourceRecord) -> bool:
+    is_listed_elsewhere = record.kind == "iceberg" and "table" in record.options
+    is_local = record.kind in (*_LOCAL_KINDS, "delta", "iceberg") and not is_listed_elsewhere
+    return scheme_of(record.location) is not None or not is_local
+
+
+def _identity(record: SourceRecord) -> _Source:
+    return record.tenant, fold(record.name), record.location
