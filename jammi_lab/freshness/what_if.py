@@ -157,7 +157,8 @@ def _redefine(service: FreshnessService, graph: RecipeGraph, name: str, statemen
         raise InvalidArgument(
             f"redefine must map names to SQL strings, got {type(statement).__name__}."
         )
-    job = service.producers.job_with_statement(node.recipe.descriptor, statement)
+    with service.producers.reading_unbuilt():
+        job = service.producers.job_with_statement(node.recipe.descriptor, statement)
     node.recipe = job.recipe(node.name, node.tenant, rfc3339(service.ctx.clock.now_ns()))
 
 

@@ -1,7 +1,9 @@
 """The names of result tables in FROM: `jammi.<recipe>` and `jammi."<physical name>"`."""
 
+import contextlib
 import functools
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +15,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.core.records import TableRecord, TableStatus
+from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.result_versions import added_rows
 from jammi_lab.sources.base import (
@@ -29,6 +31,22 @@ from jammi_lab.store.result_files import ResultFiles, result_snapshot
 
 JAMMI = "jammi"
 """The schema of result tables."""
+
+
+_bind_unbuilt: ContextVar[Callable[[RecipeRecord], Relation] | None] = ContextVar(
+    "_bind_unbuilt", default=None
+)
+
+
+@contextlib.contextmanager
+def reading_unbuilt(bind: Callable[[RecipeRecord], Relation]) -> Iterator[None]:
+    """A block in which `jammi.<recipe>` also names recipes that have no version: `bind` gives their
+    columns. What is bound in it is not run."""
+    token = _bind_unbuilt.set(bind)
+    try:
+        yield
+    finally:
+        _bind_unbuilt.reset(token)
 
 
 class ResultTableResolver:
@@ -62,8 +80,22 @@ class ResultTableResolver:
                 path = self._results.parquet(target[0])
                 renew = functools.partial(self._renew, target[0], path, state)
                 return replace(relation, renew=renew)
-        self._check_has_version(parts[1])
-        return None
+        return self._unbuilt_relation(parts[1])
+
+    def _unbuilt_relation(self, name: str) -> Relation | None:
+        """The relation of a recipe without a version, within `reading_unbuilt`; None when there is
+        no such recipe. TableNotFound."""
+        bind = _bind_unbuilt.get()
+        if bind is None:
+            self._check_has_version(name)
+            return None
+        current_name = self._catalog.aliases.resolve(name)
+        if (recipe := self._catalog.recipes.get(current_name)) is None:
+            return None
+        relation = bind(recipe)
+        if current_name == name:
+            return relation
+        return replace(relation, input=Input(kind=InputKind.RESULT, name=name))
 
     def _check_has_version(self, name: str) -> None:
         current_name = self._catalog.aliases.resolve(name)

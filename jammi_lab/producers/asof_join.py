@@ -129,6 +129,7 @@ class AsofProducer:
             start=rows,
             rebind=lambda: self._bind(name, spine, facts, options, resolvers),
             key=_spine_key(spine_table),
+            columns=plan.output_types,
             # the rows come in the order of the spine
             **input_fields([spine_table, facts_table]) | {"order_sensitive": True},
         )
@@ -174,6 +175,9 @@ class JoinPlan:
                 dict.fromkeys(find_column(names[1], [*facts_types], c) for c in options["project"])
             )
         self.output_names = _output_names([*spine_types], selected)
+        self.output_types = spine_types | {
+            output: facts_types[column] for column, output in self.output_names.items()
+        }
 
     def descriptor_fields(self, options: dict[str, Any]) -> dict[str, Any]:
         """The fields of a descriptor, with columns as their tables spell them."""

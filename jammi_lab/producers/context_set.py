@@ -13,7 +13,7 @@ from jammi_lab.core.records import OnProgress, Progress, TableKind
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.producers.input_tables import InputLoader, InputReference, InputTable
-from jammi_lab.producers.jobs import Job
+from jammi_lab.producers.jobs import Job, vector_columns
 from jammi_lab.producers.key_types import cast_exactly, single_array
 from jammi_lab.producers.pooled_vectors import (
     GroupedRows,
@@ -85,7 +85,7 @@ class ContextSetProducer:
         descriptor = ContextSetDescriptor(
             vectors=vector_table.step_input, members=member_table.step_input, pool=pool
         )
-        record = vector_table.record
+        dimensions = vector_table.record.dimensions if vector_table.record else None
         output = PooledVectors(name, "context")
 
         def fill(on_progress: OnProgress | None) -> dict[str, int]:
@@ -104,7 +104,8 @@ class ContextSetProducer:
             fill,
             environment=self.environment(),
             rebind=lambda: self._bind(name, vectors, members, pool, resolvers),
-            dimensions=record.dimensions if record else None,
+            dimensions=dimensions,
+            columns=vector_columns(member_table.key_type, dimensions),
             model_id=f"context-{pool}",
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from jammi_lab.core.anchors import Unknown
-from jammi_lab.core.definitions import EmbeddingDescriptor, definition_hash
+from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, EmbeddingDescriptor, definition_hash
 from jammi_lab.core.errors import JammiError, SqlError
 from jammi_lab.core.records import CallEstimate, OnProgress, Reuse, TableKind
 from jammi_lab.core.tenancy import TenantScope
@@ -16,7 +16,7 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.producers.embedding_run import EmbeddingRun, KnownVectors, PreviousVersion
 from jammi_lab.producers.estimates import estimate_run
 from jammi_lab.producers.from_clause import from_text
-from jammi_lab.producers.jobs import Job, RunningJob, statement_job
+from jammi_lab.producers.jobs import Job, RunningJob, statement_job, vector_columns
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.producers.text_statement import (
     check_text_columns,
@@ -206,6 +206,7 @@ class EmbeddingProducer:
             rebind=lambda: self._bind(*arguments, ignore_known_vectors, resolvers),
             key=["key"],
             dimensions=encoder.dimensions,
+            columns=vector_columns(prepared.output[0][1], encoder.dimensions, TEXT_DIGEST_COLUMN),
             model_id=encoder.name,
             estimate=lambda: self._estimate(name, new_run()),
             # resolved once: publishing must notice a model that was deleted since

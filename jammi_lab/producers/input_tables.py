@@ -42,6 +42,11 @@ class InputTable:
         return tokens[0].record if len(tokens) == 1 and isinstance(tokens[0], PinnedState) else None
 
     @property
+    def key_type(self) -> str:
+        """The SQL type of the first output column, which is the key of an embedding table."""
+        return self.prepared.output[0][1]
+
+    @property
     def columns(self) -> list[str]:
         """The output columns of the statement."""
         return [name for name, _ in self.prepared.output]

@@ -129,6 +129,8 @@ class Job:
     """The catalog key of the registered model that the job runs."""
     incremental: Incremental | None = None
     """How to extend an earlier table of this definition; None where that is not possible."""
+    columns: Mapping[str, str] | None = None
+    """The names and SQL types of its rows; None where they are known only after a run."""
     estimate: Callable[[], CallEstimate] | None = None
     """Of a row map and an embedding: counts the rows that a run would compute now, by reading its
     inputs."""
@@ -156,6 +158,13 @@ class Job:
             created_at=now,
             updated_at=now,
         )
+
+
+def vector_columns(key: str, dimensions: int | None, digest: str | None = None) -> dict[str, str]:
+    """The columns of an embedding table whose key has this SQL type. `digest`: the column of the
+    digests of its texts."""
+    columns = {"key": key, "vector": f"FLOAT[{dimensions}]"}
+    return columns if digest is None else {**columns, digest: "BLOB"}
 
 
 def statement_job(

@@ -165,6 +165,8 @@ class LexicalProducer:
                 ignore_previous=ignore_previous,
             ),
             key=["key"],
+            columns={"key": prepared.output[0][1]}
+            | {"terms": "VARCHAR", "length": "INTEGER", TEXT_DIGEST_COLUMN: "BLOB"},
         )
 
 

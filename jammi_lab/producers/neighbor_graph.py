@@ -119,6 +119,8 @@ class NeighborGraphProducer:
             start=rows,
             rebind=lambda: self._bind(name, reference, k, floor, mutual, exact, exact_max_rows),
             key=["src", "dst"],
+            columns={"src": table.key_type, "dst": table.key_type}
+            | {"rank": "INTEGER", "similarity": "FLOAT"},
             **input_fields([table]),
         )
 

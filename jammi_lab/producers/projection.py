@@ -103,6 +103,7 @@ class ProjectionProducer:
             start=rows,
             rebind=lambda: self._bind(name, reference, method, perplexity, seed),
             key=["key"],
+            columns={"key": table.key_type, "x": "FLOAT", "y": "FLOAT"},
             **input_fields([table]),
         )
 

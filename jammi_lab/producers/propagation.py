@@ -20,7 +20,7 @@ from jammi_lab.core.records import OnProgress, Progress, TableKind
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.producers.input_tables import InputLoader, InputReference, InputTable, check_choices
-from jammi_lab.producers.jobs import Job
+from jammi_lab.producers.jobs import Job, vector_columns
 from jammi_lab.producers.key_types import single_array
 from jammi_lab.producers.pooled_vectors import (
     Doubles,
@@ -129,6 +129,7 @@ class PropagationProducer:
             environment=self.environment(),
             rebind=lambda: self._bind(name, vectors, graph, options, resolvers),
             dimensions=width,
+            columns=vector_columns(vector_table.key_type, width),
             model_id=f"propagation-{descriptor.weighting}",
         )
 

@@ -3,10 +3,11 @@ the current inputs, and the inputs that the recipe reads."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Unknown
+from jammi_lab.core.anchors import Input, InputKind, Unknown
 from jammi_lab.core.definitions import (
     AsofJoinDescriptor,
     CanonicalStatement,
@@ -25,11 +26,15 @@ from jammi_lab.core.definitions import (
     definition_hash,
     parse_descriptor,
 )
-from jammi_lab.core.records import RecipeRecord
+from jammi_lab.core.errors import TableNotFound
+from jammi_lab.core.manifest import ManifestColumn
+from jammi_lab.core.records import RecipeRecord, TableKind, TableRecord, TableStatus
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.inputs.observation import PinnedState
+from jammi_lab.inputs.result_names import reading_unbuilt
 from jammi_lab.producers import external, python, sql
 from jammi_lab.producers.jobs import BoundInput, Job
 from jammi_lab.producers.step_functions import (
@@ -38,8 +43,9 @@ from jammi_lab.producers.step_functions import (
     package_of,
     unwatched_files,
 )
+from jammi_lab.sources.base import Relation
 from jammi_lab.sources.outside_access import OutsideAccess
-from jammi_lab.store.result_files import ResultFiles
+from jammi_lab.store.result_files import ResultFiles, result_snapshot
 from jammi_lab.vectors.encoders.executor import Executor
 from jammi_lab.vectors.index.indexes import VectorIndexes
 
@@ -320,6 +326,40 @@ class Producers:
                 return self.projection.from_descriptor(name, points)
             case AsofJoinDescriptor() as joined:
                 return self.asof.from_descriptor(name, joined, self._resolvers)
+
+    def reading_unbuilt(self) -> AbstractContextManager[None]:
+        """A block in which definitions may read recipes that have no version yet. What is bound in
+        it is stored or bound again, not run."""
+        return reading_unbuilt(self._unbuilt_relation)
+
+    def _unbuilt_relation(self, recipe: RecipeRecord) -> Relation:
+        """A recipe as an input of which only the columns are known. TableNotFound when its
+        definition does not tell them; raises what binding raises."""
+        with self._scope.use(recipe.tenant):
+            job = self.job(recipe.name, recipe.descriptor)
+        if job.columns is None:
+            raise TableNotFound(
+                f"The columns of {recipe.name!r} are known only after it has run: it is a "
+                f"{'row map without schema=' if job.kind is TableKind.ROW_MAP else 'Python step'}.",
+                hint=f"ws.recompute({recipe.name!r}) runs it.",
+            )
+        record = TableRecord(
+            table_name=recipe.name,
+            kind=job.kind,
+            status=TableStatus.BUILDING,
+            recipe=recipe.name,
+            version=0,
+            tenant=recipe.tenant,
+            key=[*job.key],
+            dimensions=job.dimensions,
+            model_id=job.model_id,
+            columns=[ManifestColumn(name, kind) for name, kind in job.columns.items()],
+        )
+        return Relation(
+            Input(kind=InputKind.RESULT, name=recipe.name),
+            columns=job.columns,
+            token=PinnedState(result_snapshot(record), record),
+        )
 
     def job_with_statement(self, descriptor: Mapping[str, Any], statement: str) -> Job:
         """The job of a recorded SQL definition with another statement. It keeps the key and those

@@ -49,6 +49,7 @@ from jammi_lab.producers.text_statement import (
     missing_column_error,
     text_statement,
 )
+from jammi_lab.sources.scratch_duckdb import sql_types
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.vectors.encoders.executor import Executor
@@ -244,6 +245,7 @@ class RowMapProducer:
                 ignore_previous=ignore_previous,
             ),
             key=[prepared.output[0][0]],
+            columns=_output_columns(descriptor, prepared),
             estimate=lambda: self._estimate(
                 name, step, descriptor, prepared, ignore_previous=ignore_previous
             ),
@@ -350,6 +352,17 @@ def _parse(plain: Mapping[str, Any]) -> RowMapDescriptor:
     descriptor = parse_descriptor(plain)
     assert isinstance(descriptor, RowMapDescriptor), "the tag is its own"
     return descriptor
+
+
+def _output_columns(
+    descriptor: RowMapDescriptor, prepared: PreparedStatement
+) -> dict[str, str] | None:
+    """The names and SQL types of the rows; None when they follow from the first batch."""
+    if descriptor.schema is None:
+        return None
+    outputs = sql_types(pa.schema([(name, parse_type(kind)) for name, kind in descriptor.schema]))
+    errors = {ERROR_COLUMN: "VARCHAR"} if descriptor.on_error == "record" else {}
+    return {**dict(prepared.output[:1]), **outputs, **errors, INPUT_DIGEST_COLUMN: "BLOB"}
 
 
 def _encoded_schema(schema: Any, key: str) -> list[tuple[str, str]] | None:

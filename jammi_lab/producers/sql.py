@@ -21,6 +21,13 @@ from jammi_lab.producers.increment import IncrementalStatement
 from jammi_lab.producers.jobs import BoundInput, Job, RunningJob, percent_callback
 from jammi_lab.producers.key_check import key_columns
 
+_STORED_TYPES = {
+    '"NULL"': "INTEGER",
+    "HUGEINT": "DECIMAL(38,0)",
+    "TIMESTAMP_S": "TIMESTAMP",
+    "TIMESTAMP_MS": "TIMESTAMP",
+}
+"""The types that change in Parquet."""
 _TYPE_FUNCTIONS = re.compile("typeof|get_type|can_cast_implicitly")
 """Functions whose value is a column's type. The plan does not show that they depend on it, so such
 a statement counts as reading all columns."""
@@ -88,6 +95,7 @@ class SqlProducer:
             volatile=query.volatile,
             reads_date=query.reads_clock,
             order_sensitive=query.order_sensitive,
+            columns={name: _stored_type(kind) for name, kind in query.output},
             incremental=None
             if by_type
             else IncrementalStatement(self._engine, query, row_key, self._scope.current),
@@ -112,6 +120,11 @@ def _single_statement(prepared: Sequence[PreparedStatement]) -> PreparedStatemen
             hint="Define one recipe per statement.",
         )
     return prepared[0]
+
+
+def _stored_type(kind: str) -> str:
+    """The SQL type in which the values of an output column are stored."""
+    return "VARCHAR" if kind.startswith("ENUM(") else _STORED_TYPES.get(kind, kind)
 
 
 def _start(

@@ -2,6 +2,7 @@
 table or reuses an equal ready table."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, assert_never, get_args
 
 from jammi_lab.core.anchors import InputKind
@@ -222,7 +223,8 @@ class Materializer:
         if isinstance(recipe, Embedding):
             index = index_request(recipe.precision, recipe.index)
         bypass_cache = cache == "bypass"
-        job = self._jobs.job(name, recipe, bypass_cache=bypass_cache, frames=frames)
+        with self._reading_inputs(refresh):
+            job = self._jobs.job(name, recipe, bypass_cache=bypass_cache, frames=frames)
         if cache == "use" and isinstance(recipe, RowMap) and self._has_errors(name):
             cache = "bypass"  # the job still takes over what it can: only those rows are asked
         outcome = self._produce(name, job, cache, refresh, progress, index)
@@ -263,14 +265,15 @@ class Materializer:
         from jammi_lab.sources.frame_origins import origins
         from jammi_lab.sources.frames import as_arrow
 
-        job = self._producers.external.job(
-            as_arrow(frame),
-            producer,
-            params or {},
-            inputs,
-            list_of_names(key),
-            origins.origin(frame),
-        )
+        with self._reading_inputs(refresh):
+            job = self._producers.external.job(
+                as_arrow(frame),
+                producer,
+                params or {},
+                inputs,
+                list_of_names(key),
+                origins.origin(frame),
+            )
         return self._produce(name, job, cache, refresh, progress)
 
     def import_embeddings(
@@ -295,8 +298,10 @@ class Materializer:
         return self._produce(name, job, cache, refresh, progress, request)
 
     def define(self, name: str, recipe: RecipeValue) -> RecipeRecord:
-        """Store a recipe without running it. Raises as `materialize`."""
-        job = self._jobs.job(name, recipe)
+        """Store a recipe without running it; it may read recipes that have no version yet. Raises
+        as `materialize`, and TableNotFound for one whose columns are not known before it runs."""
+        with self._producers.reading_unbuilt():
+            job = self._jobs.job(name, recipe)
         self._check_writable()
         self._check_definition(name, job)
         now = rfc3339(self._context.clock.now_ns())
@@ -331,6 +336,7 @@ class Materializer:
         on_progress = self._progress.callback(progress)
         if refresh == "inputs":
             self._freshness.update_inputs(job, on_progress)
+            job = job.rebind()
         outcome = produce(
             self._context, name, job, bypass_cache=cache == "bypass", on_progress=on_progress
         )
@@ -343,6 +349,10 @@ class Materializer:
             )
             raise
         return outcome
+
+    def _reading_inputs(self, refresh: str) -> AbstractContextManager[None]:
+        """A block that binds a job. Inputs that are computed before it may have no version yet."""
+        return self._producers.reading_unbuilt() if refresh == "inputs" else nullcontext()
 
     def _check_definition(self, name: str, job: Job) -> None:
         """Check that the job may become the recipe's definition. NameInvalid, NameTooLong,

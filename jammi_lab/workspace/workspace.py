@@ -341,8 +341,10 @@ class Workspace:
     ) -> "Recipe":
         """Store a recipe under a name without running it. Returns the recipe.
 
-        `recipe`: a SQL text, with `params` and `key`, or a value such as `jl.Embedding(…)`. An
-        equal definition changes nothing. Raises as `materialize` does.
+        `recipe`: a SQL text, with `params` and `key`, or a value such as `jl.Embedding(…)`. It may
+        read recipes that have no version yet. An equal definition changes nothing. Raises as
+        `materialize` does, and TableNotFound when it reads a Python step, or a row map without
+        `schema=`, that has not run: their columns are not known before.
         """
         with load_modules():
             from jammi_lab.workspace.recipes import recipe_of
