@@ -30,6 +30,7 @@ from jammi_lab.live.mutable_tables import (
     layout_of,
 )
 from jammi_lab.live.row_input import to_arrow_rows
+from jammi_lab.storage.arrow_values import cast_losslessly
 
 _RETRY_LOCK_SECONDS = 5.0
 MAX_PAUSE_SECONDS = 0.02
@@ -126,7 +127,7 @@ def _cast_to_schema(record: MutableRecord, rows: pa.Table) -> pa.Table:
     columns = []
     for field, column in zip(layout_of(record).schema, rows.columns, strict=True):
         try:
-            columns.append(column.cast(field.type))
+            columns.append(cast_losslessly(column, field.type))
         except pa.ArrowException:
             raise SchemaMismatch(
                 f"A value for the column {field.name!r} of the mutable table {record.name!r} "

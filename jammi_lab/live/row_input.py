@@ -11,14 +11,13 @@ from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.sources.frames import as_arrow, is_frame
 from jammi_lab.sources.scratch_duckdb import arrow_type as sql_arrow_type
 from jammi_lab.sources.scratch_duckdb import sql_types
-from jammi_lab.storage.arrow_values import to_arrow_array
+from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array, widens
 from jammi_lab.storage.parquet import decoded_type
 
 SchemaLike: TypeAlias = "pa.Schema | Mapping[str, Any]"
 """A pyarrow Schema, or a mapping of column to the name of an Arrow or SQL type (or the Arrow type
 itself)."""
 _EXAMPLES = "int64, string, bool, float64, timestamp[us, tz=UTC], decimal128(20, 4), list<string>"
-_UNITS = ("s", "ms", "us", "ns")
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*tz=([\w/+:-]+))?\]")
 _DECIMAL = re.compile(r"decimal(128|256)?\((\d+),\s*(-?\d+)\)")
 _NESTED = re.compile(r"(list|large_list|fixed_size_list|struct|map)<(.*)>(?:\[(\d+)\])?", re.DOTALL)
@@ -199,45 +198,16 @@ def _check_columns(
 
 
 def _convert_column(field: pa.Field, column: pa.ChunkedArray, target: str) -> pa.ChunkedArray:
-    if column.type != field.type:
-        if not (
-            _base_type_name(column.type) == _base_type_name(field.type)
-            or pa.types.is_null(column.type)
-            or _widens(column.type, field.type)
-        ):
-            raise _mismatch_error(field, str(column.type), target)
-        try:
-            column = column.cast(field.type)
-        except pa.ArrowException:  # a timestamp out of the range of the finer unit
-            raise _mismatch_error(field, str(column.type), target) from None
-    return _check_null(field, column, target)
-
-
-def _widens(source_type: pa.DataType, target_type: pa.DataType) -> bool:
-    """Whether every value of the first type is also a value of the second."""
-    kinds = pa.types
-    fits = False
-    if kinds.is_integer(source_type) and kinds.is_integer(target_type):
-        signs = kinds.is_signed_integer(source_type), kinds.is_signed_integer(target_type)
-        fits = signs[0] <= signs[1] and source_type.bit_width < target_type.bit_width
-    elif kinds.is_floating(target_type) and (
-        kinds.is_integer(source_type) or kinds.is_floating(source_type)
+    if not (
+        _base_type_name(column.type) == _base_type_name(field.type)
+        or pa.types.is_null(column.type)
+        or widens(column.type, field.type)
     ):
-        # the widest number that the target's mantissa holds exactly
-        fits = source_type.bit_width <= {64: 32, 32: 16}.get(target_type.bit_width, 0)
-    elif kinds.is_decimal(source_type) and kinds.is_decimal(target_type):
-        fits = (
-            source_type.scale <= target_type.scale
-            and source_type.precision - source_type.scale
-            <= target_type.precision - target_type.scale
-        )
-    elif (
-        kinds.is_timestamp(source_type)
-        and kinds.is_timestamp(target_type)
-        and source_type.tz == target_type.tz
-    ) or (kinds.is_time(source_type) and kinds.is_time(target_type)):
-        fits = _UNITS.index(source_type.unit) < _UNITS.index(target_type.unit)
-    return fits
+        raise _mismatch_error(field, str(column.type), target)
+    try:
+        return _check_null(field, cast_losslessly(column, field.type), target)
+    except pa.ArrowException:
+        raise _mismatch_error(field, str(column.type), target) from None
 
 
 def _base_type_name(kind: pa.DataType) -> str:

@@ -45,7 +45,7 @@ from jammi_lab.producers.step_functions import (
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.frames import as_arrow, is_frame
 from jammi_lab.sources.scratch_duckdb import sql_types
-from jammi_lab.storage.arrow_values import to_arrow_array
+from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array
 
 OUTPUT_VERSION = 1
 """Increment when equal functions over equal inputs would give other rows than before: how rows are
@@ -384,13 +384,16 @@ def _spool_batches(
 def _cast_batch(batch: pa.Table, schema: pa.Schema, step: str) -> pa.Table:
     if batch.schema == schema:
         return batch
-    try:
-        if sorted(batch.schema.names) == sorted(schema.names):
-            return batch.select(schema.names).cast(schema)
-    except (pa.ArrowException, ValueError) as error:
-        reason = f" ({str(error).splitlines()[0][:160]})"
-    else:
-        reason = ""
+    reason = ""
+    columns = []
+    if sorted(batch.schema.names) == sorted(schema.names):
+        for field in schema:
+            try:
+                columns.append(cast_losslessly(batch[field.name], field.type))
+            except pa.ArrowException as error:
+                reason = f" ({field.name!r}: {str(error).splitlines()[0][:160]})"
+    if len(columns) == len(schema):
+        return pa.table(columns, schema=schema)
     raise SchemaMismatch(
         f"The batches of the Python step {step!r} do not all have the same schema{reason}.",
         table=step,

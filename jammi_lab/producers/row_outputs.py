@@ -12,7 +12,7 @@ import pyarrow as pa
 from jammi_lab.core.errors import InvalidArgument, JammiError, SchemaMismatch
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.sources.frames import as_arrow, canonical_table, is_frame
-from jammi_lab.storage.arrow_values import to_arrow_array
+from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array
 
 INPUT_DIGEST_COLUMN = "_input_digest"
 ERROR_COLUMN = "_error"
@@ -110,8 +110,10 @@ class RowOutputs:
         else:
             parts = [self._schema.empty_table(), *parts]
         try:
-            table = pa.concat_tables(parts, promote_options="permissive")
-            return canonical_table(table.unify_dictionaries())
+            schemas = [part.schema for part in parts]
+            schema = pa.unify_schemas(schemas, promote_options="permissive")
+            fields = {field.name: field.type for field in schema}
+            return canonical_table(pa.concat_tables([_with_types(part, fields) for part in parts]))
         except (pa.ArrowException, JammiError) as error:
             raise self._no_common_type(error) from None
 
@@ -155,6 +157,17 @@ def _own_value(value: Any) -> Any:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001  it cannot be stored either
         return value
+
+
+def _with_types(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The table with columns of these names and types; a missing one is NULL. Raises
+    ArrowException."""
+    columns = []
+    for name, kind in types.items():
+        missing = pa.chunked_array([pa.nulls(len(table), kind)])
+        column = table[name] if name in table.column_names else missing
+        columns.append(cast_losslessly(column, kind))
+    return pa.table(columns, names=list(types))
 
 
 def _without_empty_types(table: pa.Table) -> pa.Table:

@@ -1,7 +1,9 @@
-"""Conversion of Python values to Arrow arrays that never changes a value.
+"""Conversion of Python values to Arrow arrays, and of Arrow arrays to other types, that never
+changes a value.
 
 `pa.array` of pyarrow 26 silently converts 3.5 to an integer, a timestamp to its date or to a
-coarser unit, 1e300 to an infinite float32, and a time with a time zone to one without.
+coarser unit, 1e300 to an infinite float32, and a time with a time zone to one without. A "safe"
+cast of Arrow turns 5 into true, a timestamp into its date, drops a time zone or fields of a struct.
 """
 
 import datetime
@@ -11,6 +13,9 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+
+from jammi_lab.storage.arrow_digests import arrow_digests
+from jammi_lab.storage.parquet import decoded_column
 
 _EXACT_PYTHON_TYPES: Mapping[Any, frozenset[type]] = {
     pa.types.is_integer: frozenset({int}),
@@ -26,6 +31,179 @@ _EXACT_PYTHON_TYPES: Mapping[Any, frozenset[type]] = {
 """
 _NANOSECOND_TYPES = ("timestamp[ns", "time64[ns", "duration[ns")
 """Types that Python cannot represent without pandas. Arrow has no finer ones."""
+
+
+_UNITS = ("s", "ms", "us", "ns")
+_MANTISSA_BITS = {64: 53, 32: 24, 16: 11}
+_MAX_DECIMAL_DIGITS = 38
+
+
+def cast_losslessly(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """The values in another type of the same kind, in which each is the same value: a number, a
+    time, a text or bytes, or nested values of these.
+
+    Raises ArrowInvalid, which names the first value that is none of that type and its row.
+    """
+    if column.type == kind:
+        return column
+    if pa.types.is_null(column.type):
+        return column.cast(kind)
+    column = decoded_column(column)
+    if not _are_of_one_kind(column.type, kind):
+        raise pa.ArrowInvalid(f"{column.type} is not {kind}")
+    converted = _cast(column, kind)
+    if converted is None:
+        row = _first_lossy_row(column, kind)
+        raise pa.ArrowInvalid(f"{_shown(column[row])} in row {row + 1:,} is not a valid {kind}")
+    return converted
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    """The column in another type; None if a value would change."""
+    try:
+        narrow = column
+        if pa.types.is_integer(column.type) and pa.types.is_decimal(kind):
+            narrow = column.cast(pa.decimal128(20, 0))  # Arrow looks at the type's digits alone
+        converted = narrow.cast(kind)
+        back = converted.cast(column.type)
+        column.validate(full=True)
+    except (pa.ArrowException, ValueError):
+        return None
+    digests = [arrow_digests(pa.table([each], ["x"])) for each in (column, back)]
+    return converted if digests[0] == digests[1] else None
+
+
+def _first_lossy_row(column: pa.ChunkedArray, kind: pa.DataType) -> int:
+    start, end = 0, len(column)
+    while end - start > 1:
+        middle = (start + end) // 2
+        if _cast(column[start:middle], kind) is None:
+            end = middle
+        else:
+            start = middle
+    return start
+
+
+def _shown(value: pa.Scalar) -> str:
+    try:
+        return repr(value.as_py())[:60]
+    except (ValueError, OverflowError):  # Python has no such value
+        return f"the {value.type}"
+
+
+def _are_of_one_kind(source: pa.DataType, target: pa.DataType) -> bool:
+    """Whether a value of one type may be a value of the other. Texts are never numbers, numbers
+    never truth values, and moments never times of a wall clock."""
+    if pa.types.is_null(source) or source == target:
+        return True
+    if pa.types.is_struct(source) and pa.types.is_struct(target):
+        fields = {field.name: field.type for field in target}
+        return [field.name for field in source] == list(fields) and all(
+            _are_of_one_kind(field.type, fields[field.name]) for field in source
+        )
+    if pa.types.is_map(source) and pa.types.is_map(target):
+        return _are_of_one_kind(source.key_type, target.key_type) and _are_of_one_kind(
+            source.item_type, target.item_type
+        )
+    if _is_list(source) and _is_list(target):
+        return _are_of_one_kind(source.value_type, target.value_type)
+    if pa.types.is_decimal(source) and pa.types.is_floating(target):
+        return False  # 1.1 is no binary fraction
+    if pa.types.is_floating(source) and pa.types.is_decimal(target):
+        return False
+    kind = _kind_of(source)
+    return kind is not None and kind == _kind_of(target)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _kind_of(kind: pa.DataType) -> str | None:
+    if pa.types.is_timestamp(kind):
+        return "moment" if kind.tz else "timestamp"
+    return next((name for is_kind, name in _KINDS.items() if is_kind(kind)), None)
+
+
+_KINDS: Mapping[Any, str] = {
+    pa.types.is_integer: "number",
+    pa.types.is_floating: "number",
+    pa.types.is_decimal: "number",
+    pa.types.is_string: "text",
+    pa.types.is_large_string: "text",
+    pa.types.is_string_view: "text",
+    pa.types.is_binary: "bytes",
+    pa.types.is_large_binary: "bytes",
+    pa.types.is_binary_view: "bytes",
+    pa.types.is_fixed_size_binary: "bytes",
+    pa.types.is_date: "date",
+    pa.types.is_time: "time",
+    pa.types.is_duration: "duration",
+}
+
+
+def common_type(
+    left: pa.DataType, right: pa.DataType, *, merges_fields: bool = False
+) -> pa.DataType | None:
+    """The type that holds every value of both types; None if there is none. With `merges_fields` a
+    struct has the fields of both."""
+    if left == right or pa.types.is_null(right) or widens(right, left):
+        return left
+    if pa.types.is_null(left) or widens(left, right):
+        return right
+    if pa.types.is_integer(left) and pa.types.is_integer(right):
+        width = 2 * max(left.bit_width, right.bit_width)
+        return {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}.get(width)
+    if pa.types.is_decimal(left) and pa.types.is_decimal(right):
+        scale = max(left.scale, right.scale)
+        digits = scale + max(left.precision - left.scale, right.precision - right.scale)
+        return pa.decimal128(digits, scale) if digits <= _MAX_DECIMAL_DIGITS else None
+    if pa.types.is_struct(left) and pa.types.is_struct(right):
+        return _common_struct(left, right, merges_fields=merges_fields)
+    if _is_list(left) and _is_list(right):
+        item = common_type(left.value_type, right.value_type, merges_fields=merges_fields)
+        return None if item is None else pa.list_(item)
+    return None
+
+
+def _common_struct(
+    left: pa.StructType, right: pa.StructType, *, merges_fields: bool
+) -> pa.DataType | None:
+    fields = {field.name: field.type for field in left}
+    if not merges_fields and fields.keys() != {field.name for field in right}:
+        return None
+    for field in right:
+        known = fields.get(field.name, pa.null())
+        both = common_type(known, field.type, merges_fields=merges_fields)
+        if both is None:
+            return None
+        fields[field.name] = both
+    return pa.struct(list(fields.items()))
+
+
+def widens(source: pa.DataType, target: pa.DataType) -> bool:
+    """Whether every value of the first type is also a value of the second."""
+    kinds = pa.types
+    fits = False
+    if kinds.is_integer(source) and kinds.is_integer(target):
+        signs = kinds.is_signed_integer(source), kinds.is_signed_integer(target)
+        fits = signs[0] <= signs[1] and source.bit_width < target.bit_width
+    elif kinds.is_integer(source) and kinds.is_floating(target):
+        fits = source.bit_width <= _MANTISSA_BITS[target.bit_width]
+    elif kinds.is_floating(source) and kinds.is_floating(target):
+        fits = source.bit_width < target.bit_width
+    elif kinds.is_decimal(source) and kinds.is_decimal(target):
+        fits = (
+            source.scale <= target.scale
+            and source.precision - source.scale <= target.precision - target.scale
+        )
+    elif (kinds.is_timestamp(source) and kinds.is_timestamp(target) and source.tz == target.tz) or (
+        kinds.is_time(source) and kinds.is_time(target)
+    ):
+        fits = _UNITS.index(source.unit) < _UNITS.index(target.unit)
+    return fits
 
 
 def to_arrow_array(values: Sequence[Any], arrow_type: pa.DataType | None = None) -> pa.Array:

@@ -207,14 +207,15 @@ class FileConnector(LocatedConnector):
             Input(InputKind.SOURCE, self.record.name),
             snapshots.cached_columns(self.record, source_files),
         )
+        if self.kind == "parquet":
+            return self._parquet_relation(source_input, source_files, columns)
         # Not for remote files: a statement should not fetch a part of each.
         if columns is None and self.file_set.is_local:
             self._check_files(source_files)
-            columns = self._columns_by_schema(source_files)
         if self.kind == "arrow":
             try:
                 rows = arrow_ipc.read_tables(self.file_set, source_files)
-                file_checks.check_column_count(self.location, rows.num_columns)
+                parquet_schemas.check_column_count(self.location, rows.num_columns)
             except pa.ArrowException:
                 raise read_errors.not_arrow_error(
                     self._first_damaged(
@@ -235,18 +236,9 @@ class FileConnector(LocatedConnector):
                 self.kind, self.file_set, selected_files, addresses, self.record.options
             )
 
-        def select_files(relative_paths: Collection[str]) -> PartOfFiles:
-            files = [file for file in all_files if file[0].relative in relative_paths]
-            return PartOfFiles(select(files), self._columns_by_schema([file for file, _ in files]))
-
         return Relation(
             source_input,
-            ReadPlan(
-                body=select(all_files),
-                part_of_files=select_files
-                if self.kind == "parquet" and self.file_set.is_local
-                else None,
-            ),
+            ReadPlan(body=select(all_files)),
             requirements=Requirements(
                 filesystem=access.filesystem, scoped_secret=access.scoped_secret
             ),
@@ -254,18 +246,45 @@ class FileConnector(LocatedConnector):
             explain=lambda text: self._run_error(text, all_files),
         )
 
-    def _columns_by_schema(self, source_files: Sequence[SourceFile]) -> dict[str, str] | None:
-        if self.kind != "parquet" or not self.file_set.is_local:
-            return None
-        return parquet_schemas.known_columns(source_files, self.record.options)
+    def _parquet_relation(
+        self,
+        source_input: Input,
+        source_files: list[SourceFile],
+        columns: dict[str, str] | None,
+    ) -> Relation:
+        schemas = parquet_schemas.schemas_of(self.file_set, source_files)
+        if columns is None:
+            parquet_schemas.check_common_types(
+                self.file_set, source_files, schemas, self.record.options
+            )
+            columns = parquet_schemas.known_columns(source_files, schemas)
+        access = self.file_set.read_access(source_files)
+        all_files = list(zip(source_files, access.addresses, schemas, strict=True))
+
+        def select_files(relative_paths: Collection[str]) -> PartOfFiles:
+            files = [file for file in all_files if file[0].relative in relative_paths]
+            some_files, addresses, their_schemas = zip(*files, strict=True)
+            body = parquet_schemas.build_select(some_files, addresses, their_schemas)
+            return PartOfFiles(body, parquet_schemas.known_columns(some_files, their_schemas))
+
+        return Relation(
+            source_input,
+            ReadPlan(
+                body=parquet_schemas.build_select(source_files, access.addresses, schemas),
+                part_of_files=select_files if self.file_set.is_local else None,
+            ),
+            requirements=Requirements(
+                filesystem=access.filesystem, scoped_secret=access.scoped_secret
+            ),
+            columns=columns,
+            explain=lambda text: self._run_error(text, [file[:2] for file in all_files]),
+        )
 
     def _nonempty_files(self, source_files: list[SourceFile]) -> list[SourceFile]:
         """The files that are not empty: DuckDB would invent a column for an empty text file.
 
         Raises SourceUnavailable if all are empty, and for an incomplete compressed file.
         """
-        if self.kind == "parquet":
-            return source_files
         nonempty = [
             source_file for source_file in source_files if is_nonempty(self.file_set, source_file)
         ]
@@ -390,16 +409,17 @@ class FileConnector(LocatedConnector):
 
     def _describe(self, source_files: list[SourceFile], ctx: ObservationContext) -> dict[str, str]:
         self._check_files(source_files)
-        if (known := self._columns_by_schema(source_files)) is not None:
-            return known
         relation = self._relation(source_files)
-        if relation.columns is not None and relation.read.frame is not None:
+        if relation.columns is not None and (
+            relation.read.frame is not None or self.kind == "parquet"
+        ):
             return dict(relation.columns)
         if relation.read.body is None or not self.file_set.is_local:
             return scratch_duckdb.describe(relation)
         columns = ctx.describe(relation)
         if self.kind == "parquet":
-            parquet_schemas.keep_columns(source_files, self.record.options, columns, ctx)
+            schemas = parquet_schemas.schemas_of(self.file_set, source_files)
+            parquet_schemas.keep_columns(source_files, schemas, columns, ctx)
         return columns
 
     def _check_files(self, source_files: list[SourceFile]) -> None:

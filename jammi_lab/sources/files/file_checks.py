@@ -8,20 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jammi_lab.core.caches import BoundedCache
-from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
+from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.formats import TEXT_KINDS
+from jammi_lab.sources.files.parquet_schemas import MAX_COLUMNS, check_column_count
 from jammi_lab.sources.files.readers import decompressed, delimiter_of, is_nonempty
-from jammi_lab.sources.read_errors import display_name, is_damage, not_parquet_error
+from jammi_lab.sources.read_errors import display_name
 from jammi_lab.storage.files import Stat
-from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, nested_types
 
-MAX_COLUMNS = 10_000
-"""Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
 MAX_JSON_DEPTH = 1_000
 """DuckDB parses nested values by recursion and overflows the stack between 5 000 and 20 000."""
 _MAX_HEADER_BYTES = 4 << 20
@@ -37,9 +33,8 @@ _checked_files = BoundedCache[tuple[str, str, Stat, str | None, str], bool](_MAX
 def check_files(
     kind: str, file_set: FileSet, source_files: Sequence[SourceFile], options: Mapping[str, Any]
 ) -> None:
-    """Check files, once per content as proved by their stat. Raises SchemaMismatch for decimals
-    with more digits than DuckDB supports, OSError; SourceUnavailable for a file that is not
-    Parquet, too many columns, or too deep JSON."""
+    """Check text files, once per content as proved by their stat. Raises OSError, and
+    SourceUnavailable for too many columns, or too deep JSON."""
     for source_file in source_files:
         key = (file_set.realm, source_file.path, source_file.stat, source_file.mark, kind)
         if _checked_files.get(key):
@@ -48,40 +43,12 @@ def check_files(
         if kind in TEXT_KINDS and not is_nonempty(file_set, source_file):
             continue
         match kind:
-            case "parquet":
-                _check_footer(file_set, source_file, name)
             case "csv" | "tsv":
                 _check_header(kind, file_set, source_file, options, name)
             case "json" | "ndjson":
                 with file_set.open(source_file) as file:
                     _check_json_depth(decompressed(file, source_file), name)
         _checked_files.put(key, True)
-
-
-def check_column_count(name: str, columns: int) -> None:
-    """Raise SourceUnavailable when a file has too many columns."""
-    if columns > MAX_COLUMNS:
-        raise SourceUnavailable(
-            f"{display_name(name)} has {columns:,} columns; at most {MAX_COLUMNS:,} are supported.",
-            hint="Write it as rows of (row, column, value), or with fewer columns.",
-        )
-
-
-def _check_footer(file_set: FileSet, source_file: SourceFile, name: str) -> None:
-    try:
-        with file_set.open(source_file) as file:
-            schema = pq.read_schema(file)
-    except pa.ArrowException:
-        raise not_parquet_error(name) from None
-    except OSError as error:
-        if not is_damage(str(error)):
-            raise
-        raise not_parquet_error(name) from None
-    check_column_count(name, len(schema))
-    for field in schema:
-        for part in nested_types(field.type):
-            if pa.types.is_decimal(part) and part.precision > MAX_DECIMAL_DIGITS:
-                raise _precision_error(name, field.name, part)
 
 
 def _check_header(
@@ -134,15 +101,3 @@ def _check_json_depth(stream: BinaryIO, name: str) -> None:
                 hint="Store the nested values as text, or flatten them.",
             )
         depth, is_in_string = int(levels[-1]), int(quotes[-1]) % 2
-
-
-def _precision_error(name: str, column: str, kind: pa.DataType) -> SchemaMismatch:
-    return SchemaMismatch(
-        f"Column {column!r} of {name} has decimals of {kind.precision} digits; DuckDB supports at "
-        f"most {MAX_DECIMAL_DIGITS} and would read other numbers.",
-        column=column,
-        expected=f"at most {MAX_DECIMAL_DIGITS} digits",
-        actual=str(kind),
-        hint=f"Convert the column to text, DOUBLE or at most {MAX_DECIMAL_DIGITS} digits with "
-        "pyarrow, which reads it correctly.",
-    )

@@ -1,73 +1,446 @@
-"""Columns of local Parquet files by the schema in a footer: of files with a schema that DuckDB has
-described, it need not be asked again.
+"""Schemas in the footers of Parquet files: checks of each file, the common types of the files of a
+folder, and the columns that DuckDB has described for a schema, so that it need not be asked again.
 
-DuckDB takes the columns of a list of files from the footer of the first one (1.5.5), unless
-`union_by_name` is set or folders `key=value` add columns.
+DuckDB takes the columns of a list of files from the footer of the first one and casts all others
+to its types, whatever their values are: 2.5 to 2, 5 to true (1.5.5). With `union_by_name` it takes
+a type for all files; where `common_type` has one, DuckDB's holds the same values.
 """
 
 import contextlib
 import os
+import re
+import time
+import urllib.parse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jammi_lab.core.caches import BoundedCache
+from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
+from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.base import ObservationContext
-from jammi_lab.sources.files.file_sets import SourceFile
+from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.formats import partition_keys, partitions
+from jammi_lab.sources.files.readers import path_literal
+from jammi_lab.sources.read_errors import display_name, is_damage, not_parquet_error
+from jammi_lab.storage.arrow_values import cast_losslessly, common_type
 from jammi_lab.storage.files import has_stat, is_settled
+from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type, nested_types
 
+MAX_COLUMNS = 10_000
+"""Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
+_TIMESTAMP_RESOLUTION_SECONDS = 2.0
+_MAX_CACHED_FILES = 10_000
+_MAX_CACHED_SCHEMAS = 256
+_MAX_EXACT_INTEGER = 2**53
 _IGNORED_METADATA = (b"ARROW:schema", b"pandas")
 """What DuckDB does not read, and what differs between files of equal columns."""
-_MAX_CACHED_SCHEMAS = 256
-_Schema = tuple[str, tuple[tuple[bytes, bytes], ...]]
-_columns_by_schema = BoundedCache[_Schema, dict[str, str]](_MAX_CACHED_SCHEMAS)
+_PARTITION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""Names of partitions that every reader spells alike."""
+_MICROSECONDS = {"s": "{} * 1000000", "ms": "{} * 1000", "us": "{}", "ns": "{} // 1000"}
+
+
+@dataclass(frozen=True, slots=True)
+class FileSchema:
+    """What the footer of a file says of its columns."""
+
+    elements: str
+    """The columns as Parquet writes them."""
+    metadata: tuple[tuple[bytes, bytes], ...]
+    """Metadata that may change how DuckDB reads the file."""
+    types: tuple[tuple[str, pa.DataType], ...]
+    """Name and type of each column. Durations, which Parquet does not have, are those of the
+    metadata that Arrow writes; DuckDB reads them as integers (1.5.5)."""
+
+
+_schemas = BoundedCache[tuple[str, SourceFile], FileSchema](_MAX_CACHED_FILES)
+"""By place and stat, of files that passed the checks."""
+_interned = BoundedCache[FileSchema, FileSchema](_MAX_CACHED_SCHEMAS)
+_columns_by_schema = BoundedCache[FileSchema, dict[str, str]](_MAX_CACHED_SCHEMAS)
+
+
+def check_column_count(name: str, columns: int) -> None:
+    """Raise SourceUnavailable when a file has too many columns."""
+    if columns > MAX_COLUMNS:
+        raise SourceUnavailable(
+            f"{display_name(name)} has {columns:,} columns; at most {MAX_COLUMNS:,} are supported.",
+            hint="Write it as rows of (row, column, value), or with fewer columns.",
+        )
+
+
+def schemas_of(file_set: FileSet, source_files: Sequence[SourceFile]) -> list[FileSchema]:
+    """The schema of each file, read and checked once per content as proved by its stat.
+
+    Raises SchemaMismatch for decimals with more digits than DuckDB supports and for times that are
+    finer than a microsecond, SourceUnavailable for a file that is not Parquet or has too many
+    columns, OSError.
+    """
+    schemas = []
+    for source_file in source_files:
+        key = (file_set.realm, source_file)
+        schema = _schemas.get(key)
+        if schema is None:
+            now = time.time_ns()
+            schema = _read_schema(file_set, source_file)
+            schema = _interned.get(schema) or schema
+            _interned.put(schema, schema)
+            if source_file.mark or (
+                source_file.stat.inode
+                and is_settled(source_file.stat, now, _TIMESTAMP_RESOLUTION_SECONDS)
+            ):
+                _schemas.put(key, schema)
+        schemas.append(schema)
+    return schemas
+
+
+def has_one_schema(schemas: Sequence[FileSchema]) -> bool:
+    """Whether all files have the columns and types of the first."""
+    first = schemas[0]
+    return all(schema is first for schema in schemas) or all(schema == first for schema in schemas)
 
 
 def known_columns(
-    source_files: Sequence[SourceFile], options: Mapping[str, Any]
+    source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]
 ) -> dict[str, str] | None:
-    """The columns and SQL types of these files, by the footer that the first one has now; None
-    where DuckDB has to describe them."""
-    if not _first_footer_decides(source_files, options):
+    """The columns and SQL types of files; None where DuckDB has to describe them."""
+    if not _schema_decides(source_files, schemas):
         return None
-    with contextlib.suppress(OSError, pa.ArrowException):
-        columns = _columns_by_schema.get(_schema_of(source_files[0].path))
-        return None if columns is None else dict(columns)
-    return None
+    columns = _columns_by_schema.get(schemas[0])
+    return None if columns is None else dict(columns)
 
 
 def keep_columns(
     source_files: Sequence[SourceFile],
-    options: Mapping[str, Any],
+    schemas: Sequence[FileSchema],
     columns: Mapping[str, str],
     ctx: ObservationContext,
 ) -> None:
     """Keep the columns that DuckDB has just described, if the first file is proved to have been the
     same from before that until now."""
     first = source_files[0]
-    if not _first_footer_decides(source_files, options) or not is_settled(
+    if not _schema_decides(source_files, schemas) or not is_settled(
         first.stat, ctx.now_ns, ctx.racy_seconds
     ):
         return
-    with contextlib.suppress(OSError, pa.ArrowException):
-        schema = _schema_of(first.path)
+    with contextlib.suppress(OSError):
         if has_stat(os.stat(first.path), first.stat):
-            _columns_by_schema.put(schema, dict(columns))
+            _columns_by_schema.put(schemas[0], dict(columns))
 
 
-def _first_footer_decides(source_files: Sequence[SourceFile], options: Mapping[str, Any]) -> bool:
-    """Whether the footer of the first file alone decides the columns."""
-    return not options.get("union_by_name") and not any(
-        source_file.relative and "=" in os.path.dirname(source_file.path)
-        for source_file in source_files
+def _schema_decides(source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]) -> bool:
+    """Whether the schema of the first file alone decides the columns."""
+    first = source_files[0]
+    return has_one_schema(schemas) and not (first.relative and partition_keys(first.path))
+
+
+def build_select(
+    source_files: Sequence[SourceFile],
+    addresses: Sequence[str],
+    schemas: Sequence[FileSchema],
+) -> str:
+    """A SELECT of all rows of these files, in order. `addresses` are the names under which DuckDB
+    reads them. Raises SourceUnavailable for a name that is not UTF-8."""
+    replaced = _columns_of_several_types(schemas) | _durations(schemas)
+    options = [f"union_by_name={'false' if has_one_schema(schemas) else 'true'}"]
+    if source_files[0].relative:
+        replaced |= _partition_columns(source_files)
+    else:
+        # A folder `year=2020` above a single file is not a partition of the source.
+        options.append("hive_partitioning=false")
+    parts = ", ".join(f"{value} AS {name}" for name, value in replaced.items())
+    return (
+        f"SELECT *{f' REPLACE ({parts})' if parts else ''} FROM "
+        f"read_parquet([{', '.join(map(path_literal, addresses))}], {', '.join(options)})"
     )
 
 
-def _schema_of(path: str) -> _Schema:
-    """What decides the columns in the footer of a file. Raises OSError, pyarrow.ArrowInvalid."""
-    footer = pq.read_metadata(path)
+def _durations(schemas: Sequence[FileSchema]) -> dict[str, str]:
+    """The expression that reads each column of durations as INTERVAL, by quoted name."""
+    expressions = {}
+    for schema in dict.fromkeys(schemas):
+        for name, kind in schema.types:
+            if pa.types.is_duration(kind):
+                quoted = quote_identifier(name)
+                expressions[quoted] = f"to_microseconds({_MICROSECONDS[kind.unit].format(quoted)})"
+    return expressions
+
+
+def _columns_of_several_types(schemas: Sequence[FileSchema]) -> dict[str, str]:
+    """How columns are selected that have another type in some files. DuckDB 1.5.5 casts a condition
+    to the type of each file: `v < 2.5` misses the 2 of a file of integers, and `v = 2.5` finds it.
+    `least` of one value is that value, costs nothing, and stops the pushdown."""
+    expressions = {}
+    first = dict[str, tuple[str, pa.DataType]]()
+    for schema in dict.fromkeys(schemas):
+        for name, kind in schema.types:
+            known_name, known = first.setdefault(fold(name), (name, kind))
+            if kind != known:
+                quoted = quote_identifier(known_name)
+                expressions[quoted] = f"least({quoted})"
+    return expressions
+
+
+def _partition_columns(source_files: Sequence[SourceFile]) -> dict[str, str]:
+    """How partition columns are selected. DuckDB 1.5.5 takes the statistics of a partition column
+    from a column of that name or place in the file, where it reads a single one: `max(k)` fails or
+    is wrong, and so is `k > 5`. An expression around the column has no statistics; files are
+    skipped by it as before."""
+    keys = partition_keys(source_files[0].path)
+    names = [quote_identifier(name) for name in sorted(keys) if _PARTITION_NAME.fullmatch(name)]
+    return {name: f"greatest({name}, {name})" for name in names}
+
+
+def check_common_types(
+    file_set: FileSet,
+    source_files: Sequence[SourceFile],
+    schemas: Sequence[FileSchema],
+    options: Mapping[str, Any],
+) -> list[str]:
+    """Check that the files have common columns and types that hold all their values, and that their
+    `key=value` folders agree; returns what was decided, one sentence for each column.
+
+    Raises SourceUnavailable, which names the column, two files and their types; OSError.
+    """
+    if not source_files[0].relative:
+        return []
+    first_by_schema: dict[FileSchema, SourceFile] = {}
+    for source_file, schema in zip(source_files, schemas, strict=True):
+        first_by_schema.setdefault(schema, source_file)
+    _check_partitions(file_set, source_files, schemas)
+    if len(first_by_schema) == 1:
+        return []
+    merges = bool(options.get("union_by_name"))
+    if not merges:
+        _check_same_columns(first_by_schema)
+    notes = []
+    common: dict[str, tuple[str, pa.DataType, SourceFile]] = {}
+    for schema, source_file in first_by_schema.items():
+        for name, kind in schema.types:
+            earlier = common.setdefault(fold(name), (name, kind, source_file))
+            both = common_type(earlier[1], kind, merges_fields=merges)
+            if both is None and _are_exact_doubles(
+                file_set, source_files, schemas, name, (earlier[1], kind)
+            ):
+                both = pa.float64()
+            if both is None:
+                raise _type_error(name, earlier[2], earlier[1], source_file, kind)
+            if both != kind and not pa.types.is_null(kind):
+                note = f"{name}: {both}, because {_place(source_file)} has {kind}"
+                notes.append(f"{note} and {_place(earlier[2])} {earlier[1]}")
+            if both != earlier[1]:
+                common[fold(name)] = (name, both, source_file)
+    return notes
+
+
+def _read_schema(file_set: FileSet, source_file: SourceFile) -> FileSchema:
+    name = os.path.basename(source_file.path)
+    try:
+        with file_set.open(source_file) as file:
+            footer = pq.read_metadata(file)
+            fields = footer.schema.to_arrow_schema()
+            check_column_count(name, len(fields))
+            fine = []
+            for field in fields:
+                _check_type(name, field)
+                if any(getattr(part, "unit", "") == "ns" for part in _times_in(field.type)):
+                    fine.append(field.name)
+            if fine:
+                _check_whole_microseconds(name, pq.read_table(file, columns=fine))
+    except pa.ArrowException:
+        raise not_parquet_error(name) from None
+    except OSError as error:
+        if not is_damage(str(error)):
+            raise
+        raise not_parquet_error(name) from None
     elements = str(footer.schema).partition("\n")[2]  # its first line is the object's address
     pairs = (footer.metadata or {}).items()
-    return elements, tuple(sorted(pair for pair in pairs if pair[0] not in _IGNORED_METADATA))
+    return FileSchema(
+        elements,
+        tuple(sorted(pair for pair in pairs if pair[0] not in _IGNORED_METADATA)),
+        tuple((field.name, _plain_type(field.type)) for field in fields),
+    )
+
+
+def _times_in(kind: pa.DataType) -> list[pa.DataType]:
+    return [
+        part for part in nested_types(kind) if pa.types.is_time(part) or pa.types.is_duration(part)
+    ]
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type without what the metadata of Arrow adds and DuckDB does not read: dictionaries,
+    widths of offsets and of lists, names of list items, time zones other than UTC."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind
+    kind = decoded_type(kind)
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return pa.binary()
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return pa.timestamp(kind.unit, "UTC")
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _plain_type(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
+    return kind
+
+
+def _check_type(name: str, field: pa.Field) -> None:
+    for part in nested_types(field.type):
+        if pa.types.is_decimal(part) and part.precision > MAX_DECIMAL_DIGITS:
+            raise SchemaMismatch(
+                f"Column {field.name!r} of {name} has decimals of {part.precision} digits; DuckDB "
+                f"supports at most {MAX_DECIMAL_DIGITS} and would read other numbers.",
+                column=field.name,
+                expected=f"at most {MAX_DECIMAL_DIGITS} digits",
+                actual=str(part),
+                hint=f"Convert the column to text, DOUBLE or at most {MAX_DECIMAL_DIGITS} digits "
+                "with pyarrow, which reads it correctly.",
+            )
+        if pa.types.is_duration(part) and part != field.type:
+            raise SchemaMismatch(
+                f"Column {field.name!r} of {name} has durations inside of {field.type}, which "
+                "DuckDB reads as integers.",
+                column=field.name,
+                actual=str(field.type),
+                hint="Convert them to integers or seconds, or write them as a column.",
+            )
+
+
+def _check_whole_microseconds(name: str, table: pa.Table) -> None:
+    """Check times of day and durations in nanoseconds, of which DuckDB drops the last digits."""
+    for field, column in zip(table.schema, table.columns, strict=True):
+        try:
+            cast_losslessly(column, _in_microseconds(field.type))
+        except pa.ArrowInvalid as error:
+            raise SchemaMismatch(
+                f"Column {field.name!r} of {name} has times that are finer than a microsecond, "
+                f"which SQL would truncate ({error}).",
+                column=field.name,
+                actual=str(field.type),
+                hint="Round them to microseconds.",
+            ) from None
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_duration(kind):
+        return pa.duration("us")
+    if pa.types.is_list(kind):
+        return pa.list_(_in_microseconds(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _in_microseconds(field.type)) for field in kind])
+    return kind
+
+
+def _place(source_file: SourceFile) -> str:
+    return "/".join(map(display_name, source_file.relative.split("/")))
+
+
+def _check_same_columns(first_by_schema: Mapping[FileSchema, SourceFile]) -> None:
+    first_file, first_names = None, dict[str, str]()
+    for schema, source_file in first_by_schema.items():
+        names = {fold(name): name for name, _ in schema.types}
+        if first_file is None:
+            first_file, first_names = source_file, names
+        for one, other, these, those in (
+            (first_file, source_file, first_names, names),
+            (source_file, first_file, names, first_names),
+        ):
+            if missing := these.keys() - those.keys():
+                raise SourceUnavailable(
+                    f"{_place(other)} and {_place(one)} do not have the same columns: "
+                    f"{these[min(missing)]!r} is missing from {_place(other)}.",
+                    hint="Give all files the same columns, or set options={"
+                    '"union_by_name": True}, which fills missing columns with NULL.',
+                )
+
+
+def _check_partitions(
+    file_set: FileSet, source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]
+) -> None:
+    """Raise SourceUnavailable for files that do not have the same `key=value` folders, of which
+    DuckDB would ignore some, and for a key that is also a column of other values, which DuckDB
+    would replace."""
+    first = source_files[0]
+    keys = partitions(first.path).keys()
+    for source_file, schema in zip(source_files, schemas, strict=True):
+        pairs = partitions(source_file.path)
+        if pairs.keys() != keys:
+            one, other = (first, source_file) if keys - pairs.keys() else (source_file, first)
+            key = min(keys ^ pairs.keys())
+            raise SourceUnavailable(
+                f"{_place(one)} is in a folder {key}=…, and {_place(other)} is not.",
+                hint="Move the files to folders of the same keys, or add them as two sources.",
+            )
+        for name, _ in schema.types:
+            value = urllib.parse.unquote(pairs.get(fold(name), ""))
+            if fold(name) in keys and not _is_everywhere(value, file_set, source_file, name):
+                raise SourceUnavailable(
+                    f"{_place(source_file)} has a column {name!r} with values other than that of "
+                    "its folder.",
+                    hint="Rename the folders, or remove the column from the files.",
+                )
+
+
+def _is_everywhere(value: str, file_set: FileSet, source_file: SourceFile, name: str) -> bool:
+    """Whether by its statistics a column has no other value."""
+    return all(
+        part is not None
+        and part.has_min_max
+        and part.null_count == 0
+        and str(part.min) == value == str(part.max)
+        for part in _statistics(file_set, source_file, name)
+    )
+
+
+def _are_exact_doubles(
+    file_set: FileSet,
+    source_files: Sequence[SourceFile],
+    schemas: Sequence[FileSchema],
+    name: str,
+    kinds: tuple[pa.DataType, pa.DataType],
+) -> bool:
+    """Whether the types are DOUBLE and integers, and by the statistics of the files every integer
+    is one that a DOUBLE holds."""
+    if pa.float64() not in kinds or not any(pa.types.is_integer(kind) for kind in kinds):
+        return False
+    for source_file, schema in zip(source_files, schemas, strict=True):
+        types = {fold(column): kind for column, kind in schema.types}
+        if not pa.types.is_integer(types.get(fold(name), pa.null())):
+            continue
+        for part in _statistics(file_set, source_file, name):
+            if part is None or (part.num_values and not part.has_min_max):
+                return False
+            if part.num_values and max(-part.min, part.max) > _MAX_EXACT_INTEGER:
+                return False
+    return True
+
+
+def _statistics(file_set: FileSet, source_file: SourceFile, name: str) -> list[Any]:
+    """The statistics of a plain column in each row group; None where there are none."""
+    with file_set.open(source_file) as file:
+        footer = pq.read_metadata(file)
+    paths = [fold(footer.schema.column(leaf).path) for leaf in range(len(footer.schema))]
+    if fold(name) not in paths:
+        return [None]
+    leaf = paths.index(fold(name))
+    groups = range(footer.num_row_groups)
+    return [footer.row_group(group).column(leaf).statistics for group in groups]
+
+
+def _type_error(
+    name: str, first: SourceFile, first_type: pa.DataType, other: SourceFile, kind: pa.DataType
+) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"{_place(first)} and {_place(other)} differ: {name!r} is {first_type} in the first and "
+        f"{kind} in the second, and no type is known to hold the values of both.",
+        hint=f"Write {name!r} with one type in all files, or add the files as two sources.",
+    )

@@ -5,7 +5,6 @@ import codecs
 import csv
 import io
 import os
-import re
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +12,10 @@ from typing import Any, BinaryIO
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.identifiers import quote_identifier, sql_literal
+from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
-from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES, partition_keys
+from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES
 from jammi_lab.sources.locations import Unreachable, escape
 from jammi_lab.storage.files import is_settled
 
@@ -33,8 +32,6 @@ _JSON_SAMPLE_ROWS = 1_000_000
 _MAX_TYPED_JSON_DEPTH = 62
 """What is nested deeper is a column of type JSON: Arrow has no deeper types."""
 BLOCK_BYTES = 1 << 20
-_PARTITION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-"""Names of partitions that every reader spells alike."""
 _TIMESTAMP_RESOLUTION_SECONDS = 2.0
 _MAX_CACHED_FILES = 1024
 _nonempty_by_file = BoundedCache[tuple[str, SourceFile], bool](_MAX_CACHED_FILES)
@@ -48,45 +45,26 @@ def build_select(
     addresses: Sequence[str],
     options: Mapping[str, Any],
 ) -> str:
-    """A SELECT of all rows of these files, in order. `addresses` are the names under which DuckDB
-    reads them. Raises SourceUnavailable for a name that is not UTF-8, OSError."""
+    """A SELECT of all rows of these text files, in order. `addresses` are the names under which
+    DuckDB reads them. Raises SourceUnavailable for a name that is not UTF-8, OSError."""
     is_single_file = len(source_files) == 1 and not source_files[0].relative
     columns = f"union_by_name={'true' if options.get('union_by_name') else 'false'}"
     # A folder `year=2020` above a single file is not a partition of the source.
     partitioning = [columns, *(["hive_partitioning=false"] if is_single_file else [])]
-    selected = "*"
     match kind:
-        case "parquet":
-            reader_options = partitioning
-            if not is_single_file:
-                selected = _select_list(source_files)
         case "csv" | "tsv":
             reader_options = [*_csv_options(kind, file_set, source_files, options), *partitioning]
         case _:
             reader_options = [*_json_options(kind, source_files), *partitioning]
-    reader = {"parquet": "read_parquet", "csv": "read_csv", "tsv": "read_csv"}.get(
-        kind, "read_json"
-    )
+    reader = {"csv": "read_csv", "tsv": "read_csv"}.get(kind, "read_json")
     return (
-        f"SELECT {selected} FROM {reader}([{', '.join(map(_path_literal, addresses))}], "
+        f"SELECT * FROM {reader}([{', '.join(map(path_literal, addresses))}], "
         f"{', '.join(reader_options)})"
     )
 
 
-def _select_list(source_files: Sequence[SourceFile]) -> str:
-    """What to select from Parquet files. DuckDB 1.5.5 takes the statistics of a partition column
-    from a column of that name or place in the file, where it reads a single one: `max(k)` fails or
-    is wrong, and so is `k > 5`. An expression around the column has no statistics; files are
-    skipped by it as before."""
-    first, *others = [partition_keys(each.path) for each in source_files]
-    if not first or any(keys != first for keys in others):
-        return "*"
-    names = [quote_identifier(name) for name in sorted(first) if _PARTITION_NAME.fullmatch(name)]
-    replaced = ", ".join(f"greatest({name}, {name}) AS {name}" for name in names)
-    return f"* REPLACE ({replaced})" if replaced else "*"
-
-
-def _path_literal(address: str) -> str:
+def path_literal(address: str) -> str:
+    """The literal of an address in SQL. Raises SourceUnavailable for one that is not UTF-8."""
     try:
         address.encode()
     except UnicodeEncodeError:
