@@ -51,14 +51,16 @@ def cast_losslessly(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArr
     column = decoded_column(column)
     if not _are_of_one_kind(column.type, kind):
         raise pa.ArrowInvalid(f"{column.type} is not {kind}")
-    converted = _cast(column, kind)
+    converted = _cast_column(column, kind)
     if converted is None:
         row = _first_lossy_row(column, kind)
-        raise pa.ArrowInvalid(f"{_shown(column[row])} in row {row + 1:,} is not a valid {kind}")
+        raise pa.ArrowInvalid(
+            f"{_format_value(column[row])} in row {row + 1:,} is not a valid {kind}"
+        )
     return converted
 
 
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+def _cast_column(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
     """The column in another type; None if a value would change."""
     try:
         narrow = column
@@ -77,14 +79,14 @@ def _first_lossy_row(column: pa.ChunkedArray, kind: pa.DataType) -> int:
     start, end = 0, len(column)
     while end - start > 1:
         middle = (start + end) // 2
-        if _cast(column[start:middle], kind) is None:
+        if _cast_column(column[start:middle], kind) is None:
             end = middle
         else:
             start = middle
     return start
 
 
-def _shown(value: pa.Scalar) -> str:
+def _format_value(value: pa.Scalar) -> str:
     try:
         return repr(value.as_py())[:60]
     except (ValueError, OverflowError):  # Python has no such value
