@@ -75,6 +75,15 @@ def test_the_type_of_a_column_holds_the_values_of_all_files(
     assert values(ws) == expected
 
 
+def test_the_type_that_was_decided_is_told(ws, tmp_path):
+    add(ws, tmp_path, pa.array([1], pa.int8()), pa.array([2]), pa.array([2.5]))
+    assert ws.sources["a"].notes == [
+        "v: DOUBLE, because 0.parquet has int8, 1.parquet has int64, 2.parquet has double"
+    ]
+    ws.sources.add("b", tmp_path / "d/0.parquet")
+    assert ws.sources["b"].notes == []
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

@@ -127,9 +127,16 @@ class FileConnector(LocatedConnector):
             self.record, source_files, self._memo, lambda: self._decide(source_files)
         )
 
-    def _decide(self, source_files: Sequence[SourceFile]) -> Decision:  # noqa: ARG002
+    def _decide(self, source_files: Sequence[SourceFile]) -> Decision:
         """How these files are read, by a look at all of them."""
-        return Decision({})
+        notes: list[str] = []
+        if self.kind == "parquet" and source_files[0].relative:
+            schemas = parquet_schemas.schemas_of(self.file_set, source_files)
+            options = self.record.options
+            notes = parquet_schemas.check_common_types(
+                self.file_set, source_files, schemas, options
+            )
+        return Decision({}, tuple(notes))
 
     def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
         """A Snapshot; Vanished when there is no file; Unknown when the state cannot be determined
@@ -215,7 +222,7 @@ class FileConnector(LocatedConnector):
         if self.kind == "arrow":
             try:
                 rows = arrow_ipc.read_tables(self.file_set, source_files)
-                parquet_schemas.check_column_count(self.location, rows.num_columns)
+                file_checks.check_column_count(self.location, rows.num_columns)
             except pa.ArrowException:
                 raise read_errors.not_arrow_error(
                     self._first_damaged(
@@ -254,9 +261,7 @@ class FileConnector(LocatedConnector):
     ) -> Relation:
         schemas = parquet_schemas.schemas_of(self.file_set, source_files)
         if columns is None:
-            parquet_schemas.check_common_types(
-                self.file_set, source_files, schemas, self.record.options
-            )
+            self._decision(source_files)
             columns = parquet_schemas.known_columns(source_files, schemas)
         access = self.file_set.read_access(source_files)
         all_files = list(zip(source_files, access.addresses, schemas, strict=True))

@@ -22,16 +22,16 @@ from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.base import ObservationContext
+from jammi_lab.sources.files.file_checks import check_column_count
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
 from jammi_lab.sources.files.readers import path_literal
 from jammi_lab.sources.read_errors import display_name, is_damage, not_parquet_error
+from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type
 from jammi_lab.storage.files import has_stat, is_settled
 from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type, nested_types
 
-MAX_COLUMNS = 10_000
-"""Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
 _TIMESTAMP_RESOLUTION_SECONDS = 2.0
 _MAX_CACHED_FILES = 10_000
 _MAX_CACHED_SCHEMAS = 256
@@ -60,15 +60,6 @@ _schemas = BoundedCache[tuple[str, SourceFile], FileSchema](_MAX_CACHED_FILES)
 """By place and stat, of files that passed the checks."""
 _interned = BoundedCache[FileSchema, FileSchema](_MAX_CACHED_SCHEMAS)
 _columns_by_schema = BoundedCache[FileSchema, dict[str, str]](_MAX_CACHED_SCHEMAS)
-
-
-def check_column_count(name: str, columns: int) -> None:
-    """Raise SourceUnavailable when a file has too many columns."""
-    if columns > MAX_COLUMNS:
-        raise SourceUnavailable(
-            f"{display_name(name)} has {columns:,} columns; at most {MAX_COLUMNS:,} are supported.",
-            hint="Write it as rows of (row, column, value), or with fewer columns.",
-        )
 
 
 def schemas_of(file_set: FileSet, source_files: Sequence[SourceFile]) -> list[FileSchema]:
@@ -204,8 +195,6 @@ def check_common_types(
 
     Raises SourceUnavailable, which names the column, two files and their types; OSError.
     """
-    if not source_files[0].relative:
-        return []
     first_by_schema: dict[FileSchema, SourceFile] = {}
     for source_file, schema in zip(source_files, schemas, strict=True):
         first_by_schema.setdefault(schema, source_file)
@@ -215,8 +204,8 @@ def check_common_types(
     merges = bool(options.get("union_by_name"))
     if not merges:
         _check_same_columns(first_by_schema)
-    notes = []
     common: dict[str, tuple[str, pa.DataType, SourceFile]] = {}
+    found: dict[str, dict[pa.DataType, SourceFile]] = {}
     for schema, source_file in first_by_schema.items():
         for name, kind in schema.types:
             earlier = common.setdefault(fold(name), (name, kind, source_file))
@@ -227,11 +216,15 @@ def check_common_types(
                 both = pa.float64()
             if both is None:
                 raise _type_error(name, earlier[2], earlier[1], source_file, kind)
-            if both != kind and not pa.types.is_null(kind):
-                note = f"{name}: {both}, because {_place(source_file)} has {kind}"
-                notes.append(f"{note} and {_place(earlier[2])} {earlier[1]}")
             if both != earlier[1]:
-                common[fold(name)] = (name, both, source_file)
+                common[fold(name)] = (earlier[0], both, source_file)
+            found.setdefault(fold(name), {}).setdefault(kind, source_file)
+    notes = []
+    for key, (name, kind, _) in common.items():
+        places = [f"{_place(file)} has {each}" for each, file in found[key].items()]
+        if len(places) > 1:
+            [shown] = shown_types(pa.schema([(name, kind)]))
+            notes.append(f"{name}: {shown}, because {', '.join(places)}")
     return notes
 
 
