@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 def _outcome_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--fail-unknown", is_flag=True, hidden=True),
+        click.option("--fail-stale", is_flag=True, hidden=True),
+        click.option("--fail-unknown", is_flag=True, hidden=True),  # as --fail
         click.option("--fail-grounds", is_flag=True, hidden=True),
         click.option(
             "--fail",
             is_flag=True,
-            help="Exit with 1 when something is stale, outdated or edited; with --fail=unknown "
-            "also when something is unknown; with --fail=grounds also when a fresh verdict relies "
-            "on grounds.",
+            help="Exit with 1 when something is stale, outdated, edited or unknown; with "
+            "--fail=stale what is unknown is allowed; with --fail=grounds a fresh verdict that "
+            "relies on grounds is not.",
         ),
         click.option("--junit", type=click.Path(dir_okay=False), help="Also write JUnit XML."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON value."),
@@ -71,6 +72,7 @@ def _check(
     as_json: bool,
     junit: str | None,
     fail: bool,
+    fail_stale: bool,
     fail_unknown: bool,
     fail_grounds: bool,
 ) -> None:
@@ -78,14 +80,18 @@ def _check(
 
     with reported_errors(), stamp_checks.Workspaces(workspace, catalog) as workspaces:
         entries = workspaces.check(shown())
+    fails_unknown = fail or fail_unknown or fail_grounds
+    failing = stamp_checks.FAILING_OUTCOMES if fails_unknown else stamp_checks.CHANGED_OUTCOMES
     if junit is not None:
-        Path(junit).write_text(stamp_checks.to_junit(entries), encoding="utf-8")
+        Path(junit).write_text(stamp_checks.to_junit(entries, failing), encoding="utf-8")
     if as_json:
         click.echo(json.dumps([each.to_dict() for each in entries], ensure_ascii=False))
     else:
         click.echo("\n".join(map(str, entries)) or "No shown tables.")
-    outcomes = {each.outcome for each in entries}
-    failing = {*stamp_checks.FAILING_OUTCOMES} if fail or fail_unknown or fail_grounds else set()
-    failing |= {stamp_checks.UNKNOWN} if fail_unknown or fail_grounds else set()
-    if outcomes & failing or (fail_grounds and any(each.has_grounds for each in entries)):
+    unknown = sum(each.outcome == stamp_checks.UNKNOWN for each in entries)
+    if unknown:
+        click.echo(f"{unknown} of {len(entries)} could not be judged.", err=as_json)
+    if (fails_unknown or fail_stale) and any(each.outcome in failing for each in entries):
+        sys.exit(FAILED_EXIT_CODE)
+    if fail_grounds and any(each.has_grounds for each in entries):
         sys.exit(FAILED_EXIT_CODE)

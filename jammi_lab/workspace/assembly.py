@@ -140,7 +140,12 @@ class Services(Infrastructure):
         from jammi_lab.workspace.badge import BadgeService
         from jammi_lab.workspace.stamps import StampMaker
 
-        stamps = StampMaker(self.catalog.metadata.workspace_id, self.clock.now_ns, self.observe)
+        stamps = StampMaker(
+            self.catalog.metadata.workspace_id,
+            self.clock.now_ns,
+            self.observe,
+            lambda: str(self.settings["engine.timezone"]),
+        )
         return BadgeService(self._current_verdicts, lambda: self.scope.current, stamps)
 
     @first_use

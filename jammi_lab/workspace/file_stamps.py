@@ -187,8 +187,10 @@ def _read_parquet(path: Path) -> tuple[bytes | None, str]:
         return None, _digest([path.read_bytes()])
     start, footer = found
     try:
+        # A program that copies the metadata to other rows writes it in another order, too: the
+        # stamp is found, and the file without it is not.
         own = parquet_footer.without_last_pair(footer, _KEY)
-        text = (pq.read_metadata(path).metadata or {}).get(_KEY) if own != footer else None
+        text = (pq.read_metadata(path).metadata or {}).get(_KEY)
     except (IndexError, ValueError, OSError):  # a footer that was damaged; pyarrow raises OSError
         own, text = footer, None
     return text, _digest(_parquet_blocks(path, start, own))

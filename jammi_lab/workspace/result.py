@@ -29,6 +29,7 @@ from jammi_lab.workspace.stamps import (
     StampedTable,
     stamped_source,
     stamped_table,
+    value_digest,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.live.dml_commits import CommitResult
+
+
+RecordedInputs = tuple[list[StampedTable], list[StampedSource], list[str]]
+"""What was read: tables and other inputs in the states that were read, and the names of inputs
+whose state was not recorded."""
 
 
 class ChartRenderer(Protocol):
@@ -129,6 +135,8 @@ class Result(BadgeMixin, ArrowExportMixin):
         self._source_states: Mapping[tuple[str, str, str], Anchor] = {}
         """The states of sources just before the statement ran, by identity, where they were
         observed."""
+        self._recorded: RecordedInputs | None = None
+        """What a search read, which no statement of this result names."""
 
     @property
     def schema(self) -> "pa.Schema":
@@ -352,17 +360,20 @@ class Result(BadgeMixin, ArrowExportMixin):
     def _stamp(self) -> Stamp | None:
         if self._badges.stamps is None:
             return None
-        tables, sources, unrecorded = self._recorded_inputs()
+        tables, sources, unrecorded = self._recorded or self._recorded_inputs()
         badge = self._badge()
+        statement = self._statement()
+        params = {} if statement is None else statement[1]
         return self._badges.stamps.stamp(
             tables,
             sources=sources,
             unrecorded=unrecorded,
             tenant=self._badges.current_tenant(),
             verdict="" if badge is None else badge.sentence(),
+            params={name: value_digest(value) for name, value in params.items()},
         )
 
-    def _recorded_inputs(self) -> tuple[list[StampedTable], list[StampedSource], list[str]]:
+    def _recorded_inputs(self) -> RecordedInputs:
         """The tables and other inputs in the states that were read, and what has no recorded
         state."""
         tables, sources = list[StampedTable](), list[StampedSource]()
@@ -462,6 +473,7 @@ class InMemoryResult(Result):
         self._last_table, self._types, self._origin = None, list(types), None
         self._is_step_input = False
         self.inputs, self.limit, self.decimals = list(inputs), _MAX_SHOWN_ROWS, {}
+        self._recorded = None
 
     def _frame_inputs(self) -> list[Anchor]:
         return []
@@ -469,7 +481,7 @@ class InMemoryResult(Result):
     def _statement(self) -> None:
         return None
 
-    def _recorded_inputs(self) -> tuple[list[StampedTable], list[StampedSource], list[str]]:
+    def _recorded_inputs(self) -> RecordedInputs:
         return [], [], [each.label for each in self.inputs]
 
     def _read_origin(self) -> FrameOrigin:

@@ -56,7 +56,7 @@ from jammi_lab.workspace.diff import ComparedTables, Diff, compare
 from jammi_lab.workspace.export import export
 from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.stamps import Stamp, StampedTable, stamped_table
+from jammi_lab.workspace.stamps import Stamp, StampedSource, StampedTable, stamped_table
 from jammi_lab.workspace.statement_runner import StatementRunner
 from jammi_lab.workspace.version_history import VersionHistory
 
@@ -152,10 +152,15 @@ class TableService:
         return manifest or manifests.parse(self._catalog.result_tables.manifest(record.table_name))
 
     def stamp_all(
-        self, tables: Sequence[TableVersion], shown_verdicts: str | None = None
+        self,
+        tables: Sequence[TableVersion],
+        shown_verdicts: str | None = None,
+        sources: Sequence[StampedSource] = (),
+        unrecorded: Sequence[str] = (),
     ) -> Stamp | None:
         """What an output or a file that shows some tables says of them; None for no tables.
-        `shown_verdicts`: the verdicts in the output as a sentence, else they are evaluated."""
+        `shown_verdicts`: the verdicts in the output as a sentence, else they are evaluated.
+        `sources`, `unrecorded`: the other inputs that it shows, with and without a known state."""
         badges = self._statements.badges
         if badges.stamps is None or not tables:
             return None
@@ -164,7 +169,13 @@ class TableService:
             badge = badges.request([each.name for each in shown])
             badge.wait()
             shown_verdicts = badge.sentence()
-        return badges.stamps.stamp(shown, tenant=badges.current_tenant(), verdict=shown_verdicts)
+        return badges.stamps.stamp(
+            shown,
+            sources=sources,
+            unrecorded=unrecorded,
+            tenant=badges.current_tenant(),
+            verdict=shown_verdicts,
+        )
 
     def stamped_table(self, table: TableVersion) -> StampedTable:
         """A table as stamps name it: by its recipe while it is the newest version, which a newer

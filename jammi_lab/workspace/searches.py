@@ -81,8 +81,7 @@ class Searches:
         """The hits of a search. Raises as `ws.search`."""
         record, words_record = self._tables(table, query, words)
         if (topic := self._recording.get()) is None:
-            answer = self._search.search(record, query, words=words_record, **options)
-            return self._statements.answer(answer)
+            return self.run(record, query, words_record, **options)[0]
         names = [
             None if each is None else self._lookup.lineage_name(unwrap_table(each))
             for each in (table, words)
@@ -91,6 +90,18 @@ class Searches:
         body = {"record": msgspec.json.encode(done.recorded).decode()}
         self._topics.publish_internal(topic, _schema(), [body])
         return done.result
+
+    def run(
+        self, record: TableRecord, query: Any, words: TableRecord | None, **options: Any
+    ) -> tuple[Result, bool]:
+        """The hits of a search of some tables, and whether an index found them. Raises as
+        `ws.search`."""
+        searched = [record] if words is None else [record, words]
+        return self._statements.answer(
+            lambda: self._search.search(record, query, words=words, **options),
+            searched,
+            filtered=options.get("where") is not None,
+        )
 
     @contextlib.contextmanager
     def record(self, name: str) -> Iterator[None]:
@@ -155,7 +166,7 @@ class Searches:
     ) -> _Search:
         from jammi_lab.storage.digests import arrow_digests
 
-        result = self._statements.answer(self._search.search(record, query, words=words, **options))
+        result, _ = self.run(record, query, words, **options)
         rows = result.arrow()
         texts = None if isinstance(query, str) else texts_of(query)
         plain_query = texts or (query.tolist() if hasattr(query, "tolist") else query)

@@ -1,13 +1,14 @@
 """Checks stamped outputs and files against their workspace: whether what is shown still holds.
 Nothing is computed, and no kernel is needed."""
 
+import ast
 import contextlib
 import functools
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,9 +37,11 @@ from jammi_lab.workspace.stamps import (
     Stamp,
     StampedSource,
     StampedTable,
+    code_digest,
     short,
     shown_digest,
     stamp_from,
+    value_digest,
 )
 
 if TYPE_CHECKING:
@@ -47,13 +50,32 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.assembly import Services
 
 FRESH, OUTDATED, STALE, EDITED, UNKNOWN = "fresh", "outdated", "stale", "edited", "unknown"
-FAILING_OUTCOMES = (OUTDATED, STALE, EDITED)
+CHANGED_OUTCOMES = (OUTDATED, STALE, EDITED)
+"""The outcomes of what certainly does not hold."""
+FAILING_OUTCOMES = (*CHANGED_OUTCOMES, UNKNOWN)
 _MAX_PARENTS = 3
 """Folders above a file in which its workspace is looked for."""
 SEARCH_SECONDS = 5.0
 """How long a workspace that was not found, or could not be opened, is not looked for again while
 the same outputs are checked repeatedly."""
 _CELL_MAGIC = "%%jammi"
+_LINE_MAGIC = "%jammi"
+_STAMPED_LINES = frozenset(
+    {
+        "catalog",
+        "diff",
+        "embed",
+        "graph",
+        "history",
+        "lineage",
+        "map",
+        "neighbors",
+        "preview",
+        "search",
+        "status",
+    }
+)
+"""The lines of `%jammi` whose outputs have stamps."""
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -99,6 +121,9 @@ class Shown(NamedTuple):
     stamp: Stamp | None
     digest: str
     """The digest of what is shown now."""
+    changed: tuple[str, str] | None = None
+    """The outcome and the reason when the notebook itself shows that the output is not that of its
+    cells."""
 
 
 def shown_in_notebook(file: Path) -> Iterator[Shown]:
@@ -106,24 +131,99 @@ def shown_in_notebook(file: Path) -> Iterator[Shown]:
     InvalidArgument when it is no notebook."""
     try:
         notebook = json.loads(file.read_bytes())
-        cells = list(notebook["cells"])
-        for number, cell in enumerate(cells, 1):
-            yield from _shown_in_cell(file, number, cell)
+        assigned: dict[str, Assignment] = {}
+        for number, cell in enumerate(notebook["cells"], 1):
+            yield from _shown_in_cell(file, number, cell, assigned)
+            assigned |= _assignments(number, cell)
     except OSError as error:
         raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
 
 
-def _shown_in_cell(file: Path, number: int, cell: Mapping[str, Any]) -> Iterator[Shown]:
-    source = cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+class Assignment(NamedTuple):
+    """The last assignment to a variable above a cell."""
+
+    cell: int
+    """The number of the cell with it."""
+    ran_as: int
+    """The execution count of that cell; 0 when it was not run."""
+    digest: str | None
+    """The digest of a literal value; None for any other expression."""
+
+
+def _source_of(cell: Mapping[str, Any]) -> str:
+    source = cell["source"]
+    return source if isinstance(source, str) else "".join(source)
+
+
+def _assignments(number: int, cell: Mapping[str, Any]) -> dict[str, Assignment]:
+    """The variables that a cell assigns at its top level."""
+    source = _source_of(cell)
+    if cell.get("cell_type") != "code" or source.startswith("%%"):
+        return {}
+    lines = [line for line in source.splitlines() if not line.startswith(("%", "!"))]
+    try:
+        statements = ast.parse("\n".join(lines)).body
+    except (SyntaxError, ValueError):
+        return {}
+    found: dict[str, Assignment] = {}
+    for statement in statements:
+        if not isinstance(statement, ast.Assign):
+            continue
+        try:
+            digest = value_digest(ast.literal_eval(statement.value))
+        except (ValueError, TypeError, MemoryError, RecursionError):
+            digest = None
+        for target in statement.targets:
+            if isinstance(target, ast.Name):
+                ran_as = cell.get("execution_count") or 0
+                found[target.id] = Assignment(number, ran_as, digest)
+    return found
+
+
+def _change_in_notebook(
+    stamp: Stamp, cell: Mapping[str, Any], assigned: Mapping[str, Assignment]
+) -> tuple[str, str] | None:
+    """Why an output is not that of the cells as the notebook has them; None when it is."""
+    source = _source_of(cell)
+    if stamp.code and stamp.code != code_digest(source):
+        return EDITED, "the cell was edited and not run since"
+    if not source.startswith(_CELL_MAGIC):
+        return None
+    for name, digest in stamp.params.items():
+        last = assigned.get(name)
+        if last is None or last.digest == digest:
+            continue
+        if last.digest is not None or last.ran_as > (cell.get("execution_count") or 0):
+            return STALE, f"${name} was assigned again in cell {last.cell}"
+    return None
+
+
+def _is_stamped_when_made(source: str) -> bool:
+    """Whether a cell displays what has a stamp: rows of a statement, or of a line of `%jammi`."""
+    if source.startswith(_CELL_MAGIC):
+        return True
+    lines = source.strip().splitlines()
+    words = lines[-1].split() if lines else []
+    return words[:1] == [_LINE_MAGIC] and words[1:2] != [] and words[1] in _STAMPED_LINES
+
+
+def _shown_in_cell(
+    file: Path, number: int, cell: Mapping[str, Any], assigned: Mapping[str, Assignment]
+) -> Iterator[Shown]:
+    source = _source_of(cell)
     for output in cell.get("outputs", ()):
         data = output.get("data", {})
         held = output.get("metadata", {}).get(STAMP_KEY)
         if _WIDGET_VIEW in data:  # the panel's static form, which follows it, has the stamp
             continue
-        if held is not None or (source.startswith(_CELL_MAGIC) and "<table" in _text_of(data)):
-            yield Shown(file, number, stamp_from(held), shown_digest(data))
+        html = _text_of(data)
+        is_table = "<table" in html or "<img" in html
+        if held is not None or (is_table and _is_stamped_when_made(source)):
+            stamp = stamp_from(held)
+            changed = None if stamp is None else _change_in_notebook(stamp, cell, assigned)
+            yield Shown(file, number, stamp, shown_digest(data), changed)
 
 
 def _text_of(data: Mapping[str, Any]) -> str:
@@ -266,6 +366,8 @@ class Workspaces:
         for part in parts or ["it reads no table"]:
             if shown.digest != stamp.rows:
                 yield _entry(shown, part, EDITED, "the shown content is not the computed one")
+            elif shown.changed is not None:
+                yield _entry(shown, part, *shown.changed)
             elif isinstance(part, str) and parts:
                 yield _entry(shown, part, UNKNOWN, f"the state of {part} was not recorded")
             elif isinstance(part, str):
@@ -356,6 +458,9 @@ class StampJudge:
 
     def judge(self, stamp: Stamp, part: StampedTable | StampedSource) -> tuple[str, str]:
         """The outcome for one table or source of a stamp, and the reason."""
+        timezone = str(self._services.settings["engine.timezone"])
+        if stamp.timezone != timezone:
+            return STALE, f"engine.timezone changed, {stamp.timezone} → {timezone}"
         try:
             with self._services.scope.use(stamp.tenant):
                 if isinstance(part, StampedTable):
@@ -436,16 +541,16 @@ def _outcome_of(verdict: Verdict | None) -> tuple[str, str]:
             return UNKNOWN, str(verdict)
 
 
-def to_junit(entries: Iterable[ShownTable]) -> str:
-    """One test case for each shown table: a failure for what no longer holds, skipped for what is
-    unknown."""
+def to_junit(entries: Iterable[ShownTable], failing: Collection[str] = FAILING_OUTCOMES) -> str:
+    """One test case for each shown table: a failure for one with a failing outcome, skipped for any
+    other that is unknown."""
     rows = list(entries)
     suite = ElementTree.Element(
         "testsuite",
         name="jammi-lab outputs",
         tests=str(len(rows)),
-        failures=str(sum(row.outcome in FAILING_OUTCOMES for row in rows)),
-        skipped=str(sum(row.outcome == UNKNOWN for row in rows)),
+        failures=str(sum(row.outcome in failing for row in rows)),
+        skipped=str(sum(row.outcome == UNKNOWN and UNKNOWN not in failing for row in rows)),
         errors="0",
     )
     for row in rows:
@@ -458,7 +563,7 @@ def to_junit(entries: Iterable[ShownTable]) -> str:
             time="0",
         )
         if row.outcome != FRESH:
-            tag = "skipped" if row.outcome == UNKNOWN else "failure"
+            tag = "failure" if row.outcome in failing else "skipped"
             ElementTree.SubElement(
                 case, tag, type=row.outcome, message=to_xml_text(row.reason or row.outcome)
             )

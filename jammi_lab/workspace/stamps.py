@@ -6,11 +6,11 @@ import functools
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor, InputKind
+from jammi_lab.core.anchors import Anchor, InputKind, Snapshot
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.records import TableRecord
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.inputs.observation import Observation
 
+_T = TypeVar("_T")
+_Identity = tuple[str, str, str]
 STAMP_KEY = "jammi"
 """The key of the stamp in the metadata of an output or a file."""
 MAX_DIGEST_CHARACTERS = 16
@@ -80,6 +82,12 @@ class Stamp(Value, frozen=True, omit_defaults=True):
     """The bound tenant."""
     cell: str = ""
     """The cell that made it, in a saved file; an output stands below its cell."""
+    code: str = ""
+    """A digest of the text of that cell; empty outside notebooks."""
+    params: dict[str, str] = {}
+    """Digests of the values of the statement's parameters, by name."""
+    timezone: str = "UTC"
+    """The setting `engine.timezone`, in which instants were computed and displayed."""
 
     def shortened(self) -> "Stamp":
         """The same with a verdict of bounded length."""
@@ -120,6 +128,17 @@ def shown_digest(data: Mapping[str, Any]) -> str:
     return short(digest.hexdigest())
 
 
+def value_digest(value: object) -> str:
+    """A digest of the value of a parameter, as Python writes it."""
+    return short(hashlib.sha256(repr(value).encode("utf-8", "backslashreplace")).hexdigest())
+
+
+def code_digest(source: str) -> str:
+    """A digest of the text of a cell, whatever blanks end its lines."""
+    lines = [line.rstrip() for line in source.strip().splitlines()]
+    return short(hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest())
+
+
 def short(digest: str | None) -> str:
     """The part of a digest that a stamp holds."""
     return (digest or "")[:MAX_DIGEST_CHARACTERS]
@@ -133,14 +152,18 @@ class StampMaker:
         workspace_id: Callable[[], str],
         now_ns: Callable[[], int],
         new_observation: "Callable[[bool], Observation]",
+        timezone: Callable[[], str],
     ) -> None:
         self._workspace_id, self._now_ns = functools.cache(workspace_id), now_ns
+        self._timezone = timezone
         self._new_observation = new_observation
         self.observes_files = False
         """Whether the states of local files are recorded before a statement reads them; in
         notebooks, whose outputs have stamps."""
         self.current_cell: Callable[[], str] = lambda: ""
         """The cell that runs, as `cell [7] of figures.ipynb`; empty outside notebooks."""
+        self.current_code: Callable[[], str] = lambda: ""
+        """The digest of the text of that cell; empty outside notebooks."""
 
     def source_states(
         self, prepared: "PreparedStatement", tenant: str | None
@@ -156,21 +179,52 @@ class StampMaker:
             and bound.relation.requirements.filesystem is None
             and bound.relation.requirements.scoped_secret is None
         ]
-        if not files or not self.observes_files:
-            return {}
-        states, finished = dict[tuple[str, str, str], Anchor](), threading.Event()
 
-        def observe() -> None:
+        def observe(observation: "Observation") -> dict[tuple[str, str, str], Anchor]:
+            return {
+                bound.relation.input.identity: observation.anchor(
+                    bound.relation, bound.columns, tenant
+                )
+                for bound in files
+            }
+
+        return self._observe_in_time(observe) if files else {}
+
+    def snapshots(
+        self, anchors: Sequence[Anchor], tenant: str | None
+    ) -> dict[tuple[str, str, str], Snapshot]:
+        """The present states, over all columns, of the files among recorded inputs, by identity."""
+        files = [
+            anchor.input
+            for anchor in anchors
+            if anchor.input.kind is InputKind.SOURCE and anchor.server_types is msgspec.UNSET
+        ]
+
+        def observe(observation: "Observation") -> dict[tuple[str, str, str], Snapshot]:
+            states = {
+                each.identity: observation.observe(each, tenant, all_columns=True) for each in files
+            }
+            return {key: state for key, state in states.items() if isinstance(state, Snapshot)}
+
+        return self._observe_in_time(observe) if files else {}
+
+    def _observe_in_time(
+        self, observe: "Callable[[Observation], dict[_Identity, _T]]"
+    ) -> "dict[_Identity, _T]":
+        """What is observed before a statement reads it; nothing where that takes too long, because
+        a state that comes later may be that of a change since the read."""
+        if not self.observes_files:
+            return {}
+        states, finished = dict[_Identity, _T](), threading.Event()
+
+        def run() -> None:
             with contextlib.suppress(JammiError):  # the statement itself reports a missing file
                 observation = self._new_observation(False)
-                for bound in files:
-                    anchor = observation.anchor(bound.relation, bound.columns, tenant)
-                    states[bound.relation.input.identity] = anchor
+                states.update(observe(observation))
                 observation.close()
             finished.set()
 
-        submit(observe, "jammi-look")
-        # A state that comes later may be that of a change since the read.
+        submit(run, "jammi-look")
         return states if finished.wait(OBSERVATION_SECONDS) else {}
 
     def stamp(
@@ -181,6 +235,7 @@ class StampMaker:
         unrecorded: Sequence[str] = (),
         tenant: str | None = None,
         verdict: str = "",
+        params: Mapping[str, str] | None = None,
     ) -> Stamp:
         """A stamp of this moment."""
         names = list(dict.fromkeys(unrecorded))
@@ -195,6 +250,9 @@ class StampMaker:
             verdict=verdict,
             tenant=tenant,
             cell=self.current_cell(),
+            code=self.current_code(),
+            params=dict(params or {}),
+            timezone=self._timezone(),
         )
 
 

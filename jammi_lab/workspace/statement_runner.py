@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.core.anchors import Input, InputKind, Snapshot
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import quote_identifier
+from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.core.records import OnProgress, Progress, TableRecord
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
@@ -13,8 +14,9 @@ from jammi_lab.inputs.source_names import FrameResolver
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.badge import BadgeService
 from jammi_lab.workspace.query_plan import Explanation, explain_statement
-from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
+from jammi_lab.workspace.result import ChangeResult, InMemoryResult, RecordedInputs, Result
 from jammi_lab.workspace.run_in_order import note_earlier_changes, run_in_order
+from jammi_lab.workspace.stamps import StampedSource, stamped_source, stamped_table
 
 if TYPE_CHECKING:
     from jammi_lab.live.dml_commits import CommitResult
@@ -120,20 +122,31 @@ class StatementRunner:
         stream = prepared.run_ordered(buffer=True)
         return Result(prepared, stream, self.badges, self._release_tables, is_step_input=True)
 
-    def answer(self, answer: "Answer") -> Result:
-        """Wrap the answer of a search."""
+    def answer(
+        self, find: "Callable[[], Answer]", searched: Sequence[TableRecord], *, filtered: bool
+    ) -> tuple[Result, bool]:
+        """The answer of a search of tables, and whether an index found it. `filtered`: a condition
+        reads columns of their source rows."""
         from jammi_lab.search.answers import SearchAnswer
 
+        stamps, states = self.badges.stamps, dict[tuple[str, str, str], Snapshot]()
+        if stamps is not None:
+            anchors = [anchor for record in searched for anchor in record.anchors]
+            states = stamps.snapshots(anchors, self._scope.current)
+        answer = find()
         if isinstance(answer, SearchAnswer):
             result: Result = InMemoryResult(answer.table, answer.types, answer.inputs, self.badges)
         else:
             result = Result(answer.prepared, answer.stream, self.badges, self._release_tables)
             result.inputs = list(answer.inputs)
+        result._recorded = _recorded_reads(answer.inputs, searched, states)
+        if filtered:
+            result._recorded[2].append("the rows that the condition reads")
         result.decimals["similarity"] = _SIMILARITY_DIGITS
         if "rank_words" in result.columns or "similarity" not in result.columns:
             # beside similarities alone, a column of this name is the source's
             result.decimals["score"] = _SIMILARITY_DIGITS
-        return result
+        return result, answer.through_index
 
     def _extra_resolvers(self, frames: bool) -> list[FrameResolver]:
         return [self._frames] if frames else []
@@ -143,3 +156,24 @@ class StatementRunner:
         if report is None:
             return None
         return lambda done: report(Progress(stage="run", done=int(done), total=100, unit="percent"))
+
+
+def _recorded_reads(
+    inputs: Sequence[Input],
+    searched: Sequence[TableRecord],
+    states: Mapping[tuple[str, str, str], Snapshot],
+) -> RecordedInputs:
+    """What a search read: the searched tables, and the inputs of their source rows in the states
+    that were observed before."""
+    tables = [stamped_table(record.recipe, record.version, record) for record in searched]
+    names = {fold(name) for record in searched for name in (record.recipe, record.table_name)}
+    sources, unrecorded = list[StampedSource](), list[str]()
+    for each in inputs:
+        state = states.get(each.identity)
+        if each.kind is InputKind.RESULT and fold(each.name) in names:
+            continue
+        if state is not None and state.covers(each.columns):
+            sources.append(stamped_source(state.anchor(each, each.columns)))
+        else:
+            unrecorded.append(each.label)
+    return tables, sources, unrecorded

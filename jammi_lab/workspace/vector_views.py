@@ -213,8 +213,10 @@ class VectorViews:
             and (typed_key := to_key(key, matrix.keys.type)) is not None
         ):
             key = typed_key
-        hits = self._statements.answer(
-            self._search.search(record, None, row=key, k=k, select=select)
+        hits, _ = self._statements.answer(
+            lambda: self._search.search(record, None, row=key, k=k, select=select),
+            [record],
+            filtered=False,
         )
         hits.limit = max(hits.limit, k)
         return Neighbors(record.recipe, key, hits, self._badges)

@@ -48,6 +48,7 @@ class Notebook:
         """Settings for the next workspace: some cannot be changed while one is open."""
         self._cell: tuple[int, Any] = (threading.get_ident(), None)
         self._cell_number: int | None = None
+        self._cell_source = ""
         atexit.register(self.close)
 
     @property
@@ -127,6 +128,7 @@ class Notebook:
         if service.stamps is not None:
             service.stamps.observes_files = hasattr(self.shell, "kernel")
             service.stamps.current_cell = self.describe_cell
+            service.stamps.current_code = self.digest_cell
         if self.ipython_settings is not None:
             self.ipython_settings.apply_to(opened.settings)
         self.apply_settings()
@@ -199,6 +201,7 @@ class Notebook:
             source = getattr(info, "transformed_cell", None)  # absent before IPython 9.16
             number = self.shell.execution_count - bool(info.store_history)
             self._cell_number = number if info.store_history else None
+            self._cell_source = str(info.raw_cell)
             self.frames.begin(
                 self.shell.transform_cell(info.raw_cell) if source is None else source, number
             )
@@ -220,6 +223,12 @@ class Notebook:
         file = Path(str(session)).name
         name = f" of {file}" if file.endswith(".ipynb") else ""
         return f"cell [{self._cell_number}]{name}"
+
+    def digest_cell(self) -> str:
+        """The digest of the text of the running cell; empty for one that gets no number."""
+        from jammi_lab.workspace.stamps import code_digest
+
+        return "" if self._cell_number is None else code_digest(self._cell_source)
 
     def cell_ends(self, result: Any = None) -> None:
         """On `post_run_cell`: clear the progress line, and pass the origins of frames on."""

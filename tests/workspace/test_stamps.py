@@ -15,6 +15,7 @@ from IPython.core.formatters import DisplayFormatter
 
 import jammi_lab as jl
 from jammi_lab.cli import main
+from jammi_lab.workspace.stamps import code_digest
 from tests.inside import services_of
 from tests.sizes import sized
 
@@ -156,13 +157,13 @@ def test_without_the_workspace_it_says_what_is_missing(lab, tmp_path):
     (tmp_path / "far" / "a" / "b" / "c" / "d").mkdir(parents=True)
     file = notebook(tmp_path / "far" / "a" / "b" / "c" / "d" / "n.ipynb", output)
     code, [entry] = run("check-notebook", file, "--fail")
-    assert (code, entry["outcome"]) == (0, "unknown")
+    assert (code, entry["outcome"]) == (1, "unknown")
     assert (
         "--workspace" in entry["reason"]
         and "fresh clone" in entry["reason"]
         and output["metadata"]["jammi"]["workspace"] in entry["reason"]
     )
-    assert run("check-notebook", file, "--fail=unknown")[0] == 1
+    assert run("check-notebook", file, "--fail=stale")[0] == 0
     assert outcomes("check-notebook", file, "--workspace", lab.path) == ["fresh"]
     refused = CliRunner().invoke(
         main, ["check-notebook", str(file), "--workspace", str(tmp_path / "no")]
@@ -235,9 +236,160 @@ def test_a_table_stored_from_a_frame_is_unknown_without_its_kernel(lab, tmp_path
     lab.sources.add("frame", pd.DataFrame({"id": [1]}))
     file = notebook(tmp_path / "n.ipynb", shown(lab.materialize("kept", "SELECT * FROM frame")))
     code, [entry] = run("check-notebook", file, "--fail")
-    assert (code, entry["outcome"]) == (0, "unknown") and "frame" in entry["reason"]
-    for word in ("unknown", "grounds"):
-        assert run("check-notebook", file, f"--fail={word}")[0] == 1
+    assert (code, entry["outcome"]) == (1, "unknown") and "frame" in entry["reason"]
+    for word, allowed in (("stale", True), ("unknown", False), ("grounds", False)):
+        assert run("check-notebook", file, f"--fail={word}")[0] == (not allowed)
+
+
+def test_the_last_line_counts_what_could_not_be_judged(lab, tmp_path):
+    lab.sources.add("frame", pd.DataFrame({"id": [1]}))
+    kept = shown(lab.materialize("kept", "SELECT * FROM frame"))
+    file, junit = notebook(tmp_path / "n.ipynb", kept, shown(lab.table("big"))), tmp_path / "j.xml"
+    for word, tag in (("--fail", "failure"), ("--fail=stale", "skipped")):
+        line = CliRunner().invoke(main, ["check-notebook", str(file), word, "--junit", str(junit)])
+        assert line.stdout.splitlines()[-1] == "1 of 2 could not be judged."
+        assert junit.read_text().count(f"<{tag} ") == 1
+    CliRunner().invoke(main, ["check-notebook", str(file), "--junit", str(junit)])
+    assert junit.read_text().count("<skipped ") == 1, "nothing was asked to fail"
+    last = CliRunner().invoke(main, ["check-notebook", str(file), "--json"]).stderr
+    assert last == "1 of 2 could not be judged.\n"
+
+
+# -- outputs of cells that were changed -----------------------------------------------------------
+
+
+def cell(source: str, count: int | None = None, *outputs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "source": source,
+        "execution_count": count,
+        "outputs": list(outputs),
+    }
+
+
+def cells(path: Path, *cells: dict[str, Any]) -> Path:
+    path.write_text(json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def test_a_cell_that_was_edited_and_not_run_is_told(lab, tmp_path):
+    source = "%%jammi\nSELECT x FROM jammi.big"
+    stamps = services_of(lab).badges.stamps
+    stamps.current_code = lambda: code_digest(source)
+    output, table = shown(lab.sql("SELECT x FROM jammi.big")), shown(lab.table("big"))
+    for text, outcome in ((source, "fresh"), (source + " \n", "fresh"), (source + "g", "edited")):
+        file = cells(tmp_path / "n.ipynb", cell(text, 1, output, table))
+        _, entries = run("check-notebook", file)
+        assert [entry["outcome"] for entry in entries] == [outcome, outcome]
+    assert entries[0]["reason"] == "the cell was edited and not run since"
+
+
+@pytest.mark.parametrize(
+    ("above", "count", "outcome"),
+    [
+        ("limit = 1", 1, "fresh"),
+        ("limit = 2", 1, "stale"),
+        ("limit = 2\nlimit = 1", 1, "fresh"),
+        ("%load_ext jammi_lab\nlimit = other = 7", 1, "stale"),
+        ("limit = read()", 1, "fresh"),
+        ("limit = read()", 9, "stale"),
+        ("%%jammi other\nlimit = 2", 1, "fresh"),
+        ("other = 2", 9, "fresh"),
+    ],
+)
+def test_a_parameter_that_was_assigned_again_is_told(lab, tmp_path, above, count, outcome):
+    output = shown(lab.sql("SELECT x FROM jammi.big WHERE x > $limit", limit=1))
+    below = cell("%%jammi\nSELECT x FROM jammi.big WHERE x > $limit", 5, output)
+    file = cells(
+        tmp_path / "n.ipynb", cell("limit = 1", 1), cell(above, count), below, cell("limit = 3", 6)
+    )
+    _, [entry] = run("check-notebook", file)
+    assert entry["outcome"] == outcome
+    assert entry["reason"] == ("" if outcome == "fresh" else "$limit was assigned again in cell 2")
+
+
+def test_another_time_zone_makes_what_is_shown_stale(lab, tmp_path):
+    file = notebook(tmp_path / "n.ipynb", shown(lab.sql("SELECT x FROM jammi.big")))
+    assert outcomes("check-notebook", file) == ["fresh"]
+    (Path(lab.path) / "jammi.toml").write_text('[engine]\ntimezone = "Europe/Oslo"\n')
+    _, [entry] = run("check-notebook", file)
+    assert (entry["outcome"], entry["reason"]) == (
+        "stale",
+        "engine.timezone changed, UTC → Europe/Oslo",
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "listed"),
+    [
+        ("%jammi preview big", True),
+        ("x = 1\n%jammi search v 'a'", True),
+        ("%jammi sources", False),
+        ("%jammi preview big\nframe.head()", False),
+    ],
+)
+def test_an_output_without_metadata_below_a_line_is_unknown(lab, tmp_path, source, listed):
+    bare = shown(lab.table("big").read())
+    bare["metadata"] = {}
+    file = notebook(tmp_path / "n.ipynb", bare, source=source)
+    assert outcomes("check-notebook", file) == ["unknown"] * listed
+
+
+def test_a_parquet_file_with_the_stamp_of_other_rows_is_edited(lab, tmp_path):
+    path = tmp_path / "big.parquet"
+    lab.table("big").export(path)
+    assert outcomes("check-file", path) == ["fresh"]
+    metadata = pq.read_metadata(path).metadata
+    assert b"jammi" in metadata
+    pq.write_table(pq.read_table(path).slice(0, 0).replace_schema_metadata(metadata), path)
+    assert outcomes("check-file", path) == ["edited"]
+
+
+# -- hits -----------------------------------------------------------------------------------------
+
+
+DOCS = {"id": [1, 2, 3], "text": ["oak tree", "oak", "pine"], "year": [2001, 2002, 2003]}
+
+
+@pytest.fixture
+def docs(tmp_path):
+    """A table with vectors over a file, whose column `year` it does not read."""
+    path = tmp_path / "docs.parquet"
+    pd.DataFrame(DOCS).to_parquet(path)
+    with jl.open(tmp_path / "lab") as ws:
+        services_of(ws).badges.stamps.observes_files = True
+        ws.sources.add("docs", str(path))
+        ws.embed("v", "docs", key="id", text="text", model="hashing")
+        yield ws
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "before", "after"),
+    [
+        ({}, ["v"], ["fresh"], ["fresh"]),
+        ({"select": ["year"]}, ["v", "docs"], ["fresh", "fresh"], ["fresh", "stale"]),
+        ({"where": "year > 2001"}, ["v", None], ["fresh", "unknown"], ["fresh", "unknown"]),
+    ],
+)
+def test_hits_are_stamped_with_all_that_they_show(docs, tmp_path, options, names, before, after):
+    for _ in range(2):  # the first look at a file may take longer than a search waits
+        hits = shown(docs.search("v", "oak", k=2, **options))
+    file = notebook(tmp_path / "n.ipynb", hits)
+    _, entries = run("check-notebook", file)
+    assert [e["outcome"] for e in entries] == before
+    assert [e["table"] for e in entries][: len(names) - (None in names)] == [n for n in names if n]
+    pd.DataFrame({**DOCS, "year": [1999, 2002, 2003]}).to_parquet(tmp_path / "docs.parquet")
+    assert outcomes("check-notebook", file) == after
+
+
+def test_a_panel_of_neighbours_is_stamped_with_the_columns_that_it_shows(docs, tmp_path):
+    panel = jl.widgets.NeighborExplorer(docs, "v", key=1)
+    stamp = panel._stamp()
+    assert [(each.name, each.columns) for each in stamp.sources] == [
+        ("docs", ["id", "text", "year"])
+    ]
+    panel = jl.widgets.EmbeddingMap(docs, "v", color="year")
+    assert panel._stamp().unrecorded == ["docs"]
 
 
 def test_a_mutable_table_is_judged_by_its_version(lab, tmp_path):

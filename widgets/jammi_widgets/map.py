@@ -19,6 +19,7 @@ from jammi_lab.search.filters import RowFilter, check_row_condition
 from jammi_lab.search.hits import VECTOR_HIT_COLUMNS
 from jammi_lab.workspace.column_filters import condition
 from jammi_lab.workspace.result_table import ResultTable
+from jammi_lab.workspace.stamps import StampedSource
 from jammi_lab.workspace.vector_views import Colouring, VectorMap
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
@@ -566,6 +567,12 @@ class EmbeddingMap(Panel):
         self._lasso_keys = self._key_index.texts_at(self._selected_rows[:MAX_SELECTED_KEYS])
         self.selection = self._lasso_keys
         return {**self._mark_counts(), "buffers": [self._flags()]}
+
+    def _shown_besides(self) -> tuple[list[StampedSource], list[str]]:
+        """The source rows give the colours."""
+        if not self.color:
+            return [], []
+        return [], [self._table.source_id or self._table.name]
 
     def _shown_tables(self) -> list[ResultTable]:
         return [self._table]

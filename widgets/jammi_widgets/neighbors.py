@@ -27,6 +27,7 @@ from jammi_lab.search.filters import RowFilter, check_row_condition
 from jammi_lab.search.word_search import check_lexical
 from jammi_lab.words.matches import excerpt, split_matches
 from jammi_lab.workspace.result_table import ResultTable
+from jammi_lab.workspace.stamps import StampedSource
 from jammi_widgets import assets, protocol
 from jammi_widgets.cell_texts import KeyIndex, column_texts
 from jammi_widgets.panel import Panel
@@ -119,6 +120,7 @@ class NeighborExplorer(Panel):
         self._last_answer: dict[str, Any] = {}
         self._searching_thread = 0
         self._used_index: bool | None = None
+        self._read_besides: tuple[list[StampedSource], list[str]] = ([], [])
         super().__init__(ws)
         self.k = k
         self.mode = mode
@@ -309,10 +311,11 @@ class NeighborExplorer(Panel):
         words = None if self._words is None or mode == "meaning" else self._words._record
         if mode == "words" and words is not None:
             record, words = words, None
-        answer = services.search.search(
-            record, text, row=key, k=k, where=where, select=self._columns, words=words
+        result, self._used_index = services.searches.run(
+            record, text, words, row=key, k=k, where=where, select=self._columns
         )
-        result, self._used_index = services.statements.answer(answer), answer.through_index
+        _, sources, unrecorded = result._recorded or ([], [], [])
+        self._read_besides = sources, unrecorded
         return result.arrow()
 
     def _hit_messages(self, rows: "pa.Table", text: str | None) -> list[dict[str, Any]]:
@@ -416,6 +419,9 @@ class NeighborExplorer(Panel):
             f"{count:,} rows of {self._table.dimensions} dimensions, "
             f"{f'index {state}' if state else 'no index'}{search_note}"
         )
+
+    def _shown_besides(self) -> tuple[list[StampedSource], list[str]]:
+        return self._read_besides
 
     def _shown_tables(self) -> list[ResultTable]:
         return self._searched_tables(self._last_mode())

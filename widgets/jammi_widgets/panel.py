@@ -23,7 +23,7 @@ from jammi_widgets.saved_form import SavedForm
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.result_table import ResultTable
-    from jammi_lab.workspace.stamps import Stamp
+    from jammi_lab.workspace.stamps import Stamp, StampedSource
     from jammi_lab.workspace.workspace import Workspace
 
 MAX_STAMPED_TABLES = 50
@@ -364,6 +364,7 @@ class Panel(SavedForm, anywidget.AnyWidget):
                 return self._ws._services.tables.stamp_all(
                     [each._table_version for each in tables or self._shown_tables()],
                     sentence if verdicts else None,
+                    *self._shown_besides(),
                 )
         except JammiError:  # a table was dropped, or the workspace was closed
             return None
@@ -371,6 +372,10 @@ class Panel(SavedForm, anywidget.AnyWidget):
     def _shown_verdicts(self) -> list[tuple[str, int, Verdict]]:
         """The recipes whose verdicts the panel shows, with their versions."""
         return []
+
+    def _shown_besides(self) -> "tuple[list[StampedSource], list[str]]":
+        """The other inputs whose rows the panel shows: in a known state, and in none."""
+        return [], []
 
     def _shown_tables(self) -> "list[ResultTable]":
         """The result tables whose rows or versions the panel shows. JammiError."""

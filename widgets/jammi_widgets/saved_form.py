@@ -5,6 +5,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered
 
@@ -38,6 +40,8 @@ class SavedForm:
     """The widget that this one is part of, whose form includes its form."""
     _display_id = ""
     """The id of the outputs with the static form; empty while it was not displayed."""
+    _code: str | None = None
+    """The digest of the text of the cell that displayed it first."""
     _own_html = ""
     """The panel's own form at the time of the displayed one."""
 
@@ -59,7 +63,11 @@ class SavedForm:
 
     def _metadata(self, shown: Mapping[str, str]) -> dict[str, Any]:
         stamp = self._stamp()
-        return {} if stamp is None else stamp.metadata(shown)
+        if stamp is None:
+            return {}
+        if self._code is None:  # later forms come while other cells run
+            self._code = stamp.code
+        return msgspec.structs.replace(stamp, code=self._code).metadata(shown)
 
     def _ipython_display_(self) -> None:
         """Display the live panel and, in a separate output, the static form, which the live panel
