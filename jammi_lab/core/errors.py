@@ -32,7 +32,7 @@ from jammi_lab.core.redaction import redact
 
 _CREDENTIAL = (  # compiled when it is first used
     r"""(?<=://)[^\s/'"@:]*:[^\s/'"]*(?=@)|(?:(?<=http://)|(?<=https://))[^\s/'"@]+(?=@)"""
-    r"""|(?i:(?<=[?&])[\w.%-]*(?:pass|pwd|token|secret|key|sig|auth|cred)[\w.%-]*=[^\s&'"]+)"""
+    r"""|(?i:(?<=[?&#;])[\w.%-]*(?:pass|pwd|token|secret|key|sig|auth|cred)[\w.%-]*(?:=|%3D)[^\s&'"]+)"""
 )
 
 

@@ -16,9 +16,11 @@ _credentials: dict[str, None] = {}
 _lock = threading.Lock()
 # These are compiled by `re` when they are first used, which is later than `%load_ext`.
 _ASSIGNED = (
-    r"(?i:pass|pwd|secret|token)\w*\s*=\s*(?:'((?:[^'\\]|\\.|'')*)|\"([^\"]*)|([^\s&;,'\"]+))"
+    r"(?i:pass|pwd|secret|token|account_?key|access_?key)\w*\s*="
+    r"\s*(?:'((?:[^'\\]|\\.|'')*)|\"([^\"]*)|([^\s&;,'\"]+))"
 )
 """A password in a connection string or a query."""
+_ADDRESS_SETTING = r"(?i)\b(?:password|passwd|pwd|accountkey)\s*="
 _USER_PART = r"[\s'\"(<\[]*(?:[\w+.-]*:?/+)?([^\n]*)@"
 """What stands before the last @, without a scheme."""
 
@@ -58,6 +60,13 @@ def typed_credentials(address: str) -> list[str]:
     if (match := re.match(_USER_PART, address)) and ":" in match[1]:
         texts += [match[1].partition(":")[2], match[1].rpartition(":")[2]]
     return [text for text in texts if text]
+
+
+def looks_like_address(path: str) -> bool:
+    """Whether a path as typed looks like an address with a password: it would become a name."""
+    user = re.match(_USER_PART, path)
+    has_user = user is not None and ":" in user[1]
+    return has_user or re.search(_ADDRESS_SETTING, path) is not None
 
 
 def remember_typed_credentials(address: str) -> None:

@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 
 HTTP_SCHEMES = ("http", "https")
 _LIKE_AN_ADDRESS = re.compile(
-    r"[\s'\"(<\[]*(?:jdbc:)?(?:postgres|mysql|mariadb)\w*(?:\+\w+)?(?::|/.*@)|"
-    r".*\b(?:password|passwd|pwd)\s*=",
-    re.I | re.S,
+    r"[\s'\"(<\[]*(?:jdbc:)?(?:postgres|mysql|mariadb)\w*(?:\+\w+)?(?::|/.*@)", re.I | re.S
 )
-"""Other spellings of a database URL, which would be stored as a path, with the password."""
+"""Other spellings of a database URL, which would be stored as a path."""
 _S3_QUERY = {
     "s3_access_key_id": "key",
     "s3_secret_access_key": "secret",
@@ -55,9 +53,13 @@ def strip_credentials(
     scheme = scheme_of(location)
     stored_options: dict[str, Any] = dict(options)
     credentials: dict[str, str] = {}
-    if scheme is None and _LIKE_AN_ADDRESS.match(location) and not os.path.exists(location):
+    if (
+        scheme is None
+        and (_LIKE_AN_ADDRESS.match(location) or redaction.looks_like_address(location))
+        and not os.path.exists(location)
+    ):
         raise InvalidArgument(
-            "The location looks like a database server's address, but is not a URL.",
+            "The location looks like a server's address, but is not a URL.",
             hint="Write postgresql://user@host/database or mysql://…, and pass the password with "
             "secret=.",
         )

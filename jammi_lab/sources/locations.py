@@ -224,7 +224,7 @@ def expand(pattern: str) -> list[str]:
 def check_no_credentials(path: str) -> None:
     """Raise InvalidArgument for a path to create that is an address with a password: it would
     become the name of a file or folder. The message does not repeat it."""
-    if redaction.typed_credentials(path) and not os.path.lexists(path):
+    if redaction.looks_like_address(path) and not os.path.lexists(path):
         raise InvalidArgument(
             "The path looks like an address with a password, which would become part of a name.",
             hint="Pass a local path. jl.open(path, catalog=…) takes the URL of a catalog, and "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import Rendered, ReprMixin, bullet_list, count_noun, plain_text, vstack
 from jammi_lab.core.records import READABLE_STATUSES
+from jammi_lab.sources.locations import check_no_credentials
 from jammi_lab.storage.files import StoragePath, make_folder
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.store.rebuild import CATALOG_FILE
@@ -51,6 +52,7 @@ def copy_workspace(ws: "Workspace", target: str | os.PathLike[str]) -> CopyRepor
             "Only a workspace in a folder can be copied, and only to a folder.",
             hint="Copy objects with the store's own tools, and the catalog with ws.backup(path).",
         )
+    check_no_credentials(os.fspath(target))
     folder = Path(os.path.abspath(os.path.expanduser(target)))
     if folder.is_relative_to(root.absolute()) or (
         folder.exists() and (not folder.is_dir() or any(folder.iterdir()))

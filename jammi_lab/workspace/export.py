@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.sources.locations import check_writable_path
+from jammi_lab.sources.locations import check_no_credentials, check_writable_path
 from jammi_lab.storage.files import AtomicFile
 from jammi_lab.store.storage_errors import copy_error
 from jammi_lab.store.workspace_identity import ID_FILE
@@ -30,6 +30,7 @@ def export(
 ) -> Path:
     """Write the rows to a file in the format of its extension, and its stamp. The file appears when
     it is complete. InvalidArgument; SchemaMismatch; ResourceExhausted."""
+    check_no_credentials(str(path))
     target = Path(path).expanduser().absolute()
     try:
         if not target.parent.is_dir():

@@ -15,7 +15,7 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
 )
 from jammi_lab.core.model_records import ModelRecord
-from jammi_lab.sources.locations import scheme_of
+from jammi_lab.sources.locations import check_no_credentials, scheme_of
 from jammi_lab.storage.digests import read_stable, sha256_file
 from jammi_lab.vectors.encoders.adapters import to_encoder
 from jammi_lab.vectors.encoders.base import Encoder
@@ -29,6 +29,7 @@ def stored_path(path: str | os.PathLike[str], folder: Path) -> str:
         raise InvalidArgument(
             f"The files of a model must be a local folder or file, got {location!r}."
         )
+    check_no_credentials(location)
     absolute_path = os.path.abspath(os.path.expanduser(location))
     if not os.path.exists(absolute_path):
         raise InvalidArgument(

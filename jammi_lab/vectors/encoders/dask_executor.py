@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
+from jammi_lab.core.redaction import remember_typed_credentials
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,6 +33,8 @@ class DaskExecutor:
                 hint='Run: pip install "jammi-lab[dask]".',
             ) from None
         self._owns_client = isinstance(client_or_address, str)
+        if self._owns_client:
+            remember_typed_credentials(client_or_address)
         try:
             module: Any = distributed
             self._client: Any = (
