@@ -18,6 +18,7 @@ from jammi_lab.core.anchors import (
     unpinned_anchor,
 )
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus
@@ -84,6 +85,13 @@ class EvaluatedGraph:
             return None
         manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
         return manifest.increment if manifest is not None else None
+
+    def count_failed_rows(self, node: RecipeNode) -> int:
+        """How many rows of the newest version of a row map have an error in place of outputs."""
+        if node.record is None or node.record.kind is not TableKind.ROW_MAP:
+            return 0
+        manifest = manifests.parse(self._catalog.result_tables.manifest(node.record.table_name))
+        return 0 if manifest is None else manifest.counts.get("errors", 0)
 
     def changed_parts(self, node: RecipeNode, record: TableRecord | None) -> list[str]:
         """In what the definition of a recipe differs from that of one of its tables; empty where
@@ -325,6 +333,9 @@ class EvaluatedGraph:
         """The grounds of a table with these anchors, then those of the tables upstream."""
         texts = [*self._warnings.get(node.key, ())]
         if node.recipe is not None and node.recipe.descriptor.get("producer") != "sql":
+            failed_count = self.count_failed_rows(node)
+            if failed_count:
+                texts.append(f"{count_noun(failed_count, 'row')} with an error")
             texts += self._producers.verdict_grounds(node.recipe.descriptor)
         parents = []
         if self._grounds:

@@ -19,6 +19,7 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import Hold, RecipeRecord, Step, TableKind, TableRecord
@@ -308,13 +309,13 @@ class Planner:
 
     def _classify(
         self, node: RecipeNode, verdict: Verdict
-    ) -> tuple[StepKind, list[Reason | Cause | Damaged]] | None:
+    ) -> tuple[StepKind, list[Reason | Cause | Damaged | str]] | None:
         """The kind of step for a node, with the reasons; None when it need not run."""
         kind: StepKind | None = StepKind.CERTAIN
-        why: list[Reason | Cause | Damaged] = []
+        why: list[Reason | Cause | Damaged | str] = []
         match verdict:
             case Fresh():
-                kind = None
+                return self._classify_failed_rows(node)
             case Stale(reasons) | Undecidable(_, reasons) if reasons:
                 kind, why = self._classify_reasons(node, reasons), [*reasons]
             case PossiblyStale(causes):
@@ -335,6 +336,27 @@ class Planner:
         if self._hold(node) is not None or self._cannot_run(node):
             return StepKind.BLOCKED, why
         return (self._classify_reuse(node) if kind is StepKind.CERTAIN else kind), why
+
+    def _classify_failed_rows(
+        self, node: RecipeNode
+    ) -> tuple[StepKind, list[Reason | Cause | Damaged | str]] | None:
+        """The step for a fresh table: a row map with errors computes those rows again, and what
+        reads it may follow."""
+        failed_count = self._evaluated.count_failed_rows(node)
+        if failed_count:
+            is_blocked = self._hold(node) is not None or self._cannot_run(node)
+            if not is_blocked:
+                self._classify_reuse(node)  # binds the job, for its estimate
+            reason = f"{count_noun(failed_count, 'row')} with an error"
+            return StepKind.BLOCKED if is_blocked else StepKind.CERTAIN, [reason]
+        parents = [
+            parent.name
+            for parent in self._evaluated.graph.recorded_inputs(node)
+            if self._will_run(node, parent.name)
+        ]
+        if not parents or self._hold(node) is not None:
+            return None
+        return StepKind.POSSIBLE, [f"{name} is recomputed first" for name in parents]
 
     def _hold(self, node: RecipeNode) -> Hold | None:
         """The hold that keeps a recipe as it is."""
@@ -375,7 +397,9 @@ class Planner:
         planned = self.planned.get(parent_node.key) if parent_node else None
         return planned is not None and planned.kind is not StepKind.BLOCKED
 
-    def _blockers(self, node: RecipeNode, reasons: Sequence[Reason | Cause | Damaged]) -> list[str]:
+    def _blockers(
+        self, node: RecipeNode, reasons: Sequence[Reason | Cause | Damaged | str]
+    ) -> list[str]:
         """Why a step is blocked, as clauses: missing prerequisites, and inputs that are gone or
         damaged and not named in a reason."""
         named_inputs = {

@@ -159,7 +159,8 @@ class PlanRunner:
             return RunStep(name=name, outcome="skipped", error="a table it reads was not computed")
         _report_changed_inputs(planned, evaluated, node, deviations)
         self._report_changed_recipes(planned, evaluated, deviations)
-        if isinstance(evaluated.own_verdicts[node.key], Fresh):
+        is_fresh = isinstance(evaluated.own_verdicts[node.key], Fresh)
+        if is_fresh and not evaluated.count_failed_rows(node):
             self._final_states[node.key] = _recipe_state(node)
             return _cut_off_step(planned, node, deviations)
         job = producers.job(node.name, node.recipe.descriptor)
@@ -167,7 +168,7 @@ class PlanRunner:
             ctx,
             node.name,
             job,
-            bypass_cache=False,
+            bypass_cache=is_fresh,  # the table with the errors would answer
             on_progress=on_progress,
             expected_hash=node.recipe.definition_hash,
         )

@@ -69,6 +69,7 @@ def test_every_surface_has_the_star(chain: Lab) -> None:
     } == {name: "fresh*" if grounds else "fresh" for name, grounds in GROUNDS.items()}
     chain.ws.close()
     folder, runner = str(chain.folder), CliRunner()
+    jl.trust(folder)
     assert runner.invoke(main, ["status", folder, "--fail"]).exit_code == 0
     assert runner.invoke(main, ["why", folder, "last", "--fail=grounds"]).exit_code == 1
     assert runner.invoke(main, ["why", folder, "apart", "--fail=grounds"]).exit_code == 0
