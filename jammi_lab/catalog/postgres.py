@@ -26,6 +26,7 @@ from jammi_lab.core.errors import (
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
+from jammi_lab.core.gc_pause import import_modules
 
 
 class Postgres:
@@ -47,7 +48,8 @@ class Postgres:
         self.read_only = read_only
         self.label = _display_url(self._arguments, self.schema)
         probe = self.connect()
-        import psycopg
+        with import_modules():
+            import psycopg
 
         self._idle_connections: list[Any] = [probe]
         """Open connections that were not used yet."""
@@ -152,7 +154,8 @@ class Postgres:
         """A psycopg connection in autocommit mode. Raises ExtensionMissing, SourceUnavailable,
         InvalidArgument."""
         try:
-            import psycopg
+            with import_modules():
+                import psycopg
         except ImportError:
             raise ExtensionMissing(
                 "A catalog in PostgreSQL needs the driver psycopg, which is not installed.",

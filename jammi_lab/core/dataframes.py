@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import ExtensionMissing, SchemaMismatch
+from jammi_lab.core.gc_pause import import_modules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,8 @@ def to_pandas(table: "pa.Table", *, exact: bool = False) -> "pd.DataFrame":
     without pandas.
     """
     try:
-        import pandas as pd
+        with import_modules():
+            import pandas as pd
     except ImportError:
         raise ExtensionMissing(
             "pandas is not installed.",
@@ -193,7 +195,8 @@ class ArrowExportMixin:
 
     def polars(self) -> "pl.DataFrame":
         """All rows as a polars frame. Raises SchemaMismatch when two columns share a name."""
-        import polars as pl
+        with import_modules():
+            import polars as pl
 
         table = self.arrow()
         duplicate = next(
@@ -224,6 +227,7 @@ class ArrowExportMixin:
         return self.arrow().__arrow_c_stream__(requested_schema)
 
     def __narwhals_dataframe__(self) -> Any:
-        import narwhals  # only narwhals calls this method, so it is installed
+        with import_modules():
+            import narwhals  # only narwhals calls this method, so it is installed
 
         return narwhals.from_native(_with_plain_numbers(self.arrow()))._compliant_frame

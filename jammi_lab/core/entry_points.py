@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jammi_lab.core.errors import ExtensionMissing
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import fold, near_names
 
 ENCODERS = "jammi_lab.encoders"
@@ -35,7 +36,8 @@ def load_package_entry(group: str, name: str) -> Any:
             hint="Install the package that brings it into this environment.",
         )
     try:
-        return entry.load()
+        with import_modules():
+            return entry.load()
     except Exception as error:
         raise ExtensionMissing(
             f"{name!r} of the package {_package_of(entry)} cannot be imported: "

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from jammi_lab.core.errors import ExtensionMissing
+from jammi_lab.core.gc_pause import import_modules
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -31,7 +32,8 @@ def load_surface(name: str) -> ModuleType:
         entry = _installed_entry(name)
         module_name = module_name if entry is None else entry.module
     try:
-        return importlib.import_module(module_name)
+        with import_modules():
+            return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name != module_name:
             raise

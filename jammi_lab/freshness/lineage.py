@@ -8,6 +8,7 @@ from jammi_lab.catalog.lineage_queries import Direction
 from jammi_lab.catalog.lineage_queries import Node as Point
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.errors import DependencyCycle, ExtensionMissing
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge
@@ -82,7 +83,8 @@ class Lineage(ReprMixin):
         `<kind>:<name>`. ExtensionMissing when networkx is not installed.
         """
         try:
-            import networkx
+            with import_modules():
+                import networkx
         except ImportError:
             raise ExtensionMissing(
                 "networkx is not installed.",

@@ -19,6 +19,7 @@ from jammi_lab.core.anchors import Anchor, Input, InputKind
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.clock import seconds_since
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import SourceRecord, TableKind, TableRecord, TableStatus, VersionRecord
@@ -71,7 +72,10 @@ class EventBuilder:
         namespace: str = NAMESPACE,
     ) -> None:
         try:
-            import openlineage.client.facet_v2
+            with import_modules():  # all of it: other methods take parts of what is loaded here
+                import openlineage.client.event_v2
+                import openlineage.client.facet_v2
+                import openlineage.client.serde
         except ImportError:
             raise ExtensionMissing(
                 "The OpenLineage client is not installed.",

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 from jammi_lab.core import redaction
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SecretMissing
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.files.object_stores import STORES
@@ -258,8 +259,9 @@ def _look_up(record: SourceRecord) -> str:
             f"os.environ[{secret!r}] = getpass.getpass().",
         )
     try:
-        import keyring
-        from keyring.errors import KeyringError
+        with import_modules():
+            import keyring
+            from keyring.errors import KeyringError
     except ImportError:
         raise ExtensionMissing(
             "The package keyring is not installed.", hint='Run: pip install "jammi-lab[keyring]".'

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.redaction import remember_typed_credentials
 
@@ -229,7 +230,8 @@ def remote_path(url: str, options: Mapping[str, Any] | None) -> RemotePath:
 
 def _filesystem_class(scheme: str) -> Any:
     """The fsspec class for a URL scheme. Raises InvalidArgument, ExtensionMissing."""
-    import fsspec
+    with import_modules():
+        import fsspec
 
     try:
         return fsspec.get_filesystem_class(scheme)

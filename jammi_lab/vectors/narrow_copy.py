@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.vectors.arrays import Floats
 from jammi_lab.vectors.encoders.blas_threads import usable_cores
@@ -141,7 +142,8 @@ class NarrowCopy:
 
 
 def _multiply(codes: Integers, rows: Integers, out: NDArray[np.int32]) -> None:
-    import numkong  # here, like usearch: most kernels search no vectors
+    with import_modules():
+        import numkong  # here, like usearch: most kernels search no vectors
 
     numkong.dot(codes, rows, out=out)
 

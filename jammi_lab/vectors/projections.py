@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from jammi_lab.core.errors import ExtensionMissing
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.vectors.all_pairs import nearest_others
 from jammi_lab.vectors.arrays import Floats
 from jammi_lab.vectors.encoders.blas_threads import one_blas_thread
@@ -122,7 +123,8 @@ def limit_perplexity(perplexity: float, n: int) -> float:
 def import_manifold() -> Any:
     """The module `sklearn.manifold`. Raises ExtensionMissing without scikit-learn."""
     try:
-        return importlib.import_module("sklearn.manifold")
+        with import_modules():
+            return importlib.import_module("sklearn.manifold")
     except ImportError:
         raise ExtensionMissing(
             "t-SNE needs scikit-learn, which is not installed.",
@@ -132,7 +134,8 @@ def import_manifold() -> Any:
 
 def _single_openmp_thread() -> Any:
     """A context with one OpenMP thread."""
-    from threadpoolctl import ThreadpoolController
+    with import_modules():
+        from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().limit(limits=1, user_api="openmp")
 
@@ -152,9 +155,9 @@ def _neighbor_distances(exact: ExactSearch, k: int, report_progress: ProgressCal
         columns[block, 1:] = rows
         distances[block, 1:] = np.sqrt(np.maximum(2 - 2 * similarities.astype(np.float64), 0))
     ends = np.arange(0, n * (k + 1) + 1, k + 1)
-    return importlib.import_module("scipy.sparse").csr_array(
-        (distances.ravel(), columns.ravel(), ends), shape=(n, n)
-    )
+    with import_modules():
+        sparse = importlib.import_module("scipy.sparse")
+    return sparse.csr_array((distances.ravel(), columns.ravel(), ends), shape=(n, n))
 
 
 class _ReportingPoints(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):

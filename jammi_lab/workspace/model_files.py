@@ -14,6 +14,7 @@ from jammi_lab.core.errors import (
     SchemaMismatch,
     SourceUnavailable,
 )
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.model_records import ModelRecord
 from jammi_lab.sources.locations import check_no_credentials, scheme_of
 from jammi_lab.storage.digests import read_stable, sha256_file
@@ -98,7 +99,8 @@ def load_encoder(record: ModelRecord, folder: Path) -> Encoder:
 
 def _sentence_transformer(record: ModelRecord, path: Path) -> object:
     try:
-        library = importlib.import_module("sentence_transformers")
+        with import_modules():
+            library = importlib.import_module("sentence_transformers")
     except ImportError:
         raise ExtensionMissing(
             f"Running the files of the model {record.name!r} needs the package "

@@ -18,6 +18,7 @@ from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.html import Rendered, ReprMixin, vstack
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, equal_row_groups
@@ -537,7 +538,8 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         path = str(location)
         match engine:
             case "polars":
-                import polars as pl
+                with import_modules():
+                    import polars as pl
 
                 return pl.scan_parquet(path, glob=False, hive_partitioning=False)
             case "duckdb":
@@ -545,7 +547,8 @@ class ResultTable(ReprMixin, ArrowExportMixin):
 
                 return duckdb.read_parquet(path, hive_partitioning=False)
             case "pyarrow":
-                import pyarrow.dataset as ds
+                with import_modules():
+                    import pyarrow.dataset as ds
 
                 return ds.dataset(path, format="parquet")
         raise InvalidArgument(
@@ -743,12 +746,14 @@ class ResultTables(list[ResultTable], ReprMixin):
 
 def _scan_remote(location: RemotePath, engine: str) -> Any:
     """A lazy scan of a file in an object store, through its filesystem."""
-    import pyarrow.dataset as ds
+    with import_modules():
+        import pyarrow.dataset as ds
 
     dataset = ds.dataset(location.key, filesystem=location.fs, format="parquet")
     match engine:
         case "polars":
-            import polars as pl
+            with import_modules():
+                import polars as pl
 
             return pl.scan_pyarrow_dataset(dataset)
         case "duckdb":

@@ -1,8 +1,10 @@
 """Notebook panels for a workspace, available as `jl.widgets`. Each panel is imported on first
 use."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.workspace.result import register_chart_renderer
 
 if TYPE_CHECKING:
@@ -15,6 +17,17 @@ if TYPE_CHECKING:
     from jammi_widgets.staleness import StalenessBoard
     from jammi_widgets.workbench import Workbench
 
+_HOMES = {
+    "CatalogBrowser": "catalog",
+    "DiffView": "diff",
+    "EmbeddingMap": "map",
+    "LineageGraph": "lineage",
+    "NeighborExplorer": "neighbors",
+    "ResultView": "results",
+    "StalenessBoard": "staleness",
+    "Workbench": "workbench",
+}
+"""The modules of the panels."""
 __all__ = [
     "CatalogBrowser",
     "DiffView",
@@ -29,44 +42,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import and return the panel class; AttributeError lists the available panels."""
-    match name:
-        case "CatalogBrowser":
-            from jammi_widgets.catalog import CatalogBrowser
-
-            return CatalogBrowser
-        case "DiffView":
-            from jammi_widgets.diff import DiffView
-
-            return DiffView
-        case "EmbeddingMap":
-            from jammi_widgets.map import EmbeddingMap
-
-            return EmbeddingMap
-        case "LineageGraph":
-            from jammi_widgets.lineage import LineageGraph
-
-            return LineageGraph
-        case "NeighborExplorer":
-            from jammi_widgets.neighbors import NeighborExplorer
-
-            return NeighborExplorer
-        case "ResultView":
-            from jammi_widgets.results import ResultView
-
-            return ResultView
-        case "StalenessBoard":
-            from jammi_widgets.staleness import StalenessBoard
-
-            return StalenessBoard
-        case "Workbench":
-            from jammi_widgets.workbench import Workbench
-
-            return Workbench
-    raise AttributeError(f"jl.widgets has no {name!r}; available: {', '.join(__all__)}.")
+    if name not in _HOMES:
+        raise AttributeError(f"jl.widgets has no {name!r}; available: {', '.join(__all__)}.")
+    with import_modules():
+        return getattr(importlib.import_module(f"jammi_widgets.{_HOMES[name]}"), name)
 
 
 def _draw_chart(result: Any, kind: str, x: str | None, y: str | None, color: str | None) -> Any:
-    from jammi_widgets.charts import chart
+    with import_modules():
+        from jammi_widgets.charts import chart
 
     return chart(result, kind, x, y, color)
 

@@ -5,6 +5,8 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from jammi_lab.core.gc_pause import import_modules
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -24,7 +26,8 @@ def smaller_forms(
     `draw_on_white` draws it once more, on white: the renderer writes no channel of a translucent
     pixel above its opacity, so that a translucent orange is khaki.
     """
-    from PIL.Image import Dither, Quantize
+    with import_modules():
+        from PIL.Image import Dither, Quantize
 
     image = _decode(png)
     if any(count and 0 < opacity < 255 for opacity, count in enumerate(_opacities(image))):
@@ -35,7 +38,8 @@ def smaller_forms(
 
 
 def _decode(png: bytes) -> "Image":
-    from PIL import Image
+    with import_modules():
+        from PIL import Image
 
     return Image.open(io.BytesIO(png)).convert("RGBA")
 
@@ -54,7 +58,9 @@ def _opacities(image: "Image") -> list[int]:
 def _with_own_colours(image: "Image", on_white: "Image") -> "Image":
     """The image in the colours that give, on white, the second one."""
     import numpy as np
-    from PIL import Image
+
+    with import_modules():
+        from PIL import Image
 
     pixels = np.array(image)
     opacity = pixels[..., 3:].astype(np.float32) / 255

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.html import count_noun, escape, escape_invisible
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.workspace.file_stamps import stamp_file
@@ -119,7 +120,8 @@ def _small_png(spec: dict[str, Any]) -> tuple[bytes, float]:
     """The chart as an image of at most `MAX_PNG_BYTES`, where colours and resolution allow it, and
     its pixels per pixel of the page."""
     try:
-        import vl_convert
+        with import_modules():
+            import vl_convert
     except ImportError:
         raise ExtensionMissing(
             "vl-convert-python is not installed.", hint="pip install vl-convert-python"

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.sources.base import ScopedSecret
 from jammi_lab.sources.locations import Unreachable
 from jammi_lab.storage.object_store import client_error_text
@@ -110,7 +111,9 @@ def open_filesystem(
     del environment
     module, extra = _MODULES_AND_EXTRAS[store]
     try:
-        filesystem_class = getattr(importlib.import_module(module), _FILESYSTEM_CLASSES[store])
+        with import_modules():
+            library = importlib.import_module(module)
+        filesystem_class = getattr(library, _FILESYSTEM_CLASSES[store])
     except ImportError:
         raise ExtensionMissing(
             f"Reading {store}:// URLs requires {module}.",

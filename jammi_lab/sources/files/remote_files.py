@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.sources.files import object_stores
 from jammi_lab.sources.files.file_sets import FileSet, LocalFileSet, ReadAccess, SourceFile
 from jammi_lab.sources.files.formats import is_skipped, names_of_kind
@@ -73,7 +74,8 @@ class StoreFileSet:
         if self._access is not None:
             self.filesystem: fsspec.AbstractFileSystem = self._access.filesystem
         else:
-            import fsspec
+            with import_modules():
+                import fsspec
 
             self.filesystem = fsspec.filesystem(scheme)
         self.realm = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import RunSelect
@@ -112,8 +113,9 @@ class DeltaConnector(LakehouseConnector):
         if not table_files.has_folder("_delta_log"):
             raise TableGone
         try:
-            from deltalake import DeltaTable
-            from deltalake.exceptions import DeltaError
+            with import_modules():
+                from deltalake import DeltaTable
+                from deltalake.exceptions import DeltaError
         except ImportError:
             raise self._package_error("deltalake") from None
         try:

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from jammi_lab.core.gc_pause import import_modules
+
 _limit_lock = threading.Lock()
 _holder_count = 0
 _previous_limits: list[int] = []
@@ -46,7 +48,9 @@ def _libraries() -> tuple[list[Any], list[Any]]:
     """The loaded BLAS libraries: those with one limit per process, and those with one per
     thread."""
     import numpy as np  # noqa: F401  # its BLAS must be loaded to be found
-    from threadpoolctl import ThreadpoolController
+
+    with import_modules():
+        from threadpoolctl import ThreadpoolController
 
     libraries = ThreadpoolController().select(user_api="blas").lib_controllers
     return [library for library in libraries if not _is_per_thread(library)], [

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.redaction import remember_typed_credentials
 
 T = TypeVar("T")
@@ -26,7 +27,8 @@ class DaskExecutor:
 
     def __init__(self, client_or_address: Any) -> None:
         try:
-            import distributed
+            with import_modules():
+                import distributed
         except ImportError:
             raise ExtensionMissing(
                 "Running batches on Dask needs the package distributed.",
@@ -88,8 +90,9 @@ class DaskExecutor:
 def _wait_for_result(future: Any) -> Any:
     """The result of a batch. Raises what the batch raised, and SourceUnavailable when the cluster
     failed."""
-    from distributed.client import FutureCancelledError
-    from distributed.scheduler import KilledWorker
+    with import_modules():
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
 
     try:
         return future.result()
@@ -116,7 +119,8 @@ def _call(work: Callable[[Any], Any], batch: Any) -> Any:
 
 
 def _is_picklable(work: Any) -> bool:
-    from distributed.protocol import pickle
+    with import_modules():
+        from distributed.protocol import pickle
 
     pickler: Any = pickle
     try:

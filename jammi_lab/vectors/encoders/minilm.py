@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jammi_lab.core.errors import ModelNotFound, SchemaMismatch
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.vectors.encoders.base import EncoderIdentity, Floats
 from jammi_lab.vectors.encoders.blas_threads import one_blas_thread, usable_cores
@@ -223,7 +224,8 @@ def load_once(folder: Path) -> "tuple[Tokenizer, Transformer]":
 @functools.lru_cache(2)
 def _load_files(folder: Path) -> "tuple[Tokenizer, Transformer]":
     try:
-        from tokenizers import Tokenizer
+        with import_modules():
+            from tokenizers import Tokenizer
     except ImportError as error:
         raise ModelNotFound(
             "The model 'minilm' needs the package tokenizers.", hint="pip install tokenizers"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.vectors.arrays import Floats
 from jammi_lab.vectors.encoders.blas_threads import usable_cores
 from jammi_lab.vectors.exact_search import RowNumbers
@@ -253,7 +254,8 @@ def extend_index(
 def open_index(body: Any, shape: IndexShape, entry_numbers: RowNumbers | None) -> AnnIndex | None:
     """The index in verified bytes, as a view without a copy; None when they contain an index of
     another shape."""
-    from usearch.index import Index
+    with import_modules():
+        from usearch.index import Index
 
     index = Index.restore(body, view=True, enable_key_lookups=False)
     if (
@@ -322,7 +324,8 @@ def _translate_interrupt() -> Iterator[None]:
 
 
 def _empty_index(shape: IndexShape, *, lookups: bool) -> "Index":
-    from usearch.index import Index
+    with import_modules():
+        from usearch.index import Index
 
     return Index(
         ndim=shape.dimensions,
