@@ -53,6 +53,9 @@ class RecoveryReport(Value, frozen=True):
     missing: list[str] = []
     unknown: list[str] = []
     """Complete tables on disk without a row in the catalog."""
+    moved: list[str] = []
+    """Sources with absolute paths that are gone, or in the former project, since the workspace was
+    moved or copied."""
     damaged_log: list[str] = []
     """What is known about commits that the catalog lost with its log, and what to do."""
     errors: list[str] = []
@@ -71,6 +74,7 @@ class RecoveryReport(Value, frozen=True):
                 self.reaped,
                 self.missing,
                 self.unknown,
+                self.moved,
                 self.damaged_log,
                 self.errors,
             )
@@ -85,6 +89,14 @@ class RecoveryReport(Value, frozen=True):
             _finding(f"{count_noun(len(names), 'table')} {text}", names)
             for names, text in named_findings
         ]
+        if self.moved:
+            lines.append(
+                _finding(
+                    f"{count_noun(len(self.moved), 'source')} left behind when the workspace was "
+                    "moved or copied (ws.relocate(old, new) changes the paths)",
+                    self.moved,
+                )
+            )
         lines += [plain_text(message) for message in self.damaged_log]
         lines += [plain_text(f"could not be resolved: {e}") for e in self.errors]
         return (

@@ -35,6 +35,8 @@ _CREDENTIAL_NAME = re.compile(
 _CREDENTIAL_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9+/_=.~-]{20,}")
 """Values that look like a credential under any name."""
 _QUERY = re.compile(r"\?[A-Za-z_][\w.-]*=")
+_ABOVE = "../"
+"""Begins a stored location that is outside the workspace's folder and in its project."""
 _STORE_SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 OWN_FOLDERS = ("results", "quarantine", "checkpoints", "models", "writers")
 """Folders of a workspace with rows of all tenants or with its internal state."""
@@ -131,14 +133,28 @@ def literal_path(pattern: str) -> str | None:
     return plain if escape(plain) == pattern else None
 
 
-def display_location(location: str) -> str:
-    """A stored location for display."""
+def display_location(location: str, folder: Path | None = None) -> str:
+    """A stored location for display. One in the project is absolute when `folder`, that of the
+    workspace, is given."""
+    if f"{location}/".startswith(_ABOVE) and folder is not None:
+        location = full_location(location, folder)
     return without_credentials(literal_path(location) or location)
 
 
+def project_of(folder: Path) -> Path:
+    """The folder of the project that a workspace belongs to: the nearest one above with `.git`,
+    else the one above. The home folder and `/` are no projects: then it is the workspace's own."""
+    own = Path(os.path.realpath(folder))
+    home = Path(os.path.realpath(os.path.expanduser("~")))
+    above = [each for each in own.parents if each.parent != each and not home.is_relative_to(each)]
+    repositories = (each for each in above if (each / ".git").exists())
+    return next(repositories, above[0] if own.parent in above else own)
+
+
 def store_location(location: str | os.PathLike[str], folder: Path | None) -> str:
-    """The stored form of a location as typed: relative to the workspace if it is inside, else
-    absolute; URLs without credentials.
+    """The stored form of a location as typed: relative to the workspace if it is in its project
+    (`project_of`), so that a copied or moved project reads its own files; else absolute; URLs
+    without credentials.
 
     A relative path is relative to the current directory. Raises InvalidArgument for an empty
     location and for bytes that are not UTF-8.
@@ -160,11 +176,24 @@ def store_location(location: str | os.PathLike[str], folder: Path | None) -> str
         if os.path.lexists(user_input) or not _MAGIC.search(user_input)
         else _absolute_pattern(user_input)
     )
-    if folder is None:
-        return pattern
+    return pattern if folder is None else store_pattern(pattern, folder)
+
+
+def store_pattern(pattern: str, folder: Path) -> str:
+    """The stored form of an absolute pattern, as that of `store_location`."""
     for root in {os.path.abspath(folder), os.path.realpath(folder)}:
         if pattern.startswith(escape(root) + os.sep):
             return pattern[len(escape(root)) + 1 :]
+    project = project_of(folder)
+    parts = pattern.split(os.sep)
+    for count in range(2, len(parts) + 1):
+        above = literal_path(os.sep.join(parts[:count]))
+        if above is None or not os.path.exists(above):
+            break
+        # Links above the project, and on macOS the case of letters, lead to the same folder.
+        if os.path.samefile(above, project):
+            up = os.path.relpath(project, os.path.realpath(folder))
+            return os.path.join(up, *parts[count:])
     return pattern
 
 
@@ -172,6 +201,8 @@ def full_location(stored: str, folder: Path | None) -> str:
     """The absolute pattern or URL of a stored location; the inverse of `store_location`."""
     if scheme_of(stored) is not None:
         return stored
+    if folder is not None and f"{stored}/".startswith(_ABOVE):
+        return os.path.normpath(os.path.join(escape(os.path.realpath(folder)), stored))
     root = escape(os.getcwd() if folder is None else os.path.abspath(folder))
     return os.path.join(root, _without_scheme(stored))  # a file of the workspace may be named ~
 
@@ -360,6 +391,8 @@ class LocatedConnector:
     """Kind and location of a connector with a stored location."""
 
     record: SourceRecord
+    folder: Path | None = None
+    """The workspace's folder."""
 
     @property
     def kind(self) -> str:
@@ -369,7 +402,7 @@ class LocatedConnector:
     @property
     def location(self) -> str:
         """The path or URL for display."""
-        return display_location(self.record.location)
+        return display_location(self.record.location, self.folder)
 
     def notes(self) -> list[str]:
         """What had to be decided to read it, one sentence each. Raises SourceUnavailable."""

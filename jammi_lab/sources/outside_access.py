@@ -9,7 +9,13 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.files.formats import FILE_KINDS
 from jammi_lab.sources.files.remote_files import file_set_for
-from jammi_lab.sources.locations import base_of, full_location, literal_path, scheme_of
+from jammi_lab.sources.locations import (
+    base_of,
+    full_location,
+    literal_path,
+    project_of,
+    scheme_of,
+)
 
 _LOCAL_KINDS = (*FILE_KINDS, "sqlite", "duckdb")
 """Kinds that read no other place than their location: tables of a lake list their files, and the
@@ -71,16 +77,6 @@ class OutsideAccess:
 def untrusted_clause(folder: Path | None) -> str:
     """That a folder is not trusted, and the line that trusts it."""
     return f"the workspace's folder is not trusted: jl.trust({str(folder)!r}) trusts it"
-
-
-def project_of(folder: Path) -> Path:
-    """The folder of the project that a workspace belongs to: the nearest one above with `.git`,
-    else the one above. The home folder and `/` are no projects: then it is the workspace's own."""
-    own = Path(os.path.realpath(folder))
-    home = Path(os.path.realpath(os.path.expanduser("~")))
-    above = [each for each in own.parents if each.parent != each and not home.is_relative_to(each)]
-    repositories = (each for each in above if (each / ".git").exists())
-    return next(repositories, above[0] if own.parent in above else own)
 
 
 def _is_inside(path: str, folder: Path) -> bool:

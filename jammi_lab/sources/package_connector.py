@@ -62,7 +62,7 @@ class PackageConnector:
     @property
     def location(self) -> str:
         """The location for display, without credentials."""
-        return display_location(self._record.location)
+        return display_location(self._record.location, self._folder)
 
     def check(self) -> None:
         """Check that every table can be listed, and a single one be read. SourceUnavailable;

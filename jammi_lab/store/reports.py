@@ -195,6 +195,7 @@ def visible_recovery(report: RecoveryReport, catalog: Catalog) -> RecoveryReport
         for field, value in report.to_dict().items()
         if isinstance(value, list)
     }
+    lists["moved"] = [name for name in report.moved if catalog.sources.get(name) is not None]
     return msgspec.structs.replace(
         report,
         **lists,

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
@@ -23,6 +25,7 @@ from jammi_lab.storage.space_reserve import SpaceReserve
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.first_use import first_use
 from jammi_lab.workspace.infrastructure import Infrastructure, build_infrastructure
+from jammi_lab.workspace.relocation import moved_sources
 
 if TYPE_CHECKING:
     from jammi_lab.engine.name_resolution import TableFunctionResolver
@@ -376,6 +379,10 @@ def _open_services(
         if not read_only:
             services.recovery_at_open = services.recover(ready_too=False)
             services.sessions.watch()
+        if isinstance(folder, Path) and (moved := moved_sources(services.catalog, folder)):
+            services.recovery_at_open = msgspec.structs.replace(
+                services.recovery_at_open, moved=moved
+            )
         return services
     except BaseException:
         services.close(clean=False)

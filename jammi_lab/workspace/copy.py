@@ -13,6 +13,7 @@ from jammi_lab.sources.locations import check_no_credentials
 from jammi_lab.storage.files import StoragePath, make_folder
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.store.rebuild import CATALOG_FILE
+from jammi_lab.workspace.relocation import rebase_sources
 from jammi_lab.workspace.trust import trust_own_folder
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def copy_workspace(ws: "Workspace", target: str | os.PathLike[str]) -> CopyRepor
             for r in {r.table_name: r for r in records}.values()
             if not _copy_table_files(ws._services.results.parquet(r), root, folder)
         ]
-        open_workspace(folder).close()
+        with open_workspace(folder) as copy:
+            rebase_sources(copy._services.catalog, root, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         if not is_new_folder:

@@ -45,6 +45,7 @@ from jammi_lab.sources.locations import (
     LocatedConnector,
     check_readable_location,
     display_location,
+    full_location,
     scheme_of,
     store_location,
 )
@@ -94,7 +95,7 @@ class Source(ReprMixin):
     @property
     def location(self) -> str:
         """Where it is, without credentials."""
-        return display_location(self._record.location)
+        return display_location(self._record.location, self._parts.local_folder)
 
     @property
     def tenant(self) -> str | None:
@@ -253,7 +254,7 @@ class Source(ReprMixin):
         return (
             record.name,
             record.kind,
-            _relative_to_cwd(display_location(record.location)),
+            _relative_to_cwd(self.location),
             names,
             anchor,
             str(state or ""),
@@ -452,8 +453,16 @@ class Sources(ReprMixin):
         if existing is None or existing.tenant != record.tenant:
             return None
         registered_frame = self._parts.source_directory.registered_frame(existing)
-        is_same = msgspec.structs.replace(existing, created_at="", name=record.name) == record and (
-            frame is None or registered_frame is None or registered_frame is frame
+        is_same_place = full_location(existing.location, self._folder) == full_location(
+            record.location, self._folder
+        )
+        is_same = (
+            is_same_place
+            and msgspec.structs.replace(
+                existing, created_at="", name=record.name, location=record.location
+            )
+            == record
+            and (frame is None or registered_frame is None or registered_frame is frame)
         )
         if not is_same:
             raise SourceExists(

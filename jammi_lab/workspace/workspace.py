@@ -22,6 +22,7 @@ from jammi_lab.core.records import Edge, OnProgress, ProgressOption
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.verdicts import Verdict, Verification
+from jammi_lab.workspace import relocation
 from jammi_lab.workspace.arguments import list_of_names, takes_no_name
 from jammi_lab.workspace.assembly import Services
 from jammi_lab.workspace.first_use import load_modules
@@ -986,6 +987,12 @@ class Workspace:
         """The recovery report of opening the workspace; while a tenant is bound, of its own and the
         shared tables."""
         return self._services.maintenance.recovery_at_open()
+
+    def relocate(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> list[str]:
+        """Tell the workspace that the files at or below the path `old` are now at `new`. Returns
+        the names of the sources that follow; tables stay fresh when the content is the same.
+        Quoted paths in statements are not changed. InvalidArgument."""
+        return relocation.relocate(self._services, old, new)
 
     @takes_no_name("It covers the whole workspace; ws.recompute(name) rebuilds one table.")
     def recover(self, *, progress: ProgressOption = None) -> RecoveryReport:

@@ -192,16 +192,17 @@ def test_anchors():
 # -- locations -------------------------------------------------------------------------------------
 
 
-def test_inside_the_workspace_it_is_stored_relative_and_outside_absolute(tmp_path, monkeypatch):
+def test_inside_the_project_it_is_stored_relative_and_outside_absolute(tmp_path, monkeypatch):
     lab = tmp_path / "lab"
     (lab / "data").mkdir(parents=True)
     monkeypatch.chdir(lab / "data")
     assert store_location("f.csv", lab) == "data/f.csv"
-    assert store_location("../../f.csv", lab) == str(tmp_path / "f.csv")
+    assert store_location("../../f.csv", lab) == "../f.csv"
     assert store_location(lab / "data" / "*.csv", lab) == "data/*.csv"
     assert store_location("*.csv", lab) == "data/*.csv"
     assert store_location("f.csv", None) == str(lab / "data" / "f.csv")
-    assert store_location(tmp_path / "labour" / "f.csv", lab) == str(tmp_path / "labour" / "f.csv")
+    assert store_location(tmp_path / "labour" / "f.csv", lab) == "../labour/f.csv"
+    assert store_location(tmp_path.parent / "f.csv", lab) == str(tmp_path.parent / "f.csv")
 
 
 def test_a_workspace_that_moved_finds_its_inner_files(tmp_path):

@@ -17,7 +17,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import trusted_folders
-from jammi_lab.sources.outside_access import project_of
+from jammi_lab.sources.locations import project_of
 from tests.processes import ROOT
 
 
