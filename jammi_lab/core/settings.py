@@ -194,7 +194,7 @@ def load_settings(
 
         try:
             table = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidArgument(f"{file.name} cannot be read: {error}.") from None
         except OSError as error:
             raise InvalidArgument(

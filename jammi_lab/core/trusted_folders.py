@@ -21,7 +21,7 @@ MAX_LIST_BYTES = 256 << 10
 """Above this size the list is written anew, without folders that are gone."""
 _CREATION_FIELD = 1 << 11
 """The field of `statx` with the creation time."""
-_listed_here: set[str] = set()
+_listed_here: set[bytes] = set()
 """Lines that this process added, which hold also where the list cannot be written."""
 
 
@@ -34,14 +34,14 @@ def trusted_list() -> Path | None:
 
 def is_trusted(folder: Path) -> bool:
     """Whether this user trusts a folder."""
-    line = _line(folder)
+    line = _line(os.path.realpath(folder))
     return line is not None and (line in _listed_here or line in _read_lines())
 
 
 def add_trusted(folder: Path) -> None:
     """List an existing folder. InvalidArgument when it is missing; WorkspaceReadOnly when the list
     cannot be written: then the folder is trusted by this process only."""
-    line = _line(folder)
+    line = _line(os.path.realpath(folder))
     if line is None:
         raise InvalidArgument(
             f"There is no folder {str(folder)!r}.", hint="Pass the folder of a workspace."
@@ -57,8 +57,8 @@ def add_trusted(folder: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if sum(map(len, lines)) > MAX_LIST_BYTES:
             _remove_missing_folders(path, lines)
-        with open(path, "a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(f"{line}\n")
+        with open(path, "ab") as file:
+            file.write(line + b"\n")
     except OSError as error:
         raise _unwritable(f"{str(path)!r} cannot be written: {error.strerror}") from None
 
@@ -70,28 +70,32 @@ def _unwritable(reason: str) -> WorkspaceReadOnly:
     )
 
 
-def _remove_missing_folders(path: Path, lines: set[str]) -> None:
-    kept = [line for line in lines if _line(Path(line.split(" ", 2)[-1])) == line]
+def _remove_missing_folders(path: Path, lines: set[bytes]) -> None:
+    kept = [line for line in lines if _line(_path_of(line)) == line]
     new = path.with_name(f"{path.name}.{os.getpid()}")
-    text = "".join(f"{line}\n" for line in sorted(kept))
-    new.write_text(text, encoding="utf-8", errors="surrogateescape")
+    new.write_bytes(b"".join(line + b"\n" for line in sorted(kept)))
     os.replace(new, path)
 
 
-def _read_lines() -> set[str]:
+def _read_lines() -> set[bytes]:
     path = trusted_list()
     with contextlib.suppress(OSError):
         if path is not None:
-            return set(path.read_text(encoding="utf-8", errors="surrogateescape").split("\n"))
+            return set(path.read_bytes().split(b"\n"))
     return set()
 
 
-def _line(folder: Path) -> str | None:
-    """The line of a folder; None when it is missing or its path cannot stand in a line."""
-    real = os.path.realpath(folder)
-    if "\n" in real or not os.path.isdir(real):
+def _line(real_path: str) -> bytes | None:
+    """The line of a folder; None when it is missing. A line break in its path is written as NUL,
+    which no path contains."""
+    if not os.path.isdir(real_path):
         return None
-    return f"{os.stat(real).st_ino} {_creation_time(real)} {real}"
+    state = f"{os.stat(real_path).st_ino} {_creation_time(real_path)} "
+    return state.encode() + os.fsencode(real_path).replace(b"\n", b"\0")
+
+
+def _path_of(line: bytes) -> str:
+    return os.fsdecode(line.split(b" ", 2)[-1].replace(b"\0", b"\n"))
 
 
 def _creation_time(path: str) -> int:

@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.files.formats import FILE_KINDS
 from jammi_lab.sources.files.remote_files import file_set_for
@@ -20,7 +21,6 @@ from jammi_lab.sources.locations import (
 _LOCAL_KINDS = (*FILE_KINDS, "sqlite", "duckdb")
 """Kinds that read no other place than their location: tables of a lake list their files, and the
 connector of a package may do anything."""
-_Source = tuple[str | None, str, str]
 
 
 @dataclass
@@ -33,11 +33,11 @@ class OutsideAccess:
     """Whether this user trusts the folder (`core.trusted_folders`)."""
     connects: bool = True
     """Whether servers and stores may be connected to."""
-    _named: set[_Source] = field(default_factory=set)
+    _named: list[SourceRecord] = field(default_factory=list)
 
     def name_source(self, record: SourceRecord) -> None:
-        """Allow a source whose location a call names."""
-        self._named.add(_identity(record))
+        """Allow a source that a call names, with its location and options."""
+        self._named.append(record)
 
     def check(self, record: SourceRecord) -> None:
         """Raise SourceUnavailable for a source that must not be opened."""
@@ -49,7 +49,7 @@ class OutsideAccess:
                 "connect.",
                 hint="ws.status() connects.",
             )
-        if self.trusts_folder or _identity(record) in self._named:
+        if self.trusts_folder or msgspec.structs.replace(record, created_at="") in self._named:
             return
         if record.kind not in _LOCAL_KINDS or self._lies_outside(record.location):
             raise SourceUnavailable(
@@ -87,7 +87,3 @@ def _may_connect(record: SourceRecord) -> bool:
     is_listed_elsewhere = record.kind == "iceberg" and "table" in record.options
     is_local = record.kind in (*_LOCAL_KINDS, "delta", "iceberg") and not is_listed_elsewhere
     return scheme_of(record.location) is not None or not is_local
-
-
-def _identity(record: SourceRecord) -> _Source:
-    return record.tenant, fold(record.name), record.location

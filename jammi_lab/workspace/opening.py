@@ -14,7 +14,7 @@ from jammi_lab.core.records import ProgressOption
 from jammi_lab.core.settings import load_settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.trusted_folders import add_trusted
-from jammi_lab.sources.locations import check_no_credentials, scheme_of
+from jammi_lab.sources.locations import OWN_FOLDERS, check_no_credentials, scheme_of
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.files import StoragePath, make_folder
 from jammi_lab.storage.object_store import remote_path
@@ -125,8 +125,10 @@ def _open_services(
 
 
 def _is_new(folder: Path) -> bool:
-    """Whether a folder has no catalog yet, so that whoever opens it creates the workspace."""
-    return not any(os.path.lexists(folder / name) for name in ("catalog.sqlite3", ID_FILE))
+    """Whether a folder has nothing of a workspace yet but settings, so that whoever opens it
+    creates the workspace."""
+    names = ("catalog.sqlite3", ID_FILE, *OWN_FOLDERS)
+    return not any(os.path.lexists(folder / name) for name in names)
 
 
 def rebuild(

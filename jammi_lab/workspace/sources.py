@@ -360,7 +360,6 @@ class Sources(ReprMixin):
             tenant_column=tenant_column,
             secret=check_secret(secret) if secret is not None or not credentials else USER_INPUT,
         )
-        self._parts.source_directory.outside.name_source(draft)
         function = secret if callable(secret) else None
         record, tables = self._open(
             draft, frame, clean_location, credentials, function, kind=kind, check=check
@@ -397,6 +396,7 @@ class Sources(ReprMixin):
             if frame is None:
                 read_credentials = directory.credentials(draft, credentials, function)
                 record = self._complete_record(draft, kind, location, read_credentials)
+            directory.outside.name_source(record)
             connector = directory.connector(record, frame, credentials, function)
             if check:
                 connector.check()

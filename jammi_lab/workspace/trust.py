@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jammi_lab.core.errors import JammiError, SourceUnavailable, WorkspaceReadOnly
+from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.trusted_folders import add_trusted, is_trusted
 from jammi_lab.sources.outside_access import untrusted_clause
@@ -26,7 +26,7 @@ _declined: set[Path] = set()
 def trust_own_folder(folder: Path) -> None:
     """Trust a folder in which this process creates a workspace; where the list of the user cannot
     be written, as long as the process lives."""
-    with contextlib.suppress(WorkspaceReadOnly):
+    with contextlib.suppress(JammiError):
         add_trusted(folder)
 
 

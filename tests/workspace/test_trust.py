@@ -417,3 +417,75 @@ def test_only_an_existing_folder_can_be_trusted(tmp_path, monkeypatch, path):
     with pytest.raises(jl.JammiError):
         jl.trust(path)
     assert not (tmp_path / "config").exists()
+
+
+def test_a_recorded_source_with_other_options_is_not_the_one_that_a_call_names(
+    tmp_path, own_list, listener, recwarn, monkeypatch
+):
+    """The options hold the address of the store, to which the user's keys would go."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "CANARY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY")
+    lab, bucket = tmp_path / "lab", "s3://bucket/x.parquet"
+    options = {"endpoint_url": f"http://127.0.0.1:{listener.port}", "region": "eu-west-1"}
+    with jl.open(lab) as ws:
+        ws.sources.add("x", bucket, options=options, check=False)
+    by_somebody_else(own_list)
+    with jl.open(lab) as ws:
+        with pytest.raises(jl.SourceExists):
+            ws.sources.add("x", bucket, options={"region": "eu-west-1"}, check=False)
+        with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+            ws.sql("FROM x").fetchall()
+    assert listener.received == []
+
+
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_a_table_of_a_lake_lists_its_files_and_is_opened_only_in_a_trusted_folder(
+    tmp_path, own_list, recwarn, kind
+):
+    (tmp_path / "table").mkdir()
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("x", str(tmp_path / "table"), kind=kind, check=False)
+    by_somebody_else(own_list)
+    with jl.open(tmp_path / "lab") as ws, pytest.raises(jl.SourceUnavailable, match="not trusted"):
+        ws.sql("FROM x").fetchall()
+
+
+@pytest.mark.parametrize("kept", ["results", "models", "checkpoints", "catalog.sqlite3"])
+def test_a_folder_that_has_something_of_a_workspace_is_not_new(tmp_path, own_list, recwarn, kept):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 1 AS n")
+    by_somebody_else(own_list)
+    for each in (tmp_path / "lab").iterdir():
+        if each.name != kept and each.is_file():
+            each.unlink()
+        elif each.name != kept:
+            shutil.rmtree(each)
+    if not (tmp_path / "lab" / kept).exists():
+        (tmp_path / "lab" / kept).mkdir()
+    for file in (tmp_path / "lab" / "results").rglob("*.*"):
+        file.unlink()
+    jl.open(tmp_path / "lab").close()
+    assert not trusted_folders.is_trusted(tmp_path / "lab")
+
+
+def test_a_folder_whose_name_has_a_line_break_is_one_line(tmp_path, own_list, monkeypatch):
+    odd, other = tmp_path / "a\nb", tmp_path / "b"
+    jl.open(odd).close()
+    trusted_folders._listed_here.clear()
+    assert trusted_folders.is_trusted(odd) and not trusted_folders.is_trusted(other)
+    assert (own_list / "trusted").read_bytes().count(b"\n") == 1
+    monkeypatch.setattr(trusted_folders, "MAX_LIST_BYTES", 0)
+    jl.open(other).close()
+    trusted_folders._listed_here.clear()
+    assert trusted_folders.is_trusted(odd) and trusted_folders.is_trusted(other)
+
+
+def test_files_of_a_model_are_loaded_only_in_a_trusted_folder(tmp_path, own_list, recwarn):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "modules.json").write_text("[]")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.models.register("m", str(tmp_path / "model"))
+    by_somebody_else(own_list)
+    with jl.open(tmp_path / "lab") as ws, pytest.raises(jl.ModelNotFound, match="not trusted"):
+        ws.materialize("t", "SELECT 1 AS id, 'a' AS text")
+        ws.embed("v", "t", key="id", text="text", model="m")

@@ -187,6 +187,11 @@ class LakehouseTable(LocatedConnector, ABC):
                 hint="A table in a store must contain all of its files.",
             )
         paths = tuple(path for each in locations if (path := local_path(each)) is not None)
+        if scheme_of(home) is None and len(paths) < len(locations):
+            raise InvalidArgument(
+                f"The {self.format} table {self._name} lists a file on a server.",
+                hint="A table in a local folder must contain local files.",
+            )
         for path in paths:
             check_readable_path(path, self.folder)
         _checked_snapshots.put((folder, state), paths)
