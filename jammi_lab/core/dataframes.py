@@ -6,8 +6,10 @@ them exactly, and so do `.arrow()` and `.polars()`. pandas shows them as Python 
 `* 1.1`, `.dt` and `numpy.log` fail. The frames of this module hold numpy's nearest type instead.
 """
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import ExtensionMissing, SchemaMismatch
@@ -32,10 +34,10 @@ _NULLABLE_INTEGERS = "Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64".split()
 def to_pandas(table: "pa.Table", *, exact: bool = False) -> "pd.DataFrame":
     """The rows as a pandas frame.
 
-    By default integers and `sum` of integers are int64, with NULLs or beyond 64 bits float64;
-    DECIMAL is float64, DATE and TIMESTAMP datetime64, INTERVAL timedelta64 (a month is 30 days, as
-    in DuckDB). With `exact` they are nullable integers, Decimal and date objects. ExtensionMissing
-    without pandas.
+    By default integers and `sum` of integers are int64; with NULLs float64 if that holds each
+    exactly, else Int64; beyond int64 uint64, UInt64, or Python's int. DECIMAL is float64, DATE and
+    TIMESTAMP datetime64, INTERVAL timedelta64 (a month is 30 days, as in DuckDB). With `exact` they
+    are nullable integers, Decimal and date objects. ExtensionMissing without pandas.
     """
     try:
         with import_modules():
@@ -60,9 +62,16 @@ def to_pandas(table: "pa.Table", *, exact: bool = False) -> "pd.DataFrame":
     frame = pa.table(columns, names).to_pandas(
         date_as_object=False, maps_as_pydicts="lossy", ignore_metadata=True
     )
-    for name, kind, column in zip(names, kinds, columns, strict=True):
+    nullable_types = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
+    for name, kind, column, original in zip(names, kinds, columns, table.columns, strict=True):
         if pa.types.is_interval(kind):
             frame[name] = _timedeltas(column)
+        elif kind in nullable_types and column.null_count:
+            frame[name] = column.to_pandas(types_mapper=nullable_types.get)
+        elif kind == _hugeint() or (
+            pa.types.is_nested(kind) and not all(map(_are_exact_floats, original.chunks))
+        ):
+            frame[name] = pd.Series(_integer_objects(original.to_pylist()), dtype=object)
     frame.columns = pd.Index(table.column_names)
     return frame
 
@@ -74,12 +83,7 @@ def _numpy_column(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
 
     kind = column.type
     if pa.types.is_integer(kind) or kind == _hugeint():
-        if not column.null_count:
-            try:
-                return column.cast(pa.int64())
-            except pa.ArrowInvalid:  # beyond 64 bits
-                pass
-        return column.cast(pa.float64(), safe=False)
+        return _plain_integers(column)
     if pa.types.is_date32(kind):
         try:
             return column.cast(pa.timestamp("us"))
@@ -94,14 +98,60 @@ def _numpy_column(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
     return column
 
 
-def _with_plain_numbers(table: "pa.Table") -> "pa.Table":
-    """The rows with int64 or float64 in place of DECIMAL and HUGEINT, as in `to_pandas`."""
+def _plain_integers(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
+    """Integers as int64 or uint64, and with NULLs as float64, where these hold every value."""
     import pyarrow as pa
 
-    columns = [
-        column if _numeric_type(column.type) == column.type else _numpy_column(column)
-        for column in table.columns
-    ]
+    for kind in (pa.int64(), pa.uint64()):
+        with contextlib.suppress(pa.ArrowInvalid):
+            column = column.cast(kind)
+            break
+    if column.null_count and pa.types.is_integer(column.type):
+        with contextlib.suppress(pa.ArrowInvalid):
+            return column.cast(pa.float64())
+    return column
+
+
+def _are_exact_floats(values: "pa.Array") -> bool:
+    """Whether the integers inside of nested values stay the same in numpy arrays, which are of
+    float64 where there is a NULL."""
+    import pyarrow as pa
+
+    kind = values.type
+    if pa.types.is_struct(kind):
+        return all(map(_are_exact_floats, values.flatten()))
+    if pa.types.is_map(kind):
+        return _are_exact_floats(values.keys) and _are_exact_floats(values.items)
+    if pa.types.is_nested(kind) and not pa.types.is_union(kind):
+        return _are_exact_floats(values.flatten())
+    if kind == _hugeint():
+        return False
+    if pa.types.is_integer(kind) and values.null_count:
+        return bool(pa.types.is_floating(_plain_integers(pa.chunked_array([values])).type))
+    return True
+
+
+def _integer_objects(value: Any) -> Any:
+    """Values with int in place of the decimals of HUGEINT, also inside lists and dicts."""
+    if isinstance(value, list):
+        return [_integer_objects(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _integer_objects(each) for name, each in value.items()}
+    if isinstance(value, Decimal) and value.as_tuple().exponent == 0:
+        return int(value)
+    return value
+
+
+def _with_plain_numbers(table: "pa.Table") -> "pa.Table":
+    """The rows with int64 or float64 in place of DECIMAL and HUGEINT."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    columns = []
+    for column in table.columns:
+        kind = _numeric_type(column.type)
+        plain = column if kind == column.type else _numpy_column(column)
+        columns.append(pc.cast(plain, _numeric_type(plain.type), safe=False))
     return pa.table(columns, table.column_names)
 
 
@@ -218,9 +268,10 @@ class ArrowExportMixin:
         return frame
 
     def pandas(self, *, exact: bool = False) -> "pd.DataFrame":
-        """All rows as a pandas frame of numpy types: integers int64 (float64 with NULLs), DECIMAL
-        float64, DATE and TIMESTAMP datetime64, INTERVAL timedelta64. `exact`: nullable integers,
-        Decimal and date objects. ExtensionMissing without pandas."""
+        """All rows as a pandas frame of numpy types: integers int64 (with NULLs float64, or Int64
+        where that would change one), DECIMAL float64, DATE and TIMESTAMP datetime64, INTERVAL
+        timedelta64. `exact`: nullable integers, Decimal and date objects. ExtensionMissing without
+        pandas."""
         return to_pandas(self.arrow(), exact=exact)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -22,10 +23,16 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, SourceUnavailable, TableNotFound
-from jammi_lab.core.identifiers import ascii_lower, quoted_name
+from jammi_lab.core.identifiers import ascii_lower, has_surrogate, quoted_name
 from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.scratch_duckdb import sql_types
+from jammi_lab.storage.arrow_values import (
+    cast_losslessly,
+    check_preserved,
+    to_arrow_array,
+    with_sql_precision,
+)
 from jammi_lab.storage.digests import arrow_digests, table_digest
 from jammi_lab.storage.parquet import decoded_column
 
@@ -101,6 +108,39 @@ def as_arrow(obj: object) -> pa.Table:
     )
 
 
+def table_of_values(values: Mapping[str, Any] | Sequence[Any]) -> pa.Table:
+    """A table of a dict of columns, or of a list of dicts, in which a missing key is NULL. Raises
+    InvalidArgument for other values, SchemaMismatch as `as_arrow`."""
+    if isinstance(values, Mapping):
+        columns = dict(values)
+    elif values and all(isinstance(row, Mapping) for row in values):
+        names = dict.fromkeys(name for row in values for name in row)
+        columns = {name: [row.get(name) for row in values] for name in names}
+    else:
+        raise InvalidArgument(
+            "A list that is a source must be one of dicts.", hint='For example [{"id": 1}].'
+        )
+    arrays = {}
+    for name, column in columns.items():
+        if not isinstance(name, str) or isinstance(column, str) or not hasattr(column, "__len__"):
+            raise InvalidArgument(
+                "A dict that is a source must have columns by name.",
+                hint='For example {"id": [1, 2], "name": ["a", "b"]}.',
+            )
+        arrays[name] = _array_of_values(name, list(column))
+    if len({len(array) for array in arrays.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(array):,}" for name, array in arrays.items())
+        raise InvalidArgument(f"The columns have different lengths: {lengths}.")
+    return canonical_table(pa.table(arrays))
+
+
+def _array_of_values(name: str, values: Sequence[Any]) -> pa.Array:
+    try:
+        return to_arrow_array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise _no_common_type(name, error, "objects") from None
+
+
 def canonical_table(table: pa.Table) -> pa.Table:
     """The table in canonical form: without metadata, dictionaries and view types, with half floats
     widened. Raises SchemaMismatch."""
@@ -152,28 +192,16 @@ def _sql_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
             actual=str(kind),
             hint=hint,
         )
-    if pa.types.is_float16(kind):
-        return column.cast(pa.float32())
-    if pa.types.is_timestamp(kind) and kind.unit == "ns" and kind.tz is not None:
-        return _in_microseconds(name, column)
-    return decoded_column(column)
-
-
-def _in_microseconds(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Timestamps with a time zone in microseconds, SQL's resolution. Raises SchemaMismatch for a
-    finer value, which SQL would silently truncate."""
+    column = decoded_column(column)
     try:
-        return column.cast(pa.timestamp("us", column.type.tz))
-    except pa.ArrowInvalid:
-        message = (
-            f"Column {name!r} contains timestamps with a time zone that are finer than a "
-            "microsecond, which SQL would truncate."
-        )
+        return cast_losslessly(column, with_sql_precision(column.type))
+    except pa.ArrowInvalid as error:
         raise SchemaMismatch(
-            message,
+            f"Column {name!r} contains times that are finer than SQL has them ({error}).",
             column=name,
             actual=str(column.type),
-            hint="Round them to microseconds, or remove the time zone.",
+            hint="Round timestamps with a time zone and durations to microseconds, and dates to "
+            "days.",
         ) from None
 
 
@@ -221,6 +249,9 @@ def _from_pandas(frame: Any) -> pa.Table:
         (label for label, count in Counter([*labels, *map(str, index_names)]).items() if count > 1),
         None,
     )
+    for label in labels:
+        if has_surrogate(label):
+            raise SchemaMismatch(f"The column name {label!r} is not valid text.", column=label)
     if duplicate is not None:
         raise SchemaMismatch(
             f"Two columns are named {duplicate!r}.",
@@ -241,16 +272,22 @@ def _pandas_column(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
     try:
         if str(values.dtype).startswith("Sparse"):
             values = values.astype(values.dtype.subtype)
-        return pa.array(values, from_pandas=True)
+        array = pa.array(values, from_pandas=True)
+        if values.dtype == object:
+            check_preserved(list(values), array)
+        return array
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        reason = str(error).splitlines()[0][:160]
-        message = f"Column {name!r} contains values without a common SQL type ({reason})."
-        raise SchemaMismatch(
-            message,
-            column=name,
-            actual=str(values.dtype),
-            hint="Convert it, for example with .astype(str).",
-        ) from None
+        raise _no_common_type(name, error, str(values.dtype)) from None
+
+
+def _no_common_type(name: str, error: Exception, actual: str) -> SchemaMismatch:
+    reason = str(error).splitlines()[0][:160]
+    return SchemaMismatch(
+        f"Column {name!r} contains values without a common SQL type ({reason}).",
+        column=name,
+        actual=actual,
+        hint="Convert it, for example with .astype(str).",
+    )
 
 
 def frame_snapshot(table: pa.Table, cost: Cost = Cost.SCAN) -> Snapshot:

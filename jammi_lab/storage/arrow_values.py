@@ -146,6 +146,27 @@ _KINDS: Mapping[Any, str] = {
 }
 
 
+def with_sql_precision(kind: pa.DataType, *, times: bool = False) -> pa.DataType:
+    """The type with the units that SQL has for it, at every depth: durations, moments and, if asked
+    for, times of day in microseconds, dates in days, float32 for half floats."""
+    if times and pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_duration(kind):
+        return pa.duration("us")
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_date64(kind):
+        return pa.date32()
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_list(kind):
+        item = with_sql_precision(kind.value_type, times=times)
+        return pa.list_(kind.value_field.with_type(item))
+    if pa.types.is_struct(kind):
+        return pa.struct([f.with_type(with_sql_precision(f.type, times=times)) for f in kind])
+    return kind
+
+
 def common_type(
     left: pa.DataType, right: pa.DataType, *, merges_fields: bool = False
 ) -> pa.DataType | None:
@@ -222,10 +243,15 @@ def to_arrow_array(values: Sequence[Any], arrow_type: pa.DataType | None = None)
     if str(array.type).startswith(_NANOSECOND_TYPES):
         return array
     if exact_types is None or not {type(value) for value in values} <= exact_types | {type(None)}:
-        for value, converted in zip(values, array.to_pylist(), strict=True):
-            if not _is_preserved(value, converted):
-                raise pa.ArrowInvalid(f"{value!r} is not a valid {array.type}")
+        check_preserved(values, array)
     return array
+
+
+def check_preserved(values: Sequence[Any], array: pa.Array) -> None:
+    """Raise ArrowInvalid when an array of Python values has one that changed."""
+    for value, converted in zip(values, array.to_pylist(), strict=True):
+        if not _is_preserved(value, converted):
+            raise pa.ArrowInvalid(f"{value!r} is not a valid {array.type}")
 
 
 def _is_preserved(value: Any, converted: Any) -> bool:
@@ -234,6 +260,8 @@ def _is_preserved(value: Any, converted: Any) -> bool:
     match converted:
         case None:
             return True  # a NaT, or one of the values that mean NULL to pandas
+        case bytes():
+            return not isinstance(value, str)
         case float():
             return math.isfinite(converted) or not _is_finite(value)
         case datetime.datetime():

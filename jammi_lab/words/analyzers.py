@@ -1,7 +1,8 @@
 """Text analysis: the terms of a text.
 
-`english`: words in lower case without stop words, as Porter2 stems; `simple`: words in lower case;
-`exact`: what stands between spaces, without surrounding punctuation. Runs of letters of scripts
+`english`: words in lower case and without accents, but for stop words, as Porter2 stems; `simple`:
+words in lower case and without accents; `exact`: what stands between spaces, without surrounding
+punctuation. Runs of letters of scripts
 without spaces between words (Chinese, Japanese, Thai …) become overlapping pairs of characters.
 """
 
@@ -17,7 +18,7 @@ from jammi_lab.words.porter2 import stem
 
 Analyzer = Literal["english", "simple", "exact"]
 ANALYZERS: tuple[str, ...] = get_args(Analyzer)
-OUTPUT_VERSION = 1
+OUTPUT_VERSION = 2
 """Increment when a text would give other terms than before."""
 _MARKS = "\u0300-\u036f\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0dff\u1ab0-\u1aff"
 """Combining marks and scripts that use them within words, besides `\\w`."""
@@ -42,6 +43,8 @@ class _UnicodePatterns(NamedTuple):
     run: re.Pattern[str]
     """What within a word stands between changes of script."""
     spaceless: re.Pattern[str]
+    accents: re.Pattern[str]
+    """Marks over Latin and Greek letters. In other scripts a mark makes another letter."""
 
 
 @functools.cache
@@ -52,6 +55,7 @@ def _unicode_patterns() -> _UnicodePatterns:
         word=re.compile(f"[\\w{_MARKS}{_SPACELESS}]+(?:['\u2019][\\w{_MARKS}]+)*"),
         run=re.compile(f"[{_SPACELESS}]+|[^{_SPACELESS}]+"),
         spaceless=re.compile(f"[{_SPACELESS}]"),
+        accents=re.compile("(?<=[A-Za-z\u0370-\u03ff])[\u0300-\u036f]+"),
     )
 
 
@@ -109,14 +113,21 @@ def to_term(token: str, analyzer: str) -> str:
     return _TERMS[analyzer](token)
 
 
+def _fold_accents(word: str) -> str:
+    if word.isascii():
+        return word
+    letters = _unicode_patterns().accents.sub("", unicodedata.normalize("NFD", word))
+    return unicodedata.normalize("NFC", letters)
+
+
 @functools.lru_cache(maxsize=1 << 16)
 def _english_term(token: str) -> str:
-    word = token.lower().replace("\u2019", "'")
+    word = _fold_accents(token.lower()).replace("\u2019", "'")
     return "" if word in STOP_WORDS else stem(word)
 
 
 _TERMS: dict[str, Callable[[str], str]] = {
     "english": _english_term,
-    "simple": str.lower,
+    "simple": lambda token: _fold_accents(token.lower()),
     "exact": lambda token: token,
 }

@@ -40,7 +40,7 @@ from jammi_lab.inputs.observation_cache import LastObservation, LastObservations
 from jammi_lab.sources.base import Connector, MultiTableConnector
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files.formats import check_anchor, check_options, options_dict
-from jammi_lab.sources.frames import is_frame
+from jammi_lab.sources.frames import is_frame, table_of_values
 from jammi_lab.sources.locations import (
     LocatedConnector,
     check_readable_location,
@@ -322,8 +322,8 @@ class Sources(ReprMixin):
         replace: bool = False,
         check: bool = True,
     ) -> Source:
-        """Register external data under a name for SQL: a path, glob or folder of files, a URL, or a
-        pandas, polars or pyarrow object.
+        """Register external data under a name for SQL: a path, glob or folder of files, a URL, a
+        pandas, polars or pyarrow object, a dict of columns, or a list of dicts.
 
         A relative path is relative to the current directory. Unless `check` is False, the source is
         opened once; a remote one must respond within `look.timeout_seconds`. A frame takes no
@@ -342,6 +342,8 @@ class Sources(ReprMixin):
         check_source_name(name)
         check_anchor(anchor)
         options = options_dict(options)
+        if isinstance(location, dict | list):
+            location = table_of_values(location)
         frame = (
             None if isinstance(location, str | Path) else _check_frame(location, anchor, options)
         )
@@ -516,7 +518,7 @@ def _check_frame(frame: object, anchor: str, options: Mapping[str, Any]) -> obje
     if not is_frame(frame):
         raise InvalidArgument(
             f"A value of type {type(frame).__name__} cannot be a source.",
-            hint="Pass a path or URL, or a pandas, polars or pyarrow object.",
+            hint="Pass a path or URL, a pandas, polars or pyarrow object, or a dict of columns.",
         )
     if anchor not in ("auto", "content"):
         raise InvalidArgument(

@@ -35,7 +35,7 @@ def test_stems_are_those_of_the_published_porter2(word: str, expected: str) -> N
         ("english", "The Networks of graphs, NOT a graph!", ["network", "graph", "graph"]),
         ("english", "the author’s books", ["author", "book"]),
         ("simple", "The Networks of graphs", ["the", "networks", "of", "graphs"]),
-        ("simple", "cafe\u0301 ＡＢＣ ﬁne", ["café", "abc", "fine"]),
+        ("simple", "cafe\u0301 ＡＢＣ ﬁne", ["cafe", "abc", "fine"]),
         ("simple", "हिन्दी भाषा", ["हिन्दी", "भाषा"]),
         ("exact", "E-17/b, (AB.2) «Ünit»", ["E-17/b", "AB.2", "Ünit"]),
         ("exact", "... -- !", ["--"]),
@@ -69,3 +69,24 @@ def test_an_unknown_analyzer_is_refused_with_the_near_name() -> None:
     with pytest.raises(InvalidArgument, match="analyzer must be") as refused:
         check_analyzer("englsh")
     assert refused.value.near == ("english",) or list(refused.value.near) == ["english"]
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("Café CAFÉ cafe\u0301 cafe", ["cafe"] * 4),
+        ("Ångström naïve Ñandú Çelik", ["angstrom", "naive", "nandu", "celik"]),
+        ("Καλημέρα", ["καλημερα"]),
+        ("ǖ", ["u"]),
+        ("йод ёж", ["йод", "ёж"]),  # other letters, not accents
+        ("가방 हिन्दी", ["가방", "हिन्दी"]),
+        ("straße", ["straße"]),
+    ],
+)
+def test_accents_are_folded_but_in_exact(text, terms):
+    assert analyze(text, "simple") == terms
+    assert analyze(text, "exact") == text.replace("e\u0301", "é").split()
+
+
+def test_stems_and_stop_words_know_no_accents():
+    assert analyze("the résumés thé", "english") == analyze("resumes", "english")

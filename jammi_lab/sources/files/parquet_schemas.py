@@ -28,7 +28,7 @@ from jammi_lab.sources.files.formats import partition_keys, partitions
 from jammi_lab.sources.files.readers import path_literal
 from jammi_lab.sources.read_errors import display_name, is_damage, not_parquet_error
 from jammi_lab.sources.scratch_duckdb import shown_types
-from jammi_lab.storage.arrow_values import cast_losslessly, common_type
+from jammi_lab.storage.arrow_values import cast_losslessly, common_type, with_sql_precision
 from jammi_lab.storage.files import has_stat, is_settled
 from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type, nested_types
 
@@ -238,7 +238,7 @@ def _read_schema(file_set: FileSet, source_file: SourceFile) -> FileSchema:
             fine = []
             for field in fields:
                 _check_type(name, field)
-                if any(getattr(part, "unit", "") == "ns" for part in _times_in(field.type)):
+                if any(_is_cut(part) for part in nested_types(field.type)):
                     fine.append(field.name)
             if fine:
                 _check_whole_microseconds(name, pq.read_table(file, columns=fine))
@@ -257,10 +257,10 @@ def _read_schema(file_set: FileSet, source_file: SourceFile) -> FileSchema:
     )
 
 
-def _times_in(kind: pa.DataType) -> list[pa.DataType]:
-    return [
-        part for part in nested_types(kind) if pa.types.is_time(part) or pa.types.is_duration(part)
-    ]
+def _is_cut(kind: pa.DataType) -> bool:
+    """Whether DuckDB reads values of a type in microseconds and drops the last digits."""
+    is_naive = pa.types.is_timestamp(kind) and kind.tz is None
+    return getattr(kind, "unit", "") == "ns" and not is_naive
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
@@ -307,10 +307,9 @@ def _check_type(name: str, field: pa.Field) -> None:
 
 
 def _check_whole_microseconds(name: str, table: pa.Table) -> None:
-    """Check times of day and durations in nanoseconds, of which DuckDB drops the last digits."""
     for field, column in zip(table.schema, table.columns, strict=True):
         try:
-            cast_losslessly(column, _in_microseconds(field.type))
+            cast_losslessly(column, with_sql_precision(field.type, times=True))
         except pa.ArrowInvalid as error:
             raise SchemaMismatch(
                 f"Column {field.name!r} of {name} has times that are finer than a microsecond, "
@@ -319,18 +318,6 @@ def _check_whole_microseconds(name: str, table: pa.Table) -> None:
                 actual=str(field.type),
                 hint="Round them to microseconds.",
             ) from None
-
-
-def _in_microseconds(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_time64(kind):
-        return pa.time64("us")
-    if pa.types.is_duration(kind):
-        return pa.duration("us")
-    if pa.types.is_list(kind):
-        return pa.list_(_in_microseconds(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _in_microseconds(field.type)) for field in kind])
-    return kind
 
 
 def _place(source_file: SourceFile) -> str:
