@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         WorkspaceNotFound,
         WorkspaceReadOnly,
     )
+    from jammi_lab.core.manifest import Manifest
     from jammi_lab.core.model_records import Reference
     from jammi_lab.core.records import CallEstimate, Edge, Progress, RunStep, Step
     from jammi_lab.core.recovery_report import RecoveryReport
@@ -79,8 +80,10 @@ if TYPE_CHECKING:
         Stale,
         Undecidable,
     )
+    from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.lineage import Lineage, Node
-    from jammi_lab.freshness.reports import Plan, RunReport, Status
+    from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
+    from jammi_lab.live.mutable_handles import MutableTable
     from jammi_lab.live.subscriptions import Event
     from jammi_lab.store.reports import FsckReport, RebuildReport
     from jammi_lab.workspace.check_results import CheckResults
@@ -88,6 +91,7 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.diff import Diff
     from jammi_lab.workspace.models import Model
     from jammi_lab.workspace.opening import open, rebuild, trust  # noqa: A004  the field's name for it
+    from jammi_lab.workspace.query_plan import Explanation
     from jammi_lab.workspace.recipe_values import (
         AsofJoin,
         ContextSet,
@@ -128,6 +132,7 @@ __all__ = [
     "Edge",
     "Embedding",
     "Event",
+    "Explanation",
     "ExtensionMissing",
     "ForkedWorkspace",
     "Fresh",
@@ -140,6 +145,7 @@ __all__ = [
     "Lexical",
     "Lineage",
     "LostOwnership",
+    "Manifest",
     "ManifestUnsupported",
     "Match",
     "MatchWithUnpinnedInputs",
@@ -149,6 +155,7 @@ __all__ = [
     "Model",
     "ModelNotFound",
     "ModelReferenced",
+    "MutableTable",
     "NameInvalid",
     "NameTooLong",
     "NeighborGraph",
@@ -186,6 +193,7 @@ __all__ = [
     "Stale",
     "StatementNotAllowed",
     "Status",
+    "StatusRow",
     "Step",
     "StepFailed",
     "TableDamaged",
@@ -195,6 +203,7 @@ __all__ = [
     "Undecidable",
     "UnknownTable",
     "VersionConflict",
+    "Why",
     "Workspace",
     "WorkspaceNotFound",
     "WorkspaceReadOnly",
@@ -227,8 +236,11 @@ _EXPLICIT_HOMES = {
     "Column": "workspace.sources",
     "Edge": "core.records",
     "Event": "live.subscriptions",
+    "Explanation": "workspace.query_plan",
     "Lineage": "freshness.lineage",
+    "Manifest": "core.manifest",
     "Model": "workspace.models",
+    "MutableTable": "live.mutable_handles",
     "Node": "freshness.lineage",
     "Plan": "freshness.reports",
     "Recipe": "workspace.recipes",
@@ -238,7 +250,9 @@ _EXPLICIT_HOMES = {
     "RunStep": "core.records",
     "Source": "workspace.sources",
     "Status": "freshness.reports",
+    "StatusRow": "freshness.reports",
     "Step": "core.records",
+    "Why": "freshness.explain",
     "Workspace": "workspace.workspace",
     "open": "workspace.opening",
     "rebuild": "workspace.opening",

@@ -64,7 +64,7 @@ _TABLE = _ROWS | _by_guess(
         ".read().fetchall()": "fetchall",
         ".read().batches()": "batches",
         ".read().chart()": "chart plot",
-        ".read().columns": "columns",
+        ".columns": "names column_names keys",
         ".read().schema": "schema",
         ".row_count": "count rows num_rows",
         ".arrow().shape": "shape",

@@ -149,12 +149,10 @@ class Result(BadgeMixin, ArrowExportMixin):
         return list(self._schema.names)
 
     def __len__(self) -> int:
-        """The number of rows, once they have all been read. InvalidArgument before that."""
+        """The number of rows. Before they have been read, all of them are, batch by batch. Raises
+        as reading them."""
         if self._rows is None:
-            raise InvalidArgument(
-                "The number of rows is not known yet: the rows are still being streamed.",
-                hint="Call .pandas(), .polars() or .arrow() first, or use SELECT count(*).",
-            )
+            return sum(batch.num_rows for batch in self.batches())
         return self._rows
 
     def __bool__(self) -> bool:

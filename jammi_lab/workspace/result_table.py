@@ -403,6 +403,11 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         return list(self._record.key)
 
     @property
+    def columns(self) -> list[str]:
+        """The names of its columns."""
+        return [column.name for column in self._record.columns]
+
+    @property
     def dimensions(self) -> int | None:
         """The width of its vectors; None without vectors."""
         return self._record.dimensions

@@ -162,8 +162,8 @@ def test_rows_come_as_a_stream_and_are_not_fetched_for_a_preview(ws: Any) -> Non
 
     result = ws.sql("SELECT i, i * 2 AS j FROM range(10_000_000) t(i)")
     assert result.preview(3).num_rows == 3
-    with pytest.raises(jl.InvalidArgument, match="not known yet"):
-        len(result)
+    assert len(result) == 10_000_000 == len(result)
+    assert result.preview(3).num_rows == 3
     reader = pa.RecordBatchReader.from_stream(ws.sql("SELECT i FROM range(10_000_000) t(i)"))
     assert reader.read_next_batch().num_rows < 1_000_000
     reader.close()
@@ -287,3 +287,8 @@ def test_explain_binds_as_sql_does(ws: Any) -> None:
     )
     with pytest.raises(jl.ParameterMissing):
         ws.explain("SELECT i FROM range(9) t(i) WHERE i > $least")
+
+
+def test_the_columns_of_a_table_are_those_of_its_rows(ws: Any) -> None:
+    made = ws.materialize("t", "SELECT 1 AS id, 'a' AS g, 2.5 AS x")
+    assert made.columns == ["id", "g", "x"] == made.read().columns
