@@ -1,5 +1,6 @@
 """Binding of checked statements on empty replicas: inputs, output columns and determinism."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from jammi_lab.engine.instance_pool import InstancePool
 from jammi_lab.engine.name_resolution import ResolvedNames
 from jammi_lab.engine.parameters import remaining_parameters
 from jammi_lab.engine.prepared_statement import PreparedStatement, with_total_order
-from jammi_lab.engine.sql import row_order
+from jammi_lab.engine.sql import function_list, row_order
+from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.read_set import Binding, bind, reuse_binding
 from jammi_lab.engine.tenant_instances import TenantInstances
@@ -25,6 +27,8 @@ MAX_CACHED_BINDINGS = 8
 MAX_KEY_VALUE_LENGTH = 256
 _SIMPLE_TYPES = (bool, int, float, str, type(None))
 """Types of which equal texts are equal values."""
+_TIME_OF_DAY = re.compile(r"\s*\d{1,2}:\d\d[:.\d\s]*$")
+"""A time of day without an offset."""
 
 
 def prepare(
@@ -49,6 +53,8 @@ def prepare(
         binding = _bind_cached(
             instances, parsed, schemas, relations, remaining_parameters(params, parsed)
         )
+    if _reads_offset_of_today(parsed, schemas, binding):
+        parsed.reads.volatile.add("timezone")
     keeps_order = _promises_order(parsed, relations, binding)
     return PreparedStatement(
         statement=parsed.original_text,
@@ -72,6 +78,21 @@ def prepare(
         _table_names=tuple(table_names) if parsed.kind is StatementKind.SHOW_TABLES else (),
         _append_rules=binding.append_rules,
         _conditions_of_plan=binding.scan_conditions,
+    )
+
+
+def _reads_offset_of_today(
+    parsed: ParsedStatement, schemas: Mapping[tuple[str, ...], dict[str, str]], binding: Binding
+) -> bool:
+    """Whether a time without a date may be moved to a time zone, or compared with a text without an
+    offset."""
+    kinds = {schemas[parts][name] for parts, read in binding.columns_read.items() for name in read}
+    has_zoned_times = any(function_list.ZONED_TIME in kind for kind in kinds)
+    if not (has_zoned_times or parsed.reads.has_zoned_times):
+        return False
+    return "timezone" in parsed.reads.functions or any(
+        n.get("type") == "VALUE_CONSTANT" and _TIME_OF_DAY.match(str(n["value"].get("value")))
+        for n in walk_nodes(parsed.tree)
     )
 
 

@@ -16,6 +16,7 @@ from jammi_lab.engine import duckdb_instances as duck
 from jammi_lab.engine.sql import allowlist as gate
 from jammi_lab.engine.sql import function_list as functions
 from jammi_lab.engine.sql.syntax_tree import tree_of
+from tests.engine.shelf import Shelf
 
 pytestmark = pytest.mark.one_engine
 
@@ -179,6 +180,30 @@ def test_a_nested_volatile_function_is_seen(prepare: Callable[..., PreparedState
     assert prepare(
         "SELECT id FROM papers WHERE id IN (SELECT list_transform([1], lambda x: x + random())[1])"
     ).volatile == ("random",)
+
+
+@pytest.mark.parametrize(
+    ("sql", "volatile"),
+    [
+        ("SELECT venue::TIMETZ AS t FROM papers", True),
+        ("SELECT TRY_CAST(venue AS TIME WITH TIME ZONE) AS t FROM papers", True),
+        ("SELECT [venue]::TIMETZ[] AS t FROM papers", True),
+        ("SELECT TIMETZ '12:00:00' AS t", True),
+        ("SELECT TIMETZ '12:00:00+00' AT TIME ZONE 'Australia/Sydney' AS t", True),
+        ("SELECT opens AT TIME ZONE 'Australia/Sydney' AS t FROM hours", True),
+        ("SELECT timezone('Australia/Sydney', opens) AS t FROM hours", True),
+        ("SELECT opens < '12:00' AS t FROM hours", True),
+        ("SELECT TIMETZ '12:00:00+01' AS t", False),
+        ("SELECT opens FROM hours WHERE opens < '12:00:00+01:00'", False),
+        ("SELECT venue::TIMESTAMPTZ AT TIME ZONE 'Australia/Sydney' AS t FROM papers", False),
+        ("SELECT id FROM hours WHERE venue = '12:00'", False),
+    ],
+)
+def test_the_offset_of_a_time_without_a_date_is_that_of_today(
+    shelf: Shelf, prepare: Callable[..., PreparedStatement], sql: str, volatile: bool
+) -> None:
+    shelf.body("hours", body="SELECT 1 AS id, 'a' AS venue, TIMETZ '12:00:00+00' AS opens")
+    assert bool(prepare(sql).volatile) is volatile
 
 
 def test_age_of_two_moments_is_not_volatile(prepare: Callable[..., PreparedStatement]) -> None:

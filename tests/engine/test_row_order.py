@@ -70,6 +70,14 @@ SENSITIVE = [
     "SUMMARIZE papers",
     "SELECT id FROM papers QUALIFY row_number() OVER (PARTITION BY venue ORDER BY year) = 1",
     "SELECT * FROM papers WHERE id = (SELECT id FROM papers LIMIT 1)",
+    "SELECT list_sort(first([id, year])) FROM papers",
+    "SELECT list_sort(arg_min(id, year, 1)) FROM papers",
+    "SELECT list_reverse_sort(lag([id]) OVER (ORDER BY year)) FROM papers",
+    "SELECT list_sort(mode([year])) FROM papers",
+    "SELECT id, rank(ORDER BY id) OVER (ORDER BY year ROWS 1 PRECEDING) FROM papers",
+    "SELECT id, cume_dist(ORDER BY id) OVER (ORDER BY year ROWS 1 PRECEDING) FROM papers",
+    "SELECT histogram(id, [year]) FROM papers",
+    "SELECT first(id ORDER BY id) FROM papers",
 ]
 INSENSITIVE = [
     "SELECT id FROM papers",
@@ -84,6 +92,10 @@ INSENSITIVE = [
     "SELECT DISTINCT venue FROM papers",
     "SELECT id FROM papers UNION SELECT id FROM jammi.top",
     "SELECT list_sort(tags), len(tags) FROM papers",
+    "SELECT list_sort(list(id)), array_sort(array_agg(venue)) FROM papers",
+    "SELECT histogram(id, [1, 3]), quantile_disc(id, [0.25, 0.5]), corr(id, year) FROM papers",
+    "SELECT id, rank(ORDER BY id) OVER (ORDER BY year) FROM papers",
+    "SELECT string_agg(venue, ',' ORDER BY venue) FROM papers",
 ]
 KEYS = [
     ("SELECT venue, count(*) AS n FROM papers GROUP BY venue", ["venue"]),
@@ -151,6 +163,8 @@ EQUAL_VALUES = [
     ("SELECT to_days(id) FROM spans EXCEPT SELECT to_hours(id) FROM spans", True),
     ("SELECT list(to_days(id) ORDER BY to_days(id)) FROM spans", True),
     ("SELECT max({'a': to_days(id)}) FROM spans", True),
+    ("SELECT string_agg(score * id, ',' ORDER BY score * id) FROM spans", True),
+    ("SELECT string_agg(name, ',' ORDER BY name) FROM spans", False),
     ("SELECT max(to_days(id)) OVER (PARTITION BY name) FROM spans", True),
     ("SELECT avg(DISTINCT to_days(id)) FROM spans", True),
     ("SELECT lasts FROM spans ORDER BY lasts LIMIT 1", True),

@@ -5,6 +5,7 @@ The tree is DuckDB's own (`json_serialize_sql`). Every subtree is checked, excep
 constant and the type of a cast.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ _SYSTEM_SCHEMAS = {"system", "temp", "memory", "pg_catalog", "information_schema
 _DEFAULT_SCHEMA = "main"
 # In some places DuckDB resolves these views before a CTE of the same name.
 _SYSTEM_VIEWS = re.compile(r"duckdb_\w+|pragma_\w+|pg_\w+|sqlite_(temp_)?(master|schema)")
+_OFFSET = re.compile(r"\d[+-]\d{1,2}(:\d\d){0,2}$")
 _UNKNOWN_OFFSET = 2**64 - 1
 
 
@@ -86,6 +88,8 @@ class StatementReads:
     functions: set[str] = field(default_factory=set)
     volatile: set[str] = field(default_factory=set)
     reads_clock: bool = False
+    has_zoned_times: bool = False
+    """Whether it casts to TIME WITH TIME ZONE."""
     value_words: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     """Column references that may be functions (`current_date`, `user`): the number of occurrences
     and the position of the first."""
@@ -202,6 +206,8 @@ class _Checker:
             skipped_keys.add("value")
         elif kind == "OPERATOR_CAST":
             skipped_keys.add("cast_type")
+            if function_list.ZONED_TIME in json.dumps(node["cast_type"]):
+                self.check_zoned_time(node["child"])
         if node.get("sample"):
             self.reading.volatile.add("sample")
         if "class" in node and node.get("alias"):
@@ -297,6 +303,13 @@ class _Checker:
         if is_volatile:
             self.reading.volatile.add(name)
         self.reading.reads_clock |= allowed.mark == "clock"
+
+    def check_zoned_time(self, value: Node) -> None:
+        """The offset of a text or time without one is that of the session's time zone today."""
+        self.reading.has_zoned_times = True
+        text = str((value.get("value") or {}).get("value") or "")
+        if value.get("type") != "VALUE_CONSTANT" or not _OFFSET.search(text):
+            self.reading.volatile.add("timetz")
 
     @staticmethod
     def may_sample(name: str, node: Node) -> bool:

@@ -147,13 +147,15 @@ def _output(op: Node) -> list[Node]:
 
 
 def _types(expressions: list[Node]) -> str:
-    """The types of expressions and of their direct arguments, as JSON."""
-    return json.dumps(
-        [
-            [e.get("return_type", e.get("returned_types")), *map(_type_of, e.get("children") or ())]
-            for e in expressions
-        ]
-    )
+    """The types of expressions, of their direct arguments, and of what an aggregate is ordered by,
+    as JSON."""
+    kinds = list[Any]()
+    for e in expressions:
+        kinds.append(e.get("return_type", e.get("returned_types")))
+        kinds += map(_type_of, e.get("children") or ())
+        orders = (e.get("order_bys") or {}).get("orders") or ()
+        kinds += (_type_of(order["expression"]) for order in orders)
+    return json.dumps(kinds)
 
 
 def _type_of(expression: Node) -> Any:

@@ -38,6 +38,8 @@ _ALLOWED_EXCEPTIONS = {
     "pg_typeof",
     "pg_size_pretty",
 }
+ZONED_TIME = "TIME WITH TIME ZONE"
+"""A type whose values have no date: the offset of a time zone is that of today."""
 _CLOCK_FUNCTIONS = {"current_date", "today"}
 # Volatile functions that DuckDB marks as consistent, or does not mark because they are macros.
 # `age` is volatile only with one argument; the allowlist handles it.

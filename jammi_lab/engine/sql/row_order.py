@@ -50,8 +50,13 @@ _PEER_WINDOW_FUNCTIONS = {
     "WINDOW_CUME_DIST",
 }
 _SORT_FUNCTIONS = {"list_sort", "array_sort", "list_reverse_sort", "array_reverse_sort"}
-"""Functions whose first argument may be a list in any order. DuckDB's parser rewrites `list(x ORDER
-BY x)` to one of them."""
+_LIST_AGGREGATES = {"list", "array_agg"}
+"""Aggregates that return all their values, so that a sorted list of them depends on no order.
+DuckDB's parser rewrites `list(x ORDER BY x)` to `list_sort(list(x))`."""
+_TEXT_AGGREGATES = {"string_agg", "group_concat", "listagg"}
+_PAIR_AGGREGATES = re.compile(r"corr|covar_\w+|regr_\w+|weighted_avg|wavg")
+"""Order-independent aggregates of several values of each row. The later arguments of the others are
+taken from any one row."""
 _LIMIT_KEYWORDS = ("limit", "offset", "fetch")
 
 
@@ -91,11 +96,7 @@ def has_limit(tree: Node) -> bool:
 def is_order_sensitive(tree: Node, sorts_before_limit: bool) -> bool:
     """Whether the rows may depend on the order of the inputs' rows. `sorts_before_limit` when the
     executed text has a total order before its LIMIT."""
-    sorted_lists = {
-        id(n["children"][0])
-        for n in walk_nodes(tree)
-        if ascii_lower(n.get("function_name") or "") in _SORT_FUNCTIONS and n.get("children")
-    }
+    sorted_lists = {id(n) for n in map(_sorted_list, walk_nodes(tree)) if n is not None}
     for node in walk_nodes(tree):
         if id(node) not in sorted_lists and _is_sensitive_node(node):
             return True
@@ -105,6 +106,15 @@ def is_order_sensitive(tree: Node, sorts_before_limit: bool) -> bool:
             ):
                 return True
     return False
+
+
+def _sorted_list(node: Node) -> Node | None:
+    """The aggregate whose list this call sorts; None for any other node."""
+    if ascii_lower(node.get("function_name") or "") not in _SORT_FUNCTIONS:
+        return None
+    first = (node.get("children") or [{}])[0]
+    is_list = first.get("class") == "FUNCTION" and _function_name(first) in _LIST_AGGREGATES
+    return first if is_list else None
 
 
 # A digest of a server's table tells a bag of rows, so their order is not part of what the anchor
@@ -148,42 +158,45 @@ def _is_sensitive_node(node: Node) -> bool:
 
 
 def _is_sensitive_window(node: Node) -> bool:
+    rows = any("ROWS" in str(node.get(side)) for side in ("start", "end"))
     if node["type"] in _PEER_WINDOW_FUNCTIONS:
-        return False
+        return rows and bool(node.get("arg_orders"))  # with an order of its own it reads the frame
     if node["type"] != "WINDOW_AGGREGATE":
         return True
-    rows = any("ROWS" in str(node.get(side)) for side in ("start", "end"))
     return rows or not _is_order_independent(node)
 
 
 def _is_sensitive_aggregate(node: Node) -> bool:
-    name = ascii_lower(node["function_name"])
+    name = _function_name(node)
     if name not in function_list.aggregate_names() or _is_order_independent(node):
         return False
+    if name not in _LIST_AGGREGATES | _TEXT_AGGREGATES:
+        return True
     arguments = [comparable_form(c) for c in node.get("children") or ()]
     orders = [
         comparable_form(o["expression"]) for o in (node.get("order_bys") or {}).get("orders") or ()
     ]
     # list(a ORDER BY a): elements that compare as equal are interchangeable.
-    return not (
-        orders
-        and arguments
-        and arguments[0] in orders
-        and name in ("list", "array_agg", "string_agg", "group_concat", "listagg", "first", "last")
-    )
+    return not arguments or arguments[0] not in orders
 
 
 def _is_order_independent(node: Node) -> bool:
     """Whether an aggregate gives the same value for its rows in any order. `max(x, n)` does not: it
     returns the n largest, with the `n` of the first row (DuckDB 1.5.5)."""
-    has_variable_arguments = any(
-        child.get("type") != "VALUE_CONSTANT" for child in (node.get("children") or [])[1:]
+    name = _function_name(node)
+    if name not in function_list.ORDER_INDEPENDENT_AGGREGATES:
+        return False
+    if _PAIR_AGGREGATES.fullmatch(name):
+        return True
+    later_arguments = (node.get("children") or [])[1:]
+    return not any(
+        n.get("class") in ("COLUMN_REF", "POSITIONAL_REFERENCE", "SUBQUERY")
+        for n in walk_nodes(later_arguments)
     )
-    return ascii_lower(
-        node["function_name"]
-    ) in function_list.ORDER_INDEPENDENT_AGGREGATES and not (
-        has_variable_arguments and ascii_lower(node["function_name"]) in ("max", "min")
-    )
+
+
+def _function_name(node: Node) -> str:
+    return ascii_lower(node["function_name"])
 
 
 def comparable_form(node: Any) -> Any:
