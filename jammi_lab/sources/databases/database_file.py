@@ -34,7 +34,7 @@ from jammi_lab.sources.locations import (
     literal_path,
 )
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
-from jammi_lab.storage.files import Stat, is_settled, stat_of
+from jammi_lab.storage.files import Stat, is_settled, route_of, stat_of
 
 _MAX_ATTEMPTS = 3
 _MAX_CACHED_FILES = 64
@@ -56,6 +56,8 @@ class FileTable:
     is_view: bool = False
     unreadable_because: str = ""
     """Why it cannot be read, as a clause; such a table is not listed. Empty when it can."""
+    collations: str = ""
+    """The definitions in the file by which text may compare as equal without being identical."""
 
     @property
     def label(self) -> str:
@@ -426,7 +428,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             cost=cost,
             by_column=dict(payload["by_column"]) if payload["by_column"] is not None else None,
             row_count=payload["rows"],
-            stamp=digest_of(_serialized_stats(without_log_times(stats))),
+            stamp=self._change_token(stats),
         )
 
     def _observe_column(
@@ -467,8 +469,11 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             method=self.record.anchor,
             cost=cost,
             row_count=value_and_rows[1],
-            stamp=digest_of(_serialized_stats(without_log_times(stats))),
+            stamp=self._change_token(stats),
         )
+
+    def _change_token(self, stats: Stats) -> str:
+        return digest_of([route_of(self.path), _serialized_stats(without_log_times(stats))])
 
     @property
     def _file_key(self) -> str:

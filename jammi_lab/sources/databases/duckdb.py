@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import duckdb
 import pyarrow as pa
@@ -88,6 +89,7 @@ class DuckdbConnector(DatabaseFileConnector):
                 "SELECT schema_name, view_name, coalesce(sql, '') FROM duckdb_views() WHERE "
                 "database_name = 'it' AND NOT internal ORDER BY 1, 2"
             ).fetchall()
+            texts = sorted(sql for _, _, sql in tables + views if "collate" in fold(sql))
             file_tables = []
             for schema, name, sql in tables:
                 unreadable_because = (
@@ -101,18 +103,9 @@ class DuckdbConnector(DatabaseFileConnector):
                         unreadable_because=unreadable_because,
                     )
                 )
-            return [
-                *file_tables,
-                *self._views(
-                    connection,
-                    views,
-                    {
-                        (info.schema, info.name)
-                        for info in file_tables
-                        if not info.unreadable_because
-                    },
-                ),
-            ]
+            readable = {(t.schema, t.name) for t in file_tables if not t.unreadable_because}
+            file_tables += self._views(connection, views, readable)
+            return [replace(info, collations="\n".join(texts)) for info in file_tables]
 
     def _views(
         self,
@@ -166,12 +159,13 @@ class DuckdbConnector(DatabaseFileConnector):
             path=self.path,
             persistent=False,
         )
+        table = f"{attachment.alias}.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
+        columns = [_plain_text(name) for name, kind in info.columns if kind == "VARCHAR"]
+        # Statements are analyzed on types, which do not tell collations.
+        replaced = f" REPLACE ({', '.join(columns)})" if info.collations and columns else ""
         return Relation(
             _NO_INPUT,
-            ReadPlan(
-                body=f"SELECT * FROM "
-                f"{attachment.alias}.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
-            ),
+            ReadPlan(body=f"SELECT *{replaced} FROM {table}"),
             requirements=Requirements(attachment=attachment),
         )
 
@@ -184,46 +178,11 @@ class DuckdbConnector(DatabaseFileConnector):
                 f"it.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
             ).to_arrow_reader(65_536)
             digests, rows = reader_digests(reader)
-            collations = self._collations(connection, info)
-        return TableContent(
-            {
-                name: digest_of([digest, collations[name]]) if name in collations else digest
-                for name, digest in digests.items()
-            },
-            rows,
-        )
-
-    @staticmethod
-    def _collations(connection: duckdb.DuckDBPyConnection, info: FileTable) -> dict[str, str]:
-        """The collations of text columns, as SQL text by column.
-
-        Type names omit the collation, yet with another one the same rows give other results, so it
-        is part of a column's digest.
-        """
-        select = (
-            "SELECT sql FROM duckdb_tables() UNION ALL SELECT sql FROM duckdb_views() WHERE NOT "
-            "internal"
-        )
-        texts = sorted(
-            sql
-            for (sql,) in connection.execute(select).fetchall()
-            if sql and "collate" in fold(sql)
-        )
-        collations: dict[str, str] = {}
-        for name, kind in info.columns if texts else ():
-            if kind == "VARCHAR":
-                table_name = f"it.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
-                connection.execute(
-                    f"CREATE OR REPLACE TEMP TABLE twin AS SELECT {quote_identifier(name)} AS c "
-                    f"FROM {table_name} LIMIT 0"
-                )
-                [(sql,)] = connection.execute(
-                    "SELECT sql FROM duckdb_tables() WHERE temporary"
-                ).fetchall()
-                collations |= {name: sql} if "COLLATE" in sql else {}
-            elif "VARCHAR" in kind:  # nested text: no query shows its collation
-                collations[name] = "\n".join(texts)
-        return collations
+        # No query shows the collation of nested text, with which equal rows give other results.
+        nested = [name for name, kind in info.columns if "VARCHAR" in kind and kind != "VARCHAR"]
+        if info.collations:
+            digests |= {name: digest_of([digests[name], info.collations]) for name in nested}
+        return TableContent(digests, rows)
 
     def largest_value(
         self,
@@ -323,6 +282,13 @@ class DuckdbConnector(DatabaseFileConnector):
                 f"DESCRIBE it.{quote_identifier(schema)}.{quote_identifier(name)}"
             ).fetchall()
         )
+
+
+def _plain_text(name: str) -> str:
+    """A text column without its collation. COLLATE would give it another one, which cannot be
+    compared with a collation in a statement."""
+    column = quote_identifier(name)
+    return f"decode(encode({column})) AS {column}"
 
 
 def _exact_expression(name: str, kind: str) -> str:
