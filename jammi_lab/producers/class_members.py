@@ -10,7 +10,9 @@ import numbers
 import re
 import types
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypedDict
+
+import msgspec
 
 from jammi_lab.producers.function_source import is_library, is_library_file
 
@@ -86,7 +88,15 @@ class _SampleTuple(NamedTuple):
     field: int
 
 
-FIELD_DESCRIPTOR_TYPES = (
+class _SampleDict(TypedDict):
+    field: int
+
+
+class _SampleProtocol(Protocol):
+    pass
+
+
+_FIELD_DESCRIPTOR_TYPES = (
     types.MemberDescriptorType,
     types.GetSetDescriptorType,
     type(vars(_SampleTuple)["field"]),
@@ -95,6 +105,35 @@ FIELD_DESCRIPTOR_TYPES = (
 
 
 _ABSTRACT_MODULES = (collections.abc, numbers)
+
+
+_METACLASSES = frozenset(
+    {
+        *(object, type, abc.ABCMeta, enum.EnumMeta, msgspec.StructMeta),
+        *(type(_SampleProtocol), type(_SampleDict)),
+    }
+)
+"""Metaclasses that keep all of a class in its attributes, or whose fields are known."""
+
+
+def foreign_metaclass(cls: type) -> str | None:
+    """The name of the metaclass of a library, if a class has one: it may keep defaults of fields
+    where nothing shows them. None for a class of Python or of the user's own metaclass."""
+    return next(
+        (
+            base.__qualname__
+            for base in type(cls).__mro__
+            if base not in _METACLASSES and is_library(base.__module__)
+        ),
+        None,
+    )
+
+
+def struct_settings(cls: type[msgspec.Struct]) -> list[str]:
+    """The settings of a msgspec.Struct."""
+    config: Any = cls.__struct_config__
+    names = [name for name in dir(config) if not name.startswith("_")]
+    return [f"{name}={getattr(config, name)!r}" for name in names]
 
 
 def is_dataclass(cls: type) -> bool:
@@ -110,6 +149,13 @@ def dataclass_settings(cls: type) -> str:
         return repr(parameters)
     fields = ",".join(f"{name}={getattr(parameters, name)!r}" for name in _DATACLASS_PARAMETERS)
     return f"_DataclassParams({fields})"
+
+
+def is_field_descriptor(name: str, value: object) -> bool:
+    """Whether a class attribute is what Python itself puts there for a slot or a field."""
+    if not isinstance(value, _FIELD_DESCRIPTOR_TYPES):
+        return False
+    return getattr(value, "__name__", name) == name  # else that of another slot
 
 
 def is_derived(cls: type, name: str, value: object) -> bool:

@@ -17,10 +17,11 @@ import types
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.producers.class_members import (
     DUNDER_NAME,
-    FIELD_DESCRIPTOR_TYPES,
     abstract_bases,
     attributes_of,
     changed_types,
@@ -28,14 +29,17 @@ from jammi_lab.producers.class_members import (
     dataclass_settings,
     field_value,
     flag_boundary,
+    foreign_metaclass,
     is_dataclass,
     is_derived,
+    is_field_descriptor,
     is_generated,
     member_attributes,
     own_attributes,
     registered_classes,
     replaced_defaults,
     required_keys,
+    struct_settings,
 )
 from jammi_lab.producers.definition_changes import note_function
 from jammi_lab.producers.function_source import (
@@ -288,9 +292,11 @@ class _FunctionWalk:
         """JSON of a class: its members, bases and fields. Its source text does not matter beyond
         those."""
         where = cls.__qualname__
+        if (metaclass := foreign_metaclass(cls)) is not None:
+            raise NoSource(f"the class {where} is made by {metaclass} and cannot be compared")
         members: dict[str, Any] = {}
         for name, value in sorted(vars(cls).items()):
-            if isinstance(value, FIELD_DESCRIPTOR_TYPES) or is_derived(cls, name, value):
+            if is_field_descriptor(name, value) or is_derived(cls, name, value):
                 continue
             if name == "_generate_next_value_" and isinstance(value, staticmethod):
                 # Python 3.12 wraps it even when the source has no decorator
@@ -326,9 +332,20 @@ class _FunctionWalk:
             **self._virtual_bases(cls, where),
             **self._generic_bases(cls, where),
             **required_keys(cls),
+            **self._struct_form(cls, where),
             **self._replaced_defaults(cls, where),
             **({"types": types_now} if (types_now := changed_types(cls)) else {}),
         }
+
+    def _struct_form(self, cls: type, where: str) -> dict[str, Any]:
+        """The fields of a msgspec.Struct, which none of its attributes holds."""
+        if not issubclass(cls, msgspec.Struct):
+            return {}
+        fields = [
+            [f.name, f.encode_name, self._field_default(f, where)]
+            for f in msgspec.structs.fields(cls)
+        ]
+        return {"struct": [fields, struct_settings(cls)]}
 
     def _replaced_defaults(self, cls: type, where: str) -> dict[str, Any]:
         """The defaults of a generated constructor that were changed in place."""
@@ -378,10 +395,11 @@ class _FunctionWalk:
         ]
         return [options] * bool(options) + self._attribute_forms(field.metadata, where)
 
-    def _field_default(self, field: "dataclasses.Field[Any]", where: str) -> Any:
-        defaults = [
-            v for v in (field.default, field.default_factory) if v is not dataclasses.MISSING
-        ]
+    def _field_default(
+        self, field: "dataclasses.Field[Any] | msgspec.structs.FieldInfo", where: str
+    ) -> Any:
+        absent = {id(dataclasses.MISSING), id(msgspec.NODEFAULT)}
+        defaults = [v for v in (field.default, field.default_factory) if id(v) not in absent]
         return [self.value(v, where) for v in defaults]
 
     def _container_form(self, value: Any, where: str) -> Any:

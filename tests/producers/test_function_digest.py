@@ -246,6 +246,18 @@ GIVEN = {
         "class M(type):\n    def __getattr__(cls, name):\n        return 7\nclass C(metaclass=M):\n    k = 1\ndef step(p):\n    return C.k\n",
         "C.k = 2",
     ),
+    "the default of a field of a struct": (
+        "import msgspec\ndef made(k):\n    return msgspec.defstruct('C', [('k', int, k)])\nC = made(1)\ndef step(p):\n    return C().k\n",
+        "C = made(2)",
+    ),
+    "the settings of a struct": (
+        "import msgspec\ndef made(tag):\n    return msgspec.defstruct('C', [('k', int, 1)], tag=tag)\nC = made('a')\ndef step(p):\n    return C()\n",
+        "C = made('b')",
+    ),
+    "the slot that a name stands for": (
+        "class C:\n    __slots__ = ('a', 'b')\ndef step(p):\n    return C().a\n",
+        "C.a = C.b",
+    ),
     "what a masked array leaves out": (
         "import numpy as np\nA = np.ma.array([1, 2], mask=[False, False])\ndef step(p):\n    return A.sum()\n",
         "A.mask = [True, False]",
@@ -816,6 +828,7 @@ REFUSED = {
     "a time in such a zone": (f"{ZONES}\nA = datetime.time(1, tzinfo=made('UTC'))\ndef step(p):\n    return A\n", "ZoneInfo A"),
     "a view of a dict of the user's own": ("import types\nclass D(dict):\n    def __getitem__(self, name): return 1\nA = types.MappingProxyType(D(a=2))\ndef step(p):\n    return A\n", "mappingproxy A"),
     "a slice by an object": ("class N:\n    def __repr__(self): return 'N'\nA = slice(N())\ndef step(p):\n    return A\n", "N A"),
+    "a class that a library makes": ("import ctypes\nclass C(ctypes.Structure):\n    _fields_ = [('k', ctypes.c_int)]\ndef step(p):\n    return C().k\n", "PyCStructType"),
     "objects of an array": ("import numpy as np\nA = np.array([object()])\ndef step(p):\n    return A\n", "ndarray A"),
 }  # fmt: skip
 
