@@ -11,6 +11,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -39,6 +40,7 @@ from jammi_lab.sources.databases.database_file import DatabaseFileConnector
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.frames import FrameConnector
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
+from jammi_lab.storage.parquet_statistics import are_statistics_true
 from jammi_lab.store.result_files import ResultFiles
 
 CHANGES_KIND = "changes"
@@ -231,7 +233,7 @@ def _files_digest(
         return None
     if (stored := _stored_digest(anchor, expressions, context)) is not None:
         return stored
-    if not _is_within_limits(files, context):
+    if not _is_within_limits(files, context) or not _decide_rows_alone(files, anchor):
         return None
     relation = files.relation(table)
     needs_own_connection = (
@@ -255,6 +257,15 @@ def _files_digest(
     if columns:
         note_column_sums(anchor, dict(zip(columns, map(str, sums), strict=True)), row[0], context)
     return _store_digest(anchor, expressions, digest, context)
+
+
+def _decide_rows_alone(files: FileConnector | DatabaseFileConnector, anchor: Anchor) -> bool:
+    """Whether equal rows are read as equal rows: DuckDB skips what the footer of a Parquet file
+    says is not needed."""
+    if not isinstance(files, FileConnector) or files.kind != "parquet":
+        return True
+    listed = files.file_set.list_files(files.kind)
+    return all(are_statistics_true(Path(item.path), anchor.columns) for item in listed)
 
 
 def text_bytes(connector: Connector) -> int | None:

@@ -32,6 +32,12 @@ from jammi_lab.storage.mmap_watch import force_mtime_update
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import parse_footer, read_footer, split_leaves
 from jammi_lab.storage.parquet_pages import pages_match_footer
+from jammi_lab.storage.parquet_statistics import (
+    BLOOM_FILTER_LENGTH,
+    BLOOM_FILTER_OFFSET,
+    CHUNK_OFFSETS,
+    row_groups,
+)
 from jammi_lab.storage.write_digest import BLOCK_BYTES, StreamingDigest
 
 __all__ = [
@@ -142,12 +148,6 @@ class ParquetDigests(Value, frozen=True):
     """Size of the file in bytes."""
     footer: pq.FileMetaData
     """Its footer."""
-
-    @property
-    def signature(self) -> dict[str, str]:
-        """For each top-level column a digest over how the footer says its bytes are decoded.
-        Computed on each access."""
-        return _signatures(self.footer)
 
 
 def sha256_file(path: str | StoragePath, on_bytes: Callable[[int], None] | None = None) -> str:
@@ -355,11 +355,14 @@ def _leaf_columns(footer: pq.FileMetaData) -> list[str]:
         raise pa.ArrowInvalid(str(error)) from None
 
 
-def _signatures(footer: pq.FileMetaData) -> dict[str, str]:
-    """How the footer says each column is decoded: types, levels, codec, encodings, values per
-    chunk. Equal bytes are equal values only if these are equal, too."""
+def _signatures(file: BinaryIO, footer: pq.FileMetaData) -> dict[str, str]:
+    """What the footer says about each column: types, levels, codec, encodings, numbers of values,
+    and the statistics and filters by which a reader skips row groups. Equal bytes give equal rows
+    only if these are equal, too. Raises OSError, ValueError and IndexError for a footer that cannot
+    be parsed."""
+    groups, names = row_groups(file), _leaf_columns(footer)
     signatures: dict[str, list[Any]] = {}
-    for j, name in enumerate(_leaf_columns(footer)):
+    for j, name in enumerate(names):
         leaf = footer.schema.column(j)
         logical = leaf.logical_type.to_json() if leaf.logical_type is not None else ""
         kind = [
@@ -370,11 +373,19 @@ def _signatures(footer: pq.FileMetaData) -> dict[str, str]:
             leaf.max_repetition_level,
             leaf.length,
         ]
-        chunks = [footer.row_group(group).column(j) for group in range(footer.num_row_groups)]
-        signatures.setdefault(name, []).append(
-            [kind, [[c.compression, list(c.encodings), c.num_values] for c in chunks]]
-        )
+        chunks = [[group.rows, *_chunk_signature(file, group.columns[j])] for group in groups]
+        signatures.setdefault(name, []).append([kind, chunks])
     return {name: digest_of(parts) for name, parts in signatures.items()}
+
+
+def _chunk_signature(file: BinaryIO, chunk: Mapping[int, Any]) -> list[str]:
+    fields = [field for field in chunk.items() if field[0] not in CHUNK_OFFSETS]
+    if BLOOM_FILTER_OFFSET not in chunk:
+        return [repr(fields)]
+    offset, length = chunk[BLOOM_FILTER_OFFSET], chunk.get(BLOOM_FILTER_LENGTH)
+    if length is None:
+        raise ValueError("a bloom filter of unknown length")
+    return [repr(fields), _range_digest(file, offset, length)]
 
 
 def column_digests(leaves: Sequence[Leaf]) -> dict[str, str]:
@@ -466,9 +477,13 @@ def parquet_payload(digests: ParquetDigests, file: BinaryIO) -> dict[str, Any]:
     """The cached form of a Parquet file's digests, given the open file. Column digests cover the
     bytes and how they are decoded. They are left out when a reader would find values in other bytes
     than the footer says. Raises OSError."""
+    unseparated = {"whole": digests.whole, "by_column": None, "rows": digests.rows}
     if not pages_match_footer(file, digests.footer):
-        return {"whole": digests.whole, "by_column": None, "rows": digests.rows}
-    signatures = digests.signature
+        return unseparated
+    try:
+        signatures = _signatures(file, digests.footer)
+    except (ValueError, IndexError):
+        return unseparated
     columns = {
         name: digest_of([digest, signatures[name]])
         for name, digest in column_digests(digests.leaves).items()

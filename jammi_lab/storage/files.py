@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISLNK, S_ISREG
 from typing import Any, BinaryIO, NamedTuple
 
 from jammi_lab.core.errors import TableDamaged
@@ -212,6 +212,36 @@ def to_stat(result: os.stat_result) -> Stat:
     return Stat(
         result.st_size, result.st_mtime_ns, result.st_ctime_ns, result.st_ino, result.st_dev
     )
+
+
+def route_of(path: str) -> str:
+    """The folders and links through which an absolute path leads to a file now. It changes when one
+    of them is replaced or renamed, also when that is undone. Raises OSError."""
+    route, here, parts = list[str](), "/", path.split("/")[::-1]
+    while parts:
+        part = parts.pop()
+        if not part:
+            continue
+        here = os.path.join(here, part)
+        result = os.lstat(here)
+        is_link = S_ISLNK(result.st_mode)
+        if S_ISREG(result.st_mode):
+            break
+        # A new entry moves both times of a folder, a new name only one.
+        is_renamed = is_link or result.st_ctime_ns > result.st_mtime_ns
+        changed_ns = result.st_ctime_ns if is_renamed else 0
+        route.append(f"{result.st_dev}:{result.st_ino}:{changed_ns}")
+        if len(route) > _MAX_ROUTE:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if is_link:
+            target = os.readlink(here)
+            here = "/" if target.startswith("/") else os.path.dirname(here)
+            parts += target.split("/")[::-1]
+    return " ".join(route)
+
+
+_MAX_ROUTE = 1000
+"""More folders and links than a path can lead through."""
 
 
 def has_stat(result: os.stat_result, stat: Stat) -> bool:

@@ -34,8 +34,8 @@ def parse_list_header(raw: bytes, position: int) -> tuple[int, int, int]:
 
 
 def parse_value(raw: bytes, position: int, kind: int) -> tuple[Any, int]:
-    """The value of a field of this type, and the position after it; None for texts, numbers with a
-    fraction and lists, which no caller reads. Raises as `parse_struct`."""
+    """The value of a field of this type, and the position after it; of texts and numbers with a
+    fraction the bytes. Raises as `parse_struct`."""
     match kind:
         case 1 | 2:
             return kind == 1, position
@@ -44,25 +44,28 @@ def parse_value(raw: bytes, position: int, kind: int) -> tuple[Any, int]:
         case 4 | 5 | 6:
             return _parse_zigzag(raw, position)
         case 7:
-            return None, position + 8
+            return raw[position : position + 8], position + 8
         case 8:
             length, position = _parse_varint(raw, position)
-            return None, position + length
+            return raw[position : position + length], position + length
         case 9 | 10:
-            count, element_type, position = parse_list_header(raw, position)
-            if count > len(raw) - position:  # each element takes at least one byte
-                raise IndexError(count)
-            for _ in range(count):
-                _, position = (
-                    parse_value(raw, position, element_type)
-                    if element_type > 2
-                    else (None, position + 1)
-                )
-            return None, position
+            return _parse_list(raw, position)
         case 12:
             return parse_struct(raw, position)
         case _:
             raise ValueError(kind)
+
+
+def _parse_list(raw: bytes, position: int) -> tuple[list[Any], int]:
+    count, kind, position = parse_list_header(raw, position)
+    if count > len(raw) - position:  # each element takes at least one byte
+        raise IndexError(count)
+    values = list[Any]()
+    for _ in range(count):
+        # In a list a truth value is a byte of its own.
+        value, position = parse_value(raw, position, kind if kind > 2 else 3)
+        values.append(value)
+    return values, position
 
 
 def _parse_varint(raw: bytes, position: int) -> tuple[int, int]:

@@ -275,9 +275,9 @@ def test_a_look_on_unchanged_files_opens_none_and_stats_each_once(
     memo = DictMemo()
     first = connector.observe(None, look(memo, later=True))
     again = FileConnector(connector.record)  # as after a restart
-    stats, plain = [], os.stat
+    stats, plain = [], os.lstat
     monkeypatch.setattr(
-        os, "stat", lambda path, *a, **k: (stats.append(str(path)), plain(path, *a, **k))[1]
+        os, "lstat", lambda path, *a, **k: (stats.append(str(path)), plain(path, *a, **k))[1]
     )
     monkeypatch.setattr("builtins.open", lambda *a, **k: pytest.fail("a file was opened"))
     describing = Describing()

@@ -140,6 +140,25 @@ def test_a_strong_tag_spares_the_bytes_and_a_date_does_not(site):
     assert after.cost is Cost.SCAN and not same_state(before, after)
 
 
+@pytest.mark.parametrize("tag", ['""', '"', 'W/"1"', "1", '"1', "*"])
+def test_a_tag_that_names_no_bytes_spares_none(site, tag):
+    site.files["x.csv"], memo, site.etag = b"id\n1\n", DictMemo(), lambda _: tag
+    before = source(site.url("x.csv")).observe(None, look(memo))
+    site.files["x.csv"] = b"id\n2\n"
+    assert not same_state(before, source(site.url("x.csv")).observe(None, look(memo)))
+
+
+def test_a_tag_that_stays_when_the_date_moves_is_not_believed(site, monkeypatch):
+    monkeypatch.setattr(sightings, "MIN_MARKED_BYTES", 4)
+    site.etag, site.modified = lambda _: '"always"', "Wed, 01 Jan 2020 00:00:00 GMT"
+    site.files["x.csv"] = b"id\n1\n"
+    connector = source(site.url("x.csv"))
+    before = connector.observe(None, look())
+    assert same_state(before, connector.observe(None, look()))
+    site.files["x.csv"], site.modified = b"id\n2\n", "Thu, 02 Jan 2020 00:00:00 GMT"
+    assert not same_state(before, connector.observe(None, look()))
+
+
 @pytest.mark.parametrize(
     ("shape", "method"),
     [
@@ -233,7 +252,7 @@ def test_refused_connections_and_silence_are_unknown(site, monkeypatch):
 
 def test_a_body_that_ends_early_is_no_file(site):
     site.files["x.csv"] = b"id\n1\n"
-    told = web.HeadResponse(size=9, etag=None, modified=None, ranges=False)
+    told = web.HeadResponse(size=9, etag=None, date="", modified=None, ranges=False)
     with pytest.raises(OSError, match="incomplete"):
         web.open_url(site.url("x.csv"), web.HttpCredentials(), told)
 

@@ -3,6 +3,9 @@ else the whole file tells."""
 
 import io
 import struct
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -13,6 +16,7 @@ import jammi_lab as jl
 from jammi_lab.core.verdicts import Stale
 from jammi_lab.storage.digests import digest_parquet, digest_parquet_stream, parquet_payload
 from jammi_lab.storage.parquet_pages import pages_match_footer
+from jammi_lab.storage.parquet_statistics import are_statistics_true
 
 ROWS = pa.table(
     {
@@ -172,3 +176,69 @@ def test_what_is_no_page_is_no_header(tmp_path):
     for junk in (b"\xff" * 64, b"\x00" * 64, b"\x1c" * 64, b"\x19\xfc" + b"\xff" * 62):
         raw[chunk.data_page_offset : chunk.data_page_offset + 64] = junk
         assert not pages_match_footer(io.BytesIO(bytes(raw)), footer)
+
+
+def _patched(path: Path, old: bytes, new: bytes) -> None:
+    """Replace bytes of the footer by as many others."""
+    raw = path.read_bytes()
+    start = len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")
+    assert old in raw[start:]
+    path.write_bytes(raw[:start] + raw[start:].replace(old, new))
+
+
+STATISTICS = {
+    "bounds": ((1000).to_bytes(8, "little"), (5).to_bytes(8, "little")),
+    "null count": (b"\x16\x06", b"\x16\x00"),
+}
+"""How the footer of `_numbered` is changed: the largest id, or the number of NULLs, 3 as zigzag 6."""
+
+
+def _numbered(path: Path) -> Path:
+    ids = [None if i in (2, 3, 4) else i for i in range(1, 1001)]
+    pq.write_table(pa.table({"id": ids, "v": [1] * 1000}), path)
+    return path
+
+
+@pytest.mark.parametrize("change", STATISTICS)
+def test_statistics_are_part_of_the_column_that_they_are_about(tmp_path: Path, change: str) -> None:
+    path = _numbered(tmp_path / "t.parquet")
+    before = payload(path)["by_column"]
+    assert are_statistics_true(path, ["id", "v"])
+    _patched(path, *STATISTICS[change])
+    after = payload(path)["by_column"]
+    assert before["id"] != after["id"] and before["v"] == after["v"]
+    assert not are_statistics_true(path, ["id"]) and are_statistics_true(path, ["v"])
+
+
+def test_a_bloom_filter_is_part_of_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    duckdb.sql(f"COPY (SELECT i, i % 7 AS k FROM range(5000) t(i)) TO '{path}' (FORMAT parquet)")
+    before = payload(path)["by_column"]
+    chunk = pq.read_metadata(path).row_group(0).column(1)
+    raw = bytearray(path.read_bytes())
+    raw[chunk.bloom_filter_offset + chunk.bloom_filter_length - 1] ^= 255
+    path.write_bytes(raw)
+    after = payload(path)["by_column"]
+    assert before["k"] != after["k"] and before["i"] == after["i"]
+
+
+VALUES = {
+    "texts": pa.array(["b", None, "é"]),
+    "categories": pa.array(["b", "a", "b"]).dictionary_encode(),
+    "decimals": pa.array([Decimal("1.25"), Decimal("-4.50"), None]),
+    "moments": pa.array([datetime(2020, 1, 1), datetime(1960, 1, 1), None], pa.timestamp("ns", "UTC")),
+    "numbers": pa.array([float("nan"), -0.0, 2.5]),
+    "unsigned": pa.array([1, 2**63 + 5, None], pa.uint64()),
+    "nothing": pa.array([None, None], pa.int32()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("writer", ["pyarrow", "duckdb"])
+def test_statistics_of_usual_writers_are_true(tmp_path: Path, kind: str, writer: str) -> None:
+    table, path = pa.table({"c": VALUES[kind]}), tmp_path / "t.parquet"
+    if writer == "pyarrow":
+        pq.write_table(table, path)
+    else:
+        duckdb.from_arrow(table).write_parquet(str(path))
+    assert are_statistics_true(path, ["c"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -15,7 +16,7 @@ from jammi_lab.core.identifiers import has_surrogate
 from jammi_lab.sources.base import ScopedSecret
 from jammi_lab.sources.files.formats import is_skipped, names_of_kind
 from jammi_lab.sources.locations import base_of, expand, literal_path
-from jammi_lab.storage.files import Stat, to_stat
+from jammi_lab.storage.files import Stat, route_of, to_stat
 
 _MAX_LISTINGS = 10
 
@@ -35,6 +36,8 @@ class SourceFile:
     tag, if its store provides one."""
     hint: str | None = None
     """Of a remote file without a mark, what most likely changes with its bytes."""
+    route: str = ""
+    """Of a local file, what changes when its path leads to another file and then back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +115,11 @@ class LocalFileSet:
 
     def _stats(self, base: str, paths: list[str]) -> list[SourceFile]:
         source_files = []
+        route_of_folder = functools.cache(route_of)
         for path in paths:
             # A file may be deleted between the listing and its stat.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                source_file = _stat_file(path, _relative_path(path, base))
+                source_file = _stat_file(path, _relative_path(path, base), route_of_folder)
                 source_files += [source_file] if source_file is not None else []
         if not source_files:
             raise FileNotFoundError(errno.ENOENT, "there is no file", self._path or self.pattern)
@@ -130,8 +134,14 @@ def _relative_path(path: str, base: str) -> str:
     return os.path.relpath(path, base).replace(os.sep, "/")
 
 
-def _stat_file(path: str, relative: str) -> SourceFile | None:
-    file_stat = os.stat(path)
+def _stat_file(
+    path: str, relative: str, route_of_folder: Callable[[str], str] = route_of
+) -> SourceFile | None:
+    file_stat = os.lstat(path)
+    is_link = stat.S_ISLNK(file_stat.st_mode)
+    route = route_of(path) if is_link else route_of_folder(os.path.dirname(path))
+    if is_link:
+        file_stat = os.stat(path)
     if stat.S_ISDIR(file_stat.st_mode):
         return None
     if has_surrogate(path):
@@ -145,6 +155,7 @@ def _stat_file(path: str, relative: str) -> SourceFile | None:
         relative,
         path,
         to_stat(file_stat),
+        route=route,
     )
 
 

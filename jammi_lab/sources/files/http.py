@@ -11,6 +11,7 @@ import base64
 import email.utils
 import http.client
 import io
+import re
 import tempfile
 import urllib.error
 import urllib.request
@@ -28,6 +29,8 @@ BLOCK_BYTES = 1 << 20
 MAX_MEMORY_BYTES = 16 << 20
 _HEAD_REFUSED_CODES = (400, 403, 405, 501)
 """Status codes to HEAD after which GET may still succeed."""
+_STRONG_TAG = re.compile(r'"[^"]+"')
+"""An entity tag that names the bytes: not an empty one, which some servers send for every file."""
 _CREDENTIAL_HEADERS = ("authorization", "cookie")
 
 
@@ -54,6 +57,8 @@ class HeadResponse:
     """Size in bytes; None if unknown."""
     etag: str | None
     """The strong entity tag; None if there is none."""
+    date: str
+    """Last-Modified as the server sent it; may be empty."""
     modified: int | None
     """Last-Modified in seconds since the epoch; None if it is missing, or so recent that another
     change could have the same time."""
@@ -104,7 +109,8 @@ def _parse_head(response: http.client.HTTPResponse) -> HeadResponse:
     is_settled = modified is not None and date is not None and modified < date - 2
     return HeadResponse(
         size=int(length) if length.isdigit() and not is_encoded else None,
-        etag=etag if etag.startswith('"') else None,
+        etag=etag if _STRONG_TAG.fullmatch(etag) else None,
+        date=headers.get("Last-Modified", ""),
         modified=modified if is_settled else None,
         ranges=headers.get("Accept-Ranges", "").lower() == "bytes" and not is_encoded,
     )

@@ -220,7 +220,8 @@ class HttpFileSet:
         if metadata.size is None:
             size, digest = self._download_digest(metadata)
             return [SourceFile("", self.url, Stat(size, 0, 0, 0), f"SHA-256 {digest}")]
-        mark = f"ETag {metadata.etag}" if metadata.etag is not None else None
+        # The date is compared, too: there are servers whose tags do not change with the bytes.
+        mark = f"ETag {metadata.etag} {metadata.date}" if metadata.etag is not None else None
         hint = f"Last-Modified {metadata.modified}" if metadata.modified is not None else None
         return [
             SourceFile(

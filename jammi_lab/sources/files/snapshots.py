@@ -395,10 +395,8 @@ def _column_key(record: SourceRecord) -> str:
 
 
 def change_token(source_files: Sequence[SourceFile]) -> str:
-    """Changes when any file is written, replaced, added or removed, even with equal bytes."""
+    """Changes when any file is written, replaced, added or removed, even with equal bytes, and when
+    its path leads to another one."""
     return digest_of(
-        [
-            [source_file.relative, source_file.stat.to_dict(), source_file.mark or ""]
-            for source_file in source_files
-        ]
+        [[item.relative, item.stat.to_dict(), item.mark or "", item.route] for item in source_files]
     )

@@ -1,0 +1,58 @@
+"""The way by which a path leads to a file tells of what was replaced and put back."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jammi_lab.storage.files import route_of
+
+
+def _swap_links(folder: Path) -> None:
+    for target in ("b", "a"):
+        os.symlink(target, folder / "new")
+        os.replace(folder / "new", folder / "link")
+
+
+def _swap_folders(folder: Path) -> None:
+    for first, second in (("a", "c"), ("b", "a"), ("a", "b"), ("c", "a")):
+        os.rename(folder / first, folder / second)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "sub" / "x").write_text(name)
+    os.symlink("a", tmp_path / "link")
+    os.symlink(tmp_path / "link", tmp_path / "far")
+    time.sleep(0.02)  # more than the resolution of the file system's times
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["link", "far"])
+@pytest.mark.parametrize("swap", [_swap_links, _swap_folders])
+def test_there_and_back_is_seen(folder: Path, name: str, swap: Callable[[Path], None]) -> None:
+    path = folder / name / "sub" / "x"
+    before, stat = route_of(str(path)), os.stat(path)
+    swap(folder)
+    assert os.stat(path) == stat and path.read_text() == "a"
+    assert route_of(str(path)) != before
+
+
+def test_other_files_beside_it_do_not_matter(folder: Path) -> None:
+    path = folder / "far" / "sub" / "x"
+    before = route_of(str(path))
+    (folder / "a" / "sub" / "y").write_text("y")
+    (folder / "z").write_text("z")
+    assert route_of(str(path)) == before
+
+
+def test_a_circle_of_links_and_a_missing_file_are_errors(folder: Path) -> None:
+    os.symlink("one", folder / "two")
+    os.symlink("two", folder / "one")
+    for name in ("one", "absent/x"):
+        with pytest.raises(OSError, match=name.split("/", maxsplit=1)[0]):
+            route_of(str(folder / name))
