@@ -6,6 +6,7 @@ import collections.abc
 import dataclasses
 import enum
 import functools
+import inspect
 import numbers
 import re
 import types
@@ -122,7 +123,7 @@ def foreign_metaclass(cls: type) -> str | None:
     return next(
         (
             base.__qualname__
-            for base in type(cls).__mro__
+            for base in inspect.getmro(type(cls))
             if base not in _METACLASSES and is_library(base.__module__)
         ),
         None,
