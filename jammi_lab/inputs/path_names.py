@@ -5,6 +5,7 @@ passes find the same files. Paths are not available while a tenant is bound: a t
 sources that were added for it.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -38,12 +39,13 @@ _WORKSPACE_PREFIX = "workspace://"
 """Begins a path in a recorded statement that is relative to the workspace's folder."""
 _SPECIFIC_KINDS = {"csv": ("csv", "tsv"), "json": ("json", "ndjson"), "parquet": ("parquet",)}
 _STRING_LITERAL = r"'(?:[^']|'')*'"
+_OPTION_VALUE = rf"(?:(?:JSON )?{_STRING_LITERAL}|true|false)"
 _NAME = re.compile(
     rf"(?:read_(?P<kind>\w+)\((?P<inner>{_STRING_LITERAL})(?P<options>(?:, "
-    rf"\w+=(?:{_STRING_LITERAL}|true|false))*)\)|(?P<plain>{_STRING_LITERAL}))",
+    rf"\w+={_OPTION_VALUE})*)\)|(?P<plain>{_STRING_LITERAL}))",
     re.S,
 )
-_OPTION = re.compile(rf", (\w+)=({_STRING_LITERAL}|true|false)", re.S)
+_OPTION = re.compile(rf", (\w+)=({_OPTION_VALUE})", re.S)
 
 
 def add_source_hint(path: str) -> str:
@@ -59,8 +61,7 @@ def name_of(record: SourceRecord) -> str:
     """The name of an unregistered source, in SQL syntax: its location, its options, and its kind if
     the location does not imply it."""
     options = "".join(
-        f", {name}={sql_literal(v) if isinstance(v, str) else str(v).lower()}"
-        for name, v in sorted(record.options.items())
+        f", {name}={_option_text(value)}" for name, value in sorted(record.options.items())
     )
     if (
         not options
@@ -68,6 +69,21 @@ def name_of(record: SourceRecord) -> str:
     ):
         return sql_literal(record.location)
     return f"read_{record.kind}({sql_literal(record.location)}{options})"
+
+
+def _option_text(value: object) -> str:
+    """An option's value in SQL; lists, dicts and numbers as JSON."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return sql_literal(value)
+    return f"JSON {sql_literal(json.dumps(value))}"
+
+
+def _option_value(text: str) -> object:
+    if text.startswith("JSON "):
+        return json.loads(_unquote(text.removeprefix("JSON ")))
+    return _unquote(text) if text.startswith("'") else text == "true"
 
 
 def record_of(name: str) -> SourceRecord | None:
@@ -79,9 +95,8 @@ def record_of(name: str) -> SourceRecord | None:
     kind = match["kind"] or kind_of_name(literal_path(location) or location)
     if kind not in FILE_KINDS or scheme_of(location) is not None:
         return None
-    options: dict[str, Any] = {
-        option: _unquote(v) if v.startswith("'") else v == "true"
-        for option, v in _OPTION.findall(match["options"] or "")
+    options = {
+        option: _option_value(text) for option, text in _OPTION.findall(match["options"] or "")
     }
     return SourceRecord(name=name, kind=kind, location=location, options=options)
 

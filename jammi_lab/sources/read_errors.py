@@ -25,11 +25,6 @@ _FILE_PATTERNS = (
     re.compile(r'pattern "([^"\n]+)"'),
 )
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
-_COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
-_VALUE = re.compile(
-    r"""Error when converting column "(.*?)"\. Could not convert string "(.*?)" to '(.*?)'""", re.S
-)
-_NO_COLUMN = re.compile(r'COLUMN_TYPES error: Columns with names: "(.*?)"')
 _JSON = re.compile(
     r'Malformed JSON in file "(.*?)", at byte (\d+) in (line|record/value) (\d+)', re.S
 )
@@ -44,7 +39,6 @@ _SCHEMA_MISMATCHES = (
         r'"(?P<first>[^"]*)", but .*? in file "(?P<other>[^"]*)"'
     ),
 )
-_LINE_ENDINGS = {"\r\n": "\\r\\n", "\n": "\\n", "\r": "\\r"}
 _DAMAGED = re.compile(
     r"decompress|GZIP stream|corrupted|don't know what type|deserialize "
     r"thrift|flatbuffers|IPC stream",
@@ -167,57 +161,11 @@ def empty_error(location: str, kind: str) -> SourceUnavailable:
 
 def truncated_compressed_error(name: str) -> SourceUnavailable:
     """The error for an incomplete compressed text file."""
-    codec = "gzip" if name.lower().endswith(".gz") else "zstd"
+    suffix = os.path.splitext(name.lower())[1]
+    codec = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".zip": "zip"}.get(suffix, "xz")
     return SourceUnavailable(
         f"{display_name(name)} is not a complete {codec} file.",
         hint="It may be truncated or incomplete: write it again.",
-    )
-
-
-def utf16_error(name: str, kind: str) -> SourceUnavailable:
-    """The error for UTF-16 text that is read as UTF-8."""
-    hint = (
-        'Set options={"encoding": "utf-16"}.'
-        if kind in ("csv", "tsv")
-        else "Write the file again as UTF-8."
-    )
-    return SourceUnavailable(f"{display_name(name)} is UTF-16, not UTF-8.", hint=hint)
-
-
-def ragged_error(
-    name: str, line: int | None, expected: int | None = None, actual: int | None = None
-) -> SourceUnavailable:
-    """The error for a CSV line with too many or too few values; `line` is None if unknown."""
-    position = f"{display_name(name)}, line {line}" if line else display_name(name)
-    if expected and actual:
-        message = (
-            f"{position}: {actual} value{'s' if actual != 1 else ''} where {expected} are expected."
-        )
-    else:
-        message = f"{position}: the lines do not all have the same number of values."
-    return SourceUnavailable(
-        message, hint='Correct that line, or set the delimiter: options={"delimiter": ";"}.'
-    )
-
-
-def unclosed_quote_error(name: str, line: int) -> SourceUnavailable:
-    """The error for a CSV value with an unclosed quotation mark."""
-    return SourceUnavailable(
-        f"{display_name(name)}, line {line}: a quotation mark is not closed.",
-        hint="Correct that line.",
-    )
-
-
-def line_ending_error(name: str, line: int, first: str, other: str) -> SourceUnavailable:
-    """The error for a CSV file with mixed line endings."""
-    message = (
-        f"{display_name(name)}, line {line}: it ends in {_LINE_ENDINGS.get(other, other)}, the "
-        f"lines before it end in {_LINE_ENDINGS.get(first, first)}."
-    )
-    return SourceUnavailable(
-        message,
-        hint="Write the file again with one line ending; Python's csv module writes \\r\\n unless "
-        "lineterminator='\\n' is set.",
     )
 
 
@@ -252,51 +200,11 @@ def column_mismatch_error(text: str) -> SourceUnavailable | None:
     )
 
 
-def value_error(text: str) -> SourceUnavailable | None:
-    """The error for a value that does not fit the type inferred from the rows before it; None if
-    the message is about something else."""
-    value, line = _VALUE.search(text), _LINE.search(text)
-    if value is None or line is None:
-        return None
-    column, text_value, kind = value.groups()
-    if text_value == column:
-        message = (
-            f"{_file_name(text)}, line {line[1]}: the header is not on the first line "
-            f"({text_value[:60]!r} is not a {kind})."
-        )
-        return SourceUnavailable(
-            message, hint="Remove the lines before it: the header must be the first line."
-        )
-    message = (
-        f"{_file_name(text)}, line {line[1]}: column {column!r} contains {text_value[:60]!r}, "
-        f"which is not a {kind}."
-    )
-    return SourceUnavailable(
-        message,
-        hint=f'Correct the value, read it as NULL: options={{"null": "{text_value[:20]}"}}, or '
-        f"read "
-        f'text: {{"types": {{"{column}": "VARCHAR"}}}}.',
-    )
-
-
 def read_error(text: str) -> JammiError | None:
     """The error for a DuckDB message about a file; None if the message is about something else."""
     name = _file_name(text)
-    line = int(line_match[1]) if (line_match := _LINE.search(text)) else None
-    if counts := _COUNTS.search(text):
-        return ragged_error(name, line, int(counts[1]), int(counts[2]))
-    if (error := value_error(text) or column_mismatch_error(text)) is not None:
+    if (error := column_mismatch_error(text)) is not None:
         return error
-    if absent := _NO_COLUMN.search(text):
-        return SourceUnavailable(
-            f"The option 'types' names the column {absent[1]!r}, which is not in the file.",
-            hint="Use the names in the header.",
-        )
-    if "not utf-8 encoded" in text or "Invalid unicode" in text:
-        return SourceUnavailable(
-            f"{name} is not UTF-8.",
-            hint='Set options={"encoding": "latin-1"} or options={"encoding": "utf-16"}.',
-        )
     if malformed := _JSON.search(
         text
     ):  # DuckDB counts one too many, and values where they are not one to a line
@@ -305,8 +213,6 @@ def read_error(text: str) -> JammiError | None:
             f"{display_name(malformed[1])}, {position}: this is not JSON.",
             hint="Correct the file, or set kind=.",
         )
-    if "when sniffing file" in text:
-        return ragged_error(name, None)
     if "No files found that match" in text or "No such file" in text:
         return SourceUnavailable(
             f"{name} no longer exists.", hint="Restore the file, or remove the source."

@@ -14,9 +14,19 @@ from jammi_lab.sources import container_formats, database_urls, read_errors
 from jammi_lab.sources.base import Connector, ReadCredentials, SourceAccess, no_credentials
 from jammi_lab.sources.credentials import HTTP_SCHEMES
 from jammi_lab.sources.files.connector import FileConnector
-from jammi_lab.sources.files.formats import FILE_KINDS, check_anchor, check_options, kind_of_name
+from jammi_lab.sources.files.csv_errors import delimiter_error
+from jammi_lab.sources.files.formats import (
+    FILE_KINDS,
+    TEXT_KINDS,
+    UNDELIMITED_SUFFIXES,
+    check_anchor,
+    check_options,
+    kind_of_name,
+)
 from jammi_lab.sources.files.object_stores import STORES, StoreAccess
 from jammi_lab.sources.files.remote_files import file_set_for
+from jammi_lab.sources.files.text_bytes import files_of_archive
+from jammi_lab.sources.files.text_connector import TextConnector
 from jammi_lab.sources.frames import FrameConnector
 from jammi_lab.sources.locations import (
     display_location,
@@ -156,14 +166,25 @@ def _kinds_by_content(user_input: str, read_access: ReadStoreAccess) -> set[str]
     if scheme_of(pattern) not in HTTP_SCHEMES and (
         kinds := {kind for name in names if (kind := kind_of_name(name)) is not None}
     ):
-        return kinds
+        return kinds - {"text"} or kinds  # a README beside data files is none of them
     if len(names) == 1 and scheme_of(pattern) is None:
-        try:
-            with open(names[0], "rb") as file:
-                return {kind} if (kind := _MAGIC.get(file.read(4))) else set()
-        except OSError as error:
-            raise read_errors.unreadable_error(names[0], error) from None
+        return _kind_of_bytes(names[0])
     return set()
+
+
+def _kind_of_bytes(path: str) -> set[str]:
+    """The kind of a single file whose name does not tell it. Raises SourceUnavailable."""
+    try:
+        with open(path, "rb") as file:
+            kind = _MAGIC.get(file.read(4))
+            if kind is None and path.lower().endswith(".zip"):
+                members = files_of_archive(file, os.path.basename(path))
+                kind = kind_of_name(members[0]) if len(members) == 1 else None
+    except OSError as error:
+        raise read_errors.unreadable_error(path, error) from None
+    if kind is None and path.lower().endswith(UNDELIMITED_SUFFIXES):
+        raise delimiter_error(path)
+    return {kind} if kind else set()
 
 
 def _lakehouse_kind(names: list[str]) -> str | None:
@@ -227,6 +248,8 @@ def connector_for(
             from jammi_lab.sources.databases.mysql import MysqlConnector
 
             return MysqlConnector(record, credentials, source_access)
+        case kind if kind in TEXT_KINDS:
+            return TextConnector(record, folder, credentials, memo)
         case kind if kind in FILE_KINDS:
             return FileConnector(record, folder, credentials, memo)
         case kind if is_package_kind(kind):

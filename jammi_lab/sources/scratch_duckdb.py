@@ -126,7 +126,9 @@ def borrow_bare() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def _open_for(relation: Relation) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
+def _open_for(
+    relation: Relation, *, uses_all_threads: bool = False
+) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
     optional_extensions = (
         relation.requirements.attachment and relation.requirements.attachment.extension,
         relation.requirements.scoped_secret and relation.requirements.scoped_secret.extension,
@@ -136,7 +138,8 @@ def _open_for(relation: Relation) -> contextlib.AbstractContextManager[duckdb.Du
         *(name for name in optional_extensions if name),
     )
     if (
-        extension_names
+        uses_all_threads
+        or extension_names
         or relation.requirements.attachment is not None
         or relation.requirements.filesystem is not None
     ):
@@ -145,10 +148,14 @@ def _open_for(relation: Relation) -> contextlib.AbstractContextManager[duckdb.Du
 
 
 @contextlib.contextmanager
-def connect(relation: Relation) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the relation as the view `it`. Raises ExtensionMissing, and duckdb.Error if
-    the body does not bind."""
-    with _open_for(relation) as connection:
+def connect(
+    relation: Relation, *, uses_all_threads: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the relation as the view `it`, in an instance of its own where it is to use
+    all threads. Raises ExtensionMissing, and duckdb.Error if the body does not bind."""
+    with _open_for(relation, uses_all_threads=uses_all_threads) as connection:
+        if uses_all_threads:
+            connection.execute(f"SET threads = {os.cpu_count() or 1}")
         connection.execute("SET TimeZone='UTC'")
         if relation.requirements.attachment is not None:
             attach.attach(connection, relation.requirements.attachment)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,7 +39,12 @@ from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.observation_cache import LastObservation, LastObservations
 from jammi_lab.sources.base import Connector, MultiTableConnector
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
-from jammi_lab.sources.files.formats import check_anchor, check_options, options_dict
+from jammi_lab.sources.files.formats import (
+    check_anchor,
+    check_options,
+    is_delimited,
+    options_dict,
+)
 from jammi_lab.sources.frames import is_frame, table_of_values
 from jammi_lab.sources.locations import (
     LocatedConnector,
@@ -322,8 +327,8 @@ class Sources(ReprMixin):
         replace: bool = False,
         check: bool = True,
     ) -> Source:
-        """Register external data under a name for SQL: a path, glob or folder of files, a URL, a
-        pandas, polars or pyarrow object, a dict of columns, or a list of dicts.
+        """Register external data under a name for SQL: a path, glob or folder of files, a list of
+        paths, a URL, a pandas, polars or pyarrow object, a dict of columns, or a list of dicts.
 
         A relative path is relative to the current directory. Unless `check` is False, the source is
         opened once; a remote one must respond within `look.timeout_seconds`. A frame takes no
@@ -342,7 +347,10 @@ class Sources(ReprMixin):
         check_source_name(name)
         check_anchor(anchor)
         options = options_dict(options)
-        if isinstance(location, dict | list):
+        if _is_list_of_paths(location):
+            kind = kind or infer_kind(location[0])
+            location, options = _as_folder(location, options)
+        elif isinstance(location, dict | list):
             location = table_of_values(location)
         frame = (
             None if isinstance(location, str | Path) else _check_frame(location, anchor, options)
@@ -418,6 +426,8 @@ class Sources(ReprMixin):
         """The record with its kind, inferred from the source if necessary, and its options in the
         stored form. SourceUnavailable, InvalidArgument."""
         check_readable_location(record.location, self._folder)
+        if kind is None and is_delimited(location, record.options):
+            kind = "csv"
         kind = infer_kind(location, kind, lambda: resolve_credentials(record, credentials))
         options = (
             record.options
@@ -511,6 +521,26 @@ class Sources(ReprMixin):
 
     def _rendered(self) -> Rendered:
         return self.list()._rendered()
+
+
+def _is_list_of_paths(location: object) -> bool:
+    return (
+        isinstance(location, list | tuple)
+        and bool(location)
+        and all(isinstance(path, str | Path) for path in location)
+    )
+
+
+def _as_folder(
+    paths: Sequence[str | Path], options: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """The folder of several files, and the options with their paths in it. InvalidArgument."""
+    if any(scheme_of(str(path)) is not None for path in paths):
+        raise InvalidArgument("A list of files must be local.", hint="Use a glob of the URLs.")
+    absolute = [os.path.abspath(path) for path in paths]
+    folder = os.path.commonpath([os.path.dirname(path) for path in absolute])
+    files = sorted({os.path.relpath(path, folder).replace(os.sep, "/") for path in absolute})
+    return folder, {**options, "files": files}
 
 
 def _check_frame(frame: object, anchor: str, options: Mapping[str, Any]) -> object:

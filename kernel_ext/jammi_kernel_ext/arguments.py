@@ -46,12 +46,13 @@ def number(word: str) -> float:
         raise ValueError("a number") from None
 
 
-def key_value_pair(word: str) -> tuple[str, str]:
-    """Parse `key=value`."""
+def option_pair(word: str) -> tuple[str, str | list[str]]:
+    """Parse `key=value`; a value with commas between texts is a list."""
     key, separator, value = word.partition("=")
     if not separator or not key:
         raise ValueError("key=value")
-    return key, value
+    parts = value.split(",")
+    return key, parts if all(parts) and parts[1:] and value[0] not in "[{" else value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

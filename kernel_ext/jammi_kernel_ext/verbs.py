@@ -7,9 +7,9 @@ from jammi_kernel_ext.arguments import (
     Argument,
     Verb,
     flag,
-    key_value_pair,
     non_negative_integer,
     number,
+    option_pair,
     parse_words,
     positive_integer,
     split_words,
@@ -52,7 +52,7 @@ VERBS: tuple[Verb, ...] = (
             flag("--kind KIND", "the kind of source, if the location does not show it"),
             flag("--anchor ANCHOR", "how changes are detected: auto, content, column:NAME or none"),
             flag("--secret NAME", "the environment variable that contains its credential"),
-            flag("--option KEY=VALUE …", "options for this kind of source", convert=key_value_pair),
+            flag("--option KEY=VALUE …", "options for this kind of source", convert=option_pair),
             flag(
                 "--tenant-column COLUMN",
                 "the column with each row's tenant: tenants see their own rows and those without a "

@@ -16,9 +16,8 @@ from jammi_lab.sources.base import same_state
 from jammi_lab.sources.credentials import resolve_credentials, strip_credentials
 from jammi_lab.sources.files import http as web
 from jammi_lab.sources.files import snapshots as sightings
-from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.locations import without_credentials
-from jammi_lab.sources.registry import infer_kind
+from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import query
 from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
 from tests.contracts.journey import JourneySuite, written_journey
@@ -46,13 +45,14 @@ def source(address, kind=None, secret=None, **more):
     location, options, taken = strip_credentials(address, {})
     given = lambda: (taken, secret)  # noqa: E731
     draft = SourceRecord(name="s", kind=kind or "csv", location=location, options=options, **more)
-    return FileConnector(
+    return connector_for(
         SourceRecord(
             name="s",
             kind=infer_kind(location, kind, lambda: resolve_credentials(draft, given)),
             location=location,
             **more,
         ),
+        None,
         None,
         given,
     )

@@ -21,11 +21,10 @@ from jammi_lab.sources.base import no_credentials, same_state
 from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
 from jammi_lab.sources.files import object_stores as objects
 from jammi_lab.sources.files import snapshots as sightings
-from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.formats import check_options
 from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
 from jammi_lab.sources.locations import without_credentials
-from jammi_lab.sources.registry import infer_kind
+from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch_duckdb import query
 from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
 from tests.contracts.journey import JourneySuite, written_journey
@@ -54,7 +53,7 @@ def source(bucket: Bucket, key, kind=None, **more):
         options=options,
         **more,
     )
-    return FileConnector(record, None, given)
+    return connector_for(record, None, None, given)
 
 
 class TestObjects(ConnectorSuite):
@@ -333,7 +332,7 @@ def test_decimals_that_duckdb_would_read_as_other_numbers_are_refused(bucket):
 def test_unknown_options_list_the_known_ones():
     with pytest.raises(InvalidArgument, match="kay") as error:
         check_options("csv", {"kay": "1"}, location_options("s3://b/x.csv"))
-    assert all(word in error.value.hint for word in ("delimiter", *objects.OPTIONS))
+    assert all(word in error.value.hint for word in ("delim", *objects.OPTIONS))
     with pytest.raises(InvalidArgument) as error:
         check_options("csv", {"secret": 12345678}, location_options("s3://b/x.csv"))
     assert "12345678" not in str(error.value)
@@ -344,7 +343,9 @@ def test_a_missing_library_names_the_extra(scheme, extra, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
     monkeypatch.setitem(__import__("sys").modules, "adlfs", None)
     objects.open_filesystem.cache_clear()
-    connector = FileConnector(SourceRecord(name="s", kind="csv", location=f"{scheme}://b/x.csv"))
+    connector = connector_for(
+        SourceRecord(name="s", kind="csv", location=f"{scheme}://b/x.csv"), None, None
+    )
     with pytest.raises(ExtensionMissing) as error:
         connector.check()
     assert f"jammi-lab[{extra}]" in error.value.hint
@@ -408,8 +409,9 @@ def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
     typed = {"key": "k", "secret": "s", "token": "tok", "endpoint_url": "http://127.0.0.1:1"}
     clean, options, taken = strip_credentials(location, typed)
     assert set(taken) == {"key", "secret", "token"}
-    connector = FileConnector(
+    connector = connector_for(
         SourceRecord(name="s", kind="csv", location=clean, options=options),
+        None,
         None,
         lambda: (taken, None),
     )

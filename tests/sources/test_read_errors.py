@@ -3,45 +3,52 @@ import errno
 import duckdb
 import pytest
 
+from jammi_lab.sources.files.csv_errors import csv_error
 from jammi_lab.sources.read_errors import read_error, reason_of, unreadable_error
 
 
-def said(sql):
+def said(sql, read=read_error):
     with duckdb.connect() as connection, pytest.raises(duckdb.Error) as error:
         connection.execute(sql).fetchall()
-    failure = read_error(str(error.value))
+    failure = read(str(error.value))
     assert failure is not None
     assert len(failure.lines()) <= 5 and "\n" not in failure.message
     return failure
 
 
+def said_of_csv(text, tmp_path, columns="{'a': 'BIGINT', 'b': 'BIGINT'}", **options):
+    (tmp_path / "f.csv").write_text(text)
+    return said(
+        f"SELECT sum(a) FROM read_csv('{tmp_path}/f.csv', delim=',', auto_detect=false, "
+        f"header=true, quote='\"', columns={columns})",
+        lambda message: csv_error(message, "f.csv", 0, options),
+    )
+
+
 def test_a_late_ragged_line_is_named(tmp_path):
-    (tmp_path / "f.csv").write_text("a,b\n" + "1,2\n" * 40_000 + "1,2,3\n")
-    failure = said(f"SELECT sum(a) FROM read_csv('{tmp_path}/f.csv', delim=',', sample_size=100)")
-    assert failure.message == "f.csv, line 40002: 3 values where 2 are expected."
+    failure = said_of_csv("a,b\n" + "1,2\n" * 40_000 + "1,2,3\n", tmp_path)
+    assert failure.message == "f.csv, line 40002: 3 values where 2 are expected: '1,2,3'."
+    assert "null_padding" not in failure.hint
+
+
+def test_advice_is_never_what_is_already_so(tmp_path):
+    text = "a,b\n1\n"
+    assert "null_padding" in said_of_csv(text, tmp_path).hint
+    assert "null_padding" not in said_of_csv(text, tmp_path, null_padding=True).hint
 
 
 def test_a_late_value_of_another_type_is_named(tmp_path):
-    (tmp_path / "f.csv").write_text("a,b\n" + "1,2\n" * 40_000 + "NA,2\n")
-    failure = said(f"SELECT sum(a) FROM read_csv('{tmp_path}/f.csv', delim=',', sample_size=100)")
-    assert (
-        "f.csv, line 40002" in failure.message
-        and "'a'" in failure.message
-        and "'NA'" in failure.message
-        and '"null": "NA"' in failure.hint
+    failure = said_of_csv("a,b\n" + "1,2\n" * 40_000 + "NA,2\n", tmp_path)
+    assert failure.message == (
+        "f.csv, line 40002: column 'a' contains 'NA', which is not a BIGINT."
     )
+    assert '{"a": "VARCHAR"}' in failure.hint
 
 
-def test_a_header_behind_empty_lines_is_told_from_a_wrong_value(tmp_path):
-    (tmp_path / "f.csv").write_text("\n\na,b\n1,2\n")
-    failure = said(
-        f"SELECT * FROM read_csv('{tmp_path}/f.csv', delim=',', quote='\"', comment='', skip=0, sample_size=-1)"
-    )
-    assert (
-        failure.message
-        == "f.csv, line 3: the header is not on the first line ('a' is not a BIGINT)."
-    )
-    assert "null" not in failure.hint and "lines before it" in failure.hint
+def test_a_long_line_names_the_option_that_reads_it(tmp_path):
+    failure = said_of_csv("a,b\n1," + "2" * 3_000_000 + "\n", tmp_path)
+    assert failure.message.startswith("f.csv, line 2: the line has 3,000,0")
+    assert '"max_line_size": 6' in failure.hint
 
 
 @pytest.mark.parametrize(

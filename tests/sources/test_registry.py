@@ -80,9 +80,13 @@ def test_a_file_without_ending_is_known_by_its_first_bytes(tmp_path, magic, kind
 
 def test_a_kind_that_cannot_be_told_asks_for_it(tmp_path):
     (tmp_path / "f.dat").write_text("a,b\n")
+    (tmp_path / "f.bin").write_text("a,b\n")
     with pytest.raises(InvalidArgument, match="cannot be inferred") as error:
-        infer_kind(tmp_path / "f.dat")
+        infer_kind(tmp_path / "f.bin")
     assert "kind=" in error.value.hint
+    with pytest.raises(SourceUnavailable, match=r"f\.dat: .* what separates the values") as asked:
+        infer_kind(tmp_path / "f.dat")
+    assert '"delim"' in asked.value.hint
     assert infer_kind(tmp_path / "f.dat", "csv") == "csv"
 
 
@@ -149,8 +153,8 @@ def test_unknown_schemes_and_kinds_are_refused():
 def test_an_unknown_option_lists_the_known_ones():
     with pytest.raises(ValueError, match="delimter") as error:
         check_options("csv", {"delimter": ";"})
-    assert isinstance(error.value, InvalidArgument) and error.value.near == ("delimiter",)
-    assert all(name in error.value.hint for name in ("delimiter", "header", "null", "encoding"))
+    assert isinstance(error.value, InvalidArgument) and error.value.near == ("delim",)
+    assert all(name in error.value.hint for name in ("delim", "header", "nullstr", "encoding"))
     with pytest.raises(InvalidArgument, match="has no option"):
         check_options("parquet", {"header": True})
 
@@ -175,7 +179,12 @@ def test_options_of_a_wrong_type_are_refused(options):
 
 def test_good_options_pass():
     given_ = {"delimiter": ";", "header": False, "null": ("NA", "-"), "encoding": "latin-1"}
-    assert check_options("csv", given_) == {**given_, "null": ["NA", "-"]}
+    assert check_options("csv", given_) == {
+        "delim": ";",
+        "header": False,
+        "nullstr": ["NA", "-"],
+        "encoding": "latin-1",
+    }
 
 
 def test_a_flag_may_be_typed_as_a_word():

@@ -217,7 +217,7 @@ def test_sources_are_listed_as_a_table(ws, crm):
 
 def test_a_secret_that_is_gone_is_asked_for_with_the_whole_call(tmp_path):
     (tmp_path / "f.csv").write_text("owner,a\nacme,1\n")
-    options = {"delimiter": ","}
+    options = {"delim": ","}
     with jl.open(tmp_path / "ws") as ws:
         ws.sources.add(
             "f",
@@ -236,5 +236,5 @@ def test_a_secret_that_is_gone_is_asked_for_with_the_whole_call(tmp_path):
             ws.sql("FROM f")
         assert caught.value.hint == (
             "Add it again: ws.sources.add('f', 'https://127.0.0.1:1/f.csv', secret=your_function, anchor='content', tenant_column='owner', "
-            "options={'delimiter': ','}, replace=True)."
+            "options={'delim': ','}, replace=True)."
         )

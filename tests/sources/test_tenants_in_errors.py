@@ -225,13 +225,16 @@ def test_a_value_that_cannot_be_read_is_not_told(tmp_path):
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_what_a_reader_says_of_a_value_is_said_without_it(tmp_path, text, kind):
     from jammi_lab.core.records import SourceRecord
-    from jammi_lab.sources.files.connector import FileConnector
+    from jammi_lab.sources.registry import connector_for
     from jammi_lab.sources.row_security import TenantFilteredConnector
 
     path = tmp_path / f"f.{kind}"
     path.write_text("owner,v\nacme,1\n" if kind == "csv" else '{"owner": "acme", "v": 1}\n')
     view = TenantFilteredConnector(
-        FileConnector(SourceRecord(name="s", kind=kind, location=str(path))), "owner", "globex", "x"
+        connector_for(SourceRecord(name="s", kind=kind, location=str(path)), None, None),
+        "owner",
+        "globex",
+        "x",
     )
     said = view.relation(None).explain(text)
     assert said is not None and THEIRS not in "\n".join(said.lines())

@@ -15,9 +15,10 @@ def test_columns_of_a_text_are_read_as_what_is_said_of_them(tmp_path):
     )
     with jammi_lab.open(tmp_path / "lab") as ws:
         ws.sources.add("guessed", tmp_path / "x.csv")
-        assert (
-            len({found for (found,) in ws.sql("SELECT id FROM guessed").fetchall()}) == 1
-        )  # two numbers beyond 64 bits, as DOUBLE
+        assert ws.sql("SELECT id FROM guessed").fetchall() == [
+            (123456789012345678901234,),
+            (123456789012345678901235,),
+        ]
         ws.sources.add(
             "said",
             tmp_path / "x.csv",

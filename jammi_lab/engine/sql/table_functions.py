@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, StatementNotAllowed
-from jammi_lab.core.identifiers import ascii_lower
+from jammi_lab.core.identifiers import ascii_lower, near_names
 from jammi_lab.engine.sql.allowlist import character_offset, walk_nodes
 from jammi_lab.engine.sql.tokens import all_tokens
 
@@ -51,17 +51,43 @@ class Signature:
 
 _K = FunctionArgument("k", (int,), 10)
 _PATH = FunctionArgument("path", (str,))
-_CSV = tuple(
-    FunctionArgument(name, kinds, None)
-    for name, kinds in (
-        ("delimiter", (str,)),
-        ("header", (bool,)),
-        ("null", (str,)),
-        ("encoding", (str,)),
-    )
-)
-_BY_NAME = FunctionArgument("union_by_name", (bool,), None)
-_CSV_WORDS = {"delim": "delimiter", "sep": "delimiter", "nullstr": "null"}
+_TEXT_OPTIONS: dict[str, tuple[type, ...]] = {
+    "encoding": (str,),
+    "types": (dict,),
+    "union_by_name": (bool,),
+}
+_CSV_OPTIONS: dict[str, tuple[type, ...]] = {
+    "delim": (str,),
+    "header": (bool,),
+    "skip": (int,),
+    "names": (list,),
+    "all_varchar": (bool,),
+    "quote": (str,),
+    "escape": (str,),
+    "comment": (str,),
+    "nullstr": (str, list),
+    "decimal_separator": (str,),
+    "thousands": (str,),
+    "dateformat": (str,),
+    "timestampformat": (str,),
+    "strict_mode": (bool,),
+    "null_padding": (bool,),
+    "max_line_size": (int,),
+    **_TEXT_OPTIONS,
+}
+_JSON_OPTIONS = {"records": (str, bool), "format": (str,), **_TEXT_OPTIONS}
+_CSV_WORDS = {
+    "delimiter": "delim",
+    "sep": "delim",
+    "null": "nullstr",
+    "decimal": "decimal_separator",
+}
+
+
+def _optional(options: Mapping[str, tuple[type, ...]]) -> tuple[FunctionArgument, ...]:
+    return tuple(FunctionArgument(name, kinds, None) for name, kinds in options.items())
+
+
 USAGE: Mapping[str, Signature] = {
     "jammi_version": Signature(
         "jammi_version('recipe', version)",
@@ -81,11 +107,17 @@ USAGE: Mapping[str, Signature] = {
         "neighbors('table', 'row key' or $param [, k := 10])",
         (FunctionArgument("table", (str,)), FunctionArgument("row", None), _K),
     ),
-    "read_parquet": Signature("read_parquet('path')", (_PATH, _BY_NAME), option_names={}),
-    "read_csv": Signature(
-        "read_csv('path' [, delim = ';'])", (_PATH, *_CSV, _BY_NAME), option_names=_CSV_WORDS
+    "read_parquet": Signature(
+        "read_parquet('path')", (_PATH, *_optional({"union_by_name": (bool,)})), option_names={}
     ),
-    "read_json": Signature("read_json('path')", (_PATH, _BY_NAME), option_names={}),
+    "read_csv": Signature(
+        "read_csv('path' [, delim = ';'])",
+        (_PATH, *_optional(_CSV_OPTIONS)),
+        option_names=_CSV_WORDS,
+    ),
+    "read_json": Signature(
+        "read_json('path')", (_PATH, *_optional(_JSON_OPTIONS)), option_names={}
+    ),
 }
 """The signatures by function name."""
 
@@ -175,6 +207,8 @@ def _parse_arguments(
         explicit_name, value_node = _split_named_argument(child, signature)
         name = explicit_name or (argument_names[number] if number < len(argument_names) else "")
         value = _literal_or_parameter(value_node)
+        if explicit_name and explicit_name not in argument_names:
+            error.near = tuple(near_names(explicit_name, argument_names[1:]))
         is_valid_type = isinstance(value, Parameter) or any(
             a.name == name and _fits(value, a) for a in signature.arguments
         )
@@ -255,11 +289,16 @@ def _literal_or_parameter(child: dict[str, Any]) -> Any:
         and child.get("schema") in ("", "main")
     ):
         numbers = [_constant_value(item) for item in child.get("children") or ()]
+        if numbers and all(isinstance(text, str) for text in numbers):
+            return numbers
         is_numeric = all(
             isinstance(n, int | float | decimal.Decimal) and not isinstance(n, bool)
             for n in numbers
         )
         return [float(n) for n in numbers] if is_numeric and numbers else None
+    if child.get("type") == "FUNCTION" and child.get("function_name") == "struct_pack":
+        texts = {item.get("alias"): _constant_value(item) for item in child.get("children") or ()}
+        return texts if all(isinstance(text, str) for text in texts.values()) else None
     if child.get("type") == "OPERATOR_CAST" and not child.get("try_cast"):
         inner = _constant_value(child.get("child") or {})
         parse_literal = _LITERAL_PARSERS.get((child.get("cast_type") or {}).get("id") or "")

@@ -3,10 +3,8 @@ http."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -32,12 +30,6 @@ from jammi_lab.sources.credentials import resolve_credentials
 from jammi_lab.sources.files import arrow_ipc, file_checks, parquet_schemas, snapshots
 from jammi_lab.sources.files.decisions import Decision, decision_for
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
-from jammi_lab.sources.files.readers import (
-    build_select,
-    has_utf16_mark,
-    is_nonempty,
-    line_error,
-)
 from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.locations import LocatedConnector, check_readable_files, full_location
 from jammi_lab.sources.secrets import Credentials as Secret
@@ -45,9 +37,6 @@ from jammi_lab.storage.digests import DigestCache
 
 _MAX_ATTEMPTS = 3
 _PREVIEW_ROWS = 1000
-_PARSE_ERRORS = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException)
-"""What DuckDB raises for malformed text; unlike an OSError, it does not depend on the moment of the
-read."""
 
 
 class FileConnector(LocatedConnector):
@@ -73,7 +62,8 @@ class FileConnector(LocatedConnector):
     @functools.cached_property
     def file_set(self) -> FileSet:
         """The file set. Raises ExtensionMissing, SecretMissing."""
-        return file_set_for(self.pattern, resolve_credentials(self.record, self._credentials))
+        access = resolve_credentials(self.record, self._credentials)
+        return file_set_for(self.pattern, access, self.record.options.get("files"))
 
     def tables(self) -> list[str]:
         """Empty: all files form one table."""
@@ -87,7 +77,6 @@ class FileConnector(LocatedConnector):
         """
         source_files = self._list_files()
         try:
-            self._check_files(source_files)
             relation = self._relation(source_files)
             columns = scratch_duckdb.preview(relation, _PREVIEW_ROWS)
         except OSError as error:
@@ -216,41 +205,18 @@ class FileConnector(LocatedConnector):
         )
         if self.kind == "parquet":
             return self._parquet_relation(source_input, source_files, columns)
-        # Not for remote files: a statement should not fetch a part of each.
-        if columns is None and self.file_set.is_local:
-            self._check_files(source_files)
-        if self.kind == "arrow":
-            try:
-                rows = arrow_ipc.read_tables(self.file_set, source_files)
-                file_checks.check_column_count(self.location, rows.num_columns)
-            except pa.ArrowException:
-                raise read_errors.not_arrow_error(
-                    self._first_damaged(
-                        source_files,
-                        lambda source_file: arrow_ipc.read_table(self.file_set, source_file),
-                    )
-                ) from None
-            return Relation(
-                source_input, ReadPlan(frame=rows), columns=scratch_duckdb.sql_types(rows.schema)
-            )
-        nonempty = self._nonempty_files(source_files)
-        access = self.file_set.read_access(nonempty)
-        all_files = list(zip(nonempty, access.addresses, strict=True))
-
-        def select(files: Sequence[tuple[SourceFile, str]]) -> str:
-            selected_files, addresses = zip(*files, strict=True)
-            return build_select(
-                self.kind, self.file_set, selected_files, addresses, self.record.options
-            )
-
+        try:
+            rows = arrow_ipc.read_tables(self.file_set, source_files)
+            file_checks.check_column_count(self.location, rows.num_columns)
+        except pa.ArrowException:
+            raise read_errors.not_arrow_error(
+                self._first_damaged(
+                    source_files,
+                    lambda source_file: arrow_ipc.read_table(self.file_set, source_file),
+                )
+            ) from None
         return Relation(
-            source_input,
-            ReadPlan(body=select(all_files)),
-            requirements=Requirements(
-                filesystem=access.filesystem, scoped_secret=access.scoped_secret
-            ),
-            columns=columns,
-            explain=lambda text: self._run_error(text, all_files),
+            source_input, ReadPlan(frame=rows), columns=scratch_duckdb.sql_types(rows.schema)
         )
 
     def _parquet_relation(
@@ -284,18 +250,6 @@ class FileConnector(LocatedConnector):
             columns=columns,
             explain=lambda text: self._run_error(text, [file[:2] for file in all_files]),
         )
-
-    def _nonempty_files(self, source_files: list[SourceFile]) -> list[SourceFile]:
-        """The files that are not empty: DuckDB would invent a column for an empty text file.
-
-        Raises SourceUnavailable if all are empty, and for an incomplete compressed file.
-        """
-        nonempty = [
-            source_file for source_file in source_files if is_nonempty(self.file_set, source_file)
-        ]
-        if not nonempty:
-            raise read_errors.empty_error(self.location, self.kind)
-        return nonempty
 
     def _observe_content(
         self, source_files: list[SourceFile], ctx: ObservationContext
@@ -358,8 +312,8 @@ class FileConnector(LocatedConnector):
             columns, described = snapshots.describe_cached(
                 self.record, digest, ctx, lambda: self._describe(source_files, ctx)
             )
-        except read_errors.SOURCE_ERRORS:
-            if (fault := self._parse_fault(source_files)) is None:
+        except read_errors.SOURCE_ERRORS as error:
+            if (fault := self._fault_of(error)) is None:
                 raise
             return snapshots.unreadable_snapshot(digest, files, fault)
         snapshots.cache_columns(self.record, source_files, columns, ctx)
@@ -373,25 +327,8 @@ class FileConnector(LocatedConnector):
         snapshots.keep_snapshot(self.record, files, state)
         return state
 
-    def _parse_fault(self, source_files: list[SourceFile]) -> str | None:
-        """Why text files cannot be parsed; None for any other failure and for columnar files.
-
-        Their bytes have just been digested, so a change is detected although no row can be read.
-        """
-        if self.kind in ("parquet", "arrow"):
-            return None
-        try:
-            self._nonempty_files(source_files)
-        except SourceUnavailable as error:
-            return self._unknown_reason(error, source_files)
-        except OSError:
-            return None
-        try:
-            scratch_duckdb.describe(self._relation(source_files))
-        except _PARSE_ERRORS as error:
-            return self._unknown_reason(error, source_files)
-        except read_errors.SOURCE_ERRORS:
-            return None
+    def _fault_of(self, error: BaseException) -> str | None:  # noqa: ARG002
+        """Why the rows cannot be read, where that is in the bytes; None for any other error."""
         return None
 
     def _observe_column(
@@ -413,7 +350,6 @@ class FileConnector(LocatedConnector):
         return snapshots.column_snapshot(self.record, source_files, columns, (largest, rows), ctx)
 
     def _describe(self, source_files: list[SourceFile], ctx: ObservationContext) -> dict[str, str]:
-        self._check_files(source_files)
         relation = self._relation(source_files)
         if relation.columns is not None and (
             relation.read.frame is not None or self.kind == "parquet"
@@ -427,9 +363,6 @@ class FileConnector(LocatedConnector):
             parquet_schemas.keep_columns(source_files, schemas, columns, ctx)
         return columns
 
-    def _check_files(self, source_files: list[SourceFile]) -> None:
-        file_checks.check_files(self.kind, self.file_set, source_files, self.record.options)
-
     def _first_damaged(
         self, source_files: list[SourceFile], read: Callable[[SourceFile], object]
     ) -> str:
@@ -441,8 +374,7 @@ class FileConnector(LocatedConnector):
         return self.location
 
     def _read_error(self, text: str, source_files: list[SourceFile]) -> JammiError:
-        """The error for a DuckDB message. Finds the line if the CSV sniffer failed, and the first
-        damaged file of several."""
+        """The error for a DuckDB message. Finds the first damaged file of several."""
         if self.kind == "parquet" and read_errors.is_damage(text):
             return read_errors.damaged_error(
                 self._first_damaged(
@@ -454,11 +386,7 @@ class FileConnector(LocatedConnector):
                 if source_files[1:]
                 else source_files[0].path
             )
-        error = (
-            self._utf16_error(source_files)
-            or self._line_error(text, source_files)
-            or read_errors.read_error(text)
-        )
+        error = read_errors.read_error(text)
         return (
             error
             if error is not None
@@ -468,64 +396,14 @@ class FileConnector(LocatedConnector):
             )
         )
 
-    def _utf16_error(self, source_files: list[SourceFile]) -> SourceUnavailable | None:
-        """The error for a text file with the byte order mark of UTF-16; DuckDB would only report
-        its lines."""
-        if self.kind in ("parquet", "arrow") or "encoding" in self.record.options:
-            return None
-        with contextlib.suppress(OSError):
-            utf16_file = next(
-                (
-                    source_file
-                    for source_file in source_files
-                    if has_utf16_mark(self.file_set, source_file)
-                ),
-                None,
-            )
-            return (
-                read_errors.utf16_error(os.path.basename(utf16_file.path), self.kind)
-                if utf16_file is not None
-                else None
-            )
-        return None
-
-    def _line_error(self, text: str, source_files: list[SourceFile]) -> SourceUnavailable | None:
-        """The error for the line on which the CSV sniffer failed; None if there is no such line or
-        the message is about something else."""
-        # An error beyond the sniffed lines, for which DuckDB reports no line number.
-        beyond_sample = "state machine reached an invalid state" in text
-        if self.kind not in ("csv", "tsv") or not (beyond_sample or "when sniffing file" in text):
-            return None
-        max_lines = sys.maxsize if beyond_sample else 200_000
-        return next(
-            (
-                error
-                for source_file in source_files
-                if (
-                    error := line_error(
-                        self.kind, self.file_set, source_file, self.record.options, max_lines
-                    )
-                )
-                is not None
-            ),
-            None,
-        )
-
-    def _run_error(
-        self, text: str, files: list[tuple[SourceFile, str]]
-    ) -> SourceUnavailable | None:
+    def _run_error(self, text: str, files: list[tuple[SourceFile, str]]) -> JammiError | None:
         """The error for a DuckDB message about these files, given with the addresses that DuckDB
-        uses for them: a value of another type, a ragged line, different columns, a server that does
-        not respond. None for any other message."""
+        uses for them: different columns, a server that does not respond. None for any other
+        message."""
         remote = None if self.file_set.is_local else read_errors.remote_error(self.location, text)
-        if (error := remote or read_errors.value_error(text)) is not None:
-            return error
-        mentioned = [source_file for source_file, address in files if address in text]
-        with contextlib.suppress(OSError):
-            return self._line_error(text, mentioned) or (
-                read_errors.column_mismatch_error(text) if mentioned else None
-            )
-        return None
+        if remote is not None or not any(address in text for _, address in files):
+            return remote
+        return read_errors.column_mismatch_error(text)
 
     def _unknown_reason(self, error: BaseException, source_files: list[SourceFile]) -> str:
         if isinstance(error, duckdb.Error):

@@ -19,10 +19,11 @@ from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, DigestCache, observation_key
 from jammi_lab.storage.files import is_settled
 
-_RULES_REVISION = 1
+_RULES = "1"
 """Counts changes of the rules that decide; an earlier decision is made again."""
 _MAX_KEPT_DECISIONS = 256
-_TIMESTAMP_RESOLUTION_SECONDS = 2.0
+CLOCK_SECONDS = 2.0
+"""A file modified less than this before its decision may change again without a new stat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Decision:
     """What else the reader needs, as JSON values."""
 
 
-_kept = BoundedCache[tuple[str, str, str], tuple[str, Decision]](_MAX_KEPT_DECISIONS)
+kept_decisions = BoundedCache[tuple[str, str, str], tuple[str, Decision]](_MAX_KEPT_DECISIONS)
 """Decisions of this process with the state of the files that they are about, by source."""
 
 
@@ -54,20 +55,20 @@ def decision_for(
     key = (
         record.kind,
         record.location,
-        digest_of([duckdb.__version__, _RULES_REVISION, record.options]),
+        digest_of([duckdb.__version__, _RULES, record.options]),
     )
-    kept = _kept.get(key)
+    kept = kept_decisions.get(key)
     if kept is not None and kept[0] == state:
         return kept[1]
     stored = None if memo is None else memo.get(observation_key("decision", *key))
     if stored is not None and stored.payload["of"] == state:
         decision = _from_payload(stored.payload)
-        _kept.put(key, (state, decision))
+        kept_decisions.put(key, (state, decision))
         return decision
     began_ns = time.time_ns()
     decision = decide()
     if _are_proved(source_files, began_ns):
-        _kept.put(key, (state, decision))
+        kept_decisions.put(key, (state, decision))
         if memo is not None:
             payload = {"of": state, **_to_payload(decision)}
             memo.put(observation_key("decision", *key), CacheEntry(NO_STAT, began_ns, payload))
@@ -86,8 +87,7 @@ def _state_of(source_files: Sequence[SourceFile]) -> str:
 def _are_proved(source_files: Sequence[SourceFile], began_ns: int) -> bool:
     """Whether no file can change without a change of its stat or mark."""
     return all(
-        file.mark
-        or (file.stat.inode and is_settled(file.stat, began_ns, _TIMESTAMP_RESOLUTION_SECONDS))
+        file.mark or (file.stat.inode and is_settled(file.stat, began_ns, CLOCK_SECONDS))
         for file in source_files
     )
 

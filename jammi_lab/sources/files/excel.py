@@ -73,14 +73,8 @@ class ExcelConnector(FileConnector):
             columns=sql_types(rows.schema),
         )
 
-    def _parse_fault(self, source_files: list[SourceFile]) -> str | None:
-        try:
-            self._sheet(source_files)
-        except SourceUnavailable as error:
-            return error.message.rstrip(".")
-        except OSError:
-            return None
-        return None
+    def _fault_of(self, error: BaseException) -> str | None:
+        return error.message.rstrip(".") if isinstance(error, SourceUnavailable) else None
 
     def _sheet(self, source_files: Sequence[SourceFile]) -> Sheet:
         """The sheet. Raises SourceUnavailable, OSError."""

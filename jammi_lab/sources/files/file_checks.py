@@ -1,19 +1,16 @@
 """Checks of files before DuckDB reads them: for what it would misread, what takes it minutes, and
 what ends the process."""
 
-import codecs
-import csv
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
-from jammi_lab.sources.files.formats import TEXT_KINDS
-from jammi_lab.sources.files.readers import decompressed, delimiter_of, is_nonempty
+from jammi_lab.sources.files.text_bytes import BLOCK_BYTES, decompressed, is_nonempty
 from jammi_lab.sources.read_errors import display_name
 from jammi_lab.storage.files import Stat
 
@@ -22,7 +19,6 @@ MAX_COLUMNS = 10_000
 MAX_JSON_DEPTH = 1_000
 """DuckDB parses nested values by recursion and overflows the stack between 5 000 and 20 000."""
 _MAX_HEADER_BYTES = 4 << 20
-BLOCK_BYTES = 1 << 20
 _HEADER_BLOCK_BYTES = 1 << 16
 _QUOTE, _STRUCTURE = ord('"'), b'"[]{}'
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
@@ -31,24 +27,17 @@ _checked_files = BoundedCache[tuple[str, str, Stat, str | None, str], bool](_MAX
 """Files that passed the check, by location, stat and kind."""
 
 
-def check_files(
-    kind: str, file_set: FileSet, source_files: Sequence[SourceFile], options: Mapping[str, Any]
-) -> None:
+def check_files(kind: str, file_set: FileSet, source_files: Sequence[SourceFile]) -> None:
     """Check text files, once per content as proved by their stat. Raises OSError, and
-    SourceUnavailable for too many columns, or too deep JSON."""
+    SourceUnavailable for too deep JSON."""
     for source_file in source_files:
         key = (file_set.realm, source_file.path, source_file.stat, source_file.mark, kind)
         if _checked_files.get(key):
             continue
         name = os.path.basename(source_file.path)
-        if kind in TEXT_KINDS and not is_nonempty(file_set, source_file):
-            continue
-        match kind:
-            case "csv" | "tsv":
-                _check_header(kind, file_set, source_file, options, name)
-            case "json" | "ndjson":
-                with file_set.open(source_file) as file:
-                    _check_json_depth(decompressed(file, source_file), name)
+        if kind in ("json", "ndjson") and is_nonempty(file_set, source_file):
+            with file_set.open(source_file) as file:
+                _check_json_depth(decompressed(file, source_file), name)
         _checked_files.put(key, True)
 
 
@@ -59,33 +48,6 @@ def check_column_count(name: str, columns: int) -> None:
             f"{display_name(name)} has {columns:,} columns; at most {MAX_COLUMNS:,} are supported.",
             hint="Write it as rows of (row, column, value), or with fewer columns.",
         )
-
-
-def _check_header(
-    kind: str, file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any], name: str
-) -> None:
-    delimiter = delimiter_of(kind, file_set, source_file, options)
-    with file_set.open(source_file) as file:
-        line = _first_line(decompressed(file, source_file))
-    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return  # has an error of its own
-    header = line.decode(options.get("encoding", "utf-8"), "replace")
-    if header.count(delimiter) < MAX_COLUMNS:
-        return
-    try:
-        check_column_count(name, len(next(csv.reader([header], delimiter=delimiter[0]))))
-    except csv.Error:
-        return  # DuckDB names the line
-
-
-def _first_line(stream: BinaryIO) -> bytes:
-    """The first line, at most `_MAX_HEADER_BYTES`; a stream of Arrow has no `readline`."""
-    line = b""
-    while b"\n" not in line and len(line) < _MAX_HEADER_BYTES:
-        if not (block := stream.read(_HEADER_BLOCK_BYTES)):
-            break
-        line += block
-    return line.partition(b"\n")[0]
 
 
 def _check_json_depth(stream: BinaryIO, name: str) -> None:

@@ -84,16 +84,20 @@ class FileSet(Protocol):
 
 
 class LocalFileSet:
-    """A local file, glob or folder."""
+    """A local file, glob or folder, or only these `files` of a folder."""
 
     is_local = True
     realm = ""
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, files: Sequence[str] | None = None) -> None:
         self.pattern = pattern
         self._path = literal_path(pattern)
+        self._files = files
 
     def list_files(self, kind: str) -> list[SourceFile]:
+        if self._files is not None and self._path is not None:
+            listed = (_stat_file(os.path.join(self._path, file), file) for file in self._files)
+            return [source_file for source_file in listed if source_file is not None]
         if self._path is None:
             return self._stats(base_of(self.pattern), names_of_kind(kind, expand(self.pattern)))
         if (single := _stat_file(self._path, "")) is not None:

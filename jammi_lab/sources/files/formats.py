@@ -1,6 +1,8 @@
 """File kinds: inference from names, options of each kind, anchor strategies."""
 
+import codecs
 import contextlib
+import encodings.aliases
 import json
 import os
 import re
@@ -20,6 +22,7 @@ SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".tab": "tsv",
+    ".md": "text",
     ".json": "json",
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
@@ -28,26 +31,58 @@ SUFFIXES = {
     ".ipc": "arrow",
     ".feather": "arrow",
 }
-"""File kind by suffix; `.gz` and `.zst` may follow the suffix of a text format."""
+"""File kind by suffix; a compression suffix may follow the suffix of a text format."""
 FILE_KINDS = tuple(dict.fromkeys(SUFFIXES.values()))
-COMPRESSED_SUFFIXES = (".gz", ".zst")
-TEXT_KINDS = ("csv", "tsv", "json", "ndjson")
+COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz", ".zip")
+UNDELIMITED_SUFFIXES = (".psv", ".dat", ".txt")
+"""Text files whose name tells neither their kind nor their delimiter."""
+TEXT_KINDS = ("csv", "tsv", "json", "ndjson", "text")
 _MULTI_FILE_OPTIONS: dict[str, tuple[type, ...]] = {"union_by_name": (bool,)}
-_CSV_OPTIONS = {
-    "header": (bool,),
-    "null": (str, list, tuple),
-    "encoding": (str,),
+_TEXT_OPTIONS: dict[str, tuple[type, ...]] = {
+    "encoding": (str, dict),
     "types": (dict,),
     **_MULTI_FILE_OPTIONS,
 }
+_CSV_OPTIONS: dict[str, tuple[type, ...]] = {
+    "delim": (str,),
+    "header": (bool,),
+    "skip": (int,),
+    "names": (list, tuple),
+    "all_varchar": (bool,),
+    "quote": (str,),
+    "escape": (str,),
+    "comment": (str,),
+    "nullstr": (str, list, tuple),
+    "decimal_separator": (str,),
+    "thousands": (str,),
+    "dateformat": (str,),
+    "timestampformat": (str,),
+    "strict_mode": (bool,),
+    "null_padding": (bool,),
+    "max_line_size": (int,),
+    **_TEXT_OPTIONS,
+}
+_JSON_OPTIONS: dict[str, tuple[type, ...]] = {
+    "records": (str, bool),
+    "format": (str,),
+    **_TEXT_OPTIONS,
+}
 OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
     "parquet": _MULTI_FILE_OPTIONS,
-    "csv": {"delimiter": (str,), **_CSV_OPTIONS},
-    "tsv": {"delimiter": (str,), **_CSV_OPTIONS},
-    "json": _MULTI_FILE_OPTIONS,
-    "ndjson": _MULTI_FILE_OPTIONS,
+    "csv": _CSV_OPTIONS,
+    "tsv": _CSV_OPTIONS,
+    "json": _JSON_OPTIONS,
+    "ndjson": _JSON_OPTIONS,
 }
 """Options and their types by kind; other kinds take none."""
+ALIASES = {"delimiter": "delim", "sep": "delim", "null": "nullstr", "decimal": "decimal_separator"}
+"""Other words for options of CSV files."""
+_CHOICES = {
+    "decimal_separator": (".", ","),
+    "records": ("auto", "true", "false"),
+    "format": ("auto", "array", "unstructured", "newline_delimited", "nd"),
+}
+_ONE_CHARACTER = ("quote", "escape", "comment", "thousands")
 _FLAG_VALUES = {"true": True, "false": False}
 """Values of flags in a line such as `%jammi add … --option header=false`."""
 _TYPE_NAMES = frozenset(
@@ -60,7 +95,6 @@ scale."""
 _DECIMAL_TYPE = re.compile(r"(decimal|numeric) ?\( ?\d+ ?(, ?\d+ ?)?\)")
 _TYPES_HINT = "Use an SQL type: options={'types': {'zip': 'VARCHAR'}}."
 _ANCHORS_HINT = 'Use "auto", "content", "none" or "column:<name>".'
-_ENCODINGS = ("utf-8", "utf-16", "latin-1")
 
 
 def kind_of_name(name: str) -> str | None:
@@ -69,6 +103,13 @@ def kind_of_name(name: str) -> str | None:
     is_compressed = suffix in COMPRESSED_SUFFIXES
     kind = SUFFIXES.get(os.path.splitext(stem)[1] if is_compressed else suffix)
     return kind if not is_compressed or kind in TEXT_KINDS else None
+
+
+def is_delimited(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a name does not tell the kind of a text file, and the options name its delimiter."""
+    return name.lower().endswith(UNDELIMITED_SUFFIXES) and any(
+        ALIASES.get(option, option) == "delim" for option in options
+    )
 
 
 def is_skipped(name: str) -> bool:
@@ -108,21 +149,29 @@ def options_dict(options: object) -> dict[str, Any]:
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
         raise InvalidArgument(
             f"options must be a dict of values by name, got {type(options).__name__}.",
-            hint='For example options={"delimiter": ";"}.',
+            hint='For example options={"delim": ";"}.',
         )
     return dict(options)
 
 
-def _from_text(text: str, kinds: tuple[type, ...]) -> Any:
-    """The value that a text means in a line such as `%jammi add … --option header=false`: a flag,
-    JSON, or a list with commas. The text itself where the option may be one."""
+def _typed_value(value: Any, kinds: tuple[type, ...]) -> Any:
+    """The value that is meant by a text in a line such as `%jammi add … --option header=false`: a
+    flag, a number, JSON, or a list with commas. The text itself where the option may be one."""
+    if isinstance(value, list) and kinds == (str,) and all(isinstance(each, str) for each in value):
+        return ",".join(value)  # a cell splits at commas
+    if not isinstance(value, str):
+        return value
     if kinds == (bool,):
-        return _FLAG_VALUES.get(text.casefold(), text)
-    if text.startswith(("[", "{")):
+        return _FLAG_VALUES.get(value.casefold(), value)
+    if kinds == (int,) and value.isdecimal():
+        return int(value)
+    if value.startswith(("[", "{")):
         with contextlib.suppress(ValueError):
-            value = json.loads(text)
-            return value if isinstance(value, kinds) else text
-    return text if str in kinds or list not in kinds else [each.strip() for each in text.split(",")]
+            parsed = json.loads(value)
+            return parsed if isinstance(parsed, kinds) else value
+    if str in kinds or list not in kinds:
+        return value
+    return [each.strip() for each in value.split(",")]
 
 
 def check_options(
@@ -139,11 +188,11 @@ def check_options(
             or container_formats.OPTIONS.get(kind, {})
         ),
         **(location_options or {}),
+        **({"files": (list,)} if kind in FILE_KINDS else {}),
     }
-    options = {
-        name: _from_text(value, known.get(name, ())) if isinstance(value, str) else value
-        for name, value in options.items()
-    }
+    if kind in ("csv", "tsv"):
+        options = {ALIASES.get(name, name): value for name, value in options.items()}
+    options = {name: _typed_value(value, known.get(name, ())) for name, value in options.items()}
     for name, value in options.items():
         if name not in known:
             remember_typed_credentials(name)
@@ -153,7 +202,7 @@ def check_options(
                 near=near_names(name, known),
                 hint=hint,
             )
-        if not isinstance(value, known[name]):
+        if not isinstance(value, known[name]) or (known[name] == (int,) and value is True):
             shown = (
                 "a " + type(value).__name__
                 if name in ("key", "secret", "token", "password")
@@ -182,7 +231,7 @@ def _check_database(options: Mapping[str, Any]) -> None:
 
 
 def _check_csv(options: Mapping[str, Any]) -> None:
-    delimiter = options.get("delimiter")
+    delimiter = options.get("delim")
     if delimiter is not None and (
         not 1 <= len(delimiter.encode()) <= 4 or set(delimiter) & set('\r\n"\0')
     ):
@@ -190,18 +239,39 @@ def _check_csv(options: Mapping[str, Any]) -> None:
             f"{delimiter!r} is not a valid delimiter.",
             hint="Use one character, such as ';' or '\\t'.",
         )
-    encoding = options.get("encoding")
-    if encoding is not None and encoding.lower() not in _ENCODINGS:
-        raise InvalidArgument(
-            f"Unknown encoding: {encoding!r}.",
-            near=near_names(encoding, _ENCODINGS),
-            hint=f"Known encodings: {', '.join(_ENCODINGS)}.",
-        )
-    null = options.get("null")
-    if isinstance(null, list) and not all(isinstance(text, str) for text in null):
-        raise InvalidArgument("The option 'null' must be a string or a list of strings.")
+    for name in _ONE_CHARACTER:
+        if len(options.get(name, "").encode()) > 1:
+            raise InvalidArgument(f"The option {name!r} must be one ASCII character or empty.")
+    for name, choices in _CHOICES.items():
+        if name in options and str(options[name]).lower() not in choices:
+            raise InvalidArgument(
+                f"The option {name!r} cannot be {options[name]!r}.",
+                hint=f"Use one of {', '.join(map(repr, choices))}.",
+            )
+    for name in ("skip", "max_line_size"):
+        if options.get(name, 0) < 0:
+            raise InvalidArgument(f"The option {name!r} must not be negative.")
+    _check_encodings(options.get("encoding", "utf-8"))
+    for name in ("nullstr", "names"):
+        texts = options.get(name, [])
+        if isinstance(texts, list) and not all(isinstance(text, str) for text in texts):
+            raise InvalidArgument(f"The option {name!r} must contain texts only.")
     for column, kind in options.get("types", {}).items():
         _check_type(column, kind)
+
+
+def _check_encodings(encoding: str | dict[object, object]) -> None:
+    for name in encoding.values() if isinstance(encoding, dict) else [encoding]:
+        try:
+            is_text = isinstance(name, str) and codecs.lookup(name)._is_text_encoding
+        except (LookupError, ValueError):
+            is_text = False
+        if not is_text:
+            raise InvalidArgument(
+                f"Unknown encoding: {name!r}.",
+                near=near_names(str(name), sorted(set(encodings.aliases.aliases.values()))),
+                hint="Encodings are those of Python, such as utf-8, utf-16, cp1252 or shift_jis.",
+            )
 
 
 def _check_type(column: object, kind: object) -> None:

@@ -1,0 +1,184 @@
+"""Errors for CSV files: one sentence with the file, the line and its text, and one thing to do that
+is not done yet."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.sources.read_errors import display_name
+
+_LINE = re.compile(r"CSV Error on Line: (\d+)\nOriginal Line: ([^\n]*)")
+_COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
+_VALUE = re.compile(
+    r"""Error when converting column "(.*?)"\. Could not convert string "(.*?)" to '(.*?)'""", re.S
+)
+_LINE_SIZE = re.compile(r"Maximum line size of \d+ bytes exceeded. Actual Size:(\d+)")
+_MAX_SHOWN = 60
+_SHOWN_LINE_ENDS = {"\r\n": "\\r\\n", "\n": "\\n", "\r": "\\r"}
+
+
+def _shown_text(text: str) -> str:
+    text = text.rstrip("\r\n")
+    return repr(text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…")
+
+
+def _place_of(path: str, line: int | None) -> str:
+    return display_name(path) + (f", line {line:d}" if line else "")
+
+
+def delimiter_error(path: str) -> SourceUnavailable:
+    """The error for a file whose name does not tell its delimiter."""
+    return SourceUnavailable(
+        f"{display_name(path)}: the name does not tell what separates the values.",
+        hint='Set options={"delim": "\\t"}, or kind="text" to read whole texts.',
+    )
+
+
+def ambiguous_delimiter_error(path: str, delimiters: Sequence[str]) -> SourceUnavailable:
+    """The error for a file that several delimiters divide into equally long lines."""
+    return SourceUnavailable(
+        f"{display_name(path)} can be divided at {' and at '.join(map(repr, delimiters))}.",
+        hint=f'Choose: options={{"delim": {delimiters[0]!r}}}.',
+    )
+
+
+def binary_error(path: str) -> SourceUnavailable:
+    """The error for bytes that are no text."""
+    return SourceUnavailable(
+        f"{display_name(path)} is not text: its first line contains NUL characters.",
+        hint='Set kind=, or the encoding: options={"encoding": "utf-16-le"}.',
+    )
+
+
+def preamble_error(path: str, line: int, text: str) -> SourceUnavailable:
+    """The error for lines above the heading."""
+    return SourceUnavailable(
+        f"{_place_of(path, line)}: {_shown_text(text)} has more values than the lines above it.",
+        hint=f'Skip the lines above the heading: options={{"skip": {line - 1}}}.',
+    )
+
+
+def too_many_columns_error(path: str, columns: int, most: int) -> SourceUnavailable:
+    """The error for a file with too many columns."""
+    return SourceUnavailable(
+        f"{display_name(path)} has {columns:,} columns; at most {most:,} are supported.",
+        hint="Write it as rows of (row, column, value), or with fewer columns.",
+    )
+
+
+def heading_error(path: str, first: str, *, has_heading: bool) -> SourceUnavailable:
+    """The error for a file with a heading beside one without, or the other way round."""
+    has = ("has a heading", "has none") if has_heading else ("has no heading", "has one")
+    return SourceUnavailable(
+        f"{display_name(path)} {has[0]} on its first line, and {display_name(first)} {has[1]}.",
+        hint='Give all files a heading, or say that none has one: options={"header": False}.',
+    )
+
+
+def check_same_columns(
+    path: str, names: Sequence[str], first: str, first_names: Sequence[str]
+) -> None:
+    """Raise SourceUnavailable unless two files have the same columns, in any order."""
+    here, there = {fold(name): name for name in names}, {fold(name): name for name in first_names}
+    lacking, missing = path, [there[name] for name in there.keys() - here.keys()]
+    if not missing:
+        lacking, missing = first, [here[name] for name in here.keys() - there.keys()]
+    if missing:
+        raise SourceUnavailable(
+            f"{display_name(path)} and {display_name(first)} do not have the same columns: "
+            f"{min(missing)!r} is missing from {display_name(lacking)}.",
+            hint='Give all files the same columns, or set options={"union_by_name": True}, which '
+            "fills missing columns with NULL.",
+        )
+
+
+def partition_name_error(path: str, key: str) -> SourceUnavailable:
+    """The error for a column of a file that is also the key of its folder."""
+    return SourceUnavailable(
+        f"{display_name(path)} has a column {key!r} and lies in a folder {key}=….",
+        hint="Rename the column, or the folders.",
+    )
+
+
+def check_declared_columns(types: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raise SourceUnavailable for a declared type of a column that is not there."""
+    folded = {fold(name) for name in names}
+    for name in types:
+        if fold(name) not in folded:
+            raise SourceUnavailable(
+                f"The option 'types' names the column {name!r}, which is not in the file.",
+                near=near_names(name, names),
+                hint="Use the names in the header.",
+            )
+
+
+def misfit_error(
+    path: str, line: int | None, column: str, value: str, kind: str
+) -> SourceUnavailable:
+    """The error for a value that is not of the type declared for its column."""
+    return SourceUnavailable(
+        f"{_place_of(path, line)}: column {column!r} contains {_shown_text(value)}, which is not a "
+        f"{kind}.",
+        hint=f'Correct the value, or read text: options={{"types": {{"{column}": "VARCHAR"}}}}.',
+    )
+
+
+def line_end_error(path: str, line: int, first: str, other: str) -> SourceUnavailable:
+    """The error for a file with mixed line ends."""
+    return SourceUnavailable(
+        f"{_place_of(path, line)}: it ends in {_SHOWN_LINE_ENDS.get(other, other)}, the lines "
+        f"before it end in {_SHOWN_LINE_ENDS.get(first, first)}.",
+        hint='Set options={"strict_mode": False}, which takes any line end.',
+    )
+
+
+def quote_error(path: str, line: int, text: str, options: Mapping[str, Any]) -> SourceUnavailable:
+    """The error for a quotation mark that is not closed, or is followed by more text."""
+    hint = "Correct that line."
+    if options.get("quote") != "":
+        hint = 'If quotation marks are part of the text, set options={"quote": ""}.'
+    return SourceUnavailable(
+        f"{_place_of(path, line)}: a quotation mark is not closed, or stands inside a value: "
+        f"{_shown_text(text)}.",
+        hint=hint,
+    )
+
+
+def csv_error(
+    message: str, path: str, skipped: int, options: Mapping[str, Any]
+) -> SourceUnavailable | None:
+    """The error for a DuckDB message about a line of a file, of which it did not see the first
+    lines; None if the message is about something else."""
+    match = _LINE.search(message)
+    if match is None:
+        return None
+    line, text = int(match[1]) + skipped, match[2]
+    if size := _LINE_SIZE.search(message):
+        return SourceUnavailable(
+            f"{_place_of(path, line)}: the line has {int(size[1]):,} bytes: {_shown_text(text)}.",
+            hint=f'Set options={{"max_line_size": {2 * int(size[1])}}}.',
+        )
+    if counts := _COUNTS.search(message):
+        return _ragged_error(path, line, text, int(counts[1]), int(counts[2]), options)
+    if "unterminated quote" in message:
+        return quote_error(path, line, text, options)
+    if value := _VALUE.search(message):
+        return misfit_error(path, line, value[1], value[2], value[3])
+    return None
+
+
+def _ragged_error(
+    path: str, line: int, text: str, expected: int, actual: int, options: Mapping[str, Any]
+) -> SourceUnavailable:
+    hint = "Correct that line; a value that contains the delimiter stands in quotation marks."
+    if actual < expected and not options.get("null_padding"):
+        hint = 'Correct that line, or fill up with NULL: options={"null_padding": True}.'
+    elif actual > expected == 1 and "delim" not in options:
+        hint = 'Correct that line, or set the delimiter: options={"delim": ";"}.'
+    return SourceUnavailable(
+        f"{_place_of(path, line)}: {actual} value{'s' if actual != 1 else ''} where {expected} are "
+        f"expected: {_shown_text(text)}.",
+        hint=hint,
+    )

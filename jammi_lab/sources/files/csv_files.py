@@ -1,0 +1,422 @@
+"""How CSV files are read. Delimiter, heading and types are decided here, from the first lines and
+then from all values; DuckDB's reader gets every option explicitly and guesses nothing.
+"""
+
+import csv
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
+from jammi_lab.sources.base import Relation
+from jammi_lab.sources.files import csv_errors
+from jammi_lab.sources.files.decisions import Decision
+from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.formats import (
+    COMPRESSED_SUFFIXES,
+    UNDELIMITED_SUFFIXES,
+    partition_keys,
+)
+from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
+from jammi_lab.sources.files.text_bytes import encoding_of, text_of, utf8_address
+from jammi_lab.sources.files.text_columns import Misfit, decide_columns
+
+if TYPE_CHECKING:
+    import _csv
+
+MAX_COLUMNS = 10_000
+"""Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
+_MAX_HEADING_CHARACTERS = 4 << 20
+_HEAD_CHARACTERS = 1 << 16
+_DELIMITERS = ",\t;|"
+_SNIFFED_ROWS = 50
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')
+_PASSED_OPTIONS = ("strict_mode", "null_padding", "max_line_size")
+"""Options that DuckDB's reader gets as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the first lines of a file tell."""
+
+    names: tuple[str, ...]
+    """The names of its columns, made unique."""
+    skip: int
+    """Number of lines before the heading, or before the first row."""
+    width: int
+    """Number of values in the first record; 0 for a file without one."""
+    has_heading: bool
+    """Whether the first record is the heading."""
+
+
+@dataclass(frozen=True, slots=True)
+class CsvDialect:
+    """How the records of all files are divided into values."""
+
+    delim: str
+    quote: str
+    escape: str
+    comment: str
+
+    def records(self, lines: Iterable[str], *, strict: bool = False) -> "_csv.Reader":
+        """The records of these lines; `line_num` of the result counts lines."""
+        separator = self.delim
+        if len(separator) > 1:  # Python's reader takes one character
+            lines, separator = (line.replace(self.delim, "\x1f") for line in lines), "\x1f"
+        is_doubled = self.escape in ("", self.quote)
+        return csv.reader(
+            lines,
+            delimiter=separator,
+            quotechar=self.quote or None,
+            quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+            doublequote=is_doubled,
+            escapechar=None if is_doubled else self.escape,
+            strict=strict,
+        )
+
+
+def dialect_of(
+    kind: str, file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]
+) -> CsvDialect:
+    """The dialect of the options; the delimiter is by default the one that divides the first lines
+    into the most values, equally many in each. Raises OSError; SourceUnavailable where there are
+    two such delimiters, and for a file whose name asks for one."""
+    quote = options.get("quote", '"')
+    escape = options.get("escape", quote)
+    comment = options.get("comment", "")
+    name = os.path.basename(source_file.path)
+    if "delim" in options:
+        return CsvDialect(options["delim"], quote, escape, comment)
+    if kind == "tsv":
+        return CsvDialect("\t", quote, escape, comment)
+    lines = _first_lines(file_set, source_file, options)
+    if lines and (said := _SEPARATOR_LINE.fullmatch(lines[0].rstrip("\r\n"))):
+        return CsvDialect(said[1], quote, escape, comment)
+    stem, suffix = os.path.splitext(name.lower())
+    if suffix in COMPRESSED_SUFFIXES:
+        suffix = os.path.splitext(stem)[1]
+    if suffix in UNDELIMITED_SUFFIXES:
+        raise csv_errors.delimiter_error(name)
+    return CsvDialect(
+        _delimiter(name, lines, options, quote, escape, comment), quote, escape, comment
+    )
+
+
+def _delimiter(
+    name: str, lines: list[str], options: Mapping[str, Any], quote: str, escape: str, comment: str
+) -> str:
+    scores, preamble = {}, 0
+    for delimiter in _DELIMITERS:
+        dialect = CsvDialect(delimiter, quote, escape, comment)
+        records = list(_records_of(dialect, lines, options))
+        counts = [len(record) for _, record in records]
+        start = next((index for index, count in enumerate(counts) if count > 1), 0)
+        if start > 0 and counts[start:] == [counts[start]] * max(len(counts) - start, 2):
+            preamble = records[start][0]
+        if counts and counts[0] > 1:
+            scores[delimiter] = (counts.count(counts[0]) / len(counts), counts[0])
+    if not scores and preamble:
+        raise csv_errors.preamble_error(name, preamble + 1, lines[preamble])
+    rivals = [each for each, score in scores.items() if score[0] == 1.0]
+    if len(rivals) > 1:
+        raise csv_errors.ambiguous_delimiter_error(name, rivals)
+    return max(scores, key=lambda delimiter: scores[delimiter], default=",")
+
+
+def _first_lines(
+    file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]
+) -> list[str]:
+    """The first lines of a file with their ends, at most as many as hold a heading. Raises
+    OSError."""
+    encoding = encoding_of(file_set, source_file, options)
+    lines, size = [], 0
+    with file_set.open(source_file) as file:
+        text = text_of(file, source_file, "utf-8-sig" if encoding == "utf-8" else encoding)
+        for number in itertools.count():
+            line = text.readline(_MAX_HEADING_CHARACTERS)
+            size += len(line)
+            if not line or (size > _HEAD_CHARACTERS and number):
+                break
+            lines.append(line)
+    return lines
+
+
+def _records_of(
+    dialect: CsvDialect, lines: list[str], options: Mapping[str, Any]
+) -> Iterator[tuple[int, list[str]]]:
+    """The first records that are neither blank nor comments, each with the number of lines before
+    it."""
+    skipped = options.get("skip", 0)
+    if "skip" not in options and lines and _SEPARATOR_LINE.fullmatch(lines[0].rstrip("\r\n")):
+        skipped = 1
+    reader = dialect.records(iter(lines[skipped:]))
+    before, count = skipped, 0
+    while count <= _SNIFFED_ROWS:
+        try:
+            record = next(reader)
+        except (StopIteration, csv.Error):
+            return
+        is_comment = bool(dialect.comment) and lines[before].startswith(dialect.comment)
+        if record and not is_comment and (len(record) > 1 or record[0].strip()):
+            yield before, record
+            count += 1
+        before = skipped + reader.line_num
+
+
+def head_of(
+    dialect: CsvDialect, file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]
+) -> Head:
+    """The heading of a file. Without the option `header`, the first record is the heading unless
+    all its values are numbers, dates or truth values. Raises OSError, SourceUnavailable for too
+    many columns."""
+    lines = _first_lines(file_set, source_file, options)
+    before, record = next(_records_of(dialect, lines, options), (options.get("skip", 0), []))
+    if any("\0" in text for text in record):
+        raise csv_errors.binary_error(source_file.path)
+    if len(record) > MAX_COLUMNS:
+        raise csv_errors.too_many_columns_error(source_file.path, len(record), MAX_COLUMNS)
+    has_heading = options.get("header")
+    if has_heading is None:
+        has_heading = not record or not _are_values(record)
+    names = record if has_heading else [""] * len(record)
+    return Head(_unique_names(names), before, len(record), bool(has_heading))
+
+
+_VALUE = re.compile(
+    r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?|\d{4}-\d\d-\d\d([ T]\S+)?|\d\d:\d\d(:\S+)?|true|false|",
+    re.IGNORECASE,
+)
+
+
+def _are_values(record: Sequence[str]) -> bool:
+    return any(record) and all(_VALUE.fullmatch(text.strip()) for text in record)
+
+
+def _unique_names(texts: Sequence[str]) -> tuple[str, ...]:
+    """The names of columns: blank ones are `column<n>`, doubled ones are numbered."""
+    taken: dict[str, int] = {}
+    names = []
+    for number, text in enumerate(texts):
+        name = text.strip() or f"column{number}"
+        while (count := taken.get(fold(name), 0)) > 0:
+            taken[fold(name)] = count + 1
+            name = f"{name}_{count}"
+        taken[fold(name)] = 1
+        names.append(name)
+    return tuple(names)
+
+
+def heads_of(
+    dialect: CsvDialect,
+    file_set: FileSet,
+    source_files: Sequence[SourceFile],
+    options: Mapping[str, Any],
+) -> list[Head]:
+    """The heading of each file, where they agree. Raises OSError; SourceUnavailable where one has
+    other columns, or none where others have."""
+    heads = [head_of(dialect, file_set, source_file, options) for source_file in source_files]
+    first = next((index for index, head in enumerate(heads) if head.width), 0)
+    for index, (source_file, head) in enumerate(zip(source_files, heads, strict=True)):
+        if not head.width:
+            heads[index] = replace(heads[first], skip=0)
+        elif head.has_heading != heads[first].has_heading:
+            raise csv_errors.heading_error(
+                source_file.path, source_files[first].path, has_heading=head.has_heading
+            )
+        elif not options.get("union_by_name"):
+            csv_errors.check_same_columns(
+                source_file.path, head.names, source_files[first].path, heads[first].names
+            )
+    given = tuple(options.get("names", ()))
+    if given:
+        heads = [replace(head, names=(*given, *head.names[len(given) :])) for head in heads]
+    return heads
+
+
+def decide(
+    kind: str,
+    file_set: FileSet,
+    source_files: Sequence[SourceFile],
+    addresses: Sequence[str],
+    options: Mapping[str, Any],
+    relation_of: Callable[[str], Relation],
+) -> Decision:
+    """How these files are read, decided from all their values. Raises OSError, duckdb.Error,
+    SourceUnavailable."""
+    for source_file, address in zip(source_files, addresses, strict=True):
+        utf8_address(file_set, source_file, address, options, 0)  # checks the encoding
+    dialect = dialect_of(kind, file_set, source_files[0], options)
+    heads = heads_of(dialect, file_set, source_files, options)
+    names = list({fold(name): name for head in heads for name in head.names}.values())
+    csv_errors.check_declared_columns(options.get("types", {}), names)
+    headings = list(dict.fromkeys((head.names, head.has_heading) for head in heads))
+    reading: dict[str, Any] = {
+        "dialect": asdict(dialect),
+        "headings": headings,
+        "files": [[headings.index((head.names, head.has_heading)), head.skip] for head in heads],
+        "casts": {},
+    }
+    texts = Decision(dict.fromkeys(names, "VARCHAR"), (), reading)
+    select = select_of(texts, file_set, source_files, addresses, options)
+    size = sum(source_file.stat.size for source_file in source_files)
+    try:
+        columns = decide_columns(relation_of(select), names, options, size)
+    except Misfit as misfit:
+        raise _misfit_error(misfit, dialect, heads, file_set, source_files, options) from None
+    types = {name: column.type for name, column in columns.items()}
+    casts = {name: c.cast for name, c in columns.items() if c.cast is not None}
+    return Decision(
+        types | _partition_types(source_files, names),
+        tuple(column.note for column in columns.values() if column.note),
+        reading | {"casts": casts},
+    )
+
+
+def _partition_types(source_files: Sequence[SourceFile], names: Sequence[str]) -> dict[str, str]:
+    """The columns of `key=value` folders. Raises SourceUnavailable for one that is in the files,
+    too."""
+    types = partition_types(source_files)
+    folded = {fold(name) for name in names}
+    for key in types:
+        if fold(key) in folded:
+            raise csv_errors.partition_name_error(source_files[0].path, key)
+    return types
+
+
+def select_of(
+    decision: Decision,
+    file_set: FileSet,
+    source_files: Sequence[SourceFile],
+    addresses: Sequence[str],
+    options: Mapping[str, Any],
+) -> str:
+    """A SELECT of all rows of these files, in order, as it was decided. Raises OSError,
+    SourceUnavailable."""
+    reading = decision.reading
+    readable = []
+    for file, address, (heading, skip) in zip(
+        source_files, addresses, reading["files"], strict=True
+    ):
+        readable.append((file, utf8_address(file_set, file, address, options, skip), heading))
+    selects = []
+    for (heading, _), group in itertools.groupby(
+        readable, lambda each: (each[2], tuple(sorted(partition_keys(each[0].path))))
+    ):
+        names, has_heading = reading["headings"][heading]
+        files = list(group)
+        reader_options = [
+            *_reader_options(decision, names, options),
+            f"header={'true' if has_heading else 'false'}",
+            *partition_options(decision.columns, [file for file, _, _ in files]),
+        ]
+        paths = ", ".join(path_literal(address) for _, address, _ in files)
+        casts = [
+            f"{reading['casts'][name]} AS {quote_identifier(name)}"
+            for name in names
+            if name in reading["casts"]
+        ]
+        selected = f"* REPLACE ({', '.join(casts)})" if casts else "*"
+        selects.append(f"SELECT {selected} FROM read_csv([{paths}], {', '.join(reader_options)})")
+    return " UNION ALL BY NAME ".join(selects)
+
+
+def _reader_options(
+    decision: Decision, names: Sequence[str], options: Mapping[str, Any]
+) -> list[str]:
+    """Options of `read_csv`, which guesses nothing. An empty text in quotation marks is no NULL."""
+    casts = decision.reading["casts"]
+    folded = {fold(name): kind for name, kind in decision.columns.items()}
+    columns = ", ".join(
+        f"{sql_literal(name)}: {sql_literal('VARCHAR' if name in casts else folded[fold(name)])}"
+        for name in names
+    )
+    dialect = decision.reading["dialect"]
+    nulls = options.get("nullstr", "")
+    nulls = dict.fromkeys(["", *([nulls] if isinstance(nulls, str) else nulls)])
+    return [
+        "auto_detect=false",
+        f"columns={{{columns}}}",
+        *(f"{name}={sql_literal(value)}" for name, value in dialect.items()),
+        f"nullstr=[{', '.join(map(sql_literal, nulls))}]",
+        f"allow_quoted_nulls={'true' if 'nullstr' in options else 'false'}",
+        *(f"{name}={str(options[name]).lower()}" for name in _PASSED_OPTIONS if name in options),
+    ]
+
+
+def _misfit_error(
+    misfit: Misfit,
+    dialect: CsvDialect,
+    heads: Sequence[Head],
+    file_set: FileSet,
+    source_files: Sequence[SourceFile],
+    options: Mapping[str, Any],
+) -> SourceUnavailable:
+    """The error for the first value that is not of its declared type."""
+    for head, source_file in zip(heads, source_files, strict=True):
+        index = {fold(name): n for n, name in enumerate(head.names)}.get(fold(misfit.column))
+        for line, record in _all_records(dialect, head, file_set, source_file, options):
+            if index is not None and index < len(record) and record[index] == misfit.value:
+                return csv_errors.misfit_error(
+                    source_file.path, line, misfit.column, misfit.value, misfit.kind
+                )
+    return csv_errors.misfit_error(
+        source_files[0].path, None, misfit.column, misfit.value, misfit.kind
+    )
+
+
+def _all_records(
+    dialect: CsvDialect,
+    head: Head,
+    file_set: FileSet,
+    source_file: SourceFile,
+    options: Mapping[str, Any],
+) -> Iterator[tuple[int, list[str]]]:
+    """All records after the lines that are skipped, each with the number of its last line."""
+    encoding = encoding_of(file_set, source_file, options)
+    with file_set.open(source_file) as file:
+        text = text_of(file, source_file, encoding)
+        for _ in range(head.skip):
+            text.readline()
+        reader = dialect.records(text)
+        for record in reader:
+            yield head.skip + reader.line_num, record
+
+
+def line_error(
+    kind: str, file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]
+) -> SourceUnavailable | None:
+    """The error for the first line that ends otherwise than the first one, or else for the first
+    quotation that is not closed; None where there is none. Raises OSError."""
+    dialect = dialect_of(kind, file_set, source_file, options)
+    encoding = encoding_of(file_set, source_file, options)
+    with file_set.open(source_file) as file:
+        text = text_of(file, source_file, encoding)
+        ends: list[str] = []
+
+        def lines() -> Iterator[str]:
+            for line in text:
+                ends.append(line[len(line.rstrip("\r\n")) :])
+                yield line
+
+        records = dialect.records(lines(), strict=True)
+        before = 0
+        try:
+            for _ in records:
+                first, last = ends[0], ends[-1]  # line ends inside a quotation do not count
+                before = records.line_num
+                if last and last != first:
+                    return csv_errors.line_end_error(source_file.path, before, first, last)
+                ends[:] = [first]
+        except csv.Error:
+            line = _line(file_set, source_file, encoding, before + 1)
+            return csv_errors.quote_error(source_file.path, before + 1, line, options)
+    return None
+
+
+def _line(file_set: FileSet, source_file: SourceFile, encoding: str, number: int) -> str:
+    with file_set.open(source_file) as file:
+        return next(itertools.islice(text_of(file, source_file, encoding), number - 1, None), "")

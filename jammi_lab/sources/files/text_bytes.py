@@ -1,0 +1,322 @@
+"""The bytes of text files as UTF-8: containers are opened, encodings converted.
+
+DuckDB reads UTF-8, plain or as `.gz` and `.zst`. Of any other file a converted copy is made in a
+temporary folder of the process, in a stream, once per state of the file.
+"""
+
+import bz2
+import codecs
+import contextlib
+import gzip
+import io
+import itertools
+import lzma
+import os
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from jammi_lab.core.caches import BoundedCache
+from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES
+from jammi_lab.sources.locations import Unreachable
+from jammi_lab.sources.read_errors import display_name, truncated_compressed_error
+from jammi_lab.storage import spill_folders
+from jammi_lab.storage.files import is_settled
+
+BLOCK_BYTES = 1 << 20
+_TIMESTAMP_RESOLUTION_SECONDS = 2.0
+_MAX_CACHED_FILES = 1024
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte order marks, the longer ones first."""
+_GUESSES = (
+    "cp1252",
+    "latin-1",
+    "utf-16-le",
+    "utf-16-be",
+    "cp1250",
+    "cp1251",
+    "shift_jis",
+    "gb18030",
+    "big5",
+    "euc_kr",
+)
+"""Encodings that a message names where the file can be decoded by them."""
+_MAX_NAMED_ENCODINGS = 4
+_nonempty_by_file = BoundedCache[tuple[str, SourceFile], bool](_MAX_CACHED_FILES)
+"""Compressed files that were decompressed to the end, and whether they contain anything."""
+_copies: dict[tuple[str, str, str, int], tuple[SourceFile, str]] = {}
+"""The path of the converted copy, by realm, path and encoding of a file and the
+number of lines that it does not have."""
+_copies_lock = threading.Lock()
+_copy_numbers = itertools.count(1)
+
+
+def is_compressed(source_file: SourceFile) -> bool:
+    """Whether the name says that the file is in a container."""
+    return source_file.path.lower().endswith(COMPRESSED_SUFFIXES)
+
+
+def decompressed(file: BinaryIO, source_file: SourceFile) -> BinaryIO:
+    """The bytes of an open file, taken out of the container that its name tells. Raises
+    SourceUnavailable for a zip archive of several files or none."""
+    match os.path.splitext(source_file.path.lower())[1]:
+        case ".gz":
+            return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+        case ".bz2":
+            return bz2.BZ2File(file)  # type: ignore[return-value]
+        case ".xz":
+            return lzma.LZMAFile(file)  # type: ignore[return-value]
+        case ".zst":
+            return pa.CompressedInputStream(file, "zstd")  # type: ignore[no-any-return]
+        case ".zip":
+            return _member(file, display_name(source_file.path))
+    return file
+
+
+def files_of_archive(file: BinaryIO, name: str) -> list[str]:
+    """The names of the files in a zip archive, without those that macOS adds. Raises
+    SourceUnavailable for a damaged archive."""
+    try:
+        members = zipfile.ZipFile(file).namelist()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        raise truncated_compressed_error(name) from None
+    return [
+        member
+        for member in members
+        if not member.endswith("/") and not member.startswith("__MACOSX/")
+    ]
+
+
+def _member(file: BinaryIO, name: str) -> BinaryIO:
+    members = files_of_archive(file, name)
+    if len(members) == 1:
+        return zipfile.ZipFile(file).open(members[0])  # type: ignore[return-value]
+    raise SourceUnavailable(
+        f"{name} contains {len(members)} files; an archive is read if it contains one table.",
+        hint="Unpack it, and add the folder.",
+    )
+
+
+def is_nonempty(file_set: FileSet, source_file: SourceFile) -> bool:
+    """Whether a text file is not empty. A compressed file is decompressed to the end, once per
+    content as proved by its stat.
+
+    Raises OSError, and SourceUnavailable for a truncated compressed file, of which DuckDB would
+    silently return the rows before the end.
+    """
+    if not is_compressed(source_file):
+        return source_file.stat.size > 0
+    key = (file_set.realm, source_file)
+    if (cached := _nonempty_by_file.get(key)) is not None:
+        return cached
+    now = time.time_ns()
+    has_data = False
+    with container_errors(source_file), file_set.open(source_file) as file:
+        stream = decompressed(file, source_file)
+        while stream.read(BLOCK_BYTES):
+            has_data = True
+    if source_file.mark or (
+        source_file.stat.inode and is_settled(source_file.stat, now, _TIMESTAMP_RESOLUTION_SECONDS)
+    ):
+        _nonempty_by_file.put(key, has_data)
+    return has_data
+
+
+@contextlib.contextmanager
+def container_errors(source_file: SourceFile) -> Iterator[None]:
+    """Raise SourceUnavailable for a truncated or corrupt container that is read inside."""
+    try:
+        yield
+    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile):
+        raise truncated_compressed_error(os.path.basename(source_file.path)) from None
+    except OSError as error:
+        # Without errno the error comes from the decoder, not from the file system.
+        if error.errno is None and not isinstance(error, Unreachable):
+            raise truncated_compressed_error(os.path.basename(source_file.path)) from None
+        raise
+
+
+def encoding_of(file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]) -> str:
+    """The name of a text file's encoding: by its byte order mark, else by the option, which names
+    one for all files or one by file name; else UTF-8. Raises OSError."""
+    with file_set.open(source_file) as file:
+        start = decompressed(file, source_file).read(4)
+    for mark, name in _MARKS:
+        if start.startswith(mark):
+            return name
+    given = options.get("encoding", "utf-8")
+    if isinstance(given, dict):
+        given = given.get(source_file.relative) or given.get(os.path.basename(source_file.path))
+    name = codecs.lookup(given or "utf-8").name
+    if name == "utf-16":  # without a byte order mark, which is told by the first character
+        return "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
+    return name
+
+
+def utf8_address(
+    file_set: FileSet,
+    source_file: SourceFile,
+    address: str,
+    options: Mapping[str, Any],
+    skip: int | None = None,
+) -> str:
+    """The name under which DuckDB reads a text file as UTF-8: `address`, or the path of a converted
+    copy. A number of lines to `skip` is set for CSV files, of which DuckDB skips the byte order
+    mark; lines are skipped here, because DuckDB 1.5.5 counts neither comments nor blank lines among
+    them. Raises OSError; SourceUnavailable for bytes that are not of their encoding."""
+    encoding = encoding_of(file_set, source_file, options)
+    is_readable = encoding == "utf-8" or (encoding == "utf-8-sig" and skip is not None)
+    suffix = os.path.splitext(source_file.path.lower())[1]
+    if is_readable and not skip and suffix not in (".bz2", ".xz", ".zip"):
+        return address
+    key = (file_set.realm, source_file.path, encoding, skip or 0)
+    with _copies_lock:
+        known = _copies.get(key)
+    if known is not None and known[0] == source_file and _is_proved(source_file, known[1]):
+        return known[1]
+    path = _convert(file_set, source_file, encoding, skip or 0)
+    if isinstance(options.get("encoding"), str) and not encoding.startswith("utf-8"):
+        _check_is_not_utf8(file_set, source_file, encoding, path)
+    with _copies_lock:
+        _copies[key] = (source_file, path)
+    if known is not None:
+        Path(known[1]).unlink(missing_ok=True)
+    return path
+
+
+def lines_skipped_in(file_set: FileSet, source_file: SourceFile, message: str) -> int | None:
+    """How many first lines the copy of a file lacks that a message names; None for a message that
+    names no copy of it."""
+    with _copies_lock:
+        copies = [
+            (path, skip)
+            for (realm, original, _, skip), (_, path) in _copies.items()
+            if (realm, original) == (file_set.realm, source_file.path)
+        ]
+    return next((skip for path, skip in copies if path in message), None)
+
+
+def _is_proved(source_file: SourceFile, copy: str) -> bool:
+    """Whether a copy is there that was made after the file could no longer change unseen."""
+    try:
+        made_ns = os.stat(copy).st_ctime_ns
+    except FileNotFoundError:
+        return False
+    return bool(source_file.mark) or is_settled(
+        source_file.stat, made_ns, _TIMESTAMP_RESOLUTION_SECONDS
+    )
+
+
+def _convert(file_set: FileSet, source_file: SourceFile, encoding: str, skip: int) -> str:
+    """The path of a new copy in UTF-8 without the first lines."""
+    folder = spill_folders.new_instance_path().parent / "text"
+    parts = [part for part in os.path.dirname(source_file.path).split("/") if "=" in part]
+    name = f"{os.path.basename(source_file.path)}.utf8"
+    path = folder.joinpath(str(next(_copy_numbers)), *parts, name)
+    path.parent.mkdir(parents=True)
+    line = 1
+    try:
+        with (
+            container_errors(source_file),
+            file_set.open(source_file) as file,
+            open(path, "wb") as copy,
+        ):
+            text = text_of(file, source_file, encoding, "strict")
+            for _ in range(skip):
+                text.readline()
+                line += 1
+            while block := text.read(BLOCK_BYTES):
+                copy.write(block.encode())
+                line += block.count("\n")
+    except UnicodeDecodeError as error:
+        path.unlink(missing_ok=True)
+        before = error.object[: error.start].decode(encoding, "replace")
+        line += before.count("\n")
+        raise encoding_error(file_set, source_file, encoding, line) from None
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return str(path)
+
+
+def _check_is_not_utf8(
+    file_set: FileSet, source_file: SourceFile, encoding: str, copy: str
+) -> None:
+    """Raise SourceUnavailable for a file that is UTF-8 and would read as other characters."""
+    try:
+        with file_set.open(source_file) as file:
+            text = text_of(file, source_file, "utf-8", "strict")
+            has_other_characters = False
+            while block := text.read(BLOCK_BYTES):
+                if "\0" in block:
+                    return  # no text in UTF-8
+                has_other_characters |= encoding.startswith("utf-") or not block.isascii()
+    except UnicodeDecodeError:
+        return
+    if not has_other_characters:
+        return
+    Path(copy).unlink()
+    hint = "Leave out the option encoding."
+    if source_file.relative:
+        hint = f'Name the files that have it: options={{"encoding": {{"file": "{encoding}"}}}}.'
+    name = display_name(source_file.path)
+    raise SourceUnavailable(f"{name} is UTF-8, not {encoding}.", hint=hint)
+
+
+def encoding_error(
+    file_set: FileSet, source_file: SourceFile, encoding: str, line: int | None = None
+) -> SourceUnavailable:
+    """The error for a text file that is not of its encoding, with those by which it can be decoded.
+    Raises OSError."""
+    names: list[str] = []
+    for guess in _GUESSES:
+        if guess == "latin-1" and "cp1252" in names:
+            continue  # the same but for control characters
+        if guess != encoding and _decodes(file_set, source_file, guess):
+            names.append(guess)
+    name = display_name(source_file.path) + (f", line {line}" if line else "")
+    shown = {"utf-8": "UTF-8", "utf-16": "UTF-16"}.get(encoding, encoding)
+    if not names:
+        return SourceUnavailable(f"{name}: not {shown}.", hint="Write the file again as UTF-8.")
+    given = f'"{names[0]}"'
+    if source_file.relative:
+        given = f'{{"{os.path.basename(source_file.path)}": "{names[0]}"}}'
+    others = names[1:_MAX_NAMED_ENCODINGS]
+    also = f" It can also be decoded as {', '.join(others)}." if others else ""
+    return SourceUnavailable(
+        f"{name} is not {shown}.", hint=f'Set options={{"encoding": {given}}}.{also}'
+    )
+
+
+def _decodes(file_set: FileSet, source_file: SourceFile, encoding: str) -> bool:
+    """Whether a file is text in this encoding."""
+    try:
+        with file_set.open(source_file) as file:
+            text = text_of(file, source_file, encoding, "strict")
+            while block := text.read(BLOCK_BYTES):
+                if "\0" in block or (encoding.startswith("utf-16") and "\n" not in block):
+                    return False
+    except UnicodeError:
+        return False
+    return True
+
+
+def text_of(
+    file: BinaryIO, source_file: SourceFile, encoding: str, errors: str = "replace"
+) -> io.TextIOWrapper:
+    """The text of an open file, with its line ends as they are."""
+    return io.TextIOWrapper(decompressed(file, source_file), encoding, errors, newline="")

@@ -1,0 +1,154 @@
+"""The types of the columns of text files, decided by looks at all their values: first at a sample,
+which tells what to expect, then at everything, and once more at what is not as expected."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from jammi_lab.core.identifiers import fold, quote_identifier
+from jammi_lab.sources import scratch_duckdb
+from jammi_lab.sources.base import Relation
+from jammi_lab.sources.files import text_types
+from jammi_lab.sources.files.text_types import ALL_FORMS, NO_FORMS, Form
+
+_SAMPLE_ROWS = 2_000
+_SMALL_BYTES = 1 << 18
+"""Files of fewer bytes are looked at once, for every form of value."""
+_LOOK_COLUMNS = 250
+"""Columns of one look: the expressions for all columns of a wide file would take much memory."""
+
+
+class Misfit(Exception):
+    """A value that is not of the type declared for its column."""
+
+    def __init__(self, column: str, kind: str, value: str) -> None:
+        super().__init__(column)
+        self.column, self.kind, self.value = column, kind, value
+
+
+@dataclass(frozen=True, slots=True)
+class TextColumn:
+    """How a column of texts is read."""
+
+    type: str
+    """Its SQL type."""
+    cast: str | None = None
+    """The expression of its values over the column as text; None where DuckDB's own cast gives
+    the same."""
+    note: str | None = None
+    """What was decided, as a sentence; None where there was nothing to decide."""
+    forms: Form = NO_FORMS
+    """The forms of its values."""
+    is_declared: bool = False
+    """Whether its type was given."""
+
+
+_Looks = dict[str, tuple[Form, str]]
+"""The forms of the values of each column, and the least text that has no other form."""
+
+
+def decide_columns(
+    texts: Relation,
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    size: int,
+    forms: Form = ALL_FORMS,
+) -> dict[str, TextColumn]:
+    """How each column is read. `texts` has all columns as VARCHAR and `size` is that of the files
+    in bytes; a type is decided from values of these `forms` only. Raises duckdb.Error, Misfit."""
+    declared = {fold(name): kind for name, kind in options.get("types", {}).items()}
+    kinds = {name: declared.get(fold(name)) for name in names}
+    if options.get("all_varchar"):
+        kinds = {name: kind or "VARCHAR" for name, kind in kinds.items()}
+    is_large = size > _SMALL_BYTES
+    with scratch_duckdb.connect(texts, uses_all_threads=is_large) as connection:
+        look = _Look(connection, kinds, options)
+        expected: _Looks = {}
+        if is_large:
+            expected = look.look_at(names, f"(SELECT * FROM it LIMIT {_SAMPLE_ROWS})", {})
+        found = look.look_at(names, "it", {name: each[0] for name, each in expected.items()})
+        others = [name for name in expected if Form.TEXT in found[name][0] & ~expected[name][0]]
+        if others:
+            found |= look.look_at(others, "it", {})
+    for name in names:
+        if Form.TEXT in expected.get(name, (Form(0), ""))[0]:
+            found[name] = (found[name][0] | expected[name][0], expected[name][1])
+    return {
+        name: _column(name, kinds[name], found[name][0], found[name][1], options, forms)
+        for name in names
+    }
+
+
+def _column(
+    name: str,
+    declared: str | None,
+    found: Form,
+    example: str,
+    options: Mapping[str, Any],
+    allowed: Form,
+) -> TextColumn:
+    value = quote_identifier(name)
+    has_separators = options.get("decimal_separator", ".") != "." or "thousands" in options
+    is_converted = bool(Form.EMPTY & found) or has_separators
+    if declared is not None:
+        if Form.TEXT in found:
+            raise Misfit(name, declared, example)
+        is_converted |= "dateformat" in options or "timestampformat" in options
+        expression = text_types.declared_cast(value, declared, options)
+        cast = expression if is_converted else None
+        return TextColumn(declared, cast, forms=found, is_declared=True)
+    kind = text_types.type_of(found)
+    if kind == "VARCHAR" or found & ~allowed & ~Form.EMPTY:
+        note = text_types.note_of(name, found, example)
+        return TextColumn("VARCHAR", None, note, found)
+    is_converted |= bool(found & (Form.FORMATTED_DATE | Form.FORMATTED_TIMESTAMP))
+    expression = text_types.cast_text(value, kind, found, options)
+    return TextColumn(kind, expression if is_converted else None, forms=found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    connection: duckdb.DuckDBPyConnection
+    kinds: Mapping[str, str | None]
+    options: Mapping[str, Any]
+
+    def look_at(self, names: Sequence[str], rows: str, expected: Mapping[str, Form]) -> _Looks:
+        """What the values of these columns look like in `rows`."""
+        found: _Looks = {}
+        for start in range(0, len(names), _LOOK_COLUMNS):
+            part = names[start : start + _LOOK_COLUMNS]
+            forms = [self._form(name, expected.get(name)) for name in part]
+            inner = ", ".join(
+                f"{quote_identifier(name)} AS v{number}, {form} AS f{number}"
+                for number, (name, form) in enumerate(zip(part, forms, strict=True))
+            )
+            outer = ", ".join(
+                f"bit_or(f{number}), {self._example(number, bool(expected))}"
+                for number in range(len(part))
+            )
+            query = f"SELECT {outer} FROM (SELECT {inner} FROM {rows})"
+            [row] = self.connection.execute(query).fetchall()
+            for number, name in enumerate(part):
+                found[name] = (Form(row[2 * number] or 0), row[2 * number + 1] or "")
+        return found
+
+    def _example(self, number: int, is_expected: bool) -> str:
+        """The least text of a column; of one whose forms are expected, the next look tells."""
+        if is_expected:
+            return "NULL"
+        return f"min(CASE WHEN f{number} = {int(Form.TEXT)} THEN v{number} END)"
+
+    def _form(self, name: str, expected: Form | None) -> str:
+        value = quote_identifier(name)
+        kind = self.kinds[name]
+        if kind is None:
+            return text_types.form_of(value, self.options, expected)
+        if kind.lower() == "varchar":
+            return f"CASE WHEN {value} IS NULL THEN 0 ELSE {int(Form.TIME)} END"
+        return (
+            f"CASE WHEN {value} IS NULL THEN 0 WHEN {value} = '' THEN {int(Form.EMPTY)} "
+            f"WHEN {text_types.fits_type(value, kind, self.options)} THEN {int(Form.TIME)} "
+            f"ELSE {int(Form.TEXT)} END"
+        )

@@ -1,0 +1,169 @@
+"""Connector for text files: CSV, TSV, JSON, NDJSON, and texts that are read whole."""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.sources import read_errors
+from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation, Requirements
+from jammi_lab.sources.files import csv_errors, csv_files, file_checks, json_files
+from jammi_lab.sources.files.connector import FileConnector
+from jammi_lab.sources.files.decisions import Decision
+from jammi_lab.sources.files.file_sets import ReadAccess, SourceFile
+from jammi_lab.sources.files.readers import build_select_of_texts
+from jammi_lab.sources.files.text_bytes import encoding_error, is_nonempty, lines_skipped_in
+
+_NOT_UTF8 = re.compile(r"not utf-8 encoded|Invalid unicode|invalid UTF-8|not valid UTF8", re.I)
+_LINE_NUMBER = re.compile(r"CSV Error on Line: (\d+)")
+_PARSE_ERRORS = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException)
+"""What DuckDB raises for malformed text; unlike any other error, it does not depend on the moment
+of the read."""
+_INVALID_STATE = "state machine reached an invalid state"
+
+
+class TextConnector(FileConnector):
+    """A registered source of text files."""
+
+    def check(self) -> None:
+        """Check that the files can be read, all their values included. Raises SourceUnavailable;
+        InvalidArgument for an anchor on a missing column."""
+        source_files = self._list_files()
+        self._check_anchor_column(self._readable_decision(source_files).columns)
+
+    def _readable_decision(self, source_files: Sequence[SourceFile]) -> Decision:
+        try:
+            return self._decision(source_files)
+        except OSError as error:
+            raise read_errors.unreadable_error(self._error_location(error), error) from None
+        except duckdb.Error as error:
+            raise self._read_error(str(error), source_files) from None
+
+    def _decide(self, source_files: Sequence[SourceFile]) -> Decision:
+        file_checks.check_files(self.kind, self.file_set, source_files)
+        nonempty = self._nonempty_files(source_files)
+        if self.kind == "text":
+            return Decision({"name": "VARCHAR", "text": "VARCHAR"})
+        access = self.file_set.read_access(nonempty)
+        try:
+            decision: Decision = self._reader.decide(
+                self.kind,
+                self.file_set,
+                nonempty,
+                access.addresses,
+                self.record.options,
+                lambda body: self._relation_of(body, access),
+            )
+            return decision
+        except _PARSE_ERRORS as error:
+            raise self._read_error(str(error), nonempty) from None
+
+    @property
+    def _reader(self) -> Any:
+        """The module that decides and reads."""
+        return csv_files if self.kind in ("csv", "tsv") else json_files
+
+    def _relation(self, source_files: Sequence[SourceFile]) -> Relation:
+        decision = self._readable_decision(source_files)
+        nonempty = self._nonempty_files(source_files)
+        access = self.file_set.read_access(nonempty)
+        if self.kind == "text":
+            body = build_select_of_texts(nonempty, access.addresses)
+        else:
+            body = self._reader.select_of(
+                decision, self.file_set, nonempty, access.addresses, self.record.options
+            )
+        return self._relation_of(body, access, decision, nonempty)
+
+    def _relation_of(
+        self,
+        body: str,
+        access: ReadAccess,
+        decision: Decision | None = None,
+        source_files: Sequence[SourceFile] = (),
+    ) -> Relation:
+        return Relation(
+            Input(InputKind.SOURCE, self.record.name),
+            ReadPlan(body=body),
+            requirements=Requirements(
+                filesystem=access.filesystem, scoped_secret=access.scoped_secret
+            ),
+            columns=None if decision is None else decision.columns,
+            explain=lambda text: self._message_error(text, source_files, access),
+        )
+
+    def _nonempty_files(self, source_files: Sequence[SourceFile]) -> list[SourceFile]:
+        """The files that are not empty: DuckDB would invent a column for an empty text file.
+
+        Raises SourceUnavailable if all are empty, and for an incomplete compressed file.
+        """
+        if self.kind == "text":
+            return list(source_files)
+        nonempty = [file for file in source_files if is_nonempty(self.file_set, file)]
+        if not nonempty:
+            raise read_errors.empty_error(self.location, self.kind)
+        return nonempty
+
+    def _describe(
+        self,
+        source_files: Sequence[SourceFile],
+        ctx: ObservationContext,  # noqa: ARG002
+    ) -> dict[str, str]:
+        return dict(self._decision(source_files).columns)
+
+    def _fault_of(self, error: BaseException) -> str | None:
+        """Why the rows cannot be read, where that is in the bytes: they have just been digested, so
+        a change is detected although no row can be read."""
+        return error.message.rstrip(".") if isinstance(error, SourceUnavailable) else None
+
+    def _message_error(
+        self, text: str, source_files: Sequence[SourceFile], access: ReadAccess
+    ) -> JammiError | None:
+        """The error for a DuckDB message about these files; None for any other message."""
+        if not self.file_set.is_local and (error := read_errors.remote_error(self.location, text)):
+            return error
+        mentioned = [
+            file
+            for file, address in zip(source_files, access.addresses, strict=True)
+            if address in text or lines_skipped_in(self.file_set, file, text) is not None
+        ]
+        return self._read_error(text, mentioned) if mentioned else None
+
+    def _read_error(self, text: str, source_files: Sequence[SourceFile]) -> JammiError:
+        """The error for a DuckDB message about one of these files."""
+        named = [
+            (file, lines_skipped_in(self.file_set, file, text))
+            for file in source_files
+            if file.path in text or lines_skipped_in(self.file_set, file, text) is not None
+        ]
+        source_file, skipped = named[0] if named else (source_files[0], None)
+        try:
+            return self._error_in(text, source_file, skipped or 0)
+        except OSError as error:
+            return read_errors.unreadable_error(self._error_location(error), error)
+
+    def _error_in(self, text: str, source_file: SourceFile, skipped: int) -> JammiError:
+        path = source_file.path
+        if _NOT_UTF8.search(text):
+            match = _LINE_NUMBER.search(text)
+            line = int(match[1]) + skipped if match else None
+            return encoding_error(self.file_set, source_file, "utf-8", line)
+        error: JammiError | None = None
+        if self.kind in ("csv", "tsv"):
+            options = self.record.options
+            error = csv_errors.csv_error(text, path, skipped, options)
+            if error is not None and error.message.endswith(": ''."):  # DuckDB did not see the line
+                error = csv_files.line_error(self.kind, self.file_set, source_file, options)
+            if error is None and _INVALID_STATE in text:
+                error = csv_files.line_error(self.kind, self.file_set, source_file, options)
+        error = error or read_errors.read_error(text)
+        if error is not None:
+            return error
+        sentence = text.splitlines()[0].split(": ", 1)[-1].rstrip(".")
+        return SourceUnavailable(
+            f"{read_errors.display_name(os.path.basename(path))} cannot be read: {sentence}."
+        )
