@@ -17,6 +17,7 @@ from jammi_lab.core.records import SourceRecord
 from jammi_lab.engine.engine import Engine
 from jammi_lab.sources.files import parquet_schemas
 from jammi_lab.sources.files.connector import FileConnector
+from jammi_lab.sources.registry import connector_for
 from tests.contracts.connector import DictMemo, look
 from tests.sizes import examples
 
@@ -144,7 +145,7 @@ def test_columns_are_described_anew_where_stats_are_not_trusted(tmp_path):
     file = tmp_path / "t.csv"
     file.write_text("id,name\n1,a\n")
     record = SourceRecord(name="t", kind="csv", location=str(file), anchor="content")
-    connector, memo = FileConnector(record), DictMemo()
+    connector, memo = connector_for(record, None, None), DictMemo()
     assert connector.observe(None, look(memo, later=True)).columns["id"] == "BIGINT"
     before = connector.file_set.list_files("csv")
     file.write_text("ix,name\n1,a\n")
