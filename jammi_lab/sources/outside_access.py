@@ -62,7 +62,7 @@ class OutsideAccess:
 
     def _lies_outside(self, location: str) -> bool:
         """Whether a location is a URL, or a file of it lies outside the project, also by a link."""
-        if scheme_of(location) is not None or self.folder is None:
+        if scheme_of(location) is not None or self.folder is None or "\0" in location:
             return True
         pattern, project = full_location(location, self.folder), project_of(self.folder)
         path = literal_path(pattern)

@@ -127,7 +127,7 @@ def _open_services(
 def _is_new(folder: Path) -> bool:
     """Whether a folder has nothing of a workspace yet but settings, so that whoever opens it
     creates the workspace."""
-    names = ("catalog.sqlite3", ID_FILE, *OWN_FOLDERS)
+    names = ("catalog.sqlite3", "catalog.sqlite3-wal", ID_FILE, *OWN_FOLDERS)
     return not any(os.path.lexists(folder / name) for name in names)
 
 

@@ -2,12 +2,14 @@
 names, until the user trusts the folder."""
 
 import builtins
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -489,3 +491,34 @@ def test_files_of_a_model_are_loaded_only_in_a_trusted_folder(tmp_path, own_list
     with jl.open(tmp_path / "lab") as ws, pytest.raises(jl.ModelNotFound, match="not trusted"):
         ws.materialize("t", "SELECT 1 AS id, 'a' AS text")
         ws.embed("v", "t", key="id", text="text", model="m")
+
+
+LOCATIONS = [
+    ("csv", "../../far.csv"), ("csv", "file:///FAR"), ("csv", "local:///FAR"), ("CSV", "/FAR"),
+    ("csv", "\0"), ("csv", "//127.0.0.1/x"),
+    ("csv", "HTTP://127.0.0.1:PORT/x.csv"), ("csv", "ftp://127.0.0.1:PORT/x.csv"),
+    ("sqlite", "postgresql://127.0.0.1:PORT/x"), ("postgresql", "127.0.0.1:PORT/x"),
+    ("mysql", "lab/../mysql://127.0.0.1:PORT/x"), ("xlsx", "https://127.0.0.1:PORT/x.xlsx"),
+    ("csv", "zip://x.csv::http://127.0.0.1:PORT/x.csv"), ("parquet", "*/../../../far/*"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "location"), LOCATIONS)
+def test_no_spelling_of_a_recorded_location_leads_beyond_the_project(
+    tmp_path, own_list, listener, recwarn, kind, location
+):
+    lab = make_foreign(tmp_path, own_list)
+    location = location.replace("/FAR", f"{tmp_path}/far.csv").replace("PORT", str(listener.port))
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db, db:
+        db.execute("UPDATE sources SET kind = ?, location = ? WHERE name = 'far'", (kind, location))
+    with jl.open(lab) as ws:
+        for use in (
+            lambda: ws.sql("FROM far").fetchall(),
+            lambda: ws.sources["far"].preview(),
+            lambda: ws.sources["far"].tables(),
+            lambda: ws.sources["far"].columns(),
+        ):
+            with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+                use()
+        assert isinstance(ws.staleness("of_far"), jl.Undecidable)
+    assert listener.received == []
