@@ -5,10 +5,11 @@ import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import quote_identifier, quoted_name
+from jammi_lab.core.identifiers import quote_identifier, quoted_name, sql_literal
 
 __all__ = ["Rule", "accepted", "between", "not_null", "references", "row_count", "unique"]
 
@@ -80,12 +81,13 @@ def accepted(column: str, values: Sequence[Any]) -> Rule:
             "values must be a list of the accepted values.",
             hint=f'jl.checks.accepted({column!r}, ["a", "b"])',
         )
-    [quoted] = _quoted_columns([column])
-    params = {f"value_{number}": value for number, value in enumerate(accepted_values, 1)}
+    params = {
+        f"value_{number}": _exact(value) for number, value in enumerate(accepted_values, 1)
+    }
     names = ", ".join(f"${name}" for name in params)
     return Rule(
         f"{column} is one of {', '.join(map(repr, accepted_values))}",
-        ("SELECT * FROM ", f" WHERE {quoted} NOT IN ({names})"),
+        ("SELECT * FROM ", f" WHERE {_comparable(column, accepted_values)} NOT IN ({names})"),
         params,
     )
 
@@ -126,9 +128,32 @@ def _range_violation(expression: str, low: Any, high: Any) -> tuple[str, dict[st
     with contextlib.suppress(TypeError):  # values that Python does not compare, the engine may
         if low is not None and high is not None and low > high:
             raise InvalidArgument(f"The lower bound {low} is above the upper bound {high}.")
-    params = {name: v for name, v in (("low", low), ("high", high)) if v is not None}
+    bounds = (("low", low), ("high", high))
+    params = {name: _exact(bound) for name, bound in bounds if bound is not None}
     comparisons = {"low": f"{expression} < $low", "high": f"{expression} > $high"}
     return " OR ".join(comparisons[name] for name in params), params
+
+
+def _comparable(column: str, values: Sequence[Any]) -> str:
+    """The column, to be looked up among these values. DuckDB would look up a text among numbers as
+    a number, and '1' and '01' are one number."""
+    [quoted] = _quoted_columns([column])
+    if not any(isinstance(v, int | float | Decimal) and not isinstance(v, bool) for v in values):
+        return quoted
+    message = f"the column {column} is VARCHAR: give the accepted values as texts"
+    refusal = f"error({sql_literal(message)})"
+    return f"CASE WHEN typeof({quoted}) = 'VARCHAR' THEN {refusal} ELSE {quoted} END"
+
+
+def _exact(value: Any) -> Any:
+    """A whole number as an integer: DuckDB compares large integers with a DOUBLE by the nearest
+    DOUBLE."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _MAX_INTEGER
+    return int(value) if is_whole else value
+
+
+_MAX_INTEGER = 2.0**127
+"""The limit of DuckDB's integers."""
 
 
 def _range_words(low: Any, high: Any) -> str:

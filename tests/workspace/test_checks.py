@@ -83,6 +83,32 @@ def test_a_rule_counts_and_shows_the_rows_that_break_it(ws, rule, failing, words
     assert check.rows().arrow().num_rows == failing
 
 
+EXACT = [
+    (jl.checks.accepted("zip", ["1"]), 1),
+    (jl.checks.accepted("zip", [1]), None),
+    (jl.checks.accepted("n", [1, 9007199254740993]), 0),
+    (jl.checks.accepted("n", [1.0, 9007199254740992.0]), 1),
+    (jl.checks.accepted("x", [0.5, 1]), 0),
+    (jl.checks.between("n", None, 9007199254740992.0), 1),
+    (jl.checks.between("n", None, float("inf")), 0),
+    (jl.checks.between("n", -1e300, 1e300), 0),
+    (jl.checks.between("x", 0.5, 1.0), 0),
+]
+
+
+@pytest.mark.parametrize(("rule", "failing"), EXACT)
+def test_values_are_compared_as_what_they_are(ws, rule, failing):
+    ws.materialize(
+        "codes",
+        "SELECT * FROM (VALUES ('1', 1, 0.5::DOUBLE), ('01', 9007199254740993, 1.0)) v(zip, n, x)",
+    )
+    ws.checks.add("rule", rule, on="codes", severity="warn")
+    [row] = ws.check()
+    assert row.failing == failing
+    if failing is None:
+        assert row.outcome == "error" and "zip is VARCHAR" in row.error
+
+
 def test_a_version_that_does_not_pass_a_blocking_check_is_rejected(ws, folder):
     first = sales(ws)
     ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
