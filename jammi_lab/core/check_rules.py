@@ -81,9 +81,7 @@ def accepted(column: str, values: Sequence[Any]) -> Rule:
             "values must be a list of the accepted values.",
             hint=f'jl.checks.accepted({column!r}, ["a", "b"])',
         )
-    params = {
-        f"value_{number}": _exact(value) for number, value in enumerate(accepted_values, 1)
-    }
+    params = {f"value_{number}": _exact(value) for number, value in enumerate(accepted_values, 1)}
     names = ", ".join(f"${name}" for name in params)
     return Rule(
         f"{column} is one of {', '.join(map(repr, accepted_values))}",

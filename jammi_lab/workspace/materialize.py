@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never, get_args
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.entry_points import PRODUCERS, load_package_entry
-from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.identifiers import check_recipe_name, near_names
 from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse
 from jammi_lab.freshness.queries import FreshnessQueries
@@ -294,7 +294,11 @@ class Materializer:
         from jammi_lab.sources.frames import as_arrow
 
         request = index_request(precision, index)
-        job = self._producers.imported.job(as_arrow(data), key, vector, source, model_id)
+        try:
+            job = self._producers.imported.job(as_arrow(data), key, vector, source, model_id)
+        except SchemaMismatch as error:
+            error.table = name
+            raise
         return self._produce(name, job, cache, refresh, progress, request)
 
     def define(self, name: str, recipe: RecipeValue) -> RecipeRecord:

@@ -244,3 +244,9 @@ def test_a_moved_source_makes_it_stale_and_a_plan_is_blocked(ws: Any, tmp_path: 
 
 def test_the_producer_is_loaded_on_first_use(ws: Any) -> None:
     assert isinstance(services_of(ws).producers.imported, ImportedProducer)
+
+
+def test_the_error_names_the_table_that_was_to_be_made(ws: Any) -> None:
+    with pytest.raises(errors.SchemaMismatch) as caught:
+        ws.import_embeddings("vecs", pa.table({"id": [1]}), key="id", model_id="m")
+    assert (caught.value.table, caught.value.column) == ("vecs", "vec")

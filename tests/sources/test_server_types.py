@@ -286,6 +286,22 @@ def test_open_paths_and_empty_characters_are_read_as_the_server_writes_them(post
     assert postgres.sql("SELECT id FROM {t} WHERE c = '' AND id < 9") == [(1,)]
 
 
+def test_dots_in_the_names_of_schema_and_table_are_no_change(postgres):
+    schema = f"{postgres.table}.a"
+    postgres.run(
+        f'CREATE SCHEMA "{schema}"',
+        f'CREATE TABLE "{schema}"."b.c" AS SELECT 1 AS id',
+    )
+    try:
+        ws = postgres.ws
+        ws.materialize("t", f'SELECT id FROM s."{schema}"."b.c"')
+        assert ws.staleness("t") == Fresh()
+        postgres.run(f'INSERT INTO "{schema}"."b.c" VALUES (2)')
+        assert isinstance(ws.staleness("t"), Stale)
+    finally:
+        postgres.run(f'DROP SCHEMA "{schema}" CASCADE')
+
+
 @product
 @pytest.mark.parametrize("kind", ["date", "datetime", "datetime(6)", "timestamp NULL"])
 @pytest.mark.parametrize("value", ["0000-00-00", "2024-00-00", "2024-01-00"])
@@ -301,12 +317,15 @@ def test_an_incomplete_date_is_refused_by_its_column(mysql, kind, value):
         "SELECT * FROM {t} LIMIT 5",
         "SELECT count(v) FROM {t}",
         "SELECT id FROM {t} WHERE v IS NOT NULL",
+        "SELECT id FROM {t} WHERE v IS NULL",
+        "SELECT id FROM {t} WHERE v IS NULL LIMIT 5",
     ):
         with pytest.raises(SourceUnavailable, match=f"'v' of s.{mysql.table} contains a date"):
             mysql.sql(statement)
     with pytest.raises(SourceUnavailable, match="contains a date"):
         mysql.ws.materialize("t", f"SELECT v FROM s.{mysql.table}")
     assert mysql.sql("SELECT v FROM {t} WHERE id = 1") == [(None,)]
+    assert mysql.sql("SELECT id FROM {t} WHERE id = 1 AND v IS NULL") == [(1,)]
     assert mysql.sql("SELECT id FROM {t} ORDER BY id") == [(1,), (2,)]
 
 

@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, SchemaMismatch, SessionClosed
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    ResourceExhausted,
+    SchemaMismatch,
+    SessionClosed,
+    SourceUnavailable,
+)
 from jammi_lab.vectors.encoders.base import encode_texts
 from jammi_lab.vectors.encoders.hashing import Hashing
 from tests.cases.texts import ENCODABLE
@@ -80,6 +86,13 @@ def test_what_the_encoder_raised_is_the_cause_and_model_and_key_are_named():
         match="'counting' failed on the batch that starts at key 'k1': RuntimeError: out of luck",
     ) as caught:
         encode_texts(Counting(1, error), ["a", "bb"], batch=1, keys=["k0", "k1"])
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError("gone")])
+def test_a_service_that_does_not_respond_is_no_mismatch(error):
+    with pytest.raises(SourceUnavailable, match=type(error).__name__) as caught:
+        encode_texts(Counting(0, error), ["a"], keys=["k0"])
     assert caught.value.__cause__ is error
 
 

@@ -8,6 +8,7 @@ from jammi_lab.sources.databases.value_checks import fail_if, unreadable_value
 
 _DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 _WIDE_DECIMAL = re.compile(r"decimal\((\d+),\d+\).*")
+_INCOMPLETE = re.compile("date|timestamp")
 _FRACTION = re.compile(r"time\((\d)\)")
 _LITERALS = tuple(
     (re.compile(kind), re.compile(value))
@@ -45,7 +46,8 @@ def scan_expression(name: str, duckdb_type: str, kind: str) -> str:
 def literal_on_server(kind: str, value: str | None) -> str | None:
     """The literal of a constant of a type; None if the server compares it otherwise."""
     if value is None:
-        return "NULL"
+        # DuckDB reads dates with a zero as NULL; the server finds some of them by `IS NULL`, too.
+        return None if _INCOMPLETE.match(kind) else "NULL"
     if is_wide_decimal(kind):  # DuckDB compares its text
         return None
     return next(

@@ -267,11 +267,8 @@ class ServerTables(ABC):
 
     def _qualified(self, label: str) -> list[tuple[str, str]]:
         """The schemas and names that a label may mean, the likeliest first."""
-        schema, _, name = label.rpartition(".")
-        names = [(self.default_schema, label)] + (
-            [(label.split(".", 1)[0], label.split(".", 1)[1]), (schema, name)] if schema else []
-        )
-        return list(dict.fromkeys(names))
+        dots = [position for position, letter in enumerate(label) if letter == "."]
+        return [(self.default_schema, label), *((label[:i], label[i + 1 :]) for i in dots)]
 
     def _find_info(self, query: Query, table: str | None) -> ServerTable | None:
         return next(

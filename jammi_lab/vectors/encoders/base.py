@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import InvalidArgument, JammiError, ResourceExhausted, SchemaMismatch
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    ResourceExhausted,
+    SchemaMismatch,
+    SourceUnavailable,
+)
 from jammi_lab.core.value import Value
 
 Floats = NDArray[np.float32]
@@ -293,10 +299,13 @@ def _next_vectors(encoder: Encoder, outputs: Iterator[Any], count: int, keys: li
             hint="Encode them in several parts inside its encode().",
         ) from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SchemaMismatch(
+        reason = " ".join(str(error).split())[:200] or "no message"
+        message = (
             f"The model {encoder.name!r} failed on the batch that starts at key {keys[0]!r}: "
-            f"{type(error).__name__}: {reason}.",
-            column="vector",
-        ) from error
+            f"{type(error).__name__}: {reason}."
+        )
+        if isinstance(error, OSError):  # a service that does not respond, a file that is gone
+            hint = "Embed again when it is back; the vectors so far are kept."
+            raise SourceUnavailable(message, hint=hint) from error
+        raise SchemaMismatch(message, column="vector") from error
     return check_vectors(output, encoder, keys)
