@@ -44,6 +44,7 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
         ) from None
     file = AtomicFile(target)
     try:
+        file.write(b"")  # SQLite would keep the group from writing
         if catalog_file is None:
             _copy_rows(database, file.temp, applied_at)
         with contextlib.closing(sqlite3.connect(file.temp)) as copy:

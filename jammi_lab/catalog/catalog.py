@@ -60,7 +60,7 @@ class Catalog:
         dialect: Dialect
         if isinstance(location, Path):
             if create and not read_only:
-                make_folder(location.parent)
+                make_folder(location.parent.resolve())
             dialect = Sqlite(location, read_only=read_only, create=create)
             locks = FileLocks(location.parent / "writers")
         else:

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from jammi_lab.storage.files import open_for_reading
+from jammi_lab.storage.files import open_for_reading, open_regular
 
 SUFFIX = "-commits"
 """What the file's name has after that of the catalog."""
@@ -42,8 +42,7 @@ class CommitCount:
         loss would go unnoticed."""
         if self._descriptor is None:
             with contextlib.suppress(OSError):
-                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-                self._descriptor = os.open(self._path, flags, 0o666)
+                self._descriptor = open_regular(self._path, os.O_WRONLY | os.O_CREAT)
 
     @staticmethod
     def is_uncounted(connection: sqlite3.Connection) -> bool:

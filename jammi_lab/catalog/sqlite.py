@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import LRUCache
 
-from jammi_lab.catalog.commit_count import CommitCount
+from jammi_lab.catalog.commit_count import SUFFIX, CommitCount
 from jammi_lab.catalog.schema import format_table
 from jammi_lab.catalog.write_queue import (
     WriteQueue,
@@ -43,6 +43,8 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
 )
 from jammi_lab.core.interrupts import DeferInterrupts
+from jammi_lab.storage import own_files
+from jammi_lab.storage.files import open_regular
 
 LOCK_SECONDS = 30
 """How long a transaction waits for the write lock."""
@@ -68,6 +70,10 @@ _PRAGMAS = (
     # KiB: a freshness check reads every newest row, which the default of 2 MB does not hold
     "cache_size=-65536",
 )
+
+
+_OWN_SUFFIXES = ("-wal", "-shm", "-journal", SUFFIX)
+"""What the names of the files beside a catalog end in."""
 
 
 class Dialect(Protocol):
@@ -166,9 +172,9 @@ def _shared_compiler() -> tuple[sa.Dialect, LRUCache[Any, Any]]:
 class Sqlite:
     """A catalog in one SQLite file on a local disk.
 
-    Raises WorkspaceNotFound when the file does not exist and must not be created, or is something
-    else; InvalidArgument on a network filesystem, whose locks are not reliable enough for SQLite's
-    log.
+    Raises WorkspaceNotFound when the file does not exist and must not be created, or something
+    else, such as a link, is in its place or in that of a file beside it; InvalidArgument on a
+    network filesystem, whose locks are not reliable enough for SQLite's log.
     """
 
     setup_statements = ()
@@ -180,12 +186,17 @@ class Sqlite:
         self._write_queue = WriteQueue(path.parent)
         self.label = str(path)
         self.read_only = read_only
-        if path.exists() and not path.is_file():  # opening a pipe would block
-            raise WorkspaceNotFound(
-                f"{path} is not a regular file, so it cannot be a catalog; nothing was changed.",
-                hint="jammi_lab.rebuild(path) creates a catalog from the manifests and keeps what "
-                "is there.",
-            )
+        for suffix in ("", *_OWN_SUFFIXES):
+            own = Path(f"{path}{suffix}")
+            try:
+                own_files.check_file(own)
+            except FileExistsError:
+                raise WorkspaceNotFound(
+                    f"{own} is not a regular file, so it cannot be a part of a catalog; nothing "
+                    "was changed.",
+                    hint="Move it elsewhere, or create a catalog from the manifests with "
+                    "jammi_lab.rebuild(path), which keeps what is there.",
+                ) from None
         self.existed = path.exists() and path.stat().st_size > 0
         if not self.existed and (read_only or not create):
             raise WorkspaceNotFound(
@@ -360,6 +371,10 @@ class Sqlite:
         # after `file://` SQLite expects a host
         path = "/" + os.fspath(self.path.absolute()).lstrip("/")
         uri = f"file:{urllib.parse.quote(path)}?mode={mode}"
+        if mode == "rwc":
+            # SQLite would keep the group from writing; the files beside it get the same mode
+            with contextlib.suppress(OSError):
+                os.close(open_regular(self.path, os.O_RDWR | os.O_CREAT))
         connection = sqlite3.connect(
             uri, uri=True, timeout=LOCK_SECONDS, check_same_thread=False, isolation_level=None
         )
@@ -368,10 +383,23 @@ class Sqlite:
                 connection.execute("PRAGMA " + pragma)
             # this read also shows whether the file is readable at all
             self._check_is_catalog(connection)
+            self._share_log()
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _share_log(self) -> None:
+        """Let those who may write to the folder write to the log, which a reader that may not write
+        to the catalog has just made with the permissions of the catalog. Else its owner could not
+        write any more."""
+        for path in (self._log, Path(f"{self.path}-shm")):
+            with contextlib.suppress(OSError):
+                log = path.stat()
+                if log.st_uid == os.geteuid() != self.path.stat().st_uid:
+                    folder = path.parent.stat()
+                    os.chown(path, -1, folder.st_gid)
+                    os.chmod(path, folder.st_mode & own_files.FILE_MODE_BITS)
 
     def _check_is_catalog(self, connection: sqlite3.Connection) -> None:
         """Raise WorkspaceNotFound for a database with tables that is not a catalog: the workspace

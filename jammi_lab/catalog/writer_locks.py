@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable, too_many_open_files
+from jammi_lab.storage import own_files
 from jammi_lab.storage.files import fault_point, make_folder, open_for_reading, open_regular
 
 
@@ -327,7 +328,7 @@ class _FileLock:
             return
         if remove:
             with contextlib.suppress(OSError):  # an unlocked file that remains is harmless
-                self.path.unlink()
+                own_files.remove(self.path)
         os.close(descriptor)
 
     def recreate_if_removed(self) -> bool:
@@ -357,7 +358,9 @@ class _FileLock:
 
 
 def _create_locked(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, own_files.FILE_MODE_BITS
+    )
     try:
         fault_point("lock.made")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -399,9 +402,14 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class FileLocks:
-    """Lock files in one folder."""
+    """Lock files in one folder. A lock file that may not be opened belongs to another user, whose
+    kernel counts as alive.
+
+    Raises NotADirectoryError when something else is in the place of the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
+        own_files.check_folder(folder)
         self._folder = folder
         self._locks: weakref.WeakSet[_FileLock] = weakref.WeakSet()
 
@@ -412,14 +420,17 @@ class FileLocks:
         return lock
 
     def try_acquire(self, writer_id: str) -> Lock | None:
-        with _descriptors_needed():
+        with _descriptors_needed(), contextlib.suppress(PermissionError):
             return _FileLock.try_acquire(self._path(writer_id))
+        return None
 
     def is_held(self, writer_id: str) -> bool:
         try:
             descriptor = open_regular(self._path(writer_id), os.O_RDONLY)
         except FileNotFoundError:
             return False
+        except PermissionError:
+            return True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             # closing would not release it if the process was forked meanwhile
@@ -441,10 +452,12 @@ class FileLocks:
                 # removed the file, and a new one is created
                 if error.errno is not None:
                     raise
+            except PermissionError:
+                return None
 
     def read_note(self, writer_id: str) -> tuple[float, str] | None:
         with (
-            contextlib.suppress(FileNotFoundError),
+            contextlib.suppress(FileNotFoundError, PermissionError),
             open_for_reading(self._path(writer_id)) as file,
         ):
             written_at, note = os.fstat(file.fileno()).st_mtime, file.read(_MAX_NOTE_BYTES)
@@ -480,11 +493,11 @@ class FileLocks:
 
 def remove_dead_locks(folder: Path) -> int:
     """Remove the lock files of dead writers; return how many belong to living ones. For when no
-    catalog says which writers there are."""
-    alive = 0
-    for path in sorted(folder.glob("*.lock")):
+    catalog says which writers there are. Raises as `FileLocks`."""
+    locks, alive = FileLocks(folder), 0
+    for writer_id in sorted(locks.leftover_ids()):
         with contextlib.suppress(FileNotFoundError):
-            lock = _FileLock.try_acquire(path)
+            lock = locks.try_acquire(writer_id)
             alive += lock is None
             if lock is not None:
                 lock.release(remove=True)

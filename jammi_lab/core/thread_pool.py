@@ -15,13 +15,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 Work = Callable[[], None]
 IDLE_THREAD_NAME = "jammi-idle"
 """Name of an idle thread."""
 IDLE_TIMEOUT_SECONDS = 10.0
 """How long a thread waits for more work before it ends."""
+
+
+START_TIMEOUT_SECONDS = 20.0
+"""How long a new thread may take until it runs. Without memory for it, it never does."""
 
 
 class Worker(threading.Thread):
@@ -66,13 +70,18 @@ def start_thread(thread: threading.Thread) -> None:
 
     A KeyboardInterrupt while waiting for the new thread, which `threading` turns into a
     RuntimeError of its own lock, is raised as KeyboardInterrupt. A thread that fails before it
-    reports its start, for which `threading` would wait for ever, reports it anyway.
+    reports its start, for which `threading` would wait for ever, reports it anyway; one that fails
+    before its first line of Python is given up after some seconds, and does nothing if it was only
+    slow.
     """
-    started: threading.Event = thread._started  # type: ignore[attr-defined]
+    started = thread._started = _Started()  # type: ignore[attr-defined]
     bootstrap: Work = thread._bootstrap_inner  # type: ignore[attr-defined]
     failures: list[BaseException] = []
+    first_comer = threading.Lock()
 
     def report_failed_start() -> None:
+        if not first_comer.acquire(blocking=False):
+            return
         try:
             bootstrap()
         except BaseException as error:
@@ -88,11 +97,23 @@ def start_thread(thread: threading.Thread) -> None:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         raise
-    finally:
+    while not started.is_set() and not failures:
+        if first_comer.acquire(blocking=False):
+            failures.append(TimeoutError("it did not begin in time"))
+        else:
+            started.wait()
+    if started.is_set():
         del thread._bootstrap_inner  # type: ignore[attr-defined]  # the thread has read it
     if failures:
         getattr(threading, "_limbo", {}).pop(thread, None)
         raise MemoryError("a thread could not start") from failures[0]
+
+
+class _Started(threading.Event):
+    """Set by a thread that has begun. `threading` waits for it without a limit."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(START_TIMEOUT_SECONDS if timeout is None else timeout)
 
 
 def submit(work: Work, name: str = "jammi-helper") -> None:
@@ -183,17 +204,36 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ThreadPool(concurrent.futures.ThreadPoolExecutor):
-    """Like its base, except that an interrupt while a thread starts, which `threading` turns into a
-    RuntimeError of its own lock, is raised as KeyboardInterrupt."""
+class ThreadPool(concurrent.futures.Executor):
+    """At most `max_threads` threads of this name, which end when there is no more work."""
+
+    def __init__(self, max_threads: int, name: str) -> None:
+        self._queue = JobQueue(name, max_threads)
+        self._futures: set[concurrent.futures.Future[Any]] = set()
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> concurrent.futures.Future[T]:
+        """As in the base class. Raises as `start_thread`."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001  the caller's to handle
+                future.set_exception(error)
+
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        self._queue.put(run)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As in the base class."""
-        try:
-            return super().submit(fn, *args, **kwargs)
-        except RuntimeError as error:
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise error.__context__ from None
-            raise
+        if cancel_futures:
+            for future in list(self._futures):
+                future.cancel()
+        if wait:
+            self._queue.wait()

@@ -19,6 +19,7 @@ from jammi_lab.storage.files import (
     fault_point,
     make_folder,
     open_for_reading,
+    open_regular,
     remove_file,
     write_all,
     write_atomic,
@@ -116,8 +117,7 @@ class OutputLog:
             if not self._slot.tables_exist():
                 raise FileNotFoundError("a table that the run reads was dropped")
             make_folder(path.parent)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-            self._file = FileIO(os.open(path, flags, 0o666), "a")
+            self._file = FileIO(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a")
             self._file.truncate(self._intact_bytes)
             if not self._intact_bytes:
                 frame = self._header() + frame

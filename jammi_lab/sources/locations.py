@@ -332,14 +332,14 @@ def is_catalog(path: Path) -> bool:
     )
 
 
-def resolve_output_path(path: object, folder: StoragePath) -> Path:
-    """The absolute local path of a file to write. Raises InvalidArgument for a URL and for a path
-    that belongs to the workspace."""
+def resolve_output_path(path: object, folder: StoragePath | None = None) -> Path:
+    """The absolute local path of a file to write. Raises InvalidArgument for a URL, for a name that
+    is no text and for a path that belongs to the workspace."""
     user_input = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
     if (
         not isinstance(user_input, str)
         or not user_input
-        or "\0" in user_input
+        or not is_text(user_input)
         or scheme_of(user_input) is not None
     ):
         raise InvalidArgument(

@@ -158,7 +158,7 @@ def sha256_file(path: str | StoragePath, on_bytes: Callable[[int], None] | None 
         content = read_regular(path, SMALL_FILE_BYTES, follow_links=True)
         if content is not None and content[1] is not None:
             return hashlib.sha256(content[1]).hexdigest()
-    with open_for_reading(path) as file:
+    with open_for_reading(path, follow_links=True) as file:
         return sha256_stream(file, on_bytes)
 
 

@@ -2,7 +2,6 @@
 without blocking, recursive listings, and stored locations that cannot leave their folder."""
 
 import _thread
-import contextlib
 import errno
 import os
 import secrets
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.core.value import Value
+from jammi_lab.storage import own_files
 from jammi_lab.storage.object_store import RemoteFile, RemotePath, modified_ns, object_state
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
@@ -93,14 +93,18 @@ _NOT_REGULAR = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EN
 
 
 def open_regular(path: str | Path, flags: int) -> int:
-    """A descriptor of a regular file, which is created if `flags` say so. Raises FileNotFoundError
-    also for anything else, since opening a pipe would block; OSError."""
+    """A descriptor of an own file, which is created if `flags` say so. Raises FileNotFoundError
+    also for anything but a regular file, such as a link, or a pipe, which would block; OSError."""
+    return _open_with_stat(path, flags | os.O_NOFOLLOW)[0]
+
+
+def _open_any_regular(path: str | Path, flags: int) -> int:
     return _open_with_stat(path, flags)[0]
 
 
 def _open_with_stat(path: str | Path, flags: int) -> tuple[int, os.stat_result]:
     try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, own_files.FILE_MODE_BITS)
         result = os.fstat(descriptor)
         if S_ISREG(result.st_mode):
             return descriptor, result
@@ -267,9 +271,12 @@ def object_stat(info: Mapping[str, Any]) -> Stat:
     return Stat(size, modified_ns, modified_ns, tag)
 
 
-def open_for_reading(path: str | StoragePath) -> BinaryIO:
-    """Open a regular file for reading. Raises FileNotFoundError also for anything else; OSError."""
-    return path.open() if isinstance(path, RemotePath) else open(path, "rb", opener=open_regular)
+def open_for_reading(path: str | StoragePath, *, follow_links: bool = False) -> BinaryIO:
+    """Open a regular file for reading; `follow_links` for one that is not our own. Raises
+    FileNotFoundError also for anything else; OSError."""
+    if isinstance(path, RemotePath):
+        return path.open()
+    return open(path, "rb", opener=_open_any_regular if follow_links else open_regular)
 
 
 def is_settled(stat: Stat, observed_at_ns: int, racy_seconds: float) -> bool:
@@ -309,7 +316,7 @@ class AtomicFile:
 
     def write(self, data: bytes) -> None:
         """Write these bytes as the whole content. Raises OSError."""
-        self._file = FileIO(os.fspath(self.temp), "w")
+        self._file = FileIO(os.fspath(self.temp), "x")
         write_all(self._file, data)
 
     def finish(self) -> None:
@@ -331,8 +338,7 @@ class AtomicFile:
     def abort(self) -> None:
         """Remove the temporary file, if it exists."""
         self.close()
-        with contextlib.suppress(FileNotFoundError):
-            self.temp.unlink()
+        own_files.discard(self.temp)
 
 
 def publish_files(*files: AtomicFile) -> None:
@@ -476,14 +482,16 @@ def write_once(path: StoragePath, data: bytes) -> bool:
 
 
 def remove_file(path: StoragePath) -> bool:
-    """Remove a file durably. Returns whether it existed. Raises OSError."""
+    """Remove a file in an own folder durably. Returns whether it existed. Raises OSError, and
+    NotADirectoryError when the folder is a link."""
     fault_point("file.before_unlink")
     if isinstance(path, RemotePath):
         existed = path.unlink()
         fault_point("file.after_unlink")
         return existed
+    own_files.check_folder(path.parent)
     try:
-        path.unlink()
+        own_files.remove(path)
     except FileNotFoundError:
         return False
     fault_point("file.after_unlink")
@@ -492,21 +500,23 @@ def remove_file(path: StoragePath) -> bool:
 
 
 def move_file(path: StoragePath, folder: StoragePath) -> None:
-    """Move a file into a folder, replacing one of the same name. Raises FileNotFoundError,
-    OSError."""
+    """Move a file into an own folder, replacing one of the same name. Raises FileNotFoundError,
+    OSError, and NotADirectoryError when the folder is a link."""
     if isinstance(path, RemotePath) and isinstance(folder, RemotePath):
         path.move(folder / path.name)
     elif isinstance(path, Path) and isinstance(folder, Path):
+        own_files.check_folder(folder)
         os.replace(path, folder / path.name)
         sync_folder(folder)
         sync_folder(path.parent)
 
 
 def make_folder(path: StoragePath) -> None:
-    """Create a folder and its parents durably. An object store needs none. Raises OSError
-    (NotADirectoryError when a file is in the way)."""
+    """Create an own folder and its parents durably. An object store needs none. Raises OSError
+    (NotADirectoryError when a file is in the way, or a link in the place of the folder)."""
     if isinstance(path, RemotePath):
         return
+    own_files.check_folder(path)
     missing = []
     ancestor = path
     while not os.path.isdir(ancestor):
@@ -567,11 +577,11 @@ class ListedFile(NamedTuple):
 def list_files(
     root: StoragePath, folder: str, on_unreadable: Callable[[str, OSError], object] | None = None
 ) -> Iterator[tuple[str, ListedFile]]:
-    """All files below a folder, recursively, as (path from the root, file). Links are not
+    """All files below an own folder, recursively, as (path from the root, file). Links are not
     followed.
 
-    `on_unreadable` is called for each folder that cannot be read, which is then skipped. Without
-    it, such a folder raises OSError.
+    `on_unreadable` is called for each folder that cannot be read, such as one that is a link,
+    which is then skipped. Without it, such a folder raises OSError.
     """
     try:
         yield from _list_folder(root, folder, on_unreadable)
@@ -588,6 +598,7 @@ def _list_folder(
         for name, info in (root / folder).list_objects().items():
             yield f"{folder}/{name}", ListedFile(info["size"], modified_ns(info))
         return
+    own_files.check_folder(root / folder)
     try:
         with os.scandir(root / folder) as entries:
             entries_by_name = sorted(entries, key=lambda entry: entry.name)

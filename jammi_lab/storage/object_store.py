@@ -21,6 +21,7 @@ from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.redaction import remember_typed_credentials
+from jammi_lab.storage import own_files
 
 UNREACHABLE_ERRNO = errno.EREMOTEIO if hasattr(errno, "EREMOTEIO") else errno.EIO
 """The errno of an OSError for a store that does not respond."""
@@ -312,7 +313,7 @@ class RemoteFile:
 
     def abort(self) -> None:
         """Remove the local file, if it exists."""
-        self.temp.unlink(missing_ok=True)
+        own_files.discard(self.temp)
 
 
 def object_state(info: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import fold
+from jammi_lab.storage import own_files
 from jammi_lab.storage.files import StoragePath, fault_point, open_for_reading, write_all
 from jammi_lab.storage.write_digest import StreamingDigest
 
@@ -127,8 +128,7 @@ class ParquetSink:
                 with contextlib.suppress(OSError, pa.ArrowException, ValueError, RuntimeError):
                     resource.close()
         self.streaming_digest.abort()
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        own_files.discard(self.path)
 
     def _buffer(self, piece: pa.Table) -> None:
         self._pending.append(piece)

@@ -8,10 +8,12 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISREG
 from typing import TypeVar
 
 from jammi_lab.core.errors import ResourceExhausted
-from jammi_lab.storage.files import StoragePath
+from jammi_lab.storage import own_files
+from jammi_lab.storage.files import StoragePath, open_regular
 
 T = TypeVar("T")
 RESERVE_FILE = "space.reserve"
@@ -58,7 +60,7 @@ class SpaceReserve:
         if self._path is None or self._size() >= RESERVE_BYTES:
             return
         with contextlib.suppress(OSError):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            descriptor = open_regular(self._path, os.O_WRONLY | os.O_CREAT)
             try:
                 for size in _SIZES_BYTES:
                     with contextlib.suppress(OSError):
@@ -69,9 +71,10 @@ class SpaceReserve:
 
     def _size(self) -> int:
         try:
-            return 0 if self._path is None else self._path.stat().st_size
+            stat = None if self._path is None else self._path.lstat()
         except OSError:
             return 0
+        return stat.st_size if stat is not None and S_ISREG(stat.st_mode) else 0
 
     def _give_up(self) -> bool:
         """Free the space; return whether there was any."""
@@ -79,7 +82,7 @@ class SpaceReserve:
             return False
         has_space = self._size() > 0
         with contextlib.suppress(OSError):
-            self._path.unlink()
+            own_files.remove(self._path)
         return has_space
 
 

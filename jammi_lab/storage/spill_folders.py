@@ -10,9 +10,10 @@ import contextlib
 import fcntl
 import itertools
 import os
-import shutil
 import tempfile
 from pathlib import Path
+
+from jammi_lab.storage import own_files
 
 _PREFIX = "jammi-spill-held-"
 """Name prefix of spill folders."""
@@ -41,7 +42,7 @@ class SpillFolder:
 
     def remove(self) -> None:
         """Remove the folder with its contents. May be called twice."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        own_files.remove_folder(self.folder)
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
@@ -56,7 +57,7 @@ def remove_abandoned_folders(parent: Path) -> None:
             with contextlib.suppress(OSError):  # locked, owned by another user, or removed
                 descriptor = lock_folder(parent / name)
                 try:
-                    shutil.rmtree(parent / name, ignore_errors=True)
+                    own_files.remove_folder(parent / name)
                 finally:
                     os.close(descriptor)
 

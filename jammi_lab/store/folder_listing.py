@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.thread_pool import ThreadPool, submit
+from jammi_lab.storage import own_files
 from jammi_lab.storage.files import StoragePath, fault_point, sync_folder
 from jammi_lab.store.manifests import SUFFIX
 from jammi_lab.store.result_files import SIDECAR_SUFFIXES, ResultFiles, remove_table_files
@@ -150,8 +151,7 @@ class FolderListing:
                 if stem.endswith((*SIDECAR_SUFFIXES, SUFFIX))
                 for name in names
             ]:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{folder.folder}/{name}")
+                own_files.discard(f"{folder.folder}/{name}")
 
     def sealed_tables(self) -> set[str]:
         """The names of all tables that have both files, from all result folders. Empty in an object
@@ -278,7 +278,7 @@ def _remove_files(paths: list[str], deferred: DeferredClose | None = None) -> bo
             deferred.hold_open(path)
         fault_point("file.before_unlink")
         try:
-            os.unlink(path)
+            own_files.remove(path)
         except FileNotFoundError:
             continue
         except OSError as error:

@@ -10,6 +10,7 @@ import msgspec
 
 from jammi_lab.core.errors import ManifestUnsupported
 from jammi_lab.core.manifest import MANIFEST_VERSION, Manifest
+from jammi_lab.storage import own_files
 from jammi_lab.storage.files import StoragePath, read_regular, write_atomic, write_once
 from jammi_lab.storage.object_store import RemotePath
 
@@ -44,9 +45,11 @@ def list_manifests(folder: StoragePath) -> list[tuple[str, StoragePath]]:
             for name in (folder / "results").list_objects()
             if name.endswith(SUFFIX) and name.count("/") == 1
         ]
+    own_files.check_folder(folder / "results")
     return [
         (path.relative_to(folder).as_posix(), path)
         for path in sorted((folder / "results").glob(f"*/*{SUFFIX}"))
+        if not path.parent.is_symlink()
     ]
 
 

@@ -29,7 +29,8 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, is_sealed
 from jammi_lab.core.records import Progress, RecipeRecord, TableKind, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope, tenant_id
-from jammi_lab.storage.files import StoragePath, fault_point, regular_stat, sync_folder
+from jammi_lab.storage import own_files
+from jammi_lab.storage.files import StoragePath, exists, fault_point, regular_stat, sync_folder
 from jammi_lab.store import manifests
 from jammi_lab.store.manifest_check import FooterChecker, check_manifest
 from jammi_lab.store.reports import RebuildReport
@@ -169,7 +170,7 @@ def _rebuild_in_folder(folder: Path, files: Sequence[_ManifestFile], clock: Cloc
             hint="Close it there first: ws.close(), %jammi close, or end the kernel.",
         )
     for leftover in folder.glob(f".{CATALOG_FILE}.*.tmp*"):
-        leftover.unlink()
+        own_files.remove(leftover)
     new_catalog = folder / f".{CATALOG_FILE}.{clock.token(8)}.tmp"
     try:
         with (
@@ -181,7 +182,7 @@ def _rebuild_in_folder(folder: Path, files: Sequence[_ManifestFile], clock: Cloc
         return _install_catalog(folder, new_catalog, clock)
     except BaseException:
         for file in (new_catalog, *(Path(f"{new_catalog}{suffix}") for suffix in ("-wal", "-shm"))):
-            file.unlink(missing_ok=True)
+            own_files.discard(file)
         raise
 
 
@@ -363,9 +364,9 @@ def _install_catalog(folder: Path, new_catalog: Path, clock: Clock) -> str | Non
     backup_name = f"{CATALOG_FILE}.before-{clock.token(8)}"
     # The count is of the old one. The log moves with its database: beside the new one it would be
     # replayed into it.
-    (folder / f"{CATALOG_FILE}{SUFFIX}").unlink(missing_ok=True)
+    own_files.discard(folder / f"{CATALOG_FILE}{SUFFIX}")
     for suffix in ("", "-wal", "-shm"):
-        if (file := folder / f"{CATALOG_FILE}{suffix}").exists():
+        if exists(file := folder / f"{CATALOG_FILE}{suffix}"):
             os.replace(file, folder / f"{backup_name}{suffix}")
             old_name = backup_name
             fault_point("rebuild:aside")
@@ -400,14 +401,14 @@ def replace_schema(url: str, token: str) -> Iterator[tuple[str, Callable[[], str
         _remove_new_schemas(connection, server.schema)  # left by a rebuild that died
 
         def swap() -> str | None:
-            exists = connection.execute(
+            is_present = connection.execute(
                 "SELECT to_regnamespace(%s) IS NOT NULL", [server.schema]
             ).fetchone() == (True,)
             with connection.transaction():
-                if exists:
+                if is_present:
                     connection.execute(f"ALTER SCHEMA {server.schema} RENAME TO {old_schema}")
                 connection.execute(f"ALTER SCHEMA {new_schema} RENAME TO {server.schema}")
-            return old_schema if exists else None
+            return old_schema if is_present else None
 
         try:
             yield (

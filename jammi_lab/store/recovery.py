@@ -143,7 +143,7 @@ class Recovery:
     def record_folder_times(self) -> None:
         """Record the modification times of the results folders, so that the next open knows whether
         anything changed. When an index is missing none are recorded, so that it inspects all."""
-        times: dict[str, int] = {}
+        times = None
         if not self._results.sidecars.has_incomplete():
             # An obstacle is reported by the next open, which inspects the folders then.
             with contextlib.suppress(JammiError):

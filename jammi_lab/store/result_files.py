@@ -14,7 +14,6 @@ from jammi_lab.catalog.observations import RESULT_KIND
 from jammi_lab.core.anchors import AnchorKind, Snapshot
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
-    InvalidArgument,
     ManifestUnsupported,
     TableDamaged,
     too_many_open_files,
@@ -102,22 +101,11 @@ class _ManifestCheck(NamedTuple):
 
 
 class ResultFiles:
-    """The results folder of a workspace.
-
-    Raises InvalidArgument when that folder is a link, since a path through it would leave the
-    workspace.
-    """
+    """The results folder of a workspace."""
 
     def __init__(
         self, root: StoragePath, cache: PersistentDigestCache, clock: Clock, racy_seconds: float
     ) -> None:
-        if isinstance(root, Path) and (root / "results").is_symlink():
-            raise InvalidArgument(
-                f"The folder {root / 'results'} is a link; a workspace must keep its tables in "
-                "its own folder.",
-                hint="Move the whole workspace to a larger disk (the workspace itself may be a "
-                "link), or mount a disk there.",
-            )
         self.root, self.cache, self.clock, self.racy_seconds = root, cache, clock, racy_seconds
         self.filesystem = _mount(root) if isinstance(root, RemotePath) else None
         """The filesystem through which DuckDB reads result tables in an object store."""

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from jammi_lab.core.errors import (
     InvalidArgument,
@@ -12,6 +11,7 @@ from jammi_lab.core.errors import (
     ResourceExhausted,
     SourceUnavailable,
     WorkspaceReadOnly,
+    too_many_open_files,
 )
 from jammi_lab.storage.object_store import UNREACHABLE_ERRNO
 
@@ -45,8 +45,8 @@ def storage_error(error: OSError, table: str) -> JammiError:
         )
     if isinstance(error, NotADirectoryError) and error.filename:
         message = (
-            f"{os.fsdecode(error.filename)!r} must be a folder, because the files of {table!r} "
-            "belong there."
+            f"{os.fsdecode(error.filename)!r} must be a folder and no link, because the files of "
+            f"{table!r} belong there."
         )
         return WorkspaceReadOnly(
             message,
@@ -111,16 +111,18 @@ def report_line(table: str, error: JammiError | OSError) -> str:
     return f"{table}: {typed.message} {typed.hint}"
 
 
-def copy_error(error: OSError, target: Path) -> JammiError:
-    """The typed error for a file that was to be written outside the workspace."""
+def copy_error(error: OSError, target: str) -> JammiError:
+    """The typed error for a file or folder that was to be written outside the workspace."""
+    if (exhausted := too_many_open_files(error, f"The copy {target}")) is not None:
+        return exhausted
     if error.errno in _PERMISSION_ERRNOS:
         return InvalidArgument(
-            f"{str(target)!r} cannot be written: {reason_of(error)}.",
+            f"{target!r} cannot be written: {reason_of(error)}.",
             hint="Choose a file in a folder where you have write permission.",
         )
     if error.errno == errno.ENAMETOOLONG:
         return InvalidArgument(
-            f"{str(target)!r} cannot be written: {reason_of(error)}.", hint="Choose a shorter name."
+            f"{target!r} cannot be written: {reason_of(error)}.", hint="Choose a shorter name."
         )
     return ResourceExhausted(
         f"The copy {target} could not be written: {reason_of(error)}.", hint="Check the free space."

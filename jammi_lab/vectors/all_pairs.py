@@ -77,7 +77,7 @@ def search_blocks(
 ) -> Generator[BatchResult]:
     """Yield the hits of rows 0 to `count` in order, in blocks of `step` rows that `width` threads
     compute. Closing the iterator, or an interrupt, stops the threads."""
-    pool = ThreadPool(min(width, max(1, -(-count // step))), thread_name_prefix="jammi-pairs")
+    pool = ThreadPool(min(width, max(1, -(-count // step))), "jammi-pairs")
     try:
         yield from _ordered_results(pool, count, step, work, width)
     finally:

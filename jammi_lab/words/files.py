@@ -1,18 +1,18 @@
 """The index file beside a lexical table: a signed header, then the arrays of the postings, which
 are mapped into memory.
 
-Everything in it derives from the table. Nothing is searched in it before its digest was verified,
-and a file that fails is made again.
+Everything in it derives from the table. Nothing is searched in it before its digest and the seal of
+this user were verified, and a file that fails is made again.
 """
 
 import hashlib
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from jammi_lab.core.user_key import is_own_seal, seal
 from jammi_lab.storage.files import (
     StoragePath,
     fault_point,
@@ -21,6 +21,7 @@ from jammi_lab.storage.files import (
     write_atomic,
 )
 from jammi_lab.storage.object_store import RemotePath
+from jammi_lab.storage.own_files import move_folder_aside
 
 if TYPE_CHECKING:
     from jammi_lab.words.word_index import WordIndex
@@ -55,6 +56,7 @@ class WordsHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _SignedHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     words: msgspec.Raw
     digest: str
+    seal: str
 
 
 def words_path(parquet: StoragePath) -> StoragePath:
@@ -84,20 +86,26 @@ def write_words(parquet: StoragePath, table: str, index: "WordIndex") -> None:
             body_bytes=sum(memoryview(part).nbytes for part in parts),
         )
     )
-    signed = b'{"words":%b,"digest":"%b"}' % (header, hashlib.sha256(header).hexdigest().encode())
+    digest = hashlib.sha256(header).hexdigest()
+    signed = b'{"words":%b,"digest":"%b","seal":"%b"}' % (
+        header,
+        digest.encode(),
+        seal(header).encode(),
+    )
     path = words_path(parquet)
-    if isinstance(path, Path) and path.is_dir() and not path.is_symlink():
-        # A folder in the place of the file belongs to its creator, and fsck lists its contents.
-        path.rename(path.with_name(f"{path.name}.folder-{secrets.token_hex(4)}"))
+    if isinstance(path, Path):
+        move_folder_aside(path)
     fault_point("words.before_write")
     # one copy of the arrays: they are most of the file
     start = _pad(_MAGIC + len(signed).to_bytes(8, "little") + signed)
     write_atomic(path, b"".join([start, *parts]))
 
 
-def read_header(parquet: StoragePath) -> tuple[WordsHeader, int] | None:
+def read_header(
+    parquet: StoragePath, *, of_any_user: bool = False
+) -> tuple[WordsHeader, int] | None:
     """The header of the index file of a table, and where the arrays begin; None when there is no
-    sound one in the current format. Raises OSError."""
+    sound one in the current format that this user's kernels wrote. Raises OSError."""
     try:
         with open_for_reading(words_path(parquet)) as file:
             first = file.read(_MAX_HEADER_BYTES)
@@ -106,6 +114,8 @@ def read_header(parquet: StoragePath) -> tuple[WordsHeader, int] | None:
         end = 16 + int.from_bytes(first[8:16], "little")
         signed = msgspec.json.decode(first[16:end], type=_SignedHeader)
         if hashlib.sha256(signed.words).hexdigest() != signed.digest:
+            return None
+        if not of_any_user and not is_own_seal(signed.words, signed.seal):
             return None
         header = msgspec.json.decode(signed.words, type=WordsHeader)
     except (FileNotFoundError, msgspec.MsgspecError, RecursionError, ValueError):

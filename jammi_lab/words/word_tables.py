@@ -112,6 +112,8 @@ class WordTables:
         `deep`: verify its bytes, too. Raises OSError, TableDamaged."""
         parquet = self._tables.parquet(record)
         if (read := files.read_header(parquet)) is None:
+            if files.read_header(parquet, of_any_user=True) is not None:
+                return "outdated"
             return "damaged" if exists(files.words_path(parquet)) else "missing"
         if not _matches(record, read[0]):
             return "outdated"

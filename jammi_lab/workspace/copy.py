@@ -1,18 +1,26 @@
 """Copies a workspace to another folder: a snapshot of the catalog and the files of the tables that
 were ready in it."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import Rendered, ReprMixin, bullet_list, count_noun, plain_text, vstack
 from jammi_lab.core.records import READABLE_STATUSES
-from jammi_lab.sources.locations import check_no_credentials
-from jammi_lab.storage.files import StoragePath, make_folder
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.sources.locations import check_no_credentials, resolve_output_path
+from jammi_lab.storage.files import StoragePath, make_folder, open_for_reading, sync_folder
 from jammi_lab.storage.object_store import RemotePath
+from jammi_lab.storage.own_files import remove_folder
+from jammi_lab.store import manifests
 from jammi_lab.store.rebuild import CATALOG_FILE
+from jammi_lab.store.result_files import SIDECAR_SUFFIXES
+from jammi_lab.store.storage_errors import copy_error, translate_storage_errors
 from jammi_lab.workspace.relocation import rebase_sources
 from jammi_lab.workspace.trust import trust_own_folder
 
@@ -48,54 +56,72 @@ def copy_workspace(ws: "Workspace", target: str | os.PathLike[str]) -> CopyRepor
     from jammi_lab.workspace.opening import open as open_workspace
 
     root = ws._services.results.root
-    if isinstance(root, RemotePath) or "://" in os.fspath(target):
+    if isinstance(root, RemotePath):
         raise InvalidArgument(
-            "Only a workspace in a folder can be copied, and only to a folder.",
+            "Only a workspace in a folder can be copied.",
             hint="Copy objects with the store's own tools, and the catalog with ws.backup(path).",
         )
     check_no_credentials(os.fspath(target))
-    folder = Path(os.path.abspath(os.path.expanduser(target)))
-    if folder.is_relative_to(root.absolute()) or (
-        folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    ):
-        raise InvalidArgument(
-            f"{str(target)!r} is not empty, or it is inside the workspace.",
-            hint="Choose a folder that does not exist yet.",
-        )
-    is_new_folder = not folder.exists()
-    make_folder(folder)
-    if ws._services.source_directory.outside.trusts_folder:
-        trust_own_folder(folder)
-    try:
-        ws.backup(folder / CATALOG_FILE)
-        with open_workspace(folder, read_only=True) as copy:
-            records = [
-                record
-                for status in READABLE_STATUSES
-                for _, record in copy._services.catalog.result_tables.list(status=status)
-            ]
-        missing = [
-            r.table_name
-            for r in {r.table_name: r for r in records}.values()
-            if not _copy_table_files(ws._services.results.parquet(r), root, folder)
-        ]
-        with open_workspace(folder) as copy:
-            rebase_sources(copy._services.catalog, root, folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not is_new_folder:
+    folder = resolve_output_path(target).resolve()
+    with translate_storage_errors(str(folder), copy_error):
+        if folder.is_relative_to(root.resolve()) or (
+            folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        ):
+            raise InvalidArgument(
+                f"{str(target)!r} is not empty, or it is inside the workspace.",
+                hint="Choose a folder that does not exist yet.",
+            )
+        is_new_folder = not folder.exists()
+        try:
             make_folder(folder)
-        raise
-    return CopyReport(str(target), len({r.table_name for r in records}) - len(missing), missing)
+            if ws._services.source_directory.outside.trusts_folder:
+                trust_own_folder(folder)
+            report = _copy_content(ws, root, folder, str(target))
+            open_workspace(folder).close()
+        except BaseException:
+            remove_folder(folder)
+            if not is_new_folder:
+                make_folder(folder)
+            raise
+    return report
 
 
-def _copy_table_files(parquet: StoragePath, root: Path, folder: Path) -> bool:
+def _copy_content(ws: "Workspace", root: Path, folder: Path, target: str) -> CopyReport:
+    """Copy catalog and tables. The catalog gets its name last: without it a copy that was not
+    finished is no workspace."""
+    unnamed = folder / f".{CATALOG_FILE}.tmp"
+    ws.backup(unnamed)
+    with Catalog(unnamed, scope=TenantScope(), clock=SystemClock(), create=False) as catalog:
+        records = {
+            record.table_name: record
+            for status in READABLE_STATUSES
+            for _, record in catalog.result_tables.list(status=status)
+        }
+        rebase_sources(catalog, root, folder)
+    missing = [
+        name
+        for name, record in records.items()
+        if not _copy_table_files(ws._services.results.parquet(record), folder / record.path)
+    ]
+    sync_folder(folder)
+    os.replace(unnamed, folder / CATALOG_FILE)
+    sync_folder(folder)
+    return CopyReport(target, len(records) - len(missing), missing)
+
+
+def _copy_table_files(parquet: StoragePath, target: Path) -> bool:
     """Copy the files of one table: bytes, manifest, index. Returns False when the bytes are
     missing."""
     if not isinstance(parquet, Path) or not parquet.exists():
         return False
-    for file in sorted(parquet.parent.glob(f"{parquet.stem}.*")):
-        target = folder / file.relative_to(root)
-        make_folder(target.parent)
-        shutil.copy2(file, target)
+    make_folder(target.parent)
+    for suffix in (".parquet", manifests.SUFFIX, *SIDECAR_SUFFIXES):
+        with (
+            contextlib.suppress(FileNotFoundError),
+            open_for_reading(parquet.with_suffix(suffix)) as source,
+            target.with_suffix(suffix).open("xb") as copied,
+        ):
+            shutil.copyfileobj(source, copied)
+            copied.flush()
+            os.fsync(copied.fileno())
     return True

@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.sources.locations import check_no_credentials, check_writable_path
+from jammi_lab.sources.locations import (
+    check_no_credentials,
+    check_writable_path,
+    resolve_output_path,
+)
 from jammi_lab.storage.files import AtomicFile
 from jammi_lab.store.storage_errors import copy_error
 from jammi_lab.store.workspace_identity import ID_FILE
@@ -31,7 +35,7 @@ def export(
     """Write the rows to a file in the format of its extension, and its stamp. The file appears when
     it is complete. InvalidArgument; SchemaMismatch; ResourceExhausted."""
     check_no_credentials(str(path))
-    target = Path(path).expanduser().absolute()
+    target = resolve_output_path(path)
     try:
         if not target.parent.is_dir():
             raise InvalidArgument(
@@ -39,7 +43,7 @@ def export(
                 hint="Create it first.",
             )
     except OSError as error:
-        raise copy_error(error, target) from None
+        raise copy_error(error, str(target)) from None
     writers: dict[str, Write] = {
         ".parquet": write_parquet,
         ".csv": lambda file: _write_csv(rows.arrow(), file),
@@ -59,7 +63,7 @@ def export(
             stamp_file(file.temp, made, target)
         file.commit()
     except OSError as error:
-        raise copy_error(error, target) from None
+        raise copy_error(error, str(target)) from None
     finally:
         file.abort()
     return target

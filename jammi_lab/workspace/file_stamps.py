@@ -14,6 +14,7 @@ import msgspec
 
 from jammi_lab.storage import parquet_footer
 from jammi_lab.storage.files import write_atomic
+from jammi_lab.storage.own_files import discard
 from jammi_lab.workspace.stamps import STAMP_KEY, Stamp, short, stamp_from
 
 SIDECAR_SUFFIX = ".jammi.json"
@@ -36,7 +37,7 @@ def stamp_file(path: Path, stamp: Stamp, target: Path | None = None) -> None:
     when it is a temporary one. OSError."""
     embed = _embedding(path)
     if embed is not None and embed(path, stamp.shortened()):
-        sidecar_of(target or path).unlink(missing_ok=True)  # of an earlier file of that name
+        discard(sidecar_of(target or path))  # of an earlier file of that name
         return
     text = _to_json(stamp.shortened(), _digest([path.read_bytes()]))
     write_atomic(sidecar_of(target or path), text + b"\n")

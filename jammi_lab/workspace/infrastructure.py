@@ -55,6 +55,7 @@ from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.files import StoragePath
+from jammi_lab.storage.own_files import check_folder
 from jammi_lab.storage.space_reserve import SpaceReserve
 from jammi_lab.store.publish import Publisher
 from jammi_lab.store.recovery import Recovery
@@ -423,6 +424,8 @@ def build_infrastructure(
     with translate_storage_errors(str(folder)), contextlib.ExitStack() as undo:
         encoder_executor = to_executor(executor)
         undo.callback(encoder_executor.close)
+        if isinstance(folder, Path):
+            check_folder(folder / "results")
         url = settings["catalog.url"]
         catalog = Catalog(
             url or _catalog_file(folder),

@@ -21,7 +21,7 @@ from jammi_lab.core.records import (
 )
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.engine.sql import credential_check
-from jammi_lab.sources.locations import check_writable_path, resolve_output_path, scheme_of
+from jammi_lab.sources.locations import resolve_output_path, scheme_of
 from jammi_lab.store.reports import FsckReport, visible_recovery
 from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
 from jammi_lab.workspace.lookup import TableLookup
@@ -281,8 +281,5 @@ class Recomputation:
         """Send the events of all visible tables to a file or a server. Returns their number.
         ExtensionMissing; SourceUnavailable; InvalidArgument."""
         if scheme_of(os.fspath(target)) is None:
-            root = self._results.root
-            check_writable_path(
-                os.path.expanduser(os.fspath(target)), root if isinstance(root, Path) else None
-            )
+            resolve_output_path(target, self._results.root)
         return self._freshness.export_events(target, namespace, api_key)

@@ -19,6 +19,7 @@ from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.files import StoragePath, make_folder
 from jammi_lab.storage.object_store import remote_path
 from jammi_lab.store.reports import RebuildReport
+from jammi_lab.store.storage_errors import storage_error, translate_storage_errors
 from jammi_lab.store.workspace_identity import ID_FILE, catalog_required, has_server_catalog
 from jammi_lab.workspace.arguments import progress_callback
 from jammi_lab.workspace.assembly import Services, build_services
@@ -111,6 +112,8 @@ def _open_services(
             f"The folder {display_path!r} cannot be opened: permission denied.",
             hint="Choose a folder that you have permission to read.",
         ) from None
+    except OSError as error:
+        raise storage_error(error, display_path) from None
     return build_services(
         folder,
         display_path=display_path if local_folder else str(folder),
@@ -158,9 +161,10 @@ def rebuild(
         _check_single_catalog(folder, str(path), settings["catalog.url"])
     elif not settings["catalog.url"]:
         raise catalog_required(str(path))
-    return rebuilding.rebuild(
-        folder, SystemClock(), settings["catalog.url"], progress_callback(progress)
-    )
+    with translate_storage_errors(str(path)):
+        return rebuilding.rebuild(
+            folder, SystemClock(), settings["catalog.url"], progress_callback(progress)
+        )
 
 
 def trust(path: str | os.PathLike[str]) -> None:
@@ -226,7 +230,7 @@ def _prepare_folder(
         )
     if not read_only:
         try:
-            make_folder(folder)
+            make_folder(folder.resolve())
         except OSError as error:
             raise WorkspaceReadOnly(
                 f"The folder {display_path!r} cannot be created: {error.strerror}.",

@@ -3,7 +3,6 @@ verdicts, and the versions of the recipe."""
 
 import contextlib
 import functools
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -44,7 +43,6 @@ from jammi_lab.inputs.version_changes import (
 from jammi_lab.producers.build import Outcome
 from jammi_lab.producers.recompute_check import verify_by_recomputation
 from jammi_lab.sources.frame_origins import origins
-from jammi_lab.sources.locations import check_writable_path
 from jammi_lab.storage.files import StoragePath, exists, open_for_reading
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import read_footer
@@ -134,13 +132,6 @@ class TableService:
             else vector_files.index_path(parquet, vector_files.GRAPH_SUFFIX)
         )
         return path if exists(path) else None
-
-    def check_export_target(self, path: str | os.PathLike[str]) -> None:
-        """Raise InvalidArgument for a path inside the folder of the workspace."""
-        root = self._results.root
-        check_writable_path(
-            os.path.expanduser(os.fspath(path)), root if isinstance(root, Path) else None
-        )
 
     def manifest(self, record: TableRecord) -> Manifest | None:
         """The manifest beside the file, else the catalog's copy. TableNotFound."""
@@ -570,7 +561,6 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         of the workspace; SchemaMismatch for a column that CSV cannot hold; ResourceExhausted,
         TableDamaged."""
         origins.record_read(self._tables.origin(self._table_version))
-        self._tables.check_export_target(path)
         return export(path, self, self._copy_parquet, self._stamp)
 
     def _copy_parquet(self, target: Path) -> None:

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog import writers as writers_module
 from jammi_lab.catalog.schema import writers
 from jammi_lab.core.records import TableStatus
+from jammi_lab.storage import own_files
 from jammi_lab.storage.files import install_fault_hook
 from tests import processes
 from tests.catalog.conftest import Lab, sqlite_only
@@ -313,12 +314,12 @@ def test_a_read_only_catalog_settles_nobody(
 def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, open_catalog: Callable
 ) -> None:
-    def refuse(_: Path, **__: object) -> None:
+    def refuse(_: Path) -> None:
         raise OSError(5, "Input/output error")
 
     other = open_catalog()
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "unlink", refuse)
+        patched.setattr(own_files, "remove", refuse)
         lab.catalog.writers.retire(lab.writer)
     assert (
         lab.path.parent / "writers" / f"{lab.writer}.lock"

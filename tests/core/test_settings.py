@@ -194,3 +194,9 @@ def test_sizes_are_taken_as_the_engine_takes_them(value: str) -> None:
 def test_settings_that_are_no_dict_are_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(jl.InvalidArgument, match="settings= must be a dict, got str"):
         jl.open(tmp_path / "lab", settings="cells.limit=5")  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_nested_too_deeply_cannot_be_read(tmp_path):
+    (tmp_path / "jammi.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(jl.InvalidArgument, match=r"jammi\.toml cannot be read"):
+        load_settings(tmp_path, None, {})

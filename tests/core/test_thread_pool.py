@@ -1,5 +1,7 @@
 import contextvars
+import functools
 import os
+import sys
 import threading
 import time
 
@@ -180,9 +182,63 @@ def test_an_interrupt_while_a_pool_starts_a_thread_is_a_keyboard_interrupt(monke
         finally:
             threading.Lock().release()  # what `threading` does in its condition
 
-    with ThreadPool(1) as pool:
+    with ThreadPool(1, "jammi-test") as pool:
         monkeypatch.setattr(threading.Thread, "start", start)
         with pytest.raises(KeyboardInterrupt):
             pool.submit(lambda: None)
         monkeypatch.undo()
-        pool._threads.clear()  # the thread that never started cannot be joined
+
+
+@pytest.mark.parametrize("start", [beside.start_thread, lambda thread: submit(thread.run)])
+def test_a_thread_that_ends_before_its_first_line_is_given_up(monkeypatch, start):
+    monkeypatch.setattr(beside, "START_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    monkeypatch.setattr(threading.Thread, "_bootstrap", functools.partial(int, "not a frame"))
+    thread, threads = threading.Thread(target=list), threading.active_count()
+    with pytest.raises(MemoryError, match="a thread could not start"):
+        start(thread)
+    assert not thread.is_alive() and threading.active_count() == threads
+
+
+def test_a_pool_without_memory_for_a_thread_raises(monkeypatch):
+    monkeypatch.setattr(beside, "START_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    with ThreadPool(1, "jammi-test") as pool:
+        monkeypatch.setattr(threading.Thread, "_bootstrap", functools.partial(int, "not a frame"))
+        with pytest.raises(MemoryError):
+            pool.submit(list)
+
+
+def test_a_thread_that_was_given_up_does_nothing_later(monkeypatch):
+    monkeypatch.setattr(beside, "START_TIMEOUT_SECONDS", 0.05)
+    begin, real, done = threading.Event(), threading.Thread._bootstrap, []
+
+    def slow(thread):
+        begin.wait()
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "_bootstrap", slow)
+    with pytest.raises(MemoryError):
+        beside.start_thread(threading.Thread(target=done.append, args=[1]))
+    begin.set()
+    time.sleep(0.2)
+    assert done == []
+
+
+def test_a_pool_runs_calls_at_once_gives_errors_and_cancels_the_rest():
+    go, at_once = threading.Event(), threading.Barrier(3)
+    with ThreadPool(2, "jammi-test") as pool:
+        both = [pool.submit(at_once.wait, 20) for _ in range(2)]
+        at_once.wait(20)
+        assert sorted(future.result() for future in both) != [0, 0]
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(divmod, 1, 0).result()
+        assert list(pool.map(str.upper, ["a", "b"])) == ["A", "B"]
+        running = [pool.submit(go.wait, 20) for _ in range(2)]
+        waiting = pool.submit(list)
+        while not all(future.running() for future in running):
+            time.sleep(0.001)
+        pool.shutdown(wait=False, cancel_futures=True)
+        assert waiting.cancelled()
+        go.set()
+        assert [future.result() for future in running] == [True, True]

@@ -706,7 +706,7 @@ def test_a_file_that_takes_the_place_of_the_results_meanwhile_lets_the_workspace
     (folder / "results").rename(folder / "aside")
     (folder / "results").write_text("mine")
     lab.close()
-    with pytest.raises(WorkspaceReadOnly, match="results' must be a folder"):
+    with pytest.raises(WorkspaceReadOnly, match="results' must be a folder and no link"):
         jl.open(folder)
     (folder / "results").unlink()
     with jl.open(folder) as ws:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jammi_lab.core.user_key import is_own_seal, seal
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.vectors.index import files as index_files
@@ -193,7 +194,13 @@ def altered(parquet, **changes):
         {**json.loads(path.read_bytes())["index"], **changes}, sort_keys=True, separators=(",", ":")
     ).encode()
     path.write_bytes(
-        b'{"index":' + said + b',"digest":"' + hashlib.sha256(said).hexdigest().encode() + b'"}'
+        b'{"index":'
+        + said
+        + b',"digest":"'
+        + hashlib.sha256(said).hexdigest().encode()
+        + b'","seal":"'
+        + seal(said).encode()
+        + b'"}'
     )
 
 
@@ -347,3 +354,22 @@ def test_the_names_of_an_index_are_those_of_its_table():
         "a.b" + ROW_MAP_SUFFIX,
         "a.b" + MANIFEST_SUFFIX,
     ]
+
+
+def test_an_index_of_another_user_is_not_read_and_said_to_be_outdated(
+    tmp_path, parquet, written, monkeypatch
+):
+    """Whoever forges a graph can make its digests fit; the seal needs the secret of this user."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "other"))
+    assert index_files.read_manifest(parquet) is None
+    assert index_files.missing_reason(parquet) == "outdated"
+    assert (tmp_path / "other" / "jammi" / "key").stat().st_mode & 0o777 == 0o600
+    monkeypatch.undo()
+    assert index_files.read_manifest(parquet) == written
+
+
+def test_without_a_home_a_seal_holds_as_long_as_the_process(monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", "")
+    monkeypatch.setenv("HOME", "")
+    assert is_own_seal(b"index", seal(b"index")) and not is_own_seal(b"other", seal(b"index"))
+    assert not is_own_seal(b"index", "é") and not is_own_seal(b"index", "")

@@ -17,6 +17,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.core.records import Progress
+from jammi_lab.core.user_key import seal
 from jammi_lab.core.verdicts import Match
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store.sidecars import SidecarRequest
@@ -473,7 +474,9 @@ def test_an_index_of_an_earlier_release_is_said_to_be_outdated_and_made_anew(
     if said["format_version"] == 1:
         del said["centre"]
     body = json.dumps(said, sort_keys=True, separators=(",", ":"))
-    path.write_text(f'{{"index":{body},"digest":"{hashlib.sha256(body.encode()).hexdigest()}"}}')
+    path.write_text(
+        f'{{"index":{body},"digest":"{hashlib.sha256(body.encode()).hexdigest()}","seal":"{seal(body.encode())}"}}'
+    )
     with jl.open(tmp_path / "lab", read_only=True) as reading:
         assert state(reading, reading.table("v")).status == "outdated" and "outdated" in str(
             reading.status()["v"].index

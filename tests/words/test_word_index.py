@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jammi_lab.core.user_key import seal
 from jammi_lab.words import files, word_index, word_tables
 from jammi_lab.words.documents import analyze_texts, joined_terms
 from jammi_lab.words.index_update import unchanged_rows, update_index
@@ -190,7 +191,12 @@ def test_a_header_whose_arrays_do_not_fill_the_file_is_none(
     import msgspec
 
     header = msgspec.json.encode(files.WordsHeader("t", 0, sizes, "", 0))
-    signed = b'{"words":%b,"digest":"%b"}' % (header, hashlib.sha256(header).hexdigest().encode())
+    digest = hashlib.sha256(header).hexdigest()
+    signed = b'{"words":%b,"digest":"%b","seal":"%b"}' % (
+        header,
+        digest.encode(),
+        seal(header).encode(),
+    )
     parquet = tmp_path / "t.parquet"
     files.words_path(parquet).write_bytes(b"jammiwrd" + len(signed).to_bytes(8, "little") + signed)
     assert files.read_header(parquet) is None

@@ -4,7 +4,6 @@ names, views and digests."""
 import atexit
 import os
 import re
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from jammi_lab.sources.databases.database_file import (
     stats_are_settled,
 )
 from jammi_lab.sources.databases.reader_process import ReaderError
+from jammi_lab.storage.own_files import remove_folder
 
 _MAX_COPIES_PER_FILE = 4
 """Cached copies per file. Older copies stay for statements that were bound but have not run yet."""
@@ -58,11 +58,11 @@ def current_copy(path: str, stats: Stats, copy: Callable[[str], None]) -> str:
             is_settled = stats_are_settled(stats)
             copy(target)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
             raise
         copies.append((stats, is_settled, target))
         while len(copies) > _MAX_COPIES_PER_FILE:
-            shutil.rmtree(os.path.dirname(copies.pop(0)[2]), ignore_errors=True)
+            remove_folder(os.path.dirname(copies.pop(0)[2]))
         return target
 
 
@@ -72,7 +72,7 @@ def delete_copies() -> None:
     with _copies_lock:
         for copies in _copies.values():
             for _, _, copy_path in copies:
-                shutil.rmtree(os.path.dirname(copy_path), ignore_errors=True)
+                remove_folder(os.path.dirname(copy_path))
         _copies.clear()
 
 

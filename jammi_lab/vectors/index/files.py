@@ -1,16 +1,15 @@
 """Index files beside a table's Parquet file: the graph, the row map if there is one, and a manifest
 with the digests of both.
 
-Corrupt bytes can crash the process or give wrong answers, so nothing is passed to usearch's loader
-before its digest was verified. Files that fail are simply rebuilt from the vectors; they contain
-derived data only.
+Corrupt and forged bytes can crash the process, never return or give wrong answers, so nothing is
+passed to usearch's loader before its digest and the seal of this user were verified. Files that
+fail are simply rebuilt from the vectors; they contain derived data only.
 """
 
 import contextlib
 import functools
 import hashlib
 import importlib.metadata
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from jammi_lab.core.user_key import is_own_seal, seal
 from jammi_lab.storage.files import (
     AtomicFile,
     StoragePath,
@@ -30,6 +30,7 @@ from jammi_lab.storage.files import (
     remove_file,
 )
 from jammi_lab.storage.object_store import RemoteFile, RemotePath
+from jammi_lab.storage.own_files import move_folder_aside
 
 if TYPE_CHECKING:
     from jammi_lab.vectors.index.hnsw import AnnIndex, IndexShape
@@ -103,6 +104,7 @@ class IndexState:
 class _SignedManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index: msgspec.Raw
     digest: str
+    seal: str
 
 
 class _ManifestHeader(msgspec.Struct, frozen=True):
@@ -152,6 +154,8 @@ def write_index(parquet: StoragePath, table: str, ann: "AnnIndex") -> tuple[Inde
             + manifest_bytes
             + b',"digest":"'
             + hashlib.sha256(manifest_bytes).hexdigest().encode()
+            + b'","seal":"'
+            + seal(manifest_bytes).encode()
             + b'"}'
         }
         if row_map is not None:
@@ -179,8 +183,9 @@ def _index_files(
         yield files
         # Delete the old files first: after a crash any subset of the renames may have happened, and
         # an old file may happen to have the recorded size.
-        for suffix in SUFFIXES:
-            _move_folder_aside(index_path(parquet, suffix))
+        if isinstance(parquet, Path):
+            for suffix in SUFFIXES:
+                move_folder_aside(parquet.with_name(index_path(parquet, suffix).name))
         remove_index_files(parquet)
         local_files = [file for file in files.values() if isinstance(file, AtomicFile)]
         if local_files:
@@ -194,48 +199,38 @@ def _index_files(
             file.abort()  # does nothing for a file that was committed
 
 
-def _move_folder_aside(path: StoragePath) -> None:
-    """Rename a folder that is in the place of a file: it belongs to its creator, and fsck lists its
-    contents. Raises OSError."""
-    if isinstance(path, Path) and path.is_dir() and not path.is_symlink():
-        path.rename(path.with_name(f"{path.name}.folder-{secrets.token_hex(4)}"))
-
-
 def read_manifest(parquet: StoragePath) -> IndexManifest | None:
-    """The manifest of the index beside a table; None when there is none in the current format.
-    Raises OSError."""
+    """The manifest of the index beside a table; None when there is none in the current format
+    that this user's kernels wrote. Raises OSError."""
     try:
-        manifest_bytes = _signed_bytes(index_path(parquet, MANIFEST_SUFFIX))
-        manifest = (
-            None
-            if manifest_bytes is None
-            else msgspec.json.decode(manifest_bytes, type=IndexManifest)
-        )
+        signed = _read_signed(index_path(parquet, MANIFEST_SUFFIX))
+        if signed is None or not is_own_seal(signed.index, signed.seal):
+            return None
+        manifest = msgspec.json.decode(signed.index, type=IndexManifest)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
-    if manifest is None or (manifest.format_version, manifest.metric) != (FORMAT_VERSION, _METRIC):
+    if (manifest.format_version, manifest.metric) != (FORMAT_VERSION, _METRIC):
         return None
     return manifest if len(manifest.centre) in (0, 4 * manifest.dimensions) else None
 
 
 def missing_reason(parquet: StoragePath) -> str:
-    """Why `read_manifest` returns None: "missing", "outdated" (written by another release) or
-    "damaged". Raises OSError."""
+    """Why `read_manifest` returns None: "missing", "outdated" (written by another release
+    or user) or "damaged". Raises OSError."""
     try:
         if not exists(index_path(parquet, MANIFEST_SUFFIX)):
             return "missing"
-        manifest_bytes = _signed_bytes(index_path(parquet, MANIFEST_SUFFIX))
-        format_version = (
-            FORMAT_VERSION
-            if manifest_bytes is None
-            else msgspec.json.decode(manifest_bytes, type=_ManifestHeader).format_version
-        )
+        signed = _read_signed(index_path(parquet, MANIFEST_SUFFIX))
+        if signed is None:
+            return "damaged"
+        header = msgspec.json.decode(signed.index, type=_ManifestHeader)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return "damaged"
-    return "damaged" if format_version == FORMAT_VERSION else "outdated"
+    is_current = header.format_version == FORMAT_VERSION
+    return "damaged" if is_current and is_own_seal(signed.index, signed.seal) else "outdated"
 
 
-def _signed_bytes(path: StoragePath) -> msgspec.Raw | None:
+def _read_signed(path: StoragePath) -> _SignedManifest | None:
     """The contents of a manifest file if its digest is right; else None. Raises OSError and what
     msgspec raises."""
     try:
@@ -245,7 +240,7 @@ def _signed_bytes(path: StoragePath) -> msgspec.Raw | None:
     if body is None:
         return None
     signed = msgspec.json.decode(body, type=_SignedManifest)
-    return signed.index if hashlib.sha256(signed.index).hexdigest() == signed.digest else None
+    return signed if hashlib.sha256(signed.index).hexdigest() == signed.digest else None
 
 
 def load_index(parquet: StoragePath, manifest: IndexManifest) -> "AnnIndex | None":

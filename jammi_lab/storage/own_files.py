@@ -1,0 +1,55 @@
+"""The files and folders that this program makes, and their removal, which is done nowhere else.
+
+A folder may come from anywhere, and archives and repositories hold links: a link in the place of an
+own file or folder would have a foreign one changed or removed. The folder of a workspace itself may
+be reached through links; nothing in it that the program made may be one.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+
+FILE_MODE_BITS = 0o666
+"""Permission bits of new files, less those of the umask: a team shares a folder by its group."""
+
+
+def check_file(path: Path) -> None:
+    """Raise FileExistsError when a path is anything but a regular file, or is missing. OSError."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if not S_ISREG(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "it is not a regular file", os.fspath(path))
+
+
+def check_folder(path: Path) -> None:
+    """Raise NotADirectoryError when a path is anything but a folder, or is missing. OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if not S_ISDIR(os.lstat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "it is not a folder", os.fspath(path))
+
+
+def remove(path: str | Path) -> None:
+    """Remove the name of an own file; of a link, the link. Raises FileNotFoundError, OSError."""
+    os.unlink(path)
+
+
+def discard(path: str | Path) -> None:
+    """As `remove`, for a file that may be missing. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        remove(path)
+
+
+def remove_folder(folder: str | Path) -> None:
+    """Remove a folder of this process with its content, as far as the system allows. Links in it
+    are not followed, and a link in its place is left."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_folder_aside(path: Path) -> None:
+    """Rename a folder that is in the place of an own file: it belongs to its creator, and fsck
+    lists its contents. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}.folder-{secrets.token_hex(4)}"))

@@ -1,0 +1,120 @@
+"""A folder that a team shares, as docs/guides/share-in-a-team.md says: a group and umask 002."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.catalog.writer_locks import FileLocks
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs two users")
+ADA, BEN, GROUP = 5001, 5002, 5000
+
+
+def as_user(uid: int, action: Callable[[], object], umask: int = 0o002) -> str:
+    """Run in a fork as a user of the group; the error as text, or nothing."""
+    read, write = os.pipe()
+    if not (pid := os.fork()):
+        text = ""
+        try:
+            os.setgroups([GROUP])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.umask(umask)
+            action()
+        except BaseException as error:
+            text = f"{type(error).__name__}: {error}"
+        os.write(write, text.encode()[:4000])
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        text = answer.read()
+    os.waitpid(pid, 0)
+    return text
+
+
+@pytest.fixture
+def lab(tmp_path):
+    # what is imported later could not be read by the others
+    use(tmp_path / "warm", "a")
+    read(tmp_path / "warm")
+    drop(tmp_path / "warm")
+    folder = Path("/dev/shm" if os.path.isdir("/dev/shm") else "/tmp", f"team-{time.time_ns()}")
+    folder.mkdir()
+    os.chown(folder, ADA, GROUP)
+    folder.chmod(0o2775)
+    yield folder / "lab"
+    shutil.rmtree(folder)
+
+
+def _base(ws) -> str:
+    ws.materialize("base", "SELECT * FROM (VALUES (1, 'a fox'), (2, 'a whale')) AS x(id, body)")
+    return "jammi.base"
+
+
+def use(lab: Path, name: str) -> None:
+    with jl.open(lab) as ws:
+        ws.materialize(name, f"SELECT length('{name}') AS n")
+        ws.embed("v", _base(ws), key="id", text="body", model="hashing")
+        assert ws.search("v", "a fox", k=1).arrow()["key"].to_pylist() == [1]
+        ws.recompute()
+        ws.expire(name, keep=1)
+        report = ws.fsck(repair=True, grace=0)
+        assert not (report.errors or report.missing or report.damaged), report
+
+
+def read(lab: Path) -> None:
+    with jl.open(lab, read_only=True) as ws:
+        ws.table("base").read().fetchall()
+
+
+def test_either_user_creates_reads_writes_recomputes_expires_and_checks(lab):
+    for uid, name in ((ADA, "a"), (BEN, "bb"), (ADA, "ccc")):
+        assert as_user(uid, lambda name=name: use(lab, name)) == ""
+        assert as_user(BEN if uid == ADA else ADA, lambda: read(lab)) == ""
+    assert as_user(BEN, lambda: drop(lab)) == ""
+    private = [file for file in lab.rglob("*") if not file.stat().st_mode & 0o020]
+    assert private == []
+
+
+def drop(lab: Path) -> None:
+    with jl.open(lab) as ws:
+        ws.drop("a", force=True)
+
+
+def test_either_user_takes_over_after_a_kill(lab):
+    def build_and_die():
+        ws = jl.open(lab)
+        ws.materialize("base", "SELECT 1 AS id, 'a fox' AS body")
+        os._exit(0)
+
+    assert as_user(ADA, build_and_die) == ""
+    assert list((lab / "writers").glob("*.lock"))
+    assert as_user(BEN, lambda: use(lab, "bb")) == ""
+    assert not list((lab / "writers").glob("*.lock"))
+
+
+def test_a_reader_does_not_lock_the_owner_out_where_the_catalog_is_the_owners_alone(lab):
+    """The owner forgot the umask, but the group may write to the folder."""
+    assert as_user(ADA, lambda: use(lab, "a"), 0o022) == ""
+    lab.chmod(0o2775)
+    assert as_user(BEN, lambda: read(lab)) == ""
+    assert as_user(ADA, lambda: use(lab, "a")) == ""
+
+
+def test_a_lock_file_that_may_not_be_opened_belongs_to_a_living_writer(lab):
+    def check():
+        locks = FileLocks(lab)
+        assert locks.is_held("w1") and locks.try_acquire("w1") is None
+        assert locks.try_acquire_named("w1") is None and locks.read_note("w1") is None
+
+    lab.mkdir()
+    (lab / "w1.lock").touch()
+    os.chown(lab / "w1.lock", ADA, GROUP)
+    (lab / "w1.lock").chmod(0o600)
+    lab.chmod(0o777)
+    assert as_user(BEN, check) == ""
