@@ -5,7 +5,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from jammi_lab.core.argument_kinds import ArgumentKinds, argument_kinds, check_kinds
 from jammi_lab.core.attribute_suggestions import variable_of
+from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import near_names
 
 _ARGUMENTS = {
@@ -46,17 +48,30 @@ _Class = TypeVar("_Class", bound=type)
 
 
 def answer_arguments(variable: str) -> Callable[[_Function], _Function]:
-    """A decorator: a call whose arguments do not fit is answered with those that do. `variable`:
-    what the call begins with, such as the workspace and a dot."""
+    """A decorator: a call whose arguments do not fit is answered with those that do, and one with
+    arguments of another kind with InvalidArgument. `variable`: what the call begins with, such as
+    the workspace and a dot."""
 
     def decorate(function: _Function) -> _Function:
+        @functools.cache
+        def expected() -> tuple[list[str], ArgumentKinds]:
+            return list(inspect.signature(function).parameters), argument_kinds(function)
+
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
+            names, kinds = expected()
+            arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+            check_kinds(kinds.flags, kwargs)
+            check_kinds(kinds.taken_silently, arguments)
             try:
                 return function(*args, **kwargs)
-            except TypeError as error:
+            except JammiError:
+                raise
+            except (TypeError, AttributeError, ValueError) as error:
+                check_kinds(kinds.others, arguments)
                 # Raised by the call itself: no frame of the function was entered.
-                if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                is_of_call = error.__traceback__ is None or error.__traceback__.tb_next is None
+                if not (is_of_call and isinstance(error, TypeError)):
                     raise
                 problem = str(error)
             raise TypeError(_wrong_arguments_message(variable, function, problem, kwargs))

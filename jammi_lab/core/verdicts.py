@@ -199,10 +199,11 @@ class Undecidable(VerdictBase, frozen=True, tag="undecidable", tag_field="kind")
         return bool(self.decided_reasons)
 
     def __str__(self) -> str:
-        undecidable = "undecidable: " + "; ".join(
-            str(a) + (f", by way of {' ← '.join(a.path)}" if a.path else "") for a in self.unpinned
-        )
-        return "; ".join([undecidable, *map(str, self.decided_reasons)])  # reads on after "is"
+        clauses = [str(reason) for reason in self.decided_reasons]
+        for anchor in self.unpinned:
+            way = f", by way of {' ← '.join(anchor.path)}" if anchor.path else ""
+            clauses.append(f"{anchor}{way}")
+        return "undecidable: " + "; ".join(clauses)  # reads on after "is"
 
 
 class MissingManifest(VerdictBase, frozen=True, tag="missing_manifest", tag_field="kind"):

@@ -11,6 +11,7 @@ from jammi_lab.core.errors import DependencyCycle, ExtensionMissing
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.records import Edge
 from jammi_lab.core.value import Value
 from jammi_lab.freshness import lineage_svg
@@ -45,7 +46,7 @@ def checked_input(node: Node) -> tuple[InputKind, str] | None:
     return (kinds[node.kind], fold(node.name)) if node.kind in kinds else None
 
 
-class Lineage(ReprMixin):
+class Lineage(PanelSelection, ReprMixin):
     """A part of the lineage graph: `.nodes`, `.edges`, `.closure()`; with `columns=True` also
     `.column_edges`."""
 

@@ -333,6 +333,12 @@ class FreshnessQueries:
             else self._describe_node(focus)
         )
         nodes = topological_nodes(links, edges_of_models, kinds, focus, kind_if_isolated)
+        if name is None:
+            derived = {node.name for node in nodes if is_derived(node)}
+            isolated = [r for r in self._catalog.recipes.list() if r.name not in derived]
+            for recipe in isolated:
+                kind, version = kinds.get(recipe.name, (recipe.kind.value, None))
+                nodes.append(Node(kind, recipe.name, version))
         edges = list(dict.fromkeys([*(link.edge for link in links), *edges_of_models]))
         return Lineage(
             nodes,

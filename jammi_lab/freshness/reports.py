@@ -10,6 +10,7 @@ from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.records import ProgressOption, RunStep, Step
 from jammi_lab.core.value import Value
 from jammi_lab.core.verdicts import Verdict, grounds_of, reasons_of, verdict_code
@@ -80,7 +81,7 @@ def contains_row(item: object, rows: Sequence[_Named]) -> bool:
     )
 
 
-class Status(ReprMixin, ArrowExportMixin):
+class Status(PanelSelection, ReprMixin, ArrowExportMixin):
     """All recipes with their verdicts, from one observation pass: `status["name"]`, iterable,
     `len()`."""
 

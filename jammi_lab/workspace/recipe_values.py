@@ -5,7 +5,9 @@ workspace (`ws.embed`, `ws.neighbor_graph` …) runs one of these values. A `tab
 ResultTable; a string may also be SQL where the field's documentation mentions it.
 """
 
+import dataclasses
 import datetime
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,8 +30,50 @@ Refresh = Literal["no", "inputs"]
 """Whether inputs that are not up to date are recomputed first."""
 
 
+class RecipeForm:
+    """What all recipe values have: their fields as a dict, and a sentence."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as dicts, lists, strings and numbers, with the class in snake_case under
+        `kind`. Tables, functions and models are their names."""
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+        return {"kind": name} | {
+            each.name: _to_plain(getattr(self, each.name)) for each in _fields_of(self)
+        }
+
+    def __str__(self) -> str:
+        """What it computes, and the fields that differ from their defaults."""
+        purpose = (type(self).__doc__ or "").split(".")[0].replace("`", "")
+        settings = [
+            f"{each.name} {_to_plain(getattr(self, each.name))!r}"
+            for each in _fields_of(self)
+            if getattr(self, each.name) is not each.default
+            and getattr(self, each.name) != each.default
+        ]
+        return f"{purpose}: {', '.join(settings)}."
+
+
+def _fields_of(value: Any) -> "tuple[dataclasses.Field[Any], ...]":
+    return dataclasses.fields(value)
+
+
+def _to_plain(value: Any) -> Any:
+    """A field as JSON has it."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(item) for item in value]
+    for attribute in ("name", "__qualname__"):  # a table, a model; a function
+        name = getattr(value, attribute, None)
+        if isinstance(name, str):
+            return name
+    return str(value)
+
+
 @dataclass(frozen=True)
-class Sql:
+class Sql(RecipeForm):
     """The rows of a SELECT statement."""
 
     text: str
@@ -41,7 +85,7 @@ class Sql:
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(RecipeForm):
     """The vectors of the texts of a source, table or SQL."""
 
     source: str
@@ -62,7 +106,7 @@ class Embedding:
 
 
 @dataclass(frozen=True)
-class Lexical:
+class Lexical(RecipeForm):
     """The words of the texts of a source, table or SQL."""
 
     source: str
@@ -79,7 +123,7 @@ class Lexical:
 
 
 @dataclass(frozen=True)
-class NeighborGraph:
+class NeighborGraph(RecipeForm):
     """The `k` most similar rows of each row of an embedding table."""
 
     table: "str | ResultTable"
@@ -96,7 +140,7 @@ class NeighborGraph:
 
 
 @dataclass(frozen=True)
-class Propagation:
+class Propagation(RecipeForm):
     """The vectors of an embedding table mixed with those of their neighbours."""
 
     table: "str | ResultTable"
@@ -117,7 +161,7 @@ class Propagation:
 
 
 @dataclass(frozen=True)
-class ContextSet:
+class ContextSet(RecipeForm):
     """One vector for each target, pooled from those of its members."""
 
     table: "str | ResultTable"
@@ -130,7 +174,7 @@ class ContextSet:
 
 
 @dataclass(frozen=True)
-class Projection:
+class Projection(RecipeForm):
     """The rows of an embedding table as points of a plane."""
 
     table: "str | ResultTable"
@@ -145,7 +189,7 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class AsofJoin:
+class AsofJoin(RecipeForm):
     """Each row of a spine with the facts that were known at its time."""
 
     spine: "str | ResultTable"
@@ -172,7 +216,7 @@ class AsofJoin:
 
 
 @dataclass(frozen=True)
-class PythonStep:
+class PythonStep(RecipeForm):
     """The rows that a Python function returns."""
 
     function: "Callable[..., Any] | StepFunction | str"
@@ -190,7 +234,7 @@ class PythonStep:
 
 
 @dataclass(frozen=True)
-class RowMap:
+class RowMap(RecipeForm):
     """What a Python function returns for each row of a source, table or SQL."""
 
     function: "Callable[..., Any] | StepFunction | str"

@@ -16,7 +16,7 @@ from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.dataframes import ArrowExportMixin
-from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed
+from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed, TableDamaged
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.html import Rendered, ReprMixin, vstack
 from jammi_lab.core.identifiers import fold
@@ -114,10 +114,17 @@ class TableService:
                 origins.record_read(self.origin(table))
 
     def path(self, record: TableRecord) -> StoragePath:
-        """The path of the Parquet file. TableNotFound; TableDamaged."""
+        """The path of the Parquet file of an intact table. TableNotFound; TableDamaged."""
         self.lookup.check_visible(record)
         with self.lookup.translate_missing(record):
             return self._results.require_intact(record)
+
+    def stored_path(self, record: TableRecord) -> StoragePath:
+        """The path of the Parquet file, also of a damaged table. TableNotFound."""
+        try:
+            return self.path(record)
+        except TableDamaged:
+            return self._results.parquet(record)
 
     def index_path(self, record: TableRecord) -> StoragePath | None:
         """The path of the index file beside the table; None when there is none. TableNotFound;
@@ -495,9 +502,9 @@ class ResultTable(ReprMixin, ArrowExportMixin):
 
     @property
     def path(self) -> Path | Any:
-        """The path of the Parquet file; in an object store its URL, a string. TableDamaged;
-        TableNotFound as for `manifest`."""
-        location = self._tables.path(self._record)
+        """The path of the Parquet file, also of a damaged table; in an object store its URL, a
+        string. TableNotFound as for `manifest`."""
+        location = self._tables.stored_path(self._record)
         self._tables.record_path_read(self._table_version)
         return location if isinstance(location, Path) else str(location)
 

@@ -19,6 +19,7 @@ from jammi_lab.core.html import (
 )
 from jammi_lab.core.html_tables import table
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.records import ProgressOption, TableKind
 from jammi_lab.producers.registry import Producers
 from jammi_lab.search.search import SearchService, check_searchable
@@ -56,7 +57,7 @@ class Colouring:
     """Number of points without a value."""
 
 
-class Neighbors(BadgeMixin):
+class Neighbors(PanelSelection, BadgeMixin):
     """The rows most similar to one row of an embedding table."""
 
     def __init__(self, table: str, key: Any, hits: Result, badges: BadgeService) -> None:
@@ -84,7 +85,7 @@ class Neighbors(BadgeMixin):
         )
 
 
-class VectorMap(ArrowExportMixin, BadgeMixin):
+class VectorMap(PanelSelection, ArrowExportMixin, BadgeMixin):
     """An embedding table as points of a plane, with similar rows near each other as far as a
     projection allows. Also a frame with the columns key, x, y."""
 

@@ -23,6 +23,7 @@ from jammi_lab.core.html import (
     vstack,
 )
 from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.surfaces import load_surface
 
 
@@ -216,7 +217,7 @@ def _flag_usage(flag: Flag) -> str:
     )
 
 
-class CatalogListing(ReprMixin):
+class CatalogListing(PanelSelection, ReprMixin):
     """The sources and tables of a workspace, for front ends without widgets."""
 
     def __init__(self, ws: Any) -> None:
@@ -242,7 +243,7 @@ def with_panel(shell: Any, value: Any, panel: str, *args: Any, **kwargs: Any) ->
     ):  # without widgets, or for data a panel cannot show, display the value itself
         return value
     widget.saved_as = value._rendered
-    value._ipython_display_ = widget._ipython_display_
+    value._ipython_display_, value._widget = widget._ipython_display_, widget
     return value
 
 

@@ -1,6 +1,8 @@
 """Recipes as values: `define` keeps one, `materialize` runs it, each verb is the latter."""
 
 import dataclasses
+import datetime
+import json
 from typing import Any
 
 import pytest
@@ -64,3 +66,61 @@ def test_a_name_where_none_belongs_is_told_the_verb_for_it(ws: Any, verb: str, h
     with pytest.raises(jl.InvalidArgument, match="takes no name") as caught:
         getattr(ws, verb)("papers")
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "sentence"),
+    [
+        (
+            jl.Sql("SELECT $x AS x", {"x": 1}, key="x"),
+            {"kind": "sql", "text": "SELECT $x AS x", "params": {"x": 1}, "key": "x"},
+            "The rows of a SELECT statement: text 'SELECT $x AS x', params {'x': 1}, key 'x'.",
+        ),
+        (
+            jl.NeighborGraph("v", k=3),
+            {
+                "kind": "neighbor_graph",
+                "table": "v",
+                "k": 3,
+                "min_similarity": None,
+                "mutual": False,
+                "exact": None,
+            },
+            "The k most similar rows of each row of an embedding table: table 'v', k 3.",
+        ),
+        (
+            jl.ContextSet("v", members="m"),
+            {"kind": "context_set", "table": "v", "members": "m", "pool": "mean"},
+            "One vector for each target, pooled from those of its members: table 'v', members 'm'.",
+        ),
+        (
+            jl.PythonStep(dataclasses.replace, inputs=["a"], version="2"),
+            {
+                "kind": "python_step",
+                "function": "replace",
+                "inputs": ["a"],
+                "params": None,
+                "version": "2",
+                "key": None,
+            },
+            "The rows that a Python function returns: function 'replace', inputs ['a'], version '2'.",
+        ),
+    ],
+)
+def test_a_value_has_a_dict_and_a_sentence(value, expected, sentence):
+    assert value.to_dict() == expected and json.loads(json.dumps(value.to_dict())) == expected
+    assert str(value) == sentence
+
+
+def test_every_value_has_them():
+    minute = datetime.timedelta(minutes=1)
+    join = jl.AsofJoin("a", "b", spine_time="t", facts_time="u", by=["k"], tolerance=minute)
+    assert join.to_dict()["kind"] == "asof_join" and join.to_dict()["tolerance"] == "0:01:00"
+    row_map = jl.RowMap(len, "a", key="id", inputs="text", schema={"n": "bigint"})
+    assert row_map.to_dict()["schema"] == {"n": "bigint"} and "function 'len'" in str(row_map)
+
+
+def test_a_table_in_a_value_is_its_name(ws: Any) -> None:
+    ws.materialize("docs", "SELECT range AS id, 'text ' || range AS text FROM range(4)", key="id")
+    vectors = ws.embed("v", "jammi.docs", key="id", text="text", model="hashing")
+    assert jl.NeighborGraph(vectors).to_dict()["table"] == "v"

@@ -494,15 +494,11 @@ def take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSna
     lineage = ws.lineage()
     status = list(ws.status())
     verdicts: dict[str, Verdict] = {row.name: row.verdict for row in status}
-    derived_names = {n.name for n in lineage.nodes if is_derived(n)}
-    extra_nodes = [
-        Node(r.kind, r.name, r.newest_version) for r in ws.recipes() if r.name not in derived_names
-    ]  # never computed, or without inputs
+    nodes = list(lineage.nodes)
     if extra_node is not None and not any(
-        (n.name, is_derived(n)) == (extra_node.name, False) for n in lineage.nodes
+        (n.name, is_derived(n)) == (extra_node.name, False) for n in nodes
     ):
-        extra_nodes.append(extra_node)
-    nodes = [*lineage.nodes, *extra_nodes]
+        nodes.append(extra_node)
     table_checks = {
         row.name: CheckMark(row.checks, row.check_status)
         for row in status
