@@ -1,0 +1,106 @@
+"""The budget of code tokens of each room, which may only fall.
+
+A token is one of Python's tokenizer, without comments, line ends, indents and docstrings: names may
+be as long as they like. `python -m tests.shape.test_tokens` writes the budgets anew: a commit that
+raises one says what fell elsewhere.
+"""
+
+import ast
+import io
+import json
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUDGETS = ROOT / "tests" / "data" / "token_budgets.json"
+LAYOUT = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENCODING,
+    tokenize.ENDMARKER,
+}
+SPARE_TOKENS = 400
+"""By how much a room may lie below its budget before the budget is lowered."""
+
+
+def documentation(tree: ast.AST) -> set[tuple[int, int]]:
+    """Where strings begin that are statements: docstrings, and texts under fields."""
+    return {
+        (node.lineno, node.col_offset)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    }
+
+
+def tokens_of(text: str) -> int:
+    """The number of code tokens of a module."""
+    skipped = documentation(ast.parse(text))
+    return sum(
+        token.type not in LAYOUT and not (token.type == tokenize.STRING and token.start in skipped)
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+    )
+
+
+def rooms() -> Iterator[tuple[str, Path]]:
+    """Each module with the room that it belongs to."""
+    for file in sorted((ROOT / "jammi_lab").rglob("*.py")):
+        folder, *inner = file.relative_to(ROOT / "jammi_lab").parts
+        yield (f"jammi_lab/{folder}" if inner else "jammi_lab"), file
+    for name in ("kernel_ext", "widgets"):
+        for file in sorted((ROOT / name).rglob("*.py")):
+            yield name, file
+    for file in sorted((ROOT / "tests").rglob("*.py")):
+        yield "tests", file
+
+
+def token_counts() -> Counter[str]:
+    """The tokens of each room, and of the product."""
+    counts = Counter[str]()
+    for room, file in rooms():
+        number = tokens_of(file.read_text(encoding="utf-8"))
+        counts[room] += number
+        counts["product"] += 0 if room == "tests" else number
+    return counts
+
+
+def check_budgets(counts: dict[str, int], budgets: dict[str, int]) -> list[str]:
+    """One sentence for each room that does not fit its budget."""
+    found = [
+        f"{room} has {counts[room]} tokens, {counts[room] - budgets.get(room, 0)} above its budget"
+        for room in counts
+        if counts[room] > budgets.get(room, 0)
+    ]
+    found += [
+        f"{room} has {counts.get(room, 0)} tokens: lower its budget of {budget}"
+        for room, budget in budgets.items()
+        if counts.get(room, 0) < budget - SPARE_TOKENS
+    ]
+    return found
+
+
+def test_no_room_is_above_its_budget() -> None:
+    assert check_budgets(token_counts(), json.loads(BUDGETS.read_text())) == []
+
+
+def test_a_room_above_its_budget_and_one_far_below_are_named() -> None:
+    assert check_budgets({"a": 11, "b": 10, "c": 10}, {"a": 10, "b": 10, "d": 500}) == [
+        "a has 11 tokens, 1 above its budget",
+        "c has 10 tokens, 10 above its budget",
+        "d has 0 tokens: lower its budget of 500",
+    ]
+
+
+def test_comments_docstrings_and_layout_are_no_tokens() -> None:
+    text = '"""A module."""\n\n\ndef f(a):  # why\n    """What."""\n    return a\n'
+    assert tokens_of(text) == len(["def", "f", "(", "a", ")", ":", "return", "a"])
+
+
+if __name__ == "__main__":
+    BUDGETS.write_text(json.dumps(dict(sorted(token_counts().items())), indent=1) + "\n")
