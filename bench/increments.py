@@ -23,10 +23,6 @@ _PLAIN = (
     "SELECT town, kind, count(*) AS n, sum(amount) AS total, min(amount) AS least, "
     "max(day) AS latest FROM {} WHERE pieces > 1 GROUP BY town, kind"
 )
-_AVERAGED = (
-    "SELECT town, kind, count(*) AS n, avg(amount) AS mean, min(amount) AS least, "
-    "avg(pieces) AS pieces FROM {} WHERE pieces > 1 GROUP BY town, kind"
-)
 _JOINED = (
     "SELECT region, kind, date_trunc('month', day) AS month, count(*) AS n, "
     "sum(amount * pieces) AS total, min(amount) AS least, max(day) AS latest "
@@ -47,13 +43,6 @@ def increments(folder: Path, repeats: int) -> Iterator[Line]:
         yield plain.added_line("GROUP BY, one file more over 20 × 500,000 rows", 1, repeats, None)
         plain.seconds_before, plain.seconds_after = 0.0, plain.seconds_before
         yield plain.added_line("the same, of a file that is not new", 1, repeats, None)
-        averaged = _Sales(ws, folder, "averaged", _AVERAGED, _FILES)
-        # a full run without increments keeps no sums, and the next increment would begin before it
-        in_full = _Sales(ws, folder, "averaged_in_full", _AVERAGED, _FILES)
-        yield averaged.added_line(
-            "GROUP BY with averages, one file more", 1, repeats, None, in_full
-        )
-        yield averaged.full_line(repeats)
         joined = _Sales(ws, folder, "joined", _JOINED, _FILES)
         yield joined.added_line("JOIN and GROUP BY, one file more", 1, repeats, 0.10)
         joined.rows = _SMALL_FILE_ROWS
@@ -78,7 +67,7 @@ class _Sales:
         self._add(files)
         ws.sources.add(name, str(self.folder))
         self._compute = partial(ws.materialize, f"{name}_totals", statement.format(name))
-        ws.settings.set("recompute.incremental", "auto")  # with the sums behind averages
+        ws.settings.set("recompute.incremental", "auto")
         self._compute()
 
     def added_line(
@@ -99,24 +88,6 @@ class _Sales:
             repeats=repeats,
             limit=limit,
         )
-
-    def full_line(self, repeats: int) -> Line:
-        """The processor time of a full computation that keeps the sums behind its averages, against
-        one that does not."""
-        return measure_pair(
-            "increment: a full run with the sums behind its averages, against one without",
-            lambda: self._compute_in_full("auto"),
-            lambda: self._compute_in_full("never"),
-            repeats=repeats,
-            limit=1.15,
-        )
-
-    def _compute_in_full(self, mode: str) -> float:
-        self._ws.settings.set("recompute.incremental", mode)
-        gc.collect()
-        began = time.process_time()
-        self._compute(cache="bypass")
-        return time.process_time() - began
 
     def _compute_added(self, files: int, mode: str) -> float:
         self._ws.settings.set("recompute.incremental", mode)

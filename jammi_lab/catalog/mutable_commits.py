@@ -207,7 +207,7 @@ class _Batch:
             self.storage.write(
                 tx, put, [key for key in self.rows_before if self.rows_after[key] is None]
             )
-        self.storage.log(tx, self.log, commit_id)
+        self.storage.log(tx, self.log)
         oldest = self.version - max(self.keep, 1)
         if oldest > self.first_kept and (
             oldest - self.first_kept >= _MAX_UNTRIMMED_VERSIONS

@@ -119,22 +119,13 @@ class PhysicalTables:
             written += direct.execute(tx, _statement(statement, f"({mark}, {mark})", size), chunk)
         return written
 
-    def log(
-        self,
-        tx: sa.Connection,
-        changes: Mapping[int, Sequence[tuple[Key, Body]]],
-        commit_id: str,
-    ) -> None:
-        """Store the changes of commits: by version, each touched key with the row before it. The id
-        is that of the last version, the only one that a reader can see."""
+    def log(self, tx: sa.Connection, changes: Mapping[int, Sequence[tuple[Key, Body]]]) -> None:
+        """Store the changes of commits: by version, each touched key with the row before it."""
         mark = _parameter_mark(tx)
         rows = [
             (version, _with_checksum(version, _encode(touched)))
             for version, touched in changes.items()
         ]
-        last = max(changes)
-        # The id of version n is at -n.
-        rows.append((-last, _with_checksum(-last, commit_id.encode())))
         direct.execute(
             tx,
             f"INSERT INTO {self._changes} (version, body) VALUES ({mark}, {mark})",
@@ -159,20 +150,10 @@ class PhysicalTables:
                     "The catalog is damaged: the history of a mutable table contains invalid data."
                 ) from None
 
-    def commit_id(self, tx: sa.Connection, version: int) -> str | None:
-        """The id of the commit that made a version; None where it is not recorded. Raises
-        TableDamaged."""
-        query = f"SELECT body FROM {self._changes} WHERE version = {_parameter_mark(tx)}"
-        rows = direct.fetch(tx, query, (-version,)) if version else []
-        return _checked_body(-version, rows[0][0]).decode() if rows else None
-
     def trim(self, tx: sa.Connection, version: int) -> None:
-        """Delete the history up to a version, but not the id of that version."""
-        mark = _parameter_mark(tx)
+        """Delete the history up to a version."""
         direct.execute(
-            tx,
-            f"DELETE FROM {self._changes} WHERE version > {mark} AND version <= {mark}",
-            (-version, version),
+            tx, f"DELETE FROM {self._changes} WHERE version <= {_parameter_mark(tx)}", (version,)
         )
 
     def tables(self) -> Collection[sa.Table]:

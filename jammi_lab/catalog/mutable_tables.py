@@ -80,20 +80,6 @@ class History:
     """The version of the last commit that touched each key."""
 
 
-class RowsReplaced(Exception):
-    """Rows of a version were updated or deleted since. Internal."""
-
-
-@dataclass(frozen=True)
-class InsertedKeys:
-    """The keys of the rows that were inserted between two versions, some of them deleted again."""
-
-    keys: Keys
-    """The keys."""
-    commit_ids: tuple[str | None, str | None]
-    """The ids of the commits of both versions; None where one is not recorded."""
-
-
 class MutableTableRepository:
     """The mutable tables of the bound scope."""
 
@@ -202,29 +188,6 @@ class MutableTableRepository:
                     raise HistoryTrimmed
             current = storage.bodies(tx, list(before))
         return History(record, before, {key: current.get(key) for key in before}, touched)
-
-    def inserted_keys(self, table_id: int, since: int, until: int) -> InsertedKeys:
-        """The keys that were inserted after one version, up to a later one. Raises RowsReplaced
-        when other rows were touched, too; HistoryTrimmed; TableNotFound."""
-        with self._read_table(table_id) as tx:
-            record = self._require_record(
-                _BY_ID.fetch(tx, self._scope.parameters(of_table=table_id))
-            )
-            storage = physical_tables(table_id, record.numbered)
-            inserted: dict[Key, None] = {}
-            count = 0
-            for version, touched in storage.since(tx, since):
-                if version > until:
-                    break
-                count += 1
-                for key, row_before in touched:
-                    if row_before is not None and key not in inserted:
-                        raise RowsReplaced
-                    inserted[key] = None
-            ids = (storage.commit_id(tx, since), storage.commit_id(tx, until))
-        if count != until - since:
-            raise HistoryTrimmed
-        return InsertedKeys(list(inserted), ids)
 
     def commit(self, record: MutableRecord, change: Change, kept_versions: int) -> Committed:
         """See `GroupCommit.commit`."""

@@ -17,10 +17,8 @@ _SEAL_PATTERN = re.compile(rb'\n "seal": "([0-9a-f]{64})"')
 """The seal in the text of a manifest. Only keys of the manifest itself are indented by one blank,
 and no JSON string can begin a line, so the match is unambiguous."""
 _ABSENT_FIELDS = (
-    b'\n "added_keys": null,',
     b'\n "increment": null,',
     b'\n "input_files": [],',
-    b'\n "sums": null,',
 )
 """Fields that are left out where they say nothing: manifests without them keep their bytes. None of
 them is the last key, so a comma follows."""
@@ -95,18 +93,6 @@ class Increment(Value, frozen=True):
         return f"computed by an increment: {self.summary}"
 
 
-class AddedKeys(Value, frozen=True):
-    """The rows that a row map or an embedding has in addition to an earlier version, of which it
-    has all rows."""
-
-    base: str
-    """Physical name of the earlier version."""
-    rows: str
-    """The numbers of the rows that it added: `0-4,17`."""
-    columns: list[str]
-    """The columns in which the other rows are those of the earlier version."""
-
-
 class Manifest(Value, frozen=True, kw_only=True):
     """What a result table is, what it was built from, by which run and when."""
 
@@ -167,10 +153,6 @@ class Manifest(Value, frozen=True, kw_only=True):
     """The files of inputs that are folders or globs of Parquet files."""
     increment: Increment | None = None
     """The increment by which it was computed; None for a full computation."""
-    sums: Artifact | None = None
-    """The file beside the table with the sums and counts behind its averages; None without one."""
-    added_keys: AddedKeys | None = None
-    """Of a row map or an embedding that only added keys to the version before it: these."""
     hash_scheme: str = HASH_SCHEME
     """Scheme of the definition hash."""
     writer: str = ""
@@ -179,7 +161,7 @@ class Manifest(Value, frozen=True, kw_only=True):
     manifest_version: int = MANIFEST_VERSION
     """Version of this format."""
     seal: str = ""
-    """SHA-256 of the manifest's text with an empty seal. Development versions wrote none."""
+    """SHA-256 of the manifest's text with an empty seal."""
 
     def encode(self) -> bytes:
         """The stored JSON. Equal manifests give equal bytes."""

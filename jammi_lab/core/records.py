@@ -303,7 +303,7 @@ class Step(Value, frozen=True):
     """Of a row map and an embedding: what it will compute. None while a step upstream may change
     its inputs."""
     increment: str | None = None
-    """Of an increment: its extent in words, `1 of 21 files` or `1,000 of 201,000 rows`."""
+    """Of an increment: its extent in words, `1 of 21 files`."""
 
     @property
     def calls(self) -> int | None:

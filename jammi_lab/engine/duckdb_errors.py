@@ -49,14 +49,6 @@ class StatementContext:
     """The columns of these relations, for near names."""
     is_bound: bool = False
     """Whether binding against these columns succeeded, so that the error comes from the run."""
-    insertion: tuple[int, int] = (0, 0)
-    """What was inserted into the executed statement: its byte offset and its length in bytes."""
-
-    def without_insertion(self, offset: int, length: int) -> "StatementContext":
-        """The context of the same statement, into which so many bytes were inserted."""
-        raw = self.statement.encode()
-        statement = (raw[:offset] + raw[offset + length :]).decode()
-        return replace(self, statement=statement, insertion=(offset, length))
 
     def locate(self, error: JammiError, position: int | None) -> JammiError:
         """The error with its position; `position` is a byte offset into the statement."""
@@ -96,11 +88,6 @@ def _byte_offset(error: DuckDBError, context: StatementContext, prefix: int) -> 
     if error.position is None:
         return None
     statement, offset = context.statement, error.position - prefix
-    start, length = context.insertion
-    if offset >= start and length:
-        if offset < start + length:
-            return None
-        offset -= length
     return (
         len(statement[:offset].encode("utf-8", "replace"))
         if error.subtype == "SYNTAX_ERROR" and offset >= 0

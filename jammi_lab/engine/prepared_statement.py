@@ -13,7 +13,6 @@ from jammi_lab.engine.name_resolution import ResolvedNames, with_position
 from jammi_lab.engine.parameters import remaining_parameters, with_lossless_casts
 from jammi_lab.engine.sql import row_order
 from jammi_lab.engine.sql.append_algebra import BASE, AppendRule, NotIncremental, append_rule
-from jammi_lab.engine.sql.average_sums import ExtendedStatement, is_average
 from jammi_lab.engine.sql.canonical_form import address_of, canonicalize
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_paths
@@ -63,8 +62,6 @@ class PreparedStatement:
     _table_names: tuple[str, ...]
     _append_rules: dict[tuple[frozenset[tuple[str, ...]], bool], AppendRule]
     _conditions_of_plan: list[dict[tuple[str, ...], ScanConditions]]
-    _extended: ExtendedStatement | None = None
-    """Of a statement with sums: how its text was extended."""
 
     def __repr__(self) -> str:
         reads = ", ".join(i.relation.input.label for i in self.inputs) or "nothing"
@@ -163,25 +160,6 @@ class PreparedStatement:
         relations = {**self._relations, **dict.fromkeys(parts_of_input, part)}
         return replace(self, _relations=relations)
 
-    @property
-    def selects_averages(self) -> bool:
-        """Whether its select list has an average."""
-        select = self._parsed.tree.get("select_list") or ()
-        return self._parsed.kind is StatementKind.SELECT and any(map(is_average, select))
-
-    def _with_sums(self, rule: AppendRule) -> "PreparedStatement":
-        """The same statement with the columns `AppendRule.with_sums`."""
-        if rule.extended is None:
-            return self
-        text, tree = rule.extended.text, rule.extended.tree
-        return replace(
-            self,
-            output=rule.with_sums(self.output),
-            _parsed=replace(self._parsed, text=text, probe=text, tree=tree),
-            _extended=rule.extended,
-            _conditions_of_plan=[],
-        )
-
     def run(self, *, on_progress: OnPercent | None = None) -> Stream:
         """Run the statement and stream its rows.
 
@@ -210,26 +188,11 @@ class PreparedStatement:
         observed_states: ObservedStates | None = None,
     ) -> Stream:
         """Run the statement with its rows merged with those of a table, in the total order of
-        `run_ordered`, with its `observed_states`. Both have the columns `AppendRule.with_sums`, the
-        averages of which are NULL. Raises as `run_ordered`."""
-        query = self._with_sums(rule)
-        merging = rule.merging_statement(self.output, query._parsed.text)
-        return replace(query, _relations={**self._relations, (BASE,): base})._run_around(
+        `run_ordered`, with its `observed_states`. Raises as `run_ordered`."""
+        merging = rule.merging_statement(self.output, self._parsed.text)
+        return replace(self, _relations={**self._relations, (BASE,): base})._run_around(
             merging, self.total_order(key), None, observed_states
         )
-
-    def run_with_sums(
-        self,
-        rule: AppendRule,
-        key: Sequence[str],
-        on_progress: OnPercent | None,
-        observed_states: ObservedStates,
-    ) -> Stream:
-        """As `run_ordered`, with the columns `AppendRule.with_sums`, the averages of which are
-        NULL."""
-        query = self._with_sums(rule)
-        extended = rule.statement_with_sums(self.output, query._parsed.text)
-        return query._run_around(extended, self.total_order(key), on_progress, observed_states)
 
     def _run_around(
         self,
@@ -373,15 +336,12 @@ class PreparedStatement:
     ) -> Callable[[BaseException], JammiError]:
         """Translates errors of a run whose text has `prefix` bytes in front of the statement."""
         parsed, relations, inputs = self._parsed, tuple(self._relations.values()), self.inputs
-        extended = self._extended
         if parsed.kind is StatementKind.EXPLAIN:
             prefix += len(parsed.text.encode()) - len(parsed.probe.encode())
 
         def translate_error(error: BaseException) -> JammiError:
             columns = sorted({column for each in inputs for column in each.schema})
             context = replace(parsed.error_context(relations, columns), is_bound=True)
-            if extended is not None:
-                context = context.without_insertion(extended.offset, extended.length)
             return self._pool.translate_error(error, self._tenant, instances, context, prefix)
 
         return translate_error

@@ -200,13 +200,12 @@ class Planner:
         )
 
     def _increment_seconds(self, node: RecipeNode, planned: PlannedIncrement) -> float | None:
-        """The duration of an increment by its number of files or rows, from those of earlier
-        increments and of the last full run, which read the others."""
-        new, total = planned.added.amounts
+        """The duration of an increment by its number of files, from those of earlier increments
+        and of the last full run, which read the others."""
+        new, total = len(planned.added.delta), planned.added.file_count
         full_seconds = self._full_run_seconds(node)
-        are_files = planned.added.file_count is not None
         runs = [
-            (len(increment.delta) if are_files else new, seconds)
+            (len(increment.delta), seconds)
             for increment, seconds, _ in self._past_runs(node)
             if increment is not None
         ]

@@ -1,14 +1,10 @@
 """Resolvers and observers of what changes in place: mutable tables, `mutable.<name>`, and topics,
 `topics.<name>`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-import msgspec
-
-from jammi_lab.catalog.mutable_tables import HistoryTrimmed, RowsReplaced
 from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.core.anchors import (
-    Anchor,
     AnchorKind,
     Input,
     InputKind,
@@ -24,20 +20,16 @@ from jammi_lab.core.records import MutableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.live.mutable_tables import MUTABLE, MutableTableService, layout_of
-from jammi_lab.live.snapshots import MutableSnapshot
 from jammi_lab.live.subscriptions import TopicReader
 from jammi_lab.live.topics import Topics, events_to_arrow
 from jammi_lab.sources.base import (
-    AddedRows,
     Computed,
     InputRead,
     MutableState,
-    NotAppended,
     ReadPlan,
     Relation,
 )
 from jammi_lab.sources.scratch_duckdb import sql_types
-from jammi_lab.vectors.arrays import to_arrow_rows
 
 VERSION_METHOD = "version of the mutable table"
 
@@ -66,13 +58,9 @@ class MutableTableResolver:
 
         state = snapshot_of(snapshot.record)
 
-        def added_since(recorded: Anchor, _: Mapping[str, str]) -> AddedRows:
-            with self._scope.use(tenant):
-                return _added_rows(self._tables, snapshot, recorded)
-
         return Relation(
             Input(kind=InputKind.MUTABLE, name=record.name),
-            ReadPlan(frame=snapshot.rows, added_since=added_since),
+            ReadPlan(frame=snapshot.rows),
             columns=state.columns,
             token=PinnedState(state),
             mutable=MutableState(tuple(record.key), refresh, snapshot.record),
@@ -95,37 +83,6 @@ class MutableTableResolver:
             except TableDamaged as error:
                 return Unknown(error.message.rstrip("."))
         return snapshot_of(record)
-
-
-def _added_rows(
-    tables: MutableTableService, snapshot: MutableSnapshot, recorded: Anchor
-) -> AddedRows:
-    """The rows of a snapshot that a recorded state did not have. Raises NotAppended."""
-    record, version = snapshot.record, recorded.version
-    if version is None or version > record.version:
-        raise NotAppended("it is another table")
-    try:
-        inserted = tables.inserted_keys(record, version)
-    except RowsReplaced:
-        raise NotAppended(f"rows were updated or deleted after version {version}") from None
-    except (HistoryTrimmed, TableNotFound, TableDamaged):
-        raise NotAppended(f"its history since version {version} is gone") from None
-    former_id, current_id = inserted.commit_ids
-    former = msgspec.structs.replace(record, version=version, commit_id=former_id or "")
-    # A table made again, or restored from a backup, has other commits of the same numbers.
-    if current_id != record.commit_id or not snapshot_of(former).anchor(
-        recorded.input, recorded.columns
-    ).same_state(recorded):
-        raise NotAppended(f"its version {version} is not the one that was read")
-    positions = snapshot.positions(inserted.keys)
-    rows, total = len(positions), snapshot.rows.num_rows
-    return AddedRows.of_version(
-        version,
-        rows,
-        total,
-        ReadPlan(frame=snapshot.rows.take(to_arrow_rows(positions))),
-        are_last=not rows or int(positions[0]) == total - rows,
-    )
 
 
 def snapshot_of(record: MutableRecord) -> Snapshot:

@@ -2,13 +2,13 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, Input, InputKind
+from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.errors import (
     JammiError,
     TableDamaged,
@@ -17,16 +17,13 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.inputs.observation import PinnedState
-from jammi_lab.inputs.result_versions import added_rows
 from jammi_lab.sources.base import (
-    AddedRows,
     ReadPlan,
     Relation,
     Requirements,
 )
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.store import read_leases
-from jammi_lab.store.added_keys import GROWING_KINDS
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
 
 JAMMI = "jammi"
@@ -191,15 +188,11 @@ class ResultTableResolver:
         files. TableDamaged."""
         path = self._results.require_intact(record)
 
-        def added_since(recorded: Anchor, _: Mapping[str, str]) -> AddedRows:
-            return added_rows(self._catalog, self._results, record, recorded)
-
         return Relation(
             Input(kind=InputKind.RESULT, name=name),
             ReadPlan(
                 body=self._results.select_sql(record),
                 has_fixed_columns=self._results.filesystem is None,
-                added_since=added_since if record.kind in GROWING_KINDS else None,
             ),
             requirements=Requirements(filesystem=self._results.filesystem),
             columns={c.name: c.type for c in record.columns},

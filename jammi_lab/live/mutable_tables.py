@@ -13,7 +13,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.checks import blocking_stamp
 from jammi_lab.catalog.mutable_commits import Change, ExistingRow, UncheckedRows, VersionMoved
 from jammi_lab.catalog.mutable_storage import Key
-from jammi_lab.catalog.mutable_tables import History, HistoryTrimmed, InsertedKeys
+from jammi_lab.catalog.mutable_tables import History, HistoryTrimmed
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import (
@@ -263,11 +263,6 @@ class MutableTableService:
             checks=blocking_stamp(checks),
             read_versions={**change.read_versions, record.table_id: version},
         )
-
-    def inserted_keys(self, record: MutableRecord, since: int) -> InsertedKeys:
-        """The keys that were inserted after a version, up to that of the record. Raises as
-        `MutableTableRepository.inserted_keys`."""
-        return self._catalog.mutable_tables.inserted_keys(record.table_id, since, record.version)
 
     def changes(self, record: MutableRecord, since: int) -> pa.Table:
         """The net effect of all commits after a version, one row for each key: the table's columns

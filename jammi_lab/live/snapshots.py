@@ -5,19 +5,17 @@ import bisect
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jammi_lab.catalog.mutable_storage import Key
 from jammi_lab.catalog.mutable_tables import History, HistoryTrimmed, MutableTableRepository
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.live.row_codec import Layout, cached_layout
-from jammi_lab.vectors.arrays import to_arrow_rows, to_numpy
-from jammi_lab.vectors.exact_search import RowNumbers
+from jammi_lab.vectors.arrays import to_arrow_rows
 
 
 @dataclass(frozen=True)
@@ -35,17 +33,6 @@ class MutableSnapshot:
     def bytes(self) -> int:
         """Its memory size."""
         return int(self.rows.nbytes + self.keys.nbytes)
-
-    def positions(self, keys: Sequence[Key]) -> RowNumbers:
-        """The positions of the rows with some of these keys, ascending."""
-        wanted = pa.array(keys, self.keys.type)
-        if not pa.types.is_integer(self.keys.type):
-            return np.flatnonzero(to_numpy(pc.is_in(self.keys, value_set=wanted)))
-        numbers, values = to_numpy(self.keys), np.sort(to_numpy(wanted))
-        values = values[values <= numbers[-1]] if len(numbers) else values[:0]
-        rows = np.searchsorted(numbers, values)
-        matching: RowNumbers = rows[numbers[rows] == values]
-        return matching
 
 
 class SnapshotCache:

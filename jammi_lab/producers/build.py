@@ -42,9 +42,8 @@ from jammi_lab.producers.increment import (
     PlannedIncrement,
     base_relation,
     find_increment,
-    find_rule_with_sums,
 )
-from jammi_lab.producers.jobs import Job, RowStream, RunningJob, percent_callback
+from jammi_lab.producers.jobs import Job, RowStream, RunningJob
 from jammi_lab.producers.key_check import check_key
 from jammi_lab.producers.own_versions import with_own_versions_resolved
 from jammi_lab.producers.single_flight import SingleFlight
@@ -347,9 +346,7 @@ def _build(
     running, full_run_reason = _start(ctx, job, state_before, bases, polled)
     rows = running.rows
     try:
-        with ctx.publisher.open_writer(
-            build_record, rows.schema, started_at, running.sum_count
-        ) as writer:
+        with ctx.publisher.open_writer(build_record, rows.schema, started_at) as writer:
             _write_rows(writer, rows, stage, report_progress)
             sealed = writer.seal()
             check_key(ctx.engine, build_record, sealed, writer.rows)
@@ -443,34 +440,11 @@ def _start(
         assert job.incremental is not None, "an increment was planned"
         states: dict[tuple[str, str, str], Observed] = {}
         rows = job.incremental.start(planned, base, states)
-        return (
-            RunningJob(
-                rows,
-                snapshots=states,
-                increment=planned.record,
-                sum_count=planned.rule.sum_count,
-            ),
-            "",
-        )
+        return RunningJob(rows, snapshots=states, increment=planned.record), ""
     except (NotIncremental, TableDamaged) as error:
         reason = str(error) if bases else ""
     # outside the handler, whose error would stand before each error of the full computation
-    return _start_in_full(ctx, job, state.anchors, on_progress), reason
-
-
-def _start_in_full(
-    ctx: ProducerContext, job: Job, anchors: Sequence[Anchor], on_progress: OnProgress | None
-) -> RunningJob:
-    """Start the full computation; with the sums and counts behind its averages where a later
-    version may be an increment of it."""
-    if job.incremental is not None and job.incremental.selects_averages:
-        with contextlib.suppress(NotIncremental):
-            check_incremental(ctx, job)
-            rule = find_rule_with_sums(job.incremental, anchors)
-            states: dict[tuple[str, str, str], Observed] = {}
-            rows = job.incremental.start_with_sums(rule, percent_callback(on_progress), states)
-            return RunningJob(rows, snapshots=states, sum_count=rule.sum_count)
-    return job.start(on_progress)
+    return job.start(on_progress), reason
 
 
 def plan_increment(

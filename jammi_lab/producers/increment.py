@@ -6,7 +6,7 @@ a folder from the digests in the manifest of the earlier table, the new rows of 
 earlier states (`ReadPlan.added_since`). Whatever is not proved leads to a full computation.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,10 +15,10 @@ import pyarrow as pa
 from jammi_lab.core.anchors import Anchor, FileState, Input, InputKind, Snapshot
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.manifest import Artifact, Increment, InputFiles, Manifest
+from jammi_lab.core.manifest import Increment, InputFiles, Manifest
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.engine import Engine
-from jammi_lab.engine.prepared_statement import ObservedStates, OnPercent, PreparedStatement
+from jammi_lab.engine.prepared_statement import ObservedStates, PreparedStatement
 from jammi_lab.engine.sql.append_algebra import (
     BASE,
     AppendRule,
@@ -43,7 +43,6 @@ MIN_INPUT_ROWS = 100_000
 """Below this number of input rows a full computation is as fast."""
 MAX_SHARE = 0.75
 """An increment reads at most this share of the rows that a full computation reads."""
-_GROWING_KINDS = (InputKind.SOURCE, InputKind.MUTABLE, InputKind.RESULT)
 _MAX_CANDIDATES = 4
 """Earlier tables that are considered as the base."""
 
@@ -59,8 +58,6 @@ class PlannedIncrement:
     """The input that gained rows."""
     added: AddedRows
     """The new rows."""
-    sums: Artifact | None = None
-    """The file of sums beside the earlier table; None for a statement without averages."""
 
     @property
     def record(self) -> Increment:
@@ -80,24 +77,6 @@ class Incremental(Protocol):
     def added_since(self, former: Anchor) -> AddedRows | None:
         """The rows that an input gained since it was anchored; None for an input that cannot tell.
         Raises NotIncremental."""
-        ...
-
-    @property
-    def selects_averages(self) -> bool:
-        """Whether the statement selects an average, which a rule may merge."""
-        ...
-
-    def may_grow(self, identity: Identity) -> bool:
-        """Whether an input may gain rows in a way that can be proved."""
-        ...
-
-    def start_with_sums(
-        self,
-        rule: AppendRule,
-        on_progress: OnPercent | None,
-        observed_states: ObservedStates,
-    ) -> "ComputedRows":
-        """Start the full computation with the columns `AppendRule.with_sums`, as `run_ordered`."""
         ...
 
     def start(
@@ -138,25 +117,6 @@ def find_increment(
     raise NotIncremental(reason or "there is no earlier version with this definition")
 
 
-def find_rule_with_sums(incremental: Incremental, anchors: Sequence[Anchor]) -> AppendRule:
-    """The rule of a statement with averages, any input of which may later gain so many rows that an
-    increment is worthwhile. Raises NotIncremental."""
-    reason = "its inputs are small"
-    for anchor in anchors:
-        identity = anchor.input.identity
-        # Of inputs with fewer rows now, too large a part is new when they are large enough.
-        if (
-            anchor.pinned
-            and (anchor.row_count or 0) >= MIN_INPUT_ROWS * (1 - MAX_SHARE)
-            and incremental.may_grow(identity)
-        ):
-            try:
-                return incremental.rule(identity)
-            except NotIncremental as error:
-                reason = str(error)
-    raise NotIncremental(reason)
-
-
 def _increment_from(
     results: ResultFiles,
     incremental: Incremental,
@@ -178,26 +138,7 @@ def _increment_from(
         raise NotIncremental("the new rows may come before others")
     if not results.is_intact(base):
         raise NotIncremental(f"version {base.version} of {base.recipe} is damaged")
-    sums = _sums(results, base) if rule.averages else None
-    return PlannedIncrement(rule, base, identity, added, sums)
-
-
-def _sums(results: ResultFiles, base: TableRecord) -> Artifact:
-    """The file of sums of the base. Raises NotIncremental when there is none."""
-    sums = _manifest(results, base).sums
-    if sums is None:
-        raise NotIncremental(f"version {base.version} of {base.recipe} was stored without its sums")
-    _check_sums(results, base, sums, deep=False)
-    return sums
-
-
-def _check_sums(results: ResultFiles, base: TableRecord, sums: Artifact, *, deep: bool) -> None:
-    try:
-        defect = results.sums_damage(base, sums, deep=deep)
-    except OSError:
-        defect = "unreadable"
-    if defect is not None:
-        raise NotIncremental(f"the sums of version {base.version} of {base.recipe} are {defect}")
+    return PlannedIncrement(rule, base, identity, added)
 
 
 def _check_is_worthwhile(
@@ -231,7 +172,7 @@ def _moved_anchors(former: Sequence[Anchor], current: Sequence[Anchor]) -> tuple
         and (after.kind, after.method, after.types, after.schema, after.columns)
         == (earlier.kind, earlier.method, earlier.types, earlier.schema, earlier.columns)
     )
-    if not same_columns or after.input.kind not in _GROWING_KINDS:
+    if not same_columns or after.input.kind is not InputKind.SOURCE:
         raise NotIncremental(f"{after.input.label} changed in more than added rows")
     return earlier, after
 
@@ -304,16 +245,11 @@ class _NamedRelations:
 
 
 class ComputedRows:
-    """Rows as a stream: those of the base first, or those of one statement, each batch completed by
-    a function. Raises NotIncremental when the streams have different types."""
+    """Rows as a stream: those of the base first, or those of one statement. Raises NotIncremental
+    when the streams have different types."""
 
-    def __init__(
-        self,
-        streams: Sequence[Stream],
-        complete: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
-    ) -> None:
+    def __init__(self, streams: Sequence[Stream]) -> None:
         self.schema, self._streams = streams[0].schema, streams
-        self._complete = complete
         if any(stream.schema != self.schema for stream in streams):
             self.close()
             raise NotIncremental("the merged rows have other types")
@@ -321,8 +257,7 @@ class ComputedRows:
     def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
         """Yield the rows in their final order, `rows` per batch."""
         for stream in self._streams:
-            for batch in stream.batches(rows):
-                yield self._complete(batch)
+            yield from stream.batches(rows)
 
     def close(self) -> None:
         """Release all resources."""
@@ -368,10 +303,7 @@ class IncrementalStatement:
         read = self._read_of_added(self._read_of(planned.identity), planned.added)
         query = self._query.restricted_to(planned.identity, read)
         if not planned.rule.keeps_order:
-            merged = query.run_merged(planned.rule, base, self._key, observed_states)
-            if planned.rule.averages:
-                return self._with_averages(planned.rule, merged)
-            return ComputedRows([merged])
+            return ComputedRows([query.run_merged(planned.rule, base, self._key, observed_states)])
         former = self._prepare(base_statement(self._query.output), {BASE: base})
         new = query.run_ordered(self._key, observed_states=observed_states)
         return ComputedRows([former.run_ordered(), new])
@@ -379,8 +311,6 @@ class IncrementalStatement:
     def _read_of_added(self, whole: InputRead, added: AddedRows) -> ReadPlan:
         """How the new rows of an input are read. Raises NotIncremental for files with other
         columns, types or partition columns than a full computation binds over all files."""
-        if added.read is not None:
-            return added.read
         part = _part_of_files(whole.relation.read, added.addresses)
         read = replace(whole.relation.read, body=part.body)
         # Of a table with snapshots it is the same scan, with a condition.
@@ -390,45 +320,6 @@ class IncrementalStatement:
             if list(columns.items()) != list(whole.schema.items()):
                 raise NotIncremental("the new files alone have other columns or types")
         return read
-
-    @property
-    def selects_averages(self) -> bool:
-        """Whether the statement selects an average, which a rule may merge."""
-        return self._query.selects_averages
-
-    def may_grow(self, identity: Identity) -> bool:
-        """Whether an input may gain rows in a way that can be proved."""
-        reads = [
-            r.relation.read for r in self._query.inputs if r.relation.input.identity == identity
-        ]
-        return any(r.added_since is not None or r.part_of_files is not None for r in reads)
-
-    def start_with_sums(
-        self,
-        rule: AppendRule,
-        on_progress: OnPercent | None,
-        observed_states: ObservedStates,
-    ) -> ComputedRows:
-        """Start the full computation with the columns `AppendRule.with_sums`, as `run_ordered`."""
-        rows = self._query.run_with_sums(rule, self._key, on_progress, observed_states)
-        return self._with_averages(rule, rows)
-
-    def _with_averages(self, rule: AppendRule, merged: Stream) -> ComputedRows:
-        """The rows of a stream with their averages, in the order of the statement, to which these
-        may belong."""
-        rows = ComputedRows([merged], rule.with_quotients)
-        order = self._query.total_order(self._key)
-        if None not in rule.functions or not {a.position + 1 for a in rule.averages} & {*order}:
-            return rows
-        table = pa.Table.from_batches(list(rows.batches()), rows.schema)
-        relation = Relation(Input(InputKind.FRAME, BASE), ReadPlan(frame=table))
-        columns = base_statement(rule.with_sums(self._query.output))
-        statement = f"{columns} ORDER BY {', '.join(map(str, order))}"
-        ordered = ComputedRows([self._prepare(statement, {BASE: relation}).run()])
-        if ordered.schema != rows.schema:
-            ordered.close()
-            raise NotIncremental("the merged rows have other types")
-        return ordered
 
     def _read_of(self, identity: Identity) -> InputRead:
         [read] = [r for r in self._query.inputs if r.relation.input.identity == identity]
@@ -442,17 +333,13 @@ class IncrementalStatement:
 
 
 def base_relation(results: ResultFiles, planned: PlannedIncrement) -> Relation:
-    """The rows of the earlier table, with its sums. Raises TableDamaged, NotIncremental."""
-    base, columns = planned.base, [(column.name, column.type) for column in planned.base.columns]
+    """The rows of the earlier table. Raises TableDamaged."""
+    base = planned.base
     lease = read_leases.ReadLease(results.require_intact(base))
-    body = results.select_sql(base)
-    if planned.sums is not None:
-        _check_sums(results, base, planned.sums, deep=True)
-        body = results.select_with_sums_sql(base)
     return Relation(
         Input(InputKind.RESULT, base.table_name),
-        ReadPlan(body=body),
-        columns=dict(planned.rule.with_sums(columns)),
+        ReadPlan(body=results.select_sql(base)),
+        columns={column.name: column.type for column in base.columns},
         requirements=Requirements(filesystem=results.filesystem),
         acquire=lease,
     )

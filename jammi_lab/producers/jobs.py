@@ -97,8 +97,6 @@ class RunningJob:
     read."""
     increment: Increment | None = None
     """The increment that is computed; None for a full computation."""
-    sum_count: int = 0
-    """The number of columns at the end of `rows` that belong into the file of sums."""
     damaged_versions: Sequence[int] = ()
     """Earlier versions whose rows would be taken over, if they were not damaged."""
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_ch
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, Unknown
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.html import count_noun
 from jammi_lab.sources.scan_conditions import ConditionsOfScan
 from jammi_lab.storage.digests import DigestCache
 
@@ -126,40 +125,22 @@ class AddedRows:
     unchanged."""
 
     delta: tuple[str, ...]
-    """The new files, relative to the source; of a table one clause about the new rows."""
+    """The new files, relative to the source."""
     rows: int
     """Number of new rows."""
     total_rows: int
     """Number of rows, the new ones included."""
     are_last: bool
     """Whether the new rows come after all others."""
-    addresses: tuple[str, ...] = ()
-    """The new files, as `ReadPlan.part_of_files` takes them; empty for a table."""
-    file_count: int | None = None
-    """Number of files, the new ones included; None for a table."""
-    read: ReadPlan | None = None
-    """Reads the new rows of a table; None for files."""
-
-    @classmethod
-    def of_version(
-        cls, version: int | None, rows: int, total_rows: int, read: ReadPlan, *, are_last: bool
-    ) -> AddedRows:
-        """The rows that a table gained after a version, read by `read`."""
-        clause = f"{count_noun(rows, 'row')} added after version {version}"
-        return cls((clause,), rows, total_rows, are_last, read=read)
-
-    @property
-    def amounts(self) -> tuple[int, int]:
-        """The numbers of new and of all files; of a table those of rows."""
-        if self.file_count is None:
-            return self.rows, self.total_rows
-        return len(self.delta), self.file_count
+    addresses: tuple[str, ...]
+    """The new files, as `ReadPlan.part_of_files` takes them."""
+    file_count: int
+    """Number of files, the new ones included."""
 
     @property
     def extent(self) -> str:
-        """The extent in words: `1 of 21 files`, `1,000 of 201,000 rows`."""
-        new, total = self.amounts
-        return f"{new:,} of {total:,} {'rows' if self.file_count is None else 'files'}"
+        """The extent in words: `1 of 21 files`."""
+        return f"{len(self.delta):,} of {self.file_count:,} files"
 
 
 class PartOfFiles(NamedTuple):

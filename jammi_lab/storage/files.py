@@ -389,29 +389,26 @@ def sync_in_background(file: Path | FileIO) -> BackgroundFsync:
 
 
 def commit_with(
-    files: Sequence[AtomicFile | RemoteFile],
+    file: AtomicFile | RemoteFile,
     path: StoragePath,
     data: bytes,
     prerequisite: BackgroundFsync | None = None,
 ) -> Callable[[], None]:
-    """Rename complete files, then write `data` to `path` in the same folder, as the record that
-    they are complete. No name exists before `prerequisite` is durable. Raises OSError.
+    """Rename a complete file, then write `data` to `path` in the same folder, as the record that
+    it is complete. No name exists before `prerequisite` is durable. Raises OSError.
 
     The returned function waits until the names are durable and raises OSError, too. On a fast disk
     the folder is synced in the background, so that the caller may hold a lock meanwhile. On a slow
     one the names are already durable on return.
     """
-    local = [file for file in files if isinstance(file, AtomicFile)]
-    if len(local) < len(files) or isinstance(path, RemotePath):
+    if not isinstance(file, AtomicFile) or isinstance(path, RemotePath):
         if prerequisite is not None:
             prerequisite.wait()
-        for file in files:
-            file.commit()
-            fault_point("file.after_put")
+        file.commit()
+        fault_point("file.after_put")
         if not write_once(path, data):
             raise FileExistsError(errno.EEXIST, "it already exists", str(path))
-        for file in files:
-            file.abort()  # remove the local copy
+        file.abort()  # remove the local copy
         return lambda: None
     record = AtomicFile(path)
     try:
@@ -421,7 +418,7 @@ def commit_with(
         record.abort()
         raise
     started_at = time.monotonic()
-    _rename_when_durable((*local, record), prerequisite)
+    _rename_when_durable((file, record), prerequisite)
     fault_point("file.before_folder_fsync")
     folder_sync = BackgroundFsync(lambda: sync_folder(path.parent))
     if time.monotonic() - started_at > FAST_SYNC_SECONDS:

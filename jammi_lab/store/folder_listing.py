@@ -18,7 +18,7 @@ from jammi_lab.store.manifests import SUFFIX
 from jammi_lab.store.result_files import SIDECAR_SUFFIXES, ResultFiles, remove_table_files
 
 _TEMPORARY_FILE_PATTERN = re.compile(
-    r"\.([A-Za-z0-9_-]+)\.(?:parquet|materialization\.json|sums)\.[0-9a-f]{8}\.tmp"
+    r"\.([A-Za-z0-9_-]+)\.(?:parquet|materialization\.json)\.[0-9a-f]{8}\.tmp"
 )
 """Name of a file that is written before its table is ready."""
 

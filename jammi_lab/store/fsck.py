@@ -32,7 +32,6 @@ from jammi_lab.store.result_files import (
 from jammi_lab.store.storage_errors import reason_of, report_line
 
 QUARANTINE_SECONDS = 30 * 86_400
-_SUMS_KEY = b'"sums"'
 _TABLE_SUFFIXES = (".parquet", manifests.SUFFIX, *SIDECAR_SUFFIXES)
 
 
@@ -182,7 +181,6 @@ class Fsck:
             return
         body = manifests.read(path)
         copy = self._catalog.result_tables.manifest(record.table_name)
-        self._compare_sums(record, copy, deep=deep)
         if damage is not None or self._is_other_manifest(record, body):
             self._findings["damaged"].append(record.table_name)
         elif (
@@ -198,14 +196,6 @@ class Fsck:
                 self._findings["repaired"].append(record.table_name)
             elif not repair:
                 self._findings["damaged"].append(record.table_name)
-
-    def _compare_sums(self, record: TableRecord, manifest: bytes | None, *, deep: bool) -> None:
-        """Report a lost or damaged file of sums, which costs the next increment."""
-        if manifest is None or _SUMS_KEY not in manifest:  # so most manifests are not parsed
-            return
-        if (parsed := manifests.parse(manifest)) is not None and parsed.sums is not None:
-            defect = self._results.sums_damage(record, parsed.sums, deep=deep)
-            self._findings["indexes"] += [f"{record.table_name}: sums {defect}"] if defect else []
 
     def _rehash(self, record: TableRecord, path: StoragePath) -> None:
         """Hash the file whatever its stat says, and cache the digest for later checks."""

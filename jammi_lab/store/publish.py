@@ -22,7 +22,7 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import CheckFailed, DuplicateTable, JammiError, LostOwnership
 from jammi_lab.core.identifiers import physical_name
 from jammi_lab.core.interrupts import attempts
-from jammi_lab.core.manifest import AddedKeys, Artifact, Increment, InputFiles, Leaf, Manifest
+from jammi_lab.core.manifest import Artifact, Increment, InputFiles, Leaf, Manifest
 from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 from jammi_lab.engine.duckdb_errors import stopped_error
 from jammi_lab.storage.digests import digest_parquet
@@ -36,11 +36,9 @@ from jammi_lab.storage.files import (
 )
 from jammi_lab.storage.parquet import WRITER, ParquetSink
 from jammi_lab.store import manifests
-from jammi_lab.store.added_keys import find_added_keys
 from jammi_lab.store.completed_records import completed_record
 from jammi_lab.store.result_files import ResultFiles, remove_table_files
 from jammi_lab.store.storage_errors import remains_of, storage_error
-from jammi_lab.store.sums_files import SumsWriter
 
 __all__ = ["AlreadyBuilding", "AlreadyReady", "Publisher", "TableWriter"]
 
@@ -56,10 +54,6 @@ class Derivation(NamedTuple):
     """The files that were read, of inputs that are file sets."""
     increment: Increment | None = None
     """The increment by which it was computed; None for a full computation."""
-    sums: Artifact | None = None
-    """The file of sums beside it."""
-    added_keys: AddedKeys | None = None
-    """What it has in addition to the version before it, if it only added keys."""
 
 
 _IN_FULL = Derivation()
@@ -78,7 +72,6 @@ class TableWriter:
         record: TableRecord,
         schema: pa.Schema,
         started_at: float | None = None,
-        sum_count: int = 0,
     ) -> None:
         self._publisher, self.record = publisher, record
         self._typed_errors = _TypedStorageErrors(publisher, record)
@@ -86,12 +79,6 @@ class TableWriter:
         with self._typed_errors:
             make_folder(self.path.parent)
         self._started = publisher.clock.monotonic() if started_at is None else started_at
-        self._width = len(schema) - sum_count
-        self._sums: SumsWriter | None = None
-        self._sealed_sums: Artifact | None = None
-        if sum_count:
-            self._sums = SumsWriter(self.path, pa.schema(list(schema)[self._width :]))
-            schema = pa.schema(list(schema)[: self._width])
         self._file = atomic_file(self.path, create=True)
         self._sink = ParquetSink(self._file.temp, schema)
         self.rows = 0
@@ -99,9 +86,6 @@ class TableWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch. Raises SchemaMismatch when it does not have the schema."""
         with self._typed_errors:
-            if self._sums is not None:
-                self._sums.write(batch.select(range(self._width, batch.num_columns)))
-                batch = batch.select(range(self._width))
             self._sink.write(batch)
         self.rows += batch.num_rows
 
@@ -112,8 +96,6 @@ class TableWriter:
             self.rows = self._sink.close()
             if isinstance(self._file, AtomicFile):
                 self._file.finish()  # fsync in the background while the caller reads the bytes
-            if self._sums is not None:
-                self._sealed_sums = self._sums.seal()
             fault_point("publish:sealed")
         return self._file.temp
 
@@ -172,21 +154,13 @@ class TableWriter:
         audited = audit(record)
         if audited.failure is not None:
             self._reject(record, audited, audited.failure, raise_if_unwanted)
-        added_keys = find_added_keys(
-            self._publisher.catalog,
-            self._publisher.results,
-            record,
-            digests.leaves,
-            self._file.temp,
-            counts,
-        )
         body = self._publisher.build_manifest(
             record,
             digests.leaves,
             descriptor,
             environment,
             counts,
-            derivation._replace(sums=self._sealed_sums, added_keys=added_keys),
+            derivation,
         ).encode_sealed()
         # Recovery promotes a table that has a manifest: its results must be stored before.
         if audited.results:
@@ -194,7 +168,7 @@ class TableWriter:
         # The row was committed without a sync. No file gets its name before it is durable: else a
         # power failure could leave a complete table without a row (decision 44).
         wait_until_durable = commit_with(
-            [self._file, *([] if self._sums is None else [self._sums.file])],
+            self._file,
             manifests.manifest_path(self.path),
             body,
             self._publisher.row_sync(self.record),
@@ -224,10 +198,7 @@ class TableWriter:
         raise_if_unwanted: Callable[[], object],
     ) -> NoReturn:
         """Keep the bytes of a table that a blocking check did not pass, and raise its failure. They
-        get no manifest, so that neither recovery nor a rebuilt catalog can make them ready, and no
-        sums, since nothing is computed from them."""
-        if self._sums is not None:
-            self._sums.abort()
+        get no manifest, so that neither recovery nor a rebuilt catalog can make them ready."""
         if (row_sync := self._publisher.row_sync(self.record)) is not None:
             row_sync.wait()
         self._file.commit()
@@ -244,8 +215,6 @@ class TableWriter:
         with contextlib.suppress(OSError):  # settling the row removes the files again
             self._sink.abort()
             self._file.abort()
-            if self._sums is not None:
-                self._sums.abort()
 
 
 class _TypedStorageErrors:
@@ -416,12 +385,10 @@ class Publisher:
         row: TableRecord,
         schema: pa.Schema,
         started_at: float | None = None,
-        sum_count: int = 0,
     ) -> Iterator[TableWriter]:
         """Context manager that writes the bytes of a table being built. `started_at` is the
-        start of the build on the monotonic clock (None: now). The last `sum_count` columns are
-        written to the file of sums beside the table."""
-        writer = TableWriter(self, row, schema, started_at, sum_count)
+        start of the build on the monotonic clock (None: now)."""
+        writer = TableWriter(self, row, schema, started_at)
         try:
             yield writer
         except BaseException:
@@ -524,8 +491,6 @@ class Publisher:
             counts=counts,
             input_files=list(derivation.files),
             increment=derivation.increment,
-            sums=derivation.sums,
-            added_keys=derivation.added_keys,
             writer=WRITER,
         )
 

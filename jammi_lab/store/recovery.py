@@ -334,11 +334,6 @@ class Recovery:
                     path,
                     "the file is complete, but its digest is not the one in the manifest",
                 )
-        elif manifest.sums is not None and self._results.sums_damage(
-            record, manifest.sums, deep=True
-        ):
-            # A power failure may keep the manifest's name and lose this one.
-            self._fail(record, "its writer exited, and its file of sums is missing or damaged")
         elif newest > record.version:
             self._fail(record, "a later version was already ready")
         else:

@@ -51,8 +51,7 @@ class FsckReport(_Report, frozen=True):
     mutable tables whose rows differ from those written, as `mutable.<name>`."""
     indexes: list[str] = []
     """Tables whose index of vectors or words is missing, damaged, outdated or being built, with the
-    reason: they are searched without it. Or whose sums behind averages are missing or damaged: then
-    the next run is a full one."""
+    reason: they are searched without it."""
     repaired: list[str] = []
     """Tables restored by a repair, or completed for a dead writer."""
     failed: list[str] = []

@@ -19,7 +19,7 @@ from jammi_lab.core.errors import (
     too_many_open_files,
 )
 from jammi_lab.core.identifiers import sql_literal
-from jammi_lab.core.manifest import Artifact, Manifest, ManifestColumn
+from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.sql.types import sql_type
@@ -43,7 +43,7 @@ from jammi_lab.storage.files import (
     to_stat,
 )
 from jammi_lab.storage.object_store import UNREACHABLE_ERRNO, RemotePath
-from jammi_lab.store import manifests, sums_files
+from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.sidecars import Sidecars
 from jammi_lab.store.storage_errors import storage_error
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 SHARED_FOLDER = "_global"
 
-SIDECAR_SUFFIXES = (*SUFFIXES, word_files.SUFFIX, sums_files.SUFFIX)
+SIDECAR_SUFFIXES = (*SUFFIXES, word_files.SUFFIX)
 """Suffixes of the files beside a table."""
 CHECKPOINT_SECONDS = 7 * 86_400
 """How long the checkpoints of an interrupted embedding are kept."""
@@ -132,30 +132,6 @@ class ResultFiles:
             if self.filesystem and isinstance(path, RemotePath)
             else path,
             record.dimensions,
-        )
-
-    def sums_damage(self, record: TableRecord, sums: Artifact, *, deep: bool) -> str | None:
-        """What is wrong with the file of sums of a table, as one word; None when it is sound.
-        `deep` reads its bytes. Raises OSError, TableDamaged."""
-        path = sums_files.sums_path(self.parquet(record))
-        try:
-            if not deep:
-                return "missing" if self.stat(path) is None else None
-            return None if sha256_file(path) == sums.digest else "damaged"
-        except FileNotFoundError:
-            return "missing"
-
-    def select_with_sums_sql(self, record: TableRecord) -> str:
-        """As `select_sql`, with the columns of the file of sums, which has the same rows. Raises
-        OSError, TableDamaged."""
-        path = sums_files.sums_path(self.parquet(record))
-        location = str(path)
-        if self.filesystem is not None and isinstance(path, RemotePath):
-            stat = self.stat(path)
-            location = self.filesystem.address(path.key, stat.size if stat else 0)
-        return (
-            f"SELECT * FROM ({self.select_sql(record)}) POSITIONAL JOIN "
-            f"read_parquet({sql_literal(location)}, hive_partitioning = false)"
         )
 
     def stat(self, path: StoragePath) -> Stat | None:

@@ -9,7 +9,6 @@ import pytest
 
 from jammi_lab.catalog import mutable_commits
 from jammi_lab.catalog.mutable_commits import Change, ExistingRow, VersionMoved
-from jammi_lab.catalog.mutable_tables import HistoryTrimmed, RowsReplaced
 from jammi_lab.core.errors import JammiError, TableNotFound, TenantForbidden
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.storage.files import install_fault_hook
@@ -393,31 +392,3 @@ def test_a_dropped_table_leaves_nothing_in_the_database(lab, mutables, table):
         ] == []
     with pytest.raises(JammiError):
         mutables.commit(table, put(b="2"), KEEP)
-
-
-def test_the_commit_of_the_version_at_which_the_history_begins_is_still_known(mutables):
-    table = mutables.create(MutableRecord(0, "t", b"schema", ["k"], numbered=True))
-    ids = {}
-    for number in range(1, 8):
-        mutables.commit(table, Change(put={number: b"x"}, must_be_new=True), kept_versions=3)
-        ids[number] = mutables.get("t").commit_id
-    begin = mutables.get("t").first_kept
-    inserted = mutables.inserted_keys(table.table_id, begin, 6)
-    assert begin == 4 and inserted.keys == [5, 6]
-    assert inserted.commit_ids == (ids[4], ids[6]) and len({*ids.values()}) == 7
-    with pytest.raises(HistoryTrimmed):
-        mutables.inserted_keys(table.table_id, 3, 6)
-
-
-def test_keys_that_were_inserted_are_told_only_while_no_other_row_was_touched(mutables):
-    table = mutables.create(MutableRecord(0, "t", b"schema", ["k"], numbered=True))
-    mutables.commit(table, Change(put={1: b"a"}, must_be_new=True), KEEP)
-    mutables.commit(table, Change(put={2: b"b", 3: b"c"}, must_be_new=True), KEEP)
-    mutables.commit(table, Change(put={2: b"d"}, remove=[3]), KEEP)
-    assert mutables.inserted_keys(table.table_id, 1, 3).keys == [2, 3]
-    assert mutables.inserted_keys(table.table_id, 0, 3).commit_ids[0] is None
-    mutables.commit(table, Change(remove=[1]), KEEP)
-    assert mutables.inserted_keys(table.table_id, 1, 3).keys == [2, 3]
-    for since in (1, 2):
-        with pytest.raises(RowsReplaced):
-            mutables.inserted_keys(table.table_id, since, 4)

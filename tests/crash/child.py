@@ -30,7 +30,6 @@ import polars  # noqa: F401  before the fork, so that no child has to
 import jammi_lab as jl
 from jammi_lab.producers import increment
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.store import added_keys
 from tests.processes import import_packages
 
 CANARY = "xyzzy-canary-value-plugh"
@@ -78,7 +77,6 @@ def cut(run: Callable[[], Any], point: str, nth: int) -> None:
 def recompute_small(folder: Path) -> None:
     """Bring a workspace up to date, by increments however small it is, its row map first."""
     increment.MIN_INPUT_ROWS, increment.MAX_SHARE = 0, 1e9
-    added_keys.MIN_TABLE_ROWS = 0
     with jl.open(folder) as ws:
         if ROW_MAP in ws:
             map_texts(ws, folder)

@@ -107,20 +107,6 @@ def test_a_flipped_bit_in_the_history_is_damage(folder):
             ws.mutable["labels"].changes(0)
 
 
-def test_rows_of_a_release_without_checksums_are_read(folder):
-    with catalog(folder) as connection:
-        for (name,) in connection.execute(
-            "SELECT name FROM sqlite_master WHERE name LIKE 'mutable_%'"
-        ).fetchall():
-            if name.endswith(("rows", "changes")):
-                connection.execute(f"UPDATE {name} SET body = substr(body, 6)")
-    with jl.open(folder) as ws:
-        labels = ws.mutable["labels"]
-        assert [row["label"] for row in labels.read().to_pylist()] == ["aaaa", "cccc"]
-        assert labels.upsert([{"id": 1, "label": "aaaa"}]) == 1 and labels.version == 2
-        assert ws.fsck(deep=True).damaged == []
-
-
 def test_a_row_that_is_put_back_to_its_earlier_state_is_not_noticed(folder):
     """A limit of the guarantee: the row has the checksum of that state."""
     query = "SELECT name FROM sqlite_master WHERE name LIKE 'mutable_%rows'"

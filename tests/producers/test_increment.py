@@ -86,12 +86,9 @@ def test_only_new_files_are_computed_and_the_bytes_are_those_of_a_full_run(tmp_p
 
 
 OUTSIDE = {
-    "computed from an average": "SELECT g, avg(x) / 2 AS m FROM t GROUP BY g",
-    "average below the statement": "SELECT * FROM (SELECT g, avg(x) AS m FROM t GROUP BY g)",
-    "avg(DISTINCT)": "SELECT g, avg(DISTINCT x) AS m FROM t GROUP BY g",
+    "avg": "SELECT g, avg(x) AS m FROM t GROUP BY g",
     "avg of an interval": "SELECT g, avg(ts - TIMESTAMP '2020-01-01')::VARCHAR AS m FROM t GROUP BY g",
     "avg of times": "SELECT g, avg(ts) AS m FROM t GROUP BY g",
-    "avg of wide integers": "SELECT g, avg(x::HUGEINT) AS m FROM t GROUP BY g",
     "avg of floating point": "SELECT g, avg(f) AS m FROM t GROUP BY g",
     "sum of floating point": "SELECT g, sum(f) AS s FROM t GROUP BY g",
     "max of floating point": "SELECT g, max(f) AS s FROM t GROUP BY g",

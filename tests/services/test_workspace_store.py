@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -26,9 +25,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.verdicts import Damaged, Fresh, Match, Mismatch, MissingBytes, verdict_code
 from jammi_lab.core.verdicts import MissingManifest as NoManifest
-from jammi_lab.producers import increment
 from jammi_lab.storage.object_store import RemotePath
-from jammi_lab.store.sums_files import SUFFIX
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.inside import record_of, services_of
@@ -469,24 +466,3 @@ def test_a_kernel_that_is_killed_between_put_and_catalog_leaves_what_recovery_se
             [name for name in services_of(ws).folder.list_objects() if name.startswith("results/")]
         ) == (0 if outcome == "failed" else 2)
         assert ws.materialize("held", "SELECT 1 AS x").read().fetchall() == [(1,)]
-
-
-def test_sums_behind_averages_are_objects_beside_their_table(
-    store: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 0)
-    monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
-    folder = tmp_path / "t"
-    folder.mkdir()
-    ws = store.open()
-    for number in range(3):
-        pq.write_table(pa.table({"x": range(number, number + 9)}), folder / f"{number}.parquet")
-        if not number:
-            ws.sources.add("t", str(folder))
-        table = ws.materialize("mean", "SELECT avg(x) AS mean, count(*) AS n FROM t")
-        assert (table.manifest.increment is None) == (number == 0)
-        assert ws.verify("mean", recompute=True) == Match()
-        assert not ws.fsck(deep=True)
-    assert sum(name.endswith(SUFFIX) for name in store.names()) == 3
-    ws.drop("mean")
-    assert not store.names()

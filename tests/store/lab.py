@@ -8,10 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.records import TableKind
 from jammi_lab.store.manifests import manifest_path
-from jammi_lab.store.sums_files import sums_path
 from jammi_lab.vectors.index import files as index_files
 from jammi_lab.vectors.index.indexes import SEARCHABLE
 from jammi_lab.words import files as word_files
@@ -34,9 +32,6 @@ def files_of(*tables: Any) -> list[str]:
     for table in tables:
         path = str(record_of(table).path).removeprefix(root)
         found += [path, str(manifest_path(Path(path)))]
-        with contextlib.suppress(TableNotFound):  # of a tenant that is not the current one
-            if table.manifest is not None and table.manifest.sums is not None:
-                found.append(str(sums_path(Path(path))))
         if (
             record_of(table).kind in SEARCHABLE
             and (index := index_files.read_manifest(table.path)) is not None

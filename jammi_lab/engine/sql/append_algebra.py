@@ -9,16 +9,13 @@ anything that is not listed refuses the statement. A part of a plan is *linear* 
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import duckdb
-import pyarrow as pa
 
 from jammi_lab.core.identifiers import quote_identifier
-from jammi_lab.engine.averages import AveragedType, is_reproduced
 from jammi_lab.engine.sql.allowlist import walk_nodes
-from jammi_lab.engine.sql.average_sums import Average, ExtendedStatement, with_sums
 from jammi_lab.engine.sql.equal_values import with_null_parameters
 from jammi_lab.engine.sql.parse import ParsedStatement
 from jammi_lab.engine.sql.read_set import InputSchemas, replica_tables
@@ -51,8 +48,6 @@ _MERGING_FUNCTIONS = {
     "bool_or": "bool_or",
 }
 """The aggregate that merges partial values of an aggregate."""
-_AVERAGE = "avg"
-_AVERAGE_NAMES = (_AVERAGE, "mean")
 
 
 class NotIncremental(Exception):
@@ -65,39 +60,16 @@ class AppendRule:
 
     kind: Literal["rows in order", "rows", "distinct", "group by"]
     functions: tuple[str | None, ...] = ()
-    """For `group by`: by output column the merging aggregate, None for a grouping column; "avg" for
-    an average, which follows from the merged sum and count."""
-    averages: tuple[Average, ...] = ()
-    """The output columns that are averages."""
-    extended: ExtendedStatement | None = None
-    """The statement with the sums and counts behind the averages at its end; None without any."""
+    """For `group by`: by output column the merging aggregate, None for a grouping column."""
 
     @property
     def keeps_order(self) -> bool:
         """Whether the former rows come first, unsorted. The new rows must then be the last."""
         return self.kind == "rows in order"
 
-    def with_sums(self, output: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """The columns of the statement, then the sums and counts behind its averages."""
-        return [*output, *(column for average in self.averages for column in average.sums)]
-
-    @property
-    def sum_count(self) -> int:
-        """The number of columns that `with_sums` adds."""
-        return len(self.with_sums(()))
-
-    def with_quotients(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Rows with the columns `with_sums`, whose averages are computed from the others."""
-        columns, start = batch.columns, batch.num_columns - self.sum_count
-        sums = columns[start:]
-        for average, total, count in zip(self.averages, sums[::2], sums[1::2], strict=True):
-            columns[average.position] = average.kind.quotients(total, count)
-        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-
     def merging_statement(self, output: Sequence[tuple[str, str]], delta: str) -> str:
         """The SELECT that merges `BASE` and the rows of the SELECT `delta`, without an order. Both
-        have the columns `with_sums`, as has the result. Its averages are NULL."""
-        output = self.with_sums(output)
+        have the columns of the statement, as has the result."""
         names = [quote_identifier(name) for name, _ in output]
         rows = (
             f"SELECT {_cast_columns(output)} FROM {BASE} UNION ALL "
@@ -107,25 +79,13 @@ class AppendRule:
             return f"SELECT DISTINCT * FROM ({rows})"
         if self.kind != "group by":
             return rows
-        functions = [*self.functions, *["sum"] * (len(output) - len(self.functions))]
         merged = ", ".join(
             _merged_column(name, function, kind)
-            for name, function, (_, kind) in zip(names, functions, output, strict=True)
+            for name, function, (_, kind) in zip(names, self.functions, output, strict=True)
         )
-        groups = [n for n, function in zip(names, functions, strict=True) if function is None]
+        groups = [n for n, function in zip(names, self.functions, strict=True) if function is None]
         suffix = f" GROUP BY {', '.join(groups)}" if groups else ""
         return f"SELECT {merged} FROM ({rows}){suffix}"
-
-    def statement_with_sums(self, output: Sequence[tuple[str, str]], statement: str) -> str:
-        """The SELECT of a statement that has the columns `with_sums`. Its averages are NULL, so
-        that DuckDB need not compute them, too."""
-        output = self.with_sums(output)
-        averages = {average.position for average in self.averages}
-        columns = ", ".join(
-            _merged_column(quote_identifier(name), _AVERAGE if i in averages else None, kind)
-            for i, (name, kind) in enumerate(output)
-        )
-        return f"SELECT {columns} FROM {_rows_of(statement, output)}"
 
 
 def _rows_of(statement: str, output: Sequence[tuple[str, str]]) -> str:
@@ -135,8 +95,7 @@ def _rows_of(statement: str, output: Sequence[tuple[str, str]]) -> str:
 def _merged_column(name: str, function: str | None, kind: str) -> str:
     if function is None:
         return name
-    value = "NULL" if function == _AVERAGE else f"{function}({name})"
-    return f"CAST({value} AS {kind}) AS {name}"
+    return f"CAST({function}({name}) AS {kind}) AS {name}"
 
 
 def _cast_columns(output: Sequence[tuple[str, str]]) -> str:
@@ -174,23 +133,7 @@ def append_rule(
     if rule.kind == "rows" and keeps_order:
         rule = AppendRule("rows in order")
     _check_types(rule, output)
-    return _with_extension(rule, replicas, parsed, output) if rule.averages else rule
-
-
-def _with_extension(
-    rule: AppendRule,
-    connection: duckdb.DuckDBPyConnection,
-    parsed: ParsedStatement,
-    output: Sequence[tuple[str, str]],
-) -> AppendRule:
-    """The rule of a statement with averages. Raises NotIncremental where these cannot be computed
-    from sums and counts."""
-    if not all(is_reproduced(connection, average.kind) for average in rule.averages):
-        raise NotIncremental("avg() in the statement, which is rounded otherwise on this platform")
-    extended = with_sums(connection, parsed.text, parsed.tree, output, rule.averages)
-    if extended is None:
-        raise NotIncremental("avg() in another place than the select list of the statement")
-    return replace(rule, extended=extended)
+    return rule
 
 
 def _plan(cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Node:
@@ -207,9 +150,8 @@ def _plan(cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]
 
 def _check_types(rule: AppendRule, output: Sequence[tuple[str, str]]) -> None:
     allowed = _PLAIN_TYPE if rule.keeps_order else _DISTINCT_TYPE
-    averages = {average.position for average in rule.averages}
-    for position, (name, kind) in enumerate(output):
-        if position not in averages and allowed.fullmatch(kind) is None:
+    for name, kind in output:
+        if allowed.fullmatch(kind) is None:
             raise NotIncremental(f"column {name} has the type {kind}")
 
 
@@ -258,13 +200,7 @@ class _Algebra:
             raise NotIncremental("nested aggregates")
         self._require_linear(node["children"][0])
         columns = [None if i < len(groups) else aggregates[i - len(groups)] for i in indexes]
-        functions = tuple(c and _merging_function(c) for c in columns)
-        averages = tuple(
-            Average(position, _averaged_type(column))
-            for position, column in enumerate(columns)
-            if column is not None and functions[position] == _AVERAGE
-        )
-        return AppendRule("group by", functions, averages)
+        return AppendRule("group by", tuple(c and _merging_function(c) for c in columns))
 
     def _require_linear(self, node: Node, *, below_distinct: bool = False) -> None:
         if below_distinct and node["type"] == "LOGICAL_UNION":
@@ -326,7 +262,7 @@ def _followed_projections(node: Node) -> tuple[list[int] | None, Node]:
 
 def _merging_function(aggregate: Node) -> str:
     name, arguments = aggregate["name"], [_type_of(a) for a in aggregate.get("children") or ()]
-    if name not in (*_MERGING_FUNCTIONS, *_AVERAGE_NAMES) or len(arguments) > 1:
+    if name not in _MERGING_FUNCTIONS or len(arguments) > 1:
         raise NotIncremental(f"{name}() in the statement")
     if aggregate.get("aggregate_type") != "NON_DISTINCT":
         raise NotIncremental(f"{name}(DISTINCT …) in the statement")
@@ -336,20 +272,7 @@ def _merging_function(aggregate: Node) -> str:
         raise NotIncremental(f"sum() of a {arguments[0]}")
     if name in ("min", "max") and not all(map(_DISTINCT_TYPE.fullmatch, arguments)):
         raise NotIncremental(f"{name}() of a {arguments[0]}")
-    return _AVERAGE if name in _AVERAGE_NAMES else _MERGING_FUNCTIONS[name]
-
-
-def _averaged_type(aggregate: Node) -> AveragedType:
-    """What an average is of, after the casts that DuckDB adds. Raises NotIncremental."""
-    [argument] = aggregate["children"]
-    name, info = _type_of(argument), argument.get("return_type", {}).get("type_info") or {}
-    if name == "DECIMAL":
-        return AveragedType.of_decimal(info["width"], info["scale"])
-    kind = AveragedType.of_integer(name)
-    is_wide = name == "HUGEINT" and _type_of(argument.get("child") or {}) != "UBIGINT"
-    if kind is None or is_wide:  # the sum of a HUGEINT may be larger than a decimal
-        raise NotIncremental(f"avg() of a {name}")
-    return kind
+    return _MERGING_FUNCTIONS[name]
 
 
 def _type_of(expression: Node) -> str:

@@ -31,7 +31,7 @@ from jammi_lab.producers.checks import CheckRunner
 from jammi_lab.storage import files
 from jammi_lab.storage import files as syncing
 from jammi_lab.storage.digests import digest_parquet
-from jammi_lab.store import added_keys, manifests
+from jammi_lab.store import manifests
 from jammi_lab.store.publish import TableWriter
 from tests.crash.child import say
 
@@ -131,7 +131,7 @@ def grown(ws: jl.Workspace) -> None:
     """An aggregate over a folder of files, and the words of texts."""
     inputs = inputs_of(Path(ws.path))
     inputs.mkdir()
-    take_small_increments()  # so that the sums behind the averages are kept, too
+    take_small_increments()
     write_day(inputs, 1)
     write_day(inputs, 2)
     write_texts(inputs, "first")
@@ -247,7 +247,6 @@ def write_texts(inputs: Path, last: str) -> None:
 def take_small_increments() -> None:
     """Compute by increments, however small the inputs are."""
     increment.MIN_INPUT_ROWS, increment.MAX_SHARE = 0, 1e9
-    added_keys.MIN_TABLE_ROWS = 0
 
 
 def write_numbers(inputs: Path, count: int) -> None:
