@@ -253,7 +253,7 @@ SETTINGS = {
     "sources.read_timeout_seconds": "How long a PostgreSQL or MySQL server may stay silent in the "
     "middle of an answer, or at all if it accepts no new connection (Linux); 0: no limit.",
     "recompute.incremental": "`auto`: a statement over an input that only gained rows (a "
-    "folder, a lakehouse table, a mutable table, a row map, an embedding) is computed over the new "
+    "folder, a lakehouse table) is computed over the new "
     "ones where that gives the same bytes; `never`: always in full.",
     "cells.traceback": "`short`: an error in a cell is at most five lines, and `%tb` shows the "
     "stack; `full`: the stack at once.",

@@ -130,13 +130,20 @@ def run_uncut(server: Server, what: str, folder: Path) -> list[str]:
     return said.split("POINTS ")[1].split()
 
 
+def copy_workspace(base: Path, folder: Path) -> Path:
+    """A copy of a workspace, which may use what lies beside it."""
+    shutil.copytree(base, folder)
+    jl.trust(folder)
+    return folder
+
+
 def killed_copies(
     server: Server, what: str, base: Path, cuts: Iterable[tuple[str, int]]
 ) -> Iterator[tuple[str, Path]]:
     """For each fault point and the number of times it is passed: a copy of a workspace, beside it,
     in which the run was killed there. It is removed afterwards."""
     for number, (point, nth) in enumerate(cuts):
-        folder = shutil.copytree(base, base.with_name(str(number)))
+        folder = copy_workspace(base, base.with_name(str(number)))
         code, said = server.run(what, folder, point, nth)
         # Files that are old enough by now are observed in fewer commits.
         if code != 0 or said.split("POINTS ")[1].split().count(point) >= nth:

@@ -2,7 +2,6 @@
 new one is whole."""
 
 import functools
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from deltalake import write_deltalake
 
 import jammi_lab as jl
 from jammi_lab.producers import increment
-from tests.crash.check import Server, check_newest, killed_copies, run_uncut
+from tests.crash.check import Server, check_newest, copy_workspace, killed_copies, run_uncut
 from tests.crash.test_fault_points import cuts_of
 from tests.sizes import every_case, soak, thinned
 
@@ -86,7 +85,7 @@ def test_an_increment_killed_at_any_fault_point_leaves_the_old_version_or_the_ne
     with jl.open(base) as ws:
         ws.materialize("it", STATEMENT.format(rows))
     change()
-    points = run_uncut(server, "increment", whole := shutil.copytree(base, tmp_path / "whole"))
+    points = run_uncut(server, "increment", whole := copy_workspace(base, tmp_path / "whole"))
     assert {"publish:building", "publish:sealed", "publish:manifest-durable"} <= set(points)
     with jl.open(whole, settings={"recompute.incremental": "never"}) as ws:
         full = ws.materialize("full", STATEMENT.format(rows), cache="bypass").manifest

@@ -2,7 +2,6 @@
 old version stays the newest or the new one is whole, and what is finished later equals a full
 run."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.verdicts import Match
-from tests.crash.check import check_calls, check_newest, killed_copies, run_uncut
+from tests.crash.check import check_calls, check_newest, copy_workspace, killed_copies, run_uncut
 from tests.crash.child import ROW_MAP, map_texts
 from tests.crash.test_fault_points import cuts_of
 from tests.sizes import every_case, soak, thinned
@@ -64,7 +63,7 @@ def test_a_row_map_killed_at_any_fault_point_loses_at_most_the_call_in_flight(
         run_uncut(server, "map", base)
         (base / "calls").unlink()
     asked = write_texts(base, **after) - known
-    points = run_uncut(server, "map", whole := shutil.copytree(base, tmp_path / "whole"))
+    points = run_uncut(server, "map", whole := copy_workspace(base, tmp_path / "whole"))
     assert points.count("output_log.appended") == len(asked)
     assert {"publish:building", "publish:sealed", "publish:manifest-durable"} <= {*points}
     check_calls(whole, asked)

@@ -554,19 +554,6 @@ def test_a_table_that_was_put_back_from_a_copy_and_written_again_is_another_one(
         )
 
 
-def test_an_anchor_of_a_release_that_did_not_tell_the_commit_still_holds(
-    folder, tmp_path, monkeypatch
-):
-    with jammi_lab.open(tmp_path / "ws") as ws:
-        ws.sources.add("events", folder)
-        with monkeypatch.context() as patch:
-            patch.setattr(DeltaConnector, "_commit_digest", lambda *_: "")
-            ws.materialize("t", "SELECT id FROM events")
-        assert isinstance(ws.staleness("t"), Fresh)
-        write_deltalake(folder, table([4]), mode="append")
-        assert isinstance(ws.staleness("t"), Stale)
-
-
 def test_a_data_file_that_is_rewritten_in_place_is_a_change(folder, tmp_path):
     with jammi_lab.open(tmp_path / "ws") as ws:
         ws.sources.add("s", folder)
