@@ -90,7 +90,10 @@ class CommitCount:
             row = connection.execute(_STORED).fetchone()
         except sqlite3.OperationalError:  # not even the table is left
             return acknowledged > 0
-        return (int(row[0] or acknowledged) if row else 0) < acknowledged
+        try:
+            return (int(row[0] or acknowledged) if row else 0) < acknowledged
+        except ValueError:  # somebody else wrote it
+            return True
 
     def close(self) -> None:
         """Close the file, once the catalog is. If this was its last handle, SQLite has moved the

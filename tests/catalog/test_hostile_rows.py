@@ -1,0 +1,38 @@
+"""Rows of a catalog that somebody else wrote: values of types that no release stores."""
+
+import contextlib
+import sqlite3
+
+import pytest
+
+import jammi_lab as jl
+
+
+@pytest.fixture
+def lab(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 42 AS n")
+    return tmp_path / "lab"
+
+
+@pytest.mark.parametrize("column", ["dimensions", "row_count", "bytes", "seconds", "created_at"])
+@pytest.mark.parametrize("value", ["x", b"\xff"])
+def test_a_value_of_another_type_is_damage(lab, column, value):
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
+        db.execute(f"UPDATE result_tables SET {column} = ?", [value])
+        db.commit()
+    if column == "created_at" and value == "x":
+        pytest.skip("a text is what it holds")
+    damaged = pytest.raises(jl.errors.TableDamaged, match="The catalog is damaged")
+    with damaged, jl.open(lab) as ws:
+        ws.tables()
+        ws.table("t")
+
+
+def test_a_count_of_commits_that_is_no_number_is_a_loss(lab):
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
+        db.execute("UPDATE meta SET value = 'x' WHERE key = 'commits'")
+        db.commit()
+    (lab / "catalog.sqlite3-commits").write_bytes(b"00000000000000000003")
+    with jl.open(lab) as ws:
+        assert ws.recovery.damaged_log
