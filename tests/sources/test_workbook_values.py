@@ -75,7 +75,7 @@ def test_a_column_has_the_type_of_all_its_cells(read, cells, values, kind):
 
 @pytest.mark.parametrize("blanks", [0, 1, 3])
 def test_blank_and_error_cells_have_no_say(read, blanks):
-    """pandas#21131, duckdb-excel#69: the first cells of a column are blank."""
+    """duckdb-excel#69: the first cells of a column are blank."""
     rows, types = read(
         ["a", "b", "c"], *([None, None, "#DIV/0!"] for _ in range(blanks)), [True, "x", 5]
     )
@@ -84,14 +84,14 @@ def test_blank_and_error_cells_have_no_say(read, blanks):
 
 
 def test_one_row_more_does_not_turn_the_others(ws, tmp_path, read):
-    """polars#12097: whole numbers for a thousand rows, then text."""
+    """polars#23728: numbers for a thousand rows, then text."""
     rows, types = read(["id"], *([number] for number in range(1500)), ["1500a"])
     assert (types, rows[7], rows[-1]) == ({"id": "VARCHAR"}, ("7",), ("1500a",))
     assert ws.sources["s"].notes == ["id: VARCHAR, because A2 is a number and A1502 is text"]
 
 
 def test_integers_that_a_workbook_does_not_keep_are_doubles(ws, read):
-    """openpyxl#1310: spreadsheets keep numbers as DOUBLE."""
+    """OfficeCLI#415: identifiers of more than 15 digits change their value."""
     rows, types = read(["id"], [2**53 - 1], [2**53])
     assert (rows, types) == ([(2.0**53 - 1,), (2.0**53,)], {"id": "DOUBLE"})
     assert ws.sources["s"].notes == ["id: DOUBLE, because A3 has more digits than a workbook keeps"]
@@ -124,7 +124,7 @@ def test_the_index_that_pandas_writes_is_a_column(ws, tmp_path):
 
 
 def test_pandas_times_and_missing_values(ws, tmp_path):
-    """pandas#53831: NaT and NaN are blank cells."""
+    """polars#14174: some values of each column are missing."""
     frame = pd.DataFrame(
         {
             "t": pd.to_datetime(["2024-01-02 03:04:05", None]),
@@ -188,7 +188,7 @@ def shifted(sheet):
     ],
 )
 def test_a_part_of_a_sheet_is_chosen(read, options, names, rows):
-    """pandas#61123: a title above the table and a total below."""
+    """duckdb-excel#49: a title above the table; blank cells of the range stay blank."""
     read_rows, types = read(change=shifted, options=options)
     assert list(types) == names
     assert rows is None or read_rows == rows
@@ -251,6 +251,94 @@ def test_several_workbooks_are_not_one_source(ws, tmp_path):
         openpyxl.Workbook().save(tmp_path / f"{name}.xlsx")
     with pytest.raises(SourceUnavailable, match="matches 2 workbooks; a source reads one"):
         ws.sources.add("s", tmp_path / "*.xlsx", kind="xlsx")
+
+
+FAR = 1500
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "values"),
+    [
+        pytest.param(
+            [["a", "b"], *([1, None] for _ in range(FAR)), [1, "Hello"]],
+            None,
+            [(1, None)] * FAR + [(1, "Hello")],
+            id="polars#15748: the only text of a column is far below",
+        ),
+        pytest.param(
+            [["a"], ["None"], [None], ["NULL"]],
+            None,
+            [("None",), (None,), ("NULL",)],
+            id="calamine#410, fastexcel#181: text that means no value elsewhere",
+        ),
+        pytest.param(
+            [["a", "b"], [1, "NULL"], [2, 7]],
+            None,
+            [(1, "NULL"), (2, "7")],
+            id="fastexcel#181: such a text among numbers",
+        ),
+        pytest.param(
+            [["x", None, None], [None, None, None], [None, None, "x"]],
+            {"header": False},
+            [("x", None, None), (None, None, None), (None, None, "x")],
+            id="duckdb-python#64: a blank column and a blank row between values",
+        ),
+        pytest.param(
+            [["a", "b"], [None, dt.date(2024, 12, 31)]],
+            None,
+            [(None, dt.date(2024, 12, 31))],
+            id="duckdb-excel#38: the first of two date columns is blank",
+        ),
+        pytest.param(
+            [["ID", "Name"]], None, [], id="duckdb#10653: a heading without rows is a heading"
+        ),
+        pytest.param(
+            [["a", "b"], [1.5, 1], ["", 2]],
+            None,
+            [(1.5, 1), (None, 2)],
+            id="duckdb-excel#19: empty text among numbers",
+        ),
+        pytest.param(
+            [["a", "b"], [None, 1], [None, 2]],
+            None,
+            [(None, 1), (None, 2)],
+            id="polars#16361: a column without values",
+        ),
+        pytest.param(
+            [["a", "b"], [8, 1], ["#NUM!", 2], ["#NAME?", 3]],
+            None,
+            [(8, 1), (None, 2), (None, 3)],
+            id="fastexcel#321: error cells",
+        ),
+        pytest.param(
+            [["a", "b"], [10, "x"], ["10401029008.0", "y"], ["00123", "z"], [10.5, "w"]],
+            None,
+            [("10", "x"), ("10401029008.0", "y"), ("00123", "z"), ("10.5", "w")],
+            id="dbx#3685: whole numbers in a text column have no .0, texts stay",
+        ),
+        pytest.param(
+            [["node"], ["HUB"], [None], [4001], ["A1"]],
+            None,
+            [("HUB",), (None,), ("4001",), ("A1",)],
+            id="fastexcel#158: identifiers that are numbers and texts",
+        ),
+        pytest.param(
+            [["00123", "x"], ["00045", "y"]],
+            {"header": False, "types": {"column0": "VARCHAR"}},
+            [("00123", "x"), ("00045", "y")],
+            id="teable#1880: zeros at the front",
+        ),
+    ],
+)
+def test_situations_that_people_report(read, rows, options, values):
+    assert read(*rows, options=options)[0] == values
+
+
+def test_a_wrong_dimension_of_the_sheet_is_no_limit(ws, tmp_path):
+    """pandas#39001: the file says that only A1 is used."""
+    cells = '<row r="2"><c r="A2"><v>5</v></c></row><row r="3"><c r="A3"><v>6</v></c></row>'
+    ws.sources.add("s", sheet_of(tmp_path, cells, **{'ref="A1"': 'ref="A1:A1"'}))
+    assert ws.sql("FROM s").fetchall() == [(5,), (6,)]
 
 
 def sheet_of(tmp_path, cells, **parts):

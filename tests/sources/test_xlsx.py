@@ -165,6 +165,7 @@ class TestFailures:
             ws.sources.add("s", file, options={"sheet": "nothing"})
 
     def test_without_the_package_the_extra_is_named(self, file, monkeypatch):
+        write(file, [(1, "in no other test")])
         monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
         with pytest.raises(ExtensionMissing) as caught:
             source(file).check()

@@ -9,10 +9,10 @@ closed, also during a request, and keeps no file open between requests.
 import contextlib
 import errno
 import hashlib
+import importlib
 import json
 import os
 import re
-import runpy
 import select
 import signal
 import sqlite3
@@ -291,10 +291,9 @@ def _copy(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _workbook(request: dict[str, Any]) -> dict[str, Any]:
-    """Read a sheet of a workbook, by the module `module`, which needs the packages on `paths`."""
+    """Read a sheet of a workbook, by the module `module`, found on `paths`."""
     sys.path[:] = request["paths"]
-    module = runpy.run_path(request["module"])
-    return dict(module["read_workbook"](request))
+    return dict(importlib.import_module(request["module"]).read_workbook(request))
 
 
 _HANDLERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

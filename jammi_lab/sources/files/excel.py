@@ -26,7 +26,9 @@ from jammi_lab.sources.files.decisions import Decision
 from jammi_lab.sources.files.file_sets import SourceFile
 from jammi_lab.sources.scratch_duckdb import sql_types
 
-_READER = str(Path(__file__).with_name("workbook_reader.py"))
+_READER = "jammi_lab.sources.files.workbook_reader"
+"""Imported by the child process only."""
+_PACKAGES = ("python_calamine", "fastexcel")
 _MAX_KEPT_BYTES = 256 << 20
 
 
@@ -51,16 +53,6 @@ _sheets = ObjectCache(_MAX_KEPT_BYTES)
 class ExcelConnector(FileConnector):
     """A registered sheet: the first one, or the one of the option `sheet`."""
 
-    def check(self) -> None:
-        """Check that the library is installed and the sheet can be read. Raises SourceUnavailable,
-        ExtensionMissing, InvalidArgument."""
-        if importlib.util.find_spec("python_calamine") is None:
-            raise ExtensionMissing(
-                "The package python-calamine, which reads workbooks, is not installed.",
-                hint='Run: pip install "jammi-lab[excel]".',
-            )
-        super().check()
-
     def _decide(self, source_files: Sequence[SourceFile]) -> Decision:
         sheet = self._sheet(source_files)
         return Decision(sql_types(sheet.rows.schema), sheet.notes)
@@ -77,7 +69,7 @@ class ExcelConnector(FileConnector):
         return error.message.rstrip(".") if isinstance(error, SourceUnavailable) else None
 
     def _sheet(self, source_files: Sequence[SourceFile]) -> Sheet:
-        """The sheet. Raises SourceUnavailable, OSError."""
+        """The sheet. Raises SourceUnavailable, ExtensionMissing, OSError."""
         if len(source_files) > 1:
             raise SourceUnavailable(
                 f"{self.location} matches {len(source_files)} workbooks; a source reads one.",
@@ -89,6 +81,12 @@ class ExcelConnector(FileConnector):
         return _sheets.get(key, lambda: self._read(data, source_files[0]))
 
     def _read(self, data: bytes, source_file: SourceFile) -> Sheet:
+        for package in _PACKAGES:
+            if importlib.util.find_spec(package) is None:
+                raise ExtensionMissing(
+                    f"The package {package}, which reads workbooks, is not installed.",
+                    hint='Run: pip install "jammi-lab[excel]".',
+                )
         name = read_errors.display_name(source_file.path)
         with tempfile.TemporaryDirectory(prefix="jammi-") as folder:
             copy, target = os.path.join(folder, "workbook"), os.path.join(folder, "rows")
