@@ -44,7 +44,7 @@ def decide(
     looked = [
         name
         for name, kind in detected.items()
-        if kind in ("VARCHAR", "DOUBLE") or fold(name) in declared
+        if kind in ("VARCHAR", "DOUBLE", "HUGEINT") or fold(name) in declared
     ]
     texts = {name: "VARCHAR" if name in looked else kind for name, kind in detected.items()}
     columns = None if _needs_detection(list(detected)) else texts

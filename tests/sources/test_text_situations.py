@@ -1,0 +1,537 @@
+"""Text files as people have them: what a reader makes of situations that are reported of CSV and
+JSON readers, with the values written by hand. Whatever cannot be read in one way is text, or is
+refused with the file, the line and an option that helps."""
+
+import bz2
+import datetime
+import gzip
+import io
+import json
+import lzma
+import zipfile
+from datetime import UTC, date, time
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
+
+
+@pytest.fixture
+def ws(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        yield ws
+
+
+@pytest.fixture
+def read(ws, tmp_path):
+    """Writes a file, adds it as the source `a` with these options, and returns its types and
+    rows."""
+
+    def read_file(data, name="a.csv", kind=None, **options):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        source = ws.sources.add("a", path, kind=kind, options=options, replace=True)
+        types = [column.type for column in source.columns()]
+        return types, ws.sql("SELECT * FROM a").fetchall()
+
+    return read_file
+
+
+def column(*values):
+    """A CSV file of one column beside a number."""
+    return "n,v\n" + "".join(f"{n},{value}\n" for n, value in enumerate(values))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "read_as"),
+    [
+        (("0", "-7", "999999999999999999"), "BIGINT", [0, -7, 999999999999999999]),
+        (("9223372036854775807", "1"), "BIGINT", [9223372036854775807, 1]),
+        (("9223372036854775808", "1"), "UBIGINT", [9223372036854775808, 1]),
+        (("18446744073709551615", "-1"), "HUGEINT", [18446744073709551615, -1]),
+        (("1" * 40, "1"), "VARCHAR", ["1" * 40, "1"]),
+        (("01010", "94110"), "VARCHAR", ["01010", "94110"]),
+        (("-0", "1"), "VARCHAR", ["-0", "1"]),
+        (("+49", "50"), "VARCHAR", ["+49", "50"]),
+        ((" 1", "2"), "VARCHAR", [" 1", "2"]),
+        (("1_000", "2"), "VARCHAR", ["1_000", "2"]),
+        (("0x1F", "2"), "VARCHAR", ["0x1F", "2"]),
+        (("1", "2.5"), "DOUBLE", [1.0, 2.5]),
+        (("-1.5", ".5"), "DOUBLE", [-1.5, 0.5]),
+        (("1.5e-07", "1e-07"), "DOUBLE", [1.5e-07, 1e-07]),
+        (("1E5", "2E10"), "VARCHAR", ["1E5", "2E10"]),
+        (("0.1234567890123456789", "1.5"), "VARCHAR", ["0.1234567890123456789", "1.5"]),
+        (("9007199254740993.0", "1.5"), "VARCHAR", ["9007199254740993.0", "1.5"]),
+        (("0.30000000000000004", "0.1"), "DOUBLE", [0.30000000000000004, 0.1]),
+        (("9007199254740993", "1.5"), "VARCHAR", ["9007199254740993", "1.5"]),
+        (("1.5", "NaN"), "VARCHAR", ["1.5", "NaN"]),
+        (("1.5", "inf"), "VARCHAR", ["1.5", "inf"]),
+        (("1.", "2.5"), "VARCHAR", ["1.", "2.5"]),
+        (("12%", "13%"), "VARCHAR", ["12%", "13%"]),
+        (("true", "FALSE"), "BOOLEAN", [True, False]),
+        (("yes", "NO"), "VARCHAR", ["yes", "NO"]),
+        (("T", "F"), "VARCHAR", ["T", "F"]),
+        (("MARCH1", "SEPT2"), "VARCHAR", ["MARCH1", "SEPT2"]),
+        (("2024-02-29", "0001-01-01"), "DATE", [date(2024, 2, 29), date(1, 1, 1)]),
+        (("2023-02-29", "2023-01-01"), "VARCHAR", ["2023-02-29", "2023-01-01"]),
+        (("1900-02-29", "2023-01-01"), "VARCHAR", ["1900-02-29", "2023-01-01"]),
+        (("2024-1-2", "2024-01-03"), "VARCHAR", ["2024-1-2", "2024-01-03"]),
+        (("2024/01/02", "2024/01/03"), "VARCHAR", ["2024/01/02", "2024/01/03"]),
+        (("01.02.2024", "03.04.2024"), "VARCHAR", ["01.02.2024", "03.04.2024"]),
+        (("infinity", "2024-01-01"), "VARCHAR", ["infinity", "2024-01-01"]),
+        (("2024-01", "2024-02"), "VARCHAR", ["2024-01", "2024-02"]),
+        (("20240102", "20240103"), "BIGINT", [20240102, 20240103]),
+        (
+            ("2024-01-02T03:04:05.25", "2024-01-02 00:00"),
+            "TIMESTAMP",
+            [datetime.datetime(2024, 1, 2, 3, 4, 5, 250000), datetime.datetime(2024, 1, 2)],
+        ),
+        (
+            ("2024-01-02", "2024-01-02 13:30:00"),
+            "TIMESTAMP",
+            [datetime.datetime(2024, 1, 2), datetime.datetime(2024, 1, 2, 13, 30)],
+        ),
+        (
+            ("2024-01-02 24:00:00", "2024-01-02 00:00:00"),
+            "VARCHAR",
+            ["2024-01-02 24:00:00", "2024-01-02 00:00:00"],
+        ),
+        (
+            ("2024-01-02 03:04:05.1234567", "2024-01-02 00:00:00"),
+            "VARCHAR",
+            ["2024-01-02 03:04:05.1234567", "2024-01-02 00:00:00"],
+        ),
+        (
+            ("2024-03-31T01:59:59+01:00", "2024-03-31T03:00:00+0200", "2024-03-31T03:00:00Z"),
+            "TIMESTAMP WITH TIME ZONE",
+            [
+                datetime.datetime(2024, 3, 31, 0, 59, 59, tzinfo=UTC),
+                datetime.datetime(2024, 3, 31, 1, tzinfo=UTC),
+                datetime.datetime(2024, 3, 31, 3, tzinfo=UTC),
+            ],
+        ),
+        (
+            ("2024-03-31T01:00:00Z", "2024-03-31T01:00:00"),
+            "VARCHAR",
+            ["2024-03-31T01:00:00Z", "2024-03-31T01:00:00"],
+        ),
+        (("12:30:00", "23:59:59.5"), "TIME", [time(12, 30), time(23, 59, 59, 500000)]),
+        (("25:00:00", "12:30:00"), "VARCHAR", ["25:00:00", "12:30:00"]),
+        (("1", "A2", "3"), "VARCHAR", ["1", "A2", "3"]),
+        (("", "5"), "BIGINT", [None, 5]),
+        (("", ""), "VARCHAR", [None, None]),
+    ],
+)
+def test_the_type_of_a_column_holds_all_its_values(read, values, kind, read_as):
+    types, rows = read(column(*values))
+    assert (types[1], [value for _, value in rows]) == (kind, read_as)
+
+
+@pytest.mark.parametrize("last", ["2.5", "x", "007", "2024-01-02", "99999999999999999999"])
+def test_the_last_of_many_values_has_its_say(ws, tmp_path, last):
+    lines = "".join(f"{n},{n % 9},{'x' * 20}\n" for n in range(60_000))
+    (tmp_path / "a.csv").write_text(f"id,v,p\n{lines}60000,{last},z\n")
+    ws.sources.add("a", tmp_path / "a.csv")
+    [(value,)] = ws.sql("SELECT CAST(v AS VARCHAR) FROM a WHERE id = 60000").fetchall()
+    assert value == last
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "rows"),
+    [
+        ("a,b,\n1,2,\n3,4,\n", {}, [(1, 2, None), (3, 4, None)]),
+        ('"a","b"\n"1",""\n"","x"\n', {}, [(1, ""), (None, "x")]),
+        ('a,b\n1,"x ""y"" z"\n', {}, [(1, 'x "y" z')]),
+        ("a,b\r\n1,x\r\n\r\n2,y\r\n\r\n", {}, [(1, "x"), (2, "y")]),
+        ("\n\na,b\n1,x\n", {}, [(1, "x")]),
+        (b'\xef\xbb\xbf"a","b"\n1,"x"\n', {}, [(1, "x")]),
+        ("sep=;\na;b\n1;x\n", {}, [(1, "x")]),
+        ("# made by x\n# on monday\na,b\n1,x\n#2,y\n3,z\n", {"comment": "#"}, [(1, "x"), (3, "z")]),
+        ("report\n\nof: me\na,b\n1,x\n", {"skip": 3}, [(1, "x")]),
+        ("a;b\n'x;y';1\n", {"quote": "'"}, [("x;y", 1)]),
+        ('a,b\n1,5" disk\n', {"quote": ""}, [(1, '5" disk')]),
+        ('a,b\n1,"x\\"y"\n', {"escape": "\\"}, [(1, 'x"y')]),
+        ("a\tb\n1\t\\N\n", {"delim": "\t", "nullstr": "\\N"}, [(1, None)]),
+        ("a,b\n1,x\n2\n", {"null_padding": True}, [(1, "x"), (2, None)]),
+        ("a,b\r\n1,x\n2,y\r\n", {"strict_mode": False}, [(1, "x"), (2, "y")]),
+        ("1,x\n2,y\n", {"header": False}, [(1, "x"), (2, "y")]),
+        ("1,x\n2,y\n", {"header": False, "names": ["n", "t"]}, [(1, "x"), (2, "y")]),
+        ("1,2\n3,4\n", {}, [(1, 2), (3, 4)]),
+        ("a,b\n01,1.50\n", {"all_varchar": True}, [("01", "1.50")]),
+        ('a,b\n1,"1,234.5"\n2,"12"\n', {"thousands": ","}, [(1, 1234.5), (2, 12.0)]),
+        (
+            "a;b\n1;1.234,50\n2;9\n",
+            {"decimal_separator": ",", "thousands": "."},
+            [(1, 1234.5), (2, 9.0)],
+        ),
+        ("a;b\n1;1.5\n2;9,5\n", {"decimal_separator": ","}, [(1, "1.5"), (2, "9,5")]),
+        (
+            "a,d\n1,31/12/2024\n2,1/2/2025\n",
+            {"dateformat": "%d/%m/%Y"},
+            [
+                (1, date(2024, 12, 31)),
+                (2, date(2025, 2, 1)),
+            ],
+        ),
+        (
+            "a,d\n1,31/12/2024\n2,2024\n",
+            {"dateformat": "%m/%d/%Y"},
+            [
+                (1, "31/12/2024"),
+                (2, "2024"),
+            ],
+        ),
+        (
+            "a,t\n1,2.1.2024 13:30\n",
+            {"timestampformat": "%d.%m.%Y %H:%M"},
+            [
+                (1, datetime.datetime(2024, 1, 2, 13, 30)),
+            ],
+        ),
+        ("a~b\n1~2\n", {"delimiter": "~"}, [(1, 2)]),
+        ("a||b\n1||2\n", {"delim": "||"}, [(1, 2)]),
+        ("a,a,A\n1,2,3\n", {}, [(1, 2, 3)]),
+        ("name,2023,2024\nx,1,2\n", {}, [("x", 1, 2)]),
+    ],
+)
+def test_dialects(read, data, options, rows):
+    assert read(data, **options)[1] == rows
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16-le", "cp1250"])
+def test_an_encoding_of_python_is_read(read, encoding):
+    text = "id;pays\n1;Köln\n2;Zürich\n"
+    assert read(text.encode(encoding), encoding=encoding)[1] == [(1, "Köln"), (2, "Zürich")]
+
+
+def test_a_japanese_file_is_read_under_an_encoding_that_its_refusal_names(read):
+    data = "id,都市\n1,東京\n2,大阪\n".encode("shift_jis")
+    with pytest.raises(SourceUnavailable, match=r"a\.csv.* is not UTF-8") as refused:
+        read(data)
+    assert "shift_jis" in refused.value.hint
+    assert read(data, encoding="shift_jis")[1] == [(1, "東京"), (2, "大阪")]
+
+
+def test_a_file_in_utf8_is_not_read_as_another_encoding(read):
+    with pytest.raises(SourceUnavailable, match=r"a\.csv is UTF-8, not cp1252"):
+        read("id,n\n1,Säge\n", encoding="cp1252")
+    assert read("id,n\n1,a\n", encoding="cp1252")[1] == [(1, "a")]  # the same in both
+
+
+def test_one_file_of_a_folder_has_an_encoding_of_its_own(ws, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/1.csv").write_text("name\nSäge\n", encoding="utf-8")
+    (tmp_path / "d/2.csv").write_text("name\nDübel\n", encoding="cp1252")
+    with pytest.raises(SourceUnavailable) as refused:
+        ws.sources.add("d", tmp_path / "d")
+    assert '{"encoding": {"2.csv": "cp1252"}}' in refused.value.hint
+    ws.sources.add("d", tmp_path / "d", options={"encoding": {"2.csv": "cp1252"}})
+    assert ws.sql("FROM d").fetchall() == [("Säge",), ("Dübel",)]
+
+
+def zipped(*members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+CSV = b"id,n\n1,a\n2,b\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.csv.gz", gzip.compress(CSV)),
+        ("a.csv.zst", pa.compress(CSV, codec="zstd", asbytes=True)),
+        ("a.csv.bz2", bz2.compress(CSV)),
+        ("a.csv.xz", lzma.compress(CSV)),
+        ("a.csv.zip", zipped(("a.csv", CSV))),
+        ("a.zip", zipped(("a.csv", CSV), ("__MACOSX/._a.csv", b"x"))),
+        ("a.ndjson.xz", lzma.compress(b'{"id":1,"n":"a"}\n{"id":2,"n":"b"}\n')),
+    ],
+)
+def test_containers_are_opened(read, name, data):
+    assert read(data, name)[1] == [(1, "a"), (2, "b")]
+    with pytest.raises(SourceUnavailable, match="not a complete"):
+        read(data[:-9], name)
+
+
+def test_an_archive_of_several_tables_is_refused(read):
+    with pytest.raises(JammiError) as refused:
+        read(zipped(("a.csv", CSV), ("b.csv", CSV)), "a.csv.zip")
+    assert "2 files" in refused.value.message
+
+
+@pytest.mark.parametrize("suffix", ["txt", "psv", "dat"])
+def test_a_name_that_does_not_tell_the_delimiter_asks_for_it(read, suffix):
+    with pytest.raises(SourceUnavailable) as refused:
+        read("a|b\n1|2\n", f"a.{suffix}")
+    assert "delim" in refused.value.hint
+    assert read("a|b\n1|2\n", f"a.{suffix}", delim="|")[1] == [(1, 2)]
+
+
+def test_whole_texts_are_rows(ws, tmp_path):
+    (tmp_path / "kb/in").mkdir(parents=True)
+    (tmp_path / "kb/one.md").write_text("# one")
+    (tmp_path / "kb/in/two.md").write_text("# two\n")
+    ws.sources.add("kb", tmp_path / "kb")
+    assert ws.sql("SELECT name, text FROM kb ORDER BY name").fetchall() == [
+        ("in/two.md", "# two\n"),
+        ("one.md", "# one"),
+    ]
+    (tmp_path / "kb/table.csv").write_text("a\n1\n")
+    ws.sources.add("kb", tmp_path / "kb", replace=True)  # a README beside data is none of them
+    assert ws.sql("FROM kb").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "says", "hint"),
+    [
+        ("a,b\n1,2,3\n", {}, "line 2: 3 values where 2 are expected: '1,2,3'", "Correct"),
+        ("a,b\n1\n", {}, "line 2: 1 value where 2 are expected: '1'", "null_padding"),
+        ('a,b\n1,"x" y\n2,z\n', {}, "line 2: a quotation mark", '"quote": ""'),
+        ("made by me\na;b\n1;2\n3;4\n", {}, "line 2: 'a;b'", '"skip": 1'),
+        ("a,b\r\n1,2\n", {}, r"line 2: it ends in \n", "strict_mode"),
+        ("a,b;c\n1,2;3\n", {}, "divided at ',' and at ';'", '"delim": '),
+        ("a,v\n1,2.5\n", {"types": {"v": "BIGINT"}}, "line 2: column 'v' contains '2.5'", "types"),
+        (
+            "a,v\n1,\n2,2024-01-02 13:30:00\n",
+            {"types": {"v": "DATE"}},
+            "line 3: column 'v' contains '2024-01-02 13:30:00'",
+            "types",
+        ),
+        ("a,v\n1,1.2567\n", {"types": {"v": "DECIMAL(10,2)"}}, "contains '1.2567'", "types"),
+        ("a,v\n1,1e3\n", {"types": {"v": "INTEGER"}}, "contains '1e3'", "types"),
+        ("a,v\n1,300\n", {"types": {"v": "UTINYINT"}}, "contains '300'", "types"),
+        ("a,v\n1,2024-01-02T00:00:00Z\n", {"types": {"v": "TIMESTAMP"}}, "contains", "types"),
+        ("a,v\n1,2\n", {"types": {"w": "DATE"}}, "names the column 'w'", "header"),
+        ("a,v\n1," + "x" * 2_200_000 + "\n", {}, "line 2: the line has 2,2", "max_line_size"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_place_and_an_option_that_helps(
+    read, data, options, says, hint
+):
+    with pytest.raises(SourceUnavailable) as refused:
+        read(data, **options)
+    assert refused.value.message.startswith(("a.csv", "The option")) and says in str(refused.value)
+    assert hint in refused.value.hint
+
+
+def test_a_declared_type_reads_what_it_holds_exactly(read):
+    types, rows = read(
+        "a,d,z,b,i\n007,1.20,2024-01-02T03:04:05+01:00,1,+5\n",
+        types={
+            "A": "INTEGER",
+            "d": "DECIMAL(5,1)",
+            "z": "TIMESTAMPTZ",
+            "b": "BOOLEAN",
+            "i": "BIGINT",
+        },
+    )
+    assert types == ["INTEGER", "DECIMAL(5,1)", "TIMESTAMP WITH TIME ZONE", "BOOLEAN", "BIGINT"]
+    moment = datetime.datetime(2024, 1, 2, 2, 4, 5, tzinfo=UTC)
+    assert rows == [(7, Decimal("1.2"), moment, True, 5)]
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (("1.234,50", "9,95"), "decimal_separator"),
+        (("31/12/2024", "01/02/2024"), "%d/%m/%Y"),
+        (("01010", "94110"), "begins with 0"),
+        (("1", "n/a"), "nullstr"),
+        (("0.1234567890123456789",), "not exact"),
+    ],
+)
+def test_what_was_decided_is_told(ws, tmp_path, values, note):
+    lines = "".join(f'{n},"{value}"\n' for n, value in enumerate(values))
+    (tmp_path / "a.csv").write_text(f"n,v\n{lines}")
+    source = ws.sources.add("a", tmp_path / "a.csv")
+    assert len(source.notes) == 1
+    assert source.notes[0].startswith("v: text, because ") and note in source.notes[0]
+    assert source.notes[0][:20] in str(source)
+
+
+def test_ordinary_words_need_no_note(ws, tmp_path):
+    (tmp_path / "a.csv").write_text("n,v\n1,Kyoto\n2,Oslo\n")
+    assert ws.sources.add("a", tmp_path / "a.csv").notes == []
+
+
+# -- folders ---------------------------------------------------------------------------------------
+
+
+def folder(ws, tmp_path, files, **options):
+    for name, text in files.items():
+        path = tmp_path / "d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    ws.sources.add("a", tmp_path / "d", options=options, replace=True)
+    return ws.sql("FROM a").fetchall()
+
+
+def test_one_decision_is_made_over_all_files(ws, tmp_path):
+    rows = folder(ws, tmp_path, {"1.csv": "a,b\n1,\n", "2.csv": "a,b\n2.5,2024-01-02\n"})
+    assert rows == [(1.0, None), (2.5, date(2024, 1, 2))]
+
+
+def test_columns_are_found_by_name_in_any_order(ws, tmp_path):
+    rows = folder(
+        ws, tmp_path, {"1.csv": "a,b\n1,x\n", "2.csv": "B,A\ny,2\n", "3.csv": "a,b\n3,z\n"}
+    )
+    assert rows == [(1, "x"), (2, "y"), (3, "z")]
+
+
+def test_other_columns_are_refused_or_filled_with_null(ws, tmp_path):
+    files = {"1.csv": "a,b\n1,x\n", "2.csv": "a,c\n2,y\n"}
+    with pytest.raises(SourceUnavailable, match=r"'b' is missing from 2\.csv"):
+        folder(ws, tmp_path, files)
+    assert folder(ws, tmp_path, files, union_by_name=True) == [(1, "x", None), (2, None, "y")]
+
+
+@pytest.mark.parametrize("second", ["3,4\n", "a,c\n"])
+def test_the_only_line_of_a_file_is_checked_like_any_heading(ws, tmp_path, second):
+    with pytest.raises(SourceUnavailable, match=r"2\.csv"):
+        folder(ws, tmp_path, {"1.csv": "a,b\n1,2\n", "2.csv": second})
+
+
+def test_folders_of_unequal_depth_or_with_a_key_that_is_a_column_are_refused(ws, tmp_path):
+    with pytest.raises(SourceUnavailable, match="other key=value folders"):
+        folder(ws, tmp_path, {"k=1/1.csv": "a\n1\n", "2.csv": "a\n2\n"})
+    (tmp_path / "d/2.csv").unlink()
+    with pytest.raises(SourceUnavailable, match="in a folder"):
+        folder(ws, tmp_path, {"k=1/1.csv": "K\n1\n"})
+
+
+def test_keys_that_differ_by_case_only_are_one_column(ws, tmp_path):
+    rows = folder(ws, tmp_path, {"Year=2024/1.csv": "a\n1\n", "year=2025/2.csv": "a\n2\n"})
+    assert rows == [(1, 2024), (2, 2025)]
+
+
+def test_compressed_files_keep_the_columns_of_their_folders(ws, tmp_path):
+    (tmp_path / "d/k=x").mkdir(parents=True)
+    (tmp_path / "d/k=x/1.csv.bz2").write_bytes(bz2.compress(b"a\n1\n"))
+    assert folder(ws, tmp_path, {"k=y/2.csv": "a\n2\n"}) == [(1, "x"), (2, "y")]
+
+
+def test_a_list_of_files_is_one_table(ws, tmp_path):
+    for name, row in (("a", 1), ("b", 2), ("c", 3)):
+        (tmp_path / f"{name}.csv").write_text(f"id\n{row}\n")
+    source = ws.sources.add("picked", [tmp_path / "c.csv", tmp_path / "a.csv"])
+    assert ws.sql("FROM picked").fetchall() == [(1,), (3,)]
+    assert "files=['a.csv', 'c.csv']" in str(source)
+    (tmp_path / "c.csv").unlink()
+    with pytest.raises(SourceUnavailable, match=r"c\.csv"):
+        ws.sql("FROM picked").fetchall()
+
+
+# -- JSON ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "read_as"),
+    [
+        (("2024-01-02", None), "DATE", [date(2024, 1, 2), None]),
+        (("10-11-05", "22-01-03"), "VARCHAR", ["10-11-05", "22-01-03"]),
+        (("2024-01-02", "x"), "VARCHAR", ["2024-01-02", "x"]),
+        (("5", "6"), "VARCHAR", ["5", "6"]),
+        (("true", "false"), "VARCHAR", ["true", "false"]),
+        (
+            ("2026-08-12T00:00:00Z", "2026-08-12T02:00:00+02:00"),
+            "TIMESTAMP WITH TIME ZONE",
+            [datetime.datetime(2026, 8, 12, tzinfo=UTC)] * 2,
+        ),
+        ((1, 2.5), "DOUBLE", [1.0, 2.5]),
+        ((1e300, 2), "DOUBLE", [1e300, 2.0]),
+        ((18446744073709551615, 1), "UBIGINT", [18446744073709551615, 1]),
+        ((2**64, -1), "HUGEINT", [2**64, -1]),
+        ((True, False), "BOOLEAN", [True, False]),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.json", "a.ndjson"])
+def test_types_of_json(read, name, values, kind, read_as):
+    records = [{"n": n, "v": value} for n, value in enumerate(values)]
+    text = json.dumps(records)
+    if name == "a.ndjson":
+        text = "".join(json.dumps(record) + "\r\n" for record in records)
+    types, rows = read(text, name)
+    assert (types[1], [value for _, value in rows]) == (kind, read_as)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_marks_and_surrogate_pairs_of_json(read, encoding):
+    text = json.dumps([{"a": 1, "s": "𝄞 é"}], ensure_ascii=False)
+    assert read(text.encode(encoding), "a.json")[1] == [(1, "𝄞 é")]
+
+
+def test_a_key_that_comes_late_is_a_column(read):
+    lines = "".join(f'{{"a": {n}}}\n' for n in range(30_000))
+    types, rows = read(lines + '{"a": 1, "late": "x"}\n', "a.ndjson")
+    assert types == ["BIGINT", "VARCHAR"] and rows[-1] == (1, "x")
+
+
+def test_keys_that_differ_by_case_lose_nothing(read):
+    assert read('[{"Image":"abc"},{"image":"def"}]', "a.json")[1] == [("abc", None), (None, "def")]
+
+
+def test_declared_types_of_json_are_no_rounding(read):
+    data = '[{"a": 1, "v": 2}, {"a": 2, "v": 2.5}]'
+    with pytest.raises(SourceUnavailable, match=r"a\.json.*'v' contains '2.5'"):
+        read(data, "a.json", types={"v": "BIGINT"})
+    types, rows = read(data, "a.json", types={"v": "DECIMAL(3,1)"})
+    assert types[1] == "DECIMAL(3,1)" and rows[1] == (2, Decimal("2.5"))
+
+
+# -- options ---------------------------------------------------------------------------------------
+
+
+def test_a_wrong_option_is_named_with_the_near_one(ws, tmp_path):
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    with pytest.raises(InvalidArgument) as refused:
+        ws.sources.add("a", tmp_path / "a.csv", options={"decimal_seperator": ","})
+    assert refused.value.near == ("decimal_separator",)
+    with pytest.raises(JammiError) as refused:
+        ws.sql(f"SELECT * FROM read_csv('{tmp_path}/a.csv', date_format = '%d')")
+    assert refused.value.near[:1] == ("dateformat",)
+
+
+def test_options_in_a_statement_are_those_of_a_source(ws, tmp_path):
+    (tmp_path / "a.csv").write_text("x\na;p;d\n1;1.234,5;-\n2;7;31.12.2024\n")
+    text = (
+        f"SELECT * FROM read_csv('{tmp_path}/a.csv', skip = 1, decimal_separator = ',', "
+        "thousands = '.', nullstr = ['-', 'NA'], dateformat = '%d.%m.%Y', types = {'a': 'SMALLINT'})"
+    )
+    assert ws.sql(text).fetchall() == [(1, 1234.5, None), (2, 7.0, date(2024, 12, 31))]
+    table = ws.materialize("t", text)
+    assert isinstance(ws.staleness(table), jl.Fresh)
+    (tmp_path / "a.csv").write_text("x\na;p;d\n1;1;-\n")
+    assert isinstance(ws.staleness(table), jl.Stale)
+    ws.recompute()
+    assert ws.sql("FROM jammi.t").fetchall() == [(1, 1, None)]
+
+
+def test_options_are_part_of_the_state(ws, tmp_path):
+    (tmp_path / "a.csv").write_text("a;v\n1;1,5\n")
+    ws.sources.add("a", tmp_path / "a.csv")
+    table = ws.materialize("t", "SELECT v FROM a")
+    ws.sources.add("a", tmp_path / "a.csv", options={"decimal_separator": ","}, replace=True)
+    assert isinstance(ws.staleness(table), jl.Stale)
+    assert "decimal_separator=','" in str(ws.sources["a"])
+    ws.recompute()
+    assert ws.sql("FROM jammi.t").fetchall() == [(1.5,)]
+
+
+def test_an_export_is_read_back_equal(ws, tmp_path):
+    rows = [(1, "", None), (2, None, "NULL"), (3, 'a "q"\n,', "é")]
+    ws.sources.add(
+        "rows",
+        pa.table(dict(zip(("id", "s", "t"), map(list, zip(*rows, strict=True)), strict=True))),
+    )
+    ws.materialize("m", "FROM rows").export(str(tmp_path / "o.csv"))
+    ws.sources.add("o", tmp_path / "o.csv")
+    assert ws.sql("FROM o ORDER BY id").fetchall() == rows
