@@ -31,6 +31,7 @@ from bench import (
     row_maps,
     sensing,
     sources,
+    text_files,
     vectors,
     words,
 )
@@ -319,6 +320,7 @@ CASES: dict[str, Case] = {
     "cells": cells.cells,
     "panels": panels.panels,
     **sources.CASES,
+    **text_files.CASES,
     **live.CASES,
     **checks.CASES,
     **sensing.CASES,

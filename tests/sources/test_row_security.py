@@ -16,6 +16,7 @@ from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from jammi_lab.sources.base import same_state
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.frames import FrameConnector
+from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.row_security import METHOD, TenantFilteredConnector, predicate
 from jammi_lab.storage.arrow_digests import RunningDigests, arrow_digests
 from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
@@ -64,7 +65,7 @@ class TestTenantView(ConnectorSuite):
         put(FIRST)
         record = SourceRecord(name="s", kind=request.param, location=str(path))
         return Case(
-            TenantFilteredConnector(FileConnector(record), "owner", "acme", "x"),
+            TenantFilteredConnector(connector_for(record, None, None), "owner", "acme", "x"),
             edit=lambda: put(EDITED),
             restore=lambda: put(FIRST),
             grow=lambda: put(GROWN),

@@ -170,8 +170,11 @@ class FileConnector(LocatedConnector):
     def _list_files(self) -> list[SourceFile]:
         try:
             source_files = self.file_set.list_files(self.kind)
-        except (FileNotFoundError, NotADirectoryError):
-            raise read_errors.missing_error(self.pattern) from None
+        except (FileNotFoundError, NotADirectoryError) as error:
+            is_listed = "files" in self.record.options
+            raise read_errors.missing_error(
+                str(error.filename) if is_listed else self.pattern
+            ) from None
         except OSError as error:
             raise read_errors.unreadable_error(self._error_location(error), error) from None
         self._check_readable(source_files)

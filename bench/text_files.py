@@ -1,0 +1,72 @@
+"""What a CSV file costs: the first read, in which all values are looked at and the bytes digested, and
+every later one, against DuckDB with the types given."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import duckdb
+
+import jammi_lab as jl
+from bench.harness import Line, measure_pair, wall_timer
+from jammi_lab.core.caches import BoundedCache
+from jammi_lab.core.identifiers import sql_literal
+from jammi_lab.sources.files import decisions
+
+MEGABYTES = "JAMMI_BENCH_CSV_MB"
+"""The environment variable with the size of the file."""
+_BYTES_PER_ROW = 105
+_TYPES = {
+    "id": "BIGINT",
+    "grp": "BIGINT",
+    "price": "DOUBLE",
+    "day": "DATE",
+    "at": "TIMESTAMP",
+    "ok": "BOOLEAN",
+    "name": "VARCHAR",
+    "text": "VARCHAR",
+}
+_ROWS = """SELECT i AS id, (i * 7919) % 1000 AS grp, ((i * 104729) % 1000000) / 100 AS price,
+    DATE '2020-01-01' + (i % 2000)::INTEGER AS day, TIMESTAMP '2020-01-01' + INTERVAL (i) SECOND AS at,
+    i % 3 = 0 AS ok, 'name of ' || (i % 5000) AS name, 'text ' || md5(i::VARCHAR) AS text
+    FROM range({rows}) t(i)"""
+
+
+def texts(folder: Path, repeats: int) -> Iterator[Line]:
+    """First and later reads of a CSV file, of 1,000 MB unless the environment says otherwise."""
+    megabytes = int(os.environ.get(MEGABYTES, "1000"))
+    path = folder / "rows.csv"
+    with duckdb.connect() as connection:
+        rows = _ROWS.format(rows=megabytes * 1_000_000 // _BYTES_PER_ROW)
+        connection.execute(f"COPY ({rows}) TO {sql_literal(str(path))}")
+        numbers = itertools.count()
+        other = wall_timer(partial(_read_by_hand, connection, path))
+        ours = wall_timer(lambda: _read_first(folder / f"lab{next(numbers)}", path))
+        what = f"CSV of {megabytes:,} MB, first read with all values looked at and a digest"
+        yield measure_pair(f"{what}, against DuckDB", ours, other, repeats=repeats, limit=2.5)
+        with jl.open(folder / "lab") as ws:
+            ws.sources.add("rows", path)
+            ours = wall_timer(lambda: ws.sql("SELECT * FROM rows").arrow())
+            what = f"CSV of {megabytes:,} MB, read again, against DuckDB with the types given"
+            yield measure_pair(what, ours, other, repeats=repeats, limit=1.1)
+
+
+def _read_first(folder: Path, path: Path) -> None:
+    nothing_kept = mock.patch.object(decisions, "kept_decisions", BoundedCache(1))
+    with nothing_kept, jl.open(folder) as ws:
+        ws.sources.add("rows", path)
+        ws.sql("SELECT * FROM rows").arrow()
+
+
+def _read_by_hand(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in _TYPES.items())
+    connection.execute(
+        f"SELECT * FROM read_csv({sql_literal(str(path))}, auto_detect=false, header=true, "
+        f"columns={{{columns}}})"
+    ).to_arrow_table()
+
+
+CASES = {"texts": texts}
