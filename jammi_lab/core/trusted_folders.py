@@ -21,7 +21,7 @@ MAX_LIST_BYTES = 256 << 10
 """Above this size the list is written anew, without folders that are gone."""
 _CREATION_FIELD = 1 << 11
 """The field of `statx` with the creation time."""
-_listed_here: set[bytes] = set()
+listed_here: set[bytes] = set()
 """Lines that this process added, which hold also where the list cannot be written."""
 
 
@@ -35,7 +35,7 @@ def trusted_list() -> Path | None:
 def is_trusted(folder: Path) -> bool:
     """Whether this user trusts a folder."""
     line = _line(os.path.realpath(folder))
-    return line is not None and (line in _listed_here or line in _read_lines())
+    return line is not None and (line in listed_here or line in _read_lines())
 
 
 def add_trusted(folder: Path) -> None:
@@ -46,7 +46,7 @@ def add_trusted(folder: Path) -> None:
         raise InvalidArgument(
             f"There is no folder {str(folder)!r}.", hint="Pass the folder of a workspace."
         )
-    _listed_here.add(line)
+    listed_here.add(line)
     path = trusted_list()
     if path is None:
         raise _unwritable("there is no home folder")
@@ -90,7 +90,7 @@ def _line(real_path: str) -> bytes | None:
     which no path contains."""
     if not os.path.isdir(real_path):
         return None
-    state = f"{os.stat(real_path).st_ino} {_creation_time(real_path)} "
+    state = f"{os.stat(real_path).st_ino} {creation_time(real_path)} "
     return state.encode() + os.fsencode(real_path).replace(b"\n", b"\0")
 
 
@@ -98,7 +98,7 @@ def _path_of(line: bytes) -> str:
     return os.fsdecode(line.split(b" ", 2)[-1].replace(b"\0", b"\n"))
 
 
-def _creation_time(path: str) -> int:
+def creation_time(path: str) -> int:
     """When a folder was created, in nanoseconds; 0 where the system does not record it."""
     if (birth := getattr(os.stat(path), "st_birthtime", None)) is not None:
         return int(birth * 1e9)

@@ -93,7 +93,7 @@ def _ask(folder: Path, names: str) -> bool:
     """Whether the user wants to trust a folder; False where nobody can answer."""
     is_notebook = hasattr(builtins, "get_ipython")
     is_main = threading.current_thread() is threading.main_thread()
-    if folder in _declined or not is_main or not (is_notebook or _is_terminal()):
+    if folder in _declined or not is_main or not (is_notebook or is_terminal()):
         return False
     question = f"The folder {str(folder)!r} is not trusted and names {names}. Trust it? [y/N] "
     try:
@@ -107,6 +107,7 @@ def _ask(folder: Path, names: str) -> bool:
     return True
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
+    """Whether a person can be asked on the terminal."""
     streams = (sys.stdin, sys.stdout)
     return all(stream is not None and stream.isatty() for stream in streams)

@@ -29,7 +29,7 @@ PUBLIC_NAMES = {
 NAMES_FROM_ELSEWHERE = frozenset(
     """
     _ user current_date rowid DESCRIBE _SUCCESS _temporary readline no_var_expand context_matcher
-    pre_run_cell post_run_cell maps relevance _version rank_meaning rank_words ROW secret
+    pre_run_cell post_run_cell maps relevance _version rank_meaning rank_words score ROW secret
     unpinned_at_instant venue A A_1 b p DuckDB ws jl jammi session_lifecycle v1 jammi_catalog py
     make_dataclass new_class SCHEMA distributed Client exact_max_rows _error _input_digest
     """.split()

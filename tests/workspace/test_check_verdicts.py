@@ -54,7 +54,7 @@ def test_a_result_is_possibly_stale_with_a_table_that_it_read(ws, areas):
     assert ws.status()["sales"].checks == "1 due" and isinstance(ws.staleness("sales"), Fresh)
     told = ws.sql("SELECT outcome, verdict FROM jammi_catalog.checks").fetchall()
     assert told == [("pass", "possibly_stale")]
-    assert ws.lineage("sales")._states().checks.popitem()[1].text == "1 due"
+    assert "1 due" in str(ws.lineage("sales"))
     assert [step.name for step in ws.plan().checks] == ["known"]
     report = ws.recompute()
     assert [(step.name, step.outcome) for step in report.steps][-1] == ("known", "fail")

@@ -27,13 +27,13 @@ from tests.processes import ROOT
 def own_list(tmp_path, monkeypatch):
     """A list of this test's own; the folder in which it lies."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(trusted_folders, "_listed_here", set())
+    monkeypatch.setattr(trusted_folders, "listed_here", set())
     return tmp_path / "config" / "jammi"
 
 
 def by_somebody_else(own_list):
     """From now on all workspaces that exist are those of somebody else."""
-    trusted_folders._listed_here.clear()
+    trusted_folders.listed_here.clear()
     (own_list / "trusted").unlink(missing_ok=True)
 
 
@@ -214,7 +214,7 @@ def test_a_workspace_is_trusted_where_this_user_created_it_and_nowhere_else(tmp_
         ws.materialize("t", "FROM far")
     [line] = (own_list / "trusted").read_text().splitlines()
     assert line.endswith(f" {lab}")
-    trusted_folders._listed_here.clear()  # as another process
+    trusted_folders.listed_here.clear()  # as another process
     assert is_read(lab)
     (tmp_path / "alias").symlink_to(tmp_path / "own")
     assert is_read(tmp_path / "alias" / "lab")
@@ -233,10 +233,10 @@ def test_the_place_of_a_removed_folder_is_not_trusted_though_its_inode_is_used_a
 ):
     lab = tmp_path / "lab"
     jl.open(lab).close()
-    trusted_folders._listed_here.clear()
+    trusted_folders.listed_here.clear()
     assert trusted_folders.is_trusted(lab)
-    real = trusted_folders._creation_time(str(lab))
-    monkeypatch.setattr(trusted_folders, "_creation_time", lambda _: real + 4_000_000)
+    real = trusted_folders.creation_time(str(lab))
+    monkeypatch.setattr(trusted_folders, "creation_time", lambda _: real + 4_000_000)
     assert not trusted_folders.is_trusted(lab)
 
 
@@ -297,7 +297,7 @@ def test_an_interactive_session_is_asked_once(tmp_path, own_list, monkeypatch, r
     if answer == "notebook":
         monkeypatch.setattr(builtins, "get_ipython", lambda: None, raising=False)
     else:
-        monkeypatch.setattr("jammi_lab.workspace.trust._is_terminal", lambda: True)
+        monkeypatch.setattr("jammi_lab.workspace.trust.is_terminal", lambda: True)
     for _ in range(2):
         with jl.open(lab) as ws:
             trusted = isinstance(verdicts(ws)["far"], jl.Fresh)
@@ -409,7 +409,7 @@ def test_the_list_stays_small(tmp_path, own_list, monkeypatch):
         folder.rmdir()
     lines = (own_list / "trusted").read_text().splitlines()
     assert len(lines) < 12 and any(line.endswith(f" {kept}") for line in lines)
-    trusted_folders._listed_here.clear()
+    trusted_folders.listed_here.clear()
     assert trusted_folders.is_trusted(kept)
 
 
@@ -473,12 +473,12 @@ def test_a_folder_that_has_something_of_a_workspace_is_not_new(tmp_path, own_lis
 def test_a_folder_whose_name_has_a_line_break_is_one_line(tmp_path, own_list, monkeypatch):
     odd, other = tmp_path / "a\nb", tmp_path / "b"
     jl.open(odd).close()
-    trusted_folders._listed_here.clear()
+    trusted_folders.listed_here.clear()
     assert trusted_folders.is_trusted(odd) and not trusted_folders.is_trusted(other)
     assert (own_list / "trusted").read_bytes().count(b"\n") == 1
     monkeypatch.setattr(trusted_folders, "MAX_LIST_BYTES", 0)
     jl.open(other).close()
-    trusted_folders._listed_here.clear()
+    trusted_folders.listed_here.clear()
     assert trusted_folders.is_trusted(odd) and trusted_folders.is_trusted(other)
 
 

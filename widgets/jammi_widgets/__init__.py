@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"jl.widgets has no {name!r}; available: {', '.join(__all__)}.")
     with import_modules():
-        return getattr(importlib.import_module(f"jammi_widgets.{_HOMES[name]}"), name)
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __package__), name)
 
 
 def _draw_chart(result: Any, kind: str, x: str | None, y: str | None, color: str | None) -> Any:

@@ -17,7 +17,6 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -28,7 +27,7 @@ from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES
 from jammi_lab.sources.locations import Unreachable
 from jammi_lab.sources.read_errors import display_name, truncated_compressed_error
-from jammi_lab.storage import spill_folders
+from jammi_lab.storage import own_files, spill_folders
 from jammi_lab.storage.files import is_settled
 
 BLOCK_BYTES = 1 << 20
@@ -194,7 +193,7 @@ def utf8_address(
     with _copies_lock:
         _copies[key] = (source_file, path)
     if known is not None:
-        Path(known[1]).unlink(missing_ok=True)
+        own_files.discard(known[1])
     return path
 
 
@@ -243,12 +242,12 @@ def _convert(file_set: FileSet, source_file: SourceFile, encoding: str, skip: in
                 copy.write(block.encode())
                 line += block.count("\n")
     except UnicodeDecodeError as error:
-        path.unlink(missing_ok=True)
+        own_files.discard(path)
         before = error.object[: error.start].decode(encoding, "replace")
         line += before.count("\n")
         raise encoding_error(file_set, source_file, encoding, line) from None
     except BaseException:
-        path.unlink(missing_ok=True)
+        own_files.discard(path)
         raise
     return str(path)
 
@@ -269,7 +268,7 @@ def _check_is_not_utf8(
         return
     if not has_other_characters:
         return
-    Path(copy).unlink()
+    own_files.discard(copy)
     hint = "Leave out the option encoding."
     if source_file.relative:
         hint = f'Name the files that have it: options={{"encoding": {{"file": "{encoding}"}}}}.'
