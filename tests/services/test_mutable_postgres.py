@@ -19,12 +19,6 @@ from tests.live.test_mutable_tables import *  # noqa: F403
 from tests.live.test_mutable_tenants import (
     test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound,  # noqa: F401
 )
-from tests.producers.test_increment_of_mutable_tables import (
-    no_threshold,  # noqa: F401
-    refusals,  # noqa: F401
-    test_a_change_of_rows_that_were_read_leads_to_a_full_run,  # noqa: F401
-    test_inserts_are_computed_over_the_new_rows_alone,  # noqa: F401
-)
 from tests.services.servers import run_postgres
 from tests.sizes import contract, repeated
 

@@ -237,7 +237,7 @@ def zipped(*members):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members:
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data)
     return file.getvalue()
 
 
@@ -247,7 +247,7 @@ CSV = b"id,n\n1,a\n2,b\n"
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("a.csv.gz", gzip.compress(CSV)),
+        ("a.csv.gz", gzip.compress(CSV, mtime=0)),
         ("a.csv.zst", pa.compress(CSV, codec="zstd", asbytes=True)),
         ("a.csv.bz2", bz2.compress(CSV)),
         ("a.csv.xz", lzma.compress(CSV)),
@@ -255,6 +255,7 @@ CSV = b"id,n\n1,a\n2,b\n"
         ("a.zip", zipped(("a.csv", CSV), ("__MACOSX/._a.csv", b"x"))),
         ("a.ndjson.xz", lzma.compress(b'{"id":1,"n":"a"}\n{"id":2,"n":"b"}\n')),
     ],
+    ids=["gz", "zst", "bz2", "xz", "csv.zip", "zip", "ndjson.xz"],
 )
 def test_containers_are_opened(read, name, data):
     assert read(data, name)[1] == [(1, "a"), (2, "b")]
