@@ -292,10 +292,7 @@ def _statement_error(error: DuckDBError, context: StatementContext) -> JammiErro
         )
     return SqlError(
         first_sentence(message) or f"The statement failed ({error.kind or 'unknown'} error).",
-        hint=error_hints.hint_for_text_column(
-            message, error.position, context.statement, context.relations
-        )
-        or error_hints.hint_for_message(message),
+        hint=error_hints.hint_for_message(message),
     )
 
 
@@ -317,7 +314,7 @@ def _unknown_table(
 
 
 def _wrong_arguments(
-    match: re.Match[str], error: DuckDBError, context: StatementContext
+    match: re.Match[str], error: DuckDBError, _context: StatementContext
 ) -> SqlError:
     name, _, types = match[1].replace("_LITERAL", "").partition("(")
     # DuckDB reports operators as functions, too.
@@ -329,10 +326,7 @@ def _wrong_arguments(
     message = error.message.strip()
     return SqlError(
         f"{problem}.",
-        hint=error_hints.hint_for_text_column(
-            message, error.position, context.statement, context.relations
-        )
-        or error_hints.hint_for_arguments(match[1], message),
+        hint=error_hints.hint_for_arguments(match[1], message),
     )
 
 

@@ -2,12 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Iterable
 
 import duckdb
 
 from jammi_lab.core import identifiers
-from jammi_lab.sources.base import Relation
 
 _CLAUSE_WORDS = frozenset(
     """
@@ -21,11 +19,6 @@ MAX_SIGNATURES = 3
 """Maximum number of signatures of a function in a hint."""
 _PRECEDES_VALUE = re.compile(r"(=|<>|!=|[<>]=?|\blike|\bin\s*\(|\bthen|\belse)\s*$", re.I)
 """Text that usually precedes a value, seldom a column."""
-_TEXT_AS_NUMBER = (
-    r"No function matches .*\(.*VARCHAR|Cannot (compare|mix|combine) .*VARCHAR|Could not "
-    r"convert string ['\"]-?\d"
-)
-"""How DuckDB's messages begin when text is used as a number."""
 _HINTS_BY_MESSAGE = (
     (r"Cannot (compare|mix|combine) .*VARCHAR", "VARCHAR is text: cast it, for example x::DOUBLE."),
     (
@@ -153,29 +146,6 @@ def hint_for_arguments(call: str, message: str) -> str:
     return "Cast the arguments to a type that it takes."
 
 
-def hint_for_text_column(
-    message: str, position: int | None, statement: str, relations: Iterable[Relation]
-) -> str:
-    """The hint for a numeric column that a connector delivers as text (no DuckDB type holds all its
-    values) and that a statement uses as numbers."""
-    if not re.match(_TEXT_AS_NUMBER, message):
-        return ""
-    if position is not None and (call := re.match(r"\w+\s*\(", _split_at(statement, position)[1])):
-        statement = _call_arguments(_split_at(statement, position)[1][call.end() :])
-    for relation in relations:
-        for column, option in relation.numeric_text_columns:
-            if re.search(rf"(?<!\w){re.escape(column)}(?!\w)", statement, re.I):
-                as_number = (
-                    f"{identifiers.quoted_name(column)}::DOUBLE or, where they fit, ::DECIMAL(38, "
-                    "9)"
-                )
-                return (
-                    f"{column} in {relation.input.label} is read as text: cast it, {as_number}, "
-                    f"or set this option on the source: {option}."
-                )
-    return ""
-
-
 def hint_for_message(message: str) -> str:
     """The hint for a message by its beginning; empty when there is none."""
     return next((hint for pattern, hint in _HINTS_BY_MESSAGE if re.match(pattern, message)), "")
@@ -189,16 +159,6 @@ def _split_at(statement: str, position: int | None) -> tuple[str, str]:
         if position is not None
         else ("", "")
     )
-
-
-def _call_arguments(text: str) -> str:
-    """The text up to the parenthesis that closes a call."""
-    depth = 1
-    for index, character in enumerate(text):
-        depth += (character == "(") - (character == ")")
-        if depth == 0:
-            return text[:index]
-    return text
 
 
 def _count_arguments(call: str) -> int:

@@ -232,9 +232,6 @@ class Relation:
     redact_first: bool = False
     """Whether its `explain` goes before those of other relations, because it removes values that
     the reader may not see."""
-    numeric_text_columns: tuple[tuple[str, str], ...] = ()
-    """Numeric columns that are read as text, each with the source option that reads it as a
-    number."""
     mutable: MutableState | None = None
     """Support for INSERT, UPDATE and DELETE; None for a read-only relation."""
 

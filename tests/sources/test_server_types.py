@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -106,7 +107,6 @@ def test_an_anchor_of_an_earlier_release_is_compared_as_before():
     ("kind", "values"),
     [
         ("money", ["9.50", "10.50", "-3"]),
-        ("numeric(50,2)", ["9", "10", "-3"]),
         ("inet", ["10.0.0.1", "9.0.0.1", "10.0.0.0/8"]),
         ("cidr", ["10.0.0.0/8", "9.0.0.0/8"]),
         ("int4range", ["[1,5)", "[10,20)", "empty"]),
@@ -216,18 +216,18 @@ def test_conditions_of_joins_parameters_and_limits_are_sent(postgres, sent):
         return [q for q in sent if '"n"::text' in q][-1]
 
     rows = ws.sql(f"SELECT n FROM {t} WHERE id = $i", params={"i": 3}).fetchall()
-    assert rows == [("3.0",)] and last().endswith("(\"id\" = '3')")
+    assert rows == [(Decimal("3.0"),)] and last().endswith("(\"id\" = '3')")
     rows = ws.sql(f"SELECT a.n, b.n FROM {t} a JOIN {t} b ON a.id = b.id - 1 WHERE a.id = 2")
-    assert rows.fetchall() == [("2.0", "3.0")]
+    assert rows.fetchall() == [(Decimal("2.0"), Decimal("3.0"))]
     rows = ws.sql(f"SELECT a.n FROM {t} a, {t} b WHERE a.id = 2 AND b.id = 3 AND b.n = '3.0'")
-    assert rows.fetchall() == [("2.0",)] and " OR " in last()
+    assert rows.fetchall() == [(Decimal("2.0"),)] and " OR " in last()
     assert len(ws.sql(f"SELECT * FROM {t} LIMIT 3").fetchall()) == 3
     assert last().endswith(" LIMIT 3")
     assert len(ws.sql(f"SELECT n FROM {t} WHERE id > 1 LIMIT 2 OFFSET 1").fetchall()) == 2
     assert last().endswith(" LIMIT 3")
     assert ws.sql(f"SELECT n FROM {t} WHERE length(t) = 2 LIMIT 2").fetchall() == [
-        ("2.0",),
-        ("4.0",),
+        (Decimal("2.0"),),
+        (Decimal("4.0"),),
     ]
     assert "LIMIT" not in last()
     made = ws.materialize("few", f"SELECT id, n FROM {t} LIMIT 2")

@@ -308,8 +308,12 @@ class MysqlConnector(ServerConnector):
         and two reads would be of two states. Dates need a check of the rows that are read.
         """
         kinds = dict(info.columns)
-        wide_columns = {name for name, kind in info.columns if mysql_types.is_wide_decimal(kind)}
-        types |= dict.fromkeys(wide_columns, "VARCHAR")
+        wide_columns = {
+            name: wide
+            for name, kind in info.columns
+            if (wide := mysql_types.wide_decimal_type(kind)) is not None
+        }
+        types |= wide_columns
         owner_conditions = row_filters.conditions(
             owner,
             types,
@@ -319,7 +323,7 @@ class MysqlConnector(ServerConnector):
             lower=lambda column: f"LOWER({column})",
         )
         scan_columns = ", ".join(
-            f"NULL::VARCHAR AS {quote_identifier(n)}"
+            f"NULL::{wide_columns[n]} AS {quote_identifier(n)}"
             if n in wide_columns
             else mysql_types.scan_expression(n, t, kinds[n])
             for n, t in types.items()
@@ -327,7 +331,9 @@ class MysqlConnector(ServerConnector):
 
         def projected_body(columns: Collection[str], conditions: ConditionsOfScan) -> str:
             dates = mysql_types.date_columns(types, columns)
-            needs_query = bool(not can_scan or owner_conditions or wide_columns & set(columns))
+            needs_query = bool(
+                not can_scan or owner_conditions or wide_columns.keys() & set(columns)
+            )
             scan = f"SELECT {scan_columns} FROM {self.duckdb_table(info)}"
             needed, limit = condition_on_server(
                 ALL_ROWS if owner_conditions else conditions(),
@@ -351,9 +357,11 @@ class MysqlConnector(ServerConnector):
         """A SELECT that the server runs. It casts text, because a query returns text of a binary
         collation as BLOB; and dates, because DuckDB reads some as NULL."""
         dates = mysql_types.date_columns(types, columns)
+        wide = {n for n, kind in info.columns if mysql_types.is_wide_decimal(kind)}
+        wide &= set(columns)
         server_columns = ", ".join(
             f"CAST({_quote_name(n)} AS CHAR) AS {_quote_name(n)}"
-            if n in dates or kind == "VARCHAR"
+            if n in dates or n in wide or kind == "VARCHAR"
             else _quote_name(n)
             for n, kind in types.items()
             if n in columns
@@ -363,6 +371,8 @@ class MysqlConnector(ServerConnector):
         cast_columns = ", ".join(
             mysql_types.date_from_text(n, kind, label)
             if n in dates
+            else f"{value_checks.decimal_from_text(n, kind, label)} AS {quote_identifier(n)}"
+            if n in wide
             else f"CAST({quote_identifier(n) if n in columns else 'NULL'} AS {kind}) AS "
             f"{quote_identifier(n)}"
             for n, kind in types.items()

@@ -4,10 +4,10 @@ import re
 from collections.abc import Collection, Mapping
 
 from jammi_lab.core.identifiers import quote_identifier
-from jammi_lab.sources.databases.value_checks import fail_if, unreadable_value
+from jammi_lab.sources.databases.value_checks import decimal_type, fail_if, unreadable_value
 
 _DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
-_WIDE_DECIMAL = re.compile(r"decimal\((\d+),\d+\).*")
+_WIDE_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\).*")
 _INCOMPLETE = re.compile("date|timestamp")
 _FRACTION = re.compile(r"time\((\d)\)")
 _LITERALS = tuple(
@@ -23,9 +23,14 @@ _LITERALS = tuple(
 
 
 def is_wide_decimal(kind: str) -> bool:
-    """Whether a type is a decimal that does not fit DECIMAL(38), and is read as text."""
+    """Whether a type is a decimal that does not fit DECIMAL(38)."""
+    return wide_decimal_type(kind) is not None
+
+
+def wide_decimal_type(kind: str) -> str | None:
+    """How a decimal is read that does not fit DECIMAL(38): exactly or refused; None for others."""
     match = _WIDE_DECIMAL.fullmatch(kind)
-    return match is not None and int(match[1]) > 38
+    return decimal_type(int(match[2])) if match is not None and int(match[1]) > 38 else None
 
 
 def scan_expression(name: str, duckdb_type: str, kind: str) -> str:
@@ -48,7 +53,7 @@ def literal_on_server(kind: str, value: str | None) -> str | None:
     if value is None:
         # DuckDB reads dates with a zero as NULL; the server finds some of them by `IS NULL`, too.
         return None if _INCOMPLETE.match(kind) else "NULL"
-    if is_wide_decimal(kind):  # DuckDB compares its text
+    if is_wide_decimal(kind):
         return None
     return next(
         (

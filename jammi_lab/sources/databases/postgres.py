@@ -180,9 +180,6 @@ class PostgresConnector(ServerConnector):
             ),
             has_snapshot=not foreign,
             volatile_because=volatile_because or "",
-            numeric_text_columns=tuple(
-                (column, "options={'numeric': 'double'}") for column in self._wide_columns(columns)
-            ),
             versions=RowVersions(files, int(horizon), int(upcoming))
             if logged and whole and all(map(_has_fixed_text, columns))
             else None,
@@ -247,7 +244,7 @@ class PostgresConnector(ServerConnector):
             lower=_lower_ascii,
         )
         scan_columns = ", ".join(
-            f"NULL::VARCHAR AS {quote_identifier(name)}"
+            f"NULL::{types[name]} AS {quote_identifier(name)}"
             if name in text_columns
             else postgres_types.scan_expression(name, kinds.get(name, ""))
             for name in types
@@ -284,12 +281,14 @@ class PostgresConnector(ServerConnector):
     def _types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], set[str]]:
         """The SQL types of the columns as they are read, and which of them are read as text."""
         described = query(f"DESCRIBE SELECT * FROM {self.duckdb_table(info)}")
-        text_columns = {
-            *self._wide_columns(info.columns),
-            *(name for name, kind in info.columns if postgres_types.is_read_as_text(kind)),
+        are_doubles = self.record.options.get("numeric") == "double"
+        as_text = {
+            name: kind
+            for name, server_kind in info.columns
+            if (kind := postgres_types.type_as_read(server_kind, are_doubles=are_doubles))
         }
-        types = {name: "VARCHAR" if name in text_columns else kind for name, kind, *_ in described}
-        return types, text_columns
+        types = {name: as_text.get(name, kind) for name, kind, *_ in described}
+        return types, set(as_text)
 
     def _value_check(
         self, info: ServerTable, tests: Mapping[str, tuple[str, str]], conditions: Sequence[str]
@@ -329,20 +328,12 @@ class PostgresConnector(ServerConnector):
         values = ", ".join(
             f"CAST(NULL AS {kind}) AS {quote_identifier(n)}"
             if n not in columns
-            else f"{postgres_types.number_from_text(n, kind, label)} AS {quote_identifier(n)}"
-            if n in text_columns and kind != "VARCHAR"
+            else f"{value_checks.decimal_from_text(n, kind, label)} AS {quote_identifier(n)}"
+            if n in text_columns and kind.startswith("DECIMAL")
             else f"CAST({quote_identifier(n)} AS {kind}) AS {quote_identifier(n)}"
             for n, kind in types.items()
         )
         return f"SELECT {values} FROM {self.query_by_server(select)}"
-
-    def _wide_columns(self, columns: Iterable[Sequence[str]]) -> list[str]:
-        """The numeric columns that are read as text."""
-        return (
-            []
-            if self.record.options.get("numeric") == "double"
-            else [name for name, kind, *_ in columns if postgres_types.is_wide_number(kind)]
-        )
 
     def digest_rows(
         self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]

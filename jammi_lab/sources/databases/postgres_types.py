@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
-from jammi_lab.sources.databases.value_checks import fail_if, unreadable_value
+from jammi_lab.sources.databases.value_checks import decimal_type, fail_if, unreadable_value
 
 _NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?((?:\[\])*)")
 _TEXT_ON_SERVER = re.compile(r'("char"|path)(\[\])*')
@@ -41,9 +41,15 @@ def is_wide_number(kind: str) -> bool:
     return match[1] is None or int(match[1]) > 38 or not 0 <= int(match[2]) <= int(match[1])
 
 
-def is_read_as_text(kind: str) -> bool:
-    """Whether the server has to cast a type to text, because the extension misreads it."""
-    return _TEXT_ON_SERVER.fullmatch(kind) is not None
+def type_as_read(kind: str, *, are_doubles: bool) -> str | None:
+    """The type of a wide number, exact or refused, or DOUBLE; VARCHAR for what the server has to
+    cast to text, because the extension misreads it (NaN as 0, 1.5.5); None for any other."""
+    number = _NUMERIC.fullmatch(kind)
+    if number is not None and not number[3] and is_wide_number(kind):
+        if are_doubles:
+            return "DOUBLE"
+        return decimal_type(None if number[2] is None else max(int(number[2]), 0))
+    return "VARCHAR" if is_wide_number(kind) or _TEXT_ON_SERVER.fullmatch(kind) else None
 
 
 def scan_expression(name: str, kind: str) -> str:
@@ -108,9 +114,3 @@ def server_test(name: str, kind: str) -> tuple[str, str] | None:
 def is_castable(kind: str) -> bool:
     """Whether the text of a type with a test can be cast to its DuckDB type."""
     return _DECIMAL.fullmatch(kind) is not None
-
-
-def number_from_text(name: str, kind: str, label: str) -> str:
-    """A number from the server's text, which fails on NaN."""
-    column, message = quote_identifier(name), unreadable_value(label, name, "NaN")
-    return fail_if(f"{column} = 'NaN'", message, f"CAST({column} AS {kind})", kind)

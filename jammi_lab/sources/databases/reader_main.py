@@ -25,6 +25,8 @@ from typing import Any, BinaryIO
 
 BLOCK_BYTES = 1 << 20
 _CHUNK_ROWS = 4096
+GENERATED = "GENERATED "
+"""Stands before the type of a computed column."""
 _LOCK_TIMEOUT_SECONDS = 5.0
 _DETERMINISTIC_FUNCTIONS = frozenset(
     "abs avg cast ceil ceiling char coalesce concat concat_ws count exp floor format "
@@ -171,7 +173,10 @@ def _table(
     columns = (
         []
         if why
-        else [[row[1], row[2]] for row in connection.execute(f"PRAGMA table_info({_quote(name)})")]
+        else [
+            [row[1], f"{GENERATED}{row[2]}" if row[6] in (2, 3) else row[2]]
+            for row in connection.execute(f"PRAGMA table_xinfo({_quote(name)})")
+        ]
     )
     return {"name": name, "view": kind == "view", "columns": columns, "why": why}
 
@@ -222,6 +227,22 @@ def _view_problem(connection: sqlite3.Connection, name: str) -> str:
         if calls
         else ""
     )
+
+
+def _classes(request: dict[str, Any]) -> dict[str, Any]:
+    """The storage classes of the values of each column, apart from NULL. `short real` has no more
+    digits than SQLite writes in a text; a floating-point number does not hold a `long integer`."""
+    limit = 2**53
+    classes = ", ".join(
+        f"group_concat(DISTINCT CASE WHEN typeof({column}) = 'integer' AND NOT {column} BETWEEN "
+        f"-{limit} AND {limit} THEN 'long integer' "
+        f"WHEN typeof({column}) <> 'real' THEN typeof({column}) "
+        f"WHEN CAST(CAST({column} AS TEXT) AS REAL) = {column} THEN 'short real' ELSE 'real' END)"
+        for column in map(_quote, request["columns"])
+    )
+    with _open_database(request["path"]) as connection:
+        row = connection.execute(f"SELECT {classes} FROM {_quote(request['table'])}").fetchone()
+    return {"classes": [sorted({*(each or "null").split(",")} - {"null"}) for each in row]}
 
 
 def _content(request: dict[str, Any]) -> dict[str, Any]:
@@ -300,6 +321,7 @@ _HANDLERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "digest": _digest,
     "head": _head,
     "tables": _tables,
+    "classes": _classes,
     "content": _content,
     "largest": _largest,
     "catalog": _catalog,

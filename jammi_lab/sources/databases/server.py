@@ -208,7 +208,6 @@ class ServerConnector(ServerTables):
             ),
             columns=columns,
             explain=self.explain,
-            numeric_text_columns=info.numeric_text_columns,
         )
 
     def _guard(self, table: str | None, info: ServerTable) -> Callable[[Query], None]:

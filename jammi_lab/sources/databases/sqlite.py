@@ -6,9 +6,10 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.sources import duckdb_extensions
@@ -29,6 +30,7 @@ from jammi_lab.sources.databases.database_file import (
     TableContent,
     stats_are_settled,
 )
+from jammi_lab.sources.databases.reader_main import GENERATED
 from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.storage.own_files import remove_folder
 
@@ -83,6 +85,8 @@ _MISMATCH = re.compile(
 )
 _DATE = re.compile(r'invalid (date|timestamp) field format: "(.*?)"', re.S)
 _VALUE_HINT = 'Correct the value, or read every column as text: options={"text": True}.'
+_MAX_KNOWN_CLASSES = 1024
+_known_classes = BoundedCache[tuple[str, str, Stats], dict[str, frozenset[str]]](_MAX_KNOWN_CLASSES)
 _NO_INPUT = Input(InputKind.SOURCE, "")
 
 
@@ -137,23 +141,70 @@ class SqliteConnector(DatabaseFileConnector):
                 ReadPlan(body=f"SELECT * FROM {source}"),
                 requirements=Requirements(attachment=attachment),
             )
-        source = (
-            f"sqlite_scan({sql_literal(attachment.path)}, {sql_literal(info.name)})"
-            if info.is_view
-            else f"{attachment.alias}.main.{quote_identifier(info.name)}"
-        )
-        # The scanner returns a column without a declared type as BLOB, whatever its values are.
-        expressions = ", ".join(
-            quote_identifier(name)
-            if kind
-            else f"decode({quote_identifier(name)}) AS {quote_identifier(name)}"
-            for name, kind in info.columns
-        )
+        classes = self._storage_classes(info)
+        if any(kind.startswith(GENERATED) for _, kind in info.columns) or any(
+            "real" in each for each in classes.values()
+        ):
+            body = self._query_as_text(info, attachment.alias, classes)
+        else:
+            body = _scan(info, attachment, classes)
         return Relation(
-            _NO_INPUT,
-            ReadPlan(body=f"SELECT {expressions} FROM {source}"),
-            requirements=Requirements(attachment=attachment),
+            _NO_INPUT, ReadPlan(body=body), requirements=Requirements(attachment=attachment)
         )
+
+    def _storage_classes(self, info: FileTable) -> dict[str, frozenset[str]]:
+        """The storage classes of the columns without a declared type, such as those that a view
+        computes, kept while the stats prove that nothing was written. Raises SourceUnavailable."""
+        columns = [name for name, kind in info.columns if not kind or kind == GENERATED]
+        if not columns:
+            return {}
+        stats = self._stats()
+        key = (self.path, info.name, stats)
+        if (known := _known_classes.get(key)) is not None:
+            return known
+        request = {"do": "classes", "path": self.path, "table": info.name, "columns": columns}
+        try:
+            answer = reader_process.request(request)["classes"]
+        except ReaderError as error:
+            raise self.reader_error(error) from None
+        classes = dict(zip(columns, map(frozenset, answer), strict=True))
+        if stats_are_settled(stats):
+            _known_classes.put(key, classes)
+        return classes
+
+    def _query_as_text(
+        self, info: FileTable, alias: str, classes: Mapping[str, frozenset[str]]
+    ) -> str:
+        """A SELECT that SQLite runs, for what the scanner does not read: computed columns, and
+        numbers of more than 15 digits without a declared type."""
+        texts, values = [], []
+        for name, declared in info.columns:
+            quoted = quote_identifier(name)
+            texts.append(
+                f"CASE typeof({quoted}) WHEN 'real' THEN printf('%!.17g', {quoted}) "
+                f"WHEN 'blob' THEN hex({quoted}) ELSE CAST({quoted} AS TEXT) END AS {quoted}"
+            )
+            kind = _type_of_classes(classes[name]) if name in classes else _declared_type(declared)
+            value = f"unhex({quoted})" if kind == "BLOB" else f"CAST({quoted} AS {kind})"
+            values.append(f"{value} AS {quoted}")
+        select = f"SELECT {', '.join(texts)} FROM {quote_identifier(info.name)}"
+        return (
+            f"SELECT {', '.join(values)} FROM sqlite_query({sql_literal(alias)}, "
+            f"{sql_literal(select)})"
+        )
+
+    def notes(self) -> list[str]:
+        """The columns without a declared type that are text because their values are of several
+        kinds. Raises SourceUnavailable."""
+        notes = []
+        for info in self._tables():
+            if info.unreadable_because:
+                continue
+            for name, classes in self._storage_classes(info).items():
+                kinds = sorted({each.rpartition(" ")[2] for each in classes})
+                if len(kinds) > 1 and _type_of_classes(classes) == "VARCHAR":
+                    notes.append(f"{info.name}.{name}: text, because it has {' and '.join(kinds)}")
+        return notes
 
     def digest_table(self, info: FileTable, ctx: ObservationContext) -> TableContent:
         """Column digests over the values that SQLite returns. Raises Failed."""
@@ -237,3 +288,41 @@ class SqliteConnector(DatabaseFileConnector):
             reader_process.request({"do": "copy", "path": self.path, "to": target})
         except ReaderError as error:
             raise self.reader_error(error) from None
+
+
+def _scan(info: FileTable, attachment: Attachment, classes: Mapping[str, frozenset[str]]) -> str:
+    """A SELECT by the scanner, which returns a column without a declared type as BLOB, whatever its
+    values are."""
+    expressions = []
+    for name, declared in info.columns:
+        quoted = quote_identifier(name)
+        kind = "BLOB" if declared else _type_of_classes(classes[name])
+        if kind == "BLOB":
+            expressions.append(quoted)
+        else:
+            expressions.append(f"CAST(decode({quoted}) AS {kind}) AS {quoted}")
+    source = (
+        f"sqlite_scan({sql_literal(attachment.path)}, {sql_literal(info.name)})"
+        if info.is_view
+        else f"{attachment.alias}.main.{quote_identifier(info.name)}"
+    )
+    return f"SELECT {', '.join(expressions)} FROM {source}"
+
+
+def _type_of_classes(classes: frozenset[str]) -> str:
+    """The type of a column without a declared type: that of its values; text for several kinds."""
+    if classes and classes <= {"integer", "long integer"}:
+        return "BIGINT"
+    if classes and classes <= {"integer", "real", "short real"}:
+        return "DOUBLE"
+    return "BLOB" if classes == {"blob"} else "VARCHAR"
+
+
+def _declared_type(declared: str) -> str:
+    """The type of a column by the words in its declaration, as SQLite and DuckDB's scanner take
+    it."""
+    words = declared.removeprefix(GENERATED).upper()
+    kinds = {"INT": "BIGINT", "CHAR": "VARCHAR", "CLOB": "VARCHAR", "TEXT": "VARCHAR",
+             "BLOB": "BLOB", "REAL": "DOUBLE", "FLOA": "DOUBLE", "DOUB": "DOUBLE",
+             "DEC": "DOUBLE", "NUM": "DOUBLE", "TIME": "TIMESTAMP", "DATE": "DATE"}  # fmt: skip
+    return next((kind for word, kind in kinds.items() if word in words), "VARCHAR")

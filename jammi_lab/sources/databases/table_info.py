@@ -42,8 +42,6 @@ class ServerTable:
     """Whether a transaction sees one snapshot of it; False if it reads foreign tables."""
     volatile_because: str = ""
     """Why two reads may differ although nothing was written; empty if they cannot."""
-    numeric_text_columns: tuple[tuple[str, str], ...] = ()
-    """As in `Relation.numeric_text_columns`."""
     versions: RowVersions | None = None
     """If the server tells by the row versions that are there whether the rows are those of an
     earlier snapshot (`ServerConnector.have_same_versions`)."""

@@ -3,12 +3,34 @@ column."""
 
 from collections.abc import Sequence
 
-from jammi_lab.core.identifiers import sql_literal
+from jammi_lab.core.identifiers import quote_identifier, sql_literal
+
+DEFAULT_SCALE = 10
+"""Decimals of a number for which the server knows no limit: 28 digits are left before the point,
+and products of two such numbers still fit."""
 
 
 def unreadable_value(label: str, column: str, value: str) -> str:
     """The message for a column of a table with such a value."""
     return f"The column {column!r} of {label} contains a {value}, which DuckDB cannot represent."
+
+
+def decimal_type(scale: int | None) -> str:
+    """The type of an exact number of more than 38 digits, or of any number of them."""
+    return f"DECIMAL(38,{DEFAULT_SCALE if scale is None else min(scale, DEFAULT_SCALE)})"
+
+
+def decimal_from_text(name: str, kind: str, label: str) -> str:
+    """A decimal from the server's text, which fails on one that the type does not hold exactly: a
+    cast would round it."""
+    column = quote_identifier(name)
+    scale = int(kind.removesuffix(")").rpartition(",")[2])
+    decimals = f"length(rtrim(split_part({column}, '.', 2), '0'))"
+    is_bad = (
+        f"{column} IS NOT NULL AND (TRY_CAST({column} AS {kind}) IS NULL OR {decimals} > {scale})"
+    )
+    message = unreadable_value(label, name, f"NaN, or a number beyond {kind}")
+    return fail_if(is_bad, message, f"CAST({column} AS {kind})", kind)
 
 
 def fail_if(condition: str, message: str, value: str, kind: str) -> str:

@@ -134,7 +134,7 @@ def build_select(
 ) -> str:
     """A SELECT of all rows of these files, in order. `addresses` are the names under which DuckDB
     reads them. Raises SourceUnavailable for a name that is not UTF-8."""
-    replaced = _columns_of_several_types(schemas) | _durations(schemas)
+    replaced = _columns_without_pushdown(schemas) | _durations(schemas)
     options = [f"union_by_name={'false' if has_one_schema(schemas) else 'true'}"]
     if source_files[0].relative:
         replaced |= _partition_columns(source_files)
@@ -159,16 +159,17 @@ def _durations(schemas: Sequence[FileSchema]) -> dict[str, str]:
     return expressions
 
 
-def _columns_of_several_types(schemas: Sequence[FileSchema]) -> dict[str, str]:
-    """How columns are selected that have another type in some files. DuckDB 1.5.5 casts a condition
-    to the type of each file: `v < 2.5` misses the 2 of a file of integers, and `v = 2.5` finds it.
-    `least` of one value is that value, costs nothing, and stops the pushdown."""
+def _columns_without_pushdown(schemas: Sequence[FileSchema]) -> dict[str, str]:
+    """How columns are selected that have another type in some files, and bytes. DuckDB 1.5.5 casts
+    a condition to the type of each file: `v < 2.5` misses the 2 of a file of integers, and
+    `v = 2.5` finds it; and equality finds no bytes that a dictionary holds. `least` of one value
+    is that value, costs nothing, and stops the pushdown."""
     expressions = {}
     first = dict[str, tuple[str, pa.DataType]]()
     for schema in dict.fromkeys(schemas):
         for name, kind in schema.types:
             known_name, known = first.setdefault(fold(name), (name, kind))
-            if kind != known:
+            if kind != known or pa.binary() in nested_types(kind):
                 quoted = quote_identifier(known_name)
                 expressions[quoted] = f"least({quoted})"
     return expressions

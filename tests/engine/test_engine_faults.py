@@ -1,0 +1,77 @@
+"""Wrong answers of the pinned DuckDB (docs/engine-faults.md): each is still wrong there, and right in
+a workspace."""
+
+import sqlite3
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+
+SHARED_JOIN = """
+SELECT count(*) FROM (
+    SELECT * FROM t2 LEFT JOIN t0 ON true
+        WHERE NOT ((NOT t2.c0) AND (substring(t0.c1 FROM -4294967296) <> t0.c1))
+    UNION ALL
+    SELECT * FROM t2 LEFT JOIN t0 ON true
+        WHERE ((NOT t2.c0) AND (substring(t0.c1 FROM -4294967296) <> t0.c1)) IS NULL)
+"""
+NULL_ORDER = """
+SELECT * FROM (
+    SELECT c0, row_number() OVER (PARTITION BY c0 ORDER BY NULL) AS c1
+    FROM (VALUES (3), (3)) AS t(c0)
+) AS u WHERE c1 <= 7 ORDER BY c1
+"""
+
+
+@pytest.fixture
+def ws(tmp_path):
+    with jl.open(tmp_path / "lab") as workspace:
+        yield workspace
+
+
+def test_a_limit_on_row_numbers_keeps_rows_that_are_ordered_by_null(ws):
+    assert duckdb.sql(NULL_ORDER).fetchall() == []
+    assert ws.sql(NULL_ORDER).fetchall() == [(3, 1), (3, 2)]
+
+
+def test_branches_that_share_a_join_have_their_own_rows(ws, tmp_path):
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as con:
+        con.execute("CREATE TABLE t2 AS SELECT false AS c0; CREATE TABLE t0 AS SELECT 'a' AS c1")
+        assert con.execute(SHARED_JOIN).fetchall() == [(0,)]
+    ws.sources.add("s", tmp_path / "x.duckdb")
+    statement = SHARED_JOIN.replace("FROM t2", "FROM s.t2 t2").replace("JOIN t0", "JOIN s.t0 t0")
+    assert ws.sql(statement).fetchall() == [(1,)]
+
+
+def test_bytes_with_a_dictionary_are_found(ws, tmp_path):
+    path, value = tmp_path / "a.parquet", f"unhex('{'ab' * 32}')"
+    duckdb.sql(f"COPY (SELECT {value} AS k FROM range(5000)) TO '{path}'")
+    assert duckdb.sql(f"SELECT count(*) FROM '{path}' WHERE k = {value}").fetchall() == [(0,)]
+    ws.sources.add("a", path)
+    for condition in (f"k = {value}", f"k IN ({value}, 'x'::BLOB)"):
+        assert ws.sql(f"SELECT count(*) FROM a WHERE {condition}").fetchall() == [(5000,)]
+    joined = ws.sql(f"SELECT count(*) FROM a JOIN (SELECT {value} AS k) b ON a.k = b.k")
+    assert joined.fetchall() == [(5000,)]
+
+
+def test_conditions_on_columns_of_several_types(ws, tmp_path):
+    pq.write_table(pa.table({"v": [1, 2]}), tmp_path / "0.parquet")
+    pq.write_table(pa.table({"v": [2.5]}), tmp_path / "1.parquet")
+    plain = f"SELECT v FROM read_parquet('{tmp_path}/*.parquet', union_by_name=true) WHERE v = 2.5"
+    assert duckdb.sql(plain).fetchall() == [(2.0,), (2.5,)]
+    assert ws.sql(plain).fetchall() == [(2.5,)]
+
+
+def test_two_sqlite_tables_with_the_same_columns(ws, tmp_path):
+    with sqlite3.connect(tmp_path / "x.db") as con:
+        con.executescript(
+            "CREATE TABLE a(id INT, v INT); CREATE TABLE b(id INT, v INT);"
+            "INSERT INTO a VALUES (1, 10), (2, 20); INSERT INTO b VALUES (7, 70), (8, 80);"
+        )
+    con.close()
+    ws.sources.add("s", f"sqlite:///{tmp_path / 'x.db'}")
+    sums = "SELECT (SELECT sum(v) FROM s.a WHERE v > 0), (SELECT sum(v) FROM s.b WHERE v > 0)"
+    assert ws.sql(sums).fetchall() == [(30, 150)]

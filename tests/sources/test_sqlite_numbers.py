@@ -1,0 +1,85 @@
+"""Columns of SQLite without a declared type, such as a view computes: their values decide."""
+
+import sqlite3
+
+import pytest
+
+import jammi_lab as jl
+
+SCRIPT = """
+CREATE TABLE e(cat TEXT, x INT, r REAL, raw);
+INSERT INTO e VALUES ('a', 9, 0.1, 9), ('b', 10, 0.2, 10), ('c', 100, 0.3, 100);
+CREATE VIEW v AS SELECT cat, sum(x) AS total, sum(r) + 0.1 + 0.2 AS far, x * 0.5 AS half,
+    cat || '!' AS t, NULL AS empty, CASE WHEN x > 9 THEN 'big' ELSE x END AS mixed,
+    CASE WHEN x > 9 THEN 9007199254740993 ELSE 0.5 END AS wide, x'ff' AS b
+    FROM e GROUP BY cat;
+CREATE TABLE g(a INT, b INT GENERATED ALWAYS AS (a * 2), d DATE, s AS (a || 'x') STORED, w);
+INSERT INTO g(a, d, w) VALUES (9, '2024-01-02', 0.1), (100, '2023-01-02', 1);
+"""
+
+
+@pytest.fixture
+def ws(tmp_path):
+    with sqlite3.connect(tmp_path / "x.db") as con:
+        con.executescript(SCRIPT)
+    con.close()
+    with jl.open(tmp_path / "lab") as workspace:
+        workspace.sources.add("s", f"sqlite:///{tmp_path / 'x.db'}")
+        yield workspace
+
+
+def types(ws, table):
+    return {c.name: c.type for c in ws.sources["s"].columns(table)}
+
+
+def test_numbers_of_a_view_are_numbers(ws):
+    assert types(ws, "v") == {
+        "cat": "VARCHAR", "total": "BIGINT", "far": "DOUBLE", "half": "DOUBLE", "t": "VARCHAR",
+        "empty": "VARCHAR", "mixed": "VARCHAR", "wide": "VARCHAR", "b": "BLOB",
+    }  # fmt: skip
+    assert ws.sql("SELECT cat FROM s.v ORDER BY total DESC").fetchall() == [("c",), ("b",), ("a",)]
+    assert ws.sql("SELECT max(total), min(half) FROM s.v WHERE total > 9").fetchall() == [
+        (100, 5.0)
+    ]
+
+
+def test_floating_point_numbers_keep_all_digits(ws):
+    """SQLite writes 15 in a text."""
+    [(far,)] = ws.sql("SELECT far FROM s.v WHERE cat = 'a'").fetchall()
+    assert repr(far) == "0.4" or far == 0.1 + 0.1 + 0.2
+
+
+def test_a_column_without_a_type_in_a_table(ws):
+    assert types(ws, "e")["raw"] == "BIGINT"
+    assert ws.sql("SELECT max(raw) FROM s.e").fetchall() == [(100,)]
+
+
+def test_computed_columns_of_a_table_are_read(ws):
+    assert types(ws, "g") == {
+        "a": "BIGINT", "b": "BIGINT", "d": "DATE", "s": "VARCHAR", "w": "DOUBLE",
+    }  # fmt: skip
+    assert ws.sql("SELECT a, b, s, w FROM s.g ORDER BY d DESC").fetchall() == [
+        (9, 18, "9x", 0.1),
+        (100, 200, "100x", 1.0),
+    ]
+
+
+def test_values_of_several_kinds_are_told(ws):
+    assert ws.sources["s"].notes == [
+        "v.mixed: text, because it has integer and text",
+        "v.wide: text, because it has integer and real",
+    ]
+    rows = ws.sql("SELECT mixed, wide FROM s.v ORDER BY cat").fetchall()
+    assert rows == [("9", "0.5"), ("big", "9007199254740993"), ("big", "9007199254740993")]
+
+
+def test_a_table_of_a_view_follows_its_values(ws, tmp_path):
+    ws.materialize("m", "SELECT max(total) AS top FROM s.v")
+    assert isinstance(ws.staleness("m"), jl.Fresh)
+    with sqlite3.connect(tmp_path / "x.db") as con:
+        con.execute("INSERT INTO e VALUES ('d', 'x', 1, 1)")
+        con.execute("UPDATE e SET x = 2.5 WHERE cat = 'c'")
+    con.close()
+    assert isinstance(ws.staleness("m"), jl.Stale)
+    ws.recompute()
+    assert ws.sql("SELECT top FROM jammi.m").fetchall() == [(10.0,)]
