@@ -55,8 +55,8 @@ def texts(folder: Path, repeats: int) -> Iterator[Line]:
 
 
 def _read_first(folder: Path, path: Path) -> None:
-    nothing_kept = mock.patch.object(decisions, "kept_decisions", BoundedCache(1))
-    with nothing_kept, jl.open(folder) as ws:
+    kept = BoundedCache[tuple[str, str, str], tuple[str, decisions.Decision]](1)
+    with mock.patch.object(decisions, "kept_decisions", kept), jl.open(folder) as ws:
         ws.sources.add("rows", path)
         ws.sql("SELECT * FROM rows").arrow()
 
