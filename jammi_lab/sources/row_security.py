@@ -39,7 +39,7 @@ _UPPER, _LOWER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 _STABLE_ORDER_KINDS = ("parquet", "csv", "tsv", "json", "ndjson", "arrow", "xlsx", "frame")
 """Kinds with a stable row order; the rows of other kinds are sorted before they are digested."""
 _VALUE_IN_MESSAGE = re.compile(
-    r" (?:holds|contains) ['\"].*|: '.*' is not? .*|"
+    r" (?:holds|contains) ['\"].*|(?<!columns): ['\"].*|"
     r": .*(?:ould not convert|ould not parse|ailed to cast).*",
     re.S,
 )
@@ -121,11 +121,14 @@ class TenantFilteredConnector:
     def relation(self, table: str | None) -> Relation:
         """The relation of the visible rows. Raises as the inner connector does, and
         SourceUnavailable for a table without the column."""
-        inner = (
-            self.inner.relation(table, OwnerFilter(self.column, self.tenant))
-            if isinstance(self.inner, server.ServerConnector)
-            else self.inner.relation(table)
-        )
+        try:
+            inner = (
+                self.inner.relation(table, OwnerFilter(self.column, self.tenant))
+                if isinstance(self.inner, server.ServerConnector)
+                else self.inner.relation(table)
+            )
+        except SourceUnavailable as error:
+            raise _without_values(error) from None
         if inner.columns is not None and self.column not in inner.columns:
             raise SourceUnavailable(
                 f"{inner.input.label} has no tenant column {self.column!r}.",
@@ -160,10 +163,12 @@ class TenantFilteredConnector:
         """The state of the visible rows; Unknown when reading them would exceed the limits of the
         observation."""
         snapshot = self.inner.observe(table, replace(ctx, read_sets=frozenset({None})))
+        if isinstance(snapshot, Unknown) and (why := _cut_values(snapshot.why)):
+            return Unknown(why.rstrip("."))
         if not isinstance(snapshot, Snapshot):
             return snapshot
         if snapshot.fault:
-            return Unknown(snapshot.fault)
+            return Unknown((_cut_values(snapshot.fault) or snapshot.fault).rstrip("."))
         if self.column not in snapshot.columns:
             return Unknown(f"there is no tenant column {self.column!r}")
         key = observation_key(
@@ -232,6 +237,20 @@ class TenantFilteredConnector:
             )
 
 
+def _without_values(error: JammiError) -> JammiError:
+    """The error, without the value or line of a file that it shows."""
+    message = _cut_values(error.message)
+    return error if message is None else SourceUnavailable(message, hint=_VALUE_HINT)
+
+
+def _cut_values(message: str) -> str | None:
+    """A message up to the value or line that it shows; None if it shows none."""
+    match = _VALUE_IN_MESSAGE.search(message)
+    if match is None:
+        return None
+    return f"{message[: match.start()]} contains a value that does not have its type."
+
+
 def _redacted(explain: Explain | None) -> Explain:
     """Wrap `explain` so that its messages contain no values, which may be another tenant's."""
 
@@ -244,16 +263,7 @@ def _redacted(explain: Explain | None) -> Explain:
                 "The source cannot be read: a value does not have its column's type.",
                 hint=_VALUE_HINT,
             )
-        value_match = _VALUE_IN_MESSAGE.search(error.message)
-        return (
-            error
-            if value_match is None
-            else SourceUnavailable(
-                f"{error.message[: value_match.start()]} contains a value that does not have its "
-                "type.",
-                hint=_VALUE_HINT,
-            )
-        )
+        return _without_values(error)
 
     return explain_without_values
 

@@ -238,3 +238,27 @@ def test_what_a_reader_says_of_a_value_is_said_without_it(tmp_path, text, kind):
     )
     said = view.relation(None).explain(text)
     assert said is not None and THEIRS not in "\n".join(said.lines())
+
+
+@pytest.mark.parametrize(
+    ("broken", "options"),
+    [
+        ("owner,v\nglobex,1\nacme,ACMESECRET,3\n", {}),
+        ('owner,v\nglobex,1\nacme,"ACMESECRET" x\n', {}),
+        ("owner,v\nglobex,1\nacme,ACMESECRET\n", {"types": {"v": "BIGINT"}}),
+        ("owner,v\nglobex,1\nacme,ACMESECRET" + "x" * 2_200_000 + "\n", {}),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_not_shown_to_another_tenant(tmp_path, broken, options):
+    (tmp_path / "f.csv").write_text("owner,v\nglobex,1\nacme,2\n")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("src", tmp_path / "f.csv", tenant_column="owner", options=options)
+        with ws.tenant("globex"):
+            ws.materialize("t", "SELECT v FROM src")
+            assert ws.sources["src"].notes == []
+        (tmp_path / "f.csv").write_text(broken)
+        with ws.tenant("globex"):
+            with pytest.raises(SourceUnavailable, match=r"f\.csv, line 3") as caught:
+                ws.sql("FROM src").fetchall()
+            said = ["\n".join(caught.value.lines()), str(ws.staleness("t")), str(ws.sources.list())]
+            assert not any(THEIRS in each for each in said)
