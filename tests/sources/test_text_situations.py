@@ -359,6 +359,34 @@ def test_what_was_decided_is_told(ws, tmp_path, values, note):
     assert source.notes[0][:20] in str(source)
 
 
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        ("alice,3\nbob,4\n", """heading: the first line, although "3" could be a value; """),
+        ('n,v\n1,"1,500"\n', "'thousands': '.'} or {'thousands': ','}"),
+        ("n,v\n1,03/04/2024\n", "{'dateformat': '%d/%m/%Y'} or {'dateformat': '%m/%d/%Y'}"),
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_told_with_both(ws, tmp_path, data, note):
+    (tmp_path / "a.csv").write_text(data)
+    [told] = ws.sources.add("a", tmp_path / "a.csv").notes
+    assert note in told
+
+
+def test_a_heading_that_is_not_utf8_and_a_file_of_blank_lines_are_refused(read):
+    with pytest.raises(SourceUnavailable, match=r"a\.csv is not UTF-8"):
+        read("é,ü\n1,2\n".encode("latin-1"))
+    with pytest.raises(SourceUnavailable, match=r"a\.csv is empty"):
+        read("\n\n")
+
+
+def test_numbers_of_json_that_double_does_not_hold_are_text(ws, tmp_path):
+    (tmp_path / "a.json").write_text('[{"a":9007199254740993},{"a":2.5}]')
+    source = ws.sources.add("a", tmp_path / "a.json")
+    assert ws.sql("FROM a").fetchall() == [("9007199254740993",), ("2.5",)]
+    assert source.notes == ["a: text, because DOUBLE does not hold all its numbers"]
+
+
 def test_ordinary_words_need_no_note(ws, tmp_path):
     (tmp_path / "a.csv").write_text("n,v\n1,Kyoto\n2,Oslo\n")
     assert ws.sources.add("a", tmp_path / "a.csv").notes == []

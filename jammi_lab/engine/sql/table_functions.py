@@ -16,6 +16,7 @@ from jammi_lab.core.errors import InvalidArgument, JammiError, StatementNotAllow
 from jammi_lab.core.identifiers import ascii_lower, near_names
 from jammi_lab.engine.sql.allowlist import character_offset, walk_nodes
 from jammi_lab.engine.sql.tokens import all_tokens
+from jammi_lab.sources.files.formats import ALIASES, OPTIONS
 
 Name = tuple[str, str]
 """The two-part name that replaces a call in the text, ASCII lower case."""
@@ -51,41 +52,12 @@ class Signature:
 
 _K = FunctionArgument("k", (int,), 10)
 _PATH = FunctionArgument("path", (str,))
-_TEXT_OPTIONS: dict[str, tuple[type, ...]] = {
-    "encoding": (str,),
-    "types": (dict,),
-    "union_by_name": (bool,),
-}
-_CSV_OPTIONS: dict[str, tuple[type, ...]] = {
-    "delim": (str,),
-    "header": (bool,),
-    "skip": (int,),
-    "names": (list,),
-    "all_varchar": (bool,),
-    "quote": (str,),
-    "escape": (str,),
-    "comment": (str,),
-    "nullstr": (str, list),
-    "decimal_separator": (str,),
-    "thousands": (str,),
-    "dateformat": (str,),
-    "timestampformat": (str,),
-    "strict_mode": (bool,),
-    "null_padding": (bool,),
-    "max_line_size": (int,),
-    **_TEXT_OPTIONS,
-}
-_JSON_OPTIONS = {"records": (str, bool), "format": (str,), **_TEXT_OPTIONS}
-_CSV_WORDS = {
-    "delimiter": "delim",
-    "sep": "delim",
-    "null": "nullstr",
-    "decimal": "decimal_separator",
-}
 
 
-def _optional(options: Mapping[str, tuple[type, ...]]) -> tuple[FunctionArgument, ...]:
-    return tuple(FunctionArgument(name, kinds, None) for name, kinds in options.items())
+def _reader_signature(usage: str, kind: str) -> Signature:
+    """The signature of a function that reads files of a kind, with the options of its sources."""
+    options = (FunctionArgument(name, kinds, None) for name, kinds in OPTIONS[kind].items())
+    return Signature(usage, (_PATH, *options), option_names=ALIASES)
 
 
 USAGE: Mapping[str, Signature] = {
@@ -107,17 +79,9 @@ USAGE: Mapping[str, Signature] = {
         "neighbors('table', 'row key' or $param [, k := 10])",
         (FunctionArgument("table", (str,)), FunctionArgument("row", None), _K),
     ),
-    "read_parquet": Signature(
-        "read_parquet('path')", (_PATH, *_optional({"union_by_name": (bool,)})), option_names={}
-    ),
-    "read_csv": Signature(
-        "read_csv('path' [, delim = ';'])",
-        (_PATH, *_optional(_CSV_OPTIONS)),
-        option_names=_CSV_WORDS,
-    ),
-    "read_json": Signature(
-        "read_json('path')", (_PATH, *_optional(_JSON_OPTIONS)), option_names={}
-    ),
+    "read_parquet": _reader_signature("read_parquet('path')", "parquet"),
+    "read_csv": _reader_signature("read_csv('path' [, delim = ';'])", "csv"),
+    "read_json": _reader_signature("read_json('path')", "json"),
 }
 """The signatures by function name."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
+from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import csv_errors
 from jammi_lab.sources.files.decisions import Decision
@@ -22,7 +23,7 @@ from jammi_lab.sources.files.formats import (
     partition_keys,
 )
 from jammi_lab.sources.files.readers import partition_options, partition_types, path_literal
-from jammi_lab.sources.files.text_bytes import encoding_of, text_of, utf8_address
+from jammi_lab.sources.files.text_bytes import encoding_error, encoding_of, text_of, utf8_address
 from jammi_lab.sources.files.text_columns import Misfit, decide_columns
 
 if TYPE_CHECKING:
@@ -130,18 +131,21 @@ def _delimiter(
 def _first_lines(
     file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any]
 ) -> list[str]:
-    """The first lines of a file with their ends, at most as many as hold a heading. Raises
-    OSError."""
+    """The first lines of a file with their ends, at most as many as hold a heading. Raises OSError,
+    SourceUnavailable for bytes that are not of the file's encoding."""
     encoding = encoding_of(file_set, source_file, options)
-    lines, size = [], 0
+    lines: list[str] = []
+    size = 0
     with file_set.open(source_file) as file:
-        text = text_of(file, source_file, "utf-8-sig" if encoding == "utf-8" else encoding)
-        for number in itertools.count():
-            line = text.readline(_MAX_HEADING_CHARACTERS)
-            size += len(line)
-            if not line or (size > _HEAD_CHARACTERS and number):
-                break
-            lines.append(line)
+        text = text_of(
+            file, source_file, "utf-8-sig" if encoding == "utf-8" else encoding, "strict"
+        )
+        try:
+            while size <= _HEAD_CHARACTERS and (line := text.readline(_MAX_HEADING_CHARACTERS)):
+                size += len(line)
+                lines.append(line)
+        except UnicodeDecodeError:
+            raise encoding_error(file_set, source_file, encoding) from None
     return lines
 
 
@@ -251,6 +255,8 @@ def decide(
         utf8_address(file_set, source_file, address, options, 0)  # checks the encoding
     dialect = dialect_of(kind, file_set, source_files[0], options)
     heads = heads_of(dialect, file_set, source_files, options)
+    if not heads[0].width:
+        raise read_errors.empty_error(source_files[0].path, kind)
     names = list({fold(name): name for head in heads for name in head.names}.values())
     csv_errors.check_declared_columns(options.get("types", {}), names)
     headings = list(dict.fromkeys((head.names, head.has_heading) for head in heads))
@@ -271,9 +277,18 @@ def decide(
     casts = {name: c.cast for name, c in columns.items() if c.cast is not None}
     return Decision(
         types | _partition_types(source_files, names),
-        tuple(column.note for column in columns.values() if column.note),
+        (*_notes_of_heading(heads[0]), *(c.note for c in columns.values() if c.note)),
         reading | {"casts": casts},
     )
+
+
+def _notes_of_heading(head: Head) -> list[str]:
+    """What to tell of a heading with names that could be values."""
+    doubtful = [name for name in head.names if _VALUE.fullmatch(name)]
+    if not head.has_heading or not doubtful:
+        return []
+    told = f'heading: the first line, although "{doubtful[0]}" could be a value'
+    return [f"{told}; options={{'header': False}}"]
 
 
 def _partition_types(source_files: Sequence[SourceFile], names: Sequence[str]) -> dict[str, str]:

@@ -18,8 +18,6 @@ MAX_COLUMNS = 10_000
 """Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
 MAX_JSON_DEPTH = 1_000
 """DuckDB parses nested values by recursion and overflows the stack between 5 000 and 20 000."""
-_MAX_HEADER_BYTES = 4 << 20
-_HEADER_BLOCK_BYTES = 1 << 16
 _QUOTE, _STRUCTURE = ord('"'), b'"[]{}'
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
 _MAX_CHECKED_FILES = 10_000

@@ -64,9 +64,14 @@ def decide(
             source_files[0].path, None, misfit.column, misfit.value, misfit.kind
         ) from None
     decided = {name: _column(name, detected[name], column) for name, column in decided.items()}
+    notes = tuple(
+        f"{name}: text, because DOUBLE does not hold all its numbers"
+        for name, column in decided.items()
+        if column.type == "VARCHAR" and detected[name] != "VARCHAR" and not column.is_declared
+    )
     types = {name: decided[name].type if name in decided else kind for name, kind in texts.items()}
     casts = {name: column.cast for name, column in decided.items() if column.cast is not None}
-    return Decision(types | partitions, (), reading | {"casts": casts})
+    return Decision(types | partitions, notes, reading | {"casts": casts})
 
 
 def _column(name: str, detected: str, column: TextColumn) -> TextColumn:
@@ -76,7 +81,8 @@ def _column(name: str, detected: str, column: TextColumn) -> TextColumn:
         kind = column.type
     else:
         kind = text_types.type_of_number(column.forms)
-    return TextColumn(kind, None if kind == "VARCHAR" else f"CAST({value} AS {kind})")
+    cast = None if kind == "VARCHAR" else f"CAST({value} AS {kind})"
+    return TextColumn(kind, cast, is_declared=column.is_declared)
 
 
 def _needs_detection(names: Sequence[str]) -> bool:

@@ -261,23 +261,18 @@ def is_mixed(forms: Form) -> bool:
 _LOOKS = (
     (r"-?\d{1,3}(\.\d{3})*,\d+", {"decimal_separator": ",", "thousands": "."}),
     (r"-?\d{1,3}(,\d{3})+(\.\d+)?", {"thousands": ","}),
-    (r"(1[3-9]|2\d|3[01])/\d{1,2}/\d{4}", {"dateformat": "%d/%m/%Y"}),
-    (r"\d{1,2}/(1[3-9]|2\d|3[01])/\d{4}", {"dateformat": "%m/%d/%Y"}),
-    (r"\d{1,2}/\d{1,2}/\d{4}", {"dateformat": "%d/%m/%Y"}),
+    (r"(0?[1-9]|[12]\d|3[01])/(0?[1-9]|1[0-2])/\d{4}", {"dateformat": "%d/%m/%Y"}),
+    (r"(0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])/\d{4}", {"dateformat": "%m/%d/%Y"}),
     (r"\d{1,2}\.\d{1,2}\.\d{4}", {"dateformat": "%d.%m.%Y"}),
 )
 """Options that read values of a pattern as numbers or dates."""
 
 
-def option_for(example: str) -> Mapping[str, str] | None:
-    """The options with which a text such as this one would be a number or a date."""
-    return next((given for look, given in _LOOKS if re.fullmatch(look, example)), None)
-
-
 def note_of(column: str, forms: Form, example: str) -> str | None:
     """The sentence that tells why a column is text; None where that is no decision."""
-    if options := option_for(example):
-        return f"{column}: text, because {_shown_text(example)}; options={dict(options)!r}"
+    options = [repr(given) for look, given in _LOOKS if re.fullmatch(look, example)]
+    if options:
+        return f"{column}: text, because {_shown_text(example)}; options={' or '.join(options)}"
     if re.fullmatch(r"-?0\d+", example):
         return f"{column}: text, because {_shown_text(example)} begins with 0"
     if re.fullmatch(r"[+-]?\d[\d.]*", example):
