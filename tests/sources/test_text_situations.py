@@ -374,7 +374,7 @@ def test_what_can_be_read_in_two_ways_is_told_with_both(ws, tmp_path, data, note
 
 
 def test_a_heading_that_is_not_utf8_and_a_file_of_blank_lines_are_refused(read):
-    with pytest.raises(SourceUnavailable, match=r"a\.csv is not UTF-8"):
+    with pytest.raises(SourceUnavailable, match=r"a\.csv, line 1 is not UTF-8"):
         read("é,ü\n1,2\n".encode("latin-1"))
     with pytest.raises(SourceUnavailable, match=r"a\.csv is empty"):
         read("\n\n")

@@ -144,8 +144,9 @@ def _first_lines(
             while size <= _HEAD_CHARACTERS and (line := text.readline(_MAX_HEADING_CHARACTERS)):
                 size += len(line)
                 lines.append(line)
-        except UnicodeDecodeError:
-            raise encoding_error(file_set, source_file, encoding) from None
+        except UnicodeDecodeError as error:
+            line_number = len(lines) + 1 + error.object[: error.start].count(b"\n")
+            raise encoding_error(file_set, source_file, encoding, line_number) from None
     return lines
 
 
