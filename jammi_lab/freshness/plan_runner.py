@@ -1,6 +1,7 @@
 """Plan execution: each step is re-evaluated before it runs, independent steps run in parallel,
 unchanged results cut off the steps below them, and deviations from the plan are reported."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,15 @@ from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.parallel_tasks import MAX_PARALLEL_TASKS, Task, TaskPool
-from jammi_lab.core.records import OnProgress, Progress, RunStep, TableKind
+from jammi_lab.core.records import (
+    OnProgress,
+    Progress,
+    RecipeRecord,
+    RunStep,
+    TableKind,
+    TableRecord,
+    TableStatus,
+)
 from jammi_lab.core.verdicts import Damaged, Fresh
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.plan import PlannedStep, StepKind
@@ -18,6 +27,7 @@ from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
 from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import with_changed_meaning
 from jammi_lab.producers.build import Outcome, RecipeRedefined, produce
+from jammi_lab.store.publish import AlreadyBuilding
 from jammi_lab.store.sidecars import SidecarRequest
 
 _THREADABLE_KINDS = frozenset({TableKind.SQL})
@@ -138,6 +148,24 @@ class PlanRunner:
                 error=str(error).split("\n")[0],
             )
 
+    def _record_failure(self, recipe: RecipeRecord, error: JammiError) -> None:
+        """Record a run that failed before its build began, because the recipe could not be bound to
+        its inputs, as a failed version."""
+        unbuilt = TableRecord(
+            table_name="",
+            kind=recipe.kind,
+            status=TableStatus.BUILDING,
+            recipe=recipe.name,
+            version=0,
+            definition_hash=recipe.definition_hash,
+            flight=False,
+        )
+        with (
+            contextlib.suppress(JammiError, AlreadyBuilding),
+            self._service.ctx.publisher.build_row(unbuilt, recipe.name),
+        ):
+            raise error
+
     def _execute_step(
         self,
         planned: PlannedStep,
@@ -163,7 +191,11 @@ class PlanRunner:
         if is_fresh and not evaluated.count_failed_rows(node):
             self._final_states[node.key] = _recipe_state(node)
             return _cut_off_step(planned, node, deviations)
-        job = producers.job(node.name, node.recipe.descriptor)
+        try:
+            job = producers.job(node.name, node.recipe.descriptor)
+        except JammiError as error:
+            self._record_failure(node.recipe, error)
+            raise
         outcome = produce(
             ctx,
             node.name,

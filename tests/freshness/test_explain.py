@@ -229,3 +229,20 @@ def test_both_forms_say_the_same_and_hostile_names_do_no_harm(lab: Lab) -> None:
     assert "<b>" not in why._repr_html_() and "&lt;b&gt;" in why._repr_html_()
     assert "\u202e" not in why._repr_html_() + repr(why)
     assert repr(why).split("\n")[1:] == why.lines[1:]
+
+
+def test_a_run_that_could_not_be_bound_is_named_until_one_succeeds(lab: Lab) -> None:
+    lab.csv("a", "id,x", "1,2")
+    lab.ws.materialize("t", "SELECT sum(x) AS s FROM a")
+    lab.csv("a", "id,y", "1,2")
+    [step] = lab.ws.recompute().steps
+    assert step.outcome == "failed"
+    said = "its last run failed: SqlError: There is no column x in a."
+    assert any(said in line for line in lab.ws.why("t").lines)
+    assert [(table.version, table.status) for table in lab.ws.tables(status="failed")] == [
+        (2, "failed")
+    ]
+    lab.csv("a", "id,x", "1,7")
+    lab.ws.recompute()
+    assert not any("failed" in line for line in lab.ws.why("t").lines)
+    assert lab.ws.table("t").read().fetchall() == [(7,)]
