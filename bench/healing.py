@@ -140,7 +140,7 @@ def published(folder: Path, repeats: int) -> list[Line]:
     makes durable: a row, two files, and the row again.
 
     The whole build against one file and one row has no limit: it is more than that, and on a disk
-    that syncs in 0.1 ms its processor time is most of it (decision 44)."""
+    that syncs in 0.1 ms its processor time is most of it."""
     folder.mkdir(exist_ok=True)
     bare, parts = DurableFileStore(folder / "bare"), DurableTableStore(folder / "parts")
     with jl.open(folder / "lab") as ws:

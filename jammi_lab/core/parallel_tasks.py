@@ -5,8 +5,7 @@ The caller's thread dispatches tasks, receives progress and reports it. Tasks th
 thread (an encoder, a function of the notebook) run there, and so does a task when nothing could run
 beside it. An interrupt, or any other exception in the caller's thread, is raised as
 KeyboardInterrupt in every busy worker at its next bytecode, but not within a catalog transaction: a
-task sees what Ctrl-C is to a call in the main thread. Reasons:
-docs/decisions/011-steps-side-by-side.md
+task sees what Ctrl-C is to a call in the main thread.
 """
 
 import contextlib

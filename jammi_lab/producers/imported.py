@@ -194,7 +194,7 @@ def _sorted_table(table: pa.Table, key: str, vector: str) -> pa.Table:
 
 def _uuids_to_text(keys: pa.Array) -> pa.Array:
     """UUIDs as text, as SQL returns them. As bytes they would match no key of a source, graph or
-    set (decision 047)."""
+    set."""
     if not isinstance(keys.type, pa.UuidType):
         return keys
     return pa.array([str(key) for key in keys.to_pylist()], pa.string())

@@ -1,7 +1,6 @@
 """`where=` of a search: the keys of the rows whose source rows satisfy a condition.
 
-A condition is evaluated over cached rows while their source is unchanged, else over the source
-(decision 064).
+A condition is evaluated over cached rows while their source is unchanged, else over the source.
 """
 
 import time

@@ -3,8 +3,8 @@
 A row's value is its similarity plus 1.5 times the sixth power of its share of the query's words:
 its BM25 score over the score of a row of mean length that holds every word of the query once, at
 most 1. So a row that holds nearly all words of a query, as for a code or a name, comes first, and
-otherwise meaning decides. Measured in decision 075; reciprocal rank fusion lost up to a third of
-the better side.
+otherwise meaning decides. Reciprocal rank fusion lost up to a third of the better side
+(docs/why/words.md has the measurements).
 """
 
 from collections.abc import Sequence

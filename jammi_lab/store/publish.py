@@ -166,7 +166,7 @@ class TableWriter:
         if audited.results:
             self._publisher.catalog.checks.add_results(audited.results)
         # The row was committed without a sync. No file gets its name before it is durable: else a
-        # power failure could leave a complete table without a row (decision 44).
+        # power failure could leave a complete table without a row.
         wait_until_durable = commit_with(
             self._file,
             manifests.manifest_path(self.path),

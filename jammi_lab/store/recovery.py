@@ -89,7 +89,7 @@ class Recovery:
             log_is_damaged = self._report_lost_commits(is_first_run=is_first_run)
             if any_died:
                 # A power failure may have taken the row of a build, not synced yet, and left its
-                # unfinished file (decision 44).
+                # unfinished file.
                 self._remove_unaccounted_files()
             if any_died or log_is_damaged or ready_too or self.have_folders_changed():
                 listing = FolderListing(self._results)

@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -248,10 +249,31 @@ def test_every_name_that_the_package_gives_is_in_the_pages():
     ]
 
 
-def test_every_decision_is_listed_in_their_index():
-    pages = sorted((DOCS / "decisions").glob("[0-9]*.md"))
-    listed = text("decisions/index.md")
-    assert pages and not [page.name for page in pages if f"({page.name})" not in listed]
+def paths_in(page: Path) -> set[str]:
+    """The modules and folders that a page names in backticks."""
+    return set(re.findall(r"`((?:[\w.]+/)+(?:[\w]+\.(?:py|txt))?)`", page.read_text("utf-8")))
+
+
+@pytest.mark.parametrize(
+    "page", [DOCS / "tour.md", *sorted((DOCS / "why").glob("*.md"))], ids=lambda page: page.stem
+)
+def test_every_module_that_a_page_on_the_code_names_exists(page):
+    roots = (ROOT, ROOT / "jammi_lab", ROOT / "kernel_ext" / "jammi_kernel_ext")
+    roots += (ROOT / "widgets" / "jammi_widgets",)
+    assert not [
+        path for path in paths_in(page) if not any((root / path).exists() for root in roots)
+    ]
+
+
+def test_the_reasons_are_a_short_page_for_each_room():
+    """Reasons that nobody reads in five minutes bind nobody."""
+    pages = {page.name: page.read_text("utf-8") for page in (DOCS / "why").glob("*.md")}
+    index = pages.pop("index.md")
+    assert pages and not [name for name in pages if f"]({name})" not in index]
+    assert not [name for name, page in pages.items() if len(page.split()) > 1500]
+    rooms = [room.parent.name for room in (ROOT / "jammi_lab").glob("*/__init__.py")]
+    named = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", index))))
+    assert rooms and not [room for room in rooms if room not in named | {"cli"}]
 
 
 @pytest.mark.parametrize("relation", COLUMNS)
@@ -278,16 +300,12 @@ def test_every_page_is_in_the_table_of_contents():
     """Of the site: a page that is in no toctree cannot be found there."""
     listed = {
         (page.parent / line.split("<")[-1].rstrip(">")).resolve()
-        for page in (DOCS / "index.md", DOCS / "decisions" / "index.md")
+        for page in (DOCS / "index.md", DOCS / "why" / "index.md")
         for block in blocks(page)
         if block.language == "{toctree}"
         for line in block.body.splitlines()
         if line and not line.startswith(":")
     }
-    pages = [
-        p.with_suffix("")
-        for p in DOCS.rglob("*.md")
-        if p != DOCS / "index.md" and p.parent.name != "decisions"
-    ]
+    pages = [p.with_suffix("") for p in DOCS.rglob("*.md") if p != DOCS / "index.md"]
     notebooks = [p.with_suffix("") for p in (ROOT / "notebooks").glob("*.ipynb")]
     assert not [p for p in [*pages, *notebooks] if p.resolve() not in listed]

@@ -1,5 +1,5 @@
 """Keys keep their type, as far as Arrow has it; those for which it has none come back to their rows
-all the same (decision 047)."""
+all the same."""
 
 import datetime
 import decimal

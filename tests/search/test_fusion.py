@@ -113,7 +113,7 @@ def judged_queries(name: str) -> list[list[str]]:
 
 
 def check_both_is_hardly_behind(ws: Any, sets: list[list[list[str]]]) -> None:
-    """The evidence for the way in which both sides are joined (decision 075)."""
+    """The evidence for the way in which both sides are joined."""
     ws.embed("v", "docs", key="name", text=["name", "text"], index="later")
     ws.lexical("w", "docs", key="name", text=["name", "text"])
     for judged in sets:

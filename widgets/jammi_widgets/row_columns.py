@@ -1,5 +1,5 @@
 """The source columns that a panel shows for a table with vectors, in their current state. They come
-from the column cache of searches, or from the source if they are not cached (decision 062)."""
+from the column cache of searches, or from the source if they are not cached."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
