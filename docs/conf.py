@@ -16,6 +16,7 @@ include_patterns = [
     "notebooks/*.ipynb",
     "notebooks/data/README.md",
     "CONTRIBUTING.md",
+    "tests/README.md",
     "CHANGELOG.md",
     "SECURITY.md",
 ]
@@ -48,5 +49,10 @@ def search_answers_only(_: Any, env: Any) -> None:
     """Leave pages for contributors out of the full-text search: they outnumber the guides and would
     hide them. Their titles stay searchable."""
     for page in env.found_docs:
-        if page.startswith("docs/why/") or page in ("CHANGELOG", "CONTRIBUTING", "docs/tour"):
+        if page.startswith("docs/why/") or page in (
+            "CHANGELOG",
+            "CONTRIBUTING",
+            "docs/tour",
+            "tests/README",
+        ):
             env.metadata[page]["nosearch"] = True
