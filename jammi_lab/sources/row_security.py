@@ -65,7 +65,7 @@ def predicate(column: str, tenant: str | None) -> str:
 def filtered_select(body: str, condition: str) -> str:
     """A SELECT of the visible rows of a body; no expression of a statement reaches the others.
 
-    Without `OFFSET_COLUMN 0` DuckDB would merge the condition with those of the statement and
+    Without `OFFSET 0` DuckDB would merge the condition with those of the statement and
     evaluate the cheapest first, so that a failing conversion could reveal a value of another
     tenant. DuckDB pushes conditions below a materialised CTE, too, but never below an offset.
     Column pruning still works.
