@@ -170,7 +170,7 @@ def beside_rival(folder: Path, repeats: int) -> Iterator[Line]:
         its_search,
         searched / its_search,
         0.1,
-    )  # its walk of the graph alone, at the required recall, takes a hundredth
+    )  # not 0.01: our walk of the graph alone takes that
     yield Line(
         f"search with a column of the source: {what}", column, its_column, column / its_column, 0.2
     )
