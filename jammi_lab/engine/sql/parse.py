@@ -100,6 +100,8 @@ class ParsedStatement:
         )
 
 
+_TABLE_KEYWORD = re.compile(r"[a-z_]+(?=\s*($|[;,)]|(where|join|group|order|limit)\b))", re.I)
+"""A keyword after which a name of a table could end."""
 MAX_CACHED_TEXTS, MAX_CACHED_TEXT_LENGTH = 256, 16_384
 
 
@@ -137,7 +139,12 @@ def parse(
         raise SqlError("The statement contains a character that is not valid in SQL.")
     credential_check.check_statement(sql)
     text = _ODD_SPACES.sub(lambda m: m[0] if len(m[0]) > 1 else " ", sql)
-    statements = _extract_statements(parser, text, sql)
+    try:
+        statements = _extract_statements(parser, text, sql)
+    except SqlError as error:
+        if (quoted := _quote_table_keyword(sql, error.position)) is None:
+            raise
+        return parse(parser, quoted, allow_dml=allow_dml)
     if not statements:
         raise SqlError("There is no statement to run.")
     if (
@@ -160,6 +167,17 @@ def parse(
         parsed.append(_parse_statement(parser, sql, position, statement, allow_dml))
         position += len(statement.query)
     return parsed
+
+
+def _quote_table_keyword(sql: str, position: int | None) -> str | None:
+    """The text with the keyword at the position of a syntax error quoted, where it can only be the
+    name of a table (`FROM both`); else None."""
+    if position is None or not re.search(r"\b(from|join)\s+$", sql[:position], re.I):
+        return None
+    keyword = _TABLE_KEYWORD.match(sql, position)
+    if keyword is None:
+        return None
+    return f'{sql[:position]}"{keyword[0]}"{sql[keyword.end() :]}'
 
 
 def _extract_statements(
