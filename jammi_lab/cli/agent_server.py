@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jammi_lab.cli.options import reported_errors
+from jammi_lab.cli.options import DEFAULT_FOLDER, WorkspaceCommand, reported_errors
 from jammi_lab.core.errors import ExtensionMissing, JammiError
 
 if TYPE_CHECKING:
@@ -29,8 +29,11 @@ _INSTRUCTIONS = (
 )
 
 
-@click.command(short_help="Serve the workspace to agents (MCP, standard input and output).")
-@click.argument("path")
+@click.command(
+    cls=WorkspaceCommand,
+    short_help="Serve the workspace to agents (MCP, standard input and output).",
+)
+@click.argument("path", default=DEFAULT_FOLDER)
 @click.option("--tenant", help="The tenant whose tables to use; without it, shared tables only.")
 @click.option("--catalog", help="The URL of the PostgreSQL database with the catalog.")
 @click.option("--allow-recompute", is_flag=True, help="Add a tool that recomputes stale tables.")

@@ -9,6 +9,7 @@ import click
 from jammi_lab.cli.agent_server import mcp
 from jammi_lab.cli.check_outputs import check_file, check_notebook
 from jammi_lab.cli.options import (
+    DEFAULT_FOLDER,
     FAILED_EXIT_CODE,
     CommandGroup,
     Duration,
@@ -447,7 +448,7 @@ def _format_names(contents: dict[str, list[str]]) -> str:
 
 
 @main.command(short_help="Copy a workspace to another folder.")
-@click.argument("source")
+@click.argument("source", default=DEFAULT_FOLDER)
 @click.argument("target")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value on standard output.")
 def copy(source: str, target: str, as_json: bool) -> None:
@@ -464,7 +465,7 @@ def copy(source: str, target: str, as_json: bool) -> None:
 
 
 @main.command(short_help="Trust the folder of a workspace that somebody else created.")
-@click.argument("path")
+@click.argument("path", default=DEFAULT_FOLDER)
 def trust(path: str) -> None:
     """Trust the folder of a workspace that another user or another machine created: the catalog,
     the sources and the functions that its files name are used from then on."""

@@ -1,6 +1,7 @@
 """Options that several commands share, exit codes, and how an error is reported."""
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 FAILED_EXIT_CODE, REFUSED_EXIT_CODE = 1, 3
 
 
-class FailCommand(click.Command):
+DEFAULT_FOLDER = ".jammi"
+"""The workspace of a command without PATH, as in cells."""
+
+
+class WorkspaceCommand(click.Command):
+    """A command whose PATH may be left out. The first argument is PATH unless one that the command
+    requires would be missing, or nothing has this path and there is a workspace in the default
+    folder."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        path, *others = [each for each in self.params if isinstance(each, click.Argument)]
+        arguments, _, _ = self.make_parser(ctx).parse_args(list(args))
+        given = arguments.get(path.name or "")
+        has_path = isinstance(given, str) and (
+            os.path.lexists(given) or not os.path.isdir(DEFAULT_FOLDER)
+        )
+        for other in others:
+            if other.required and not isinstance(arguments.get(other.name or ""), str):
+                has_path = False
+        if others and not has_path:
+            args = [DEFAULT_FOLDER, *args]
+        return super().parse_args(ctx, args)
+
+
+class FailCommand(WorkspaceCommand):
     """A command whose flag `--fail` may have a value: `--fail=WORD` where it has a hidden flag
     `--fail-WORD`. An option with an optional value would take the path that follows a bare `--fail`
     for it."""
@@ -60,6 +85,8 @@ PYTHON_CALLS = {
 
 class CommandGroup(click.Group):
     """A group that answers an unknown command with the one that does it, here or in Python."""
+
+    command_class = WorkspaceCommand
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -120,7 +147,7 @@ def workspace_options(function: F) -> F:
             help="The URL of the PostgreSQL database that stores the catalog, if it is not in the "
             "folder.",
         ),
-        click.argument("path"),
+        click.argument("path", default=DEFAULT_FOLDER),
     ):
         function = option(function)
 

@@ -8,6 +8,8 @@ end. In the main thread the interrupt is a signal; in other threads it is an exc
 """
 
 import _signal  # type: ignore[import-not-found]  # what `signal` wraps
+import _thread
+import contextlib
 import os
 import signal
 import threading
@@ -104,6 +106,21 @@ class DeferInterrupts:
             self._handler(*pending)
 
 
+class CallbackInterrupts(DeferInterrupts):
+    """Context manager around the work of a callback of the garbage collector. What is raised there
+    is printed and lost: an interrupt is delivered anew after the callback."""
+
+    def _raise_pending(self) -> None:
+        if self._pending is not None:
+            # not a `threading.Thread`: the callback may have come while a lock of it was held
+            _thread.start_new_thread(_interrupt_main_thread, (POLL_SECONDS,))
+
+
+def _interrupt_main_thread(delay: float) -> None:
+    time.sleep(delay)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 class NoteInterrupts:
     """Context manager that lets a signal raise KeyboardInterrupt at once in the main thread, after
     a call of `note`.
@@ -134,6 +151,26 @@ class NoteInterrupts:
             self._handler(number, frame)
 
 
+@contextlib.contextmanager
+def raise_interrupts() -> Iterator[None]:
+    """A block that waits, in which an interrupt raises KeyboardInterrupt in the main thread.
+
+    For a cell with a top-level `await` ipykernel installs a handler that asks the event loop to
+    cancel the cell, and the loop waits for the end of the block; Python's own handler replaces it.
+    """
+    handler: Any = None
+    if threading.current_thread() is threading.main_thread():
+        handler = _get_handler(signal.SIGINT)
+    if not str(getattr(handler, "__module__", None)).startswith("ipykernel."):
+        yield
+        return
+    _set_handler(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        _set_handler(signal.SIGINT, handler)
+
+
 def attempts(
     seconds: float,
     *,
@@ -147,7 +184,8 @@ def attempts(
     yield
     while monotonic() < deadline:
         DeferInterrupts.checkpoint()
-        time.sleep(pause)
+        with raise_interrupts():
+            time.sleep(pause)
         if max_pause is not None:
             pause = min(pause * 1.5, max_pause)
         yield

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jammi_lab.core.errors import shorten_interrupt
-from jammi_lab.core.interrupts import interrupt_thread
+from jammi_lab.core.interrupts import interrupt_thread, raise_interrupts
 from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.core.thread_pool import start_thread
 
@@ -180,7 +180,8 @@ class TaskPool:
         arrives."""
         while True:
             try:
-                event = self._inbox.get(timeout=POLL_SECONDS) if block else self._inbox.get_nowait()
+                with raise_interrupts():
+                    event = self._inbox.get(block=block, timeout=POLL_SECONDS)
             except queue.Empty:
                 if not block:
                     return

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from jammi_lab.core.errors import shorten_interrupt
+from jammi_lab.core.interrupts import raise_interrupts
 from jammi_lab.core.thread_pool import submit
 
 T = TypeVar("T")
@@ -76,7 +77,8 @@ def wait(
     An exception during the wait (KeyboardInterrupt, SystemExit, an error of `tick`) stops the work
     before it is raised, as `run_cancellable` describes."""
     try:
-        _poll(finished, tick)
+        with raise_interrupts():
+            _poll(finished, tick)
     except BaseException as error:
         if not stop(finished, interrupt):
             keep_interrupting(finished, interrupt)

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.interrupts import CallbackInterrupts, raise_interrupts
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.engine.cancellable import (
     POLL_SECONDS,
@@ -196,6 +197,11 @@ class StreamWorker:
             keep_interrupting(self.finished, self.interrupt)
         return has_ended
 
+    def stop_in_callback(self) -> None:
+        """As `stop`, for a callback of the garbage collector."""
+        with CallbackInterrupts():
+            self.stop()
+
 
 class Stream:
     """The rows of one run of a statement; they can be read once. Its resources are released when it
@@ -213,7 +219,7 @@ class Stream:
         self._on_stuck = on_stuck
         self._on_progress = on_progress
         self._is_ended = False
-        self._finalizer = weakref.finalize(self, worker.stop)
+        self._finalizer = weakref.finalize(self, worker.stop_in_callback)
 
     @property
     def schema(self) -> pa.Schema:
@@ -275,7 +281,8 @@ class Stream:
                 raise closed_error()
             return None
         try:
-            item = self._next_item()
+            with raise_interrupts():
+                item = self._next_item()
         except BaseException:
             self.close()
             raise

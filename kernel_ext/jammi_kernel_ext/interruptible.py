@@ -2,14 +2,13 @@
 
 import contextlib
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import shorten_interrupt
+from jammi_lab.core.interrupts import raise_interrupts
 
 if TYPE_CHECKING:
     from jammi_lab.core.records import Progress
@@ -23,24 +22,13 @@ UPDATE_INTERVAL_SECONDS = 0.2
 @contextlib.contextmanager
 def interruptible(what: str = "The statement") -> Iterator[None]:
     """A block in which an interrupt (■) raises KeyboardInterrupt, shown as one line that says
-    `what` was stopped. The cell fails, so that Run All stops.
-
-    For a cell with a top-level `await` the kernel installs a handler that only cancels the task;
-    Python's own handler replaces it while the block runs.
-    """
-    previous_handler: Any = None
-    if threading.current_thread() is threading.main_thread():
-        previous_handler = signal.getsignal(signal.SIGINT)
-        if previous_handler is not signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    `what` was stopped. The cell fails, so that Run All stops."""
     try:
-        yield
+        with raise_interrupts():
+            yield
     except KeyboardInterrupt as stop:
         shorten_interrupt(stop, what)
         raise
-    finally:
-        if previous_handler is not None and previous_handler is not signal.default_int_handler:
-            signal.signal(signal.SIGINT, previous_handler)
 
 
 class ProgressLine:

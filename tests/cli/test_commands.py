@@ -446,3 +446,27 @@ def test_check_writes_junit_with_the_first_failing_rows(lab, run, tmp_path):
     assert len(cases["many"]) == 0 and cases["old"].get("classname") == "recent"
     [failure] = cases["old"]
     assert failure.get("message").startswith("a�year <is> new: ") and "'year': 2021" in failure.text
+
+
+def test_commands_without_a_path_open_the_folder_that_cells_open(
+    tmp_path, papers, run, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with jl.open(".jammi") as ws:
+        ws.sources.add("papers", str(papers))
+        ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020")
+    assert "1 recipe: 1 fresh" in run("status", "--fail").stdout
+    assert "recent" in run("why", "recent").stdout
+    assert value(run("sql", "SELECT 2/2 AS n", "--json")) == [{"n": 1.0}]
+    assert run("plan", "recent").stdout == run("plan", ".jammi", "recent").stdout
+    assert run("lineage", "recent").stdout == run("lineage", ".jammi", "recent").stdout
+    run("recompute")
+    run("copy", "other")
+    assert "1 recipe: 1 fresh" in run("status", "other").stdout
+    assert "'nowhere'" in run("status", "nowhere", code=3).stderr
+
+
+def test_a_path_is_meant_where_the_default_folder_has_no_workspace(tmp_path, run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "'nowhere'" in run("recompute", "nowhere", code=3).stderr
+    assert ".jammi" in run("why", "recent", code=3).stderr

@@ -55,6 +55,26 @@ def test_an_interrupt_reaches_a_cell_with_await(papers):
     )
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        f"ws.sql({LONG!r}).fetchall()",
+        "[*ws.sql('SELECT range FROM range(3000000000) WHERE hash(range) % 3000000000 < 90').batches()]",
+        f"ws.materialize('slow', {LONG!r})",
+        "[*__import__('jammi_lab.core.interrupts').core.interrupts.attempts(600)]",
+    ],
+    ids=["rows", "batches", "recipe", "pauses"],
+)
+def test_an_interrupt_reaches_calls_of_a_cell_with_await_and_its_handler_comes_back(papers, call):
+    papers("ws = %jammi")
+    shown = papers(
+        f"{ENTERED}import asyncio\nawait asyncio.sleep(0)\ntry:\n    {call}\n"
+        "except KeyboardInterrupt:\n    print('stopped', signal.getsignal(signal.SIGINT).__module__)",
+        interrupt_when=lambda text: "now" in text,
+    )
+    assert shown.stream.endswith("stopped ipykernel.ipkernel\n") and shown.error is None
+
+
 def test_an_interrupt_that_was_made_brief_says_its_notes_and_only_them():
     stop = errors.shorten_interrupt(KeyboardInterrupt())
     assert stop._render_traceback_() == [
