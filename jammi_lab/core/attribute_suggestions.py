@@ -391,8 +391,6 @@ def answer_guess(self: object, name: str) -> Any:
     """The `__getattr__` of a public class: answers a name that does not exist with the one that
     does."""
     cls = type(self)
-    if name == "__iter__" and _public_name(cls.__name__) in ("Result", "ResultTable"):
-        return lambda: answer_item(self, 0)  # pandas asks only what has this for its items
     if name.startswith("_") or hasattr(cls, name):  # a property that raised this itself
         return object.__getattribute__(self, name)
     known = [each for each in dir(cls) if not each.startswith("_")]

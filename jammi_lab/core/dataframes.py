@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.errors import ExtensionMissing, SchemaMismatch
+from jammi_lab.core.attribute_suggestions import answer_item
+from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SchemaMismatch
 from jammi_lab.core.gc_pause import import_modules
 
 if TYPE_CHECKING:
@@ -282,3 +283,42 @@ class ArrowExportMixin:
             import narwhals  # only narwhals calls this method, so it is installed
 
         return narwhals.from_native(_with_plain_numbers(self.arrow()))._compliant_frame
+
+
+class TableMixin(ArrowExportMixin):
+    """Adds what other libraries ask a table for: `pandas.DataFrame` its rows, numpy and
+    scikit-learn its values, matplotlib (`plot("x", "y", data=table)`) its columns."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> "pd.Series[Any]":
+        """One column, as pandas has it. Raises InvalidArgument for a name that no column has, or
+        two have."""
+        if not isinstance(name, str):
+            answer_item(self, name)
+        names = self.arrow().column_names
+        if names.count(name) != 1:
+            raise InvalidArgument(f"One column must be named {name!r}, there are {names}.")
+        return self.pandas()[name]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows, as pandas has their values. Raises TypeError where a frame of them would lose
+        columns or digits: without rows, with two columns of one name, with NULLs beside integers
+        beyond 2**53."""
+        frame = self.pandas()
+        is_exact = not any(str(kind) in ("Int64", "UInt64") for kind in frame.dtypes)
+        if frame.empty or not frame.columns.is_unique or not is_exact:
+            raise TypeError("Row by row, these columns cannot be kept. Use .pandas().")
+        return iter(frame.to_dict("records"))
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        # pandas prefers `__array__` to rows, and has no names then
+        import numpy as np
+
+        frame = self.pandas()
+        for name, kind in frame.dtypes.items():
+            if not isinstance(kind, np.dtype) or kind.kind not in "biuf":
+                raise TypeError(f"The column {name!r} is not numeric. Use .pandas()[columns].")
+        values = np.ascontiguousarray(frame.to_numpy())
+        return {**values.__array_interface__, "data": values}

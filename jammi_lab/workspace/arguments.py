@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
+from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import round_up_duration
 from jammi_lab.core.records import OnProgress, Progress, ProgressOption
@@ -17,7 +18,7 @@ R = TypeVar("R")
 
 def list_of_names(names: str | Iterable[T] | None) -> list[T | str]:
     """Names as a list: one name, several, or none. InvalidArgument for other types."""
-    if not isinstance(names, str | Iterable | None):
+    if not isinstance(names, str | Iterable | None) or isinstance(names, TableMixin):
         name = getattr(names, "name", None)
         raise InvalidArgument(
             f"Names of columns and tables must be strings, got {type(names).__name__}.",

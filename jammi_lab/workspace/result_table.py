@@ -15,7 +15,7 @@ from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.checks import Audit
-from jammi_lab.core.dataframes import ArrowExportMixin
+from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed, TableDamaged
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.html import Rendered, ReprMixin, vstack
@@ -334,7 +334,7 @@ _COSINE_KINDS = (
 
 
 @answer_calls
-class ResultTable(ReprMixin, ArrowExportMixin):
+class ResultTable(TableMixin, ReprMixin):
     """One version of a recipe: an immutable table with its manifest."""
 
     def __init__(

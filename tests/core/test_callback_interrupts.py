@@ -39,7 +39,7 @@ def test_an_interrupt_in_a_callback_within_a_critical_section_is_raised_at_its_e
     thing = Collected()
     weakref.finalize(thing, end)
     committed = []
-    with pytest.raises(KeyboardInterrupt), DeferInterrupts():  # noqa: PT012  what is deferred
+    with pytest.raises(KeyboardInterrupt), DeferInterrupts():
         del thing
         committed.append(True)
     assert committed == [True]

@@ -1,0 +1,82 @@
+"""Results and tables where other libraries expect rows, arrays or columns."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jammi_lab as jl
+
+NUMBERS = "SELECT range::INTEGER AS n, range * 0.5::DOUBLE AS x FROM range(1, 4)"
+MIXED = "SELECT 1 AS n, 'a' AS s, DATE '2020-02-03' AS d UNION ALL SELECT 2, NULL, NULL ORDER BY n"
+
+
+@pytest.fixture(params=["rows", "table"])
+def given(request, tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+
+        def make(sql):
+            return ws.sql(sql) if request.param == "rows" else ws.materialize("t", sql)
+
+        yield make
+
+
+def test_pandas_has_the_columns_by_name(given):
+    frame = pd.DataFrame(given(MIXED))
+    assert list(frame.columns) == ["n", "s", "d"]
+    assert frame["n"].tolist() == [1, 2] and frame["n"].dtype == np.int64
+    assert frame["s"][0] == "a" and frame["s"].isna().tolist() == [False, True]
+    assert frame["d"][0] == dt.datetime(2020, 2, 3) and frame["d"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT 1 AS n WHERE false", "SELECT 9007199254740993 AS n UNION ALL SELECT NULL"],
+    ids=["no rows", "digits"],
+)
+def test_what_rows_would_lose_is_refused(given, sql):
+    with pytest.raises(TypeError, match=r"Use \.pandas\(\)\.$"):
+        pd.DataFrame(given(sql))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        rows = ws.sql("SELECT 1 AS a, 2 AS b")
+        twice = ws.sql("SELECT 1 AS a, 2 AS a")
+        if twice.arrow().column_names == ["a", "a"]:
+            with pytest.raises(TypeError, match=r"Use \.pandas\(\)\.$"):
+                pd.DataFrame(twice)
+            with pytest.raises(jl.InvalidArgument, match="named 'a'"):
+                twice["a"]
+        assert rows["b"].tolist() == [2]
+
+
+def test_numpy_has_numbers_in_two_dimensions_that_outlive_the_table(given):
+    values = np.asarray(given(NUMBERS))
+    assert values.tolist() == [[1.0, 0.5], [2.0, 1.0], [3.0, 1.5]]
+    assert np.asarray(given("SELECT 7::INTEGER AS n")).dtype == np.int64
+    assert np.asarray(given(NUMBERS), dtype="float32").dtype == np.float32
+
+
+def test_numpy_is_refused_texts_with_one_sentence(given):
+    with pytest.raises(TypeError, match=r"^The column 's' is not numeric\. Use \.pandas\(\)\["):
+        np.asarray(given(MIXED))
+
+
+def test_sklearn_fits_a_table(given):
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    assert preprocessing.StandardScaler().fit(given(NUMBERS)).mean_.tolist() == [2.0, 1.0]
+
+
+def test_a_column_is_found_by_its_name_as_matplotlib_does(given):
+    rows = given(NUMBERS)
+    assert rows["x"].tolist() == [0.5, 1.0, 1.5]
+    with pytest.raises(jl.InvalidArgument, match=r"named 'y', there are \['n', 'x'\]"):
+        rows["y"]
+
+
+def test_matplotlib_draws_the_columns(given):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    [line] = pyplot.plot("n", "x", data=given(NUMBERS))
+    assert line.get_xdata().tolist() == [1, 2, 3]
