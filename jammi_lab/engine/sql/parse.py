@@ -378,6 +378,10 @@ def _parse_pivot(
         raw = raw[:insert_at].rstrip() + b" IN ('') " + raw[insert_at:]
     probe = raw.decode()
     tree = _parse_tree(parser, full_text, offset, probe)
+    probe, tree, calls, addresses = _replace_calls(parser, full_text, offset, probe, tree)
+    if calls or addresses:  # the replacements are as long as what was there, and stand before ON
+        end = len(text.encode()[: top_level_tokens[on_index].offset].decode())
+        text = probe[:end] + text[end:]
     return ParsedStatement(
         text,
         probe,
@@ -387,6 +391,8 @@ def _parse_pivot(
         StatementKind.PIVOT,
         full_text,
         offset,
+        calls=calls,
+        addresses=addresses,
     )
 
 
