@@ -19,6 +19,10 @@ MAX_SIGNATURES = 3
 """Maximum number of signatures of a function in a hint."""
 _PRECEDES_VALUE = re.compile(r"(=|<>|!=|[<>]=?|\blike|\bin\s*\(|\bthen|\belse)\s*$", re.I)
 """Text that usually precedes a value, seldom a column."""
+_PYTHON = re.compile(
+    r"\s*(import \w|from [\w.]+ import\b|print\s*\(|(\w+\s*=\s*)?[^\W\d]\w*(\.[^\W\d]\w*)+\()"
+)
+"""A line of Python: an import, a call of a method."""
 _HINTS_BY_MESSAGE = (
     (r"Cannot (compare|mix|combine) .*VARCHAR", "VARCHAR is text: cast it, for example x::DOUBLE."),
     (
@@ -62,12 +66,16 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     statement."""
     match = re.match(r'syntax error at or near "(\w+)"', message)
     preceding, following = _split_at(statement, position)
+    if _PYTHON.match(statement):
+        return "A statement is SQL, and this is Python."
     if match is None:
-        return _hint_for_keyword_as_column(preceding)
+        return _hint_for_dashes(preceding, following) or _hint_for_keyword_as_column(preceding)
     keyword = match[1]
     if not preceding.strip() and not following[len(keyword) :].strip(" ;\n"):
         table = identifiers.quoted_name(keyword)
         return f"A statement is SQL. To read a table: SELECT * FROM jammi.{table}."
+    if hint := _hint_for_misspelt_word(preceding, keyword):
+        return hint
     if not preceding.strip() and re.match(rf"{keyword}\s*(<|>|=|!|is\b|in\b)", following, re.I):
         return "A statement is SQL: write a SELECT with this condition after WHERE."
     if re.search(r"\b(from|join|into|update)\s+$", preceding, re.I):
@@ -85,14 +93,35 @@ def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
     return _hint_for_keyword_as_column(preceding) or _hint_for_space(preceding, keyword)
 
 
+def _hint_for_dashes(preceding: str, following: str) -> str:
+    """The hint for the name of a table with dashes, such as `jammi.by-species`."""
+    first = re.search(r"\b(?:from|join)\s+(?:\w+\.)*(\w+)$", preceding, re.I)
+    rest = re.match(r"(-\w+)+", following)
+    if first is None or rest is None:
+        return ""
+    name = first[1] + rest[0]
+    return f"If {name} is one name, quote it: {identifiers.quoted_name(name)}."
+
+
+def _hint_for_misspelt_word(preceding: str, word: str) -> str:
+    """The hint for a word like a keyword, which is the first of the statement or stands before the
+    error: `SELCT 1`, `SELECT 1 FORM papers`."""
+    before = re.search(r"(\w+)\s+$", preceding)
+    if before is None and preceding.strip():
+        return ""
+    word = word if before is None else before[1]
+    near = difflib.get_close_matches(word.casefold(), _CLAUSE_WORDS, 1, 0.75)
+    if not near or near[0] == word.casefold():
+        return ""
+    return f"Did you mean {near[0].upper()} in place of {word}?"
+
+
 def _hint_for_space(preceding: str, word: str) -> str:
     """The hint for a name with a space, such as `Unit price`, that is not quoted: two words that
-    are not keywords, nor like one of a clause (`FRM papers`)."""
+    are not keywords."""
     first = re.search(r"(?<=[\s(,*/+-])(\w+) $", preceding)
-    if (
-        first is None
-        or any(duckdb.tokenize(w) != [(0, duckdb.token_type.identifier)] for w in (first[1], word))
-        or difflib.get_close_matches(first[1].casefold(), _CLAUSE_WORDS, 1, 0.75)
+    if first is None or any(
+        duckdb.tokenize(w) != [(0, duckdb.token_type.identifier)] for w in (first[1], word)
     ):
         return ""
     name = f"{first[1]} {word}"

@@ -66,8 +66,10 @@ class TableLookup:
         several."""
         try:
             return self.find(name)
-        except TableNotFound:
+        except TableNotFound as error:
             if not isinstance(name, str) or self._catalog.sources.get(name) is None:
+                if error.message.startswith("There is no recipe"):
+                    error.hint = f"{error.hint.rstrip('.')}; ws.embed makes one to search."
                 raise
         kinds = {
             TableKind.EMBEDDING,

@@ -8,6 +8,7 @@ from typing import Any
 
 from jammi_kernel_ext.arguments import Flag, Verb
 from jammi_kernel_ext.cell_lines import CELL, STEP
+from jammi_kernel_ext.hints import near_verbs
 from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.core import reprs
 from jammi_lab.core.errors import InvalidArgument, JammiError
@@ -22,7 +23,6 @@ from jammi_lab.core.html import (
     verdict_icon,
     vstack,
 )
-from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.surfaces import load_surface
 
@@ -150,7 +150,7 @@ class Help(ReprMixin):
         if self._word and self._word not in known:
             raise InvalidArgument(
                 f"No help is available for {word!r}.",
-                near=near_names(self._word, known),
+                near=near_verbs(self._word, known),
                 hint="%jammi help lists all commands.",
             )
 

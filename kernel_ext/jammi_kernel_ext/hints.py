@@ -199,6 +199,11 @@ def _hint(error: JammiError, namespace: Mapping[str, Any]) -> str:
             if name in namespace
             else ""
         )
+    if isinstance(error, TableNotFound) and (
+        match := re.match(r"There is no source or table '(\w+)' to ", error.message)
+    ):
+        name = match[1]
+        return f"ws.sources.add({name!r}, {name}) adds a frame." if name in namespace else ""
     is_syntax_error = isinstance(error, SqlError) and error.message.startswith(
         "Syntax error at or near"
     )
@@ -259,9 +264,17 @@ _SYNONYMS = {
     "explorer": "catalog",
     "dag": "lineage",
     "test": "check",
+    "recipes": "status",
+    "verdict": "why",
+    "verdicts": "status",
 }
 
 _MAX_SYNONYM_WORDS = 2
+
+
+def near_verbs(name: str, known: Sequence[str]) -> list[str]:
+    """The verbs that a name may mean."""
+    return [_SYNONYMS[fold(name)]] if fold(name) in _SYNONYMS else near_names(name, known)
 
 
 def unknown_verb_error(words: Sequence[str], verbs: Sequence[str]) -> InvalidArgument:
@@ -276,8 +289,9 @@ def unknown_verb_error(words: Sequence[str], verbs: Sequence[str]) -> InvalidArg
     is_synonym = fold(name) in _SYNONYMS and len(words) <= _MAX_SYNONYM_WORDS
     if not is_synonym and (fold(name) in SQL_KEYWORDS or name in _CELL_HINTS):
         return InvalidArgument(message, hint=_CELL_HINTS.get(name, _CELL_HINT))
-    suggestions = [_SYNONYMS[fold(name)]] if fold(name) in _SYNONYMS else near_names(name, verbs)
-    return InvalidArgument(message, near=suggestions, hint="%jammi help lists all commands.")
+    return InvalidArgument(
+        message, near=near_verbs(name, verbs), hint="%jammi help lists all commands."
+    )
 
 
 def first_line_error(words: Sequence[str], verbs: Sequence[str]) -> InvalidArgument | None:

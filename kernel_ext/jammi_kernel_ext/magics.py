@@ -9,7 +9,7 @@ from IPython.display import display as display_output
 
 from jammi_kernel_ext import display
 from jammi_kernel_ext.cell_scope import load_columns, relation_sql
-from jammi_kernel_ext.hints import cell_syntax_hints, name_as_verb_error
+from jammi_kernel_ext.hints import cell_syntax_hints, foreign_syntax_hints, name_as_verb_error
 from jammi_kernel_ext.interruptible import interruptible, interruptible_progress
 from jammi_kernel_ext.notebook import DEFAULT_FOLDER, Notebook
 from jammi_kernel_ext.sql_cell import run_cell
@@ -48,7 +48,11 @@ class Magics(VersionVerbs):
             verb, values = parse_line(line)
         except InvalidArgument as error:
             raise name_as_verb_error(line, self._notebook.current, error) from None
-        with interruptible(f"%jammi {verb.name}".rstrip()), cell_syntax_hints():
+        with (
+            interruptible(f"%jammi {verb.name}".rstrip()),
+            foreign_syntax_hints(self._notebook.namespace),
+            cell_syntax_hints(),
+        ):
             value = getattr(self, f"_{(verb.name or 'where').replace('-', '_')}")(values)
             return None if quiet else value
 

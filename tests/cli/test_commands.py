@@ -238,7 +238,6 @@ def test_what_cannot_be_done_is_said_on_standard_error_without_a_trace(lab, run,
     )
     assert "recnt" in run("verify", lab, "recnt", code=3).stderr
     assert "near" not in run("sql", lab, "SELEC 1", code=3).stdout
-    run("status", code=2)
     run("nothing", code=2)
 
 

@@ -36,6 +36,16 @@ def test_a_name_of_three_parts_is_read(rows, text, count):
     assert rows(text) == [{"n": count}]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["crm.public.papers", '"crm" . "public"."papers"', "(FROM crm.public.papers WHERE id > 0)"],
+)
+def test_a_pivot_without_a_list_of_values_reads_a_name_of_three_parts(rows, name):
+    assert rows(f"PIVOT {name} ON venue USING count(*) GROUP BY year") == rows(
+        "PIVOT papers ON venue USING count(*) GROUP BY year"
+    )
+
+
 def test_the_same_input_by_two_names_is_one_input(prepare):
     one = prepare("SELECT a.id FROM crm.public.papers a JOIN CRM.public.Papers b ON a.id = b.id")
     assert [i.relation.input.name for i in one.inputs] == ["crm papers"]

@@ -379,7 +379,11 @@ def _parse_pivot(
     probe = raw.decode()
     tree = _parse_tree(parser, full_text, offset, probe)
     probe, tree, calls, addresses = _replace_calls(parser, full_text, offset, probe, tree)
-    if calls or addresses:  # the replacements are as long as what was there, and stand before ON
+    if calls:
+        raise StatementNotAllowed(
+            "A PIVOT without a list of values cannot read a table function.", hint=PIVOT_HINT
+        ).with_position(full_text, offset)
+    if addresses:  # the replacements are as long as what was there, and stand before ON
         end = len(text.encode()[: top_level_tokens[on_index].offset].decode())
         text = probe[:end] + text[end:]
     return ParsedStatement(
@@ -391,7 +395,6 @@ def _parse_pivot(
         StatementKind.PIVOT,
         full_text,
         offset,
-        calls=calls,
         addresses=addresses,
     )
 
