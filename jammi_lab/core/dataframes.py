@@ -309,7 +309,8 @@ class TableMixin(ArrowExportMixin):
         is_exact = not any(str(kind) in ("Int64", "UInt64") for kind in frame.dtypes)
         if frame.empty or not frame.columns.is_unique or not is_exact:
             raise TypeError("Row by row, these columns cannot be kept. Use .pandas().")
-        return iter(frame.to_dict("records"))
+        rows: list[dict[Any, Any]] = frame.to_dict("records")
+        return iter(rows)
 
     @property
     def __array_interface__(self) -> dict[str, Any]:

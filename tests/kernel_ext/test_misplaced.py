@@ -149,3 +149,14 @@ def test_a_terminal_still_waits_for_the_lines_below_the_first(cell):
     assert cell.value(
         f"{ask}('%%jammi')[0], {ask}('%%jammi -m x\\n')[0], {ask}('%%jammi\\nSELECT 1\\n\\n')[0]"
     ) == ("('incomplete', 'incomplete', 'complete')")
+
+
+def test_words_of_other_kinds_are_answered_with_the_verb_that_shows_them(papers):
+    assert "Did you mean status?" in "\n".join(papers("%jammi recipes").error or [])
+    assert "Did you mean status?" in "\n".join(papers("%jammi help verdicts").error or [])
+    frame = "import pandas as pd\nnotes = pd.DataFrame({'id': [1], 'text': ['red apple']})"
+    told = papers(
+        f"{frame}\nget_ipython().run_line_magic('jammi', 'embed v notes --key id --text text')"
+    )
+    assert "ws.sources.add('notes', notes) adds a frame." in "\n".join(told.error or [])
+    assert "embed makes one to search" in "\n".join(papers("%jammi search nothing x").error or [])
