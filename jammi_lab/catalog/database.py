@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +20,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from jammi_lab.catalog.sqlite import Dialect, damaged_error
-from jammi_lab.core.errors import SessionClosed, WorkspaceReadOnly, check_not_forked
+from jammi_lab.core.errors import (
+    SessionClosed,
+    WorkspaceReadOnly,
+    check_not_forked,
+    invalid_row_error,
+)
 from jammi_lab.core.interrupts import DeferInterrupts, NoteInterrupts
 from jammi_lab.storage.files import BackgroundFsync, fault_point, sync_data
 
@@ -81,17 +87,45 @@ def execute(tx: sa.Connection, text: str, parameters: Any = (), *, many: bool = 
         raise sa.exc.DBAPIError("a statement of the catalog", None, error) from None
 
 
+_STORED_TYPES: tuple[tuple[type, set[type]], ...] = (
+    (sa.Text, {str}),
+    (sa.BigInteger, {int}),
+    (sa.Double, {float, int}),
+    (sa.LargeBinary, {bytes}),
+)
+"""The Python types of the values of a column by its type."""
+
+
+def _allowed_types(column: Any) -> set[type] | None:
+    """The types of the values that a column of a result may hold; None for any. A server's driver
+    has several for the number of an expression."""
+    is_stored = isinstance(column, sa.Column)
+    stored = next((found for kind, found in _STORED_TYPES if isinstance(column.type, kind)), None)
+    if stored is None or (not is_stored and int in stored):
+        return None
+    return stored if is_stored and not column.nullable else stored | {NoneType}
+
+
 class CompiledStatement:
     """A statement built like all others, tenant predicate included, and compiled once per dialect.
-    Every call must bind the same parameter names."""
+    Every call must bind the same parameter names.
+
+    SQLite stores any value in any column, and somebody else may have written the file, so the types
+    of what a SELECT returns are checked."""
 
     def __init__(self, statement: sa.Executable) -> None:
         self._statement = statement
+        columns = statement.selected_columns if isinstance(statement, sa.SelectBase) else ()
+        self._allowed = [_allowed_types(column) for column in columns]
         self._compiled: dict[str, tuple[str, list[str] | None, dict[str, Any]]] = {}
 
     def fetch(self, tx: sa.Connection, parameters: Mapping[str, Any]) -> list[Any]:
-        """Return the rows for these parameters. Raises as `tx.execute`."""
-        return fetch(tx, *self._compile_with(tx, parameters))
+        """Return the rows for these parameters. Raises as `tx.execute`, and TableDamaged."""
+        rows = fetch(tx, *self._compile_with(tx, parameters))
+        for allowed, values in zip(self._allowed, zip(*rows, strict=True), strict=False):
+            if allowed is not None and not allowed.issuperset(map(type, values)):
+                raise invalid_row_error()
+        return rows
 
     def execute(self, tx: sa.Connection, parameters: Mapping[str, Any]) -> int:
         """Run it with these parameters; return the number of changed rows. Raises as

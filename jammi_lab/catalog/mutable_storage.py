@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import database as direct
 from jammi_lab.catalog.schema import Bytes
-from jammi_lab.core.errors import TableDamaged
+from jammi_lab.core.errors import TableDamaged, invalid_row_error
 
 Key = bytes | int
 """The key of a row: an integer in a table that is `numbered`."""
@@ -55,9 +55,10 @@ class PhysicalTables:
 
     def __init__(self, table_id: int, numbered: bool) -> None:
         self._numbered = numbered
+        token = f"{table_id % 2**63:x}"  # nobody assigns a negative id, and it is no name
         rows, changes = self._rows, self._changes = (
-            f"mutable_{table_id:x}_rows",
-            f"mutable_{table_id:x}_changes",
+            f"mutable_{token}_rows",
+            f"mutable_{token}_changes",
         )
         self.create_statements = (
             (_CREATE_NUMBERED_ROWS if numbered else _CREATE_ROWS).format(rows),
@@ -184,6 +185,8 @@ def _with_checksum(key: Key, body: bytes) -> bytes:
 
 def _checked_body(key: Key, stored: bytes, *, checked: bool = True) -> bytes:
     """The body of a stored row or history entry. Raises TableDamaged."""
+    if type(stored) is not bytes:
+        raise invalid_row_error()
     body = stored[_PREFIX_BYTES:]
     if stored[:_PREFIX_BYTES] == _pack_prefix(_CHECKSUM_MARK, _checksum(key, body)):
         return body

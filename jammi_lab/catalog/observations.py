@@ -1,6 +1,7 @@
 """Rows that belong to no tenant: cached observations of sources, and the workspace's metadata.
 Losing an observation costs time, never correctness."""
 
+import zlib
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
@@ -17,6 +18,7 @@ RESULT_KIND, COLUMN_LINEAGE_KIND = "result", "column_lineage"
 """The kinds of observations of a result table; their subject is its physical name."""
 
 _entry_decoder = msgspec.json.Decoder(CacheEntry)
+_CHECKSUM_CHARACTERS = 8
 _all_entries = scope.select_untenanted(observations, observations.c.key, observations.c.body)
 _ALL_ENTRIES = CompiledStatement(_all_entries)
 _GET = CompiledStatement(_all_entries.where(observations.c.key == sa.bindparam("key")))
@@ -28,12 +30,25 @@ _GET_METADATA = CompiledStatement(
 )
 
 
-def _decode_entry(body: object) -> CacheEntry | None:
+def _encode_entry(key: str, entry: CacheEntry) -> str:
+    """The stored form of a cache entry: a checksum, and JSON."""
+    text = msgspec.json.encode(entry).decode()
+    return _checksum(key, text) + text
+
+
+def _decode_entry(key: object, body: object) -> CacheEntry | None:
     """Decode a cache entry; None for an invalid one, which is observed again."""
+    if not isinstance(key, str) or not isinstance(body, str):
+        return None
+    checksum, text = body[:_CHECKSUM_CHARACTERS], body[_CHECKSUM_CHARACTERS:]
     try:
-        return _entry_decoder.decode(body) if isinstance(body, str | bytes) else None
+        return _entry_decoder.decode(text) if checksum == _checksum(key, text) else None
     except msgspec.DecodeError:
         return None
+
+
+def _checksum(key: str, text: str) -> str:
+    return f"{zlib.crc32(text.encode(), zlib.crc32(key.encode())):0{_CHECKSUM_CHARACTERS}x}"
 
 
 class ObservationRepository:
@@ -47,13 +62,13 @@ class ObservationRepository:
         return {
             key: entry
             for key, body in self._database.fetch(_ALL_ENTRIES, {})
-            if (entry := _decode_entry(body)) is not None
+            if (entry := _decode_entry(key, body)) is not None
         }
 
     def get(self, key: str) -> CacheEntry | None:
         """The entry of that key, or None."""
         rows = self._database.fetch(_GET, {"key": key})
-        return _decode_entry(rows[0][1]) if rows else None
+        return _decode_entry(key, rows[0][1]) if rows else None
 
     def put(self, key: str, entry: CacheEntry) -> None:
         """Store an entry, replacing an earlier one."""
@@ -65,7 +80,7 @@ class ObservationRepository:
         if not entries or self._database.read_only:
             return
         rows = [
-            {"key": key, "body": msgspec.json.encode(entry).decode()}
+            {"key": key, "body": _encode_entry(key, entry)}
             for key, entry in sorted(entries.items(), key=itemgetter(0))  # in the index's order
         ]
         with self._database.write_without_fsync(keep_cached=True) as tx:

@@ -21,7 +21,7 @@ from jammi_lab.catalog.schema import (
     versions,
 )
 from jammi_lab.core.checks import CheckRecord, CheckResult
-from jammi_lab.core.errors import TableDamaged
+from jammi_lab.core.errors import invalid_row_error
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.model_records import Evaluation, ModelRecord, Training
 from jammi_lab.core.records import RecipeRecord, SourceRecord, TableRecord, VersionRecord
@@ -44,15 +44,8 @@ class JsonColumn(Generic[T]):
         try:
             decoded: T = self._decoder.decode(text)
         except (msgspec.DecodeError, TypeError):
-            raise _damaged_error() from None
+            raise invalid_row_error() from None
         return decoded
-
-
-def _damaged_error() -> TableDamaged:
-    return TableDamaged(
-        "The catalog is damaged: a row contains invalid data.",
-        hint="jammi_lab.rebuild(path) creates a new catalog from the manifests and keeps this one.",
-    )
 
 
 class EnumColumn(dict[str, E]):
@@ -63,7 +56,7 @@ class EnumColumn(dict[str, E]):
         super().__init__({str(kind): kind for kind in kinds})
 
     def __missing__(self, word: str) -> E:
-        raise _damaged_error()
+        raise invalid_row_error()
 
 
 class _DecodedTexts(dict[Any, Any]):
@@ -118,22 +111,20 @@ class RowMapping(Generic[R]):
         values = dict(zip(self._fields, row, strict=True))
         for field, plain in self._plain:
             if type(values[field]) not in plain:
-                raise _damaged_error()
+                raise invalid_row_error()
         for _, field, decode, _ in self._conversions:
             values[field] = decode(values[field])
         return self._record(**values)
 
     def decode_many(self, rows: Sequence[Sequence[Any]]) -> list[R]:
-        """`decode` for many rows, by column instead of by row, for records that take their fields
-        by position. Columns with equal JSON share its value, so that a large workspace has fewer
-        objects: many tables read the same columns of the same input. Raises as `decode`."""
+        """`decode` for many rows of a `CompiledStatement`, which has checked their types, by column
+        instead of by row, for records that take their fields by position. Columns with equal JSON
+        share its value, so that a large workspace has fewer objects: many tables read the same
+        columns of the same input. Raises as `decode`."""
         if not rows:
             return []
         by_column = zip(self._fields, zip(*rows, strict=True), strict=True)
         columns: dict[str, Iterable[Any]] = dict(by_column)
-        for field, plain in self._plain:
-            if not plain.issuperset(map(type, columns[field])):
-                raise _damaged_error()
         for _, field, decode, _ in self._conversions:
             columns[field] = map(_DecodedTexts(decode).__getitem__, columns[field])
         return list(map(self._record, *(columns[f] for f in self._record.__struct_fields__)))

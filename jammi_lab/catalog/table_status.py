@@ -78,7 +78,9 @@ _UPDATE_OF_WRITER = tenant_scope.update_any_owner(_t).where(
 )
 _BUILDING = (
     CompiledStatement(  # with the manifest's key, NULL where the catalog has no manifest yet
-        tenant_scope.select_all_tenants(_t.c.table_name, manifests.c.table_name)
+        tenant_scope.select_all_tenants(
+            _t.c.table_name, sa.type_coerce(manifests.c.table_name, sa.Text)
+        )
         .join_from(_t, manifests, manifests.c.table_name == _t.c.table_name, isouter=True)
         .where(_status_is, _writer_is)
     )

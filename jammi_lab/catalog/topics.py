@@ -91,7 +91,7 @@ _SIZES = (
     .where(*_in_range)
     .order_by(_e.c.event_offset)
 )
-_EVENTS = (
+_EVENTS = CompiledStatement(
     scope.select_owned_by(_e.c.event_offset, _e.c.produced_at, _e.c.digest, _e.c.body, tables=_e)
     .where(*_in_range)
     .order_by(_e.c.event_offset)
@@ -199,11 +199,8 @@ class TopicRepository:
 
     def events(self, record: TopicRecord, start: int, stop: int) -> Sequence[StoredEvent]:
         """The events from `start` up to, but not including, `stop`, in order."""
-        with self._database.read() as tx:
-            return [
-                StoredEvent(row[0], row[1], row[2], row[3])
-                for row in tx.execute(_EVENTS, _key(record, start=start, stop=stop)).all()
-            ]
+        rows = self._database.fetch(_EVENTS, _key(record, start=start, stop=stop))
+        return [StoredEvent(*row) for row in rows]
 
     def row_count(self, record: TopicRecord) -> int:
         """The number of rows in all stored events."""

@@ -39,10 +39,12 @@ class WriterRecord(Value, frozen=True, kw_only=True):
 
 
 _COLUMNS = tuple(writers.c[name] for name in WriterRecord.__struct_fields__)
-_LIST = scope.select_untenanted(writers, *_COLUMNS).order_by(
-    writers.c.started_at, writers.c.writer_id
+_LIST = CompiledStatement(
+    scope.select_untenanted(writers, *_COLUMNS).order_by(writers.c.started_at, writers.c.writer_id)
 )
-_GET = scope.select_untenanted(writers, *_COLUMNS).where(writers.c.writer_id == sa.bindparam("id"))
+_GET = CompiledStatement(
+    scope.select_untenanted(writers, *_COLUMNS).where(writers.c.writer_id == sa.bindparam("id"))
+)
 _UNRETIRED = CompiledStatement(
     scope.select_untenanted(writers, writers.c.writer_id).where(writers.c.retired_at.is_(None))
 )
@@ -160,14 +162,12 @@ class Writers:
 
     def get(self, writer_id: str) -> WriterRecord | None:
         """The writer of that id, retired or not."""
-        with self._database.read() as tx:
-            row = tx.execute(_GET, {"id": writer_id}).first()
-        return None if row is None else _record(row)
+        rows = self._database.fetch(_GET, {"id": writer_id})
+        return _record(rows[0]) if rows else None
 
     def list(self) -> list[WriterRecord]:
         """Every writer, oldest first."""
-        with self._database.read() as tx:
-            return [_record(row) for row in tx.execute(_LIST).all()]
+        return list(map(_record, self._database.fetch(_LIST, {})))
 
     def suspects(self) -> Sequence[str]:
         """Writers, other than those of this process, that are not retired or have building or

@@ -5,7 +5,7 @@ import os
 import time
 from typing import Any, Protocol
 
-from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument, TableDamaged, invalid_row_error
 
 
 class Clock(Protocol):
@@ -53,8 +53,12 @@ def rfc3339(ns: int) -> str:
 
 
 def parse_rfc3339(text: str) -> datetime.datetime:
-    """The moment that an RFC 3339 string names, with its time zone."""
-    return datetime.datetime.fromisoformat(text)
+    """The moment that an RFC 3339 string names, with its time zone. Raises TableDamaged for another
+    string."""
+    try:
+        return datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise invalid_row_error() from None
 
 
 def seconds_since(text: str, now: float) -> float | None:
@@ -62,7 +66,7 @@ def seconds_since(text: str, now: float) -> float | None:
     string that is not a moment."""
     try:
         return max(0.0, now - parse_rfc3339(text).timestamp())
-    except (ValueError, OverflowError):
+    except (TableDamaged, OverflowError):
         return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument, invalid_row_error
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.value import Value
 
@@ -352,9 +352,12 @@ Descriptor = (
 
 
 def parse_descriptor(plain: Mapping[str, Any]) -> Descriptor:
-    """The descriptor in a dict from a manifest or the catalog. Raises msgspec.ValidationError for
-    anything else."""
-    parsed: Descriptor = msgspec.convert(plain, type=Descriptor)
+    """The descriptor in a dict from a manifest or the catalog. Raises TableDamaged for anything
+    else."""
+    try:
+        parsed: Descriptor = msgspec.convert(plain, type=Descriptor)
+    except msgspec.ValidationError:
+        raise invalid_row_error() from None
     return parsed
 
 

@@ -393,6 +393,14 @@ class TableDamaged(JammiError):
         self.table = table
 
 
+def invalid_row_error() -> TableDamaged:
+    """The error for a row of the catalog with a value that no release stores."""
+    return TableDamaged(
+        "The catalog is damaged: a row contains invalid data.",
+        hint="jammi_lab.rebuild(path) creates a new catalog from the manifests and keeps this one.",
+    )
+
+
 class ManifestUnsupported(JammiError):
     """A manifest has a version that this release cannot read."""
 

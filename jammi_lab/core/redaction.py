@@ -35,12 +35,12 @@ def remember_credential(credential: str) -> None:
         return
     import html  # 1 ms, and few processes use a credential
 
-    encoded = quote(credential, safe="")
+    encoded = quote(credential, safe="", errors="surrogatepass")
     forms = {
         credential,
         encoded,
-        quote(credential),
-        quote_plus(credential),
+        quote(credential, errors="surrogatepass"),
+        quote_plus(credential, errors="surrogatepass"),
         re.sub("%..", lambda match: match[0].lower(), encoded),
         repr(credential)[1:-1],
         json.dumps(credential)[1:-1],

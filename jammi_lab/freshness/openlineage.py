@@ -27,6 +27,7 @@ from jammi_lab.core.version import __version__
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.sources.locations import (
+    check_url,
     display_location,
     full_location,
     scheme_of,
@@ -434,6 +435,7 @@ def _post_events(events: "Sequence[RunEvent]", url: str, api_key: str | None) ->
         TokenProvider,
     )
 
+    check_url(url)
     parts = urlsplit(url)
     if parts.username or parts.password or parts.query:
         raise InvalidArgument(

@@ -16,7 +16,12 @@ from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckSummary
 from jammi_lab.core.clock import Clock, seconds_since
-from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError
+from jammi_lab.core.errors import (
+    DependencyCycle,
+    InvalidArgument,
+    JammiError,
+    invalid_row_error,
+)
 from jammi_lab.core.gc_pause import pause_gc
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
@@ -103,7 +108,8 @@ class FreshnessQueries:
         if record is None:
             evaluated = self._service.evaluate([name], observation)
             node = evaluated.graph.find(name, self._scope.current)
-            assert node is not None, "the name was looked up just now"
+            if node is None:  # its name and the folded one differ
+                raise invalid_row_error()
             return evaluated.verdicts[node.key]
         evaluated, node = self._graph_for_table(name, record, observation)
         return evaluated.evaluate_version(node, record)
@@ -116,7 +122,8 @@ class FreshnessQueries:
         if record is None:
             evaluated = self._service.evaluate([name], observation)
             node = evaluated.graph.find(name, self._scope.current)
-            assert node is not None, "the name was looked up just now"
+            if node is None:  # its name and the folded one differ
+                raise invalid_row_error()
             return explain_newest(evaluated, node, node.name)
         evaluated, node = self._graph_for_table(name, record, observation)
         return explain_version(evaluated, node, record, evaluated.evaluate_version(node, record))

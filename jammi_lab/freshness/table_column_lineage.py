@@ -150,11 +150,11 @@ class ColumnLineage:
                     return None if reads is None else _text_reads(reads, words.text, names)
                 case RowMapDescriptor() as row_map:
                     reads = self._reads_if_unchanged(row_map.statement, row_map.canonical, {})
-                    names = [column.name for column in record.columns]
+                    names = [column.name for column in record.columns[1:]]
                     return (
                         None
                         if reads is None
-                        else _text_reads(reads, row_map.inputs, names[1:], key=names[0])
+                        else _text_reads(reads, row_map.inputs, names, key=row_map.key)
                     )
                 case (
                     NeighborGraphDescriptor()

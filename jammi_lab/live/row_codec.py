@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, TableDamaged
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, TableDamaged, invalid_row_error
 
 MAX_KEY_BYTES = 1000
 """Longer keys do not fit into an index of PostgreSQL."""
@@ -121,10 +121,21 @@ class Layout:
         )
 
 
+def stored_schema(body: bytes) -> pa.Schema:
+    """The schema of a mutable table or topic, from its row in the catalog. Raises TableDamaged."""
+    try:
+        return pa.ipc.read_schema(pa.py_buffer(body))
+    except (pa.ArrowInvalid, OSError):
+        raise invalid_row_error() from None
+
+
 @functools.lru_cache(maxsize=256)
 def cached_layout(schema: bytes, key: tuple[str, ...]) -> Layout:
-    """The layout of a table of the catalog."""
-    return Layout(pa.ipc.read_schema(pa.py_buffer(schema)), key)
+    """The layout of a table of the catalog. Raises TableDamaged."""
+    columns = stored_schema(schema)
+    if not {*columns.names}.issuperset(key):
+        raise invalid_row_error()
+    return Layout(columns, key)
 
 
 def _is_supported(kind: pa.DataType) -> bool:

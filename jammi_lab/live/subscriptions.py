@@ -16,6 +16,7 @@ import pyarrow as pa
 from jammi_lab.catalog.topics import StoredEvent, TopicRecord, TopicRepository
 from jammi_lab.core.clock import Clock, parse_rfc3339
 from jammi_lab.core.errors import SessionClosed, TableDamaged, TopicNotFound
+from jammi_lab.live.row_codec import stored_schema
 from jammi_lab.live.topic_filters import Predicate
 
 POLL_SECONDS = 0.1
@@ -75,7 +76,7 @@ class TopicReader:
         self, log: TopicRepository, record: TopicRecord, predicate: Predicate | None = None
     ) -> None:
         self.topics, self.record, self._predicate = log, record, predicate
-        self.schema = pa.ipc.read_schema(pa.py_buffer(record.columns))
+        self.schema = stored_schema(record.columns)
 
     def read_batch(
         self, start: int, stop: int, max_events: int = FIRST_BATCH_COUNT

@@ -18,6 +18,7 @@ from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
+from jammi_lab.live.row_codec import stored_schema
 from jammi_lab.live.row_input import SchemaLike, schema_of, to_arrow_rows
 from jammi_lab.live.subscriptions import Event, Subscription, TopicReader, WakeEvent
 from jammi_lab.live.topic_filters import Predicate
@@ -47,7 +48,7 @@ class Topic(ReprMixin):
     @property
     def schema(self) -> pa.Schema:
         """The schema of every batch."""
-        return pa.ipc.read_schema(pa.py_buffer(self._record.columns))
+        return stored_schema(self._record.columns)
 
     @property
     def tenant(self) -> str | None:

@@ -26,7 +26,7 @@ from jammi_lab.core.definitions import (
     definition_hash,
     parse_descriptor,
 )
-from jammi_lab.core.errors import TableNotFound
+from jammi_lab.core.errors import TableNotFound, invalid_row_error
 from jammi_lab.core.manifest import ManifestColumn
 from jammi_lab.core.records import RecipeRecord, TableKind, TableRecord, TableStatus
 from jammi_lab.core.settings import Settings
@@ -186,7 +186,8 @@ class Producers:
         self, descriptor: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Everything besides the descriptor that shapes the output today (revisions, engine and
-        library versions). `recorded` fills in for libraries that this kernel lacks."""
+        library versions). `recorded` fills in for libraries that this kernel lacks. Raises
+        TableDamaged for an unknown producer."""
         match descriptor.get("producer"):
             case "sql":
                 return sql.environment(self._engine)
@@ -212,7 +213,7 @@ class Producers:
                 return self.projection.environment(descriptor["method"], recorded)
             case "asof_join":
                 return self.asof.environment()
-        raise ValueError(f"no producer {descriptor.get('producer')!r}")
+        raise invalid_row_error()
 
     def current_definition(
         self, recipe: RecipeRecord, *, import_modules: bool = True

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote, urlsplit
 
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.identifiers import is_text, near_names
 
 KINDS = {"postgresql": "postgresql", "postgres": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
 """The kind of source by URL scheme, without a driver behind `+`."""
@@ -82,7 +82,7 @@ def parse_url(location: str) -> tuple[DatabaseAddress, str | None]:
         ) from None
     scheme = parts.scheme.lower().split("+", 1)[0]
     database = unquote(parts.path.removeprefix("/"))
-    if "\0" in unquote(location) or "/" in database:
+    if not is_text(unquote(location)) or "/" in database:
         raise InvalidArgument(
             "The URL of the database is invalid.",
             hint="Write postgresql://user@host:5432/database.",

@@ -14,7 +14,7 @@ import re
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from jammi_lab.core import redaction
 from jammi_lab.core.errors import InvalidArgument
@@ -56,6 +56,16 @@ def scheme_of(location: str) -> str | None:
     match = _URL.match(location)
     scheme = match[1].lower() if match else None
     return None if scheme in ("file", "local") else scheme
+
+
+def check_url(url: str) -> None:
+    """Raise InvalidArgument for a text that no server can be asked for."""
+    try:
+        is_valid = is_text(url) and urlsplit(url).port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise InvalidArgument("The URL is invalid.", hint="Write https://host:8080/path.")
 
 
 def without_credentials(location: str) -> str:
@@ -169,6 +179,7 @@ def store_location(location: str | os.PathLike[str], folder: Path | None) -> str
         )
     user_input = _database_path(user_input)
     if scheme_of(user_input) is not None:
+        check_url(user_input)
         return without_credentials(user_input)
     user_input = _local_path(user_input)
     pattern = (
@@ -341,6 +352,7 @@ def resolve_output_path(path: object, folder: StoragePath | None = None) -> Path
         or not user_input
         or not is_text(user_input)
         or scheme_of(user_input) is not None
+        or not Path(_local_path(user_input)).absolute().name
     ):
         raise InvalidArgument(
             f"The output must be a local path, got {path!r}.",

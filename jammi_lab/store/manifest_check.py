@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.core.clock import parse_rfc3339
 from jammi_lab.core.definitions import parse_descriptor
+from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.identifiers import check_name, fold, is_text
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import TableKind
@@ -37,7 +38,7 @@ _SQL_TYPES = {
 
 def check_manifest(manifest: Manifest) -> None:
     """Check that a catalog can hold all values of a manifest. Raises ValueError, NameInvalid or
-    msgspec.ValidationError for the first one that it cannot."""
+    TableDamaged for the first one that it cannot."""
     check_name(manifest.recipe, "recipe")
     TableKind(manifest.kind)
     parse_descriptor(manifest.descriptor)
@@ -50,7 +51,7 @@ def check_manifest(manifest: Manifest) -> None:
 def _check_time(text: str) -> None:
     """Check that the text is as `rfc3339` writes it, because these texts are sorted and ages are
     computed from them."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(TableDamaged):
         if (
             parse_rfc3339(text).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
             == text
@@ -217,7 +218,7 @@ class FooterChecker:
 
 def checked_row_count(manifest: Manifest, file: FileRead, footers: FooterChecker) -> int:
     """Row count of a table whose altered manifest contains only acceptable values. Raises
-    ValueError, NameInvalid, msgspec.ValidationError."""
+    ValueError, NameInvalid, TableDamaged."""
     check_manifest(manifest)
     if (footer := file.footer()) is None:
         raise ValueError("its file is not a Parquet file")

@@ -215,7 +215,7 @@ def _read_manifests(
                         )
                     )
                     names.add(fold(manifest.table_name))
-            except (JammiError, OSError, ValueError, msgspec.MsgspecError) as error:
+            except (JammiError, OSError, ValueError) as error:
                 unreadable.append(
                     f"{location}: {error.message if isinstance(error, JammiError) else error}"
                 )
@@ -285,7 +285,7 @@ def _number_versions(group: Sequence[_ManifestFile]) -> Iterable[_ManifestFile]:
 def _to_record(
     manifest: Manifest, body: bytes, parquet: StoragePath, location: str, footers: FooterChecker
 ) -> TableRecord:
-    """The catalog row of the table. Raises ValueError, NameInvalid or msgspec.ValidationError when
+    """The catalog row of the table. Raises ValueError, NameInvalid or TableDamaged when
     the manifest has impossible values or belongs elsewhere."""
     tenant = manifest.tenant
     if tenant is not None and tenant_id(tenant) != tenant:

@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import lineage_edges
 from jammi_lab.catalog.result_tables import TableSummary
@@ -18,7 +16,7 @@ from jammi_lab.catalog.table_status import Edges
 from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.checks import Severity
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.errors import JammiError
+from jammi_lab.core.errors import JammiError, TableDamaged
 from jammi_lab.core.manifest import Manifest, is_sealed
 from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport
@@ -348,7 +346,7 @@ class Recovery:
                     body,
                     _lineage_edges(manifest),
                 )
-            except (ValueError, msgspec.MsgspecError) as error:
+            except (ValueError, TableDamaged) as error:
                 problem = error.message if isinstance(error, JammiError) else str(error)
                 self._fail(
                     record,

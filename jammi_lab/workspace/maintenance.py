@@ -280,6 +280,6 @@ class Recomputation:
     ) -> int:
         """Send the events of all visible tables to a file or a server. Returns their number.
         ExtensionMissing; SourceUnavailable; InvalidArgument."""
-        if scheme_of(os.fspath(target)) is None:
+        if not isinstance(target, str) or scheme_of(target) is None:
             resolve_output_path(target, self._results.root)
         return self._freshness.export_events(target, namespace, api_key)

@@ -65,8 +65,13 @@ def open(  # noqa: A001  the field's name for it
         read_only=read_only,
         executor=executor,
     )
-    report_untrusted(services)
-    return Workspace(services)
+    workspace = Workspace(services)
+    try:
+        report_untrusted(services)
+    except BaseException:
+        workspace.close()
+        raise
+    return workspace
 
 
 def open_without_connecting(path: str, catalog: str | None) -> Workspace:
@@ -152,16 +157,14 @@ def rebuild(
     from jammi_lab.store import rebuild as rebuilding
 
     folder = parse_location(path, storage_options)
-    settings = load_settings(
-        folder if isinstance(folder, Path) else None,
-        None if catalog is None else {"catalog.url": catalog},
-    )
-    if isinstance(folder, Path):
-        trusts_names(folder, settings)
-        _check_single_catalog(folder, str(path), settings["catalog.url"])
-    elif not settings["catalog.url"]:
-        raise catalog_required(str(path))
+    overrides = None if catalog is None else {"catalog.url": catalog}
     with translate_storage_errors(str(path)):
+        settings = load_settings(folder if isinstance(folder, Path) else None, overrides)
+        if isinstance(folder, Path):
+            trusts_names(folder, settings)
+            _check_single_catalog(folder, str(path), settings["catalog.url"])
+        elif not settings["catalog.url"]:
+            raise catalog_required(str(path))
         return rebuilding.rebuild(
             folder, SystemClock(), settings["catalog.url"], progress_callback(progress)
         )
@@ -264,8 +267,7 @@ def _check_catalog_exists(folder: Path, display_path: str, url: str) -> None:
         raise WorkspaceNotFound(
             f"The catalog of {display_path!r} is stored on a server.",
             hint=f"Pass its URL: jl.open({display_path!r}, "
-            f'catalog="postgresql+psycopg://user@host/database"), or as catalog.url in its '
-            f"jammi.toml.",
+            'catalog="postgresql+psycopg://user@host/database"); commands take --catalog.',
         )
     if has_manifests(folder):
         raise WorkspaceNotFound(

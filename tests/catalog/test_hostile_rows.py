@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import threading
 
 import pytest
 
@@ -36,3 +37,13 @@ def test_a_count_of_commits_that_is_no_number_is_a_loss(lab):
     (lab / "catalog.sqlite3-commits").write_bytes(b"00000000000000000003")
     with jl.open(lab) as ws:
         assert ws.recovery.damaged_log
+
+
+def test_an_open_that_fails_leaves_no_thread_and_no_lock(lab):
+    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
+        db.execute("UPDATE recipes SET kind = 'nothing'")
+        db.commit()
+    own = {thread.name for thread in threading.enumerate()}
+    with pytest.raises(jl.errors.TableDamaged, match="a row contains invalid data"):
+        jl.open(lab.rename(lab.with_name("a stranger's")))
+    assert {thread.name for thread in threading.enumerate()} <= own

@@ -59,6 +59,12 @@ def crm(tmp_path, postgres_url):
     engine.close()
 
 
+def test_a_table_without_columns_is_refused(ws, sql, table):
+    sql(f"CREATE TABLE {table} ()")
+    with pytest.raises(jammi_lab.SourceUnavailable, match=f"{table} has no columns"):
+        ws.sql(f"SELECT count(*) FROM crm.{table}")
+
+
 # -- types -----------------------------------------------------------------------------------------
 
 

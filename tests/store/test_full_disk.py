@@ -216,7 +216,12 @@ def test_no_descriptor_left_is_named_and_damages_nothing(tmp_path, monkeypatch):
         ws.sources.add("p", "p.csv")
         ws.sources.add("q", "q.parquet")
         ws.materialize("t", "SELECT x FROM p")
+        ws.sources.add("texts", pa.table({"id": [1, 2], "text": ["an oak", "a lime"]}))
+        ws.lexical("words", "texts", key="id", text=["text"])
+        ws.embed("vectors", "texts", key="id", text=["text"], model="hashing")
         acts = [
+            lambda: ws.search("words", "oak").arrow(),
+            lambda: ws.search("vectors", "oak").arrow(),
             lambda: ws.sql("SELECT x FROM q").arrow(),
             lambda: ws.sql("SELECT x FROM jammi.t").arrow(),
             lambda: ws.materialize("u", "SELECT x + 1 AS x FROM p", cache="bypass"),

@@ -96,3 +96,30 @@ def lab(tmp_path):
     with jl.open(tmp_path / "lab") as ws:
         ws.materialize("t", "SELECT 42 AS n")
         yield ws
+
+
+NO_NAMES = ["a\0b", "a\udcffb", "http://[::1", "http://\udcff/x.csv", "postgresql://h/\udcff", "/"]
+
+
+@pytest.mark.every_case
+@pytest.mark.parametrize("text", NO_NAMES)
+def test_a_text_that_is_no_name_of_a_file_or_server_is_refused(ws, tmp_path, text):
+    ws.materialize("t", "SELECT 1 AS n")
+    calls = [
+        lambda: ws.sources.add("s", text),
+        lambda: ws.sources.add("s", "postgresql://u@h/d", secret=text),
+        lambda: jl.open(text, create=False),
+        lambda: ws.backup(text),
+        lambda: ws.export_openlineage(text),
+        lambda: jl.rebuild(text),
+    ]
+    for call in calls:
+        with pytest.raises(jl.JammiError):
+            call()
+
+
+def test_a_path_that_is_too_long_or_no_path_is_refused(ws):
+    for call in (jl.rebuild, ws.export_openlineage):
+        for path in ("x" * 5000, b"x", 5, None):
+            with pytest.raises(jl.JammiError):
+                call(path)

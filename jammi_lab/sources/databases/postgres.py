@@ -127,8 +127,8 @@ class PostgresConnector(ServerConnector):
         return TABLE_LISTING.format(where=f"{where} AND NOT c.relispartition")
 
     def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
-        """The metadata of one table. Raises SourceUnavailable for columns that differ only by
-        case."""
+        """The metadata of one table. Raises SourceUnavailable for a table without columns, and for
+        columns that differ only by case."""
         rows = self._table_rows(query, [(schema, name)])
         return self._table_of_row(query, rows[0]) if rows else None
 
@@ -161,6 +161,11 @@ class PostgresConnector(ServerConnector):
             )
             foreign = foreign or view_foreign
         columns = [tuple(column) for column in json.loads(column_json or "[]")]
+        if not columns:
+            raise SourceUnavailable(
+                f"The table {schema}.{name} has no columns, and DuckDB cannot read it.",
+                hint="Add a column to it on the server.",
+            )
         if (case_twins := _case_twins([column[0] for column in columns])) is not None:
             raise SourceUnavailable(
                 f"The columns {case_twins[0]!r} and {case_twins[1]!r} of {schema}.{name} differ "
