@@ -18,7 +18,7 @@ RESULT_KIND, COLUMN_LINEAGE_KIND = "result", "column_lineage"
 """The kinds of observations of a result table; their subject is its physical name."""
 
 _entry_decoder = msgspec.json.Decoder(CacheEntry)
-_CHECKSUM_CHARACTERS = 8
+_CHECKSUM_DIGITS = 8
 _all_entries = scope.select_untenanted(observations, observations.c.key, observations.c.body)
 _ALL_ENTRIES = CompiledStatement(_all_entries)
 _GET = CompiledStatement(_all_entries.where(observations.c.key == sa.bindparam("key")))
@@ -40,7 +40,7 @@ def _decode_entry(key: object, body: object) -> CacheEntry | None:
     """Decode a cache entry; None for an invalid one, which is observed again."""
     if not isinstance(key, str) or not isinstance(body, str):
         return None
-    checksum, text = body[:_CHECKSUM_CHARACTERS], body[_CHECKSUM_CHARACTERS:]
+    checksum, text = body[:_CHECKSUM_DIGITS], body[_CHECKSUM_DIGITS:]
     try:
         return _entry_decoder.decode(text) if checksum == _checksum(key, text) else None
     except msgspec.DecodeError:
@@ -48,7 +48,7 @@ def _decode_entry(key: object, body: object) -> CacheEntry | None:
 
 
 def _checksum(key: str, text: str) -> str:
-    return f"{zlib.crc32(text.encode(), zlib.crc32(key.encode())):0{_CHECKSUM_CHARACTERS}x}"
+    return f"{zlib.crc32(text.encode(), zlib.crc32(key.encode())):0{_CHECKSUM_DIGITS}x}"
 
 
 class ObservationRepository:
