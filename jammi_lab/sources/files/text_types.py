@@ -268,6 +268,10 @@ _LOOKS = (
 """Options that read values of a pattern as numbers or dates."""
 
 
+_NULL_MARK = re.compile(r"[^\w\s]{1,3}|#?[A-Za-z]{1,4}[/.]?[A-Za-z]{0,4}[!?]?")
+"""What is written for a missing value: NA, n/a, -, ?, #N/A, null."""
+
+
 def note_of(column: str, forms: Form, example: str) -> str | None:
     """The sentence that tells why a column is text; None where that is no decision."""
     options = [repr(given) for look, given in _LOOKS if re.fullmatch(look, example)]
@@ -279,8 +283,10 @@ def note_of(column: str, forms: Form, example: str) -> str | None:
         return f"{column}: text, because {_shown_text(example)} is not exact as a number"
     if not is_mixed(forms):
         return None
-    hint = f"options={{'nullstr': [{example!r}]}} reads that as NULL"
-    return f"{column}: text, because {_shown_text(example)}; {hint}"
+    note = f"{column}: text, because {_shown_text(example)}"
+    if _NULL_MARK.fullmatch(example) is None:
+        return note
+    return f"{note}; options={{'nullstr': [{example!r}]}} reads that as NULL"
 
 
 def _shown_text(example: str) -> str:
