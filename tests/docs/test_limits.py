@@ -54,6 +54,9 @@ GUARANTEE = {
     "test_a_large_file_with_a_date_alone_is_fresh_on_that_ground",
     "On file metadata.": "tests/store/test_verify.py::"
     "test_a_bit_flipped_under_the_same_stat_is_found_by_verify",
+    "On what writers of files keep.": "tests/storage/test_parquet_pages.py::"
+    "test_statistics_are_part_of_the_column_that_they_are_about",
+    "On the way to a file.": "tests/storage/test_routes.py::test_there_and_back_is_seen",
 }
 """What shows a limit of the guarantee, by its first words in the page on verdicts."""
 LISTS = {
@@ -70,6 +73,7 @@ LISTS = {
             "tests/freshness/test_rewritten_files.py::"
             "test_rows_of_a_large_database_file_are_not_read_twice"
         ),
+        "tests/sources/test_http.py::test_a_tag_that_stays_when_the_date_moves_is_not_believed",
         "tests/sources/test_delta.py::test_a_data_file_that_is_touched_is_a_change_once",
         (
             "tests/engine/test_canonical_form.py::"
