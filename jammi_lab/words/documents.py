@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jammi_lab.vectors.arrays import to_arrow, to_arrow_rows, to_numpy
+from jammi_lab.vectors.arrays import to_arrow, to_numpy
 from jammi_lab.words.analyzers import analyze
 
 SCHEMA = pa.schema([("terms", pa.large_string()), ("length", pa.int32())])
@@ -35,20 +35,6 @@ def strings_from_buffer(
     offsets = np.concatenate([np.zeros(1, np.int64), ends])
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     return pa.Array.from_buffers(pa.large_string(), len(ends), buffers)
-
-
-def joined_terms(documents: pa.Table) -> pa.Array:
-    """The column `terms` of a table as one array, also of one with lists of distinct terms and
-    their counts, which the first tables had."""
-    terms = documents["terms"].combine_chunks()
-    if not pa.types.is_list(terms.type):
-        return terms.cast(pa.large_string())
-    counts = to_numpy(documents["counts"].combine_chunks().flatten())
-    repeated = terms.flatten().take(to_arrow_rows(np.repeat(np.arange(len(counts)), counts)))
-    ends = np.cumsum(to_numpy(documents["length"].combine_chunks()), dtype=np.int32)
-    offsets = to_arrow(np.concatenate([np.zeros(1, np.int32), ends]))
-    lists = pa.ListArray.from_arrays(offsets, repeated)
-    return pc.binary_join(lists, " ").cast(pa.large_string())
 
 
 def sorted_vocabulary(

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 _CACHE = ObjectCache(1_000_000_000)
 """The indexes of all workspaces in this process."""
-_TERM_COLUMNS = ("terms", "counts", "length")
-"""The columns that `joined_terms` reads."""
+_TERM_COLUMNS = ("terms", "length")
 _ROW_COLUMNS = ("key", TEXT_DIGEST_COLUMN)
 """The columns by which rows of two versions are compared."""
 _QUICK_BUILD_ROWS = 100_000
@@ -229,11 +228,9 @@ def _keys_of(rows: "pa.Table") -> "KeyedRows":
 
 def _read_table(path: StoragePath) -> "tuple[pa.Table, pa.Array]":
     """The columns of a table, and the terms of its rows as one array. Raises TableDamaged."""
-    from jammi_lab.words.documents import joined_terms
-
     rows = _read_columns(path, (*_ROW_COLUMNS, *_TERM_COLUMNS))
     try:
-        return rows, joined_terms(rows)
+        return rows, rows["terms"].combine_chunks()
     except KeyError as error:
         raise _unreadable_error(path) from error
 

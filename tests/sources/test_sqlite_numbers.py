@@ -5,6 +5,8 @@ import sqlite3
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.sources.databases.sqlite import SqliteConnector
 
 SCRIPT = """
 CREATE TABLE e(cat TEXT, x INT, r REAL, raw);
@@ -83,3 +85,26 @@ def test_a_table_of_a_view_follows_its_values(ws, tmp_path):
     assert isinstance(ws.staleness("m"), jl.Stale)
     ws.recompute()
     assert ws.sql("SELECT top FROM jammi.m").fetchall() == [(10.0,)]
+
+
+@pytest.mark.parametrize("value", [2.5, "2.5"])
+def test_a_value_that_is_written_after_the_type_was_decided_is_not_rounded(
+    ws, tmp_path, monkeypatch, value
+):
+    decide = SqliteConnector._storage_classes
+    decided = []
+
+    def write_after_the_decision(self, info):
+        classes = decide(self, info)
+        if not decided:
+            with sqlite3.connect(tmp_path / "x.db") as con:
+                con.execute("UPDATE e SET raw = ? WHERE cat = 'a'", (value,))
+            con.close()
+        decided.append(classes)
+        return classes
+
+    monkeypatch.setattr(SqliteConnector, "_storage_classes", write_after_the_decision)
+    with pytest.raises(SourceUnavailable, match="the values of e changed their type"):
+        ws.sql("SELECT raw FROM s.e").fetchall()
+    rows = ws.sql("SELECT raw FROM s.e WHERE cat = 'a'").fetchall()
+    assert rows == [(value,)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jammi_lab.core.user_key import seal
 from jammi_lab.words import files, word_index, word_tables
-from jammi_lab.words.documents import analyze_texts, joined_terms
+from jammi_lab.words.documents import analyze_texts
 from jammi_lab.words.index_update import unchanged_rows, update_index
 from jammi_lab.words.word_index import WordIndex
 from tests.sizes import examples
@@ -135,17 +135,6 @@ def test_a_table_is_read_by_the_calling_thread_alone(
     monkeypatch.setattr(word_tables, "open_for_reading", lambda path: File(path))
     word_tables._read_table(tmp_path / "t.parquet")
     assert threads == {threading.get_ident()}
-
-
-def test_tables_with_lists_of_terms_and_counts_are_read() -> None:
-    rows = pa.table(
-        {
-            "terms": pa.array([["a", "b"], [], ["b"]], pa.list_(pa.string())),
-            "counts": pa.array([[2, 1], [], [3]], pa.list_(pa.int32())),
-            "length": pa.array([3, 0, 3], pa.int32()),
-        }
-    )
-    assert joined_terms(rows).to_pylist() == ["a a b", "", "b b b"]
 
 
 @settings(max_examples=examples(60))

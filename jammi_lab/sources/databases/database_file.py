@@ -197,6 +197,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
                 extensions=relation.requirements.extensions,
                 attachment=relation.requirements.attachment,
             ),
+            consistency=relation.consistency,
             explain=self.explain,
         )
 

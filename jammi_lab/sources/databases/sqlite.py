@@ -15,7 +15,9 @@ from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.sources import duckdb_extensions
 from jammi_lab.sources.base import (
     Attachment,
+    Consistency,
     ObservationContext,
+    Query,
     ReadPlan,
     Relation,
     Requirements,
@@ -149,8 +151,26 @@ class SqliteConnector(DatabaseFileConnector):
         else:
             body = _scan(info, attachment, classes)
         return Relation(
-            _NO_INPUT, ReadPlan(body=body), requirements=Requirements(attachment=attachment)
+            _NO_INPUT,
+            ReadPlan(body=body),
+            requirements=Requirements(attachment=attachment),
+            consistency=Consistency(guard=self._guard(info, classes) if classes else None),
         )
+
+    def _guard(
+        self, info: FileTable, classes: Mapping[str, frozenset[str]]
+    ) -> Callable[[Query], None]:
+        """`Consistency.guard`: the types were decided by the values of an earlier moment, and a
+        cast to them would round a number that was written since."""
+
+        def guard(_: Query) -> None:
+            if self._storage_classes(info) != classes:
+                raise SourceUnavailable(
+                    f"{self._name}: the values of {info.label} changed their type during the read.",
+                    hint="Run the statement again.",
+                )
+
+        return guard
 
     def _storage_classes(self, info: FileTable) -> dict[str, frozenset[str]]:
         """The storage classes of the columns without a declared type, such as those that a view
