@@ -193,6 +193,17 @@ def compares_content(method: str) -> bool:
     return method.startswith("digest")
 
 
+ROUNDED = " as DOUBLE"
+"""The end of a server's type of numbers that are read as DOUBLE, because no DECIMAL holds them."""
+
+
+def is_rounded(anchor: Anchor) -> bool:
+    """Whether numbers of a server were read as the nearest DOUBLE."""
+    return anchor.server_types is not msgspec.UNSET and any(
+        kind.endswith(ROUNDED) for kind in anchor.server_types
+    )
+
+
 def rests_on_statement(method: str) -> bool:
     """Whether a method believes what somebody states about a content, a column or a date, which may
     stay as it is when the content changes."""

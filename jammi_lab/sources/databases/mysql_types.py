@@ -9,7 +9,7 @@ from jammi_lab.sources.databases.value_checks import decimal_type, fail_if, unre
 _DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 _WIDE_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\).*")
 _INCOMPLETE = re.compile("date|timestamp")
-_FRACTION = re.compile(r"time\((\d)\)")
+_TIME = re.compile(r"time(?:\(\d\))?")
 _LITERALS = tuple(
     (re.compile(kind), re.compile(value))
     for kind, value in (
@@ -33,16 +33,19 @@ def wide_decimal_type(kind: str) -> str | None:
     return decimal_type(int(match[2])) if match is not None and int(match[1]) > 38 else None
 
 
-def scan_expression(name: str, duckdb_type: str, kind: str) -> str:
+def is_time(kind: str) -> bool:
+    """Whether a type is a time, which may also be a duration, negative or of up to 838 hours."""
+    return _TIME.fullmatch(kind) is not None
+
+
+def scan_expression(name: str, duckdb_type: str, label: str) -> str:
     """A column in a scan. Its conditions are sent to the server only if it compares as DuckDB does.
 
-    `least` of one value is that value, costs nothing, and stops the pushdown (1.5.5). The extension
-    leaves out the zeros at the end of a time's fraction, unlike the server.
+    `least` of one value is that value, costs nothing, and stops the pushdown (1.5.5).
     """
     quoted = quote_identifier(name)
-    if duckdb_type == "VARCHAR" and (fraction := _FRACTION.fullmatch(kind)) and fraction[1] != "0":
-        padded = f"rpad(split_part({quoted}, '.', 2), {fraction[1]}, '0')"
-        return f"split_part({quoted}, '.', 1) || '.' || {padded} AS {quoted}"
+    if duckdb_type == "TIME":
+        return date_from_text(name, duckdb_type, label)
     if duckdb_type in ("VARCHAR", "BLOB", "FLOAT", "DOUBLE"):
         return f"least({quoted}) AS {quoted}"
     return quoted
@@ -77,10 +80,13 @@ def incomplete_date(quoted: str) -> str:
 
 
 def date_from_text(name: str, kind: str, label: str) -> str:
-    """A date from the server's text, which fails on one that DuckDB cannot hold."""
+    """A date or time from the server's text, which fails on one that DuckDB cannot hold."""
     quoted = quote_identifier(name)
     is_bad = f"{quoted} IS NOT NULL AND TRY_CAST({quoted} AS {kind}) IS NULL"
     message = unreadable_date(label, name)
+    if kind == "TIME":
+        is_bad += f" OR {quoted} LIKE '24:%'"
+        message = unreadable_value(label, name, "time that is none of a day")
     return f"{fail_if(is_bad, message, f'CAST({quoted} AS {kind})', kind)} AS {quoted}"
 
 

@@ -2,7 +2,8 @@
 
 All connections use the same settings for the formats of text and time, so that digests are
 comparable. DuckDB has no type for `numeric` without a precision or with more than 38 digits; such a
-column is read as exact text, or as DOUBLE with the option `numeric="double"`.
+column is read as DECIMAL(38, s), exactly or not at all, or as DOUBLE with the option
+`numeric="double"`.
 """
 
 from __future__ import annotations
@@ -281,7 +282,8 @@ class PostgresConnector(ServerConnector):
                 checks += [self._value_check(info, tests, where)] if tests else []
             return f"SELECT * FROM ({body}) WHERE {' AND '.join(checks)}" if checks else body
 
-        return (projected_body(types, lambda: ALL_ROWS), types, projected_body), True
+        has_fixed_types = not _is_decided_by_values(info)
+        return (projected_body(types, lambda: ALL_ROWS), types, projected_body), has_fixed_types
 
     def _types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], set[str]]:
         """The SQL types of the columns as they are read, and which of them are read as text."""
@@ -292,8 +294,27 @@ class PostgresConnector(ServerConnector):
             for name, server_kind in info.columns
             if (kind := postgres_types.type_as_read(server_kind, are_doubles=are_doubles))
         }
+        if not are_doubles:
+            as_text |= self._types_of_values(query, info)
         types = {name: as_text.get(name, kind) for name, kind, *_ in described}
         return types, set(as_text)
+
+    def _types_of_values(self, query: Query, info: ServerTable) -> dict[str, str]:
+        """The types of the columns `numeric` of a view, such as averages, which have more decimals
+        than people write. Not while rows of other tenants would decide."""
+        columns = [name for name, kind in info.columns if kind == "numeric"]
+        if not columns or not _is_decided_by_values(info) or self.record.tenant_column:
+            return {}
+        expressions = ", ".join(
+            f"pg_catalog.max(pg_catalog.length(pg_catalog.trunc(pg_catalog.abs({quoted}))::text)) "
+            f"AS d{number}, pg_catalog.max(pg_catalog.scale({quoted})) AS s{number}"
+            for number, quoted in enumerate(map(quote_identifier, columns))
+        )
+        [row] = self.run_on_server(query, f"SELECT {expressions} FROM {_server_name(info)}")
+        found = iter(row)
+        return {
+            name: value_checks.number_type(next(found) or 0, next(found) or 0) for name in columns
+        }
 
     def _value_check(
         self, info: ServerTable, tests: Mapping[str, tuple[str, str]], conditions: Sequence[str]
@@ -320,8 +341,10 @@ class PostgresConnector(ServerConnector):
         limit: int | None,
     ) -> str:
         """A SELECT that the server runs, with some columns cast to text."""
+        kinds = dict(info.columns)
         server_columns = ", ".join(
-            f"{quote_identifier(n)}::text AS {quote_identifier(n)}"
+            f"{postgres_types.text_on_server(quote_identifier(n), kinds[n])} "
+            f"AS {quote_identifier(n)}"
             if n in text_columns
             else quote_identifier(n)
             for n in types
@@ -378,6 +401,12 @@ class PostgresConnector(ServerConnector):
         return postgres_query_error(text, self.record.name) or self._server_error(
             text, POSTGRES_ERRORS, r"ERROR:\s*(.+)"
         )
+
+
+def _is_decided_by_values(info: ServerTable) -> bool:
+    """Whether the types of its columns `numeric` may differ from one read to the next: those of a
+    view, which the server has to compute anyway. A look at a table would scan it."""
+    return info.rows == UNKNOWN_ROWS and "numeric" in dict(info.columns).values()
 
 
 def _case_twins(names: Sequence[str]) -> tuple[str, str] | None:

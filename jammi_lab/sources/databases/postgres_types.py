@@ -11,6 +11,7 @@ _TEXT_ON_SERVER = re.compile(r'("char"|path)(\[\])*')
 """Types that the extension misreads (1.5.5): an empty `"char"` ends the read, and an open path
 equals the closed one."""
 TEXT = re.compile(r"text|character varying(?:\(\d+\))?")
+_MONEY = "DECIMAL(19,2)"
 _INSTANT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?"
 _LITERALS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
     (re.compile(kind), re.compile(value))
@@ -42,14 +43,22 @@ def is_wide_number(kind: str) -> bool:
 
 
 def type_as_read(kind: str, *, are_doubles: bool) -> str | None:
-    """The type of a wide number, exact or refused, or DOUBLE; VARCHAR for what the server has to
-    cast to text, because the extension misreads it (NaN as 0, 1.5.5); None for any other."""
+    """The type of a number that the extension rounds or reads as text; VARCHAR for what the server
+    has to cast to text, because the extension misreads it (NaN as 0, 1.5.5); None for any other.
+    """
+    if kind == "money":
+        return _MONEY
     number = _NUMERIC.fullmatch(kind)
     if number is not None and not number[3] and is_wide_number(kind):
         if are_doubles:
             return "DOUBLE"
         return decimal_type(None if number[2] is None else max(int(number[2]), 0))
     return "VARCHAR" if is_wide_number(kind) or _TEXT_ON_SERVER.fullmatch(kind) else None
+
+
+def text_on_server(quoted: str, kind: str) -> str:
+    """The server's text of a value that is read by way of it: of money without its currency."""
+    return f"{quoted}::numeric::text" if kind == "money" else f"{quoted}::text"
 
 
 def scan_expression(name: str, kind: str) -> str:

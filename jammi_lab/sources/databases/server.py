@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from jammi_lab.core.anchors import (
+    ROUNDED,
     Cost,
     Input,
     InputKind,
@@ -411,6 +412,12 @@ class ServerConnector(ServerTables):
         stamp: str = "",
     ) -> Snapshot:
         digest = digest_of(dict(sets))
+        server_types = {
+            name: kind + ROUNDED
+            if kind.startswith("numeric") and columns.get(name) == "DOUBLE"
+            else kind
+            for name, kind in info.columns
+        }
         return Snapshot(
             columns=columns,
             whole=digest,
@@ -419,5 +426,5 @@ class ServerConnector(ServerTables):
             by_set=dict(sets),
             row_count=rows,
             stamp=stamp,
-            server_types=dict(info.columns),
+            server_types=server_types,
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 
+MAX_DIGITS = 38
 DEFAULT_SCALE = 10
 """Decimals of a number for which the server knows no limit: 28 digits are left before the point,
 and products of two such numbers still fit."""
@@ -18,6 +19,13 @@ def unreadable_value(label: str, column: str, value: str) -> str:
 def decimal_type(scale: int | None) -> str:
     """The type of an exact number of more than 38 digits, or of any number of them."""
     return f"DECIMAL(38,{DEFAULT_SCALE if scale is None else min(scale, DEFAULT_SCALE)})"
+
+
+def number_type(digits: int, scale: int) -> str:
+    """The type of numbers with at most so many digits before the point and after it; DOUBLE if no
+    DECIMAL holds them."""
+    wanted = max(scale, min(DEFAULT_SCALE, MAX_DIGITS - digits))
+    return f"DECIMAL({MAX_DIGITS},{wanted})" if digits + wanted <= MAX_DIGITS else "DOUBLE"
 
 
 def decimal_from_text(name: str, kind: str, label: str) -> str:
