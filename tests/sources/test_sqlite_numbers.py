@@ -6,7 +6,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.sources.databases.sqlite import SqliteConnector
+from jammi_lab.sources.databases import reader_process
 
 SCRIPT = """
 CREATE TABLE e(cat TEXT, x INT, r REAL, raw);
@@ -91,19 +91,19 @@ def test_a_table_of_a_view_follows_its_values(ws, tmp_path):
 def test_a_value_that_is_written_after_the_type_was_decided_is_not_rounded(
     ws, tmp_path, monkeypatch, value
 ):
-    decide = SqliteConnector._storage_classes
+    ask = reader_process.request
     decided = []
 
-    def write_after_the_decision(self, info):
-        classes = decide(self, info)
-        if not decided:
+    def write_after_the_decision(request, *rest):
+        answer = ask(request, *rest)
+        if request["do"] == "classes" and not decided:
+            decided.append(answer)
             with sqlite3.connect(tmp_path / "x.db") as con:
                 con.execute("UPDATE e SET raw = ? WHERE cat = 'a'", (value,))
             con.close()
-        decided.append(classes)
-        return classes
+        return answer
 
-    monkeypatch.setattr(SqliteConnector, "_storage_classes", write_after_the_decision)
+    monkeypatch.setattr(reader_process, "request", write_after_the_decision)
     with pytest.raises(SourceUnavailable, match="the values of e changed their type"):
         ws.sql("SELECT raw FROM s.e").fetchall()
     rows = ws.sql("SELECT raw FROM s.e WHERE cat = 'a'").fetchall()
