@@ -233,14 +233,14 @@ class History:
         pq.write_table(self.numbers(), folder / f"{self.choices.randrange(4)}.parquet")
 
     def key(self) -> None:
-        """A partition whose files hold a column of its name, or another name of one."""
+        """A partition, or another name of one. Files with a column of its name are refused."""
         folder = self.root / "keyed" / f"k={self.choices.randrange(1, 4)}"
         found = sorted((self.root / "keyed").iterdir())
         if found and not folder.exists() and self.choices.random() < 0.5:
             self.choice(found).rename(folder)
             return
         folder.mkdir(exist_ok=True)
-        rows = self.numbers().rename_columns(["k", "n"])
+        rows = self.numbers().rename_columns(["m", "n"])
         pq.write_table(rows, folder / f"{self.choices.randrange(2)}.parquet")
 
     def choice(self, options: Any) -> Any:
