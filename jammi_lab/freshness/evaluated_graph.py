@@ -16,7 +16,6 @@ from jammi_lab.core.anchors import (
     Vanished,
     is_rounded,
     rests_on_statement,
-    unpinned_anchor,
 )
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import count_noun
@@ -24,7 +23,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.verdicts import Damaged, Fresh, Undecidable, Verdict
+from jammi_lab.core.verdicts import Damaged, Fresh, Verdict
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.input_differences import InputDifferences
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode, outside_inputs
@@ -221,8 +220,10 @@ class EvaluatedGraph:
         ]
 
     def origin_verdict(self, node: RecipeNode, origin: FrameOrigin) -> Verdict:
-        """The verdict on a frame that a table of the node was made from."""
+        """The verdict on a frame that a table of the node was made from. A table that was made from
+        the node in turn has no say in it, because neither can be judged first: that is a ground."""
         observed_at = self.observation.started_at
+        sources = [a for a in origin.inputs if not self._is_made_from(node, a.input)]
         evidence = [
             Evidence(
                 recorded="",
@@ -231,26 +232,38 @@ class EvaluatedGraph:
                 current_states={a.input.identity: self._frame_input_state(a, node.tenant)},
                 observed_at=observed_at,
             )
-            for a in origin.inputs
+            for a in sources
         ]
         parents = [
             (a.input.name, verdict)
-            for a in origin.inputs
+            for a in sources
             if a.input.kind is InputKind.RESULT
             and (verdict := self._verdict_on_table(node, a.input)) is not None
         ]
         return evaluate_frame(evidence, parents, observed_at)
 
+    def _circular_grounds(self, node: RecipeNode, origin: FrameOrigin) -> list[str]:
+        return [
+            f"{a.input.name} was itself computed from {node.name}"
+            for a in origin.inputs
+            if self._is_made_from(node, a.input)
+        ]
+
+    def _is_made_from(self, node: RecipeNode, table: Input) -> bool:
+        """Whether a table that a frame of the node was made from was made from the node in turn."""
+        parent = self.graph.find(table.name, node.tenant)
+        return (
+            table.kind is InputKind.RESULT
+            and parent is not None
+            and parent.key not in {p.key for p in self.graph.frame_inputs(node)}
+        )
+
     def _verdict_on_table(self, node: RecipeNode, table: Input) -> Verdict | None:
-        """The verdict on a table by recipe or physical name; None for a table that was dropped.
-        Undecidable for one that was made from the node in turn: neither can be judged first."""
+        """The verdict on a table by recipe or physical name; None for a table that was dropped."""
         parent = self.graph.find(table.name, node.tenant)
         if parent is None:
             return self.table_verdict(table.name, node.tenant)
-        if parent.key in {p.key for p in self.graph.frame_inputs(node)}:
-            return self.verdicts[parent.key]
-        note = f"{table.name} was itself computed from {node.name}"
-        return Undecidable([unpinned_anchor(table, self.observation.started_at, note)])
+        return self.verdicts[parent.key]
 
     def _frame_input_state(self, source: Anchor, tenant: str | None) -> State:
         """The current state of a table that a frame was made from. A column more or less counts:
@@ -349,6 +362,7 @@ class EvaluatedGraph:
             if is_rounded(anchor):
                 texts.append(f"{anchor.input.label} by numbers rounded to DOUBLE")
             if isinstance(anchor.origin, FrameOrigin):
+                texts += self._circular_grounds(node, anchor.origin)
                 parents.append((anchor.input.label, self._origin_grounds(node, anchor.origin)))
         grounds = (*(Ground(text) for text in texts), *inherited_grounds(parents))
         if grounds:
