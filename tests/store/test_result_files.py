@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.errors import InvalidArgument, TableDamaged
+from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.storage import digests
@@ -289,7 +289,7 @@ def test_a_results_folder_that_is_a_link_is_said_when_the_workspace_is_opened(
     lab.close()
     os.rename(folder / "results", tmp_path / "large disk")
     (folder / "results").symlink_to(tmp_path / "large disk")
-    with pytest.raises(InvalidArgument, match="is a link"):
+    with pytest.raises(jl.WorkspaceReadOnly, match="must be a folder and no link"):
         jl.open(folder, read_only=read_only)
     (tmp_path / "by a link").symlink_to(folder)
     (folder / "results").unlink()
