@@ -52,11 +52,9 @@ def function_form(function: types.FunctionType, inline_source: InlineSource | No
     if inline_source is not None:
         return normalized_tree(inline_source.tree, outermost=True)
     tree = find_definition(function)
-    return (
-        ["bytecode", _bytecode_form(function.__code__)]
-        if tree is None
-        else normalized_tree(tree, outermost=True)
-    )
+    if tree is None:
+        return ["bytecode", _bytecode_form(function.__code__)]
+    return normalized_tree(tree, outermost=True)
 
 
 def display_source(function: types.FunctionType, inline_source: InlineSource | None = None) -> str:
@@ -67,11 +65,9 @@ def display_source(function: types.FunctionType, inline_source: InlineSource | N
         tree = find_definition(function)
     except NoSource:
         return ""
-    return (
-        ""
-        if tree is None
-        else "".join(_source_lines(function)[_first_line(tree) - 1 : tree.end_lineno])
-    )
+    if tree is None:
+        return ""
+    return "".join(_source_lines(function)[_first_line(tree) - 1 : tree.end_lineno])
 
 
 def _source_lines(function: types.FunctionType) -> list[str]:
@@ -93,41 +89,35 @@ def find_definition(function: types.FunctionType) -> FunctionNode | None:
     text = "".join(_source_lines(function))
     if not text:
         raise NoSource(f"the source of {function.__qualname__} is not available")
-    candidates = _definitions_by_name(text, code.co_flags & _FUTURE_FLAGS).get(code.co_name, [])
     bytecode = _bytecode_form(code)  # compare code, not lines: text above it may have moved it
-    matching = [tree for tree, compiled in candidates if _bytecode_form(compiled) == bytecode]
-    return next(
-        (tree for tree in matching if _first_line(tree) == code.co_firstlineno),
-        matching[0] if matching else None,
-    )
+    matching = [
+        tree
+        for tree, compiled in _definitions(text, code.co_flags & _FUTURE_FLAGS)
+        if compiled.co_name == code.co_name and _bytecode_form(compiled) == bytecode
+    ]
+    at_its_line = [tree for tree in matching if _first_line(tree) == code.co_firstlineno]
+    return next(iter(at_its_line or matching), None)
 
 
 @functools.lru_cache(maxsize=256)
-def _definitions_by_name(
-    text: str, flags: int
-) -> dict[str, list[tuple[FunctionNode, types.CodeType]]]:
-    """The functions of a text by name, each with its code object."""
+def _definitions(text: str, flags: int) -> list[tuple[FunctionNode, types.CodeType]]:
+    """The functions of a text, each with its code object. Two on one line are left out."""
+    flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
         tree = _parse(text)
-        module_code = compile(
-            text,
-            "<source>",
-            "exec",
-            flags=flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
-            dont_inherit=True,
-        )
+        module_code = compile(text, "<source>", "exec", flags=flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}
+        return []
     compiled: dict[tuple[int, str], list[types.CodeType]] = {}
     for code in nested_codes(module_code):
         compiled.setdefault((code.co_firstlineno, code.co_name), []).append(code)
-    by_name: dict[str, list[tuple[FunctionNode, types.CodeType]]] = {}
+    found = list[tuple[FunctionNode, types.CodeType]]()
     for node in ast.walk(tree):
         if isinstance(node, FunctionNode):
-            pairs = compiled.get((_first_line(node), node.name), [])
-            if len(pairs) == 1:  # two on one line are ambiguous
-                by_name.setdefault(node.name, []).append((node, pairs[0]))
-    return by_name
+            codes = compiled.get((_first_line(node), node.name), [])
+            if len(codes) == 1:
+                found.append((node, codes[0]))
+    return found
 
 
 def _parse(text: str) -> ast.Module:
@@ -176,7 +166,7 @@ def constant_form(value: Any) -> Any:
     """A literal with its type, as JSON."""
     match value:
         case float():
-            return ["float", value.hex(), *([] if is_usual(value) else [_bits(value)])]
+            return ["float", struct.pack(">d", value).hex()]
         case int() if not isinstance(value, bool):
             return ["int", hex(value)]
         case tuple():
@@ -186,16 +176,6 @@ def constant_form(value: Any) -> Any:
         case str():
             return ["str", value]
     return [type(value).__name__, repr(value)]
-
-
-def is_usual(number: float) -> bool:
-    """Whether a number is none of those "not a number" that differ from `float("nan")` in their
-    bits alone."""
-    return number == number or _bits(number) == _bits(float("nan"))  # noqa: PLR0124
-
-
-def _bits(number: float) -> str:
-    return struct.pack(">d", number).hex()
 
 
 def normalized_tree(node: Any, *, outermost: bool = False) -> Any:

@@ -268,11 +268,10 @@ def required_digest(step: StepFunction) -> str:
     try:
         return step.digest()
     except NoSource as error:
-        reason = str(error)
         raise InvalidArgument(
-            f"The function cannot be fingerprinted: {reason}.",
-            hint='Pass version="1", and another version whenever the function changes; or define '
-            "it with def, in a file or cell, on plain values.",
+            f'The function cannot be fingerprinted: {error}; pass version="…".',
+            hint="Give another version whenever the function changes, or define it with def, in a "
+            "file or cell, on plain values.",
         ) from None
 
 

@@ -1,156 +1,163 @@
-"""Values of known types that a text determines, and the memory that arrays share."""
+"""Values that a Python function may name: their comparable forms, and the names under which
+libraries have their objects."""
 
 import datetime
 import decimal
-import gc
 import hashlib
+import io
 import logging
 import pathlib
+import pickle
 import re
 import sys
 import types
-import typing
-import uuid
-import zoneinfo
-from pickle import PicklingError
+from collections.abc import Callable
 from typing import Any
 
-from jammi_lab.producers.function_source import constant_form, is_library, is_usual
+from jammi_lab.producers.function_source import constant_form, is_library
+from jammi_lab.sources.frames import is_frame
 
-_REPR_TYPES = (
-    decimal.Decimal,
-    uuid.UUID,
-    pathlib.PurePath,
-    datetime.timedelta,
-    datetime.tzinfo,
-    range,
-    slice,
-    complex,
-    types.EllipsisType,
-    type(getattr(typing, "NoDefault", ...)),  # from Python 3.13 on, of each type variable
-)
+_CANONICAL_MODULES = {"pathlib._local": "pathlib"}
+"""Modules that Python 3.13 names differently from other releases."""
+_HEAP_TYPE_FLAG = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: the flag of classes created at run time."""
+_LOGGER_ATTRIBUTES = vars(logging.Logger("")).keys() | {"manager"}  # noqa: LOG001
+_PATH_TYPE = type(pathlib.Path())
+_EAGER_FRAMES = ("DataFrame", "Table", "RecordBatch")
+_NOT_IN_THE_ARRAY = "OVT"
+"""Kinds of numpy types whose values lie elsewhere or have parts: objects, records, long texts."""
 
 
-_LOGGER_ATTRIBUTES = frozenset(
-    {
-        *("name", "level", "parent", "propagate", "handlers", "disabled", "filters", "manager"),
-        "_cache",
-    }
-)
-"""What Python itself sets on a logger; that is a setting of the kernel."""
+def value_parts(value: Any) -> list[Any] | None:
+    """JSON of a value that has parts of a known type, and none that can change; None for any other
+    value. A subclass of a known type has its own rules, and is none."""
+    kind = type(value)
+    if kind in _PARTS:
+        return _PARTS[kind](value)
+    is_moment = isinstance(value, datetime.date | datetime.time) and is_library(kind.__module__)
+    return _moment_parts(value) if is_moment else None
+
+
+def _moment_parts(value: Any) -> list[Any] | None:
+    """A date or time of Python or pandas. None for one in a time zone that is not of Python, or was
+    read from a file: the name of such a zone does not tell its rules."""
+    zone = getattr(value, "tzinfo", None)
+    if not (zone is None or is_library(type(zone).__module__)):
+        return None
+    try:
+        pickle.dumps(zone)  # refuses a zone that was read from a file
+    except pickle.PicklingError:
+        return None
+    unit = str(getattr(value, "unit", ""))  # of pandas
+    return [value.isoformat(), repr(zone), getattr(value, "fold", 0), unit]
+
+
+def _logger_parts(value: logging.Logger) -> list[Any] | None:
+    return [value.name] if vars(value).keys() <= _LOGGER_ATTRIBUTES else None
+
+
+def _by_text(value: object) -> list[Any]:
+    return [repr(value)]
+
+
+_PARTS: dict[type, Callable[[Any], list[Any] | None]] = {
+    re.Pattern: lambda value: [constant_form(value.pattern), value.flags],
+    logging.Logger: _logger_parts,
+    **dict.fromkeys((decimal.Decimal, datetime.timedelta, datetime.timezone, range), _by_text),
+    **dict.fromkeys((pathlib.PurePosixPath, pathlib.PureWindowsPath, _PATH_TYPE), _by_text),
+}
 
 
 def memory_owner(value: Any) -> Any:
     """The array whose memory a view shows; any other value itself."""
-    while is_array(value) and is_array(value.base):
+    numpy = sys.modules.get("numpy")
+    while numpy is not None and isinstance(getattr(value, "base", None), numpy.ndarray):
         value = value.base
     return value
 
 
-def is_array(value: object) -> bool:
-    """Whether a value is an array of numpy, which is not imported for that."""
+def array_parts(value: Any) -> list[Any] | None:
+    """JSON of an array or scalar of numpy that holds its values itself; None for any other
+    value."""
     numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
-
-
-def is_plain_proxy(value: object) -> bool:
-    """Whether a value is a read-only view of an ordinary dict."""
-    return isinstance(value, types.MappingProxyType) and [
-        type(each) for each in gc.get_referents(value)
-    ] == [dict]
-
-
-def text_form(value: Any) -> list[Any] | None:
-    """JSON of a small value of a known type; None for other types, and for a time zone that was
-    read from an open file. A class of the user's own may say something else of its objects, so the
-    library's methods are called."""
-    kind = type(value)
-    library_type: Any = next(each for each in kind.__mro__ if is_library(each.__module__))
-    if isinstance(value, re.Pattern):
-        return [constant_form(value.pattern), value.flags]
-    if isinstance(value, logging.Logger):
-        return [value.name]
-    if isinstance(value, zoneinfo.ZoneInfo) and _is_read_from_a_file(value):
+    if numpy is None or not is_library(type(value).__module__):
         return None
-    if isinstance(value, datetime.date | datetime.time):
-        zone = getattr(value, "tzinfo", None)
-        name = "" if _is_hidden(zone) else repr(zone)
-        return [library_type.isoformat(value), name, getattr(value, "fold", 0)]
-    if isinstance(value, pathlib.PurePath) and kind is not library_type:
-        return [library_type.__name__, [*library_type.parts.fget(value)]]
-    if kind is object or library_type is datetime.tzinfo:
-        return [""]
-    if isinstance(value, _REPR_TYPES):
-        return [library_type.__repr__(value)]
-    if isinstance(value, bytearray):
-        return [bytearray.hex(value)]
-    return _array_form(value)
-
-
-def _is_hidden(zone: Any) -> bool:
-    """Whether the text of a time zone does not tell its rules."""
-    return not is_library(type(zone).__module__) or (
-        isinstance(zone, zoneinfo.ZoneInfo) and _is_read_from_a_file(zone)
-    )
-
-
-def _is_read_from_a_file(zone: zoneinfo.ZoneInfo) -> bool:
-    """Whether a time zone was made from an open file: its key then says nothing of its rules."""
-    try:
-        zone.__reduce__()
-    except PicklingError:
-        return True
-    return False
-
-
-def _array_form(value: Any) -> list[Any] | None:
-    """JSON of an array or scalar of numpy that holds its values itself; None for anything else."""
-    numpy = sys.modules.get("numpy")
-    if (
-        numpy is None
-        or not isinstance(value, numpy.ndarray | numpy.generic)
-        or value.dtype.kind in "OV"
-    ):
+    if not (type(value) is numpy.ndarray or isinstance(value, numpy.generic)):
         return None
-    form = [value.dtype.str, [*value.shape]]
-    if value.dtype.kind != "T":  # texts of any length lie elsewhere: `hidden_parts`
-        form.append(hashlib.sha256(numpy.ascontiguousarray(value).tobytes()).hexdigest())
-    # another memory order can change the last bits of a sum
-    if not value.flags.c_contiguous:
+    if value.dtype.kind in _NOT_IN_THE_ARRAY or value.dtype.metadata:
+        return None
+    form = [value.dtype.str, [*value.shape], _digest(numpy.ascontiguousarray(value).tobytes())]
+    if not value.flags.c_contiguous:  # another order can change the last bits of a sum
         form.append([*value.strides])
-    masked = sys.modules.get("numpy.ma")
-    if masked is not None and isinstance(value, masked.MaskedArray):
-        form += [
-            hashlib.sha256(masked.getmaskarray(value).tobytes()).hexdigest(),
-            repr(value.fill_value),
-            *(["hard mask"] if value.hardmask else []),
-        ]
     return form
 
 
-def hidden_parts(value: Any) -> list[Any]:
-    """What determines a value of a known type beside its `text_form`; empty for most values."""
-    parts: list[Any]
-    if isinstance(value, complex):
-        parts = [value.real, value.imag]
-        return [] if all(map(is_usual, parts)) else parts
-    if isinstance(value, logging.Logger):
-        given = {n: each for n, each in vars(value).items() if n not in _LOGGER_ATTRIBUTES}
-        return [given] if given and type(value) is logging.Logger else []
-    if isinstance(value, slice):
-        bounds = [value.start, value.stop, value.step]
-        return [] if all(type(each) in (int, str, types.NoneType) for each in bounds) else bounds
-    if isinstance(value, uuid.UUID):
-        parts = [] if value.is_safe is uuid.SafeUUID.unknown else [value.is_safe.name]
-        return parts if type(value) is uuid.UUID else [*parts, value.int]
-    if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
-        zone, unit = getattr(value, "tzinfo", None), getattr(value, "unit", None)
-        # only those of pandas have a unit
-        return [zone] * _is_hidden(zone) + [unit] * (type(unit) is str)
-    if is_array(value) or hasattr(value, "dtype"):
-        dtype: Any = value.dtype
-        parts = [dict(dtype.metadata)] if getattr(dtype, "metadata", None) else []
-        if dtype.kind == "T":
-            parts += [value.tolist(), repr(dtype)]
-        return parts
-    return []
+class _LibraryPickler(pickle.Pickler):
+    """Pickles objects of libraries alone: those of the user's own classes are pickled without the
+    code of their class."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Refuse a value of the user's own. Raises PicklingError."""
+        if not is_library(getattr(value, "__module__", None) or type(value).__module__):
+            raise pickle.PicklingError(f"a {type(value).__name__} is not an object of a library")
+        return NotImplemented
+
+
+def frame_parts(value: Any) -> list[Any] | None:
+    """JSON of a frame of pandas, polars or pyarrow with everything that belongs to it, such as its
+    index; None for any other value, and for a frame with values of the user's own classes."""
+    kind = type(value)
+    if not (is_frame(value) and is_library(kind.__module__) and kind.__name__ in _EAGER_FRAMES):
+        return None
+    # pandas joins the columns of a frame in memory at times, and always those of a copy
+    frame = value.copy() if hasattr(value, "copy") else value
+    sink = io.BytesIO()
+    try:
+        _LibraryPickler(sink, protocol=5).dump(frame)
+    except Exception:  # noqa: BLE001  libraries raise errors of their own
+        return None
+    return [_digest(sink.getvalue())]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def library_name(value: Any, package: str | None) -> str | None:
+    """`module:name` under which a library has this very object; None when none has it. `package`: a
+    package of a library that counts as the user's own."""
+    module, name = text_attribute(value, "__module__"), text_attribute(value, "__qualname__")
+    is_definition = isinstance(value, types.FunctionType | type)
+    if is_definition and module is not None and name is not None:
+        if not is_foreign(module, package):
+            return None
+        is_static = isinstance(value, type) and not value.__flags__ & _HEAP_TYPE_FLAG
+        if is_static or _attribute(module, name) is value:
+            return f"{_CANONICAL_MODULES.get(module, module)}:{name}"
+    for owner in (module, type(value).__module__):
+        if owner is None or not is_foreign(owner, package):
+            continue
+        for place in (owner, owner.partition(".")[0]):
+            for exported, attribute in [*vars(sys.modules.get(place, types)).items()]:
+                if attribute is value:
+                    return f"{place}:{exported}"
+    return None
+
+
+def _attribute(module: str, name: str) -> Any:
+    """What a module has under a qualified name; None when it has nothing."""
+    target: Any = sys.modules.get(module)
+    for part in name.split("."):
+        target = getattr(target, part, None)
+    return target
+
+
+def is_foreign(module: str, package: str | None) -> bool:
+    """Whether a module is of a library, and not of the package."""
+    return is_library(module) and (package is None or module.partition(".")[0] != package)
+
+
+def text_attribute(value: object, name: str) -> str | None:
+    """An attribute when it is a string. Objects with `__getattr__` may return anything."""
+    attribute = getattr(value, name, None)
+    return attribute if isinstance(attribute, str) else None

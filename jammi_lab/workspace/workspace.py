@@ -438,12 +438,13 @@ class Workspace:
         The function takes a Result for each of `inputs` (sources, tables, SQL) and `params` as
         keywords; it returns a frame, a list of dicts, or an iterator of these. A text names a
         producer of an installed package. The definition is `version`, or the function's source with
-        the plain values and helper functions that it names; imported modules are not followed; of a
-        package's producer it is the version of the package. Rows are ordered by `key`, then by the
-        other columns. The function is called again when inputs changed meanwhile.
+        the plain values, arrays, frames, helper functions and classes that it names; imported
+        modules are not followed; of a package's producer it is the version of the package. Rows are
+        ordered by `key`, then by the other columns. The function is called again when inputs
+        changed meanwhile.
 
         Raises InvalidArgument for a function without a version that cannot be fingerprinted (a
-        lambda, a value that cannot be compared); StepFailed with the function's exception as its
+        lambda, one that names another object); StepFailed with the function's exception as its
         cause; SchemaMismatch; else as `materialize`.
         """
         step = PythonStep(function, inputs=inputs, params=params, version=version, key=key)
