@@ -55,13 +55,13 @@ def refusal_of_class(cls: type) -> str:
     """Why a class cannot be compared by its members, as a clause; empty when it can."""
     if type(cls) not in _METACLASSES:
         return f"the class {cls.__qualname__} is made by {type(cls).__name__}"
-    is_virtual = any(cls in _registered(each) for each in _ABSTRACT_CLASSES)
-    if is_virtual or (isinstance(cls, abc.ABCMeta) and _registered(cls)):
+    is_virtual = any(cls in _virtual_subclasses(each) for each in _ABSTRACT_CLASSES)
+    if is_virtual or (isinstance(cls, abc.ABCMeta) and _virtual_subclasses(cls)):
         return f"the class {cls.__qualname__} has to do with ABCMeta.register"
     return ""
 
 
-def _registered(cls: type) -> list[type | None]:
+def _virtual_subclasses(cls: type) -> list[type | None]:
     """The virtual subclasses of an abstract class."""
     references = abc._get_dump(cls)[0]  # type: ignore[attr-defined]  # no public way
     return [reference() for reference in references]

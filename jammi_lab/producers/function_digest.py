@@ -91,7 +91,7 @@ class _FunctionWalk:
             "defaults": self._named_values(enumerate(function.__defaults__ or ()), where),
             "keywords": self._named_values((function.__kwdefaults__ or {}).items(), where),
             "globals": {
-                name: self._global_form(function, name) for name in sorted(_global_names(function))
+                name: self._global_form(function, name) for name in sorted(global_names(function))
             },
             "cells": {name: self._cell_form(cell, name, where) for name, cell in cells},
             "attributes": self._named_values(sorted(vars(function).items()), where),
@@ -210,7 +210,7 @@ class _FunctionWalk:
         return self.value(contents, f"{name}, which {where} uses")
 
 
-def _global_names(function: types.FunctionType) -> set[str]:
+def global_names(function: types.FunctionType) -> set[str]:
     """The global names that a function looks up, without attributes and names that it imports
     itself."""
     instructions = [
