@@ -105,7 +105,7 @@ def test_of_two_files_that_are_named_together_neither_is_when_one_cannot_be_sync
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     with pytest.raises((OSError, MemoryError)):
-        files.commit_with([file], tmp_path / "beside", b"attested")
+        files.commit_with(file, tmp_path / "beside", b"attested")
     assert not list(tmp_path.iterdir())
 
 
@@ -121,7 +121,7 @@ def test_two_files_that_are_named_together_are_both_synced_before_either_has_its
     monkeypatch.setattr(files, "sync_file", sync)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
-    files.commit_with([file], tmp_path / "beside", b"attested")
+    files.commit_with(file, tmp_path / "beside", b"attested")
     assert (
         sorted(synced) == ["beside", "made"] and (tmp_path / "beside").read_bytes() == b"attested"
     )
@@ -137,7 +137,7 @@ def test_what_became_durable_beside_is_so_before_either_of_two_files_has_its_nam
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     threading.Timer(0.05, may_end.set).start()
-    files.commit_with([file], tmp_path / "beside", b"attested", BackgroundFsync(sync))()
+    files.commit_with(file, tmp_path / "beside", b"attested", BackgroundFsync(sync))()
     assert order == ["row"] and (tmp_path / "made").exists()
 
 
@@ -148,7 +148,7 @@ def test_no_file_has_a_name_when_what_was_to_be_durable_before_it_is_not(tmp_pat
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     with pytest.raises(OSError, match="the disk is gone"):
-        files.commit_with([file], tmp_path / "beside", b"attested", BackgroundFsync(fail))
+        files.commit_with(file, tmp_path / "beside", b"attested", BackgroundFsync(fail))
     assert not list(tmp_path.iterdir())
 
 
@@ -165,7 +165,7 @@ def test_the_names_of_two_files_are_durable_when_that_was_waited_for_and_before_
     monkeypatch.setattr(files, "FAST_SYNC_SECONDS", 60.0 if quick else 0.0)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
-    durable = files.commit_with([file], tmp_path / "beside", b"attested")
+    durable = files.commit_with(file, tmp_path / "beside", b"attested")
     assert (
         (tmp_path / "made").exists()
         and (tmp_path / "beside").exists()
@@ -186,7 +186,7 @@ def test_a_folder_whose_names_cannot_be_made_durable_is_told_to_who_waits_for_th
     monkeypatch.setattr(files, "FAST_SYNC_SECONDS", 60.0)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
-    durable = files.commit_with([file], tmp_path / "beside", b"attested")
+    durable = files.commit_with(file, tmp_path / "beside", b"attested")
     with pytest.raises(OSError, match="the disk is gone"):
         durable()
 
@@ -234,7 +234,7 @@ def test_files_that_were_named_or_given_up_are_not_left_open(tmp_path, fault, po
     file.finish()
     fault(point)
     with contextlib.suppress(Crash):
-        files.commit_with([file], tmp_path / "beside", b"attested")()
+        files.commit_with(file, tmp_path / "beside", b"attested")()
     if point:
         file.abort()
     assert not opened_below(tmp_path) and sorted(os.listdir(tmp_path)) == (
@@ -255,7 +255,7 @@ def test_of_two_files_one_is_synced_by_the_caller_while_the_other_is(tmp_path, m
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     file.finish()
-    files.commit_with([file], tmp_path / "beside", b"attested")()
+    files.commit_with(file, tmp_path / "beside", b"attested")()
     assert who == {"made": False, "beside": True}
 
 

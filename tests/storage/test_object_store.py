@@ -81,13 +81,13 @@ def test_a_table_is_put_before_what_says_that_it_is_whole(
 ) -> None:
     file = atomic_file(root / "t.parquet", create=True)
     file.temp.write_bytes(b"rows")
-    commit_with([file], root / "t.json", b"{}")
+    commit_with(file, root / "t.json", b"{}")
     file.abort()
     assert fault_points == ["file.after_put", "file.before_write", "file.after_put"]
     assert sorted((root).list_objects()) == ["t.json", "t.parquet"]
     other = atomic_file(root / "u.parquet", create=True)
     with pytest.raises(FileExistsError):
-        commit_with([other], root / "t.json", b"another")
+        commit_with(other, root / "t.json", b"another")
     other.abort()
 
 
