@@ -253,6 +253,10 @@ GIVEN = {
         "import msgspec\ndef made(tag):\n    return msgspec.defstruct('C', [('k', int, 1)], tag=tag)\nC = made('a')\ndef step(p):\n    return C()\n",
         "C = made('b')",
     ),
+    "a value in the place of a slot": (
+        "class C:\n    __slots__ = ('a',)\ndef step(p):\n    return C().a\n",
+        "C.a = 'a'",
+    ),
     "the slot that a name stands for": (
         "class C:\n    __slots__ = ('a', 'b')\ndef step(p):\n    return C().a\n",
         "C.a = C.b",
