@@ -49,7 +49,8 @@ def test_one_flipped_bit_is_a_mismatch_damaged_and_not_read(lab, table, at):
         and found.expected == published != found.found
     )
     assert lab.staleness("venues") == Damaged(found=found.found)
-    for read in (table.read, lambda: lab.sql("FROM jammi.venues"), lambda: table.path, table.scan):
+    assert table.path.exists()
+    for read in (table.read, lambda: lab.sql("FROM jammi.venues"), table.scan):
         with pytest.raises(TableDamaged) as caught:
             read()
         assert "venues" in caught.value.message
