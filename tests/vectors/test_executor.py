@@ -16,7 +16,6 @@ import jammi_lab as jl
 from jammi_lab.core.errors import (
     ExtensionMissing,
     InvalidArgument,
-    SchemaMismatch,
     SourceUnavailable,
     StepFailed,
 )
@@ -125,7 +124,7 @@ def test_an_encoder_that_cannot_be_pickled_runs_here(client: Any) -> None:
 
 
 def test_what_an_encoder_raises_on_a_worker_is_said_as_if_it_were_here(client: Any) -> None:
-    with pytest.raises(SchemaMismatch, match="the model has a bug") as failed:
+    with pytest.raises(SourceUnavailable, match="the model has a bug") as failed:
         encode_texts(Broken(), TEXTS, run_batches=to_executor(client).map)
     assert isinstance(failed.value.__cause__, OSError)
 

@@ -287,7 +287,9 @@ def test_lineage_is_asked_by_any_name_that_sql_knows(papers: Any) -> None:
             papers.lineage(name)
 
 
-def test_a_word_of_sql_that_is_a_source_needs_quotes_only_where_more_could_be_meant(papers: Any, tmp_path: Path) -> None:
+def test_a_word_of_sql_that_is_a_source_needs_quotes_only_where_more_could_be_meant(
+    papers: Any, tmp_path: Path
+) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     papers.sources.add("semi", tmp_path / "x.csv")
     with pytest.raises(jl.errors.SqlError, match=r'at or near "semi"') as caught:
