@@ -42,7 +42,7 @@ class DeferInterrupts:
         self.owner = threading.get_ident()
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != threading.main_thread().ident:
             self._enter_in_other_thread()
         elif (
             DeferInterrupts._running is None
@@ -88,7 +88,7 @@ class DeferInterrupts:
             raise KeyboardInterrupt
         if (
             running := DeferInterrupts._running
-        ) is not None and threading.current_thread() is threading.main_thread():
+        ) is not None and threading.get_ident() == threading.main_thread().ident:
             running._raise_pending()
 
     def discard(self) -> None:
@@ -159,7 +159,7 @@ def raise_interrupts() -> Iterator[None]:
     cancel the cell, and the loop waits for the end of the block; Python's own handler replaces it.
     """
     handler: Any = None
-    if threading.current_thread() is threading.main_thread():
+    if threading.get_ident() == threading.main_thread().ident:
         handler = _get_handler(signal.SIGINT)
     if not str(getattr(handler, "__module__", None)).startswith("ipykernel."):
         yield
