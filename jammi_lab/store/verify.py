@@ -47,7 +47,7 @@ def verify(
     if record.status is TableStatus.REJECTED:  # which has no manifest, but a digest in its row
         damage = _compare_bytes(results, record, record.digest, on_bytes)
         return damage or _compare_definition(record.definition_hash, record.anchors, expected)
-    body = _read_manifest(results, record)
+    body = read_manifest_bytes(results, record)
     manifest = manifests.parse(body)
     if manifest is None or body is None:
         if body is not None and manifests.is_manifest(body):  # edited so that it says nothing
@@ -68,7 +68,7 @@ def verify(
     return _compare_definition(manifest.definition_hash, manifest.anchors, expected)
 
 
-def _read_manifest(results: ResultFiles, record: TableRecord) -> bytes | None:
+def read_manifest_bytes(results: ResultFiles, record: TableRecord) -> bytes | None:
     """The manifest as it lies there; None when there is none. TableDamaged if unreadable."""
     try:
         return manifests.read(results.parquet(record))

@@ -48,7 +48,7 @@ from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store import manifests
 from jammi_lab.store.result_files import result_snapshot
-from jammi_lab.store.verify import verify
+from jammi_lab.store.verify import read_manifest_bytes, verify
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.check_results import CheckResults
 from jammi_lab.workspace.diff import ComparedTables, Diff, compare
@@ -147,7 +147,7 @@ class TableService:
 
     def read_manifest(self, record: TableRecord) -> Manifest | None:
         """The same without the tenant check, for a record that came from the catalog."""
-        manifest = manifests.parse(manifests.read(self._results.parquet(record)))
+        manifest = manifests.parse(read_manifest_bytes(self._results, record))
         return manifest or manifests.parse(self._catalog.result_tables.manifest(record.table_name))
 
     def stamp_all(
