@@ -140,14 +140,14 @@ FAILING = {
         "rows = 2",
         ["InvalidArgument", "rows = 2", "End with the frame"],
     ),
-    "names a frame": ("frame", ["InvalidArgument", "the frame frame", "version="]),
+    "names a lazy frame": ("frame", ["InvalidArgument", "frame, which", "version="]),
     "awaits": ("await papers", ["InvalidArgument", "await"]),
 }
 
 
 @pytest.mark.parametrize("what", FAILING)
 def test_a_cell_that_fails_says_where_in_at_most_five_lines(steps: Kernel, what: str) -> None:
-    steps("frame = pl.DataFrame({'id': [1]})")
+    steps("frame = pl.LazyFrame({'id': [1]})")
     last, said = FAILING[what]
     shown = steps(f"%%jammi_py broken --inputs papers\nx = 1\n{last}")
     assert shown.error is not None and len(shown.error) <= 5
