@@ -250,12 +250,18 @@ def test_a_missing_or_unused_parameter_is_told(grid: Any) -> None:
     "call",
     ["search('v')", "search('v', 'x', 1, 2)", "search('v', NULL)", "search('v', 'x', n := 1)", "search('v', 'x', k := 1, k := 2)", "search('v', 'x', k := 1.5)",
      "search(1, 'x')", "search('v', 'x' || 'y')", "search('v', (SELECT 'x'))", "search('v', getenv('HOME'))", "search('v', [getvariable('x')])",
-     "search('v', [NULL])", "search('v', [])", "search('v', ['a', 'b'])", "neighbors('v', DATE 'tomorrow')", "neighbors('v', CAST(getenv('HOME') AS DATE))",
+     "search('v', [NULL])", "search('v', [])", "neighbors('v', DATE 'tomorrow')", "neighbors('v', CAST(getenv('HOME') AS DATE))",
      "neighbors('v', [1])", "papers p, search('v', p.title)", "search('v', 'x', k = 1)", "x.search('v', 'x')"],
 )  # fmt: skip
 def test_nothing_but_values_stands_between_the_brackets(lab: Any, call: str) -> None:
     with pytest.raises((errors.InvalidArgument, errors.StatementNotAllowed)):
         lab.sql(f"SELECT * FROM {call}")
+
+
+def test_a_list_of_texts_is_several_queries(lab: Any) -> None:
+    written = lab.sql("FROM search('v', ['tomato', 'graph'], k := 1)").arrow()
+    assert written.to_pylist() == lab.search("v", ["tomato", "graph"], k=1).arrow().to_pylist()
+    assert written["query"].to_pylist() == [0, 1]
 
 
 # -- definitions, verdicts, cache, lineage ---------------------------------------------------------
