@@ -36,9 +36,9 @@ from bench import (
     words,
 )
 from bench.harness import Line, Timer, measure_pair, pausing, wall_timer
+from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread
+from jammi_lab.features.vectors.encoders.minilm import MiniLM
 from jammi_lab.storage.digests import sha256_file
-from jammi_lab.vectors.encoders.blas_threads import one_blas_thread
-from jammi_lab.vectors.encoders.minilm import MiniLM
 
 Case = Callable[[Path, int], Iterator[Line]]
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 import jammi_lab as jl
 from bench import fixtures, rival
 from bench.harness import Line, measure_pair, unmeasured_line, wall_timer
-from jammi_lab.vectors.all_pairs import nearest_others
-from jammi_lab.vectors.encoders.blas_threads import one_blas_thread
-from jammi_lab.vectors.exact_search import ExactSearch
+from jammi_lab.features.vectors.all_pairs import nearest_others
+from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread
+from jammi_lab.features.vectors.exact_search import ExactSearch
 
 _ROWS, _WIDTH, _K = 20_000, 384, 10
 _RIVAL = """

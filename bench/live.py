@@ -15,7 +15,7 @@ import pyarrow as pa
 import jammi_lab as jl
 from bench import rival
 from bench.harness import Line, Timer, measure_pair, unmeasured_line, wall_timer
-from jammi_lab.live.mutable_handles import MutableTable
+from jammi_lab.features.live.mutable_handles import MutableTable
 
 THREADS = 8
 ROWS = 10_000

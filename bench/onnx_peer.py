@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from jammi_lab.vectors.encoders.minilm import PACKAGE
+from jammi_lab.features.vectors.encoders.minilm import PACKAGE
 
 VARIABLE = "JAMMI_ONNX_PYTHON"
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +26,7 @@ for line in sys.stdin:
     print(time.process_time() - began, flush=True)
 """
 _OURS = (
-    "import json, sys, time\nfrom jammi_lab.vectors.encoders.minilm import MiniLM\nencode = "
+    "import json, sys, time\nfrom jammi_lab.features.vectors.encoders.minilm import MiniLM\nencode = "
     "MiniLM().encode\n" + _SERVE
 )
 # The graph as it is exported from the model's usual code; onnxruntime itself puts together what it

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import jammi_lab as jl
 from bench import rival, word_peers
 from bench.harness import Line, Timer, cpu_timer, unmeasured_line, wall_timer
-from tests.words import bm25
+from tests.features.words import bm25
 
 _TEXTS, _WORDS, _VOCABULARY = 50_000, 40, 20_000
 _RIVAL_TEXTS = 10_000

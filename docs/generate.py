@@ -21,7 +21,7 @@ _PART = re.compile(r"(<!-- generated: ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTA
 
 HOMES = {
     "Workspace": "jammi_lab/workspace/workspace.py",
-    "Recording": "jammi_lab/workspace/search_recordings.py",
+    "Recording": "jammi_lab/features/vectors/search_recordings.py",
     "jl": "jammi_lab/workspace/opening.py",
     "Sources": "jammi_lab/workspace/sources.py",
     "Source": "jammi_lab/workspace/sources.py",
@@ -30,11 +30,11 @@ HOMES = {
     "ResultTable": "jammi_lab/workspace/result_table.py",
     "Recipes": "jammi_lab/workspace/recipes.py",
     "Recipe": "jammi_lab/workspace/recipes.py",
-    "Checks": "jammi_lab/workspace/checks.py",
-    "Check": "jammi_lab/workspace/checks.py",
-    "CheckResults": "jammi_lab/workspace/check_results.py",
-    "CheckRow": "jammi_lab/workspace/check_results.py",
-    "CheckResult": "jammi_lab/core/checks.py",
+    "Checks": "jammi_lab/features/checks/checks.py",
+    "Check": "jammi_lab/features/checks/checks.py",
+    "CheckResults": "jammi_lab/features/checks/results.py",
+    "CheckRow": "jammi_lab/features/checks/results.py",
+    "CheckResult": "jammi_lab/features/checks/values.py",
     "FsckReport": "jammi_lab/store/reports.py",
     "RebuildReport": "jammi_lab/store/reports.py",
     "Diff": "jammi_lab/workspace/diff.py",
@@ -52,23 +52,23 @@ HOMES = {
         "PythonStep RowMap".split(),
         "jammi_lab/workspace/recipe_values.py",
     ),
-    "Models": "jammi_lab/workspace/models.py",
-    "Model": "jammi_lab/workspace/models.py",
-    "Reference": "jammi_lab/core/model_records.py",
-    "Training": "jammi_lab/core/model_records.py",
-    "Evaluation": "jammi_lab/core/model_records.py",
-    "Metrics": "jammi_lab/workspace/retrieval_evaluation.py",
-    "Comparison": "jammi_lab/workspace/retrieval_evaluation.py",
-    "Neighbors": "jammi_lab/workspace/vector_views.py",
-    "VectorMap": "jammi_lab/workspace/vector_views.py",
+    "Models": "jammi_lab/features/vectors/models.py",
+    "Model": "jammi_lab/features/vectors/models.py",
+    "Reference": "jammi_lab/features/vectors/model_records.py",
+    "Training": "jammi_lab/features/vectors/model_records.py",
+    "Evaluation": "jammi_lab/features/vectors/model_records.py",
+    "Metrics": "jammi_lab/features/vectors/retrieval_evaluation.py",
+    "Comparison": "jammi_lab/features/vectors/retrieval_evaluation.py",
+    "Neighbors": "jammi_lab/features/vectors/vector_views.py",
+    "VectorMap": "jammi_lab/features/vectors/vector_views.py",
     "Explanation": "jammi_lab/workspace/query_plan.py",
     "Reuse": "jammi_lab/core/records.py",
-    "MutableTables": "jammi_lab/live/mutable_handles.py",
-    "MutableTable": "jammi_lab/live/mutable_handles.py",
-    "Topics": "jammi_lab/live/topics.py",
-    "Topic": "jammi_lab/live/topics.py",
-    "Event": "jammi_lab/live/subscriptions.py",
-    "EphemeralSession": "jammi_lab/live/session_handle.py",
+    "MutableTables": "jammi_lab/features/live/mutable_handles.py",
+    "MutableTable": "jammi_lab/features/live/mutable_handles.py",
+    "Topics": "jammi_lab/features/live/topics.py",
+    "Topic": "jammi_lab/features/live/topics.py",
+    "Event": "jammi_lab/features/live/subscriptions.py",
+    "EphemeralSession": "jammi_lab/features/live/session_handle.py",
     "CallEstimate": "jammi_lab/core/records.py",
     "Step": "jammi_lab/core/records.py",
     "RunStep": "jammi_lab/core/records.py",
@@ -303,7 +303,12 @@ def members(name: str) -> dict[str, ast.AST]:
 def _bases(node: ast.ClassDef) -> list[ast.ClassDef]:
     """The classes of the top that a class is built on; protocols only repeat what it has."""
     names = [b.id for b in node.bases if isinstance(b, ast.Name)]
-    homes = ("workspace/*.py", "search/search.py", "core/html.py", "core/dataframes.py")
+    homes = (
+        "workspace/*.py",
+        "features/vectors/search/search.py",
+        "core/html.py",
+        "core/dataframes.py",
+    )
     files = [file for pattern in homes for file in sorted((ROOT / "jammi_lab").glob(pattern))]
     tops = [
         c

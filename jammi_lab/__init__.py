@@ -61,7 +61,6 @@ if TYPE_CHECKING:
         WorkspaceReadOnly,
     )
     from jammi_lab.core.manifest import Manifest
-    from jammi_lab.core.model_records import Reference
     from jammi_lab.core.records import CallEstimate, Edge, Progress, RunStep, Step
     from jammi_lab.core.recovery_report import RecoveryReport
     from jammi_lab.core.verdicts import (
@@ -80,16 +79,17 @@ if TYPE_CHECKING:
         Stale,
         Undecidable,
     )
+    from jammi_lab.features.checks.checks import Check
+    from jammi_lab.features.checks.results import CheckResults
+    from jammi_lab.features.live.mutable_handles import MutableTable
+    from jammi_lab.features.live.subscriptions import Event
+    from jammi_lab.features.vectors.model_records import Reference
+    from jammi_lab.features.vectors.models import Model
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.lineage import Lineage, Node
     from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
-    from jammi_lab.live.mutable_handles import MutableTable
-    from jammi_lab.live.subscriptions import Event
     from jammi_lab.store.reports import FsckReport, RebuildReport
-    from jammi_lab.workspace.check_results import CheckResults
-    from jammi_lab.workspace.checks import Check
     from jammi_lab.workspace.diff import Diff
-    from jammi_lab.workspace.models import Model
     from jammi_lab.workspace.opening import open, rebuild, trust  # noqa: A004  the field's name for it
     from jammi_lab.workspace.query_plan import Explanation
     from jammi_lab.workspace.recipe_values import (
@@ -231,21 +231,21 @@ _HOME_MODULES = (
 """Modules of the public names, light modules first."""
 
 _EXPLICIT_HOMES = {
-    "Check": "workspace.checks",
-    "CheckResults": "workspace.check_results",
+    "Check": "features.checks.checks",
+    "CheckResults": "features.checks.results",
     "Column": "workspace.sources",
     "Edge": "core.records",
-    "Event": "live.subscriptions",
+    "Event": "features.live.subscriptions",
     "Explanation": "workspace.query_plan",
     "Lineage": "freshness.lineage",
     "Manifest": "core.manifest",
-    "Model": "workspace.models",
-    "MutableTable": "live.mutable_handles",
+    "Model": "features.vectors.models",
+    "MutableTable": "features.live.mutable_handles",
     "Node": "freshness.lineage",
     "Plan": "freshness.reports",
     "Recipe": "workspace.recipes",
     "RecoveryReport": "core.recovery_report",
-    "Reference": "core.model_records",
+    "Reference": "features.vectors.model_records",
     "RunReport": "freshness.reports",
     "RunStep": "core.records",
     "Source": "workspace.sources",

@@ -1,3 +1,3 @@
 """`jl.checks`: rules for `ws.checks.add`, such as `jl.checks.unique("id")`."""
 
-from jammi_lab.core.check_rules import *  # noqa: F403  the public path
+from jammi_lab.features.checks.rules import *  # noqa: F403  the public path

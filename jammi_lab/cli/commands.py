@@ -226,7 +226,7 @@ def check(
     with call.open(read_only=False) as ws:
         results = ws.check(names or None)
         if junit is not None:
-            from jammi_lab.workspace.junit import to_junit
+            from jammi_lab.features.checks.junit import to_junit
 
             Path(junit).write_text(to_junit(results), encoding="utf-8")
         print_result(results, results.arrow().to_pylist(), call.as_json)

@@ -10,9 +10,9 @@ same content as HTML and as text).
     recovery(report), check(report)     reports
     error(e)                            an error
 
-The badge of a result is in `jammi_lab.core.badge_reprs`, and the lineage graph is drawn in
-`jammi_lab.freshness.lineage_svg`. Without ids, times and ages, equal
-states have equal representations.
+The badge of a result is in `features.outputs.badge_reprs`, and the lineage graph is drawn in
+`features.pictures.lineage_svg`. Without ids, times and ages, equal states have equal
+representations.
 """
 
 from collections import Counter

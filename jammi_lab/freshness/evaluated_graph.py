@@ -24,7 +24,7 @@ from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Damaged, Fresh, Verdict
-from jammi_lab.freshness.check_verdicts import CheckJudge
+from jammi_lab.features.checks.verdicts import CheckJudge
 from jammi_lab.freshness.input_differences import InputDifferences
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode, outside_inputs
 from jammi_lab.freshness.table_verdict import (
@@ -41,8 +41,8 @@ from jammi_lab.freshness.table_verdict import (
 )
 from jammi_lab.freshness.unchanged_tables import UnchangedTables
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.producers.definition_changes import changed_parts
-from jammi_lab.producers.registry import Producers
+from jammi_lab.steps.definition_changes import changed_parts
+from jammi_lab.steps.registry import Producers
 from jammi_lab.store import manifests
 from jammi_lab.store.result_files import result_snapshot
 

@@ -40,11 +40,11 @@ from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
 from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import State
-from jammi_lab.producers.anchor_confirmation import observed_anchors, observed_files
-from jammi_lab.producers.build import find_reusable, plan_increment
-from jammi_lab.producers.estimates import predict_seconds, scale_to_rows
-from jammi_lab.producers.increment import PlannedIncrement
-from jammi_lab.producers.jobs import Job
+from jammi_lab.steps.anchor_confirmation import observed_anchors, observed_files
+from jammi_lab.steps.build import find_reusable, plan_increment
+from jammi_lab.steps.estimates import predict_seconds, scale_to_rows
+from jammi_lab.steps.increment import PlannedIncrement
+from jammi_lab.steps.jobs import Job
 
 _DEFAULT_MERGE_SHARE = 0.1
 """The part of a full run that merging takes, where no increment was run yet; measured."""

@@ -26,7 +26,7 @@ from jammi_lab.freshness.plan import PlannedStep, StepKind
 from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
 from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import with_changed_meaning
-from jammi_lab.producers.build import Outcome, RecipeRedefined, produce
+from jammi_lab.steps.build import Outcome, RecipeRedefined, produce
 from jammi_lab.store.publish import AlreadyBuilding
 from jammi_lab.store.sidecars import SidecarRequest
 

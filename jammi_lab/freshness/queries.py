@@ -14,23 +14,26 @@ import msgspec
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.anchors import InputKind
-from jammi_lab.core.checks import CheckSummary
 from jammi_lab.core.clock import Clock, seconds_since
-from jammi_lab.core.errors import (
-    DependencyCycle,
-    InvalidArgument,
-    JammiError,
-    invalid_row_error,
-)
+from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError, invalid_row_error
 from jammi_lab.core.gc_pause import pause_gc
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RunStep, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
-from jammi_lab.freshness import model_edges
-from jammi_lab.freshness.check_order import order_by_checks
-from jammi_lab.freshness.due_checks import due_checks
+from jammi_lab.features.checks.due import due_checks
+from jammi_lab.features.checks.order import order_by_checks
+from jammi_lab.features.checks.values import CheckSummary
+from jammi_lab.features.pictures.node_states import (
+    CheckMark,
+    NodeStates,
+    change_text,
+    is_derived,
+    root_causes,
+)
+from jammi_lab.features.pictures.openlineage import EventBuilder, oldest_named_tables, send
+from jammi_lab.features.vectors import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.explain import Why, explain_newest, explain_version
 from jammi_lab.freshness.lineage import (
@@ -40,14 +43,6 @@ from jammi_lab.freshness.lineage import (
     reachable_links,
     topological_nodes,
 )
-from jammi_lab.freshness.node_states import (
-    CheckMark,
-    NodeStates,
-    change_text,
-    is_derived,
-    root_causes,
-)
-from jammi_lab.freshness.openlineage import EventBuilder, oldest_named_tables, send
 from jammi_lab.freshness.plan import PlannedStep, Planner
 from jammi_lab.freshness.plan_runner import PlanRunner
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
@@ -56,7 +51,7 @@ from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.freshness.what_if import WhatIfStatus, evaluate_changes
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.producers.jobs import Job
+from jammi_lab.steps.jobs import Job
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent

@@ -4,11 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import (
-    Input,
-    InputKind,
-    origin_inputs,
-)
+from jammi_lab.core.anchors import Input, InputKind, origin_inputs
 from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import RecipeRecord, TableRecord, VersionRecord

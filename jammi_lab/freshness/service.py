@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jammi_lab.freshness.check_verdicts import CheckJudge
+from jammi_lab.features.checks.verdicts import CheckJudge
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.recipe_graph import RecipeGraph
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.producers.build import ProducerContext
-from jammi_lab.producers.registry import Producers
+from jammi_lab.steps.build import ProducerContext
+from jammi_lab.steps.registry import Producers
 
 _MAX_REPEATS = 4
 """Passes that are made anew because another kernel published a newer version meanwhile."""

@@ -9,19 +9,11 @@ from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind
-from jammi_lab.core.errors import (
-    JammiError,
-    TableDamaged,
-    TableNotFound,
-)
+from jammi_lab.core.errors import JammiError, TableDamaged, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.inputs.observation import PinnedState
-from jammi_lab.sources.base import (
-    ReadPlan,
-    Relation,
-    Requirements,
-)
+from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles, result_snapshot

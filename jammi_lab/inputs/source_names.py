@@ -10,11 +10,7 @@ import pyarrow as pa
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import (
-    SourceNotFound,
-    SourceUnavailable,
-    TableNotFound,
-)
+from jammi_lab.core.errors import SourceNotFound, SourceUnavailable, TableNotFound
 from jammi_lab.core.identifiers import QuotedName, fold, near_names, near_tables, quoted_name
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.inputs.observation import PinnedState

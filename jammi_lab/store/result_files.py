@@ -13,16 +13,14 @@ import msgspec
 from jammi_lab.catalog.observations import RESULT_KIND
 from jammi_lab.core.anchors import AnchorKind, Snapshot
 from jammi_lab.core.clock import Clock
-from jammi_lab.core.errors import (
-    ManifestUnsupported,
-    TableDamaged,
-    too_many_open_files,
-)
+from jammi_lab.core.errors import ManifestUnsupported, TableDamaged, too_many_open_files
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.sql.types import sql_type
+from jammi_lab.features.vectors.index.files import SUFFIXES, index_path
+from jammi_lab.features.words import files as word_files
 from jammi_lab.storage.digests import (
     SMALL_FILE_BYTES,
     CacheEntry,
@@ -47,8 +45,6 @@ from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.sidecars import Sidecars
 from jammi_lab.store.storage_errors import storage_error
-from jammi_lab.vectors.index.files import SUFFIXES, index_path
-from jammi_lab.words import files as word_files
 
 if TYPE_CHECKING:
     from jammi_lab.sources.files.fsspec_mount import MountedFilesystem

@@ -30,26 +30,26 @@ from jammi_lab.workspace.relocation import moved_sources
 if TYPE_CHECKING:
     from jammi_lab.engine.name_resolution import TableFunctionResolver
     from jammi_lab.engine.prepared_statement import PreparedStatement
+    from jammi_lab.features.checks.checks import CheckContext, Checks, CheckService
+    from jammi_lab.features.live.mutable_handles import MutableTables
+    from jammi_lab.features.outputs.badge import BadgeService
+    from jammi_lab.features.vectors.models import Models
+    from jammi_lab.features.vectors.retrieval_evaluation import RetrievalEvaluator
+    from jammi_lab.features.vectors.search.search import SearchService
+    from jammi_lab.features.vectors.search.sql_functions import SearchFunctions
+    from jammi_lab.features.vectors.searches import Searches
+    from jammi_lab.features.vectors.vector_views import VectorViews
     from jammi_lab.freshness.catalog_relations import CatalogRelations
     from jammi_lab.freshness.queries import FreshnessQueries
     from jammi_lab.inputs.path_names import PathResolver
     from jammi_lab.inputs.result_names import ResultTableResolver
-    from jammi_lab.live.mutable_handles import MutableTables
-    from jammi_lab.search.search import SearchService
-    from jammi_lab.search.sql_functions import SearchFunctions
-    from jammi_lab.workspace.badge import BadgeService
-    from jammi_lab.workspace.checks import CheckContext, Checks, CheckService
     from jammi_lab.workspace.lookup import TableLookup
     from jammi_lab.workspace.maintenance import Maintenance, Recomputation
     from jammi_lab.workspace.materialize import Materializer
-    from jammi_lab.workspace.models import Models
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import TableHandles, TableService
-    from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
-    from jammi_lab.workspace.searches import Searches
     from jammi_lab.workspace.sources import Sources
     from jammi_lab.workspace.statement_runner import StatementRunner
-    from jammi_lab.workspace.vector_views import VectorViews
 
     # As in `sources/registry.py`: `isinstance` asks for this protocol.
     _TABLE_FUNCTION_RESOLVERS: tuple[type[TableFunctionResolver], ...] = (
@@ -95,34 +95,34 @@ class Services(Infrastructure):
     @first_use
     def models(self) -> "Models":
         """`ws.models`."""
-        from jammi_lab.workspace.models import Models
+        from jammi_lab.features.vectors.models import Models
 
         return Models(self.catalog, self.scope, self.clock, self.model_folder, self.encoders)
 
     @first_use
     def mutable_tables(self) -> "MutableTables":
         """`ws.mutable`."""
-        from jammi_lab.live.mutable_handles import MutableTables
+        from jammi_lab.features.live.mutable_handles import MutableTables
 
         return MutableTables(self.mutable, self.engine, self.catalog.scope, self.dml_committer)
 
     @first_use
     def checks(self) -> "Checks":
         """`ws.checks`."""
-        from jammi_lab.workspace.checks import Checks
+        from jammi_lab.features.checks.checks import Checks
 
         return Checks(self._check_context)
 
     @first_use
     def check_service(self) -> "CheckService":
         """Checks of tables, and their results."""
-        from jammi_lab.workspace.checks import CheckService
+        from jammi_lab.features.checks.checks import CheckService
 
         return CheckService(self._check_context)
 
     @first_use
     def _check_context(self) -> "CheckContext":
-        from jammi_lab.workspace.checks import CheckContext
+        from jammi_lab.features.checks.checks import CheckContext
 
         return CheckContext(
             self.catalog,
@@ -140,8 +140,8 @@ class Services(Infrastructure):
     @first_use
     def badges(self) -> "BadgeService":
         """Verdicts on the tables that a result read, and the stamps of results."""
-        from jammi_lab.workspace.badge import BadgeService
-        from jammi_lab.workspace.stamps import StampMaker
+        from jammi_lab.features.outputs.badge import BadgeService
+        from jammi_lab.features.outputs.stamps import StampMaker
 
         stamps = StampMaker(
             self.catalog.metadata.workspace_id,
@@ -226,9 +226,9 @@ class Services(Infrastructure):
     @first_use
     def search(self) -> "SearchService":
         """Search by meaning and by words."""
-        from jammi_lab.search.context import SearchContext
-        from jammi_lab.search.search import SearchService
-        from jammi_lab.search.word_search import WordSearch
+        from jammi_lab.features.vectors.search.context import SearchContext
+        from jammi_lab.features.vectors.search.search import SearchService
+        from jammi_lab.features.words.word_search import WordSearch
 
         context = SearchContext(
             scope=self.scope,
@@ -245,14 +245,14 @@ class Services(Infrastructure):
     @first_use
     def searches(self) -> "Searches":
         """Searches whose hits are results."""
-        from jammi_lab.workspace.searches import Searches
+        from jammi_lab.features.vectors.searches import Searches
 
         return Searches(self.search, self.lookup, self.statements, self.topics, self.badges)
 
     @first_use
     def views(self) -> "VectorViews":
         """Maps, neighbours and graphs of vectors."""
-        from jammi_lab.workspace.vector_views import VectorViews
+        from jammi_lab.features.vectors.vector_views import VectorViews
 
         return VectorViews(
             self.search,
@@ -268,7 +268,7 @@ class Services(Infrastructure):
     @first_use
     def evaluation(self) -> "RetrievalEvaluator":
         """How well searches find what they should."""
-        from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
+        from jammi_lab.features.vectors.retrieval_evaluation import RetrievalEvaluator
 
         return RetrievalEvaluator(
             self.search, self.handles, self.models, self.materializer, self.lookup
@@ -284,8 +284,8 @@ class Services(Infrastructure):
 
     def _search_functions(self) -> "SearchFunctions":
         """`search(…)` and `neighbors(…)` in FROM."""
+        from jammi_lab.features.vectors.search.sql_functions import SearchFunctions
         from jammi_lab.inputs.result_names import JAMMI, ResultTableResolver
-        from jammi_lab.search.sql_functions import SearchFunctions
 
         relations = ResultTableResolver(self.catalog, self.results)
         return SearchFunctions(

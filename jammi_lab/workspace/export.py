@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
+from jammi_lab.features.outputs.file_stamps import stamp_file
+from jammi_lab.features.outputs.stamps import Stamp
 from jammi_lab.sources.locations import (
     check_no_credentials,
     check_writable_path,
@@ -13,8 +15,6 @@ from jammi_lab.sources.locations import (
 from jammi_lab.storage.files import AtomicFile
 from jammi_lab.store.storage_errors import copy_error
 from jammi_lab.store.workspace_identity import ID_FILE
-from jammi_lab.workspace.file_stamps import stamp_file
-from jammi_lab.workspace.stamps import Stamp
 
 if TYPE_CHECKING:
     import pyarrow as pa

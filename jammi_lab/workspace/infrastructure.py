@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind
-from jammi_lab.core.checks import CheckRecord
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
     CheckFailed,
@@ -24,36 +23,31 @@ from jammi_lab.core.errors import (
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
-from jammi_lab.core.records import (
-    MutableRecord,
-    OnProgress,
-    TableRecord,
-    TableStatus,
-)
+from jammi_lab.core.records import MutableRecord, OnProgress, TableRecord, TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.version import __version__
 from jammi_lab.engine.engine import Engine, EngineSourceAccess
 from jammi_lab.engine.sql import foreign_views
-from jammi_lab.inputs.live_names import MutableTableResolver, TopicResolver
+from jammi_lab.features.checks.values import CheckRecord
+from jammi_lab.features.live.ephemeral_sessions import EphemeralSessions
+from jammi_lab.features.live.live_names import MutableTableResolver, TopicResolver
+from jammi_lab.features.live.mutable_tables import MutableTableService
+from jammi_lab.features.live.topics import Topics
+from jammi_lab.features.vectors.index.indexes import VectorIndexes
+from jammi_lab.features.words.word_tables import WordTables
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.observation_cache import LastObservations, ObservationCache
 from jammi_lab.inputs.observers import Observers
 from jammi_lab.inputs.path_names import PathResolver
 from jammi_lab.inputs.result_names import ResultTableResolver
 from jammi_lab.inputs.row_comparison import RowComparison
-from jammi_lab.inputs.source_names import (
-    FrameResolver,
-    SourceDirectory,
-    SourceResolver,
-)
-from jammi_lab.live.ephemeral_sessions import EphemeralSessions
-from jammi_lab.live.mutable_tables import MutableTableService
-from jammi_lab.live.topics import Topics
+from jammi_lab.inputs.source_names import FrameResolver, SourceDirectory, SourceResolver
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.sources.outside_access import OutsideAccess
+from jammi_lab.steps.executor import Executor, to_executor
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.storage.own_files import check_folder
 from jammi_lab.storage.space_reserve import SpaceReserve
@@ -64,23 +58,20 @@ from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.retention import VersionRetention
 from jammi_lab.store.storage_errors import translate_storage_errors
 from jammi_lab.store.workspace_identity import bind_workspace, catalog_required
-from jammi_lab.vectors.encoders.executor import Executor, to_executor
-from jammi_lab.vectors.index.indexes import VectorIndexes
-from jammi_lab.words.word_tables import WordTables
 from jammi_lab.workspace.first_use import first_use
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.engine.prepared_statement import PreparedStatement
+    from jammi_lab.features.checks.runner import CheckRunner
+    from jammi_lab.features.live.dml_commits import DmlCommitter
+    from jammi_lab.features.vectors.model_lookup import ModelEncoders
     from jammi_lab.freshness.service import FreshnessService
     from jammi_lab.freshness.table_column_lineage import ColumnLineage
-    from jammi_lab.live.dml_commits import DmlCommitter
-    from jammi_lab.producers.build import ProducerContext
-    from jammi_lab.producers.checks import CheckRunner
-    from jammi_lab.producers.registry import Producers
+    from jammi_lab.steps.build import ProducerContext
+    from jammi_lab.steps.registry import Producers
     from jammi_lab.store.fsck import Fsck
-    from jammi_lab.workspace.model_lookup import ModelEncoders
 
 
 @dataclass(kw_only=True)
@@ -220,7 +211,7 @@ class Infrastructure(Foundation):
     @first_use
     def check_runner(self) -> "CheckRunner":
         """Runs the checks of rows."""
-        from jammi_lab.producers.checks import CheckRunner
+        from jammi_lab.features.checks.runner import CheckRunner
 
         return CheckRunner(
             self.catalog,
@@ -244,8 +235,8 @@ class Infrastructure(Foundation):
             raise SessionClosed(
                 "The workspace is closed.", hint="Open it again: jammi_lab.open(path)."
             )
-        from jammi_lab.producers.build import ProducerContext
-        from jammi_lab.producers.single_flight import SingleFlight
+        from jammi_lab.steps.build import ProducerContext
+        from jammi_lab.steps.single_flight import SingleFlight
 
         settings = self.settings
         return ProducerContext(
@@ -269,7 +260,7 @@ class Infrastructure(Foundation):
     @first_use
     def producers(self) -> "Producers":
         """All producers."""
-        from jammi_lab.producers.registry import Producers
+        from jammi_lab.steps.registry import Producers
 
         producers = Producers(
             self.engine,
@@ -290,7 +281,7 @@ class Infrastructure(Foundation):
     def encoders(self) -> "ModelEncoders":
         """The encoders of the workspace in this kernel. Files of models stay on this machine, also
         for a workspace at a URL."""
-        from jammi_lab.workspace.model_lookup import ModelEncoders
+        from jammi_lab.features.vectors.model_lookup import ModelEncoders
 
         return ModelEncoders(self.catalog, self.model_folder, self.source_directory.outside)
 
@@ -302,7 +293,7 @@ class Infrastructure(Foundation):
     @first_use
     def evaluator(self) -> "FreshnessService":
         """Evaluates verdicts."""
-        from jammi_lab.freshness.check_verdicts import CheckJudge
+        from jammi_lab.features.checks.verdicts import CheckJudge
         from jammi_lab.freshness.service import FreshnessService
 
         judge = CheckJudge(self.catalog, self.check_runner)
@@ -325,7 +316,7 @@ class Infrastructure(Foundation):
     @first_use
     def dml_committer(self) -> "DmlCommitter":
         """Commits changes of mutable tables that statements make."""
-        from jammi_lab.live.dml_commits import DmlCommitter
+        from jammi_lab.features.live.dml_commits import DmlCommitter
 
         return DmlCommitter(self.mutable, self.catalog)
 
@@ -545,7 +536,7 @@ def _mutable_table_service(
     tables = MutableTableService(catalog, settings)
 
     def remove_checkpoints(record: MutableRecord) -> None:
-        from jammi_lab.producers.checkpoint_removal import remove_checkpoints_of_table
+        from jammi_lab.steps.checkpoint_removal import remove_checkpoints_of_table
 
         remove_checkpoints_of_table(folder, record.table_id)
 

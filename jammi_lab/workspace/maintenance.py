@@ -13,12 +13,7 @@ from jammi_lab.core.clock import to_seconds
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import check_recipe_name, fold
-from jammi_lab.core.records import (
-    ProgressOption,
-    RecipeRecord,
-    RunStep,
-    TableKind,
-)
+from jammi_lab.core.records import ProgressOption, RecipeRecord, RunStep, TableKind
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.sources.locations import resolve_output_path, scheme_of

@@ -13,11 +13,11 @@ from jammi_lab.core.identifiers import check_recipe_name, near_names
 from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.source_names import FrameResolver
-from jammi_lab.producers.anchor_confirmation import observed_anchors
-from jammi_lab.producers.build import Outcome, find_reusable, produce
-from jammi_lab.producers.jobs import Job
-from jammi_lab.producers.registry import Producers
-from jammi_lab.producers.step_functions import StepFunction
+from jammi_lab.steps.anchor_confirmation import observed_anchors
+from jammi_lab.steps.build import Outcome, find_reusable, produce
+from jammi_lab.steps.jobs import Job
+from jammi_lab.steps.registry import Producers
+from jammi_lab.steps.step_functions import StepFunction
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest
 from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
@@ -106,7 +106,7 @@ class JobFactory:
         )
 
     def _row_map_job(self, name: str, recipe: RowMap, *, bypass_cache: bool, frames: bool) -> Job:
-        from jammi_lab.producers.row_map import RowMapSettings
+        from jammi_lab.features.rows.row_map import RowMapSettings
 
         return self._producers.row_map.job(
             name,

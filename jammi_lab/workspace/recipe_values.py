@@ -17,7 +17,7 @@ from jammi_lab.core.errors import InvalidArgument
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.producers.step_functions import StepFunction
+    from jammi_lab.steps.step_functions import StepFunction
     from jammi_lab.workspace.result_table import ResultTable
 
 Analyzer = Literal["english", "simple", "exact"]

@@ -18,12 +18,8 @@ from jammi_lab.core.surfaces import load_surface
 from jammi_lab.core.verdicts import Verdict, not_fresh_sentence
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
-from jammi_lab.inputs.observation import PinnedState, origin_of_inputs
-from jammi_lab.sources.frame_origins import origins
-from jammi_lab.workspace.badge import BadgeMixin, BadgeService
-from jammi_lab.workspace.column_profile import ColumnQuery
-from jammi_lab.workspace.export import export
-from jammi_lab.workspace.stamps import (
+from jammi_lab.features.outputs.badge import BadgeMixin, BadgeService
+from jammi_lab.features.outputs.stamps import (
     Stamp,
     StampedSource,
     StampedTable,
@@ -31,13 +27,17 @@ from jammi_lab.workspace.stamps import (
     stamped_table,
     value_digest,
 )
+from jammi_lab.inputs.observation import PinnedState, origin_of_inputs
+from jammi_lab.sources.frame_origins import origins
+from jammi_lab.workspace.column_profile import ColumnQuery
+from jammi_lab.workspace.export import export
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
 
-    from jammi_lab.live.dml_commits import CommitResult
+    from jammi_lab.features.live.dml_commits import CommitResult
 
 
 RecordedInputs = tuple[list[StampedTable], list[StampedSource], list[str]]

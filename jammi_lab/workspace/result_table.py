@@ -14,7 +14,6 @@ from jammi_lab.core import reprs
 from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
-from jammi_lab.core.checks import Audit
 from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed, TableDamaged
 from jammi_lab.core.gc_pause import import_modules
@@ -31,18 +30,16 @@ from jammi_lab.core.records import (
 )
 from jammi_lab.core.verdicts import Match, Verdict, Verification
 from jammi_lab.engine.sql import credential_check
+from jammi_lab.features.checks.results import CheckResults
+from jammi_lab.features.checks.values import Audit
+from jammi_lab.features.outputs.stamps import Stamp, StampedSource, StampedTable, stamped_table
 from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.result_names import ResultTableResolver
-from jammi_lab.inputs.version_changes import (
-    ROW_NUMBER,
-    VersionComparison,
-    Windows,
-    common_columns,
-)
-from jammi_lab.producers.build import Outcome
-from jammi_lab.producers.recompute_check import verify_by_recomputation
+from jammi_lab.inputs.version_changes import ROW_NUMBER, VersionComparison, Windows, common_columns
 from jammi_lab.sources.frame_origins import origins
+from jammi_lab.steps.build import Outcome
+from jammi_lab.steps.recompute_check import verify_by_recomputation
 from jammi_lab.storage.files import StoragePath, exists, open_for_reading
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import read_footer
@@ -50,12 +47,10 @@ from jammi_lab.store import manifests
 from jammi_lab.store.result_files import result_snapshot
 from jammi_lab.store.verify import read_manifest_bytes, verify
 from jammi_lab.workspace.arguments import ProgressReporter
-from jammi_lab.workspace.check_results import CheckResults
 from jammi_lab.workspace.diff import ComparedTables, Diff, compare
 from jammi_lab.workspace.export import export
 from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.stamps import Stamp, StampedSource, StampedTable, stamped_table
 from jammi_lab.workspace.statement_runner import StatementRunner
 from jammi_lab.workspace.version_history import VersionHistory
 
@@ -129,8 +124,8 @@ class TableService:
     def index_path(self, record: TableRecord) -> StoragePath | None:
         """The path of the index file beside the table; None when there is none. TableNotFound;
         TableDamaged."""
-        from jammi_lab.vectors.index import files as vector_files
-        from jammi_lab.words import files as word_files
+        from jammi_lab.features.vectors.index import files as vector_files
+        from jammi_lab.features.words import files as word_files
 
         parquet = self.path(record)
         path = (

@@ -12,7 +12,7 @@ from jammi_lab.core.html import count_noun
 
 if TYPE_CHECKING:
     from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.live.dml_commits import CommitResult
+    from jammi_lab.features.live.dml_commits import CommitResult
 
 
 def run_in_order(

@@ -10,17 +10,17 @@ from jammi_lab.core.records import OnProgress, Progress, TableRecord
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
+from jammi_lab.features.outputs.badge import BadgeService
+from jammi_lab.features.outputs.stamps import StampedSource, stamped_source, stamped_table
 from jammi_lab.inputs.source_names import FrameResolver
 from jammi_lab.workspace.arguments import ProgressReporter
-from jammi_lab.workspace.badge import BadgeService
 from jammi_lab.workspace.query_plan import Explanation, explain_statement
 from jammi_lab.workspace.result import ChangeResult, InMemoryResult, RecordedInputs, Result
 from jammi_lab.workspace.run_in_order import note_earlier_changes, run_in_order
-from jammi_lab.workspace.stamps import StampedSource, stamped_source, stamped_table
 
 if TYPE_CHECKING:
-    from jammi_lab.live.dml_commits import CommitResult
-    from jammi_lab.search.answers import Answer
+    from jammi_lab.features.live.dml_commits import CommitResult
+    from jammi_lab.features.vectors.search.answers import Answer
     from jammi_lab.workspace.infrastructure import Infrastructure
 
 _SIMILARITY_DIGITS = 4
@@ -127,7 +127,7 @@ class StatementRunner:
     ) -> tuple[Result, bool]:
         """The answer of a search of tables, and whether an index found it. `filtered`: a condition
         reads columns of their source rows."""
-        from jammi_lab.search.answers import SearchAnswer
+        from jammi_lab.features.vectors.search.answers import SearchAnswer
 
         stamps, states = self.badges.stamps, dict[tuple[str, str, str], Snapshot]()
         if stamps is not None:

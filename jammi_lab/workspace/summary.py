@@ -5,9 +5,9 @@ from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.html import Rendered, count_noun, definition_list, vstack
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.verdicts import marked_label
+from jammi_lab.features.live.mutable_handles import MutableTables
+from jammi_lab.features.live.topics import Topics
 from jammi_lab.freshness.reports import Status
-from jammi_lab.live.mutable_handles import MutableTables
-from jammi_lab.live.topics import Topics
 from jammi_lab.workspace.sources import Sources
 
 

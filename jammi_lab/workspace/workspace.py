@@ -51,24 +51,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from jammi_lab.features.checks.checks import Checks
+    from jammi_lab.features.checks.results import CheckResults
+    from jammi_lab.features.live.mutable_handles import MutableTables
+    from jammi_lab.features.live.session_handle import EphemeralSession, SessionList
+    from jammi_lab.features.live.topics import Topics
+    from jammi_lab.features.vectors.models import Models
+    from jammi_lab.features.vectors.retrieval_evaluation import Comparison, Metrics
+    from jammi_lab.features.vectors.search_recordings import Recording, Recordings
+    from jammi_lab.features.vectors.vector_views import Neighbors, VectorMap
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.lineage import Lineage
     from jammi_lab.freshness.reports import Plan, RunReport, Status
-    from jammi_lab.live.mutable_handles import MutableTables
-    from jammi_lab.live.session_handle import EphemeralSession, SessionList
-    from jammi_lab.live.topics import Topics
     from jammi_lab.store.reports import FsckReport
-    from jammi_lab.workspace.check_results import CheckResults
-    from jammi_lab.workspace.checks import Checks
-    from jammi_lab.workspace.models import Models
     from jammi_lab.workspace.query_plan import Explanation
     from jammi_lab.workspace.recipes import Recipe, Recipes
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
-    from jammi_lab.workspace.retrieval_evaluation import Comparison, Metrics
-    from jammi_lab.workspace.search_recordings import Recording, Recordings
     from jammi_lab.workspace.sources import Sources
-    from jammi_lab.workspace.vector_views import Neighbors, VectorMap
 
 
 _open: "weakref.WeakSet[Workspace]" = weakref.WeakSet()
@@ -220,7 +220,7 @@ class Workspace:
         within the calendar.
         """
         with load_modules():
-            from jammi_lab.live.session_handle import EphemeralSession
+            from jammi_lab.features.live.session_handle import EphemeralSession
 
         sessions = self._services.sessions
         return EphemeralSession(sessions, sessions.open(timeout), self._services.statements.read)
@@ -229,7 +229,7 @@ class Workspace:
     def sessions(self) -> "SessionList":
         """The open ephemeral sessions of the bound tenant, in any kernel."""
         with load_modules():
-            from jammi_lab.live.session_handle import SessionInfo, SessionList
+            from jammi_lab.features.live.session_handle import SessionInfo, SessionList
 
         return SessionList(SessionInfo(*row) for row in self._services.sessions.list_open())
 
@@ -800,7 +800,7 @@ class Workspace:
         recorded: materialize it, and its verdict tells whether it still holds. NameInvalid,
         WorkspaceReadOnly."""
         with load_modules():
-            from jammi_lab.workspace.search_recordings import open_recording
+            from jammi_lab.features.vectors.search_recordings import open_recording
 
         return open_recording(name, self._services.searches)
 
@@ -808,7 +808,7 @@ class Workspace:
     def recordings(self) -> "Recordings":
         """The recordings of searches, by name."""
         with load_modules():
-            from jammi_lab.workspace.search_recordings import Recordings
+            from jammi_lab.features.vectors.search_recordings import Recordings
 
         return Recordings(self._services.searches)
 

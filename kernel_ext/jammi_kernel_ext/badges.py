@@ -11,7 +11,7 @@ from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.html import Rendered, plain_text, vstack
 
 if TYPE_CHECKING:
-    from jammi_lab.workspace.badge import Metadata, PendingBadge, UpdateDisplay
+    from jammi_lab.features.outputs.badge import Metadata, PendingBadge, UpdateDisplay
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace

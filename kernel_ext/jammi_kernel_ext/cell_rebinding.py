@@ -7,13 +7,7 @@ import builtins
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jammi_kernel_ext.cell_syntax import (
-    LATE_BODIES,
-    NamesOfCell,
-    loaded_names,
-    stored_names,
-    walk,
-)
+from jammi_kernel_ext.cell_syntax import LATE_BODIES, NamesOfCell, loaded_names, stored_names, walk
 from jammi_kernel_ext.cell_values import (
     PLAIN_CONTAINERS,
     function_module,

@@ -238,7 +238,7 @@ def foreign_module(value: object) -> str:
 @functools.lru_cache(maxsize=4096)
 def is_installed(module: str) -> bool:
     """Whether a module belongs to Python, to an installed package or to jammi_lab."""
-    from jammi_lab.producers.function_source import is_library
+    from jammi_lab.steps.function_source import is_library
 
     return is_library(module)
 

@@ -27,8 +27,8 @@ from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh
 
 if TYPE_CHECKING:
+    from jammi_lab.features.live.session_handle import EphemeralSession
     from jammi_lab.freshness.reports import RunReport
-    from jammi_lab.live.session_handle import EphemeralSession
 
 Values = dict[str, Any]
 
@@ -340,7 +340,7 @@ class Magics(VersionVerbs):
         sessions, self._sessions = self._sessions, []
         if not sessions:
             return display.Note("No session is open here.")
-        from jammi_lab.live.session_handle import LOG_WARNING
+        from jammi_lab.features.live.session_handle import LOG_WARNING
 
         erased = [session._end() for session in sessions]
         outcome = (

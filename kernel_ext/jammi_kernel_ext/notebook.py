@@ -226,7 +226,7 @@ class Notebook:
 
     def digest_cell(self) -> str:
         """The digest of the text of the running cell; empty for one that gets no number."""
-        from jammi_lab.workspace.stamps import code_digest
+        from jammi_lab.features.outputs.stamps import code_digest
 
         return "" if self._cell_number is None else code_digest(self._cell_source)
 

@@ -13,8 +13,8 @@ from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.sql_cell import cell_output, table_with_first_rows
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.producers.function_source import InlineSource
-from jammi_lab.producers.step_functions import StepFunction
+from jammi_lab.steps.function_source import InlineSource
+from jammi_lab.steps.step_functions import StepFunction
 from jammi_lab.workspace.recipe_values import Cache, PythonStep, RowMap
 
 

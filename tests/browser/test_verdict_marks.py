@@ -16,8 +16,8 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
 )
+from jammi_lab.features.pictures.lineage_svg import VERDICT_FILLS
 from jammi_lab.freshness.lineage import Node
-from jammi_lab.freshness.lineage_svg import VERDICT_FILLS
 from jammi_widgets import LineageGraph, StalenessBoard
 from jammi_widgets.graph_view import LineageSnapshot
 from tests.browser.bare import Bare

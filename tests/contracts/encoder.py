@@ -6,7 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jammi_lab.vectors.encoders.base import Encoder, check_encoder, check_vectors, identity_of
+from jammi_lab.features.vectors.encoders.base import (
+    Encoder,
+    check_encoder,
+    check_vectors,
+    identity_of,
+)
 
 TEXTS = [
     "a cat sat on the mat",

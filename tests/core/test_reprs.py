@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from jammi_lab.core import badge_reprs
 from jammi_lab.core import reprs as forms
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, unpinned_anchor
 from jammi_lab.core.errors import SqlError, TableNotFound
@@ -28,6 +27,7 @@ from jammi_lab.core.verdicts import (
     Stale,
     Undecidable,
 )
+from jammi_lab.features.outputs import badge_reprs
 from jammi_lab.freshness.reports import StatusRow
 
 HOSTILE = "<img src=x onerror=1>"

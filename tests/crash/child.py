@@ -28,7 +28,7 @@ from typing import Any
 import polars  # noqa: F401  before the fork, so that no child has to
 
 import jammi_lab as jl
-from jammi_lab.producers import increment
+from jammi_lab.steps import increment
 from jammi_lab.storage.files import install_fault_hook
 from tests.processes import import_packages
 

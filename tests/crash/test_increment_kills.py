@@ -12,7 +12,7 @@ import pytest
 from deltalake import write_deltalake
 
 import jammi_lab as jl
-from jammi_lab.producers import increment
+from jammi_lab.steps import increment
 from tests.crash.check import Server, check_newest, copy_workspace, killed_copies, run_uncut
 from tests.crash.test_fault_points import cuts_of
 from tests.sizes import every_case, soak, thinned

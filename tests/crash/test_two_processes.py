@@ -69,7 +69,7 @@ def test_a_waiter_takes_over_as_soon_as_the_one_it_waits_for_is_killed(child, tm
 def test_nobody_waits_for_ever_for_a_process_that_stands_still_and_both_results_stay(
     child, server, tmp_path, monkeypatch
 ):
-    from jammi_lab.producers import single_flight as flight
+    from jammi_lab.steps import single_flight as flight
 
     monkeypatch.setattr(flight, "STALE_HEARTBEAT_SECONDS", 0.5)
     folder = tmp_path / "lab"

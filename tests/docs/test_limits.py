@@ -12,7 +12,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.settings import Settings
-from jammi_lab.live.topics import MAX_EVENT_BYTES
+from jammi_lab.features.live.topics import MAX_EVENT_BYTES
 from jammi_widgets.graph_view import MAX_DRAWN_NODES
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ SHOWN_BY = {
     "columns of a file": "tests/sources/test_file_limits.py::test_too_many_columns_are_refused",
     "JSON files": "tests/sources/test_file_limits.py::test_json_nested_too_deep_is_refused",
     "xlsx": "tests/sources/test_file_limits.py::test_a_row_number_beyond_a_sheet_is_refused",
-    "events of sessions": "tests/live/test_ephemeral_sessions.py::"
+    "events of sessions": "tests/features/live/test_ephemeral_sessions.py::"
     "test_the_audit_topic_keeps_the_newest_events_of_a_tenant",
     "numbers": "tests/sources/test_server_types.py::test_conditions_compare_the_text_that_is_read",
     "JSON": "tests/engine/test_json_nesting.py::"
@@ -48,7 +48,7 @@ GUARANTEE = {
     "test_a_statement_that_depends_on_the_order_never_rests_on_it",
     "On the source of a Python step": "tests/freshness/test_python_steps.py::"
     "test_a_fresh_step_says_on_what_it_rests",
-    "On the identity of an encoder.": "tests/vectors/test_base.py::"
+    "On the identity of an encoder.": "tests/features/vectors/test_base.py::"
     "test_an_encoder_without_an_identity_is_known_by_name_version_and_width",
     "On the date of a large file over http.": "tests/sources/test_http.py::"
     "test_a_large_file_with_a_date_alone_is_fresh_on_that_ground",
@@ -135,15 +135,15 @@ SENTENCES = {
     "test_torn_metadata_is_told_so",
     "A value that DuckDB cannot represent": "tests/sources/test_server_types.py::"
     "test_a_value_that_duckdb_cannot_hold_is_refused_by_its_column",
-    "must read the whole table again": "tests/live/test_mutable_inputs.py::"
+    "must read the whole table again": "tests/features/live/test_mutable_inputs.py::"
     "test_a_commit_after_a_restore_is_not_the_one_of_its_number_before",
     "no manifest contains their rows": "tests/store/test_rebuild.py::"
     "test_the_report_says_what_manifests_do_not_hold",
-    "puts back to its earlier state": "tests/live/test_damaged_rows.py::"
+    "puts back to its earlier state": "tests/features/live/test_damaged_rows.py::"
     "test_a_row_that_is_put_back_to_its_earlier_state_is_not_noticed",
-    "levels of loggers, environment variables": "tests/producers/test_function_digest.py::"
+    "levels of loggers, environment variables": "tests/steps/test_function_digest.py::"
     "test_what_the_page_of_limits_says_is_not_followed",
-    "What is reached through a module": "tests/producers/test_function_digest.py::"
+    "What is reached through a module": "tests/steps/test_function_digest.py::"
     "test_a_helper_from_another_module_of_the_person_is_followed_and_a_module_is_not",
     "whose `sql_select_limit` cuts off the rows": "tests/sources/test_server_types.py::"
     "test_a_server_that_leaves_out_rows_of_every_select_is_refused",

@@ -19,8 +19,8 @@ from jammi_lab.engine.sql.append_algebra import BASE, NotIncremental, base_state
 from jammi_lab.engine.sql.row_order import total_order_positions
 from jammi_lab.sources.base import ReadPlan, Relation
 from tests.inside import services_of
-from tests.producers import append_histories as histories
 from tests.sizes import sized, soak
+from tests.steps import append_histories as histories
 
 FOLDERS, STATEMENTS, APPENDS = sized((6, 10, 20), (220, 35, 20))
 """About 5 of 7 statements are in the algebra: 800 histories of those, 100 000 in a soak."""

@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parents[1] / "cases" / "results"
 FILE = FOLDER / "statements.tsv"
 WHAT_TO_DO = """gives other rows than with the DuckDB that the tables of today were made by.
 If that is what the new release is meant to do, tables made before are not what their statements give now:
-  1. raise REVISION in jammi_lab/producers/sql.py, which makes every SQL table stale,
+  1. raise REVISION in jammi_lab/steps/sql.py, which makes every SQL table stale,
   2. write the digests anew: python -m tests.engine.test_results,
   3. say in CHANGELOG.md what changed and that tables will be computed again.
 If it is not meant, or is a bug of the release, do not move to it."""

@@ -24,8 +24,8 @@ from jammi_lab.core.verdicts import (
 )
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.workspace.workspace import Workspace
+from tests.features.pictures.test_openlineage import SCHEMA, written
 from tests.freshness.lab import Lab, said
-from tests.freshness.test_openlineage import SCHEMA, written
 from tests.inside import record_of
 from tests.sizes import contract
 from tests.store.lab import catalog

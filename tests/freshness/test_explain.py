@@ -6,7 +6,7 @@ import pytest
 
 import jammi_lab as jl
 from tests.freshness.lab import Lab
-from tests.producers.modules import write
+from tests.steps.modules import write
 
 __all__ = ["write"]
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.producers import embedding
-from jammi_lab.producers import sql as statements
+from jammi_lab.features.vectors import embedding
+from jammi_lab.steps import sql as statements
 from tests.freshness.lab import Lab, said, same_size_edit
 
 # -- files as a whole ------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.records import Progress
+from jammi_lab.features.vectors.encoders.minilm import MiniLM
 from jammi_lab.freshness.reports import RunReport
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.vectors.encoders.minilm import MiniLM
 from tests.freshness.lab import Lab
 from tests.inside import record_of, services_of
 

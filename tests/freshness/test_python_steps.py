@@ -13,7 +13,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.core.verdicts import verdict_code
 from tests.freshness.lab import Lab, said
-from tests.producers.modules import Written, write
+from tests.steps.modules import Written, write
 
 __all__ = ["write"]
 

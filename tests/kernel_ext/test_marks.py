@@ -223,7 +223,7 @@ def test_a_malformed_request_ends_nothing_for_other_notebooks(lab, service, tmp_
 
 
 def test_a_saved_file_names_the_cell_that_made_it_and_an_output_does_not(papers, tmp_path):
-    from jammi_lab.workspace.file_stamps import read_stamp
+    from jammi_lab.features.outputs.file_stamps import read_stamp
 
     assert papers("import os, jammi_lab\nws = jammi_lab.get_workspace()").error is None
     assert papers("%%jammi -m t -q\nSELECT * FROM papers").error is None

@@ -6,17 +6,17 @@ import secrets
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.catalog import mutable_tables as mutables
-from tests.live.test_mutable_inputs import (
+from jammi_lab.features.live import mutable_rows as mutables
+from tests.features.live.test_mutable_inputs import (
     lab,  # noqa: F401
     test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh,  # noqa: F401
 )
-from tests.live.test_mutable_processes import (
+from tests.features.live.test_mutable_processes import (
     check_that_two_writers_lose_no_update,
     children,  # noqa: F401
 )
-from tests.live.test_mutable_tables import *  # noqa: F403
-from tests.live.test_mutable_tenants import (
+from tests.features.live.test_mutable_tables import *  # noqa: F403
+from tests.features.live.test_mutable_tenants import (
     test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound,  # noqa: F401
 )
 from tests.services.servers import run_postgres

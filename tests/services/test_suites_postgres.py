@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.producers.test_cache import *  # noqa: F403
 from tests.services.servers import run_postgres
 from tests.sizes import contract, repeated
+from tests.steps.test_cache import *  # noqa: F403
 from tests.store.conftest import fault, folder, lab, papers, reopen  # noqa: F401  fixtures of those tests
 from tests.store.test_publish import *  # noqa: F403
 from tests.store.test_recovery import *  # noqa: F403

@@ -7,10 +7,10 @@ import types
 
 import pytest
 
-from jammi_lab.catalog.mutable_commits import GroupCommit
 from jammi_lab.core.parallel_tasks import TaskPool
 from jammi_lab.engine.cancellable import wait
-from jammi_lab.vectors.all_pairs import search_blocks
+from jammi_lab.features.live.commits import GroupCommit
+from jammi_lab.features.vectors.all_pairs import search_blocks
 
 
 def unguarded(code: types.CodeType) -> list[int | None]:

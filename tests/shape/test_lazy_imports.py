@@ -61,10 +61,10 @@ ROOMS = {
 @pytest.mark.parametrize(
     ("step", "not_loaded"),
     [
-        ("open", {"search", "producers", "freshness"}),
-        ("query", {"search", "producers", "freshness"}),
-        ("cell", {"search", "producers", "freshness"}),
-        ("table", {"search"}),
+        ("open", {"features.vectors.search.search", "steps.build", "freshness"}),
+        ("query", {"features.vectors.search.search", "steps.build", "freshness"}),
+        ("cell", {"features.vectors.search.search", "steps.build", "freshness"}),
+        ("table", {"features.vectors.search.search"}),
     ],
 )
 def test_a_workspace_loads_the_rooms_that_it_uses(run_python, tmp_path, step, not_loaded):
@@ -75,7 +75,7 @@ def test_a_workspace_loads_the_rooms_that_it_uses(run_python, tmp_path, step, no
         else [IMPORT, f"ws = jammi_lab.open({place!r})"]
     )
     modules = loaded(run_python, *begin, ROOMS[step])
-    rooms = {name.split(".")[1] for name in modules if name.startswith("jammi_lab.")}
+    rooms = {name.removeprefix("jammi_lab.") for name in modules if name.startswith("jammi_lab.")}
     assert "catalog" in rooms
     assert not rooms & not_loaded
 

@@ -20,7 +20,7 @@ CLASS_NAMES_USED_TWICE = 0
 """The baseline: how many there are today."""
 
 PUBLIC_NAMES = {
-    "jammi_lab/freshness/lineage_svg.py:derived",
+    "jammi_lab/features/pictures/lineage_svg.py:derived",
     "widgets/jammi_widgets/map.py:selected",
     "widgets/jammi_widgets/results.py:selected",
 }

@@ -27,12 +27,11 @@ def test_what_was_measured_is_sorted_and_leaves_quick_tests_in_most_folders():
         "catalog",
         "core",
         "engine",
-        "live",
+        "features",
         "shape",
         "sources",
         "storage",
         "store",
-        "vectors",
     }
 
 

@@ -51,8 +51,8 @@ def tokens_of(text: str) -> int:
 def rooms() -> Iterator[tuple[str, Path]]:
     """Each module with the room that it belongs to."""
     for file in sorted((ROOT / "jammi_lab").rglob("*.py")):
-        folder, *inner = file.relative_to(ROOT / "jammi_lab").parts
-        yield (f"jammi_lab/{folder}" if inner else "jammi_lab"), file
+        folders = file.parent.relative_to(ROOT).parts
+        yield "/".join(folders[: 3 if "features" in folders else 2]), file
     for name in ("kernel_ext", "widgets"):
         for file in sorted((ROOT / name).rglob("*.py")):
             yield name, file

@@ -22,12 +22,12 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from jammi_lab.engine import Engine
 from jammi_lab.engine.engine import EngineSourceAccess
-from jammi_lab.producers.single_flight import SingleFlight
 from jammi_lab.sources.base import no_credentials, same_state
 from jammi_lab.sources.databases import mysql_views
 from jammi_lab.sources.databases.mysql import MysqlConnector
 from jammi_lab.sources.databases.mysql_views import parse_view
 from jammi_lab.sources.registry import connector_for
+from jammi_lab.steps.single_flight import SingleFlight
 from tests.contracts.connector import DictMemo, look
 from tests.inside import services_of
 from tests.services.proxy import Proxy, mysql_statements

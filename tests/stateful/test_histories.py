@@ -43,9 +43,9 @@ from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.settings import load_settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict, verdict_code
+from jammi_lab.features.vectors.encoders.hashing import Hashing
 from jammi_lab.freshness.reports import Status
 from jammi_lab.store.manifests import manifest_path
-from jammi_lab.vectors.encoders.hashing import Hashing
 from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
 from tests.sizes import sized, soak

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from jammi_lab.core.errors import DuplicateKey, DuplicateTable, SessionClosed, UnknownTable
-from jammi_lab.live.ephemeral_sessions import EphemeralSessions
+from jammi_lab.features.live.ephemeral_sessions import EphemeralSessions
+from tests.features.live.clocks import SECOND, Hands, opened
 from tests.inside import services_of
-from tests.live.clocks import SECOND, Hands, opened
 from tests.sizes import sized, soak
 
 AUDIT = "jammi.audit.session_lifecycle.v1"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from jammi_lab.core.records import TableKind
+from jammi_lab.features.vectors.index import files as index_files
+from jammi_lab.features.vectors.index.indexes import SEARCHABLE
+from jammi_lab.features.words import files as word_files
 from jammi_lab.store.manifests import manifest_path
-from jammi_lab.vectors.index import files as index_files
-from jammi_lab.vectors.index.indexes import SEARCHABLE
-from jammi_lab.words import files as word_files
 from tests.inside import record_of
 
 DEAD = "wdead0000000000000"

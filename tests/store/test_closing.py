@@ -134,7 +134,8 @@ def test_a_build_that_closing_stopped_says_that_the_workspace_was_closed(tmp_pat
 def test_an_interrupt_while_a_workspace_is_opened_or_closed_leaves_no_writer_and_no_file_open(
     tmp_path, monkeypatch, when
 ):
-    from jammi_lab.workspace import assembly, badge
+    from jammi_lab.features.outputs import badge
+    from jammi_lab.workspace import assembly
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from tests.store.conftest import VENUES
 def test_an_index_that_could_not_be_written_is_made_when_the_workspace_is_next_opened(
     lab, reopen, monkeypatch
 ):
-    from jammi_lab.vectors.index import files as index_files
+    from jammi_lab.features.vectors.index import files as index_files
 
     def full(*_):
         raise OSError(errno.EIO, "Input/output error")
@@ -43,7 +43,7 @@ def test_a_table_without_an_index_leaves_nothing_to_be_looked_after(lab, reopen)
 def test_an_index_whose_file_is_a_pipe_or_a_link_to_itself_is_made_anew_and_nobody_waits(
     lab, reopen, what
 ):
-    from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX, index_path
+    from jammi_lab.features.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX, index_path
 
     rows = pa.table(
         {

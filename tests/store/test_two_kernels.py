@@ -13,8 +13,8 @@ from jammi_lab.catalog.recipes import RecipeRepository
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.settings import load_settings
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.producers import single_flight as flight
-from jammi_lab.producers import single_flight as pulse
+from jammi_lab.steps import single_flight as flight
+from jammi_lab.steps import single_flight as pulse
 from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
 from tests.inside import services_of
@@ -147,7 +147,7 @@ def test_a_slow_build_of_the_older_definition_leaves_the_newer_one_in_place(lab,
 def test_a_table_that_turns_ready_between_look_and_build_answers_and_is_not_computed_again(
     lab, other, folder, monkeypatch
 ):
-    from jammi_lab.producers import build as base
+    from jammi_lab.steps import build as base
 
     find, made = base.find_reusable, []
 

@@ -10,7 +10,7 @@ import pytest
 import traitlets
 
 import jammi_lab as jl
-from jammi_lab.vectors.index import search as approximate
+from jammi_lab.features.vectors.index import search as approximate
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer

@@ -9,7 +9,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.verdicts import Fresh
-from jammi_lab.producers import increment
+from jammi_lab.steps import increment
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.staleness import StalenessBoard, format_age, format_duration
 from tests.inside import fill_board, recipe_rows_of, runner_of

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.producers.single_flight import SingleFlight
+from jammi_lab.steps.single_flight import SingleFlight
 from jammi_lab.store.publish import Publisher
 
 

@@ -18,9 +18,9 @@ from jammi_lab.core.html import (
 from jammi_lab.core.identifiers import quoted_name
 from jammi_lab.core.reprs import listing_table
 from jammi_lab.core.verdicts import Verdict, marked_label
+from jammi_lab.features.vectors.model_lookup import BUILT_IN_NAMES
 from jammi_lab.freshness.reports import Status
 from jammi_lab.inputs.observation_cache import LastObservations
-from jammi_lab.workspace.model_lookup import BUILT_IN_NAMES
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.board_rows import name_order

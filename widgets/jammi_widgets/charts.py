@@ -12,8 +12,8 @@ from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.html import count_noun, escape, escape_invisible
 from jammi_lab.core.identifiers import near_names
-from jammi_lab.workspace.file_stamps import stamp_file
-from jammi_lab.workspace.stamps import STAMP_KEY, Stamp, stamp_from
+from jammi_lab.features.outputs.file_stamps import stamp_file
+from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, stamp_from
 from jammi_widgets.chart_images import MAX_COLOURS, png_size, smaller_forms
 from jammi_widgets.chart_specifications import stored_specification
 

@@ -18,11 +18,7 @@ from jammi_lab.core.html import (
     vstack,
 )
 from jammi_lab.core.records import VersionRecord
-from jammi_lab.inputs.version_changes import (
-    ChangeSummary,
-    VersionComparison,
-    input_changes,
-)
+from jammi_lab.inputs.version_changes import ChangeSummary, VersionComparison, input_changes
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_lab.workspace.version_history import VersionHistory, completion_time
 from jammi_widgets import assets, protocol

@@ -13,9 +13,8 @@ from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
-from jammi_lab.freshness.column_svg import End
-from jammi_lab.freshness.lineage import Node
-from jammi_lab.freshness.lineage_svg import (
+from jammi_lab.features.pictures.column_svg import End
+from jammi_lab.features.pictures.lineage_svg import (
     GraphLayout,
     layout_graph,
     render_lineage,
@@ -23,8 +22,9 @@ from jammi_lab.freshness.lineage_svg import (
     subtitle,
     svg,
 )
-from jammi_lab.freshness.mermaid import mermaid_text
-from jammi_lab.freshness.node_states import is_derived
+from jammi_lab.features.pictures.mermaid import mermaid_text
+from jammi_lab.features.pictures.node_states import is_derived
+from jammi_lab.freshness.lineage import Node
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
@@ -42,12 +42,7 @@ from jammi_widgets.diff import DiffView
 from jammi_widgets.graph_view import Direction, Group, View, take_snapshot
 from jammi_widgets.inner_panel import InnerPanel
 from jammi_widgets.neighbors import NeighborExplorer
-from jammi_widgets.node_details import (
-    describe_node,
-    find_unread_node,
-    is_registered,
-    node_relation,
-)
+from jammi_widgets.node_details import describe_node, find_unread_node, is_registered, node_relation
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:

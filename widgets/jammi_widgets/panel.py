@@ -22,8 +22,8 @@ from jammi_widgets.action_runner import ActionRunner, ProgressCallback
 from jammi_widgets.saved_form import SavedForm
 
 if TYPE_CHECKING:
+    from jammi_lab.features.outputs.stamps import Stamp, StampedSource
     from jammi_lab.workspace.result_table import ResultTable
-    from jammi_lab.workspace.stamps import Stamp, StampedSource
     from jammi_lab.workspace.workspace import Workspace
 
 MAX_STAMPED_TABLES = 50

@@ -31,7 +31,7 @@ from jammi_widgets.result_pages import MAX_HELD_ROWS, ResultPage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.workspace.stamps import Stamp
+    from jammi_lab.features.outputs.stamps import Stamp
 
 MAX_SHOWN_COLUMNS = 30
 """Maximum number of columns shown side by side; the panel scrolls to the others."""

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jammi_lab.core.errors import TableDamaged
-from jammi_lab.search.hits import as_hits
-from jammi_lab.search.source_rows import SourceRows
+from jammi_lab.features.vectors.search.hits import as_hits
+from jammi_lab.features.vectors.search.source_rows import SourceRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.search.column_cache import CachedColumns
-    from jammi_lab.vectors.exact_search import RowNumbers
-    from jammi_lab.vectors.matrix import Matrix
+    from jammi_lab.features.vectors.exact_search import RowNumbers
+    from jammi_lab.features.vectors.matrix import Matrix
+    from jammi_lab.features.vectors.search.column_cache import CachedColumns
     from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace
 

@@ -11,7 +11,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered
 
 if TYPE_CHECKING:
-    from jammi_lab.workspace.stamps import Stamp
+    from jammi_lab.features.outputs.stamps import Stamp
 
 SAVED_CAPTION = "Panel as of {} UTC"
 LIVE_HTML = "<div></div>"

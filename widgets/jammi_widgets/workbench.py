@@ -18,7 +18,7 @@ from jammi_widgets.saved_form import SavedForm
 from jammi_widgets.staleness import StalenessBoard
 
 if TYPE_CHECKING:
-    from jammi_lab.workspace.stamps import Stamp
+    from jammi_lab.features.outputs.stamps import Stamp
     from jammi_lab.workspace.workspace import Workspace
 
 _TABS = _ROWS, _CHANGES = "Rows", "What changed"

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.core.verdicts import Fresh
+from jammi_lab.features.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX
 from jammi_lab.storage.parquet import read_footer
-from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX
 from jammi_lab.workspace.result_table import ResultTable
 from tests.crash.check import Promises, Server, asked, hold_true
 from tests.crash.explorer import record
@@ -33,9 +33,9 @@ from tests.crash.explorer.child import (
 )
 from tests.crash.explorer.model import Disk, Image, State, images, lay, lying, states
 from tests.crash.explorer.steps import Recorded, Said, read
+from tests.features.words import bm25
 from tests.inside import record_of, services_of
 from tests.sizes import contract, product, sized, soak
-from tests.words import bm25
 
 LOOKS = asked(0, 0)
 """What JAMMI_CRASHES asks for."""

@@ -1,0 +1,2 @@
+"""Checks: rules that rows of a table must obey, run on each version and each commit. Begin with
+`checks.py`, then `runner.py` and `verdicts.py`."""

@@ -1,0 +1,175 @@
+"""The results of checks, displayed as a table and convertible to frames."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from jammi_lab.core import reprs
+from jammi_lab.core.dataframes import ArrowExportMixin
+from jammi_lab.core.errors import CheckNotFound, JammiError
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, verdict_icon, vstack
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.verdicts import Fresh, Verdict, verdict_code
+from jammi_lab.features.checks.values import CheckOutcome, CheckStatus
+from jammi_lab.workspace.diff import rows_preview
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MAX_SHOWN_CHECKS = 3
+"""How many failing checks are displayed with their first rows."""
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """What one check found in one version of a table."""
+
+    check: str
+    """Its name."""
+    rule: str
+    """The rule in words, else its statement."""
+    table: str
+    """What was checked: a recipe, a source or a mutable table."""
+    version: int | None
+    """The version that was checked; None for a source."""
+    severity: str
+    """block or warn."""
+    outcome: str
+    """pass, fail or error."""
+    failing: int | None
+    """Number of failing rows; None after an error."""
+    verdict: Verdict
+    """Whether the result still holds."""
+    error: str | None = None
+    """Why it could not be run."""
+    seconds: float = field(default=0.0, compare=False)
+    """How long its statement ran when the result was found."""
+    find_previous: "Callable[[], str] | None" = field(default=None, repr=False, compare=False)
+    """Returns `previous`."""
+    find_rows: "Callable[[int], pa.Table] | None" = field(default=None, repr=False, compare=False)
+    """Returns the first failing rows."""
+
+    def rows(self, limit: int = 5) -> "pa.Table":
+        """The first failing rows, at most `limit`. Raises what the statement raises."""
+        return cast("Callable[[int], pa.Table]", self.find_rows)(limit)
+
+    @property
+    def previous(self) -> str:
+        """What it found in the version before, and whether the data or the rule changed since;
+        empty where both passed."""
+        return self.find_previous() if self.find_previous is not None else ""
+
+    @property
+    def note(self) -> str:
+        """Why it could not be run, what it found in the version before, and why the result does not
+        hold any more; empty without any of these."""
+        outdated = "" if self.error or isinstance(self.verdict, Fresh) else str(self.verdict)
+        return "; ".join(filter(None, [self.error, self.previous, outdated]))
+
+    @property
+    def summary(self) -> str:
+        """The rule with what was found, as a sentence without a stop."""
+        if self.failing is None:
+            return f"{self.rule}: could not be run: {self.error}"
+        verb = "fails" if self.failing == 1 else "fail"
+        outcome = f"{count_noun(self.failing, 'row')} {verb}" if self.failing else "all rows pass"
+        return f"{self.rule}: {outcome}"
+
+    @property
+    def passes(self) -> bool:
+        """Whether no row fails."""
+        return self.outcome == CheckOutcome.PASS
+
+    @property
+    def status(self) -> CheckStatus:
+        """Fail after failing rows or an error, due when it passed on what is there no more, else
+        pass."""
+        if not self.passes:
+            return CheckStatus.FAIL
+        return CheckStatus.PASS if isinstance(self.verdict, Fresh) else CheckStatus.DUE
+
+
+class CheckResults(ReprMixin, ArrowExportMixin):
+    """The results of several checks: `results["check"]`, iterable, `len()`."""
+
+    def __init__(self, rows: Sequence[CheckRow], not_run: str = "") -> None:
+        """`not_run`: which checks have no result, and why, as a clause."""
+        self._rows, self._not_run = list(rows), not_run
+
+    def __iter__(self) -> Iterator[CheckRow]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, name: str) -> CheckRow:
+        """The result of a check. CheckNotFound, with near names."""
+        for row in self._rows:
+            if fold(row.check) == fold(name):
+                return row
+        raise CheckNotFound(
+            f"There is no check {name!r} in this report.",
+            near=near_names(name, [row.check for row in self._rows]),
+        )
+
+    @property
+    def failed(self) -> list[CheckRow]:
+        """The checks that did not pass: failing rows, or an error."""
+        return [row for row in self._rows if not row.passes]
+
+    def arrow(self) -> "pa.Table":
+        """Columns check, table, version, severity, outcome, failing, verdict."""
+        import pyarrow as pa
+
+        columns: dict[str, tuple[Any, pa.DataType]] = {
+            "check": ([r.check for r in self._rows], pa.string()),
+            "table": ([r.table for r in self._rows], pa.string()),
+            "version": ([r.version for r in self._rows], pa.int64()),
+            "severity": ([r.severity for r in self._rows], pa.string()),
+            "outcome": ([r.outcome for r in self._rows], pa.string()),
+            "failing": ([r.failing for r in self._rows], pa.int64()),
+            "verdict": ([verdict_code(r.verdict) for r in self._rows], pa.string()),
+        }
+        return pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
+
+    def _rendered(self) -> Rendered:
+        shown = [row for row in self._rows if row.failing][:_MAX_SHOWN_CHECKS]
+        results = _results_table(self._rows, self._not_run)
+        return vstack(results, *map(_first_rows, shown))
+
+
+def _first_rows(row: CheckRow) -> Rendered | None:
+    """The first failing rows of a check; None when they cannot be read."""
+    try:
+        return rows_preview(f"{row.check}: {row.rule}", row.rows(), row.failing)
+    except JammiError:
+        return None
+
+
+def _results_table(rows: Sequence[CheckRow], not_run: str) -> Rendered:
+    """Results of checks, one line each. `not_run`: which checks have none."""
+    if not rows:
+        no_checks = "No checks: ws.checks.add(name, rule, on=table) adds one"
+        return plain_text(f"{not_run or no_checks}.")
+    lines = [
+        [
+            row.check,
+            row.table if row.version is None else f"{row.table} version {row.version}",
+            row.severity,
+            verdict_icon(reprs.CHECK_ICONS[row.outcome], row.outcome),
+            reprs.format_row_count(row.failing),
+            row.rule,
+            row.note,
+        ]
+        for row in rows
+    ]
+    heads = ["check", "table", "severity", "outcome", "failing rows", "rule", "note"]
+    if not any(line[-1] for line in lines):
+        lines, heads = [line[:-1] for line in lines], heads[:-1]
+    failed = [row for row in rows if row.failing]
+    caption = f"{count_noun(len(rows), 'check')}: {reprs.tally(row.outcome for row in rows)}"
+    notes = [f"ws.checks[{row.check!r}].rows() shows the failing rows" for row in failed[:1]]
+    note = ". ".join([*notes, *filter(None, [not_run])])
+    return reprs.listing_table(
+        heads, lines, aligned="llllrll"[: len(heads)], caption=caption, note=note
+    )

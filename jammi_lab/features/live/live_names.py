@@ -1,0 +1,169 @@
+"""Resolvers and observers of what changes in place: mutable tables, `mutable.<name>`, and topics,
+`topics.<name>`."""
+
+from collections.abc import Iterable
+
+from jammi_lab.core.anchors import (
+    AnchorKind,
+    Input,
+    InputKind,
+    Observed,
+    Snapshot,
+    Unknown,
+    Vanished,
+)
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import TableDamaged, TableNotFound, VersionConflict
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import MutableRecord
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.features.live.mutable_tables import MUTABLE, MutableTableService, layout_of
+from jammi_lab.features.live.subscriptions import TopicReader
+from jammi_lab.features.live.topic_rows import TopicRecord
+from jammi_lab.features.live.topics import Topics, events_to_arrow
+from jammi_lab.inputs.observation import Observation, PinnedState
+from jammi_lab.sources.base import Computed, InputRead, MutableState, ReadPlan, Relation
+from jammi_lab.sources.scratch_duckdb import sql_types
+
+VERSION_METHOD = "version of the mutable table"
+
+
+class MutableTableResolver:
+    """Resolves `mutable.<name>` to a snapshot of the table at the time of resolution."""
+
+    def __init__(self, tables: MutableTableService, scope: TenantScope) -> None:
+        self._tables, self._scope = tables, scope
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a mutable table; None when there is none of that name."""
+        if len(parts) == 3 and fold(parts[1]) == "public":
+            parts = (parts[0], parts[2])
+        if len(parts) != 2 or fold(parts[0]) != MUTABLE:
+            return None
+        record = self._tables.find(parts[1])
+        return None if record is None else self._relation(record, self._scope.current)
+
+    def _relation(self, record: MutableRecord, tenant: str | None) -> Relation:
+        snapshot = self._tables.snapshot(record)
+
+        def refresh() -> Relation:
+            with self._scope.use(tenant):
+                return self._relation(self._tables.current(record), tenant)
+
+        state = snapshot_of(snapshot.record)
+
+        return Relation(
+            Input(kind=InputKind.MUTABLE, name=record.name),
+            ReadPlan(frame=snapshot.rows),
+            columns=state.columns,
+            token=PinnedState(state),
+            mutable=MutableState(tuple(record.key), refresh, snapshot.record),
+        )
+
+    def names(self) -> Iterable[str]:
+        """The names of the tables visible to the bound tenant, as `mutable.<name>`."""
+        return [f"{MUTABLE}.{record.name}" for record in self._tables.list()]
+
+    def observe(self, input: Input, observation: Observation) -> Observed:
+        """The current version of the table; in a deep pass Unknown if its rows are damaged."""
+        record = self._tables.find(input.name)
+        if record is None:
+            return Vanished()
+        if observation.deep:
+            try:
+                self._tables.verify_rows(record)
+            except TableNotFound:
+                return Vanished()
+            except TableDamaged as error:
+                return Unknown(error.message.rstrip("."))
+        return snapshot_of(record)
+
+
+def snapshot_of(record: MutableRecord) -> Snapshot:
+    """The state of a table: its id, version and last commit. Equal states mean that nothing was
+    committed in between."""
+    schema = layout_of(record).schema
+    state: dict[str, int | str] = {"table": record.table_id, "version": record.version}
+    if record.commit_id:  # no commit, or none since a release that drew no ids
+        state["commit"] = record.commit_id
+    return Snapshot(
+        columns=sql_types(schema),
+        whole=digest_of(state),
+        method=VERSION_METHOD,
+        kind=AnchorKind.MUTABLE_VERSION,
+        row_count=record.row_count,
+        version=record.version,
+    )
+
+
+TOPICS = "topics"
+OFFSETS_METHOD = "offsets of the topic"
+
+
+class TopicResolver:
+    """Resolves `topics.<name>`: the topic's columns, then `_offset` and `_produced_at`, in
+    the order of publication."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a topic's current events; later ones are not included. None when there is
+        no such topic."""
+        if (
+            len(parts) != 2
+            or fold(parts[0]) != TOPICS
+            or (reader := self._topics.reader(parts[1])) is None
+        ):
+            return None
+        columns = _columns(reader)
+        topic_input = Input(InputKind.TOPIC, reader.record.name)
+        relation = Relation(
+            topic_input, columns=columns, token=PinnedState(_snapshot(reader, columns))
+        )
+
+        def rows(*_: object) -> object:
+            record = reader.record
+            events = list(reader.read_range(record.first_offset, record.next_offset))
+            if len(events) != record.next_offset - record.first_offset:
+                raise VersionConflict(
+                    f"Events of the topic {record.name!r} were removed during the read.",
+                    hint="Run the statement again.",
+                )
+            return events_to_arrow(reader.schema, events)
+
+        computed_rows = Computed(
+            definition="",
+            inputs=lambda read: [InputRead(relation, tuple(sorted(read)), columns)],
+            rows=rows,
+        )
+        return Relation(
+            topic_input, ReadPlan(computed=computed_rows), columns=columns, token=relation.token
+        )
+
+    def names(self) -> Iterable[str]:
+        """The topics visible to the bound tenant, as `topics.<name>`."""
+        return [f"{TOPICS}.{topic.name}" for topic in self._topics]
+
+    def observe(self, input: Input, _: Observation) -> Observed:
+        """The state of a topic: its id and offsets. A topic that was dropped and registered again
+        has another id."""
+        reader = self._topics.reader(input.name)
+        return Vanished() if reader is None else _snapshot(reader, _columns(reader))
+
+
+def _columns(reader: TopicReader) -> dict[str, str]:
+    return sql_types(events_to_arrow(reader.schema, []).schema)
+
+
+def _snapshot(reader: TopicReader, columns: dict[str, str]) -> Snapshot:
+    record: TopicRecord = reader.record
+    state: list[str | int] = [record.topic_id, record.first_offset, record.next_offset]
+    if record.commit_id:
+        state.append(record.commit_id)
+    return Snapshot(
+        columns=columns,
+        whole=digest_of(state),
+        method=OFFSETS_METHOD,
+        row_count=reader.topics.row_count(record),
+    )

@@ -1,0 +1,244 @@
+"""Handles of mutable tables: `ws.mutable` and what it returns."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from jammi_lab.catalog.tenant_scope import TenantPredicate
+from jammi_lab.core import reprs
+from jammi_lab.core.argument_suggestions import answer_calls
+from jammi_lab.core.errors import InvalidArgument, JammiError, ParameterMissing, SessionClosed
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
+from jammi_lab.core.records import MutableRecord
+from jammi_lab.engine.engine import Engine
+from jammi_lab.features.live.dml_commits import DmlCommitter, delete_statement, update_statement
+from jammi_lab.features.live.mutable_tables import MUTABLE, MutableTableService, layout_of
+from jammi_lab.features.live.row_input import SchemaLike
+
+
+@answer_calls
+class MutableTable(ReprMixin):
+    """One mutable table; `ws.mutable["name"]`. Every change is one atomic commit, durable when the
+    call returns."""
+
+    def __init__(
+        self,
+        tables: MutableTableService,
+        engine: Engine,
+        scope: TenantPredicate,
+        committer: DmlCommitter,
+        record: MutableRecord,
+    ) -> None:
+        self._tables = tables
+        self._engine = engine
+        self._scope = scope
+        self._committer = committer
+        self._record = record
+
+    @property
+    def name(self) -> str:
+        """Its name; `mutable.<name>` in SQL."""
+        return self._record.name
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Its columns with their Arrow types."""
+        return layout_of(self._record).schema
+
+    @property
+    def primary_key(self) -> list[str]:
+        """The columns that identify a row."""
+        return list(self._record.key)
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant that owns it; None is shared."""
+        return self._record.tenant
+
+    @property
+    def version(self) -> int:
+        """The number of committed changes. Raises TableNotFound when the table was dropped."""
+        return self._tables.current(self._record).version
+
+    def __len__(self) -> int:
+        """The number of rows now."""
+        return self._tables.current(self._record).row_count
+
+    def __bool__(self) -> bool:
+        return True
+
+    def insert(self, rows: Any) -> int:
+        """Insert rows (a RecordBatch, a Table, a frame or a list of dicts), all or none; return how
+        many. DuplicateKey lists keys that exist already or occur twice.
+
+        Raises DuplicateKey, SchemaMismatch, InvalidArgument, TableNotFound, TenantForbidden,
+        WorkspaceReadOnly.
+        """
+        self._tables.check_access(self._record)
+        return self._tables.insert(self._record, rows).matched
+
+    def upsert(self, rows: Any) -> int:
+        """Insert rows and replace those whose key exists, all or none; return how many rows were
+        passed. Raises as `insert`."""
+        self._tables.check_access(self._record)
+        return self._tables.upsert(self._record, rows).matched
+
+    def update(self, set: Mapping[str, Any], where: str) -> int:
+        """Set columns to new values in every row that satisfies an SQL condition; return how many
+        rows.
+
+        Raises SqlError, StatementNotAllowed (a column of the key), SchemaMismatch, TenantForbidden,
+        WorkspaceReadOnly, VersionConflict.
+        """
+        text, params = update_statement(self._record, set, where)
+        return self._change(text, params, where)
+
+    def delete(self, where: str) -> int:
+        """Delete every row that satisfies an SQL condition; return how many. Raises SqlError,
+        TenantForbidden, WorkspaceReadOnly, VersionConflict."""
+        return self._change(delete_statement(self._record, where), {}, where)
+
+    def _change(self, text: str, params: Mapping[str, Any], where: str) -> int:
+        self._tables.current(self._record)
+        try:
+            [prepared] = self._engine.prepare(
+                text, params, tenant=self._scope.tenant, allow_dml=True
+            )
+        except JammiError as error:
+            raise _position_in_condition(error, text, where) from error.__cause__
+        return self._committer.apply(prepared).rows
+
+    def read(self) -> pa.Table:
+        """All current rows, ordered by key. Raises TableNotFound when the table was dropped."""
+        return self._tables.read(self._record)
+
+    def changes(self, since: int = 0) -> pa.Table:
+        """The net changes since a version, one row for each key that differs: the columns,
+        `_change` (insert, update, delete) and `_version`.
+
+        A deleted row has its key, and NULL in the other columns; `since=0` is the empty table.
+        Raises InvalidArgument for a future version or one outside the history.
+        """
+        return self._tables.changes(self._record, since)
+
+    def _rendered(self) -> Rendered:
+        record = self._tables.current(self._record)
+        rows = [
+            (
+                f.name,
+                str(f.type),
+                "key" if f.name in record.key else "" if f.nullable else "no NULL",
+            )
+            for f in self.schema
+        ]
+        caption = f"{MUTABLE}.{record.name}, version {record.version}"
+        return reprs.listing_table(
+            ["column", "type", ""],
+            rows,
+            aligned="lll",
+            caption=caption,
+            note=count_noun(record.row_count, "row"),
+        )
+
+
+@answer_calls
+class MutableTables(ReprMixin):
+    """`ws.mutable`: the mutable tables that the bound tenant sees."""
+
+    def __init__(
+        self,
+        tables: MutableTableService,
+        engine: Engine,
+        scope: TenantPredicate,
+        committer: DmlCommitter,
+    ) -> None:
+        self._tables = tables
+        self._engine = engine
+        self._scope = scope
+        self._committer = committer
+
+    def create(self, name: str, schema: SchemaLike, *, primary_key: Sequence[str]) -> MutableTable:
+        """Create an empty table of the bound tenant; `schema` is a pyarrow Schema or a dict of
+        column → type name.
+
+        Raises NameInvalid (a name is 1 to 63 of a–z, 0–9 and _, not beginning with _),
+        SchemaMismatch, InvalidArgument, DuplicateTable, WorkspaceReadOnly.
+        """
+        return self._handle(self._tables.create(name, schema, primary_key))
+
+    def __getitem__(self, name: str) -> MutableTable:
+        """The table of that name. Raises TableNotFound with near names."""
+        return self._handle(self._tables.require(name))
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            return isinstance(name, str) and self._tables.find(name) is not None
+        except SessionClosed:  # the table of a session whose deadline has passed
+            return False
+
+    def __iter__(self) -> Iterator[MutableTable]:
+        return iter(self.list())
+
+    def __len__(self) -> int:
+        return len(self._tables.list())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def list(self) -> list[MutableTable]:
+        """All mutable tables, by name."""
+        return [self._handle(record) for record in self._tables.list()]
+
+    def drop(self, name: str, *, if_exists: bool = False) -> None:
+        """Drop a table with its rows and history. Derived tables stay.
+
+        The values are then in no file of the catalog, except that its log may contain them until
+        readers of an older snapshot finish. Raises TableNotFound unless `if_exists`;
+        TenantForbidden for a shared table under a tenant; WorkspaceReadOnly.
+        """
+        if if_exists and name not in self:
+            return
+        record = self._tables.require(name)
+        if record.session is not None:
+            raise InvalidArgument(
+                f"{record.name} belongs to an ephemeral session and is dropped with it.",
+                hint="Close the session.",
+            )
+        self._tables.drop(record)
+        self._tables.purge_values(record)
+
+    def _handle(self, record: MutableRecord) -> MutableTable:
+        return MutableTable(self._tables, self._engine, self._scope, self._committer, record)
+
+    def _rendered(self) -> Rendered:
+        rows = [
+            (r.name, r.version, r.row_count, ", ".join(r.key), r.tenant)
+            for r in self._tables.list()
+        ]
+        if not rows:
+            return plain_text(
+                "No mutable tables yet; ws.mutable.create(name, schema, primary_key=[…]) "
+                "creates one."
+            )
+        return reprs.listing_table(
+            ["name", "version", "rows", "key", "tenant"],
+            rows,
+            aligned="lrrll",
+            note=count_noun(len(rows), "mutable table"),
+        )
+
+
+def _position_in_condition(error: JammiError, text: str, where: str) -> JammiError:
+    """The same error positioned in the condition, the only part of the statement that the user
+    wrote."""
+    condition_start = len(text) - len(where) - len("\n)")
+    position = error.position if error.statement == text and error.position is not None else -1
+    if isinstance(error, ParameterMissing):
+        error.hint = (
+            "Write a literal value, or bind it: ws.sql('UPDATE mutable.labels SET … WHERE id = "
+            "$id', id=…)."
+        )
+    return error.with_position(
+        where, position - condition_start if position >= condition_start else None
+    )

@@ -1,0 +1,299 @@
+"""Reading and following a topic: events in order of their offsets, from any offset on, including
+future ones."""
+
+import contextlib
+import datetime
+import hashlib
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from jammi_lab.core.clock import Clock, parse_rfc3339
+from jammi_lab.core.errors import SessionClosed, TableDamaged, TopicNotFound
+from jammi_lab.features.live.row_codec import stored_schema
+from jammi_lab.features.live.topic_filters import Predicate
+from jammi_lab.features.live.topic_rows import StoredEvent, TopicRecord, TopicRepository
+
+POLL_SECONDS = 0.1
+"""How often a follower checks for events of other kernels; an event published in this kernel wakes
+it at once."""
+FIRST_BATCH_COUNT, _MAX_BATCH_COUNT = 512, 8192
+"""Events held in memory at once: few at first, so that the first ones arrive soon."""
+_MAX_BATCH_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The rows published in one call; with a condition, those that satisfy it."""
+
+    offset: int
+    """Its position in the topic, counting from 0."""
+    produced_at: datetime.datetime
+    """When it was published, UTC."""
+    batch: pa.RecordBatch
+    """Its rows."""
+
+    def __repr__(self) -> str:
+        return f"Event(offset={self.offset}, rows={self.batch.num_rows})"
+
+
+class WakeEvent:
+    """Wakes the followers of one workspace in one process when something was published, or when it
+    closes."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._published, self.closed = 0, False
+
+    @property
+    def published(self) -> int:
+        """A counter of the publications in this process."""
+        return self._published
+
+    def notify(self, *, closing: bool = False) -> None:
+        """Wake all followers after a publication, or because the workspace closes."""
+        with self._condition:
+            self._published += 1
+            self.closed = self.closed or closing
+            self._condition.notify_all()
+
+    def wait(self, seen_count: int, seconds: float) -> None:
+        """Wait until the counter exceeds `seen_count`, at most that many seconds."""
+        with self._condition:
+            if self._published == seen_count and not self.closed:
+                self._condition.wait(seconds)
+
+
+class TopicReader:
+    """Reads the events of one topic."""
+
+    def __init__(
+        self, log: TopicRepository, record: TopicRecord, predicate: Predicate | None = None
+    ) -> None:
+        self.topics, self.record, self._predicate = log, record, predicate
+        self.schema = stored_schema(record.columns)
+
+    def read_batch(
+        self, start: int, stop: int, max_events: int = FIRST_BATCH_COUNT
+    ) -> tuple[list[Event], int]:
+        """The next events from `start` on, before `stop`, within the limits of memory, and the
+        offset after them."""
+        offsets: list[int] = []
+        size = 0
+        for offset, event_bytes in self.topics.sizes(self.record, start, stop, max_events):
+            if offsets and size + event_bytes > _MAX_BATCH_BYTES:
+                break
+            offsets.append(offset)
+            size += event_bytes
+        stored = self.topics.events(self.record, offsets[0], offsets[-1] + 1) if offsets else []
+        if len(stored) < max(len(offsets), 1) and self.topics.refresh(self.record) is None:
+            # expired events are skipped silently; a dropped topic is an error
+            raise _dropped_error(self.record)
+        if not offsets:
+            return [], stop
+        return self._filter_events([self._event(event_bytes) for event_bytes in stored]), offsets[
+            -1
+        ] + 1
+
+    def read_range(self, start: int, stop: int) -> Iterator[Event]:
+        """The events from `start` on, before `stop`. Raises TopicNotFound when the topic is dropped
+        meanwhile."""
+        max_events = FIRST_BATCH_COUNT
+        while start < stop:
+            events, start = self.read_batch(start, stop, max_events)
+            max_events = min(2 * max_events, _MAX_BATCH_COUNT)
+            yield from events
+
+    def _event(self, stored: StoredEvent) -> Event:
+        if hashlib.sha256(stored.body).hexdigest() != stored.digest:
+            raise TableDamaged(
+                f"Event {stored.offset} of the topic {self.record.name!r} does not match its "
+                "digest.",
+                table=self.record.name,
+                hint="The catalog is damaged; a backup may contain the event.",
+            )
+        return Event(
+            stored.offset,
+            parse_rfc3339(stored.produced_at),
+            pa.ipc.read_record_batch(pa.py_buffer(stored.body), self.schema),
+        )
+
+    def _filter_events(self, events: list[Event]) -> list[Event]:
+        """The events with at least one row that satisfies the condition, reduced to those rows."""
+        if self._predicate is None or not events:
+            return events
+        row_numbers = self._predicate.matching_rows(
+            pa.Table.from_batches([event.batch for event in events], self.schema)
+        )
+        bounds = np.cumsum([0, *(event.batch.num_rows for event in events)])
+        positions = np.searchsorted(row_numbers, bounds).tolist()
+        matching = []
+        for event, first_row, first, end in zip(
+            events, bounds.tolist(), positions, positions[1:], strict=False
+        ):
+            if end - first == event.batch.num_rows and end > first:
+                matching.append(event)
+            elif end > first:
+                rows = row_numbers[first:end] - first_row
+                contiguous = rows[-1] - rows[0] == len(rows) - 1
+                batch = (
+                    event.batch.slice(int(rows[0]), len(rows))
+                    if contiguous
+                    else event.batch.take(pa.array(rows))
+                )
+                matching.append(Event(event.offset, event.produced_at, batch))
+        return matching
+
+
+def _dropped_error(record: TopicRecord) -> TopicNotFound:
+    return TopicNotFound(f"The topic {record.name!r} was dropped.")
+
+
+class Subscription:
+    """Events as they are published: an iterator, an async iterator, and a context manager. It holds
+    no resources besides its position; closing it is optional.
+
+    It ends when there was no event for `timeout` seconds, when it is closed, and when its workspace
+    closes. Raises TopicNotFound when the topic is dropped.
+    """
+
+    def __init__(
+        self,
+        reader: TopicReader,
+        start: int,
+        *,
+        wake: WakeEvent,
+        clock: Clock,
+        timeout: float | None,
+        store_offset: Callable[[int], None] | None = None,
+    ) -> None:
+        self._reader = reader
+        self._wake = wake
+        self._clock = clock
+        self._timeout = timeout
+        self._store_offset = store_offset
+        self._buffer: deque[Event] = deque()
+        self._next = self._returned_offset = self._processed_offset = self._stored_offset = start
+        self._closed = False
+        self._fill_lock = threading.Lock()
+
+    @property
+    def offset(self) -> int:
+        """The offset after the last event that was returned."""
+        return self._returned_offset
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        deadline = self._deadline()
+        while True:
+            published = self._wake.published
+            self._fill_buffer(self._returned_offset)
+            if (event := self._pop()) is not None:
+                return event
+            if self._has_ended() or (remaining := self._pause_seconds(deadline)) <= 0:
+                self.close()
+                raise StopIteration
+            self._wake.wait(published, remaining)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        import asyncio
+
+        deadline = self._deadline()
+        while True:
+            # the thread continues when this call is cancelled, so it must not consume an event
+            await asyncio.to_thread(self._fill_buffer, self._returned_offset)
+            if (event := self._pop()) is not None:
+                return event
+            if self._has_ended() or (remaining := self._pause_seconds(deadline)) <= 0:
+                await asyncio.to_thread(self.close)
+                raise StopAsyncIteration
+            await asyncio.sleep(remaining)
+
+    def _deadline(self) -> float | None:
+        return None if self._timeout is None else self._clock.monotonic() + self._timeout
+
+    def _pause_seconds(self, deadline: float | None) -> float:
+        """How long to wait for the next event; not above 0 at the deadline."""
+        if deadline is None:
+            return POLL_SECONDS
+        return min(POLL_SECONDS, deadline - self._clock.monotonic())
+
+    def close(self) -> None:
+        """End the subscription; the offset of a named consumer is stored. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(SessionClosed):
+                self._store_progress()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Subscription({self._reader.record.name!r})"
+
+    def _has_ended(self) -> bool:
+        return self._closed or self._wake.closed
+
+    def _fill_buffer(self, returned_offset: int) -> None:
+        """Buffer the next events, if there are any. A request for the next event means that those
+        before `returned_offset` are processed."""
+        with self._fill_lock:
+            if self._closed:
+                return
+            self._processed_offset = max(self._processed_offset, returned_offset)
+            with contextlib.suppress(SessionClosed):
+                if not self._buffer:
+                    self._read_events()
+                # after a cancelled call, another one may have consumed an event since
+                if not self._buffer and self._returned_offset == returned_offset:
+                    self._processed_offset = self._returned_offset = self._next
+                if (
+                    not self._buffer
+                    or self._processed_offset - self._stored_offset >= FIRST_BATCH_COUNT
+                ):
+                    self._store_progress()
+
+    def _pop(self) -> Event | None:
+        """Return the next buffered event, or None."""
+        if self._closed:
+            return None
+        try:
+            event = self._buffer.popleft()
+        except IndexError:  # empty, or another thread took it
+            return None
+        self._returned_offset = event.offset + 1
+        return event
+
+    def _read_events(self) -> None:
+        current = self._reader.topics.refresh(self._reader.record)
+        if current is None:
+            raise _dropped_error(self._reader.record)
+        start = max(self._next, current.first_offset)
+        while start < current.next_offset and not self._buffer:
+            events, start = self._reader.read_batch(start, current.next_offset)
+            self._buffer.extend(events)
+        self._next = start
+
+    def _store_progress(self) -> None:
+        if self._store_offset is not None and self._processed_offset > self._stored_offset:
+            self._stored_offset = self._processed_offset
+            self._store_offset(self._processed_offset)

@@ -1,0 +1,397 @@
+"""Handles of topics: `ws.topics` and what it returns."""
+
+import datetime
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core import reprs
+from jammi_lab.core.argument_suggestions import answer_calls
+from jammi_lab.core.clock import Clock, to_seconds
+from jammi_lab.core.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
+from jammi_lab.core.identifiers import check_name, fold, near_names
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.engine import Engine
+from jammi_lab.features.live.row_codec import stored_schema
+from jammi_lab.features.live.row_input import SchemaLike, schema_of, to_arrow_rows
+from jammi_lab.features.live.subscriptions import Event, Subscription, TopicReader, WakeEvent
+from jammi_lab.features.live.topic_filters import Predicate
+from jammi_lab.features.live.topic_rows import TopicRecord
+from jammi_lab.sources.scratch_duckdb import sql_types
+
+OFFSET_COLUMN, PRODUCED_AT_COLUMN = "_offset", "_produced_at"
+"""The columns that SQL reads in addition to a topic's own."""
+RESERVED_PREFIX = "jammi."
+"""The prefix of topics that only jammi_lab writes."""
+MAX_EVENT_BYTES = 256 << 20
+"""Maximum bytes of one event."""
+_MAX_SHOWN_ROWS = 200
+"""Rows that the display of a tail shows; `Events.arrow` returns all of them."""
+
+
+class Topic(ReprMixin):
+    """A registered topic, as of the call that returned it."""
+
+    def __init__(self, record: TopicRecord) -> None:
+        self._record = record
+
+    @property
+    def name(self) -> str:
+        """Its name; in SQL `topics.<name>`."""
+        return self._record.name
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of every batch."""
+        return stored_schema(self._record.columns)
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant that owns it; None is shared."""
+        return self._record.tenant
+
+    @property
+    def first_offset(self) -> int:
+        """The offset of the oldest stored event."""
+        return self._record.first_offset
+
+    @property
+    def next_offset(self) -> int:
+        """The offset of the next event."""
+        return self._record.next_offset
+
+    @property
+    def retention(self) -> float | None:
+        """How many seconds an event is kept; None is forever."""
+        return self._record.retention
+
+    def _rendered(self) -> Rendered:
+        return _list_topics([self])
+
+
+class TopicList(list[Topic], ReprMixin):
+    """Topics, by name."""
+
+    __repr__ = ReprMixin.__repr__
+
+    def _rendered(self) -> Rendered:
+        return _list_topics(self)
+
+
+class EventList(list[Event], ReprMixin):
+    """Events of one topic, oldest first."""
+
+    __repr__ = ReprMixin.__repr__
+
+    def __init__(self, name: str, schema: pa.Schema, events: list[Event]) -> None:
+        super().__init__(events)
+        self.name, self.schema = name, schema
+
+    def arrow(self) -> pa.Table:
+        """All rows with their offsets and timestamps, as in `topics.<name>`."""
+        return events_to_arrow(self.schema, self)
+
+    def _rendered(self) -> Rendered:
+        table = self.arrow().drop_columns([PRODUCED_AT_COLUMN])
+        columns = [OFFSET_COLUMN, *(name for name in table.column_names if name != OFFSET_COLUMN)]
+        shown = table.slice(max(0, table.num_rows - _MAX_SHOWN_ROWS))
+        types = sql_types(table.schema)
+        rows = list(zip(*(shown.column(name).to_pylist() for name in columns), strict=True))
+        return reprs.preview(
+            columns,
+            [types[name] for name in columns],
+            rows,
+            total=table.num_rows,
+            caption=f"topic {self.name}",
+        )
+
+
+@answer_calls
+class Topics(ReprMixin):
+    """The topics of a workspace: append-only logs of record batches that every kernel can write and
+    follow."""
+
+    def __init__(self, catalog: Catalog, scope: TenantScope, engine: Engine, clock: Clock) -> None:
+        self._catalog = catalog
+        self._scope = scope
+        self._engine = engine
+        self._clock = clock
+        self._repository = catalog.topics
+        self._wake = WakeEvent()
+
+    def register(
+        self, name: str, schema: SchemaLike, *, retention: float | datetime.timedelta | None = None
+    ) -> Topic:
+        """Create a topic of the bound tenant for batches of one schema. Registering it again with
+        an equal schema only changes the retention.
+
+        `retention`: how many seconds an event is kept; None is forever, or unchanged. Raises
+        NameInvalid, NameTooLong, SchemaMismatch, InvalidArgument, DuplicateTable when a topic of
+        that name has another schema.
+        """
+        check_name(name, "topic")
+        _check_not_reserved(name)
+        return Topic(
+            self._register(
+                name,
+                schema_of(schema, reserved=(OFFSET_COLUMN, PRODUCED_AT_COLUMN)),
+                _retention_seconds(retention),
+            )
+        )
+
+    def publish(self, name: str, batch: Any) -> int:
+        """Publish rows (a RecordBatch, a Table, a frame or a list of dicts) as one event; return
+        its offset. The event is on disk when the call returns.
+
+        Raises TopicNotFound, SchemaMismatch (nothing is written), TenantForbidden for a shared
+        topic while a tenant is bound, ResourceExhausted.
+        """
+        _check_not_reserved(name)
+        record = self._require(name)
+        self._catalog.scope.check_owner(record.tenant, f"The topic {record.name!r}")
+        return self._append(record, batch)
+
+    def replay(
+        self, name: str, *, from_offset: int = 0, where: str | None = None
+    ) -> Iterator[Event]:
+        """Iterate over the existing events, from an offset on.
+
+        `where`: a condition on single rows; an event contains the rows that satisfy it, and an
+        event without such rows is skipped. The tenant bound at the call applies. Raises
+        TopicNotFound, InvalidArgument, StatementNotAllowed for a condition that is not row-wise,
+        SqlError.
+        """
+        record = self._current(name)
+        reader = self._reader(record, where)
+        return reader.read_range(
+            max(_check_offset(from_offset), record.first_offset), record.next_offset
+        )
+
+    def subscribe(
+        self,
+        name: str,
+        *,
+        from_offset: int | None = None,
+        where: str | None = None,
+        timeout: float | datetime.timedelta | None = None,
+        consumer: str | None = None,
+    ) -> Subscription:
+        """Iterate over the events from an offset on, and all future ones, of any kernel; without
+        `from_offset` only future ones.
+
+        `timeout`: it ends after that many seconds (or a timedelta) without an event; None is never.
+        `consumer`: a name under which the position is stored, so that the next subscription of that
+        name continues there (the last event returned is delivered again unless the next one was
+        requested after it). The tenant bound at the call applies. Raises as `replay`;
+        WorkspaceReadOnly for a consumer.
+        """
+        record = self._current(name)
+        seconds = None if timeout is None else to_seconds(timeout, "A timeout")
+        start = record.next_offset if from_offset is None else _check_offset(from_offset)
+        store_offset = None
+        if consumer is not None:
+            check_name(consumer, "consumer")
+            self._catalog.scope.check_owner(record.tenant, f"The topic {record.name!r}")
+            start = self._repository.consumers(record).get(consumer, start)
+            self._repository.store_offset(record, consumer, start)
+            store_offset = lambda offset: self._repository.store_offset(record, consumer, offset)  # noqa: E731  bound to this consumer
+        return Subscription(
+            self._reader(record, where),
+            start,
+            wake=self._wake,
+            clock=self._clock,
+            timeout=seconds,
+            store_offset=store_offset,
+        )
+
+    def tail(self, name: str, n: int = 10) -> EventList:
+        """The last `n` events. Raises TopicNotFound, InvalidArgument."""
+        if not isinstance(n, int) or n < 0:
+            raise InvalidArgument(f"n must be an integer of at least 0, got {n!r}.")
+        record = self._current(name)
+        reader = self._reader(record, None)
+        events = reader.read_range(
+            max(record.first_offset, record.next_offset - n), record.next_offset
+        )
+        return EventList(record.name, reader.schema, [*events])
+
+    def consumers(self, name: str) -> dict[str, int]:
+        """The next offset of each named consumer. Raises TopicNotFound."""
+        return self._repository.consumers(self._require(name))
+
+    def drop(self, name: str, *, if_exists: bool = False) -> None:
+        """Drop a topic with its events and consumers; their values are removed as those of a
+        mutable table are. Raises TopicNotFound unless `if_exists`; TenantForbidden."""
+        _check_not_reserved(name)
+        record = self._repository.get(name) if isinstance(name, str) else None
+        if record is None:
+            if if_exists:
+                return
+            raise self._missing_error(name)
+        self._repository.drop(record)
+        self._wake.notify()
+        self._catalog.purge()
+
+    def list(self) -> TopicList:
+        """Every topic that the bound tenant sees, by name."""
+        return TopicList(Topic(record) for record in self._repository.list())
+
+    def __getitem__(self, name: str) -> Topic:
+        return Topic(self._current(name))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._repository.get(name) is not None
+
+    def __iter__(self) -> Iterator[Topic]:
+        return iter(self.list())
+
+    def __len__(self) -> int:
+        return len(self._repository.list())
+
+    def _rendered(self) -> Rendered:
+        return self.list()._rendered()
+
+    def close(self) -> None:
+        """End every subscription."""
+        self._wake.notify(closing=True)
+
+    def reader(self, name: str) -> TopicReader | None:
+        """A reader of a topic as of now, without expired events; None when there is no such
+        topic."""
+        return TopicReader(self._repository, self._current(name)) if name in self else None
+
+    def publish_internal(
+        self,
+        name: str,
+        schema: pa.Schema,
+        rows: Sequence[dict[str, Any]],
+        *,
+        max_events: int | None = None,
+    ) -> int:
+        """Publish to a topic of jammi_lab itself, in the bound tenant's scope; create it if
+        needed. With `max_events`, older events are deleted."""
+        return self._append(self._register(name, schema, None), rows, max_events)
+
+    def _register(self, name: str, schema: pa.Schema, retention: float | None) -> TopicRecord:
+        requested = TopicRecord(
+            topic_id=self._clock.token(32),
+            name=name,
+            tenant=self._scope.current,
+            columns=schema.serialize().to_pybytes(),
+            retention=retention,
+        )
+        record = self._repository.register(requested)
+        if (existing := Topic(record).schema) != schema:
+            raise DuplicateTable(
+                f"A topic {record.name!r} with other columns already exists: "
+                f"{', '.join(f'{f.name} {f.type}' for f in existing)}.",
+                hint="Choose another name, or drop it first: ws.topics.drop(name).",
+            )
+        if retention is not None and record.retention != retention:
+            self._repository.set_retention(record, retention)
+            return self._current(name)
+        return record
+
+    def _append(self, record: TopicRecord, batch: Any, max_events: int | None = None) -> int:
+        schema = Topic(record).schema
+        rows = to_arrow_rows(batch, schema, f"The topic {record.name!r}").combine_chunks()
+        batches = rows.to_batches() or [pa.RecordBatch.from_pylist([], schema)]
+        body = (
+            batches[0].serialize().to_pybytes()
+            if len(batches) == 1 and rows.nbytes <= MAX_EVENT_BYTES
+            else b""
+        )
+        if not body or len(body) > MAX_EVENT_BYTES:
+            raise InvalidArgument(
+                f"An event has at most {MAX_EVENT_BYTES >> 20} MiB.",
+                hint="Publish the rows in parts.",
+            )
+        offset = self._repository.append(
+            record, body, hashlib.sha256(body).hexdigest(), rows.num_rows, max_events
+        )
+        self._wake.notify()
+        return offset
+
+    def _reader(self, record: TopicRecord, where: str | None) -> TopicReader:
+        predicate = (
+            None
+            if where is None
+            else Predicate(self._engine, where, Topic(record).schema, self._scope.current)
+        )
+        return TopicReader(self._repository, record, predicate)
+
+    def _current(self, name: str) -> TopicRecord:
+        """The topic, after expired events are deleted."""
+        record = self._require(name)
+        if self._repository.is_overdue(record):
+            self._repository.trim(record)
+            record = self._require(name)
+        return record
+
+    def _require(self, name: str) -> TopicRecord:
+        record = self._repository.get(name) if isinstance(name, str) else None
+        if record is None:
+            raise self._missing_error(name)
+        return record
+
+    def _missing_error(self, name: str) -> TopicNotFound:
+        suggestions = near_names(str(name), [record.name for record in self._repository.list()])
+        return TopicNotFound(
+            f"There is no topic {str(name)[:80]!r}.",
+            near=suggestions,
+            hint="" if suggestions else "ws.topics.register(name, schema) creates one.",
+        )
+
+
+def events_to_arrow(schema: pa.Schema, events: "list[Event]") -> pa.Table:
+    """The rows of events with the offset and timestamp of each."""
+    table = pa.Table.from_batches([event.batch for event in events], schema)
+    counts = [event.batch.num_rows for event in events]
+    offsets = [
+        event.offset for event, rows in zip(events, counts, strict=True) for _ in range(rows)
+    ]
+    moments = [
+        event.produced_at for event, rows in zip(events, counts, strict=True) for _ in range(rows)
+    ]
+    return table.append_column(OFFSET_COLUMN, pa.array(offsets, pa.int64())).append_column(
+        PRODUCED_AT_COLUMN, pa.array(moments, pa.timestamp("us", "UTC"))
+    )
+
+
+def _list_topics(topics: list[Topic]) -> Rendered:
+    if not topics:
+        return plain_text("No topics yet; ws.topics.register(name, schema) creates one.")
+    lines = [
+        (t.name, ", ".join(f"{f.name} {f.type}" for f in t.schema), t.next_offset - t.first_offset)
+        for t in topics
+    ]
+    return reprs.listing_table(
+        ["topic", "columns", "events"], lines, aligned="llr", note=count_noun(len(lines), "topic")
+    )
+
+
+def _check_not_reserved(name: Any) -> None:
+    if isinstance(name, str) and fold(name).startswith(RESERVED_PREFIX):
+        raise NameInvalid(
+            f"Topics whose name begins with {RESERVED_PREFIX!r} are written by jammi_lab only; "
+            f"{name!r} can be read.",
+            name=name,
+        )
+
+
+def _check_offset(offset: Any) -> int:
+    if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset < 1 << 63:
+        raise InvalidArgument(f"An offset must be an integer from 0 to 2**63 - 1, got {offset!r}.")
+    return int(offset)
+
+
+def _retention_seconds(retention: Any) -> float | None:
+    seconds = None if retention is None else to_seconds(retention, "A retention", positive=True)
+    if seconds == math.inf:
+        raise InvalidArgument("A retention must be finite; omit it to keep events forever.")
+    return seconds

@@ -1,0 +1,248 @@
+"""The freshness badge of a result: the verdicts on the tables that it read, evaluated in the
+background so that the result does not wait for them."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jammi_lab.core.clock import utc_now
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.html import Rendered, ReprMixin, dim_text, vstack
+from jammi_lab.core.redaction import redact
+from jammi_lab.core.thread_pool import JobQueue
+from jammi_lab.core.verdicts import Verdict, verdicts_sentence
+from jammi_lab.features.outputs import badge_reprs
+from jammi_lab.features.outputs.stamps import Stamp, StampMaker
+
+Evaluate = Callable[[Sequence[str], threading.Event | None], Mapping[str, Verdict]]
+"""Returns the current verdicts on some recipes; stops when the event is set."""
+
+Metadata = Callable[[Mapping[str, str]], dict[str, Any]]
+"""The metadata of an output with some data by MIME type."""
+
+UpdateDisplay = Callable[[Rendered | None, "PendingBadge", Metadata], None]
+"""Displays rows (or only the badge) immediately, and updates them when the badge is known."""
+
+MAX_CONCURRENT_CHECKS = 4
+"""Maximum number of evaluation threads. Several, so that one unresponsive server does not delay
+other badges."""
+STOP_TIMEOUT_SECONDS = 5.0
+
+
+class PendingBadge:
+    """The verdicts on the tables that one result read, available immediately or later."""
+
+    def __init__(self, names: Sequence[str], timeout: float | None) -> None:
+        self.names = tuple(names)
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._done, self._lock = threading.Event(), threading.Lock()
+        self._verdicts: Mapping[str, Verdict] = {}
+        self._failure = ""
+        self._checked_at = ""
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the verdicts are available."""
+        return self._done.is_set()
+
+    def wait(self) -> bool:
+        """Wait until the timeout of the request. Returns whether the verdicts are available."""
+        remaining_seconds = (
+            None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        )
+        return self._done.wait(remaining_seconds)
+
+    def rendering(self) -> Rendered | None:
+        """The badge, or a note that it is not known; None when all tables are fresh."""
+        if not self.wait() or self._failure:
+            return badge_reprs.unchecked_badge(self.names, self._failure)
+        return badge_reprs.badge(self._verdicts)
+
+    def dated_rendering(self) -> Rendered | None:
+        """The badge as a notebook saves it: with the time of the check, which its reader does not
+        know. A text is read when it is printed, and has none."""
+        if not self._checked_at or self._failure:
+            return self.rendering()
+        date = dim_text(f" · as of {self._checked_at} UTC").html
+        return badge_reprs.badge(self._verdicts, Rendered(date, ""))
+
+    def sentence(self) -> str:
+        """The verdicts in one sentence; empty while they are not known."""
+        if not self.is_known or self._failure or not self._verdicts:
+            return ""
+        return verdicts_sentence(self._verdicts)
+
+    def add_done_callback(self, callback: Callable[[], None]) -> None:
+        """Call back when the verdicts are available; immediately if they already are."""
+        with self._lock:
+            if not self.is_known:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def resolve(self, evaluate: Callable[[], Mapping[str, Verdict]]) -> None:
+        """Evaluate the verdicts and run the callbacks. A failure is displayed as the reason why
+        they are unknown; it does not invalidate the rows of the result."""
+        began = utc_now()
+        try:
+            self._verdicts = evaluate()
+        except JammiError as error:
+            self._failure = redact(error.message).rstrip(".")
+        except Exception as error:  # noqa: BLE001  a notebook may change its frames during the evaluation
+            self._failure = type(error).__name__
+        self._checked_at = began
+        with self._lock:
+            self._done.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            with contextlib.suppress(Exception):  # the front end may be disconnected
+                callback()
+
+
+class BadgeService:
+    """Evaluates the badges of one workspace: in threads where the front end can update a display,
+    else while the result waits."""
+
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        current_tenant: Callable[[], str | None] = lambda: None,
+        stamps: StampMaker | None = None,
+    ) -> None:
+        self._evaluate, self.current_tenant = evaluate, current_tenant
+        self.stamps = stamps
+        """Makes the stamps of outputs; None for results of no workspace."""
+        self.timeout: Callable[[], float | None] = lambda: None
+        """Seconds that a result waits for its badge. None waits until it is known, so that output
+        does not depend on timing."""
+        self.update_display: Callable[[], UpdateDisplay | None] = lambda: None
+        """How a late badge is displayed; None where output cannot be updated."""
+        self._closed, self._lock = threading.Event(), threading.Lock()
+        self._pending: dict[tuple[str | None, tuple[str, ...]], PendingBadge] = {}
+        # Jobs keep the context, which carries the tenant and, in a kernel, the cell that displays
+        # the result.
+        self._queue = JobQueue("jammi-badge", MAX_CONCURRENT_CHECKS)
+
+    def verdicts(self, names: Sequence[str]) -> Mapping[str, Verdict]:
+        """Evaluate the current verdicts and return them. Raises what the evaluation raises."""
+        return self._evaluate(names, None)
+
+    def request(self, names: Sequence[str], *, wait: bool = False) -> PendingBadge:
+        """Start to evaluate a badge; with `wait`, evaluate it now. Equal pending requests share
+        one evaluation."""
+        timeout = None if wait else self.timeout()
+        badge = PendingBadge(names, timeout)
+        if timeout is None:
+            badge.resolve(lambda: self._evaluate(badge.names, None))
+            return badge
+        key = (self.current_tenant(), badge.names)
+        with self._lock:
+            pending = self._pending.get(key)
+            if pending is not None and not pending.is_known:
+                return pending
+            if self._closed.is_set():
+                badge.resolve(self._raise_closed)
+                return badge
+            self._pending = {k: b for k, b in self._pending.items() if not b.is_known} | {
+                key: badge
+            }
+            self._queue.put(lambda: self._resolve(badge))
+        return badge
+
+    @staticmethod
+    def _raise_closed() -> Mapping[str, Verdict]:
+        raise JammiError("the workspace was closed first")
+
+    def _resolve(self, badge: PendingBadge) -> None:
+        def evaluate() -> Mapping[str, Verdict]:
+            verdicts = self._evaluate(badge.names, self._closed)
+            return self._raise_closed() if self._closed.is_set() else verdicts
+
+        badge.resolve(evaluate)
+
+    def close(self) -> None:
+        """Cancel pending requests and wait for the threads. Idempotent."""
+        with self._lock:
+            self._closed.set()
+            self._queue.clear()
+        self._queue.wait(STOP_TIMEOUT_SECONDS)
+
+
+_ONE_DISPLAY_SECONDS = 1.0
+"""Requests for a badge within this time belong to one display."""
+
+
+class BadgeMixin(ReprMixin):
+    """Displays `_content()` below the freshness badge of `_tables()`. A front end that can update
+    its output fills in a badge that is not known at once."""
+
+    _badges: BadgeService | None = None
+    _last_request: tuple[float, PendingBadge] | None = None
+    _was_unchecked = False
+    _panel: Callable[[], None] | None = None
+
+    def _tables(self) -> Sequence[str]:
+        """The result tables that were read."""
+        raise TypeError(f"{type(self).__name__} reads no tables")
+
+    def _content(self) -> Rendered:
+        """What is displayed below the badge."""
+        raise TypeError(f"{type(self).__name__} gives no form")
+
+    def _stamp(self) -> Stamp | None:
+        """What the output's metadata says of the tables that were read."""
+        return None
+
+    def _metadata(self, data: Mapping[str, str]) -> dict[str, Any]:
+        stamp = self._stamp()
+        return {} if stamp is None else stamp.metadata(data)
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        form = self._rendered(dated=True)
+        data = {"text/plain": form.text, "text/html": form.html}
+        return data, self._metadata(data)
+
+    def _rendered(self, *, dated: bool = False) -> Rendered:
+        badge = self._badge()
+        form = PendingBadge.dated_rendering if dated else PendingBadge.rendering
+        rendered_badge = None if badge is None else form(badge)
+        self._was_unchecked = badge is not None and not badge.is_known
+        return vstack(rendered_badge, self._content())
+
+    def _badge(self) -> PendingBadge | None:
+        """The badge, known or pending. A display requests it twice, for text and for HTML; one
+        evaluation serves both. An object that was displayed unchecked, in a front end that cannot
+        update output, waits for its badge the next time."""
+        if self._badges is None or not (tables := self._tables()):
+            return None
+        now = time.monotonic()
+        if (
+            self._last_request is None
+            or self._was_unchecked
+            or (
+                self._last_request[1].is_known
+                and now - self._last_request[0] > _ONE_DISPLAY_SECONDS
+            )
+        ):
+            badge = self._badges.request(tables, wait=self._was_unchecked)
+            self._last_request, self._was_unchecked = (now, badge), False
+        return self._last_request[1]
+
+    @property
+    def _ipython_display_(self) -> Callable[[], None]:
+        """The display function for a panel, or for a badge that is filled in later. Raises
+        AttributeError where the ordinary representation is displayed."""
+        if self._panel is not None:
+            return self._panel
+        update = None if self._badges is None else self._badges.update_display()
+        badge = None if update is None else self._badge()
+        if update is None or badge is None or badge.wait():
+            raise AttributeError("it is shown by its form")
+        return lambda: update(self._content(), badge, self._metadata)
+
+    @_ipython_display_.setter
+    def _ipython_display_(self, panel: Callable[[], None]) -> None:
+        self._panel = panel

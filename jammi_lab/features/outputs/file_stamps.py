@@ -1,0 +1,197 @@
+"""Stamps in saved files: in the metadata of PNG, SVG and Parquet, and in `<file>.jammi.json` beside
+any other. `rows` is the digest of the file without its stamp."""
+
+import hashlib
+import html
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jammi_lab.features.outputs.stamps import STAMP_KEY, Stamp, short, stamp_from
+from jammi_lab.storage import parquet_footer
+from jammi_lab.storage.files import write_atomic
+from jammi_lab.storage.own_files import discard
+
+SIDECAR_SUFFIX = ".jammi.json"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER_BYTES = len(_PNG) + 25
+"""The signature and the first chunk, which has a fixed size."""
+_SVG_TAG = re.compile(rb"<svg\b[^>]*>")
+_SVG_STAMP = re.compile(rb'<metadata id="jammi">(.*?)</metadata>', re.DOTALL)
+BLOCK_BYTES = 1 << 20
+_KEY = STAMP_KEY.encode()
+
+
+def sidecar_of(path: Path) -> Path:
+    """The file beside a saved file that holds its stamp."""
+    return path.with_name(path.name + SIDECAR_SUFFIX)
+
+
+def stamp_file(path: Path, stamp: Stamp, target: Path | None = None) -> None:
+    """Store the stamp of a file that was just saved. `target`: the name that the file will get,
+    when it is a temporary one. OSError."""
+    embed = _embedding(path)
+    if embed is not None and embed(path, stamp.shortened()):
+        discard(sidecar_of(target or path))  # of an earlier file of that name
+        return
+    text = _to_json(stamp.shortened(), _digest([path.read_bytes()]))
+    write_atomic(sidecar_of(target or path), text + b"\n")
+
+
+def read_stamp(path: Path) -> tuple[Stamp | None, str]:
+    """The stamp of a file, None if it has none, and the digest of the file without its stamp.
+    OSError."""
+    kind = _kind_of(path)
+    if kind == "parquet":
+        value, digest = _read_parquet(path)
+    else:
+        data = path.read_bytes()
+        own = _png_stamp(data) if kind == "png" else _svg_stamp(data) if kind == "svg" else None
+        value, data = own or (None, data)
+        digest = _digest([data])
+    if value is None and (sidecar := sidecar_of(path)).is_file():
+        value = sidecar.read_bytes()
+    return _parse(value), digest
+
+
+def _parse(value: bytes | None) -> Stamp | None:
+    try:
+        metadata = None if value is None else json.loads(value)
+    except ValueError:
+        return None
+    return stamp_from(metadata.get(STAMP_KEY)) if isinstance(metadata, dict) else None
+
+
+def _to_json(stamp: Stamp, digest: str) -> bytes:
+    value: Any = {STAMP_KEY: msgspec.structs.replace(stamp, rows=digest).to_dict()}
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _digest(blocks: "Iterator[bytes] | list[bytes]") -> str:
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+    return short(digest.hexdigest())
+
+
+def _kind_of(path: Path) -> str:
+    """The format of a file by its first bytes: png, svg, parquet or empty."""
+    with path.open("rb") as file:
+        head = file.read(BLOCK_BYTES if path.suffix.lower() == ".svg" else len(_PNG))
+    if head.startswith(_PNG):
+        return "png"
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    return "svg" if _SVG_TAG.search(head) else ""
+
+
+def _embedding(path: Path) -> Callable[[Path, Stamp], bool] | None:
+    return {"png": _stamp_png, "svg": _stamp_svg, "parquet": _stamp_parquet}.get(_kind_of(path))
+
+
+# -- PNG: a text chunk after the header
+
+
+def _stamp_png(path: Path, stamp: Stamp) -> bool:
+    data = path.read_bytes()
+    body = b"tEXt" + _KEY + b"\0" + _to_json(stamp, _digest([data]))
+    chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    write_atomic(path, data[:_PNG_HEADER_BYTES] + chunk + data[_PNG_HEADER_BYTES:])
+    return True
+
+
+def _png_stamp(data: bytes) -> tuple[bytes, bytes] | None:
+    """The stamp and the file without it."""
+    position = len(_PNG)
+    while position + 12 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        body = data[position + 4 : end - 4]
+        if body.startswith(b"tEXt" + _KEY + b"\0"):
+            return body[4 + len(_KEY) + 1 :], data[:position] + data[end:]
+        position = end
+    return None
+
+
+# -- SVG: an element after the opening tag
+
+
+def _stamp_svg(path: Path, stamp: Stamp) -> bool:
+    data = path.read_bytes()
+    match = _SVG_TAG.search(data)
+    if match is None:
+        return False
+    text = html.escape(_to_json(stamp, _digest([data])).decode(), quote=False).encode()
+    element = b'<metadata id="jammi">' + text + b"</metadata>"
+    write_atomic(path, data[: match.end()] + element + data[match.end() :])
+    return True
+
+
+def _svg_stamp(data: bytes) -> tuple[bytes, bytes] | None:
+    match = _SVG_STAMP.search(data)
+    if match is None:
+        return None
+    text = html.unescape(match[1].decode("utf-8", "replace")).encode()
+    return text, data[: match.start()] + data[match.end() :]
+
+
+# -- Parquet: a key-value pair of the footer
+
+
+def _read_footer(path: Path) -> tuple[int, bytes] | None:
+    """The position and bytes of a footer, without its length; None if there is none."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - 8))
+        start = parquet_footer.footer_start(file.read(), size)
+        if start is None:
+            return None
+        file.seek(start)
+        return start, file.read(size - start - 8)
+
+
+def _footer_bytes(footer: bytes) -> bytes:
+    return footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+def _parquet_blocks(path: Path, start: int, footer: bytes) -> Iterator[bytes]:
+    """A Parquet file with another footer, in blocks."""
+    with path.open("rb") as file:
+        while start and (block := file.read(min(BLOCK_BYTES, start))):
+            start -= len(block)
+            yield block
+    yield _footer_bytes(footer)
+
+
+def _stamp_parquet(path: Path, stamp: Stamp) -> bool:
+    if (found := _read_footer(path)) is None:
+        return False
+    start, footer = found
+    text = _to_json(stamp, _digest(_parquet_blocks(path, start, footer)))
+    stamped = parquet_footer.with_pair(footer, _KEY, text)
+    if stamped is None:
+        return False
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(_footer_bytes(stamped))
+    return True
+
+
+def _read_parquet(path: Path) -> tuple[bytes | None, str]:
+    import pyarrow.parquet as pq
+
+    if (found := _read_footer(path)) is None:
+        return None, _digest([path.read_bytes()])
+    start, footer = found
+    try:
+        # A program that copies the metadata to other rows writes it in another order, too: the
+        # stamp is found, and the file without it is not.
+        own = parquet_footer.without_last_pair(footer, _KEY)
+        text = (pq.read_metadata(path).metadata or {}).get(_KEY)
+    except (IndexError, ValueError, OSError):  # a footer that was damaged; pyarrow raises OSError
+        own, text = footer, None
+    return text, _digest(_parquet_blocks(path, start, own))

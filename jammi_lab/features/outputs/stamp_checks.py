@@ -1,0 +1,571 @@
+"""Checks stamped outputs and files against their workspace: whether what is shown still holds.
+Nothing is computed, and no kernel is needed."""
+
+import ast
+import contextlib
+import functools
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from xml.etree import ElementTree
+
+from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown, Vanished, compares_content
+from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.records import TableStatus
+from jammi_lab.core.verdicts import (
+    Damaged,
+    Fresh,
+    PossiblyStale,
+    Stale,
+    Undecidable,
+    Verdict,
+    marked_label,
+    reasons_of,
+)
+from jammi_lab.features.checks.junit import to_xml_text
+from jammi_lab.features.outputs.file_stamps import read_stamp
+from jammi_lab.features.outputs.stamps import (
+    STAMP_KEY,
+    Stamp,
+    StampedSource,
+    StampedTable,
+    code_digest,
+    short,
+    shown_digest,
+    stamp_from,
+    value_digest,
+)
+from jammi_lab.store.rebuild import CATALOG_FILE
+from jammi_lab.store.workspace_identity import ID_FILE, has_server_catalog
+from jammi_lab.workspace.copied_sources import why_not_of_this_copy
+
+if TYPE_CHECKING:
+    from jammi_lab.core.records import TableRecord, VersionRecord
+    from jammi_lab.inputs.observation import Observation
+    from jammi_lab.workspace.assembly import Services
+
+FRESH, OUTDATED, STALE, EDITED, UNKNOWN = "fresh", "outdated", "stale", "edited", "unknown"
+CHANGED_OUTCOMES = (OUTDATED, STALE, EDITED)
+"""The outcomes of what certainly does not hold."""
+FAILING_OUTCOMES = (*CHANGED_OUTCOMES, UNKNOWN)
+_MAX_PARENTS = 3
+"""Folders above a file in which its workspace is looked for."""
+SEARCH_SECONDS = 5.0
+"""How long a workspace that was not found, or could not be opened, is not looked for again while
+the same outputs are checked repeatedly."""
+_CELL_MAGIC = "%%jammi"
+_LINE_MAGIC = "%jammi"
+_STAMPED_LINES = frozenset(
+    {
+        "catalog",
+        "diff",
+        "embed",
+        "graph",
+        "history",
+        "lineage",
+        "map",
+        "neighbors",
+        "preview",
+        "search",
+        "status",
+    }
+)
+"""The lines of `%jammi` whose outputs have stamps."""
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """One table that an output or a file shows, and whether it still holds."""
+
+    file: str
+    """The notebook or file."""
+    cell: int | None
+    """The number of the cell in the notebook, from 1; None for a file."""
+    table: str | None
+    """The table or source; None when there is no stamp."""
+    version: int | None
+    """The version that is shown."""
+    outcome: str
+    """fresh, outdated, stale, edited or unknown."""
+    reason: str = ""
+    """Why; the grounds of a fresh one."""
+
+    def __str__(self) -> str:
+        place = self.file if self.cell is None else f"{self.file} cell {self.cell}"
+        version = "" if self.version is None else f" version {self.version}"
+        shown = "" if self.table is None else f"{self.table}{version}: "
+        because = "" if not self.reason else f"{' because' * (self.outcome == STALE)} {self.reason}"
+        return f"{place}: {shown}{self.outcome}{':' * bool(because)}{because}"
+
+    @property
+    def has_grounds(self) -> bool:
+        """Whether it is fresh as far as its grounds go, such as a frame that was stored."""
+        return self.outcome == FRESH and self.table is not None and bool(self.reason)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as in `--json`."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class Shown(NamedTuple):
+    """One stamped output."""
+
+    file: Path
+    cell: int | None
+    stamp: Stamp | None
+    digest: str
+    """The digest of what is shown now."""
+    changed: tuple[str, str] | None = None
+    """The outcome and the reason when the notebook itself shows that the output is not that of its
+    cells."""
+
+
+def shown_in_notebook(file: Path) -> Iterator[Shown]:
+    """The stamped outputs of a notebook, and outputs of `%%jammi` cells without a stamp.
+    InvalidArgument when it is no notebook."""
+    try:
+        notebook = json.loads(file.read_bytes())
+        assigned: dict[str, Assignment] = {}
+        for number, cell in enumerate(notebook["cells"], 1):
+            yield from _shown_in_cell(file, number, cell, assigned)
+            assigned |= _assignments(number, cell)
+    except OSError as error:
+        raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InvalidArgument(f"{str(file)!r} is not a notebook of format 4.") from None
+
+
+class Assignment(NamedTuple):
+    """The last assignment to a variable above a cell."""
+
+    cell: int
+    """The number of the cell with it."""
+    ran_as: int
+    """The execution count of that cell; 0 when it was not run."""
+    digest: str | None
+    """The digest of a literal value; None for any other expression."""
+
+
+def _source_of(cell: Mapping[str, Any]) -> str:
+    source = cell["source"]
+    return source if isinstance(source, str) else "".join(source)
+
+
+def _assignments(number: int, cell: Mapping[str, Any]) -> dict[str, Assignment]:
+    """The variables that a cell assigns at its top level."""
+    source = _source_of(cell)
+    if cell.get("cell_type") != "code" or source.startswith("%%"):
+        return {}
+    lines = [line for line in source.splitlines() if not line.startswith(("%", "!"))]
+    try:
+        statements = ast.parse("\n".join(lines)).body
+    except (SyntaxError, ValueError):
+        return {}
+    found: dict[str, Assignment] = {}
+    for statement in statements:
+        if not isinstance(statement, ast.Assign):
+            continue
+        try:
+            digest = value_digest(ast.literal_eval(statement.value))
+        except (ValueError, TypeError, MemoryError, RecursionError):
+            digest = None
+        for target in statement.targets:
+            if isinstance(target, ast.Name):
+                ran_as = cell.get("execution_count") or 0
+                found[target.id] = Assignment(number, ran_as, digest)
+    return found
+
+
+def _change_in_notebook(
+    stamp: Stamp, cell: Mapping[str, Any], assigned: Mapping[str, Assignment]
+) -> tuple[str, str] | None:
+    """Why an output is not that of the cells as the notebook has them; None when it is."""
+    source = _source_of(cell)
+    if stamp.code and stamp.code != code_digest(source):
+        return EDITED, "the cell was edited and not run since"
+    if not source.startswith(_CELL_MAGIC):
+        return None
+    for name, digest in stamp.params.items():
+        last = assigned.get(name)
+        if last is None or last.digest == digest:
+            continue
+        if last.digest is not None or last.ran_as > (cell.get("execution_count") or 0):
+            return STALE, f"${name} was assigned again in cell {last.cell}"
+    return None
+
+
+def _is_stamped_when_made(source: str) -> bool:
+    """Whether a cell displays what has a stamp: rows of a statement, or of a line of `%jammi`."""
+    if source.startswith(_CELL_MAGIC):
+        return True
+    lines = source.strip().splitlines()
+    words = lines[-1].split() if lines else []
+    return words[:1] == [_LINE_MAGIC] and words[1:2] != [] and words[1] in _STAMPED_LINES
+
+
+def _shown_in_cell(
+    file: Path, number: int, cell: Mapping[str, Any], assigned: Mapping[str, Assignment]
+) -> Iterator[Shown]:
+    source = _source_of(cell)
+    for output in cell.get("outputs", ()):
+        data = output.get("data", {})
+        held = output.get("metadata", {}).get(STAMP_KEY)
+        if _WIDGET_VIEW in data:  # the panel's static form, which follows it, has the stamp
+            continue
+        html = _text_of(data)
+        is_table = "<table" in html or "<img" in html
+        if held is not None or (is_table and _is_stamped_when_made(source)):
+            stamp = stamp_from(held)
+            changed = None if stamp is None else _change_in_notebook(stamp, cell, assigned)
+            yield Shown(file, number, stamp, shown_digest(data), changed)
+
+
+def _text_of(data: Mapping[str, Any]) -> str:
+    html = data.get("text/html", "")
+    return html if isinstance(html, str) else "".join(html)
+
+
+def shown_in_file(file: Path) -> Shown:
+    """The stamp of a saved file. InvalidArgument."""
+    try:
+        return Shown(file, None, *read_stamp(file))
+    except OSError as error:
+        raise InvalidArgument(f"{str(file)!r} cannot be read: {error.strerror}.") from None
+
+
+class Workspaces:
+    """The workspaces that stamps name, opened read-only when they are needed. Nothing that a folder
+    names is connected to."""
+
+    def __init__(self, path: str | None, catalog: str | None) -> None:
+        """`path`: the one to use; None looks for them beside and above each file."""
+        self._path, self._catalog = path, catalog
+        self._judges: dict[str, StampJudge] = {}
+        self._found: dict[tuple[Path, str], StampJudge | None] = {}
+        self._copies: dict[tuple[Path, str], list[str]] = {}
+        self._unusable: set[str] = set()
+        self._search_again_at = 0.0
+
+    def __enter__(self) -> "Workspaces":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for path in [*self._judges]:
+            self._judges.pop(path).close()
+
+    def forget_observations(self) -> None:
+        """Prepare for checking the same outputs again: the states of inputs are observed again, and
+        workspaces whose files were removed or replaced are opened again."""
+        for path, judge in [*self._judges.items()]:
+            judge.forget_observation()
+            if judge.files_replaced:
+                self._judges.pop(path).close()
+                self._found = {key: own for key, own in self._found.items() if own is not judge}
+        if time.monotonic() > self._search_again_at:
+            self._search_again_at = time.monotonic() + SEARCH_SECONDS
+            self._unusable.clear()
+            self._found = {key: own for key, own in self._found.items() if own is not None}
+
+    def check(self, shown: Iterable[Shown]) -> list[ShownTable]:
+        """Check outputs, in their order. JammiError when the named workspace cannot be opened."""
+        return [entry for entries in self.check_each([*shown]) for entry in entries]
+
+    def check_each(self, outputs: Sequence[Shown]) -> list[list[ShownTable]]:
+        """The entries of each output. JammiError when the named workspace cannot be opened."""
+        judges = [self.find(each) for each in outputs]
+        for judge in {id(judge): judge for judge in judges if judge is not None}.values():
+            judge.evaluate(
+                each.stamp
+                for each, own in zip(outputs, judges, strict=True)
+                if own is judge and each.stamp is not None
+            )
+        return [
+            list(self._entries(each, judge)) for each, judge in zip(outputs, judges, strict=True)
+        ]
+
+    def find(self, shown: Shown) -> "StampJudge | None":
+        """The judge of the workspace that a stamp names; None when it is not found. JammiError when
+        the named workspace cannot be opened."""
+        if shown.stamp is None:
+            return None
+        if self._path is not None:
+            return self._judge(self._path)
+        key = (shown.file.parent, shown.stamp.workspace)
+        if key not in self._found:
+            self._found[key] = self._search(*key)
+        return self._found[key]
+
+    def _search(self, folder: Path, workspace_id: str) -> "StampJudge | None":
+        """The nearest workspace with that id. None when there are several at one distance: copies
+        of a folder have one id, and may differ."""
+        for candidates in _candidate_folders(folder):
+            judges = {each: self._try_judge(each) for each in candidates}
+            matches = {
+                path: judge
+                for path, judge in judges.items()
+                if judge is not None and judge.workspace_id == workspace_id
+            }
+            if matches:
+                self._copies[folder, workspace_id] = sorted(matches)
+                return next(iter(matches.values())) if len(matches) == 1 else None
+        self._copies[folder, workspace_id] = []
+        return None
+
+    def _why_not_found(self, folder: Path, workspace_id: str) -> str:
+        copies = self._copies.get((folder, workspace_id), [])
+        if copies:
+            return (
+                f"{len(copies)} copies of the workspace {workspace_id} are equally near "
+                f"({', '.join(copies)}); choose one by --workspace PATH"
+            )
+        folders = (each for found in _candidate_folders(folder) for each in found)
+        if remote := next((each for each in folders if has_server_catalog(Path(each))), None):
+            return (
+                f"the catalog of {remote} is on a server, and marks and check commands connect "
+                "only to one that --catalog names"
+            )
+        return (
+            f"the workspace {workspace_id} is neither next to the file nor in a folder above: a "
+            "fresh clone lacks it unless it is committed. Run the notebook again, restore a "
+            "backup, or pass --workspace PATH"
+        )
+
+    def _try_judge(self, path: str) -> "StampJudge | None":
+        if path in self._unusable:
+            return None
+        try:
+            return self._judge(path)
+        except JammiError:
+            self._unusable.add(path)
+            return None
+
+    def _judge(self, path: str) -> "StampJudge":
+        if path not in self._judges:
+            from jammi_lab.workspace.opening import open_without_connecting
+
+            ws = open_without_connecting(path, self._catalog)
+            self._judges[path] = StampJudge(ws._services, ws.close)
+        return self._judges[path]
+
+    def _entries(self, shown: Shown, judge: "StampJudge | None") -> Iterator[ShownTable]:
+        stamp = shown.stamp
+        if stamp is None:
+            yield _entry(shown, None, UNKNOWN, "it has no stamp")
+            return
+        parts: list[StampedTable | StampedSource | str] = [
+            *stamp.tables,
+            *stamp.sources,
+            *stamp.unrecorded,
+        ]
+        for part in parts or ["it reads no table"]:
+            if shown.digest != stamp.rows:
+                yield _entry(shown, part, EDITED, "the shown content is not the computed one")
+            elif shown.changed is not None:
+                yield _entry(shown, part, *shown.changed)
+            elif isinstance(part, str) and parts:
+                yield _entry(shown, part, UNKNOWN, f"the state of {part} was not recorded")
+            elif isinstance(part, str):
+                yield _entry(shown, None, FRESH, part)
+            elif judge is None:
+                reason = self._why_not_found(shown.file.parent, stamp.workspace)
+                yield _entry(shown, part, UNKNOWN, reason)
+            else:
+                outcome, reason = judge.judge(stamp, part)
+                if stamp.cell and outcome != FRESH:
+                    reason = f"{reason}; made by {stamp.cell}"
+                yield _entry(shown, part, outcome, reason)
+
+
+def _entry(
+    shown: Shown, part: StampedTable | StampedSource | str | None, outcome: str, reason: str
+) -> ShownTable:
+    name = part if isinstance(part, str) or part is None else part.name
+    version = part.version if isinstance(part, StampedTable) else None
+    return ShownTable(str(shown.file), shown.cell, name, version, outcome, reason)
+
+
+def _candidate_folders(folder: Path) -> Iterator[list[str]]:
+    """The workspaces near a folder, nearest first: the folder itself, those in it, and the same for
+    the folders above."""
+    start = folder.resolve()
+    for each in dict.fromkeys([start, *start.parents[:_MAX_PARENTS], Path.cwd()]):
+        with contextlib.suppress(OSError):
+            yield list(filter(_is_workspace, [str(each)]))
+            with os.scandir(each) as entries:
+                children = sorted(entry.path for entry in entries if entry.is_dir())
+            yield list(filter(_is_workspace, children))
+
+
+def _is_workspace(folder: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, name)) for name in (CATALOG_FILE, ID_FILE))
+
+
+class StampJudge:
+    """Judges stamps in one workspace."""
+
+    def __init__(self, services: "Services", close_workspace: Callable[[], None]) -> None:
+        self._services, self._close_workspace = services, close_workspace
+        if isinstance(services.folder, Path):
+            services.source_directory.why_unknown = functools.partial(
+                why_not_of_this_copy, services.folder.resolve()
+            )
+        self._file_identity = services.file_identity()
+        self.workspace_id = services.catalog.metadata.workspace_id()
+        self._verdicts: dict[tuple[str | None, str], Verdict | None] = {}
+        self._observation: Observation | None = None
+
+    @property
+    def path(self) -> str:
+        """The folder of the workspace, absolute; its URL when it is remote."""
+        folder = self._services.folder
+        return str(folder.resolve()) if isinstance(folder, Path) else self._services.path
+
+    @property
+    def files_replaced(self) -> bool:
+        """Whether the workspace was removed or replaced since it was opened."""
+        return self._services.file_identity() != self._file_identity
+
+    def close(self) -> None:
+        """Close the workspace."""
+        with contextlib.suppress(JammiError, OSError):  # its files may be gone
+            self._close_workspace()
+
+    def forget_observation(self) -> None:
+        """Observe the states of inputs again at the next check."""
+        self._observation = None
+
+    def count_verdicts(self) -> Counter[str]:
+        """The number of recipes by verdict, of those that every tenant sees."""
+        with self._services.scope.use(None):
+            rows = self._services.freshness.status(deep=False)
+        return Counter(marked_label(row.verdict) for row in rows)
+
+    def evaluate(self, stamps: Iterable[Stamp]) -> None:
+        """Evaluate the verdicts that the stamps need, in one pass for each tenant."""
+        names: dict[str | None, set[str]] = {}
+        for stamp in stamps:
+            names.setdefault(stamp.tenant, set()).update(each.name for each in stamp.tables)
+        for tenant, needed in names.items():
+            with self._services.scope.use(tenant):
+                known = self._services.freshness.current_verdicts(sorted(needed))
+            self._verdicts |= {(tenant, name): known.get(name) for name in needed}
+
+    def judge(self, stamp: Stamp, part: StampedTable | StampedSource) -> tuple[str, str]:
+        """The outcome for one table or source of a stamp, and the reason."""
+        timezone = str(self._services.settings["engine.timezone"])
+        if stamp.timezone != timezone:
+            return STALE, f"engine.timezone changed, {stamp.timezone} → {timezone}"
+        try:
+            with self._services.scope.use(stamp.tenant):
+                if isinstance(part, StampedTable):
+                    return self._judge_table(stamp, part)
+                return self._judge_source(part)
+        except JammiError as error:
+            return UNKNOWN, error.message.rstrip(".")
+
+    def _judge_table(self, stamp: Stamp, table: StampedTable) -> tuple[str, str]:
+        newest = self._services.catalog.result_tables.newest(table.name)
+        if newest is None:
+            return self._judge_exact(stamp, table)
+        return self._judge_newest(stamp, table, *newest)
+
+    def _judge_newest(
+        self, stamp: Stamp, table: StampedTable, version: "VersionRecord", record: "TableRecord"
+    ) -> tuple[str, str]:
+        """Compare with the newest version of the recipe. Equal bytes are the same rows, whichever
+        version, and whichever workspace, they come from."""
+        same_workspace = stamp.workspace == self.workspace_id
+        same_rows = (
+            short(record.digest) == table.digest
+            if table.digest
+            else same_workspace and version.version == table.version
+        )
+        if same_rows:
+            return _outcome_of(self._verdicts.get((stamp.tenant, table.name)))
+        if version.version > table.version:
+            return OUTDATED, f"version {version.version} is ready"
+        return OUTDATED, f"the newest version, {version.version}, has other rows"
+
+    def _judge_exact(self, stamp: Stamp, table: StampedTable) -> tuple[str, str]:
+        """A table that was requested by its physical name, which no newer version replaces."""
+        record = self._services.catalog.result_tables.get(table.name)
+        if record is None or record.status is not TableStatus.READY:
+            if stamp.workspace != self.workspace_id:
+                return UNKNOWN, f"the workspace {self.workspace_id} has no table of that name"
+            return STALE, "it was dropped"
+        if short(record.digest) != table.digest:
+            return UNKNOWN, "the table of that name has other rows"
+        match = self._services.lookup.find(table.name)
+        recipe = self._services.lookup.current_name(match.version).recipe
+        return _outcome_of(self._services.freshness.staleness(recipe, record))
+
+    def _judge_source(self, source: StampedSource) -> tuple[str, str]:
+        if source.kind is InputKind.FRAME:
+            return UNKNOWN, "a frame exists only in its kernel"
+        if self._observation is None:
+            self._observation = self._services.observe(False)
+        columns = tuple(source.columns)
+        wanted = Input(kind=source.kind, name=source.name, table=source.table, columns=columns)
+        match self._observation.observe(wanted, self._services.scope.current):
+            case Snapshot() as state:
+                if short(state.anchor(wanted, columns).value) == source.anchor:
+                    return FRESH, ""
+                method = "" if compares_content(state.method) else f" ({state.method})"
+                return STALE, f"{wanted.label} changed{method}"
+            case Vanished():
+                return STALE, f"{wanted.label} is gone"
+            case Unknown(why):
+                return UNKNOWN, why
+
+
+def _outcome_of(verdict: Verdict | None) -> tuple[str, str]:
+    match verdict:
+        case Fresh(grounds):
+            return FRESH, ", ".join(grounds)
+        case Stale() | PossiblyStale():
+            return STALE, "; ".join(reasons_of(verdict))
+        case Damaged():
+            return STALE, str(verdict)
+        case Undecidable():
+            outcome = STALE if verdict.known_stale else UNKNOWN
+            return outcome, "; ".join(reasons_of(verdict))
+        case None:
+            return UNKNOWN, "its verdict could not be evaluated"
+        case _:
+            return UNKNOWN, str(verdict)
+
+
+def to_junit(entries: Iterable[ShownTable], failing: Collection[str] = FAILING_OUTCOMES) -> str:
+    """One test case for each shown table: a failure for one with a failing outcome, skipped for any
+    other that is unknown."""
+    rows = list(entries)
+    suite = ElementTree.Element(
+        "testsuite",
+        name="jammi-lab outputs",
+        tests=str(len(rows)),
+        failures=str(sum(row.outcome in failing for row in rows)),
+        skipped=str(sum(row.outcome == UNKNOWN and UNKNOWN not in failing for row in rows)),
+        errors="0",
+    )
+    for row in rows:
+        name = row.table or "output"
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=to_xml_text(row.file),
+            name=to_xml_text(name if row.cell is None else f"cell {row.cell}: {name}"),
+            time="0",
+        )
+        if row.outcome != FRESH:
+            tag = "failure" if row.outcome in failing else "skipped"
+            ElementTree.SubElement(
+                case, tag, type=row.outcome, message=to_xml_text(row.reason or row.outcome)
+            )
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

@@ -1,0 +1,1 @@
+"""Lineage as SVG, Mermaid and OpenLineage events. Begin with `lineage_svg.py`."""

@@ -1,0 +1,112 @@
+"""What a drawing of the lineage shows of its nodes besides their names: verdicts, checks, holds and
+root causes. Pictures, text trees, Mermaid and the panel take it from here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.verdicts import (
+    DefinitionChanged,
+    InputAdvanced,
+    InputVanished,
+    Reason,
+    Stale,
+    Undecidable,
+    Verdict,
+)
+from jammi_lab.features.checks.values import CheckStatus
+
+EXTERNAL_KINDS = frozenset({"source", "frame", "mutable", "topic", "model", "clock"})
+"""Kinds of nodes that are inputs and not result tables."""
+_VERDICT_OF_CHECKS: Mapping[CheckStatus, str] = {
+    CheckStatus.FAIL: "damaged",
+    CheckStatus.DUE: "undecidable",
+    CheckStatus.PASS: "fresh",
+}
+
+
+class NodeLike(Protocol):
+    """The attributes of a node that are drawn."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class CheckMark:
+    """What the checks of a node, or of the members of a group, found."""
+
+    text: str
+    """As `1 of 3 fails`, of a group as `fail in 1 of 4`."""
+    status: CheckStatus
+    """The worst of them."""
+
+    @property
+    def verdict(self) -> str:
+        """The verdict whose sign and colour the mark has."""
+        return _VERDICT_OF_CHECKS[self.status]
+
+
+@dataclass(frozen=True)
+class NodeStates:
+    """The states of the nodes of a drawing. Nodes without one are left out."""
+
+    verdicts: Mapping[Any, str] = field(default_factory=dict)
+    """Verdict words of recipes."""
+    checks: Mapping[Any, CheckMark] = field(default_factory=dict)
+    """What the checks of a node found, as `1 of 3 fails`."""
+    held: Mapping[Any, str] = field(default_factory=dict)
+    """Since when, by whom and why a node is held."""
+    changes: Mapping[Any, str] = field(default_factory=dict)
+    """What changed in the root causes."""
+
+
+NO_STATES = NodeStates()
+
+
+def is_derived(node: NodeLike) -> bool:
+    """Whether a node is a result table, not an external input."""
+    return node.kind not in EXTERNAL_KINDS
+
+
+def root_causes(
+    nodes: Sequence[NodeLike], verdicts: Mapping[str, Verdict]
+) -> dict[int, list[tuple[str, Reason]]]:
+    """The indexes of the nodes in which something changed, with the tables that are stale for it
+    and the reasons."""
+    indexes = {(is_derived(n), n.name): i for i, n in enumerate(nodes)}
+    causes: dict[int, list[tuple[str, Reason]]] = {}
+    for name, verdict in verdicts.items():
+        if isinstance(verdict, Stale):
+            reasons = verdict.reasons
+        else:
+            reasons = verdict.decided_reasons if isinstance(verdict, Undecidable) else []
+        for reason in reasons:
+            key = (
+                (True, name)
+                if isinstance(reason, DefinitionChanged)
+                else (reason.input.kind == InputKind.RESULT, reason.input.label)
+            )
+            if (index := indexes.get(key)) is not None:
+                causes.setdefault(index, []).append((name, reason))
+    return causes
+
+
+def change_text(causes: Sequence[tuple[str, Reason]]) -> str:
+    """What changed in a root cause, in a few words."""
+    return "; ".join(dict.fromkeys(_reason_text(reason) for _, reason in causes))
+
+
+def _reason_text(reason: Reason) -> str:
+    match reason:
+        case InputAdvanced():
+            return reason.change or "content changed"
+        case InputVanished():
+            return "gone"
+        case DefinitionChanged(recorded):
+            return "never computed" if recorded is None else "definition changed"

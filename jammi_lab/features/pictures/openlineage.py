@@ -1,0 +1,474 @@
+"""OpenLineage export: one START and one COMPLETE or FAIL event per computed table, with schema,
+version and column lineage.
+
+Run ids are derived from the table's physical name, so that a repeated export is idempotent.
+External datasets are named by OpenLineage's conventions (`file` and the path, `s3://bucket` and the
+key, `postgres://host:port` and the table). Recipes and frames are in the workspace's namespace.
+Locations are exported without credentials.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Anchor, Input, InputKind
+from jammi_lab.core.clock import seconds_since
+from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
+from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.records import SourceRecord, TableKind, TableRecord, TableStatus, VersionRecord
+from jammi_lab.core.version import __version__
+from jammi_lab.features.checks.values import CheckRecord, CheckResult, Severity
+from jammi_lab.features.vectors.model_edges import MODEL_KIND
+from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
+from jammi_lab.sources.locations import (
+    check_url,
+    display_location,
+    full_location,
+    scheme_of,
+    without_credentials,
+)
+from jammi_lab.storage.files import write_atomic
+from jammi_lab.store import manifests
+
+if TYPE_CHECKING:
+    from openlineage.client.event_v2 import InputDataset, Job, RunEvent
+
+NAMESPACE = "jammi_lab"
+_RUN_NAMESPACE = uuid.UUID("2f9a5b0e-6d1c-5a55-9a8e-7b6f1b6a4c11")
+_DATABASES = {
+    "postgresql": ("postgres", 5432),
+    "mysql": ("mysql", 3306),
+    "mariadb": ("mysql", 3306),
+}
+REQUEST_TIMEOUT_SECONDS = 10.0
+"""The timeout of one request."""
+
+_CheckedInput = tuple[Input, list[tuple[CheckRecord, CheckResult]]]
+NamedTable = tuple[str, TableRecord]
+"""The recipe name of a table, and its record."""
+
+
+def oldest_named_tables(versions: Iterable[tuple[VersionRecord, TableRecord]]) -> list[NamedTable]:
+    """Each physical table once, oldest first, with the recipe name of its oldest version."""
+    oldest: dict[str, NamedTable] = {}
+    for version, record in sorted(versions, key=lambda pair: (pair[0].created_at, pair[0].version)):
+        oldest.setdefault(record.table_name, (version.recipe, record))
+    return list(oldest.values())
+
+
+class EventBuilder:
+    """Builds the events of tables. ExtensionMissing when the client is not installed."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        columns: ColumnLineage,
+        folder: Path | None = None,
+        namespace: str = NAMESPACE,
+    ) -> None:
+        try:
+            with import_modules():  # all of it: other methods take parts of what is loaded here
+                import openlineage.client.event_v2
+                import openlineage.client.facet_v2
+                import openlineage.client.serde
+        except ImportError:
+            raise ExtensionMissing(
+                "The OpenLineage client is not installed.",
+                hint="pip install 'jammi-lab[openlineage]'",
+            ) from None
+        self._catalog = catalog
+        self._columns = columns
+        self._folder = folder
+        self._namespace = namespace
+        self._facets: Any = openlineage.client.facet_v2
+        self._sources = {source.name: source for source in catalog.sources.list()}
+
+    def build(self, tables: Iterable[NamedTable]) -> "list[RunEvent]":
+        """The events of ready, rejected and failed tables, by time; other runs have not ended."""
+        ended = [
+            (name, record)
+            for name, record in tables
+            if record.status not in (TableStatus.BUILDING, TableStatus.DELETING)
+        ]
+        events = [e for name, record in ended for e in self._run_events(name, record)]
+        events += self._input_check_events([record for _, record in ended])
+        return sorted(events, key=lambda e: e.eventTime)
+
+    def _run_events(self, name: str, record: TableRecord) -> "list[RunEvent]":
+        from openlineage.client.event_v2 import OutputDataset, Run, RunEvent, RunState
+
+        times = (record.created_at, record.completed_at)
+        if (
+            invalid := next(
+                (time for time in times if time is not None and seconds_since(time, 0) is None),
+                None,
+            )
+        ) is not None:
+            raise TableDamaged(
+                f"The catalog has an invalid time for {name!r} version {record.version}: "
+                f"{invalid[:50]!r}.",
+                table=record.table_name,
+                hint=f"Drop that version, or recompute {name!r}.",
+            )
+        ready = record.status is TableStatus.READY
+        manifest = (
+            manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+            if ready
+            else None
+        )
+        producer = f"urn:jammi-lab:{manifest.engine_version if manifest else 'unknown'}"
+        job = self._job(name, record, manifest, producer)
+        run = str(uuid.uuid5(_RUN_NAMESPACE, record.table_name))
+        inputs = [
+            self._input(anchor, record.tenant, producer)
+            for anchor in record.anchors
+            if anchor.input.kind is not InputKind.CLOCK
+        ]
+        inputs += self._model_inputs(record, manifest, producer)
+        output = OutputDataset(self._tenant_namespace(record.tenant), name, outputFacets={})
+        start = RunEvent(
+            eventType=RunState.START,
+            eventTime=record.created_at,
+            run=Run(run, facets={}),
+            job=job,
+            producer=producer,
+            inputs=inputs,
+            outputs=[output],
+        )
+        end = RunEvent(
+            eventType=RunState.COMPLETE if ready else RunState.FAIL,
+            eventTime=record.completed_at or record.created_at,
+            run=Run(run, facets={} if ready else self._failure_facets(record, producer)),
+            job=job,
+            producer=producer,
+            inputs=inputs,
+            outputs=[self._output(name, record, producer)] if ready else [output],
+        )
+        return [start, end, *self._check_events(name, record, producer)]
+
+    def _check_events(self, name: str, record: TableRecord, producer: str) -> "list[RunEvent]":
+        """The run of the checks of a table, which reads it and makes nothing; its latest results
+        are assertions about that input."""
+        from openlineage.client.event_v2 import InputDataset
+
+        results = {
+            fold(result.check): result
+            for result in self._catalog.checks.results_of_table(record.table_name)
+            if result.tenant == record.tenant
+        }
+        checks = [
+            (check, results[fold(check.name)])
+            for check in self._catalog.checks.of_recipe(record.tenant, name)
+            if fold(check.name) in results
+        ]
+        if not checks:
+            return []
+        version = self._facets.dataset_version_dataset.DatasetVersionDatasetFacet(
+            datasetVersion=str(record.version), producer=producer
+        )
+        namespace, facets = self._tenant_namespace(record.tenant), {"version": version}
+        dataset = InputDataset(namespace, name, facets=facets, inputFacets={})
+        return self._check_run(dataset, f"{name}.checks", record.table_name, checks, producer)
+
+    def _input_check_events(self, records: Iterable[TableRecord]) -> "list[RunEvent]":
+        """The runs of the checks of the sources and mutable tables that some tables were made from,
+        each with the latest results."""
+        from openlineage.client.event_v2 import InputDataset
+
+        inputs = {(a.input.kind, fold(a.input.label)): a.input for r in records for a in r.anchors}
+        found: dict[tuple[str | None, str], _CheckedInput] = {}
+        for check in self._catalog.checks.of_inputs():
+            input_ = inputs.get((check.kind, fold(check.recipe)))
+            results = [
+                result
+                for result in self._catalog.checks.results_of_table(check.result_name)
+                if (fold(result.check), result.tenant) == (fold(check.name), check.tenant)
+            ]
+            if input_ is not None and results:
+                group = found.setdefault((check.tenant, check.result_name), (input_, []))
+                group[1].append((check, results[-1]))
+        events = []
+        for (tenant, result_name), (input_, checks) in found.items():
+            dataset = InputDataset(*self.dataset(input_, tenant), facets={}, inputFacets={})
+            run_key = f"{tenant or ''} {result_name} {max(r.checked_at for _, r in checks)}"
+            job, producer = f"{checks[0][0].label}.checks", f"urn:jammi-lab:{__version__}"
+            events += self._check_run(dataset, job, run_key, checks, producer)
+        return events
+
+    def _check_run(
+        self,
+        dataset: "InputDataset",
+        job_name: str,
+        run_key: str,
+        checks: Sequence[tuple[CheckRecord, CheckResult]],
+        producer: str,
+    ) -> "list[RunEvent]":
+        """The events of a run that checks a dataset; the results are assertions about it."""
+        from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
+
+        f, namespace = self._facets, self._tenant_namespace(checks[0][0].tenant)
+        dataset.inputFacets = {"dataQualityAssertions": self._assertions(checks, producer)}
+        job_type = f.job_type_job.JobTypeJobFacet(
+            processingType="BATCH", integration="JAMMI_LAB", jobType="CHECK", producer=producer
+        )
+        job = Job(namespace, job_name, facets={"jobType": job_type})
+        run = str(uuid.uuid5(_RUN_NAMESPACE, f"{run_key}.checks"))
+        times = [result.checked_at for _, result in checks]
+        return [
+            RunEvent(
+                eventType=kind,
+                eventTime=time,
+                run=Run(run, facets={}),
+                job=job,
+                producer=producer,
+                inputs=[dataset],
+                outputs=[],
+            )
+            for kind, time in ((RunState.START, min(times)), (RunState.COMPLETE, max(times)))
+        ]
+
+    def _assertions(self, checks: Sequence[tuple[CheckRecord, CheckResult]], producer: str) -> Any:
+        f = self._facets.data_quality_assertions_dataset
+        assertions = [
+            f.Assertion(
+                assertion="custom_sql",
+                success=result.passes,
+                severity="error" if result.severity is Severity.BLOCK else "warn",
+                name=check.name,
+                description=check.text,
+                expected="0",
+                actual=None if result.failing is None else str(result.failing),
+            )
+            for check, result in checks
+        ]
+        return f.DataQualityAssertionsDatasetFacet(assertions=assertions, producer=producer)
+
+    def _job(
+        self, name: str, record: TableRecord, manifest: Manifest | None, producer: str
+    ) -> "Job":
+        from openlineage.client.event_v2 import Job
+
+        f = self._facets
+        facets = {
+            "jobType": f.job_type_job.JobTypeJobFacet(
+                processingType="BATCH",
+                integration="JAMMI_LAB",
+                jobType=record.kind.value.upper(),
+                producer=producer,
+            )
+        }
+        statement = (manifest.descriptor if manifest else {}).get("statement")
+        if statement:
+            facets["sql"] = f.sql_job.SQLJobFacet(
+                query=str(statement), dialect="duckdb", producer=producer
+            )
+        return Job(self._tenant_namespace(record.tenant), name, facets=facets)
+
+    def _failure_facets(self, record: TableRecord, producer: str) -> dict[str, Any]:
+        message = record.error or "The table was not completed."
+        return {
+            "errorMessage": self._facets.error_message_run.ErrorMessageRunFacet(
+                message=message, programmingLanguage="Python", producer=producer
+            )
+        }
+
+    def _input(self, anchor: Anchor, tenant: str | None, producer: str) -> Any:
+        from openlineage.client.event_v2 import InputDataset
+
+        f, (namespace, name) = self._facets, self.dataset(anchor.input, tenant)
+        fields = [
+            f.schema_dataset.SchemaDatasetFacetFields(name=c, type=t)
+            for c, t in zip(anchor.columns, anchor.types, strict=False)
+        ]
+        facets = {}
+        if fields:
+            facets["schema"] = f.schema_dataset.SchemaDatasetFacet(fields=fields, producer=producer)
+        if anchor.pinned:
+            version = str(anchor.version) if anchor.version is not None else anchor.value
+            facets["version"] = f.dataset_version_dataset.DatasetVersionDatasetFacet(
+                datasetVersion=version, producer=producer
+            )
+        return InputDataset(namespace, name, facets=facets, inputFacets={})
+
+    def _model_inputs(
+        self, record: TableRecord, manifest: Manifest | None, producer: str
+    ) -> list[Any]:
+        """The embedding model of a table as an input dataset. Its version is the digest of its
+        weights if that is known."""
+        from openlineage.client.event_v2 import InputDataset
+
+        if record.kind is not TableKind.EMBEDDING or record.model_id is None:
+            return []
+        encoder = (manifest.descriptor if manifest else {}).get("encoder") or {}
+        facets = {}
+        if version := encoder.get("weights") or encoder.get("version"):
+            facets["version"] = self._facets.dataset_version_dataset.DatasetVersionDatasetFacet(
+                datasetVersion=str(version), producer=producer
+            )
+        return [
+            InputDataset(
+                self._tenant_namespace(record.tenant),
+                f"{MODEL_KIND}.{record.model_id}",
+                facets=facets,
+                inputFacets={},
+            )
+        ]
+
+    def _output(self, name: str, record: TableRecord, producer: str) -> Any:
+        from openlineage.client.event_v2 import OutputDataset
+
+        f = self._facets
+        fields = [
+            f.schema_dataset.SchemaDatasetFacetFields(name=c.name, type=c.type)
+            for c in record.columns
+        ]
+        facets = {
+            "schema": f.schema_dataset.SchemaDatasetFacet(fields=fields, producer=producer),
+            "version": f.dataset_version_dataset.DatasetVersionDatasetFacet(
+                datasetVersion=str(record.version), producer=producer
+            ),
+        }
+        if edges := self._columns.edges(name, record):
+            facets["columnLineage"] = self._column_lineage(edges, record, producer)
+        statistics = f.output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
+            rowCount=record.row_count, size=record.bytes, producer=producer
+        )
+        return OutputDataset(
+            self._tenant_namespace(record.tenant),
+            name,
+            facets=facets,
+            outputFacets={"outputStatistics": statistics},
+        )
+
+    def _column_lineage(
+        self, edges: Sequence[ColumnEdge], record: TableRecord, producer: str
+    ) -> Any:
+        f = self._facets.column_lineage_dataset
+        datasets = {a.input.label: self.dataset(a.input, record.tenant) for a in record.anchors}
+        fields: dict[str, Any] = {}
+        for edge in edges:
+            transformation = f.Transformation(type="DIRECT" if edge.direct else "INDIRECT")
+            field = f.InputField(
+                *datasets[edge.input], field=edge.input_column, transformations=[transformation]
+            )
+            fields.setdefault(edge.derived_column, f.Fields(inputFields=[])).inputFields.append(
+                field
+            )
+        return f.ColumnLineageDatasetFacet(fields=fields, producer=producer)
+
+    def dataset(self, input: Input, tenant: str | None) -> tuple[str, str]:
+        """Namespace and name of an input."""
+        source = self._sources.get(input.name) if input.kind is InputKind.SOURCE else None
+        if source is not None and source.kind != "frame":
+            return external_dataset(source, input.table, self._folder)
+        prefix = "" if input.kind is InputKind.RESULT else f"{input.kind.value}."
+        return self._tenant_namespace(tenant), prefix + input.label
+
+    def _tenant_namespace(self, tenant: str | None) -> str:
+        return f"{self._namespace}/{tenant}" if tenant else self._namespace
+
+
+def external_dataset(
+    source: SourceRecord, table: str | None, folder: Path | None
+) -> tuple[str, str]:
+    """The OpenLineage namespace and name of an external source."""
+    location = display_location(source.location)
+    scheme = scheme_of(location)
+    if scheme is None or scheme in ("sqlite", "duckdb"):
+        path = (
+            full_location(source.location, folder)
+            if scheme is None
+            else location.split("://", 1)[1]
+        )
+        return "file", os.path.abspath(path) + (f"#{table}" if table else "")
+    parts = urlsplit(without_credentials(location))
+    host = parts.netloc.rpartition("@")[2]
+    path_in_source = parts.path.strip("/")
+    if scheme in _DATABASES:
+        scheme_name, port = _DATABASES[scheme]
+        address = host if host.rpartition(":")[2].isdigit() else f"{host}:{port}"
+        return f"{scheme_name}://{address}", ".".join(
+            part for part in (path_in_source, table or "") if part
+        ) or "/"
+    return f"{scheme}://{host}", (path_in_source + (f"#{table}" if table else "")) or "/"
+
+
+def send(
+    events: "Sequence[RunEvent]", target: str | os.PathLike[str], api_key: str | None = None
+) -> None:
+    """Write events to a file, one JSON object per line, or post them to a server, one request each.
+
+    InvalidArgument for any other target; SourceUnavailable when writing or sending fails.
+    """
+    if isinstance(target, str) and scheme_of(target) in ("http", "https"):
+        _post_events(events, target, api_key)
+        return
+    if isinstance(target, str) and scheme_of(target) is not None:
+        raise InvalidArgument(
+            "Events can be exported to a file or an http(s) URL, not to "
+            f"{without_credentials(target)!r}."
+        )
+    from openlineage.client.serde import Serde
+
+    body = "".join(Serde.to_json(event) + "\n" for event in events)
+    path = Path(os.path.abspath(os.path.expanduser(os.fspath(target))))
+    try:
+        write_atomic(path, body.encode())
+    except OSError as error:
+        raise SourceUnavailable(
+            f"{str(target)!r} cannot be written: {error.strerror}.",
+            hint="Choose a file in a folder where you have write permission.",
+        ) from None
+
+
+def _post_events(events: "Sequence[RunEvent]", url: str, api_key: str | None) -> None:
+    from openlineage.client.transport.http import (
+        ApiKeyTokenProvider,
+        HttpConfig,
+        HttpTransport,
+        TokenProvider,
+    )
+
+    check_url(url)
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query:
+        raise InvalidArgument(
+            "The URL must not contain a credential.",
+            hint="Set the environment variable OPENLINEAGE_API_KEY instead.",
+        )
+    key = api_key or os.environ.get("OPENLINEAGE_API_KEY")
+    auth = ApiKeyTokenProvider({"api_key": key}) if key else TokenProvider({})
+    config = HttpConfig(
+        url=f"{parts.scheme}://{parts.netloc}",
+        endpoint=parts.path.strip("/") or "api/v1/lineage",
+        timeout=REQUEST_TIMEOUT_SECONDS,
+        auth=auth,
+        retry={"total": 0},
+    )
+    transport = HttpTransport(config)
+    _send_each(events, transport.emit, f"{parts.scheme}://{parts.netloc}{parts.path}")
+
+
+def _send_each(
+    events: "Sequence[RunEvent]", emit: "Callable[[RunEvent], object]", shown_url: str
+) -> None:
+    for count, event in enumerate(events):
+        try:
+            emit(event)
+        except Exception as error:  # noqa: BLE001  any error of the client; its text may contain the key, so it is not shown
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            problem = (
+                f"responded with status {status}"
+                if status
+                else f"cannot be reached ({type(error).__name__})"
+            )
+            raise SourceUnavailable(
+                f"{shown_url} {problem}; {count:,} of {len(events):,} events were accepted.",
+                hint="It is safe to send them again.",
+            ) from None

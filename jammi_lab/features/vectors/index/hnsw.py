@@ -1,0 +1,384 @@
+"""Approximate index of one table: an HNSW graph over its vectors at a storage precision. It returns
+candidates, which are rescored exactly.
+
+Every build is measured: some rows are used as queries before they are inserted, and the smallest
+search expansion that finds `_TARGET` of their true neighbours is recorded. For vectors without any
+structure (such as uniform ones of hundreds of dimensions) no expansion is cheaper than reading all
+vectors; then expansion 0 is recorded, and searches read all vectors.
+"""
+
+import contextlib
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
+from jammi_lab.features.vectors.exact_search import RowNumbers
+from jammi_lab.features.vectors.index.duplicates import UniqueVectors, first_equal_rows
+from jammi_lab.features.vectors.index.quantization import Quantizer, normalize_checked
+from jammi_lab.features.vectors.index.row_source import VectorSource
+from jammi_lab.storage.vector_arrays import Floats
+
+if TYPE_CHECKING:
+    from usearch.index import Index
+
+_MIN_RECALL = 0.996
+"""Required recall of held-out rows, so that 0.99 is reached with some room."""
+_MAX_SAMPLE_ROWS = 192
+"""Held-out rows."""
+MEASURED_NEIGHBORS_COUNT = 10
+"""Neighbours that are looked for per held-out row."""
+_MIN_EQUAL_SIMILARITY = np.float32(1 - 2**-20)
+"""Similarity above which two rows count as having the same direction."""
+_DISPLACEMENT_RATIO = 0.8
+"""Size of the random displacement of a query that equals many rows, relative to its length."""
+_EXPANSIONS = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+_ROWS_PER_EXPANSION_RATIO = 32
+"""Vectors that can be read sequentially for the cost of one step of expansion in the graph."""
+_MIN_PARALLEL_INSERT_SIZE = 4096
+"""Entries that one thread inserts before others join: rows inserted concurrently into a small graph
+may become unreachable."""
+_CHUNK_ROWS = 2048
+"""Vectors inserted, or queries asked, per call of usearch; the work can be stopped in between."""
+ProgressCallback = Callable[[int], None]
+"""Progress callback: the number of vectors inserted. It may raise to stop the build."""
+
+
+@dataclass(frozen=True)
+class BuildParameters:
+    """Build parameters of an index."""
+
+    precision: str
+    """bf16, f16, i8 or f32."""
+    connectivity: int
+    """Edges per vector in the graph."""
+    build_expansion: int
+    """Candidates considered when a vector is inserted."""
+
+
+@dataclass(frozen=True)
+class IndexShape:
+    """Everything needed to use an index besides its bytes."""
+
+    parameters: BuildParameters
+    dimensions: int
+    count: int
+    """Rows of the table in the index."""
+    coding: Quantizer
+    """The encoding of the vectors."""
+    expansion: int
+    """Search expansion; 0 where reading every vector is less work."""
+    removed: int = 0
+    """Vectors removed since the index was built."""
+
+
+class AnnIndex:
+    """An index that returns candidate rows for queries. Thread-safe."""
+
+    def __init__(
+        self,
+        index: "Index",
+        shape: IndexShape,
+        entries: UniqueVectors | None = None,
+        body: Any = None,
+    ) -> None:
+        """`entries`: the rows of each entry; None where row and entry numbers are equal. `body`:
+        the bytes that the graph is a view of."""
+        self.shape, self._index, self._entries, self._body = shape, index, entries, body
+        self._lock = threading.Lock()
+
+    @property
+    def entry_numbers(self) -> RowNumbers | None:
+        """The entry number of each row; None where row and entry numbers are equal."""
+        return None if self._entries is None else self._entries.numbers
+
+    def detach_bytes(self) -> Any:
+        """Release the graph and return the bytes that it was a view of, if any. The index finds
+        nothing from then on."""
+        with self._lock:
+            self._index = _empty_index(self.shape, lookups=False)
+            body = self._body
+            self._body = None
+        return body
+
+    def reopen(self) -> "AnnIndex | None":
+        """An independent index over the same bytes; None when the graph is not a view of any."""
+        return (
+            None if self._body is None else open_index(self._body, self.shape, self.entry_numbers)
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        body = 0 if self._body is None else len(self._body)
+        entries = 0 if self._entries is None else self._entries.nbytes
+        return body + entries + int(self._index.memory_usage)
+
+    @property
+    def expansion(self) -> int:
+        """Search expansion; 0 where reading every vector is less work."""
+        return self.shape.expansion
+
+    def save(self, path: Path) -> None:
+        """Write the graph to a file without a copy in memory. Raises OSError."""
+        try:
+            with _translate_interrupt():
+                self._index.save(path)
+        except RuntimeError as error:
+            raise OSError(errno.EIO, str(error), str(path)) from error
+        if path.stat().st_size != self._index.serialized_length:
+            raise OSError(errno.EIO, "the index file is incomplete", str(path))
+
+    def candidates(
+        self, units: Floats, count: int, *, expansion: int = 0, threads: int = 1
+    ) -> RowNumbers:
+        """(queries, at most `count`) rows, probable nearest first, −1 where there are fewer.
+        `units`: queries of unit length. `expansion`: replaces the measured one."""
+        width = min(count, self.shape.count)
+        search_expansion = expansion or self.shape.expansion
+        out = np.full((len(units), width), -1, np.int64)
+        if not width:
+            return out
+        encoded, max_entries = self.shape.coding.encode_queries(units), min(width, len(self._index))
+        for start in range(0, len(units), _CHUNK_ROWS):
+            chunk = encoded[start : start + _CHUNK_ROWS]
+            # usearch has one working memory per thread of its own, so our threads take turns
+            with self._lock:
+                # (usearch's stubs declare no setter)
+                self._index.expansion_search = max(search_expansion, 1)  # type: ignore[misc]
+                with _translate_interrupt():
+                    matches = self._index.search(
+                        chunk, max_entries, exact=search_expansion == 0, threads=threads
+                    )
+            keys = matches.keys.reshape(len(chunk), -1).astype(np.int64)
+            counts = getattr(matches, "counts", None)
+            if counts is not None:  # only for several queries
+                keys[np.arange(keys.shape[1]) >= counts[:, None]] = -1
+            if self._entries is not None:
+                out[start : start + _CHUNK_ROWS] = self._entries.rows_of(keys, width)
+            else:
+                out[start : start + _CHUNK_ROWS, : keys.shape[1]] = keys
+        return out
+
+
+def build_index(
+    vectors: VectorSource, parameters: BuildParameters, oversample: int, advance: ProgressCallback
+) -> AnnIndex:
+    """Build an index of all rows. An exception from `advance` stops it. Raises SchemaMismatch,
+    TableDamaged."""
+    n, width = vectors.shape
+    first_rows = first_equal_rows(vectors)
+    rows = np.arange(n) if first_rows is None else np.unique(first_rows)
+    entries = None if first_rows is None else UniqueVectors(np.searchsorted(rows, first_rows))
+    held_out = np.sort(
+        np.random.default_rng(0).choice(
+            len(rows), min(_MAX_SAMPLE_ROWS, len(rows) // 8), replace=False
+        )
+    )
+    is_inserted = ~np.isin(np.arange(n) if entries is None else entries.numbers, held_out)
+    shape = IndexShape(
+        parameters,
+        width,
+        int(is_inserted.sum()),
+        Quantizer.for_vectors(vectors, parameters.precision),
+        0,
+    )
+    index = _empty_index(shape, lookups=False)
+    inserter = _Inserter(index, vectors, shape.coding, advance, done=n - len(rows))
+    inserter.insert(np.delete(rows, held_out), np.delete(np.arange(len(rows)), held_out))
+    expansion = _measure_expansion(
+        AnnIndex(index, shape, entries), vectors, rows[held_out], is_inserted, oversample
+    )
+    inserter.insert(rows[held_out], held_out)
+    return AnnIndex(index, replace(shape, count=n, expansion=expansion), entries)
+
+
+def extend_index(
+    previous: AnnIndex,
+    vectors: VectorSource,
+    current_rows: RowNumbers,
+    oversample: int,
+    advance: ProgressCallback,
+) -> AnnIndex:
+    """Build an index of all rows by extending that of an earlier version, which is unusable
+    afterwards.
+
+    `oversample`: for each row of the earlier version its current row, −1 when it is gone or its
+    vector changed. An exception from `advance` stops it. Raises SchemaMismatch, TableDamaged."""
+    n = vectors.shape[0]
+    index = _empty_index(previous.shape, lookups=True)
+    index.load(previous.detach_bytes())  # releases the old bytes before new ones are allocated
+    previous_numbers = (
+        np.arange(len(current_rows)) if previous.entry_numbers is None else previous.entry_numbers
+    )
+    numbers: RowNumbers = np.full(n, -1, np.int64)
+    numbers[current_rows[current_rows >= 0]] = previous_numbers[current_rows >= 0]
+    removed_numbers = np.setdiff1d(previous_numbers, numbers)
+    if len(removed_numbers):
+        index.remove(removed_numbers.astype(np.uint64))
+    first_rows = first_equal_rows(vectors)
+    representatives: RowNumbers = np.arange(n) if first_rows is None else first_rows
+    entry_of: RowNumbers = np.full(n, -1, np.int64)
+    entry_of[representatives[numbers >= 0]] = numbers[numbers >= 0]
+    new_rows = np.setdiff1d(representatives, representatives[numbers >= 0])
+    entry_of[new_rows] = np.arange(len(new_rows)) + previous_numbers.max() + 1
+    entries = UniqueVectors(entry_of[representatives])
+    is_inserted = ~np.isin(representatives, new_rows)
+    shape = replace(
+        previous.shape,
+        count=int(is_inserted.sum()),
+        removed=previous.shape.removed + len(removed_numbers),
+    )
+    expansion = shape.expansion
+    if len(new_rows) >= _MAX_SAMPLE_ROWS:
+        expansion = _measure_expansion(
+            AnnIndex(index, shape, entries),
+            vectors,
+            new_rows[:: len(new_rows) // _MAX_SAMPLE_ROWS][:_MAX_SAMPLE_ROWS],
+            is_inserted,
+            oversample,
+        )
+    _Inserter(index, vectors, shape.coding, advance, done=n - len(new_rows)).insert(
+        new_rows, entry_of[new_rows]
+    )
+    return AnnIndex(index, replace(shape, count=n, expansion=expansion), entries)
+
+
+def open_index(body: Any, shape: IndexShape, entry_numbers: RowNumbers | None) -> AnnIndex | None:
+    """The index in verified bytes, as a view without a copy; None when they contain an index of
+    another shape."""
+    with import_modules():
+        from usearch.index import Index
+
+    index = Index.restore(body, view=True, enable_key_lookups=False)
+    if (
+        index is None
+        or index.dtype.name.lower() != shape.parameters.precision
+        or _metric_name(index) != shape.coding.metric
+    ):
+        return None
+    rows = shape.count if entry_numbers is None else len(entry_numbers)
+    if rows != shape.count or index.ndim != shape.dimensions:
+        return None
+    entries = None if entry_numbers is None else UniqueVectors(entry_numbers)
+    return (
+        None
+        if len(index) != (rows if entries is None else len(entries))
+        else AnnIndex(index, shape, entries, body)
+    )
+
+
+def _metric_name(index: "Index") -> str:
+    return str(getattr(index.metric_kind, "name", "")).lower()
+
+
+class _Inserter:
+    """Inserts rows into an index, in chunks."""
+
+    def __init__(
+        self,
+        index: "Index",
+        vectors: VectorSource,
+        coding: Quantizer,
+        advance: ProgressCallback,
+        done: int = 0,
+    ) -> None:
+        """`done`: rows that are inserted already."""
+        self._index = index
+        self._vectors = vectors
+        self._coding = coding
+        self._advance = advance
+        self._done = done
+
+    def insert(self, rows: RowNumbers, numbers: RowNumbers) -> None:
+        """Insert rows under the given entry numbers."""
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            chunk = rows[start : start + _CHUNK_ROWS]
+            stored = self._coding.encode_rows(self._vectors.vectors_at(chunk))
+            with _translate_interrupt():
+                threads = usable_cores() if len(self._index) >= _MIN_PARALLEL_INSERT_SIZE else 1
+                self._index.add(
+                    numbers[start : start + _CHUNK_ROWS].astype(np.uint64), stored, threads=threads
+                )
+            self._done += len(chunk)
+            self._advance(self._done)
+
+
+@contextlib.contextmanager
+def _translate_interrupt() -> Iterator[None]:
+    """A context for calls of usearch: turns the RuntimeError with which it reports an interrupt
+    back into KeyboardInterrupt."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "has been terminated" in str(error):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _empty_index(shape: IndexShape, *, lookups: bool) -> "Index":
+    with import_modules():
+        from usearch.index import Index
+
+    return Index(
+        ndim=shape.dimensions,
+        metric=shape.coding.metric,
+        dtype=shape.parameters.precision,
+        connectivity=shape.parameters.connectivity,
+        expansion_add=shape.parameters.build_expansion,
+        enable_key_lookups=lookups,
+    )
+
+
+def _measure_expansion(
+    ann: AnnIndex,
+    vectors: VectorSource,
+    held_out: RowNumbers,
+    is_inserted: NDArray[np.bool_],
+    oversample: int,
+) -> int:
+    """The smallest expansion that finds the true neighbours of held-out rows; 0 when none is cheap
+    enough."""
+    if not len(held_out):
+        return _EXPANSIONS[0]
+    k = min(MEASURED_NEIGHBORS_COUNT, ann.shape.count)
+    queries = vectors.vectors_at(held_out)
+    thresholds = vectors.kth_similarity(queries, k, is_inserted)
+    if (with_equals := np.flatnonzero(thresholds > _MIN_EQUAL_SIMILARITY)).size:
+        queries = queries.copy()
+        queries[with_equals] = _displaced(queries[with_equals])
+        thresholds[with_equals] = vectors.kth_similarity(queries[with_equals], k, is_inserted)
+    unit_queries = normalize_checked(queries)
+    for expansion in _affordable_expansions(ann.shape.count):
+        rows = ann.candidates(
+            unit_queries, k * oversample, expansion=expansion, threads=usable_cores()
+        )
+        # every row as near as the k-th counts, because ties are interchangeable
+        is_neighbor = vectors.pairs(queries, rows) >= thresholds[:, None]
+        if np.minimum(is_neighbor.sum(1), k).mean() >= _MIN_RECALL * k:
+            return expansion
+    return 0
+
+
+def _displaced(vectors: Floats) -> Floats:
+    """Directions near those of some vectors. A row with k copies finds itself even in a badly
+    connected graph, because equal rows are linked to each other; a query from outside reveals
+    that."""
+    directions = normalize_checked(vectors)
+    noise = np.random.default_rng(0).standard_normal(directions.shape, np.float32)
+    return directions + noise * np.float32(_DISPLACEMENT_RATIO / np.sqrt(directions.shape[1]))
+
+
+def _affordable_expansions(count: int) -> Iterator[int]:
+    """The expansions that are less work than reading all vectors; for a small table, where nothing
+    is much work, the first few."""
+    for expansion in _EXPANSIONS:
+        if expansion <= max(_EXPANSIONS[2], count // _ROWS_PER_EXPANSION_RATIO):
+            yield expansion

@@ -1,0 +1,193 @@
+"""Relevance judgements: which keys are relevant for which query."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import TableRecord
+
+if TYPE_CHECKING:
+    from jammi_lab.features.vectors.matrix import KeyedRows
+
+JUDGEMENTS_HINT = (
+    'Pass a frame or a list of dicts with the columns "query" (a text or a vector) or "row" (a key '
+    'of the table), "key", and optionally "relevance" and "cohort".'
+)
+_COLUMNS = ("query", "row", "key", "relevance", "cohort")
+
+
+@dataclass(frozen=True)
+class JudgedQuery:
+    """One query with its judgements."""
+
+    query: Any
+    by_row: bool
+    relevance: dict[Hashable, float]
+    cohort: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The label of the query in `per_query`."""
+        return (
+            str(self.query)
+            if self.by_row or isinstance(self.query, str)
+            else f"vector of {len(self.query)}"
+        )
+
+
+def discounted_gain(gains: Sequence[float]) -> float:
+    """The discounted cumulative gain of relevances in the order of their ranks."""
+    return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
+
+
+def without_self_judgements(
+    judged_queries: Sequence[JudgedQuery], tables: "Sequence[KeyedRows]"
+) -> tuple[list[JudgedQuery], int]:
+    """The queries without judgements of a row about itself, and the number of judgements left
+    out."""
+    remaining, self_judgements = [], 0
+    for each in judged_queries:
+        relevance = each.relevance
+        if each.by_row:
+            rows = [(table, to_table_key(each.query, table)) for table in tables]
+            relevance = {
+                key: value
+                for key, value in relevance.items()
+                if not any(to_table_key(key, table) == row for table, row in rows)
+            }
+        self_judgements += len(each.relevance) - len(relevance)
+        remaining.append(replace(each, relevance=relevance))
+    return remaining, self_judgements
+
+
+def to_table_keys(keys: Sequence[Any], table: "KeyedRows", record: TableRecord) -> list[Any]:
+    """Convert judged keys to the type of the table's keys. A key of another type matches no row;
+    SchemaMismatch when that holds for all keys."""
+    from jammi_lab.storage.vector_arrays import to_key
+
+    kind = table.keys.type
+    table_keys = [to_table_key(key, table) for key in keys]
+    if len(table) and all(
+        to_key(key, kind) is None and not isinstance(key, type(table.keys[0].as_py()))
+        for key in keys
+    ):
+        raise SchemaMismatch(
+            f"The judged keys and the keys of {record.recipe!r} have different types.",
+            column="key",
+            expected=str(kind),
+            actual=type(keys[0]).__name__,
+        )
+    return table_keys
+
+
+def to_table_key(key: Any, table: "KeyedRows") -> Any:
+    """Convert a key to the type of the table's keys, as SQL converts a literal; unchanged when that
+    is impossible."""
+    from jammi_lab.storage.vector_arrays import to_key
+
+    return key if (table_key := to_key(key, table.keys.type)) is None else table_key
+
+
+def parse_judgements(golden: Any) -> list[JudgedQuery]:
+    """Group the judgements by query, in the order of first occurrence. InvalidArgument."""
+    queries: dict[Any, JudgedQuery] = {}
+    for number, row in enumerate(_judgement_rows(golden), 1):
+        by_row = row.get("query") is None
+        query, key = row["row"] if by_row and "row" in row else row.get("query"), row.get("key")
+        if query is None or key is None or (not by_row and row.get("row") is not None):
+            raise InvalidArgument(
+                f"Judgement {number} must have a key, and either a query or a row.",
+                hint=JUDGEMENTS_HINT,
+            )
+        relevance = 1.0 if row.get("relevance") is None else row["relevance"]
+        if not _is_weight(relevance):
+            raise InvalidArgument(
+                f"The relevance of judgement {number} must be a number of at least 0, got "
+                f"{relevance!r}."
+            )
+        if isinstance(query, set | Mapping):  # list() would accept these, in an arbitrary order
+            raise InvalidArgument(
+                f"The query of judgement {number} must be a text or a vector, got {query!r:.80}.",
+                hint=JUDGEMENTS_HINT,
+            )
+        if not isinstance(query, Hashable):
+            query = query.tolist() if hasattr(query, "tolist") else list(query)
+        hashable_query = tuple(query) if isinstance(query, list) else query
+        for field, value in (("query", hashable_query), ("key", key)):
+            if not _is_hashable(value):
+                raise InvalidArgument(
+                    f"The {field} of judgement {number} is "
+                    f"{'several' if field == 'query' else 'no key'}: {value!r:.80}.",
+                    hint=JUDGEMENTS_HINT,
+                )
+        judged_query = queries.setdefault(
+            (by_row, hashable_query), JudgedQuery(query, by_row, {}, _cohort_of(row))
+        )
+        if _cohort_of(row) != judged_query.cohort:
+            raise InvalidArgument(
+                f"The query of judgement {number} is in two cohorts: {judged_query.cohort!r} and "
+                f"{_cohort_of(row)!r}."
+            )
+        judged_query.relevance[key] = max(judged_query.relevance.get(key, 0.0), float(relevance))
+    if not queries:
+        raise InvalidArgument("There are no judgements.", hint=JUDGEMENTS_HINT)
+    return list(queries.values())
+
+
+def _cohort_of(row: Mapping[str, Any]) -> str | None:
+    cohort = row.get("cohort")
+    return None if cohort is None else str(cohort)
+
+
+def _is_weight(value: Any) -> bool:
+    """Whether a value is a finite number from 0."""
+    try:
+        return hasattr(value, "__float__") and math.isfinite(value) and bool(value >= 0)
+    except OverflowError:  # an integer too large for a float
+        return False
+
+
+def _is_hashable(value: Any) -> bool:
+    """Whether a value can be hashed. `isinstance(value, Hashable)` also accepts a tuple that
+    contains a list, so hash it."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _judgement_rows(golden: Any) -> list[dict[str, Any]]:
+    from jammi_lab.sources.frames import as_arrow, is_frame
+
+    if is_frame(golden) or hasattr(golden, "arrow"):
+        table = golden.arrow() if not is_frame(golden) else as_arrow(golden)
+        rows: list[dict[str, Any]] = table.to_pylist()
+    elif isinstance(golden, list | tuple) and all(
+        isinstance(row, Mapping | tuple | list) for row in golden
+    ):
+        names = ("query", "key", "relevance")
+        if wrong := [
+            row for row in golden if not isinstance(row, Mapping) and len(row) not in (2, 3)
+        ]:
+            raise InvalidArgument(
+                f"A judgement must be (query, key) or (query, key, relevance), got {len(wrong[0])} "
+                "values.",
+                hint=JUDGEMENTS_HINT,
+            )
+        rows = [
+            dict(row) if isinstance(row, Mapping) else dict(zip(names, row, strict=False))
+            for row in golden
+        ]
+    else:
+        raise InvalidArgument(
+            f"Judgements must be a frame or a list, got {type(golden).__name__}.",
+            hint=JUDGEMENTS_HINT,
+        )
+    normalized = [{fold(str(name)): value for name, value in row.items()} for row in rows]
+    if unknown := [name for row in normalized for name in row if name not in _COLUMNS]:
+        raise InvalidArgument(f"Judgements have no column {unknown[0]!r}.", hint=JUDGEMENTS_HINT)
+    return normalized

@@ -1,0 +1,344 @@
+"""Vectors and keys of one embedding table: in memory, or, while an index answers searches, in the
+Parquet file, from which single rows are read."""
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from jammi_lab.core.errors import SchemaMismatch, TableDamaged
+from jammi_lab.features.vectors.exact_search import ExactSearch, Hits, RowNumbers, cosines
+from jammi_lab.features.vectors.index.row_source import FileVectorSource, VectorSource
+from jammi_lab.storage.files import StoragePath, open_for_reading
+from jammi_lab.storage.parquet_rows import ParquetRowReader
+from jammi_lab.storage.vector_arrays import (
+    Floats,
+    chunk_matrix,
+    key_ranks,
+    lost_in_cast,
+    membership_mask,
+    to_arrow_rows,
+    to_keys,
+    to_matrix,
+    to_numpy,
+    to_row_numbers,
+    to_scalar,
+    to_scalar_of_type,
+    vector_width,
+)
+
+
+class KeyedRows:
+    """The rows of a table by their keys. Read-only and thread-safe."""
+
+    def __init__(self, keys: pa.Array) -> None:
+        """Raises DuplicateKey, SchemaMismatch for keys without an order."""
+        self.keys = keys
+        self.order = key_ranks(keys)
+        """The rank of each row by key, which breaks ties; None when the rows are in key order."""
+        self._integer_keys = to_numpy(keys) if pa.types.is_integer(keys.type) else None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def find_row(self, key: Any) -> int | None:
+        """The row number of a key; None when there is no such row."""
+        try:
+            kind = storage_array(self.keys).type
+            stored_key = _stored_key(key, kind)
+            key_scalar = (
+                pa.scalar(stored_key, kind)
+                if (simple := to_scalar_of_type(stored_key, kind)) is None
+                else simple
+            )
+            # an integer never loses a part, and Arrow alone may not hold it
+            is_lossy = not isinstance(stored_key, int) and lost_in_cast(
+                to_scalar(stored_key), key_scalar
+            )
+            position = -1 if is_lossy else pc.index(storage_array(self.keys), key_scalar).as_py()
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return None  # a value of another type is not a key
+        return int(position) if position >= 0 else None
+
+    def keys_at(self, rows: RowNumbers) -> pa.Array:
+        """The keys of some rows, in their own type."""
+        if self._integer_keys is None:
+            return self.keys.take(to_arrow_rows(rows))
+        selected = self._integer_keys[rows.reshape(-1)]
+        return pa.Array.from_buffers(self.keys.type, len(selected), [None, pa.py_buffer(selected)])
+
+    def key_mask(self, keys: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+        """A mask of the rows with one of these keys. Raises SchemaMismatch for keys of another
+        type."""
+        column = storage_array(to_keys(keys.drop_null()))
+        try:
+            column = column.cast(storage_array(self.keys).type)
+        except pa.ArrowException as error:
+            raise SchemaMismatch(
+                "The filter returns keys of another type.",
+                column="key",
+                expected=str(self.keys.type),
+                actual=str(keys.type),
+            ) from error
+        if (
+            self._integer_keys is not None
+            and (mask_by_table := membership_mask(self._integer_keys, to_numpy(column))) is not None
+        ):
+            return mask_by_table
+        mask: NDArray[np.bool_] = to_numpy(pc.is_in(storage_array(self.keys), value_set=column))
+        return mask
+
+
+def storage_array(keys: pa.Array) -> pa.Array:
+    """The keys as a plain array, without an extension type."""
+    return keys.storage if isinstance(keys, pa.ExtensionArray) else keys
+
+
+def find_rows(keys: pa.Array, among: pa.Array) -> RowNumbers:
+    """The row of each key among other distinct keys; −1 where it is none of them."""
+    wanted, others = storage_array(keys), storage_array(among)
+    with contextlib.suppress(pa.ArrowNotImplementedError):
+        if wanted.type == others.type:
+            return to_row_numbers(pc.index_in(wanted, value_set=others))
+    row_of = {key: row for row, key in enumerate(others.to_pylist())}
+    return np.fromiter((row_of.get(key, -1) for key in wanted.to_pylist()), np.int64)
+
+
+def _stored_key(key: Any, kind: pa.DataType) -> Any:
+    """A UUID as the bytes or the text in which the column stores it."""
+    if not isinstance(key, uuid.UUID):
+        return key
+    return str(key) if pa.types.is_string(kind) or pa.types.is_large_string(kind) else key.bytes
+
+
+BATCH_ROWS = 1024
+"""Rows per batch when reading, to need little memory besides the matrix."""
+_FULL_LOAD_FACTOR = 16
+"""All vectors are loaded when more than one row in this many is requested."""
+
+
+class Matrix(KeyedRows):
+    """Vectors and keys of a table, ready to search. Read-only and thread-safe."""
+
+    def __init__(self, keys: pa.Array, vectors: Floats) -> None:
+        if len(keys) != len(vectors):
+            raise SchemaMismatch(
+                f"There are {len(keys)} keys for {len(vectors)} vectors.",
+                expected=str(len(vectors)),
+                actual=str(len(keys)),
+            )
+        self._initialize(keys, int(vectors.shape[1]), None, lambda: vectors)
+        _ = self.exact
+
+    def _initialize(
+        self,
+        keys: pa.Array,
+        dimensions: int,
+        rows: ParquetRowReader | None,
+        load: Callable[[], Floats],
+    ) -> None:
+        super().__init__(keys)
+        self.dimensions = dimensions
+        """Width of a vector."""
+        self._rows, self._load, self._lock = rows, load, threading.Lock()
+        self._exact: ExactSearch | None = None
+
+    @classmethod
+    def from_file_lazily(cls, path: Path, *, key: str = "key", vector: str = "vector") -> Self:
+        """A matrix whose vectors stay in the file until all of them are needed. Raises as
+        `from_parquet`."""
+        try:
+            rows = ParquetRowReader.for_column(path, vector)
+            with pq.ParquetFile(path) as file:
+                keys = to_keys(file.read([key]).column(0), key)
+                width = vector_width(file.schema_arrow.field(vector).type, vector)
+        except (KeyError, pa.ArrowException, OSError):
+            return cls.from_parquet(path, key=key, vector=vector)
+        if rows is None or width is None:
+            return cls.from_parquet(path, key=key, vector=vector)
+        matrix = cls.__new__(cls)
+        matrix._initialize(
+            keys, width, rows, lambda: cls.from_parquet(path, key=key, vector=vector).vectors
+        )
+        return matrix
+
+    @classmethod
+    def from_arrow(
+        cls,
+        table: pa.Table,
+        *,
+        key: str = "key",
+        vector: str = "vector",
+        dimensions: int | None = None,
+    ) -> Self:
+        """A matrix of an Arrow table, without a copy when the vectors are one chunk of FLOAT[n].
+        Raises SchemaMismatch, DuplicateKey."""
+        for name in (key, vector):
+            if name not in table.column_names:
+                raise SchemaMismatch(
+                    f"There is no column {name!r}.",
+                    column=name,
+                    expected=name,
+                    actual=", ".join(table.column_names),
+                )
+        return cls(
+            to_keys(table.column(key), key),
+            to_matrix(table.column(vector), dimensions=dimensions, name=vector),
+        )
+
+    @classmethod
+    def from_parquet(cls, path: StoragePath, *, key: str = "key", vector: str = "vector") -> Self:
+        """A matrix of a result table's file, whose bytes the caller has verified. Raises
+        TableDamaged when the file cannot be read, SchemaMismatch, DuplicateKey."""
+        try:
+            with (
+                open_for_reading(path) as raw,
+                pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False) as file,
+            ):
+                kind = file.schema_arrow.field(vector).type
+                count = file.metadata.num_rows
+                if (width := vector_width(kind, vector)) is None:
+                    return cls.from_arrow(file.read([key, vector]), key=key, vector=vector)
+                vectors = np.empty((count, width), np.float32)
+                keys: list[pa.Array] = []
+                first_row = 0
+                for batch in file.iter_batches(
+                    BATCH_ROWS, columns=[key, vector], use_threads=False
+                ):
+                    vectors[first_row : first_row + len(batch)] = chunk_matrix(
+                        batch.column(vector), width, vector, first_row
+                    )
+                    keys.append(batch.column(key))
+                    first_row += len(batch)
+                chunked = pa.chunked_array(keys, file.schema_arrow.field(key).type)
+        except FileNotFoundError as error:
+            raise TableDamaged(
+                f"The file {path.name} no longer exists.", table=path.stem
+            ) from error
+        except KeyError as error:
+            raise SchemaMismatch(
+                f"The file {path.name} has no columns {key!r} and {vector!r}.", column=vector
+            ) from error
+        except (pa.ArrowException, OSError) as error:
+            raise TableDamaged(
+                f"The file {path.name} cannot be read as Parquet.", table=path.stem
+            ) from error
+        return cls(to_keys(chunked, key), vectors)
+
+    def __repr__(self) -> str:
+        return f"Matrix({len(self)} × {self.dimensions})"
+
+    @property
+    def exact(self) -> ExactSearch:
+        """Exact search over all vectors, which are loaded first. Raises as `from_parquet`."""
+        with self._lock:
+            if self._exact is None:
+                vectors = self._load().view()
+                vectors.flags.writeable = False
+                exact = ExactSearch(vectors, self.order)
+                _check_vectors(exact, self.keys)
+                self._exact, self._load = exact, lambda: vectors
+            return self._exact
+
+    @property
+    def vectors(self) -> Floats:
+        """(rows, dimensions) float32, read-only."""
+        return self.exact.vectors
+
+    @property
+    def vector_source(self) -> VectorSource:
+        """The vectors for index builds: in memory if they are loaded, else read in parts from their
+        file."""
+        exact, reader = self._exact, self._rows
+        return (
+            self.exact
+            if exact is not None or reader is None
+            else FileVectorSource(reader, len(self), self.dimensions)
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        exact = self._exact
+        return (
+            (0 if exact is None else exact.nbytes)
+            + int(self.keys.nbytes)
+            + (0 if self._rows is None else self._rows.nbytes)
+        )
+
+    def vectors_at(self, rows: RowNumbers) -> Floats:
+        """The vectors of some rows: (rows, dimensions) float32. Raises TableDamaged."""
+        exact = self._exact
+        if exact is not None or self._rows is None or len(rows) * _FULL_LOAD_FACTOR > len(self):
+            return self.vectors[rows]
+        return self.vector_source.vectors_at(rows)
+
+    def pairs(self, queries: Floats, rows: RowNumbers) -> Floats:
+        """Exact similarities of checked queries (q, d) to rows of their own (q, c), with the bits
+        of exact search; −2 for row −1, which means none."""
+        if self._exact is not None or rows.size * _FULL_LOAD_FACTOR > len(self):
+            return self.exact.pairs(queries, rows)
+        if len(queries) == 1 and rows.min() >= 0:
+            return cosines(self.vectors_at(rows[0]), queries[0]).reshape(1, -1)
+        distinct_rows, positions = np.unique(np.maximum(rows, 0), return_inverse=True)
+        return ExactSearch(self.vectors_at(distinct_rows)).pairs(
+            queries, np.where(rows < 0, -1, positions.reshape(rows.shape))
+        )
+
+    def search(self, queries: ArrayLike, k: int, *, allow: NDArray[np.bool_] | None = None) -> Hits:
+        """The `k` most similar rows of each query, by descending similarity, then ascending key.
+        See `ExactSearch.search` for arguments and errors."""
+        return self.exact.search(queries, k, allow=allow)
+
+    def neighbors(self, row: int, k: int, *, allow: NDArray[np.bool_] | None = None) -> Hits:
+        """The `k` rows most similar to a row of the matrix, without itself. Raises InvalidArgument
+        for k < 0."""
+        mask = np.ones(len(self), np.bool_) if allow is None else allow.copy()
+        mask[row] = False
+        return self.search(self.vectors[row], k, allow=mask)
+
+    def match_rows(self, other: "Matrix") -> RowNumbers:
+        """For each row the row of another matrix with the same key and a vector with the same bits;
+        −1 where there is none."""
+        own_keys, other_keys = storage_array(self.keys), storage_array(other.keys)
+        if (
+            own_keys.type != other_keys.type
+            or self.dimensions != other.dimensions
+            or not len(other)
+        ):
+            return np.full(len(self), -1, np.int64)
+        positions = pc.index_in(own_keys, value_set=other_keys)
+        rows: RowNumbers = to_row_numbers(positions)
+        vectors, other_vectors = self.vector_source, other.vector_source
+        for start in range(0, len(rows), BATCH_ROWS):
+            batch = slice(start, start + BATCH_ROWS)
+            matched = rows[batch]
+            own_vectors = vectors.vectors_at(np.arange(start, start + len(matched)))
+            is_equal = (
+                own_vectors.view(np.uint32)
+                == other_vectors.vectors_at(np.maximum(matched, 0)).view(np.uint32)
+            ).all(1)
+            rows[batch] = np.where(is_equal, matched, -1)
+        return rows
+
+
+def _check_vectors(exact: ExactSearch, keys: pa.Array) -> None:
+    """Raise SchemaMismatch for vectors that are not finite or all zeros."""
+    invalid = ~(np.isfinite(exact.norms) & (exact.norms > 0))
+    if invalid.any():
+        row = int(invalid.argmax())
+        problem = "is all zeros" if exact.norms[row] == 0 else "is not finite"
+        raise SchemaMismatch(
+            f"The vector of key {keys[row].as_py()!r} {problem}.",
+            column="vector",
+            expected="finite, not all zero",
+            actual=problem,
+        )

@@ -1,0 +1,170 @@
+"""Derived vectors: the shared output (key, vector) and arithmetic of producers that combine
+vectors, and the lookup of keys in other tables."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jammi_lab.core.definitions import Descriptor
+from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.core.records import OnProgress, TableKind
+from jammi_lab.features.vectors.exact_search import RowNumbers, row_norms
+from jammi_lab.steps.input_tables import InputTable, input_fields
+from jammi_lab.steps.jobs import Job, RunningJob, TableRows
+from jammi_lab.steps.key_types import cast_exactly, common_type
+from jammi_lab.storage.parquet import row_group_rows
+from jammi_lab.storage.vector_arrays import Floats, to_row_numbers
+
+Doubles = NDArray[np.float64]
+BLOCK_BYTES = 32 << 20
+"""Bytes of one block of columns in float64."""
+MAX_BATCHED_TERMS = 64
+"""Rows that combine more vectors than this are summed one by one."""
+
+
+class PooledVectors(TableRows):
+    """Output rows (key, vector), once they are computed."""
+
+    def __init__(self, name: str, verb: str) -> None:
+        self._name, self.stage = name, f"{verb} {name}"
+        super().__init__()
+
+    def set_rows(self, keys: pa.Array, vectors: Floats) -> None:
+        """Set the rows. Raises SchemaMismatch, with the key, for a vector that is not finite or all
+        zeros."""
+        norms = row_norms(vectors)
+        invalid = ~(np.isfinite(norms) & (norms > 0))
+        if invalid.any():
+            row = int(np.argmax(invalid))
+            problem = "is all zeros" if norms[row] == 0 else "is not finite"
+            raise SchemaMismatch(
+                f"The vector of {self._name!r} for key {keys[row].as_py()!r} {problem}.",
+                table=self._name,
+                column="vector",
+                expected="finite numbers, not all zero",
+                actual=problem,
+                hint="The combined vectors cancel out: exclude that row, or give its own vector "
+                "more weight.",
+            )
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+        self._table = pa.table({"key": keys, "vector": flat})
+
+    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in key order. Without `rows`, batches are whole row groups, which are
+        written without a copy."""
+        yield from super().batches(rows or row_group_rows(self.schema))
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def release(self) -> None:
+        """Release the rows, after they were published or lost."""
+        self._table = self.schema.empty_table()
+
+
+def pooled_job(
+    output: PooledVectors,
+    kind: TableKind,
+    descriptor: Descriptor,
+    tables: Sequence[InputTable],
+    fill: Callable[[OnProgress | None], dict[str, int]],
+    **job_fields: Any,
+) -> Job:
+    """The job of a producer of derived vectors. `fill` computes the rows of `output` and returns
+    the counts for the manifest; `job_fields`: further fields of Job."""
+
+    def rows(on_progress: OnProgress | None) -> RunningJob:
+        counts = fill(on_progress)
+        return RunningJob(
+            output, on_published=output.release, on_lost=lambda _: output.release(), counts=counts
+        )
+
+    return Job(
+        kind=kind,
+        descriptor=descriptor,
+        start=rows,
+        key=["key"],
+        **job_fields,
+        **input_fields(tables),
+    )
+
+
+def blocks(n: int, width: int) -> list[slice]:
+    """Column ranges of a matrix of n rows, each small enough to be converted to float64."""
+    step = max(1, min(width, BLOCK_BYTES // (8 * max(1, n))))
+    return [slice(start, min(start + step, width)) for start in range(0, width, step)]
+
+
+class GroupedRows:
+    """Row-wise sum or maximum over selected vectors. The terms of a row are added one after the
+    other in the given order, so its result does not depend on other rows and columns."""
+
+    def __init__(
+        self,
+        row: RowNumbers,
+        vector_row: RowNumbers,
+        weight: Doubles | None,
+        n: int,
+        reduction: Literal["sum", "max"] = "sum",
+    ) -> None:
+        """`row` (ascending): the output row of each term; `vector_row`: its vector; `weight`: its
+        factor, None for 1."""
+        self._vector_row, self._weight, self._n = vector_row, weight, n
+        self._reduce: np.ufunc = np.add if reduction == "sum" else np.maximum
+        self._initial = 0.0 if reduction == "sum" else -np.inf
+        self._count = np.bincount(row, minlength=n)
+        self._start = np.cumsum(self._count) - self._count
+        self._short_rows = np.flatnonzero(self._count <= MAX_BATCHED_TERMS)
+        self._long_rows = np.flatnonzero(self._count > MAX_BATCHED_TERMS)
+
+    def __call__(self, x: Doubles) -> Doubles:
+        """Reduce (vectors, columns) to (n, columns)."""
+        out = np.full((self._n, x.shape[1]), self._initial)
+        rows = self._short_rows
+        for position in range(int(self._count[rows].max(initial=0))):
+            rows = rows[self._count[rows] > position]
+            out[rows] = self._reduce(out[rows], self._terms(x, self._start[rows] + position))
+        for row in self._long_rows:
+            end = self._start[row] + self._count[row]
+            for first in range(self._start[row], end, 4096):
+                part = self._terms(x, np.arange(first, min(first + 4096, end)))
+                part[0] = self._reduce(out[row], part[0])
+                # accumulate, because reduce would sum a single column pairwise
+                out[row] = self._reduce.accumulate(part)[-1]
+        return out
+
+    def _terms(self, x: Doubles, positions: RowNumbers) -> Doubles:
+        part: Doubles = x[self._vector_row[positions]]
+        return part if self._weight is None else part * self._weight[positions, None]
+
+
+def match_keys(keys: pa.Array, values: pa.Array, table: str, name: str) -> RowNumbers:
+    """For each value the row with that key; −1 for none. Raises SchemaMismatch for a column whose
+    type cannot hold the keys."""
+    if values.null_count == len(values):  # an untyped NULL column has an integer type in SQL
+        return np.full(len(values), -1, np.int64)
+    storage = keys.storage if isinstance(keys, pa.ExtensionArray) else keys
+    kind = common_type(values.type, storage.type)
+    if kind is None:
+        raise key_type_error(keys, values.type, table, name)
+    positions = pc.index_in(
+        cast_exactly(values, kind), value_set=cast_exactly(storage, kind), skip_nulls=True
+    )
+    return to_row_numbers(positions)
+
+
+def key_type_error(keys: pa.Array, kind: pa.DataType, table: str, name: str) -> SchemaMismatch:
+    """The error for a column whose type cannot hold the keys of the vectors."""
+    return SchemaMismatch(
+        f"Column {name!r} of {table!r} holds {kind}, and the vectors have keys of type "
+        f"{keys.type}.",
+        table=table,
+        column=name,
+        expected=str(keys.type),
+        actual=str(kind),
+        hint="Cast it in SQL, or use a table with the same keys.",
+    )

@@ -1,0 +1,492 @@
+"""Retrieval metrics of tables against relevance judgements: `ws.evaluate` and its results."""
+
+import statistics
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.core import reprs
+from jammi_lab.core.dataframes import ArrowExportMixin
+from jammi_lab.core.errors import InvalidArgument, ModelNotFound, WorkspaceReadOnly
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.features.vectors.judgements import (
+    JUDGEMENTS_HINT,
+    JudgedQuery,
+    discounted_gain,
+    parse_judgements,
+    to_table_key,
+    to_table_keys,
+    without_self_judgements,
+)
+from jammi_lab.features.vectors.metrics_recipe import Search, metrics_recipe
+from jammi_lab.features.vectors.model_records import Evaluation
+from jammi_lab.features.vectors.models import Models
+from jammi_lab.features.vectors.search.search import SearchService, check_searchable
+from jammi_lab.features.words.word_search import check_lexical
+from jammi_lab.workspace.lookup import TableLookup, unwrap_table
+from jammi_lab.workspace.materialize import Materializer
+from jammi_lab.workspace.result_table import ResultTable, TableHandles
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jammi_lab.features.vectors.matrix import KeyedRows, Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class RankingScores:
+    """The metrics of one query."""
+
+    recall: float
+    """The share of the relevant keys that was found."""
+    precision: float
+    """The number of relevant keys found, by k."""
+    mrr: float
+    """1 / rank of the first relevant key; 0 when none was found."""
+    ndcg: float
+    """Σ relevance / log2(rank + 1) over the found keys, relative to the best possible order."""
+
+
+def score_ranking(
+    ranking: Sequence[Hashable], judgements: Mapping[Hashable, float], k: int
+) -> RankingScores:
+    """The metrics of a ranking (keys, best first), cut off at `k`. `judgements`: relevance by key,
+    at least one above 0; other keys count as 0."""
+    top_keys = ranking[:k]
+    relevant = sum(1 for value in judgements.values() if value > 0)
+    ranks = [rank for rank, key in enumerate(top_keys, 1) if judgements.get(key, 0) > 0]
+    best = discounted_gain(sorted(judgements.values(), reverse=True)[:k])
+    return RankingScores(
+        len(ranks) / relevant,
+        len(ranks) / k,
+        1 / ranks[0] if ranks else 0.0,
+        discounted_gain([judgements.get(key, 0) for key in top_keys]) / best,
+    )
+
+
+_SCORE_NAMES = ("recall", "precision", "mrr", "ndcg")
+
+
+class Metrics(ReprMixin, Mapping[str, float]):
+    """The scores of one table: `metrics["recall@10"]`, `["precision@10"]`, `["mrr"]`,
+    `["ndcg@10"]`; also `.recall`, `.precision`, `.mrr`, `.ndcg`. Means over the queries."""
+
+    def __init__(
+        self,
+        table: ResultTable,
+        k: int,
+        mode: str,
+        per_query: "Sequence[tuple[JudgedQuery, RankingScores]]",
+        skipped: int,
+        own: int,
+        recorded: Evaluation | None,
+    ) -> None:
+        self.table, self.k, self.mode = table, k, mode
+        """The table, the number of hits that count, and the kind of search: meaning, words or
+        both."""
+        self.kept: ResultTable | None = None
+        """The table that keeps the scores, with `as_table=`."""
+        self._per_query = list(per_query)
+        self.recall = statistics.fmean(s.recall for _, s in per_query)
+        """The share of the relevant keys among the first k hits."""
+        self.precision = statistics.fmean(s.precision for _, s in per_query)
+        """The share of relevant keys among the first k hits; a place without a hit counts."""
+        self.mrr = statistics.fmean(s.mrr for _, s in per_query)
+        """The reciprocal rank of the first relevant key."""
+        self.ndcg = statistics.fmean(s.ndcg for _, s in per_query)
+        """The discounted cumulative gain, relative to that of the ideal order."""
+        self.skipped = skipped
+        """Number of queries without a relevant key, which are not scored."""
+        self.own = own
+        """Number of judgements of a row about itself, which are ignored: a row is never its own
+        hit."""
+        self.recorded = recorded
+        """The evaluation recorded for the model; None when the model is unknown here."""
+        self._values = {
+            f"recall@{k}": self.recall,
+            f"precision@{k}": self.precision,
+            "mrr": self.mrr,
+            f"ndcg@{k}": self.ndcg,
+        }
+
+    @property
+    def queries(self) -> int:
+        """Number of queries that were scored."""
+        return len(self._per_query)
+
+    def __getitem__(self, name: str) -> float:
+        metric = fold(name) if isinstance(name, str) else name
+        return self._values[
+            metric if metric in self._values or metric == "mrr" else f"{metric}@{self.k}"
+        ]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def per_query(self) -> "pa.Table":
+        """Columns query, cohort, recall, precision, mrr, ndcg: one row per query, in the order of
+        the judgements."""
+        import pyarrow as pa
+
+        rows = [
+            {"query": query.label, "cohort": query.cohort, **asdict(scores)}
+            for query, scores in self._per_query
+        ]
+        texts = [(name, pa.string()) for name in ("query", "cohort")]
+        scores_columns = [(name, pa.float64()) for name in _SCORE_NAMES]
+        return pa.Table.from_pylist(rows, schema=pa.schema([*texts, *scores_columns]))
+
+    def cohorts(self) -> "pa.Table":
+        """Columns cohort, queries, recall, precision, mrr, ndcg: the means of each cohort, in the
+        order of the judgements."""
+        import pyarrow as pa
+
+        by_cohort: dict[str, list[RankingScores]] = {}
+        for query, scores in self._per_query:
+            if query.cohort is not None:
+                by_cohort.setdefault(query.cohort, []).append(scores)
+        rows = [
+            {
+                "cohort": cohort,
+                "queries": len(scores),
+                **{
+                    name: statistics.fmean(getattr(each, name) for each in scores)
+                    for name in _SCORE_NAMES
+                },
+            }
+            for cohort, scores in by_cohort.items()
+        ]
+        first = [("cohort", pa.string()), ("queries", pa.int64())]
+        scores_columns = [(name, pa.float64()) for name in _SCORE_NAMES]
+        return pa.Table.from_pylist(rows, schema=pa.schema([*first, *scores_columns]))
+
+    def _rendered(self) -> Rendered:
+        return _scores_table([self])
+
+
+class Comparison(ReprMixin, ArrowExportMixin):
+    """The scores of several tables or modes on the same queries: iterable, with `len()`, by recipe
+    name, mode or position; also a frame."""
+
+    def __init__(self, rows: Sequence[Metrics]) -> None:
+        self._rows = list(rows)
+
+    def __iter__(self) -> Iterator[Metrics]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, name: str | int) -> Metrics:
+        """The scores of one table or mode. KeyError, IndexError."""
+        if isinstance(name, int):
+            return self._rows[name]
+        for row in self._rows:
+            if fold(name) in (fold(row.table.name), fold(row.table.table_name)):
+                return row
+        for row in self._rows:
+            if fold(name) == row.mode:
+                return row
+        raise KeyError(name)
+
+    def arrow(self) -> "pa.Table":
+        """Columns table, version, model, mode, queries, recall, precision, mrr, ndcg; one row per
+        table or mode."""
+        import pyarrow as pa
+
+        columns: dict[str, tuple[list[Any], pa.DataType]] = {
+            "table": ([m.table.name for m in self], pa.string()),
+            "version": ([m.table.version for m in self], pa.int64()),
+            "model": ([m.table.model_id for m in self], pa.string()),
+            "mode": ([m.mode for m in self], pa.string()),
+            "queries": ([m.queries for m in self], pa.int64()),
+            "recall": ([m.recall for m in self], pa.float64()),
+            "precision": ([m.precision for m in self], pa.float64()),
+            "mrr": ([m.mrr for m in self], pa.float64()),
+            "ndcg": ([m.ndcg for m in self], pa.float64()),
+        }
+        return pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
+
+    def _rendered(self) -> Rendered:
+        return _scores_table(self._rows)
+
+
+def _scores_table(rows: Sequence[Metrics]) -> Rendered:
+    k, skipped, self_judgements = rows[0].k, rows[0].skipped, rows[0].own
+    lines = []
+    for m in rows:
+        scores = [{"cohort": "", **{name: getattr(m, name) for name in _SCORE_NAMES}}]
+        for each in scores + m.cohorts().to_pylist():
+            numbers = [f"{each[name]:.4f}" for name in _SCORE_NAMES]
+            lines.append(
+                (m.table.name, m.table.version, m.table.model_id, m.mode, each["cohort"], *numbers)
+            )
+    note = count_noun(rows[0].queries, "query", "queries") + (
+        f", {skipped:,} skipped without a relevant key" if skipped else ""
+    )
+    note += (
+        f", ignoring {count_noun(self_judgements, 'judgement')} of a row about itself"
+        if self_judgements
+        else ""
+    )
+    return reprs.listing_table(
+        ["table", "version", "model", "mode", "cohort"]
+        + [name if name == "mrr" else f"{name}@{k}" for name in _SCORE_NAMES],
+        lines,
+        aligned="lrlllrrrr",
+        note=note,
+    )
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One way of searching that is scored: a table, and for both a lexical table beside it."""
+
+    table: ResultTable
+    mode: str
+    words: ResultTable | None = None
+
+
+class RetrievalEvaluator:
+    """Scores embedding tables against judgements."""
+
+    def __init__(
+        self,
+        search: SearchService,
+        handles: TableHandles,
+        models: Models,
+        materializer: Materializer,
+        lookup: TableLookup,
+    ) -> None:
+        self._search, self._handles, self._models = search, handles, models
+        self._materializer, self._lookup = materializer, lookup
+
+    def evaluate(
+        self,
+        table: str | ResultTable | Sequence[str | ResultTable],
+        golden: Any,
+        *,
+        k: int,
+        exact: bool | None,
+        record: bool,
+        words: str | ResultTable | None,
+        as_table: str | None,
+    ) -> Metrics | Comparison:
+        """The scores of one table, or a comparison of several. Raises as `ws.evaluate`."""
+        from jammi_lab.storage.vector_arrays import check_exact, check_k
+
+        if check_k(k) < 1:
+            raise InvalidArgument("k must be at least 1.")
+        exact = check_exact(exact)
+        candidates = self._candidates(table, words)
+        judged_queries, self_judgements = without_self_judgements(
+            parse_judgements(golden), [self._keyed_rows(each.table._record) for each in candidates]
+        )
+        answerable = [
+            each for each in judged_queries if any(value > 0 for value in each.relevance.values())
+        ]
+        if not answerable:
+            raise InvalidArgument(
+                "No query has a relevant key, so there is nothing to evaluate.",
+                hint=JUDGEMENTS_HINT,
+            )
+        left_out_counts = (len(judged_queries) - len(answerable), self_judgements)
+        scores = [
+            self._score(each, answerable, k, exact, left_out_counts, record=record)
+            for each in candidates
+        ]
+        if as_table is not None:
+            kept = self._keep(as_table, candidates, answerable, k)
+            for metrics in scores:
+                metrics.kept = kept
+        is_single = isinstance(table, str | ResultTable) and words is None
+        return scores[0] if is_single else Comparison(scores)
+
+    def _candidates(
+        self,
+        table: str | ResultTable | Sequence[str | ResultTable],
+        words: str | ResultTable | None,
+    ) -> list[_Candidate]:
+        """What is scored. TableNotFound, SchemaMismatch, InvalidArgument."""
+        names: Sequence[str | ResultTable] = (
+            [table] if isinstance(table, str | ResultTable) else table
+        )
+        if not isinstance(names, Iterable):
+            raise InvalidArgument(
+                f"table must be a name or a list of names, got {type(table).__name__}."
+            )
+        tables = [self._handles.find(each) for each in names]
+        if not tables:
+            raise InvalidArgument("The list of tables to evaluate is empty.")
+        candidates = [
+            _Candidate(each, "words" if each.kind == TableKind.LEXICAL else "meaning")
+            for each in tables
+        ]
+        if words is not None:
+            lexical = self._handles.find(words)
+            check_lexical(lexical._record)
+            candidates = [
+                *candidates,
+                _Candidate(lexical, "words"),
+                *(_Candidate(each, "both", lexical) for each in tables),
+            ]
+        for each in candidates:
+            if each.mode != "words":
+                check_searchable(each.table._record)
+        if len({each.table.source_id for each in candidates} - {None}) > 1:
+            sources = dict.fromkeys(str(each.table.source_id) for each in candidates)
+            raise InvalidArgument(
+                f"The tables were computed from different sources: {', '.join(sources)}.",
+                hint="Judgements refer to the keys of one source.",
+            )
+        return candidates
+
+    def _keyed_rows(self, record: TableRecord) -> "KeyedRows":
+        """The keys of a table with vectors or words."""
+        if record.kind is TableKind.LEXICAL:
+            return self._search.words.table(record).keys
+        return self._search.matrix(record)
+
+    def _score(
+        self,
+        candidate: _Candidate,
+        judged_queries: Sequence[JudgedQuery],
+        k: int,
+        exact: bool | None,
+        left_out_counts: tuple[int, int],
+        *,
+        record: bool,
+    ) -> Metrics:
+        table_record = candidate.table._record
+        rankings = self._rank(candidate, judged_queries, k, exact)
+        per_query = [
+            (each, score_ranking(ranking, relevance, k))
+            for each, ranking, relevance in zip(
+                judged_queries, rankings, self._relevance(candidate, judged_queries), strict=True
+            )
+        ]
+        metrics = Metrics(candidate.table, k, candidate.mode, per_query, *left_out_counts, None)
+        if record and candidate.mode == "meaning":
+            metrics.recorded = self._record(table_record, metrics)
+        return metrics
+
+    def _relevance(
+        self, candidate: _Candidate, judged_queries: Sequence[JudgedQuery]
+    ) -> list[dict[Hashable, float]]:
+        """The judgements of each query by the keys of the table. SchemaMismatch."""
+        record = candidate.table._record
+        keys = [key for each in judged_queries for key in each.relevance]
+        remaining_keys = iter(to_table_keys(keys, self._keyed_rows(record), record))
+        result = []
+        for each in judged_queries:
+            by_key: dict[Hashable, float] = {}
+            for value in each.relevance.values():
+                key = next(remaining_keys)
+                # Two judged keys may mean one key: 17 and '17'.
+                by_key[key] = max(by_key.get(key, 0.0), value)
+            result.append(by_key)
+        return result
+
+    def _rank(
+        self,
+        candidate: _Candidate,
+        judged_queries: Sequence[JudgedQuery],
+        k: int,
+        exact: bool | None,
+    ) -> list[list[Any]]:
+        """The keys of the hits of each query, best first. Raises as `search`."""
+        record = candidate.table._record
+        if candidate.mode == "meaning":
+            matrix = self._search.matrix(record)
+            positions = self._rank_by_meaning(record, matrix, judged_queries, k, exact)
+            return [matrix.keys_at(rows).to_pylist() for rows in positions]
+        texts = [None if each.by_row else each.query for each in judged_queries]
+        if not all(isinstance(text, str) for text in texts):
+            raise InvalidArgument(
+                "A search by words needs text queries, but one query is not a text."
+            )
+        if candidate.words is None:
+            hits, _ = self._search.words.hit_rows(record, texts, k)
+        else:
+            words = candidate.words._record
+            _, hits = self._search.fused_hits(record, words, texts, k, exact=exact)
+        rankings: list[list[Any]] = [[] for _ in texts]
+        for query, key in zip(hits["query"].to_pylist(), hits["key"].to_pylist(), strict=True):
+            rankings[query].append(key)
+        return rankings
+
+    def _rank_by_meaning(
+        self,
+        record: TableRecord,
+        matrix: "Matrix",
+        judged_queries: Sequence[JudgedQuery],
+        k: int,
+        exact: bool | None,
+    ) -> list[Any]:
+        """The row positions of the hits of each query. Raises as `search`."""
+        positions_by_query: list[Any] = [None] * len(judged_queries)
+        for kind in (
+            str,
+            object,
+        ):  # one batch of texts for the encoder, one batch of vectors for the search
+            indices = [
+                index
+                for index, j in enumerate(judged_queries)
+                if not j.by_row and isinstance(j.query, str) == (kind is str)
+            ]
+            if indices:
+                queries, _ = self._search.query_vectors(
+                    record, [judged_queries[index].query for index in indices]
+                )
+                for index, positions in zip(
+                    indices,
+                    self._search.hits(record, queries, k, row=None, exact=exact).rows,
+                    strict=True,
+                ):
+                    positions_by_query[index] = positions
+        for index, each in enumerate(judged_queries):
+            if each.by_row:
+                row = self._search.row_of(record, matrix, to_table_key(each.query, matrix))
+                positions_by_query[index] = self._search.hits(
+                    record, None, k, row=row, exact=exact
+                ).rows[0]
+        return positions_by_query
+
+    def _keep(
+        self, name: str, candidates: Sequence[_Candidate], queries: Sequence[JudgedQuery], k: int
+    ) -> ResultTable:
+        """The table of the scores: a recipe over the tables that are searched."""
+        searches = [
+            Search(
+                self._lookup.lineage_name(unwrap_table(each.table)) or "",
+                None if each.words is None else self._lookup.lineage_name(unwrap_table(each.words)),
+                each.mode,
+            )
+            for each in candidates
+        ]
+        relevance = self._relevance(candidates[0], queries)
+        recipe = metrics_recipe(searches, queries, relevance, k)
+        return self._handles.from_outcome(self._materializer.materialize(name, recipe))
+
+    def _record(self, record: TableRecord, metrics: Metrics) -> Evaluation | None:
+        """Record the scores for the model that made the vectors; None when that model is unknown
+        here or the workspace is read-only."""
+        encoder = self._search.context.descriptor(record).get("encoder")
+        version = str(encoder.get("version")) if isinstance(encoder, dict) else ""
+        for number in dict.fromkeys(
+            (int(version) if version.isdecimal() and int(version) else None, None)
+        ):
+            try:
+                return self._models.record_evaluation(
+                    record.model_id or "", dict(metrics), version=number
+                )
+            except ModelNotFound:
+                continue
+            except WorkspaceReadOnly:
+                break
+        return None

@@ -1,0 +1,60 @@
+"""The parts of a workspace that searches use."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.records import TableRecord
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.features.vectors.search.column_cache import ColumnCache
+
+if TYPE_CHECKING:
+    from jammi_lab.catalog.result_tables import ResultTableRepository
+    from jammi_lab.engine.engine import Engine
+    from jammi_lab.engine.prepared_statement import PreparedStatement
+    from jammi_lab.engine.stream import Stream
+    from jammi_lab.inputs.observation import Observation
+
+
+_MAX_DESCRIPTORS = 256
+
+
+class SearchContext:
+    """The parts of a workspace that searches use, and their shared caches."""
+
+    def __init__(
+        self,
+        *,
+        scope: TenantScope,
+        engine: "Engine",
+        tables: "ResultTableRepository",
+        observe: "Callable[[bool], Observation]",
+        source_address: Callable[[str], str],
+        manifest: Callable[[TableRecord], Manifest | None],
+        start: "Callable[[PreparedStatement], Stream]",
+    ) -> None:
+        self.scope, self.engine, self.tables, self.observe = scope, engine, tables, observe
+        """`observe` begins an observation of inputs; True makes it a deep one."""
+        self.source_address, self.start = source_address, start
+        """`source_address`: the text in FROM for a source, table or SQL; `start` runs a statement
+        and reports its progress."""
+        self._manifest = manifest
+        # A manifest digest always means the same content, so an entry is never stale.
+        self._descriptors: dict[str, Mapping[str, Any]] = {}
+        self.complete_imports: dict[tuple[str | None, str], bool] = {}
+        """By tenant and imported table: whether every key had its row in the source as it was
+        when the vectors were imported."""
+        self.columns = ColumnCache()
+
+    def descriptor(self, record: TableRecord) -> Mapping[str, Any]:
+        """The definition of a table as its manifest records it; empty for a table without one."""
+        digest = record.manifest_digest
+        if digest is not None and (cached := self._descriptors.get(digest)) is not None:
+            return cached
+        manifest = self._manifest(record)
+        descriptor: Mapping[str, Any] = manifest.descriptor if manifest else {}
+        if digest is not None and manifest is not None:
+            if len(self._descriptors) >= _MAX_DESCRIPTORS:
+                self._descriptors.clear()
+            self._descriptors[digest] = descriptor
+        return descriptor

@@ -1,0 +1,347 @@
+"""Vector search: from a query to the hits of a table, exactly or through an index."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
+from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.settings import Settings
+from jammi_lab.features.vectors.index.indexes import SEARCHABLE, VectorIndexes
+from jammi_lab.features.vectors.search.answers import HIT_COLUMNS, Answer
+from jammi_lab.features.vectors.search.context import SearchContext
+from jammi_lab.features.vectors.search.filters import RowFilter
+from jammi_lab.features.vectors.search.hits import hits_table
+from jammi_lab.features.vectors.search.queries import list_of_texts, texts_of
+from jammi_lab.features.vectors.search.source_rows import SourceRows
+from jammi_lab.features.words.word_search import WordSearch
+from jammi_lab.steps.registry import Producers
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from jammi_lab.catalog.result_tables import ResultTableRepository
+    from jammi_lab.features.vectors.encoders.base import Encoder
+    from jammi_lab.features.vectors.exact_search import Hits
+    from jammi_lab.features.vectors.matrix import Matrix
+    from jammi_lab.features.words import fusion
+
+
+class SearchService:
+    """Searches embedding and lexical tables, which are passed as catalog records."""
+
+    def __init__(
+        self,
+        context: SearchContext,
+        vectors: VectorIndexes,
+        words: WordSearch,
+        producers: Producers,
+        settings: Settings,
+    ) -> None:
+        self.context, self._vectors, self._settings = context, vectors, settings
+        self.words = words
+        # Registering models replaces the encoders of the producers, so each search reads them anew.
+        self._producers = producers
+
+    def search(
+        self,
+        record: TableRecord,
+        query: Any,
+        *,
+        row: Any = None,
+        k: int = 10,
+        where: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        select: Sequence[str] = (),
+        exact: bool | None = None,
+        words: TableRecord | None = None,
+    ) -> Answer:
+        """The `k` rows most similar to a text, a vector or a row of the table, with the selected
+        columns of their source rows. Raises RowNotFound, ModelNotFound, SchemaMismatch,
+        InvalidArgument, and what binding `where` raises."""
+        _check_arguments(query, row, where, params)
+        if words is not None:
+            return self._search_both(
+                record, words, query, k=k, where=where, params=params, select=select, exact=exact
+            )
+        if record.kind is TableKind.LEXICAL and row is None:
+            return self.words.search(record, query, k, where, params, select)
+        from jammi_lab.storage.vector_arrays import check_exact
+
+        exact = check_exact(exact)
+        matrix, rows = self.matrix(check_searchable(record)), self.source_rows(record)
+        cached = rows.cached_columns(select, matrix.keys) if select else None
+        columns = rows.select_columns(select) if cached is None else []
+        mask = (
+            None if where is None else matrix.key_mask(RowFilter(rows).matching_keys(where, params))
+        )
+        own_row = None if row is None else self.row_of(record, matrix, row)
+        queries, has_several_queries = (
+            (None, False) if row is not None else self.query_vectors(record, query)
+        )
+        hits = self._search_index(record, matrix, queries, k, mask, own_row, exact)
+        through_index = hits is not None
+        if hits is None:
+            hits = _search_exactly(matrix, queries, k, mask, own_row)
+        table = hits_table(matrix, hits, has_query_column=has_several_queries)
+        positions = hits.rows.reshape(-1)
+        if cached is not None:
+            answer: Answer = rows.join_cached(cached, table, positions)
+        else:
+            answer = rows.answer(
+                table, columns, filtered=where is not None, keys=matrix.keys, positions=positions
+            )
+        return replace(answer, through_index=through_index)
+
+    def _search_both(
+        self,
+        record: TableRecord,
+        words_record: TableRecord,
+        query: Any,
+        *,
+        k: int,
+        where: str | None,
+        params: Mapping[str, Any] | None,
+        select: Sequence[str],
+        exact: bool | None,
+    ) -> Answer:
+        """The `k` best rows by meaning and words."""
+        from jammi_lab.features.words import fusion
+        from jammi_lab.storage.vector_arrays import check_exact
+
+        if query is None:
+            raise InvalidArgument("words= needs a text query; it cannot be combined with row=.")
+        rows = self.source_rows(record)
+        columns = rows.select_columns(select, HIT_COLUMNS)
+        keys = None if where is None else RowFilter(rows).matching_keys(where, params)
+        pair, hits = self.fused_hits(
+            record, words_record, query, k, keys=keys, exact=check_exact(exact)
+        )
+        words_rows = SourceRows(self.context, words_record)
+        return fusion.join_answers(rows, words_rows, pair, hits, columns, filtered=keys is not None)
+
+    def fused_hits(
+        self,
+        record: TableRecord,
+        words_record: TableRecord,
+        query: Any,
+        k: int,
+        *,
+        keys: "pa.ChunkedArray | None" = None,
+        exact: bool | None = None,
+    ) -> "tuple[fusion.TablePair, pa.Table]":
+        """The `k` best rows by meaning and words of each text; `keys`: the only rows that may be
+        hits. SchemaMismatch, InvalidArgument, ModelNotFound, TableDamaged."""
+        from jammi_lab.features.words import fusion
+        from jammi_lab.storage.vector_arrays import check_k
+
+        texts = self.words.check_texts(words_record, query)
+        matrix, table = self.matrix(check_searchable(record)), self.words.table(words_record)
+        pair = fusion.TablePair.from_tables(matrix, table, (record.recipe, words_record.recipe))
+        mask = None if keys is None else matrix.key_mask(keys)
+        word_mask = None if keys is None else table.keys.key_mask(keys)
+        count = fusion.candidate_count(check_k(k))
+        queries, _ = self.query_vectors(record, texts)
+        meaning = self._search_index(record, matrix, queries, count, mask, None, exact)
+        if meaning is None:
+            meaning = _search_exactly(matrix, queries, count, mask, None)
+        by_words = self.words.hits(words_record, table, texts, count, word_mask)
+        hits = [
+            pair.rank(
+                queries[n], self.words.terms(words_record, text), found, hits_of_words.rows, k
+            )
+            for n, (text, found, hits_of_words) in enumerate(
+                zip(texts, meaning.rows, by_words, strict=True)
+            )
+        ]
+        return pair, fusion.concatenate_hits(hits, has_query_column=not isinstance(query, str))
+
+    def hits(
+        self, record: TableRecord, queries: Any, k: int, *, row: int | None, exact: bool | None
+    ) -> "Hits":
+        """The hits of query vectors, or of the row at a position, which is left out of its own
+        hits. Raises as `Matrix.search`."""
+        matrix = self.matrix(record)
+        hits = self._search_index(record, matrix, queries, k, None, row, exact)
+        return _search_exactly(matrix, queries, k, None, row) if hits is None else hits
+
+    def _search_index(
+        self,
+        record: TableRecord,
+        matrix: "Matrix",
+        queries: Any,
+        k: int,
+        mask: "NDArray[np.bool_] | None",
+        row: int | None,
+        exact: bool | None,
+    ) -> "Hits | None":
+        """The hits through the index; None where all vectors are to be compared."""
+        settings = self._settings
+        if exact is True or (exact is None and len(matrix) <= settings["vectors.exact_max_rows"]):
+            return None
+        import numpy as np
+
+        from jammi_lab.features.vectors.index import search as approximate
+
+        expansion = settings["vectors.search_expansion"]
+        index = self._vectors.index(
+            record, build=exact is False, only_graphs=exact is None and not expansion
+        )
+        if index is None:
+            if exact is None:
+                self._vectors.build_in_background(record)
+            return None
+        return approximate.search(
+            matrix,
+            index,
+            queries if row is None else matrix.vectors_at(np.array([row])),
+            k,
+            allow=mask,
+            without=row,
+            oversample=max(1, settings["vectors.oversample"]),
+            expansion=expansion,
+            always_use_index=exact is False,
+        )
+
+    def vector(self, record: TableRecord, key: Any) -> "NDArray[np.float32]":
+        """The stored vector of one row. SchemaMismatch; RowNotFound."""
+        import numpy as np
+
+        matrix = self.matrix(check_searchable(record))
+        position = np.array([self.row_of(record, matrix, key)], np.int64)
+        vector: NDArray[np.float32] = matrix.vectors_at(position)[0].copy()
+        return vector
+
+    def matrix(self, record: TableRecord) -> "Matrix":
+        """The vectors of a table. TableDamaged."""
+        return self._vectors.matrix(record)
+
+    def source_rows(self, record: TableRecord) -> SourceRows:
+        """The source rows of a table with vectors. SchemaMismatch."""
+        return SourceRows(self.context, check_searchable(record))
+
+    @staticmethod
+    def row_of(record: TableRecord, matrix: "Matrix", key: Any) -> int:
+        """The position of the row with that key. RowNotFound."""
+        row = matrix.find_row(key)
+        if row is None:
+            raise RowNotFound(f"{record.recipe!r} has no row with the key {key!r}.")
+        return row
+
+    def query_vectors(self, record: TableRecord, query: Any) -> tuple[Any, bool]:
+        """The queries as vectors, and whether there are several. SchemaMismatch, InvalidArgument,
+        ModelNotFound."""
+        texts = texts_of(query)
+        if texts is None:
+            from jammi_lab.storage.vector_arrays import parse_queries
+
+            return parse_queries(query, record.dimensions or 0)
+        from jammi_lab.features.vectors.encoders.base import encode_texts
+
+        return encode_texts(self._encoder_of(record), texts, keys=texts), not isinstance(query, str)
+
+    def encode(self, model: Any, texts: str | Sequence[str]) -> "NDArray[np.float32]":
+        """The vectors of texts by a model, float32 (texts, dimensions). Raises as `ws.encode`."""
+        from jammi_lab.features.vectors.encoders.base import encode_texts
+
+        checked = [texts] if isinstance(texts, str) else list_of_texts(texts)
+        return encode_texts(self._producers.encoders.resolve(model), checked, keys=checked)
+
+    def _encoder_of(self, record: TableRecord) -> "Encoder":
+        """The encoder that made a table's vectors. ModelNotFound."""
+        from jammi_lab.features.vectors.encoders.base import EncoderIdentity, identity_of
+
+        identity = self.context.descriptor(record).get("encoder")
+        if not isinstance(identity, dict):
+            raise missing_encoder_error(record, self.context.tables)
+        try:
+            encoders = self._producers.encoders
+            encoder = encoders.find_by_identity(
+                msgspec.convert(identity, EncoderIdentity)
+            ) or encoders.get(identity["name"], identity["version"])
+        except ModelNotFound as error:
+            raise ModelNotFound(
+                error.message, near=error.near, hint=f"{error.hint} Or pass a vector.".lstrip()
+            ) from error
+        if identity_of(encoder).to_dict() != identity:
+            raise ModelNotFound(
+                f"The encoder {identity['name']!r} has other weights or settings than the "
+                f"one that made {record.recipe!r}.",
+                hint="Pass a vector.",
+            )
+        return encoder
+
+
+def check_searchable(record: TableRecord) -> TableRecord:
+    """The record of a table with vectors. SchemaMismatch for another kind."""
+    if record.kind not in SEARCHABLE:
+        raise SchemaMismatch(
+            f"{record.recipe!r} is a table of kind {record.kind.value} and has no vectors.",
+            table=record.recipe,
+            column="vector",
+            hint=f"ws.embed(name, {record.recipe!r}, key=…, text=…) creates a table to search by "
+            "meaning, ws.lexical(…) one to search by words.",
+        )
+    return record
+
+
+def _search_exactly(
+    matrix: "Matrix", queries: Any, k: int, mask: "NDArray[np.bool_] | None", row: int | None
+) -> "Hits":
+    """The hits with all vectors compared."""
+    if row is None:
+        return matrix.search(queries, k, allow=mask)
+    return matrix.neighbors(row, k, allow=mask)
+
+
+def missing_encoder_error(record: TableRecord, tables: "ResultTableRepository") -> ModelNotFound:
+    """The error of a text query for vectors that no encoder made; for derived vectors it names the
+    embedding table that a text can be searched in."""
+    hint = "Pass a vector, for example that of a row: ws.vector('table', key)."
+    origin = record
+    visited = set[str]()
+    # The name may belong to another table by now, even to one made from this table: avoid cycles.
+    while (
+        origin.kind in (TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET)
+        and origin.table_name not in visited
+    ):
+        visited.add(origin.table_name)
+        names = [
+            a.input.name
+            for a in origin.anchors
+            if a.input.kind is InputKind.RESULT and a.columns == ("key", "vector")
+        ]
+        newest = [tables.get(name) or tables.newest(name) for name in names]
+        origin = next(
+            (
+                each if isinstance(each, TableRecord) else each[1]
+                for each in newest
+                if each is not None
+            ),
+            origin,
+        )
+    if origin.kind is TableKind.EMBEDDING:
+        hint += f" Text queries work on {origin.recipe!r}, from which these vectors were computed."
+    return ModelNotFound(f"{record.recipe!r} has no encoder for text queries.", hint=hint)
+
+
+def _check_arguments(
+    query: Any, row: Any, where: str | None, params: Mapping[str, Any] | None
+) -> None:
+    """Raise InvalidArgument unless exactly one of query and row is there, and a condition for the
+    parameters."""
+    if (query is None) == (row is None):
+        raise InvalidArgument(
+            "A search needs either a query or row=, not both."
+            if row is not None
+            else "A search needs a query (a text or a vector) or row=."
+        )
+    if params and where is None:
+        raise InvalidArgument(
+            f"Parameters need a where= that uses them: {', '.join(map(str, params))}."
+        )

@@ -1,0 +1,505 @@
+"""The source rows behind an embedding table: the columns that hits are shown with, as they are
+now."""
+
+import functools
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot, rests_on_statement
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import (
+    JammiError,
+    SchemaMismatch,
+    SourceUnavailable,
+    SqlError,
+    TableNotFound,
+)
+from jammi_lab.core.identifiers import fold, near_names, quote_identifier
+from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.features.vectors.search.answers import Answer, RunningAnswer, SearchAnswer
+from jammi_lab.features.vectors.search.column_cache import (
+    CachedColumns,
+    ColumnSelection,
+    SelectionKey,
+    inputs_of,
+    read_within_limit,
+)
+from jammi_lab.features.vectors.search.context import SearchContext
+from jammi_lab.features.vectors.search.hits import (
+    HIT_TYPES,
+    VECTOR_HIT_COLUMNS,
+    as_hits,
+    without_hits,
+)
+from jammi_lab.sources.base import InputRead, Relation
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jammi_lab.core.caches import SizedObject
+    from jammi_lab.engine.prepared_statement import PreparedStatement
+    from jammi_lab.features.vectors.exact_search import RowNumbers
+
+_READ_COLUMNS = {TableKind.LEXICAL: ("key", "terms")}
+"""The columns that a search reads, by kind of table; those of vectors for any other."""
+_KEY_COLUMN = "__jammi_key"
+_INTEGER_TYPES = {
+    f"{sign}{name}"
+    for sign in ("", "U")
+    for name in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+}
+_COMPARABLE_TYPES = (
+    _INTEGER_TYPES | {"DECIMAL", "FLOAT", "DOUBLE"},
+    {
+        "DATE",
+        "TIMESTAMP",
+        "TIMESTAMP_S",
+        "TIMESTAMP_MS",
+        "TIMESTAMP_NS",
+        "TIMESTAMP WITH TIME ZONE",
+    },
+)
+"""Types of keys that compare with each other."""
+
+
+class SourceRows:
+    """The rows of the source that an embedding table was made from, else the table's own rows."""
+
+    def __init__(self, context: SearchContext, record: TableRecord) -> None:
+        self.context, self.record = context, record
+        self.descriptor: Mapping[str, Any] = context.descriptor(record)
+        self._origin = self._find_origin(record)
+        self._origin_descriptor = (
+            self.descriptor if self._origin is record else context.descriptor(self._origin)
+        )
+        self._is_embedded = (
+            self._origin.kind in (TableKind.EMBEDDING, TableKind.LEXICAL)
+            and "statement" in self._origin_descriptor
+        )
+        self._imported_from: str | None = (
+            self._origin_descriptor.get("source")
+            if self._origin.kind is TableKind.IMPORTED
+            else None
+        )
+        self._reads_own_table = not self._is_embedded and self._imported_from is None
+        self._key = "key" if self._reads_own_table else str(self._origin_descriptor["key"])
+        self._select: tuple[str, ...] = ()
+
+    def _find_origin(self, record: TableRecord) -> TableRecord:
+        """The table whose vectors were propagated, in the version that was read: its source rows
+        are those of the derived table. The table itself when that version is gone."""
+        tables = self.context.tables
+        while record.kind is TableKind.GRAPH_PROPAGATION:
+            vector_anchors = [
+                a
+                for a in record.anchors
+                if a.input.kind is InputKind.RESULT and a.columns == ("key", "vector")
+            ]
+            versions = [
+                tables.version(a.input.name, a.version)
+                for a in vector_anchors
+                if a.version is not None
+            ]
+            origin = next((v[1] for v in versions if v is not None), None) or next(
+                (r for a in vector_anchors if (r := tables.get(a.input.name))), None
+            )
+            if origin is None:
+                break
+            record = origin
+        return record
+
+    @functools.cached_property
+    def address(self) -> str:
+        """The text in FROM. TableNotFound; SourceUnavailable."""
+        if self._reads_own_table:
+            return f"jammi.{quote_identifier(self.record.table_name)}"
+        from jammi_lab.steps.text_statement import recorded_from_text
+
+        if self._is_embedded:
+            return recorded_from_text(self._origin_descriptor)
+        source = str(self._imported_from)
+        if (
+            len(self._origin.anchors) == 1
+            and (plain := _plain_address(self._origin.anchors[0].input, source)) is not None
+        ):
+            return plain
+        return self.context.source_address(source)
+
+    @property
+    def key_column(self) -> str:
+        """The column of the source rows that holds the keys, as the source spells it."""
+        return self._column_name(self._key)
+
+    @functools.cached_property
+    def all_rows(self) -> "PreparedStatement":
+        """The statement that reads all rows with all their columns."""
+        return self._prepare(f"SELECT * FROM {self.address}")
+
+    @functools.cached_property
+    def columns(self) -> dict[str, str]:
+        """The columns of the source rows: name and SQL type, in their order."""
+        return dict(self.all_rows.output)
+
+    def select_columns(
+        self, select: Sequence[str], reserved_names: Sequence[str] = VECTOR_HIT_COLUMNS
+    ) -> list[str]:
+        """The columns to add, as the source spells them. SchemaMismatch for one that is not there
+        or whose name every answer has."""
+        self._select = tuple(map(str, select))
+        key_names = {fold(self._key)} & {"key"}
+        requested = [column for column in select if fold(str(column)) not in key_names]
+        if reserved := [column for column in requested if fold(str(column)) in reserved_names]:
+            raise SchemaMismatch(
+                f"{reserved[0]!r} is a column of every search result and cannot be selected.",
+                column=reserved[0],
+                hint="Join the result with the source in SQL, and rename the source's column.",
+            )
+        return list(dict.fromkeys(self._column_name(column) for column in requested))
+
+    def matching_keys(self, rows: "pa.Table", kind: str) -> "pa.ChunkedArray":
+        """The keys of the table that equal those of a column of another type, or of a type with
+        NaN."""
+        from jammi_lab.inputs.source_names import InlineRows
+
+        key_sql, source_key_sql = self._comparable_sql(
+            f"o.{quote_identifier('key')}", f"s.{quote_identifier(_KEY_COLUMN)}", kind
+        )
+        text = (
+            f"SELECT o.key FROM jammi.{quote_identifier(self.record.table_name)} o WHERE EXISTS "
+            f"(FROM {InlineRows.NAME} s WHERE {key_sql} = {source_key_sql})"
+        )
+        prepared = self._prepare(text, [InlineRows(rows.rename_columns([_KEY_COLUMN]))])
+        return prepared.run().table().column(0)
+
+    def _comparable_sql(self, key_sql: str, source_key_sql: str, kind: str) -> tuple[str, str]:
+        """Both sides of an equation of a key with a source key of that type: as text where the
+        types do not compare."""
+        types = {each.split("(", 1)[0] for each in (kind, self.key_type)}
+        if kind == self.key_type or any(types <= family for family in _COMPARABLE_TYPES):
+            return key_sql, source_key_sql
+        return f"{key_sql}::VARCHAR", f"{source_key_sql}::VARCHAR"
+
+    # -- the cache of columns
+    # ----------------------------------------------------------------------------------------------
+
+    def cached_columns(self, select: Sequence[str], keys: "pa.Array") -> CachedColumns | None:
+        """The selected columns of all rows, in the order of these keys of the table; None when the
+        source has to be read."""
+        cache, key = self.context.columns, self.selection_key(select)
+        selection = cache.find(key)
+        if selection is None or not selection.should_check(len(keys)):
+            return None
+        began = time.perf_counter()
+        state = self.state_of(selection)
+        selection.record_check(time.perf_counter() - began)
+        if state is None or state == selection.too_large_state:
+            return None
+        if (columns := cache.loaded.find(state)) is None and selection.load_is_due(len(keys)):
+            columns = self._load(key, selection, keys, state)
+        return cast("CachedColumns | None", columns)
+
+    def is_cached(self, select: Sequence[str]) -> bool:
+        """Whether the selected columns are cached as they are now; nothing is read."""
+        selection = self.context.columns.find(self.selection_key(select))
+        return self.find_cached(selection, "beside") is not None
+
+    def has_changed(self, select: Sequence[str]) -> bool:
+        """Whether the columns were cached, are outdated, and load again quickly."""
+        selection = self.context.columns.find(self.selection_key(select))
+        return selection is not None and selection.reloads_quickly and not self.is_cached(select)
+
+    def load(self, select: Sequence[str], keys: "pa.Array") -> None:
+        """Cache the columns now, where possible, rather than after several reads. Raises as reading
+        does."""
+        cache, key = self.context.columns, self.selection_key(select)
+        if cache.find(key) is None and len(keys):
+            self.answer(as_hits(keys[:1]), self.select_columns(select), filtered=False).rows()
+        if (selection := cache.find(key)) is not None and not selection.last_skip_count:
+            selection.load_soon()
+            self.cached_columns(select, keys)
+
+    def find_cached(self, selection: ColumnSelection | None, layout: str) -> "SizedObject | None":
+        """The cached object for the current state of the rows, in that layout."""
+        if selection is None or not selection.is_deterministic or selection.last_skip_count:
+            return None
+        state = self.state_of(selection, layout)
+        return None if state is None else self.context.columns.loaded.find(state)
+
+    def _load(
+        self, key: SelectionKey, selection: ColumnSelection, keys: "pa.Array", state: str
+    ) -> CachedColumns | None:
+        """Read the columns of all rows into the cache; None where that is not possible."""
+        began = time.perf_counter()
+        try:
+            prepared = self._join_statement(as_hits(keys), selection.columns)
+            if without_hits(inputs_of(prepared)) != selection.read_inputs:
+                self.context.columns.evict(key)
+                return None
+            rows = read_within_limit(prepared)
+        except JammiError:
+            return None  # the search that reads the source raises it
+        selection.record_load(time.perf_counter() - began)
+        if rows is None:
+            selection.too_large_state = state
+            return None
+        if len(rows) != len(keys) or self.state_of(selection) != state:
+            return None
+        columns = CachedColumns(
+            rows.drop_columns(["rank", "similarity"]), dict(prepared.output), selection.inputs
+        )
+        self.context.columns.loaded.store(state, columns)
+        return columns
+
+    def selection_key(self, select: Sequence[str]) -> SelectionKey:
+        """The name of a selection in the cache, for the bound tenant."""
+        tables = (self.record.table_name, self._origin.table_name)
+        return (self.context.scope.current, *tables, tuple(map(str, select)))
+
+    def state_of(self, selection: ColumnSelection, layout: str = "beside") -> str | None:
+        """A digest of the inputs of a selection as they are now and of the layout in which they are
+        cached; None when the state of an input is unknown. In the layout `rows` it covers all
+        columns of the inputs, also those not read: a condition may mean any."""
+        anchors = self._current_anchors((i, i.columns) for i in selection.read_inputs)
+        # An anchor that rests on a column or date is not enough: hits show the rows as they are.
+        if anchors is None or not all(
+            a.pinned and not a.note and not rests_on_statement(a.method) for a in anchors
+        ):
+            return None
+        states = [
+            [
+                *a.input.identity,
+                a.kind.value,
+                a.method,
+                a.value,
+                *([a.schema] if layout == "rows" else []),
+            ]
+            for a in anchors
+        ]
+        identity = [
+            self.context.scope.current,
+            self.record.table_name,
+            self._origin.table_name,
+            self.record.digest,
+        ]
+        environment = self.context.engine.environment()
+        return digest_of([layout, identity, selection.columns, states, environment])
+
+    # -- answers
+    # ----------------------------------------------------------------------------------------------
+
+    def join_cached(
+        self, columns: CachedColumns, hits: "pa.Table", positions: "RowNumbers"
+    ) -> SearchAnswer:
+        """The hits with cached columns; `positions`: those of the hits among the vectors."""
+        table = columns.join(hits, positions)
+        types = {**HIT_TYPES, **columns.types}
+        return SearchAnswer(table, [types[name] for name in table.column_names], columns.inputs)
+
+    def answer(
+        self,
+        hits: "pa.Table",
+        columns: Sequence[str],
+        *,
+        filtered: bool,
+        keys: "pa.Array | None" = None,
+        positions: "RowNumbers | None" = None,
+    ) -> Answer:
+        """The hits with columns of their source rows. A hit whose row is gone is marked; rows that
+        passed a filter exist. `keys` and `positions`: all keys of the table, and where those of the
+        hits are among them."""
+        if not columns:
+            if (
+                self._reads_own_table
+                or filtered
+                or (self._inputs_unchanged() and (self._is_embedded or self._all_keys_had_rows()))
+            ):
+                return self._with_missing_flag(hits, missing=False)
+            if (
+                keys is not None
+                and positions is not None
+                and (cached := self.cached_columns((), keys)) is not None
+            ):
+                return self.join_cached(cached, hits, positions)
+            if not self._key_is_readable():
+                return self._with_missing_flag(hits, missing=True)
+        return self.join_with_source(hits, columns)
+
+    def inputs(self) -> list[InputRead]:
+        """The inputs that decide whether source rows exist, as recorded when the vectors were made:
+        of a named table the key column, else all that was read."""
+        if self._reads_own_table:
+            return []
+        anchors = [
+            a for a in self._origin.anchors if a.pinned and a.input.kind is not InputKind.CLOCK
+        ]
+        by_sql = (
+            self.address.startswith("(")
+            if self._is_embedded
+            else any(c.isspace() for c in str(self._imported_from))
+        )
+        plain = len(anchors) == 1 and not by_sql
+        reads = []
+        for anchor in anchors:
+            key = [c for c in anchor.columns if fold(c) == fold(self._key)]
+            columns = tuple(key) if plain and key else anchor.columns
+            source = Input(kind=anchor.input.kind, name=anchor.input.name, table=anchor.input.table)
+            types = dict(zip(anchor.columns, anchor.types, strict=True))
+            reads.append(InputRead(Relation(source), columns, types))
+        return reads
+
+    def _inputs_unchanged(self) -> bool:
+        """Whether the inputs are as they were when the vectors were made: then every row that was
+        embedded exists. Nothing is read for it."""
+        anchors = self._origin.anchors
+        if not anchors or not all(a.pinned for a in anchors):
+            return False
+        current = self._current_anchors((a.input, a.columns) for a in anchors)
+        return current is not None and all(
+            a.same_state(b) for a, b in zip(current, anchors, strict=True)
+        )
+
+    def _current_anchors(
+        self, inputs: Iterable[tuple[Input, tuple[str, ...]]]
+    ) -> list[Anchor] | None:
+        """The state of inputs, over some of their columns; None when that of one is unknown."""
+        observation, tenant = self.context.observe(False), self.context.scope.current
+        anchors = []
+        try:
+            for source, columns in inputs:
+                if not isinstance(snapshot := observation.observe(source, tenant), Snapshot):
+                    return None
+                anchors.append(snapshot.anchor(source, columns))
+        finally:
+            observation.close()
+        return anchors
+
+    def _all_keys_had_rows(self) -> bool:
+        """Whether every imported key had its row in the source as it was at the import. The source
+        is unchanged since, and is read once for it."""
+        complete_imports = self.context.complete_imports
+        key = (self.context.scope.current, self._origin.table_name)
+        if key not in complete_imports:
+            try:
+                table = f"jammi.{quote_identifier(self._origin.table_name)}"
+                column = quote_identifier(self._column_name(self._key))
+                condition = (
+                    f"NOT EXISTS (FROM {self.address} s WHERE s.{column}::VARCHAR = "
+                    f"o.{quote_identifier('key')}::VARCHAR)"
+                )
+                prepared = self._prepare(f"SELECT 1 FROM {table} o WHERE {condition} LIMIT 1")
+                complete = len(prepared.run().table()) == 0
+            except JammiError:
+                return False
+            if not self._inputs_unchanged():
+                return False  # the statement may have read another state
+            complete_imports[key] = complete
+        return complete_imports[key]
+
+    def _key_is_readable(self) -> bool:
+        """Whether the key column can be read at all."""
+        try:
+            self._prepare(f"SELECT {quote_identifier(self._key)} FROM {self.address}")
+        except (TableNotFound, SourceUnavailable, SqlError):
+            return False
+        return True
+
+    def _with_missing_flag(self, hits: "pa.Table", *, missing: bool) -> SearchAnswer:
+        """The hits with one value of `source_missing` for all of them."""
+        from jammi_lab.storage.vector_arrays import boolean_array
+
+        table = hits.append_column("source_missing", boolean_array(missing, len(hits)))
+        types = {**HIT_TYPES, "key": self.key_type}
+        return SearchAnswer(table, [types[name] for name in table.column_names], [self.own_input])
+
+    def join_with_source(self, hits: "pa.Table", columns: Sequence[str]) -> RunningAnswer:
+        """The hits joined with their source rows by a statement."""
+        began = time.perf_counter()
+        prepared = self._join_statement(hits, columns)
+        stream = self.context.start(prepared)
+        read_inputs = without_hits(inputs_of(prepared))
+        inputs = [self.own_input, *read_inputs]
+        self.context.columns.record_read(
+            self.selection_key(self._select),
+            columns,
+            prepared,
+            inputs,
+            read_inputs,
+            time.perf_counter() - began,
+        )
+        return RunningAnswer(prepared, stream, inputs)
+
+    def _join_statement(self, hits: "pa.Table", columns: Sequence[str]) -> "PreparedStatement":
+        """The statement that joins hits with their rows."""
+        from jammi_lab.inputs.source_names import InlineRows
+
+        order_columns = [name for name in ("query", "rank") if name in hits.column_names]
+        order_sql = ", ".join(f"h.{name}" for name in order_columns)
+        hit_columns = ", ".join(f"h.{quote_identifier(name)}" for name in hits.column_names)
+        selected = "".join(f", s.{quote_identifier(c)}" for c in columns)
+        key = self._column_name(self._key)
+        key_sql, source_key_sql = self._comparable_sql(
+            f"h.{quote_identifier('key')}", f"s.{quote_identifier(_KEY_COLUMN)}", self.columns[key]
+        )
+        inner = "".join(f", {quote_identifier(c)}" for c in columns)
+        # DISTINCT: a key that occurs twice in the source by now is still one hit.
+        text = (
+            f"SELECT DISTINCT ON ({order_sql}) {hit_columns}{selected}, "
+            f"s.{quote_identifier(_KEY_COLUMN)} IS NULL AS source_missing "
+            f"FROM {InlineRows.NAME} h LEFT JOIN (SELECT {quote_identifier(key)} AS "
+            f"{quote_identifier(_KEY_COLUMN)}{inner} FROM {self.address}) s "
+            f"ON {key_sql} = {source_key_sql} ORDER BY {order_sql}{selected}"
+        )
+        return self._prepare(text, [InlineRows(hits)])
+
+    def _prepare(self, text: str, extra: Sequence[Any] = ()) -> "PreparedStatement":
+        tenant = self.context.scope.current
+        [prepared] = self.context.engine.prepare(text, tenant=tenant, extra_resolvers=extra)
+        return prepared
+
+    @property
+    def own_input(self) -> Input:
+        """The searched table, with the columns that a search reads."""
+        columns = _READ_COLUMNS.get(self.record.kind, ("key", "vector"))
+        return Input(kind=InputKind.RESULT, name=self.record.recipe, columns=columns)
+
+    @property
+    def key_type(self) -> str:
+        """The SQL type of the keys."""
+        return next((c.type for c in self.record.columns if c.name == "key"), "VARCHAR")
+
+    def _column_name(self, column: str) -> str:
+        """A column of the source rows, as the source spells it. SchemaMismatch, with the near name,
+        for one that is not there or that is reserved."""
+        try:
+            columns = self.columns
+        except (TableNotFound, SourceUnavailable) as error:
+            raise self._with_hint(error) from error
+        match = next((c for c in columns if fold(c) == fold(str(column))), None)
+        if match is None:
+            near = near_names(str(column), columns)
+            raise SchemaMismatch(
+                f"The source of {self.record.recipe!r} has no column {column!r}.",
+                column=str(column),
+                actual=", ".join(columns),
+                hint=f"Did you mean {near[0]}?" if near else "",
+            )
+        return match
+
+    def _with_hint(self, error: JammiError) -> JammiError:
+        """The same error with the hint that a search without source columns still works."""
+        hint = f"{error.hint} A search without where= and select= still works.".lstrip()
+        return type(error)(error.message, hint=hint)
+
+
+def _plain_address(source: Input, name: str) -> str | None:
+    """The text in FROM for the one input of imported vectors when it was named by its bare name. It
+    keeps its meaning when another object takes that name."""
+    if source.table is not None or fold(source.name) != fold(name):
+        return None
+    match source.kind:
+        case InputKind.SOURCE | InputKind.FRAME:
+            return quote_identifier(source.name)
+        case InputKind.RESULT:
+            return f"jammi.{quote_identifier(source.name)}"
+    return None

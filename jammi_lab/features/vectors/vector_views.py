@@ -1,0 +1,450 @@
+"""Views of embedding tables: the neighbours of a row, and a map of the whole table."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.dataframes import ArrowExportMixin
+from jammi_lab.core.definitions import ProjectionDescriptor, parse_descriptor
+from jammi_lab.core.errors import InvalidArgument, RowNotFound
+from jammi_lab.core.html import (
+    Rendered,
+    count_noun,
+    escape,
+    escape_invisible,
+    plain_text,
+    svg_image,
+    vstack,
+)
+from jammi_lab.core.html_tables import table
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.panel_selection import PanelSelection
+from jammi_lab.core.records import ProgressOption, TableKind
+from jammi_lab.features.outputs.badge import BadgeMixin, BadgeService
+from jammi_lab.features.vectors.search.search import SearchService, check_searchable
+from jammi_lab.steps.registry import Producers
+from jammi_lab.workspace.lookup import TableLookup, unwrap_table
+from jammi_lab.workspace.materialize import Materializer
+from jammi_lab.workspace.recipe_values import Projection
+from jammi_lab.workspace.result import Result
+from jammi_lab.workspace.result_table import ResultTable, TableHandles
+from jammi_lab.workspace.statement_runner import StatementRunner
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+_POINT, _WORD, _AXIS, _NO_VALUE = "#3f7fb5", "#707c88", "#8a94a0", "#c3c9cf"
+_WIDTH, _HEIGHT, _PADDING = 640, 400, 14
+_MAX_DRAWN_POINTS = 4_000
+_MAX_LABELS = 24
+_MAX_LISTED_ROWS = 10
+_BAR_WIDTH, _LINE_HEIGHT = 220, 20
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """The colours of the points of a map, by the values of a column."""
+
+    column: str
+    legend: Sequence[tuple[str, str, int]]
+    """Value, colour, and number of points."""
+    legend_positions: "NDArray[np.uint8]"
+    """The legend position of each point; any larger number for a point without a value."""
+    without_value: int = 0
+    """Number of points without a value."""
+
+
+class Neighbors(PanelSelection, BadgeMixin):
+    """The rows most similar to one row of an embedding table."""
+
+    def __init__(self, table: str, key: Any, hits: Result, badges: BadgeService) -> None:
+        self.table, self.key, self.hits = table, key, hits
+        """`hits`: key, rank, similarity, and the selected columns."""
+        self._badges = badges
+
+    def _tables(self) -> Sequence[str]:
+        return self.hits._tables()
+
+    def _content(self) -> Rendered:
+        preview = self.hits.preview(self.hits.limit)
+        image = (
+            svg_image(
+                _bars(preview["key"].to_pylist(), preview["similarity"].to_pylist()),
+                f"Rows most similar to {self.key}",
+            )
+            if len(preview)
+            else ""
+        )
+        rendered_hits = self.hits._content()
+        return vstack(
+            plain_text(f"Nearest to {self.key} in {self.table}"),
+            Rendered(image + rendered_hits.html, rendered_hits.text),
+        )
+
+
+class VectorMap(PanelSelection, ArrowExportMixin, BadgeMixin):
+    """An embedding table as points of a plane, with similar rows near each other as far as a
+    projection allows. Also a frame with the columns key, x, y."""
+
+    def __init__(
+        self,
+        name: str,
+        keys: "pa.Array",
+        points: "NDArray[np.float32]",
+        shares: tuple[float, float] = (0.0, 0.0),
+        projection: ResultTable | None = None,
+        version: int | None = None,
+        badges: BadgeService | None = None,
+    ) -> None:
+        self.table = name
+        self.keys = keys
+        self.points = points
+        self.shares = shares
+        self.projection = projection
+        """`points`: (rows, 2) float32 in key order; `shares`: the share of the variance along each
+        axis, for a map that is not stored; `projection`: the table that stores the points, None
+        for a map that is not stored."""
+        self.version = projection.version if projection is not None else version
+        """The version of the table that the points were read or computed from."""
+        self._badges = badges
+
+    def _tables(self) -> Sequence[str]:
+        return [self.table if self.projection is None else self.projection.name]
+
+    @property
+    def placement(self) -> str:
+        """How the points were computed, as the end of a sentence."""
+        if self.projection is None:
+            return (
+                "along the two directions in which the vectors differ most "
+                f"({100 * sum(self.shares):.0f} % of the variance)"
+            )
+        from jammi_lab.features.vectors.projections import limit_perplexity
+
+        descriptor = (
+            self.projection.manifest.descriptor if self.projection.manifest is not None else {}
+        )
+        method = "by their first two principal components"
+        if descriptor.get("method") == "tsne":
+            method = (
+                "by t-SNE with perplexity "
+                f"{limit_perplexity(descriptor['perplexity'], len(self)):.3g}"
+            )
+        return f"{method} ({self.projection.name}, version {self.projection.version})"
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def arrow(self) -> "pa.Table":
+        """key, x, y of every row."""
+        import pyarrow as pa
+
+        return pa.table(
+            {"key": self.keys, "x": pa.array(self.points[:, 0]), "y": pa.array(self.points[:, 1])}
+        )
+
+    def _content(self, colouring: Colouring | None = None) -> Rendered:
+        step = -(-len(self) // _MAX_DRAWN_POINTS) or 1
+        points = self.points[::step]
+        names = [str(self.keys[row].as_py()) for row in range(0, len(self), step)]
+        note = f"{count_noun(len(self), 'row')} of {self.table}"
+        if len(self) > 1:
+            note += f" {self.placement}"
+        note += f"; {len(points):,} of them are drawn" if len(points) < len(self) else ""
+        note += "." if colouring is None else f"; coloured by {escape_invisible(colouring.column)}."
+        drawn_colouring = (
+            None
+            if colouring is None
+            else replace(colouring, legend_positions=colouring.legend_positions[::step])
+        )
+        image = (
+            svg_image(_scatter(points, names, drawn_colouring), f"Map of {self.table}")
+            if names
+            else ""
+        )
+        first_rows = [
+            (key, f"{x:.2f}", f"{y:.2f}")
+            for key, (x, y) in zip(
+                self.keys[:_MAX_LISTED_ROWS].to_pylist(), self.points.tolist(), strict=False
+            )
+        ]
+        return Rendered(
+            f"{image}<div>{escape(note)}</div>",
+            table(["key", "x", "y"], first_rows, aligned="lrr", note=note).text,
+        )
+
+
+class VectorViews:
+    """Makes views of embedding tables: the neighbours of a row, and a map of the whole table."""
+
+    def __init__(
+        self,
+        search: SearchService,
+        statements: StatementRunner,
+        handles: TableHandles,
+        materializer: Materializer,
+        producers: Producers,
+        catalog: Catalog,
+        badges: BadgeService,
+        lookup: TableLookup,
+    ) -> None:
+        self._lookup = lookup
+        self._search, self._statements, self._handles = search, statements, handles
+        self._materializer, self._producers = materializer, producers
+        self._catalog, self._badges = catalog, badges
+
+    def neighbors(
+        self, table: str | ResultTable, key: Any, k: int, select: Sequence[str]
+    ) -> Neighbors:
+        """The `k` rows most similar to the row with that key, or to the first row. Raises as
+        `ws.search`."""
+        from jammi_lab.storage.vector_arrays import to_key
+
+        record = check_searchable(self._handles.find(table)._record)
+        matrix = self._search.matrix(record)
+        if key is None:
+            if not len(matrix):
+                raise RowNotFound(f"{record.recipe!r} has no rows.")
+            key = matrix.keys[0].as_py()
+        elif (
+            matrix.find_row(key) is None
+            and (typed_key := to_key(key, matrix.keys.type)) is not None
+        ):
+            key = typed_key
+        hits, _ = self._statements.answer(
+            lambda: self._search.search(record, None, row=key, k=k, select=select),
+            [record],
+            filtered=False,
+        )
+        hits.limit = max(hits.limit, k)
+        return Neighbors(record.recipe, key, hits, self._badges)
+
+    def vector_map(
+        self,
+        table: str | ResultTable,
+        method: Literal["pca", "tsne"] | None,
+        progress: ProgressOption,
+    ) -> VectorMap:
+        """An embedding table as a map. Raises as `ws.vector_map`."""
+        from jammi_lab.features.vectors.projections import project_to_plane
+
+        handle = self._handles.find(table)
+        if handle.kind == TableKind.PROJECTION and method is None:
+            return _load_map(handle, self._badges)
+        record = check_searchable(handle._record)
+        if method is not None:
+            name = f"{record.recipe}_{method}"
+            return _load_map(self._project(name, handle, method, progress), self._badges)
+        matrix = self._search.matrix(record)
+        return VectorMap(
+            record.recipe,
+            matrix.keys,
+            *project_to_plane(matrix.vectors),
+            version=record.version,
+            badges=self._badges,
+        )
+
+    def _project(
+        self,
+        name: str,
+        table: ResultTable,
+        method: Literal["pca", "tsne"],
+        progress: ProgressOption,
+    ) -> ResultTable:
+        """The stored projection of a table, brought up to date with its recorded settings.
+        InvalidArgument when the name belongs to another recipe."""
+        recipe = Projection(table, method=method)
+        existing = self._catalog.recipes.get(name)
+        if existing is not None:
+            descriptor = parse_descriptor(existing.descriptor)
+            vectors = self._producers.inputs.find_vectors(
+                self._lookup.lineage_name(unwrap_table(table)) or ""
+            )
+            if (
+                not isinstance(descriptor, ProjectionDescriptor)
+                or descriptor.method != method
+                or fold(descriptor.vectors.statement) != fold(vectors[1])
+            ):
+                raise InvalidArgument(
+                    f"{name!r} exists already and is not the map of {table.name!r} by {method}.",
+                    hint=f"Store the map under another name: ws.projection(NAME, {table.name!r}, "
+                    f"method={method!r}), and show that.",
+                )
+            if descriptor.perplexity is not None and descriptor.seed is not None:
+                recipe = replace(recipe, perplexity=descriptor.perplexity, seed=descriptor.seed)
+        outcome = self._materializer.materialize(name, recipe, progress=progress)
+        return self._handles.from_outcome(outcome)
+
+
+def _load_map(projection: ResultTable, badges: BadgeService) -> VectorMap:
+    """The map of a stored projection."""
+    import numpy as np
+
+    rows = projection.arrow().combine_chunks()
+    points = np.stack([rows.column(axis).to_numpy() for axis in ("x", "y")], 1)
+    return VectorMap(
+        projection.derived_from or projection.name,
+        rows.column("key").combine_chunks(),
+        points,
+        projection=projection,
+        badges=badges,
+    )
+
+
+def _svg_document(body: str, width: int, height: int) -> str:
+    family = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 '
+        f'{width} {height}" font-family="{family}">{body}</svg>'
+    )
+
+
+def _truncate(text: str, max_characters: int) -> str:
+    visible_text = escape_invisible(text)
+    return (
+        visible_text
+        if len(visible_text) <= max_characters
+        else visible_text[: max_characters - 1] + "…"
+    )
+
+
+def _bars(keys: Sequence[Any], similarities: Sequence[float]) -> str:
+    """A bar chart of the neighbours; negative similarities have no bar."""
+    names = [_truncate(str(key), 36) for key in keys]
+    bar_left = max(40, round(7.2 * max(map(len, names)))) + _PADDING
+    parts = [
+        (
+            f'<line x1="{bar_left}" y1="4" x2="{bar_left}" y2="{_LINE_HEIGHT * len(names) + 8}" '
+            f'stroke="{_AXIS}"/>'
+        )
+    ]
+    for index, (name, similarity) in enumerate(zip(names, similarities, strict=True)):
+        y, bar_length = 8 + index * _LINE_HEIGHT, max(0.0, similarity) * _BAR_WIDTH
+        parts += [
+            (
+                f'<text x="{bar_left - 6}" y="{y + 12}" font-size="12" fill="{_WORD}" '
+                f'text-anchor="end">{escape(name)}</text>'
+            ),
+            (
+                f'<rect x="{bar_left}" y="{y + 2}" width="{bar_length:.1f}" '
+                f'height="{_LINE_HEIGHT - 7}" rx="2" fill="{_POINT}"/>'
+            ),
+            (
+                f'<text x="{bar_left + bar_length + 6:.1f}" y="{y + 12}" font-size="12" '
+                f'fill="{_WORD}">{similarity:.2f}</text>'
+            ),
+        ]
+    return _svg_document("".join(parts), bar_left + _BAR_WIDTH + 50, _LINE_HEIGHT * len(names) + 14)
+
+
+def _scatter(
+    points: "NDArray[np.float32]", names: Sequence[str], colouring: Colouring | None = None
+) -> str:
+    """A scatter plot with equal scales on both axes, labels of some distant points, and the legend
+    below."""
+    import numpy as np
+
+    low, high = points.min(0), points.max(0)
+    scale = min(
+        (_WIDTH - 8 * _PADDING) / max(float(high[0] - low[0]), 1e-6),
+        (_HEIGHT - 2 * _PADDING) / max(float(high[1] - low[1]), 1e-6),
+    )
+    middle = (low + high) / 2
+    x = _WIDTH / 2 + (points[:, 0] - middle[0]) * scale
+    y = _HEIGHT / 2 - (points[:, 1] - middle[1]) * scale
+    size = 6 if len(x) <= 400 else 4 if len(x) <= 2000 else 3
+    body = ""
+    for colour, indices in _points_by_colour(len(x), colouring):
+        dots = "".join(
+            f"M{a:.1f} {b:.1f}h0"
+            for a, b in zip(x[indices].tolist(), y[indices].tolist(), strict=True)
+        )
+        body += (
+            f'<path d="{dots}" stroke="{colour}" stroke-width="{size}" stroke-linecap="round" '
+            f'stroke-opacity="0.9"/>'
+        )
+    for index, (left, top) in _label_positions(np.stack([x, y], 1), names).items():
+        body += (
+            f'<text x="{left:.0f}" y="{top:.0f}" font-size="11" '
+            f'fill="{_WORD}">{escape(_truncate(names[index], 28))}</text>'
+        )
+    legend, legend_height = ("", 0) if colouring is None else _legend(colouring)
+    return _svg_document(body + legend, _WIDTH, _HEIGHT + legend_height)
+
+
+def _points_by_colour(
+    count: int, colouring: Colouring | None
+) -> "Iterator[tuple[str, NDArray[np.intp]]]":
+    """The points of each colour in drawing order: those without a value first, then by legend."""
+    import numpy as np
+
+    if colouring is None:
+        yield _POINT, np.arange(count)
+        return
+    without_value = np.flatnonzero(colouring.legend_positions >= len(colouring.legend))
+    for colour, indices in [
+        (_NO_VALUE, without_value),
+        *(
+            (colour, np.flatnonzero(colouring.legend_positions == position))
+            for position, (_, colour, _) in enumerate(colouring.legend)
+        ),
+    ]:
+        if len(indices):
+            yield colour, indices
+
+
+def _legend(colouring: Colouring) -> tuple[str, int]:
+    """The legend, in lines below the points, and its height."""
+    parts, x, y = [], _PADDING, _HEIGHT + 14
+    for name, colour, count in [
+        *colouring.legend,
+        *([("no value", _NO_VALUE, colouring.without_value)] if colouring.without_value else []),
+    ]:
+        label = f"{_truncate(name, 28)} {count:,}"
+        width = round(6.6 * len(label)) + 28
+        if x + width > _WIDTH and x > _PADDING:
+            x, y = _PADDING, y + 18
+        parts.append(
+            f'<path d="M{x} {y - 4}h0" stroke="{colour}" stroke-width="9" stroke-linecap="round"/>'
+        )
+        parts.append(
+            f'<text x="{x + 9}" y="{y}" font-size="12" fill="{_WORD}">{escape(label)}</text>'
+        )
+        x += width
+    return "".join(parts), y - _HEIGHT + 8
+
+
+def _label_positions(
+    points: "NDArray[np.float64]", names: Sequence[str]
+) -> Mapping[int, tuple[float, float]]:
+    """The points to label and the label positions: repeatedly the point farthest from all labelled
+    ones, without overlapping labels."""
+    import numpy as np
+
+    distances = np.hypot(*(points - points.mean(0)).T)
+    boxes: dict[int, tuple[float, float, float, float]] = {}
+    for _ in range(min(len(names), 4 * _MAX_LABELS)):
+        index = int(distances.argmax())
+        if distances[index] <= 0 or len(boxes) == _MAX_LABELS:
+            break
+        width = 6.2 * len(_truncate(names[index], 28))
+        left = min(
+            max(
+                2.0,
+                points[index, 0] + 6
+                if points[index, 0] + width < _WIDTH - 8
+                else points[index, 0] - width - 6,
+            ),
+            _WIDTH - width,
+        )
+        box = (left, points[index, 1] - 6, left + width, points[index, 1] + 7)
+        if not any(
+            box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3]
+            for b in boxes.values()
+        ):
+            boxes[index] = box
+        distances = np.minimum(distances, np.hypot(*(points - points[index]).T))
+    return {index: (left, top + 10) for index, (left, top, _, _) in boxes.items()}

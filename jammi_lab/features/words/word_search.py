@@ -1,0 +1,158 @@
+"""Search by words: from a text to the BM25 hits of a lexical table."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
+from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.features.vectors.search.answers import Answer
+from jammi_lab.features.vectors.search.context import SearchContext
+from jammi_lab.features.vectors.search.filters import RowFilter
+from jammi_lab.features.vectors.search.queries import texts_of
+from jammi_lab.features.vectors.search.source_rows import SourceRows
+from jammi_lab.features.words.word_tables import WordTable, WordTables
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from jammi_lab.features.words.word_index import WordHits
+
+
+class WordSearch:
+    """Searches lexical tables, which are passed as catalog records."""
+
+    def __init__(self, context: SearchContext, words: WordTables) -> None:
+        self.context, self._words = context, words
+
+    def search(
+        self,
+        record: TableRecord,
+        query: Any,
+        k: int,
+        where: str | None,
+        params: Mapping[str, Any] | None,
+        select: Sequence[str],
+    ) -> Answer:
+        """The `k` rows that match the words of a text best, with the selected columns of their
+        source rows. SchemaMismatch, InvalidArgument, TableDamaged, and what binding `where`
+        raises."""
+        rows, table = SourceRows(self.context, record), self.table(record)
+        cached = rows.cached_columns(select, table.keys.keys) if select else None
+        columns = rows.select_columns(select, HIT_COLUMNS) if cached is None else []
+        mask = (
+            None
+            if where is None
+            else table.keys.key_mask(RowFilter(rows).matching_keys(where, params))
+        )
+        hits, positions = self._hit_rows(record, table, query, k, mask)
+        if cached is not None:
+            return rows.join_cached(cached, hits, positions)
+        return rows.answer(
+            hits, columns, filtered=where is not None, keys=table.keys.keys, positions=positions
+        )
+
+    def hit_rows(
+        self, record: TableRecord, query: Any, k: int
+    ) -> "tuple[pa.Table, NDArray[np.int64]]":
+        """key, rank and score of the hits, and their row numbers; for several texts with the number
+        of the text first. Raises as `search`."""
+        return self._hit_rows(record, self.table(record), query, k, None)
+
+    def _hit_rows(
+        self,
+        record: TableRecord,
+        table: WordTable,
+        query: Any,
+        k: int,
+        mask: "NDArray[np.bool_] | None",
+    ) -> "tuple[pa.Table, NDArray[np.int64]]":
+        hits = self.hits(record, table, self.check_texts(record, query), k, mask)
+        rows = word_hits_table(table, hits, has_query_column=not isinstance(query, str))
+        return rows, _concatenate([each.rows for each in hits])
+
+    def table(self, record: TableRecord) -> WordTable:
+        """A lexical table, ready to search. SchemaMismatch for another kind; TableDamaged."""
+        return self._words.table(check_lexical(record))
+
+    def hits(
+        self,
+        record: TableRecord,
+        table: WordTable,
+        texts: Sequence[str],
+        k: int,
+        mask: "NDArray[np.bool_] | None" = None,
+    ) -> "list[WordHits]":
+        """The hits of each text."""
+        from jammi_lab.storage.vector_arrays import check_k
+
+        count, order = check_k(k), table.keys.order
+        return [
+            table.index.search(self.terms(record, text), count, allow=mask, order=order)
+            for text in texts
+        ]
+
+    def terms(self, record: TableRecord, text: str) -> list[str]:
+        """The terms of a text, as the table has them."""
+        from jammi_lab.features.words.analyzers import analyze
+
+        return analyze(text, self.analyzer(record))
+
+    def analyzer(self, record: TableRecord) -> str:
+        """The analyzer of a table."""
+        return str(self.context.descriptor(record).get("analyzer", "english"))
+
+    @staticmethod
+    def check_texts(record: TableRecord, query: Any) -> list[str]:
+        """The texts of a query. InvalidArgument for vectors."""
+        texts = texts_of(query)
+        if texts is None:
+            raise InvalidArgument(
+                f"{record.recipe!r} is a lexical table: the query must be a string, got "
+                f"{type(query).__name__}."
+            )
+        return texts
+
+
+HIT_COLUMNS = ("query", "key", "rank", "score", "source_missing")
+"""Columns that every answer of a search by words may have."""
+
+
+def check_lexical(record: TableRecord) -> TableRecord:
+    """The record of a lexical table. SchemaMismatch for another kind."""
+    if record.kind is not TableKind.LEXICAL:
+        raise SchemaMismatch(
+            f"{record.recipe!r} is a table of kind {record.kind.value}, not a lexical table.",
+            table=record.recipe,
+            column="terms",
+            hint="ws.lexical(…) creates one.",
+        )
+    return record
+
+
+def word_hits_table(
+    table: WordTable, hits: "Sequence[WordHits]", *, has_query_column: bool
+) -> "pa.Table":
+    """key, rank and score of hits; with several queries their number first."""
+    import numpy as np
+    import pyarrow as pa
+
+    from jammi_lab.storage.vector_arrays import to_arrow
+
+    counts = [len(each.rows) for each in hits]
+    columns: dict[str, Any] = {}
+    if has_query_column:
+        columns["query"] = to_arrow(np.repeat(np.arange(len(hits), dtype=np.int32), counts))
+    ranks = [np.arange(1, count + 1, dtype=np.int32) for count in counts]
+    columns["key"] = table.keys.keys_at(_concatenate([each.rows for each in hits]))
+    columns["rank"] = to_arrow(np.concatenate(ranks) if ranks else np.empty(0, np.int32))
+    scores = [each.scores for each in hits]
+    columns["score"] = to_arrow(np.concatenate(scores) if scores else np.empty(0))
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _concatenate(rows: "Sequence[NDArray[np.int64]]") -> "NDArray[np.int64]":
+    import numpy as np
+
+    return np.concatenate(rows) if rows else np.empty(0, np.int64)

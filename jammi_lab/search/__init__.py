@@ -1,5 +1,0 @@
-"""Search over vectors, over words, and over both, with SQL filters and columns of the source rows.
-
-Takes table records and returns Arrow with the inputs that were read. Imports `inputs`, `engine`,
-`catalog`, `words`, `vectors`, `producers`. Begin with `search.py`.
-"""

@@ -1,0 +1,218 @@
+"""The anchors of a build: bind after observing the inputs, and observe again after reading them.
+
+An anchor that was equal both times names the state that the rows were read from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, unpinned_anchor
+from jammi_lab.core.manifest import InputFiles
+from jammi_lab.inputs.observation import Observation, PinnedState
+from jammi_lab.inputs.observers import CURRENT_DATE
+from jammi_lab.sources.base import Relation
+from jammi_lab.steps.increment import input_files
+from jammi_lab.steps.jobs import Job
+
+
+class InputChanged(Exception):
+    """An input changed while it was read. The second argument tells whether its rows are still the
+    same. Internal."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+# An input that keeps moving after so many runs is recorded as unpinned: there is a table, and its
+# verdict is undecidable.
+MAX_ATTEMPTS = 3
+
+
+def merged_columns(job: Job) -> list[tuple[Relation, tuple[str, ...]]]:
+    """Each input once, with the union of the columns that are read."""
+    inputs: dict[tuple[str, str, str], tuple[Relation, set[str]]] = {}
+    for bound in job.inputs:
+        inputs.setdefault(bound.relation.input.identity, (bound.relation, set()))[1].update(
+            bound.columns
+        )
+    return [(relation, tuple(sorted(columns))) for relation, columns in inputs.values()]
+
+
+def observed_anchors(job: Job, observation: Observation, tenant: str | None) -> list[Anchor]:
+    """The observed states of everything that the job reads: one anchor per input, over the union of
+    its columns."""
+    anchors = [
+        observation.anchor(relation, columns, tenant) for relation, columns in merged_columns(job)
+    ]
+    if job.rows_anchor is not None:
+        anchors.append(job.rows_anchor)
+    for name in job.volatile:
+        clock_input = Input(kind=InputKind.CLOCK, name=f"{name}()")
+        anchors += [
+            unpinned_anchor(
+                clock_input, observation.started_at, f"{name}() returns another value on each call"
+            )
+        ]
+    if job.reads_date and isinstance(today := observation.observe(CURRENT_DATE, tenant), Snapshot):
+        anchors.append(today.anchor(CURRENT_DATE))
+    return anchors
+
+
+@dataclass(frozen=True)
+class InputState:
+    """The state of all inputs of a job in one observation."""
+
+    anchors: list[Anchor]
+    change_tokens: Mapping[tuple[str, str, str], str]
+    """By input: a token that changes even when an input is changed and then changed back."""
+    files: Mapping[tuple[str, str, str], InputFiles] = field(default_factory=dict)
+    """The files of each input that is a file set."""
+
+
+def _observe(job: Job, observation: Observation, tenant: str | None) -> InputState:
+    anchors = observed_anchors(job, observation, tenant)
+    return InputState(
+        anchors,
+        {
+            bound.relation.input.identity: observation.change_token(bound.relation, tenant)
+            for bound in job.inputs
+        },
+        observed_files(job, observation, tenant),
+    )
+
+
+def observed_files(
+    job: Job, observation: Observation, tenant: str | None
+) -> dict[tuple[str, str, str], InputFiles]:
+    """The files of each input of a job that is a file set, as they were observed."""
+    return {
+        bound.relation.input.identity: files
+        for bound in job.inputs
+        if (state := observation.files(bound.relation, tenant)) is not None
+        and (files := input_files(bound.relation.input.name, state)) is not None
+    }
+
+
+def same_anchors(left: Sequence[Anchor], right: Sequence[Anchor]) -> bool:
+    """Whether two anchor sets record the same states of the same inputs, in any order. An unpinned
+    anchor equals nothing."""
+    right_by_input = {a.input.identity: a for a in right}
+    return len(left) == len(right) == len(right_by_input) and all(
+        (counterpart := right_by_input.get(a.input.identity)) is not None
+        and a.same_state(counterpart)
+        and _same_origin(a, counterpart)
+        for a in left
+    )
+
+
+def _same_origin(left: Anchor, right: Anchor) -> bool:
+    """Whether two anchors of a frame name the same origin; also when both name none."""
+    if isinstance(left.origin, msgspec.UnsetType) or isinstance(right.origin, msgspec.UnsetType):
+        return left.origin is right.origin
+    return left.origin.same_state(right.origin)
+
+
+def bind_after_observing(
+    observe: Callable[[], Observation],
+    tenant: str | None,
+    job: Job,
+    on_rebound: Callable[[Job], None] = lambda _: None,
+) -> tuple[Job, InputState]:
+    """Bind the job *after* observing its inputs, so that the rows read are never older than the
+    recorded anchors. Returns the new job and the observation. `on_rebound` receives each job that
+    differs from the one before.
+
+    Rebinding can change the set of inputs, so this repeats up to `MAX_ATTEMPTS` times. Inputs that
+    were not observed before the last binding are then recorded as unpinned."""
+    attempts = 0
+    while True:
+        observation = observe()
+        observed = set()
+        for relation, columns in merged_columns(job):
+            observed.add(relation.input.identity)
+            if not isinstance(relation.token, PinnedState):
+                observation.observe(
+                    msgspec.structs.replace(relation.input, columns=columns), tenant
+                )
+        # A statement that was bound first would have the columns that an input had before it was
+        # observed: the anchor would speak of a file that the statement never saw.
+        rebound = job.rebind()
+        if (
+            rebound.reads == job.reads and rebound.definition == job.definition
+        ) or attempts == MAX_ATTEMPTS:
+            break
+        job, attempts = rebound, attempts + 1
+        on_rebound(job)
+    if rebound.definition != job.definition:
+        on_rebound(rebound)
+    state = _observe(rebound, observation, tenant)
+    observation.close()
+    unobserved = {
+        b.relation.input.identity
+        for b in rebound.inputs
+        if not isinstance(b.relation.token, PinnedState)
+    } - observed
+    anchors = [
+        _unpinned(a, observation) if a.input.identity in unobserved else a for a in state.anchors
+    ]
+    return rebound, InputState(anchors, state.change_tokens, state.files)
+
+
+def _unpinned(anchor: Anchor, observation: Observation) -> Anchor:
+    return unpinned_anchor(
+        anchor.input,
+        observation.started_at,
+        f"{anchor.input.label} kept changing while the statement was being prepared",
+    )
+
+
+def confirm_anchors(
+    observe: Callable[[], Observation],
+    tenant: str | None,
+    job: Job,
+    state_before: InputState,
+    snapshots: Mapping[tuple[str, str, str], Observed],
+    *,
+    is_last_attempt: bool,
+) -> list[Anchor]:
+    """Observe the inputs again after all rows were read, and return the final anchors.
+
+    An input with a state in `snapshots` (seen by the reading transaction itself) gets that state.
+    For any other input that changed, or was changed and changed back, raises InputChanged while
+    another attempt remains; on the last attempt its anchor becomes unpinned."""
+    observation = observe()
+    for identity, snapshot in snapshots.items():
+        observation.add_state(identity, tenant, snapshot)
+    state_after = _observe(job, observation, tenant)  # publishing saves what was observed
+    anchors_after = {a.input.identity: a for a in state_after.anchors}
+    confirmed = []
+    # Result tables and frames need no second look: the one cannot change, of the other rows and
+    # digest come from one conversion. Their anchors come out equal here.
+    for anchor in state_before.anchors:
+        input_identity = anchor.input.identity
+        if input_identity in snapshots:
+            confirmed.append(anchors_after[input_identity])
+            continue
+        has_changed = anchor.pinned and not (
+            anchor.same_state(anchors_after[input_identity])
+            and state_before.change_tokens.get(input_identity)
+            == state_after.change_tokens.get(input_identity)
+        )
+        if has_changed and not is_last_attempt:
+            raise InputChanged(
+                f"{anchor.input.label} was changed while it was being read",
+                anchor.same_state(anchors_after[input_identity]),
+            )
+        confirmed.append(
+            unpinned_anchor(
+                anchor.input,
+                observation.started_at,
+                f"{anchor.input.label} kept changing while it was being read",
+            )
+            if has_changed
+            else anchor
+        )
+    # row digests cannot stand for an ordered input
+    observation.note_rows(confirmed, only_columns=job.order_sensitive)
+    return confirmed

@@ -1,0 +1,340 @@
+"""Increments: a statement over an input that only gained rows is computed over the new rows alone
+and merged with an earlier table.
+
+The rule comes from the algebra of the statement (`engine/sql/append_algebra.py`), the new files of
+a folder from the digests in the manifest of the earlier table, the new rows of a table from its
+earlier states (`ReadPlan.added_since`). Whatever is not proved leads to a full computation.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import pyarrow as pa
+
+from jammi_lab.core.anchors import Anchor, FileState, Input, InputKind, Snapshot
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.manifest import Increment, InputFiles, Manifest
+from jammi_lab.core.records import TableRecord
+from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.prepared_statement import ObservedStates, PreparedStatement
+from jammi_lab.engine.sql.append_algebra import BASE, AppendRule, NotIncremental, base_statement
+from jammi_lab.engine.stream import Stream
+from jammi_lab.sources.base import (
+    AddedRows,
+    InputRead,
+    NotAppended,
+    PartOfFiles,
+    ReadPlan,
+    Relation,
+    Requirements,
+)
+from jammi_lab.store import manifests, read_leases
+from jammi_lab.store.result_files import ResultFiles
+
+Identity = tuple[str, str, str]
+MIN_INPUT_ROWS = 100_000
+"""Below this number of input rows a full computation is as fast."""
+MAX_SHARE = 0.75
+"""An increment reads at most this share of the rows that a full computation reads."""
+_MAX_CANDIDATES = 4
+"""Earlier tables that are considered as the base."""
+
+
+@dataclass(frozen=True)
+class PlannedIncrement:
+    """An increment that is possible for the observed states of the inputs."""
+
+    rule: AppendRule
+    base: TableRecord
+    """The earlier table."""
+    identity: Identity
+    """The input that gained rows."""
+    added: AddedRows
+    """The new rows."""
+
+    @property
+    def record(self) -> Increment:
+        """The entry of the manifest."""
+        return Increment(
+            rule=self.rule.kind, base=self.base.table_name, delta=sorted(self.added.delta)
+        )
+
+
+class Incremental(Protocol):
+    """A computation that may be able to extend an earlier result."""
+
+    def rule(self, identity: Identity) -> AppendRule:
+        """The rule when only this input gained rows. Raises NotIncremental."""
+        ...
+
+    def added_since(self, former: Anchor) -> AddedRows | None:
+        """The rows that an input gained since it was anchored; None for an input that cannot tell.
+        Raises NotIncremental."""
+        ...
+
+    def start(
+        self, planned: PlannedIncrement, base: Relation, observed_states: ObservedStates
+    ) -> "ComputedRows":
+        """Start to compute the new rows and to merge them with the base. `observed_states` as in
+        `run_ordered`. Raises NotIncremental."""
+        ...
+
+
+def input_files(source: str, state: Snapshot) -> InputFiles | None:
+    """The files of an observed input; None when it is no file set."""
+    if state.files is None:
+        return None
+    return InputFiles(
+        source=source, columns=digest_of(list(state.columns.items())), files=dict(state.files)
+    )
+
+
+def find_increment(
+    results: ResultFiles,
+    incremental: Incremental,
+    anchors: Sequence[Anchor],
+    files: Mapping[Identity, InputFiles],
+    candidates: Sequence[TableRecord],
+) -> PlannedIncrement:
+    """The increment from the newest of the earlier tables of the same definition that fits. Raises
+    NotIncremental with the reason why a full computation is needed, which is that of the newest
+    one."""
+    # the reason as a text: an exception in a local variable would keep this frame, and with it the
+    # lease on the statement's inputs, until the next garbage collection
+    reason = ""
+    for base in candidates[:_MAX_CANDIDATES]:
+        try:
+            return _increment_from(results, incremental, anchors, files, base)
+        except NotIncremental as error:
+            reason = reason or str(error)
+    raise NotIncremental(reason or "there is no earlier version with this definition")
+
+
+def _increment_from(
+    results: ResultFiles,
+    incremental: Incremental,
+    anchors: Sequence[Anchor],
+    files: Mapping[Identity, InputFiles],
+    base: TableRecord,
+) -> PlannedIncrement:
+    former, current_anchor = _moved_anchors(base.anchors, anchors)
+    identity = former.input.identity
+    _check_is_worthwhile(former.row_count, current_anchor.row_count, base)
+    rule = incremental.rule(identity)  # before what looks at rows
+    if (added := incremental.added_since(former)) is None:
+        if (current := files.get(identity)) is None:
+            raise NotIncremental(f"which rows {former.input.label} gained is not known")
+        manifest = _manifest(results, base)
+        added = _added_files(_former_files(manifest, base, current), current.files)
+    _check_is_worthwhile(added.total_rows - added.rows, added.total_rows, base)
+    if rule.keeps_order and not added.are_last:
+        raise NotIncremental("the new rows may come before others")
+    if not results.is_intact(base):
+        raise NotIncremental(f"version {base.version} of {base.recipe} is damaged")
+    return PlannedIncrement(rule, base, identity, added)
+
+
+def _check_is_worthwhile(
+    former_rows: int | None, total_rows: int | None, base: TableRecord
+) -> None:
+    """Raise NotIncremental when, by these numbers of rows of the input, a full computation is as
+    fast."""
+    if former_rows is None or total_rows is None:
+        return
+    # The rows of the base are read and sorted once more.
+    share = (total_rows - former_rows + 2 * (base.row_count or 0)) / max(total_rows, 1)
+    if total_rows < MIN_INPUT_ROWS or share > MAX_SHARE:
+        raise NotIncremental("a full computation is as fast")
+
+
+def _moved_anchors(former: Sequence[Anchor], current: Sequence[Anchor]) -> tuple[Anchor, Anchor]:
+    """The former and the current state of the one input that moved. Raises NotIncremental unless it
+    has the same columns as before, and every other input is in the same state."""
+    before = {anchor.input.identity: anchor for anchor in former}
+    if len(before) != len(former) or before.keys() != {a.input.identity for a in current}:
+        raise NotIncremental("inputs were added or removed")
+    moved = [a for a in current if not a.same_state(before[a.input.identity])]
+    if len(moved) != 1 or len(current) != len(former):
+        raise NotIncremental("not exactly one input changed")
+    [after] = moved
+    earlier = before[after.input.identity]
+    same_columns = (
+        after.pinned
+        and earlier.pinned
+        and after.note == earlier.note == ""
+        and (after.kind, after.method, after.types, after.schema, after.columns)
+        == (earlier.kind, earlier.method, earlier.types, earlier.schema, earlier.columns)
+    )
+    if not same_columns or after.input.kind is not InputKind.SOURCE:
+        raise NotIncremental(f"{after.input.label} changed in more than added rows")
+    return earlier, after
+
+
+def _manifest(results: ResultFiles, base: TableRecord) -> Manifest:
+    """The manifest of the base. Raises NotIncremental when it is missing or not the published
+    one."""
+    try:
+        body = manifests.read(results.parquet(base))
+        manifest = manifests.parse(body)
+    except (JammiError, OSError):
+        body = manifest = None
+    if body is None or manifest is None or manifests.digest(body) != base.manifest_digest:
+        raise NotIncremental(f"the manifest of version {base.version} of {base.recipe} is missing")
+    return manifest
+
+
+def _former_files(
+    manifest: Manifest, base: TableRecord, current: InputFiles
+) -> Mapping[str, FileState]:
+    """The files from which the base was computed. Raises NotIncremental when these are not known,
+    or were read as other columns."""
+    former = next((f for f in manifest.input_files if f.source == current.source), None)
+    if former is None:
+        raise NotIncremental(f"version {base.version} of {base.recipe} does not list its files")
+    if former.columns != current.columns:
+        raise NotIncremental(f"the columns of {current.source} changed")
+    return former.files
+
+
+def _added_files(former: Mapping[str, FileState], current: Mapping[str, FileState]) -> AddedRows:
+    """The added files. Raises NotIncremental when a former file is gone or differs, or when the
+    folders of the files do not all name the same partition columns: which columns come from the
+    paths depends on all of them."""
+    if any(current.get(file) != state for file, state in former.items()):
+        raise NotIncremental("a file was removed or rewritten")
+    # One file elsewhere changes what the paths of all others mean.
+    if len({_partition_columns(file) for file in current}) > 1:
+        raise NotIncremental("not all files are in folders of the same partition columns")
+    added = tuple(file for file in current if file not in former)
+    if not added or not former:
+        raise NotIncremental("no file was added")
+    return AddedRows(
+        delta=added,
+        rows=sum(current[file].rows for file in added),
+        total_rows=sum(state.rows for state in current.values()),
+        are_last=min(added) > max(former),
+        addresses=added,
+        file_count=len(current),
+    )
+
+
+def _partition_columns(file: str) -> tuple[str, ...]:
+    return tuple(part.partition("=")[0] for part in file.split("/")[:-1] if "=" in part)
+
+
+class _NamedRelations:
+    """A name provider for the two relations that are merged."""
+
+    def __init__(self, relations: Mapping[str, Relation]) -> None:
+        self._relations = relations
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a name, when it is one of them."""
+        return self._relations.get(parts[0]) if len(parts) == 1 else None
+
+    def names(self) -> list[str]:
+        """Empty, so that the names are never suggested."""
+        return []
+
+
+class ComputedRows:
+    """Rows as a stream: those of the base first, or those of one statement. Raises NotIncremental
+    when the streams have different types."""
+
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self.schema, self._streams = streams[0].schema, streams
+        if any(stream.schema != self.schema for stream in streams):
+            self.close()
+            raise NotIncremental("the merged rows have other types")
+
+    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in their final order, `rows` per batch."""
+        for stream in self._streams:
+            yield from stream.batches(rows)
+
+    def close(self) -> None:
+        """Release all resources."""
+        for stream in self._streams:
+            stream.close()
+
+
+def _part_of_files(read: ReadPlan, addresses: Sequence[str]) -> PartOfFiles:
+    """How some files of a file set are read. Raises NotIncremental."""
+    if read.part_of_files is None:
+        raise NotIncremental("the files of the input cannot be read one by one")
+    return read.part_of_files(addresses)
+
+
+class IncrementalStatement:
+    """A prepared statement that can be extended by new rows of an input."""
+
+    def __init__(
+        self, engine: Engine, query: PreparedStatement, key: Sequence[str], tenant: str | None
+    ) -> None:
+        self._engine, self._query, self._key, self._tenant = engine, query, key, tenant
+
+    def rule(self, identity: Identity) -> AppendRule:
+        """The rule when only this input gained rows. Raises NotIncremental."""
+        return self._query.append_rule(identity)
+
+    def added_since(self, former: Anchor) -> AddedRows | None:
+        """The rows that an input gained since it was anchored; None for an input that cannot tell.
+        Raises NotIncremental."""
+        read = self._read_of(former.input.identity)
+        if (find_added := read.relation.read.added_since) is None:
+            return None
+        try:
+            return find_added(former, read.schema)
+        except NotAppended as error:
+            raise NotIncremental(f"{former.input.label}: {error}") from None
+
+    def start(
+        self, planned: PlannedIncrement, base: Relation, observed_states: ObservedStates
+    ) -> ComputedRows:
+        """Compute the statement over the new rows, and merge. Raises NotIncremental when the rows
+        would be read or written otherwise than by a full computation; and as `run_ordered`."""
+        read = self._read_of_added(self._read_of(planned.identity), planned.added)
+        query = self._query.restricted_to(planned.identity, read)
+        if not planned.rule.keeps_order:
+            return ComputedRows([query.run_merged(planned.rule, base, self._key, observed_states)])
+        former = self._prepare(base_statement(self._query.output), {BASE: base})
+        new = query.run_ordered(self._key, observed_states=observed_states)
+        return ComputedRows([former.run_ordered(), new])
+
+    def _read_of_added(self, whole: InputRead, added: AddedRows) -> ReadPlan:
+        """How the new rows of an input are read. Raises NotIncremental for files with other
+        columns, types or partition columns than a full computation binds over all files."""
+        part = _part_of_files(whole.relation.read, added.addresses)
+        read = replace(whole.relation.read, body=part.body)
+        # Of a table with snapshots it is the same scan, with a condition.
+        if read.added_since is None:
+            relation = replace(whole.relation, read=read)
+            columns = part.columns or self._engine.describe(relation, self._tenant)
+            if list(columns.items()) != list(whole.schema.items()):
+                raise NotIncremental("the new files alone have other columns or types")
+        return read
+
+    def _read_of(self, identity: Identity) -> InputRead:
+        [read] = [r for r in self._query.inputs if r.relation.input.identity == identity]
+        return read
+
+    def _prepare(self, statement: str, relations: Mapping[str, Relation]) -> PreparedStatement:
+        [prepared] = self._engine.prepare(
+            statement, tenant=self._tenant, overriding_resolvers=[_NamedRelations(relations)]
+        )
+        return prepared
+
+
+def base_relation(results: ResultFiles, planned: PlannedIncrement) -> Relation:
+    """The rows of the earlier table. Raises TableDamaged."""
+    base = planned.base
+    lease = read_leases.ReadLease(results.require_intact(base))
+    return Relation(
+        Input(InputKind.RESULT, base.table_name),
+        ReadPlan(body=results.select_sql(base)),
+        columns={column.name: column.type for column in base.columns},
+        requirements=Requirements(filesystem=results.filesystem),
+        acquire=lease,
+    )

@@ -1,0 +1,189 @@
+"""Jobs: one definition bound to its inputs, ready to run, and the rows that a run gives."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from jammi_lab.core.anchors import Anchor, Observed
+from jammi_lab.core.definitions import Descriptor, definition_hash
+from jammi_lab.core.manifest import Increment
+from jammi_lab.core.records import (
+    CallEstimate,
+    OnProgress,
+    Progress,
+    RecipeRecord,
+    Reuse,
+    TableKind,
+)
+from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.sources.base import Relation
+from jammi_lab.steps.increment import Incremental
+
+
+def percent_callback(on_progress: OnProgress | None) -> Callable[[float], None] | None:
+    """Receives the percentage of a statement that is done, and reports it."""
+    if on_progress is None:
+        return None
+    return lambda percent: on_progress(
+        Progress(stage="run", done=int(percent), total=100, unit="percent")
+    )
+
+
+class RowStream(Protocol):
+    """The output of a producer, as a stream of record batches."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Column names and types."""
+        ...
+
+    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in their final order, `rows` per batch."""
+        ...
+
+    def close(self) -> None:
+        """Release all resources."""
+        ...
+
+
+class TableRows:
+    """Output rows in one Arrow table in memory; empty until they are computed."""
+
+    def __init__(self, table: pa.Table | None = None) -> None:
+        self._table = pa.table({}) if table is None else table
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Column names and types."""
+        return self._table.schema
+
+    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in their final order."""
+        yield from self._table.to_batches(max_chunksize=rows)
+
+    def close(self) -> None:
+        """Release the rows."""
+        self._table = self._table.slice(0, 0)
+
+
+@dataclass(frozen=True)
+class BoundInput:
+    """One input of a job, with its name resolved to a relation."""
+
+    relation: Relation
+    columns: tuple[str, ...]
+    """The columns that the job reads, sorted."""
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A computation that has started."""
+
+    rows: RowStream
+    reuse: Reuse | None = None
+    """The rows taken over from an earlier version; None for producers that reuse no rows."""
+    on_published: Callable[[], None] = lambda: None
+    """Called once the rows are published."""
+    on_lost: Callable[[BaseException], None] = lambda _: None
+    """Called when the rows will not be published, with the error."""
+    snapshots: Mapping[tuple[str, str, str], Observed] = field(default_factory=dict)
+    """The states of inputs by identity, as seen by the transaction that read them. Filled when all
+    rows are read."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Row counts for the manifest (ignored input rows, reused rows …). Filled when all rows are
+    read."""
+    increment: Increment | None = None
+    """The increment that is computed; None for a full computation."""
+    damaged_versions: Sequence[int] = ()
+    """Earlier versions whose rows would be taken over, if they were not damaged."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One definition bound to its inputs, ready to run."""
+
+    kind: TableKind
+    descriptor: Descriptor
+    environment: Mapping[str, Any]
+    inputs: Sequence[BoundInput]
+    start: Callable[[OnProgress | None], RunningJob]
+    """Starts the computation; called after the building row is in the catalog."""
+    rebind: "Callable[[], Job]"
+    """Binds the same definition again."""
+    key: Sequence[str] = ()
+    rows_anchor: Anchor | None = None
+    """The anchor of rows that were given with the job, where what they were made from is known."""
+    volatile: Sequence[str] = ()
+    """Functions whose value does not depend on the inputs alone, such as random()."""
+    reads_date: bool = False
+    """Whether the job reads the current date."""
+    order_sensitive: bool = False
+    dimensions: int | None = None
+    model_id: str | None = None
+    model_key: str | None = None
+    """The catalog key of the registered model that the job runs."""
+    incremental: Incremental | None = None
+    """How to extend an earlier table of this definition; None where that is not possible."""
+    columns: Mapping[str, str] | None = None
+    """The names and SQL types of its rows; None where they are known only after a run."""
+    estimate: Callable[[], CallEstimate] | None = None
+    """Of a row map and an embedding: counts the rows that a run would compute now, by reading its
+    inputs."""
+
+    @property
+    def reads(self) -> frozenset[tuple[tuple[str, str, str], tuple[str, ...]]]:
+        """The inputs by identity, each with the columns read."""
+        return frozenset((bound.relation.input.identity, bound.columns) for bound in self.inputs)
+
+    @functools.cached_property
+    def definition(self) -> str:
+        """The definition hash."""
+        return definition_hash(self.descriptor, self.environment)
+
+    def recipe(self, name: str, tenant: str | None, now: str) -> RecipeRecord:
+        """The catalog record of the recipe."""
+        return RecipeRecord(
+            name=name,
+            kind=self.kind,
+            tenant=tenant,
+            descriptor=self.descriptor.to_dict(),
+            environment=dict(self.environment),
+            definition_hash=self.definition,
+            inputs=[bound.relation.input.identity for bound in self.inputs],
+            created_at=now,
+            updated_at=now,
+        )
+
+
+def vector_columns(key: str, dimensions: int | None, digest: str | None = None) -> dict[str, str]:
+    """The columns of an embedding table whose key has this SQL type. `digest`: the column of the
+    digests of its texts."""
+    columns = {"key": key, "vector": f"FLOAT[{dimensions}]"}
+    return columns if digest is None else {**columns, digest: "BLOB"}
+
+
+def statement_job(
+    kind: TableKind,
+    descriptor: Descriptor,
+    environment: Mapping[str, Any],
+    prepared: PreparedStatement,
+    start: Callable[[OnProgress | None], RunningJob],
+    rebind: Callable[[], Job],
+    **job_fields: Any,
+) -> Job:
+    """A job whose inputs are those of one statement; `job_fields` are the other fields of Job."""
+    return Job(
+        kind=kind,
+        descriptor=descriptor,
+        environment=environment,
+        inputs=[BoundInput(read.relation, read.columns) for read in prepared.inputs],
+        start=start,
+        rebind=rebind,
+        volatile=prepared.volatile,
+        reads_date=prepared.reads_clock,
+        order_sensitive=prepared.order_sensitive,
+        **job_fields,
+    )

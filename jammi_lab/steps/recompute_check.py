@@ -1,0 +1,69 @@
+"""Verification by recomputation: a statement is computed again in full, and the bytes are compared
+with those of a published table."""
+
+import tempfile
+from pathlib import Path
+
+from jammi_lab.core.errors import NotRecomputable
+from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.verdicts import Match, Mismatch
+from jammi_lab.steps.anchor_confirmation import (
+    InputChanged,
+    bind_after_observing,
+    confirm_anchors,
+    same_anchors,
+)
+from jammi_lab.steps.build import ProducerContext
+from jammi_lab.steps.registry import Producers
+from jammi_lab.storage.digests import sha256_file
+from jammi_lab.storage.parquet import ParquetSink
+from jammi_lab.store import manifests
+
+
+def verify_by_recomputation(
+    ctx: ProducerContext, producers: Producers, record: TableRecord
+) -> Match | Mismatch:
+    """Whether a full computation over the recorded inputs gives the same bytes. Publishes nothing.
+
+    Raises NotRecomputable for a table that is not a statement, and when definition or inputs are
+    no longer those recorded; and what the computation raises."""
+    manifest = manifests.parse(ctx.catalog.result_tables.manifest(record.table_name))
+    if record.kind is not TableKind.SQL or manifest is None:
+        raise NotRecomputable(
+            f"{record.recipe!r} is not defined by SQL; only SQL tables can be verified by "
+            "computing them again.",
+            hint=f"ws.verify({record.recipe!r}) compares its bytes with its manifest.",
+        )
+    job = producers.job(record.recipe, manifest.descriptor)
+    job, state = bind_after_observing(ctx.observe, ctx.scope.current, job)
+    if job.definition != record.definition_hash or not same_anchors(state.anchors, record.anchors):
+        raise _changed_error(record)
+    running = job.start(None)
+    try:
+        with tempfile.TemporaryDirectory(prefix="jammi-verify-") as folder:
+            sink = ParquetSink(Path(folder) / "full.parquet", running.rows.schema)
+            try:
+                for batch in running.rows.batches():
+                    sink.write(batch)
+                sink.close()
+                digest = sha256_file(sink.path)
+            finally:
+                sink.abort()
+        confirm_anchors(
+            ctx.observe, ctx.scope.current, job, state, running.snapshots, is_last_attempt=False
+        )
+    except InputChanged:
+        raise _changed_error(record) from None
+    finally:
+        running.rows.close()
+    if digest == record.digest:
+        return Match()
+    return Mismatch(record.digest or "", digest, "recomputation")
+
+
+def _changed_error(record: TableRecord) -> NotRecomputable:
+    return NotRecomputable(
+        f"The inputs or the definition of {record.recipe!r} version {record.version} have changed "
+        "since it was computed; its rows cannot be computed again for comparison.",
+        hint=f"Run ws.recompute({record.recipe!r}), and verify the new version.",
+    )

@@ -1,0 +1,168 @@
+"""The producer `sql`: one SQL statement, run by the engine."""
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jammi_lab.core.anchors import Observed
+from jammi_lab.core.definitions import SqlDescriptor, decode_param, encode_param
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, StatementNotAllowed
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import OnProgress, TableKind
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.engine.sql import credential_check
+from jammi_lab.inputs.observation import PinnedState
+from jammi_lab.inputs.path_names import bound_text
+from jammi_lab.steps.increment import IncrementalStatement
+from jammi_lab.steps.jobs import BoundInput, Job, RunningJob, percent_callback
+from jammi_lab.steps.key_check import key_columns
+
+_STORED_TYPES = {
+    '"NULL"': "INTEGER",
+    "HUGEINT": "DECIMAL(38,0)",
+    "TIMESTAMP_S": "TIMESTAMP",
+    "TIMESTAMP_MS": "TIMESTAMP",
+}
+"""The types that change in Parquet."""
+_TYPE_FUNCTIONS = re.compile("typeof|get_type|can_cast_implicitly")
+"""Functions whose value is a column's type. The plan does not show that they depend on it, so such
+a statement counts as reading all columns."""
+OUTPUT_VERSION = 1
+"""Increment when equal definitions over equal inputs would give other rows than before."""
+
+
+def environment(engine: Engine) -> dict[str, Any]:
+    """Everything besides the descriptor that shapes the rows of a statement."""
+    return {"revision": OUTPUT_VERSION, "engine": engine.environment()}
+
+
+class SqlProducer:
+    """Binds statements to their inputs."""
+
+    def __init__(self, engine: Engine, scope: TenantScope) -> None:
+        self._engine, self._scope = engine, scope
+
+    def job(
+        self,
+        statement: str,
+        params: Mapping[str, Any],
+        key: Sequence[str] = (),
+        resolvers: Sequence[NameResolver] = (),
+        overriding_resolvers: Sequence[NameResolver] = (),
+    ) -> Job:
+        """The job of a statement. `overriding_resolvers` take precedence over registered names.
+
+        Raises StatementNotAllowed unless the text is one reading statement; SqlError, TableNotFound
+        and ParameterMissing as binding does; SchemaMismatch when the output cannot be stored or
+        lacks a key column.
+        """
+        prepared = self._engine.prepare(
+            statement,
+            params,
+            tenant=self._scope.current,
+            extra_resolvers=resolvers,
+            overriding_resolvers=overriding_resolvers,
+        )
+        query = _single_statement(prepared)
+        key = key_columns([n for n, _ in query.output], key)
+        _check_output(query.output)
+        for name, value in query.params.items():
+            credential_check.check_value(name, value)
+        bound = bound_text(query)
+        statement = statement if bound == query.statement else bound
+        row_key = key or _inferred_key(query)
+        by_type = _TYPE_FUNCTIONS.search(statement.casefold()) is not None
+        return Job(
+            kind=TableKind.SQL,
+            descriptor=SqlDescriptor(
+                statement=statement,
+                canonical=query.canonical(),
+                params={n: encode_param(v) for n, v in sorted(query.params.items())},
+                key=key,
+            ),
+            environment=environment(self._engine),
+            inputs=[
+                BoundInput(b.relation, tuple(sorted(b.schema)) if by_type else b.columns)
+                for b in query.inputs
+            ],
+            start=functools.partial(_start, query, row_key),
+            rebind=lambda: self.job(statement, params, key, resolvers, overriding_resolvers),
+            key=key,
+            volatile=query.volatile,
+            reads_date=query.reads_clock,
+            order_sensitive=query.order_sensitive,
+            columns={name: _stored_type(kind) for name, kind in query.output},
+            incremental=None
+            if by_type
+            else IncrementalStatement(self._engine, query, row_key, self._scope.current),
+        )
+
+    def from_descriptor(
+        self, descriptor: SqlDescriptor, resolvers: Sequence[NameResolver] = ()
+    ) -> Job:
+        """The job of a recorded definition over the current inputs. Raises as `job` does."""
+        return self.job(
+            descriptor.statement,
+            {n: decode_param(v) for n, v in descriptor.params.items()},
+            descriptor.key,
+            resolvers,
+        )
+
+
+def _single_statement(prepared: Sequence[PreparedStatement]) -> PreparedStatement:
+    if len(prepared) != 1:
+        raise StatementNotAllowed(
+            f"A recipe must be one statement; this text contains {len(prepared)}.",
+            hint="Define one recipe per statement.",
+        )
+    return prepared[0]
+
+
+def _stored_type(kind: str) -> str:
+    """The SQL type in which the values of an output column are stored."""
+    return "VARCHAR" if kind.startswith("ENUM(") else _STORED_TYPES.get(kind, kind)
+
+
+def _start(
+    query: PreparedStatement, row_key: Sequence[str], on_progress: OnProgress | None
+) -> RunningJob:
+    witnesses: dict[tuple[str, str, str], Observed] = {}
+    ordered = query.run_ordered(
+        row_key, on_progress=percent_callback(on_progress), observed_states=witnesses
+    )
+    return RunningJob(ordered, snapshots=witnesses)
+
+
+def _check_output(output: Sequence[tuple[str, str]]) -> None:
+    folded_names: set[str] = set()
+    for name, _ in output:
+        if not name:
+            raise InvalidArgument(
+                "An output column has an empty name.", hint="Give it a name with AS."
+            )
+        if fold(name) in folded_names:
+            raise SchemaMismatch(
+                f"Two output columns are named {name!r}.",
+                column=name,
+                expected="different names",
+                actual=name,
+                hint="Rename one with AS.",
+            )
+        folded_names.add(fold(name))
+
+
+def _inferred_key(query: PreparedStatement) -> list[str]:
+    """Columns that probably identify a row, so that a changed value does not reorder other rows:
+    the GROUP BY columns, else the key of the only table read."""
+    if query.inferred_key:
+        return list(query.inferred_key)
+    if len(query.inputs) != 1:
+        return []
+    token = query.inputs[0].relation.token
+    key = token.record.key if isinstance(token, PinnedState) and token.record else []
+    names = {n for n, _ in query.output}
+    return list(key) if set(key) <= names else []

@@ -1,0 +1,363 @@
+"""Functions of recipes: how a recorded function is found again in this kernel, fingerprinted, and
+how its exceptions are reported."""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import linecache
+import re
+import sys
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jammi_lab.core.anchors import Unknown
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.definitions import PythonDescriptor, RowMapDescriptor
+from jammi_lab.core.entry_points import package_producer
+from jammi_lab.core.errors import InvalidArgument, StepFailed
+from jammi_lab.sources.outside_access import OutsideAccess
+from jammi_lab.steps.function_digest import function_digest
+from jammi_lab.steps.function_source import (
+    InlineSource,
+    NoSource,
+    display_source,
+    is_library,
+    is_library_file,
+)
+
+FunctionDescriptor = PythonDescriptor | RowMapDescriptor
+"""Definitions that name a function."""
+_VERBS = {PythonDescriptor: "ws.compute", RowMapDescriptor: "ws.map"}
+SOURCE_BASIS = "on its source; imported modules are not followed"
+"""The basis of a verdict on a step without a version."""
+_OF_NOTEBOOKS = ("cell", "__main__")
+"""The modules of functions that a notebook defines."""
+_FILE_CALL = re.compile(
+    r"\bopen\(|\.(?:read|scan|load)(?:_\w+|txt|s)?\(|\.(?:fromfile|genfromtxt|connect|urlopen)\("
+)
+"""Calls that may read a file or an address."""
+_INSTALLED_PACKAGE = (
+    "its module {} is an installed package; jammi_lab does not run package functions by name alone"
+)
+
+
+def unwatched_files(source: str) -> list[str]:
+    """The ground of a verdict on a step whose source may open files itself; otherwise empty."""
+    return ["files that it opens are not watched"] if _FILE_CALL.search(source) else []
+
+
+def package_of(qualified_name: str) -> str | None:
+    """The package, with its version, that added a function as a producer, by `module:qualified
+    name`; None for any other function."""
+    module, _, name = qualified_name.partition(":")
+    producer = None if module in _OF_NOTEBOOKS else package_producer(module, name)
+    return None if producer is None else producer[0]
+
+
+@dataclass(frozen=True)
+class StepFunction:
+    """A function, with its source when that is in no file."""
+
+    function: Callable[..., Any]
+    inline_source: InlineSource | None = None
+
+    @functools.cached_property
+    def package(self) -> str | None:
+        """The package, with its version, that added the function as a producer; None for any other
+        function."""
+        return package_of(self.qualified_name)
+
+    def digest(self) -> str:
+        """The digest of its definition: of the package that added it, else of its source. Raises
+        NoSource when it cannot be fingerprinted."""
+        if self.package is not None:
+            return digest_of({"package": self.package, "function": self.qualified_name})
+        return function_digest(self.function, self.inline_source)
+
+    @property
+    def qualified_name(self) -> str:
+        """`module:qualified name`, or `cell:name` for a function from a notebook cell."""
+        if self.inline_source is not None:
+            return f"cell:{self.inline_source.tree.name}"
+        name = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
+        return f"{getattr(self.function, '__module__', None) or '?'}:{name}"
+
+    @property
+    def source(self) -> str:
+        """The source for display; empty when there is none."""
+        return (
+            display_source(self.function, self.inline_source)
+            if isinstance(self.function, types.FunctionType)
+            else ""
+        )
+
+
+class StepFunctions:
+    """The functions that were given to this kernel, by the definitions that they belong to."""
+
+    def __init__(self, outside: OutsideAccess) -> None:
+        self._outside = outside
+        self._steps: dict[str, StepFunction] = {}
+        self._given: dict[int, Callable[..., Any]] = {}
+        """Functions that a call named for a recipe, by identity."""
+
+    def give(self, step: StepFunction) -> None:
+        """Note that a call names this function for its recipe: recipes that know their function by
+        its name alone do not take it."""
+        self._given[id(step.function)] = step.function
+
+    def remember(self, descriptor: FunctionDescriptor, step: StepFunction) -> None:
+        """Keep the function that a definition is run with."""
+        self._steps[digest_of(descriptor.identity())] = step
+
+    def current_digest(
+        self, descriptor: FunctionDescriptor, *, import_module: bool
+    ) -> str | Unknown:
+        """The digest of a recorded step's function as it is now; Unknown when the function is not
+        in this kernel. `import_module`: import its module if needed."""
+        step = self.find(descriptor, import_module=import_module)
+        if isinstance(step, str):
+            return Unknown(step)
+        if descriptor.version is not None:
+            return descriptor.digest
+        try:
+            return step.digest()
+        except NoSource as error:
+            return Unknown(f"its function cannot be fingerprinted: {error}")
+
+    def missing_requirement(self, descriptor: FunctionDescriptor) -> str | None:
+        """Why a recorded step cannot run in this kernel, as a clause; None when it can."""
+        step = self.find(descriptor, import_module=True)
+        return step if isinstance(step, str) else None
+
+    def find(self, descriptor: FunctionDescriptor, *, import_module: bool) -> StepFunction | str:
+        """The function of a recorded definition, or the reason why it is not in this kernel, as a
+        clause.
+
+        A function of a module or of the notebook is looked up by name, as it is today. One defined
+        inside another function, and a cell, must have been given to this kernel; so must every
+        function of a workspace in a folder that is not trusted.
+        """
+        known_step = self._steps.get(digest_of(descriptor.identity()))
+        module, _, name = descriptor.function.partition(":")
+        if not self._outside.trusts_folder:
+            return known_step or (
+                f"its function {name} was recorded by somebody else, and "
+                f"{self._outside.untrusted_clause()}"
+            )
+        if module == "cell":
+            return known_step or "its cell was not run in this kernel; %jammi edit shows it"
+        if module != "__main__" and (producer := package_producer(module, name)) is not None:
+            return StepFunction(producer[1])
+        if module in sys.modules and is_library(module):
+            return known_step or _INSTALLED_PACKAGE.format(module)
+        if module == "__main__":
+            return self._of_notebook(descriptor, known_step, name)
+        if "<" in name:
+            return known_step or _not_passed(descriptor, name)
+        if module not in sys.modules and known_step is None:
+            if not import_module:
+                return (
+                    f"its function {module}.{name} is not loaded in this kernel; "
+                    "ws.status(deep=True) imports it"
+                )
+            if (reason := _import_error(module)) is not None:
+                return reason
+        target = _defined_function(module, name)
+        if isinstance(target, str):
+            return known_step or target
+        return StepFunction(target)
+
+    def _of_notebook(
+        self, descriptor: FunctionDescriptor, known_step: StepFunction | None, name: str
+    ) -> StepFunction | str:
+        """The notebook's function of a name as it is now. Names such as `step` are used again: one
+        that a call named for other recipes is left to them, and this one keeps its own."""
+        target = _defined_function("__main__", name)
+        if isinstance(target, str):
+            missing = f"run the cell that defines its function {name}; %jammi edit shows it"
+            return known_step or (_not_passed(descriptor, name) if "<" in name else missing)
+        current = StepFunction(target)
+        if known_step is None:
+            is_free = id(target) not in self._given or _has_digest(current, descriptor)
+            return current if is_free else f"the function {name} was passed to another recipe"
+        is_own = known_step.function is target
+        return known_step if is_own or id(target) in self._given else current
+
+
+def _not_passed(descriptor: FunctionDescriptor, name: str) -> str:
+    return f"its function {name} was not passed to {_VERBS[type(descriptor)]} in this kernel"
+
+
+def _has_digest(step: StepFunction, descriptor: FunctionDescriptor) -> bool:
+    """Whether a recorded definition is that of this function by its source."""
+    try:
+        return descriptor.version is None and step.digest() == descriptor.digest
+    except NoSource:
+        return False
+
+
+def _defined_function(module: str, name: str) -> types.FunctionType | str:
+    """The function of a qualified name that a loaded module of the user's own code defines itself,
+    or the reason why there is none, as a clause. What a module only imports is not run because a
+    catalog names it, and nothing of it is looked at."""
+    target: object = sys.modules.get(module)
+    parts = name.split(".")
+    for count, part in enumerate(parts, 1):
+        target = vars(target).get(part) if isinstance(target, type | types.ModuleType) else None
+        if isinstance(target, staticmethod):
+            target = target.__func__
+        if target is None:
+            return f"its function {module}.{name} no longer exists"
+        names = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
+        if names != (module, ".".join(parts[:count])):
+            return (
+                f"{module}.{name} is not defined in {module}, and only functions defined there run"
+            )
+    if not isinstance(target, types.FunctionType):
+        return f"its function {module}.{name} no longer exists"
+    code = getattr(inspect.unwrap(target), "__code__", None)
+    if is_library_file(getattr(code, "co_filename", None)):
+        return _INSTALLED_PACKAGE.format(module)
+    return target
+
+
+def check_call(
+    function: Callable[..., Any], positional: int, keywords: Sequence[str], hint: str
+) -> None:
+    """Raise InvalidArgument, with `hint`, when the function cannot be called with this many
+    positional arguments and these keyword arguments."""
+    if not callable(function):
+        raise InvalidArgument(
+            f"A Python step must be a function, got {type(function).__name__}.",
+            hint="ws.register(name, frame, producer=…) stores a frame.",
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # a C function checks its own arguments
+    try:
+        signature.bind(*range(positional), **dict.fromkeys(keywords))
+    except TypeError as error:
+        arguments = " and ".join(
+            [
+                *([f"{positional} input{'' if positional == 1 else 's'}"] if positional else []),
+                *([", ".join(keywords)] if keywords else []),
+            ]
+        )
+        raise InvalidArgument(
+            f"The function {getattr(function, '__name__', '')}{signature} cannot be called "
+            f"with {arguments or 'no input'}: {error}.",
+            hint=hint,
+        ) from None
+
+
+def is_async(function: Any) -> bool:
+    """Whether calls of the function return coroutines or asynchronous iterators."""
+    return any(
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, getattr(function, "__call__", None))  # noqa: B004  its own code
+    )
+
+
+def required_digest(step: StepFunction) -> str:
+    """The digest of a function. Raises InvalidArgument when it cannot be fingerprinted."""
+    try:
+        return step.digest()
+    except NoSource as error:
+        raise InvalidArgument(
+            f'The function cannot be fingerprinted: {error}; pass version="…".',
+            hint="Give another version whenever the function changes, or define it with def, in a "
+            "file or cell, on plain values.",
+        ) from None
+
+
+def _import_error(module: str) -> str | None:
+    """Import a module of the user's own code; the reason as a clause when that is not possible.
+    Installed packages are refused: a name in a catalog is not a reason to run their code."""
+    try:
+        spec = importlib.util.find_spec(module.partition(".")[0])
+        if spec is None:
+            return f"its module {module} is not on the path of this kernel"
+        if is_library_file(spec.origin or next(iter(spec.submodule_search_locations or []), None)):
+            return _INSTALLED_PACKAGE.format(module)
+        importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001  user modules may raise anything on import
+        return (
+            f"its module {module} cannot be imported ({type(error).__name__}: "
+            f"{str(error).splitlines()[0][:120] if str(error) else ''})"
+        )
+    return None
+
+
+def message_of(error: Exception) -> str:
+    """The message of an exception of a user's function, as text that can be stored: names of files
+    may hold bytes that are no text. Empty where the exception cannot tell it."""
+    try:
+        return str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception:  # noqa: BLE001  `__str__` is the user's, too
+        return ""
+
+
+def step_failure(name: str, step: StepFunction, error: Exception, row: str = "") -> StepFailed:
+    """The StepFailed for an exception, with the line of the step's own file or cell. `row`: where
+    it was raised, as ` for the row …`."""
+    message_lines = (part.strip() for part in message_of(error).splitlines())
+    reason = next(filter(None, message_lines), "")[:200].rstrip(".")
+    code = getattr(step.function, "__code__", None)
+    trace, frame = error.__traceback__, None
+    while trace is not None:
+        if code is not None and trace.tb_frame.f_code.co_filename == code.co_filename:
+            frame = trace
+        trace = trace.tb_next
+    line = None if frame is None else frame.tb_lineno
+    failed = StepFailed(
+        f"The Python step {name!r} raised {type(error).__name__}{row}"
+        f"{f': {reason}' if reason else ''}.",
+        step=name,
+        line=line,
+        hint="" if line is None or code is None else _line_hint(step, code.co_filename, line),
+    )
+    if frame is None or line is None:
+        return failed
+    text = (
+        step.inline_source.text
+        if step.inline_source is not None
+        else linecache.getline(frame.tb_frame.f_code.co_filename, line, frame.tb_frame.f_globals)
+    )
+    lines = text.split("\n")
+    line_index = line - 1 if step.inline_source is not None else 0
+    if not 0 <= line_index < len(lines):
+        return failed
+    column = _error_column(frame, lines[line_index])
+    failed.with_position(
+        text.rstrip("\n"), sum(len(text_line) + 1 for text_line in lines[:line_index]) + column
+    )
+    return failed
+
+
+def _line_hint(step: StepFunction, filename: str, line: int) -> str:
+    if step.inline_source is not None:
+        return f"Line {line + step.inline_source.first_line - 1} of the cell."
+    if filename.startswith("<") or "ipykernel" in filename:
+        return f"Line {line} of the cell."
+    return f"Line {line} of {filename.rsplit('/', 1)[-1]}."
+
+
+_REBUILT_FRAME = "__traceback_maker"
+"""A name in the code of frames that came from a worker of a cluster: their columns are those of the
+statement that made them."""
+
+
+def _error_column(trace: types.TracebackType, text: str) -> int:
+    """The column, in characters, at which the failing expression begins."""
+    positions = [*trace.tb_frame.f_code.co_positions()]
+    instruction = trace.tb_lasti // 2
+    column = positions[instruction][2] if 0 <= instruction < len(positions) else None
+    indent = len(text) - len(text.lstrip())
+    if column is None or _REBUILT_FRAME in trace.tb_frame.f_code.co_names:
+        return indent
+    return len(text.encode()[:column].decode(errors="ignore"))

@@ -1,0 +1,756 @@
+"""As-of joins: against a search row by row and against polars, with every kind of time, and as
+tables like any other."""
+
+import contextlib
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jammi_lab as jl
+from jammi_lab.core import errors
+from jammi_lab.features.asof.asof_times import AsofIndex, MatchRule, TimeScale, to_times
+from jammi_lab.steps.key_types import RowGroups, cast_exactly, common_type
+from tests.sizes import examples
+
+DAY = dt.timedelta(days=1)
+
+
+def day(number: int) -> dt.datetime:
+    return dt.datetime(2020, 1, number)
+
+
+def naive(spine: list[Any], facts: list[Any], rule: MatchRule, ties: bool) -> list[Any]:
+    """For each (group, time) the number of its fact, None, or 'tied'."""
+    found: list[Any] = []
+    for group, time in spine:
+        best: list[tuple[Any, ...]] = []
+        for number, (other, when, tie) in enumerate(facts):
+            if (
+                None in (group, time, other, when)
+                or group != other
+                or (when == time and not rule.inclusive)
+            ):
+                continue
+            if (rule.direction == "backward" and when > time) or (
+                rule.direction == "forward" and when < time
+            ):
+                continue
+            if rule.tolerance is not None and abs(when - time) > rule.tolerance:
+                continue
+            best.append((abs(when - time), when, number, tie))
+        if not best:
+            found.append(None)
+            continue
+        _, when, *_ = min(best, key=lambda b: (b[0], b[1]))
+        there = [
+            (tie is not None, tie if tie is not None else 0, number)
+            for _, w, number, tie in best
+            if w == when
+        ]
+        top = max(t[:2] for t in there)
+        winners = [t for t in there if t[:2] == top] if ties else there
+        found.append(winners[0][2] if len(winners) == 1 else "tied")
+    return found
+
+
+times = st.one_of(st.none(), st.integers(-4, 4), st.sampled_from([-(2**63), 2**63 - 1]))
+groups = st.one_of(st.none(), st.integers(0, 2))
+
+
+@settings(max_examples=examples(250), deadline=None)
+@given(
+    st.lists(st.tuples(groups, times), max_size=12), st.lists(st.tuples(groups, times, st.one_of(st.none(), st.integers(0, 2))), max_size=14),
+    st.sampled_from(["backward", "forward", "nearest"]), st.booleans(), st.one_of(st.none(), st.integers(0, 5), st.just(2**64)), st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_every_row_gets_the_fact_that_a_search_row_by_row_finds(
+    spine: Any,
+    facts: Any,
+    direction: str,
+    inclusive: bool,
+    tolerance: int | None,
+    ties: bool,
+    wide: bool,
+) -> None:
+    rule, scale, kind = MatchRule(direction, inclusive, tolerance), TimeScale(None), pa.int64()
+    left, right = (pa.array([row[1] for row in rows], kind) for rows in (spine, facts))
+    numbered = RowGroups([pa.array([f[0] for f in facts], kind)], len(facts), [kind])
+    (moments, there), (asked, present) = to_times(right, scale), to_times(left, scale)
+    if wide:
+        moments, asked = moments.astype(object), asked.astype(object)
+    held = AsofIndex(
+        numbered.numbers, moments, there, pa.array([f[2] for f in facts], kind) if ties else None
+    )
+    found, tied = held.match(
+        numbered.numbers_of_rows([pa.array([s[0] for s in spine], kind)], len(spine)),
+        asked,
+        present,
+        rule,
+    )
+    assert [
+        ("tied" if t else None if f < 0 else f)
+        for f, t in zip(found.tolist(), tied.tolist(), strict=True)
+    ] == naive(spine, facts, rule, ties)
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40)), max_size=30),
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40)), max_size=30, unique=True),
+    st.sampled_from(["backward", "forward", "nearest"]), st.booleans(), st.one_of(st.none(), st.integers(0, 9)),
+)  # fmt: skip
+def test_rows_are_those_of_polars(
+    spine: Any, facts: Any, direction: Any, inclusive: bool, tolerance: int | None
+) -> None:
+    left = pl.DataFrame(
+        {"g": [g for g, _ in spine], "t": [t for _, t in spine]},
+        schema={"g": pl.String, "t": pl.Int64},
+    ).with_row_index("at")
+    right = pl.DataFrame(
+        {"g": [g for g, _ in facts], "t": [t for _, t in facts], "v": range(len(facts))},
+        schema={"g": pl.String, "t": pl.Int64, "v": pl.Int64},
+    )
+    theirs = left.sort("t").join_asof(
+        right.sort("t"), on="t", by="g", strategy=direction, tolerance=tolerance, allow_exact_matches=inclusive, check_sortedness=False
+    ).sort("at")  # fmt: skip
+    kind = pa.large_string()
+    groups = RowGroups([right["g"].to_arrow()], len(right), [kind])
+    held = AsofIndex(groups.numbers, *to_times(right["t"].to_arrow(), TimeScale(None)), None)
+    found, _ = held.match(
+        groups.numbers_of_rows([left["g"].to_arrow()], len(left)),
+        *to_times(left["t"].to_arrow(), TimeScale(None)),
+        MatchRule(direction, inclusive, tolerance),
+    )
+    ours = [None if f < 0 else facts[f] for f in found.tolist()]
+    wanted = [None if v is None else facts[v] for v in theirs["v"].to_list()]
+    if direction != "nearest":
+        assert ours == wanted
+    else:  # of two facts as near, polars takes the later one
+        assert [abs(o[1] - s[1]) if o else None for o, s in zip(ours, spine, strict=True)] == [
+            abs(w[1] - s[1]) if w else None for w, s in zip(wanted, spine, strict=True)
+        ]
+
+
+SPINE = pa.table(
+    {
+        "id": [3, 1, 2, 4, 5],
+        "who": ["a", "b", "a", None, "a"],
+        "t": [day(3), day(5), day(1), day(9), None],
+    }
+)
+FACTS = pa.table(
+    {
+        "who": ["a", "a", "b", "b", None],
+        "t": [day(3), day(2), day(4), day(4), day(1)],
+        "v": [1, 2, 3, 4, 5],
+        "n": [1, 1, 2, 1, 9],
+    }
+)
+
+
+@pytest.fixture
+def two(ws: Any) -> Any:
+    ws.sources.add("spine", SPINE)
+    ws.sources.add("facts", FACTS)
+    return ws
+
+
+def joined(
+    ws: Any, column: str = "v", spine: str = "spine", facts: str = "facts", **told: Any
+) -> list[Any]:
+    told = {"by": ["who"], "spine_time": "t", "facts_time": "t", "tie_break": "n"} | told
+    return ws.asof_join("j", spine, facts, **told).read().arrow()[column].to_pylist()
+
+
+# -- which fact ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ({}, [1, 3, None, None, None]),
+        ({"boundary": "exclusive"}, [2, 3, None, None, None]),
+        ({"direction": "forward"}, [1, None, 2, None, None]),
+        ({"direction": "forward", "boundary": "exclusive"}, [None, None, 2, None, None]),
+        ({"direction": "nearest"}, [1, 3, 2, None, None]),
+        ({"tolerance": dt.timedelta(hours=24)}, [1, 3, None, None, None]),
+        (
+            {"tolerance": dt.timedelta(hours=23, minutes=59, seconds=59, microseconds=999_999)},
+            [1, None, None, None, None],
+        ),
+        ({"tolerance": dt.timedelta(0)}, [1, None, None, None, None]),
+        ({"tolerance": dt.timedelta(0), "boundary": "exclusive"}, [None] * 5),
+        ({"tie_break": "v"}, [1, 4, None, None, None]),
+        ({"by": [], "facts": "SELECT * FROM facts WHERE who = 'a'"}, [1, 1, None, 1, None]),
+    ],
+)
+def test_each_row_gets_the_fact_of_its_time(
+    two: Any, told: dict[str, Any], found: list[Any]
+) -> None:
+    assert joined(two, **told) == found
+
+
+def test_every_row_of_the_spine_stays_in_its_order(two: Any) -> None:
+    assert joined(two, "id") == [3, 1, 2, 4, 5]
+    assert joined(two, "id", spine="SELECT * FROM spine ORDER BY id DESC") == [5, 4, 3, 2, 1]
+
+
+def test_at_equal_distance_the_earlier_fact_is_the_nearest(two: Any) -> None:
+    assert joined(
+        two, spine="SELECT 'a' AS who, TIMESTAMP '2020-01-02 12:00' AS t", direction="nearest"
+    ) == [2]
+
+
+def test_facts_need_not_be_sorted_and_many_batches_are_one(two: Any) -> None:
+    spine = "SELECT i AS id, 'x' AS who, make_timestamp(i * 1000000) AS t FROM range(200000) r(i) ORDER BY hash(i)"
+    facts = "SELECT 'x' AS who, make_timestamp((i * 10) * 1000000) AS t, i AS v, 0 AS n FROM range(20000) r(i) ORDER BY hash(i)"
+    table = (
+        two.asof_join("j", spine, facts, spine_time="t", facts_time="t", by="who", project="v")
+        .read()
+        .arrow()
+    )
+    assert (
+        table.num_rows == 200_000
+        and [i // 10 for i in table["id"].to_pylist()] == table["v"].to_pylist()
+    )
+    assert table["id"].to_pylist() == [r[0] for r in two.sql(spine).fetchall()]
+
+
+def test_an_empty_spine_and_no_facts_keep_all_columns(two: Any) -> None:
+    assert joined(two, spine="SELECT * FROM spine WHERE false") == []
+    assert joined(two, facts="SELECT * FROM facts WHERE false") == [None] * 5
+    assert two.table("j").read().columns == ["id", "who", "t", "t_facts", "v", "n"]
+
+
+# -- ties ------------------------------------------------------------------------------------------
+
+
+def test_a_tie_that_is_matched_is_an_error_that_names_it(two: Any) -> None:
+    with pytest.raises(errors.AmbiguousMatch, match="2020-01-04 00:00:00 for who = 'b'") as tied:
+        joined(two, tie_break=None)
+    assert isinstance(tied.value, ValueError) and "tie_break=" in tied.value.hint
+    assert not list(two.recipes()) and not two.tables()
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "TIMESTAMP '20000-01-01'",
+        "'infinity'::TIMESTAMP",
+        "TIMESTAMP_NS '2020-01-01 00:00:00.000000001'",
+    ],
+)
+def test_a_tie_at_a_time_that_python_has_not_is_named_too(two: Any, time: str) -> None:
+    facts = f"SELECT {time} AS t, {time} AS w, 1 AS v UNION ALL SELECT {time}, {time}, 2"
+    with pytest.raises(errors.AmbiguousMatch, match=r"have the time .* for w = "):
+        two.asof_join(
+            "j", f"SELECT {time} AS t, {time} AS w", facts, spine_time="t", facts_time="t", by=["w"]
+        )
+
+
+def test_a_tie_that_nothing_matches_is_none(two: Any) -> None:
+    assert joined(two, tie_break=None, spine="SELECT * FROM spine WHERE who = 'a'") == [
+        1,
+        None,
+        None,
+    ]
+    assert joined(two, tie_break=None, direction="forward") == [1, None, 2, None, None]
+    assert joined(two, tie_break=None, tolerance=dt.timedelta(hours=1)) == [
+        1,
+        None,
+        None,
+        None,
+        None,
+    ]
+
+
+def test_what_the_tie_breaker_leaves_equal_is_an_error(two: Any) -> None:
+    with pytest.raises(errors.AmbiguousMatch, match="Several rows") as tied:
+        joined(two, facts="SELECT who, t, v, 1 AS n FROM facts")
+    assert "share the greatest n" in tied.value.hint
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wins"),
+    [
+        *[
+            ("NULL", "-1", 2),
+            ("'nan'::DOUBLE", "1e300::DOUBLE", 1),
+            ("'b'", "'a'", 1),
+            ("false", "true", 2),
+        ],
+        *[
+            ("'mid'::ENUM('low', 'mid', 'high')", "'high'::ENUM('low', 'mid', 'high')", 2),
+            ("NULL::ENUM('b', 'a')", "'b'::ENUM('b', 'a')", 2),
+        ],
+    ],
+)
+def test_the_greatest_tie_breaker_wins_and_null_is_the_least(
+    two: Any, first: str, second: str, wins: int
+) -> None:
+    facts = f"SELECT 'a' AS who, DATE '2020-01-01' AS t, 1 AS v, {first} AS n UNION ALL SELECT 'a', DATE '2020-01-01', 2, {second}"
+    assert joined(two, facts=facts, spine="SELECT 'a' AS who, DATE '2020-01-01' AS t") == [wins]
+
+
+# -- times and keys of other kinds -----------------------------------------------------------------
+
+
+def kinds(ws: Any, one: str, other: str, **told: Any) -> Any:
+    [found] = joined(
+        ws, spine=f"SELECT {one} AS t", facts=f"SELECT {other} AS t, 1 AS v, 1 AS n", by=[], **told
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        ("TIMESTAMP_S '2020-01-01 00:00:01'", "TIMESTAMP_NS '2020-01-01 00:00:01'", 1),
+        ("TIMESTAMP_S '2020-01-01 00:00:01'", "TIMESTAMP_NS '2020-01-01 00:00:01.000000001'", None),
+        ("TIMESTAMP_NS '2020-01-01 00:00:00.000000001'", "TIMESTAMP_MS '2020-01-01 00:00:00'", 1),
+        ("TIMESTAMP_S '290000-01-01'", "TIMESTAMP_NS '2020-01-01'", 1),
+        ("TIMESTAMP_NS '2020-01-01'", "TIMESTAMP_S '290000-01-01'", None),
+        ("DATE '2020-01-01'", "TIMESTAMP '2020-01-01 00:00:00'", 1),
+        ("DATE '2020-01-01'", "TIMESTAMP '2020-01-01 00:00:00.000001'", None),
+        ("TIMESTAMPTZ '2020-01-01 00:00:00+02'", "TIMESTAMPTZ '2019-12-31 22:00:00+00'", 1),
+        ("TIMESTAMPTZ '2020-01-01 00:00:00+02'", "TIMESTAMPTZ '2019-12-31 22:00:01+00'", None),
+        ("1::UTINYINT", "1::BIGINT", 1),
+        ("18446744073709551615::UBIGINT", "(-9223372036854775808)::BIGINT", 1),
+        ("-1::BIGINT", "18446744073709551615::UBIGINT", None),
+        ("(SELECT sum(i) FROM range(4) AS r(i))", "6::BIGINT", 1),
+        ("5::BIGINT", "(SELECT sum(i) FROM range(4) AS r(i))", None),
+        ("(-7)::HUGEINT", "(-7)::DECIMAL(5, 0)", 1),
+        ("(-8)::HUGEINT", "(-7)::DECIMAL(5, 0)", None),
+        (
+            "170141183460469231731687303715884105727::HUGEINT",
+            "170141183460469231731687303715884105726::HUGEINT",
+            1,
+        ),
+        (
+            "170141183460469231731687303715884105726::HUGEINT",
+            "170141183460469231731687303715884105727::HUGEINT",
+            None,
+        ),
+        ("-1::TINYINT", "(-170141183460469231731687303715884105728)::HUGEINT", 1),
+    ],
+)
+def test_times_of_other_units_zones_and_widths_are_compared_exactly(
+    two: Any, one: str, other: str, found: Any
+) -> None:
+    assert kinds(two, one, other) == found
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1.5::DOUBLE", "1"), ("1", "1.5::FLOAT"), ("TIMESTAMP '2020-01-01'", "TIMESTAMPTZ '2020-01-01 00:00+00'"), ("DATE '2020-01-01'", "1"),
+        ("'2020-01-01'", "DATE '2020-01-01'"), ("TIME '10:00'", "TIME '10:00'"), ("1.5::DECIMAL(5,1)", "1"), ("[1]", "1"), ("true", "true"),
+    ],
+)  # fmt: skip
+def test_times_that_do_not_compare_are_refused_with_both_kinds(
+    two: Any, one: str, other: str
+) -> None:
+    with pytest.raises(errors.SchemaMismatch) as refused:
+        kinds(two, one, other)
+    assert (
+        refused.value.column == "t"
+        and refused.value.table
+        and refused.value.expected
+        and refused.value.actual
+        and refused.value.hint
+    )
+    assert not list(two.recipes())
+
+
+def test_distances_that_int64_does_not_hold_are_exact(two: Any) -> None:
+    assert kinds(two, "9223372036854775807", "-9223372036854775808", tolerance=2**64 - 1) == 1
+    assert kinds(two, "9223372036854775807", "-9223372036854775808", tolerance=2**64 - 2) is None
+
+
+def test_times_beyond_int64_stand_beside_those_that_are_not_there(two: Any) -> None:
+    far = 2**100
+    spine = f"SELECT unnest([{far + 1}::HUGEINT, NULL, -5, {far - 1}]) AS t"
+    assert joined(
+        two,
+        spine=spine,
+        facts=f"SELECT unnest([NULL, {far}::HUGEINT, -7]) AS t, unnest([1, 2, 3]) AS v, 1 AS n",
+        by=[],
+    ) == [2, None, 3, 3]
+    near = {"tolerance": 1, "direction": "nearest"}
+    assert joined(
+        two, spine=spine, facts=f"SELECT {far}::HUGEINT AS t, 2 AS v, 1 AS n", by=[], **near
+    ) == [2, None, None, 2]
+
+
+def test_a_tolerance_between_two_steps_is_rounded_down(two: Any) -> None:
+    assert (
+        kinds(two, "DATE '2020-01-02'", "DATE '2020-01-01'", tolerance=dt.timedelta(hours=47)) == 1
+    )
+    assert (
+        kinds(two, "DATE '2020-01-02'", "DATE '2020-01-01'", tolerance=dt.timedelta(hours=23))
+        is None
+    )
+    assert (
+        kinds(
+            two,
+            "TIMESTAMP_NS '2020-01-01 00:00:00.000001000'",
+            "TIMESTAMP_NS '2020-01-01'",
+            tolerance=dt.timedelta(microseconds=1),
+        )
+        == 1
+    )
+    assert (
+        kinds(
+            two,
+            "TIMESTAMP_NS '2020-01-01 00:00:00.000001001'",
+            "TIMESTAMP_NS '2020-01-01'",
+            tolerance=dt.timedelta(microseconds=1),
+        )
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("time", "tolerance"), [("1", DAY), ("DATE '2020-01-01'", 1), ("1", 1.5), ("1", True), ("1", -1), ("DATE '2020-01-01'", -DAY), ("1", "1"),
+     ("DATE '2020-01-01'", np.timedelta64(1, "D")), ("1", np.timedelta64(1, "ns")), ("TIMESTAMP_NS '2020-01-01'", pd.Timedelta(1500, "ns"))]
+)  # fmt: skip
+def test_a_tolerance_of_the_wrong_kind_is_refused(two: Any, time: str, tolerance: Any) -> None:
+    with pytest.raises(errors.InvalidArgument, match="tolerance"):
+        kinds(two, time, time, tolerance=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        ("1::TINYINT", "1::UBIGINT", 1), ("-1::BIGINT", "18446744073709551615::UBIGINT", None), ("1.50::DECIMAL(5,2)", "1.5::DECIMAL(5,1)", 1),
+        ("2::BIGINT", "2.0::DECIMAL(5,1)", 1), ("'nan'::FLOAT", "'nan'::DOUBLE", 1), ("-0.0::DOUBLE", "0.0::DOUBLE", 1), ("'x'", "'x'::ENUM('x','y')", 1),
+        ("DATE '2020-01-01'", "TIMESTAMP_NS '2020-01-01'", 1), ("TIMESTAMP_S '290000-01-01'", "TIMESTAMP_NS '2020-01-01'", None), ("true", "true", 1),
+        ("'\\x00'::BLOB", "'\\x00'::BLOB", 1), ("NULL::VARCHAR", "NULL::VARCHAR", None), ("TIMESTAMPTZ '2020-01-01 00:00:00+01'", "TIMESTAMPTZ '2019-12-31 23:00:00+00'", 1),
+        ("'7b0d1f0e-0000-0000-0000-000000000001'::UUID", "'7b0d1f0e-0000-0000-0000-000000000001'::UUID", 1),
+    ],
+)  # fmt: skip
+def test_keys_of_other_widths_are_equal_when_their_values_are(
+    two: Any, one: str, other: str, found: Any
+) -> None:
+    assert joined(
+        two,
+        spine=f"SELECT 1 AS t, {one} AS a",
+        facts=f"SELECT 1 AS t, {other} AS b, 1 AS v, 1 AS n",
+        by=[("a", "b")],
+    ) == [found]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "'1'"),
+        ("1.0::DOUBLE", "1"),
+        ("[1]", "[1]"),
+        ("DATE '2020-01-01'", "TIMESTAMPTZ '2020-01-01 00:00+00'"),
+        ("true", "1"),
+    ],
+)
+def test_keys_that_cannot_be_equal_are_refused(two: Any, one: str, other: str) -> None:
+    with pytest.raises(errors.SchemaMismatch, match="cannot be compared") as refused:
+        joined(
+            two,
+            spine=f"SELECT 1 AS t, {one} AS a",
+            facts=f"SELECT 1 AS t, {other} AS b, 1 AS v, 1 AS n",
+            by=[("a", "b")],
+        )
+    assert (refused.value.table.startswith("SELECT"), refused.value.column) == (True, "b")
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    st.lists(
+        st.tuples(*[st.one_of(st.none(), st.integers(0, 2)), st.sampled_from(["", "x", "y"])]),
+        max_size=20,
+    ),
+    st.lists(
+        st.tuples(*[st.one_of(st.none(), st.integers(0, 3)), st.sampled_from(["", "x", "z"])]),
+        max_size=20,
+    ),
+)
+def test_several_keys_are_one_key_and_null_is_in_none(facts: Any, spine: Any) -> None:
+    kinds = [pa.int64(), pa.large_string()]
+    columns = lambda rows: [  # noqa: E731
+        pa.array([r[0] for r in rows], pa.int8()),
+        pa.array([r[1] for r in rows], pa.string()),
+    ]
+    groups = RowGroups(columns(facts), len(facts), kinds)
+    found = groups.numbers_of_rows(columns(spine), len(spine))
+    first = {fact: groups.numbers[i] for i, fact in reversed(list(enumerate(facts)))}
+    assert [int(n) for n in found] == [
+        int(first.get(row, -1)) if None not in row else -1 for row in spine
+    ]
+    assert all((n < 0) == (None in fact) for n, fact in zip(groups.numbers, facts, strict=True))
+
+
+def test_common_types_hold_both_sides() -> None:
+    assert (
+        common_type(pa.int8(), pa.uint64()) == pa.decimal128(20, 0)
+        and common_type(pa.string(), pa.int8()) is None
+    )
+    assert cast_exactly(pa.array([2**40], pa.timestamp("s")), pa.timestamp("ns")).to_pylist() == [
+        None
+    ]
+
+
+# -- columns ---------------------------------------------------------------------------------------
+
+
+def test_colliding_columns_are_renamed_and_never_dropped(two: Any) -> None:
+    spine = 'SELECT 1 AS t, 1 AS v, 2 AS v_facts, 3 AS "V_facts_2"'
+    table = two.asof_join(
+        "j", spine, "SELECT 1 AS t, 7 AS v, 8 AS w", spine_time="t", facts_time="t"
+    )
+    assert table.read().columns == ["t", "v", "v_facts", "V_facts_2", "t_facts", "v_facts_3", "w"]
+    assert table.read().fetchall() == [(1, 1, 2, 3, 1, 7, 8)]
+
+
+def test_a_facts_own_column_of_that_name_keeps_it(two: Any) -> None:
+    table = two.asof_join(
+        "j",
+        "SELECT 1 AS t, 1 AS V",
+        "SELECT 1 AS t, 7 AS v, 8 AS v_facts",
+        spine_time="t",
+        facts_time="t",
+    )
+    assert table.read().columns == ["t", "V", "t_facts", "v_facts_2", "v_facts"]
+
+
+@pytest.mark.parametrize(
+    ("project", "columns"),
+    [
+        (["V"], ["id", "who", "t", "v"]),
+        ("n", ["id", "who", "t", "n"]),
+        ([], ["id", "who", "t"]),
+        (["who", "v", "v"], ["id", "who", "t", "who_facts", "v"]),
+    ],
+)
+def test_columns_of_facts_are_chosen(two: Any, project: Any, columns: list[str]) -> None:
+    table = two.asof_join(
+        "j",
+        "spine",
+        "facts",
+        spine_time="t",
+        facts_time="t",
+        by="who",
+        tie_break="n",
+        project=project,
+    )
+    assert table.read().columns == columns and table.row_count == 5
+
+
+def test_only_columns_that_are_read_are_anchored(two: Any) -> None:
+    table = two.asof_join(
+        "j",
+        "spine",
+        "facts",
+        spine_time="t",
+        facts_time="t",
+        by="who",
+        tie_break="n",
+        project=["v"],
+    )
+    assert {a.input.name: a.columns for a in table.manifest.anchors} == {
+        "spine": ("id", "t", "who"),
+        "facts": ("n", "t", "v", "who"),
+    }
+    table = two.asof_join(
+        "j",
+        "SELECT who, t FROM spine WHERE t < TIMESTAMP '2020-01-04'",
+        "facts",
+        spine_time="t",
+        facts_time="t",
+        by="who",
+        project=["v"],
+    )
+    assert {a.input.name: a.columns for a in table.manifest.anchors} == {
+        "spine": ("t", "who"),
+        "facts": ("t", "v", "who"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("told", "column"),
+    [
+        ({"spine_time": "when"}, "when"),
+        ({"facts_time": "when"}, "when"),
+        ({"by": ["whom"]}, "whom"),
+        ({"by": [("who", "whom")]}, "whom"),
+        ({"tie_break": "m"}, "m"),
+        ({"project": ["w"]}, "w"),
+    ],
+)
+def test_a_column_that_is_not_there_is_named(two: Any, told: dict[str, Any], column: str) -> None:
+    with pytest.raises(errors.SchemaMismatch, match=f"no column '{column}'") as missed:
+        joined(two, **told)
+    assert missed.value.column == column
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"direction": "back"},
+        {"boundary": "closed"},
+        {"by": [("a", "b", "c")]},
+        {"by": [1]},
+        {"by": [""]},
+        {"by": 5},
+        {"project": 5},
+        {"spine_time": None},
+    ],
+)
+def test_what_makes_no_sense_is_refused(two: Any, told: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        joined(two, **told)
+
+
+# -- as a table like any other ---------------------------------------------------------------------
+
+
+def test_each_parameter_is_part_of_the_definition(two: Any) -> None:
+    two.sources.add("others", FACTS)
+    told: list[dict[str, Any]] = [
+        {}, {"spine": "SELECT * FROM spine WHERE id > 1"}, {"facts": "others"}, {"by": [("who", "who")] * 2}, {"by": []}, {"direction": "forward"}, {"direction": "nearest"}, {"boundary": "exclusive"},
+        {"tolerance": DAY}, {"tolerance": 2 * DAY}, {"tie_break": "v"}, {"project": ["v"]}, {"project": ["v", "n"]}, {"project": ["n", "v"]},
+        {"spine": "SELECT t AS u, who, id, t FROM spine", "spine_time": "u"}, {"spine": "SELECT t AS u, who, id, t FROM spine", "spine_time": "t"},
+    ]  # fmt: skip
+    hashes = []
+    for each in told:
+        inputs = each.pop("spine", "spine"), each.pop("facts", "facts")
+        options = {"spine_time": "t", "facts_time": "t", "by": "who", "tie_break": "n"} | each
+        two.define("j", jl.AsofJoin(*inputs, **options))
+        hashes.append(next(r.definition_hash for r in two.recipes()))
+    assert len(set(hashes)) == len(told)
+
+
+def test_how_a_column_is_spelt_and_what_comes_to_the_same_is_one_definition(two: Any) -> None:
+    one = two.asof_join(
+        "j", "spine", "facts", spine_time="t", facts_time="t", by="who", tie_break="n"
+    )
+    again = two.asof_join(
+        "j", "SPINE", "facts", spine_time="T", facts_time="T", by=[("WHO", "Who")], tie_break="N"
+    )
+    assert again.outcome == "reused" and again.definition_hash == one.definition_hash
+
+
+def test_either_side_makes_it_stale_and_recompute_makes_it_true(ws: Any, tmp_path: Any) -> None:
+    for name, text in {"s": "id,t\n1,5\n2,9\n", "f": "t,v,x\n4,a,1\n8,b,1\n"}.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+        ws.sources.add(name, str(tmp_path / f"{name}.csv"))
+    ws.materialize("facts", "SELECT * FROM f", key="t")
+    ws.asof_join("j", "s", "facts", spine_time="t", facts_time="t", project=["v"])
+    (tmp_path / "f.csv").write_text("t,v,x\n4,a,2\n8,b,2\n")
+    ws.recompute("facts")
+    assert ws.staleness("j") == jl.Fresh()
+    (tmp_path / "f.csv").write_text("t,v,x\n4,a,2\n7,b,2\n9,c,1\n")
+    assert isinstance(ws.staleness("j"), jl.PossiblyStale)
+    assert ws.recompute().executed == ["facts", "j"] and [
+        r[2] for r in ws.table("j").read().fetchall()
+    ] == ["a", "c"]
+    (tmp_path / "s.csv").write_text("id,t\n1,3\n")
+    assert [r.input.name for r in ws.staleness("j").reasons] == ["s"]
+
+
+def test_the_key_of_the_spine_is_the_key_of_the_join(two: Any) -> None:
+    two.materialize("keyed", "SELECT * FROM spine", key="id")
+    assert two.asof_join(
+        "j", "keyed", "facts", spine_time="t", facts_time="t", by="who", tie_break="n"
+    ).key == ["id"]
+    assert (
+        two.asof_join(
+            "k", "spine", "facts", spine_time="t", facts_time="t", by="who", tie_break="n"
+        ).key
+        == []
+    )
+
+
+def test_equal_requests_are_reused_and_computed_anew_have_equal_bytes(two: Any) -> None:
+    spine = "SELECT a.id, a.t, b.v FROM spine a CROSS JOIN facts b"
+    made = [
+        two.asof_join("j", spine, "facts", spine_time="t", facts_time="t", tie_break="v", cache=c)
+        for c in ("use", "use", "bypass", "bypass")
+    ]
+    assert [t.outcome for t in made] == ["computed", "reused", "computed", "computed"] and len(
+        {t.manifest.artifact for t in made}
+    ) == 1
+    assert made[0].row_count == 25
+
+
+def test_columns_of_the_spine_rest_on_the_spine_and_those_of_facts_on_all_that_chooses(
+    two: Any,
+) -> None:
+    two.asof_join(
+        "j",
+        "spine",
+        "facts",
+        spine_time="t",
+        facts_time="t",
+        by="who",
+        tie_break="n",
+        project=["v"],
+    )
+    edges = [
+        e for e in two.lineage("j", columns=True, direction="up").column_edges if e.derived == "j"
+    ]
+    assert {(e.derived_column, e.input, e.input_column) for e in edges if e.direct} == {
+        ("id", "spine", "id"),
+        ("who", "spine", "who"),
+        ("t", "spine", "t"),
+        ("v", "facts", "v"),
+    }
+    assert {(e.input, e.input_column) for e in edges if e.derived_column == "v"} == {
+        ("facts", "v"), ("facts", "t"), ("facts", "who"), ("facts", "n"), ("spine", "t"), ("spine", "who"),
+    }  # fmt: skip
+
+
+def test_a_database_on_either_side_is_read_to_its_end(ws: Any, tmp_path: Any) -> None:
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as db:
+        db.executescript(
+            "CREATE TABLE s(id INTEGER, t INTEGER); INSERT INTO s VALUES (2, 20), (1, 10); CREATE TABLE f(t INTEGER, v TEXT); INSERT INTO f VALUES (9, 'a'), (15, 'b')"
+        )
+    ws.sources.add("db", f"sqlite:///{tmp_path}/x.db")
+    table = ws.asof_join("j", "db.s", "db.f", spine_time="t", facts_time="t", project=["v"])
+    assert sorted(table.read().fetchall()) == [(1, 10, "a"), (2, 20, "b")]
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as db:
+        db.execute("UPDATE f SET v = 'c' WHERE t = 15")
+    assert [r.input.table for r in ws.staleness("j").reasons] == ["f"]
+
+
+def test_an_interrupt_while_rows_are_written_leaves_nothing(two: Any) -> None:
+    def stop(progress: Any) -> None:
+        if progress.unit == "rows" and progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        joined(two, progress=stop)
+    assert not two.tables() and not list(two.recipes()) and joined(two) == [1, 3, None, None, None]
+
+
+def test_a_spine_whose_rows_come_in_another_order_makes_the_join_and_what_takes_its_order_stale(
+    ws: Any, tmp_path: Any
+) -> None:
+    rows = pl.DataFrame({"id": [1, 2, 3], "tm": [1, 2, 3]})
+    rows.write_parquet(tmp_path / "s.parquet")
+    ws.sources.add("s", tmp_path / "s.parquet")
+    ws.sources.add("f", pl.DataFrame({"tm": [0, 2], "w": ["a", "b"]}))
+    ws.asof_join("j", "s", "f", spine_time="tm", facts_time="tm")
+    ws.materialize("first", "SELECT first(id) AS id FROM jammi.j")
+    rows.reverse().write_parquet(tmp_path / "s.parquet")
+    assert isinstance(ws.staleness("j"), jl.Stale) and ws.staleness("first") != jl.Fresh()
+    ws.recompute()
+    assert ws.table("j").read().arrow()["id"].to_pylist() == [3, 2, 1] and ws.table(
+        "first"
+    ).read().fetchall() == [(3,)]
+    assert ws.staleness("j") == jl.Fresh() == ws.staleness("first")

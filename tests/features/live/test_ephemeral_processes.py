@@ -1,0 +1,249 @@
+"""Ephemeral sessions when their kernel dies: the next one ends them, tells it, and leaves no value.
+Over both kinds of catalog."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+import pytest
+import sqlalchemy as sa
+
+import jammi_lab as jl
+from tests import processes
+from tests.conftest import PACKAGE_ROOTS
+from tests.features.live.test_ephemeral_sessions import AUDIT, CANARY, files_with
+from tests.inside import services_of
+from tests.services.servers import run_postgres
+from tests.sizes import product
+from tests.waiting import until
+
+HOLDER = """
+import sys, jammi_lab as jl
+folder, catalog, tenant = sys.argv[1], sys.argv[2] or None, sys.argv[3]
+ws = jl.open(folder, catalog=catalog, tenant=tenant)
+s = ws.ephemeral(timeout=float(sys.argv[4]))
+s.create("scratch", {"id": "int64", "word": "string"}, primary_key=["id"])
+s.insert("scratch", [{"id": n, "word": "xyzzy-canary-value-plugh" * 50} for n in range(200)])
+print(s.id, s.table_ref("scratch"), flush=True)
+for line in sys.stdin:
+    exec(line)
+    print("done", flush=True)
+"""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def place(request, tmp_path):
+    url = request.getfixturevalue("fresh_postgres_url") if request.param == "postgresql" else ""
+    return tmp_path / "lab", url
+
+
+@pytest.fixture
+def holder(place):
+    """Starts a kernel that holds a session with rows: `holder(tenant, timeout)` → process, id,
+    reference."""
+    started = []
+
+    def start(tenant="acme", timeout=600.0):
+        folder, url = place
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
+        process = processes.Popen(
+            [sys.executable, "-c", HOLDER, str(folder), url, tenant, str(timeout)],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process, *process.stdout.readline().split()
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.communicate()
+
+
+def held_locks(place):
+    return run_postgres(
+        place[1],
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database "
+        "WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND datname = current_database()",
+    )[0][0]
+
+
+@contextlib.contextmanager
+def dying(place):
+    """A block in which a kernel dies. A server notices it a moment later, and until then it counts
+    as alive."""
+    before = held_locks(place) if place[1] else 0
+    yield
+    assert not place[1] or until(lambda: held_locks(place) < before)
+
+
+def kill(process, place):
+    with dying(place):
+        process.kill()
+        process.wait()
+
+
+def events(ws, tenant="acme"):
+    with ws.tenant(tenant):
+        told = [
+            json.loads(row)
+            for event in ws.topics.replay(AUDIT)
+            for row in event.batch["record"].to_pylist()
+        ]
+    return [(each["session_id"], each["event"], each["deleted_row_count"]) for each in told]
+
+
+def reopened(place, **how):
+    return jl.open(place[0], catalog=place[1] or None, **how)
+
+
+def test_the_next_open_ends_a_dead_kernels_session(place, holder):
+    process, session, reference = holder()
+    kill(process, place)
+    if not place[1]:
+        assert files_with(place[0], CANARY)
+    for _ in range(2):
+        with reopened(place) as ws:
+            assert events(ws) == [(session, "opened", 0), (session, "abandoned", 200)]
+            with ws.tenant("acme"):
+                assert ws.sessions() == []
+                with pytest.raises(jl.JammiError):
+                    ws.sql(f"SELECT * FROM {reference}")
+            assert files_with(place[0], CANARY) == []
+
+
+def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(
+    place, holder, tmp_path, monkeypatch
+):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    process, *_ = holder()
+    process.stdin.write(
+        "(ws._services.engine.instances_of('acme').spill / 'duckdb_temp_storage_DEFAULT-0.tmp').write_text('xyzzy-canary-value-plugh')\n"
+    )
+    process.stdin.flush()
+    assert process.stdout.readline() == "done\n"
+    kill(process, place)
+    assert files_with(tmp_path / "tmp", CANARY)
+    with reopened(place):
+        assert files_with(tmp_path / "tmp", CANARY) == []
+
+
+def test_an_open_kernel_ends_an_overdue_session_of_a_dead_one_by_itself(place, holder, monkeypatch):
+    monkeypatch.setattr("jammi_lab.features.live.ephemeral_sessions.WATCH_SECONDS", 0.1)
+    with reopened(place) as ws:
+        alive, (process, session, _) = holder("bolt"), holder("acme", 5.0)
+        kill(process, place)
+        assert events(ws) == [(session, "opened", 0)]
+        assert until(lambda: (session, "abandoned", 200) in events(ws), 40)
+        assert events(ws, "bolt") == [(alive[1], "opened", 0)]
+
+
+def test_only_dead_kernels_sessions_are_ended_and_each_is_told_to_its_tenant(place, holder):
+    dead, alive, stopped = holder("acme"), holder("bolt"), holder("acme")
+    os.kill(stopped[0].pid, signal.SIGSTOP)
+    kill(dead[0], place)
+    with reopened(place) as ws:
+        assert {e[:2] for e in events(ws, "acme")} == {
+            (dead[1], "opened"),
+            (stopped[1], "opened"),
+            (dead[1], "abandoned"),
+        }
+        assert [e[1] for e in events(ws, "bolt")] == ["opened"]
+        with ws.tenant("acme"):
+            assert [each.id for each in ws.sessions()] == [stopped[1]]
+            assert ws.sql(f"SELECT count(*) FROM {stopped[2]}").fetchall() == [(200,)]
+        os.kill(stopped[0].pid, signal.SIGCONT)
+        for process, *_ in (alive, stopped):
+            process.stdin.write("s.close()\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+        assert [e[1] for e in events(ws, "bolt")] == ["opened", "closed"]
+        assert files_with(place[0], CANARY) == []
+
+
+def test_an_open_kernel_ends_it_when_it_is_asked_to_recover(place, holder):
+    with reopened(place) as ws:
+        process, session, _ = holder()
+        kill(process, place)
+        ws.recover()
+        assert [e[0] for e in events(ws)] == [session] * 2
+        assert events(ws)[-1][1] == "abandoned"
+
+
+@pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
+def test_a_kernel_that_dies_while_it_closes_has_closed_or_not(place, holder, point):
+    process, session, _ = holder()
+    with dying(place):
+        process.stdin.write(
+            f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); s.close()\n"
+        )
+        process.stdin.flush()
+        assert process.wait(30) == 9
+    with reopened(place) as ws:
+        ended = "abandoned" if point == "catalog:before-commit" else "closed"
+        assert events(ws) == [(session, "opened", 0), (session, ended, 200)]
+        assert files_with(place[0], CANARY) == []
+
+
+@product
+@pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        "ws.ephemeral()",
+        's.create("more", {"id": "int64"}, primary_key=["id"])',
+        's.insert("scratch", [{"id": n, "word": "xyzzy-canary-value-plugh"} for n in range(1000, 1500)])',
+        "s.extend(100)",
+    ],
+    ids=["open", "create", "insert", "extend"],
+)
+def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_table(
+    place, holder, act, point
+):
+    process, session, _ = holder()
+    with dying(place):
+        process.stdin.write(
+            f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); {act}\n"
+        )
+        process.stdin.flush()
+        assert process.wait(30) == 9
+    done = point == "catalog:after-commit"
+    with reopened(place) as ws:
+        told = events(ws)
+        assert [each for each in told if each[0] == session] == [
+            (session, "opened", 0),
+            (session, "abandoned", 700 if done and "insert" in act else 200),
+        ]
+        assert [each[1] for each in told if each[0] != session] == (
+            ["opened", "abandoned"] if done and "ephemeral" in act else []
+        )
+        with services_of(ws).catalog.database.read() as tx:
+            assert [
+                name
+                for name in sa.inspect(tx).get_table_names()
+                if name.startswith("mutable_") and name != "mutable_tables"
+            ] == []
+        assert files_with(place[0], CANARY) == []
+
+
+def test_two_kernels_that_open_at_once_end_it_once(place, holder):
+    process, session, _ = holder()
+    kill(process, place)
+    folder, url = place
+    code = "import sys, jammi_lab as jl; jl.open(sys.argv[1], catalog=sys.argv[2] or None).close()"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
+    children = [
+        processes.Popen([sys.executable, "-c", code, str(folder), url], env=env) for _ in range(2)
+    ]
+    assert [child.wait(60) for child in children] == [0, 0]
+    with reopened(place) as ws:
+        assert events(ws) == [(session, "opened", 0), (session, "abandoned", 200)]

@@ -1,0 +1,5 @@
+"""A workspace beside a folder of data."""
+
+from tests.freshness.conftest import lab, papers
+
+__all__ = ["lab", "papers"]

@@ -1,0 +1,163 @@
+"""Positions of a graph: columns by longest path, few crossings, the same from run to run."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jammi_lab.core.errors import DependencyCycle
+from jammi_lab.features.pictures.graph_layout import LayeredGraph, assign_layers, wrap_layers
+from jammi_lab.features.pictures.lineage_svg import layout_graph
+from jammi_lab.freshness.lineage import Node
+
+edges = st.integers(1, 30).flatmap(
+    lambda n: st.tuples(
+        st.just(n),
+        st.lists(
+            st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).filter(lambda e: e[0] < e[1]),
+            max_size=60,
+        ),
+    )
+)
+
+
+def crossings(column: list[int], place: list[int], graph: list[tuple[int, int]]) -> int:
+    return sum(
+        column[a] == column[c]
+        and column[b] == column[d]
+        and (place[a] - place[c]) * (place[b] - place[d]) < 0
+        for i, (a, b) in enumerate(graph)
+        for c, d in graph[:i]
+    )
+
+
+def test_a_diamond_has_three_columns():
+    assert assign_layers(4, [(0, 1), (0, 2), (1, 3), (2, 3)]) == ([0, 1, 1, 2], [0, 0, 1, 0])
+
+
+def test_no_nodes_are_no_columns():
+    assert assign_layers(0, []) == ([], [])
+
+
+def test_a_cycle_is_a_typed_error():
+    with pytest.raises(DependencyCycle):
+        assign_layers(3, [(0, 1), (1, 2), (2, 1)])
+
+
+@given(edges)
+def test_every_edge_goes_to_a_later_column_and_no_place_is_taken_twice(graph):
+    size, pairs = graph
+    column, place = assign_layers(size, pairs)
+    assert all(column[a] < column[b] for a, b in pairs)
+    assert len(set(zip(column, place, strict=True))) == size
+    for c in set(column):
+        assert sorted(p for p, k in zip(place, column, strict=True) if k == c) == list(
+            range(column.count(c))
+        )
+
+
+@given(edges)
+def test_the_order_and_repetition_of_edges_change_nothing(graph):
+    size, pairs = graph
+    shuffled = pairs * 2
+    random.Random(1).shuffle(shuffled)
+    assert assign_layers(size, pairs) == assign_layers(size, shuffled)
+
+
+def test_sweeps_leave_fewer_crossings_than_the_order_of_arrival():
+    found = random.Random(3)
+    pairs = sorted({(found.randrange(10), 10 + found.randrange(10)) for _ in range(14)})
+    before, after = assign_layers(20, pairs, sweeps=0), assign_layers(20, pairs)
+    assert crossings(*after, pairs) < crossings(*before, pairs)
+
+
+@given(edges, st.integers(1, 6), st.integers(0, 8))
+def test_layers_that_were_found_once_serve_every_order_of_the_nodes(graph, most, sweeps):
+    size, pairs = graph
+    layered = LayeredGraph(size, sorted(set(pairs)))
+    first = layered.layers.copy(), layered.positions(layered.layers, sweeps)
+    assert first == assign_layers(size, pairs, sweeps)
+    wrapped = wrap_layers(*first, most)
+    assert (wrapped, layered.positions(wrapped, sweeps)) == assign_layers(
+        size, pairs, sweeps, wrapped
+    )
+    assert (layered.layers, layered.positions(layered.layers, sweeps)) == first  # nothing is left
+
+
+def test_the_layers_of_a_cycle_are_a_typed_error():
+    with pytest.raises(DependencyCycle):
+        LayeredGraph(2, [(0, 1), (1, 0)])
+
+
+@given(edges, st.integers(1, 6))
+def test_long_layers_are_split_into_several_and_edges_still_lead_to_later_ones(graph, most):
+    size, pairs = graph
+    column, place = assign_layers(size, pairs)
+    wrapped = wrap_layers(column, place, most)
+    assert all(wrapped[a] < wrapped[b] for a, b in pairs)
+    assert all(wrapped.count(c) <= most for c in set(wrapped))
+    assert all(  # what was left of something stays left of it
+        wrapped[a] < wrapped[b] for a in range(size) for b in range(size) if column[a] < column[b]
+    )
+
+
+def wide_graph(size: int = 150) -> tuple[list[Node], list[tuple[int, int]]]:
+    """Four layers, of which the longest has a third of the nodes."""
+    found, starts = random.Random(5), [0, 10, 50, 100, size]
+    pairs = [
+        (found.randrange(starts[layer - 1], starts[layer]), node)
+        for layer in range(1, 4)
+        for node in range(starts[layer], starts[layer + 1])
+        for _ in range(2)
+    ]
+    return [Node("sql", f"table_{i}", 1) for i in range(size)], sorted(set(pairs))
+
+
+def test_the_layout_of_many_tables_uses_the_width_and_no_two_boxes_overlap():
+    nodes, pairs = wide_graph()
+    verdicts = {node.name: "stale" for node in nodes}
+    tower = layout_graph(nodes, pairs, verdicts)
+    spread = layout_graph(nodes, pairs, verdicts, aspect=2.2)
+    assert tower.height > 3 * tower.width
+    assert 1.4 < spread.width / spread.height < 3.3
+
+    def scale(layout):
+        return min(1366 / layout.width, 418 / layout.height)
+
+    assert scale(spread) > 2 * scale(tower)
+    for i, (x, y, w, h) in enumerate(spread.points):
+        for x2, y2, w2, h2 in spread.points[:i]:
+            assert x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
+
+
+def test_a_small_graph_is_laid_out_by_layers_whatever_the_area():
+    nodes, pairs = [Node("sql", f"table_{i}", 1) for i in range(8)], [(0, i) for i in range(1, 8)]
+    assert layout_graph(nodes, pairs, {}, aspect=2.2) == layout_graph(nodes, pairs, {})
+
+
+@given(edges)
+def test_edges_that_share_a_beginning_are_drawn_as_if_each_was_alone(graph):
+    size, pairs = graph
+    layout = layout_graph(
+        [Node("sql", f"table_{i}", 1) for i in range(size)], sorted(set(pairs)), {}
+    )
+    for way, line in zip(layout.paths, layout.lines, strict=True):
+        x, y, w, h = layout.points[way[0]]
+        drawn, from_x, from_y = f"M{x + w:.0f} {y + h / 2:.0f}", x + w, f"{y + h / 2:.0f}"
+        for point in way[1:]:
+            x, y, w, h = layout.points[point]
+            is_last = point == way[-1]
+            end, end_y = x - is_last, f"{y + h / 2:.0f}"
+            half = f"{(from_x + end) / 2:.0f}"
+            drawn += f"C{half} {from_y} {half} {end_y} {end:.0f} {end_y}"
+            drawn += "" if is_last else f"h{w:.0f}"
+            from_x, from_y = x + w, end_y
+        assert line == drawn
+
+
+def test_edges_from_one_node_pass_a_layer_at_one_point():
+    nodes = [Node("sql", f"table_{i}", 1) for i in range(5)]
+    layout = layout_graph(nodes, [(0, 1), (1, 2), (2, 3), (2, 4), (0, 3), (0, 4)], {})
+    assert len(layout.points) == len(nodes) + 2
+    assert layout.paths[4][:-1] == layout.paths[5][:-1]

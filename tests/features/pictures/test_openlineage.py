@@ -1,0 +1,301 @@
+"""OpenLineage: run events that are valid, complete, and free of credentials; to a file and to a
+server."""
+
+import http.server
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.features.pictures.openlineage import external_dataset
+from tests.freshness.lab import Lab
+
+SCHEMA = json.loads(
+    (Path(__file__).parent / "data" / "openlineage.schema.json").read_text(encoding="utf-8")
+)
+Event = dict[str, Any]
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """Takes events at any path; `.got` holds (path, authorisation, event), `.status` is what it
+    answers."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            running.got.append((self.path, self.headers.get("Authorization"), json.loads(body)))
+            self.send_response(running.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    running: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    running.got, running.status, running.url = (
+        [],
+        200,
+        f"http://127.0.0.1:{running.server_address[1]}",
+    )
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    yield running
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def written(lab: Lab, **how: Any) -> list[Event]:
+    """The events as they stand in the file, each checked against the schema."""
+    path = lab.data / "events.ndjson"
+    number = lab.ws.export_openlineage(path, **how)
+    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for event in events:
+        jsonschema.validate(event, SCHEMA)
+    assert len(events) == number
+    return events
+
+
+def ends(events: list[Event], name: str) -> list[Event]:
+    return [e for e in events if e["job"]["name"] == name and e["eventType"] != "START"]
+
+
+def test_every_table_has_a_start_and_an_end_with_one_run_id(papers: Lab) -> None:
+    events = written(papers)
+    assert [(e["job"]["name"], e["eventType"]) for e in events] == [
+        ("titles", "START"),
+        ("titles", "COMPLETE"),
+        ("first", "START"),
+        ("first", "COMPLETE"),
+    ]
+    for name in ("titles", "first"):
+        start, end = (e for e in events if e["job"]["name"] == name)
+        assert start["run"]["runId"] == end["run"]["runId"]
+        assert (
+            start["eventTime"] == papers.ws.table(name).created_at
+            and end["eventTime"] == papers.ws.table(name).completed_at
+        )
+    assert len({e["run"]["runId"] for e in events}) == 2
+
+
+def test_outputs_have_schema_version_statistics_and_column_lineage(papers: Lab) -> None:
+    [end] = ends(written(papers), "titles")
+    [output] = end["outputs"]
+    table = papers.ws.table("titles")
+    assert (output["namespace"], output["name"]) == ("jammi_lab", "titles")
+    assert [(f["name"], f["type"]) for f in output["facets"]["schema"]["fields"]] == [
+        ("id", "BIGINT"),
+        ("title", "VARCHAR"),
+    ]
+    assert output["facets"]["version"]["datasetVersion"] == "1"
+    assert (
+        output["outputFacets"]["outputStatistics"]["rowCount"],
+        output["outputFacets"]["outputStatistics"]["size"],
+    ) == (3, table.bytes)
+    fields = output["facets"]["columnLineage"]["fields"]
+    told = {
+        c: {(i["field"], i["transformations"][0]["type"]) for i in f["inputFields"]}
+        for c, f in fields.items()
+    }
+    assert told == {
+        "id": {("id", "DIRECT"), ("year", "INDIRECT")},
+        "title": {("title", "DIRECT"), ("year", "INDIRECT")},
+    }
+    assert {(i["namespace"], i["name"]) for f in fields.values() for i in f["inputFields"]} == {
+        ("file", str(papers.path("papers.csv")))
+    }
+
+
+def test_inputs_have_the_columns_read_and_the_state_that_was_read(papers: Lab) -> None:
+    events = written(papers)
+    [titles], [first] = ends(events, "titles"), ends(events, "first")
+    [source], [parent] = titles["inputs"], first["inputs"]
+    assert (source["namespace"], source["name"]) == ("file", str(papers.path("papers.csv")))
+    assert (
+        source["facets"]["version"]["datasetVersion"]
+        == papers.ws.table("titles").manifest.anchors[0].value
+    )
+    assert [f["name"] for f in source["facets"]["schema"]["fields"]] == ["id", "title", "year"]
+    assert (parent["namespace"], parent["name"], parent["facets"]["version"]["datasetVersion"]) == (
+        "jammi_lab",
+        "titles",
+        "1",
+    )
+    assert (
+        titles["job"]["facets"]["sql"]["query"] == "SELECT id, title FROM papers WHERE year > 2019"
+    )
+
+
+def test_a_failed_table_ends_with_fail_and_why(papers: Lab) -> None:
+    with pytest.raises(jl.JammiError):
+        papers.ws.materialize("broken", "SELECT error('no such luck') AS x FROM papers")
+    [end] = ends(written(papers), "broken")
+    assert end["eventType"] == "FAIL"
+    assert end["run"]["facets"]["errorMessage"]["message"] == "SqlError: No such luck."
+
+
+def test_each_version_is_a_run_and_a_reused_one_is_none(papers: Lab) -> None:
+    papers.ws.materialize("titles", "SELECT id, title FROM papers")
+    assert papers.ws.materialize("again", "SELECT id, title FROM papers").outcome == "reused"
+    events = written(papers)
+    assert [
+        e["outputs"][0]["facets"]["version"]["datasetVersion"] for e in ends(events, "titles")
+    ] == ["1", "2"]
+    assert ends(events, "again") == []
+
+
+def test_exporting_twice_says_the_same(papers: Lab) -> None:
+    assert written(papers) == written(papers)
+
+
+def test_every_kind_of_table_has_valid_events(papers: Lab) -> None:
+    import numpy as np
+    import pyarrow as pa
+
+    papers.ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+    papers.ws.register("given", pa.table({"x": [1]}), producer="job", inputs=["papers", "titles"])
+    papers.ws.import_embeddings(
+        "imported", pa.table({"id": [1], "vector": [np.ones(3, np.float32)]}), source="papers"
+    )
+    papers.ws.materialize("now", "SELECT id, now() AS t, current_date AS d FROM papers")
+    papers.ws.sources.add("frame", pa.table({"x": [1]}))
+    papers.ws.materialize("framed", "SELECT x FROM frame")
+    events = written(papers)
+    assert {e["job"]["name"] for e in events} == {
+        "titles",
+        "first",
+        "vectors",
+        "given",
+        "imported",
+        "now",
+        "framed",
+    }
+    assert [i["name"] for i in ends(events, "framed")[0]["inputs"]] == ["frame.frame"]
+    assert {i["name"] for i in ends(events, "given")[0]["inputs"]} == {
+        str(papers.path("papers.csv")),
+        "titles",
+    }
+
+
+def test_the_lineage_gives_the_events_of_the_newest_versions_in_it(papers: Lab) -> None:
+    from openlineage.client.event_v2 import RunEvent
+    from openlineage.client.serde import Serde
+
+    papers.csv("other", "id", "1")
+    papers.ws.materialize("apart", "SELECT id FROM other")
+    papers.ws.materialize("titles", "SELECT id, title FROM papers")
+    events = papers.ws.lineage("titles").to_openlineage()
+    assert all(isinstance(e, RunEvent) for e in events)
+    for event in events:
+        jsonschema.validate(Serde.to_dict(event), SCHEMA)
+    assert {
+        (e.job.name, e.outputs[0].facets["version"].datasetVersion)
+        for e in events
+        if e.eventType.value == "COMPLETE"
+    } == {
+        ("titles", "2"),
+        ("first", "1"),
+    }
+
+
+def test_a_tenant_exports_what_it_sees_in_a_namespace_of_its_own(lab: Lab) -> None:
+    lab.csv("shared", "id", "1")
+    with lab.ws.tenant("acme"):
+        lab.ws.materialize("own", "SELECT id FROM shared")
+        assert {e["outputs"][0]["namespace"] for e in written(lab, namespace="plant")} == {
+            "plant/acme"
+        }
+    assert written(lab) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "location", "table", "expected"),
+    [
+        ("parquet", "s3://bucket/a/b.parquet", None, ("s3://bucket", "a/b.parquet")),
+        ("csv", "https://host/x.csv", None, ("https://host", "x.csv")),
+        (
+            "postgresql",
+            "postgresql://host:5432/db",
+            "public.t",
+            ("postgres://host:5432", "db.public.t"),
+        ),
+        ("mysql", "mysql://host/db", "t", ("mysql://host:3306", "db.t")),
+    ],
+)
+def test_what_lies_outside_has_the_name_that_openlineage_gives_it(
+    kind: str, location: str, table: str | None, expected: tuple[str, str]
+) -> None:
+    assert (
+        external_dataset(SourceRecord(name="s", kind=kind, location=location), table, None)
+        == expected
+    )
+
+
+def test_no_credential_is_in_an_event() -> None:
+    record = SourceRecord(
+        name="s", kind="csv", location="https://me:hunter2@host/x.csv?token=hunter3"
+    )
+    assert "hunter" not in str(external_dataset(record, None, None))
+
+
+def test_a_server_gets_one_request_for_each_event(papers: Lab, server: Any) -> None:
+    assert papers.ws.export_openlineage(server.url, api_key="k3y") == 4
+    assert [(path, key) for path, key, _ in server.got] == [("/api/v1/lineage", "Bearer k3y")] * 4
+    for _, _, event in server.got:
+        jsonschema.validate(event, SCHEMA)
+    assert [e for _, _, e in server.got] == written(papers)
+
+
+def test_an_address_with_a_path_is_taken_as_it_is(
+    papers: Lab, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENLINEAGE_API_KEY", "from the environment")
+    papers.ws.export_openlineage(server.url + "/take/these")
+    assert {(path, key) for path, key, _ in server.got} == {
+        ("/take/these", "Bearer from the environment")
+    }
+
+
+def test_a_server_that_refuses_or_is_down_is_a_typed_error_without_the_key(
+    papers: Lab, server: Any
+) -> None:
+    server.status = 403
+    with pytest.raises(jl.SourceUnavailable) as refused:
+        papers.ws.export_openlineage(server.url, api_key="k3y")
+    assert (
+        "403" in str(refused.value)
+        and "0 of 4 events were accepted" in str(refused.value)
+        and "k3y" not in str(refused.value)
+    )
+    with pytest.raises(jl.SourceUnavailable) as down:
+        papers.ws.export_openlineage("http://127.0.0.1:9", api_key="k3y")
+    assert "k3y" not in str(down.value)
+
+
+def test_places_that_are_neither_file_nor_server_are_refused(papers: Lab) -> None:
+    with pytest.raises(jl.InvalidArgument):
+        papers.ws.export_openlineage("s3://bucket/events.ndjson")
+    with pytest.raises(jl.InvalidArgument) as refused:
+        papers.ws.export_openlineage("http://me:hunter2@host/")
+    assert "hunter2" not in str(refused.value)
+    with pytest.raises(jl.SourceUnavailable):
+        papers.ws.export_openlineage(papers.data / "no" / "such" / "folder.ndjson")
+
+
+def test_without_the_client_the_error_says_what_to_install(
+    papers: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [n for n in sys.modules if n.startswith("openlineage")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "openlineage", None)
+    with pytest.raises(jl.ExtensionMissing) as missing:
+        papers.ws.export_openlineage(papers.data / "x.ndjson")
+    assert "jammi-lab[openlineage]" in str(missing.value)

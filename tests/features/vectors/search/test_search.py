@@ -1,0 +1,630 @@
+"""Searching an embedding table, end to end."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core import errors
+from jammi_lab.features.vectors.encoders.base import EncoderIdentity
+from jammi_lab.features.vectors.search.source_rows import SourceRows
+from tests.inside import services_of
+from tests.templates import Template
+
+TITLES = [
+    "graph networks",
+    "networks of graphs",
+    "pasta at home",
+    "tomato sauce",
+    "protein folding",
+    "football results",
+]
+COLUMNS = ["key", "rank", "similarity", "source_missing"]
+
+
+def write(path: Path, titles: dict[int, str], **others: list[Any]) -> None:
+    pq.write_table(
+        pa.table(
+            {
+                "id": list(titles),
+                "title": list(titles.values()),
+                "year": [2000 + k for k in titles],
+                **others,
+            }
+        ),
+        path,
+    )
+
+
+def _build(folder: Path) -> None:
+    write(folder / "papers.parquet", dict(enumerate(TITLES)))
+    with jl.open(folder / "lab") as ws:
+        ws.sources.add("papers", folder / "papers.parquet")
+        ws.embed("v", "papers", key="id", text="title", model="hashing")
+
+
+TEMPLATES = {"lab": Template(_build)}
+
+
+@pytest.fixture
+def papers(tmp_path: Path) -> Path:
+    path = tmp_path / "papers.parquet"
+    if not path.exists():
+        write(path, dict(enumerate(TITLES)))
+    return path
+
+
+@pytest.fixture
+def lab(ws: Any) -> Any:
+    """Vectors of the titles of `papers`."""
+    return ws
+
+
+@pytest.fixture
+def grid(ws: Any) -> Any:
+    """Vectors from outside, several of them equal."""
+    vectors = [[1, 0], [0, 1], [1, 0], [1, 1], [-1, 0]]
+    ws.import_embeddings(
+        "g",
+        pa.table(
+            {
+                "id": list("ebdac"),
+                "vector": pa.array(vectors, pa.list_(pa.float32(), 2)),
+                "tag": [1, 2, 3, 4, 5],
+            }
+        ),
+    )
+    return ws
+
+
+# -- what comes back -------------------------------------------------------------------------------
+
+
+def test_a_text_finds_its_own_row_first(lab: Any) -> None:
+    rows = lab.search("v", "tomato sauce", k=2, select="title").arrow()
+    assert rows.column_names == ["key", "rank", "similarity", "title", "source_missing"]
+    assert rows.schema.types == [pa.int64(), pa.int32(), pa.float32(), pa.string(), pa.bool_()]
+    assert rows.to_pylist()[0] == {
+        "key": 3,
+        "rank": 1,
+        "similarity": 1.0,
+        "title": "tomato sauce",
+        "source_missing": False,
+    }
+
+
+def test_a_vector_and_a_row_search_too_and_a_row_never_finds_itself(lab: Any) -> None:
+    assert lab.search("v", lab.vector("v", 0), k=2).arrow()["key"].to_pylist() == [0, 1]
+    assert lab.search("v", lab.vector("v", 0).tolist(), k=1).arrow()["key"].to_pylist() == [0]
+    assert lab.search("v", row=0, k=1).arrow()["key"].to_pylist() == [1]
+    assert len(lab.search("v", row=0, k=99).arrow()) == 5
+
+
+def test_ties_come_in_key_order(grid: Any) -> None:
+    assert grid.search("g", [1, 0]).arrow()["key"].to_pylist() == ["d", "e", "a", "b", "c"]
+    assert grid.search("g", [1, 0]).arrow()["similarity"].to_pylist() == pytest.approx(
+        [1, 1, 0.5**0.5, 0, -1]
+    )
+
+
+@pytest.mark.parametrize(("k", "found"), [(0, 0), (1, 1), (6, 6), (7, 6), (10**12, 6)])
+def test_k_may_be_none_or_more_than_there_are(lab: Any, k: int, found: int) -> None:
+    for options in ({}, {"select": "title"}, {"where": "true"}):
+        rows = lab.search("v", "pasta", k=k, **options).arrow()
+        assert (
+            len(rows) == found
+            and rows.column_names[:3] == COLUMNS[:3]
+            and rows.column_names[-1] == "source_missing"
+        )
+
+
+def test_several_queries_make_one_answer_with_their_number_first(lab: Any) -> None:
+    rows = lab.search("v", ["pasta", "football"], k=2).arrow()
+    assert (
+        rows.column_names == ["query", *COLUMNS]
+        and rows["query"].to_pylist() == [0, 0, 1, 1]
+        and rows["rank"].to_pylist() == [1, 2, 1, 2]
+    )
+    both = lab.search(
+        "v", np.stack([lab.vector("v", 2), lab.vector("v", 5)]), k=1, select="title"
+    ).arrow()
+    assert both["title"].to_pylist() == [TITLES[2], TITLES[5]] and both["query"].to_pylist() == [
+        0,
+        1,
+    ]
+    assert lab.search("v", [lab.vector("v", 2).tolist()], k=1).arrow()["query"].to_pylist() == [0]
+    assert len(lab.search("v", np.empty((0, 256), np.float32)).arrow()) == 0
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        list,
+        tuple,
+        np.stack,
+        pa.array,
+        lambda rows: pa.chunked_array([pa.array(rows)]),
+        lambda rows: pa.FixedSizeListArray.from_arrays(
+            pa.array(np.concatenate(rows)), len(rows[0])
+        ),
+        lambda rows: pl.Series([row.tolist() for row in rows]),
+        pd.Series,
+        iter,
+    ],
+)
+def test_several_vectors_are_several_queries_in_whatever_they_come(lab: Any, listed: Any) -> None:
+    rows = lab.search("v", listed([lab.vector("v", 2), lab.vector("v", 5)]), k=1).arrow()
+    assert rows["query"].to_pylist() == [0, 1] and rows["key"].to_pylist() == [2, 5]
+
+
+@pytest.mark.parametrize("listed", [list, pa.array, pl.Series, pd.Series, iter])
+def test_one_vector_is_one_query_in_whatever_it_comes(lab: Any, listed: Any) -> None:
+    assert lab.search("v", listed(lab.vector("v", 2)), k=1).fetchall()[0][0] == 2
+
+
+def test_the_answer_says_what_was_read_and_tells_when_it_is_stale(lab: Any, papers: Path) -> None:
+    answer = lab.search("v", "pasta", select="year")
+    assert [(i.name, i.columns) for i in answer.inputs] == [
+        ("v", ("key", "vector")),
+        ("papers", ("id", "year")),
+    ]
+    write(papers, dict(enumerate(["edited", *TITLES[1:]])))
+    shown = lab.search("v", "pasta")
+    assert "v is stale" in repr(shown) and list(shown.staleness()) == ["v"]
+
+
+@pytest.mark.parametrize("select", [None, "title"])
+def test_similarities_are_shown_in_digits_that_every_processor_agrees_on_and_kept_whole(
+    lab: Any, select: str | None
+) -> None:
+    answer = lab.search("v", "networks", select=select)
+    first = answer.arrow()["similarity"].to_pylist()[0]
+    assert (
+        f"{first:.4f}" in repr(answer)
+        and f"{first:.5f}" not in repr(answer)
+        and first != round(first, 4)
+    )
+
+
+# -- filters and columns of the source -------------------------------------------------------------
+
+
+def test_where_comes_before_the_cut(lab: Any) -> None:
+    rows = lab.search(
+        "v",
+        "graph networks",
+        k=2,
+        where="year >= $least AND title LIKE '%o%'",
+        params={"least": 2002},
+    ).arrow()
+    assert len(rows) == 2 and min(rows["key"].to_pylist()) >= 2
+
+
+def test_where_knows_the_key_by_both_names(lab: Any) -> None:
+    assert lab.search("v", "x", where="key = 4").arrow()["key"].to_pylist() == [4]
+    assert lab.search("v", "x", where="id = 4 -- the same").arrow()["key"].to_pylist() == [4]
+    assert lab.search("v", "x", where="false").arrow()["key"].to_pylist() == []
+
+
+def test_where_and_select_see_the_source_as_it_is_now(lab: Any, papers: Path) -> None:
+    write(papers, {0: "graph networks", 3: "renamed", 9: "new"})
+    rows = lab.search("v", "tomato sauce", k=6, select="title").arrow().to_pylist()
+    assert rows[0]["title"] == "renamed" and not rows[0]["source_missing"]
+    assert sorted(r["key"] for r in rows if r["source_missing"]) == [1, 2, 4, 5]
+    assert all(r["title"] is None for r in rows if r["source_missing"])
+    assert sorted(lab.search("v", "x", where="true").arrow()["key"].to_pylist()) == [0, 3]
+
+
+@pytest.mark.parametrize(
+    "where", ["year >", "yeer > 1", "1; SELECT 1", "true) OR (true", "$missing = 1", "title", ""]
+)
+def test_a_wrong_condition_is_told(lab: Any, where: str) -> None:
+    with pytest.raises(errors.JammiError):
+        lab.search("v", "x", where=where)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "id IN (SELECT 1 FROM read_text('/etc/passwd'))",
+        "id IN (FROM '/etc/passwd')",
+        "getenv('HOME') = 'x'",
+    ],
+)
+def test_a_hostile_condition_does_not_get_past_the_gate(lab: Any, where: str) -> None:
+    with pytest.raises(errors.StatementNotAllowed):
+        lab.search("v", "x", where=where)
+
+
+def test_an_unknown_column_is_told_with_the_near_name(lab: Any) -> None:
+    with pytest.raises(errors.SchemaMismatch, match="Did you mean title"):
+        lab.search("v", "x", select=["year", "titel"])
+    with pytest.raises(errors.InvalidArgument, match="got int"):
+        lab.search("v", "x", select=5)
+
+
+def test_columns_are_found_whatever_their_case_and_each_comes_once(lab: Any) -> None:
+    rows = lab.search("v", "x", select=["Title", "title", "ID"]).arrow()
+    assert rows.column_names == ["key", "rank", "similarity", "title", "id", "source_missing"]
+
+
+def test_a_column_called_like_one_of_the_answer_is_refused(lab: Any, papers: Path) -> None:
+    write(papers, dict(enumerate(TITLES)), rank=list(range(6)), key=list("abcdef"))
+    for column in ("rank", "key"):
+        with pytest.raises(errors.SchemaMismatch, match="column of every search result"):
+            lab.search("v", "x", select=column)
+    assert lab.search("v", "x", where="key = 'b'").arrow()["key"].to_pylist() == [
+        1
+    ]  # the source's own column of that name
+
+
+def test_a_key_that_stands_twice_by_now_is_one_hit(lab: Any, papers: Path) -> None:
+    pq.write_table(pa.table({"id": [3, 3], "title": ["b", "a"], "year": [1, 2]}), papers)
+    rows = lab.search("v", "tomato sauce", k=1, select="title").arrow().to_pylist()
+    assert rows == [{"key": 3, "rank": 1, "similarity": 1.0, "title": "a", "source_missing": False}]
+
+
+def test_a_key_whose_type_changed_still_meets_its_row(lab: Any, papers: Path) -> None:
+    pq.write_table(pa.table({"id": ["3", "x"], "title": ["b", "a"], "year": [1, 2]}), papers)
+    assert lab.search("v", "tomato sauce", k=1, select="title").arrow()["title"].to_pylist() == [
+        "b"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        (["1", "x", "03"], [1]),
+        (pa.array([1.0, 2.5, float("nan")]), [1]),
+        (pa.array([1, 2**40, None]), [1]),
+        (pa.array([0, 1, 2], pa.date32()), []),
+        (pa.array([True, False, True]), []),
+    ],
+    ids=["text", "double", "wider", "date", "boolean"],
+)
+def test_keys_of_another_type_meet_their_rows_in_filters_as_in_joins(
+    lab: Any, papers: Path, keys: Any, found: list[int]
+) -> None:
+    pq.write_table(pa.table({"id": keys, "title": ["b", "a", "c"], "year": [1, 2, 3]}), papers)
+    assert lab.search("v", "pasta", where="year > 0").arrow()["key"].to_pylist() == found
+    for options in ({}, {"select": "title"}):
+        rows = lab.search("v", "pasta", k=9, **options).arrow()
+        assert [r["key"] for r in rows.to_pylist() if not r["source_missing"]] == found and len(
+            rows
+        ) == 6
+
+
+def test_keys_that_are_numbers_with_a_point_are_filtered_beside_one_that_is_none(
+    ws: Any, papers: Path
+) -> None:
+    ws.sources.add("papers", papers)
+    pq.write_table(pa.table({"id": [0.5, 1.5], "title": ["a", "b"]}), papers)
+    ws.embed("v", "papers", key="id", text="title", model="hashing")
+    pq.write_table(pa.table({"id": [0.5, float("nan")], "title": ["a", "b"]}), papers)
+    assert ws.search("v", "b", where="true").arrow()["key"].to_pylist() == [0.5]
+
+
+def test_columns_beside_imported_vectors_are_what_where_and_select_see(grid: Any) -> None:
+    rows = (
+        grid.search("g", [1, 0], where="tag > 1 AND key <> 'a'", select=["tag"]).arrow().to_pylist()
+    )
+    assert [(r["key"], r["tag"], r["source_missing"]) for r in rows] == [
+        ("d", 3, False),
+        ("b", 2, False),
+        ("c", 5, False),
+    ]
+
+
+def test_imported_vectors_of_a_source_see_its_rows(ws: Any, papers: Path) -> None:
+    ws.sources.add("papers", papers)
+    ws.import_embeddings(
+        "g", pa.table({"id": [2, 77], "vector": [[1.0, 0.0], [1.0, 1.0]]}), source="papers"
+    )
+    rows = ws.search("g", [1, 0], select="title").arrow().to_pylist()
+    assert [(r["key"], r["title"], r["source_missing"]) for r in rows] == [
+        (2, TITLES[2], False),
+        (77, None, True),
+    ]
+    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, True]
+
+
+def test_a_source_behind_imported_vectors_is_read_once_while_it_stays_as_it_was(
+    ws: Any, papers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws.sources.add("papers", papers)
+    ws.import_embeddings(
+        "g", pa.table({"id": [2, 4], "vector": [[1.0, 0.0], [1.0, 1.0]]}), source="papers"
+    )
+    first = ws.search("g", [1, 0]).arrow()
+    assert first["source_missing"].to_pylist() == [False, False]
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            SourceRows, "join_with_source", lambda *_: pytest.fail("the source was read")
+        )
+        assert (
+            ws.search("g", [1, 0]).arrow()
+            == first
+            == ws.search("g", [[1, 0]]).arrow().drop_columns("query")
+        )
+    write(papers, {k: t for k, t in enumerate(TITLES) if k != 4})
+    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, True]
+    write(papers, dict(enumerate(TITLES)))
+    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, False]
+    papers.unlink()
+    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [True, True]
+
+
+def test_each_tenant_is_told_of_the_rows_that_it_sees_behind_imported_vectors(
+    ws: Any, tmp_path: Path
+) -> None:
+    write(
+        tmp_path / "shared.parquet",
+        dict(enumerate(TITLES)),
+        owner=["acme", "acme", "zeta", "zeta", "acme", "acme"],
+    )
+    ws.sources.add("shared", tmp_path / "shared.parquet", tenant_column="owner")
+    with ws.tenant("acme"):
+        ws.import_embeddings(
+            "g", pa.table({"id": [1, 4], "vector": [[1.0, 0.0], [1.0, 1.0]]}), source="shared"
+        )
+        assert [ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() for _ in range(2)] == [
+            [False, False]
+        ] * 2
+        table = ws.table("g")
+    with ws.tenant("zeta"), pytest.raises(errors.TableNotFound):
+        ws.search(table, [1, 0])
+
+
+def test_a_recipe_and_sql_can_be_behind(lab: Any) -> None:
+    lab.materialize("old", "SELECT * FROM papers WHERE year < 2004")
+    lab.embed("w", "old", key="id", text="title", model="hashing")
+    lab.embed(
+        "x",
+        "SELECT id AS k, title, year + 1 AS next FROM papers WHERE title <> ')'",
+        key="k",
+        text="title",
+        model="hashing",
+    )
+    assert lab.search("w", "pasta", k=1, select="year").arrow()["year"].to_pylist() == [2002]
+    assert lab.search("x", "pasta", k=1, select="next", where="next < 2999").arrow()[
+        "next"
+    ].to_pylist() == [2003]
+
+
+# -- what is gone ----------------------------------------------------------------------------------
+
+
+def test_a_removed_source_leaves_the_hits_and_marks_them(lab: Any) -> None:
+    lab.sources.remove("papers")
+    assert lab.search("v", "tomato sauce", k=2).arrow()["source_missing"].to_pylist() == [
+        True,
+        True,
+    ]
+    with pytest.raises(errors.TableNotFound, match="papers"):
+        lab.search("v", "tomato sauce", select="title")
+
+
+def test_a_deleted_file_or_key_column_leaves_the_hits_and_marks_them(
+    lab: Any, papers: Path
+) -> None:
+    pq.write_table(pa.table({"other": [1]}), papers)
+    assert lab.search("v", "tomato sauce", k=1).arrow()["source_missing"].to_pylist() == [True]
+    papers.unlink()
+    assert lab.search("v", "tomato sauce", k=1).arrow()["source_missing"].to_pylist() == [True]
+
+
+def test_an_unmoved_source_is_not_read(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = []
+    prepare = services_of(lab).engine.prepare
+    monkeypatch.setattr(
+        services_of(lab).engine,
+        "prepare",
+        lambda sql, *a, **k: prepared.append(sql) or prepare(sql, *a, **k),
+    )
+    assert lab.search("v", "tomato sauce", k=1).arrow()["source_missing"].to_pylist() == [False]
+    assert prepared == []
+
+
+@pytest.mark.parametrize("searched_before", [False, True])
+def test_a_damaged_table_is_not_searched(lab: Any, searched_before: bool) -> None:
+    if searched_before:
+        lab.search("v", "x")
+    path = lab.table("v").path
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+    with pytest.raises(errors.TableDamaged):
+        lab.search("v", "x")
+    with pytest.raises(errors.TableDamaged):
+        lab.vector("v", 1)
+    path.unlink()
+    with pytest.raises(errors.TableDamaged):
+        lab.search("v", "x")
+
+
+# -- bad input -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "raised"),
+    [
+        ({"query": "x", "k": -1}, ValueError),
+        ({"query": "x", "k": 1.5}, errors.InvalidArgument),
+        ({"query": "x", "k": True}, errors.InvalidArgument),
+        ({}, errors.InvalidArgument),
+        ({"query": "x", "row": 1}, errors.InvalidArgument),
+        ({"query": "x", "exact": "no"}, errors.InvalidArgument),
+        ({"query": "x", "exact": 0}, errors.InvalidArgument),
+        ({"query": "x", "exact": np.ones(2, np.bool_)}, errors.InvalidArgument),
+        ({"query": "x", "params": {"least": 1}}, errors.InvalidArgument),
+        ({"query": ["x", [1.0]]}, errors.InvalidArgument),
+        ({"query": [1.0, 2.0]}, errors.SchemaMismatch),
+        ({"query": np.zeros(256)}, errors.SchemaMismatch),
+        ({"query": np.full(256, np.nan)}, errors.SchemaMismatch),
+        ({"query": np.full(256, np.inf)}, errors.SchemaMismatch),
+        ({"query": []}, errors.InvalidArgument),
+        ({"query": object()}, errors.SchemaMismatch),
+        ({"query": np.ones((2, 2, 2))}, errors.SchemaMismatch),
+        ({"row": 99}, errors.RowNotFound),
+        ({"row": "x"}, KeyError),
+    ],
+)
+def test_bad_queries_are_told(lab: Any, arguments: dict[str, Any], raised: type[Exception]) -> None:
+    with pytest.raises(raised) as error:
+        lab.search("v", **arguments)
+    assert isinstance(error.value, errors.JammiError)
+
+
+def test_an_unknown_row_has_no_vector(lab: Any) -> None:
+    with pytest.raises(KeyError, match="99"):
+        lab.vector("v", 99)
+    assert lab.vector("v", 1).dtype == np.float32
+
+
+@pytest.mark.parametrize("keys", ["number", "text"])
+def test_the_first_look_for_a_row_does_not_wait_until_pandas_is_imported(
+    ws: Any, tmp_path: Path, run_python: Any, keys: str
+) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "id,body\n"
+        + "".join(f"{'' if keys == 'number' else 'row '}{i},text {i}\n" for i in range(5))
+    )
+    ws.sources.add("rows", tmp_path / "rows.csv")
+    ws.embed("v", "rows", key="id", text="body", model="hashing")
+    ws.close()
+    key = "2" if keys == "number" else "'row 2'"
+    code = f"""
+import sys
+import jammi_lab as jl
+with jl.open({str(tmp_path / "lab")!r}) as ws:
+    for call in (
+        lambda: ws.vector("v", {key}),
+        lambda: ws.search("v", row={key}, k=2).arrow(),
+        lambda: repr(ws.neighbors("v", {key})),
+        lambda: ws.evaluate("v", [("text 2", {key})], k=1),
+        lambda: ws.neighbor_graph("g", "v", k=2),
+    ):
+        call()
+        assert "pandas" not in sys.modules, call.__code__.co_firstlineno
+"""
+    run_python(code)
+
+
+def test_a_text_cannot_search_vectors_from_elsewhere(grid: Any) -> None:
+    with pytest.raises(errors.ModelNotFound, match="Pass a vector"):
+        grid.search("g", "x")
+
+
+def test_only_tables_with_vectors_can_be_searched(lab: Any) -> None:
+    lab.materialize("t", "SELECT 1 AS a")
+    with pytest.raises(errors.SchemaMismatch, match="no vectors"):
+        lab.search("t", "x")
+    with pytest.raises(errors.TableNotFound):
+        lab.search("nothing", "x")
+
+
+def test_another_tenant_finds_nothing(lab: Any) -> None:
+    with lab.tenant("one"):
+        lab.embed("mine", "papers", key="id", text="title", model="hashing")
+        assert len(lab.search("mine", "x").arrow()) == 6
+    with lab.tenant("two"), pytest.raises(errors.TableNotFound):
+        lab.search("mine", "x")
+
+
+def test_a_version_can_be_searched_by_its_handle(lab: Any, papers: Path) -> None:
+    first = lab.table("v")
+    write(papers, {9: "quite another"})
+    lab.recompute("v")
+    assert lab.search("v", "x").arrow()["key"].to_pylist() == [9]
+    assert (
+        len(lab.search(first, "x").arrow()) == 6
+        and len(lab.search(first.table_name, "x").arrow()) == 6
+    )
+
+
+class Weighted:
+    """Vectors by a seed; two with one name and version and other seeds are two encoders."""
+
+    name, version, dimensions = "weighted", "1", 4
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.identity = EncoderIdentity(
+            name=self.name, version=self.version, dimensions=self.dimensions, weights=str(seed)
+        )
+
+    def encode(self, texts: list[str]) -> Any:
+        return np.stack(
+            [
+                np.random.default_rng([self.seed, *t.encode()]).normal(size=self.dimensions)
+                for t in texts
+            ]
+        ).astype(np.float32)
+
+
+def test_a_text_is_searched_with_the_encoder_that_made_the_vectors_whatever_was_registered_since(
+    ws: Any,
+) -> None:
+    ws.models.register("weighted", Weighted(1))
+    ws.embed(
+        "v",
+        "SELECT i AS id, 'text ' || i AS body FROM range(5) r(i)",
+        key="id",
+        text="body",
+        model="weighted",
+    )
+    before = ws.search("v", "text 3", k=2).fetchall()
+    ws.models.register("weighted", Weighted(2))
+    assert ws.search("v", "text 3", k=2).fetchall() == before and before[0][1] == pytest.approx(1)
+
+
+def test_a_text_is_not_searched_with_other_weights(
+    ws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws.embed(
+        "v",
+        "SELECT i AS id, 'text ' || i AS body FROM range(5) r(i)",
+        key="id",
+        text="body",
+        model=Weighted(1),
+    )
+    encoders = services_of(ws).producers.encoders
+    monkeypatch.setattr(encoders, "find_by_identity", lambda _: None)
+    monkeypatch.setattr(encoders, "get", lambda *_: Weighted(2))
+    with pytest.raises(errors.ModelNotFound, match="other weights"):
+        ws.search("v", "text 3")
+
+
+def test_sql_can_be_behind_imported_vectors(ws: Any, papers: Path) -> None:
+    ws.sources.add("papers", papers)
+    data = pa.table(
+        {
+            "id": [0, 1, 2],
+            "vec": pa.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], pa.list_(pa.float32(), 2)),
+        }
+    )
+    ws.import_embeddings(
+        "v",
+        data,
+        key="id",
+        vector="vec",
+        source="SELECT id, title, year FROM papers WHERE year < 2003",
+    )
+    assert [i.name for i in ws.table("v").inputs] == ["papers"]
+    hits = ws.search("v", [1.0, 0.0], k=2, select=["title"], where="year > 2000").arrow()
+    assert hits["title"].to_pylist() == [TITLES[1], TITLES[2]]
+    assert not any(ws.search("v", [1.0, 0.0], k=3).arrow()["source_missing"].to_pylist())
+    write(papers, {0: TITLES[0], 2: "another"})
+    assert ws.search("v", [1.0, 0.0], k=3).arrow()["source_missing"].to_pylist() == [
+        False,
+        True,
+        False,
+    ]
+    with pytest.raises(errors.SqlError):
+        ws.import_embeddings("w", data, key="id", vector="vec", source="SELECT nothing FROM papers")

@@ -1,0 +1,478 @@
+"""`search(…)` and `neighbors(…)` in FROM."""
+
+import datetime
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core import errors
+from jammi_lab.features.vectors.encoders.hashing import Hashing
+from tests.inside import record_of
+from tests.templates import Template
+
+TITLES = [
+    "graph networks",
+    "networks of graphs",
+    "pasta at home",
+    "tomato sauce",
+    "protein folding",
+    "football results",
+]
+COLUMNS = {
+    "key": pa.int64(),
+    "rank": pa.int32(),
+    "similarity": pa.float32(),
+    "source_missing": pa.bool_(),
+}
+
+
+def write(path: Path, titles: list[str], start: int = 0) -> None:
+    ids = list(range(start, start + len(titles)))
+    pq.write_table(pa.table({"id": ids, "title": titles, "year": [2000 + i for i in ids]}), path)
+
+
+def _build(folder: Path) -> None:
+    write(folder / "papers.parquet", TITLES)
+    with jl.open(folder / "lab") as ws:
+        ws.sources.add("papers", folder / "papers.parquet")
+        ws.embed("v", "papers", key="id", text="title", model="hashing")
+
+
+TEMPLATES = {"lab": Template(_build)}
+
+
+@pytest.fixture
+def papers(tmp_path: Path) -> Path:
+    path = tmp_path / "papers.parquet"
+    if not path.exists():
+        write(path, TITLES)
+    return path
+
+
+@pytest.fixture
+def lab(ws: Any) -> Any:
+    """Vectors of the titles of `papers`."""
+    return ws
+
+
+@pytest.fixture
+def grid(ws: Any) -> Any:
+    """Vectors from outside, two of them equal."""
+    vectors = [[1, 0], [0, 1], [1, 0], [-1, 0]]
+    ws.import_embeddings(
+        "g", pa.table({"id": list("cbad"), "vector": pa.array(vectors, pa.list_(pa.float32(), 2))})
+    )
+    return ws
+
+
+# -- what comes back -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("query", ["tomato", "", "networks of graphs"])
+def test_the_rows_are_those_of_a_search_with_its_columns_and_types(lab: Any, query: str) -> None:
+    found = lab.sql("SELECT * FROM search('v', $q, k := 4)", q=query).arrow()
+    assert dict(zip(found.schema.names, found.schema.types, strict=True)) == COLUMNS
+    assert found.to_pylist() == lab.search("v", query, k=4, exact=True).arrow().to_pylist()
+
+
+def test_ten_rows_come_when_nothing_is_said(ws: Any) -> None:
+    ws.import_embeddings(
+        "g",
+        pa.table(
+            {"id": range(12), "vector": pa.array(np.eye(12).tolist(), pa.list_(pa.float32(), 12))}
+        ),
+    )
+    assert (
+        len(ws.sql("FROM neighbors('g', 3)").arrow())
+        == len(ws.sql("FROM search('g', $q)", q=[1.0] * 12).arrow())
+        == 10
+    )
+
+
+def test_neighbours_are_those_of_a_row_without_the_row_itself(lab: Any) -> None:
+    rows = lab.sql("FROM neighbors('v', 0, 2)").arrow().to_pylist()
+    assert rows == lab.search("v", row=0, k=2).arrow().to_pylist() and 0 not in [
+        r["key"] for r in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "search('g', [1, 0], k := 3)",
+        "search('g', [1.0, 0e0], 3)",
+        "search('g', k := 3, query := [1, -0.0])",
+        "Search('g', $q, $k)",
+    ],
+)
+def test_a_vector_is_written_out_or_a_parameter_and_ties_come_in_key_order(
+    grid: Any, call: str
+) -> None:
+    rows = grid.sql(
+        f"SELECT key FROM {call}",
+        params={"q": np.array([1, 0], np.float32), "k": np.int64(3)} if "$" in call else {},
+    )
+    assert rows.fetchall() == [("a",), ("c",), ("b",)]
+
+
+def test_several_queries_have_a_number_each(lab: Any) -> None:
+    rows = lab.sql(
+        "SELECT query, key FROM search('v', $q, k := 1) ORDER BY query",
+        q=["pasta at home", "football results"],
+    ).fetchall()
+    assert rows == [(0, 2), (1, 5)]
+    both = [lab.vector("v", 5).tolist(), lab.vector("v", 2).tolist()]
+    assert lab.sql("SELECT query, key FROM search('v', $q, k := 1)", q=both).fetchall() == [
+        (0, 5),
+        (1, 2),
+    ]
+
+
+def test_calls_join_with_sources_and_with_each_other(lab: Any) -> None:
+    sql = """
+        SELECT p.title, n.similarity > 0.1 AS near FROM search('v', 'tomato sauce', k := 1) s JOIN papers p ON p.id = s.key,
+        neighbors('v', 0, k := 1) n JOIN papers ON papers.id = n.key WHERE NOT s.source_missing
+    """
+    assert lab.sql(sql).fetchall() == [("tomato sauce", True)]
+    assert lab.sql(
+        "SELECT search.key FROM search('v', 'pasta at home', 1), (SELECT key AS k FROM jammi.v) b WHERE b.k = search.key"
+    ).fetchall() == [(2,)]
+    assert lab.sql("DESCRIBE FROM search('v', 'pasta')").fetchall()[1][:2] == ("rank", "INTEGER")
+    assert lab.explain("FROM search('v', 'pasta')")
+
+
+@pytest.mark.parametrize(("k", "found"), [(0, 0), (1, 1), (6, 6), (99, 6)])
+def test_k_may_be_none_or_more_than_there_are(lab: Any, k: int, found: int) -> None:
+    rows = lab.sql(f"FROM search('v', 'pasta', k := {k})").arrow()
+    assert len(rows) == found and rows.schema.names == list(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("sql", "keys", "literal"),
+    [
+        ("SELECT i::BIGINT", [0, 2**62], "'4611686018427387904'"),
+        ("SELECT i::HUGEINT::DECIMAL(38, 0)", [Decimal(0), Decimal(2**62)], "4611686018427387904"),
+        ("SELECT -i // 4611686018427387904", [-1, 0], "-1"),
+        ("SELECT i / 4611686018427387904 / 2", [0.0, 0.5], "0.5"),
+        ("SELECT i > 0", [False, True], "true"),
+        ("SELECT 'it''s ' || i", ["it's 0", "it's 4611686018427387904"], "'it''s 0'"),
+        ("SELECT DATE '2020-01-31' + (i // 4611686018427387904)::INTEGER", [datetime.date(2020, 1, 31), datetime.date(2020, 2, 1)], "DATE '2020-02-01'"),
+        ("SELECT DATE '2020-01-31' + (i // 4611686018427387904)::INTEGER", [datetime.date(2020, 1, 31), datetime.date(2020, 2, 1)], "'2020-02-01'"),
+        ("SELECT TIMESTAMP '2020-01-31' + to_days((i // 4611686018427387904)::INTEGER)",
+         [datetime.datetime(2020, 1, 31), datetime.datetime(2020, 2, 1)], "TIMESTAMP '2020-02-01 00:00:00'"),  # as the column is
+        ("SELECT (lpad(i::VARCHAR, 32, '0'))::UUID", [uuid.UUID(int=0), uuid.UUID("00000000-0000-0461-1686-018427387904")],
+         "'00000000-0000-0461-1686-018427387904'::UUID"),
+        ("SELECT (lpad(i::VARCHAR, 32, '0'))::UUID", [uuid.UUID(int=0), uuid.UUID("00000000-0000-0461-1686-018427387904")],
+         "'00000000-0000-0461-1686-018427387904'"),
+        ("SELECT ('k' || i)::BLOB", [b"k0", b"k4611686018427387904"], "'k0'"),
+    ],
+)  # fmt: skip
+def test_a_key_of_any_type_is_a_literal_or_a_parameter(
+    ws: Any, sql: str, keys: list[Any], literal: str
+) -> None:
+    ws.embed(
+        "v",
+        f"{sql} AS id, 'text ' || i AS text FROM (VALUES (0::BIGINT), (4611686018427387904)) t(i)",
+        key="id",
+        text="text",
+        model="hashing",
+    )
+    for key, other in (keys, keys[::-1]):
+        as_stored = str(other) if isinstance(other, uuid.UUID) else other
+        assert ws.sql("SELECT key FROM neighbors('v', $key)", key=key).fetchall() == [(as_stored,)]
+    [(found,)] = ws.sql(f"SELECT key FROM neighbors('v', {literal})").fetchall()
+    assert found in keys or uuid.UUID(found) in keys
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "raised", "near"),
+    [
+        ("search('vv', 'x')", errors.TableNotFound, ("v",)),
+        ("neighbors('nothing', 1)", errors.TableNotFound, ()),
+        ("search('papers', 'x')", errors.TableNotFound, ()),
+        ("search('plain', 'x')", errors.SchemaMismatch, ()),
+        ("search('v', 'x', k := -1)", errors.InvalidArgument, ()),
+        ("search('v', [1, 2])", errors.SchemaMismatch, ()),
+        ("search('g', [0, 0.0])", errors.SchemaMismatch, ()),
+        ("search('g', 'a text')", errors.ModelNotFound, ()),
+        ("neighbors('v', 99)", errors.RowNotFound, ()),
+        ("neighbors('v', 'no number')", errors.RowNotFound, ()),
+    ],
+)
+def test_what_is_not_there_or_does_not_fit_is_told_with_its_place(
+    grid: Any, lab: Any, call: str, raised: type[Exception], near: tuple[str, ...]
+) -> None:
+    lab.materialize("plain", "SELECT 1 AS key")
+    with pytest.raises(raised) as caught:
+        lab.sql(f"SELECT 'é'; SELECT * FROM {call}")
+    assert caught.value.position == len("SELECT 'é'; SELECT * FROM ") and caught.value.near == near  # type: ignore[attr-defined]
+    assert isinstance(
+        caught.value, KeyError if raised.__name__.endswith("NotFound") else ValueError
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"q": None},
+        {"q": 7},
+        {"q": [float("nan"), 1]},
+        {"q": [1, None]},
+        {"q": [1, 0], "k": "3"},
+        {"q": [1, 0], "k": True},
+        {"q": {"a": 1}},
+    ],
+)
+def test_a_parameter_of_another_kind_is_refused(grid: Any, values: dict[str, Any]) -> None:
+    with pytest.raises((errors.InvalidArgument, errors.SchemaMismatch)):
+        grid.sql("FROM search('g', $q, k := $k)", params={"k": 1, **values})
+
+
+def test_a_missing_or_unused_parameter_is_told(grid: Any) -> None:
+    with pytest.raises(errors.ParameterMissing, match=r"\$q"):
+        grid.sql("FROM search('g', $q)")
+    with pytest.raises(errors.InvalidArgument, match="k"):
+        grid.sql("FROM search('g', $q)", q=[1, 0], k=3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["search('v')", "search('v', 'x', 1, 2)", "search('v', NULL)", "search('v', 'x', n := 1)", "search('v', 'x', k := 1, k := 2)", "search('v', 'x', k := 1.5)",
+     "search(1, 'x')", "search('v', 'x' || 'y')", "search('v', (SELECT 'x'))", "search('v', getenv('HOME'))", "search('v', [getvariable('x')])",
+     "search('v', [NULL])", "search('v', [])", "neighbors('v', DATE 'tomorrow')", "neighbors('v', CAST(getenv('HOME') AS DATE))",
+     "neighbors('v', [1])", "papers p, search('v', p.title)", "search('v', 'x', k = 1)", "x.search('v', 'x')"],
+)  # fmt: skip
+def test_nothing_but_values_stands_between_the_brackets(lab: Any, call: str) -> None:
+    with pytest.raises((errors.InvalidArgument, errors.StatementNotAllowed)):
+        lab.sql(f"SELECT * FROM {call}")
+
+
+def test_a_list_of_texts_is_several_queries(lab: Any) -> None:
+    written = lab.sql("FROM search('v', ['tomato', 'graph'], k := 1)").arrow()
+    assert written.to_pylist() == lab.search("v", ["tomato", "graph"], k=1).arrow().to_pylist()
+    assert written["query"].to_pylist() == [0, 1]
+
+
+# -- definitions, verdicts, cache, lineage ---------------------------------------------------------
+
+
+def inputs(table: Any) -> list[tuple[str, tuple[str, ...]]]:
+    return [(i.name, i.columns) for i in table.inputs]
+
+
+def test_a_table_over_a_search_is_anchored_on_the_embedding_table(lab: Any) -> None:
+    table = lab.materialize(
+        "near", "SELECT key, similarity FROM search('v', $q, k := 3)", params={"q": "tomato"}
+    )
+    assert inputs(table) == [("v", ("key", "vector"))] and str(table.staleness()) == "fresh"
+    assert lab.derives_from("v")[-1].derived == "near" and {
+        e.derived for e in lab.derives_from_closure("papers")
+    } == {"v", "near"}
+    assert table.read().fetchall() == [
+        (h["key"], h["similarity"]) for h in lab.search("v", "tomato", k=3).arrow().to_pylist()
+    ]
+
+
+def test_where_the_rows_are_missing_is_known_from_the_source_which_is_then_an_input(
+    lab: Any, papers: Path
+) -> None:
+    table = lab.materialize("near", "FROM search('v', 'tomato', k := 6)")
+    assert (
+        inputs(table) == [("v", ("key", "vector")), ("papers", ("id",))]
+        and str(table.staleness()) == "fresh"
+    )
+    write(papers, TITLES[:3])
+    again = lab.materialize("near", "FROM search('v', 'tomato', k := 6)")
+    assert again.outcome == "computed" and [r[0] for r in again.read().fetchall() if r[3]] == [
+        3,
+        4,
+        5,
+    ]
+    write(papers, TITLES)
+    verdict = again.staleness()
+    assert isinstance(verdict, jl.Stale) and [r.input.name for r in verdict.reasons] == ["papers"]
+    assert str(table.staleness()) == "fresh"
+
+
+def test_verdict_plan_and_recompute_follow_the_embedding_table(lab: Any, papers: Path) -> None:
+    lab.materialize("near", "SELECT key, rank FROM search('v', 'pasta bolognese', k := 1)")
+    write(papers, ["pasta bolognese", *TITLES[1:]])
+    assert isinstance(lab.staleness("near"), jl.PossiblyStale)
+    plan = lab.plan("near")
+    assert [s.name for s in plan.certain] == ["v"] and [s.name for s in plan.possible] == ["near"]
+    assert lab.recompute("near").executed == ["v", "near"]
+    assert lab.table("near").read().fetchall() == [(0, 1)] and str(lab.staleness("near")) == "fresh"
+
+
+def test_vectors_that_come_out_equal_cut_the_recompute_off(lab: Any, papers: Path) -> None:
+    lab.materialize("near", "SELECT key FROM search('v', 'pasta', k := 2)")
+    pq.write_table(pq.read_table(papers).set_column(2, "year", pa.array([1] * 6)), papers)
+    assert str(lab.staleness("near")) == "fresh"
+    lab.embed("v", "papers", key="id", text="title", model="hashing", cache="bypass")
+    assert str(lab.staleness("near")) == "fresh" and lab.recompute("near").executed == []
+
+
+def test_the_same_question_is_answered_from_the_cache_and_another_is_not(lab: Any) -> None:
+    def made(sql: str, **params: Any) -> str:
+        return str(lab.materialize("near", sql, params=params).outcome)
+
+    assert made("SELECT key FROM search('v', 'pasta', k := 2)") == "computed"
+    assert made("select key  FROM SEARCH( 'v','pasta',2 ) AS s -- again") == "reused"
+    assert lab.lookup("SELECT key FROM search('v', 'pasta', k := 2)") is not None
+    for other in (
+        "search('v', 'pasta', k := 3)",
+        "search('v', 'Pasta', k := 2)",
+        "neighbors('v', 2, k := 2)",
+        "neighbors('v', '2', k := 2)",
+    ):
+        assert made(f"SELECT key FROM {other}") == "computed"
+    assert made("SELECT key FROM search('v', $q, k := 2)", q="pasta") == "computed"
+    assert made("SELECT key FROM search('v', $q, k := 2)", q="sauce") == "computed"
+    assert made("SELECT key FROM search('v', $q, k := 2)", q="pasta") == "reused"
+
+
+class Twin(Hashing):
+    """The lexical encoder under another name; `settings` change what it says of itself and nothing
+    else."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__()
+        self.name, self.version = "twin", version
+        del self.identity
+
+
+def test_the_encoder_of_a_text_is_in_the_definition_and_not_that_of_a_row(lab: Any) -> None:
+    definitions = []
+    for version in ("1", "2"):
+        lab.embed("w", "papers", key="id", text="title", model=Twin(version))
+        definitions.append(
+            [
+                lab.materialize("near", f"SELECT key FROM {call}").definition_hash
+                for call in ("search('w', 'pasta')", "neighbors('w', 2)")
+            ]
+        )
+    (text, row), (other_text, other_row) = definitions
+    assert text != other_text and row == other_row
+
+
+def test_the_verdict_needs_no_encoder_and_the_recompute_says_that_it_is_missing(
+    tmp_path: Path, papers: Path
+) -> None:
+    with jl.open(tmp_path / "lab") as first:
+        first.sources.add("papers", papers)
+        first.embed("w", "papers", key="id", text="title", model=Twin("1"))
+        first.materialize("near", "SELECT key FROM search('w', 'pasta', k := 1)")
+    with jl.open(tmp_path / "lab") as later:
+        assert str(later.staleness("near")) == "fresh"
+        with pytest.raises(errors.ModelNotFound, match="twin"):
+            later.materialize("other", "SELECT key FROM search('w', 'sauce', k := 1)")
+        assert later.sql("SELECT key FROM neighbors('w', 0, k := 1)").fetchall() == [(1,)]
+
+
+def test_a_search_over_itself_is_a_cycle(lab: Any) -> None:
+    with pytest.raises(errors.DependencyCycle):
+        lab.materialize("v", "SELECT key FROM search('v', 'pasta')")
+
+
+def test_an_exact_version_is_searched_by_its_physical_name(lab: Any, papers: Path) -> None:
+    old = lab.table("v")
+    write(papers, ["pasta bolognese", *TITLES[1:]])
+    lab.embed("v", "papers", key="id", text="title", model="hashing")
+    assert lab.sql(f"SELECT key FROM search('{old.table_name}', 'pasta', k := 1)").fetchall() == [
+        (2,)
+    ]
+    table = lab.materialize(
+        "near", f"SELECT key FROM search('{old.table_name}', 'pasta bolognese', k := 1)"
+    )
+    assert (
+        inputs(table) == [(old.table_name, ("key", "vector"))] and str(table.staleness()) == "fresh"
+    )
+    old.drop()
+    assert str(lab.staleness("near")) == f"stale: {old.table_name} is gone"
+
+
+def test_a_column_called_query_shows_when_the_number_of_queries_changes(lab: Any) -> None:
+    lab.materialize(
+        "near", "FROM search('v', $q, k := 1)", params={"q": ["pasta", "sauce"]}, key="query"
+    )
+    assert [c.name for c in record_of(lab.table("near")).columns][:2] == ["query", "key"] and str(
+        lab.staleness("near")
+    ) == "fresh"
+
+
+def test_a_damaged_table_is_not_searched(lab: Any) -> None:
+    lab.sql("FROM search('v', 'pasta')").fetchall()
+    path = lab.table("v").path
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(errors.TableDamaged):
+        lab.sql("FROM search('v', 'pasta')")
+
+
+def test_a_removed_source_leaves_the_hits(lab: Any) -> None:
+    lab.sources.remove("papers")
+    assert lab.sql(
+        "SELECT key, source_missing FROM search('v', 'pasta at home', k := 1)"
+    ).fetchall() == [(2, True)]
+    assert inputs(
+        lab.materialize("near", "SELECT key FROM search('v', 'pasta at home', k := 1)")
+    ) == [("v", ("key", "vector"))]
+    with pytest.raises(errors.SourceUnavailable, match="papers"):
+        lab.materialize("all", "FROM search('v', 'pasta at home', k := 1)")
+
+
+def test_what_sql_was_embedded_is_read_whole_where_missing_rows_are_asked_for(lab: Any) -> None:
+    lab.embed(
+        "w",
+        "SELECT p.id, title FROM papers p JOIN (SELECT 3 AS id) USING (id)",
+        key="id",
+        text="title",
+        model="hashing",
+    )
+    table = lab.materialize("near", "FROM search('w', 'pasta')")
+    assert (
+        inputs(table) == [("w", ("key", "vector")), ("papers", ("id", "title"))]
+        and table.read().fetchall()[0][0] == 3
+    )
+
+
+# -- tenants and kernels ---------------------------------------------------------------------------
+
+
+def test_a_tenant_searches_its_own_and_shared_tables_and_nobody_elses(lab: Any) -> None:
+    with lab.tenant("acme"):
+        assert lab.sql("SELECT key FROM search('v', 'tomato sauce', k := 1)").fetchall() == [(3,)]
+        lab.embed(
+            "mine", "SELECT 1 AS id, 'a secret' AS text", key="id", text="text", model="hashing"
+        )
+        stream = lab.sql("SELECT key FROM search('mine', 'secret')")
+    assert stream.fetchall() == [(1,)]
+    for tenant in (None, "other"):
+        with lab.tenant(tenant), pytest.raises(errors.TableNotFound) as caught:
+            lab.sql("FROM search('mine', 'secret')")
+        assert caught.value.near == () or "mine" not in caught.value.near
+
+
+@pytest.fixture
+def other(lab: Any, tmp_path: Path) -> Iterator[Any]:
+    with jl.open(tmp_path / "lab") as workspace:
+        yield workspace
+
+
+def test_a_statement_may_be_made_in_one_kernel_and_its_rows_in_another(
+    lab: Any, other: Any
+) -> None:
+    lab.define("near", "SELECT key FROM search('v', 'tomato sauce', k := 1)")
+    assert other.recompute("near").executed == ["near"] and other.table(
+        "near"
+    ).read().fetchall() == [(3,)]

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
+from jammi_lab.features.vectors.encoders.base import (
+    EncoderIdentity,
+    check_encoder,
+    check_vectors,
+    identity_of,
+)
+
+
+class Toy:
+    name, version, dimensions = "toy", "1", 3
+
+    def encode(self, texts):
+        return np.ones((len(texts), 3), np.float32)
+
+
+KEYS = ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        np.ones((3, 3), np.float64),
+        np.ones((3, 3), np.float16),
+        np.ones((3, 3), int),
+        [[1, 2, 3]] * 3,
+    ],
+)
+def test_numbers_of_any_type_become_float32(made):
+    vectors = check_vectors(made, Toy(), KEYS)
+    assert vectors.dtype == np.float32 and vectors.flags.c_contiguous
+
+
+def test_float32_is_not_copied():
+    made = np.ones((3, 3), np.float32)
+    assert check_vectors(made, Toy(), KEYS) is made
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        None,
+        "text",
+        [[1, 2], [3]],
+        np.array([["a"] * 3] * 3),
+        np.ones((3, 3), complex),
+        object(),
+        np.ones((3, 3), bool),
+    ],
+)
+def test_what_is_no_array_of_numbers_names_the_model(made):
+    with pytest.raises(SchemaMismatch, match="'toy' did not return an array"):
+        check_vectors(made, Toy(), KEYS)
+
+
+@pytest.mark.parametrize("rows", [0, 2, 4])
+def test_a_wrong_number_of_rows_names_the_first_key_of_those_that_were_asked(rows):
+    with pytest.raises(SchemaMismatch, match=r"'toy'.*key 'a'") as caught:
+        check_vectors(np.ones((rows, 3)), Toy(), KEYS)
+    assert caught.value.expected == "(3, 3)" and caught.value.actual == f"({rows}, 3)"
+
+
+@pytest.mark.parametrize("shape", [(3,), (9,), (3, 3, 1), ()])
+def test_an_array_that_is_no_matrix_is_refused(shape):
+    with pytest.raises(SchemaMismatch, match="shape"):
+        check_vectors(np.ones(shape), Toy(), KEYS)
+
+
+def test_another_width_is_refused():
+    with pytest.raises(SchemaMismatch, match="width 4, but declares 3"):
+        check_vectors(np.ones((3, 4)), Toy(), KEYS)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_a_number_that_is_not_finite_in_float32_names_the_key(bad):
+    made = np.ones((3, 3))
+    made[1, 2] = bad
+    with pytest.raises(SchemaMismatch, match="not finite, first for key 'b'"):
+        check_vectors(made, Toy(), KEYS)
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.0, 1e-60])
+def test_a_row_of_zeros_names_the_key(bad):
+    made = np.ones((3, 3))
+    made[2] = bad
+    with pytest.raises(SchemaMismatch, match="zeros, first for key 'c'"):
+        check_vectors(made, Toy(), KEYS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ""},
+        {"name": 3},
+        {"name": "a::b"},
+        {"version": None},
+        {"version": 2},
+        {"dimensions": 0},
+        {"dimensions": True},
+        {"encode": 3},
+    ],
+)
+def test_an_unsound_encoder_is_refused(change):
+    with pytest.raises(InvalidArgument):
+        check_encoder(type("Odd", (Toy,), change)())
+
+
+def test_an_encoder_without_an_identity_is_known_by_name_version_and_width():
+    assert identity_of(Toy()) == EncoderIdentity(name="toy", version="1", dimensions=3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "0"},
+        {"revision": "2"},
+        {"max_tokens": 3},
+        {"pooling": "cls"},
+        {"settings": {"prompt": "x"}},
+        {"normalised": True},
+    ],
+)
+def test_whatever_shapes_vectors_changes_the_digest(change):
+    plain = EncoderIdentity(name="toy", version="1", dimensions=3)
+    assert EncoderIdentity(name="toy", version="1", dimensions=3, **change).digest != plain.digest

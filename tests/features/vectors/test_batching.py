@@ -1,0 +1,200 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    ResourceExhausted,
+    SchemaMismatch,
+    SessionClosed,
+    SourceUnavailable,
+)
+from jammi_lab.features.vectors.encoders.base import encode_texts
+from jammi_lab.features.vectors.encoders.hashing import Hashing
+from tests.cases.texts import ENCODABLE
+
+
+class Counting:
+    """Encodes a text by its length, and keeps what it was asked."""
+
+    name, version, dimensions = "counting", "1", 2
+
+    def __init__(self, fail_at: int | None = None, error: BaseException | None = None) -> None:
+        self.calls: list[list[str]] = []
+        self.fail_at, self.error = fail_at, error
+
+    def encode(self, texts):
+        if len(self.calls) == self.fail_at:
+            raise self.error
+        self.calls.append(list(texts))
+        return np.array([[1, len(t)] for t in texts], np.float32)
+
+
+def test_equal_texts_are_encoded_once_and_none_is_the_empty_text():
+    encoder = Counting()
+    out = encode_texts(encoder, ["aa", None, "b", "aa", "", "b"])
+    assert sorted(t for call in encoder.calls for t in call) == ["", "aa", "b"]
+    assert out[:, 1].tolist() == [2, 0, 1, 2, 0, 1]
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.text(ENCODABLE, max_size=5)), max_size=30), st.integers(1, 7)
+)
+def test_batches_change_no_vector_and_hand_over_every_row_once(texts, batch):
+    seen: dict[int, list[float]] = {}
+
+    def take(rows, vectors):
+        assert np.all(np.diff(rows) > 0)
+        for row, vector in zip(rows.tolist(), vectors.tolist(), strict=True):
+            assert row not in seen
+            seen[row] = vector
+
+    out = encode_texts(Hashing(16), texts, batch=batch, on_batch=take)
+    assert np.array_equal(out, Hashing(16).encode([t or "" for t in texts]))
+    assert [seen[i] for i in range(len(texts))] == out.tolist()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("boom")])
+def test_what_was_done_before_an_interrupt_or_error_was_handed_over(error):
+    done = []
+    with pytest.raises((KeyboardInterrupt, SchemaMismatch)):
+        encode_texts(
+            Counting(2, error),
+            ["a", "bb", "a", "ccc", "dddd"],
+            batch=1,
+            on_batch=lambda rows, _: done.extend(rows.tolist()),
+        )
+    assert done == [0, 2, 1]
+
+
+def test_an_interrupt_from_the_callback_ends_the_run():
+    encoder = Counting()
+
+    def stop(rows, vectors):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_texts(encoder, ["a", "bb"], batch=1, on_batch=stop)
+    assert encoder.calls == [["a"]]
+
+
+def test_what_the_encoder_raised_is_the_cause_and_model_and_key_are_named():
+    error = RuntimeError("out of luck")
+    with pytest.raises(
+        SchemaMismatch,
+        match="'counting' failed on the batch that starts at key 'k1': RuntimeError: out of luck",
+    ) as caught:
+        encode_texts(Counting(1, error), ["a", "bb"], batch=1, keys=["k0", "k1"])
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError("gone")])
+def test_a_service_that_does_not_respond_is_no_mismatch(error):
+    with pytest.raises(SourceUnavailable, match=type(error).__name__) as caught:
+        encode_texts(Counting(0, error), ["a"], keys=["k0"])
+    assert caught.value.__cause__ is error
+
+
+def test_a_jammi_error_of_the_encoder_stays_what_it_is():
+    with pytest.raises(SessionClosed):
+        encode_texts(Counting(0, SessionClosed("over")), ["a"])
+
+
+def test_no_memory_is_an_exhausted_resource():
+    with pytest.raises(ResourceExhausted):
+        encode_texts(Counting(0, MemoryError()), ["a"])
+
+
+def test_a_bad_vector_names_the_key_of_its_first_row():
+    encoder = Counting()
+    encoder.encode = lambda texts: np.array(
+        [[0, 0] if t == "bad" else [1, 1] for t in texts], np.float32
+    )
+    with pytest.raises(SchemaMismatch, match="key 'second'"):
+        encode_texts(encoder, ["a", "bad", "bad"], keys=["first", "second", "third"])
+
+
+def test_what_is_no_text_names_its_key():
+    with pytest.raises(SchemaMismatch, match="key 1 has a value of type int"):
+        encode_texts(Counting(), ["a", 7])
+
+
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(InvalidArgument):
+        encode_texts(Counting(), ["a"], batch=0)
+
+
+def test_no_texts_are_no_call():
+    encoder = Counting()
+    assert encode_texts(encoder, []).shape == (0, 2) and encoder.calls == []
+
+
+class Spoiling(Counting):
+    """Gives a vector that cannot be used for some texts."""
+
+    def __init__(self, *spoilt: str, into: float = np.nan) -> None:
+        super().__init__()
+        self.spoilt, self.into = spoilt, into
+
+    def encode(self, texts):
+        made = super().encode(texts)
+        made[[t in self.spoilt for t in texts]] = self.into
+        return made
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+@pytest.mark.parametrize("into", [np.nan, 0.0])
+def test_of_vectors_that_cannot_be_used_the_first_in_the_order_of_rows_is_told_whatever_was_encoded_first(
+    batch, into
+):
+    texts, done = ["dddd", "ccc long", "bb", "a", "eeeeeeeee"], []
+    encoder = Spoiling("a", "bb", "ccc long", into=into)
+    with pytest.raises(
+        SchemaMismatch, match=r"'counting' returned a vector .*, first for key 'k1'"
+    ) as caught:
+        encode_texts(
+            encoder,
+            texts,
+            batch=batch,
+            keys=[f"k{i}" for i in range(5)],
+            on_batch=lambda rows, _: done.extend(rows.tolist()),
+        )
+    assert caught.value.key == "k1"
+    assert done == [0], "and the good one before it was handed over"
+
+
+def test_an_encoder_that_is_wrong_throughout_is_not_asked_about_every_text():
+    encoder = Spoiling(*(str(i) for i in range(1000)))
+    with pytest.raises(SchemaMismatch, match="first for key 0"):
+        encode_texts(encoder, [str(i) for i in range(1000)], batch=10)
+    assert len(encoder.calls) == 1
+
+
+class Untidy(Counting):
+    """Does as it likes with the list that it is given."""
+
+    def encode(self, texts):
+        made = super().encode(texts)
+        texts.sort(reverse=True)
+        texts.clear()
+        return made
+
+
+def test_what_an_encoder_does_to_its_list_is_its_own_affair():
+    texts = ["a", "bbb", "cc"]
+    assert encode_texts(Untidy(), texts).tolist() == encode_texts(Counting(), texts).tolist()
+
+
+class Broken:
+    """An array that cannot be read."""
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("the device fell over")
+
+
+def test_an_array_that_cannot_be_read_is_none():
+    encoder = Counting()
+    encoder.encode = lambda _: Broken()
+    with pytest.raises(SchemaMismatch, match="did not return an array of numbers"):
+        encode_texts(encoder, ["a"])

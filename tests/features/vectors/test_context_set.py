@@ -1,0 +1,240 @@
+"""Context sets: against a reference in plain Python, and as an embedding table like any other."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jammi_lab as jl
+from jammi_lab.core import errors
+from jammi_lab.features.vectors.context_set import _MemberSets, _pooled_vectors
+from jammi_lab.features.vectors.matrix import Matrix
+from tests.features.vectors.test_neighbor_graph import given_vectors
+from tests.features.vectors.test_propagation import Read, vectors_of
+from tests.sizes import examples
+
+MEMBERS = "SELECT * FROM (VALUES ('t', 'a'), ('t', 'b'), ('t', 'a'), ('s', 'c'), ('s', 'nobody'), ('u', 'nobody')) m(target, member)"
+
+
+@settings(max_examples=examples(150), deadline=None)
+@given(
+    st.integers(1, 12),
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 15)), max_size=60),
+    st.sampled_from(["mean", "sum", "max"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_rows_are_those_of_the_definition_target_by_target(
+    n: int, width: int, members: list[tuple[int, int]], pool: str, seed: int
+) -> None:
+    vectors = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
+    wanted, left_out = {}, 0
+    for target in sorted({t for t, _ in members}):
+        known = sorted({m for t, m in members if t == target and m < n})
+        left_out += not known
+        if known:
+            wide = vectors[known].astype(np.float64)
+            wanted[target] = (
+                wide.sum(0) / len(known)
+                if pool == "mean"
+                else wide.sum(0)
+                if pool == "sum"
+                else wide.max(0)
+            ).astype(np.float32)
+    table = pa.table(
+        {
+            "target": pa.array([t for t, _ in members], pa.int32()),
+            "member": pa.array([m for _, m in members], pa.int64()),
+        }
+    )
+    sets = _MemberSets(Matrix(pa.array(range(n)), vectors), Read(table))
+    found = _pooled_vectors(vectors, sets, pool, "", None)
+    assert sets.targets.to_pylist() == list(wanted) and sets.targets.type == pa.int32()
+    np.testing.assert_allclose(
+        found, np.array(list(wanted.values()), np.float32).reshape(len(wanted), width), rtol=1e-6
+    )
+    assert sets.counts == {
+        "members_ignored": len({m for m in members if m[1] >= n}),
+        "targets_left_out": left_out,
+    }
+
+
+@pytest.fixture
+def some(ws: Any) -> Any:
+    given_vectors(ws, "v", ["a", "b", "c"], [[1.0, 0.0], [0.0, 3.0], [1.0, 1.0]])
+    ws.materialize("members", MEMBERS)
+    return ws
+
+
+@pytest.mark.parametrize(
+    ("pool", "t"), [("mean", [0.5, 1.5]), ("sum", [1.0, 3.0]), ("max", [1.0, 3.0])]
+)
+def test_members_are_pooled_once_each_and_unknown_ones_are_counted(
+    some: Any, pool: Any, t: list[float]
+) -> None:
+    table = some.context_set("c", "v", members="members", pool=pool)
+    assert vectors_of(some, "c") == {"s": [1.0, 1.0], "t": t}
+    assert table.manifest.counts == {"members_ignored": 2, "targets_left_out": 1}
+
+
+def test_a_member_that_is_said_in_two_ways_counts_once(ws: Any) -> None:
+    given_vectors(ws, "v", [0.0, 1.0], [[1.0, 0.0], [0.0, 3.0]])
+    members = "SELECT 't' AS target, m::DOUBLE AS member FROM (VALUES ('0'), ('-0'), ('1')) AS _(m)"
+    ws.context_set("c", "v", members=members, pool="sum")
+    assert vectors_of(ws, "c") == {"t": [1.0, 3.0]}
+
+
+@pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE"])
+def test_zero_and_minus_zero_are_one_target_as_they_are_one_number_to_sql(
+    some: Any, kind: str
+) -> None:
+    members = f"SELECT t::{kind} AS target, m AS member FROM (VALUES ('0', 'a'), ('-0', 'b'), ('-0', 'a'), ('1', 'c')) AS _(t, m)"
+    some.context_set("c", "v", members=members, pool="sum")
+    assert vectors_of(some, "c") == {0.0: [1.0, 3.0], 1.0: [1.0, 1.0]}
+
+
+def test_the_table_is_an_embedding_table(some: Any) -> None:
+    table = some.context_set("c", "v", members=MEMBERS)
+    assert (table.kind, table.key, table.dimensions, table.model_id, table.derived_from) == (
+        "context_set",
+        ["key"],
+        2,
+        "context-mean",
+        "v",
+    )
+    assert [r[0] for r in some.search("c", [1.0, 1.0], k=1).fetchall()] == ["s"]
+    assert some.neighbor_graph("g", "c", k=1).row_count == 2
+
+
+def test_the_target_counts_only_if_it_is_listed(some: Any) -> None:
+    some.context_set("c", "v", members="SELECT 'a' AS target, 'b' AS member")
+    some.context_set("d", "v", members="SELECT 'a' AS target, unnest(['a', 'b']) AS member")
+    assert vectors_of(some, "c") == {"a": [0.0, 3.0]} and vectors_of(some, "d") == {"a": [0.5, 1.5]}
+
+
+def test_targets_may_be_of_another_type_than_members(some: Any) -> None:
+    some.context_set(
+        "c",
+        "v",
+        members="SELECT DATE '2020-01-02' AS target, 'b' AS member UNION ALL SELECT DATE '2020-01-01', 'a'",
+    )
+    assert [str(key) for key in vectors_of(some, "c")] == ["2020-01-01", "2020-01-02"]
+    assert some.table("c").manifest.columns[0].type == "DATE"
+
+
+def test_no_known_member_at_all_leaves_an_empty_table(some: Any) -> None:
+    for number, members in enumerate(
+        [
+            "SELECT 'x' AS target, 'nobody' AS member",
+            "SELECT 'x' AS target, 'a' AS member WHERE false",
+            "SELECT 'x' AS target, NULL AS member",
+        ]
+    ):
+        table = some.context_set(f"c{number}", "v", members=members)
+        assert table.row_count == 0 and len(some.search(table, [1.0, 0.0])) == 0
+
+
+def test_members_of_another_type_are_refused(some: Any) -> None:
+    with pytest.raises(errors.SchemaMismatch) as refused:
+        some.context_set("c", "v", members="SELECT 'x' AS target, 7 AS member")
+    assert (refused.value.column, refused.value.expected, refused.value.actual) == (
+        "member",
+        "string",
+        "int32",
+    )
+    with pytest.raises(errors.SchemaMismatch) as refused:
+        some.context_set("c", "v", members="SELECT 'x' AS target, ['a'] AS member")
+    assert (refused.value.column, refused.value.expected) == (
+        "member",
+        "string",
+    ) and "list" in refused.value.actual
+
+
+def test_a_missing_target_and_one_without_an_order_are_refused(some: Any) -> None:
+    with pytest.raises(errors.SchemaMismatch, match="1 of 1 members"):
+        some.context_set("c", "v", members="SELECT NULL AS target, 'a' AS member")
+    with pytest.raises(errors.SchemaMismatch, match="no order"):
+        some.context_set("c", "v", members="SELECT [1] AS target, 'a' AS member")
+    with pytest.raises(errors.SchemaMismatch, match="no column 'target'"):
+        some.context_set("c", "v", members="SELECT 1 AS targets, 'a' AS member")
+    assert not [r for r in some.recipes() if r.name == "c"]
+
+
+def test_members_that_cancel_out_are_refused_by_their_target(some: Any) -> None:
+    given_vectors(some, "w", ["a", "b"], [[1.0, 0.0], [-1.0, 0.0]])
+    with pytest.raises(errors.SchemaMismatch, match="'t' is all zeros"):
+        some.context_set("c", "w", members="SELECT 't' AS target, unnest(['a', 'b']) AS member")
+
+
+def test_sums_beyond_float32_are_refused(some: Any) -> None:
+    given_vectors(some, "w", ["a", "b"], [[3e38, 0.0], [3e38, 1.0]])
+    with pytest.raises(errors.SchemaMismatch, match="not finite"):
+        some.context_set(
+            "c", "w", members="SELECT 't' AS target, unnest(['a', 'b']) AS member", pool="sum"
+        )
+    some.context_set("c", "w", members="SELECT 't' AS target, unnest(['a', 'b']) AS member")
+    assert vectors_of(some, "c")["t"][1] == 0.5
+
+
+@pytest.mark.parametrize("pool", ["average", None, "Mean"])
+def test_an_unknown_pool_is_refused(some: Any, pool: Any) -> None:
+    with pytest.raises(errors.InvalidArgument, match="mean, sum or max"):
+        some.context_set("c", "v", members="members", pool=pool)
+
+
+def test_each_parameter_is_part_of_the_definition(some: Any) -> None:
+    given_vectors(some, "w", ["a", "c"], [[1.0, 0.0], [1.0, 1.0]])
+    variants: list[tuple[str, str, Any]] = [
+        ("v", "members", "mean"),
+        ("w", "members", "mean"),
+        ("v", MEMBERS, "mean"),
+        ("v", "members", "sum"),
+        ("v", "members", "max"),
+    ]
+    assert (
+        len({some.context_set("c", v, members=m, pool=p).definition_hash for v, m, p in variants})
+        == 5
+    )
+
+
+def test_vectors_and_members_that_move_make_it_stale(some: Any) -> None:
+    some.context_set("c", "v", members="members")
+    some.materialize("members", MEMBERS.replace("('s', 'c')", "('s', 'b')"))
+    assert [r.input.name for r in some.staleness("c").reasons] == ["members"]
+    some.recompute("c")
+    assert vectors_of(some, "c")["s"] == [0.0, 3.0] and some.staleness("c") == jl.Fresh()
+
+
+def test_columns_rest_on_vectors_and_members(some: Any) -> None:
+    some.context_set("c", "v", members="members")
+    edges = [
+        e for e in some.lineage("c", columns=True, direction="up").column_edges if e.derived == "c"
+    ]
+    assert {(e.derived_column, e.input, e.input_column) for e in edges if e.direct} == {
+        ("key", "members", "target"),
+        ("vector", "v", "vector"),
+    }
+    assert {(e.input, e.input_column) for e in edges if e.derived_column == "key"} == {
+        ("members", "target"),
+        ("members", "member"),
+        ("v", "key"),
+    }
+
+
+def test_equal_requests_are_reused_and_an_interrupt_leaves_nothing(some: Any) -> None:
+    def stop(progress: Any) -> None:
+        if progress.stage == "context c":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        some.context_set("c", "v", members="members", progress=stop)
+    assert [r.name for r in some.recipes()] == ["members", "v"]
+    outcomes = [
+        some.context_set("c", "v", members="members", cache=c) for c in ("use", "use", "bypass")
+    ]
+    assert [t.outcome for t in outcomes] == ["computed", "reused", "computed"] and len(
+        {t.manifest.artifact for t in outcomes}
+    ) == 1

@@ -1,0 +1,75 @@
+"""Equal rows share one entry of an index, and each entry gives back all its rows."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jammi_lab.features.vectors.exact_search import ExactSearch
+from jammi_lab.features.vectors.index import duplicates as entries
+from jammi_lab.features.vectors.index.duplicates import UniqueVectors, first_equal_rows
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 30))
+def test_each_row_names_the_first_one_with_its_bits(seed, rows, different):
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((different, 3)).astype(np.float32)[
+        rng.integers(0, different, rows)
+    ]
+    wanted = [
+        min(other for other in range(rows) if (vectors[other] == vectors[row]).all())
+        for row in range(rows)
+    ]
+    found = first_equal_rows(ExactSearch(vectors))
+    assert (wanted == [*range(rows)]) == (found is None)
+    assert found is None or found.tolist() == wanted
+
+
+def test_rows_that_differ_in_one_bit_or_only_in_length_are_others():
+    one = np.array(
+        [[1, 0.0], [1, -0.0], [2, 0], [np.nextafter(np.float32(1), np.float32(2)), 0]], np.float32
+    )
+    assert first_equal_rows(ExactSearch(one)) is None
+    assert first_equal_rows(ExactSearch(np.concatenate([one, one[2:3]]))).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        2,
+    ]
+
+
+def test_rows_whose_sums_are_equal_by_chance_are_told_apart(monkeypatch):
+    class Same(np.random.Generator):
+        def integers(self, *_, **__):
+            return np.zeros(2, np.uint64)
+
+    monkeypatch.setattr(entries.np.random, "default_rng", lambda _: Same(np.random.PCG64(0)))
+    found = first_equal_rows(ExactSearch(np.array([[1, 2], [3, 4], [3, 4], [5, 6]], np.float32)))
+    assert found.tolist() == [0, 1, 1, 3]
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=30),
+    st.lists(st.lists(st.integers(-1, 6), min_size=4, max_size=4), min_size=1, max_size=4),
+    st.integers(1, 20),
+)
+def test_the_rows_of_entries_come_in_the_order_of_the_entries_and_their_own(numbers, asked, width):
+    held = UniqueVectors(np.array(numbers))
+    found = [
+        [
+            number if number in numbers and number not in row[:at] else -1
+            for at, number in enumerate(row)
+        ]
+        for row in asked
+    ]
+    rows = held.rows_of(np.array(found), max(width, 4))
+    for got, row in zip(rows.tolist(), found, strict=True):
+        wanted = [
+            at for number in row if number >= 0 for at, each in enumerate(numbers) if each == number
+        ]
+        assert [at for at in got if at >= 0] == wanted[: max(width, 4)]
+    assert (
+        len(held) == len(set(numbers))
+        and rows.shape == (len(asked), max(width, 4))
+        and held.nbytes > 0
+    )

@@ -1,0 +1,263 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
+
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
+from jammi_lab.features.vectors import exact_search as exact
+from jammi_lab.features.vectors.exact_search import ExactSearch, margin
+from tests.sizes import examples
+
+
+def naive(vectors, query, k, allow=None, order=None):
+    """Row after row in float64, then sorted by (−similarity, place of the key)."""
+    q = query.astype(np.float64)
+    found = []
+    for i, row in enumerate(vectors.astype(np.float64)):
+        if allow is None or allow[i]:
+            similarity = (row * q).sum() / (np.sqrt((row * row).sum()) * np.sqrt((q * q).sum()))
+            found.append(
+                (-np.float32(np.clip(similarity, -1, 1)), i if order is None else order[i], i)
+            )
+    found.sort()
+    return [i for _, _, i in found[:k]], [-s for s, _, _ in found[:k]]
+
+
+def check_agreement(vectors, queries, k, allow=None, order=None):
+    hits = ExactSearch(vectors, order).search(queries, k, allow=allow)
+    for at, query in enumerate(queries):
+        rows, similarities = naive(vectors, query, k, allow, order)
+        assert hits.rows[at].tolist() == rows
+        assert hits.similarities[at].tobytes() == np.array(similarities, np.float32).tobytes()
+    assert hits.rows.dtype == np.int64 and hits.similarities.dtype == np.float32
+
+
+@st.composite
+def cases(draw):
+    """Vectors with many ties: drawn from a few, some scaled, some moved by one unit in the last
+    place."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    d, n = draw(st.sampled_from([1, 2, 3, 7, 8, 16, 33, 384])), draw(st.integers(1, 80))
+    few = rng.standard_normal((draw(st.integers(1, 6)), d)).astype(np.float32)
+    vectors = few[rng.integers(0, len(few), n)]
+    match draw(st.sampled_from(["ties", "scaled", "near", "small integers", "spread"])):
+        case "scaled":
+            vectors = vectors * np.float32(2) ** rng.integers(-20, 20, (n, 1))
+        case "near":
+            vectors = np.where(
+                rng.random((n, d)) < 0.1, np.nextafter(vectors, np.float32(9)), vectors
+            )
+        case "small integers":
+            vectors = rng.integers(-2, 3, (n, d)).astype(np.float32)
+            vectors[~vectors.any(1), 0] = 1
+        case "spread":
+            vectors = vectors * np.float32(10) ** rng.integers(-30, 30, (n, 1))
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    vectors[~np.isfinite(vectors).all(1) | ~vectors.any(1)] = 1
+    queries = np.concatenate([vectors[:1], few[:1], rng.standard_normal((1, d)).astype(np.float32)])
+    k = draw(st.integers(0, n + 2))
+    allow = draw(st.none() | st.floats(0, 1).map(lambda p: rng.random(n) < p))
+    order = draw(st.none() | st.just(rng.permutation(n)))
+    return vectors, queries, k, allow, order
+
+
+@given(cases())
+def test_the_answer_is_that_of_a_naive_float64_reference_bit_by_bit(case):
+    check_agreement(*case)
+
+
+@settings(max_examples=examples(15))
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+def test_rows_nearer_to_each_other_than_a_float32_product_can_tell_are_in_order(seed, k):
+    rng = np.random.default_rng(seed)
+    base, query = rng.standard_normal((2, 384))
+    # almost at a right angle, where similarities are small, float32 holds them finely, and the
+    # errors of a product are large beside them
+    query -= base * (base @ query) / (base @ base) * 0.999
+    vectors = (base * (1 + 3e-7 * rng.standard_normal((600, 384)))).astype(np.float32)
+    query = query.astype(np.float32)
+    assert np.argsort(-(vectors @ query), kind="stable").tolist() != naive(vectors, query, 600)[0]
+    check_agreement(vectors, query[None], k)
+
+
+def test_the_margin_bounds_what_a_float32_product_is_off_by():
+    rng = np.random.default_rng(5)
+    for d in (2, 17, 384, 1536):
+        vectors = np.abs(rng.standard_normal((2000, d))).astype(np.float32)
+        it = ExactSearch(vectors)
+        query = np.abs(rng.standard_normal(d)).astype(np.float32)
+        unit = (query / np.linalg.norm(query.astype(np.float64))).astype(np.float32)
+        sequential = np.zeros(2000, np.float32)
+        for j in range(d):
+            sequential += vectors[:, j] * unit[j]  # the worst order there is
+        off = np.abs(sequential * it.inverse_norms - it.similarities(query, np.arange(2000)))
+        assert off.max() <= margin(d)
+
+
+def counted(monkeypatch):
+    """How many rows were computed in float64."""
+    rows = []
+    whole = ExactSearch.similarities
+    monkeypatch.setattr(
+        ExactSearch,
+        "similarities",
+        lambda self, query, some: (rows.append(len(some)), whole(self, query, some))[1],
+    )
+    return rows
+
+
+def test_only_a_few_rows_are_computed_again(monkeypatch):
+    rows = counted(monkeypatch)
+    vectors = np.random.default_rng(1).standard_normal((5000, 64)).astype(np.float32)
+    check_agreement(vectors, vectors[:2], 10)
+    assert max(rows) < 100
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_vectors_that_float32_products_cannot_hold_are_all_computed_in_float64(monkeypatch, scale):
+    rows = counted(monkeypatch)
+    vectors = np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32)
+    vectors[7] *= np.float32(scale)
+    check_agreement(vectors, vectors[:1], 3)
+    assert rows == [300]
+
+
+def test_a_product_outside_its_margin_is_not_believed(monkeypatch):
+    rows = counted(monkeypatch)
+    vectors = np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32)
+    it = ExactSearch(vectors)
+    it.inverse_norms = it.inverse_norms * np.float32(1.01)  # what a BLAS in half precision would do
+    hits = it.search(vectors[0], 3)
+    assert hits.rows[0].tolist() == naive(vectors, vectors[0], 3)[0] and rows[-1] == 300
+
+
+def test_equal_rows_get_equal_bits_whatever_their_place_the_block_or_the_threads(monkeypatch):
+    rng = np.random.default_rng(3)
+    row = rng.standard_normal(384).astype(np.float32)
+    query = rng.standard_normal(384).astype(np.float32)
+    seen = set()
+    for n, threads in itertools.product((1, 2, 3, 17, 64, 75, 1000), (1, 2)):
+        vectors = rng.standard_normal((n, 384)).astype(np.float32)
+        vectors[rng.integers(0, n, 5)] = row
+        for rescore in (1, 1000, 1 << 15):
+            monkeypatch.setattr(exact, "RESCORE_CHUNK_SIZE", rescore)
+            with threadpool_limits(threads, "blas"):
+                hits = ExactSearch(vectors).search(query, n)
+            seen |= {
+                s.tobytes()
+                for i, s in zip(hits.rows[0], hits.similarities[0], strict=True)
+                if np.array_equal(vectors[i], row)
+            }
+    assert len(seen) == 1
+
+
+def test_the_block_of_queries_does_not_show(monkeypatch):
+    rng = np.random.default_rng(4)
+    vectors, queries = (
+        rng.standard_normal((500, 32)).astype(np.float32),
+        rng.standard_normal((9, 32)).astype(np.float32),
+    )
+    whole = ExactSearch(vectors).search(queries, 5)
+    monkeypatch.setattr(exact, "MAX_BLOCK_BYTES", 4 * 500 * 2)
+    blocks = ExactSearch(vectors).search(queries, 5)
+    assert np.array_equal(whole.rows, blocks.rows) and np.array_equal(
+        whole.similarities, blocks.similarities
+    )
+    one = [ExactSearch(vectors).search(query, 5) for query in queries]
+    assert np.array_equal(whole.rows, np.concatenate([h.rows for h in one]))
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.3, 1])
+def test_a_mask_leaves_only_what_it_allows(share):
+    rng = np.random.default_rng(6)
+    vectors = rng.standard_normal((3000, 16)).astype(np.float32)
+    check_agreement(vectors, vectors[:3], 4, allow=rng.random(3000) < share)
+
+
+def test_ties_go_by_the_order_of_the_keys():
+    vectors = np.ones((5, 2), np.float32)
+    assert ExactSearch(vectors).search([1, 1], 3).rows.tolist() == [[0, 1, 2]]
+    assert ExactSearch(vectors, np.array([4, 3, 2, 1, 0])).search([1, 1], 3).rows.tolist() == [
+        [4, 3, 2]
+    ]
+
+
+@pytest.mark.parametrize("k", [0, 1, 4, 5, 6, 10**9])
+def test_there_are_k_hits_or_all_there_are(k):
+    vectors = np.eye(5, dtype=np.float32)
+    hits = ExactSearch(vectors).search(vectors[:2], k)
+    assert hits.rows.shape == hits.similarities.shape == (2, min(k, 5))
+
+
+def test_an_empty_table_or_mask_has_no_hits():
+    assert ExactSearch(np.empty((0, 3), np.float32)).search([1, 2, 3], 5).rows.shape == (1, 0)
+    assert ExactSearch(np.eye(3, dtype=np.float32)).search(
+        [1, 2, 3], 5, allow=np.zeros(3, bool)
+    ).rows.shape == (1, 0)
+
+
+def test_no_queries_have_no_hits():
+    assert ExactSearch(np.eye(3, dtype=np.float32)).search(np.empty((0, 3)), 2).rows.shape == (0, 2)
+
+
+def test_the_same_and_the_opposite_direction_are_1_and_minus_1():
+    row = np.float32([0.1, 0.7, 0.3])
+    assert ExactSearch(np.stack([row * 3, -row])).search(row, 2).similarities.tolist() == [[1, -1]]
+
+
+@pytest.mark.parametrize("query", [[1, 2], [np.nan, 1, 1], [0, 0, 0]])
+def test_a_bad_query_is_refused_even_where_nothing_could_be_found(query):
+    with pytest.raises(SchemaMismatch):
+        ExactSearch(np.empty((0, 3), np.float32)).search(query, 0)
+
+
+def test_a_negative_k_is_a_value_error():
+    with pytest.raises(ValueError, match="at least 0"):
+        ExactSearch(np.eye(3, dtype=np.float32)).search([1, 2, 3], -1)
+
+
+@pytest.mark.parametrize("mask", [np.ones(2, bool), np.ones(3, int), [0, 1, 2]])
+def test_a_mask_of_another_shape_or_type_is_refused(mask):
+    with pytest.raises(InvalidArgument, match="3 booleans"):
+        ExactSearch(np.eye(3, dtype=np.float32)).search([1, 2, 3], 1, allow=mask)
+
+
+def test_the_product_over_all_vectors_takes_one_thread_of_the_blas(monkeypatch):
+    limits = []
+
+    class Limiting:
+        def __enter__(self):
+            limits.append(True)
+
+        def __exit__(self, *_):
+            limits.append(False)
+
+    vectors = np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32)
+    monkeypatch.setattr(exact, "one_blas_thread", Limiting)
+    ExactSearch(vectors).search(vectors[0], 3)
+    assert limits == [True, False]
+
+
+@pytest.mark.parametrize("queries", [1, 3, 9])
+def test_large_vectors_are_compared_in_parts_by_all_cores_and_a_part_more_or_less_does_not_show(
+    monkeypatch, queries
+):
+    vectors = np.random.default_rng(1).standard_normal((1001, 8)).astype(np.float32)
+    whole, taken, part = ExactSearch(vectors).search(vectors[:queries], 5), [], exact.part_product
+    monkeypatch.setattr(exact, "THREAD_PART_BYTES", 1 << 10)
+    monkeypatch.setattr(exact, "usable_cores", lambda: 3)
+    monkeypatch.setattr(
+        exact, "part_product", lambda units, some: taken.append(len(some)) or part(units, some)
+    )
+    parted = ExactSearch(vectors).search(vectors[:queries], 5)
+    assert (
+        whole.rows.tolist() == parted.rows.tolist()
+        and whole.similarities.tobytes() == parted.similarities.tobytes()
+    )
+    assert sorted(taken) == (
+        [333, 334, 334] if queries <= exact.MAX_MEMORY_BOUND_QUERIES else [1001]
+    )

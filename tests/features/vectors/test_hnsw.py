@@ -1,0 +1,532 @@
+"""The index in memory: what it finds, how its answers relate to those of exact search, what it
+becomes when rows come and go."""
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.features.vectors.exact_search import ExactSearch
+from jammi_lab.features.vectors.index import hnsw as ann
+from jammi_lab.features.vectors.index import search as approximate
+from jammi_lab.features.vectors.index.hnsw import AnnIndex, BuildParameters
+from jammi_lab.features.vectors.matrix import Matrix
+from tests.features.vectors.saved import bytes_of
+from tests.sizes import examples
+
+PRECISIONS = ["bf16", "f16", "i8", "f32"]
+
+
+def quietly(done):
+    """Nobody listens, and nothing stops the work."""
+
+
+def made(rows, dimensions, kind, seed=0):
+    """Vectors in groups or without any structure, of different lengths."""
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((rows, dimensions)).astype(np.float32)
+    if kind == "clustered":
+        noise = np.random.default_rng(99).standard_normal((30, dimensions)).astype(np.float32)[
+            rng.integers(0, 30, rows)
+        ] + noise * np.float32(0.5)
+    return np.ascontiguousarray(noise * rng.uniform(0.1, 10, (rows, 1)), np.float32)
+
+
+def matrix_of(vectors):
+    return Matrix(pa.array(np.arange(len(vectors))), vectors)
+
+
+def indexed(vectors, precision="bf16", oversample=4):
+    matrix = matrix_of(vectors)
+    return matrix, ann.build_index(
+        matrix.exact, BuildParameters(precision, 16, 64), oversample, quietly
+    )
+
+
+def recall(matrix, hits, queries, k=10, allow=None):
+    best = matrix.search(queries, k, allow=allow)
+    return np.mean([len(set(a) & set(b)) / k for a, b in zip(hits.rows, best.rows, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def many():
+    vectors = made(3000, 48, "clustered")
+    return *indexed(vectors), made(40, 48, "clustered", seed=1)
+
+
+@pytest.mark.parametrize("kind", ["clustered", "uniform"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_ninety_nine_in_a_hundred_neighbours_are_found(precision, kind):
+    matrix, index = indexed(made(1500, 96, kind), precision)
+    queries = made(50, 96, kind, seed=1)
+    assert (
+        recall(
+            matrix, approximate.search(matrix, index, queries, 10, always_use_index=True), queries
+        )
+        >= 0.99
+    )
+    assert (
+        recall(
+            matrix,
+            approximate.search(matrix, index, queries, 10) or matrix.search(queries, 10),
+            queries,
+        )
+        >= 0.99
+    )
+
+
+@pytest.mark.parametrize("precision", ["bf16", "i8"])
+def test_the_first_few_of_rows_that_are_nearly_equal_are_found_as_surely_as_ten_of_them(precision):
+    rng = np.random.default_rng(0)
+    vectors, twelve = rng.standard_normal((250, 64)), np.repeat(np.arange(250), 12)
+    matrix, index = indexed(
+        (vectors[twelve] + 0.1 * rng.standard_normal((3000, 64))).astype(np.float32),
+        precision,
+        oversample=2,
+    )
+    asked = np.arange(0, 3000, 31)
+    queries = (matrix.vectors[asked] + 0.05 * rng.standard_normal((len(asked), 64))).astype(
+        np.float32
+    )
+    half = np.arange(3000) % 2 == 0
+    for k in (1, 2, 3):
+        found = approximate.search(matrix, index, queries, k, always_use_index=True)
+        assert recall(matrix, found, queries, k) >= 0.97
+        assert (
+            recall(
+                matrix,
+                approximate.search(matrix, index, queries, k, allow=half, always_use_index=True),
+                queries,
+                k,
+                half,
+            )
+            >= 0.97
+        )
+        others = [matrix.neighbors(int(row), k).rows[0] for row in asked]
+        kept = approximate.nearest_rows(matrix, index, asked, k).rows
+        assert (
+            np.mean([len(set(a) & set(b)) / k for a, b in zip(kept, others, strict=True)]) >= 0.97
+        )
+
+
+@pytest.mark.parametrize("precision", ["bf16", "i8"])
+@pytest.mark.parametrize("share", [2, 3, 10])
+def test_what_passes_a_filter_that_leaves_too_few_of_a_tight_group_is_found_beyond_it(
+    precision, share
+):
+    rng = np.random.default_rng(0)
+    vectors, twelve = rng.standard_normal((250, 64)), np.repeat(np.arange(250), 12)
+    matrix, index = indexed(
+        (vectors[twelve] + 0.1 * rng.standard_normal((3000, 64))).astype(np.float32),
+        precision,
+        oversample=2,
+    )
+    asked = np.arange(0, 3000, 31)
+    queries = (matrix.vectors[asked] + 0.05 * rng.standard_normal((len(asked), 64))).astype(
+        np.float32
+    )
+    some = np.arange(3000) % share == 0
+    assert (
+        recall(
+            matrix,
+            approximate.search(matrix, index, queries, 10, allow=some, always_use_index=True),
+            queries,
+            allow=some,
+        )
+        >= 0.995
+    )
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 7, 16, 33, 384]), st.integers(1, 40))
+def test_pairs_have_the_bits_that_exact_search_gives(seed, dimensions, rows):
+    rng = np.random.default_rng(seed)
+    exact = ExactSearch(
+        np.where(
+            rng.random((rows, dimensions)) < 0.3, 1, rng.standard_normal((rows, dimensions))
+        ).astype(np.float32)
+    )
+    queries = rng.standard_normal((3, dimensions)).astype(np.float32)
+    places = rng.integers(-1, rows, (3, 9))
+    found = exact.pairs(queries, places)
+    for at, query in enumerate(queries):
+        known = places[at] >= 0
+        assert (
+            found[at][known].tobytes() == exact.similarities(query, places[at][known]).tobytes()
+            and (found[at][~known] == -2).all()
+        )
+
+
+@settings(max_examples=examples(25))
+@example(
+    seed=4908, precision="bf16", k=5, forced=False, share=0.125
+)  # the row that is left out is barred by the filter, too
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    precision=st.sampled_from(PRECISIONS),
+    k=st.integers(0, 40),
+    forced=st.booleans(),
+    share=st.floats(0, 1),
+)
+def test_what_is_found_has_the_similarity_and_the_order_of_exact_search_and_as_many_rows(
+    seed, precision, k, forced, share
+):
+    rng = np.random.default_rng(seed)
+    few = rng.standard_normal((rng.integers(1, 20), 6)).astype(np.float32)
+    vectors = np.ascontiguousarray(
+        few[rng.integers(0, len(few), rng.integers(1, 60))] * rng.choice([1, 2, 0.5], (1, 1)),
+        np.float32,
+    )
+    matrix = Matrix(pa.array(rng.permutation(len(vectors))), vectors)
+    index = ann.build_index(matrix.exact, BuildParameters(precision, 4, 16), 4, quietly)
+    allow = rng.random(len(vectors)) < share if share < 0.9 else None
+    without = int(rng.integers(0, len(vectors))) if rng.random() < 0.5 else None
+    queries = few[:2]
+    found = approximate.search(
+        matrix, index, queries, k, allow=allow, without=without, always_use_index=forced
+    )
+    if found is None:
+        assert not forced
+        return
+    allowed = np.ones(len(vectors), np.bool_) if allow is None else allow.copy()
+    if without is not None:
+        allowed[without] = False
+    assert (
+        found.rows.shape == found.similarities.shape == (len(queries), min(k, int(allowed.sum())))
+    )
+    keys = matrix.keys.to_numpy()
+    for query, rows, similarities in zip(queries, found.rows, found.similarities, strict=True):
+        assert allowed[rows].all() and len(set(rows)) == len(rows)
+        assert similarities.tobytes() == matrix.exact.similarities(query, rows).tobytes()
+        assert [*zip(-similarities, keys[rows], strict=True)] == sorted(
+            zip(-similarities, keys[rows], strict=True)
+        )
+
+
+def test_a_filter_comes_before_the_cut_whether_it_leaves_many_rows_or_few_or_only_far_ones(many):
+    matrix, index, queries = many
+    near = matrix.search(queries, 1).rows[:, 0]
+    alike = matrix.exact.similarities(matrix.vectors[near[0]], np.arange(len(matrix)))
+    filters = {
+        "most": np.arange(3000) % 10 != 0,
+        "some": np.arange(3000) % 50 == 0,
+        "few": np.arange(3000) < 7,
+        "far": alike < 0.2,
+    }
+    for name, allow in filters.items():
+        for forced in (False, True):
+            found = approximate.search(
+                matrix, index, queries, 10, allow=allow, always_use_index=forced
+            )
+            if found is None:
+                assert not forced and name != "most"
+                continue
+            assert (
+                found.rows.shape == (len(queries), min(10, int(allow.sum())))
+                and allow[found.rows].all()
+            )
+            assert recall(matrix, found, queries, found.rows.shape[1], allow) >= 0.98, name
+
+
+def test_a_search_that_would_read_nearly_everything_is_not_done_through_the_index(many):
+    matrix, index, queries = many
+    assert approximate.search(matrix, index, queries, 2000) is None
+    assert approximate.search(matrix, index, queries, 10, allow=np.arange(3000) == 5) is None
+    assert approximate.search(matrix, index, queries, 10) is not None
+
+
+def test_the_nearest_of_a_row_never_hold_it_and_are_always_as_many_as_there_are(many):
+    matrix, index, _ = many
+    rows = np.arange(0, 3000, 13)
+    found = approximate.nearest_rows(matrix, index, rows, 5)
+    assert found.rows.shape == (len(rows), 5) and (found.rows != rows[:, None]).all()
+    best = np.stack([matrix.neighbors(int(row), 5).rows[0] for row in rows])
+    assert (
+        np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.rows, best, strict=True)]) >= 0.99
+    )
+    few = indexed(made(4, 8, "uniform"))
+    assert approximate.nearest_rows(*few, np.arange(4), 10).rows.shape == (4, 3)
+
+
+def test_equal_rows_are_all_found_in_key_order():
+    matrix, index = indexed(
+        np.concatenate(
+            [np.tile(made(1, 16, "uniform"), (300, 1)), made(300, 16, "uniform", seed=2)]
+        )
+    )
+    found = approximate.search(matrix, index, matrix.vectors[0], 20, always_use_index=True)
+    assert (
+        (found.similarities == 1).all()
+        and (np.diff(found.rows[0]) > 0).all()
+        and found.rows.max() < 300
+    )
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_row_that_is_there_thousands_of_times_costs_the_others_nothing(precision):
+    vectors = made(6000, 24, "clustered")
+    vectors[np.random.default_rng(0).choice(6000, 3000, replace=False)] = vectors[1]
+    matrix, index = indexed(vectors, precision, oversample=2)
+    queries = np.concatenate([made(50, 24, "clustered", seed=1), vectors[1:2] * 2])
+    assert (
+        recall(matrix, approximate.search(matrix, index, queries, 10, expansion=96), queries)
+        >= 0.98
+    )
+    one, best = (
+        approximate.search(matrix, index, vectors[1], 10, expansion=96),
+        matrix.search(vectors[1], 10),
+    )
+    assert (one.rows == best.rows).all() and (one.similarities == best.similarities).all()
+    many = approximate.search(matrix, index, vectors[1], 3500, always_use_index=True)
+    assert (
+        many.rows.shape == (1, 3500)
+        and (many.rows[0, :3000] == np.flatnonzero((vectors == vectors[1]).all(1))).all()
+    )
+    again = ann.open_index(bytes_of(index), index.shape, index.entry_numbers)
+    assert (again.candidates(queries, 30) == index.candidates(queries, 30)).all()
+    assert ann.open_index(bytes_of(index), index.shape, np.arange(6000)) is None
+
+
+def test_equal_rows_that_come_and_go_are_those_that_are_there():
+    rng = np.random.default_rng(0)
+    few = made(40, 16, "uniform")
+    rows = rng.integers(0, 40, 600)
+    _, index = indexed(few[rows])
+    for _ in range(4):
+        kept = np.full(len(rows), -1)
+        stay = (rng.random(len(rows)) < 0.9) & (rows != rows[0])  # all of one vector go
+        later = np.concatenate([rows[stay], rng.integers(0, 40, 60), rows[:1]])
+        order = rng.permutation(len(later))
+        kept[stay] = np.argsort(order)[: stay.sum()]
+        rows = later[order]
+        matrix = matrix_of(np.ascontiguousarray(few[rows]))
+        index = ann.extend_index(
+            ann.open_index(bytes_of(index), index.shape, index.entry_numbers),
+            matrix.vector_source,
+            kept,
+            4,
+            quietly,
+        )
+        assert index.shape.count == len(rows) and len(np.unique(index.entry_numbers)) == len(
+            set(rows.tolist())
+        )
+        for at, query in enumerate(few):
+            found = approximate.search(matrix, index, query, 30, always_use_index=True)
+            assert (found.rows == matrix.search(query, 30).rows).all(), at
+
+
+def test_rows_that_are_there_many_times_are_found_from_outside_or_read_one_after_the_other():
+    texts = made(60, 24, "clustered")
+    matrix, index = indexed(texts[np.random.default_rng(0).integers(0, 60, 6000)])
+    queries = made(100, 24, "clustered", seed=1)
+    found, best = approximate.search(matrix, index, queries, 10), matrix.search(queries, 10)
+    assert found is None or (found.similarities >= best.similarities[:, -1:]).mean() >= 0.99
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(precision):
+    rng = np.random.default_rng(0)
+    vectors = (
+        rng.standard_normal((30, 64))[rng.integers(0, 30, 3100)]
+        + 0.5 * rng.standard_normal((3100, 64))
+    ).astype(np.float32)
+    vectors[:, 0] += 30
+    matrix, index = indexed(vectors[:3000], precision, oversample=2)
+    again = ann.open_index(bytes_of(index), index.shape, None)
+    later = matrix_of(np.ascontiguousarray(vectors[50:]))
+    taken_over = (
+        ann.extend_index(index, later.vector_source, np.arange(3000) - 50, 2, quietly)
+        if (index := again.reopen())
+        else None
+    )
+    for rows, each in ((matrix, again), (later, taken_over)):
+        assert each.shape.coding == again.shape.coding
+        assert (
+            recall(
+                rows,
+                approximate.search(
+                    rows, each, vectors[3000:], 10, expansion=96, always_use_index=True
+                ),
+                vectors[3000:],
+            )
+            >= 0.98
+        )
+        assert (
+            recall(
+                rows,
+                approximate.search(rows, each, vectors[3000:], 10, always_use_index=True),
+                vectors[3000:],
+            )
+            >= 0.99
+        )
+
+
+def test_vectors_without_structure_are_read_one_after_the_other():
+    matrix, index = indexed(made(6000, 256, "uniform"), "i8")
+    assert index.expansion == 0
+    queries = made(5, 256, "uniform", seed=1)
+    assert approximate.search(matrix, index, queries, 10) is None
+    assert approximate.search(matrix, index, queries, 10, expansion=64) is not None
+    assert (
+        recall(
+            matrix, approximate.search(matrix, index, queries, 10, always_use_index=True), queries
+        )
+        >= 0.99
+    )
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_index_that_is_restored_from_its_bytes_answers_as_before(precision):
+    _, index = indexed(made(700, 24, "clustered"), precision)
+    again = ann.open_index(bytes_of(index), index.shape, None)
+    queries = made(9, 24, "clustered", seed=1)
+    for count in (1, 12, 700, 900):
+        assert (again.candidates(queries, count) == index.candidates(queries, count)).all()
+    assert again.candidates(queries, 900).shape == (9, 700) and again.candidates(
+        queries[:0], 5
+    ).shape == (0, 5)
+
+
+def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
+    _, index, _ = many
+    body, shape = bytes_of(index), index.shape
+    assert ann.open_index(body, shape, None) is not None
+    from dataclasses import replace
+
+    for other in (
+        replace(shape, count=2999),
+        replace(shape, dimensions=47),
+        replace(shape, parameters=BuildParameters("f16", 16, 64)),
+    ):
+        assert ann.open_index(body, other, None) is None
+    assert ann.open_index(body, shape, np.arange(2999)) is None
+
+
+@pytest.mark.parametrize("precision", ["bf16", "i8"])
+def test_an_index_that_is_taken_over_finds_new_rows_and_none_that_is_gone(precision):
+    rng = np.random.default_rng(5)
+    vectors = made(2000, 32, "clustered")
+    matrix, index = indexed(vectors, precision)
+    for turn in range(3):
+        gone = rng.random(len(vectors)) < 0.06
+        new = made(150, 32, "clustered", seed=10 + turn)
+        later = np.concatenate([vectors[~gone], new])
+        order = rng.permutation(len(later))
+        later = np.ascontiguousarray(later[order])
+        kept = np.full(len(vectors), -1)
+        kept[~gone] = np.argsort(order)[: (~gone).sum()]
+        matrix, body = matrix_of(later), bytes_of(index)
+        earlier = ann.open_index(body, index.shape, index.entry_numbers)
+        index = ann.extend_index(earlier, matrix.vector_source, kept, 4, quietly)
+        assert earlier.detach_bytes() is None  # its bytes are not held while the new ones come
+        queries = made(60, 32, "clustered", seed=50 + turn)
+        assert (
+            index.shape.count == len(later)
+            and recall(
+                matrix,
+                approximate.search(matrix, index, queries, 10, always_use_index=True),
+                queries,
+            )
+            >= 0.99
+        )
+        alone = approximate.search(matrix, index, later, 1, always_use_index=True)
+        assert (alone.similarities >= 1 - 1e-6).mean() >= 0.995
+        again = ann.open_index(bytes_of(index), index.shape, index.entry_numbers)
+        assert (again.candidates(queries, 20) == index.candidates(queries, 20)).all()
+        vectors = later
+    assert index.shape.removed > 200
+
+
+def test_many_threads_may_ask_one_index(many):
+    matrix, index, queries = many
+    expected = approximate.search(matrix, index, queries, 10).rows
+    wrong = []
+
+    def ask():
+        for _ in range(10):
+            if not (approximate.search(matrix, index, queries, 10).rows == expected).all():
+                wrong.append(1)
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_making_an_index_can_be_stopped():
+    matrix = matrix_of(made(5000, 8, "clustered"))
+    told = []
+
+    def stop(done):
+        told.append(done)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ann.build_index(matrix.exact, BuildParameters("bf16", 16, 64), 4, stop)
+    assert told == [2048, 4096]
+
+
+@pytest.mark.parametrize("work", ["asked", "made"])
+def test_an_interrupt_that_comes_while_usearch_works_is_an_interrupt(work):
+    vectors = made(12000, 96, "uniform")
+    matrix = matrix_of(vectors)
+    _, index = indexed(vectors[:4000])
+    units = np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    pressed = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pressed.start()
+            if work == "asked":
+                index.candidates(units, 40, expansion=1024, threads=2)
+            else:
+                ann.build_index(matrix.exact, BuildParameters("bf16", 16, 128), 4, quietly)
+            pressed.join()
+            threading.Event().wait(30)  # the work was faster than the one who pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert index.candidates(units[:2], 1).shape == (2, 1)
+
+
+def test_another_fault_of_usearch_stays_what_it_is(many):
+    index = ann.open_index(bytes_of(many[1]), many[1].shape, None)
+
+    def fails(*_, **__):
+        raise RuntimeError("Out of memory!")
+
+    index._index.search = fails
+    with pytest.raises(RuntimeError, match="Out of memory"):
+        index.candidates(np.ones((1, 48), np.float32), 1)
+
+
+def test_an_index_says_how_much_memory_it_takes(many):
+    matrix, index, _ = many
+    again = ann.open_index(bytes_of(index), index.shape, None)
+    assert isinstance(again, AnnIndex) and len(bytes_of(index)) < again.nbytes < 2 * matrix.nbytes
+
+
+def test_an_index_of_a_vector_without_a_direction_is_not_made():
+    class Zeros(ExactSearch):
+        def vectors_at(self, rows):
+            return np.zeros((len(rows), self.shape[1]), np.float32)
+
+    with pytest.raises(SchemaMismatch, match="no direction"):
+        ann.build_index(Zeros(made(100, 8, "uniform")), BuildParameters("bf16", 16, 64), 4, quietly)
+
+
+def test_nothing_is_lost_where_a_graph_begins(monkeypatch):
+    """Of sixty vectors that several threads put in at once, a few in a hundred graphs cannot be
+    reached."""
+    monkeypatch.setattr(ann, "usable_cores", lambda: 8)
+    vectors = made(60, 24, "uniform")
+    for _ in range(60):
+        _, index = indexed(vectors)
+        assert (index.candidates(ann.normalize_checked(vectors), 1)[:, 0] == np.arange(60)).all()

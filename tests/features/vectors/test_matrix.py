@@ -1,0 +1,395 @@
+import datetime as dt
+import sys
+import uuid
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jammi_lab.core.errors import DuplicateKey, SchemaMismatch, TableDamaged
+from jammi_lab.features.vectors import matrix
+from jammi_lab.features.vectors.exact_search import ExactSearch
+from jammi_lab.features.vectors.index import row_source as streamed
+from jammi_lab.features.vectors.index.row_source import FileVectorSource
+from jammi_lab.features.vectors.matrix import Matrix
+from jammi_lab.storage.parquet import ParquetSink
+
+
+def table(keys=("a", "b", "c"), rows=((1, 0), (0, 1), (1, 1))):
+    return pa.table(
+        {
+            "key": pa.array(keys),
+            "vector": pa.array(rows, pa.list_(pa.float32(), 2)),
+            "_digest": pa.array(["x"] * len(keys)),
+        }
+    )
+
+
+def test_a_file_of_the_store_becomes_a_matrix(tmp_path, monkeypatch):
+    monkeypatch.setattr(matrix, "BATCH_ROWS", 100)
+    vectors = np.random.default_rng(0).standard_normal((1037, 5)).astype(np.float32)
+    data = pa.table(
+        {
+            "key": pa.array(range(1037)),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 5),
+        }
+    )
+    sink = ParquetSink(tmp_path / "t.parquet", data.schema)
+    for batch in data.to_batches(300):
+        sink.write(batch)
+    sink.close()
+    read = Matrix.from_parquet(tmp_path / "t.parquet")
+    assert (
+        np.array_equal(read.vectors, vectors)
+        and read.keys.equals(data["key"].combine_chunks())
+        and len(read) == 1037
+        and read.dimensions == 5
+    )
+
+
+def test_lists_of_any_length_in_a_file_are_read_too(tmp_path):
+    pq.write_table(
+        pa.table({"key": [1, 2], "vector": [[1.0, 2.0], [3.0, 4.0]]}), tmp_path / "t.parquet"
+    )
+    assert Matrix.from_parquet(tmp_path / "t.parquet").vectors.tolist() == [[1, 2], [3, 4]]
+
+
+def test_an_empty_file_is_an_empty_matrix(tmp_path):
+    pq.write_table(table((), ()).cast(table().schema), tmp_path / "t.parquet")
+    read = Matrix.from_parquet(tmp_path / "t.parquet")
+    assert (
+        len(read) == 0
+        and read.dimensions == 2
+        and read.keys.type == pa.string()
+        and read.search([1, 0], 3).rows.shape == (1, 0)
+    )
+
+
+def test_vectors_in_memory_are_shared_and_cannot_be_written():
+    data = table()
+    held = Matrix.from_arrow(data)
+    assert held.vectors.ctypes.data == data["vector"].chunk(0).flatten().buffers()[1].address
+    with pytest.raises(ValueError, match="read-only"):
+        held.vectors[0, 0] = 3
+
+
+@pytest.mark.parametrize(
+    "keys", [[3, 1, 2], ["é", "a", "b"], [uuid.UUID(int=9), uuid.UUID(int=1), uuid.UUID(int=5)]]
+)
+def test_ties_go_by_ascending_key_and_keys_keep_their_type(keys):
+    kind = pa.uuid() if isinstance(keys[0], uuid.UUID) else pa.array(keys).type
+    data = pa.table(
+        {
+            "key": pa.array([k.bytes for k in keys], pa.binary(16)).cast(kind)
+            if kind == pa.uuid()
+            else pa.array(keys),
+            "vector": table()["vector"],
+        }
+    )
+    held = Matrix.from_arrow(
+        data.set_column(1, "vector", pa.array([[1, 1]] * 3, pa.list_(pa.float32(), 2)))
+    )
+    found = held.keys_at(held.search([1, 1], 3).rows)
+    assert found.type == kind and found.to_pylist() == sorted(keys)
+
+
+def test_a_row_is_found_by_its_key():
+    held = Matrix.from_arrow(table())
+    assert (
+        held.find_row("b") == 1
+        and held.find_row("z") is None
+        and held.find_row(3) is None
+        and held.find_row(None) is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "found", "others"),
+    [
+        (
+            pa.array([2, 17]),
+            [17, 17.0, Decimal("17.0"), np.int8(17)],
+            [17.5, Decimal("17.5"), np.float32(17.5), float("nan"), "17", True],
+        ),
+        (
+            pa.array([dt.date(2020, 1, 1), dt.date(2020, 1, 2)]),
+            [dt.date(2020, 1, 2), dt.datetime(2020, 1, 2)],
+            [dt.datetime(2020, 1, 2, 5)],
+        ),
+        (
+            pa.array([5, 0], pa.timestamp("s")),
+            [dt.datetime(1970, 1, 1)],
+            [dt.datetime(1970, 1, 1, 0, 0, 0, 1)],
+        ),
+        (
+            pa.array([0, 1], pa.timestamp("ns")),
+            [pd.Timestamp(1), np.datetime64(1, "ns")],
+            [pd.Timestamp(1001)],
+        ),
+        (
+            pa.array([5, 0], pa.timestamp("us", "UTC")),
+            [pd.Timestamp(0, tz="UTC")],
+            [pd.Timestamp(1, tz="UTC")],
+        ),
+        (pa.array([Decimal("1.00"), Decimal("1.50")]), [Decimal("1.5")], [Decimal("1.501")]),
+        (pa.array([1.0, 0.1], pa.float32()), [0.1, np.float32(0.1)], [0.2]),
+    ],
+)
+def test_a_row_is_found_by_its_own_key_and_by_none_that_has_to_be_cut_to_be_it(keys, found, others):
+    held = Matrix(keys, np.eye(2, dtype=np.float32))
+    assert [held.find_row(key) for key in [*found, *others]] == [
+        *(1 for _ in found),
+        *(None for _ in others),
+    ]
+
+
+def test_a_row_is_found_by_a_uuid():
+    keys = [uuid.UUID(int=1), uuid.UUID(int=2)]
+    data = pa.array([k.bytes for k in keys], pa.binary(16)).cast(pa.uuid())
+    held = Matrix(data, np.eye(2, dtype=np.float32))
+    assert held.find_row(keys[1]) == 1 and held.key_mask(data.slice(1)).tolist() == [False, True]
+    assert Matrix(pa.array(map(str, keys)), np.eye(2, dtype=np.float32)).find_row(keys[1]) == 1
+
+
+def test_neighbours_leave_out_the_row_itself_and_nothing_else():
+    held = Matrix.from_arrow(table(rows=((1, 1), (1, 1), (1, 0))))
+    assert held.neighbors(0, 5).rows.tolist() == [[1, 2]]
+    assert held.neighbors(0, 5, allow=np.array([True, False, True])).rows.tolist() == [[2]]
+
+
+def test_keys_of_a_filter_become_a_mask():
+    held = Matrix.from_arrow(table())
+    assert held.key_mask(pa.chunked_array([["c", None], ["nowhere", "a"]])).tolist() == [
+        True,
+        False,
+        True,
+    ]
+    assert held.key_mask(pa.array(["b"], pa.large_string())).tolist() == [False, True, False]
+    assert not held.key_mask(pa.array([], pa.string())).any()
+
+
+@pytest.mark.parametrize(
+    "kind", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
+)
+@pytest.mark.parametrize("place", ["close together", "far apart"])
+def test_whole_numbers_of_every_type_and_size_become_a_mask(kind, place):
+    info, rng = np.iinfo(kind), np.random.default_rng(7)
+    for low in (info.min, 0, info.max - 100):
+        every = np.array(range(low, min(low + 101, info.max + 1)), kind)
+        keys = rng.permutation(every)[:40]
+        if place == "far apart":
+            keys = np.unique(np.append(keys, np.array([info.min, info.max], kind)))
+        held = Matrix(pa.array(keys), np.ones((len(keys), 1), np.float32))
+        wanted = np.append(rng.permutation(every)[:50], np.array([info.min, info.max, 0], kind))
+        assert held.key_mask(pa.array(np.unique(wanted))).tolist() == [
+            key in set(wanted.tolist()) for key in keys.tolist()
+        ]
+
+
+def test_keys_of_another_type_are_no_filter():
+    with pytest.raises(SchemaMismatch, match="another type"):
+        Matrix.from_arrow(table((1, 2, 3))).key_mask(pa.array(["x"]))
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ((np.nan, 1), "'b' is not finite"),
+        ((0, 0), "'b' is all zeros"),
+        ((np.inf, 0), "'b' is not finite"),
+    ],
+)
+def test_a_vector_without_a_direction_names_its_key(bad, says):
+    with pytest.raises(SchemaMismatch, match=says):
+        Matrix.from_arrow(table(rows=((1, 0), bad, (1, 1))))
+
+
+def test_a_key_in_two_rows_is_refused():
+    with pytest.raises(DuplicateKey):
+        Matrix.from_arrow(table(("a", "b", "a")))
+
+
+def test_a_missing_column_is_named(tmp_path):
+    with pytest.raises(SchemaMismatch, match="'vector'"):
+        Matrix.from_arrow(table().drop_columns("vector"))
+    pq.write_table(table().drop_columns("vector"), tmp_path / "t.parquet")
+    with pytest.raises(SchemaMismatch, match="'vector'"):
+        Matrix.from_parquet(tmp_path / "t.parquet")
+
+
+def test_a_file_that_is_gone_or_broken_is_a_damaged_table(tmp_path):
+    with pytest.raises(TableDamaged, match="no longer exists"):
+        Matrix.from_parquet(tmp_path / "t.parquet")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(TableDamaged, match="cannot be read"):
+        Matrix.from_parquet(tmp_path / "t.parquet")
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the peak of one program's memory is read from /proc"
+)
+def test_reading_needs_little_more_memory_than_the_vectors(tmp_path, run_python):
+    vectors = np.random.default_rng(0).standard_normal((60_000, 256)).astype(np.float32)
+    data = pa.table(
+        {
+            "key": pa.array(range(60_000)),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 256),
+        }
+    )
+    for name, rows in (("small", 1000), ("t", 60_000)):
+        sink = ParquetSink(tmp_path / f"{name}.parquet", data.schema)
+        sink.write(data.slice(0, rows).combine_chunks().to_batches()[0])
+        sink.close()
+    code = r"""
+import re, sys
+from pathlib import Path
+from jammi_lab.vectors.matrix import Matrix
+import numpy as np
+def peak(): return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+def use(name):
+    held = Matrix.from_parquet(Path(name))
+    held.keys_at(held.search(np.ones((20, 256)), 10, allow=held.key_mask(held.keys)).rows)
+    return held
+use("small.parquet")  # what libraries take for themselves
+before = peak()
+held = use("t.parquet")
+assert "pandas" not in sys.modules
+print((peak() - before) / held.vectors.nbytes)
+"""
+    assert float(run_python(code, start=True).stdout) < 1.5
+
+
+def stored(path, rows, width, seed=0):
+    """A table of the store with vectors, some of them equal, and keys in no order."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((rows, width)).astype(np.float32)
+    vectors[rows // 2 :: 3] = vectors[0]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
+    table = pa.table({"key": rng.permutation(rows), "vector": column})
+    sink = ParquetSink(path, table.schema)
+    sink.write(table)
+    sink.close()
+    return path
+
+
+def test_vectors_that_stay_in_their_file_are_those_that_are_loaded(tmp_path):
+    path = stored(tmp_path / "t.parquet", 3000, 48)
+    away, here = Matrix.from_file_lazily(path), Matrix.from_parquet(path)
+    assert (
+        len(away) == 3000
+        and away.dimensions == 48
+        and away.keys == here.keys
+        and (away.order == here.order).all()
+    )
+    rows = np.array([[5, 1700, 2999, 0], [1, 2, -1, 3]])
+    queries = np.random.default_rng(1).standard_normal((2, 48)).astype(np.float32)
+    assert away.vectors_at(rows[0]).tobytes() == here.vectors[rows[0]].tobytes()
+    for some, query in ((rows, queries), (rows[:1], queries[:1]), (rows[1:], queries[1:])):
+        assert away.pairs(query, some).tobytes() == here.pairs(query, some).tobytes()
+    assert away.nbytes < here.nbytes / 10
+    found, expected = away.search(queries, 7), here.search(queries, 7)
+    assert (found.rows == expected.rows).all() and away.nbytes > here.vectors.nbytes
+    assert away.vectors_at(rows[0]).tobytes() == here.vectors[rows[0]].tobytes()
+
+
+def test_vectors_in_a_file_of_another_layout_are_loaded(tmp_path):
+    column = pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2))
+    pq.write_table(
+        pa.table({"key": [1, 2], "vector": column}), tmp_path / "t.parquet", compression="zstd"
+    )
+    assert (
+        Matrix.from_file_lazily(tmp_path / "t.parquet").nbytes
+        == Matrix.from_parquet(tmp_path / "t.parquet").nbytes
+    )
+    with pytest.raises(TableDamaged):
+        Matrix.from_file_lazily(tmp_path / "nothing.parquet")
+
+
+def test_a_file_that_is_gone_meanwhile_is_told(tmp_path):
+    path = stored(tmp_path / "t.parquet", 1000, 8)
+    away = Matrix.from_file_lazily(path)
+    path.unlink()
+    for ask in (
+        lambda: away.vectors_at(np.array([1])),
+        lambda: away.pairs(np.ones((1, 8), np.float32), np.array([[1]])),
+        lambda: away.vectors,
+    ):
+        with pytest.raises(TableDamaged):
+            ask()
+
+
+def test_rows_of_another_matrix_are_found_by_key_and_bits():
+    vectors = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    one, other = (
+        Matrix(pa.array(list("abcdef")), vectors),
+        Matrix(pa.array(list("gfdba")), np.ascontiguousarray(vectors[[0, 5, 3, 2, 0]])),
+    )
+    assert one.match_rows(other).tolist() == [
+        4,
+        -1,
+        -1,
+        2,
+        -1,
+        1,
+    ]  # b has another vector, c and e are gone
+    assert Matrix(pa.array(range(6)), vectors).match_rows(other).tolist() == [-1] * 6
+    assert (
+        one.match_rows(Matrix(pa.array([], pa.string()), np.empty((0, 3), np.float32))).tolist()
+        == [-1] * 6
+    )
+    assert one.match_rows(one).tolist() == list(range(6))
+
+
+def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        streamed, "COMPARE_CHUNK_BYTES", 4 * 24 * 70
+    )  # many pieces, the last of them smaller than k
+    path = stored(tmp_path / "t.parquet", 1000, 24)
+    away, here = (
+        Matrix.from_file_lazily(path).vector_source,
+        Matrix.from_parquet(path).vector_source,
+    )
+    assert (
+        isinstance(away, FileVectorSource)
+        and isinstance(here, ExactSearch)
+        and away.shape == here.shape == (1000, 24)
+    )
+    rng = np.random.default_rng(1)
+    queries, rows, allow = (
+        rng.standard_normal((5, 24)).astype(np.float32),
+        rng.integers(-1, 1000, (5, 40)),
+        rng.random(1000) < 0.7,
+    )
+    assert (
+        away.vectors_at(rows[0][rows[0] >= 0]).tobytes()
+        == here.vectors_at(rows[0][rows[0] >= 0]).tobytes()
+    )
+    assert away.pairs(queries, rows).tobytes() == here.pairs(queries, rows).tobytes()
+    for k in (1, 10, int(allow.sum())):
+        assert (
+            away.kth_similarity(queries, k, allow).tobytes()
+            == here.kth_similarity(queries, k, allow).tobytes()
+        )
+    path.unlink()
+    with pytest.raises(TableDamaged):
+        away.kth_similarity(queries, 1, allow)
+
+
+def test_what_stays_in_a_file_is_loaded_once_it_is_asked_for_and_taken_from_memory_then(tmp_path):
+    matrix = Matrix.from_file_lazily(stored(tmp_path / "t.parquet", 100, 4))
+    assert (
+        isinstance(matrix.vector_source, FileVectorSource)
+        and matrix.vector_source.vectors_at(np.arange(3)).tobytes() == matrix.vectors[:3].tobytes()
+    )
+    assert matrix.vector_source is matrix.exact
+
+
+def test_rows_of_a_matrix_in_a_file_are_found_in_another(tmp_path):
+    one, other = (
+        Matrix.from_file_lazily(stored(tmp_path / "a.parquet", 400, 4)),
+        Matrix.from_file_lazily(stored(tmp_path / "b.parquet", 400, 4)),
+    )
+    assert one.match_rows(other).tolist() == list(range(400))

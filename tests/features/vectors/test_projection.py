@@ -1,0 +1,328 @@
+"""Projections: places that separate what is apart, and tables like any other."""
+
+import importlib
+import importlib.metadata
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from threadpoolctl import ThreadpoolController
+
+import jammi_lab as jl
+from jammi_lab.core import errors
+from jammi_lab.features.vectors import projections as placing
+from jammi_lab.features.vectors.exact_search import ExactSearch
+from jammi_lab.features.vectors.projections import project_to_plane
+from tests.features.vectors.test_neighbor_graph import given_vectors
+
+
+def clouds(n: int = 90, width: int = 12) -> Any:
+    """Three clouds of vectors far from each other, row after row in turn."""
+    rng = np.random.default_rng(3)
+    return (3 * np.eye(3, width)[np.arange(n) % 3] + 0.2 * rng.standard_normal((n, width))).astype(
+        np.float32
+    )
+
+
+def points_of(table: Any) -> Any:
+    found = table.arrow()
+    return np.stack([found["x"].to_numpy(), found["y"].to_numpy()], 1)
+
+
+@pytest.fixture
+def three(ws: Any) -> Any:
+    given_vectors(ws, "v", list(range(90)), clouds())
+    return ws
+
+
+# -- where the points are --------------------------------------------------------------------------
+
+
+def test_a_kept_plane_is_the_plane_of_the_components(three: Any) -> None:
+    table = three.projection("p", "v")
+    assert (table.kind, table.key, table.derived_from, table.model_id) == (
+        "projection",
+        ["key"],
+        "v",
+        None,
+    )
+    assert [(c.name, c.type) for c in table.manifest.columns] == [
+        ("key", "BIGINT"),
+        ("x", "FLOAT"),
+        ("y", "FLOAT"),
+    ]
+    assert points_of(table).tobytes() == project_to_plane(clouds())[0].tobytes() and table.arrow()[
+        "key"
+    ].to_pylist() == list(range(90))
+
+
+def test_what_is_alike_is_nearest_on_a_map_by_tsne(three: Any) -> None:
+    points = points_of(three.projection("p", "v", method="tsne", perplexity=10))
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2) + np.diag(np.full(90, np.inf))
+    assert ((apart.argmin(1) - np.arange(90)) % 3 == 0).all()
+
+
+def test_equal_vectors_make_an_equal_map_in_every_thread() -> None:
+    found: list[bytes] = []
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(
+                placing.tsne(ExactSearch(clouds()), 10, 0, lambda *_: None).tobytes()
+            )
+        )
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (
+        len(found) == 3
+        and len(set(found)) == 1
+        and found[0] != placing.tsne(ExactSearch(clouds()), 10, 1, lambda *_: None).tobytes()
+    )
+
+
+def test_forces_are_added_up_by_one_thread_and_the_count_before_comes_back() -> None:
+    importlib.import_module("sklearn.manifold")  # its threads can be counted when it is there
+
+    def counts() -> set[int]:
+        return {
+            library.get_num_threads()
+            for library in ThreadpoolController().select(user_api="openmp").lib_controllers
+        }
+
+    seen: list[set[int]] = []
+    with ThreadpoolController().limit(limits=2, user_api="openmp"):
+        placing.tsne(
+            ExactSearch(clouds()),
+            10,
+            0,
+            lambda what, done, _: (
+                seen.append(counts()) if (what, done) == ("iterations", 7) else None
+            ),
+        )
+        assert (seen, counts()) == ([{1}], {2})
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        np.ones((0, 3)), np.ones((1, 3)), np.eye(2), np.eye(4), np.eye(5), np.eye(7), np.ones((40, 3)), np.array([[1.0], [-1.0]] * 10),
+        np.repeat(np.eye(3), 10, 0), np.linspace(1, 2, 30)[:, None] * [1.0, 0.0],
+    ],
+    ids=["none", "one", "two", "four", "five", "seven", "all equal", "two directions", "three copied", "one direction"],
+)  # fmt: skip
+def test_few_or_equal_rows_have_a_map_too(ws: Any, vectors: Any) -> None:
+    kind = pa.list_(pa.float32(), vectors.shape[1])
+    ws.import_embeddings(
+        "v",
+        pa.table(
+            {"id": range(len(vectors)), "vector": pa.array(list(vectors.astype(np.float32)), kind)}
+        ),
+    )
+    for method in ("pca", "tsne"):
+        points = points_of(ws.projection("p", "v", method=method))
+        assert points.shape == (len(vectors), 2) and np.isfinite(points).all()
+    assert f"{len(vectors)} row" in repr(ws.vector_map("p"))
+
+
+def test_rows_of_a_line_do_not_stay_on_it() -> None:
+    points = placing.tsne(
+        ExactSearch(np.array([[1.0], [-1.0]] * 20, np.float32)), 10, 0, lambda *_: None
+    )
+    assert points.std(0).min() > 1e-3
+
+
+# -- as a table like any other ---------------------------------------------------------------------
+
+
+def test_equal_requests_are_reused_and_bypass_computes_equal_bytes(three: Any) -> None:
+    for method in ("pca", "tsne"):
+        first, again, anew = (
+            three.projection("p", "v", method=method, cache=cache)
+            for cache in ("use", "use", "bypass")
+        )
+        assert (first.outcome, again.outcome, anew.outcome) == ("computed", "reused", "computed")
+        assert anew.manifest.artifact == first.manifest.artifact
+
+
+def test_each_parameter_that_counts_is_part_of_the_definition(three: Any) -> None:
+    given_vectors(three, "w", [1, 2], [[1.0, 2.0], [2.0, 1.0]])
+    variants: list[tuple[str, dict[str, Any]]] = [
+        ("v", {}),
+        ("w", {}),
+        ("v", {"method": "tsne"}),
+        ("v", {"method": "tsne", "perplexity": 31}),
+    ]
+    variants += [("v", {"method": "tsne", "seed": 1})]
+    hashes = {three.projection("p", table, **told).definition_hash for table, told in variants}
+    assert len(hashes) == len(variants)
+    assert (
+        three.projection("p", "v", perplexity=7, seed=7).definition_hash in hashes
+    )  # the components ask for neither
+
+
+def test_moved_vectors_make_a_map_stale_and_recompute_makes_it_true(three: Any) -> None:
+    three.projection("p", "v", method="tsne")
+    given_vectors(three, "v", [1, 2, 3], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
+    [reason] = three.staleness("p").reasons
+    assert isinstance(reason, jl.InputAdvanced) and reason.input.name == "v"
+    three.recompute("p")
+    assert three.staleness("p") == jl.Fresh() and three.table("p").row_count == 3
+
+
+def test_another_release_of_the_library_is_another_definition(
+    three: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, plain = three.projection("p", "v", method="tsne"), three.projection("q", "v")
+    assert (
+        table.manifest.environment["scikit-learn"] == importlib.metadata.version("scikit-learn")
+        and "scikit-learn" not in plain.manifest.environment
+    )
+    monkeypatch.setattr(placing, "installed_version", lambda: "99.0")
+    assert [type(r) for r in three.staleness("p").reasons] == [
+        jl.DefinitionChanged
+    ] and three.staleness("q") == jl.Fresh()
+
+
+def test_without_the_library_the_extra_is_named_and_kept_maps_stay(
+    three: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three.projection("p", "v", method="tsne")
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    monkeypatch.setattr(placing, "installed_version", lambda: None)
+    with pytest.raises(errors.ExtensionMissing, match="scikit-learn") as missing:
+        three.vector_map("v", "tsne")
+    assert "jammi-lab[maps]" in missing.value.hint
+    assert (
+        three.staleness("p") == jl.Fresh()
+        and len(three.vector_map("p")) == 90
+        and len(three.vector_map("v", "pca")) == 90
+    )
+    given_vectors(three, "v", [1, 2], [[1.0, 0.0], [0.0, 1.0]])
+    assert "scikit-learn" in str(three.plan("p")) and isinstance(three.staleness("p"), jl.Stale)
+
+
+def test_a_map_is_rebuilt_from_its_manifest_and_told_as_a_run(three: Any) -> None:
+    three.projection("p", "v", method="tsne")
+    assert [
+        e.job.facets["jobType"].jobType
+        for e in three.lineage("p").to_openlineage()
+        if e.job.name == "p"
+    ][-1] == "PROJECTION"
+    place = three.table("p").path.parents[2]
+    three.close()
+    for file in place.glob("catalog.sqlite3*"):
+        file.unlink()
+    jl.rebuild(place)
+    with jl.open(place) as again:
+        assert (
+            again.staleness("p") == jl.Fresh()
+            and again.table("p").kind == "projection"
+            and len(again.vector_map("p")) == 90
+        )
+
+
+def test_columns_of_points_rest_on_keys_and_vectors(three: Any) -> None:
+    three.projection("p", "v")
+    edges = [
+        e for e in three.lineage("p", columns=True, direction="up").column_edges if e.derived == "p"
+    ]
+    assert {(e.derived_column, e.input_column) for e in edges if e.direct} == {
+        ("key", "key"),
+        ("x", "vector"),
+        ("y", "vector"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"method": "umap"}, "method"), ({"method": None}, "method"), ({"method": "tsne", "perplexity": 0.5}, "perplexity"),
+        ({"method": "tsne", "perplexity": float("nan")}, "perplexity"), ({"method": "tsne", "perplexity": True}, "perplexity"),
+        ({"method": "tsne", "seed": -1}, "seed"), ({"method": "tsne", "seed": 1.5}, "seed"), ({"method": "tsne", "seed": 2**32}, "seed"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_before_anything_runs(
+    three: Any, told: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(errors.InvalidArgument, match=f"^{said} must be "):
+        three.projection("p", "v", **told)
+    assert "p" not in [r.name for r in three.recipes()]
+
+
+def test_only_what_has_vectors_is_projected(three: Any) -> None:
+    three.projection("p", "v")
+    for name, what in {"p": errors.SchemaMismatch, "nothing": errors.TableNotFound}.items():
+        with pytest.raises(what):
+            three.projection("q", name)
+
+
+def test_progress_tells_rows_then_iterations(three: Any) -> None:
+    told: list[Any] = []
+    three.projection("p", "v", method="tsne", progress=told.append)
+    said = [(p.stage, p.done, p.total, p.unit) for p in told]
+    assert ("neighbours for p", 90, 90, "rows") in said
+    iterations = [
+        done
+        for stage, done, total, unit in said
+        if (stage, total, unit) == ("projection p", placing.MAX_ITERATIONS, "iterations")
+    ]
+    assert iterations == sorted(set(iterations)) and len(iterations) > 200
+
+
+@pytest.mark.parametrize("stage", ["neighbours for p", "projection p"])
+def test_an_interrupt_leaves_nothing_and_the_next_call_computes(three: Any, stage: str) -> None:
+    def stop(progress: Any) -> None:
+        if progress.stage == stage and progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        three.projection("p", "v", method="tsne", progress=stop)
+    assert "p" not in [r.name for r in three.recipes()] and not list(
+        three.tables(kind="projection")
+    )
+    assert three.projection("p", "v", method="tsne").outcome == "computed"
+
+
+# -- maps that are kept ----------------------------------------------------------------------------
+
+
+def test_a_map_by_a_method_is_kept_and_true_again_when_asked_again(three: Any) -> None:
+    found = three.vector_map("v", "tsne")
+    assert found.projection.name == "v_tsne" and (found.table, found.version) == ("v", 1)
+    assert "90 rows of v by t-SNE with perplexity 29.7 (v_tsne, version 1)." in repr(found)
+    given_vectors(three, "v", [1, 2, 3], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
+    assert (
+        len(three.vector_map("v_tsne")) == 90
+        and len(three.vector_map("v", "tsne")) == 3
+        and three.staleness("v_tsne") == jl.Fresh()
+    )
+
+
+def test_what_was_said_of_a_map_stays_and_a_name_that_means_something_else_is_left_alone(
+    three: Any,
+) -> None:
+    three.projection("v_tsne", "v", method="tsne", perplexity=7, seed=3)
+    assert three.vector_map("v", "tsne").projection.manifest.descriptor["perplexity"] == 7.0
+    three.materialize("v_pca", "SELECT 1 AS a")
+    with pytest.raises(errors.InvalidArgument, match="exists already and is not the map"):
+        three.vector_map("v", "pca")
+    three.projection("mine", "v")
+    assert (
+        three.vector_map("mine").arrow().column_names == ["key", "x", "y"]
+        and three.table("v_pca").kind == "sql"
+    )
+
+
+def test_a_map_of_one_version_is_not_the_map_of_the_newest(three: Any) -> None:
+    old = three.table("v")
+    given_vectors(three, "v", [1, 2], [[1.0, 0.0], [0.0, 1.0]])
+    three.vector_map("v", "pca")
+    with pytest.raises(errors.InvalidArgument, match="exists already and is not the map"):
+        three.vector_map(old, "pca")
+    assert len(three.vector_map(old)) == 90 and three.vector_map(old).version == 1

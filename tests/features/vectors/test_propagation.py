@@ -1,0 +1,418 @@
+"""Propagation over a graph: against a reference in dense matrices, and as an embedding table like
+any other."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jammi_lab as jl
+from jammi_lab.core import errors
+from jammi_lab.core.definitions import CanonicalStatement, GraphPropagationDescriptor, StepInput
+from jammi_lab.features.vectors import pooled_vectors as pooled
+from jammi_lab.features.vectors.propagation import _load_graph, _propagate
+from tests.features.vectors.test_neighbor_graph import given_vectors
+from tests.sizes import examples
+
+EDGES = "SELECT * FROM (VALUES ('a', 'b', 0.5::FLOAT), ('b', 'c', 0.25), ('c', 'a', 1.0), ('a', 'c', -0.5)) t(src, dst, similarity)"
+
+
+def dense(
+    x0: Any,
+    edges: list[tuple[int, int, float]],
+    hops: int,
+    alpha: float,
+    direction: str,
+    weighting: str,
+    output: str,
+) -> Any:
+    """The definition, with a whole matrix P."""
+    n, x0 = len(x0), np.asarray(x0, np.float32).astype(np.float64)
+    weight: dict[tuple[int, int], float] = {}
+    for src, dst, similarity in edges:
+        for row, other in {
+            "out": [(src, dst)],
+            "in": [(dst, src)],
+            "both": [(src, dst), (dst, src)],
+        }[direction]:
+            if row != other:
+                weight[row, other] = max(weight.get((row, other), 0.0), similarity, 0.0)
+    p = np.zeros((n, n))
+    for (row, other), w in weight.items():
+        p[row, other] = w if weighting == "similarity" else 1
+    if weighting == "uniform":
+        p += np.eye(n)
+    total = p.sum(1, keepdims=True)
+    x, blocks = x0, [x0]
+    for _ in range(hops):
+        mean = np.where(total > 0, p @ x / np.where(total > 0, total, 1), x0)
+        x = (1 - alpha) * mean + alpha * x0
+        blocks.append(x)
+    if output == "final":
+        return x.astype(np.float32)
+    return np.concatenate(
+        [
+            b / np.where((norm := np.linalg.norm(b, axis=1, keepdims=True)) > 0, norm, 1)
+            for b in blocks
+        ],
+        1,
+    ).astype(np.float32)
+
+
+class Read:
+    """What `_load_graph` needs of an input."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table_, self.step_input, self.prepared = (
+            table,
+            StepInput("edges", "", CanonicalStatement("", "", [], [])),
+            self,
+        )
+
+    def run(self) -> "Read":
+        return self
+
+    def table(self) -> pa.Table:
+        return self.table_
+
+
+@settings(max_examples=examples(150), deadline=None)
+@given(
+    st.integers(1, 30), st.integers(1, 5), st.integers(0, 120), st.integers(0, 2**32 - 1), st.integers(1, 3), st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    st.sampled_from(["out", "in", "both"]), st.sampled_from(["uniform", "similarity"]), st.sampled_from(["final", "concat"]), st.booleans(),
+)  # fmt: skip
+def test_rows_are_those_of_the_definition_in_whole_matrices(
+    n: int,
+    width: int,
+    count: int,
+    seed: int,
+    hops: int,
+    alpha: float,
+    direction: str,
+    weighting: str,
+    output: str,
+    small: bool,
+) -> None:
+    rng = np.random.default_rng(seed)
+    x0 = rng.standard_normal((n, width)).astype(np.float32)
+    edges = [
+        (int(s), int(d), float(np.float32(w)))
+        for s, d, w in zip(
+            rng.integers(0, n, count),
+            rng.integers(0, n, count),
+            rng.uniform(-0.5, 1, count),
+            strict=True,
+        )
+    ]
+    said = GraphPropagationDescriptor(
+        vectors=StepInput("v", "", CanonicalStatement("", "", [], [])), edges=StepInput("e", "", CanonicalStatement("", "", [], [])),
+        hops=hops, alpha=alpha, direction=direction, weighting=weighting, output=output,
+    )  # fmt: skip
+    table = pa.table(
+        {
+            "src": pa.array([e[0] for e in edges], pa.int64()),
+            "dst": pa.array([e[1] for e in edges], pa.int64()),
+            "similarity": pa.array([e[2] for e in edges], pa.float32()),
+        }
+    )
+    held = pooled.BLOCK_BYTES, pooled.MAX_BATCHED_TERMS
+    pooled.BLOCK_BYTES, pooled.MAX_BATCHED_TERMS = (8, 2) if small else held
+    try:
+        graph, ignored = _load_graph(pa.array(range(n)), Read(table), said)
+        found = _propagate(x0, graph, said, "", None)
+    finally:
+        pooled.BLOCK_BYTES, pooled.MAX_BATCHED_TERMS = held
+    assert ignored == 0 and found.dtype == np.float32
+    np.testing.assert_allclose(
+        found, dense(x0, edges, hops, alpha, direction, weighting, output), rtol=2e-6, atol=1e-7
+    )
+
+
+def test_slabs_and_hubs_change_no_bit_of_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x, row = rng.standard_normal((500, 6)), np.sort(rng.integers(0, 4, 3000))
+    other, weight = rng.integers(0, 500, 3000), rng.uniform(size=3000)
+    for how in ("sum", "max"):
+        made = set()
+        for many in (0, 64, 10_000):
+            monkeypatch.setattr(pooled, "MAX_BATCHED_TERMS", many)
+            fold = pooled.GroupedRows(row, other, weight, 5, how)
+            made |= {
+                fold(x).tobytes(),
+                np.concatenate([fold(x[:, [c]]) for c in range(6)], 1).tobytes(),
+            }
+        assert len(made) == 1
+
+
+@pytest.fixture
+def three(ws: Any) -> Any:
+    given_vectors(ws, "v", ["a", "b", "c", "d"], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    ws.materialize("edges", EDGES)
+    return ws
+
+
+def vectors_of(ws: Any, name: str) -> dict[Any, list[float]]:
+    return {key: [float(x) for x in vector] for key, vector in ws.table(name).read().fetchall()}
+
+
+def test_uniform_is_the_mean_of_a_row_and_its_neighbours(three: Any) -> None:
+    three.propagate("p", "v", "edges", hops=1, alpha=0.0)
+    found = vectors_of(three, "p")
+    assert found["b"] == [0.5, 1.0] and found["c"] == [1.0, 0.5] and found["d"] == [2.0, 1.0]
+
+
+def test_similarity_leaves_the_row_itself_out_and_what_points_away(three: Any) -> None:
+    three.propagate("p", "v", "edges", hops=1, alpha=0.0, weighting="similarity")
+    assert vectors_of(three, "p") == {
+        "a": [0.0, 1.0],
+        "b": [1.0, 1.0],
+        "c": [1.0, 0.0],
+        "d": [2.0, 1.0],
+    }
+
+
+def test_the_table_is_an_embedding_table_and_input_of_every_producer_over_vectors(
+    three: Any,
+) -> None:
+    table = three.propagate("p", "v", "edges")
+    assert (table.kind, table.key, table.dimensions, table.model_id) == (
+        "graph_propagation",
+        ["key"],
+        2,
+        "propagation-uniform",
+    )
+    assert table.read().columns == ["key", "vector"] and table.read().arrow()[
+        "key"
+    ].to_pylist() == ["a", "b", "c", "d"]
+    assert len(three.search("p", three.vector("p", "a"), k=2)) == 2
+    three.neighbor_graph("g", "p", k=1)
+    three.propagate("q", "p", "g", weighting="similarity")
+    three.context_set("c", "q", members="SELECT 'all' AS target, key AS member FROM jammi.p")
+    assert (
+        three.table("c").row_count == 1
+        and [str(n.name) for n in three.lineage("c", direction="up").nodes][-1] == "c"
+    )
+
+
+def test_concat_is_as_wide_as_all_hops_and_each_block_is_of_unit_length(three: Any) -> None:
+    table = three.propagate("p", "v", "edges", hops=2, output="concat")
+    blocks = np.stack(table.read().arrow()["vector"].to_pylist()).reshape(4, 3, 2)
+    assert table.dimensions == 6
+    np.testing.assert_allclose(np.linalg.norm(blocks, axis=2), 1, atol=1e-6)
+
+
+def test_edges_without_an_end_among_the_vectors_are_counted_and_left_out(three: Any) -> None:
+    table = three.propagate(
+        "p",
+        "v",
+        "SELECT src, dst FROM jammi.edges UNION ALL SELECT 'a', 'zzz' UNION ALL SELECT NULL, 'a'",
+        hops=1,
+        alpha=0.0,
+    )
+    assert table.manifest.counts == {"edges_ignored": 2}
+    assert vectors_of(three, "p") == vectors_of(
+        three, three.propagate("q", "v", "edges", hops=1, alpha=0.0).name
+    )
+
+
+def test_a_graph_over_other_keys_is_refused(three: Any) -> None:
+    with pytest.raises(errors.SchemaMismatch, match="No edge") as refused:
+        three.propagate("p", "v", "SELECT 'x' AS src, 'y' AS dst")
+    assert (refused.value.table, refused.value.column, refused.value.actual) == (
+        "SELECT 'x' AS src, 'y' AS dst",
+        "src",
+        "keys such as 'x'",
+    )
+    with pytest.raises(errors.SchemaMismatch) as refused:
+        three.propagate("p", "v", "SELECT 1 AS src, 2 AS dst")
+    assert (refused.value.column, refused.value.expected, refused.value.actual) == (
+        "src",
+        "string",
+        "int32",
+    )
+    assert "p" not in [r.name for r in three.recipes()]
+
+
+def test_keys_of_another_width_are_the_same_keys(ws: Any) -> None:
+    given_vectors(ws, "v", pa.array([1, 2], pa.uint8()), [[1.0, 0.0], [0.0, 1.0]])
+    ws.propagate(
+        "p",
+        "v",
+        "SELECT 1::HUGEINT AS src, 2::BIGINT AS dst UNION ALL SELECT 257, 2",
+        hops=1,
+        alpha=0.0,
+    )
+    assert vectors_of(ws, "p") == {1: [0.5, 0.5], 2: [0.0, 1.0]} and ws.table(
+        "p"
+    ).manifest.counts == {"edges_ignored": 1}
+
+
+@pytest.mark.parametrize("weight", ["NULL", "'nan'::FLOAT", "'inf'::DOUBLE", "'much'"])
+def test_a_weight_that_is_no_number_is_refused(three: Any, weight: str) -> None:
+    with pytest.raises(errors.SchemaMismatch) as refused:
+        three.propagate(
+            "p",
+            "v",
+            f"SELECT 'a' AS src, 'b' AS dst, {weight} AS similarity",
+            weighting="similarity",
+        )
+    assert refused.value.column == "similarity"
+
+
+def test_a_missing_column_is_named_with_the_near_one(three: Any) -> None:
+    with pytest.raises(errors.SchemaMismatch, match="no column 'dst'") as refused:
+        three.propagate("p", "v", "SELECT 'a' AS src, 'b' AS dest")
+    assert "dest" in refused.value.hint
+    with pytest.raises(errors.SchemaMismatch, match="similarity"):
+        three.propagate("p", "v", "SELECT 'a' AS src, 'b' AS dst", weighting="similarity")
+
+
+def test_vectors_that_cancel_out_are_refused_by_their_key(three: Any) -> None:
+    given_vectors(three, "w", ["a", "b"], [[1.0, 0.0], [-1.0, 0.0]])
+    with pytest.raises(errors.SchemaMismatch, match="'a' is all zeros"):
+        three.propagate("p", "w", "SELECT 'a' AS src, 'b' AS dst", hops=1, alpha=0.0)
+    assert not [t for t in three.tables(status=None) if t.status == "building"]
+
+
+def test_weights_whose_sum_no_number_holds_are_refused_without_a_warning(three: Any) -> None:
+    edges = "SELECT 'a' AS src, unnest(['b', 'c']) AS dst, 1.7e308::DOUBLE AS similarity"
+    with warnings.catch_warnings(), pytest.raises(errors.SchemaMismatch, match="'a' is not finite"):
+        warnings.simplefilter("error")
+        three.propagate("p", "v", edges, weighting="similarity")
+
+
+def test_no_edges_at_all_leave_every_vector_as_it_is(three: Any) -> None:
+    three.propagate("p", "v", "SELECT 'a' AS src, 'b' AS dst WHERE false")
+    assert vectors_of(three, "p") == vectors_of(three, "v")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"hops": 0}, {"hops": 4}, {"hops": 1.0}, {"hops": True}, {"alpha": -0.1}, {"alpha": 1.1}, {"alpha": float("nan")}, {"alpha": "0.1"},
+     {"direction": "up"}, {"weighting": "cosine"}, {"output": "all"}],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(three: Any, told: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        three.propagate("p", "v", "edges", **told)
+
+
+def test_each_parameter_is_part_of_the_definition(three: Any) -> None:
+    three.import_embeddings(
+        "w", pa.table({"id": ["a", "b", "c"], "vector": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]})
+    )
+    variants: list[tuple[str, str, dict[str, Any]]] = [
+        ("v", "edges", {}), ("w", "edges", {}), ("v", EDGES, {}), ("v", "edges", {"hops": 1}), ("v", "edges", {"alpha": 0.2}),
+        ("v", "edges", {"alpha": np.nextafter(0.1, 1)}), ("v", "edges", {"direction": "in"}), ("v", "edges", {"direction": "both"}),
+        ("v", "edges", {"weighting": "similarity"}), ("v", "edges", {"output": "concat"}),
+    ]  # fmt: skip
+    assert len(
+        {three.propagate("p", v, e, **told).definition_hash for v, e, told in variants}
+    ) == len(variants)
+
+
+def test_either_input_makes_it_stale_and_recompute_takes_both_along(three: Any) -> None:
+    three.neighbor_graph("g", "v", k=1)
+    three.propagate("p", "v", "g")
+    given_vectors(three, "v", ["a", "b", "x"], [[1.0, 0.0], [0.0, 1.0], [1.0, 2.0]])
+    reasons = three.staleness("p").reasons
+    assert [r.input.name for r in reasons] == ["v"]
+    assert three.recompute("p").executed == ["g", "p"] and three.staleness("p") == jl.Fresh()
+    assert list(vectors_of(three, "p")) == ["a", "b", "x"]
+
+
+def test_a_weight_that_is_not_read_moves_nothing(three: Any) -> None:
+    three.propagate("p", "v", "edges")
+    three.propagate("w", "v", "edges", weighting="similarity")
+    three.materialize("edges", EDGES.replace("0.5::FLOAT", "0.75::FLOAT"))
+    assert three.staleness("p") == jl.Fresh() and isinstance(three.staleness("w"), jl.Stale)
+
+
+def test_equal_requests_are_reused_and_computed_anew_have_equal_bytes(three: Any) -> None:
+    first, again, anew = (
+        three.propagate("p", "v", "edges", cache=c) for c in ("use", "use", "bypass")
+    )
+    assert again.outcome == "reused" and anew.manifest.artifact == first.manifest.artifact
+
+
+def test_columns_rest_on_vectors_and_edges(three: Any) -> None:
+    three.propagate("p", "v", "edges", weighting="similarity")
+    edges = [
+        e for e in three.lineage("p", columns=True, direction="up").column_edges if e.derived == "p"
+    ]
+    assert {(e.derived_column, e.input, e.input_column) for e in edges if e.direct} == {
+        ("key", "v", "key"), ("vector", "v", "vector"), ("vector", "edges", "similarity"),
+    }  # fmt: skip
+    assert {(e.input, e.input_column) for e in edges if e.derived_column == "vector"} == {
+        ("v", "key"), ("v", "vector"), ("edges", "src"), ("edges", "dst"), ("edges", "similarity"),
+    }  # fmt: skip
+
+
+def test_an_interrupt_leaves_nothing(three: Any) -> None:
+    def stop(progress: Any) -> None:
+        if progress.stage == "propagate p":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        three.propagate("p", "v", "edges", progress=stop)
+    assert (
+        "p" not in [r.name for r in three.recipes()]
+        and three.propagate("p", "v", "edges").outcome == "computed"
+    )
+
+
+def test_a_definition_alone_is_made_by_recompute(three: Any) -> None:
+    assert three.define("p", jl.Propagation("v", "edges")).newest_version is None
+    three.recompute("p")
+    assert three.table("p").row_count == 4
+
+
+@pytest.fixture
+def notes(ws: Any, tmp_path: Any) -> Any:
+    (tmp_path / "n.csv").write_text(
+        "id,text,year\n1,red tomatoes,2020\n2,tomatoes in a sauce,2021\n3,a red bicycle,2022\n"
+    )
+    ws.sources.add("n", str(tmp_path / "n.csv"))
+    ws.embed("v", "n", key="id", text="text", model="hashing")
+    ws.neighbor_graph("g", "v", k=1)
+    ws.propagate("p", "v", "g")
+    ws.propagate("q", "p", "g")
+    return ws
+
+
+@pytest.mark.parametrize("table", ["p", "q"])
+def test_behind_propagated_vectors_stand_the_rows_whose_vectors_they_were(
+    notes: Any, tmp_path: Any, table: str
+) -> None:
+    found = notes.search(table, row=1, k=2, select="text", where="year > 2020")
+    assert found.columns == ["key", "rank", "similarity", "text", "source_missing"] and {
+        r[3] for r in found.fetchall()
+    } == {
+        "tomatoes in a sauce",
+        "a red bicycle",
+    }
+    (tmp_path / "n.csv").write_text("id,text,year\n1,red tomatoes,2020\n3,a red bicycle,2022\n")
+    assert {r[0]: r[-1] for r in notes.search(table, row=1, k=2).fetchall()} == {2: True, 3: False}
+    assert notes.sql(
+        f"SELECT key FROM neighbors('{table}', 1) WHERE source_missing"
+    ).fetchall() == [(2,)]
+
+
+def test_propagated_vectors_have_no_encoder_of_their_own_and_where_a_text_can_be_searched_is_said(
+    notes: Any,
+) -> None:
+    notes.context_set("c", "p", members="SELECT 1 AS target, 2 AS member")
+    for table in ("p", "c"):
+        with pytest.raises(errors.ModelNotFound, match="no encoder") as of_search:
+            notes.search(table, "tomatoes")
+        with pytest.raises(errors.ModelNotFound, match="no encoder") as in_from:
+            notes.sql(f"SELECT * FROM search('{table}', 'tomatoes')")
+        assert all("Text queries work on 'v'" in each.value.hint for each in (of_search, in_from))
+
+
+def test_when_the_first_vectors_are_gone_their_derived_ones_are_still_searched(notes: Any) -> None:
+    notes.drop("v", force=True)
+    assert len(notes.search("q", row=1, k=2)) == 2

@@ -1,0 +1,401 @@
+"""`ws.evaluate`: scores against judged pairs, compared with an independent reference."""
+
+import math
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jammi_lab as jl
+from jammi_lab.core import errors
+from jammi_lab.features.vectors.retrieval_evaluation import score_ranking
+
+TITLES = [
+    "graph networks",
+    "networks of graphs",
+    "pasta at home",
+    "tomato sauce",
+    "protein folding",
+    "football results",
+]
+GOLDEN = [
+    ("networks", 0),
+    ("networks", 1),
+    ("sauce for pasta", 3, 2),
+    ("sauce for pasta", 2),
+    ("football", 5),
+]
+
+
+@pytest.fixture
+def lab(ws: Any) -> Any:
+    ws.sources.add("papers", pa.table({"id": range(6), "title": TITLES}))
+    ws.embed("v", "papers", key="id", text="title", model="hashing")
+    return ws
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=2, max_size=12).filter(any),
+    st.integers(1, 12),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_scores_of_a_ranking_are_those_of_the_reference(
+    relevance: list[int], k: int, seed: int
+) -> None:
+    from sklearn.metrics import ndcg_score  # 2 s, which every worker would wait for
+
+    order = np.random.default_rng(seed).permutation(len(relevance))
+    found = score_ranking([int(i) for i in order], dict(enumerate(map(float, relevance))), k)
+    ranked = np.array(relevance)[order]
+    guess = np.empty(len(relevance))
+    guess[order] = np.arange(len(relevance), 0, -1)
+    assert found.ndcg == pytest.approx(ndcg_score([relevance], [guess], k=k))
+    assert found.recall == pytest.approx((ranked[:k] > 0).sum() / (ranked > 0).sum())
+    assert found.precision == pytest.approx((ranked[:k] > 0).sum() / k)
+    hits = np.flatnonzero(ranked[:k] > 0)
+    assert found.mrr == (1 / (hits[0] + 1) if len(hits) else 0)
+
+
+def test_a_table_is_scored_as_its_searches_say(lab: Any) -> None:
+    found = lab.evaluate("v", GOLDEN, k=2)
+    assert (
+        list(found) == ["recall@2", "precision@2", "mrr", "ndcg@2"]
+        and found.queries == 3
+        and found["recall"] == found.recall
+        and found["nDCG@2"] == found.ndcg
+    )
+    judged: dict[str, dict[int, float]] = {}
+    for query, key, *relevance in GOLDEN:
+        judged.setdefault(query, {})[key] = float(relevance[0]) if relevance else 1.0
+    each = [
+        score_ranking(lab.search("v", query, k=2).arrow()["key"].to_pylist(), keys, 2)
+        for query, keys in judged.items()
+    ]
+    assert found.recall == pytest.approx(
+        np.mean([s.recall for s in each])
+    ) and found.mrr == pytest.approx(np.mean([s.mrr for s in each]))
+    assert found.per_query().to_pylist()[1] == {
+        "query": "sauce for pasta",
+        "cohort": None,
+        "recall": each[1].recall,
+        "precision": each[1].precision,
+        "mrr": each[1].mrr,
+        "ndcg": each[1].ndcg,
+    }
+    assert found.ndcg == pytest.approx(np.mean([s.ndcg for s in each])) and found.table.name == "v"
+
+
+def test_queries_are_texts_vectors_or_rows_and_judgements_a_frame_or_a_list(lab: Any) -> None:
+    by_text = lab.evaluate("v", [(TITLES[0], 1)], k=2)
+    assert (
+        lab.evaluate("v", [(lab.vector("v", 0), 1)], k=2)["recall@2"] == by_text["recall@2"] == 1
+        and by_text["mrr"] == 0.5
+    )
+    assert lab.evaluate("v", [{"row": 0, "key": 1}], k=1)["mrr"] == 1
+    for frame in (
+        pa.table({"row": [0], "key": [1]}),
+        pl.DataFrame({"row": [0], "key": [1]}),
+        pl.DataFrame({"ROW": [0], "Key": [1]}).to_pandas(),
+    ):
+        assert lab.evaluate("v", frame, k=1)["recall@1"] == 1
+    vectors = pa.table(
+        {"query": pa.array([lab.vector("v", 0).tolist()]), "key": [0], "relevance": [2.5]}
+    )
+    assert lab.evaluate("v", vectors, k=1)["ndcg@1"] == 1
+    assert lab.evaluate("v", lab.sql("SELECT 'football results' AS query, 5 AS key"))["mrr"] == 1
+
+
+def test_a_judged_key_that_the_table_lacks_is_not_found_and_lowers_the_recall(lab: Any) -> None:
+    assert lab.evaluate("v", [(TITLES[0], 0), (TITLES[0], 99)], k=6)["recall@6"] == 0.5
+    assert (
+        lab.evaluate("v", [(TITLES[0], "0")], k=1)["recall@1"] == 1
+    )  # as a literal means a key in SQL
+
+
+def test_the_highest_judgement_of_a_pair_counts_and_queries_without_a_relevant_key_do_not(
+    lab: Any,
+) -> None:
+    found = lab.evaluate("v", [("pasta", 2, 0), ("pasta", 2, 1), ("football", 1, 0)], k=1)
+    assert found.queries == 1 and found.skipped == 1 and found.recall == 1
+    assert "1 query, 1 skipped without a relevant key" in repr(found)
+
+
+def test_what_is_judged_of_a_row_about_itself_does_not_count(lab: Any) -> None:
+    golden = [
+        {"row": 0, "key": 0},
+        {"row": 0, "key": 1},
+        {"row": "1", "key": 1.0},
+        {"row": 1, "key": 0},
+        {"row": 2, "key": "2", "relevance": 3},
+    ]
+    found = lab.evaluate("v", golden, k=1)
+    assert dict(found) == {"recall@1": 1, "precision@1": 1, "mrr": 1, "ndcg@1": 1} and (
+        found.queries,
+        found.skipped,
+        found.own,
+    ) == (2, 2, 3)
+    assert (
+        "2 queries, 2 skipped without a relevant key, ignoring 3 judgements of a row about itself"
+        in repr(found)
+    )
+    lab.embed("w", "papers", key="id", text="title", model="hashing", where="id < 3")
+    assert lab.evaluate(["v", "w"], golden, k=1).arrow()["recall"].to_pylist() == [1, 1]
+    with pytest.raises(errors.InvalidArgument, match="No query has a relevant key"):
+        lab.evaluate("v", [{"row": 0, "key": 0}])
+    assert lab.evaluate("v", [(TITLES[0], 0)], k=1).own == 0  # a text finds the row that has it
+
+
+def test_a_key_that_is_said_in_two_ways_is_one_with_its_highest_judgement(lab: Any) -> None:
+    for judged in (
+        [("pasta", "2", 1), ("pasta", 2, 0)],
+        [("pasta", 2, 0), ("pasta", "2", 1), ("pasta", 2.0, 0)],
+    ):
+        assert set(lab.evaluate("v", judged, k=1).values()) == {1}
+
+
+def test_a_row_is_named_as_a_judged_key_is(lab: Any) -> None:
+    named = [lab.evaluate("v", [{"row": row, "key": "1"}], k=1) for row in (0, "0", 0.0)]
+    assert [each["recall@1"] for each in named] == [1, 1, 1]
+    with pytest.raises(errors.RowNotFound):
+        lab.evaluate("v", [{"row": "none", "key": 1}])
+
+
+def test_times_in_nanoseconds_are_judged_whole(ws: Any) -> None:
+    ws.import_embeddings(
+        "t",
+        pa.table(
+            {"id": pa.array([1, 1001], pa.timestamp("ns")), "vector": [[1.0, 0.0], [0.0, 1.0]]}
+        ),
+    )
+    first, second = ws.table("t").read().arrow()["key"].to_pylist()
+    found = ws.evaluate(
+        "t", [{"row": first, "key": second}, {"query": [1.0, 0.0], "key": first}], k=1
+    )
+    assert found["recall@1"] == 1 and ws.neighbors("t").hits.fetchall()[0][0] == second
+
+
+def test_scores_are_recorded_against_the_model_and_keep_it(lab: Any) -> None:
+    found = lab.evaluate("v", GOLDEN)
+    [record] = lab.models.records("hashing")
+    assert found.recorded == record and record.metrics == dict(found)
+    lab.evaluate("v", GOLDEN, record=False)
+    assert len(lab.models.records("hashing")) == 1
+    lab.models.register(
+        "mine",
+        type(
+            "E",
+            (),
+            {"name": "mine", "version": "1", "dimensions": 3, "encode": staticmethod(encode)},
+        )(),
+    )
+    lab.embed("w", "papers", key="id", text="title", model="mine")
+    lab.evaluate("w", GOLDEN)
+    assert [r.edge for r in lab.models.get("mine").references] == ["result_tables", "evaluation"]
+
+
+def encode(texts: list[str]) -> Any:
+    return np.array([[len(t), t.count("a") + 1, 1] for t in texts], np.float32)
+
+
+def test_vectors_of_a_model_that_is_not_known_are_scored_without_a_record(lab: Any) -> None:
+    lab.import_embeddings(
+        "theirs", pa.table({"id": [0, 1], "vector": [[1.0, 0.0], [0.0, 1.0]]}), model_id="elsewhere"
+    )
+    found = lab.evaluate("theirs", [([1.0, 0.1], 0)], k=1)
+    assert found.recall == 1 and found.recorded is None and lab.models.records() == []
+
+
+def test_two_tables_are_compared_on_the_same_queries(lab: Any) -> None:
+    lab.embed("w", "papers", key="id", text="title", model="hashing", where="id <> 5")
+    both = lab.evaluate(["v", "w"], GOLDEN, k=3)
+    assert len(both) == 2 and both["w"].recall < both["v"].recall == both[0].recall
+    table = both.arrow()
+    assert table.column_names == [
+        "table",
+        "version",
+        "model",
+        "mode",
+        "queries",
+        "recall",
+        "precision",
+        "mrr",
+        "ndcg",
+    ] and table["table"].to_pylist() == ["v", "w"]
+    assert both.polars()["recall"].to_list() == [both["v"].recall, both["w"].recall]
+    assert "recall@3" in repr(both) and "<table" in both._repr_html_()
+    with pytest.raises(KeyError):
+        both["x"]
+
+
+def test_tables_over_different_sources_are_not_compared(lab: Any) -> None:
+    lab.sources.add("others", pa.table({"id": [1], "title": ["x"]}))
+    lab.embed("w", "others", key="id", text="title", model="hashing")
+    with pytest.raises(errors.InvalidArgument, match="different sources"):
+        lab.evaluate(["v", "w"], GOLDEN)
+
+
+@pytest.mark.parametrize(
+    "golden",
+    [
+        [],
+        "pasta",
+        7,
+        [("a",)],
+        [("a", 1, 2, 3)],
+        [{"query": "a"}],
+        [{"key": 1}],
+        [{"query": "a", "row": 1, "key": 1}],
+        [{"query": "a", "key": 1, "weight": 1}],
+        [("a", 1, -1)],
+        [("a", 1, math.nan)],
+        [("a", 1, "much")],
+        [("a", 1, 1j)],
+        [("a", 1, 10**400)],
+        [({0.5, 1.0}, 1)],
+        [({"a": 1.0}, 1)],
+        [("a", [1])],
+        [([[1.0, 2.0]], 1)],
+        [("a", 1, 0)],
+        pa.table({"key": [1]}),
+    ],
+    ids=str,
+)
+def test_judgements_that_are_none_are_refused_and_nothing_is_recorded(
+    lab: Any, golden: Any
+) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        lab.evaluate("v", golden)
+    assert lab.models.records() == []
+
+
+def test_what_search_refuses_is_refused(lab: Any) -> None:
+    for k in (0, -1, 1.5, True):
+        with pytest.raises(errors.InvalidArgument):
+            lab.evaluate("v", GOLDEN, k=k)
+    for exact in ("no", 0):
+        with pytest.raises(errors.InvalidArgument, match="exact must be True or False"):
+            lab.evaluate("v", GOLDEN, exact=exact)
+    with pytest.raises(errors.RowNotFound):
+        lab.evaluate("v", [{"row": 77, "key": 1}])
+    with pytest.raises(errors.SchemaMismatch, match="type"):
+        lab.evaluate("v", [("pasta", "not a number")])
+    with pytest.raises(errors.TableNotFound):
+        lab.evaluate("nothing", GOLDEN)
+    with pytest.raises(errors.InvalidArgument):
+        lab.evaluate([], GOLDEN)
+    with pytest.raises(errors.InvalidArgument, match="must be a name"):
+        lab.evaluate(5, GOLDEN)
+    with pytest.raises(errors.SchemaMismatch):
+        lab.evaluate("v", [([1.0, 2.0], 1)])
+
+
+def test_a_read_only_workspace_scores_and_records_nothing(lab: Any, tmp_path: Any) -> None:
+    lab.import_embeddings(
+        "g", pa.table({"id": [0, 1], "vector": [[1.0, 0.0], [0.0, 1.0]]}), model_id="hashing"
+    )
+    lab.close()
+    with jl.open(tmp_path / "lab", read_only=True) as reading:
+        assert reading.evaluate("g", [([1.0, 0.1], 0)], k=1).recorded is None
+
+
+# -- modes, cohorts, kept metrics
+
+
+COHORTS = [
+    {"query": "networks", "key": 0, "cohort": "names"},
+    {"query": "networks", "key": 1, "cohort": "names"},
+    {"query": "pasta", "key": 3, "relevance": 2, "cohort": "food"},
+    {"query": "pasta", "key": 2, "cohort": "food"},
+    {"query": "football", "key": 5},
+    {"query": "a text without any word of a title", "key": 5},
+]
+
+
+@pytest.fixture
+def both(lab: Any) -> Any:
+    lab.lexical("w", "papers", key="id", text="title")
+    return lab
+
+
+def test_meaning_words_and_both_are_compared_on_the_same_queries(both: Any) -> None:
+    found = both.evaluate("v", GOLDEN, k=2, words="w")
+    assert [each.mode for each in found] == ["meaning", "words", "both"]
+    assert found.arrow()["mode"].to_pylist() == ["meaning", "words", "both"]
+    assert found["words"].table.name == "w" and found["both"].table.name == "v"
+    for each, options in zip(found, ({}, {}, {"words": "w"}), strict=True):
+        judged = {
+            "networks": {0: 1.0, 1: 1.0},
+            "sauce for pasta": {3: 2.0, 2: 1.0},
+            "football": {5: 1.0},
+        }
+        scores = [
+            score_ranking(
+                both.search(each.table, query, k=2, **options).arrow()["key"].to_pylist(), keys, 2
+            )
+            for query, keys in judged.items()
+        ]
+        for name in ("recall", "precision", "mrr", "ndcg"):
+            assert getattr(each, name) == pytest.approx(np.mean([getattr(s, name) for s in scores]))
+    assert dict(both.evaluate("w", GOLDEN, k=2)) == dict(found["words"])
+    assert [each.mode for each in both.evaluate(["v", "w"], GOLDEN)] == ["meaning", "words"]
+    assert "both" in repr(found)
+
+
+def test_only_texts_are_searched_by_words(both: Any) -> None:
+    for query in ({"row": 0, "key": 1}, {"query": both.vector("v", 0), "key": 1}):
+        with pytest.raises(errors.InvalidArgument, match="needs text queries"):
+            both.evaluate("v", [query], words="w")
+    with pytest.raises(errors.SchemaMismatch, match="not a lexical table"):
+        both.evaluate("v", GOLDEN, words="v")
+
+
+def test_cohorts_are_scored_by_themselves(lab: Any) -> None:
+    found = lab.evaluate("v", COHORTS, k=2)
+    assert found.queries == 4
+    rows = {row["cohort"]: row for row in found.cohorts().to_pylist()}
+    assert list(rows) == ["names", "food"] and rows["food"]["queries"] == 1
+    each = {row["query"]: row for row in found.per_query().to_pylist()}
+    assert rows["names"]["mrr"] == each["networks"]["mrr"]
+    assert rows["food"]["precision"] == each["pasta"]["precision"]
+    assert "names" in repr(found) and len(lab.evaluate("v", GOLDEN).cohorts()) == 0
+    with pytest.raises(errors.InvalidArgument, match="two cohorts"):
+        lab.evaluate("v", [*COHORTS, {"query": "pasta", "key": 1, "cohort": "other"}])
+
+
+def test_kept_metrics_are_a_table_with_a_verdict(both: Any) -> None:
+    found = both.evaluate("v", COHORTS, k=2, words="w", as_table="quality")
+    assert found["both"].kept.name == "quality" and both.staleness("quality") == jl.Fresh()
+    rows = both.table("quality").arrow().to_pylist()
+    assert len(rows) == 3 * 3
+    for each in found:
+        for row in rows:
+            if row["mode"] != each.mode:
+                continue
+            assert row["table"] == each.table.name
+            scores = {c["cohort"]: c for c in each.cohorts().to_pylist()}
+            expected = scores.get(row["cohort"], {"queries": each.queries, **{
+                name: getattr(each, name) for name in ("recall", "precision", "mrr", "ndcg")
+            }})  # fmt: skip
+            for name in ("queries", "recall", "precision", "mrr", "ndcg"):
+                assert row[name] == pytest.approx(expected[name])
+    both.sources.add("papers", pa.table({"id": range(6), "title": TITLES[::-1]}), replace=True)
+    assert not isinstance(both.staleness("quality"), jl.Fresh)
+    assert set(both.recompute("quality").executed) == {"v", "w", "quality"}
+    changed = both.table("quality").arrow().to_pylist()
+    assert changed != rows and both.staleness("quality") == jl.Fresh()
+    again = both.evaluate("v", COHORTS, k=2, words="w", as_table="quality")
+    assert again["both"].kept.outcome == "reused"
+
+
+def test_metrics_of_vectors_are_kept_and_those_of_rows_are_not(lab: Any) -> None:
+    golden = [{"query": lab.vector("v", 0), "key": 1}, {"query": lab.vector("v", 4), "key": 4}]
+    found = lab.evaluate("v", golden, k=3, as_table="quality")
+    [row] = lab.table("quality").arrow().to_pylist()
+    assert row["cohort"] is None and row["mrr"] == pytest.approx(found.mrr)
+    for queries in ([{"row": 0, "key": 1}], [golden[0], {"query": "x", "key": 1}]):
+        with pytest.raises(errors.InvalidArgument, match="as_table="):
+            lab.evaluate("v", queries, as_table="other")

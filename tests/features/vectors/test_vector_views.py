@@ -1,0 +1,235 @@
+"""Neighbours of a row and maps of tables: what they hold, and pictures that no value of a person
+can break."""
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jammi_lab.core import errors
+from jammi_lab.features.vectors.projections import project_to_plane
+from jammi_lab.features.vectors.vector_views import VectorMap, _bars, _scatter
+from tests.cases.texts import ENCODABLE
+from tests.features.vectors.test_neighbor_graph import given_vectors
+from tests.sizes import examples
+
+
+def drawings(html: str) -> list[ET.Element]:
+    return [
+        ET.fromstring(base64.b64decode(body))
+        for body in re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
+    ]
+
+
+# -- the plane -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(st.integers(2, 60), st.integers(2, 8), st.integers(0, 2**32 - 1))
+def test_points_are_those_of_a_singular_value_decomposition(n: int, width: int, seed: int) -> None:
+    vectors = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
+    points, shares = project_to_plane(vectors)
+    units = vectors.astype(np.float64) / np.linalg.norm(
+        vectors.astype(np.float64), axis=1, keepdims=True
+    )
+    centred = units - units.mean(0)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    wanted = np.zeros((n, 2))
+    wanted[:, : min(2, n, width)] = (left * values)[:, :2]
+    gaps = values[:2] - np.append(values[1:], 0)[:2]
+    for axis in range(2):
+        if axis < len(gaps) and min(gaps[: axis + 1]) > 1e-3:
+            np.testing.assert_allclose(np.abs(points[:, axis]), np.abs(wanted[:, axis]), atol=1e-4)
+    assert shares == pytest.approx(
+        (*(values[:2] ** 2 / (values**2).sum()).tolist(), 0.0)[:2], abs=1e-6
+    )
+
+
+def test_equal_vectors_are_one_point_and_the_same_table_is_the_same_map() -> None:
+    vectors = np.random.default_rng(0).standard_normal((5000, 16)).astype(np.float32)
+    vectors[4321] = vectors[17]
+    points, _ = project_to_plane(vectors)
+    assert (
+        points[4321].tobytes() == points[17].tobytes()
+        and project_to_plane(vectors)[0].tobytes() == points.tobytes()
+    )
+
+
+@pytest.mark.parametrize(
+    "vectors", [np.ones((1, 3)), np.ones((4, 3)), np.array([[1.0], [-1.0], [2.0]]), np.ones((0, 3))]
+)
+def test_rows_that_span_no_plane_have_points_all_the_same(vectors: Any) -> None:
+    points, shares = project_to_plane(vectors.astype(np.float32))
+    assert (
+        points.shape == (len(vectors), 2)
+        and np.isfinite(points).all()
+        and np.isfinite(shares).all()
+        and not points[:, 1].any()
+    )
+
+
+def test_scale_is_no_part_of_a_direction() -> None:
+    vectors = np.random.default_rng(1).standard_normal((40, 6)).astype(np.float32)
+    np.testing.assert_allclose(
+        project_to_plane(vectors)[0], project_to_plane(vectors * np.float32(1e-20))[0], atol=1e-5
+    )
+
+
+# -- maps ------------------------------------------------------------------------------------------
+
+
+def test_a_map_holds_every_row_and_draws_some_of_many(ws: Any) -> None:
+    given_vectors(ws, "v", list(range(9001)), np.random.default_rng(0).standard_normal((9001, 4)))
+    found = ws.vector_map("v")
+    assert (
+        len(found) == 9001
+        and found.arrow().num_rows == 9001
+        and "9,001 rows of v" in repr(found)
+        and "3,001 of them are drawn" in repr(found)
+    )
+    [drawing] = drawings(found._repr_html_())
+    assert drawing[0].attrib["d"].count("h0") == 3001 and len(found._repr_html_()) < 120_000
+    assert found.polars().columns == ["key", "x", "y"]
+
+
+def test_an_empty_table_and_one_row_have_maps(ws: Any) -> None:
+    given_vectors(ws, "one", ["a"], [[1.0, 0.0]])
+    ws.import_embeddings(
+        "none",
+        pa.table(
+            {"id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32(), 3))}
+        ),
+    )
+    assert (
+        "1 row of one." in repr(ws.vector_map("one"))
+        and len(drawings(ws.vector_map("one")._repr_html_())) == 1
+    )
+    assert "0 rows of none." in repr(ws.vector_map("none")) and not drawings(
+        ws.vector_map("none")._repr_html_()
+    )
+
+
+HOSTILE = st.text(ENCODABLE, max_size=60)
+
+
+@settings(max_examples=examples(80), deadline=None)
+@given(st.lists(HOSTILE, min_size=1, max_size=30))
+def test_no_name_breaks_a_picture_or_gets_out_of_it(names: list[str]) -> None:
+    points = np.random.default_rng(0).standard_normal((len(names), 2)).astype(np.float32)
+    for drawing in (_scatter(points, names), _bars(names, [0.5] * len(names))):
+        assert {child.tag.rpartition("}")[2] for child in ET.fromstring(drawing).iter()} <= {
+            "svg",
+            "path",
+            "text",
+            "line",
+            "rect",
+        }
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(st.integers(1, 200), st.integers(0, 2**32 - 1))
+def test_names_on_a_map_stay_within_it_and_on_no_other_name(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    texts = ET.fromstring(
+        _scatter(
+            rng.standard_normal((n, 2)).astype(np.float32),
+            ["n" * int(rng.integers(1, 40)) for _ in range(n)],
+        )
+    ).findall("{*}text")
+    boxes = [
+        (float(t.attrib["x"]), float(t.attrib["y"]), float(t.attrib["x"]) + 6.2 * len(t.text or ""))
+        for t in texts
+    ]
+    assert all(left >= 0 and right <= 642 and -10 <= y <= 412 for left, y, right in boxes)
+    assert not any(
+        a[0] < b[2] - 1 and b[0] < a[2] - 1 and abs(a[1] - b[1]) < 12
+        for i, a in enumerate(boxes)
+        for b in boxes[:i]
+    )
+
+
+def test_a_map_of_a_table_with_a_hostile_name_is_escaped() -> None:
+    shown = VectorMap(
+        "<img src=x onerror=alert(1)>",
+        pa.array(["a", "b"]),
+        np.zeros((2, 2), np.float32),
+        (0.0, 0.0),
+    )
+    assert "<img src=x" not in shown._repr_html_() and "&lt;img src=x" in shown._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda ws: ws.vector_map("v"),
+        lambda ws: ws.vector_map("v", "pca"),
+        lambda ws: ws.neighbors("v", "a"),
+    ],
+)
+def test_a_map_and_neighbours_say_above_them_that_their_table_is_not_fresh(
+    ws: Any, tmp_path: Path, show: Any
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("id,text\na,one\nb,two\n")
+    ws.sources.add("rows", str(rows))
+    ws.embed("v", "rows", key="id", text="text", model="hashing")
+    fresh = show(ws)
+    assert "stale" not in repr(fresh) + fresh._repr_html_()
+    rows.write_text("id,text\na,one\nb,three\n")
+    found = show(ws)
+    if (
+        isinstance(found, VectorMap) and found.projection is not None
+    ):  # asking for it by its method makes it true again
+        rows.write_text("id,text\na,one\nb,four\n")
+    name = found.table if getattr(found, "projection", None) is None else found.projection.name
+    assert repr(found).startswith((f"{name} is stale: ", f"{name} is possibly stale: rows changed"))
+    assert (
+        "stale</span>" in found._repr_html_().partition("<img")[0]
+        and found._repr_html_().count("<img") == 1
+    )
+
+
+# -- neighbours ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def some(ws: Any) -> Any:
+    given_vectors(ws, "v", [17, 3, 5], [[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0]])
+    return ws
+
+
+def test_neighbours_are_those_of_a_search_by_row(some: Any) -> None:
+    found = some.neighbors("v", 17, k=2)
+    assert (found.table, found.key) == ("v", 17) and found.hits.fetchall() == some.search(
+        "v", row=17, k=2
+    ).fetchall()
+    assert (
+        some.neighbors("v", "17", k=1).hits.fetchall()
+        == some.neighbors("v", 17, k=1).hits.fetchall()
+    )
+    assert some.neighbors("v").key == 3
+
+
+def test_a_neighbour_that_points_the_other_way_has_no_bar(some: Any) -> None:
+    [drawing] = drawings(some.neighbors("v", 17)._repr_html_())
+    assert [float(r.attrib["width"]) for r in drawing.findall("{*}rect")][1] == 0.0
+
+
+def test_no_neighbours_have_no_picture_and_no_rows_are_an_error(some: Any) -> None:
+    assert not drawings(some.neighbors("v", 17, k=0)._repr_html_())
+    some.import_embeddings(
+        "none",
+        pa.table(
+            {"id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32(), 3))}
+        ),
+    )
+    for key in (None, "x"):
+        with pytest.raises(errors.RowNotFound):
+            some.neighbors("none", key)

@@ -1,0 +1,92 @@
+"""From texts to terms."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.features.words.analyzers import ANALYZERS, analyze, check_analyzer, normalize, spans
+from jammi_lab.features.words.porter2 import stem
+from tests.cases.texts import ENCODABLE
+
+STEMS = """
+caresses caress  ponies poni  ties tie  cries cri  cats cat  gas gas  this this  gaps gap  kiwis kiwi  feed feed
+agreed agre  plastered plaster  bled bled  motoring motor  sing sing  conflated conflat  troubled troubl
+sized size  hopping hop  tanned tan  falling fall  hissing hiss  fizzed fizz  failing fail  filing file
+happy happi  sky sky  by by  say say  cry cri  relational relat  conditional condit  rational ration
+generously generous  generate generat  consign consign  consistency consist  consolingly consol
+knightly knight  knackeries knackeri  kneeling kneel  knives knive  beautiful beauti  replacement replac
+adjustable adjust  adoption adopt  controlling control  rolling roll  dying die  skies sky  news news
+succeed succeed  proceeding proceed  inning inning  hoped hope  yelled yell  arsenal arsenal
+communism communism  analysis analysi  databases databas  indices indic  running run  argued argu
+probate probat  rate rate  cease ceas  vietnamization vietnam  electrical electr  hopefulness hope
+goodness good  formality formal  sensibility sensibl  allowance allow  effective effect
+""".split()
+
+
+@pytest.mark.parametrize(("word", "expected"), list(zip(STEMS[::2], STEMS[1::2], strict=True)))
+def test_stems_are_those_of_the_published_porter2(word: str, expected: str) -> None:
+    assert stem(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("analyzer", "text", "terms"),
+    [
+        ("english", "The Networks of graphs, NOT a graph!", ["network", "graph", "graph"]),
+        ("english", "the author’s books", ["author", "book"]),
+        ("simple", "The Networks of graphs", ["the", "networks", "of", "graphs"]),
+        ("simple", "cafe\u0301 ＡＢＣ ﬁne", ["cafe", "abc", "fine"]),
+        ("simple", "हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("exact", "E-17/b, (AB.2) «Ünit»", ["E-17/b", "AB.2", "Ünit"]),
+        ("exact", "... -- !", ["--"]),
+        ("simple", "東京都 2024年 の", ["東京", "京都", "2024", "年", "の"]),
+        ("english", "read_csv 東京", ["read_csv", "東京"]),
+        ("simple", "", []),
+    ],
+)
+def test_terms(analyzer: str, text: str, terms: list[str]) -> None:
+    assert analyze(text, analyzer) == terms
+
+
+@given(st.text(ENCODABLE), st.sampled_from(ANALYZERS))
+def test_any_text_has_terms_that_can_be_stored(text: str, analyzer: str) -> None:
+    terms = analyze(text, analyzer)
+    assert all(term and term.encode() for term in terms)
+    text = normalize(text, analyzer)
+    places = list(spans(text, analyzer))
+    assert places == sorted(places) and all(start < end <= len(text) for start, end in places)
+
+
+@given(st.text(st.characters(max_codepoint=127)), st.sampled_from(ANALYZERS))
+def test_the_quick_way_for_ascii_gives_the_terms_of_the_general_way(
+    text: str, analyzer: str
+) -> None:
+    general = analyze(text + " \u00e9", analyzer)
+    assert [*analyze(text, analyzer), *analyze("\u00e9", analyzer)] == general
+
+
+def test_an_unknown_analyzer_is_refused_with_the_near_name() -> None:
+    with pytest.raises(InvalidArgument, match="analyzer must be") as refused:
+        check_analyzer("englsh")
+    assert refused.value.near == ("english",) or list(refused.value.near) == ["english"]
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("Café CAFÉ cafe\u0301 cafe", ["cafe"] * 4),
+        ("Ångström naïve Ñandú Çelik", ["angstrom", "naive", "nandu", "celik"]),
+        ("Καλημέρα", ["καλημερα"]),
+        ("ǖ", ["u"]),
+        ("йод ёж", ["йод", "ёж"]),  # other letters, not accents
+        ("가방 हिन्दी", ["가방", "हिन्दी"]),
+        ("straße", ["straße"]),
+    ],
+)
+def test_accents_are_folded_but_in_exact(text, terms):
+    assert analyze(text, "simple") == terms
+    assert analyze(text, "exact") == text.replace("e\u0301", "é").split()
+
+
+def test_stems_and_stop_words_know_no_accents():
+    assert analyze("the résumés thé", "english") == analyze("resumes", "english")

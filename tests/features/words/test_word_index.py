@@ -1,0 +1,191 @@
+"""Postings and their scores, against BM25 written out."""
+
+import hashlib
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jammi_lab.core.user_key import seal
+from jammi_lab.features.words import files, word_index, word_tables
+from jammi_lab.features.words.documents import analyze_texts
+from jammi_lab.features.words.index_update import unchanged_rows, update_index
+from jammi_lab.features.words.word_index import WordIndex
+from tests.features.words import bm25
+from tests.sizes import examples
+
+WORDS = ["ant", "bee", "cow", "dog", "éé", "東"]
+documents = st.lists(st.lists(st.sampled_from(WORDS), max_size=6), max_size=12)
+queries = st.lists(st.sampled_from([*WORDS, "absent"]), max_size=4)
+
+
+def index_of(texts: list[list[str]], batch: int = 100) -> WordIndex:
+    lines = [" ".join(words) for words in texts]
+    starts = range(0, len(lines), batch)
+    return WordIndex.from_documents(
+        [analyze_texts(lines[start : start + batch], "exact")["terms"] for start in starts]
+    )
+
+
+@settings(max_examples=examples(300))
+@given(documents, queries, st.integers(0, 15), st.integers(1, 5))
+def test_hits_are_those_of_bm25_written_out(
+    texts: list[list[str]], query: list[str], k: int, batch: int
+) -> None:
+    index = index_of(texts, batch)
+    hits = index.search(query, k)
+    expected = bm25.scores(texts, query)
+    assert np.allclose(hits.scores, [expected[row] for row in hits.rows], rtol=0, atol=1e-9)
+    # Equal scores may differ in their last bit here and there, so ranks are compared by score.
+    best = sorted((score for score in expected if score > 0), reverse=True)[:k]
+    assert np.allclose(hits.scores, best, rtol=0, atol=1e-9)
+    told = list(zip(-hits.scores, hits.rows, strict=True))
+    assert told == sorted(told)
+    everything = np.arange(len(texts))
+    assert np.allclose(index.score_rows(query, everything), expected, rtol=0, atol=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.floats(1e-9, 20)), min_size=1, max_size=60))
+def test_few_and_many_postings_have_the_same_sums(postings: list[tuple[int, float]]) -> None:
+    rows = np.array([row for row, _ in postings], np.int32)
+    weights = np.array([weight for _, weight in postings])
+    few, many = (word_index.sum_by_row(rows, weights, count) for count in (10_000, 100))
+    for left, right in zip(few, many, strict=True):
+        assert left.dtype == right.dtype and left.tobytes() == right.tobytes()
+    assert few[0].tolist() == sorted({row for row, _ in postings})
+
+
+@settings(max_examples=examples(120))
+@given(documents, queries, st.integers(1, 5), st.data())
+def test_a_mask_leaves_the_best_of_the_others(
+    texts: list[list[str]], query: list[str], k: int, data: st.DataObject
+) -> None:
+    index, allow = (
+        index_of(texts),
+        np.array(
+            data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts))), bool
+        ),
+    )
+    hits, whole = index.search(query, k, allow=allow), index.search(query, len(texts))
+    assert list(hits.rows) == [row for row in whole.rows if allow[row]][:k]
+
+
+@settings(max_examples=examples(120))
+@given(
+    st.dictionaries(st.integers(0, 15), st.lists(st.sampled_from(WORDS), max_size=6)),
+    st.dictionaries(st.integers(0, 15), st.lists(st.sampled_from(WORDS), max_size=6) | st.none()),
+)
+def test_an_updated_index_is_that_of_the_documents(
+    earlier: dict[int, list[str]], edits: dict[int, list[str] | None]
+) -> None:
+    later = {key: words for key, words in (earlier | edits).items() if words is not None}
+
+    def columns(rows: dict[int, list[str]]) -> tuple[pa.Table, pa.Array]:
+        lines = [" ".join(rows[key]) for key in sorted(rows)]
+        digests = pa.array([hashlib.md5(line.encode()).digest() for line in lines], pa.binary(16))
+        table = pa.table({"key": pa.array(sorted(rows), pa.int64()), "_text_digest": digests})
+        return table, analyze_texts(lines, "exact")["terms"]
+
+    (rows, terms), (earlier_rows, earlier_terms) = columns(later), columns(earlier)
+    sources = unchanged_rows(rows, earlier_rows)
+    same = sum(later[key] == earlier.get(key) for key in later)
+    if sources is None:
+        assert 2 * same < len(later)
+        return
+    assert np.count_nonzero(sources >= 0) == same
+    updated = update_index(WordIndex.from_documents([earlier_terms]), terms, sources)
+    made = WordIndex.from_documents([terms])
+    for mine, theirs in zip(updated.postings.arrays, made.postings.arrays, strict=True):
+        assert mine.dtype == theirs.dtype and np.array_equal(mine, theirs)
+
+
+def test_more_terms_than_16_bits_hold_are_in_order() -> None:
+    numbers = np.random.default_rng(0).permutation(70_000)
+    texts = [" ".join(f"{n:06}" for n in part.tolist()) for part in np.split(numbers, 700)]
+    postings = WordIndex.from_documents([analyze_texts(texts, "exact")["terms"]]).postings
+    assert postings.terms.to_pylist() == [f"{n:06}" for n in range(70_000)]
+    assert np.array_equal(postings.rows[numbers], np.repeat(np.arange(700), 100))
+
+
+def test_a_table_is_read_by_the_calling_thread_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread of Arrow that releases a buffer while the interpreter ends aborts the process."""
+    rows = analyze_texts([f"w{n} text" for n in range(10_000)], "exact")
+    keys = pa.array(range(10_000))
+    pq.write_table(pa.table({"key": keys, "terms": rows["terms"]}), tmp_path / "t.parquet")
+    threads: set[int] = set()
+
+    class File(io.FileIO):
+        def readinto(self, buffer: Any) -> int | None:
+            threads.add(threading.get_ident())
+            return super().readinto(buffer)
+
+        def read(self, size: int | None = -1) -> Any:
+            threads.add(threading.get_ident())
+            return super().read(size)
+
+    monkeypatch.setattr(word_tables, "open_for_reading", lambda path: File(path))
+    word_tables._read_table(tmp_path / "t.parquet")
+    assert threads == {threading.get_ident()}
+
+
+@settings(max_examples=examples(60))
+@given(documents, queries)
+def test_a_file_holds_the_index_bit_by_bit(texts: list[list[str]], query: list[str]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        parquet, index = Path(folder) / "t.parquet", index_of(texts)
+        files.write_words(parquet, "digest", index)
+        read = files.read_header(parquet)
+        assert read is not None and read[0].table == "digest" and files.is_complete(parquet, *read)
+        loaded = files.load_words(parquet, *read)
+        assert loaded is not None and loaded.row_count == len(texts)
+        for mine, theirs in zip(index.postings.arrays, loaded.postings.arrays, strict=True):
+            assert np.array_equal(mine, theirs)
+        assert loaded.search(query, 5).rows.tolist() == index.search(query, 5).rows.tolist()
+
+
+def test_no_changed_byte_of_a_file_is_searched(tmp_path: Path) -> None:
+    parquet = tmp_path / "t.parquet"
+    files.write_words(parquet, "digest", index_of([["ant", "bee"], ["bee"]]))
+    path = files.words_path(parquet)
+    sound = path.read_bytes()
+    header_end = 16 + int.from_bytes(sound[8:16], "little")
+    for place in range(0, len(sound), 7):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        read = files.read_header(parquet)
+        padding = header_end <= place < header_end + -header_end % 64
+        assert padding or read is None or files.load_words(parquet, *read) is None, place
+    for length in (0, 8, 40, header_end, len(sound) - 1):
+        path.write_bytes(sound[:length])
+        read = files.read_header(parquet)
+        assert read is None or files.load_words(parquet, *read) is None
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [-1, 0, 0, 0, 0, 0], [1 << 60, 0, 0, 0, 0, 0]])
+def test_a_header_whose_arrays_do_not_fill_the_file_is_none(
+    tmp_path: Path, sizes: list[int]
+) -> None:
+    import hashlib
+
+    import msgspec
+
+    header = msgspec.json.encode(files.WordsHeader("t", 0, sizes, "", 0))
+    digest = hashlib.sha256(header).hexdigest()
+    signed = b'{"words":%b,"digest":"%b","seal":"%b"}' % (
+        header,
+        digest.encode(),
+        seal(header).encode(),
+    )
+    parquet = tmp_path / "t.parquet"
+    files.words_path(parquet).write_bytes(b"jammiwrd" + len(signed).to_bytes(8, "little") + signed)
+    assert files.read_header(parquet) is None

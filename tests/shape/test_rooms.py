@@ -1,0 +1,47 @@
+"""A feature imports no other feature; `words` lies on `vectors`. The exceptions only get fewer."""
+
+import ast
+from pathlib import Path
+
+FEATURES = Path(__file__).resolve().parents[2] / "jammi_lab" / "features"
+ALLOWED = {("words", "vectors")}
+EXCEPTIONS = {
+    ("asof/asof_times.py", "vectors"),
+    ("checks/checks.py", "live"),
+    ("checks/runner.py", "live"),
+    ("live/commits.py", "checks"),
+    ("live/mutable_rows.py", "checks"),
+    ("live/mutable_tables.py", "checks"),
+    ("outputs/stamp_checks.py", "checks"),
+    ("pictures/mermaid.py", "vectors"),
+    ("pictures/node_states.py", "checks"),
+    ("pictures/openlineage.py", "checks"),
+    ("pictures/openlineage.py", "vectors"),
+    ("rows/row_map.py", "live"),
+    ("rows/row_map_run.py", "vectors"),
+    ("vectors/retrieval_evaluation.py", "words"),
+    ("vectors/search/search.py", "words"),
+    ("vectors/search/sql_functions.py", "words"),
+    ("vectors/searches.py", "live"),
+    ("vectors/searches.py", "outputs"),
+    ("vectors/vector_views.py", "outputs"),
+}
+
+
+def imported_features(module: Path) -> set[str]:
+    """The features whose modules this one imports, anywhere in its text."""
+    imports = [
+        n for n in ast.walk(ast.parse(module.read_text("utf-8"))) if isinstance(n, ast.ImportFrom)
+    ]
+    names = [f"{n.module}.{alias.name}".split(".") for n in imports for alias in n.names]
+    return {name[2] for name in names if name[:2] == ["jammi_lab", "features"]}
+
+
+def test_a_feature_imports_no_other() -> None:
+    found = {
+        (str(module.relative_to(FEATURES)), other)
+        for module in FEATURES.rglob("*.py")
+        for other in imported_features(module)
+        if other != (own := module.relative_to(FEATURES).parts[0]) and (own, other) not in ALLOWED
+    }
+    assert found == EXCEPTIONS

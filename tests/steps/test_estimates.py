@@ -1,0 +1,135 @@
+"""The estimated duration of a step, from the rows that it will compute."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+import jammi_lab as jl
+from jammi_lab.cli import main
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.core.records import CallEstimate
+from jammi_lab.steps import estimates
+from jammi_lab.steps.estimates import predict_seconds, scale_to_rows
+from jammi_widgets.staleness import _plan_message
+
+
+@pytest.mark.parametrize(
+    ("calls", "runs", "expected"),
+    [
+        (5, [], None),
+        (100, [(100, 4.0), (100, 9.0)], 4.0),  # the newest of equal size
+        (0, [(1000, 10.0)], 0.5),  # only the fixed part
+        (100, [(1000, 10.0)], 0.5 + 0.95),
+        (505, [(10, 1.0), (1000, 100.0)], 50.5),  # between two runs
+        (2000, [(1000, 10.5)], 20.5),  # beyond the largest
+        (2000, [(10, 0.4)], 0.4),  # a run shorter than the fixed part has no slope
+    ],
+)
+def test_a_duration_follows_from_the_calls_of_earlier_runs(calls, runs, expected):
+    assert predict_seconds(calls, runs, 0.5) == pytest.approx(expected)
+
+
+class Slow:
+    """An encoder that needs two milliseconds a text."""
+
+    name, version, dimensions = "slow", "1", 4
+
+    def __init__(self) -> None:
+        self.texts = 0
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        self.texts += len(texts)
+        time.sleep(0.002 * len(texts))
+        return np.array([[len(t), 1, 1, hash(t) % 7] for t in texts], np.float32)
+
+
+def write_texts(path: Path, edited: int) -> None:
+    texts = [f"text {i}{' edited' * (i < edited)}" for i in range(1000)]
+    pq.write_table(pa.table({"id": list(range(1000)), "text": texts}), path)
+
+
+def test_an_embedding_is_estimated_from_the_texts_to_encode_on_every_surface(ws, tmp_path):
+    write_texts(tmp_path / "texts.parquet", 0)
+    ws.sources.add("texts", str(tmp_path / "texts.parquet"))
+    encoder = Slow()
+    full = ws.embed("vectors", "texts", key="id", text="text", model=encoder)
+    write_texts(tmp_path / "texts.parquet", 10)
+    before = sorted(p for p in Path(ws.path).rglob("*") if p.is_file())
+    plan = ws.plan()
+    [step] = plan.certain
+    assert step.estimate == CallEstimate(10, 1000, 10, step.seconds, unit="text")
+    assert str(step.estimate).startswith("10 of 1,000 texts to encode, about ")
+    assert step.calls == 10
+    assert step.seconds < full.seconds / 3, "one text in a hundred"
+    assert encoder.texts == 1000, "nothing was encoded"
+    assert sorted(p for p in Path(ws.path).rglob("*") if p.is_file()) == before
+
+    assert "vectors: 10 of 1,000 texts to encode" in str(plan)
+    bounds = str(plan).splitlines()[-1].split(". ")[0]
+    message = _plan_message(plan)
+    assert message["bounds"] == bounds and bounds.startswith("Estimated time: 0 s to ")
+    duration = message["plan"][0][1][0][2]
+    assert f"  {duration}\n" in str(plan)
+
+    plan.apply()
+    assert encoder.texts == 1010
+    write_texts(tmp_path / "texts.parquet", 20)
+    assert ws.plan().certain[0].estimate.rows_to_ask == 10
+
+
+@pytest.mark.parametrize("rows", [100, 1000, 10_000])
+@pytest.mark.parametrize("statement", ["SELECT median(x) AS x FROM t", "SELECT x FROM t"])
+def test_a_statement_is_estimated_from_the_rows_of_its_inputs(
+    ws, tmp_path, monkeypatch, statement, rows
+):
+    monkeypatch.setattr(estimates, "FIXED_RUN_SECONDS", 0.0)
+    pq.write_table(pa.table({"x": range(1000)}), tmp_path / "t.parquet")
+    ws.sources.add("t", str(tmp_path / "t.parquet"))
+    full = ws.materialize("m", statement)
+    pq.write_table(pa.table({"x": range(1, rows + 1)}), tmp_path / "t.parquet")
+    expected = full.seconds * (rows / 1000) ** 0.75
+    assert ws.plan().certain[0].seconds == pytest.approx(expected)
+
+
+def test_a_statement_over_a_csv_is_estimated_from_the_size_of_the_file(ws, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimates, "FIXED_RUN_SECONDS", 0.0)
+    path = tmp_path / "t.csv"
+    path.write_text("x\n" + "123\n" * 1_000)
+    ws.sources.add("t", str(path))
+    full = ws.materialize("m", "SELECT median(x) AS x FROM t")
+    path.write_text("x\n" + "321\n" * 16_000)
+    assert ws.plan().certain[0].seconds == pytest.approx(full.seconds * 8, rel=0.02)
+
+
+def test_the_part_of_a_run_that_no_row_causes_is_not_scaled():
+    def anchors(rows):
+        read = Input(InputKind.SOURCE, "t", None, ("x",))
+        return [Anchor(read, AnchorKind.SOURCE_VERSION, str(rows), "bytes", row_count=rows)]
+
+    def current(rows):
+        return {anchor.input.identity: anchor for anchor in anchors(rows)}
+
+    assert scale_to_rows(1.02, anchors(100), current(1600)) == pytest.approx(8.02)
+    assert scale_to_rows(8.02, anchors(1600), current(100)) == pytest.approx(1.02)
+    assert scale_to_rows(1.02, anchors(100), current(None)) == 1.02, "rows that nobody counted"
+    assert scale_to_rows(1.02, anchors(0), current(10)) == 1.02
+    assert scale_to_rows(0.02, anchors(100), current(1000)) == 0.02, "shorter than the fixed part"
+
+
+def test_the_command_line_prints_the_same_figures(tmp_path):
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("a", str(tmp_path / "a.csv"))
+        ws.materialize("b", "SELECT x + 1 AS y FROM a")
+        (tmp_path / "a.csv").write_text("x\n2\n")
+        plan = ws.plan()
+    printed = CliRunner().invoke(main, ["plan", str(tmp_path / "lab"), "--json"])
+    value = json.loads(printed.output)
+    assert value["seconds_at_least"] == plan.seconds_at_least == value["certain"][0]["seconds"]
+    assert value["seconds_at_most"] == plan.seconds_at_most

@@ -1,0 +1,334 @@
+"""Increments: what is computed over new files alone, what is not, and that the bytes are those of a
+full computation."""
+
+import contextlib
+import itertools
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.errors import NotRecomputable, SourceUnavailable
+from jammi_lab.core.verdicts import Match
+from jammi_lab.steps import increment
+from tests.sizes import sized, soak
+from tests.steps import append_histories as histories
+from tests.store.lab import DAMAGES
+
+
+@pytest.fixture(autouse=True)
+def no_threshold(monkeypatch):
+    monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 0)
+    monkeypatch.setattr(increment, "MAX_SHARE", 1e9)
+
+
+@contextlib.contextmanager
+def growing_lab(folder, seed=1, **settings):
+    """A workspace over a folder of two files and a table that does not change, with a function that
+    adds files."""
+    draw = random.Random(seed)
+    (folder / "t").mkdir(parents=True)
+    histories.write_small_table(folder / "small.parquet")
+
+    def add(*names, rows=20):
+        for name in names:
+            (folder / "t" / name).parent.mkdir(exist_ok=True)
+            histories.write_file(folder / "t" / name, draw, rows)
+
+    add("b1.parquet", "b2.parquet")
+    with jl.open(folder / "lab", settings=settings) as ws:
+        ws.sources.add("t", str(folder / "t"))
+        ws.sources.add("small", str(folder / "small.parquet"))
+        yield ws, add
+
+
+def computed_again(ws, statement, change):
+    """The manifest of a statement that was computed, and again after a change."""
+    ws.materialize("it", statement)
+    change()
+    table = ws.materialize("it", statement)
+    assert ws.verify("it", recompute=True) == Match()
+    return table.manifest
+
+
+INSIDE = {
+    "group by": "SELECT g, count(*) AS n, sum(x) AS s, min(d) AS m FROM t GROUP BY g",
+    "distinct": "SELECT DISTINCT g, k FROM t",
+    "rows": "SELECT t.g, small.name FROM t JOIN small USING (k)",
+    "rows in order": "SELECT g, f, x + 1 AS y FROM t WHERE b",
+}
+
+
+@pytest.mark.parametrize("rule", INSIDE)
+def test_only_new_files_are_computed_and_the_bytes_are_those_of_a_full_run(tmp_path, rule):
+    with growing_lab(tmp_path) as (ws, add):
+        first = ws.materialize("it", INSIDE[rule]).manifest
+        assert first.increment is None and list(first.input_files[0].files) == [
+            "b1.parquet",
+            "b2.parquet",
+        ]
+        add("b3.parquet")
+        [step] = ws.plan().certain
+        assert (step.action, step.increment) == ("increment", "1 of 3 files")
+        assert not ws.recompute().deviations
+        second = ws.table("it").manifest
+        assert (second.increment.rule, second.increment.base, second.increment.delta) == (
+            rule,
+            first.table_name,
+            ["b3.parquet"],
+        )
+        assert ws.verify("it", recompute=True) == Match()
+        assert any("b3.parquet merged into" in line for line in ws.why("it").lines)
+        full = ws.materialize("full", INSIDE[rule], cache="bypass").manifest
+        assert full.increment is None and full.artifact == second.artifact
+
+
+OUTSIDE = {
+    "avg": "SELECT g, avg(x) AS m FROM t GROUP BY g",
+    "avg of an interval": "SELECT g, avg(ts - TIMESTAMP '2020-01-01')::VARCHAR AS m FROM t GROUP BY g",
+    "avg of times": "SELECT g, avg(ts) AS m FROM t GROUP BY g",
+    "avg of floating point": "SELECT g, avg(f) AS m FROM t GROUP BY g",
+    "sum of floating point": "SELECT g, sum(f) AS s FROM t GROUP BY g",
+    "max of floating point": "SELECT g, max(f) AS s FROM t GROUP BY g",
+    "GROUP BY floating point": "SELECT f, count(*) AS n FROM t GROUP BY f",
+    "DISTINCT floating point": "SELECT DISTINCT f FROM t",
+    "sorted floating point": "SELECT f FROM t JOIN small USING (k)",
+    "window": "SELECT x, rank() OVER (ORDER BY x) AS r FROM t",
+    "HAVING": "SELECT g, count(*) AS n FROM t GROUP BY g HAVING count(*) > 1",
+    "LIMIT": "SELECT x FROM t ORDER BY x LIMIT 3",
+    "ORDER BY": "SELECT x FROM t ORDER BY k, x",
+    "DISTINCT ON": "SELECT DISTINCT ON (g) g, x FROM t ORDER BY g, x",
+    "count(DISTINCT)": "SELECT g, count(DISTINCT k) AS n FROM t GROUP BY g",
+    "list": "SELECT g, list(x) AS l FROM t GROUP BY g",
+    "ordered aggregate": "SELECT sum(x ORDER BY k) AS s FROM t",
+    "any_value": "SELECT any_value(x) AS s FROM t",
+    "left join": "SELECT small.k, t.g FROM small LEFT JOIN t USING (k)",
+    "right join": "SELECT small.k, t.g FROM t RIGHT JOIN small USING (k)",
+    "left join of the growing side": "SELECT t.k, name FROM t LEFT JOIN small USING (k)",
+    "semi join": "SELECT k FROM small SEMI JOIN t USING (k)",
+    "anti join": "SELECT k FROM small ANTI JOIN t USING (k)",
+    "IN subquery": "SELECT k FROM small WHERE k IN (SELECT k FROM t)",
+    "EXISTS": "SELECT k FROM small s WHERE EXISTS (FROM t WHERE t.k = s.k)",
+    "scalar subquery": "SELECT k FROM t WHERE x > (SELECT min(x) FROM t)",
+    "self join": "SELECT a.k FROM t a JOIN t b ON a.k = b.k",
+    "self join of a CTE": "WITH a AS (SELECT k FROM t) SELECT a.k FROM a JOIN a b ON a.k = b.k",
+    "UNION ALL with what did not grow": "SELECT k FROM t UNION ALL SELECT k FROM small",
+    "UNION with what did not grow": "SELECT k FROM t UNION SELECT k FROM small",
+    "EXCEPT": "SELECT k FROM small EXCEPT SELECT k FROM t",
+    "INTERSECT": "SELECT k FROM small INTERSECT SELECT k FROM t",
+    "two levels of GROUP BY": "SELECT max(n) AS n FROM (SELECT count(*) AS n FROM t GROUP BY g)",
+    "DISTINCT below GROUP BY": "SELECT k, count(*) AS n FROM (SELECT DISTINCT k, g FROM t) GROUP BY k",
+    "computed from an aggregate": "SELECT sum(x) + 1 AS s FROM t",
+    "grouping column left out": "SELECT count(*) AS n FROM t GROUP BY g",
+    "ROLLUP": "SELECT g, count(*) AS n FROM t GROUP BY ROLLUP (g)",
+    "volatile": "SELECT k, random() AS r FROM t",
+    "today": "SELECT k, current_date AS day FROM t",
+    "interval": "SELECT max(ts - TIMESTAMP '2020-01-01')::VARCHAR AS v FROM t",
+    "unnest": "SELECT unnest([k, x]) AS v FROM t",
+    "nested type": "SELECT [k] AS l FROM t",
+    "recursive": "WITH RECURSIVE r(k) AS (SELECT k FROM t UNION SELECT k + 1 FROM r WHERE k < 3) FROM r",
+    "sample": "SELECT k FROM t USING SAMPLE 3 ROWS",
+    "collation": "SELECT DISTINCT g COLLATE NOCASE AS g FROM t",
+    "type of a column": "SELECT k, typeof(x) AS y FROM t",
+    "positional join": "SELECT t.k FROM t POSITIONAL JOIN small",
+    "ASOF join": "SELECT t.k FROM t ASOF JOIN small ON t.d >= small.w",
+    "count_if": "SELECT count_if(b) AS n FROM t",
+}
+
+
+def test_every_construct_outside_the_algebra_is_computed_in_full(tmp_path):
+    with growing_lab(tmp_path) as (ws, add):
+        for number, statement in enumerate(OUTSIDE.values()):
+            ws.materialize(f"s{number}", statement)
+        add("b3.parquet")
+        increments = {s.name for s in ws.plan().certain if s.action == "increment"}
+        assert not increments
+        ws.recompute()
+        for number, construct in enumerate(OUTSIDE):
+            assert ws.table(f"s{number}").manifest.increment is None, construct
+
+
+def test_a_child_of_an_aggregate_is_computed_in_full(tmp_path):
+    with growing_lab(tmp_path) as (ws, add):
+        ws.materialize("sums", "SELECT g, sum(x) AS s FROM t GROUP BY g")
+        ws.materialize("child", "SELECT max(s) AS s FROM jammi.sums")
+        add("b3.parquet")
+        ws.recompute()
+        assert ws.table("sums").manifest.increment and ws.table("child").manifest.increment is None
+        assert ws.verify("child", recompute=True) == Match()
+
+
+def _rewrite(folder):
+    histories.write_file(folder / "t" / "b2.parquet", random.Random(5), 20)
+
+
+CHANGES = {
+    "a file was rewritten": lambda folder, add: (add("b3.parquet"), _rewrite(folder)),
+    "a file was removed": lambda folder, add: (
+        add("b3.parquet"),
+        (folder / "t" / "b1.parquet").unlink(),
+    ),
+    "a file was renamed": lambda folder, add: (
+        add("b3.parquet"),
+        (folder / "t" / "b1.parquet").rename(folder / "t" / "b0.parquet"),
+    ),
+    "the other input moved": lambda folder, add: (
+        add("b3.parquet"),
+        pq.write_table(pq.read_table(folder / "small.parquet").slice(1), folder / "small.parquet"),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_is_no_append_is_computed_in_full(tmp_path, change):
+    with growing_lab(tmp_path) as (ws, add):
+        statement = "SELECT name, count(*) AS n FROM t JOIN small USING (k) GROUP BY name"
+        manifest = computed_again(ws, statement, lambda: CHANGES[change](tmp_path, add))
+        assert manifest.increment is None
+
+
+def test_a_source_that_is_read_otherwise_is_computed_in_full(tmp_path):
+    with growing_lab(tmp_path) as (ws, add):
+
+        def change():
+            add("b3.parquet")
+            ws.sources.remove("t")
+            ws.sources.add("t", str(tmp_path / "t"), options={"union_by_name": True})
+
+        assert computed_again(ws, INSIDE["group by"], change).increment is None
+
+
+def test_a_new_file_that_sorts_first_is_an_append_only_where_rows_are_sorted(tmp_path):
+    with growing_lab(tmp_path) as (ws, add):
+        assert (
+            computed_again(ws, INSIDE["rows in order"], lambda: add("a.parquet")).increment is None
+        )
+        assert computed_again(ws, INSIDE["group by"], lambda: add("a0.parquet")).increment
+
+
+@pytest.mark.parametrize("new_type", ["int32", "float64"])
+def test_new_files_with_other_types_are_computed_in_full(tmp_path, new_type):
+    (tmp_path / "t").mkdir()
+    for name, kind in (("b1", "int64"), ("b2", "int64")):
+        pq.write_table(pa.table({"x": pa.array([1, 2], kind)}), tmp_path / "t" / f"{name}.parquet")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("t", str(tmp_path / "t"))
+        values = pa.array([3, 4]).cast(new_type)
+        manifest = computed_again(
+            ws,
+            "SELECT x, count(*) AS n FROM t GROUP BY x",
+            lambda: pq.write_table(pa.table({"x": values}), tmp_path / "t" / "c.parquet"),
+        )
+        assert manifest.increment is None
+
+
+def test_files_in_partition_folders_are_an_append(tmp_path):
+    with growing_lab(tmp_path) as (ws, add):
+        for name in ("b1.parquet", "b2.parquet"):
+            (tmp_path / "t" / name).unlink()
+        add("day=1/a.parquet", "day=2/a.parquet")
+        manifest = computed_again(
+            ws,
+            "SELECT day, count(*) AS n FROM t GROUP BY day",
+            lambda: add("day=1/b.parquet", "day=3/a.parquet"),
+        )
+        assert manifest.increment.delta == ["day=1/b.parquet", "day=3/a.parquet"]
+
+
+def test_text_files_are_computed_in_full(tmp_path):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "a.csv").write_text("day,n\n01/02/2024,1\n")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("t", str(tmp_path / "t"))
+        manifest = computed_again(
+            ws,
+            "SELECT day, count(*) AS n FROM t GROUP BY day",
+            lambda: (tmp_path / "t" / "b.csv").write_text("day,n\n13/02/2024,1\n"),
+        )
+        assert manifest.increment is None and manifest.input_files == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path, damage):
+    with growing_lab(tmp_path) as (ws, add):
+        files = (f"b{number}.parquet" for number in itertools.count(3))
+        histories.check_damaged_base(
+            ws, lambda: add(next(files)), INSIDE["group by"], DAMAGES[damage]
+        )
+
+
+def test_an_unreadable_new_file_is_an_error_of_its_source_and_the_old_version_stays(tmp_path):
+    with growing_lab(tmp_path) as (ws, add):
+        ws.materialize("it", INSIDE["group by"])
+        add("b3.parquet", rows=5_000)
+        body = bytearray((tmp_path / "t" / "b3.parquet").read_bytes())
+        body[200:400] = b"\xff" * 200
+        (tmp_path / "t" / "b3.parquet").write_bytes(body)
+        with pytest.raises(SourceUnavailable, match=r"^The source t cannot be read: "):
+            ws.materialize("it", INSIDE["group by"])
+        assert ws.table("it").version == 1
+
+
+def test_a_missing_manifest_leads_to_a_full_run(tmp_path):
+    with growing_lab(tmp_path) as (ws, add):
+        table = ws.materialize("it", INSIDE["group by"])
+        table.path.with_name(f"{table.table_name}.materialization.json").unlink()
+        add("b3.parquet")
+        assert ws.materialize("it", INSIDE["group by"]).manifest.increment is None
+
+
+def test_the_setting_and_small_inputs_lead_to_full_runs(tmp_path, monkeypatch):
+    with growing_lab(tmp_path, **{"recompute.incremental": "never"}) as (ws, add):
+        assert computed_again(ws, INSIDE["group by"], lambda: add("b3.parquet")).increment is None
+        ws.settings.set("recompute.incremental", "auto")
+        assert computed_again(ws, INSIDE["group by"], lambda: add("b4.parquet")).increment
+        monkeypatch.setattr(increment, "MIN_INPUT_ROWS", 1_000)
+        assert computed_again(ws, INSIDE["group by"], lambda: add("b5.parquet")).increment is None
+
+
+def test_verify_by_recomputation_finds_other_rows_and_refuses_changed_inputs(tmp_path, monkeypatch):
+    with growing_lab(tmp_path) as (ws, add):
+        ws.materialize("it", INSIDE["group by"])
+        add("b3.parquet")
+        # A merge that forgets rows: the bytes are those that were published, and yet wrong.
+        original = increment.AppendRule.merging_statement
+        monkeypatch.setattr(
+            increment.AppendRule,
+            "merging_statement",
+            lambda *rows: f"SELECT * FROM ({original(*rows)}) WHERE n > 8",
+        )
+        ws.recompute()
+        assert ws.verify("it") == Match()
+        assert ws.verify("it", recompute=True).what == "recomputation"
+        add("b4.parquet")
+        with pytest.raises(NotRecomputable, match="have changed since"):
+            ws.verify("it", recompute=True)
+
+
+STATEMENTS, APPENDS = sized((16, 2), (60, 10))
+
+
+@soak
+@pytest.mark.timeout(0)
+def test_random_append_histories_give_the_bytes_of_full_runs(tmp_path):
+    """Each statement meets each append: 32 histories, 600 in a soak. Many more, without files and
+    versions, are in `engine/test_append_histories.py`."""
+    draw = random.Random(3)
+    statements = [histories.statement(draw) for _ in range(STATEMENTS)]
+    with growing_lab(tmp_path, seed=4) as (ws, add):
+        for number, (statement, _) in enumerate(statements):
+            ws.materialize(f"s{number}", statement)
+        for append in range(APPENDS):
+            add(
+                *(f"c{append:02}{n}.parquet" for n in range(draw.randrange(1, 3))),
+                rows=draw.randrange(9),
+            )
+            run = ws.recompute()
+            assert not run.deviations
+            computed = {s.name for s in run.steps if s.outcome == "computed"}
+            for number, (statement, is_inside) in enumerate(statements):
+                if (name := f"s{number}") in computed:
+                    assert (ws.table(name).manifest.increment is not None) == is_inside, statement
+                    assert ws.verify(name, recompute=True) == Match(), statement

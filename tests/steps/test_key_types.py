@@ -1,0 +1,113 @@
+"""Keys keep their type, as far as Arrow has it; those for which it has none come back to their rows
+all the same."""
+
+import datetime
+import decimal
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.errors import DuplicateKey, SchemaMismatch
+from jammi_lab.steps.key_check import has_plain_key
+
+_UUIDS = "('00000000-0000-0000-0000-00000000000' || i)::UUID"
+SAME = {
+    "TINYINT": ("i::TINYINT", 1),
+    "BIGINT": ("i", 1),
+    "UBIGINT": ("i::UBIGINT", 1),
+    "VARCHAR": ("'k' || i", "k1"),
+    "DATE": ("DATE '2020-01-01' + i::INTEGER", datetime.date(2020, 1, 2)),
+    "TIMESTAMP": ("TIMESTAMP '2020-01-01' + to_days(i::INTEGER)", datetime.datetime(2020, 1, 2)),
+    "DECIMAL(10,2)": ("i::DECIMAL(10,2)", decimal.Decimal("1.00")),
+    "BLOB": ("('k' || i)::BLOB", b"k1"),
+    "DOUBLE": ("i::DOUBLE", 1.0),
+}
+OTHER = {
+    "UUID": (_UUIDS, "VARCHAR", uuid.UUID(int=1)),
+    "HUGEINT": ("i::HUGEINT", "DECIMAL(38,0)", 1),
+    "ENUM('b', 'a', 'c')": ("(['a', 'b', 'c'][i + 1])::ENUM('b', 'a', 'c')", "VARCHAR", "b"),
+}
+
+
+def rows(expression: str) -> str:
+    return f"SELECT {expression} AS id, 'text number ' || i AS body FROM range(3) r(i)"
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_a_key_has_in_the_vectors_the_type_that_it_had(tmp_path: Path, kind: str) -> None:
+    expression, one = SAME[kind]
+    with jl.open(tmp_path / "ws") as ws:
+        ws.embed("v", rows(expression), key="id", text="body", model="hashing")
+        assert ws.sql("SELECT DISTINCT typeof(key) FROM jammi.v").fetchall() == [(kind,)]
+        assert _comes_back(ws, expression, one)
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_a_key_of_a_type_that_arrow_has_not_comes_back_to_its_row(
+    tmp_path: Path, kind: str
+) -> None:
+    expression, stored, one = OTHER[kind]
+    with jl.open(tmp_path / "ws") as ws:
+        assert ws.sql(f"SELECT DISTINCT typeof(id) FROM ({rows(expression)})").fetchall() == [
+            (kind,)
+        ]
+        ws.embed("v", rows(expression), key="id", text="body", model="hashing")
+        assert ws.sql("SELECT DISTINCT typeof(key) FROM jammi.v").fetchall() == [(stored,)]
+        assert _comes_back(ws, expression, one)
+
+
+def _comes_back(ws: Any, expression: str, one: Any) -> bool:
+    """Whether each vector joins its row, is found by a value of the key's own Python type, and is
+    kept when a text beside it changes."""
+    joined = ws.sql(
+        f"SELECT count(*) FROM jammi.v JOIN ({rows(expression)}) r ON v.key = r.id"
+    ).fetchall()
+    assert joined == [(3,)]
+    assert len(ws.vector("v", one)) == ws.table("v").dimensions
+    hits = ws.search("v", row=one, k=2).fetchall()
+    assert len(hits) == 2
+    changed = rows(expression).replace(
+        "i AS body", "CASE i WHEN 1 THEN 'another' ELSE i::VARCHAR END AS body"
+    )
+    reuse = ws.embed("v", changed, key="id", text="body", model="hashing").reuse
+    return (reuse.changed, reuse.unchanged, reuse.new, reuse.removed) == (1, 2, 0, 0)
+
+
+def test_equal_keys_that_python_has_no_date_for_are_named(tmp_path: Path) -> None:
+    with jl.open(tmp_path / "ws") as ws, pytest.raises(DuplicateKey, match="infinity") as caught:
+        ws.materialize("k", "SELECT DATE 'infinity' AS v FROM range(2)", key="v")
+    assert caught.value.keys == ["infinity"]
+
+
+def test_a_key_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    with jl.open(tmp_path / "ws") as ws, pytest.raises(SchemaMismatch, match="NaN"):
+        ws.embed(
+            "v", "SELECT 'nan'::DOUBLE AS id, 'x' AS body", key="id", text="body", model="hashing"
+        )
+
+
+@pytest.mark.parametrize(
+    ("values", "is_plain"),
+    [
+        (["a", "b", "é"], True),
+        (["a", "A", "a "], True),
+        (["a", "b", "a"], False),
+        (["a", None], False),
+        ([1, 2, 3], True),
+        ([1, 2, 1], False),
+        ([None, 1], False),
+        ([1.0, 2.0], False),
+        ([], False),
+    ],
+)
+def test_a_key_is_told_without_a_statement_where_that_is_certain(tmp_path, values, is_plain):
+    """Never certain where the statement would refuse it."""
+    path = tmp_path / "sealed.parquet"
+    pq.write_table(pa.table({"id": values}), path)
+    assert has_plain_key(path, ["id"]) is is_plain
+    assert not has_plain_key(path, ["id", "id"])

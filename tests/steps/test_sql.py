@@ -1,0 +1,503 @@
+"""The producer `sql`: what survives, what is the same definition, what makes equal bytes, which
+names are safe."""
+
+import datetime
+import decimal
+import os
+import unicodedata
+import zoneinfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.errors import (
+    DependencyCycle,
+    DuplicateKey,
+    InvalidArgument,
+    NameInvalid,
+    NameTooLong,
+    SchemaMismatch,
+    StatementNotAllowed,
+    TableNotFound,
+)
+from jammi_lab.core.verdicts import Match
+from tests.steps.conftest import VENUES
+from tests.store.lab import files, statuses
+
+UTC = zoneinfo.ZoneInfo("UTC")
+VALUES = {
+    "NULL": ("SELECT CAST(NULL AS INTEGER) AS x UNION ALL SELECT 1", [None, 1]),
+    "an empty text is not NULL": ("SELECT unnest(['', NULL, ' ']) AS x", ["", None, " "]),
+    "text beyond the basic plane": (
+        "SELECT unnest(['🦆', 'é', 'e\u0301', 'a\tb\nc']) AS x",
+        ["🦆", "é", "e\u0301", "a\tb\nc"],
+    ),
+    "bytes with NUL and 0xFF": (r"SELECT '\x00\xFF\x00'::BLOB AS x", [b"\x00\xff\x00"]),
+    "a zoned timestamp": (
+        "SELECT TIMESTAMPTZ '2024-03-31 02:30:00.123456+01' AS x",
+        [datetime.datetime(2024, 3, 31, 1, 30, 0, 123456, UTC)],
+    ),
+    "a timestamp": (
+        "SELECT TIMESTAMP '1677-09-22 00:00:00.000001' AS x",
+        [datetime.datetime(1677, 9, 22, 0, 0, 0, 1)],
+    ),
+    "a date before our era's clock": ("SELECT DATE '0001-01-01' AS x", [datetime.date(1, 1, 1)]),
+    "a time": ("SELECT TIME '23:59:59.999999' AS x", [datetime.time(23, 59, 59, 999999)]),
+    "a decimal": (
+        "SELECT CAST('-12345678901234567890.1234' AS DECIMAL(38, 4)) AS x",
+        [decimal.Decimal("-12345678901234567890.1234")],
+    ),
+    "a sum that is a HUGEINT": (
+        "SELECT sum(v) AS x FROM (SELECT unnest([9223372036854775807, 9223372036854775807]) AS v)",
+        [18446744073709551614],
+    ),
+    "a BIGINT at its ends": (
+        "SELECT unnest([-9223372036854775808, 9223372036854775807]) AS x",
+        [-(2**63), 2**63 - 1],
+    ),
+    "an unsigned one": ("SELECT 18446744073709551615::UBIGINT AS x", [2**64 - 1]),
+    "doubles": (
+        "SELECT unnest([0.1::DOUBLE, 'inf'::DOUBLE, '-inf'::DOUBLE, 5e-324::DOUBLE]) AS x",
+        [0.1, float("inf"), float("-inf"), 5e-324],
+    ),
+    "a list with NULLs": (
+        "SELECT [1, NULL, 3] AS x UNION ALL SELECT NULL UNION ALL SELECT []",
+        [None, [], [1, None, 3]],
+    ),
+    "a struct in a list": (
+        "SELECT [{'a': 1, 'b': ['x', NULL]}, NULL] AS x",
+        [[{"a": 1, "b": ["x", None]}, None]],
+    ),
+    "a map": ("SELECT MAP {'k': [1, 2], 'l': NULL} AS x", [[("k", [1, 2]), ("l", None)]]),
+    "an array": ("SELECT [1.5, 2.5]::FLOAT[2] AS x", [[1.5, 2.5]]),
+    "a boolean": ("SELECT unnest([true, false, NULL]) AS x", [True, False, None]),
+    "an enum": ("SELECT 'b'::ENUM('a', 'b') AS x", ["b"]),
+    "a uuid": (
+        "SELECT '12345678-1234-1234-1234-123456789abc'::UUID::VARCHAR AS x",
+        ["12345678-1234-1234-1234-123456789abc"],
+    ),
+    "no rows": ("SELECT id AS x FROM papers WHERE false", []),
+}
+
+
+@pytest.mark.parametrize("what", VALUES)
+def test_a_value_that_is_materialised_is_read_back_as_it_was(lab, what):
+    statement, expected = VALUES[what]
+    table = lab.materialize("x", statement)
+    read = table.read().arrow()["x"].to_pylist()
+    assert sorted(map(repr, read)) == sorted(
+        map(
+            repr,
+            [
+                decimal.Decimal(v)
+                if what == "a sum that is a HUGEINT" and isinstance(read[0], decimal.Decimal)
+                else v
+                for v in expected
+            ],
+        )
+    )
+    asked = lab.sql(statement).arrow()
+    again = lab.sql("FROM jammi.x").arrow()
+    assert again.num_rows == table.row_count == len(expected)
+    assert sorted(map(repr, asked["x"].to_pylist())) == sorted(map(repr, again["x"].to_pylist()))
+    assert table.verify() == Match()
+
+
+def test_types_as_recorded_are_the_types_that_reading_gives(lab):
+    statement = "SELECT 1::TINYINT AS a, 'x' AS b, [1] AS c, {'k': 1.5} AS d, TIMESTAMPTZ '2020-01-01' AS e, 1.50 AS f, true AS g, DATE '2020-01-01' AS h"
+    table = lab.materialize("typed", statement)
+    described = {name: kind for name, kind, *_ in lab.sql("DESCRIBE FROM jammi.typed").fetchall()}
+    assert {c.name: c.type for c in table.manifest.columns} == described
+
+
+def test_column_names_of_all_kinds_survive(lab):
+    names = ['a"b', "a.b", "ä", "select", "x y", "🦆", "e\u0301", "%_\\"]
+    columns = ", ".join(f'{i} AS "{n.replace(chr(34), chr(34) * 2)}"' for i, n in enumerate(names))
+    table = lab.materialize("named", f"SELECT {columns}")
+    assert (
+        table.read().arrow().schema.names == names
+        and [c.name for c in table.manifest.columns] == names
+    )
+    assert {leaf.column for leaf in table.manifest.leaves} == set(
+        names
+    ) and table.verify() == Match()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "select   venue,count(*)  AS n\nFROM papers -- a word\nGROUP  BY venue",
+        "/* a word */ SELECT venue, COUNT(*) AS n FROM papers GROUP BY venue;",
+        "SELECT p.venue, count(*) AS n FROM papers AS p GROUP BY p.venue",
+        "SELECT venue, count(*) AS n FROM Papers GROUP BY VENUE",
+    ],
+)
+def test_what_cannot_change_rows_is_the_same_definition_and_reuses(lab, changed):
+    one = lab.materialize("venues", VENUES)
+    other = lab.materialize("venues", changed)
+    assert other.definition_hash == one.definition_hash
+    assert (other.outcome, other.table_name) == ("reused", one.table_name)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("SELECT id FROM papers WHERE year > 2020", "SELECT id FROM papers WHERE year > 2021"),
+        ("SELECT 1.0 AS x", "SELECT 1e0 AS x"),
+        ("SELECT '1' AS x", "SELECT 1 AS x"),
+        ("SELECT id AS a FROM papers", "SELECT id AS A FROM papers"),
+        (
+            "SELECT id FROM papers p JOIN papers q USING (id)",
+            "SELECT id FROM papers p LEFT JOIN papers q USING (id)",
+        ),
+        ("SELECT {'a': 1} AS x", "SELECT {'A': 1} AS x"),
+    ],
+)
+def test_what_could_change_rows_is_another_definition(lab, one, other):
+    first = lab.materialize("one", one)
+    second = lab.materialize("two", other)
+    assert first.definition_hash != second.definition_hash and second.outcome == "computed"
+
+
+@pytest.mark.parametrize(
+    "values", [(1, 1.0), (1, True), (1, "1"), (0, None), (0.0, -0.0), ("a", b"a")]
+)
+def test_values_that_differ_in_sql_are_different_definitions(lab, values):
+    one, other = (
+        lab.materialize("p", "SELECT id, $v AS v FROM papers", params={"v": v}) for v in values
+    )
+    assert one.definition_hash != other.definition_hash and other.outcome == "computed"
+
+
+def test_equal_rows_make_equal_bytes_whatever_the_number_of_threads(tmp_path):
+    rows = "SELECT (i * 7919) % 5003 AS k, i % 13 AS g, 'text ' || (i % 97) AS t FROM range(200000) s(i)"
+    statements = {
+        "grouped": "SELECT k, count(*) AS n, sum(g) AS s, max(t) AS t FROM base GROUP BY k",
+        "joined": "SELECT a.k, a.t, b.g FROM base a JOIN (SELECT k, min(g) AS g FROM base GROUP BY k) b USING (k)",
+        "distinct": "SELECT DISTINCT g, t FROM base",
+        "union": "SELECT k FROM base UNION SELECT g FROM base",
+        "plain": "SELECT k, t FROM base WHERE g = 3",
+    }
+    digests = []
+    for threads in (1, 2, 8):
+        folder = tmp_path / f"lab{threads}"
+        with jl.open(folder, settings={"engine.threads": threads}) as ws:
+            ws.materialize("base0", rows)
+            ws.sources.add(
+                "base", str(ws.table("base0").export(tmp_path / f"base{threads}.parquet"))
+            )
+            digests.append(
+                {
+                    name: ws.materialize(name, s, cache="bypass").manifest.artifact.digest
+                    for name, s in statements.items()
+                }
+            )
+    assert digests[0] == digests[1] == digests[2]
+
+
+def test_equal_rows_make_equal_bytes_however_the_input_is_ordered_when_the_plan_promises_no_order(
+    ws, tmp_path
+):
+    lines = [f"{i % 50},{i}" for i in range(2000)]
+    digests = set()
+    for n, order in enumerate((lines, lines[::-1])):
+        (tmp_path / f"in{n}.csv").write_text("k,v\n" + "\n".join(order) + "\n")
+        ws.sources.add(f"in{n}", str(tmp_path / f"in{n}.csv"))
+        digests.add(
+            ws.materialize(
+                f"out{n}", f"SELECT k, sum(v) AS s FROM in{n} GROUP BY k"
+            ).manifest.artifact.digest
+        )
+    assert len(digests) == 1
+
+
+def test_with_a_key_one_changed_value_moves_one_columns_digest(ws, tmp_path):
+    path = tmp_path / "in.csv"
+    lines = [f"{i},{(i * 31) % 1000},n{i % 7}" for i in range(5000)]
+
+    def make():
+        path.write_text("id,v,name\n" + "\n".join(lines) + "\n")
+        ws.sources.add("readings", str(path), replace=True)
+        table = ws.materialize(
+            "out", "SELECT r.id, r.v, r.name FROM readings r JOIN readings s USING (id)", key="id"
+        )
+        return {c.name: c.digest for c in table.manifest.columns}, table
+
+    before, _ = make()
+    lines[2500] = f"2500,999999,n{2500 % 7}"
+    after, table = make()
+    assert table.version == 2 and [c for c in before if before[c] != after[c]] == ["v"]
+
+
+def test_rows_come_in_the_statements_own_order_first_and_then_by_key(ws):
+    table = ws.materialize("t", "SELECT i, i % 3 AS g FROM range(30) s(i) ORDER BY g DESC", key="i")
+    read = [tuple(r.values()) for r in table.read().arrow().to_pylist()]
+    assert read == sorted(read, key=lambda r: (-r[1], r[0]))
+
+
+@pytest.mark.parametrize(
+    ("statement", "key", "keys"),
+    [
+        ("SELECT unnest([1, 2, 2, 3, 3]) AS k", "k", [2, 3]),
+        ("SELECT unnest([1, NULL]) AS k", "k", [None]),
+        ("SELECT unnest([NULL, NULL]) AS k", "k", [None]),
+        ("SELECT 1 AS a, unnest([1, 1]) AS b", ["a", "b"], [(1, 1)]),
+        ("SELECT 1 AS a, unnest([1, NULL]) AS b", ["a", "b"], [(1, None)]),
+    ],
+)
+def test_a_key_that_is_not_unique_or_has_a_null_is_refused_with_the_keys(
+    ws, folder, statement, key, keys
+):
+    with pytest.raises(DuplicateKey) as caught:
+        ws.materialize("t", statement, key=key)
+    assert caught.value.keys == keys and isinstance(caught.value, ValueError)
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+
+
+def test_a_unique_key_of_several_columns_is_taken_and_recorded(ws):
+    table = ws.materialize(
+        "t", "SELECT i % 2 AS a, i // 2 AS b FROM range(10) s(i)", key=["A", "b"]
+    )
+    assert table.key == ["a", "b"] == table.manifest.key
+
+
+def test_a_key_that_is_no_column_is_refused_with_the_near_name(lab, folder):
+    with pytest.raises(SchemaMismatch) as caught:
+        lab.materialize("venues", VENUES, key="venu")
+    assert "venue" in caught.value.hint and statuses(folder) == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1 AS a, 2 AS a",
+        "SELECT 1 AS a, 2 AS A",
+        'SELECT 1 AS "é", 2 AS "é"',
+        "SELECT INTERVAL 1 DAY AS d",
+    ],
+)
+def test_an_output_that_cannot_be_a_table_is_a_schema_error(ws, folder, statement):
+    with pytest.raises(SchemaMismatch):
+        ws.materialize("t", statement)
+    assert files(folder) == [] and "ready" not in statuses(folder).values()
+
+
+def test_a_recipe_is_one_statement(ws):
+    with pytest.raises(StatementNotAllowed):
+        ws.materialize("t", "SELECT 1 AS a; SELECT 2 AS a")
+
+
+HOSTILE = [
+    "it's",
+    'say "hi"',
+    "';DROP TABLE result_tables;--",
+    "../../x",
+    "..",
+    ".",
+    "/abs/olute",
+    "C:\\x",
+    "a/b\\c",
+    "~",
+    "$HOME",
+    "`id`",
+    "*?[a-z]",
+    "CON",
+    "-rf",
+    " leading",
+    "trailing ",
+    "\u202egnirts",
+    "🦆" * 50,
+    "ﷺ",
+    "e\u0301",
+    "%41",
+    "a%_\\",
+    "x" * 200,
+    "ß",
+    "SELECT",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_works_and_never_leaves_results(lab, folder, name, tmp_path):
+    before = {p for p in tmp_path.rglob("*") if "lab" not in p.parts}
+    table = lab.materialize(name, VENUES)
+    assert table.name == name and lab.table(name).read().arrow().num_rows == 2
+    quoted = '"' + name.replace('"', '""') + '"'
+    assert lab.sql(f"SELECT count(*) FROM jammi.{quoted}").fetchall() == [(2,)]
+    assert (
+        table.path.parent == (folder / "results" / "_global").resolve()
+        and len(table.path.name.encode()) <= 255
+    )
+    assert set(table.path.name) <= set(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
+    )
+    assert {p for p in tmp_path.rglob("*") if "lab" not in p.parts} == before
+    assert (
+        lab.verify(name) == Match()
+        and str(lab.staleness(name)) == "fresh"
+        and str(lab.status()[name].verdict) == "fresh"
+    )
+    lab.drop(name)
+    assert files(folder) == []
+
+
+@pytest.mark.parametrize("name", HOSTILE[:12])
+def test_a_hostile_name_without_any_source_is_safe_in_the_file_name(ws, folder, name):
+    table = ws.materialize(name, "SELECT 1 AS x")
+    assert table.path.parent == (folder / "results" / "_global").resolve()
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "\n", "a\nb", "a\0b", "\ud800", "a\x1bb", "\x7f", "tab\there"]
+)
+def test_a_name_that_nothing_may_be_called_is_refused_and_leaves_no_row(lab, folder, name):
+    with pytest.raises(NameInvalid):
+        lab.materialize(name, VENUES)
+    assert statuses(folder) == {} and lab.recipes() is not None and len(lab.recipes()) == 0
+
+
+@pytest.mark.parametrize("length", [201, 300, 100_000])
+def test_a_name_that_is_too_long_is_refused(lab, folder, length):
+    with pytest.raises(NameTooLong):
+        lab.materialize("x" * length, VENUES)
+    assert statuses(folder) == {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Venues", "vENUES"), ("é", "e\u0301"), ("É", "e\u0301"), ("STRASSE", "straße"), ("ﬁ", "FI")],
+)
+def test_names_that_differ_only_in_case_or_form_are_the_same_recipe(lab, one, other):
+    assert one != other
+    first = lab.materialize(one, VENUES)
+    second = lab.materialize(other, "SELECT id FROM papers")
+    assert (first.name, second.name, second.version) == (one, one, 2)
+    assert lab.table(other).table_name == lab.table(one).table_name == second.table_name
+    assert unicodedata.normalize("NFC", lab.recipes()[0].name) == unicodedata.normalize("NFC", one)
+
+
+@pytest.mark.parametrize("model", ["org/model:7b v1.0", "..", "a" * 500])
+def test_model_ids_cannot_cut_or_lengthen_a_file_name(model):
+    from jammi_lab.core.clock import SystemClock
+    from jammi_lab.core.identifiers import physical_name
+
+    name = physical_name("s" * 500, "embedding", model, SystemClock())
+    assert (
+        "/" not in name
+        and "." not in name
+        and len((name + ".materialization.json").encode()) <= 255
+    )
+
+
+def test_a_table_that_would_derive_from_itself_is_refused_and_nothing_changes(lab, folder):
+    lab.materialize("a", VENUES)
+    lab.materialize("b", "SELECT * FROM jammi.a")
+    before = statuses(folder)
+    for statement in ("SELECT * FROM jammi.b", "SELECT * FROM jammi.a", "SELECT * FROM jammi.A"):
+        with pytest.raises(DependencyCycle) as caught:
+            lab.materialize("a", statement)
+        assert caught.value.path
+    assert statuses(folder) == before and str(lab.staleness("a")) == "fresh"
+
+
+def test_tables_are_found_by_recipe_source_kind_definition_and_status(lab):
+    one = lab.materialize("one", VENUES)
+    two = lab.materialize("two", "SELECT n FROM jammi.one")
+    three = lab.materialize("three", "SELECT 1 AS x")
+    assert [t.table_name for t in lab.tables()] == [
+        three.table_name,
+        two.table_name,
+        one.table_name,
+    ]
+    assert "one" in [t.name for t in lab.tables(source="papers")]
+    assert [t.name for t in lab.tables(source="one")] == ["two"]
+    assert [t.name for t in lab.tables(definition=two.definition_hash)] == ["two"]
+    assert len(lab.tables(kind="sql")) == 3 and lab.tables(kind="embedding") == [] == lab.tables(
+        model="x"
+    )
+    assert lab.tables(status="failed") == []
+
+
+def test_an_explicit_version_is_honoured_and_a_missing_one_is_typed(lab):
+    lab.materialize("venues", VENUES)
+    lab.materialize("venues", "SELECT id FROM papers")
+    assert (
+        lab.table("venues", 1).read().columns == ["venue", "n"] and lab.table("venues").version == 2
+    )
+    with pytest.raises(TableNotFound):
+        lab.table("venues", 3)
+
+
+@pytest.mark.parametrize("given", [{"cache": "maybe"}, {"refresh": "all"}])
+def test_a_word_that_is_none_of_the_choices_is_refused(lab, given):
+    with pytest.raises(InvalidArgument):
+        lab.materialize("venues", VENUES, **given)
+
+
+def test_a_frame_is_an_input_like_any_other(ws):
+    ws.sources.add("f", pa.table({"x": [1, 2, None]}))
+    table = ws.materialize("sums", "SELECT sum(x) AS s FROM f")
+    assert table.read().fetchall()[0][0] == 3
+    ws.sources.add("f", pa.table({"x": [1, 2, 4]}), replace=True)
+    assert str(ws.staleness("sums")).startswith("stale")
+    assert ws.materialize("sums", "SELECT sum(x) AS s FROM f").read().fetchall()[0][0] == 7
+
+
+def test_an_input_edited_in_place_with_its_time_restored_is_read_anew(ws, tmp_path):
+    path = tmp_path / "in.parquet"
+    made = []
+    for value in (1, 2):
+        pq.write_table(
+            pa.table({"x": [value] * 1000}), path, compression="none", use_dictionary=False
+        )
+        os.utime(path, ns=(10**9, 10**9))
+        if value == 1:
+            ws.sources.add("p", str(path))
+        table = ws.materialize("m", "SELECT max(x) AS m FROM p")
+        made.append((table.outcome, table.read().fetchall()))
+    assert made == [("computed", [(1,)]), ("computed", [(2,)])]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "x > 100",
+        "x >= 100",
+        "x = 'nan'",
+        "NOT x < 100",
+        "x <> 0 AND x <> 1 AND x < 3 IS NOT TRUE",
+        "s.x > 100",
+        "l[1] > 100",
+    ],
+)
+def test_a_row_with_nan_is_found_in_a_table_as_in_its_statement(ws, condition):
+    rows = "SELECT i AS id, x, {'x': x} AS s, [x] AS l FROM (SELECT i, CASE WHEN i = 2 THEN 'nan'::DOUBLE ELSE i END AS x FROM range(6) r(i))"
+    ws.materialize("t", rows)
+    wanted = (
+        ws.sql(f"SELECT id FROM ({rows}) WHERE {condition} ORDER BY id").arrow()["id"].to_pylist()
+    )
+    assert (
+        ws.sql(f"SELECT id FROM jammi.t WHERE {condition} ORDER BY id").arrow()["id"].to_pylist()
+        == wanted
+        and 2 in wanted
+    )
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (
+            lambda ws, sql: ws.materialize("t", sql),
+            "recipe must be a SQL string or a value such as",
+        ),
+        (lambda ws, sql: ws.define("t", sql), "recipe must be a SQL string or a value such as"),
+        (lambda ws, sql: ws.lookup(sql), "must be a string, got"),
+    ],
+)
+@pytest.mark.parametrize("sql", [5, None, b"SELECT 1 AS a", ["SELECT 1 AS a"]])
+def test_a_statement_that_is_no_text_is_a_bad_argument(ws, ask, says, sql):
+    with pytest.raises(InvalidArgument, match=says):
+        ask(ws, sql)
+    assert "t" not in ws

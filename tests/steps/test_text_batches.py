@@ -1,0 +1,71 @@
+"""The texts of a table as an embedding reads them."""
+
+import hashlib
+import tracemalloc
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jammi_lab.steps.text_batches import RowTexts, digest_batches
+
+FIRST = ["graph", None, "", "tomato ☃", "graph"]
+SECOND = ["network", "alone", None, "soup", "network"]
+JOINED = ["graph\nnetwork", "alone", "", "tomato ☃\nsoup", "graph\nnetwork"]
+
+
+def chunked(values: list[str | None], kind: pa.DataType, cut: int = 2) -> pa.ChunkedArray:
+    whole = pa.array(values, pa.string())
+    return pa.chunked_array([whole[:cut].cast(kind), whole[cut:].cast(kind)], kind)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
+    ids=str,
+)
+def test_columns_are_joined_and_looked_up_in_any_order(kind: pa.DataType) -> None:
+    texts = RowTexts([chunked(FIRST, kind), chunked(SECOND, kind, cut=3)])
+    assert texts.texts_of(np.arange(5)) == JOINED and texts.texts_of(np.array([3, 0, 3])) == [
+        JOINED[3],
+        JOINED[0],
+        JOINED[3],
+    ]
+    assert texts.lengths.tolist() == [len(text) for text in JOINED]
+    assert texts.digests.tolist() == [
+        hashlib.sha256(text.encode()).digest()[:16] for text in JOINED
+    ]
+
+
+def test_one_column_reads_null_as_the_empty_text() -> None:
+    assert RowTexts([chunked(FIRST, pa.string())]).texts_of(np.arange(5)) == [
+        text or "" for text in FIRST
+    ]
+
+
+def test_no_rows_are_no_texts() -> None:
+    texts = RowTexts([pa.chunked_array([], pa.string())])
+    assert (
+        len(texts) == len(texts.digests) == len(texts.lengths) == 0
+        and texts.texts_of(np.empty(0, np.int64)) == []
+        and not list(digest_batches(texts.digests))
+    )
+
+
+def test_digests_come_some_at_a_time_with_the_row_of_the_first() -> None:
+    texts = RowTexts([pa.chunked_array([pa.array([str(i) for i in range(9000)])])])
+    assert [
+        digest for at, some in digest_batches(texts.digests) for digest in some
+    ] == texts.digests.tolist()
+    assert [at for at, _ in digest_batches(texts.digests)] == [0, 4096, 8192]
+
+
+def test_texts_are_not_held_as_objects_of_python() -> None:
+    column = pa.chunked_array([pa.array([f"text {i}" for i in range(50_000)])])
+    tracemalloc.start()
+    try:
+        texts = RowTexts([column])
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(texts) == 50_000 and held < 50_000 * 40 and peak < 50_000 * 80
