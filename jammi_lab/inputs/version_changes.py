@@ -19,7 +19,7 @@ NEW, OLD = "__jammi_new", "__jammi_old"
 ROW_NUMBER = "file_row_number"
 """DuckDB's name for the number of a row in its file; a column of this name hides it."""
 RowPart = Literal["changed", "added", "removed"]
-ComparedBy = Literal["key", "position", "columns", "row"]
+ComparedBy = Literal["key", "position", "row"]
 
 
 class ColumnChange(Value, frozen=True):
@@ -38,7 +38,7 @@ class ChangeSummary(Value, frozen=True, kw_only=True):
 
     compared_by: ComparedBy
     """How rows are matched: by key; for tables without a key by their position, or where rows moved
-    by the columns that are equal in both versions; or not at all, as multisets of whole rows."""
+    not at all, as multisets of whole rows."""
     columns: list[ColumnChange] = []
     """The columns that differ. Empty when rows are compared as whole rows."""
     added: int = 0
@@ -170,41 +170,18 @@ class VersionCounts:
             return "key"
         if not self._differing:
             return "position"
-        if not self._is_aligned:
-            return "row"
-        return "columns" if self._has_moved_rows else "position"
+        return "position" if self._is_aligned and not self._has_moved_rows else "row"
 
     @functools.cached_property
     def _has_moved_rows(self) -> bool:
-        """Whether rows that differ from the former row at their position have an equal one at
-        another position, as after a change in a column by which the rows are sorted."""
+        """Whether fewer rows differ as whole rows than at their positions, as after a change in a
+        column by which the rows are sorted."""
         _, changed, *_ = self._counts_by_position
         if changed < 2:  # a single row that differs has no other to be equal to
             return False
-        share = changed // MAX_CHECKED_ROWS + 1
-        return all(  # first without reading the equal columns
-            bool(self._rows_of(self._moved_rows(columns, share), self._rest))
-            for columns in (self._differing, [*self.common])
-        )
-
-    def _moved_rows(self, columns: Sequence[str], share: int) -> str:
-        """A statement with a row if a row that differs is equal in these columns to a former one at
-        another position. One of `share` rows is compared, chosen by the values that differ."""
-        pairs, sides, chosen = list[str](), list[str](), list[str]()
-        for side in self._aliases:
-            names = [f"{side}{at}" for at in range(len(columns))]
-            values = [f"{side}.{quote_identifier(name)}" for name in columns]
-            pairs += [f"{value} AS {name}" for value, name in zip(values, names, strict=True)]
-            differing = (f"{side}.{quote_identifier(name)}" for name in self._differing)
-            chosen.append(f"hash({', '.join(differing)}) % {share} = 0")
-            pairs.append(f"{chosen[-1]} AS is_chosen_{side}")
-            sides.append(f"SELECT {', '.join(names)} FROM pairs WHERE is_chosen_{side}")
-        test = rows_differ(self._differing, *self._aliases)
-        return (
-            f"SELECT 1 FROM (WITH pairs AS MATERIALIZED (SELECT {', '.join(pairs)} "
-            f"FROM {self._pairs_by_position} WHERE ({test}) AND ({' OR '.join(chosen)})) "
-            f"{' INTERSECT '.join(sides)}) LIMIT 1"
-        )
+        new, old = (self._differing_rows(side, [*self.common]) for side in self._aliases)
+        [[moved]] = self._rows_of(f"SELECT count(*) FROM ({new} EXCEPT ALL {old})", self._rest)
+        return bool(moved < changed)
 
     def _differing_rows(self, side: str, columns: Sequence[str]) -> str:
         """The SELECT of one version's rows that differ from those at their positions."""
@@ -221,8 +198,6 @@ class VersionCounts:
     def _pairs(self) -> str:
         """The FROM clause of the pairs of matched rows."""
         new, old = self._aliases
-        if self._compared_by == "columns":
-            return self._pairs_by_columns
         if self._is_aligned:
             return self._pairs_by_position
         keys_equal = " AND ".join(f"{new}.{k} = {old}.{k}" for k in map(quote_identifier, self.key))
@@ -232,28 +207,6 @@ class VersionCounts:
     def _pairs_by_position(self) -> str:
         new, old = self._aliases
         return f"{NEW} AS {new} POSITIONAL JOIN {OLD} AS {old}"
-
-    @property
-    def _pairs_by_columns(self) -> str:
-        """The FROM clause of the pairs of rows that only one version has. Rows at equal positions
-        agree in the equal columns, so for each combination of their values both versions have as
-        many."""
-        new, old = self._aliases
-        same, others = (
-            ", ".join(map(quote_identifier, names)) for names in (self._skipped, self._differing)
-        )
-        number = quote_identifier(unused_name("number", self.common))
-        rows = {side: self._differing_rows(side, [*self.common]) for side in self._aliases}
-        sides = [
-            f"(SELECT *, row_number() OVER (PARTITION BY {same} ORDER BY {others}) AS {number} "
-            f"FROM ({rows[one]} EXCEPT ALL {rows[other]})) AS {one}"
-            for one, other in ((new, old), (old, new))
-        ]
-        tests = [
-            f"{new}.{name} IS NOT DISTINCT FROM {old}.{name}"
-            for name in (*map(quote_identifier, self._skipped), number)
-        ]
-        return f"{sides[0]} JOIN {sides[1]} ON {' AND '.join(tests)}"
 
     @functools.cached_property
     def summary(self) -> ChangeSummary:
@@ -288,9 +241,7 @@ class VersionCounts:
             self._counts_by_position if is_by_position else self._count_pairs(self._pairs)
         )
         windows = self.compared
-        if self._compared_by == "columns":  # all rows have a counterpart, also those that are equal
-            matched = self.new.row_count or 0
-        elif windows.new.stop is None:
+        if windows.new.stop is None:
             matched += self._skipped_rows
         else:  # also the equal rows at the end
             matched += (self.new.row_count or 0) - windows.new.stop + windows.new.start
@@ -386,11 +337,7 @@ class VersionComparison(VersionCounts):
         new, old = self._aliases
         values = [c.name for c in self.summary.columns]
         labels = self.label_names[0 if self.key else 1 :]
-        all_values = ", ".join(f"{new}.{quote_identifier(c)}" for c in self.common)
-        number = {
-            "position": f"row_number() OVER () + {self._skipped_rows}",
-            "columns": f"row_number() OVER (ORDER BY {all_values})",
-        }.get(self._compared_by, "NULL")
+        number = "NULL" if self.key else f"row_number() OVER () + {self._skipped_rows}"
         sides = [
             f"{new}.{name} AS n{i}, {old}.{name} AS o{i}"
             for i, name in enumerate(map(quote_identifier, values))
@@ -398,8 +345,7 @@ class VersionComparison(VersionCounts):
         columns = [f"{new}.{quote_identifier(c)} AS l{i}" for i, c in enumerate(labels)]
         tests = [f"n{i} IS DISTINCT FROM o{i}" for i in range(len(values))]
         keys = ", ".join(f"l{i}" for i in range(len(self.key))) or "number"
-        is_in_order = self._is_aligned and self._compared_by != "columns"
-        order = "" if is_in_order else f"ORDER BY {keys}"  # aligned rows are in file order
+        order = "" if self._is_aligned else f"ORDER BY {keys}"  # aligned rows are in file order
         found = self._query(
             f"SELECT *, {', '.join(f'{t} AS d{i}' for i, t in enumerate(tests))} "
             f"FROM (SELECT {', '.join([f'{number} AS number', *columns, *sides])} "
@@ -419,8 +365,6 @@ class VersionComparison(VersionCounts):
 _MAX_NAMED_COLUMNS = 3
 _MAX_CHECKED_COLUMNS = 3
 """Number of equal columns that are checked for being constant."""
-MAX_CHECKED_ROWS = 200_000
-"""Number of rows that are checked for having moved."""
 _MAX_CONTEXT_COLUMNS = 2
 """Number of equal columns that are shown beside a changed row."""
 _MAX_CONTEXT_ROWS = 1_000_000

@@ -38,8 +38,6 @@ _PARTS = ("changed", "added", "removed")
 _METHODS = {
     "key": "Rows are matched by key.",
     "position": "The versions have no common key: rows are matched by position.",
-    "columns": "The versions have no common key: rows that only moved count as equal, others are "
-    "matched by the columns that did not change.",
     "row": "The versions have no common key: rows are compared as whole rows.",
 }
 
