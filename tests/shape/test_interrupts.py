@@ -9,7 +9,6 @@ import pytest
 
 from jammi_lab.core.parallel_tasks import TaskPool
 from jammi_lab.engine.cancellable import wait
-from jammi_lab.features.live.commits import GroupCommit
 from jammi_lab.features.vectors.all_pairs import search_blocks
 
 
@@ -33,7 +32,7 @@ def unguarded(code: types.CodeType) -> list[int | None]:
 
 @pytest.mark.parametrize(
     "function",
-    [wait, GroupCommit._wait_and_commit, GroupCommit._take_batch, TaskPool.run, search_blocks],
+    [wait, TaskPool.run, search_blocks],
     ids=lambda f: f.__qualname__,
 )
 def test_no_way_back_of_a_loop_is_outside_of_the_handlers_around_it(function):

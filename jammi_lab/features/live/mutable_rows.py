@@ -24,7 +24,7 @@ from jammi_lab.core.errors import DuplicateTable, TableDamaged, TableNotFound
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Committed, MutableRecord
 from jammi_lab.features.checks.check_rows import remove_checks_of_recipe
-from jammi_lab.features.live.commits import Change, GroupCommit
+from jammi_lab.features.live.commits import Change, Commits
 from jammi_lab.features.live.mutable_storage import Bodies, Body, Key, Keys, physical_tables
 
 _id: sa.BindParameter[int] = sa.bindparam("of_table", type_=sa.BigInteger)
@@ -85,7 +85,7 @@ class MutableTableRepository:
 
     def __init__(self, database: Database, active_scope: TenantPredicate, clock: Clock) -> None:
         self._database, self._scope, self._clock = database, active_scope, clock
-        self.commits = GroupCommit(database, active_scope, lambda: clock.token(16))
+        self.commits = Commits(database, active_scope, lambda: clock.token(16))
 
     # -- records
 
@@ -190,7 +190,7 @@ class MutableTableRepository:
         return History(record, before, {key: current.get(key) for key in before}, touched)
 
     def commit(self, record: MutableRecord, change: Change, kept_versions: int) -> Committed:
-        """See `GroupCommit.commit`."""
+        """See `Commits.commit`."""
         return self.commits.commit(record, change, kept_versions)
 
     @contextlib.contextmanager
