@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         WorkspaceReadOnly,
     )
     from jammi_lab.core.manifest import Manifest
+    from jammi_lab.core.model_records import Reference
     from jammi_lab.core.records import CallEstimate, Edge, Progress, RunStep, Step
     from jammi_lab.core.recovery_report import RecoveryReport
     from jammi_lab.core.verdicts import (
@@ -83,7 +84,6 @@ if TYPE_CHECKING:
     from jammi_lab.features.checks.results import CheckResults
     from jammi_lab.features.live.mutable_handles import MutableTable
     from jammi_lab.features.live.subscriptions import Event
-    from jammi_lab.features.vectors.model_records import Reference
     from jammi_lab.features.vectors.models import Model
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.lineage import Lineage, Node
@@ -245,7 +245,7 @@ _EXPLICIT_HOMES = {
     "Plan": "freshness.reports",
     "Recipe": "workspace.recipes",
     "RecoveryReport": "core.recovery_report",
-    "Reference": "features.vectors.model_records",
+    "Reference": "core.model_records",
     "RunReport": "freshness.reports",
     "RunStep": "core.records",
     "Source": "workspace.sources",

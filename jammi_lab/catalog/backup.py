@@ -17,10 +17,10 @@ from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.commit_count import COUNT_KEY
 from jammi_lab.catalog.creation import create_tables
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.mutable_storage import physical_tables
 from jammi_lab.catalog.schema import FORMAT, format_table, metadata, metadata_table, mutables
 from jammi_lab.catalog.sqlite import Sqlite, has_content
 from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, TableDamaged
-from jammi_lab.features.live.mutable_storage import physical_tables
 from jammi_lab.sources.locations import is_catalog
 from jammi_lab.storage.files import AtomicFile
 

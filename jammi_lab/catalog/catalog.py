@@ -7,28 +7,28 @@ from typing import Self
 
 from jammi_lab.catalog.aliases import AliasRepository
 from jammi_lab.catalog.backup import backup
+from jammi_lab.catalog.checks import CheckRepository
 from jammi_lab.catalog.creation import create_tables
 from jammi_lab.catalog.database import Database, Transaction
 from jammi_lab.catalog.holds import HoldRepository
 from jammi_lab.catalog.lineage import LineageRepository
+from jammi_lab.catalog.models import ModelRepository
+from jammi_lab.catalog.mutable_tables import MutableTableRepository
 from jammi_lab.catalog.observations import MetadataRepository, ObservationRepository
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.catalog.recipes import RecipeRepository
 from jammi_lab.catalog.result_tables import ResultTableRepository
+from jammi_lab.catalog.sessions import SessionRepository
 from jammi_lab.catalog.sources import SourceRepository
 from jammi_lab.catalog.sqlite import Dialect, Sqlite, damaged_error
 from jammi_lab.catalog.table_status import TableStatusRepository
 from jammi_lab.catalog.tenant_scope import TenantPredicate
+from jammi_lab.catalog.topics import TopicRepository
 from jammi_lab.catalog.writer_locks import FileLocks, Locks, ServerLocks
 from jammi_lab.catalog.writers import Writers
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.features.checks.check_rows import CheckRepository
-from jammi_lab.features.live.mutable_rows import MutableTableRepository
-from jammi_lab.features.live.session_rows import SessionRepository
-from jammi_lab.features.live.topic_rows import TopicRepository
-from jammi_lab.features.vectors.model_rows import ModelRepository
 from jammi_lab.storage.files import make_folder
 
 PURGE_SECONDS = 0.2

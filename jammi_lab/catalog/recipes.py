@@ -15,6 +15,7 @@ from jammi_lab.catalog.aliases import (
     release_alias,
     release_aliases_of,
 )
+from jammi_lab.catalog.checks import remove_checks_of_recipe, rename_checked_recipe
 from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
 from jammi_lab.catalog.holds import remove_hold, rename_hold
 from jammi_lab.catalog.row_mapping import RECIPE, RECIPE_INPUTS, DecodedRows
@@ -25,7 +26,6 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DependencyCycle, DuplicateTable, TableNotFound
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import RecipeRecord
-from jammi_lab.features.checks.check_rows import remove_checks_of_recipe, rename_checked_recipe
 
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _GET = CompiledStatement(

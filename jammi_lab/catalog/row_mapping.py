@@ -20,12 +20,12 @@ from jammi_lab.catalog.schema import (
     trainings,
     versions,
 )
+from jammi_lab.core.checks import CheckRecord, CheckResult
 from jammi_lab.core.errors import invalid_row_error
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.model_records import Evaluation, ModelRecord, Training
 from jammi_lab.core.records import RecipeRecord, SourceRecord, TableRecord, VersionRecord
 from jammi_lab.core.value import Value
-from jammi_lab.features.checks.values import CheckRecord, CheckResult
-from jammi_lab.features.vectors.model_records import Evaluation, ModelRecord, Training
 
 T = TypeVar("T")
 E = TypeVar("E", bound=enum.Enum)

@@ -4,6 +4,7 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.checks import remove_checks_of_source
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.row_mapping import SOURCE
 from jammi_lab.catalog.schema import sources
@@ -12,7 +13,6 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import SourceExists
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.features.checks.check_rows import remove_checks_of_source
 
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _GET = CompiledStatement(

@@ -8,8 +8,10 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import newest_edges, tenant_scope
+from jammi_lab.catalog.checks import remove_results_of_table
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.lineage import edge_rows, lineage_edges
+from jammi_lab.catalog.models import require_model
 from jammi_lab.catalog.observations import remove_observations_of_table
 from jammi_lab.catalog.result_tables import ResultTableRepository
 from jammi_lab.catalog.row_mapping import TABLE, VERSION
@@ -20,8 +22,6 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DuplicateTable, LostOwnership, TableNotFound
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
-from jammi_lab.features.checks.check_rows import remove_results_of_table
-from jammi_lab.features.vectors.model_rows import require_model
 
 Edges = Sequence[tuple[tuple[str, str, str], AnchorKind]]
 """(`Input.identity`, anchor kind) of each input."""

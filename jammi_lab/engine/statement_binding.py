@@ -6,6 +6,7 @@ from typing import Any
 
 import duckdb
 
+from jammi_lab.engine import dml_binding
 from jammi_lab.engine.instance_pool import InstancePool
 from jammi_lab.engine.name_resolution import ResolvedNames
 from jammi_lab.engine.parameters import remaining_parameters
@@ -15,7 +16,6 @@ from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.read_set import Binding, bind, reuse_binding
 from jammi_lab.engine.tenant_instances import TenantInstances
-from jammi_lab.features.live import dml_binding
 from jammi_lab.sources.base import InputRead
 
 _OUTPUT = {

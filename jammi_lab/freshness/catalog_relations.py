@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.sessions import OPEN
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableStatus, recipe_statement
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.features.live.session_rows import OPEN
-from jammi_lab.features.vectors import model_edges
+from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.table_column_lineage import ColumnLineage
 from jammi_lab.inputs.observers import JAMMI_CATALOG
 from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation

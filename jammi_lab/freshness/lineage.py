@@ -17,8 +17,8 @@ from jammi_lab.core.value import Value
 from jammi_lab.features.pictures import lineage_svg
 from jammi_lab.features.pictures.column_svg import column_lineage_svg
 from jammi_lab.features.pictures.mermaid import mermaid_text
-from jammi_lab.features.pictures.node_states import NodeStates
-from jammi_lab.features.vectors.model_edges import MODEL_KIND
+from jammi_lab.freshness.model_edges import MODEL_KIND
+from jammi_lab.freshness.node_states import NodeStates
 from jammi_lab.freshness.recipe_graph import RecipeKey
 from jammi_lab.freshness.table_column_lineage import ColumnEdge
 

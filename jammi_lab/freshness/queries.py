@@ -14,6 +14,7 @@ import msgspec
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.checks import CheckSummary
 from jammi_lab.core.clock import Clock, seconds_since
 from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError, invalid_row_error
 from jammi_lab.core.gc_pause import pause_gc
@@ -24,16 +25,8 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
 from jammi_lab.features.checks.due import due_checks
 from jammi_lab.features.checks.order import order_by_checks
-from jammi_lab.features.checks.values import CheckSummary
-from jammi_lab.features.pictures.node_states import (
-    CheckMark,
-    NodeStates,
-    change_text,
-    is_derived,
-    root_causes,
-)
 from jammi_lab.features.pictures.openlineage import EventBuilder, oldest_named_tables, send
-from jammi_lab.features.vectors import model_edges
+from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.explain import Why, explain_newest, explain_version
 from jammi_lab.freshness.lineage import (
@@ -42,6 +35,13 @@ from jammi_lab.freshness.lineage import (
     checked_input,
     reachable_links,
     topological_nodes,
+)
+from jammi_lab.freshness.node_states import (
+    CheckMark,
+    NodeStates,
+    change_text,
+    is_derived,
+    root_causes,
 )
 from jammi_lab.freshness.plan import PlannedStep, Planner
 from jammi_lab.freshness.plan_runner import PlanRunner

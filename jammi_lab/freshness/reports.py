@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
+from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, ReprMixin
@@ -13,7 +14,6 @@ from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.records import ProgressOption, RunStep, Step
 from jammi_lab.core.value import Value
 from jammi_lab.core.verdicts import Verdict, grounds_of, reasons_of, verdict_code
-from jammi_lab.features.checks.values import CheckStatus
 from jammi_lab.freshness.plan import PlannedStep, StepKind
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from jammi_lab.core.errors import InvalidArgument, TableNotFound
 from jammi_lab.core.html import Rendered
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import TableKind, TableRecord
-from jammi_lab.features.vectors import model_edges
+from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeNode
 from jammi_lab.freshness.reports import Status

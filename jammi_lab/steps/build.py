@@ -11,6 +11,7 @@ import pyarrow as pa
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed
 from jammi_lab.core.caches import BoundedCache
+from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, LostOwnership, TableDamaged, TableNotFound
 from jammi_lab.core.manifest import Increment, InputFiles
@@ -28,7 +29,6 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.sql.append_algebra import NotIncremental
-from jammi_lab.features.checks.values import Audit
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.steps.anchor_confirmation import (

@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jammi_lab.features.vectors.exact_search import RowNumbers
 from jammi_lab.storage.parquet import decoded_column
-from jammi_lab.storage.vector_arrays import to_row_numbers
+from jammi_lab.storage.vector_arrays import RowNumbers, to_row_numbers
 
 _TIME_UNITS = ("s", "ms", "us", "ns")
 _ARROW_TYPES = {

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from jammi_lab.core.errors import DuplicateKey, SchemaMismatch
 from jammi_lab.core.records import Reuse
-from jammi_lab.features.vectors.matrix import find_rows
 from jammi_lab.steps.checkpoint import DIGEST_BYTES, Digests
 from jammi_lab.storage.parquet import decoded_column
-from jammi_lab.storage.vector_arrays import to_arrow_rows, to_keys, to_numpy, to_scalar
+from jammi_lab.storage.vector_arrays import find_rows, to_arrow_rows, to_keys, to_numpy, to_scalar
 
 BATCH_ROWS = 4096
 """Texts that are in Python memory at a time."""

@@ -1,6 +1,7 @@
 """Validated conversion between Arrow columns and numpy: vectors as one float32 matrix, keys as one
 array of their own type."""
 
+import contextlib
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from jammi_lab.core.errors import DuplicateKey, InvalidArgument, SchemaMismatch
 
 Floats = NDArray[np.float32]
+RowNumbers = NDArray[np.int64]
 _MAX_FLAGS_PER_NUMBER = 8
 """`among` uses a table of at most this many flags per number."""
 
@@ -44,7 +46,7 @@ def membership_mask(numbers: NDArray[Any], members: NDArray[Any]) -> NDArray[np.
     return mask
 
 
-def to_arrow_rows(rows: NDArray[np.int64]) -> pa.Array:
+def to_arrow_rows(rows: RowNumbers) -> pa.Array:
     """Row numbers as Arrow, for `take`, without a copy."""
     return to_arrow(rows.astype(np.int64, copy=False))
 
@@ -57,10 +59,25 @@ def to_arrow(numbers: NDArray[Any]) -> pa.Array:
     )
 
 
-def to_row_numbers(positions: pa.Array) -> NDArray[np.int64]:
+def to_row_numbers(positions: pa.Array) -> RowNumbers:
     """Row numbers as numpy, −1 for each NULL. (`fill_null` with a Python number would import
     pandas.)"""
     return to_numpy(positions.fill_null(to_arrow(np.full(1, -1, np.int32))[0])).astype(np.int64)
+
+
+def storage_array(keys: pa.Array) -> pa.Array:
+    """The keys as a plain array, without an extension type."""
+    return keys.storage if isinstance(keys, pa.ExtensionArray) else keys
+
+
+def find_rows(keys: pa.Array, among: pa.Array) -> RowNumbers:
+    """The row of each key among other distinct keys; −1 where it is none of them."""
+    wanted, others = storage_array(keys), storage_array(among)
+    with contextlib.suppress(pa.ArrowNotImplementedError):
+        if wanted.type == others.type:
+            return to_row_numbers(pc.index_in(wanted, value_set=others))
+    row_of = {key: row for row, key in enumerate(others.to_pylist())}
+    return np.fromiter((row_of.get(key, -1) for key in wanted.to_pylist()), np.int64)
 
 
 def boolean_array(flag: bool, count: int) -> pa.Array:
@@ -259,7 +276,7 @@ def lost_in_cast(original: pa.Scalar, converted: pa.Scalar) -> bool:
     )
 
 
-def key_ranks(keys: pa.Array, name: str = "key") -> NDArray[np.int64] | None:
+def key_ranks(keys: pa.Array, name: str = "key") -> RowNumbers | None:
     """The rank of each row in ascending key order; None when the rows are in that order. Raises
     DuplicateKey, SchemaMismatch."""
     storage = keys.storage if isinstance(keys, pa.ExtensionArray) else keys

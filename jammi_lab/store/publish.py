@@ -17,6 +17,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import lineage_edges
 from jammi_lab.catalog.table_status import AlreadyBuilding, AlreadyReady
 from jammi_lab.core.anchors import Anchor, schema_digest
+from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import CheckFailed, DuplicateTable, JammiError, LostOwnership
 from jammi_lab.core.identifiers import physical_name
@@ -24,7 +25,6 @@ from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.manifest import Artifact, Increment, InputFiles, Leaf, Manifest
 from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 from jammi_lab.engine.duckdb_errors import stopped_error
-from jammi_lab.features.checks.values import Audit
 from jammi_lab.storage.digests import digest_parquet
 from jammi_lab.storage.files import (
     AtomicFile,

@@ -14,12 +14,12 @@ from jammi_lab.catalog.lineage import lineage_edges
 from jammi_lab.catalog.result_tables import TableSummary
 from jammi_lab.catalog.table_status import Edges
 from jammi_lab.core.anchors import AnchorKind
+from jammi_lab.core.checks import Severity
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, TableDamaged
 from jammi_lab.core.manifest import Manifest, is_sealed
 from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport
-from jammi_lab.features.checks.values import Severity
 from jammi_lab.storage.digests import read_once, sha256_file
 from jammi_lab.storage.files import (
     StoragePath,

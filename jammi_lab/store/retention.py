@@ -8,12 +8,12 @@ import msgspec
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.result_tables import Version
 from jammi_lab.core.anchors import Anchor, Input, InputKind
+from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import READABLE_STATUSES, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.features.checks.values import Audit
 from jammi_lab.store.removal import Removal, missing_version_error
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
 

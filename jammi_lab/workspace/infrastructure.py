@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.checks import CheckRecord
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
     CheckFailed,
@@ -30,7 +31,6 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.version import __version__
 from jammi_lab.engine.engine import Engine, EngineSourceAccess
 from jammi_lab.engine.sql import foreign_views
-from jammi_lab.features.checks.values import CheckRecord
 from jammi_lab.features.live.ephemeral_sessions import EphemeralSessions
 from jammi_lab.features.live.live_names import MutableTableResolver, TopicResolver
 from jammi_lab.features.live.mutable_tables import MutableTableService

@@ -228,7 +228,7 @@ class TableLookup:
 
     def _has_lineage(self, name: str) -> bool:
         """Whether the name can be a node of the lineage."""
-        from jammi_lab.features.vectors import model_edges
+        from jammi_lab.freshness import model_edges
 
         catalog = self._catalog
         queries: tuple[Callable[[], object], ...] = (

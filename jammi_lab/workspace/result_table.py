@@ -14,6 +14,7 @@ from jammi_lab.core import reprs
 from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
+from jammi_lab.core.checks import Audit
 from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed, TableDamaged
 from jammi_lab.core.gc_pause import import_modules
@@ -31,7 +32,6 @@ from jammi_lab.core.records import (
 from jammi_lab.core.verdicts import Match, Verdict, Verification
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.features.checks.results import CheckResults
-from jammi_lab.features.checks.values import Audit
 from jammi_lab.features.outputs.stamps import Stamp, StampedSource, StampedTable, stamped_table
 from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries

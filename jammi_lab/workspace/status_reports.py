@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+from jammi_lab.core.checks import Severity
 from jammi_lab.core.verdicts import Damaged, Fresh, MissingManifest, Stale, verdict_code
 from jammi_lab.core.version import __version__
 from jammi_lab.features.checks.junit import to_xml_text
 from jammi_lab.features.checks.results import CheckRow
-from jammi_lab.features.checks.values import Severity
 from jammi_lab.freshness.reports import StatusRow
 
 OLD = "old"

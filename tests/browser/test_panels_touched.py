@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from jammi_lab.core.checks import CheckSummary
 from jammi_lab.core.records import Edge, Progress
-from jammi_lab.features.checks.values import CheckSummary
-from jammi_lab.features.pictures.node_states import CheckMark
+from jammi_lab.freshness.node_states import CheckMark
 from jammi_widgets import (
     CatalogBrowser,
     EmbeddingMap,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from jammi_lab.core.errors import ModelNotFound, ModelReferenced, TenantForbidden
-from jammi_lab.features.vectors.model_records import Evaluation, ModelRecord, Reference, Training
+from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training
 from tests.catalog.conftest import Lab
 from tests.sizes import sized
 

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
+from jammi_lab.catalog.mutable_commits import Change, ExistingRow, VersionMoved
 from jammi_lab.core.errors import JammiError, TableNotFound, TenantForbidden
 from jammi_lab.core.records import MutableRecord
-from jammi_lab.features.live.commits import Change, ExistingRow, VersionMoved
 from jammi_lab.storage.files import install_fault_hook
 from tests.catalog.conftest import Lab
 

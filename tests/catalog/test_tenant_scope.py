@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from jammi_lab.catalog import Catalog
 from jammi_lab.catalog import database as direct
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.mutable_commits import Change
 from jammi_lab.catalog.schema import metadata, versions
+from jammi_lab.catalog.sessions import SessionRecord
+from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.core.errors import TenantForbidden
+from jammi_lab.core.model_records import ModelRecord, Training
 from jammi_lab.core.records import MutableRecord, SourceRecord, TableStatus
-from jammi_lab.features.live.commits import Change
-from jammi_lab.features.live.session_rows import SessionRecord
-from jammi_lab.features.live.topic_rows import TopicRecord
-from jammi_lab.features.vectors.model_records import ModelRecord, Training
 from tests.catalog.conftest import Lab
 
 ROOM = Path(scope.__file__).parent

@@ -6,7 +6,7 @@ import secrets
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.features.live import mutable_rows as mutables
+from jammi_lab.catalog import mutable_tables as mutables
 from tests.features.live.test_mutable_inputs import (
     lab,  # noqa: F401
     test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh,  # noqa: F401

@@ -6,19 +6,9 @@ from pathlib import Path
 FEATURES = Path(__file__).resolve().parents[2] / "jammi_lab" / "features"
 ALLOWED = {("words", "vectors")}
 EXCEPTIONS = {
-    ("asof/asof_times.py", "vectors"),
     ("checks/checks.py", "live"),
     ("checks/runner.py", "live"),
-    ("live/commits.py", "checks"),
-    ("live/mutable_rows.py", "checks"),
-    ("live/mutable_tables.py", "checks"),
     ("outputs/stamp_checks.py", "checks"),
-    ("pictures/mermaid.py", "vectors"),
-    ("pictures/node_states.py", "checks"),
-    ("pictures/openlineage.py", "checks"),
-    ("pictures/openlineage.py", "vectors"),
-    ("rows/row_map.py", "live"),
-    ("rows/row_map_run.py", "vectors"),
     ("vectors/retrieval_evaluation.py", "words"),
     ("vectors/search/search.py", "words"),
     ("vectors/search/sql_functions.py", "words"),

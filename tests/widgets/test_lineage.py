@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jammi_lab as jl
+from jammi_lab.core.checks import CheckStatus, CheckSummary
 from jammi_lab.core.html import Rendered, format_bytes
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, PossiblyStale, Stale
-from jammi_lab.features.checks.values import CheckStatus, CheckSummary
 from jammi_lab.features.pictures.lineage_svg import VERDICT_FILLS
-from jammi_lab.features.pictures.node_states import CheckMark
 from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.node_states import CheckMark
 from jammi_widgets import lineage
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.column_paths import trace_column

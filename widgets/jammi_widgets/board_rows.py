@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.verdicts import (
@@ -22,7 +23,6 @@ from jammi_lab.core.verdicts import (
     remarks_on,
     verdict_label,
 )
-from jammi_lab.features.checks.values import CheckStatus
 from jammi_lab.freshness.reports import Status, StatusRow
 from jammi_widgets.verdict_notes import held_recipes
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import unmarked_word
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge
@@ -25,17 +26,16 @@ from jammi_lab.core.verdicts import (
     marked_label,
     verdict_label,
 )
-from jammi_lab.features.checks.values import CheckStatus
 from jammi_lab.features.pictures.graph_layout import assign_layers
 from jammi_lab.features.pictures.lineage_svg import index_pairs, unique_ids
-from jammi_lab.features.pictures.node_states import (
+from jammi_lab.freshness.lineage import Node, checked_input
+from jammi_lab.freshness.node_states import (
     CheckMark,
     NodeStates,
     change_text,
     is_derived,
     root_causes,
 )
-from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_widgets.verdict_notes import held_recipes
 
 if TYPE_CHECKING:

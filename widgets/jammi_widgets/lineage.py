@@ -23,8 +23,8 @@ from jammi_lab.features.pictures.lineage_svg import (
     svg,
 )
 from jammi_lab.features.pictures.mermaid import mermaid_text
-from jammi_lab.features.pictures.node_states import is_derived
 from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.node_states import is_derived
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback

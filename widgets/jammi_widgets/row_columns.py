@@ -11,9 +11,9 @@ from jammi_lab.features.vectors.search.source_rows import SourceRows
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.features.vectors.exact_search import RowNumbers
     from jammi_lab.features.vectors.matrix import Matrix
     from jammi_lab.features.vectors.search.column_cache import CachedColumns
+    from jammi_lab.storage.vector_arrays import RowNumbers
     from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace
 

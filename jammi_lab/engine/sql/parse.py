@@ -14,7 +14,7 @@ from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, Stateme
 from jammi_lab.core.identifiers import is_text
 from jammi_lab.engine.duckdb_errors import StatementContext, to_jammi_error
 from jammi_lab.engine.duckdb_messages import DuckDBError
-from jammi_lab.engine.sql import allowlist, credential_check, tokens
+from jammi_lab.engine.sql import allowlist, credential_check, dml, tokens
 from jammi_lab.engine.sql.syntax_tree import tree_of
 from jammi_lab.engine.sql.table_functions import FunctionCall, Name, replace_calls
 from jammi_lab.engine.sql.three_part_names import shorten_names
@@ -23,7 +23,6 @@ from jammi_lab.engine.sql.unsupported_statements import (
     PIVOT_HINT,
     unsupported_statement_error,
 )
-from jammi_lab.features.live import dml_statements as dml
 from jammi_lab.sources.base import Relation
 
 # DuckDB treats these characters as white space and returns a changed text, in which positions

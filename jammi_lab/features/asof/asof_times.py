@@ -10,9 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.features.vectors.exact_search import RowNumbers
 from jammi_lab.steps.key_types import is_moment, is_wall_clock
-from jammi_lab.storage.vector_arrays import to_numpy
+from jammi_lab.storage.vector_arrays import RowNumbers, to_numpy
 
 Times = NDArray[Any]
 """int64, or Python integers (dtype object) where int64 would overflow."""

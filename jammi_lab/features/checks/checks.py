@@ -11,6 +11,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.argument_suggestions import answer_calls
+from jammi_lab.core.checks import CheckRecord, CheckResult, CheckSummary, Severity
 from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.errors import CheckNotFound, InvalidArgument, TableNotFound
@@ -25,7 +26,6 @@ from jammi_lab.engine.sql import credential_check
 from jammi_lab.features.checks.results import CheckResults, CheckRow
 from jammi_lab.features.checks.rules import Rule, leading_comment
 from jammi_lab.features.checks.runner import CheckRunner, result_for_table
-from jammi_lab.features.checks.values import CheckRecord, CheckResult, CheckSummary, Severity
 from jammi_lab.features.checks.verdicts import CheckJudge, VerdictOn
 from jammi_lab.features.live.mutable_tables import MUTABLE
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph

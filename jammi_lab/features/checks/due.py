@@ -5,10 +5,10 @@ from collections.abc import Collection
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Step
 from jammi_lab.core.verdicts import Reason, Stale
-from jammi_lab.features.checks.values import CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.plan import Planner, StepKind
 from jammi_lab.freshness.recipe_graph import RecipeNode

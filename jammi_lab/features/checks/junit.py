@@ -3,9 +3,9 @@
 import re
 from xml.etree import ElementTree
 
+from jammi_lab.core.checks import CheckOutcome
 from jammi_lab.core.errors import JammiError
 from jammi_lab.features.checks.results import CheckResults, CheckRow
-from jammi_lab.features.checks.values import CheckOutcome
 
 _SAMPLE_ROWS = 5
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from jammi_lab.core import reprs
+from jammi_lab.core.checks import CheckOutcome, CheckStatus
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import CheckNotFound, JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, verdict_icon, vstack
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_code
-from jammi_lab.features.checks.values import CheckOutcome, CheckStatus
 from jammi_lab.workspace.diff import rows_preview
 
 if TYPE_CHECKING:

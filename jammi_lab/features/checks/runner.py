@@ -15,6 +15,7 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot
+from jammi_lab.core.checks import Audit, CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError, SessionClosed
@@ -24,7 +25,6 @@ from jammi_lab.core.records import MutableRecord, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.features.checks.values import Audit, CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.features.live.live_names import snapshot_of
 from jammi_lab.features.live.mutable_tables import MUTABLE
 from jammi_lab.inputs.observation import Observation, PinnedState

@@ -5,18 +5,12 @@ from collections.abc import Callable, Iterable
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown
+from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult, CheckSummary, Severity
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableRecord, VersionRecord
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale, Verdict
 from jammi_lab.features.checks.runner import CheckRunner, checked_name, is_version_of_subject
-from jammi_lab.features.checks.values import (
-    CheckOutcome,
-    CheckRecord,
-    CheckResult,
-    CheckSummary,
-    Severity,
-)
 from jammi_lab.freshness.table_verdict import Evidence, State, evaluate_table
 from jammi_lab.inputs.observation import Observation
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.mutable_commits import VersionMoved
 from jammi_lab.core.errors import (
     InvalidArgument,
     SchemaMismatch,
@@ -22,14 +23,13 @@ from jammi_lab.core.records import Committed, MutableRecord
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.features.live import dml_evaluation
-from jammi_lab.features.live.commits import VersionMoved
 from jammi_lab.features.live.mutable_tables import (
     MAX_COMMIT_ATTEMPTS,
     MUTABLE,
     MutableTableService,
     layout_of,
 )
-from jammi_lab.features.live.row_input import to_arrow_rows
+from jammi_lab.inputs.row_input import to_arrow_rows
 from jammi_lab.storage.arrow_values import cast_losslessly
 
 _RETRY_LOCK_SECONDS = 5.0

@@ -15,11 +15,11 @@ import duckdb
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.engine import duckdb_instances
+from jammi_lab.engine.dml_binding import copy_target, find_target
 from jammi_lab.engine.name_resolution import ResolvedNames
 from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.engine.sql.dml import DmlParts
 from jammi_lab.engine.tenant_instances import TenantInstances
-from jammi_lab.features.live.dml_binding import copy_target, find_target
-from jammi_lab.features.live.dml_statements import DmlParts
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Query, Relation
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.sessions import ENDED, OPEN, PARTIAL, SessionRecord
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, NoTenantBinding, PartialDeletionFailure, TableNotFound
 from jammi_lab.core.records import MutableRecord
@@ -23,7 +24,6 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.thread_pool import join_thread, start_thread
 from jammi_lab.features.live.mutable_tables import MutableTableService
 from jammi_lab.features.live.open_session import TIMED_OUT, OpenSession, closed_error
-from jammi_lab.features.live.row_input import SchemaLike
 from jammi_lab.features.live.session_audit import LifecycleEvent, publish_event
 from jammi_lab.features.live.session_deadlines import (
     GRACE_NS,
@@ -31,8 +31,8 @@ from jammi_lab.features.live.session_deadlines import (
     deadline_after,
     format_deadline,
 )
-from jammi_lab.features.live.session_rows import ENDED, OPEN, PARTIAL, SessionRecord
 from jammi_lab.features.live.topics import Topics
+from jammi_lab.inputs.row_input import SchemaLike
 
 TICK_SECONDS = 0.25
 """Interval of the scanner; a deadline is enforced within a second."""

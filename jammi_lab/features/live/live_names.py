@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable
 
+from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.core.anchors import (
     AnchorKind,
     Input,
@@ -19,7 +20,6 @@ from jammi_lab.core.records import MutableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.features.live.mutable_tables import MUTABLE, MutableTableService, layout_of
 from jammi_lab.features.live.subscriptions import TopicReader
-from jammi_lab.features.live.topic_rows import TopicRecord
 from jammi_lab.features.live.topics import Topics, events_to_arrow
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.sources.base import Computed, InputRead, MutableState, ReadPlan, Relation

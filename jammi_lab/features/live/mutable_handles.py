@@ -14,7 +14,7 @@ from jammi_lab.core.records import MutableRecord
 from jammi_lab.engine.engine import Engine
 from jammi_lab.features.live.dml_commits import DmlCommitter, delete_statement, update_statement
 from jammi_lab.features.live.mutable_tables import MUTABLE, MutableTableService, layout_of
-from jammi_lab.features.live.row_input import SchemaLike
+from jammi_lab.inputs.row_input import SchemaLike
 
 
 @answer_calls

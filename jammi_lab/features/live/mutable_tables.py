@@ -10,7 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.checks import blocking_stamp
+from jammi_lab.catalog.mutable_commits import Change, ExistingRow, UncheckedRows, VersionMoved
+from jammi_lab.catalog.mutable_storage import Key
+from jammi_lab.catalog.mutable_tables import History, HistoryTrimmed
 from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import (
     CheckFailed,
     DuplicateKey,
@@ -24,14 +29,9 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import Committed, MutableRecord
 from jammi_lab.core.settings import Settings
-from jammi_lab.features.checks.check_rows import blocking_stamp
-from jammi_lab.features.checks.values import CheckRecord, Severity
-from jammi_lab.features.live.commits import Change, ExistingRow, UncheckedRows, VersionMoved
-from jammi_lab.features.live.mutable_rows import History, HistoryTrimmed
-from jammi_lab.features.live.mutable_storage import Key
 from jammi_lab.features.live.row_codec import Layout, cached_layout
-from jammi_lab.features.live.row_input import SchemaLike, schema_of, to_arrow_rows
 from jammi_lab.features.live.snapshots import MutableSnapshot, SnapshotCache, apply_history
+from jammi_lab.inputs.row_input import SchemaLike, schema_of, to_arrow_rows
 
 MUTABLE = "mutable"
 """The schema of mutable tables in SQL."""

@@ -3,9 +3,9 @@
 import datetime
 from dataclasses import dataclass, field
 
+from jammi_lab.catalog.sessions import SessionRecord
 from jammi_lab.core.clock import parse_rfc3339, rfc3339
 from jammi_lab.core.errors import SessionClosed
-from jammi_lab.features.live.session_rows import SessionRecord
 
 
 @dataclass(eq=False)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from jammi_lab.catalog.sessions import SessionRecord
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.features.live.session_rows import SessionRecord
 from jammi_lab.features.live.topics import Topics
 
 AUDIT_TOPIC = "jammi.audit.session_lifecycle.v1"

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
+from jammi_lab.catalog.sessions import SessionRecord
 from jammi_lab.core import reprs
 from jammi_lab.core.clock import parse_rfc3339
 from jammi_lab.core.errors import (
@@ -28,8 +29,7 @@ from jammi_lab.core.records import MutableRecord
 from jammi_lab.engine.sql.tokens import all_tokens
 from jammi_lab.features.live.ephemeral_sessions import EphemeralSessions
 from jammi_lab.features.live.open_session import OpenSession
-from jammi_lab.features.live.row_input import SchemaLike
-from jammi_lab.features.live.session_rows import SessionRecord
+from jammi_lab.inputs.row_input import SchemaLike
 
 PREFIX = "__eph_"
 MAX_NAME_LENGTH = 63

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jammi_lab.catalog.mutable_tables import History, HistoryTrimmed, MutableTableRepository
 from jammi_lab.core.records import MutableRecord
-from jammi_lab.features.live.mutable_rows import History, HistoryTrimmed, MutableTableRepository
 from jammi_lab.features.live.row_codec import Layout, cached_layout
 from jammi_lab.storage.vector_arrays import to_arrow_rows
 

@@ -13,11 +13,11 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
+from jammi_lab.catalog.topics import StoredEvent, TopicRecord, TopicRepository
 from jammi_lab.core.clock import Clock, parse_rfc3339
 from jammi_lab.core.errors import SessionClosed, TableDamaged, TopicNotFound
 from jammi_lab.features.live.row_codec import stored_schema
 from jammi_lab.features.live.topic_filters import Predicate
-from jammi_lab.features.live.topic_rows import StoredEvent, TopicRecord, TopicRepository
 
 POLL_SECONDS = 0.1
 """How often a follower checks for events of other kernels; an event published in this kernel wakes

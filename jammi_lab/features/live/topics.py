@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.core import reprs
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.clock import Clock, to_seconds
@@ -18,10 +19,9 @@ from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.features.live.row_codec import stored_schema
-from jammi_lab.features.live.row_input import SchemaLike, schema_of, to_arrow_rows
 from jammi_lab.features.live.subscriptions import Event, Subscription, TopicReader, WakeEvent
 from jammi_lab.features.live.topic_filters import Predicate
-from jammi_lab.features.live.topic_rows import TopicRecord
+from jammi_lab.inputs.row_input import SchemaLike, schema_of, to_arrow_rows
 from jammi_lab.sources.scratch_duckdb import sql_types
 
 OFFSET_COLUMN, PRODUCED_AT_COLUMN = "_offset", "_produced_at"

@@ -15,7 +15,7 @@ from jammi_lab.core.html import (
     svg_image,
 )
 from jammi_lab.features.pictures.lineage_svg import draw_graph, edge_svg, layout_graph, subtitle
-from jammi_lab.features.pictures.node_states import NO_STATES, NodeLike, NodeStates
+from jammi_lab.freshness.node_states import NO_STATES, NodeLike, NodeStates
 from jammi_lab.freshness.table_column_lineage import ColumnEdge
 
 MAX_COLUMNS = 14

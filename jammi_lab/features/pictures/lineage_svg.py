@@ -25,7 +25,7 @@ from jammi_lab.core.html import (
     unmarked_word,
 )
 from jammi_lab.features.pictures.graph_layout import LayeredGraph, assign_layers, wrap_layers
-from jammi_lab.features.pictures.node_states import NO_STATES, NodeLike, NodeStates, is_derived
+from jammi_lab.freshness.node_states import NO_STATES, NodeLike, NodeStates, is_derived
 
 MAX_NODES = 120
 """Maximum number of nodes in an image. Of a larger graph the nodes nearest to the focus, or to

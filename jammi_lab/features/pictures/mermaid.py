@@ -9,8 +9,8 @@ from jammi_lab.features.pictures.lineage_svg import (
     VERDICT_FILLS,
     second_line,
 )
-from jammi_lab.features.pictures.node_states import NodeLike, NodeStates
-from jammi_lab.features.vectors.model_edges import MODEL_KIND
+from jammi_lab.freshness.model_edges import MODEL_KIND
+from jammi_lab.freshness.node_states import NodeLike, NodeStates
 
 _BRACKETS = {"source": ("[(", ")]"), "frame": ("[(", ")]"), MODEL_KIND: ("{{", "}}")}
 """Brackets for the shape of each kind of node."""

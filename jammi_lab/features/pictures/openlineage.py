@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, InputKind
+from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.clock import seconds_since
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
 from jammi_lab.core.gc_pause import import_modules
@@ -23,8 +24,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import SourceRecord, TableKind, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.version import __version__
-from jammi_lab.features.checks.values import CheckRecord, CheckResult, Severity
-from jammi_lab.features.vectors.model_edges import MODEL_KIND
+from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.sources.locations import (
     check_url,

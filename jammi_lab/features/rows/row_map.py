@@ -25,12 +25,12 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
-from jammi_lab.features.live.row_input import parse_type, schema_of
 from jammi_lab.features.rows.output_log import SUFFIX as LOG_SUFFIX
 from jammi_lab.features.rows.output_log import OutputLog
 from jammi_lab.features.rows.row_calls import RowCalls
 from jammi_lab.features.rows.row_map_run import RowMapRun
 from jammi_lab.features.rows.row_outputs import ERROR_COLUMN, INPUT_DIGEST_COLUMN, RowOutputs
+from jammi_lab.inputs.row_input import parse_type, schema_of
 from jammi_lab.sources.scratch_duckdb import sql_types
 from jammi_lab.steps.checkpoint import CheckpointFolder, CheckpointSlot
 from jammi_lab.steps.estimates import estimate_run

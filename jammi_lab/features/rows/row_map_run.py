@@ -23,7 +23,6 @@ from jammi_lab.features.rows.row_calls import (
     mismatch_of_rows,
 )
 from jammi_lab.features.rows.row_outputs import ERROR_COLUMN, INPUT_DIGEST_COLUMN, Row, RowOutputs
-from jammi_lab.features.vectors.exact_search import RowNumbers
 from jammi_lab.steps.checkpoint import DIGEST_BYTES, Digests, to_column, to_digests
 from jammi_lab.steps.executor import Executor
 from jammi_lab.steps.jobs import TableRows
@@ -31,7 +30,7 @@ from jammi_lab.steps.step_functions import message_of
 from jammi_lab.steps.text_batches import count_reuse, sorted_keys
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet import open_parquet
-from jammi_lab.storage.vector_arrays import to_arrow_rows
+from jammi_lab.storage.vector_arrays import RowNumbers, to_arrow_rows
 from jammi_lab.store import read_leases
 from jammi_lab.store.storage_errors import attach_remains
 

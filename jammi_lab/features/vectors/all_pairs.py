@@ -18,9 +18,9 @@ import numpy as np
 
 from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread, usable_cores
-from jammi_lab.features.vectors.exact_search import Doubles, ExactSearch, Hits, RowNumbers
+from jammi_lab.features.vectors.exact_search import Doubles, ExactSearch, Hits
 from jammi_lab.features.vectors.index.duplicates import first_equal_rows
-from jammi_lab.storage.vector_arrays import Floats
+from jammi_lab.storage.vector_arrays import Floats, RowNumbers
 
 MAX_BLOCK_BYTES = 24 << 20
 """Size of the approximate similarities that one thread has in memory."""

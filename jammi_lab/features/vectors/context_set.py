@@ -12,7 +12,6 @@ from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.records import OnProgress, Progress, TableKind
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.features.vectors.exact_search import RowNumbers
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.features.vectors.pooled_vectors import (
     GroupedRows,
@@ -26,7 +25,14 @@ from jammi_lab.steps.input_tables import InputLoader, InputReference, InputTable
 from jammi_lab.steps.jobs import Job, vector_columns
 from jammi_lab.steps.key_types import cast_exactly, single_array
 from jammi_lab.steps.sql import environment as sql_environment
-from jammi_lab.storage.vector_arrays import Floats, key_ranks, to_arrow_rows, to_keys, to_numpy
+from jammi_lab.storage.vector_arrays import (
+    Floats,
+    RowNumbers,
+    key_ranks,
+    to_arrow_rows,
+    to_keys,
+    to_numpy,
+)
 
 OUTPUT_VERSION = 1
 """Increment when equal vectors and members would give other rows than before."""

@@ -15,7 +15,6 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.records import OnProgress, Progress, Reuse, TableKind
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.features.vectors.encoders.base import Encoder, Floats, encode_texts
-from jammi_lab.features.vectors.exact_search import RowNumbers
 from jammi_lab.sources.base import Relation
 from jammi_lab.steps.checkpoint import (
     Checkpoint,
@@ -31,7 +30,7 @@ from jammi_lab.steps.previous_versions import find_previous_version
 from jammi_lab.steps.text_batches import RowTexts, count_reuse, digest_batches, sorted_keys
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet import open_parquet, row_group_rows
-from jammi_lab.storage.vector_arrays import to_arrow, to_arrow_rows, to_numpy
+from jammi_lab.storage.vector_arrays import RowNumbers, to_arrow, to_arrow_rows, to_numpy
 from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.storage_errors import attach_remains

@@ -21,10 +21,9 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread, usable_cores
 from jammi_lab.features.vectors.narrow_copy import MAX_WIDTH, NarrowCopy
-from jammi_lab.storage.vector_arrays import Floats, check_k, check_queries
+from jammi_lab.storage.vector_arrays import Floats, RowNumbers, check_k, check_queries
 
 Doubles = NDArray[np.float64]
-RowNumbers = NDArray[np.int64]
 
 MAX_BLOCK_BYTES = 64 << 20
 """Size of a block of approximate similarities in memory."""

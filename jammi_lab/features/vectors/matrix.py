@@ -1,7 +1,6 @@
 """Vectors and keys of one embedding table: in memory, or, while an index answers searches, in the
 Parquet file, from which single rows are read."""
 
-import contextlib
 import threading
 import uuid
 from collections.abc import Callable
@@ -15,16 +14,18 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.core.errors import SchemaMismatch, TableDamaged
-from jammi_lab.features.vectors.exact_search import ExactSearch, Hits, RowNumbers, cosines
+from jammi_lab.features.vectors.exact_search import ExactSearch, Hits, cosines
 from jammi_lab.features.vectors.index.row_source import FileVectorSource, VectorSource
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet_rows import ParquetRowReader
 from jammi_lab.storage.vector_arrays import (
     Floats,
+    RowNumbers,
     chunk_matrix,
     key_ranks,
     lost_in_cast,
     membership_mask,
+    storage_array,
     to_arrow_rows,
     to_keys,
     to_matrix,
@@ -95,21 +96,6 @@ class KeyedRows:
             return mask_by_table
         mask: NDArray[np.bool_] = to_numpy(pc.is_in(storage_array(self.keys), value_set=column))
         return mask
-
-
-def storage_array(keys: pa.Array) -> pa.Array:
-    """The keys as a plain array, without an extension type."""
-    return keys.storage if isinstance(keys, pa.ExtensionArray) else keys
-
-
-def find_rows(keys: pa.Array, among: pa.Array) -> RowNumbers:
-    """The row of each key among other distinct keys; −1 where it is none of them."""
-    wanted, others = storage_array(keys), storage_array(among)
-    with contextlib.suppress(pa.ArrowNotImplementedError):
-        if wanted.type == others.type:
-            return to_row_numbers(pc.index_in(wanted, value_set=others))
-    row_of = {key: row for row, key in enumerate(others.to_pylist())}
-    return np.fromiter((row_of.get(key, -1) for key in wanted.to_pylist()), np.int64)
 
 
 def _stored_key(key: Any, kind: pa.DataType) -> Any:

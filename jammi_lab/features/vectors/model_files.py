@@ -15,9 +15,9 @@ from jammi_lab.core.errors import (
     SourceUnavailable,
 )
 from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.model_records import ModelRecord
 from jammi_lab.features.vectors.encoders.adapters import to_encoder
 from jammi_lab.features.vectors.encoders.base import Encoder
-from jammi_lab.features.vectors.model_records import ModelRecord
 from jammi_lab.sources.locations import check_no_credentials, scheme_of
 from jammi_lab.storage.digests import read_stable, sha256_file
 

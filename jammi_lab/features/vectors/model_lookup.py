@@ -13,14 +13,15 @@ from typing import Any
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core import model_records
 from jammi_lab.core.entry_points import ENCODERS, load_package_entry, package_entries
 from jammi_lab.core.errors import InvalidArgument, JammiError, ModelNotFound
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.features.vectors import model_files, model_records
+from jammi_lab.core.model_records import VERSION_SEPARATOR, ModelRecord, model_key
+from jammi_lab.features.vectors import model_files
 from jammi_lab.features.vectors.encoders.adapters import to_encoder
 from jammi_lab.features.vectors.encoders.base import Encoder, EncoderIdentity, identity_of
 from jammi_lab.features.vectors.encoders.registry import BUILT_IN, EncoderRegistry
-from jammi_lab.features.vectors.model_records import VERSION_SEPARATOR, ModelRecord, model_key
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 

@@ -16,12 +16,14 @@ from typing import Any
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.models import Record
 from jammi_lab.core import reprs
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, NameInvalid, WorkspaceReadOnly
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, definition_list
 from jammi_lab.core.identifiers import check_name, fold, near_names
+from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.value import short_digest
 from jammi_lab.features.vectors import model_files
@@ -32,8 +34,6 @@ from jammi_lab.features.vectors.model_lookup import (
     digest_of_encoder,
     to_named_encoder,
 )
-from jammi_lab.features.vectors.model_records import Evaluation, ModelRecord, Reference, Training
-from jammi_lab.features.vectors.model_rows import Record
 
 __all__ = ["Evaluation", "Model", "Models", "Reference", "Training"]
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from jammi_lab.core.definitions import Descriptor
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.records import OnProgress, TableKind
-from jammi_lab.features.vectors.exact_search import RowNumbers, row_norms
+from jammi_lab.features.vectors.exact_search import row_norms
 from jammi_lab.steps.input_tables import InputTable, input_fields
 from jammi_lab.steps.jobs import Job, RunningJob, TableRows
 from jammi_lab.steps.key_types import cast_exactly, common_type
 from jammi_lab.storage.parquet import row_group_rows
-from jammi_lab.storage.vector_arrays import Floats, to_row_numbers
+from jammi_lab.storage.vector_arrays import Floats, RowNumbers, to_row_numbers
 
 Doubles = NDArray[np.float64]
 BLOCK_BYTES = 32 << 20

@@ -19,7 +19,6 @@ from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.records import OnProgress, Progress, TableKind
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.features.vectors.exact_search import RowNumbers
 from jammi_lab.features.vectors.pooled_vectors import (
     Doubles,
     GroupedRows,
@@ -32,7 +31,7 @@ from jammi_lab.steps.input_tables import InputLoader, InputReference, InputTable
 from jammi_lab.steps.jobs import Job, vector_columns
 from jammi_lab.steps.key_types import single_array
 from jammi_lab.steps.sql import environment as sql_environment
-from jammi_lab.storage.vector_arrays import Floats
+from jammi_lab.storage.vector_arrays import Floats, RowNumbers
 
 OUTPUT_VERSION = 1
 """Increment when equal vectors and edges would give other rows than before."""

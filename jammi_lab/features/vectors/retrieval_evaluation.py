@@ -10,6 +10,7 @@ from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, WorkspaceReadOnly
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.model_records import Evaluation
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.features.vectors.judgements import (
     JUDGEMENTS_HINT,
@@ -21,7 +22,6 @@ from jammi_lab.features.vectors.judgements import (
     without_self_judgements,
 )
 from jammi_lab.features.vectors.metrics_recipe import Search, metrics_recipe
-from jammi_lab.features.vectors.model_records import Evaluation
 from jammi_lab.features.vectors.models import Models
 from jammi_lab.features.vectors.search.search import SearchService, check_searchable
 from jammi_lab.features.words.word_search import check_lexical

@@ -16,17 +16,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.features.vectors.matrix import storage_array
 from jammi_lab.features.vectors.search.answers import Answer
-from jammi_lab.storage.vector_arrays import to_arrow, to_arrow_rows, to_numpy, to_row_numbers
+from jammi_lab.storage.vector_arrays import (
+    storage_array,
+    to_arrow,
+    to_arrow_rows,
+    to_numpy,
+    to_row_numbers,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from jammi_lab.features.vectors.exact_search import RowNumbers
     from jammi_lab.features.vectors.matrix import Matrix
     from jammi_lab.features.vectors.search.source_rows import SourceRows
     from jammi_lab.features.words.word_tables import WordTable
+    from jammi_lab.storage.vector_arrays import RowNumbers
 
 _WORDS_FACTOR, _SHARE_EXPONENT_FACTOR = 1.5, 6
 _MIN_CANDIDATES_COUNT = 100

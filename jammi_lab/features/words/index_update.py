@@ -7,11 +7,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN
-from jammi_lab.features.vectors.exact_search import RowNumbers
-from jammi_lab.features.vectors.matrix import find_rows
 from jammi_lab.features.words.documents import sorted_vocabulary
 from jammi_lab.features.words.word_index import Postings, WordIndex, pack_terms
-from jammi_lab.storage.vector_arrays import to_arrow_rows, to_numpy
+from jammi_lab.storage.vector_arrays import RowNumbers, find_rows, to_arrow_rows, to_numpy
 
 _MIN_UNCHANGED_SHARE = 0.5
 """Where fewer rows are unchanged, an index is made from the documents in less time."""

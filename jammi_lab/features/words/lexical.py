@@ -17,7 +17,6 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.features.vectors.matrix import find_rows
 from jammi_lab.features.words.analyzers import OUTPUT_VERSION as ANALYSIS_VERSION
 from jammi_lab.features.words.analyzers import check_analyzer
 from jammi_lab.features.words.documents import SCHEMA, analyze_texts
@@ -35,7 +34,7 @@ from jammi_lab.steps.text_statement import (
 )
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet import open_parquet
-from jammi_lab.storage.vector_arrays import to_arrow_rows
+from jammi_lab.storage.vector_arrays import find_rows, to_arrow_rows
 from jammi_lab.store import read_leases
 from jammi_lab.store.result_files import ResultFiles
 

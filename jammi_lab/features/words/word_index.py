@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jammi_lab.features.vectors.exact_search import RowNumbers
 from jammi_lab.features.words.documents import sorted_vocabulary, strings_from_buffer
-from jammi_lab.storage.vector_arrays import to_arrow_rows, to_numpy
+from jammi_lab.storage.vector_arrays import RowNumbers, to_arrow_rows, to_numpy
 
 _SATURATION_FACTOR, _LENGTH_RATIO = 1.2, 0.75
 """k1 and b."""

@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 import jammi_lab as jl
 from jammi_lab.catalog import sqlite as dialects
 from jammi_lab.catalog.table_status import TableStatusRepository
+from jammi_lab.core.checks import Audit
 from jammi_lab.core.errors import JammiError
 from jammi_lab.features.checks.runner import CheckRunner
-from jammi_lab.features.checks.values import Audit
 from jammi_lab.steps import increment
 from jammi_lab.storage import files
 from jammi_lab.storage import files as syncing

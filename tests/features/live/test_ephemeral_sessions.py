@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 import jammi_lab as jl
+from jammi_lab.catalog.mutable_tables import MutableTableRepository
 from jammi_lab.core.errors import (
     DuplicateKey,
     DuplicateTable,
@@ -30,7 +31,6 @@ from jammi_lab.core.errors import (
     TableNotFound,
     UnknownTable,
 )
-from jammi_lab.features.live.mutable_rows import MutableTableRepository
 from jammi_lab.features.live.session_handle import fill_placeholder
 from jammi_lab.storage.files import install_fault_hook
 from tests.features.live.clocks import Hands, opened

@@ -339,8 +339,8 @@ def test_eight_threads_lose_no_update(ws):
 
 
 def test_who_is_always_too_late_is_told(ws, labels, monkeypatch):
+    from jammi_lab.catalog.mutable_commits import VersionMoved
     from jammi_lab.features.live import dml_commits as committing
-    from jammi_lab.features.live.commits import VersionMoved
 
     monkeypatch.setattr(committing, "MAX_PAUSE_SECONDS", 0)
     monkeypatch.setattr(

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from jammi_lab.core.checks import CheckSummary
 from jammi_lab.core.records import Edge
-from jammi_lab.features.checks.values import CheckSummary
 from jammi_lab.features.pictures.lineage_svg import MAX_NODES, render_lineage
-from jammi_lab.features.pictures.node_states import CheckMark, NodeStates
 from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.node_states import CheckMark, NodeStates
 
 NODES = [
     Node("source", "papers"),

@@ -4,8 +4,8 @@ would only have edges to each other and lead nowhere."""
 import numpy as np
 from numpy.typing import NDArray
 
-from jammi_lab.features.vectors.exact_search import RowNumbers
 from jammi_lab.features.vectors.index.row_source import VectorSource
+from jammi_lab.storage.vector_arrays import RowNumbers
 
 BATCH_ROWS = 4096
 """Rows per step."""

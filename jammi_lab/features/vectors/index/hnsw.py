@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
-from jammi_lab.features.vectors.exact_search import RowNumbers
 from jammi_lab.features.vectors.index.duplicates import UniqueVectors, first_equal_rows
 from jammi_lab.features.vectors.index.quantization import Quantizer, normalize_checked
 from jammi_lab.features.vectors.index.row_source import VectorSource
-from jammi_lab.storage.vector_arrays import Floats
+from jammi_lab.storage.vector_arrays import Floats, RowNumbers
 
 if TYPE_CHECKING:
     from usearch.index import Index

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jammi_lab.core.errors import TableDamaged
-from jammi_lab.features.vectors.exact_search import ExactSearch, RowNumbers
+from jammi_lab.features.vectors.exact_search import ExactSearch
 from jammi_lab.storage.parquet_rows import ParquetRowReader
-from jammi_lab.storage.vector_arrays import Floats
+from jammi_lab.storage.vector_arrays import Floats, RowNumbers
 
 COMPARE_CHUNK_BYTES = 8 << 20
 """Size of the vectors that are compared at a time."""

@@ -5,11 +5,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.features.vectors.encoders.blas_threads import usable_cores
-from jammi_lab.features.vectors.exact_search import Hits, RowNumbers, row_norms
+from jammi_lab.features.vectors.exact_search import Hits, row_norms
 from jammi_lab.features.vectors.index.hnsw import MEASURED_NEIGHBORS_COUNT, AnnIndex
 from jammi_lab.features.vectors.index.quantization import normalize
 from jammi_lab.features.vectors.matrix import Matrix
-from jammi_lab.storage.vector_arrays import Floats, check_k, check_queries
+from jammi_lab.storage.vector_arrays import Floats, RowNumbers, check_k, check_queries
 
 DEFAULT_OVERSAMPLE = 2
 """Candidates per hit."""

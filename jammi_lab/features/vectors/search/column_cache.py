@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.features.vectors.exact_search import RowNumbers
+    from jammi_lab.storage.vector_arrays import RowNumbers
 
 MAX_CACHED_BYTES = 64 << 20
 """The largest result that is cached."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from jammi_lab.core.caches import SizedObject
     from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.features.vectors.exact_search import RowNumbers
+    from jammi_lab.storage.vector_arrays import RowNumbers
 
 _READ_COLUMNS = {TableKind.LEXICAL: ("key", "terms")}
 """The columns that a search reads, by kind of table; those of vectors for any other."""

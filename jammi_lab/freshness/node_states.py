@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.verdicts import (
     DefinitionChanged,
     InputAdvanced,
@@ -15,7 +16,6 @@ from jammi_lab.core.verdicts import (
     Undecidable,
     Verdict,
 )
-from jammi_lab.features.checks.values import CheckStatus
 
 EXTERNAL_KINDS = frozenset({"source", "frame", "mutable", "topic", "model", "clock"})
 """Kinds of nodes that are inputs and not result tables."""

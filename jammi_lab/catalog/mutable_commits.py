@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.checks import BLOCKING_STAMP
 from jammi_lab.catalog.database import CompiledStatement, Database
+from jammi_lab.catalog.mutable_storage import Body, Key, physical_tables
 from jammi_lab.catalog.schema import mutables
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.errors import JammiError, TableNotFound
 from jammi_lab.core.records import Committed, MutableRecord
-from jammi_lab.features.checks.check_rows import BLOCKING_STAMP
-from jammi_lab.features.live.mutable_storage import Body, Key, physical_tables
 
 _MAX_UNTRIMMED_VERSIONS = 16
 """Versions by which the history may exceed its limit before it is trimmed."""

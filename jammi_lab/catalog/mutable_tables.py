@@ -14,7 +14,10 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.checks import remove_checks_of_recipe
 from jammi_lab.catalog.database import CompiledStatement, Database
+from jammi_lab.catalog.mutable_commits import Change, Commits
+from jammi_lab.catalog.mutable_storage import Bodies, Body, Key, Keys, physical_tables
 from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import mutables
 from jammi_lab.catalog.tenant_scope import TenantPredicate
@@ -23,9 +26,6 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DuplicateTable, TableDamaged, TableNotFound
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Committed, MutableRecord
-from jammi_lab.features.checks.check_rows import remove_checks_of_recipe
-from jammi_lab.features.live.commits import Change, Commits
-from jammi_lab.features.live.mutable_storage import Bodies, Body, Key, Keys, physical_tables
 
 _id: sa.BindParameter[int] = sa.bindparam("of_table", type_=sa.BigInteger)
 _TABLE = RowMapping(

@@ -19,17 +19,11 @@ from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import EVALUATION, MODEL, TRAINING
 from jammi_lab.catalog.schema import evaluations, models, result_tables, trainings, versions
 from jammi_lab.catalog.tenant_scope import TenantPredicate
+from jammi_lab.core import model_records as values
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import ModelNotFound, ModelReferenced
 from jammi_lab.core.identifiers import fold
-from jammi_lab.features.vectors import model_records as values
-from jammi_lab.features.vectors.model_records import (
-    Evaluation,
-    ModelRecord,
-    Reference,
-    Training,
-    model_key,
-)
+from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training, model_key
 
 Record = Training | Evaluation
 

@@ -11,10 +11,10 @@ from jammi_lab.catalog.row_mapping import CHECK, CHECK_RESULT
 from jammi_lab.catalog.schema import check_results, checks, mutables
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold
-from jammi_lab.features.checks.values import CheckRecord, CheckResult, Severity
 
 CheckRecords = list[CheckRecord]  # defined here because `list` is a method of the class below
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.features.live.row_input import to_arrow_rows
+from jammi_lab.inputs.row_input import to_arrow_rows
 
 LEAST = decimal.Decimal("0.01")
 EXTREMES = {

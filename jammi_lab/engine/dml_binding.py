@@ -10,6 +10,7 @@ from jammi_lab.core import identifiers
 from jammi_lab.core.errors import JammiError, SqlError, StatementNotAllowed
 from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.engine.name_resolution import ResolvedNames, with_position
+from jammi_lab.engine.sql.dml import DmlParts
 from jammi_lab.engine.sql.parse import ParsedStatement
 from jammi_lab.engine.sql.read_set import (
     Binding,
@@ -19,7 +20,6 @@ from jammi_lab.engine.sql.read_set import (
     scratch_address,
 )
 from jammi_lab.engine.sql.types import column_definitions
-from jammi_lab.features.live.dml_statements import DmlParts
 from jammi_lab.sources.base import Relation
 
 
