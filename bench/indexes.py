@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 import jammi_lab as jl
 from bench import ann_peers, fixtures
 from bench.harness import Line, Timer, cpu_timer, measure_pair, unmeasured_line
+from jammi_lab.features.search.column_cache import ColumnCache
 from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread
-from jammi_lab.features.vectors.search.column_cache import ColumnCache
 
 _ROWS, _WIDTH, _K = 100_000, 384, 10
 _QUERIES, _AT_ONCE = 200, 50

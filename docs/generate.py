@@ -21,7 +21,7 @@ _PART = re.compile(r"(<!-- generated: ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTA
 
 HOMES = {
     "Workspace": "jammi_lab/workspace/workspace.py",
-    "Recording": "jammi_lab/features/vectors/search_recordings.py",
+    "Recording": "jammi_lab/workspace/search_recordings.py",
     "jl": "jammi_lab/workspace/opening.py",
     "Sources": "jammi_lab/workspace/sources.py",
     "Source": "jammi_lab/workspace/sources.py",
@@ -57,10 +57,10 @@ HOMES = {
     "Reference": "jammi_lab/core/model_records.py",
     "Training": "jammi_lab/core/model_records.py",
     "Evaluation": "jammi_lab/core/model_records.py",
-    "Metrics": "jammi_lab/features/vectors/retrieval_evaluation.py",
-    "Comparison": "jammi_lab/features/vectors/retrieval_evaluation.py",
-    "Neighbors": "jammi_lab/features/vectors/vector_views.py",
-    "VectorMap": "jammi_lab/features/vectors/vector_views.py",
+    "Metrics": "jammi_lab/workspace/retrieval_evaluation.py",
+    "Comparison": "jammi_lab/workspace/retrieval_evaluation.py",
+    "Neighbors": "jammi_lab/workspace/vector_views.py",
+    "VectorMap": "jammi_lab/workspace/vector_views.py",
     "Explanation": "jammi_lab/workspace/query_plan.py",
     "Reuse": "jammi_lab/core/records.py",
     "MutableTables": "jammi_lab/features/live/mutable_handles.py",
@@ -305,7 +305,7 @@ def _bases(node: ast.ClassDef) -> list[ast.ClassDef]:
     names = [b.id for b in node.bases if isinstance(b, ast.Name)]
     homes = (
         "workspace/*.py",
-        "features/vectors/search/search.py",
+        "features/search/search.py",
         "core/html.py",
         "core/dataframes.py",
     )

@@ -11,7 +11,7 @@ import click
 from jammi_lab.cli.options import FAILED_EXIT_CODE, FailCommand, reported_errors
 
 if TYPE_CHECKING:
-    from jammi_lab.features.outputs.stamp_checks import Shown
+    from jammi_lab.workspace.stamp_checks import Shown
 
 
 def _outcome_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -51,7 +51,7 @@ def _outcome_options(command: Callable[..., None]) -> Callable[..., None]:
 def check_notebook(files: Sequence[str], **options: Any) -> None:
     """Check whether the tables that notebooks show still hold. Nothing is run, and no kernel is
     needed."""
-    from jammi_lab.features.outputs.stamp_checks import shown_in_notebook
+    from jammi_lab.workspace.stamp_checks import shown_in_notebook
 
     _check(lambda: (each for file in files for each in shown_in_notebook(Path(file))), **options)
 
@@ -60,7 +60,7 @@ def check_notebook(files: Sequence[str], **options: Any) -> None:
 @_outcome_options
 def check_file(files: Sequence[str], **options: Any) -> None:
     """Check whether saved charts and exported tables still hold. Nothing is run."""
-    from jammi_lab.features.outputs.stamp_checks import shown_in_file
+    from jammi_lab.workspace.stamp_checks import shown_in_file
 
     _check(lambda: (shown_in_file(Path(file)) for file in files), **options)
 
@@ -76,7 +76,7 @@ def _check(
     fail_unknown: bool,
     fail_grounds: bool,
 ) -> None:
-    from jammi_lab.features.outputs import stamp_checks
+    from jammi_lab.workspace import stamp_checks
 
     with reported_errors(), stamp_checks.Workspaces(workspace, catalog) as workspaces:
         entries = workspaces.check(shown())

@@ -33,12 +33,9 @@ if TYPE_CHECKING:
     from jammi_lab.features.checks.checks import CheckContext, Checks, CheckService
     from jammi_lab.features.live.mutable_handles import MutableTables
     from jammi_lab.features.outputs.badge import BadgeService
+    from jammi_lab.features.search.search import SearchService
+    from jammi_lab.features.search.sql_functions import SearchFunctions
     from jammi_lab.features.vectors.models import Models
-    from jammi_lab.features.vectors.retrieval_evaluation import RetrievalEvaluator
-    from jammi_lab.features.vectors.search.search import SearchService
-    from jammi_lab.features.vectors.search.sql_functions import SearchFunctions
-    from jammi_lab.features.vectors.searches import Searches
-    from jammi_lab.features.vectors.vector_views import VectorViews
     from jammi_lab.freshness.catalog_relations import CatalogRelations
     from jammi_lab.freshness.queries import FreshnessQueries
     from jammi_lab.inputs.path_names import PathResolver
@@ -48,8 +45,11 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.materialize import Materializer
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import TableHandles, TableService
+    from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
+    from jammi_lab.workspace.searches import Searches
     from jammi_lab.workspace.sources import Sources
     from jammi_lab.workspace.statement_runner import StatementRunner
+    from jammi_lab.workspace.vector_views import VectorViews
 
     # As in `sources/registry.py`: `isinstance` asks for this protocol.
     _TABLE_FUNCTION_RESOLVERS: tuple[type[TableFunctionResolver], ...] = (
@@ -226,9 +226,9 @@ class Services(Infrastructure):
     @first_use
     def search(self) -> "SearchService":
         """Search by meaning and by words."""
-        from jammi_lab.features.vectors.search.context import SearchContext
-        from jammi_lab.features.vectors.search.search import SearchService
-        from jammi_lab.features.words.word_search import WordSearch
+        from jammi_lab.features.search.context import SearchContext
+        from jammi_lab.features.search.search import SearchService
+        from jammi_lab.features.search.word_search import WordSearch
 
         context = SearchContext(
             scope=self.scope,
@@ -245,14 +245,14 @@ class Services(Infrastructure):
     @first_use
     def searches(self) -> "Searches":
         """Searches whose hits are results."""
-        from jammi_lab.features.vectors.searches import Searches
+        from jammi_lab.workspace.searches import Searches
 
         return Searches(self.search, self.lookup, self.statements, self.topics, self.badges)
 
     @first_use
     def views(self) -> "VectorViews":
         """Maps, neighbours and graphs of vectors."""
-        from jammi_lab.features.vectors.vector_views import VectorViews
+        from jammi_lab.workspace.vector_views import VectorViews
 
         return VectorViews(
             self.search,
@@ -268,7 +268,7 @@ class Services(Infrastructure):
     @first_use
     def evaluation(self) -> "RetrievalEvaluator":
         """How well searches find what they should."""
-        from jammi_lab.features.vectors.retrieval_evaluation import RetrievalEvaluator
+        from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
 
         return RetrievalEvaluator(
             self.search, self.handles, self.models, self.materializer, self.lookup
@@ -284,7 +284,7 @@ class Services(Infrastructure):
 
     def _search_functions(self) -> "SearchFunctions":
         """`search(…)` and `neighbors(…)` in FROM."""
-        from jammi_lab.features.vectors.search.sql_functions import SearchFunctions
+        from jammi_lab.features.search.sql_functions import SearchFunctions
         from jammi_lab.inputs.result_names import JAMMI, ResultTableResolver
 
         relations = ResultTableResolver(self.catalog, self.results)

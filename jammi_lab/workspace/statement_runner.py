@@ -20,7 +20,7 @@ from jammi_lab.workspace.run_in_order import note_earlier_changes, run_in_order
 
 if TYPE_CHECKING:
     from jammi_lab.features.live.dml_commits import CommitResult
-    from jammi_lab.features.vectors.search.answers import Answer
+    from jammi_lab.features.search.answers import Answer
     from jammi_lab.workspace.infrastructure import Infrastructure
 
 _SIMILARITY_DIGITS = 4
@@ -127,7 +127,7 @@ class StatementRunner:
     ) -> tuple[Result, bool]:
         """The answer of a search of tables, and whether an index found it. `filtered`: a condition
         reads columns of their source rows."""
-        from jammi_lab.features.vectors.search.answers import SearchAnswer
+        from jammi_lab.features.search.answers import SearchAnswer
 
         stamps, states = self.badges.stamps, dict[tuple[str, str, str], Snapshot]()
         if stamps is not None:

@@ -57,9 +57,6 @@ if TYPE_CHECKING:
     from jammi_lab.features.live.session_handle import EphemeralSession, SessionList
     from jammi_lab.features.live.topics import Topics
     from jammi_lab.features.vectors.models import Models
-    from jammi_lab.features.vectors.retrieval_evaluation import Comparison, Metrics
-    from jammi_lab.features.vectors.search_recordings import Recording, Recordings
-    from jammi_lab.features.vectors.vector_views import Neighbors, VectorMap
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.lineage import Lineage
     from jammi_lab.freshness.reports import Plan, RunReport, Status
@@ -68,7 +65,10 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.recipes import Recipe, Recipes
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
+    from jammi_lab.workspace.retrieval_evaluation import Comparison, Metrics
+    from jammi_lab.workspace.search_recordings import Recording, Recordings
     from jammi_lab.workspace.sources import Sources
+    from jammi_lab.workspace.vector_views import Neighbors, VectorMap
 
 
 _open: "weakref.WeakSet[Workspace]" = weakref.WeakSet()
@@ -800,7 +800,7 @@ class Workspace:
         recorded: materialize it, and its verdict tells whether it still holds. NameInvalid,
         WorkspaceReadOnly."""
         with load_modules():
-            from jammi_lab.features.vectors.search_recordings import open_recording
+            from jammi_lab.workspace.search_recordings import open_recording
 
         return open_recording(name, self._services.searches)
 
@@ -808,7 +808,7 @@ class Workspace:
     def recordings(self) -> "Recordings":
         """The recordings of searches, by name."""
         with load_modules():
-            from jammi_lab.features.vectors.search_recordings import Recordings
+            from jammi_lab.workspace.search_recordings import Recordings
 
         return Recordings(self._services.searches)
 

@@ -32,7 +32,8 @@ import msgspec
 
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.redaction import redact
-from jammi_lab.features.outputs.stamp_checks import (
+from jammi_lab.features.outputs.stamps import stamp_from
+from jammi_lab.workspace.stamp_checks import (
     OUTDATED,
     STALE,
     Shown,
@@ -40,7 +41,6 @@ from jammi_lab.features.outputs.stamp_checks import (
     StampJudge,
     Workspaces,
 )
-from jammi_lab.features.outputs.stamps import stamp_from
 
 INTERVAL_SECONDS = 0.25
 """Pause between two checks of a notebook."""

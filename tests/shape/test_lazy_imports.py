@@ -61,10 +61,10 @@ ROOMS = {
 @pytest.mark.parametrize(
     ("step", "not_loaded"),
     [
-        ("open", {"features.vectors.search.search", "steps.build", "freshness"}),
-        ("query", {"features.vectors.search.search", "steps.build", "freshness"}),
-        ("cell", {"features.vectors.search.search", "steps.build", "freshness"}),
-        ("table", {"features.vectors.search.search"}),
+        ("open", {"features.search.search", "steps.build", "freshness"}),
+        ("query", {"features.search.search", "steps.build", "freshness"}),
+        ("cell", {"features.search.search", "steps.build", "freshness"}),
+        ("table", {"features.search.search"}),
     ],
 )
 def test_a_workspace_loads_the_rooms_that_it_uses(run_python, tmp_path, step, not_loaded):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from jammi_lab.features.vectors.search import column_cache as selected
+from jammi_lab.features.search import column_cache as selected
 from jammi_widgets import auto_refresh as following
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.lineage import LineageGraph

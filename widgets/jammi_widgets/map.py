@@ -11,11 +11,11 @@ from jammi_lab.core.html import Rendered, escape_invisible, to_text, vstack
 from jammi_lab.core.identifiers import copyable_name, near_names, quote_identifier, quoted_name
 from jammi_lab.core.verdicts import marked_label
 from jammi_lab.features.outputs.stamps import StampedSource
-from jammi_lab.features.vectors.search.filters import RowFilter, check_row_condition
-from jammi_lab.features.vectors.search.hits import VECTOR_HIT_COLUMNS
-from jammi_lab.features.vectors.vector_views import Colouring, VectorMap
+from jammi_lab.features.search.filters import RowFilter, check_row_condition
+from jammi_lab.features.search.hits import VECTOR_HIT_COLUMNS
 from jammi_lab.workspace.column_filters import condition
 from jammi_lab.workspace.result_table import ResultTable
+from jammi_lab.workspace.vector_views import Colouring, VectorMap
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.cell_texts import KeyIndex, column_texts

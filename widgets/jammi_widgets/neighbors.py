@@ -23,10 +23,10 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableKind
 from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.features.outputs.stamps import StampedSource
-from jammi_lab.features.vectors.search.answers import HIT_COLUMNS
-from jammi_lab.features.vectors.search.filters import RowFilter, check_row_condition
+from jammi_lab.features.search.answers import HIT_COLUMNS
+from jammi_lab.features.search.filters import RowFilter, check_row_condition
+from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.words.matches import excerpt, split_matches
-from jammi_lab.features.words.word_search import check_lexical
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
 from jammi_widgets.cell_texts import KeyIndex, column_texts

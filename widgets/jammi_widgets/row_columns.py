@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jammi_lab.core.errors import TableDamaged
-from jammi_lab.features.vectors.search.hits import as_hits
-from jammi_lab.features.vectors.search.source_rows import SourceRows
+from jammi_lab.features.search.hits import as_hits
+from jammi_lab.features.search.source_rows import SourceRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jammi_lab.features.search.column_cache import CachedColumns
     from jammi_lab.features.vectors.matrix import Matrix
-    from jammi_lab.features.vectors.search.column_cache import CachedColumns
     from jammi_lab.storage.vector_arrays import RowNumbers
     from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace

@@ -1,2 +1,2 @@
-"""Outputs that know their tables: stamps in notebooks and files, badges below cells, and the checks
-of both. Begin with `stamps.py` and `stamp_checks.py`."""
+"""Outputs that know their tables: stamps in notebooks and files, and badges below cells. Begin with
+`stamps.py`; `workspace/stamp_checks.py` checks what files show."""

@@ -9,9 +9,9 @@ from jammi_lab.core import reprs
 from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
-from jammi_lab.features.vectors.search.queries import texts_of
-from jammi_lab.features.vectors.searches import RecordedSearch, Searches
+from jammi_lab.features.search.queries import texts_of
 from jammi_lab.workspace.result import InMemoryResult, Result
+from jammi_lab.workspace.searches import RecordedSearch, Searches
 
 
 class Recording(ReprMixin):

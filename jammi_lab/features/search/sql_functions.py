@@ -14,18 +14,14 @@ from jammi_lab.core.anchors import Input
 from jammi_lab.core.canonical_json import canonical_json, digest_of
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.records import TableKind, TableRecord
-from jammi_lab.features.vectors.search.answers import HIT_COLUMNS, Answer
-from jammi_lab.features.vectors.search.hits import HIT_TYPES, hits_table
-from jammi_lab.features.vectors.search.queries import texts_of
-from jammi_lab.features.vectors.search.search import (
-    SearchService,
-    check_searchable,
-    missing_encoder_error,
-)
-from jammi_lab.features.vectors.search.source_rows import SourceRows
+from jammi_lab.features.search.answers import HIT_COLUMNS, Answer
+from jammi_lab.features.search.hits import HIT_TYPES, hits_table
+from jammi_lab.features.search.queries import texts_of
+from jammi_lab.features.search.search import SearchService, check_searchable, missing_encoder_error
+from jammi_lab.features.search.source_rows import SourceRows
+from jammi_lab.features.search.word_search import HIT_COLUMNS as WORD_HIT_COLUMNS
+from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.words.analyzers import OUTPUT_VERSION as ANALYSIS_VERSION
-from jammi_lab.features.words.word_search import HIT_COLUMNS as WORD_HIT_COLUMNS
-from jammi_lab.features.words.word_search import check_lexical
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation
 
@@ -216,7 +212,7 @@ class _WordsCall:
     @property
     def definition(self) -> str:
         """The canonical JSON of everything besides the tables that determines the hits."""
-        from jammi_lab.features.words import fusion
+        from jammi_lab.features.search import fusion
 
         analyzer = self._words_rows.descriptor.get("analyzer")
         words: dict[str, Any] = {"analyzer": analyzer, "revision": ANALYSIS_VERSION}
@@ -253,7 +249,7 @@ class _WordsCall:
 
     def rows(self, columns: Collection[str]) -> "pa.Table":
         """The hits. ModelNotFound, TableDamaged."""
-        from jammi_lab.features.words import fusion
+        from jammi_lab.features.search import fusion
 
         words, query, k = self._words_record, self._query, self._k
         with self._search.context.scope.use(self._tenant):

@@ -22,7 +22,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.records import ProgressOption, TableKind
 from jammi_lab.features.outputs.badge import BadgeMixin, BadgeService
-from jammi_lab.features.vectors.search.search import SearchService, check_searchable
+from jammi_lab.features.search.search import SearchService, check_searchable
 from jammi_lab.steps.registry import Producers
 from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.materialize import Materializer

@@ -10,14 +10,14 @@ from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.core.settings import Settings
+from jammi_lab.features.search.answers import HIT_COLUMNS, Answer
+from jammi_lab.features.search.context import SearchContext
+from jammi_lab.features.search.filters import RowFilter
+from jammi_lab.features.search.hits import hits_table
+from jammi_lab.features.search.queries import list_of_texts, texts_of
+from jammi_lab.features.search.source_rows import SourceRows
+from jammi_lab.features.search.word_search import WordSearch
 from jammi_lab.features.vectors.index.indexes import SEARCHABLE, VectorIndexes
-from jammi_lab.features.vectors.search.answers import HIT_COLUMNS, Answer
-from jammi_lab.features.vectors.search.context import SearchContext
-from jammi_lab.features.vectors.search.filters import RowFilter
-from jammi_lab.features.vectors.search.hits import hits_table
-from jammi_lab.features.vectors.search.queries import list_of_texts, texts_of
-from jammi_lab.features.vectors.search.source_rows import SourceRows
-from jammi_lab.features.words.word_search import WordSearch
 from jammi_lab.steps.registry import Producers
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jammi_lab.catalog.result_tables import ResultTableRepository
+    from jammi_lab.features.search import fusion
     from jammi_lab.features.vectors.encoders.base import Encoder
     from jammi_lab.features.vectors.exact_search import Hits
     from jammi_lab.features.vectors.matrix import Matrix
-    from jammi_lab.features.words import fusion
 
 
 class SearchService:
@@ -111,7 +111,7 @@ class SearchService:
         exact: bool | None,
     ) -> Answer:
         """The `k` best rows by meaning and words."""
-        from jammi_lab.features.words import fusion
+        from jammi_lab.features.search import fusion
         from jammi_lab.storage.vector_arrays import check_exact
 
         if query is None:
@@ -137,7 +137,7 @@ class SearchService:
     ) -> "tuple[fusion.TablePair, pa.Table]":
         """The `k` best rows by meaning and words of each text; `keys`: the only rows that may be
         hits. SchemaMismatch, InvalidArgument, ModelNotFound, TableDamaged."""
-        from jammi_lab.features.words import fusion
+        from jammi_lab.features.search import fusion
         from jammi_lab.storage.vector_arrays import check_k
 
         texts = self.words.check_texts(words_record, query)

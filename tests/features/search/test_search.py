@@ -12,8 +12,8 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import errors
+from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.vectors.encoders.base import EncoderIdentity
-from jammi_lab.features.vectors.search.source_rows import SourceRows
 from tests.inside import services_of
 from tests.templates import Template
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.features.vectors.search.answers import Answer
+from jammi_lab.features.search.answers import Answer
 from jammi_lab.storage.vector_arrays import (
     storage_array,
     to_arrow,
@@ -28,8 +28,8 @@ from jammi_lab.storage.vector_arrays import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from jammi_lab.features.search.source_rows import SourceRows
     from jammi_lab.features.vectors.matrix import Matrix
-    from jammi_lab.features.vectors.search.source_rows import SourceRows
     from jammi_lab.features.words.word_tables import WordTable
     from jammi_lab.storage.vector_arrays import RowNumbers
 

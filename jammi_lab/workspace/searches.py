@@ -19,8 +19,8 @@ from jammi_lab.core.identifiers import check_name, near_names
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.features.live.topics import Topics
 from jammi_lab.features.outputs.badge import BadgeService
-from jammi_lab.features.vectors.search.queries import texts_of
-from jammi_lab.features.vectors.search.search import SearchService
+from jammi_lab.features.search.queries import texts_of
+from jammi_lab.features.search.search import SearchService
 from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.statement_runner import StatementRunner

@@ -12,6 +12,8 @@ from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.model_records import Evaluation
 from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.features.search.search import SearchService, check_searchable
+from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.vectors.judgements import (
     JUDGEMENTS_HINT,
     JudgedQuery,
@@ -21,12 +23,10 @@ from jammi_lab.features.vectors.judgements import (
     to_table_keys,
     without_self_judgements,
 )
-from jammi_lab.features.vectors.metrics_recipe import Search, metrics_recipe
 from jammi_lab.features.vectors.models import Models
-from jammi_lab.features.vectors.search.search import SearchService, check_searchable
-from jammi_lab.features.words.word_search import check_lexical
 from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.materialize import Materializer
+from jammi_lab.workspace.metrics_recipe import Search, metrics_recipe
 from jammi_lab.workspace.result_table import ResultTable, TableHandles
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.features.vectors.search.column_cache import ColumnCache
+from jammi_lab.features.search.column_cache import ColumnCache
 
 if TYPE_CHECKING:
     from jammi_lab.catalog.result_tables import ResultTableRepository

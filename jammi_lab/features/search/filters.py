@@ -11,11 +11,7 @@ from jammi_lab.core.errors import JammiError, StatementNotAllowed
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.engine.sql.allowlist import character_offset, walk_nodes
 from jammi_lab.engine.sql.tokens import check_expression
-from jammi_lab.features.vectors.search.column_cache import (
-    SelectionKey,
-    inputs_of,
-    read_within_limit,
-)
+from jammi_lab.features.search.column_cache import SelectionKey, inputs_of, read_within_limit
 from jammi_lab.inputs.source_names import InlineRows
 
 if TYPE_CHECKING:
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
 
     from jammi_lab.engine.engine import Engine
     from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.features.vectors.search.source_rows import SourceRows
+    from jammi_lab.features.search.source_rows import SourceRows
 
 _PREFIX = "SELECT 1 WHERE (\n"
 _WILDCARD_NODES = ("STAR", "POSITIONAL_REFERENCE")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import jammi_lab as jl
 from jammi_lab.core import errors
-from jammi_lab.features.vectors.retrieval_evaluation import score_ranking
+from jammi_lab.workspace.retrieval_evaluation import score_ranking
 
 TITLES = [
     "graph networks",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jammi_lab.core import errors
 from jammi_lab.features.vectors.projections import project_to_plane
-from jammi_lab.features.vectors.vector_views import VectorMap, _bars, _scatter
+from jammi_lab.workspace.vector_views import VectorMap, _bars, _scatter
 from tests.cases.texts import ENCODABLE
 from tests.features.vectors.test_neighbor_graph import given_vectors
 from tests.sizes import examples

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.records import TableKind, TableRecord
-from jammi_lab.features.vectors.search.answers import Answer
-from jammi_lab.features.vectors.search.context import SearchContext
-from jammi_lab.features.vectors.search.filters import RowFilter
-from jammi_lab.features.vectors.search.queries import texts_of
-from jammi_lab.features.vectors.search.source_rows import SourceRows
+from jammi_lab.features.search.answers import Answer
+from jammi_lab.features.search.context import SearchContext
+from jammi_lab.features.search.filters import RowFilter
+from jammi_lab.features.search.queries import texts_of
+from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.words.word_tables import WordTable, WordTables
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.core import errors
-from jammi_lab.features.vectors.search import column_cache as selected
-from jammi_lab.features.vectors.search.source_rows import SourceRows
+from jammi_lab.features.search import column_cache as selected
+from jammi_lab.features.search.source_rows import SourceRows
 from tests.inside import record_of, services_of
 from tests.sizes import product
 

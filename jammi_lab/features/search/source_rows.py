@@ -17,21 +17,16 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.identifiers import fold, near_names, quote_identifier
 from jammi_lab.core.records import TableKind, TableRecord
-from jammi_lab.features.vectors.search.answers import Answer, RunningAnswer, SearchAnswer
-from jammi_lab.features.vectors.search.column_cache import (
+from jammi_lab.features.search.answers import Answer, RunningAnswer, SearchAnswer
+from jammi_lab.features.search.column_cache import (
     CachedColumns,
     ColumnSelection,
     SelectionKey,
     inputs_of,
     read_within_limit,
 )
-from jammi_lab.features.vectors.search.context import SearchContext
-from jammi_lab.features.vectors.search.hits import (
-    HIT_TYPES,
-    VECTOR_HIT_COLUMNS,
-    as_hits,
-    without_hits,
-)
+from jammi_lab.features.search.context import SearchContext
+from jammi_lab.features.search.hits import HIT_TYPES, VECTOR_HIT_COLUMNS, as_hits, without_hits
 from jammi_lab.sources.base import InputRead, Relation
 
 if TYPE_CHECKING:

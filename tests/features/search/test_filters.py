@@ -13,8 +13,8 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import errors
-from jammi_lab.features.vectors.search import column_cache as selected
-from jammi_lab.features.vectors.search.filters import RowFilter
+from jammi_lab.features.search import column_cache as selected
+from jammi_lab.features.search.filters import RowFilter
 from tests.inside import record_of, services_of
 from tests.sizes import soak, thinned
 
@@ -134,7 +134,7 @@ def lying(lab: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     else:
         small = selected.read_within_limit
         monkeypatch.setattr(
-            "jammi_lab.features.vectors.search.filters.read_within_limit",
+            "jammi_lab.features.search.filters.read_within_limit",
             lambda prepared: small(prepared) if len(prepared.output) < 6 else None,
         )
     return lab, request.param
@@ -205,7 +205,7 @@ def test_rows_that_were_written_while_they_were_read_are_not_taken_for_those_of_
         return small(prepared)
 
     with monkeypatch.context() as patched:
-        patched.setattr("jammi_lab.features.vectors.search.filters.read_within_limit", overtaken)
+        patched.setattr("jammi_lab.features.search.filters.read_within_limit", overtaken)
         asked(ws).load("true")
     for rows, year in ((old, 2004), (new, 3004), (old, 2004)):
         csv(papers, rows)
