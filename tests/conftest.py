@@ -1,5 +1,6 @@
 """What every test has: a workspace, a child process, and the proof that nothing is left behind."""
 
+import collections
 import contextlib
 import gc
 import importlib
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -336,70 +337,68 @@ def pytest_runtestloop() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks by measured durations and by kind, and, unless it is a soak, thins out what takes long
-    by its number of cases."""
-    long_lists = _long_lists(items)
-    thinned = set(itertools.chain(*long_lists.values()))
+    """Marks by measured durations and by kind, and, unless it is a soak, leaves to it what
+    tests/README.md says."""
+    runs = _runs_in_make_test(items)
     for item in items:
         if durations.is_slow(item.nodeid):
             item.add_marker(pytest.mark.slow)
-        cells = hasattr(item, "callspec") and any(
-            map(item.get_closest_marker, ("product", "contract"))
-        )
-        if cells or item in thinned or _is_repeated(item) or item.get_closest_marker("hypothesis"):
+        if item in runs or item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.soak)
-    if not sizes.SOAK and (left := _cells_left_to_a_soak(items) | _cases_left(long_lists)):
-        config.hook.pytest_deselected(items=[item for item in items if item in left])
-        items[:] = [item for item in items if item not in left]
+    if not sizes.SOAK:
+        config.hook.pytest_deselected(items=[item for item in items if not runs.get(item, True)])
+        items[:] = [item for item in items if runs.get(item, True)]
 
 
-def _long_lists(items: list[pytest.Item]) -> dict[str, list[pytest.Item]]:
-    """The cases of each test that takes too long for all of them to be in `make test`."""
-    lists: dict[str, list[pytest.Item]] = {}
+def _runs_in_make_test(items: list[pytest.Item]) -> dict[pytest.Item, bool]:
+    """Whether `make test` runs an item, for the items of each test of which it runs a part or
+    none."""
+    tests: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if hasattr(item, "callspec") and not any(
-            map(item.get_closest_marker, ("product", "contract", "every_case"))
-        ):
-            lists.setdefault(item.nodeid.split("[")[0], []).append(item)
-    return {
-        function: cases
-        for function, cases in lists.items()
-        if sizes.affordable(len(cases), durations.seconds_of(function)) < len(cases)
-    }
+        tests.setdefault(item.nodeid.split("[")[0], []).append(item)
+    runs: dict[pytest.Item, bool] = {}
+    rows = collections.Counter[str]()
+    for function, cases in tests.items():
+        suite = function.rpartition("::")[0]
+        rows[suite] += 1
+        chosen = _chosen(cases, rows[suite], durations.seconds_of(function))
+        if chosen is not None:
+            runs |= {item: n in chosen for n, item in enumerate(cases)}
+    return runs
 
 
-def _cases_left(long_lists: Mapping[str, list[pytest.Item]]) -> set[pytest.Item]:
-    left = set[pytest.Item]()
-    for function, cases in long_lists.items():
-        count = sizes.affordable(len(cases), durations.seconds_of(function))
-        chosen = sizes.spread([_cell(item, item.callspec.params) for item in cases], count)
-        left |= {item for n, item in enumerate(cases) if n not in chosen}
-        for item in cases:
-            item.stash[_STANDS_FOR] = len(cases) / count
-    return left
+def _chosen(cases: list[pytest.Item], row: int, seconds: float) -> Collection[int] | None:
+    """Positions of the cases of a test that `make test` runs; None when that is no question of its
+    size. The test is the so manieth of its suite, and all of its cases take so long."""
+    is_marked = cases[0].get_closest_marker
+    if is_marked("only_soak") or (_is_repeated(cases[0]) and row % 3):
+        return ()
+    if not hasattr(cases[0], "callspec") or is_marked("every_case"):
+        return None
+    cells = [_cell(item, item.callspec.params) for item in cases]
+    if is_marked("product"):
+        return sizes.covering(cells)
+    if is_marked("contract") or _has_implementations(cases[0]):
+        return [n for n in range(len(cases)) if sizes.rotated(row, n, len(cases))]
+    count = sizes.affordable(len(cases), seconds)
+    if count == len(cases):
+        return None
+    for item in cases:
+        item.stash[_STANDS_FOR] = len(cases) / count
+    return sizes.spread(cells, count)
 
 
-def _cells_left_to_a_soak(items: list[pytest.Item]) -> set[pytest.Item]:
-    products: dict[str, list[pytest.Item]] = {}
-    suites: dict[str, dict[str, list[pytest.Item]]] = {}
-    for item in items:
-        function = item.nodeid.split("[")[0]
-        if not hasattr(item, "callspec"):
-            continue
-        if item.get_closest_marker("product"):
-            products.setdefault(function, []).append(item)
-        elif item.get_closest_marker("contract"):
-            suite = suites.setdefault(function.rpartition("::")[0], {})
-            suite.setdefault(function, []).append(item)
-    repeated = [item for item in items if _is_repeated(item)]
-    left = {item for n, item in enumerate(repeated) if not sizes.rotated(0, n, len(repeated))}
-    for cells in products.values():
-        chosen = sizes.covering([_cell(item, item.callspec.params) for item in cells])
-        left |= {item for n, item in enumerate(cells) if n not in chosen}
-    for suite in suites.values():
-        for row, cells in enumerate(suite.values()):
-            left |= {item for n, item in enumerate(cells) if not sizes.rotated(row, n, len(cells))}
-    return left
+def _has_implementations(item: pytest.Item) -> bool:
+    """Whether a fixture gives a test one implementation of several."""
+    return len(item.callspec.params) > sum(map(len, _names_of_lists(item)))
+
+
+def _names_of_lists(item: pytest.Item) -> list[list[str]]:
+    """The parameters that a test names itself, by list."""
+    return [
+        [n.strip() for n in names.split(",")] if isinstance(names := mark.args[0], str) else names
+        for mark in item.iter_markers("parametrize")
+    ]
 
 
 def _is_repeated(item: pytest.Item) -> bool:
@@ -417,10 +416,7 @@ def _is_repeated(item: pytest.Item) -> bool:
 def _cell(item: pytest.Item, params: Mapping[str, object]) -> tuple[Any, ...]:
     """One value for each list of parameters; the values of a list are the same objects in all of
     its cells."""
-    together = [
-        [n.strip() for n in names.split(",")] if isinstance(names := mark.args[0], str) else names
-        for mark in item.iter_markers("parametrize")
-    ]
+    together = _names_of_lists(item)
     alone = [[n] for n in sorted(params) if not any(n in names for names in together)]
     return tuple(tuple(id(params[n]) for n in names) for names in together + alone)
 

@@ -22,8 +22,9 @@ more each pair), `make soak` runs all cells."""
 
 contract = pytest.mark.contract
 """Marks the tests of a class or module that each run over one list of things of a kind: `make test`
-runs each with a third of the list, in rotation, so that everything in it meets a third of the
-tests; `make soak` runs all."""
+runs each with a third of the list, of two things with one, in rotation, so that everything in it
+meets a part of the tests; `make soak` runs all. So do, without a mark, tests that get an
+implementation from a fixture with parameters."""
 
 every_case = pytest.mark.every_case
 """Marks a test of which `make test` runs each case, however long they take together: each is a

@@ -2,7 +2,6 @@
 people run."""
 
 import re
-from types import SimpleNamespace
 
 import pytest
 
@@ -66,27 +65,6 @@ def test_chosen_cases_are_spread_over_a_list_and_meet_each_value_of_several():
 def test_three_tests_of_a_contract_meet_the_whole_list(columns):
     met = [{n for n in range(columns) if sizes.rotated(row, n, columns)} for row in range(3)]
     assert all(met) and set.union(*met) == set(range(columns))
-
-
-def test_of_tests_repeated_elsewhere_a_third_runs_and_the_modules_own_all():
-    from tests.conftest import _cells_left_to_a_soak, _is_repeated
-
-    class Item:
-        def __init__(self, name, module, marked):
-            self.nodeid, self.marked = f"tests/x.py::{name}", marked
-            self.function = SimpleNamespace(__module__=module)
-
-        def get_closest_marker(self, name):
-            return object() if self.marked and name == "repeated" else None
-
-        def getparent(self, _):
-            return SimpleNamespace(obj=SimpleNamespace(__name__="here"))
-
-    items = [Item(f"test_{n}", "elsewhere", True) for n in range(9)]
-    own = [Item("test_own", "here", True), Item("test_other", "elsewhere", False)]
-    assert [_is_repeated(item) for item in (*items[:1], *own)] == [True, False, False]
-    left = _cells_left_to_a_soak([*items, *own])
-    assert left < set(items) and len(left) == 6
 
 
 def test_every_size_has_a_target_and_ci_runs_them_all():
