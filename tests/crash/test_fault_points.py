@@ -10,7 +10,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.store.manifests import manifest_path
 from tests.crash.check import Promises, hold_true
-from tests.sizes import sized, soak
+from tests.sizes import SOAK, soak
 from tests.store.lab import DEAD, catalog, everything, files, files_of, flip, statuses, unpublish
 
 FEW = not os.environ.get("JAMMI_CRASHES")
@@ -28,13 +28,13 @@ def passed(server, tmp_path_factory):
 
 
 def cuts_of(points):
-    """(point, which time it is passed); of the many that one point has, the first and the last, in
-    a soak every fourth too, unless all are asked for."""
+    """(point, which time it is passed); of the many that one point has, the first, in a soak the
+    second, the last and every fourth too, unless all are asked for."""
     every = [(p, points[: n + 1].count(p)) for n, p in enumerate(points)]
     return [
         (p, n)
         for p, n in every
-        if not FEW or n <= sized(1, 2) or n % sized(1_000, 4) == 0 or n == points.count(p)
+        if not FEW or n == 1 or (SOAK and (n % 4 in (0, 2) or n == points.count(p)))
     ]
 
 

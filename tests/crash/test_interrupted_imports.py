@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sizes import soak, thinned
+
 KERNELS = """
 import os, signal, sys, threading, time, traceback
 import jammi_lab as jl, jammi_lab.workspace.workspace, duckdb, numpy, pyarrow
@@ -46,6 +48,7 @@ for moment in moments:
 """
 
 
+@soak
 @pytest.mark.parametrize(
     "call",
     [
@@ -55,7 +58,7 @@ for moment in moments:
     ],
 )
 def test_the_first_call_after_an_interrupt_of_an_import_works(tmp_path: Path, call: str) -> None:
-    moments = [1, 5, 15, 30, 45, 60, 90, 120, 160, 220, 300, 400, 600]
+    moments = thinned([1, 5, 15, 30, 45, 60, 90, 120, 160, 220, 300, 400, 600], 4)
     done = subprocess.run(
         [sys.executable, "-c", KERNELS, str(tmp_path), call, ",".join(map(str, moments))],
         capture_output=True,

@@ -22,7 +22,7 @@ from tests.crash.child import CANARY
 from tests.sizes import soak
 
 pytestmark = [soak, pytest.mark.slow, pytest.mark.timeout(3600)]
-KILLS, CHANGES = asked(30, 400, every=400), asked(15, 400, every=400)
+KILLS, CHANGES = asked(15, 150, every=400), asked(8, 100, every=400)
 
 
 def killed(server: Any, chance: random.Random, *argv: object) -> str:

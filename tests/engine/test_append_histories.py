@@ -22,8 +22,8 @@ from tests.inside import services_of
 from tests.sizes import sized, soak
 from tests.steps import append_histories as histories
 
-FOLDERS, STATEMENTS, APPENDS = sized((6, 10, 20), (220, 35, 20))
-"""About 5 of 7 statements are in the algebra: 800 histories of those, 100 000 in a soak."""
+FOLDERS, STATEMENTS, APPENDS = sized((4, 10, 10), (30, 20, 20))
+"""About 5 of 7 statements are in the algebra."""
 
 
 class Frames:
@@ -192,4 +192,4 @@ def test_merged_rows_are_byte_for_byte_those_of_the_whole_statement(tmp_path):
                 with contextlib.nullcontext() if is_inside else pytest.raises(NotIncremental):
                     compared += check_histories(table, prepared, statement)
             table.connection.close()
-    assert compared >= sized(700, 100_000)
+    assert compared > FOLDERS * STATEMENTS * APPENDS // 2

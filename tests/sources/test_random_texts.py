@@ -141,7 +141,7 @@ def means(value, text):
 @soak
 def test_random_tables_are_read_as_what_stands_in_the_file_or_are_refused(tmp_path):
     read, refusals = 0, []
-    for seed in range(sized(150, 10_000)):
+    for seed in range(sized(150, 2_000)):
         path = tmp_path / f"{seed}.csv"
         options, texts = written(random.Random(seed), path)
         record = SourceRecord(name="s", kind="csv", location=str(path), options=options)
@@ -163,7 +163,7 @@ def test_one_more_row_never_turns_the_others(tmp_path):
     """What is read of the first rows means the same, whatever comes after them."""
     dice = random.Random(7)
     with jl.open(tmp_path / "lab") as ws:
-        for turn in range(sized(25, 400)):
+        for turn in range(sized(25, 200)):
             texts = [str(MAKERS[dice.choice(sorted(MAKERS))](dice)) for _ in range(3)]
             texts = [text.replace("\n", " ") for text in texts]
             for count in (1, 2, 3):

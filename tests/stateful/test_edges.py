@@ -548,7 +548,7 @@ def test_nothing_is_fresh_that_would_come_out_otherwise(
     request.addfinalizer(lambda: shutil.rmtree(tmp_path))
     before = os.getcwd()
     server = request.getfixturevalue("postgres_url") if kind == "server" else ""
-    for number in range(sized(1, 15 if server else 25)):  # a server takes its time
+    for number in range(sized(1, 4 if server else 8)):  # a server takes its time
         monkeypatch.setattr(Rate, "__rate__", [2])
         monkeypatch.setattr(Rate, "__limit__", None)
         root, table = tmp_path / str(number), f"edges_{os.getpid()}_{number}"
@@ -557,7 +557,7 @@ def test_nothing_is_fresh_that_would_come_out_otherwise(
             run_postgres(server, "CREATE EXTENSION IF NOT EXISTS citext")
         history = History(root, random.Random(f"{kind} {number}"), server, table)
         try:
-            for _ in range(sized(5, 60)):
+            for _ in range(sized(5, 40)):
                 history.step()
                 history.check()
         finally:

@@ -862,7 +862,7 @@ def test_histories(part: int) -> None:
             machine = seed(part)(machine)  # else all parts would be the same
         run_state_machine_as_test(
             machine,
-            settings=settings(common, max_examples=sized(2, 40), stateful_step_count=sized(25, 40)),
+            settings=settings(common, max_examples=sized(2, 15), stateful_step_count=sized(25, 40)),
         )
     until = time.monotonic() + _SECONDS
     while time.monotonic() < until:  # always other ones

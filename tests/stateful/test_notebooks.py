@@ -10,7 +10,7 @@ from jammi_lab.sources.frame_origins import origins
 from tests.sizes import sized, soak
 from tests.stateful.notebooks import judge
 
-HISTORIES = sized(3, 50)
+HISTORIES = sized(3, 12)
 PARTS = sized(1, 6)
 
 

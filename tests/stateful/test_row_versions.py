@@ -398,8 +398,8 @@ class RowVersions(RuleBasedStateMachine):
 
 
 RowVersions.TestCase.settings = settings(
-    max_examples=sized(4, 150),
-    stateful_step_count=sized(15, 50),
+    max_examples=sized(4, 40),
+    stateful_step_count=sized(15, 40),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

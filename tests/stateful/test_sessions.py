@@ -216,4 +216,4 @@ class SessionMachine(RuleBasedStateMachine):
 TestSessions = soak(
     pytest.mark.timeout(900)(SessionMachine.TestCase)
 )  # thousands of commits that wait for the disk, which others may keep busy
-TestSessions.settings = settings(max_examples=sized(4, 40), stateful_step_count=25, deadline=None)
+TestSessions.settings = settings(max_examples=sized(4, 30), stateful_step_count=25, deadline=None)

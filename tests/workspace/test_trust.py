@@ -503,22 +503,24 @@ LOCATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "location"), LOCATIONS)
 def test_no_spelling_of_a_recorded_location_leads_beyond_the_project(
-    tmp_path, own_list, listener, recwarn, kind, location
+    tmp_path, own_list, listener, recwarn
 ):
     lab = make_foreign(tmp_path, own_list)
-    location = location.replace("/FAR", f"{tmp_path}/far.csv").replace("PORT", str(listener.port))
-    with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db, db:
-        db.execute("UPDATE sources SET kind = ?, location = ? WHERE name = 'far'", (kind, location))
-    with jl.open(lab) as ws:
-        for use in (
-            lambda: ws.sql("FROM far").fetchall(),
-            lambda: ws.sources["far"].preview(),
-            lambda: ws.sources["far"].tables(),
-            lambda: ws.sources["far"].columns(),
-        ):
-            with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
-                use()
-        assert isinstance(ws.staleness("of_far"), jl.Undecidable)
+    record = "UPDATE sources SET kind = ?, location = ? WHERE name = 'far'"
+    for kind, spelling in LOCATIONS:
+        location = spelling.replace("/FAR", f"{tmp_path}/far.csv")
+        location = location.replace("PORT", str(listener.port))
+        with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db, db:
+            db.execute(record, (kind, location))
+        with jl.open(lab) as ws:
+            for use in (
+                lambda ws=ws: ws.sql("FROM far").fetchall(),
+                ws.sources["far"].preview,
+                ws.sources["far"].tables,
+                ws.sources["far"].columns,
+            ):
+                with pytest.raises(jl.SourceUnavailable, match="is not trusted"):
+                    use()
+            assert isinstance(ws.staleness("of_far"), jl.Undecidable), spelling
     assert listener.received == []

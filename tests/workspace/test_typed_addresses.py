@@ -7,6 +7,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.workspace.copy import copy_workspace
+from tests.sizes import product
 
 SECRET = "CANARYzq9"
 NO_PATHS = [
@@ -55,6 +56,7 @@ def check(ws, tmp_path, call):
     assert "s" not in ws.sources
 
 
+@product
 @pytest.mark.parametrize("text", NO_PATHS)
 @pytest.mark.parametrize("verb", CALLS)
 def test_an_address_in_place_of_a_path_is_refused_and_not_repeated(
@@ -67,6 +69,7 @@ def test_an_address_in_place_of_a_path_is_refused_and_not_repeated(
     )
 
 
+@product
 @pytest.mark.parametrize("text", URLS)
 @pytest.mark.parametrize("form", STATEMENTS)
 def test_a_signed_url_in_from_is_neither_in_the_excerpt_nor_in_the_advice(

@@ -55,7 +55,8 @@ FAILING = (
 )
 
 
-NEAR = 1 if LOOKS else sized(10, 1)
+NEAR = 1 if LOOKS else sized(20, 2)
+"""Of the states near something that matters, one in so many is looked at."""
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +272,7 @@ def test_the_recorded_steps_lead_to_the_bytes_on_the_disk(sound):
 def test_no_crash_at_any_moment_breaks_a_promise_or_leaves_anything_half_done(sound, memory, tell):
     _, steps = sound
     every = states(steps)
-    looked = chosen(every, asked(20, 600), NEAR)
+    looked = chosen(every, asked(10, 200), NEAR)
     found = list(wrongs(images(steps, looked), memory / "crashed"))
     tell(
         f"crash explorer: {len(steps.steps)} steps, {len(every)} states, {len(looked)} looked at, {len(found)} violations"
@@ -320,7 +321,7 @@ def test_no_crash_of_increments_and_tables_of_words_changes_their_rows_or_what_i
     sound_growth, memory, tell
 ):
     every = states(sound_growth[1])
-    looked = chosen(every, asked(6, 600), 1 if LOOKS else sized(50, 1))
+    looked = chosen(every, asked(6, 100), 1 if LOOKS else sized(50, 4))
     wrong = wrongs(
         images(sound_growth[1], looked), memory / "crashed", rows_that_are_merged_or_found
     )
@@ -331,7 +332,7 @@ def test_no_crash_of_increments_over_tables_that_change_gives_other_rows_or_a_fa
     sound_changes, memory, tell
 ):
     every = states(sound_changes[1])
-    looked = chosen(every, asked(3, 600), 1 if LOOKS else sized(100, 1))
+    looked = chosen(every, asked(3, 100), 1 if LOOKS else sized(100, 4))
     wrong = wrongs(images(sound_changes[1], looked), memory / "crashed", rows_of_a_full_run)
     check_crashes("changes", every, looked, wrong, tell)
 
@@ -341,7 +342,7 @@ def test_no_crash_makes_a_version_that_a_blocking_check_rejects_the_newest(
 ):
     _, steps = sound_checks
     every = states(steps)
-    looked = chosen(every, asked(20, 2_000), NEAR)
+    looked = chosen(every, asked(10, 200), NEAR)
     found = list(wrongs(images(steps, looked), memory / "crashed", rows_that_pass))
     tell(
         f"crash explorer, checks: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
@@ -349,6 +350,7 @@ def test_no_crash_makes_a_version_that_a_blocking_check_rejects_the_newest(
     assert not found, "\n".join(found)
 
 
+@pytest.mark.only_soak
 @contract
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_wrong_order_of_things_is_found(mutant, server, memory, tell):
@@ -357,6 +359,7 @@ def test_a_wrong_order_of_things_is_found(mutant, server, memory, tell):
     assert violations(mutant, steps, memory / "crashed", rows_by_footer, tell)
 
 
+@pytest.mark.only_soak
 @contract
 @pytest.mark.parametrize("mutant", CHECK_MUTANTS)
 def test_a_publisher_that_a_blocking_check_does_not_stop_is_found(mutant, server, memory, tell):
@@ -407,7 +410,7 @@ def test_a_call_of_the_system_that_fails_is_a_typed_error_that_names_the_table_a
     }[scenario]
     times = sorted({nth for name, nth in request.getfixturevalue(whole)[1].calls if name == call})
     assert times
-    for nth in random.Random(failing).sample(times, min(asked(1, 4, every=60), len(times))):
+    for nth in random.Random(failing).sample(times, min(asked(1, 2, every=60), len(times))):
         run = record.run(server, memory / f"{call}-{nth}", scenario, inject=f"{failing}:when={nth}")
         assert run.trace.read_text().count("(INJECTED)"), "nothing failed"
         assert run.code == 0, (
