@@ -10,27 +10,14 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PRODUCT = [
-    ROOT / "jammi_lab",
-    ROOT / "kernel_ext" / "jammi_kernel_ext",
-    ROOT / "widgets" / "jammi_widgets",
-]
+from tests.shape.code import files, name_of, nodes, parsed
+
 MODULE_LINES = 400
 MEDIAN_MODULE_LINES = 170
 FUNCTION_LINES = 50
 NINE_IN_TEN_FUNCTIONS_LINES = 35
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-def modules() -> list[Path]:
-    return sorted(file for folder in PRODUCT for file in folder.rglob("*.py"))
-
-
-@functools.cache
-def parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def lines_of(node: ast.stmt) -> set[int]:
@@ -66,23 +53,28 @@ def not_code(tree: ast.AST) -> Iterator[int]:
             yield from (line for each in node.body if is_data(each) for line in lines_of(each))
 
 
+@functools.cache
+def lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines()
+
+
 def code_lines(file: Path, node: ast.AST | None = None) -> int:
     """The code lines of a module, or of one function in it."""
-    text = file.read_text(encoding="utf-8").splitlines()
+    text = lines(file)
     skipped = set(not_code(node or parsed(file)))
     numbers = lines_of(node) if isinstance(node, ast.stmt) else range(1, len(text) + 1)
     return sum(n not in skipped and text[n - 1].strip()[:1] not in ("", "#") for n in numbers)
 
 
 def functions() -> Iterator[tuple[str, int]]:
-    for file in modules():
-        for node in ast.walk(parsed(file)):
+    for file in files():
+        for node in nodes(file):
             if isinstance(node, Function):
-                yield f"{file.relative_to(ROOT)}:{node.name}", code_lines(file, node)
+                yield f"{name_of(file)}:{node.name}", code_lines(file, node)
 
 
 def test_no_module_has_more_than_400_lines_of_code():
-    lengths = {str(file.relative_to(ROOT)): code_lines(file) for file in modules()}
+    lengths = {name_of(file): code_lines(file) for file in files()}
     assert lengths
     assert not {name: lines for name, lines in lengths.items() if lines > MODULE_LINES}
     assert statistics.median(lengths.values()) <= MEDIAN_MODULE_LINES
@@ -97,6 +89,4 @@ def test_no_function_has_more_than_50_lines_of_code():
 
 
 def test_every_module_says_what_it_is_for():
-    assert not [
-        str(file.relative_to(ROOT)) for file in modules() if not ast.get_docstring(parsed(file))
-    ]
+    assert not [name_of(file) for file in files() if not ast.get_docstring(parsed(file))]

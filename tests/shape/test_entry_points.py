@@ -3,20 +3,13 @@
 import ast
 import importlib.metadata
 import tomllib
-from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from jammi_lab.core import surfaces
 from jammi_lab.core.errors import ExtensionMissing
-
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = (
-    ROOT / "jammi_lab",
-    ROOT / "kernel_ext" / "jammi_kernel_ext",
-    ROOT / "widgets" / "jammi_widgets",
-)
+from tests.shape.code import ROOT, files, name_of, nodes
 
 
 @pytest.fixture(autouse=True)
@@ -84,11 +77,10 @@ def test_a_library_that_a_surface_lacks_is_not_called_a_missing_surface(monkeypa
 def test_no_package_of_the_project_is_imported_by_a_text():
     ours = ("jammi_lab", "jammi_kernel_ext", "jammi_widgets")
     texts = [
-        (str(file.relative_to(ROOT)), ast.unparse(node))
-        for package in PACKAGES
-        for file in package.rglob("*.py")
-        if file != ROOT / "jammi_lab" / "__init__.py"
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        (name_of(file), ast.unparse(node))
+        for file in files()
+        if name_of(file) != "jammi_lab/__init__.py"
+        for node in nodes(file)
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).endswith("import_module")
         and any(name in ast.unparse(node) for name in ours)

@@ -1,15 +1,15 @@
 """The façade is thin: Workspace is one class over services, and nothing below it holds one."""
 
 import ast
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2] / "jammi_lab"
+from tests.shape.code import ROOT, files, name_of, nodes, parsed
+
 STATEMENTS = 3
 ATTRIBUTES = {"_services", "_closed", "_pid"}
 
 
 def workspace() -> ast.ClassDef:
-    tree = ast.parse((ROOT / "workspace" / "workspace.py").read_text(encoding="utf-8"))
+    tree = parsed(ROOT / "jammi_lab" / "workspace" / "workspace.py")
     [found] = [
         node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Workspace"
     ]
@@ -67,12 +67,13 @@ def test_a_workspace_holds_its_services_and_what_closing_needs():
 def test_no_service_takes_a_workspace():
     above = {"workspace.py", "opening.py", "copy.py"}
     named = [
-        str(file.relative_to(ROOT))
-        for file in ROOT.rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        name_of(file)
+        for file in files()
+        for node in nodes(file)
         if isinstance(node, ast.ImportFrom)
         and node.module == "jammi_lab.workspace.workspace"
         and file.name not in above
-        and file != ROOT / "__init__.py"
+        and name_of(file).startswith("jammi_lab/")
+        and name_of(file) != "jammi_lab/__init__.py"
     ]
     assert not named

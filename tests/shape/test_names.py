@@ -6,14 +6,9 @@ import collections
 import keyword
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PRODUCT = [
-    ROOT / "jammi_lab",
-    ROOT / "kernel_ext" / "jammi_kernel_ext",
-    ROOT / "widgets" / "jammi_widgets",
-]
+from tests.shape.code import files, name_of, nodes, parsed
+
 BARE_FUNCTIONS = 0
 CONSTANTS_WITHOUT_UNIT = 0
 CLASS_NAMES_USED_TWICE = 0
@@ -63,12 +58,6 @@ UNITS = tuple(
 BOUNDS = ("MAX_", "MIN_", "DEFAULT_")
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    for folder in PRODUCT:
-        for file in sorted(folder.rglob("*.py")):
-            yield str(file.relative_to(ROOT)), ast.parse(file.read_text(encoding="utf-8"))
-
-
 def is_bare(name: str) -> bool:
     return not name.startswith("__") and name.strip("_") in PARTICIPLES | OTHER_WORDS
 
@@ -90,12 +79,12 @@ def numbers(tree: ast.Module) -> Iterator[tuple[str, float]]:
 
 def test_functions_are_verb_phrases_or_noun_phrases():
     bare = [
-        f"{file}:{node.lineno} {node.name}"
-        for file, tree in trees()
-        for node in ast.walk(tree)
+        f"{name_of(file)}:{node.lineno} {node.name}"
+        for file in files()
+        for node in nodes(file)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and is_bare(node.name)
-        and f"{file}:{node.name}" not in PUBLIC_NAMES
+        and f"{name_of(file)}:{node.name}" not in PUBLIC_NAMES
     ]
     assert len(bare) == BARE_FUNCTIONS, bare
 
@@ -103,33 +92,33 @@ def test_functions_are_verb_phrases_or_noun_phrases():
 def test_numeric_constants_name_their_unit():
     without = [
         f"{file} {name} = {value}"
-        for file, tree in trees()
-        for name, value in numbers(tree)
+        for file in files()
+        for name, value in numbers(parsed(file))
         if not name.startswith(BOUNDS) and not name.endswith(UNITS)
     ]
     assert len(without) == CONSTANTS_WITHOUT_UNIT, without
 
 
 def test_no_two_public_classes_share_a_name():
-    files = collections.defaultdict(list)
-    for file, tree in trees():
-        for node in tree.body:
+    found = collections.defaultdict(list)
+    for file in files():
+        for node in parsed(file).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                files[node.name].append(file)
-    twice = {name: where for name, where in files.items() if len(where) > 1}
+                found[node.name].append(file)
+    twice = {name: where for name, where in found.items() if len(where) > 1}
     assert len(twice) == CLASS_NAMES_USED_TWICE, twice
 
 
-def words_of(tree: ast.Module) -> set[str]:
+def words_of(nodes: list[ast.AST]) -> set[str]:
     """Identifiers and words of strings in a module, but for its docstrings."""
     docstrings = {
         id(node.body[0].value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
         and isinstance(node.body[0], ast.Expr)
     }
     words: set[str] = set(keyword.kwlist)
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Constant(value=str(text)) if id(node) not in docstrings:
                 words |= set(re.findall(r"\w+", text))
@@ -153,20 +142,19 @@ def names_in(docstring: str) -> Iterator[str]:
 def test_docstrings_name_what_there_is():
     """A parameter that is renamed keeps its old name in the text. Names of the signature come
     first; else the module or a definition anywhere must have the name."""
-    modules = dict(trees())
     definitions = {
         node.name
-        for tree in modules.values()
-        for node in ast.walk(tree)
+        for file in files()
+        for node in nodes(file)
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }
     stale = []
-    for path, tree in modules.items():
-        known = words_of(tree) | definitions | NAMES_FROM_ELSEWHERE | vars(builtins).keys()
-        for node in ast.walk(tree):
+    for file in files():
+        known = words_of(nodes(file)) | definitions | NAMES_FROM_ELSEWHERE | vars(builtins).keys()
+        for node in nodes(file):
             if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
                 stale += [
-                    f"{path}:{node.lineno} {node.name}: {name}"
+                    f"{name_of(file)}:{node.lineno} {node.name}: {name}"
                     for name in names_in(text)
                     if name not in known
                 ]

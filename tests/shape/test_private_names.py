@@ -3,10 +3,9 @@
 import ast
 import re
 from functools import cache
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("jammi_lab", "kernel_ext/jammi_kernel_ext", "widgets/jammi_widgets")
+from tests.shape.code import ROOT, files, nodes
+
 MAX_TESTS = 83
 """How many test functions touch a private name of the packages: less than 2 % of them. It may only
 shrink."""
@@ -17,16 +16,15 @@ _PRIVATE = re.compile(r"_[A-Za-z]\w*(?<!_)$")
 def private_names() -> frozenset[str]:
     """Those that the packages define."""
     names = set[str]()
-    for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                match node:
-                    case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                        names.add(name)
-                    case ast.Attribute(attr=name, ctx=ast.Store()):
-                        names.add(name)
-                    case ast.Name(id=name, ctx=ast.Store()):
-                        names.add(name)
+    for file in files():
+        for node in nodes(file):
+            match node:
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                    names.add(name)
+                case ast.Attribute(attr=name, ctx=ast.Store()):
+                    names.add(name)
+                case ast.Name(id=name, ctx=ast.Store()):
+                    names.add(name)
     return frozenset(filter(_PRIVATE.match, names))
 
 

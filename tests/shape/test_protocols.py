@@ -7,14 +7,8 @@ feature off without an error. Each such protocol therefore has a list of its cla
 
 import ast
 import functools
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PRODUCT = [
-    ROOT / "jammi_lab",
-    ROOT / "kernel_ext" / "jammi_kernel_ext",
-    ROOT / "widgets" / "jammi_widgets",
-]
+from tests.shape import code
 
 
 @functools.cache
@@ -22,9 +16,8 @@ def nodes() -> list[ast.AST]:
     """The nodes that a protocol, a test of a class or a list of classes can be."""
     return [
         node
-        for folder in PRODUCT
-        for file in sorted(folder.rglob("*.py"))
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for file in code.files()
+        for node in code.nodes(file)
         if isinstance(node, ast.ClassDef | ast.Call | ast.If)
     ]
 

@@ -3,7 +3,7 @@ link out of a stranger's folder."""
 
 import ast
 
-from tests.shape.test_names import trees
+from tests.shape.code import files, name_of, parsed
 
 ONLY = "jammi_lab/storage/own_files.py"
 REMOVALS = {"unlink", "rmtree", "rmdir", "removedirs"}
@@ -23,12 +23,9 @@ def removals(tree: ast.Module) -> set[str]:
 
 
 def test_files_and_folders_are_removed_in_one_place():
-    elsewhere = {
-        file: removals(tree) - OF_STORES.get(file, set())
-        for file, tree in trees()
-        if file != ONLY and removals(tree) - OF_STORES.get(file, set())
-    }
-    assert elsewhere == {}
+    found = {name_of(file): removals(parsed(file)) for file in files()}
+    elsewhere = {name: ways - OF_STORES.get(name, set()) for name, ways in found.items() if ways}
+    assert {name for name, ways in elsewhere.items() if ways} == {ONLY}
 
 
 def test_the_search_for_removals_sees_each_spelling():
