@@ -207,12 +207,46 @@ class Bare:
             self.page.wait_for_timeout(20)
 
     def part(self, name: str) -> Any:
-        """The part of that data-testid."""
-        return self.page.get_by_test_id(name)
+        """The part of that data-testid, or that a CSS selector names which begins with a class, an
+        id or an attribute."""
+        return self.find(name) if name[0] in ".#[" else self.page.get_by_test_id(name)
 
     def shows(self, name: str) -> None:
         """Wait for a part."""
-        self.expect(lambda: self.part(name).count() > 0)
+        self.expect(lambda: self.count(name) > 0)
+
+    def has(self, name: str, count: int) -> None:
+        """Wait until there are so many parts of that name."""
+        self.expect(lambda: self.count(name) == count)
+
+    def says(self, name: str, text: str) -> None:
+        """Wait until a part has this text in it."""
+        self.expect(lambda: text in self.text(name))
+
+    def click(self, name: str) -> None:
+        self.part(name).click()
+
+    def press(self, key: str, name: str = "") -> None:
+        """Press a key, on a part that gets the focus, or where the focus is."""
+        if name:
+            self.part(name).focus()
+        self.page.keyboard.press(key)
+
+    def text(self, name: str) -> str:
+        return str(self.part(name).inner_text())
+
+    def count(self, name: str) -> int:
+        return int(self.part(name).count())
+
+    def visible(self, name: str) -> bool:
+        return bool(self.part(name).is_visible())
+
+    def attribute(self, name: str, which: str) -> str | None:
+        return self.part(name).get_attribute(which)  # type: ignore[no-any-return]
+
+    def find(self, selector: str, **of: Any) -> Any:
+        """The elements of a CSS selector."""
+        return self.page.locator(selector, **of)
 
     def close(self) -> None:
         """Nothing broke, and nothing was asked of the network."""

@@ -51,6 +51,20 @@ def lab(_labs: Callable[[str], Lab], request: pytest.FixtureRequest) -> Iterator
         yield ready
 
 
+MARKS = (
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
+)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    for mark in MARKS:
+        item.add_marker(mark)
+    if item.get_closest_marker("timeout") is None:
+        item.add_marker(pytest.mark.timeout(300))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of the lab come first, then those of the browser, then those of the store.

@@ -7,12 +7,6 @@ import pytest
 
 from tests.browser.lab import SHOTS, THEMES, written
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.timeout(240),
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 SETUP = """
 from pathlib import Path
 import time

@@ -1,15 +1,7 @@
 """SQL colours in a real JupyterLab, which must start with the extension that brings them."""
 
-import pytest
-
 from tests.browser.lab import written
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.timeout(240),
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 SQL = """%%jammi
 -- how many, by venue
 SELECT "a b", count(*) AS n, 'it''s select' AS s FROM papers WHERE year > $year AND x < 1.5e3 /* and

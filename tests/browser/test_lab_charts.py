@@ -4,12 +4,6 @@ import pytest
 
 from tests.browser.lab import PAPERS, written
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 CELLS = [
     PAPERS,
     "chart = ws.sql('SELECT i AS a, i * i AS b FROM range(50) r(i)').chart('point')\nchart.interactive()",
@@ -18,6 +12,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.only_soak
 def test_an_interactive_chart_is_drawn_by_the_lab_and_another_is_an_image(lab):
     written(lab.folder / "charts.ipynb", CELLS)
     page = lab.open("charts.ipynb", width=1280, height=1600)

@@ -7,12 +7,6 @@ import pytest
 
 from tests.browser.lab import written
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
 CELLS = [
     f"""import jammi_lab as jl, polars as pl
@@ -32,6 +26,7 @@ _ = ws.embed("bad", "evil", key="id", text=evil, model="hashing")""",
 ACTED = "() => document.title === 'owned' || document.querySelectorAll('.jp-OutputArea img[src=x], .jp-OutputArea script:not([type])').length > 0"
 
 
+@pytest.mark.only_soak
 def test_hostile_names_and_values_are_text_in_every_panel_live_and_saved(lab):
     written(lab.folder / "hostile.ipynb", CELLS)
     page = lab.open("hostile.ipynb", width=1280, height=1600)

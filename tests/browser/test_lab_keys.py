@@ -1,16 +1,8 @@
 """Keys in a real JupyterLab: a panel that has the focus gets them, and the notebook does not act on
 them."""
 
-import pytest
-
 from tests.browser.lab import PAPERS, written
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 CELLS = [
     PAPERS,
     "lineage = jl.widgets.LineageGraph(ws)\nlineage",

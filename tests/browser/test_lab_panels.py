@@ -11,12 +11,6 @@ import pytest
 
 from tests.browser.lab import PAPERS, SHOTS, THEMES, written
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 DOCSTRINGS = Path(__file__).parents[2] / "notebooks" / "data" / "docstrings.csv"
 SETUP = """import jammi_lab as jl
 ws = jl.open("lab")
@@ -173,6 +167,7 @@ def asked(page, cell):
     page.keyboard.press("Control+Enter")
 
 
+@pytest.mark.only_soak
 def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_nothing(lab):
     page, pairs = linked(lab, PAPERS, NAMED)
     for cell, told in pairs:
@@ -193,6 +188,7 @@ def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_not
         )  # what was said of the other is gone
 
 
+@pytest.mark.only_soak
 def test_what_is_chosen_in_one_panel_is_chosen_in_a_linked_one(lab):
     page, pairs = linked(lab, VECTORS, PAIR)
     for cell, told in pairs:

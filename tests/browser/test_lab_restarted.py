@@ -1,16 +1,8 @@
 """All panels in a real JupyterLab whose workspace is closed and whose kernel restarts: each says
 so, and lives again when its cell is run."""
 
-import pytest
-
 from tests.browser.lab import PAPERS, written
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 PANELS = {
     "lineage": ("jl.widgets.LineageGraph(ws)", "node-ml"),
     "staleness": ("jl.widgets.StalenessBoard(ws)", "verdict-ml"),

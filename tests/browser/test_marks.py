@@ -7,12 +7,6 @@ import pytest
 
 from tests.browser.lab import THEMES, picture, written
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 MAKE = """%load_ext jammi_lab
 import jammi_lab as jl
 with open("visits.csv", "w") as f: _ = f.write("day,visits\\nMon,3\\nTue,5\\n")

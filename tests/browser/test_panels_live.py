@@ -16,13 +16,6 @@ from jammi_widgets import (
 )
 from jammi_widgets import auto_refresh as following
 from tests.browser.test_panels import bad, on_page, papers, shown, stale, ws  # noqa: F401  the fixtures
-from tests.inside import runner_of
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 
 
 def searched(ws):
@@ -43,7 +36,7 @@ EACH = [
 
 
 def first(bare):
-    return bare.page.locator("#el > div").first
+    return bare.part("#el > div").first
 
 
 def test_two_views_of_a_board_show_the_same_rows_and_either_works_them(ws, shown, papers):
@@ -68,50 +61,6 @@ def test_two_views_of_a_board_show_the_same_rows_and_either_works_them(ws, shown
     here.get_by_test_id("filter-input").fill("topics")
     bare.expect(lambda: all(v.get_by_test_id("row-ml").count() == 0 for v in (here, there)))
     assert there.get_by_test_id("filter-input").input_value() == "topics"
-
-
-def test_two_views_of_a_lineage_fold_together_and_each_has_its_details(ws, shown):
-    bare = shown(LineageGraph(ws), "node-ml")
-    there, here = first(bare), bare.again()
-    bare.expect(lambda: here.get_by_test_id("node-ml").count() == 1)
-    here.get_by_test_id("node-ml").hover()
-    here.get_by_test_id("collapse-down-ml").click()
-    bare.expect(lambda: all(v.get_by_test_id("node-topics").count() == 0 for v in (here, there)))
-    there.get_by_test_id("expand-down-ml").click()
-    bare.expect(lambda: all(v.get_by_test_id("node-topics").count() == 1 for v in (here, there)))
-    there.get_by_test_id("node-ml").click()
-    bare.expect(lambda: all(v.get_by_test_id("preview-ml").count() == 1 for v in (here, there)))
-    here.get_by_test_id("preview-ml").click()
-    bare.expect(lambda: "graph neural networks" in here.get_by_test_id("outcome").inner_text())
-
-
-def test_two_views_of_an_explorer_a_map_and_a_catalog_go_together(ws, shown):
-    near = shown(searched(ws), "neighbor-0")
-    there, here = first(near), near.again()
-    near.expect(lambda: here.get_by_test_id("neighbor-0").count() == 1)
-    here.get_by_test_id("query-input").fill("bread")
-    here.get_by_test_id("query-input").press("Enter")
-    near.expect(
-        lambda: all(
-            v.locator(".jammi-hit").first.get_attribute("data-key") == "1" for v in (here, there)
-        )
-    )
-    plan = shown(mapped(ws), "verdict-table")
-    there, here = first(plan), plan.again()
-    plan.expect(lambda: plan.page.locator("[data-points='6']").count() == 2)
-    plan.panel.selection = ["1", "3"]
-    plan.expect(
-        lambda: all("2 chosen" in v.get_by_test_id("chosen").inner_text() for v in (here, there))
-    )
-    here.get_by_test_id("clear").click()
-    plan.expect(lambda: all(v.get_by_test_id("chosen").inner_text() == "" for v in (here, there)))
-    tree = shown(CatalogBrowser(ws), "catalog-item-ml")
-    there, here = first(tree), tree.again()
-    tree.expect(lambda: here.get_by_test_id("catalog-item-ml").count() == 1)
-    here.get_by_test_id("filter-input").fill("vec")
-    tree.expect(
-        lambda: all(v.get_by_test_id("catalog-item-ml").count() == 0 for v in (here, there))
-    )
 
 
 def test_an_answer_to_one_view_is_never_taken_for_an_answer_to_the_other(ws, shown):
@@ -139,27 +88,11 @@ def test_a_view_that_is_left_is_not_looked_at_and_the_other_lives_on(ws, shown, 
     here = bare.again()
     bare.expect(lambda: here.get_by_test_id(part).count() == 1 and len(bare.panel._views) == 2)
     bare.page.evaluate("window.leave(0)")
-    bare.expect(lambda: len(bare.panel._views) == 1 and bare.part(part).count() == 1)
+    bare.expect(lambda: len(bare.panel._views) == 1 and bare.count(part) == 1)
     here.get_by_test_id("refresh").click()
     bare.expect(lambda: here.locator(".jammi-bad").count() == 0)
     bare.page.evaluate("window.leave(1)")
     bare.expect(lambda: bare.panel._views == set())
-
-
-def test_two_panels_of_one_table_have_each_its_own_query_and_choice(ws, shown):
-    bare = shown(searched(ws), "neighbor-0")
-    other = NeighborExplorer(ws, "vectors", 1)
-    there, here = first(bare), bare.add(other)
-    bare.expect(lambda: "Neighbours of 1" in here.get_by_test_id("own").inner_text())
-    assert (
-        "networks" in there.get_by_test_id("trail-0").inner_text()
-        and there.get_by_test_id("own").inner_text() == ""
-    )
-    there.get_by_test_id("neighbor-0").click()
-    assert bare.panel.selection == ["0"] and other.selection == ["1"]
-    other.query = "rice"
-    bare.expect(lambda: here.locator(".jammi-hit").first.get_attribute("data-key") == "4")
-    assert bare.panel.query == "networks"
 
 
 @pytest.mark.parametrize("make", [LineageGraph, StalenessBoard, CatalogBrowser])
@@ -170,7 +103,7 @@ def test_what_a_cell_changed_is_shown_after_it_in_every_panel_on_the_page(ws, sh
     bare.expect(lambda: here.get_by_test_id(f"{part}-ml").count() == 1)
     ws.materialize("later", "SELECT count(*) AS n FROM jammi.topics")
     following.schedule_refresh()
-    bare.expect(lambda: bare.part(f"{part}-later").count() == 2)
+    bare.has(f"{part}-later", 2)
     stale(papers)
     following.schedule_refresh()
     bare.expect(
@@ -183,26 +116,9 @@ def test_what_a_cell_changed_is_shown_after_it_in_every_panel_on_the_page(ws, sh
     following.schedule_refresh()
     bare.expect(
         lambda: (
-            [("closed" in t) for t in bare.page.locator(".jammi-said").all_inner_texts()]
-            == [True, True]
+            [("closed" in t) for t in bare.part(".jammi-said").all_inner_texts()] == [True, True]
         )
     )
-
-
-def test_what_is_open_and_chosen_stays_so_when_a_cell_has_changed_something(ws, shown):
-    bare = shown(CatalogBrowser(ws), "catalog-item-ml")
-    bare.part("catalog-item-ml").focus()
-    bare.page.keyboard.press("ArrowRight")
-    bare.expect(lambda: bare.part("catalog-item-title").count() == 1)
-    ws.materialize("later", "SELECT 1 AS a")
-    following.schedule_refresh()
-    bare.expect(
-        lambda: (
-            bare.part("catalog-item-later").count() == 1
-            and bare.part("catalog-item-title").count() == 1
-        )
-    )
-    assert bare.part("catalog-item-ml").evaluate("e => e === document.activeElement")
 
 
 @pytest.mark.parametrize("make", [searched, mapped])
@@ -210,34 +126,26 @@ def test_a_panel_of_vectors_says_after_a_cell_that_its_table_is_stale(ws, shown,
     bare = shown(make(ws), "verdict-table")
     bare.expect(
         lambda: (
-            "fresh" in bare.part("verdict-table").inner_text()
-            and bare.page.locator(".jammi-hit, [data-points]").count() > 0
+            "fresh" in bare.text("verdict-table") and bare.count(".jammi-hit, [data-points]") > 0
         )
     )
     stale(papers)
     following.schedule_refresh()
     bare.expect(
-        lambda: (
-            "papers changed" in bare.page.locator("#el").inner_text()
-            and "stale" in bare.part("verdict-table").inner_text()
-        )
+        lambda: "papers changed" in bare.text("#el") and "stale" in bare.text("verdict-table")
     )
 
 
 def test_the_board_watches_from_a_button_and_ends_it(ws, shown, papers):
     bare = shown(StalenessBoard(ws), "row-ml")
-    bare.part("watch").click()
-    bare.expect(
-        lambda: bare.panel.watch == 5 and bare.part("watch").get_attribute("aria-pressed") == "true"
-    )
+    bare.click("watch")
+    bare.expect(lambda: bare.panel.watch == 5 and bare.attribute("watch", "aria-pressed") == "true")
     bare.panel.watch = 0.2
     stale(papers)
-    bare.expect(lambda: bare.part("verdict-ml").inner_text().endswith("stale"))
-    bare.part("watch").click()
+    bare.expect(lambda: bare.text("verdict-ml").endswith("stale"))
+    bare.click("watch")
     bare.expect(
-        lambda: (
-            bare.panel.watch == 0 and bare.part("watch").get_attribute("aria-pressed") == "false"
-        )
+        lambda: bare.panel.watch == 0 and bare.attribute("watch", "aria-pressed") == "false"
     )
 
 
@@ -247,9 +155,9 @@ def test_a_kernel_that_was_restarted_is_said_at_once_and_nothing_waits_for_it(
 ):
     bare = shown(make(ws), part)
     bare.page.evaluate("window.restart()")
-    assert "restarted" in bare.page.locator(".jammi-said").inner_text()
+    assert "restarted" in bare.text(".jammi-said")
     bare.page.evaluate("document.querySelector('.jammi-said').replaceChildren()")
-    bare.part("refresh").click()
+    bare.click("refresh")
     bare.page.get_by_text("Run this cell again").wait_for()
     bare.page.evaluate("window.leave(0)")
 
@@ -263,12 +171,12 @@ def test_a_source_that_takes_long_to_read_is_said_and_the_word_goes_with_the_ans
     bare.panel._reply_queue.wait(10)
     monkeypatch.setattr(bare.panel, "_needs_read", lambda _: True)
     monkeypatch.setattr(bare.panel, "_load", lambda _: gate.wait(30))
-    said = bare.page.locator(".jammi-said")
+    said = bare.part(".jammi-said")
     for condition in ("topic = 'food'", "topic = 'food' AND true"):
         bare.part("filter-input").fill(condition)
         bare.part("filter-input").press("Enter")
         bare.expect(lambda: said.inner_text() == "Reading the source …")
-        assert bare.page.locator(".jammi-bad").count() == 0
+        assert bare.count(".jammi-bad") == 0
         gate.set()
         bare.expect(lambda: said.inner_text() == "")
         gate.clear()
@@ -278,7 +186,7 @@ def test_a_source_that_takes_long_to_read_is_said_and_the_word_goes_with_the_ans
 def test_a_closed_workspace_is_said_by_every_panel(ws, shown, make, part):
     bare = shown(make(ws), part)
     ws.close()
-    bare.part("refresh").click()
+    bare.click("refresh")
     bare.expect(lambda: "closed" in bad(bare))
 
 
@@ -292,7 +200,7 @@ def begun(bare, monkeypatch, then):
         ],
     )
     bare.part("recompute-ml").first.click()
-    bare.expect(lambda: "0 of 4 steps" in bare.page.locator(".jammi-progress").inner_text())
+    bare.says(".jammi-progress", "0 of 4 steps")
 
 
 @pytest.mark.parametrize("make", [LineageGraph, StalenessBoard])
@@ -312,43 +220,8 @@ def test_the_progress_of_a_recompute_that_failed_is_gone_and_why_is_said(
         raise error
 
     if make is LineageGraph:
-        bare.part("node-ml").click()
+        bare.click("node-ml")
         bare.shows("recompute-ml")
     begun(bare, monkeypatch, failing)
     go.set()
-    bare.expect(
-        lambda: (
-            not bare.page.locator(".jammi-progress").is_visible()
-            and str(error.args[0]) in bad(bare)
-        )
-    )
-
-
-def test_the_progress_of_a_kernel_that_fell_silent_is_gone_and_comes_back_with_it(
-    ws, shown, papers, monkeypatch
-):
-    go = threading.Event()
-    stale(papers)
-    bare = shown(StalenessBoard(ws), "row-ml")
-    bare.install_clock()
-    end = threading.Event()
-
-    def hanging(progress):
-        assert go.wait(20)
-        progress(Progress("recompute", 3, 4, "steps"))
-        assert end.wait(20)
-        raise jl.SourceUnavailable("the end")
-
-    begun(bare, monkeypatch, hanging)
-    bare.page.clock.run_for(9000)
-    assert (
-        not bare.page.locator(".jammi-progress").is_visible()
-        and "does not respond" in bare.page.locator(".jammi-said").inner_text()
-    )
-    go.set()
-    bare.expect(lambda: "3 of 4 steps" in bare.page.locator(".jammi-progress").inner_text())
-    assert bare.page.locator(".jammi-said").inner_text() == ""
-    bare.page.evaluate("window.restart()")
-    assert not bare.page.locator(".jammi-progress").is_visible()
-    end.set()
-    runner_of(bare.panel).wait(20)
+    bare.expect(lambda: not bare.visible(".jammi-progress") and str(error.args[0]) in bad(bare))

@@ -18,13 +18,7 @@ from tests.browser.test_panels import kept, named, on_page  # noqa: F401  a fixt
 from tests.sizes import sized
 from tests.templates import Template
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.soak,
-    pytest.mark.timeout(900),
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 SIZES = sized((12,), (12, 150, 1_000))
 SOURCES = ("orders", "customers")
 AREAS = ("sales", "finance", "web", "ops")
@@ -110,22 +104,22 @@ def ws(request):
 def planned(bare):
     bare.part("choose-all").check()
     bare.expect(lambda: bare.part("plan-chosen").is_enabled())
-    bare.part("plan-chosen").click()
+    bare.click("plan-chosen")
     bare.shows("plan")
 
 
 def chosen(bare):
     bare.panel.selection = [CHANGED]
-    bare.expect(lambda: bare.page.locator(".jammi-side h4").count() == 1)
+    bare.has(".jammi-side h4", 1)
 
 
 def profiled(bare):
-    bare.part("profile").click()
+    bare.click("profile")
     bare.shows("bar-price-0")
 
 
 def coloured(bare):
-    bare.expect(lambda: bare.page.locator(".jammi-key").count() == 3)
+    bare.has(".jammi-key", 3)
 
 
 def nothing(_):

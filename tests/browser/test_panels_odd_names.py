@@ -14,11 +14,6 @@ from jammi_widgets import (
 )
 from tests.browser.test_panels import EVIL, named, on_page, papers, shown, spot, ws  # noqa: F401  the fixtures
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 BACKWARDS = "\u202edesrever"
 LONG = "b" * 3_000
 
@@ -43,11 +38,9 @@ def test_a_name_that_is_written_backwards_looks_like_no_other(odd, shown, make):
     part = {LineageGraph: "node", StalenessBoard: "row", CatalogBrowser: "catalog-item"}[make]
     bare = shown(make(odd), f"{part}-{BACKWARDS}")
     assert r"\u202edesrever" in bare.part(f"{part}-{BACKWARDS}").text_content()
-    bare.part(f"{part}-{BACKWARDS}").click()
+    bare.click(f"{part}-{BACKWARDS}")
     if make is LineageGraph:
-        bare.expect(
-            lambda: bare.page.locator(".jammi-side h4").all_inner_texts() == [r"\u202edesrever"]
-        )
+        bare.expect(lambda: bare.part(".jammi-side h4").all_inner_texts() == [r"\u202edesrever"])
     hidden = "() => [document.querySelector('#el').innerText, ...[...document.querySelectorAll('#el [title]')].map((e) => e.title)].filter((t) => /[\\u202a-\\u202e\\u2066-\\u2069]/.test(t))"
     assert bare.page.evaluate(hidden) == []
 
@@ -80,56 +73,9 @@ def test_a_column_with_an_odd_name_lights_its_way_from_its_node(odd, shown):
     bare.shows(f"trace-odd.{BACKWARDS}-{BACKWARDS}.{BACKWARDS}")
 
 
-def test_what_is_chosen_in_the_catalog_is_the_name_as_a_cell_says_it(odd, shown):
-    bare = shown(CatalogBrowser(odd), f"catalog-item-{BACKWARDS}")
-    bare.part(f"catalog-item-{BACKWARDS}").locator(".jammi-entry").click()
-    bare.expect(lambda: bare.panel.selection == [f'jammi."{BACKWARDS}"'])
-    assert bare.part(f"catalog-item-{BACKWARDS}").get_attribute("aria-selected") == "true"
-    assert odd.sql(f"SELECT count(*) FROM {bare.panel.selection[0]}").fetchall() == [(3,)]
-
-
 def known(ws):
     return NeighborExplorer(ws, "bad", LONG)
 
 
 def plan(ws):
     return EmbeddingMap(ws, "bad", color=BACKWARDS)
-
-
-@pytest.mark.parametrize("make", [LineageGraph, StalenessBoard, CatalogBrowser, known, plan])
-def test_long_names_columns_and_keys_stay_on_a_narrow_page(odd, shown, make):
-    bare = shown(make(odd), "refresh", wide=400)
-    bare.expect(lambda: bare.page.locator("[data-testid]").count() > 10)
-    if make is known:
-        bare.expect(lambda: bare.page.locator(".jammi-hit").count() == 2)
-        assert (
-            bare.page.evaluate(
-                "Math.max(...[...document.querySelectorAll('.jammi-hit')].map((e) => e.offsetHeight))"
-            )
-            < 260
-        )
-        for pin in bare.page.locator("[data-testid^=pin-]").all():
-            pin.click()
-        bare.expect(lambda: "Similarity" in bare.part("pins").inner_text())
-    if make is plan:
-        bare.expect(lambda: bare.page.locator(".jammi-key").count() == 3)
-        bare.page.mouse.move(*spot(bare, 1))
-        bare.expect(lambda: bare.part("tip").is_visible())
-        assert bare.part("tip").bounding_box()["height"] < 500
-    if make is StalenessBoard:
-        bare.part("choose-" + "n" * 200).check()
-        bare.part("plan-chosen").click()
-        bare.expect(lambda: bare.part("plan").count() == 1)
-    assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), named(
-        bare.panel
-    )
-
-
-def test_lines_of_a_value_stand_in_one_line_of_a_preview(odd, shown):
-    bare = shown(CatalogBrowser(odd), "preview-odd")
-    bare.part("preview-odd").click()
-    bare.expect(lambda: bare.part("preview").locator("td").count() == 9)
-    assert bare.page.evaluate(
-        "[...document.querySelectorAll('.jammi-peek tr')].every((row) => row.offsetHeight < 30)"
-    )
-    assert bare.part("preview").locator("td").nth(8).get_attribute("title") == "two\nlines"

@@ -10,12 +10,6 @@ import pytest
 
 from tests.browser.lab import RUN_ALL, SHOTS, written
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.timeout(240),
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "pictures" / "story.webp"
 MAX_BYTES = 1_000_000
@@ -98,6 +92,7 @@ def durations(picture: bytes) -> list[float]:
     return shown
 
 
+@pytest.mark.only_soak
 def test_the_story_of_the_readme_runs_and_is_a_picture_of_less_than_a_megabyte(lab):
     shutil.copy(ROOT / "notebooks" / "data" / "weather.csv", lab.folder)
     shutil.copytree(ROOT / "notebooks" / "data" / "flights", lab.folder / "flights")

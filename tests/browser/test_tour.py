@@ -4,15 +4,12 @@ import shutil
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from tests.browser.lab import SHOTS, THEMES
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
-import run_tour  # noqa: E402  (a script beside the notebooks, in no package)
 
 
 def picture(page, name: str, at: str, nth: int) -> None:
@@ -26,6 +23,7 @@ def picture(page, name: str, at: str, nth: int) -> None:
         page.locator(".jp-Notebook").first.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
 
 
+@pytest.mark.only_soak
 @pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")
 @pytest.mark.parametrize("theme", THEMES)
 def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(lab, theme):
@@ -58,33 +56,3 @@ def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(lab, theme)
         ("tour-plan", "5 · Update only", 0),
     ):
         picture(page, f"{name}-{theme.split()[-1].lower()}", at, nth)
-
-
-@pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")
-@pytest.mark.parametrize(
-    ("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 17, 17)")]
-)
-def test_a_report_wears_the_colours_its_reader_prefers_and_its_outputs_stand_in_one_line(
-    browser, tmp_path, scheme, ground
-):
-    data = {"text/html": "<p>shown</p>"}
-    results = [
-        nbformat.v4.new_output("execute_result", data, execution_count=1),
-        nbformat.v4.new_output("display_data", data),
-    ]
-    cells = [
-        nbformat.v4.new_code_cell("shown", outputs=[result], execution_count=1)
-        for result in results
-    ]
-    run_tour.report(nbformat.v4.new_notebook(cells=cells), "two", tmp_path / "two.html")
-    context = browser.new_context(color_scheme=scheme)
-    try:
-        page = context.new_page()
-        page.goto((tmp_path / "two.html").as_uri())
-        lefts = page.locator(".jp-OutputArea-output").evaluate_all(
-            "shown => shown.map(one => one.getBoundingClientRect().left)"
-        )
-        assert len(lefts) == 2 and lefts[0] == lefts[1]
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
-    finally:
-        context.close()

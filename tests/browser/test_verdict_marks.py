@@ -23,11 +23,6 @@ from jammi_widgets.graph_view import LineageSnapshot
 from tests.browser.bare import Bare
 from tests.inside import recipe_rows_of
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
-]
 WORDS = ("fresh", "possibly stale", "stale", "undecidable", "missing manifest", "damaged")
 LEAST_CONTRAST = 4.5
 MOVED = DefinitionChanged("a", "b")
@@ -107,7 +102,7 @@ def lineage_of(ws, verdicts):
 
 def test_the_text_of_each_table_stands_out_from_the_fill_of_its_verdict(ws, shown):
     bare = shown(lineage_of(ws, VERDICTS), "lineage")
-    bare.expect(lambda: bare.page.locator(".jammi-name").count() == len(VERDICTS))
+    bare.expect(lambda: bare.count(".jammi-name") == len(VERDICTS))
     fills = bare.page.evaluate(FILLS)
     for each in fills.values():
         assert min(contrast(behind, each["ink"]) for behind in each["behind"]) >= LEAST_CONTRAST
@@ -119,25 +114,25 @@ def test_stale_tables_are_told_from_fresh_ones_without_colour_when_all_are_fitte
     verdicts = [Fresh() if i < 22 else Stale([MOVED]) for i in range(NODES)]
     bare = shown(lineage_of(ws, verdicts), "lineage", wide=1400)
     bare.shows("legend-stale")
-    bare.part("fit").click()
+    bare.click("fit")
     assert bare.page.evaluate(HUES, "stale") == 128 and bare.page.evaluate(HUES, "fresh") == 22
     fresh, stale = (
         "rgb({},{},{})".format(*bytes.fromhex(VERDICT_FILLS[word][0][1:]))
         for word in ("fresh", "stale")
     )
     assert contrast(fresh, stale) >= 2.9  # of lightness, which every eye sees
-    assert bare.page.locator(".jammi-far-sign:visible").count() == 128
+    assert bare.count(".jammi-far-sign:visible") == 128
 
 
 def test_the_legend_counts_the_verdicts_explains_them_and_filters(ws, shown):
     bare = shown(lineage_of(ws, [*VERDICTS, Fresh()]), "lineage")
     bare.shows("legend-fresh")
-    legend = bare.part("legend").inner_text()
+    legend = bare.text("legend")
     assert "2 ✓ fresh" in legend and "1 ✕ damaged" in legend and "Δ changed" in legend
     for word in WORDS:
-        assert len(bare.part(f"legend-{word}").get_attribute("title")) > len(word) + 30
-    bare.part("legend-damaged").click()
-    bare.expect(lambda: bare.page.locator(".jammi-node").count() == 1)
+        assert len(bare.attribute(f"legend-{word}", "title")) > len(word) + 30
+    bare.click("legend-damaged")
+    bare.has(".jammi-node", 1)
     assert bare.panel.filter == "damaged"
-    bare.part("legend-damaged").click()
-    bare.expect(lambda: bare.page.locator(".jammi-node").count() == 7)
+    bare.click("legend-damaged")
+    bare.has(".jammi-node", 7)
