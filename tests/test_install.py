@@ -77,6 +77,7 @@ def interpreter(folder, *, with_pip):
     return folder / "bin" / "python"
 
 
+@pytest.mark.only_soak
 @pytest.mark.slow
 def test_the_wheel_works_without_the_repository(wheel, tmp_path):
     python = interpreter(tmp_path / "env", with_pip=False)

@@ -68,6 +68,7 @@ def test_a_bounded_walk_reaches_what_a_shorter_way_reaches(lab: Lab) -> None:
     assert ("c", "d") in pairs(lab.catalog.lineage.closure("a", "down", 2))
 
 
+@pytest.mark.only_soak
 @soak
 def test_a_chain_of_many_nodes_is_walked_to_its_end(lab: Lab) -> None:
     many = sized(1_100, 10_000 if lab.catalog.database.dialect.file else 1_500)

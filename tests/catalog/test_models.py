@@ -276,6 +276,7 @@ def test_names_that_are_patterns_refer_to_nothing_but_themselves(lab: Lab) -> No
         assert lab.catalog.models.remove(name) is not None
 
 
+@pytest.mark.only_soak
 def test_one_reference_is_found_and_one_model_deleted_among_many_unrelated_rows(
     lab: Lab,
 ) -> None:

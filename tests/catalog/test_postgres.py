@@ -404,6 +404,7 @@ def test_a_backup_is_one_sqlite_file_with_every_row(lab: Lab, tmp_path: Path) ->
         lab.catalog.backup(tmp_path / "folder")
 
 
+@pytest.mark.only_soak
 @postgresql_only
 def test_a_backup_of_many_rows_holds_few_of_them_at_once(lab: Lab, tmp_path: Path) -> None:
     for i in range(2100):

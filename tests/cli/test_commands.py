@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 import jammi_lab as jl
 from jammi_lab.cli import main
-from jammi_lab.cli.options import PYTHON_CALLS, SYNONYMS
 
 
 @pytest.fixture
@@ -217,13 +216,6 @@ def test_a_copy_into_something_is_refused_and_leaves_it_as_it_was(lab, run, tmp_
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_copy_leaves_out_what_has_no_bytes_and_says_so(lab, run, tmp_path):
-    with jl.open(lab) as ws:
-        ws.table("counted").path.unlink()
-    made = value(run("copy", lab, str(tmp_path / "other"), "--json"))
-    assert made["tables"] == 1 and [name.split("__")[1] for name in made["missing"]] == ["sql"]
-
-
 def test_rebuild_makes_a_catalog_from_manifests(lab, run, tmp_path):
     (tmp_path / "lab" / "catalog.sqlite3").unlink()
     assert value(run("rebuild", lab, "--json"))["recipes"] == ["counted", "recent"]
@@ -275,25 +267,6 @@ def test_a_rebuild_of_a_sound_workspace_is_refused_and_names_what_would_be_gone(
     assert value(run("sql", live, "SELECT * FROM mutable.labels", "--json")) == [{"id": 1}]
 
 
-def test_a_forced_rebuild_says_what_is_gone_what_to_add_again_and_where_the_former_catalog_is(
-    live, run, tmp_path
-):
-    said = run("rebuild", live, "--force").stdout
-    [kept] = (
-        p
-        for p in tmp_path.glob("lab/catalog.sqlite3.before-*")
-        if not p.name.endswith(("-wal", "-shm"))
-    )
-    assert "lost with the old catalog: mutable tables labels; topics events; sources papers" in said
-    assert "add again under the same names: papers" in said and f"kept as {kept.name}" in said
-    assert value(run("rebuild", live, "--force", "--json"))["gone"] == {
-        "mutable tables": [],
-        "topics": [],
-        "sources": [],
-        "models": [],
-    }
-
-
 def test_a_damaged_catalog_is_rebuilt_without_force(live, run, tmp_path):
     catalog = tmp_path / "lab" / "catalog.sqlite3"
     with catalog.open(
@@ -318,59 +291,6 @@ def test_numbers_that_json_has_no_form_for_are_null(lab, run):
     assert json.loads(told, parse_constant=refused) == [
         {"n": None, "i": [1.5, None], "s": {"a": None}}
     ]
-
-
-def test_what_a_cell_would_type_is_said_as_it_is_typed_in_a_shell(lab, run, papers, tmp_path):
-    papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
-    assert (
-        f"Run jammi-lab plan {lab} to preview, jammi-lab recompute {lab} to update"
-        in run("status", lab).stdout
-    )
-    assert f"Dry run; use jammi-lab recompute {lab} to execute." in run("plan", lab).stdout
-    with jl.open(tmp_path / "one") as ws:
-        ws.sources.add("papers", str(papers))
-        ws.materialize("my recent", "SELECT *, random() AS drawn FROM papers WHERE year > 2020")
-    assert (
-        f"jammi-lab why {tmp_path / 'one'} 'my recent' shows details"
-        in run("status", str(tmp_path / "one")).stdout
-    )
-    with jl.open(tmp_path / "empty"):
-        pass
-    for verb in ("status", "sources", "tables"):
-        assert "%jammi" not in run(verb, str(tmp_path / "empty")).stdout
-
-
-def test_what_python_is_told_to_type_is_said_as_it_is_typed_in_a_shell(lab, run, papers, tmp_path):
-    assert (
-        "In Python, jl.open(path) creates one."
-        in run("status", str(tmp_path / "nothing"), code=3).stderr
-    )
-    assert f"jammi-lab sources {lab} shows a source." in run("verify", lab, "papers", code=3).stderr
-    assert (
-        "Create a table with ws.materialize('name', 'SELECT …') in Python."
-        in run("sql", lab, "CREATE TABLE x AS SELECT 1", code=3).stderr
-    )
-    assert (
-        "Only Python passes values: ws.sql(statement, x=…)."
-        in run("sql", lab, "SELECT $x", code=3).stderr
-    )
-    papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
-    shown = run("sql", lab, "SELECT n, '%jammi plan' AS t FROM jammi.counted").stdout.split("\n")
-    assert shown[0].startswith("counted is possibly stale: papers changed") and shown[0].endswith(
-        f"— jammi-lab recompute {lab} counted"
-    )
-    assert shown[4].split()[1:] == ["%jammi", "plan"]
-
-
-def test_a_command_that_the_shell_has_not_is_answered_with_the_one_that_does_it(lab, run):
-    assert "Did you mean 'status'?" in run("stale", lab, code=2).stderr
-    assert "Did you mean 'recompute'?" in run("refresh", lab, code=2).stderr
-    assert "In Python: jammi_lab.open(path).table(name).diff()" in run("diff", lab, code=2).stderr
-    assert not set(PYTHON_CALLS) & set(main.commands)
-    assert set(SYNONYMS.values()) <= set(main.commands) and not set(SYNONYMS) & set(main.commands)
-    assert "In Python, ws.embed(" in run("search", lab, "counted", "tea", code=3).stderr
-    hint = run("sql", lab, "SELECT * FROM nothing_like_it", code=3).stderr
-    assert "frame" not in hint
 
 
 def test_a_change_by_sql_says_what_it_did(live, run):

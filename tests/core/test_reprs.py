@@ -61,60 +61,6 @@ def stale(name: str = "papers") -> Stale:
     )
 
 
-def test_a_reason_that_is_long_is_cut_in_the_board_and_not_left_out():
-    long = Undecidable(
-        [
-            unpinned_anchor(
-                PAPERS,
-                "now",
-                "the server postgresql://somebody@some.host.example:5432/papers cannot be read: "
-                + "nothing answers " * 9,
-            )
-        ],
-        [],
-    )
-    lines = forms.status([Row("a", long), Row("b", stale())]).text.split("\n")
-    assert (
-        lines[1].endswith("  why")
-        and "cannot be read" in lines[3]
-        and lines[3].endswith("…")
-        and max(map(len, lines)) <= 160
-    )
-    assert "papers" in lines[4] and not any("more column" in line for line in lines)
-
-
-def test_a_preview_says_how_many_rows_there_are_and_how_many_are_shown():
-    rows = [(1,), (2,)]
-    notes = [
-        forms.preview(["n"], ["BIGINT"], rows, **kw).text.split("\n")[-1]
-        for kw in ({"total": 5}, {"total": 2}, {"has_more": True}, {})
-    ]
-    assert notes == ["showing 2 of 5 rows", "2 rows", "first 2 rows", "2 rows"]
-    assert forms.preview(["n"], ["BIGINT"], [], total=0).text.split("\n")[-1] == "no rows"
-
-
-def test_a_result_table_says_what_it_is_and_whether_it_was_computed_or_reused():
-    form = forms.result_table(
-        "venues",
-        version=2,
-        kind="sql",
-        rows=1200,
-        columns=[("venue", "VARCHAR")],
-        inputs=["papers"],
-        key=["venue"],
-        bytes=2048,
-        outcome="reused",
-    )
-    assert form.text.split("\n") == [
-        "venues, version 2: reused",
-        "  kind       sql",
-        "  holds      1,200 rows, 2.0 KiB",
-        "  columns    venue varchar",
-        "  key        venue",
-        "  made from  papers",
-    ]
-
-
 def test_a_version_that_failed_is_not_said_to_be_computed():
     form = forms.result_table(
         "venues",
@@ -149,69 +95,6 @@ def test_the_board_counts_the_verdicts_gives_the_reasons_and_says_what_to_type()
 
 def test_a_board_of_fresh_tables_gives_no_advice():
     assert "%jammi" not in forms.status([Row("a", Fresh())]).text
-
-
-def test_the_badge_has_for_each_table_a_line_with_its_verdict_and_first_reason_and_what_to_type():
-    form = badge_reprs.badge({"a": Fresh(), "top venues": stale()})
-    assert (
-        form.text
-        == "top venues is stale: papers changed, 10 → 12 rows (content) — ws.recompute('top venues')"
-    )
-    assert form.html.count("<details>") == 1 and "ws.why(&#x27;top venues&#x27;)" in form.html
-    form = badge_reprs.badge({"a": Fresh(), "top venues": stale(), "b": PossiblyStale([])})
-    assert form.text.split("\n") == [
-        "top venues is stale: papers changed, 10 → 12 rows (content)",
-        "b is possibly stale",
-        "ws.recompute(['top venues', 'b'])",
-    ]
-
-
-def test_the_badge_counts_further_reasons_and_folds_them_and_counts_further_tables():
-    reasons = [*stale().reasons, DefinitionChanged("a" * 64, "b" * 64)]
-    form = badge_reprs.badge({"a": Stale(reasons)})
-    assert (
-        form.text
-        == "a is stale: papers changed, 10 → 12 rows (content), and 1 more — ws.recompute('a')"
-        and form.html.count("<li>") == 2
-    )
-    lines = badge_reprs.badge({f"t{n}": stale(f"s{n}") for n in range(1000)}).text.split("\n")
-    assert lines[5:] == [
-        "and 995 more that are not fresh",
-        "ws.recompute(['t0', 't1', 't2', 't3', 't4'])",
-    ]
-
-
-def test_tables_with_one_cause_share_a_line_of_the_badge():
-    [reason] = stale().reasons
-    near = PossiblyStale([Cause(reason, ["a"])])
-    far = PossiblyStale([Cause(reason, ["near", "a"])])
-    form = badge_reprs.badge({"far": far, "near": near, "a": stale(), "b": stale()})
-    assert form.text.split("\n") == [
-        "far, near are possibly stale: papers changed, 10 → 12 rows (content), by way of a",
-        "a, b are stale: papers changed, 10 → 12 rows (content)",
-        "ws.recompute(['far', 'near', 'a', 'b'])",
-    ]
-    assert badge_reprs.badge({"near": near, "far": far}).text == (
-        "near, far are possibly stale: papers changed, 10 → 12 rows (content), by way of a"
-        " — ws.recompute(['near', 'far'])"
-    )
-
-
-def test_each_cause_of_a_row_is_a_line_of_text():
-    reasons = [*stale().reasons, *stale("authors").reasons]
-    [step] = [Step(name="top", action="recompute", reasons=reasons)]
-    for form in (
-        forms.plan([step], [], [], []),
-        forms.status([Row("top", Stale(reasons))]),
-    ):
-        first, second = [line for line in form.text.split("\n") if " changed, 10" in line]
-        place = first.index("papers changed, 10 → 12 rows (content)")
-        assert first.startswith("top") and second[:place].isspace()
-        assert second[place:].startswith("authors changed, 10 → 12 rows (content)")
-    many = [reason for n in range(9) for reason in stale(f"s{n}").reasons]
-    lines = forms.status([Row("top", Stale(many))]).text.split("\n")
-    assert len([line for line in lines if " changed, 10" in line]) == 5
-    assert [line.strip() for line in lines if "more" in line] == ["and 4 more"]
 
 
 def test_what_is_not_known_is_said_with_the_reason_and_what_to_type():
@@ -283,28 +166,6 @@ def test_a_notebook_shows_a_verdict_as_its_sentence_in_both_forms():
     )
 
 
-def test_a_dry_run_names_each_step_why_and_what_it_took_last_time():
-    steps = (
-        [Step("b", "recompute", stale().reasons, 1.2)],
-        [Step("c", "recompute", [], None)],
-        [Step("d", "reuse", [], 0.1)],
-        [Step("e", "blocked", [])],
-    )
-    text = forms.plan(*steps, at_least=1.2, at_most=1.5, skipped=["u"]).text
-    assert text.startswith(
-        "Plan: 1 to recompute, 1 to recompute if needed, 1 to reuse, 1 blocked\n"
-    )
-    assert re.search(
-        r"b +recompute +papers changed, 10 → 12 rows \(content\) +within 2 s", text
-    ) and re.search(
-        r"c +recompute if needed +requested by name; its freshness cannot be decided +never ran",
-        text,
-    )
-    assert (
-        "skipped unless requested by name: u" in text and "1 s to 2 s" in text and "Dry run" in text
-    )
-
-
 def test_a_plan_of_blocked_steps_does_not_offer_to_run_them():
     assert forms.plan(
         [], [], [], [Step("e", "blocked", [])], at_least=0.0, at_most=0.0
@@ -354,29 +215,6 @@ def test_two_runs_of_one_work_have_steps_and_rows_of_one_repr():
     )
 
 
-def test_a_step_that_was_named_and_cannot_be_decided_says_so_and_what_was_left_out_is_told():
-    for steps in ([Step("b", "recompute", [])], []), ([], [Step("b", "recompute", [])]):
-        assert "its freshness cannot be decided" in forms.plan(*steps, [], []).text
-    assert (
-        forms.run_report([], skipped=["u"]).text
-        == "Nothing to do.\nundecidable, skipped unless requested by name: u"
-    )
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        Step("b", "recompute", []),
-        RunStep("<i>b", "computed"),
-        StatusRow("b", 2, stale(), 3, 411, 1.0),
-    ],
-)
-def test_parts_of_a_form_have_a_form_of_their_own(value):
-    assert (
-        "<i>" not in value._repr_html_() and value.name.removeprefix("<i>") in value._repr_html_()
-    )
-
-
 def test_the_moment_of_an_unpinned_state_is_no_part_of_its_repr():
     anchor = Anchor(
         Input(InputKind.SOURCE, "papers"),
@@ -403,27 +241,6 @@ def test_a_run_report_names_outcomes_errors_and_what_moved_meanwhile():
         "not needed: inputs came out equal" in lines[4] and "SqlError: no such column" in lines[5]
     )
     assert lines[-1] == "  - papers changed after the plan was made"
-
-
-def test_a_recovery_says_in_words_what_was_settled():
-    report = RecoveryReport(
-        promoted=["x__sql__1"],
-        reaped=["y", "z"],
-        errors=["w: no permission"],
-        recipes={"x__sql__1": "counts"},
-    )
-    assert forms.recovery(report).text.split("\n") == [
-        "Recovery",
-        "  - 1 table completed by a writer that has exited, now ready: counts",
-        "  - 2 tables partly removed, now removed completely: y, z",
-        "  - could not be resolved: w: no permission",
-    ]
-    assert forms.recovery(RecoveryReport()).text == "recovery: nothing to do"
-    many = forms.recovery(RecoveryReport(failed=[f"t{n}" for n in range(1000)]))
-    assert (
-        many.text.endswith("marked failed: t0, t1, t2, t3, t4, and 995 more")
-        and "<li>t999</li>" in many.html
-    )
 
 
 def test_an_error_has_at_most_five_lines_and_marks_the_place():
@@ -485,24 +302,3 @@ def test_no_form_has_an_id_or_a_colour_of_its_own_page():
             and "<style" not in form.html
             and "background" not in form.html.replace("color:#fff;background-color", "")
         )
-
-
-def test_rows_of_recipes_tables_and_runs_are_told_in_thousands():
-    assert "1,234,567" in forms.status([Row("big", Fresh(), rows=1_234_567)]).text
-    assert "1,234,567" in forms.result_tables([("big", 1, "sql", "ready", 1_234_567, 10)]).text
-    assert (
-        "1,234,567"
-        in forms.run_report([RunStep(name="big", outcome="computed", rows=1_234_567)]).text
-    )
-
-
-def test_what_waits_for_a_blocked_step_is_named():
-    blocked = Step(name="scores", action="blocked", waiting=["top", "best"])
-    assert (
-        "top, best remain possibly stale because of scores"
-        in forms.plan([], [], [], [blocked]).text
-    )
-    assert (
-        "best remains possibly stale because of scores"
-        in forms.run_report([RunStep(name="scores", outcome="blocked", waiting=["best"])]).text
-    )

@@ -1,4 +1,3 @@
-import contextvars
 import functools
 import os
 import sys
@@ -51,16 +50,6 @@ def test_work_that_is_given_at_once_is_done_at_once():
     assert len(set(by)) == 4 and set(done_by(3)) < set(by)
 
 
-def test_a_thread_that_nobody_needs_ends(monkeypatch):
-    monkeypatch.setattr(beside, "IDLE_TIMEOUT_SECONDS", 0.05)
-    [first] = done_by()
-    until = time.monotonic() + 20
-    while os.path.exists(f"/proc/self/task/{first}") and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not beside.idle_workers and not os.path.exists(f"/proc/self/task/{first}")
-    assert done_by()
-
-
 def test_a_thread_that_is_needed_just_when_its_patience_ends_does_the_work(monkeypatch):
     monkeypatch.setattr(beside, "IDLE_TIMEOUT_SECONDS", 0.05)
     done_by()
@@ -83,47 +72,6 @@ def test_work_that_fails_ends_its_thread_and_is_told_of_and_the_next_is_done(mon
     submit(fail)
     assert failed.wait(20) and isinstance(told[0], MemoryError) and not beside.idle_workers
     assert done_by()
-
-
-def test_a_thread_is_called_as_its_work_and_has_no_context_of_the_work_before():
-    said, names, over = (
-        contextvars.ContextVar("said", default="nothing"),
-        [],
-        [threading.Event(), threading.Event()],
-    )
-
-    def work(at):
-        names.append((threading.current_thread().name, said.get()))
-        said.set("something")
-        over[at].set()
-
-    submit(lambda: work(0), "jammi-first")
-    assert over[0].wait(20)
-    until = time.monotonic() + 20
-    while not beside.idle_workers and time.monotonic() < until:
-        time.sleep(0.001)
-    # The work of a test before may have come to its end meanwhile.
-    assert all(w.name == beside.IDLE_THREAD_NAME and w.daemon for w in beside.idle_workers)
-    assert beside.idle_workers
-    submit(lambda: work(1), "jammi-second")
-    assert over[1].wait(20) and names == [("jammi-first", "nothing"), ("jammi-second", "nothing")]
-
-
-def test_what_the_work_holds_is_let_go_when_it_is_done(monkeypatch):
-    monkeypatch.setattr(beside, "IDLE_TIMEOUT_SECONDS", 60.0)
-
-    class Held:
-        def __init__(self, gone):
-            self._gone = gone
-
-        def __del__(self):
-            self._gone.set()
-
-    gone = threading.Event()
-    held = Held(gone)
-    submit(lambda held=held: None)
-    del held
-    assert gone.wait(15)
 
 
 def test_a_forked_child_waits_for_no_thread_of_its_parent():

@@ -105,50 +105,6 @@ def test_a_changed_step_names_its_values_and_helpers(papers: Lab, write) -> None
         assert tree(papers, "scaled")[2:] == [f"   └─ what differs: {names}"]
 
 
-def test_the_way_to_a_root_cause_is_a_branch(papers: Lab) -> None:
-    papers.ws.materialize("second", "SELECT max(id) AS id FROM jammi.titles")
-    papers.ws.materialize("both", "SELECT f.id FROM jammi.first f, jammi.second s")
-    papers.csv("papers", "id,title,year", "9,New,2020")
-    assert tree(papers, "first") == [
-        "first: possibly stale",
-        "└─ titles",
-        "   └─ papers changed, 3 → 1 row (read then, seen then), columns read: id, title, year",
-    ]
-    assert tree(papers, "both")[:3] == ["both: possibly stale", "└─ first", "   └─ titles"]
-
-
-def test_several_causes_have_a_line_each(papers: Lab) -> None:
-    papers.csv("extra", "id", "1")
-    papers.ws.materialize("both", "SELECT p.id FROM papers p, extra e")
-    papers.csv("papers", "id,title,year", "9,New,2020")
-    papers.path("extra.csv").unlink()
-    papers.ws.define("both", "SELECT p.id + 1 AS id FROM papers p, papers e")
-    lines = tree(papers, "both")
-    assert [re.split(r":| \(", line)[0] for line in lines] == [
-        "both",
-        "├─ definition changed",
-        "│  └─ what differs",
-        "├─ extra is gone",
-        "└─ papers changed, 3 → 1 row",
-    ]
-    assert lines[1] == "├─ definition changed (made then, seen then)"
-    assert lines[3] == "├─ extra is gone (read then)"
-
-
-def test_two_roots_share_the_way_that_they_share(papers: Lab) -> None:
-    papers.csv("extra", "id", "1")
-    papers.ws.materialize("titles", "SELECT p.id FROM papers p, extra e")
-    papers.ws.materialize("first", "SELECT min(id) AS id FROM jammi.titles")
-    papers.csv("papers", "id,title,year", "9,New,2020")
-    papers.csv("extra", "id", "2")
-    assert [re.split(r":| \(", line)[0] for line in tree(papers, "first")] == [
-        "first",
-        "└─ titles",
-        "   ├─ extra changed",
-        "   └─ papers changed, 3 → 1 row",
-    ]
-
-
 def test_what_cannot_be_decided_says_why_with_the_way_there(papers: Lab) -> None:
     papers.ws.materialize("now", "SELECT id, now() AS t FROM papers")
     papers.ws.materialize("later", "SELECT id FROM jammi.now")
@@ -181,34 +137,6 @@ def test_equal_rows_in_other_bytes_are_told(lab: Lab) -> None:
     assert tree(lab, "next") == [
         "next: fresh",
         "└─ top has other bytes and equal rows (read then, seen then), columns read: a",
-    ]
-
-
-def test_damage_and_what_was_never_computed(papers: Lab) -> None:
-    papers.ws.define("later", "SELECT id FROM papers")
-    assert tree(papers, "later") == ["later: stale", "└─ defined, not computed yet"]
-    path = papers.ws.table("titles").path
-    path.write_bytes(b"x")
-    assert tree(papers, "titles") == [
-        "titles: damaged",
-        "└─ its bytes are not the published ones (seen then)",
-    ]
-    path.unlink()
-    assert tree(papers, "first") == [
-        "first: possibly stale",
-        "└─ titles",
-        "   └─ its bytes are gone",
-    ]
-
-
-def test_an_older_version_is_explained_by_itself(papers: Lab) -> None:
-    papers.ws.materialize("titles", "SELECT id FROM papers")
-    old = papers.ws.table("titles", version=1)
-    assert papers.ws.why(old).verdict == papers.ws.staleness(old)
-    assert tree(papers, old) == [
-        "titles, version 1: stale",
-        "└─ definition changed (made then, seen then)",
-        "   └─ what differs: the statement",
     ]
 
 

@@ -393,17 +393,6 @@ def test_files_that_change_names_move_those_who_go_by_the_order_of_rows_and_nobo
 # -- definitions and names -------------------------------------------------------------------------
 
 
-def test_a_redefined_recipe_is_stale_with_both_hashes(papers: Lab) -> None:
-    was = papers.ws.table("titles").definition_hash
-    papers.ws.define("titles", "SELECT id, title FROM papers WHERE year > 2020")
-    verdict = papers.ws.staleness("titles")
-    assert isinstance(verdict, jl.Stale)
-    [reason] = verdict.reasons
-    assert isinstance(reason, jl.DefinitionChanged)
-    assert reason.recorded == was
-    assert reason.current == papers.ws.recipes()[1].definition_hash != was
-
-
 def test_the_same_definition_written_otherwise_is_fresh(papers: Lab) -> None:
     papers.ws.define("titles", 'SELECT id, title AS "Title" FROM papers WHERE year > 2019')
     assert papers.verdict("titles") == "stale"  # output names differ in case
@@ -472,12 +461,6 @@ def test_a_recipe_that_was_never_computed_is_stale_without_a_recorded_definition
     assert reason.current
     with pytest.raises(jl.TableNotFound, match="no ready version"):
         papers.ws.table("later")
-
-
-def test_a_removed_source_has_vanished_and_the_table_stays(papers: Lab) -> None:
-    papers.ws.sources.remove("papers")
-    assert said(papers.ws.staleness("titles")) == ["vanished papers"]
-    assert papers.rows("titles") == [(1, "Graphs"), (2, "Trees"), (3, "Heaps")]
 
 
 def test_a_source_put_under_the_name_of_another_decides_by_its_content(papers: Lab) -> None:
@@ -601,16 +584,6 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(body))
 
 
-def test_a_flipped_bit_is_damage_in_the_next_look_and_dependents_are_possibly_stale(
-    papers: Lab,
-) -> None:
-    flip(papers.ws.table("titles").path)
-    verdict = papers.ws.staleness("titles")
-    assert isinstance(verdict, jl.Damaged)
-    assert verdict.found
-    assert said(papers.ws.staleness("first")) == ["damaged ← titles"]
-
-
 def test_bytes_that_are_gone_are_damage_without_a_digest(papers: Lab) -> None:
     papers.ws.table("titles").path.unlink()
     assert papers.ws.staleness("titles") == jl.Damaged(None)
@@ -642,20 +615,6 @@ def test_a_lost_manifest_file_leaves_the_verdict_as_it_is(papers: Lab) -> None:
     assert papers.verdict("titles") == "fresh"
     assert papers.ws.verify("titles") == jl.MissingManifest()
     assert papers.ws.table("titles").manifest is not None
-
-
-def test_a_row_from_before_manifests_is_missing_its_manifest_and_its_child_undecidable(
-    papers: Lab,
-) -> None:
-    import sqlite3
-
-    with sqlite3.connect(papers.folder / "catalog.sqlite3") as db:
-        db.execute("UPDATE result_tables SET definition_hash = NULL WHERE recipe = 'titles'")
-    db.close()
-    assert papers.ws.staleness("titles") == jl.MissingManifest()
-    verdict = papers.ws.staleness("first")
-    assert isinstance(verdict, jl.Undecidable)
-    assert verdict.unpinned[0].path == ["titles"]
 
 
 def test_results_that_lead_out_of_the_workspace_are_undecidable(

@@ -107,30 +107,6 @@ def test_a_moved_input_makes_it_stale_by_the_column_that_moved(chain: Lab) -> No
     assert said(chain.ws.staleness("scores")) == ["advanced titles"]
 
 
-def test_a_plan_treats_steps_like_any_other(chain: Lab, steps: Written) -> None:
-    steps.change("RATE = 2", "RATE = 3")
-    plan = chain.ws.plan()
-    assert (
-        names(plan.certain) == ["scores"]
-        and names(plan.possible) == ["best", "top"]
-        and not plan.blocked
-    )
-    report = plan.apply()
-    assert report.executed == ["scores", "best", "top"] and report.deviations == []
-    assert set(words(chain).values()) == {"fresh"} and chain.rows("top") == [(9,)]
-
-
-def test_a_step_that_comes_out_equal_stops_what_derives_from_it(chain: Lab, steps: Written) -> None:
-    steps.change("x * RATE", "RATE * x")
-    report = chain.ws.recompute()
-    assert [(s.name, s.outcome) for s in report.steps] == [
-        ("scores", "computed"),
-        ("best", "cut_off"),
-        ("top", "cut_off"),
-    ]
-    assert set(words(chain).values()) == {"fresh"}
-
-
 def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(
     chain: Lab, steps: Written
 ) -> None:
@@ -141,36 +117,6 @@ def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(
     assert [s.outcome for s in chain.ws.recompute("scores").steps] == ["reused"] and chain.ws.table(
         "scores"
     ).version == 3
-
-
-def test_a_failing_step_stops_only_what_derives_from_it(chain: Lab, steps: Written) -> None:
-    chain.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "4,Heaps,2022")
-    steps.change(
-        'return papers.polars().select("id", s', 'return papers.polars().select("nothing", s'
-    )
-    report = chain.ws.recompute()
-    assert [(s.name, s.outcome) for s in report.steps] == [
-        ("titles", "computed"),
-        ("scores", "failed"),
-        ("best", "skipped"),
-        ("top", "skipped"),
-    ]
-    assert "scores" in (report.steps[1].error or "") and "ColumnNotFoundError" in (
-        report.steps[1].error or ""
-    )
-
-
-def test_refresh_makes_the_inputs_of_a_step_true_first(chain: Lab, steps: Written) -> None:
-    chain.csv("papers", "id,title,year", "7,Graphs,2020")
-    chain.ws.compute("scores", steps.module.score, inputs="titles", key="id", refresh="inputs")
-    assert chain.rows("scores") == [(7, 14)] and words(chain)["titles"] == "fresh"
-
-
-def test_lineage_goes_through_steps(chain: Lab) -> None:
-    lineage = chain.ws.lineage("scores")
-    assert lineage.closure() == ["papers", "titles", "scores", "best", "top"]
-    assert {n.name: n.kind for n in lineage.nodes}["scores"] == "python"
-    assert [(e.input, e.derived) for e in chain.ws.derives_from("scores")] == [("scores", "best")]
 
 
 def test_a_column_added_to_an_input_reaches_a_step_that_reads_all_of_it(

@@ -4,7 +4,6 @@ import pytest
 
 from jammi_kernel_ext.cell_lines import CELL, parse_cell
 from jammi_kernel_ext.display import Help
-from jammi_kernel_ext.hints import PYTHON_CALLS
 from jammi_kernel_ext.magics import Magics
 from jammi_kernel_ext.verbs import VERBS, parse_line
 from jammi_kernel_ext.versions import VersionVerbs
@@ -131,14 +130,6 @@ def test_a_negative_number_is_a_value_and_no_flag():
     assert given(parse_line("neighbors vectors -5 -k 3")[1])["KEY"] == "-5"
 
 
-@pytest.mark.parametrize("name", sorted(PYTHON_CALLS))
-def test_what_only_python_has_is_named_with_its_call_and_with_no_other_verb(name):
-    with pytest.raises(InvalidArgument) as refused:
-        parse_line(f"{name} venues")
-    assert not refused.value.near and f".{PYTHON_CALLS[name]}" in refused.value.hint
-    assert name not in {verb.name for verb in VERBS}
-
-
 def test_every_verb_has_its_method_and_every_method_its_verb():
     methods = {
         name
@@ -152,36 +143,6 @@ def test_help_names_every_verb_and_every_flag_of_the_cell():
     text = repr(Help(None))
     assert all(f"%jammi {verb.name}".strip() in text and verb.help in text for verb in VERBS)
     assert all(spelled in text for flag in CELL.flags for spelled in flag.spellings)
-
-
-@pytest.mark.parametrize("verb", [v for v in VERBS if v.name], ids=lambda v: v.name)
-def test_help_about_a_verb_has_its_usage_and_its_flags(verb):
-    text = repr(Help(verb.name))
-    assert (
-        verb.usage in text and verb.help in text and all(flag.help in text for flag in verb.flags)
-    )
-
-
-def test_help_about_an_unknown_word_suggests_one():
-    with pytest.raises(InvalidArgument) as refused:
-        Help("lineag")
-    assert refused.value.near == ("lineage",)
-
-
-def test_a_flag_that_is_needed_stands_without_brackets_and_its_absence_is_told():
-    verb, values = parse_line("embed v papers --key id --text title abstract --model minilm")
-    assert (
-        verb.usage
-        == "%jammi embed NAME SOURCE --key K --text C … [--model M] [--where SQL] [--bypass]"
-    )
-    assert (values["NAME"], values["SOURCE"], values["key"], values["text"]) == (
-        "v",
-        "papers",
-        "id",
-        ["title", "abstract"],
-    )
-    with pytest.raises(InvalidArgument, match="needs --text"):
-        parse_line("embed v papers --key id")
 
 
 def test_k_may_be_nought_and_the_text_of_a_search_several_words():

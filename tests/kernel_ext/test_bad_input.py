@@ -104,65 +104,6 @@ def test_null_is_told_from_the_empty_text_from_blanks_and_from_its_own_name(pape
     assert shown.html.count("font-style:italic") == 1
 
 
-def test_numbers_stand_on_the_right_under_their_types(papers):
-    shown = papers(
-        "%%jammi\nSELECT 1 AS i, 2.5::DOUBLE AS d, 1.50::DECIMAL(4, 2) AS m, 'x' AS t, TRUE AS b, 1::HUGEINT AS h"
-    )
-    assert rows(shown)[1].split("  ") == [
-        "integer",
-        "double",
-        "decimal(4,2)",
-        "varchar",
-        "boolean",
-        "hugeint",
-    ]
-    assert re.findall(r'<td style="text-align:(\w+)', shown.html) == [
-        "right",
-        "right",
-        "right",
-        "left",
-        "left",
-        "right",
-    ]
-
-
-def test_long_and_nested_values_are_cut_and_whole_when_pointed_at(papers):
-    shown = papers(
-        "%%jammi\nSELECT repeat('ab', 500) AS t, {'k': repeat('cd', 500), 'l': [1, NULL]} AS s, MAP {'x': 1} AS m"
-    )
-    assert (
-        max(map(len, rows(shown))) < 160
-        and "…" in rows(shown)[3]
-        and rows(shown)[3].endswith("{x: 1}")
-    )
-    assert (
-        f'title="{"ab" * 500}"' in shown.html
-        and "cd" * 500 in shown.html
-        and "l: [1, NULL]}" in shown.html
-    )
-
-
-def test_dates_that_python_has_not_and_lengths_of_time_are_shown_as_the_engine_writes_them(papers):
-    shown = papers(
-        "%%jammi r\nSELECT DATE 'infinity' AS a, '-infinity'::TIMESTAMP AS b, DATE '0044-03-15 (BC)' AS c, TIMESTAMP '99999-01-02 03:04:05.25' AS d,"
-        " [DATE '12024-02-29'] AS e, INTERVAL '14 months 1 day 3.5 seconds' AS f, '2024-01-01 00:00:00.123456789'::TIMESTAMP_NS AS g"
-    )
-    assert shown.error is None
-    assert re.split(r"  +", rows(shown)[3]) == [
-        "infinity",
-        "-infinity",
-        "0044-03-15 (BC)",
-        "99999-01-02 03:04:05.25",
-        "['12024-02-29']",
-        "1 year 2 months 1 day 00:00:03.5",
-        "2024-01-01 00:00:00.123456789",
-    ]
-    assert (
-        papers("r.fetchall()").ename == "InvalidArgument"
-        and papers.value("r.arrow().num_rows") == "1"
-    )
-
-
 # -- sizes -----------------------------------------------------------------------------------------
 
 
@@ -177,17 +118,6 @@ def test_of_ten_million_rows_the_first_are_shown_and_no_more_is_held(papers):
         and len(shown.html) < 20_000
     )
     assert peak < 400  # all of them take more than 500 in Arrow alone; the engine reads some ahead
-
-
-def test_the_number_of_rows_is_said_once_it_is_known(papers):
-    papers("%%jammi r -n 2 -q\nSELECT range AS n FROM range(1000)")
-    assert rows(papers("r"))[-1] == "first 2 rows"
-    papers("table = r.arrow()")
-    assert rows(papers("r"))[-1] == "showing 2 of 1,000 rows"
-    assert (
-        rows(papers("%%jammi\nSELECT 1 AS one WHERE false"))[-1] == "no rows"
-        and rows(papers("%%jammi\nSELECT 1 AS one"))[-1] == "1 row"
-    )
 
 
 def test_of_two_thousand_columns_some_are_shown_and_the_others_counted(papers):
@@ -212,30 +142,6 @@ def test_a_text_of_fifty_megabytes_is_cut_and_is_whole_in_the_result(papers):
 
 
 # -- names -----------------------------------------------------------------------------------------
-
-
-def test_columns_of_one_name_are_shown_and_handed_over_where_the_library_takes_them(papers):
-    shown = papers("%%jammi r\nSELECT 1 AS a, 2 AS a, 3 AS A")
-    assert rows(shown)[0].split() == ["a", "a", "A"] and rows(shown)[3].split() == ["1", "2", "3"]
-    assert (
-        papers.value("r.fetchall(), r.arrow().num_columns, list(r.pandas().columns)")
-        == "([(1, 2, 3)], 3, ['a', 'a', 'A'])"
-    )
-    for code in ("r.polars()", "%%jammi --as polars\nSELECT 1 AS a, 2 AS a"):
-        refused = papers(code)
-        assert (
-            refused.ename == "SchemaMismatch"
-            and "Two columns are named 'a'" in refused.error[0]
-            and "AS" in refused.error[1]
-        )
-    assert papers("%%jammi -m twice\nSELECT 1 AS a, 2 AS a").ename == "SchemaMismatch"
-
-
-def test_expressions_without_a_name_are_shown_under_their_text_and_can_be_kept(papers):
-    shown = papers("%%jammi\nSELECT 1, 1 + 1, count(*), 1")
-    assert re.split(r"  +", rows(shown)[0].strip()) == ["1", "(1 + 1)", "count_star()", "1"]
-    papers("%%jammi -m unnamed\nSELECT 1, 1 + 1")
-    assert rows(papers('%%jammi\nSELECT "(1 + 1)" FROM jammi.unnamed'))[3].strip() == "2"
 
 
 # -- workspaces ------------------------------------------------------------------------------------

@@ -2,14 +2,8 @@
 how it is written, Tab offers its flags, and a word that is nearly right is answered with the right
 one."""
 
-import pytest
-
-from jammi_kernel_ext.cell_lines import CELL, STEP
-from jammi_kernel_ext.completion import Completion
-from jammi_kernel_ext.display import Help
-from jammi_kernel_ext.notebook import Notebook
-from jammi_kernel_ext.verbs import VERBS, parse_line
-from jammi_lab.core.errors import InvalidArgument
+from jammi_kernel_ext.cell_lines import CELL
+from jammi_kernel_ext.verbs import VERBS
 
 # In this order, one after the other, on a workspace with the source `papers` and the tables
 # `venues` and `top`.
@@ -102,41 +96,3 @@ def test_every_flag_of_a_cell_works_and_is_shown_as_html_and_as_text(papers):
         assert (forms == []) == (flag == "--quiet") and all(
             d.get("text/plain") or d.get("text/html") for d in forms
         ), (flag, forms)
-
-
-@pytest.mark.parametrize(
-    "verb", [v for v in VERBS if v.name and v.name != "help"], ids=lambda v: v.name
-)
-def test_help_behind_a_line_says_how_it_is_written_and_what_each_flag_does(verb):
-    asked, values = parse_line(f"{verb.name} --help")
-    form = Help(values["WORD"])
-    assert (
-        asked.name == "help"
-        and repr(form).startswith(verb.usage)
-        and verb.help in repr(form)
-        and "<code>" in form._repr_html_()
-    )
-    assert all(flag.help in repr(form) for flag in verb.flags)
-
-
-@pytest.mark.parametrize("verb", [*VERBS, CELL, STEP], ids=lambda v: f"{v.magic} {v.name}".strip())
-def test_tab_offers_every_flag_and_a_misspelt_one_is_answered_with_it(verb):
-    head = f"{verb.magic} {verb.name}".strip()
-    for flag in verb.flags:
-        spelled = flag.spellings[-1]
-        offered = Completion(Notebook(None)).candidates_at(
-            f"{head} {spelled[:3]}", 0, len(head) + 4
-        )
-        assert spelled in [text for text, _ in offered[0]]
-        if verb.magic == "%jammi" and len(spelled) > 4:
-            with pytest.raises(InvalidArgument) as refused:
-                parse_line(f"{verb.name} {spelled[:-1]}x")
-            assert spelled in refused.value.near or spelled in refused.value.hint
-
-
-@pytest.mark.parametrize("verb", [v.name for v in VERBS if len(v.name) > 3])
-def test_a_misspelt_line_is_answered_with_the_right_one(verb):
-    last_letters = verb[-1] + verb[-2] if verb[-1] != verb[-2] else ""
-    with pytest.raises(InvalidArgument) as refused:
-        parse_line(verb[:-2] + last_letters)
-    assert verb in refused.value.near

@@ -17,17 +17,6 @@ from tests.kernel_ext.test_every_line import CELLS, LINES
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 KINDS = {"text/plain", "text/html", VIEW}
-COLAB = """
-import sys, types
-manager = types.ModuleType('google.colab.output')
-manager.enabled = 0
-manager._widgets = types.SimpleNamespace(_installed_url='https://widgets.example/manager.js')
-def enable(): manager.enabled += 1
-manager.enable_custom_widget_manager = enable
-sys.modules['google.colab.output'] = manager
-from anywidget import _util
-_util.enable_custom_widget_manager_once.cache_clear()
-"""
 
 
 def outputs(kernel):
@@ -77,21 +66,6 @@ def _display_id(display):
     return display.get("transient", {}).get("display_id") or display
 
 
-def test_in_colab_a_panel_names_the_widget_manager_that_colab_loads_for_it(chain):
-    chain(COLAB)
-    try:
-        for line in ("status", "lineage", "catalog", "view papers"):
-            [panel] = [d for d in chain(f"%jammi {line}").displays if VIEW in d["data"]]
-            assert panel["metadata"][VIEW] == {
-                "colab": {"custom_widget_manager": {"url": "https://widgets.example/manager.js"}}
-            }
-        assert chain.value("manager.enabled") == "1"
-    finally:
-        chain("del sys.modules['google.colab.output']")
-    [panel] = [d for d in chain("%jammi status").displays if VIEW in d["data"]]
-    assert panel["metadata"] == {}
-
-
 def test_a_badge_that_comes_late_is_an_update_of_the_output_that_any_front_end_knows(gated):
     shown = gated("%%jammi\nSELECT * FROM jammi.top", looked_on=True)
     [first] = [d for d in shown.displays if d.get("data")]
@@ -100,6 +74,7 @@ def test_a_badge_that_comes_late_is_an_update_of_the_output_that_any_front_end_k
     assert set(gated.update_of(shown)) == {"text/plain", "text/html"}
 
 
+@pytest.mark.only_soak
 @pytest.mark.slow
 def test_jupyter_execute_runs_a_notebook_of_cells_and_saves_texts_and_tables(tmp_path):
     (tmp_path / "papers.csv").write_text("id,venue\n1,A\n2,B\n")

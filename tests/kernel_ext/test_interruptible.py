@@ -2,10 +2,7 @@
 
 import pytest
 
-from jammi_kernel_ext import interruptible as running
-from jammi_kernel_ext.interruptible import ProgressLine, progress_sentence
 from jammi_lab.core import errors
-from jammi_lab.core.records import Progress
 
 LONG = "SELECT count(DISTINCT hash(range)) AS n FROM range(3000000000)"
 READY = "import threading\nthreading.Timer(1.0, lambda: print('now', flush=True)).start()\n"
@@ -240,55 +237,3 @@ def test_a_statement_of_which_the_engine_cannot_tell_how_far_it_is_says_that_it_
         any(text.startswith(("run …, ", "materialize slow …, ")) for text in said)
         and said[-1] == ""
     )
-
-
-def test_nothing_is_said_before_half_a_second_nor_where_it_could_not_be_taken_back(monkeypatch):
-    said: list[dict[str, str]] = []
-    now = [100.0]
-    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(ProgressLine, "_show", lambda self, data: said.append(data))
-    live, still = ProgressLine(live=True), ProgressLine(live=False)
-    for moment in (100.1, 100.4, 100.6, 100.7, 101.0):
-        now[0] = moment
-        live(Progress("materialize t", int(moment), None, "rows"))
-        still(Progress("materialize t", 1, None, "rows"))
-    assert said == [
-        {"text/plain": "materialize t: 100 rows, 1 s"},
-        {"text/plain": "materialize t: 101 rows, 1 s"},
-    ]
-
-
-def test_a_terminal_says_it_on_one_line_of_its_error_stream_and_blanks_that_line(
-    monkeypatch, capsys
-):
-    now = [100.0]
-    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
-    monkeypatch.setenv("COLUMNS", "40")
-    line = ProgressLine(live=False, terminal=True)
-    line(Progress("materialize t", 1, None, "rows"))
-    assert capsys.readouterr().err == ""
-    now[0] = 101.0
-    line(Progress("materialize \x1b[31mt", 1, None, "rows"))
-    now[0] = 102.0
-    line(Progress("materialize " + 100 * "t", 2, None, "rows"))
-    line.clear()
-    said = capsys.readouterr().err
-    assert (
-        said == f"\rmaterialize \\x1b[31mt: 1 rows, 1 s\033[K\rmaterialize {27 * 't'}\033[K\r\033[K"
-    )
-    line.clear()
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("progress", "said"),
-    [
-        (Progress("run", 0, 100, "percent"), "run …"),
-        (Progress("run", 40, 100, "percent"), "run: 40 %"),
-        (Progress("materialize t", 0, None, "rows"), "materialize t …"),
-        (Progress("materialize t", 1200, None, "rows"), "materialize t: 1,200 rows"),
-        (Progress("recompute t", 1, 4, "steps"), "recompute t: 1 of 4 steps (25 %)"),
-    ],
-)
-def test_progress_reads_as_a_sentence(progress, said):
-    assert progress_sentence(progress) == said

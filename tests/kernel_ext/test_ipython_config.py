@@ -65,21 +65,6 @@ def test_what_is_no_such_value_is_refused_and_nothing_changes(papers):
     assert "Did you mean wait?" in papers("%jammi config cells.badge weit").error
 
 
-def test_tab_knows_the_class_its_settings_and_the_words_of_a_setting(papers):
-    def offered(code):
-        asked = papers.client.complete(code, len(code))
-        while (got := papers.client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != asked:
-            pass
-        return got["content"]["matches"]
-
-    assert "JammiMagics" in offered("%config Jammi") and "JammiMagics.limit" in offered(
-        "%config JammiMagics."
-    )
-    assert offered("%jammi config cells.badge ") == ["auto", "wait"] and offered(
-        "%jammi config cells.traceback f"
-    ) == ["full"]
-
-
 @pytest.mark.parametrize(
     ("toml", "typed", "rows"),
     [

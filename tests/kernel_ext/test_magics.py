@@ -178,16 +178,6 @@ def test_schema_of_a_database_lists_its_tables_and_of_one_of_them_its_columns_in
     )
 
 
-def test_an_error_about_a_schema_shows_no_statement_that_nobody_typed(cell, tmp_path):
-    with sqlite3.connect(tmp_path / "crm.db") as file:
-        file.execute("CREATE TABLE customers(id INTEGER)")
-        file.execute("CREATE TABLE orders(a REAL)")
-    file.close()
-    cell("%jammi add crm crm.db")
-    shown = cell("%jammi schema crm.custmers")
-    assert shown.ename == "TableNotFound" and shown.error[1:] == ["Did you mean crm.customers?"]
-
-
 def test_schema_of_an_unknown_name_suggests_one(chain):
     shown = chain("%jammi schema venue")
     assert shown.ename == "TableNotFound" and "Did you mean venues?" in shown.error
@@ -408,46 +398,6 @@ def test_lexical_indexes_words_which_search_finds_alone_and_beside_vectors(paper
 def test_every_line_explains_itself_when_asked(cell, line):
     shown = cell(line)
     assert shown.error is None and line.split()[0] in shown.text
-
-
-def test_lines_that_have_a_panel_show_it_and_give_the_object(chain):
-    shown = chain("board = %jammi status\nboard")
-    assert "application/vnd.jupyter.widget-view+json" in shown.data[0] and shown.saved[0][
-        "text/html"
-    ].startswith('<details open class="jammi-saved')
-    assert chain("print(type(board).__name__, board['top'].name)").text == "Status top\n"
-    for line in (
-        "%jammi lineage",
-        "%jammi lineage top",
-        "%jammi catalog",
-        "%jammi lineage --columns",
-        "%jammi lineage top --up",
-    ):
-        assert "application/vnd.jupyter.widget-view+json" in chain(line).data[0]
-
-
-_KEPT = """from jammi_widgets import LineageGraph
-made, begin = [], LineageGraph.__init__
-def kept(self, *given, **named):
-    begin(self, *given, **named)
-    made.append(self._view)
-LineageGraph.__init__ = kept"""
-
-
-def test_the_panel_of_a_lineage_shows_what_was_asked_for(chain):
-    chain(_KEPT)
-    asked = {
-        "venues --up": "venues up False",
-        "venues --down --columns": "venues down True",
-        "--columns": "None both True",
-        "top": "top both False",
-    }
-    for line in asked:
-        chain(f"%jammi lineage {line}")
-    shown = chain(
-        "LineageGraph.__init__ = begin\nfor view in made: print(view.focus, view.direction, view.columns)"
-    ).text
-    assert shown.splitlines() == list(asked.values())
 
 
 def test_a_recompute_with_a_failed_step_fails_its_cell_and_shows_the_report(cell, tmp_path):

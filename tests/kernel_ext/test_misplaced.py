@@ -80,38 +80,7 @@ def test_the_name_of_a_table_in_place_of_a_verb_is_answered_with_what_shows_it(c
     assert "Did you mean status" in chain("%jammi statu").error[1]
 
 
-def test_a_semicolon_at_the_end_of_a_line_shows_nothing_as_anywhere_in_a_notebook(papers, tmp_path):
-    (tmp_path / "semi.txt").write_text("a;b\n1;2\n")
-    for line in ("%jammi status;", "%jammi preview papers -n 1 ;", "%jammi;"):
-        shown = papers(line)
-        assert shown.error is None and shown.data == [], line
-    assert papers("%jammi add semi semi.txt --kind csv --option delimiter=;").text.startswith(
-        "semi\n"
-    )
-    assert papers("%%jammi\nSELECT 1 AS one;").text.endswith("1 row")
-
-
 # -- cells of one line -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "%%jammi --help",
-        "%%jammi --help\n",
-        "\n%%jammi -h",
-        "%%jammi_py --help",
-        "%%jammi_py x --help",
-    ],
-)
-def test_help_needs_nothing_below_the_first_line(cell, code):
-    shown = cell(code)
-    assert (
-        shown.error is None
-        and shown.stream == ""
-        and shown.text.startswith(code.split()[0])
-        and "--bypass" in shown.html
-    )
 
 
 @pytest.mark.parametrize("code", ["%%jammi", "%%jammi x", "%%jammi -m x\n"])
@@ -149,14 +118,3 @@ def test_a_terminal_still_waits_for_the_lines_below_the_first(cell):
     assert cell.value(
         f"{ask}('%%jammi')[0], {ask}('%%jammi -m x\\n')[0], {ask}('%%jammi\\nSELECT 1\\n\\n')[0]"
     ) == ("('incomplete', 'incomplete', 'complete')")
-
-
-def test_words_of_other_kinds_are_answered_with_the_verb_that_shows_them(papers):
-    assert "Did you mean status?" in "\n".join(papers("%jammi recipes").error or [])
-    assert "Did you mean status?" in "\n".join(papers("%jammi help verdicts").error or [])
-    frame = "import pandas as pd\nnotes = pd.DataFrame({'id': [1], 'text': ['red apple']})"
-    told = papers(
-        f"{frame}\nget_ipython().run_line_magic('jammi', 'embed v notes --key id --text text')"
-    )
-    assert "ws.sources.add('notes', notes) adds a frame." in "\n".join(told.error or [])
-    assert "embed makes one to search" in "\n".join(papers("%jammi search nothing x").error or [])

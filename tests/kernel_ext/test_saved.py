@@ -177,6 +177,7 @@ def test_no_output_tells_when_or_where_it_was_made(notebook):
         assert not re.search(r"20\d\d-\d\d-\d\d|0x[0-9a-f]{6,}|\d{8}T\d{6}|__sql__", text), source
 
 
+@pytest.mark.only_soak
 def test_two_runs_from_scratch_save_the_same_outputs(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     again = executed(tmp_path / "b", [SETUP, *CELLS, *FAILING])

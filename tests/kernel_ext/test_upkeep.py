@@ -137,26 +137,6 @@ def test_the_versions_of_a_table_are_listed_compared_restored_and_exported(three
     assert three("%jammi history places").ename == "TableNotFound"
 
 
-def test_edit_gives_the_cell_back(papers):
-    papers(
-        "%%jammi -m my_venues --key id,venue\nSELECT id, venue FROM papers WHERE venue IS NOT NULL"
-    )
-    papers("%%jammi_py step --inputs papers --key id\npapers.polars()")
-    papers("import jammi_kernel_ext\ncells = []\nget_ipython().set_next_input = cells.append")
-    assert "below" in papers("%jammi edit my_venues").text
-    assert papers.value("cells.pop()") == repr(
-        "%%jammi -m my_venues --key id venue\nSELECT id, venue FROM papers WHERE venue IS NOT NULL\n"
-    )
-    papers("%jammi edit step")
-    assert papers.value("cells.pop()") == repr(
-        "%%jammi_py step --inputs papers --key id\npapers.polars()\n"
-    )
-    papers(
-        "jammi_kernel_ext.get_workspace().register('outside', papers_frame := __import__('polars').DataFrame({'a': [1]}), producer='me')"
-    )
-    assert papers("%jammi edit outside").ename == "InvalidArgument"
-
-
 def test_the_line_that_is_meant_is_named(papers):
     papers("%%jammi -m venues\nSELECT venue FROM papers")
     assert "%jammi drop venues" in "".join(papers("%jammi remove venues").error)
@@ -177,25 +157,3 @@ def test_a_rejected_step_fails_the_cell_and_stands_in_the_history(three):
     three("%%jammi --check less --on never\nSELECT * FROM jammi.never WHERE n < 0")
     assert three("%jammi recompute never").ename == "StepFailed"
     assert "rejected" in three("%jammi history never").text
-
-
-def test_edit_puts_the_cell_of_a_row_map_below(papers):
-    papers("import jammi_kernel_ext\ncells = []\nget_ipython().set_next_input = cells.append")
-    cell = (
-        "%%jammi_py 'my words' --map papers --key id --on-error record --cost 0.5"
-        " --inputs id venue\n{'n': id + 1, 'v': venue}"
-    )
-    assert papers(cell).error is None
-    papers("%jammi edit 'my words'")
-    assert papers.value("cells[-1].rstrip()") == repr(cell)
-    assert "reused" in papers(cell).text
-    papers("def size(id, more):\n    return id + more")
-    made = (
-        "jammi_kernel_ext.get_workspace().map('sizes', size, over='papers', key='id', "
-        "inputs=['id'], concurrency=3, params={'more': 2}, schema={'n': 'int64'})"
-    )
-    assert papers(made).error is None
-    papers("%jammi edit sizes")
-    below = papers.value("cells[-1].splitlines()[-1]")
-    assert below == repr(made.replace("jammi_kernel_ext", "jammi_lab"))
-    assert "reused" in papers("def size(id, more):\n    return id + more\n\n\n" + made).text

@@ -36,17 +36,6 @@ def test_graph_makes_a_neighbour_graph_and_says_how_many_edges(vectors):
     assert "made from  v" in shown.text and "holds      20 rows" in vectors("%jammi graph h v").text
 
 
-def test_graph_takes_a_floor_and_mutual_pairs(vectors):
-    vectors("%jammi graph g v -k 2 --mutual --min-similarity 0.2")
-    shown = vectors("%%jammi\nSELECT src, dst FROM jammi.g").text
-    assert [line.split() for line in shown.splitlines()[3:-1]] == [
-        ["1", "2"],
-        ["2", "1"],
-        ["3", "4"],
-        ["4", "3"],
-    ]
-
-
 def test_neighbors_gives_the_nearest_rows_as_table_and_picture(vectors):
     assert vectors("n = %jammi neighbors v 3 -k 2 --select text\nn").error is None
     lines = vectors("print(n)").text.splitlines()
@@ -74,22 +63,6 @@ def test_map_gives_every_row_as_a_point_and_as_a_table(vectors):
         and "5 rows of v along the two directions" in text
     )
     assert vectors.value("m.arrow().column_names, len(m)") == "(['key', 'x', 'y'], 5)"
-
-
-def test_map_by_a_method_keeps_the_points_as_a_table(vectors):
-    assert (
-        "5 rows of v by their first two principal components (v_pca, version 1)"
-        in vectors("m = %jammi map v --method pca\nprint(m)").text
-    )
-    assert (
-        "by t-SNE with perplexity 1.33 (v_tsne, version 1)"
-        in vectors("m = %jammi map v --method tsne\nprint(m)").text
-    )
-    assert vectors("print(m)").text == vectors("m = %jammi map v_tsne\nprint(m)").text
-    assert (
-        "projection" in vectors("%jammi tables").text
-        and vectors("%jammi map v --method umap").ename == "InvalidArgument"
-    )
 
 
 def test_what_is_not_there_or_has_no_vectors_is_said_in_a_line(vectors):

@@ -72,6 +72,7 @@ def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path, request):
     assert done.returncode == 0, done.stdout[-6000:]
 
 
+@pytest.mark.only_soak
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_without_servers_the_notebook_on_federated_sql_says_so_and_goes_on(tmp_path, monkeypatch):
@@ -104,6 +105,7 @@ def test_without_servers_the_notebook_on_federated_sql_says_so_and_goes_on(tmp_p
     assert not (tmp_path / "federated").exists()
 
 
+@pytest.mark.only_soak
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_ci_reports_the_figure_of_a_paper_as_stale_with_the_cell_that_made_it(

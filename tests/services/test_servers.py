@@ -25,6 +25,7 @@ def test_a_session_has_a_database_of_its_own_on_mysql(mysql_url, mysql_server):
     run_mysql(mysql_server, f"DROP TABLE {own}.t")
 
 
+@pytest.mark.only_soak
 @pytest.mark.parametrize("name", ["postgres", "mysql"])
 def test_a_server_is_started_from_what_is_installed_when_none_listens(name):
     own, answers = getattr(servers, f"_own_{name}"), getattr(servers, f"_{name}_answers")

@@ -192,6 +192,7 @@ def test_an_object_that_was_replaced_before_the_first_look_is_not_taken_for_ours
     assert isinstance(lab.staleness("venues"), Damaged)
 
 
+@pytest.mark.only_soak
 def test_a_look_asks_for_one_listing_and_not_for_each_table(
     store: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:

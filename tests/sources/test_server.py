@@ -657,6 +657,7 @@ def test_a_table_written_while_it_is_read_is_anchored_on_what_was_read(ws, serve
         )
 
 
+@pytest.mark.only_soak
 def test_two_hundred_tables_on_one_source_observe_it_once(ws, server, filled, monkeypatch):
     ws.sources.add("crm", server.url)
     for n in range(20):

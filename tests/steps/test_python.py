@@ -174,6 +174,7 @@ def test_what_yields_is_read_batch_by_batch(lab):
     assert lab.compute("t", step, inputs="papers").read().fetchall() == [(1,), (2,), (3,)]
 
 
+@pytest.mark.only_soak
 def test_batches_are_not_held_in_memory(lab):
     size = 500_000
 

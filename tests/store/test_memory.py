@@ -21,6 +21,7 @@ their share of memory at any size."""
 LIMIT = sized("60MB", "100MB")
 
 
+@pytest.mark.only_soak
 @soak
 @pytest.mark.parametrize("order", ["as it comes", "sorted"])
 def test_a_result_four_times_as_large_takes_about_the_same_memory(run_python, order):

@@ -58,6 +58,11 @@ def no_space(point):
     )
 
 
+def check_failed(folder):
+    """The one table of a workspace failed and left no file."""
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+
+
 def test_a_ready_row_agrees_with_its_manifest_field_by_field(lab, folder):
     table = lab.materialize("venues", VENUES, key="venue")
     manifest, stored = table.manifest, row(folder, table.table_name)
@@ -177,7 +182,7 @@ def test_an_interrupt_at_any_point_leaves_failed_and_no_files(lab, folder, fault
     fault(point, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt) as caught:
         lab.materialize("venues", VENUES)
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
     assert "nothing was left behind" in " ".join(caught.value.__notes__)
 
 
@@ -200,7 +205,7 @@ def test_a_log_that_fails_while_rows_are_made_is_told_before_any_file_has_its_na
         )
         with pytest.raises(ResourceExhausted, match="'venues'"):
             lab.materialize("venues", VENUES)
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
     assert lab.materialize("venues", VENUES).row_count == 2
 
 
@@ -219,7 +224,7 @@ def test_names_that_do_not_reach_the_disk_are_told_before_anything_is_published(
         broken.setattr(storage, "sync_folder", fail_beside)
         with pytest.raises(ResourceExhausted, match="'venues'"):
             lab.materialize("venues", VENUES)
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
     assert lab.materialize("venues", VENUES).row_count == 2
 
 
@@ -252,7 +257,7 @@ def test_a_disk_that_fills_up_after_the_first_row_groups_leaves_failed_and_no_fi
     with pytest.raises(ResourceExhausted):
         lab.materialize("many", "SELECT i FROM range(500000) t(i)")
     assert passed.count("parquet.before_row_group") == 3
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
 
 
 def test_an_interrupt_from_the_progress_callback_leaves_failed_and_no_files(lab, folder):
@@ -262,7 +267,7 @@ def test_an_interrupt_from_the_progress_callback_leaves_failed_and_no_files(lab,
 
     with pytest.raises(KeyboardInterrupt):
         lab.materialize("many", "SELECT i FROM range(1000000) t(i)", progress=stop)
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
     [name] = statuses(folder)
     assert row(folder, name)["error"] == "interrupted"
     assert lab.materialize("many", "SELECT i FROM range(1000000) t(i)").row_count == 1_000_000
@@ -274,7 +279,7 @@ def test_an_interrupt_from_the_very_first_progress_leaves_failed(lab, folder):
 
     with pytest.raises(KeyboardInterrupt):
         lab.materialize("venues", VENUES, progress=stop)
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
 
 
 CHILD = """
@@ -320,13 +325,13 @@ def test_a_process_that_gets_sigint_midway_leaves_failed_and_no_files_and_goes_o
         child.kill()
         child.wait()
     assert rest == "INTERRUPTED [(42,)]\n"
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
 
 
 def test_a_duplicate_or_null_key_leaves_failed_and_no_files(lab, folder):
     with pytest.raises(JammiError):
         lab.materialize("venues", "SELECT venue FROM papers", key="venue")
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
 
 
 def test_a_type_that_parquet_cannot_hold_is_typed_and_leaves_no_files(lab, folder):
@@ -344,7 +349,7 @@ def test_a_writer_that_lost_its_row_is_told_so_and_publishes_nothing(lab, folder
 
     with pytest.raises(LostOwnership):
         lab.materialize("venues", VENUES, progress=steal)
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
     [name] = statuses(folder)
     assert row(folder, name)["error"] == "settled elsewhere"
 
@@ -365,7 +370,7 @@ def test_a_writer_whose_row_and_files_were_settled_under_it_is_told_so(lab, fold
             lab.materialize("venues", VENUES)
     finally:
         storage.install_fault_hook(None)
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
 
 
 def test_a_row_that_another_writer_promoted_keeps_its_files(lab, folder, fault):
@@ -456,7 +461,7 @@ def test_closing_while_a_build_runs_leaves_no_building_row_for_the_next_open(tmp
     thread.join(60)
     assert not thread.is_alive() and ended
     with jl.open(folder) as again:
-        assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+        check_failed(folder)
         assert not again.recover()
 
 
@@ -508,7 +513,7 @@ def test_closing_while_another_thread_makes_a_table_waits_until_it_has_failed(
     thread.start()
     assert started.wait(60)
     ws.close()
-    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    check_failed(folder)
     thread.join(1)
     assert not thread.is_alive() and len(ended) == 1
     with jl.open(folder) as again:

@@ -8,10 +8,7 @@ import types
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.records import Progress
-from jammi_widgets import action_runner as work
 from jammi_widgets import auto_refresh as following
-from jammi_widgets.action_runner import ActionRunner
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
@@ -202,65 +199,6 @@ def test_no_panel_takes_a_message_that_it_does_not_know(ws, told, make, message)
     line = told(make(ws))
     line.send({"v": 1, "ask": 7, **message})
     assert [(m["kind"], m["ask"]) for m in line.messages] == [("refused", 7)]
-
-
-def test_the_newest_progress_is_told_though_nothing_more_happens_and_nothing_after_the_end(
-    monkeypatch,
-):
-    monkeypatch.setattr(work, "HEARTBEAT_SECONDS", 0.02)
-    told, beaten = [], threading.Event()
-
-    def tell(message):
-        told.append(message)
-        if message["kind"] == "progress" and message["body"]["done"] == 3:
-            beaten.set()
-
-    kept = []
-
-    def run(report):
-        kept.append(report)
-        for done in range(4):
-            report(Progress("recompute", done, 4, "steps"))
-        assert beaten.wait(20)
-        return {}
-
-    worker = ActionRunner(tell)
-    assert worker.start("recompute", run)
-    worker.wait(20)
-    kept[0](Progress("recompute", 4, 4, "steps"))
-    assert told[0]["body"]["done"] == 0 and told[-1] == {
-        "action": "recompute",
-        "kind": "done",
-        "body": {},
-    }
-
-
-def test_a_click_in_the_lineage_tells_what_is_lit_and_not_the_whole_picture(ws, told, edited):
-    edited()
-    panel = LineageGraph(ws)
-    line = told(panel)
-    edges = line.ask("open")["body"]["edges"]
-    panel.selection = ["venues"]
-    message = line.messages[-1]
-    at = line.ask("open")["body"]
-    assert message["kind"] == "lit" and [edges[i]["path"] for i in message["body"]["lit"]] == [
-        e["path"] for e in at["edges"] if e["lit"]
-    ]
-    assert len(message["body"]["lit"]) == 2
-
-
-def test_a_lineage_opens_one_explorer_at_a_time_and_closes_it_with_itself(ws, told):
-    ws.embed("vectors", "papers", key="id", text="title", model="hashing")
-    panel = LineageGraph(ws)
-    line = told(panel)
-    assert line.ask("explore", node="venues")["kind"] == "refused"
-    one = line.ask("explore", node="vectors")["body"]["widget"]
-    other = panel.inner.panel
-    assert one == other.model_id
-    assert line.ask("explore", node="vectors")["body"]["widget"] != one and other.comm is None
-    last = panel.inner.panel
-    panel.close()
-    assert last.comm is None
 
 
 def test_a_recompute_that_is_stopped_leaves_the_lineage_as_it_is_by_then(ws, told, edited):

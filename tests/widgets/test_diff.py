@@ -105,22 +105,6 @@ def test_a_version_after_a_rejected_one_is_compared_with_the_ready_one_before(ws
     assert "ws.table('priced', 4).diff(2) shows the rows" in history
 
 
-def test_a_page_is_told_that_rows_are_compared(ws, told, prices):
-    panel = DiffView(ws, "priced")
-    line = told(panel)
-    line.ask("here", view=1)
-    for kind, values, is_told in (
-        ("open", {}, True),
-        ("diff-rows", {"part": "changed"}, False),
-        ("versions", {"old": 1, "new": 2}, True),
-    ):
-        before = len(line.messages)
-        line.send({"v": 1, "ask": 9, "kind": kind, **values})
-        panel.wait_for_reads(10)
-        kinds = [message["kind"] for message in line.messages[before:]]
-        assert kinds == ["reading", "answer"][not is_told :]
-
-
 def test_rows_are_selected_by_their_keys(ws, prices):
     panel = DiffView(ws, "priced")
     panel.selection = ["2", "4"]
@@ -148,24 +132,3 @@ def test_names_and_values_cannot_be_markup(ws, told):
 def test_a_table_of_one_version_is_refused(ws):
     with pytest.raises(jl.TableNotFound, match="no ready version before"):
         DiffView(ws, "venues")
-
-
-def test_equal_versions_say_that_nothing_differs(ws, told):
-    ws.materialize("same", "SELECT 1 AS id", key="id")
-    ws.materialize("same", "SELECT 2 - 1 AS id", key="id")
-    panel = DiffView(ws, "same", 1)
-    assert "no row differs" in repr(panel) and "The definition changed." in repr(panel)
-    assert told(panel).ask("diff-rows", part="changed")["body"]["rows"] == []
-
-
-def test_changed_numbers_are_rounded_unless_they_would_look_equal(ws, told):
-    for price in (
-        "'a' AS k, 0.3::DOUBLE AS p, 1.5::DOUBLE AS q",
-        "'a', 0.1 + 0.2::DOUBLE, 18.38::DOUBLE * 10",
-    ):
-        ws.materialize("floats", f"SELECT * FROM (SELECT {price}) t(k, p, q)", key="k")
-    panel = DiffView(ws, "floats")
-    [row] = told(panel).ask("diff-rows", part="changed", offset=0, limit=9)["body"]["rows"]
-    assert (row["old"][0], row["values"][0]) == ("0.3", "0.30000000000000004")
-    assert row["old"][1] == "1.5"
-    assert row["values"][1] == {"text": "183.8", "whole": "183.79999999999998"}

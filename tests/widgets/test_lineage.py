@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import itertools
 import re
 import sqlite3
 from xml.etree import ElementTree
@@ -15,16 +14,14 @@ from hypothesis import strategies as st
 
 import jammi_lab as jl
 from jammi_lab.core.checks import CheckStatus, CheckSummary
-from jammi_lab.core.html import Rendered, format_bytes
+from jammi_lab.core.html import Rendered
 from jammi_lab.core.records import Edge
-from jammi_lab.core.verdicts import DefinitionChanged, Fresh, PossiblyStale, Stale
+from jammi_lab.core.verdicts import Fresh, PossiblyStale
 from jammi_lab.features.pictures.lineage_svg import VERDICT_FILLS
 from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.node_states import CheckMark
-from jammi_widgets import lineage
-from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.column_paths import trace_column
-from jammi_widgets.graph_view import MAX_DRAWN_NODES, LineageSnapshot, View
+from jammi_widgets.graph_view import LineageSnapshot, View
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.staleness import StalenessBoard
 from tests.inside import show_snapshot
@@ -67,19 +64,6 @@ def test_a_named_node_is_drawn_with_what_is_within_two_hops(ws, told):
     assert panel.focus is None
 
 
-def test_what_was_drawn_a_moment_ago_is_not_arranged_anew(ws, told, monkeypatch):
-    panel, plain, arranged = LineageGraph(ws), lineage.layout_graph, []
-    monkeypatch.setattr(
-        lineage, "layout_graph", lambda *given, **more: arranged.append(1) or plain(*given, **more)
-    )
-    line = told(panel)
-    first = line.ask("open")["body"]
-    panel.filter = "venues"
-    assert len(arranged) == 2
-    panel.filter = ""
-    assert line.ask("open")["body"] == first and len(arranged) == 2
-
-
 def test_one_side_of_a_node_is_all_that_it_is_made_from_or_goes_into(ws, told):
     up = told(LineageGraph(ws, "venues", direction="up"))
     body = up.ask("open")["body"]
@@ -100,20 +84,6 @@ def test_one_side_of_a_node_is_all_that_it_is_made_from_or_goes_into(ws, told):
     }
     with pytest.raises(jl.InvalidArgument):
         LineageGraph(ws, "venues", direction="left")
-
-
-def test_the_middle_that_python_sets_keeps_the_side_and_must_be_there(ws, told):
-    panel = LineageGraph(ws, "venues", direction="up")
-    line = told(panel)
-    panel.focus = "NOTED"
-    assert panel.focus == "noted" and names(line.messages[-1]["body"]) == {
-        "noted",
-        "papers",
-        "notes",
-    }
-    with pytest.raises(jl.TableNotFound):
-        panel.focus = "nothing"
-    assert panel.focus == "noted"
 
 
 def test_a_source_that_nothing_reads_is_a_node_by_itself_while_it_is_there(ws, told, tmp_path):
@@ -183,25 +153,6 @@ def test_choosing_a_stale_table_lights_the_way_from_its_root_cause(ws, told, edi
         ("papers", "noted"),
         ("noted", "summary"),
     }
-
-
-def test_what_one_folds_is_folded_though_it_is_on_the_way_to_what_is_chosen_until_that_is_chosen_again(
-    ws, told, edited
-):
-    edited()
-    panel = LineageGraph(ws)
-    line = told(panel)
-    panel.selection = ["venues"]
-    body = line.ask("unfold", node="noted", side="up", open=False)["body"]
-    assert "recent" in names(body)
-    body = line.ask("unfold", node="venues", side="up", open=False)["body"]
-    assert (
-        "recent" not in names(body)
-        and next(n for n in body["nodes"] if n["id"] == "venues")["above"] == 1
-    )
-    panel.selection = []
-    panel.selection = ["venues"]
-    assert "recent" in names(line.ask("open")["body"])
 
 
 def test_what_is_before_or_after_a_node_folds_and_unfolds(ws, told):
@@ -310,34 +261,6 @@ def test_columns_stand_in_the_nodes_with_lines_between_those_that_are_made_from_
     )
 
 
-def test_columns_of_very_many_tables_are_not_drawn_and_that_is_said(ws, told, monkeypatch):
-    monkeypatch.setattr(lineage, "MAX_TABLES", 3)
-    line = told(LineageGraph(ws, columns=True))
-    assert (
-        line.ask("open")["body"]["tooMany"]
-        and not line.ask("show", node="papers", hops=1, direction="up")["body"]["tooMany"]
-    )
-    monkeypatch.setattr(lineage, "MAX_TABLES", 100)
-    monkeypatch.setattr(lineage, "MAX_LINEAGE_NODES", 5)
-    assert (
-        line.ask("show")["body"]["tooMany"]
-        and not line.ask("show", node="venues")["body"]["tooMany"]
-    )
-
-
-def test_a_click_on_one_node_does_not_list_all_recipes(ws, told, monkeypatch):
-    line = told(LineageGraph(ws))
-    monkeypatch.setattr(type(ws), "recipes", lambda _: pytest.fail("all recipes were listed"))
-    assert line.ask("details", node="recent")["body"]["definition"].startswith(
-        "SELECT * FROM papers"
-    )
-
-
-def test_a_column_that_is_not_there_leads_nowhere(ws, told):
-    body = told(LineageGraph(ws)).ask("column", node="recent", column="nothing")["body"]
-    assert (body["columns"], body["edges"]) == ([["recent", ["nothing"]]], [])
-
-
 @given(
     st.lists(
         st.tuples(
@@ -394,29 +317,6 @@ def test_verify_what_if_and_preview_answer_without_changing_anything(ws, told):
     assert len(ws.tables()) == 4
 
 
-@pytest.mark.parametrize(
-    ("action", "node"),
-    [("verify", "recent"), ("what-if", "papers"), ("preview", "noted"), ("recompute", "summary")],
-)
-def test_what_an_action_gave_says_of_which_node_it_is(ws, told, action, node):
-    assert told(LineageGraph(ws)).act(action, node.upper())["body"]["node"] == node
-
-
-def test_a_preview_shows_dates_that_python_does_not_have(ws, told):
-    ws.materialize(
-        "far", "SELECT TIMESTAMP 'infinity' AS a, TIMESTAMP '290000-01-01' AS b, NULL AS c"
-    )
-    for line, part in ((told(LineageGraph(ws)), "far"), (told(CatalogBrowser(ws)), "far")):
-        parts = [p for g in line.ask("open")["body"].get("groups", []) for p in g["parts"]]
-        body = line.act("preview", next((p["id"] for p in parts if p["name"] == part), part))[
-            "body"
-        ]
-        assert (body["columns"], body["rows"]) == (
-            ["a", "b", "c"],
-            [["infinity", "290000-01-01 00:00:00", "NULL"]],
-        )
-
-
 def test_a_preview_is_offered_where_there_are_rows_and_gives_them(ws, told, tmp_path):
     ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"]).insert([{"id": 7}])
     ws.topics.register("events", {"a": "int64"})
@@ -433,50 +333,6 @@ def test_a_preview_is_offered_where_there_are_rows_and_gives_them(ws, told, tmp_
         assert line.act("preview", node)["body"]["rows"][0][0] == first
     assert line.ask("details", node="now()")["body"]["actions"] == ["what-if"]
     assert line.act("preview", "now()")["kind"] == "failed"
-
-
-def test_details_tell_what_the_manifest_attests(ws, told):
-    manifest = ws.table("recent").manifest
-    known = told(LineageGraph(ws)).ask("details", node="recent")["body"]
-    assert dict(known["identifiers"]) == {
-        "physical name": ws.table("recent").table_name,
-        "definition": manifest.definition_hash[:12],
-        "artifact": f"sha256 {manifest.artifact.digest[:12]}",
-        "produced by": f"jammi_lab {manifest.engine_version}, run {manifest.produced_by[:12]}",
-    }
-
-
-def test_the_details_have_one_time_of_a_version_that_was_computed(ws, told):
-    table = ws.table("recent")
-    facts = dict(told(LineageGraph(ws)).ask("details", node="recent")["body"]["facts"])
-    assert facts["completed"] == table.completed_at[:19].replace("T", " ") + " UTC"
-    assert facts["size"] == format_bytes(table.bytes) and "produced at" not in facts
-
-
-def test_the_middle_is_a_result_table_or_a_source_with_several_tables_too(ws, told, tmp_path):
-    ws.sources.add("crm", str(database(tmp_path)))
-    ws.materialize("both", "SELECT * FROM crm.people, crm.orders")
-    ws.materialize("after", "SELECT * FROM jammi.both")
-    assert LineageGraph(ws, ws.table("venues")).focus == "venues"
-    panel = LineageGraph(ws, "CRM")
-    line = told(panel)
-    assert panel.focus == "crm" and names(line.ask("open")["body"]) == {
-        "crm.people",
-        "crm.orders",
-        "both",
-        "after",
-    }
-    assert names(line.ask("show", node="crm", hops=1)["body"]) == {
-        "crm.people",
-        "crm.orders",
-        "both",
-    }
-    panel.refresh()
-    assert panel.focus == "crm"
-    panel.focus = None
-    assert len(names(line.ask("open")["body"])) == 10
-    with pytest.raises(jl.TableNotFound):
-        LineageGraph(ws, "cr")
 
 
 def test_a_table_that_was_dropped_meanwhile_is_a_word_and_no_crash(ws, told):
@@ -556,56 +412,6 @@ def test_too_many_nodes_are_drawn_as_groups_and_those_asked_for_by_themselves():
     assert all(a != b for a, b in pairs)
 
 
-def test_up_to_three_hundred_nodes_are_drawn_one_by_one():
-    snapshot = chain(MAX_DRAWN_NODES // 10, 10)
-    drawn, _, _ = snapshot.group_nodes(snapshot.visible_nodes(View(), "", []), [])
-    assert len(drawn) == MAX_DRAWN_NODES and all(isinstance(n, Node) for n in drawn)
-
-
-def test_groups_follow_the_folders_of_names_where_their_edges_allow_it_else_the_layers():
-    folders = ("staging", "core", "marts")
-    nodes = [Node("sql", f"{folder}_t{i}", 1) for folder in folders for i in range(200)]
-    edges = [
-        Edge(f"{a}_t{i}", f"{b}_t{i}", "result_digest")
-        for a, b in itertools.pairwise(folders)
-        for i in range(200)
-    ]
-    verdicts = {n.name: Fresh() for n in nodes}
-
-    def groups(more=()):
-        snapshot = LineageSnapshot(nodes, [*edges, *more], verdicts)
-        return [n.name for n in snapshot.group_nodes(range(len(nodes)), [])[0]]
-
-    assert groups() == [f"{folder} · 200 × sql table" for folder in folders]
-    circle = Edge("marts_t0", "staging_t1", "result_digest")
-    assert len(groups([circle])) > 3
-
-
-def test_a_lineage_without_groups_is_not_ordered_by_groups(monkeypatch):
-    """The check for cycles between groups took a third of the first drawing of 1,000 nodes."""
-    asked = []
-    monkeypatch.setattr(LineageSnapshot, "layers", lambda _: asked.append(1))
-    nodes = [Node("sql", f"t{i}", 1) for i in range(3)]
-    snapshot = LineageSnapshot(nodes, [Edge("t0", "t1", "result_digest")], {})
-    assert snapshot.group_nodes(range(3), []) == (nodes, ["t0", "t1", "t2"], [(0, 1)])
-    assert not asked
-
-
-def test_a_group_tells_how_many_of_its_nodes_changed():
-    """Root causes beyond twenty are in groups."""
-    moved = Stale([DefinitionChanged("a", "b")])
-    nodes = [Node("sql", f"staging_t{i}", 1) for i in range(400)]
-    nodes += [Node("sql", f"core_t{i}", 1) for i in range(400)]
-    verdicts = {n.name: moved if i < 30 or i >= 400 else Fresh() for i, n in enumerate(nodes)}
-    snapshot = LineageSnapshot(nodes, [], verdicts)
-    groups = snapshot.group_nodes(range(len(nodes)), [])[0]
-    assert {(n.name, n.verdict, n.changes) for n in groups} == {
-        ("staging · 370 × sql table", "fresh", ""),
-        ("staging · 30 × sql table", "stale", "30 of 30 changed"),
-        ("core · 400 × sql table", "stale", "400 of 400 changed"),
-    }
-
-
 def test_a_group_tells_the_worst_of_its_checks_and_how_many_are_held():
     nodes = [Node("sql", f"{f}_t{i}", 1) for f in ("a", "b", "c") for i in range(200)]
     verdicts = {node.name: Fresh() for node in nodes}
@@ -669,17 +475,6 @@ def test_a_saved_lineage_and_a_saved_board_mark_what_is_held(ws):
     assert "held" not in str(StalenessBoard(ws)) + str(LineageGraph(ws)) + str(ws.lineage())
 
 
-def test_an_opened_group_is_drawn_node_by_node_until_all_are_folded_again(ws, told, monkeypatch):
-    monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
-    panel = LineageGraph(ws)
-    show_snapshot(panel, chain(30, 2))
-    line = told(panel)
-    group = line.ask("open")["body"]["nodes"][0]
-    assert group["members"] and group["verdict"] == "fresh"
-    assert len(line.ask("open-group", group=group["id"])["body"]["nodes"]) == 31
-    assert len(line.ask("open-group")["body"]["nodes"]) == 2
-
-
 def test_what_changed_is_marked_with_how_much_and_when(ws, told, papers):
     ws.materialize("many", "SELECT range AS n FROM range(3)")
     ws.materialize("sum_of_many", "SELECT sum(n) AS n FROM jammi.many")
@@ -722,21 +517,6 @@ def test_the_drawing_is_exported_as_svg_and_as_mermaid_in_the_colours_of_the_ver
     assert re.findall(r"style n(\d+) stroke:#e4572e", chart) == [at]
 
 
-def test_every_picture_of_a_lineage_has_the_same_marks(ws, edited):
-    """`ws.lineage()` knew neither root causes nor, as Mermaid, verdicts, checks and holds."""
-    ws.checks.add("few", jl.checks.row_count(max=1), on="venues", severity="warn")
-    ws.check("venues")
-    ws.hold("venues", note='the "auditors" read it')
-    edited()
-    plain, panel = ws.lineage(), LineageGraph(ws)
-    assert plain.to_mermaid() == panel.to_mermaid()
-    [line] = [line for line in plain.to_mermaid().splitlines() if "venues<br>" in line]
-    assert "<br>✕ checks: 1 of 1 fails<br>‖ held since" in line and "#quot;auditors#quot;" in line
-    assert line.count('"') == 2
-    assert plain._repr_html_() == panel.saved_as().html
-    assert str(plain) == panel.saved_as().text and ": changed: 3 → " in str(plain)
-
-
 def test_a_check_that_passed_on_what_is_there_no_more_is_due_in_the_details(ws, told, edited):
     ws.checks.add("some", jl.checks.row_count(1), on="papers")
     ws.check()
@@ -761,16 +541,6 @@ def test_the_saved_form_is_a_picture_and_a_tree_without_script(ws, edited):
         and "<script" not in data["text/html"]
         and "<img src=x" not in data["text/html"]
     )
-
-
-def test_the_saved_form_of_columns_names_them_and_of_one_side_only_that(ws):
-    assert "n     ← by recent.venue" in repr(
-        LineageGraph(ws, "venues", direction="up", columns=True)
-    )
-    assert "summary" not in repr(LineageGraph(ws, "venues", direction="up"))
-    closed = LineageGraph(ws, columns=True)
-    ws.close()
-    assert "venues (sql, version 1)" in repr(closed)
 
 
 def test_an_empty_workspace_is_an_empty_panel(tmp_path, told):

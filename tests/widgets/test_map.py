@@ -16,8 +16,7 @@ import jammi_widgets.map
 from jammi_lab.core.html import to_text
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.map_clusters import distinctive_words, find_clusters, points_inside
-from jammi_widgets.value_scale import GRADIENT, NO_VALUE_CODE, scale_values
-from tests.inside import runner_of
+from jammi_widgets.value_scale import GRADIENT, NO_VALUE_CODE
 from tests.templates import Template
 
 
@@ -186,35 +185,6 @@ def test_the_saved_form_has_the_colours_that_were_chosen_and_says_what_they_mean
     assert jammi_widgets.map.PALETTE[0] not in plain and "coloured" not in repr(panel)
 
 
-def test_the_saved_form_of_a_map_whose_colours_cannot_be_read_has_one(points, monkeypatch):
-    panel = EmbeddingMap(points, "points", color="group")
-
-    def unreadable(*_):
-        raise jl.SourceUnavailable("It is gone.")
-
-    monkeypatch.setattr(panel._row_columns, "read_column", unreadable)
-    [drawn] = pictures(panel._repr_mimebundle_()[0]["text/html"])
-    assert "g0 5" not in drawn and "coloured" not in repr(panel)
-
-
-def test_points_without_a_value_have_a_colour_of_their_own_in_the_saved_form(points):
-    told_apart = pa.table(
-        {
-            **{n: points.table("points").arrow()[n] for n in ("key", "vector")},
-            "kind": [None, "<b>", "c"] * 20,
-        }
-    )
-    points.import_embeddings("some", told_apart, key="key")
-    [drawn] = pictures(
-        EmbeddingMap(points, "some", color="kind")._repr_mimebundle_()[0]["text/html"]
-    )
-    assert (
-        ">no value 20</text>" in drawn
-        and ">&lt;b&gt; 20</text>" in drawn
-        and drawn.count('stroke="#c3c9cf"') == 2
-    )
-
-
 def moved(ws, rows):
     """The first rows of `points`, imported again."""
     ws.import_embeddings("points", ws.table("points").arrow().slice(0, rows), key="key")
@@ -247,57 +217,10 @@ def test_a_kept_map_says_what_it_is_of_when_it_is_stale_and_is_mended_from_the_p
     assert panel.selection == ["7"] and panel.selected()["key"].to_pylist() == [7]
 
 
-def test_the_page_chooses_how_points_are_placed(points, told):
-    panel = EmbeddingMap(points, "points")
-    line = told(panel)
-    assert line.ask("open")["body"]["method"] == "at once"
-    assert (
-        line.act("project", "tsne")["kind"] == "done"
-        and line.ask("open")["body"]["method"] == "tsne"
-    )
-    assert (
-        any(m["kind"] == "progress" for m in line.messages)
-        and points.table("points_tsne").kind == "projection"
-    )
-    assert (
-        line.act("project", "at once")["kind"] == "done"
-        and line.ask("open")["body"]["source"] == "points"
-    )
-    assert (
-        line.act("project", "umap")["kind"] == "failed"
-        and line.act("verify", "points")["kind"] == "failed"
-    )
-
-
-def test_placing_points_is_stopped_and_the_map_is_as_it_was(points, told):
-    panel = EmbeddingMap(points, "points")
-    line = told(panel)
-
-    def send(content, buffers=None):
-        line.messages.append(content)
-        if content["kind"] == "progress":
-            runner_of(panel).cancel()
-
-    panel.send = send
-    assert line.act("project", "tsne")["kind"] == "stopped"
-    assert line.ask("open")["body"]["method"] == "at once" and "points_tsne" not in points
-
-
 def test_a_missing_library_is_said_on_the_panel_with_its_extra(points, told, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     ended = told(EmbeddingMap(points, "points")).act("project", "tsne")
     assert ended["kind"] == "failed" and "jammi-lab[maps]" in " ".join(ended["lines"])
-
-
-def test_a_projection_and_a_map_are_shown_as_they_are(points, told):
-    points.projection("mine", "points", method="tsne", perplexity=5)
-    assert told(EmbeddingMap(points, "mine", color="group")).ask("open")["body"]["source"] == "mine"
-    assert (
-        told(EmbeddingMap(points, points.vector_map("mine"))).ask("colour", column="group")["body"][
-            "legend"
-        ][-1][0]
-        == "3 other values"
-    )
 
 
 def test_an_older_version_is_not_called_fresh_and_a_dropped_table_is_not_there(points, told):
@@ -312,21 +235,6 @@ def test_an_older_version_is_not_called_fresh_and_a_dropped_table_is_not_there(p
     about = line.ask("open")["body"]
     assert about["verdict"] == "" and about["notes"] == ["points no longer exists."]
     assert line.ask("refresh")["kind"] == "refused"
-
-
-def test_what_python_chooses_is_marked_on_the_page(points, told):
-    panel = EmbeddingMap(points, "points")
-    line = told(panel)
-    sent = []
-    panel.send = lambda content, buffers=None: sent.append((content, buffers))
-    panel.selection = ["7", "3"]
-    [(content, [flags])] = sent
-    assert (
-        content["kind"] == "marked"
-        and content["body"] == {"chosen": 2, "found": None}
-        and np.flatnonzero(np.asarray(flags)).tolist() == [3, 7]
-    )
-    assert line.panel.count == 2
 
 
 @pytest.mark.parametrize(
@@ -350,17 +258,6 @@ def test_rows_are_found_by_what_is_shown_of_their_keys(tmp_path, keys):
         assert sorted(panel.selected()["key"].to_pylist()) == sorted(keys)
         with pytest.raises(jl.RowNotFound, match="'nothing'"):
             panel.selection = ["nothing"]
-
-
-def test_few_rows_and_many_are_found_alike(points):
-    panel = EmbeddingMap(points, "points")
-    for count in (1, 8, 9, 40):
-        names = [str(at) for at in range(count, 0, -1)]
-        panel.selection = names
-        assert panel.selected()["key"].to_pylist() == list(range(1, count + 1))
-        with pytest.raises(jl.RowNotFound, match="'4711'"):
-            panel.selection = [*names, "4711"]
-        assert panel._key_index.existing_names([*names, "4711"]) == names
 
 
 @pytest.fixture
@@ -393,37 +290,6 @@ def test_a_map_is_coloured_by_a_column_called_score(tmp_path, told):
         coloured = EmbeddingMap(ws, "points", color="score")
         legend = told(coloured).ask("colour", column="score")["body"]["legend"]
         assert [(label, n) for label, _, n in legend] == [("0", 3), ("1", 3), ("2", 3)]
-
-
-def test_few_integers_have_an_ordered_legend_and_texts_one_by_frequency(measured, told):
-    line = told(measured)
-    stars = line.ask("colour", column="stars")["body"]["legend"]
-    assert [(name, n) for name, _, n in stars] == [(str(i), 12) for i in range(1, 6)]
-    assert (stars[0][1], stars[-1][1]) == (GRADIENT[0], GRADIENT[-1])
-    text = line.ask("colour", column="text")["body"]["legend"]
-    assert {colour for _, colour, _ in text} <= set(jammi_widgets.map.PALETTE)
-
-
-def test_whole_numbers_have_separators_from_five_digits_so_that_a_year_is_one():
-    def labels(*numbers):
-        return [label for label, _, _ in scale_values(pa.chunked_array([numbers])).legend]
-
-    assert labels(1999, 2024) == ["1999", "2024"]
-    assert labels(9_999, 10_000, -20_000) == ["-20,000", "9999", "10,000"]
-
-
-def test_intervals_of_numbers_have_round_bounds():
-    def first_and_last(*numbers):
-        legend = scale_values(pa.chunked_array([numbers])).legend
-        assert sum(count for *_, count in legend) == len(numbers) and len(legend) <= len(GRADIENT)
-        return legend[0][0], legend[-1][0]
-
-    assert first_and_last(*range(1980, 2020)) == ("1980 – 1985", "2015 – 2020")
-    assert first_and_last(0.5, 0.8, 12_345.6) == ("0 – 2000", "12,000 – 14,000")
-    assert first_and_last(1e-9, 2e-9) == ("1e-09 – 1.2e-09", "1.8e-09 – 2e-09")
-    assert first_and_last(0, 37.5, 100) == ("0 – 10", "90 – 100")
-    first_and_last(0.0, 5e-324)
-    first_and_last(-1e308, 1e308)
 
 
 def test_selected_rows_come_with_their_columns(measured, told):
@@ -512,15 +378,3 @@ def test_a_cluster_is_selected_as_sql_and_kept_as_a_table_with_lineage(topics, t
     )
     again = line.act("keep", "graphs")
     assert again["kind"] == "failed" and "already" in again["lines"][0]
-
-
-def test_no_rows_and_too_many_have_no_sql(topics, told, monkeypatch):
-    panel = EmbeddingMap(topics, "points")
-    with pytest.raises(jl.InvalidArgument, match="No rows are selected"):
-        panel.sql  # noqa: B018
-    monkeypatch.setattr(jammi_widgets.map, "MAX_SELECTED_KEYS", 100)
-    line = told(panel)
-    line.ask("lasso", outline=[(-2, -2), (2, -2), (2, 2), (-2, 2)])
-    with pytest.raises(jl.InvalidArgument, match="at most 100"):
-        panel.keep("all")
-    assert line.ask("selected-rows")["body"]["sql"] == ""

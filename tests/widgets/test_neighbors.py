@@ -78,15 +78,6 @@ def test_a_condition_of_the_page_reads_no_other_table_and_the_one_from_python_ma
     assert texts.search("titles", "a", where=condition).arrow().num_rows
 
 
-def test_two_rows_are_compared(texts, told):
-    line = told(NeighborExplorer(texts, "titles", 1))
-    line.ask("open")
-    body = line.ask("compare", rows=["2", "3"])["body"]
-    assert (
-        body["values"] == [["b", "Y", "2021"], ["c", "X", "2022"]] and -1 <= body["similarity"] <= 1
-    )
-
-
 def test_a_source_with_a_column_called_key_shows_the_row_that_is_meant(ws, told, tmp_path):
     (tmp_path / "k.csv").write_text("id,key,title\n1,2,first\n2,1,second\n")
     ws.sources.add("keyed", str(tmp_path / "k.csv"))
@@ -94,16 +85,6 @@ def test_a_source_with_a_column_called_key_shows_the_row_that_is_meant(ws, told,
     line = told(NeighborExplorer(ws, "k", 1))
     assert line.ask("open")["body"]["own"] == ["first"]
     assert line.ask("compare", rows=["1", "2"])["body"]["values"] == [["first"], ["second"]]
-
-
-def test_dates_that_python_does_not_have_are_shown(ws, told):
-    rows = "(VALUES (1, 'a', TIMESTAMP 'infinity'), (2, 'b', TIMESTAMP '290000-01-01')) v(id, title, until)"
-    ws.embed("far", f"SELECT * FROM {rows}", key="id", text="title", model="hashing")
-    body = told(NeighborExplorer(ws, "far", key=1)).ask("open")["body"]
-    assert body["own"] == ["a", "infinity"] and body["hits"][0]["values"] == [
-        "b",
-        "290000-01-01 00:00:00",
-    ]
 
 
 @pytest.mark.parametrize("now", ["x2", "02"])
@@ -127,15 +108,6 @@ def test_a_stale_table_and_a_row_that_is_gone_are_said(texts, told, papers):
     assert [h["missing"] for h in body["hits"] if h["key"] == "3"] == [True]
 
 
-def test_the_index_and_how_a_search_went_are_said(texts, told):
-    line = told(NeighborExplorer(texts, "titles"))
-    assert line.ask("open")["body"]["about"]["notes"] == [
-        "3 rows of 256 dimensions, index bf16, 100 %"
-    ]
-    near = line.ask("near", row="1", k=1)["body"]["about"]["notes"]
-    assert near == ["3 rows of 256 dimensions, index bf16, 100 %; exact search over all rows"]
-
-
 def test_a_search_through_the_index_says_so_and_one_without_it_is_exact(
     tmp_path, told, monkeypatch
 ):
@@ -156,24 +128,6 @@ def test_a_search_through_the_index_says_so_and_one_without_it_is_exact(
         for path in ws.table("many").path.parent.glob("*.idx.*"):
             path.unlink()
         assert "index missing, 0 %" in line.ask("open")["body"]["about"]["notes"][-1]
-
-
-def test_an_older_version_is_said_and_refresh_takes_the_newest(texts, told, papers):
-    line = told(NeighborExplorer(texts, "titles", 3))
-    papers.write_text("id,title,year,venue\n1,a,2020,X\n2,b,2021,Y\n")
-    texts.recompute("titles")
-    about = line.ask("near", row="1", k=5)["body"]["about"]
-    assert (
-        about["verdict"] == ""
-        and about["notes"][0]
-        == "This is version 1 of titles; version 2 is available: click Refresh."
-    )
-    body = line.ask("refresh")["body"]
-    assert (
-        body["about"]["version"] == 2
-        and body["about"]["verdict"] == "fresh"
-        and [h["key"] for h in body["hits"]] == ["2"]
-    )
 
 
 def test_a_table_that_is_dropped_while_it_is_shown_is_never_called_fresh(texts, told):
@@ -369,33 +323,6 @@ def test_the_filter_finds_tables_inside_databases_and_asks_none_for_them(
     ] == ["x"]
 
 
-def test_tables_stand_below_their_schemas_where_there_are_several(ws, told, tmp_path):
-    with duckdb.connect(str(tmp_path / "m.duckdb")) as at:
-        at.execute(
-            'CREATE SCHEMA s; CREATE TABLE a(x INT); CREATE TABLE s.b(y INT); CREATE TABLE s."q.r"(z INT)'
-        )
-    ws.sources.add("m", str(tmp_path / "m.duckdb"))
-    line = told(CatalogBrowser(ws))
-    source = items(line.ask("open")["body"], "Sources")["m"]
-    schemas = below(line, source)
-    assert [(name, p["said"], p["rows"]) for name, p in schemas.items()] == [
-        ("main", "schema, 1 table", False),
-        ("s", "schema, 2 tables", False),
-    ]
-    tables = {**below(line, schemas["main"]), **below(line, schemas["s"])}
-    assert {name: p["insert"] for name, p in tables.items()} == {
-        "a": "m.a",
-        "b": "m.s.b",
-        "q.r": 'm.s."q.r"',
-    }
-    assert [list(below(line, p)) for p in tables.values()] == [["x"], ["y"], ["z"]]
-    assert [line.act("preview", p["id"])["body"]["columns"] for p in tables.values()] == [
-        ["x"],
-        ["y"],
-        ["z"],
-    ]
-
-
 def test_tables_of_one_schema_stand_directly_below_their_source(ws, told, tmp_path):
     with duckdb.connect(str(tmp_path / "m.duckdb")) as at:
         at.execute("CREATE SCHEMA s; CREATE TABLE s.b(y INT); CREATE TABLE s.c(y INT)")
@@ -482,12 +409,3 @@ def test_without_a_lexical_table_there_is_no_switch(texts, told):
     assert told(panel).ask("open")["body"]["about"]["words"] is None
     with pytest.raises(traitlets.TraitError, match="no lexical table"):
         panel.mode = "both"
-
-
-def test_one_of_several_lexical_tables_is_named(notes, told):
-    notes.lexical("codes", "remarks", key="id", text="text", analyzer="exact")
-    assert told(NeighborExplorer(notes, "v")).ask("open")["body"]["about"]["words"] is None
-    panel = NeighborExplorer(notes, "v", words="codes", mode="words")
-    assert told(panel).ask("near", text="networks", k=3)["body"]["hits"][0]["key"] == "1"
-    with pytest.raises(jl.errors.SchemaMismatch):
-        NeighborExplorer(notes, "v", words="v")

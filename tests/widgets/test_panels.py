@@ -120,14 +120,6 @@ def test_a_verdict_has_one_sign_and_one_colour_in_cells_and_in_panels():
         assert f"{mark[1]}: {colour};" in assets.style()
 
 
-def test_every_rule_of_the_style_sheet_is_about_the_panels():
-    bare = re.sub(r"/\*.*?\*/", "", assets.style(), flags=re.DOTALL)
-    for selector in re.findall(r"(?:^|[{}])\s*([^{}@]+)\{", bare):
-        assert all(
-            part.strip().startswith(".jammi") for part in re.split(r",(?![^(]*\))", selector)
-        ), selector
-
-
 @pytest.mark.parametrize("name", [*PANELS, "ResultView"])
 def test_what_a_page_sets_and_cannot_be_is_said_there_and_python_never_has_it(ws, told, name):
     ws.embed("v", "papers", key="id", text="title", model="hashing")

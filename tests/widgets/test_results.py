@@ -81,22 +81,6 @@ def test_an_order_is_of_all_rows_and_not_of_the_page(numbers):
     assert column(line.ask("page", column=1, offset=4_950)["body"], 1)[-1] == "4999"
 
 
-@pytest.mark.parametrize("kind", ["DATE '2024-01-01' + i::INT", "i::DECIMAL(9, 2)", "i::FLOAT", "i % 2 = 0", "'k' || i", "TIMESTAMPTZ '2024-01-01' + to_hours(i)", "encode('b' || i)",
-                                  "(['x', 'y'][i % 2 + 1])::ENUM ('y', 'x')", "TIME '10:00' + to_minutes(i)", "i::UTINYINT", "md5('a' || i)::UUID", "NULL"])  # fmt: skip
-def test_values_of_every_plain_type_have_an_order(numbers, kind):
-    _, line = numbers(4, f"SELECT {kind} AS v FROM range(4) r(i)")
-    body = line.ask("page", column=0)
-    assert body["kind"] == "answer" and len(body["body"]["rows"]) == 4, body
-
-
-@pytest.mark.parametrize("kind", ["[i]", "{{'a': i}}", "MAP {{'a': i}}"])
-def test_nested_values_have_none_and_that_is_said(numbers, kind):
-    _, line = numbers(4, f"SELECT {kind} AS v FROM range(4) r(i)")
-    assert line.ask("open")["body"]["columns"][0]["sorts"] is False
-    refused = line.ask("page", column=0)
-    assert refused["kind"] == "refused" and "cannot be sorted" in refused["lines"][0]
-
-
 def test_a_text_is_found_in_every_column_in_any_case(ws, told):
     panel = ResultView(
         ws.sql(
@@ -153,21 +137,6 @@ def test_long_texts_and_nested_values_are_cut_and_whole_when_asked_for(numbers):
     assert line.ask("value", row=0, column=3)["body"]["lines"] == ["\\u202e", "b"]
 
 
-@pytest.mark.parametrize(
-    ("sql", "whole"),
-    [
-        ("MAP {{DATE '2024-01-31': [1, NULL]}}", "{2024-01-31: [1, NULL]}"),
-        ("{{'a': 'x', 'b': [TIME '10:00']}}", "{a: 'x', b: [10:00:00]}"),
-        ("encode('ab')", "\\x6162"),
-        ("NULL", "NULL"),
-    ],
-)
-def test_values_of_every_kind_are_opened(numbers, sql, whole):
-    assert numbers(1, f"SELECT {sql} AS v")[1].ask("value", row=0, column=0)["body"]["lines"] == [
-        whole
-    ]
-
-
 def test_of_a_very_long_list_its_beginning_is_opened_with_its_length(numbers):
     [opened] = numbers(1, "SELECT range(1000000) AS l")[1].ask("value", row=0, column=0)["body"][
         "lines"
@@ -182,18 +151,6 @@ def test_many_columns_are_shown_some_at_a_time(ws, told):
     assert [c["name"] for c in line.ask("page", left=60)["body"]["columns"]] == [
         f"c{i}" for i in range(60, 70)
     ]
-
-
-def test_columns_of_one_name_and_no_rows_are_shown(ws, told):
-    line = told(ResultView(ws.sql("SELECT 1 AS a, 2 AS a, 3")))
-    body = line.ask("page", column=1)["body"]
-    assert [c["name"] for c in body["columns"]][:2] == ["a", "a"] and body["rows"] == [
-        ["1", "2", "3"]
-    ]
-    assert (
-        told(ResultView(ws.sql("SELECT 1 AS a WHERE false"))).ask("open")["body"]["counted"]
-        == "no rows"
-    )
 
 
 def test_beyond_the_bound_it_says_that_only_the_first_rows_are_ordered(ws, told, monkeypatch):
@@ -231,20 +188,6 @@ def test_the_result_is_whole_after_it_was_looked_through(ws, told):
     assert (
         result.arrow().num_rows == 300_000 and sum(b.num_rows for b in result.batches()) == 300_000
     )
-
-
-def test_what_was_looked_at_stays_when_the_rows_of_the_result_are_gone(ws, told, papers):
-    papers.write_text(
-        "id,title,year,venue\n" + "".join(f"{i},{'x' * 100},{i},v\n" for i in range(700_000))
-    )
-    result = ws.sql("SELECT * FROM papers")
-    line = told(ResultView(result))
-    line.ask("open")
-    for _ in result.batches():
-        pass
-    assert line.ask("open")["body"]["numbers"][0] == 1
-    refused = line.ask("page", offset=5_000)
-    assert refused["kind"] == "refused" and "run the statement again" in " ".join(refused["lines"])
 
 
 def test_chosen_rows_are_numbers_of_the_result_and_come_as_a_table(numbers):
@@ -372,20 +315,6 @@ def test_a_large_table_is_profiled_from_a_sample_with_exact_nulls_and_limits(ws,
     assert sum(matching) == pytest.approx(20_000, rel=0.1) and sum(matching[5:10]) == sum(matching)
 
 
-def test_infinite_values_are_outside_of_the_histogram(ws):
-    panel = ResultView(
-        ws.sql(
-            "SELECT v::DOUBLE AS v, d::DATE AS d, s::TIMESTAMP AS s FROM (VALUES "
-            "('nan', 'infinity', '2024-01-01 00:00:00.5'), ('-inf', '2024-01-01', '2024-01-01'), "
-            "('1', '2024-02-01', 'infinity'), ('5', NULL, NULL)) v(v, d, s)"
-        )
-    )
-    v, d, s = (panel.profile(name) for name in "vds")
-    assert (v.lowest, v.highest, sum(v.bins)) == ("1.0", "5.0", 2)
-    assert (d.lowest, d.highest, sum(d.bins), d.nulls) == ("2024-01-01", "2024-02-01", 2, 1)
-    assert sum(s.bins) == 2 and s.edges[0] == "2024-01-01 00:00:00.000000"
-
-
 FILTERS = [
     ({"n": ("10", "30")}, lambda r: 10 <= r["n"] < 30),
     ({"n": (None, 5)}, lambda r: r["n"] < 5),
@@ -476,15 +405,3 @@ def test_a_quote_in_a_value_stays_a_value(ws):
     panel = ResultView(ws.sql("SELECT * FROM (VALUES ('it''s'), ('x'') OR (1=1')) v(\"a\"\"b\")"))
     panel.filters = {'a"b': ["x') OR (1=1"]}
     assert result_page_of(panel).rows.num_rows == 1 and ws.sql(panel.sql).arrow().num_rows == 1
-
-
-def test_a_filter_beyond_the_bound_shows_the_first_matches_and_counts_all(ws, told, monkeypatch):
-    monkeypatch.setattr(held, "MAX_HELD_ROWS", 3_000)
-    ws.materialize("large", "SELECT i AS n FROM range(50000) r(i)")
-    panel = ResultView(ws.table("large"))
-    line = told(panel)
-    panel.filters = {"n": (10_000, None)}
-    body = line.ask("page", offset=2_950)["body"]
-    assert body["counted"] == "2,951 to 3,000 of 40,000 filtered rows"
-    assert body["said"].startswith("These are the first 3,000 rows") and not body["further"]
-    assert body["sql"] == "SELECT * FROM jammi.large\nWHERE n >= 10000"

@@ -1,17 +1,13 @@
 """What panels show of the rows behind a table: laid out once and not read again, and never that of
 another state."""
 
-from collections import Counter
-
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import jammi_lab as jl
 from jammi_lab.features.search import column_cache as selected
-from jammi_lab.features.search.source_rows import SourceRows
+from jammi_lab.features.vectors.search import column_cache as selected
 from jammi_widgets.map import EmbeddingMap, rank_by_frequency
 from jammi_widgets.neighbors import NeighborExplorer
 from tests.inside import services_of
@@ -54,45 +50,11 @@ def no_statements(ws, patched):
     )
 
 
-def test_pointing_at_rows_of_a_map_makes_no_statement_once_their_columns_are_laid_out(
-    lab, told, monkeypatch
-):
-    line = told(EmbeddingMap(lab, "v"))
-    for point in range(2):
-        hovered(line, point)
-    no_statements(lab, monkeypatch)
-    for point in range(N):
-        assert hovered(line, point) == {"title": f"t{point}", "group": f"g{point % 13}"}
-    assert coloured(line, "title")["30 other values"] == 30 and sum(coloured(line).values()) == N
-
-
 def test_the_first_colour_lays_out_all_columns_that_are_shown(lab, told, monkeypatch):
     line = told(EmbeddingMap(lab, "v"))
     coloured(line, "title")
     no_statements(lab, monkeypatch)
     assert coloured(line)["g0"] == 4 and hovered(line, 3)["group"] == "g3"
-
-
-def test_steps_of_the_explorer_make_no_statement_once_the_columns_are_laid_out(
-    lab, told, monkeypatch
-):
-    line = told(NeighborExplorer(lab, "v"))
-    for row in ("1", "2"):
-        line.ask("near", row=row, k=3)
-    no_statements(lab, monkeypatch)
-    body = line.ask("near", row="7", k=3)["body"]
-    assert body["own"] == ["t7", "g7"] and all(
-        h["values"][0] == f"t{h['key']}" for h in body["hits"]
-    )
-    assert line.ask("compare", rows=["9", "4"])["body"]["values"] == [["t9", "g9"], ["t4", "g4"]]
-
-
-def test_a_map_and_an_explorer_of_one_table_share_what_is_laid_out(lab, told, monkeypatch):
-    explorer, plan = told(NeighborExplorer(lab, "v")), told(EmbeddingMap(lab, "v"))
-    for row in ("1", "2"):
-        explorer.ask("near", row=row, k=3)
-    no_statements(lab, monkeypatch)
-    assert hovered(plan, 5) == {"title": "t5", "group": "g5"}
 
 
 def test_a_change_of_the_source_is_shown_at_once(lab, told, things):
@@ -159,27 +121,6 @@ def test_points_that_are_kept_take_the_columns_of_their_keys_from_a_newer_table(
         assert hovered(line, 0) == {} and hovered(line, 5) == {"title": "t5", "group": "g5"}
 
 
-def test_columns_that_are_too_large_are_read_each_time_and_one_of_them_may_be_laid_out(
-    lab, told, monkeypatch
-):
-    line = told(EmbeddingMap(lab, "v"))
-    monkeypatch.setattr(selected, "MAX_CACHED_BYTES", 10)
-    for point in range(4):
-        assert hovered(line, point)["title"] == f"t{point}" and coloured(line)["g0"] == 4
-    assert not services_of(lab).search.context.columns.loaded.nbytes
-    monkeypatch.undo()
-    monkeypatch.setattr(selected, "ROW_LOAD_SECONDS", 0.0)
-    found = SourceRows.cached_columns
-    monkeypatch.setattr(
-        SourceRows,
-        "cached_columns",
-        lambda self, select, keys: found(self, select, keys) if list(select) == ["title"] else None,
-    )
-    coloured(line, "title"), coloured(line, "title")
-    no_statements(lab, monkeypatch)
-    assert len(coloured(line, "title")) == 11
-
-
 def test_the_points_of_a_table_that_was_dropped_still_say_what_is_behind_them(lab, told):
     line = told(EmbeddingMap(lab, "v"))
     hovered(line, 1), hovered(line, 2)
@@ -238,19 +179,6 @@ def test_a_source_that_is_gone_is_said_without_a_word_of_searches(lab, told, thi
         and "things" in answer["lines"][0]
         and "where=" not in " ".join(answer["lines"])
     )
-
-
-@given(st.lists(st.one_of(st.none(), st.integers(0, 30)), max_size=80), st.integers(1, 4))
-def test_values_are_counted_and_ordered_as_python_counts_them(values, most):
-    counts = sorted(
-        Counter(v for v in values if v is not None).items(), key=lambda c: (-c[1], c[0])
-    )
-    codes, named, others = rank_by_frequency(pa.chunked_array([pa.array(values, pa.int64())]), most)
-    assert named == [(str(v), n) for v, n in counts[:most]] and others == max(len(counts) - most, 0)
-    first = [v for v, _ in counts[:most]]
-    assert codes.tolist() == [
-        255 if v is None else first.index(v) if v in first else most for v in values
-    ]
 
 
 @pytest.mark.parametrize(

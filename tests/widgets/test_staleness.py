@@ -11,7 +11,7 @@ import jammi_lab as jl
 from jammi_lab.core.verdicts import Fresh
 from jammi_lab.steps import increment
 from jammi_widgets.lineage import LineageGraph
-from jammi_widgets.staleness import StalenessBoard, format_age, format_duration
+from jammi_widgets.staleness import StalenessBoard, format_duration
 from tests.inside import fill_board, recipe_rows_of, runner_of
 
 
@@ -59,14 +59,6 @@ def test_a_plan_is_a_preview_and_runs_nothing(ws, told, edited):
         ("run unless their inputs come out equal", ["venues", "summary"]),
     ]
     assert len(ws.tables()) == 4
-
-
-def test_a_table_that_was_chosen_though_nobody_can_decide_about_it_runs_because_it_was_chosen(
-    ws, told
-):
-    ws.materialize("dice", "SELECT random() AS r")
-    [[word, [[name, *_]]]] = told(StalenessBoard(ws)).act("plan", "dice")["body"]["plan"]
-    assert name == "dice" and word.startswith("run because they are selected")
 
 
 def test_an_increment_is_shown_in_the_plan_and_in_the_details_of_the_table(
@@ -123,13 +115,6 @@ def test_board_and_lineage_open_what_changed_in_a_table(ws, told, edited):
         assert (inner.model_id, str(inner.summary)) == (opened, "1 row added")
         panel.close()
         assert inner.comm is None
-
-
-def test_numbers_in_names_are_sorted_as_numbers(ws, told):
-    for name in ("t10", "t2", "t1"):
-        ws.materialize(name, "SELECT 1 AS a")
-    rows = told(StalenessBoard(ws)).ask("rows", sort="name")["body"]["rows"]
-    assert [r["name"] for r in rows if r["name"].startswith("t")] == ["t1", "t2", "t10"]
 
 
 def test_a_watching_board_tells_which_tables_are_no_longer_fresh(ws, told, edited):
@@ -209,15 +194,6 @@ def test_a_recipe_that_is_dropped_while_it_is_shown_is_refused_and_gone_after_a_
     assert [r["name"] for r in line.ask("refresh")["body"]["rows"]] == ["noted", "recent", "venues"]
 
 
-def test_the_state_of_an_index_stands_in_its_row(ws, told):
-    ws.embed("vectors", "papers", key="id", text="title", model="hashing")
-    rows = {
-        r["name"]: r["index"]
-        for r in told(StalenessBoard(ws)).ask("rows", sort="name")["body"]["rows"]
-    }
-    assert rows["vectors"] == "index bf16, 100 %" and rows["recent"] == ""
-
-
 def test_choosing_what_is_not_there_is_a_typed_error(ws):
     panel = StalenessBoard(ws)
     panel.selection = ["recent"]
@@ -232,14 +208,6 @@ def test_fifty_thousand_rows_are_answered_a_page_at_a_time(ws, told):
     line = told(panel)
     body = line.ask("rows", sort="name", limit=200, offset=49_900)["body"]
     assert len(body["rows"]) == 100 and body["found"] == 50_000
-
-
-@pytest.mark.parametrize(
-    ("age", "said"),
-    [(None, ""), (0.2, "0 s"), (59, "59 s"), (61, "1 min"), (7_300, "2 h"), (200_000, "2 d")],
-)
-def test_an_age_is_said_in_its_largest_full_unit(age, said):
-    assert format_age(age) == said
 
 
 def test_what_a_fresh_table_rests_on_stands_in_its_row(ws, told, papers):

@@ -5,7 +5,6 @@ import pytest
 import jammi_lab as jl
 from jammi_widgets import Workbench
 from tests.templates import Template
-from tests.widgets.conftest import Told
 
 
 def _build(folder):
@@ -50,27 +49,6 @@ def test_a_source_is_selected_where_there_are_sources(ws, tmp_path):
     assert bench.selection == ["papers"] and bench.board.selection == []
     assert "2 rows" in repr(bench.details)
     bench.close()
-
-
-def test_the_board_turns_to_the_page_of_a_name_that_is_selected_elsewhere(ws, bench):
-    for at in range(4):
-        ws.materialize(f"more_{at}", f"SELECT {at} AS x")
-    bench.refresh()
-    line = Told(bench.board)
-    names = [row["name"] for row in line.ask("rows", limit=6)["body"]["rows"]]
-    assert len(line.ask("rows", limit=2)["body"]["rows"]) == 2
-    bench.lineage.selection = [names[5]]
-    turned, shown = line.messages[-2:]
-    assert [row["name"] for row in turned["body"]["rows"]] == names[4:]
-    assert (shown["kind"], shown["name"]) == ("reveal", names[5])
-    bench.selection = [names[4]]
-    assert line.messages[-1]["name"] == names[4]
-    page = line.ask("rows", limit=2, at_selection=True)["body"]  # as a page that begins asks
-    assert [row["name"] for row in page["rows"]] == names[4:] and page["reveal"] == names[4]
-    bench.board.selection = [names[0]]  # its own click moves nothing
-    bench.board.filter = names[0]
-    bench.lineage.selection = [names[3]]  # not on the filtered board
-    assert [m["name"] for m in line.messages if m["kind"] == "reveal"] == [names[5], names[4]]
 
 
 def test_rows_and_differences_are_those_of_the_first_selected_name(bench):

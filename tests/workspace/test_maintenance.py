@@ -276,34 +276,6 @@ def test_a_diff_with_a_version_that_was_dropped_says_so_and_calls_it_not_damaged
         two[0].diff(version=2)
 
 
-@pytest.mark.parametrize("number", [10**30, -(10**30), 2**63, 2**63 - 1, 0, -1])
-def test_a_number_that_no_version_can_have_is_that_of_none(lab, two, number):
-    asked: list[Callable[[], Any]] = [
-        lambda: lab.table("venues", version=number),
-        lambda: two[1].diff(number),
-        lambda: lab.sql(f"SELECT * FROM jammi_version('venues', {number})"),
-    ]
-    for ask in asked:
-        with pytest.raises(
-            TableNotFound, match=f"'venues' has no ready version {number}; it has 2, 1"
-        ):
-            ask()
-
-
-@pytest.mark.parametrize("given", [True, False, 1.0, "1"])
-def test_a_version_is_asked_for_by_a_whole_number_and_nothing_else(lab, two, given):
-    asked: list[Callable[[], Any]] = [
-        lambda: lab.table("venues", version=given),
-        lambda: two[1].diff(given),
-    ]
-    for ask in asked:
-        with pytest.raises(
-            InvalidArgument,
-            match=f"version must be an integer, got {type(given).__name__}",
-        ):
-            ask()
-
-
 def test_a_version_of_a_recipe_that_is_not_there_says_what_there_is(lab, two):
     with pytest.raises(
         TableNotFound, match="There is no recipe 'venus' with a ready version"
@@ -623,25 +595,6 @@ def test_what_takes_long_tells_how_far_it_is(tmp_path: Path) -> None:
     told.clear()
     jl.rebuild(tmp_path / "ws", progress=told.append)
     assert [(p.stage, p.done, p.total) for p in told] == [("rebuild", 0, 1)]
-
-
-@pytest.mark.parametrize("ask", ["verify", "staleness", "why", "plan", "recompute"])
-def test_progress_that_cannot_be_told_is_refused_wherever_it_is_given(
-    tmp_path: Path, ask: str
-) -> None:
-    with jl.open(tmp_path / "ws") as ws:
-        ws.materialize("t", "SELECT 1 AS a")
-        with pytest.raises(InvalidArgument, match="progress must be"):
-            getattr(ws, ask)("t", progress=3)
-
-
-def test_a_difference_in_dates_that_python_has_not_is_shown(tmp_path: Path) -> None:
-    with jl.open(tmp_path / "ws") as ws:
-        ws.materialize("t", "SELECT DATE 'infinity' AS d")
-        ws.materialize("t", "SELECT DATE '2020-01-01 (BC)' AS d")
-        assert "2020-01-01 (BC)" in repr(ws.table("t").diff()) and "infinity" in repr(
-            ws.table("t").diff()
-        )
 
 
 def test_one_recipe_is_read_by_its_name_or_an_alias(ws):

@@ -59,50 +59,6 @@ def test_settings_read_as_text(papers: Any) -> None:
     assert "engine.timezone = 'UTC'" in str(papers.settings).splitlines()
 
 
-def test_the_classes_of_what_calls_return_are_names_of_the_package(
-    papers: Any, tmp_path: Path
-) -> None:
-    papers.define("titles", "SELECT id FROM papers")
-    lineage, plan, status = papers.lineage(), papers.plan(), papers.status()
-    run = plan.apply()
-    papers.topics.register("seen", {"id": "int64"})
-    papers.topics.publish("seen", [{"id": 1}])
-    model = papers.models.register("mine", tmp_path / "papers.csv", dimensions=8)
-    papers.models.record_evaluation("mine", {"recall": 1.0})
-    with pytest.raises(jl.ModelReferenced) as kept:
-        papers.models.delete("mine")
-    source = papers.sources["papers"]
-    made = [
-        source,
-        source.columns()[0],
-        status,
-        lineage,
-        lineage.nodes[0],
-        lineage.edges[0],
-        plan,
-        plan.certain[0],
-        run,
-        run.steps[0],
-    ]
-    made += [*papers.topics.replay("seen"), model, kept.value.references[0]]
-    named = [
-        "Source",
-        "Column",
-        "Status",
-        "Lineage",
-        "Node",
-        "Edge",
-        "Plan",
-        "Step",
-        "RunReport",
-        "RunStep",
-        "Event",
-        "Model",
-        "Reference",
-    ]
-    assert [type(each) for each in made] == [getattr(jl, name) for name in named]
-
-
 # -- opening ---------------------------------------------------------------------------------------
 
 
@@ -344,29 +300,6 @@ def test_a_workspace_is_shown_with_what_is_in_it_in_a_notebook_that_loaded_no_ex
     )
     papers.close()
     assert "closed" in papers._repr_html_()
-
-
-def test_what_is_refused_says_what_to_do_also_where_no_name_is_near(
-    papers: Any, tmp_path: Path
-) -> None:
-    (tmp_path / "a file").touch()
-    for refused in (
-        lambda: papers.table("nothing like it"),
-        lambda: papers.plan("nothing like it"),
-        lambda: papers.materialize("keyed", "SELECT id FROM papers", key="zzz"),
-        lambda: papers.settings["nothing.like.it"],
-        lambda: jl.open(tmp_path / "a file"),
-    ):
-        with pytest.raises(jl.JammiError) as caught:
-            refused()
-        assert caught.value.hint and not caught.value.near
-    papers.close()
-    with (
-        jl.open(tmp_path / "lab", read_only=True) as ws,
-        pytest.raises(jl.WorkspaceReadOnly) as caught,
-    ):
-        ws.sources.add("more", str(tmp_path / "papers.csv"))
-    assert "read_only" in caught.value.hint
 
 
 # -- read-only -------------------------------------------------------------------------------------
@@ -937,18 +870,6 @@ def test_a_float32_is_shown_with_the_digits_that_tell_it_apart(papers: Any) -> N
     assert shown.splitlines()[3].split() == ["0.1", "NULL", "0.1"]
 
 
-def test_lists_of_tables_show_one_line_a_version(ws: Any) -> None:
-    for n in (1, 2):
-        ws.materialize("t", f"SELECT {n} AS n")
-    tables, history = ws.tables(), ws.table("t").history()
-    assert [t.version for t in tables] == [t.version for t in history] == [2, 1]
-    assert repr(tables).splitlines()[0].split() == "name version kind status rows size".split()
-    assert len(repr(tables).splitlines()) == 5 and "<table" in tables._repr_html_()
-    title, columns, _, *lines = repr(history).splitlines()
-    assert title == "t" and columns.split() == "version rows size completed (UTC) changed".split()
-    assert [line.split()[0] for line in lines[:2]] == ["2", "1"]
-
-
 @pytest.mark.leaves_behind("the catalog that was moved away still has its writer")
 def test_a_workspace_whose_folder_is_replaced_leaves_the_new_one_alone_and_closes(
     tmp_path: Path,
@@ -992,16 +913,6 @@ def test_a_path_with_a_zero_byte_is_none() -> None:
         jl.open("a\0b")
 
 
-def test_a_current_directory_whose_path_is_not_utf8_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xff"))
-    os.mkdir(folder)
-    monkeypatch.chdir(folder)
-    with pytest.raises(jl.errors.InvalidArgument, match="contains bytes that are not UTF-8"):
-        jl.open("lab")
-
-
 def test_params_without_names_are_refused(ws: Any) -> None:
     params: Any = {1: 2}
     words = "params must be a dict of values by name"
@@ -1034,15 +945,3 @@ for value in ("TIMESTAMP_NS '2020-01-01 10:11:12.123456789'", "TIME_NS '10:11:12
         raise SystemExit("it was given")
 """
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_a_path_with_two_slashes_and_a_url_that_is_none(tmp_path):
-    with jl.open(f"/{tmp_path}/lab") as ws:  # after `file://` SQLite expects a host
-        ws.materialize("one", "SELECT 1 AS x")
-        ws.backup(f"/{tmp_path}/copy.sqlite3")
-        ws.backup(f"/{tmp_path}/copy.sqlite3")
-    with jl.open(tmp_path / "lab") as ws:
-        assert isinstance(ws.staleness("one"), jl.Fresh)
-    with pytest.raises(jl.InvalidArgument) as raised:
-        jl.open("s3://u:hidden@[::1/lab")
-    assert "hidden" not in str(raised.value)

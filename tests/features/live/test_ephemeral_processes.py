@@ -137,6 +137,7 @@ def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(
         assert files_with(tmp_path / "tmp", CANARY) == []
 
 
+@pytest.mark.only_soak
 def test_an_open_kernel_ends_an_overdue_session_of_a_dead_one_by_itself(place, holder, monkeypatch):
     monkeypatch.setattr("jammi_lab.features.live.ephemeral_sessions.WATCH_SECONDS", 0.1)
     with reopened(place) as ws:

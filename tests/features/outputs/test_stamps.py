@@ -3,7 +3,6 @@
 import json
 import random
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -379,16 +378,6 @@ def test_hits_are_stamped_with_all_that_they_show(docs, tmp_path, options, names
     assert outcomes("check-notebook", file) == after
 
 
-def test_a_panel_of_neighbours_is_stamped_with_the_columns_that_it_shows(docs, tmp_path):
-    panel = jl.widgets.NeighborExplorer(docs, "v", key=1)
-    stamp = panel._stamp()
-    assert [(each.name, each.columns) for each in stamp.sources] == [
-        ("docs", ["id", "text", "year"])
-    ]
-    panel = jl.widgets.EmbeddingMap(docs, "v", color="year")
-    assert panel._stamp().unrecorded == ["docs"]
-
-
 def test_a_mutable_table_is_judged_by_its_version(lab, tmp_path):
     labels = lab.mutable.create("labels", {"id": "int64"}, primary_key=["id"])
     file = notebook(tmp_path / "n.ipynb", shown(lab.sql("SELECT * FROM mutable.labels")))
@@ -449,41 +438,6 @@ def test_saved_files_carry_the_stamp(lab, tmp_path):
 def test_a_result_is_not_exported_into_a_workspace(lab, tmp_path):
     with pytest.raises(jl.InvalidArgument, match="workspace's own files"):
         lab.sql("SELECT 1 AS a").export(Path(lab.path) / "results" / "x.parquet")
-
-
-def test_a_parquet_file_with_many_pairs_is_stamped_and_read(tmp_path, lab):
-    from jammi_lab.features.outputs.file_stamps import read_stamp, stamp_file
-    from jammi_lab.features.outputs.stamps import Stamp
-
-    table = lab.table("big").arrow()
-    for count in (1, 13, 14, 15, 40):
-        file = tmp_path / f"{count}.parquet"
-        pq.write_table(
-            table.replace_schema_metadata({f"k{n}": "v" * n for n in range(count)}), file
-        )
-        before = read_stamp(file)
-        stamp_file(file, Stamp("w", verdict="é" * 200))
-        stamp, digest = read_stamp(file)
-        assert before == (None, digest) and stamp is not None and stamp.rows == digest
-        assert pq.read_table(file).equals(table)
-
-
-def test_junit_has_a_case_for_each_shown_table(lab, tmp_path):
-    file = notebook(tmp_path / "n.ipynb", shown(lab.table("big")), shown(lab.sql("FROM a")))
-    (tmp_path / "a.csv").unlink()
-    run("check-notebook", file, "--junit", tmp_path / "out.xml")
-    text = (tmp_path / "out.xml").read_text()
-    assert 'failures="1" skipped="1"' in text and 'type="stale" message="a is gone"' in text
-
-
-def test_a_hundred_outputs_take_less_than_two_seconds(lab, tmp_path):
-    for number in range(20):
-        lab.materialize(f"t{number}", f"SELECT x + {number} AS y FROM jammi.big")
-    outputs = [shown(lab.table(f"t{number % 20}")) for number in range(100)]
-    file = notebook(tmp_path / "n.ipynb", *outputs)
-    start = time.process_time()
-    assert outcomes("check-notebook", file) == ["fresh"] * 100
-    assert time.process_time() - start < 2
 
 
 @pytest.mark.soak

@@ -65,26 +65,6 @@ def test_the_order_and_repetition_of_edges_change_nothing(graph):
     assert assign_layers(size, pairs) == assign_layers(size, shuffled)
 
 
-def test_sweeps_leave_fewer_crossings_than_the_order_of_arrival():
-    found = random.Random(3)
-    pairs = sorted({(found.randrange(10), 10 + found.randrange(10)) for _ in range(14)})
-    before, after = assign_layers(20, pairs, sweeps=0), assign_layers(20, pairs)
-    assert crossings(*after, pairs) < crossings(*before, pairs)
-
-
-@given(edges, st.integers(1, 6), st.integers(0, 8))
-def test_layers_that_were_found_once_serve_every_order_of_the_nodes(graph, most, sweeps):
-    size, pairs = graph
-    layered = LayeredGraph(size, sorted(set(pairs)))
-    first = layered.layers.copy(), layered.positions(layered.layers, sweeps)
-    assert first == assign_layers(size, pairs, sweeps)
-    wrapped = wrap_layers(*first, most)
-    assert (wrapped, layered.positions(wrapped, sweeps)) == assign_layers(
-        size, pairs, sweeps, wrapped
-    )
-    assert (layered.layers, layered.positions(layered.layers, sweeps)) == first  # nothing is left
-
-
 def test_the_layers_of_a_cycle_are_a_typed_error():
     with pytest.raises(DependencyCycle):
         LayeredGraph(2, [(0, 1), (1, 0)])
@@ -134,30 +114,3 @@ def test_the_layout_of_many_tables_uses_the_width_and_no_two_boxes_overlap():
 def test_a_small_graph_is_laid_out_by_layers_whatever_the_area():
     nodes, pairs = [Node("sql", f"table_{i}", 1) for i in range(8)], [(0, i) for i in range(1, 8)]
     assert layout_graph(nodes, pairs, {}, aspect=2.2) == layout_graph(nodes, pairs, {})
-
-
-@given(edges)
-def test_edges_that_share_a_beginning_are_drawn_as_if_each_was_alone(graph):
-    size, pairs = graph
-    layout = layout_graph(
-        [Node("sql", f"table_{i}", 1) for i in range(size)], sorted(set(pairs)), {}
-    )
-    for way, line in zip(layout.paths, layout.lines, strict=True):
-        x, y, w, h = layout.points[way[0]]
-        drawn, from_x, from_y = f"M{x + w:.0f} {y + h / 2:.0f}", x + w, f"{y + h / 2:.0f}"
-        for point in way[1:]:
-            x, y, w, h = layout.points[point]
-            is_last = point == way[-1]
-            end, end_y = x - is_last, f"{y + h / 2:.0f}"
-            half = f"{(from_x + end) / 2:.0f}"
-            drawn += f"C{half} {from_y} {half} {end_y} {end:.0f} {end_y}"
-            drawn += "" if is_last else f"h{w:.0f}"
-            from_x, from_y = x + w, end_y
-        assert line == drawn
-
-
-def test_edges_from_one_node_pass_a_layer_at_one_point():
-    nodes = [Node("sql", f"table_{i}", 1) for i in range(5)]
-    layout = layout_graph(nodes, [(0, 1), (1, 2), (2, 3), (2, 4), (0, 3), (0, 4)], {})
-    assert len(layout.points) == len(nodes) + 2
-    assert layout.paths[4][:-1] == layout.paths[5][:-1]

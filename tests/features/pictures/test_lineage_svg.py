@@ -64,38 +64,11 @@ def test_there_is_one_line_for_each_edge():
     ) == len(EDGES)
 
 
-def test_a_saved_picture_of_long_layers_is_a_page_and_no_tower():
-    nodes = [Node("source", "papers"), *(Node("sql", f"table_{i}", 1) for i in range(100))]
-    edges = [Edge("papers", node.name, "source_version") for node in nodes[1:]]
-    svg = drawing(render_lineage(nodes, edges).html)
-    width, height = (float(svg.get(side)) for side in ("width", "height"))
-    assert width <= 1_800 and height <= 2.5 * width
-
-
 def test_what_changed_stands_in_its_node_with_versions_and_rows_in_full():
     change = "version 1 → 2, 1,040,000 → 1,041,000 rows"
     form = render_lineage(NODES, EDGES, replace(STATES, changes={NODES[2]: change}))
     assert f"Δ {change}" in texts(drawing(form.html))
     assert "sql, version 2" not in texts(drawing(form.html))
-
-
-def test_the_tree_lists_from_the_sources_down_and_a_second_way_refers_to_the_first():
-    shared = [
-        *EDGES,
-        Edge("papers", "board", "source_version"),
-        Edge("board", "end", "result_digest"),
-    ]
-    assert render_lineage([*NODES, Node("sql", "end", 1)], shared, STATES, "board").text.split(
-        "\n"
-    ) == [
-        "papers (source)",
-        "├─ venues (sql, version 2): stale",
-        "│  └─ board (sql, version 1): possibly stale ←",
-        "│     └─ end (sql, version 1)",
-        "└─ board (sql, version 1): possibly stale ← (see above)",
-        "scores (frame)",
-        "└─ board (sql, version 1): possibly stale ← (see above)",
-    ]
 
 
 def test_a_source_and_a_recipe_of_one_name_stay_two_nodes():

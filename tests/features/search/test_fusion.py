@@ -121,6 +121,7 @@ def check_both_is_hardly_behind(ws: Any, sets: list[list[list[str]]]) -> None:
         assert found["both"].mrr >= max(found["meaning"].mrr, found["words"].mrr) - 0.01
 
 
+@pytest.mark.only_soak
 def test_both_is_hardly_behind_the_better_side_on_sentences_and_names(ws: Any) -> None:
     """Over 400 docstrings."""
     sets = [judged_queries("sentences"), judged_queries("names")]
@@ -132,6 +133,7 @@ def test_both_is_hardly_behind_the_better_side_on_sentences_and_names(ws: Any) -
     check_both_is_hardly_behind(ws, sets)
 
 
+@pytest.mark.only_soak
 def test_both_is_hardly_behind_the_better_side_on_pages_of_documentation(ws: Any) -> None:
     """Over the beginnings of 105 sections, with queries that the formula was not chosen on."""
     rows = csv.read_csv(ROOT / "tests" / "data" / "queries" / "pages.csv").to_pylist()

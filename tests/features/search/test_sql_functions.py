@@ -104,38 +104,6 @@ def test_neighbours_are_those_of_a_row_without_the_row_itself(lab: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "search('g', [1, 0], k := 3)",
-        "search('g', [1.0, 0e0], 3)",
-        "search('g', k := 3, query := [1, -0.0])",
-        "Search('g', $q, $k)",
-    ],
-)
-def test_a_vector_is_written_out_or_a_parameter_and_ties_come_in_key_order(
-    grid: Any, call: str
-) -> None:
-    rows = grid.sql(
-        f"SELECT key FROM {call}",
-        params={"q": np.array([1, 0], np.float32), "k": np.int64(3)} if "$" in call else {},
-    )
-    assert rows.fetchall() == [("a",), ("c",), ("b",)]
-
-
-def test_several_queries_have_a_number_each(lab: Any) -> None:
-    rows = lab.sql(
-        "SELECT query, key FROM search('v', $q, k := 1) ORDER BY query",
-        q=["pasta at home", "football results"],
-    ).fetchall()
-    assert rows == [(0, 2), (1, 5)]
-    both = [lab.vector("v", 5).tolist(), lab.vector("v", 2).tolist()]
-    assert lab.sql("SELECT query, key FROM search('v', $q, k := 1)", q=both).fetchall() == [
-        (0, 5),
-        (1, 2),
-    ]
-
-
 def test_calls_join_with_sources_and_with_each_other(lab: Any) -> None:
     sql = """
         SELECT p.title, n.similarity > 0.1 AS near FROM search('v', 'tomato sauce', k := 1) s JOIN papers p ON p.id = s.key,
@@ -147,12 +115,6 @@ def test_calls_join_with_sources_and_with_each_other(lab: Any) -> None:
     ).fetchall() == [(2,)]
     assert lab.sql("DESCRIBE FROM search('v', 'pasta')").fetchall()[1][:2] == ("rank", "INTEGER")
     assert lab.explain("FROM search('v', 'pasta')")
-
-
-@pytest.mark.parametrize(("k", "found"), [(0, 0), (1, 1), (6, 6), (99, 6)])
-def test_k_may_be_none_or_more_than_there_are(lab: Any, k: int, found: int) -> None:
-    rows = lab.sql(f"FROM search('v', 'pasta', k := {k})").arrow()
-    assert len(rows) == found and rows.schema.names == list(COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -315,14 +277,6 @@ def test_verdict_plan_and_recompute_follow_the_embedding_table(lab: Any, papers:
     assert lab.table("near").read().fetchall() == [(0, 1)] and str(lab.staleness("near")) == "fresh"
 
 
-def test_vectors_that_come_out_equal_cut_the_recompute_off(lab: Any, papers: Path) -> None:
-    lab.materialize("near", "SELECT key FROM search('v', 'pasta', k := 2)")
-    pq.write_table(pq.read_table(papers).set_column(2, "year", pa.array([1] * 6)), papers)
-    assert str(lab.staleness("near")) == "fresh"
-    lab.embed("v", "papers", key="id", text="title", model="hashing", cache="bypass")
-    assert str(lab.staleness("near")) == "fresh" and lab.recompute("near").executed == []
-
-
 def test_the_same_question_is_answered_from_the_cache_and_another_is_not(lab: Any) -> None:
     def made(sql: str, **params: Any) -> str:
         return str(lab.materialize("near", sql, params=params).outcome)
@@ -409,26 +363,6 @@ def test_a_column_called_query_shows_when_the_number_of_queries_changes(lab: Any
     assert [c.name for c in record_of(lab.table("near")).columns][:2] == ["query", "key"] and str(
         lab.staleness("near")
     ) == "fresh"
-
-
-def test_a_damaged_table_is_not_searched(lab: Any) -> None:
-    lab.sql("FROM search('v', 'pasta')").fetchall()
-    path = lab.table("v").path
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
-    with pytest.raises(errors.TableDamaged):
-        lab.sql("FROM search('v', 'pasta')")
-
-
-def test_a_removed_source_leaves_the_hits(lab: Any) -> None:
-    lab.sources.remove("papers")
-    assert lab.sql(
-        "SELECT key, source_missing FROM search('v', 'pasta at home', k := 1)"
-    ).fetchall() == [(2, True)]
-    assert inputs(
-        lab.materialize("near", "SELECT key FROM search('v', 'pasta at home', k := 1)")
-    ) == [("v", ("key", "vector"))]
-    with pytest.raises(errors.SourceUnavailable, match="papers"):
-        lab.materialize("all", "FROM search('v', 'pasta at home', k := 1)")
 
 
 def test_what_sql_was_embedded_is_read_whole_where_missing_rows_are_asked_for(lab: Any) -> None:

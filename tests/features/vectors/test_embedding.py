@@ -1148,6 +1148,7 @@ with jl.open("lab") as ws:
 """
 
 
+@pytest.mark.only_soak
 @pytest.mark.slow
 def test_embedding_holds_little_more_than_the_vectors(run_python: Any) -> None:
     assert float(run_python(MEMORY, start=True).stdout) < 1.75

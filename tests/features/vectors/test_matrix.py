@@ -228,6 +228,7 @@ def test_a_file_that_is_gone_or_broken_is_a_damaged_table(tmp_path):
         Matrix.from_parquet(tmp_path / "t.parquet")
 
 
+@pytest.mark.only_soak
 @pytest.mark.skipif(
     sys.platform != "linux", reason="the peak of one program's memory is read from /proc"
 )

