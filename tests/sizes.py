@@ -74,10 +74,12 @@ def covering(cells: Sequence[tuple[Any, ...]]) -> list[int]:
 
 def affordable(cases: int, seconds: float) -> int:
     """How many cases of a test `make test` runs, by the seconds that all take: what fits, but an
-    eighth and two at least."""
-    if cases < 4 or seconds <= CASES_SECONDS:
-        return cases
-    return max(2, -(-cases // 8), int(cases * CASES_SECONDS / seconds))
+    eighth at least."""
+    return (
+        cases
+        if seconds <= CASES_SECONDS
+        else max(-(-cases // 8), int(cases * CASES_SECONDS / seconds))
+    )
 
 
 def spread(cells: Sequence[tuple[Any, ...]], count: int) -> set[int]:

@@ -1,6 +1,8 @@
 """Keys in a real JupyterLab: a panel that has the focus gets them, and the notebook does not act on
 them."""
 
+import pytest
+
 from tests.browser.lab import PAPERS, written
 
 CELLS = [
@@ -16,6 +18,7 @@ CELLS = [
 FOCUSED = "(test) => document.activeElement.closest('[data-testid]').dataset.testid === test"
 
 
+@pytest.mark.only_soak
 def test_panels_are_worked_by_keys_that_mean_other_things_in_a_notebook(lab):
     written(lab.folder / "keys.ipynb", CELLS)
     page = lab.open("keys.ipynb", width=1280, height=1600)

@@ -71,6 +71,7 @@ def test_the_panels_live_in_a_real_lab(lab, theme):
         again(lab)
 
 
+@pytest.mark.only_soak
 @pytest.mark.parametrize("theme", THEMES)
 def test_the_workbench_has_one_selection_in_a_real_lab(lab, theme):
     written(

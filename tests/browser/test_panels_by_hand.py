@@ -40,6 +40,7 @@ def test_nothing_moves_by_itself_where_motion_is_to_be_reduced(ws, shown, make, 
     assert shown(make(ws), part, calm=True).page.evaluate(MOVING) == 0
 
 
+@pytest.mark.only_soak
 def test_roles_say_what_a_tree_a_list_and_a_grid_of_rows_are(ws, shown):
     graph = shown(LineageGraph(ws), "node-ml").page
     assert (

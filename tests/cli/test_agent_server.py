@@ -134,6 +134,7 @@ def test_a_statement_about_a_file_opens_nothing_and_answers_the_same_without_it(
     assert len(set(answers)) == 1 and "CANARY" not in answers[0], answers
 
 
+@pytest.mark.only_soak
 def test_recompute_is_a_tool_when_it_is_allowed(lab, tmp_path):
     (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n3,9\n")
     tools, answers = talk(

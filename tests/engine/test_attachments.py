@@ -209,6 +209,7 @@ def test_the_first_question_after_a_silence_waits_for_the_answer_to_the_one_befo
     assert engine.run(crm, lambda query: query("SELECT 2"), timeout=5) == [(2,)]
 
 
+@pytest.mark.only_soak
 @pytest.mark.slow
 def test_a_server_that_is_only_busy_with_an_earlier_question_is_asked_on(engine, file, monkeypatch):
     crm, answer = attachment(file), threading.Event()

@@ -22,6 +22,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.only_soak
 def test_what_a_killed_kernel_spilled_is_removed_by_the_next_one_and_a_living_one_keeps_its_own(
     shelf: Shelf, tmp_path: Path
 ) -> None:

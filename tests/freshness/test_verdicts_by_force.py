@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from tests.sizes import sized, soak
+from tests.sizes import every_case, sized, soak
 
 AGGREGATES = [
     "first(x)", "last(s)", "any_value(s)", "arbitrary(s)", "mode(g)", "arg_min(id, z)", "arg_max(id, z)", "arg_min(id, z, 2)",
@@ -164,6 +164,7 @@ def _recomputed(folder: Path, location: Path, texts: list[str]) -> list[list[str
 
 
 @soak
+@every_case
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(sized(1, len(KINDS))))
 def test_what_is_fresh_is_what_a_computation_gives(tmp_path: Path, kind: str, seed: int) -> None:

@@ -75,6 +75,7 @@ def test_above_a_frame_or_a_chart_a_late_badge_is_filled_in_too(gated, flags):
     assert gated.update_of(shown)["text/plain"] == STALE
 
 
+@pytest.mark.only_soak
 def test_what_hangs_is_asked_once_and_is_let_go_when_the_workspace_is_closed(gated):
     for _ in range(6):
         gated(READ, looked_on=True)

@@ -283,6 +283,7 @@ def asked(kernel, kind, code, at):
             return reply["content"]
 
 
+@pytest.mark.only_soak
 def test_a_real_kernel_answers_tab_and_shift_tab_and_stops_when_unloaded(cell):
     cell("import jammi_lab as jl\n%jammi open lab")
     cell("jl.get_workspace().materialize('recent', 'SELECT 1 AS year');")

@@ -115,6 +115,7 @@ def test_jupyter_execute_runs_a_notebook_of_cells_and_saves_texts_and_tables(tmp
         ), cell
 
 
+@pytest.mark.only_soak
 @pytest.mark.slow
 def test_a_plain_terminal_shows_texts_stops_at_an_error_and_has_no_panels(run_python, tmp_path):
     (tmp_path / "papers.csv").write_text("id,venue\n1,A\n2,B\n")

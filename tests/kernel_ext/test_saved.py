@@ -170,6 +170,7 @@ def test_the_export_shows_the_hostile_text_as_text(notebook):
     assert not re.search(r"<script>document", body)
 
 
+@pytest.mark.only_soak
 def test_no_output_tells_when_or_where_it_was_made(notebook):
     for source, o in outputs(notebook):
         text = o.data.get("text/plain", "") + o.data.get("text/html", "")

@@ -74,6 +74,7 @@ def tour(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.only_soak
 def test_the_last_line_says_where_the_report_is(tour):
     done, report, _ = tour("1 + 1", start=True)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"report: {report}")

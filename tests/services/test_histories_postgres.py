@@ -11,7 +11,6 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
 from tests.services.servers import run_postgres
-from tests.sizes import sized, soak
 from tests.stateful.test_histories import Histories
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -48,11 +47,11 @@ class OnPostgres(Histories):
 
 
 OnPostgres.TestCase.settings = settings(
-    Histories.TestCase.settings, max_examples=sized(2, 6), stateful_step_count=10
+    Histories.TestCase.settings, max_examples=6, stateful_step_count=10
 )
 
 
-@soak
+@pytest.mark.only_soak
 @pytest.mark.timeout(300)
 class TestHistoriesOnPostgres(OnPostgres.TestCase):
     @pytest.fixture(autouse=True)

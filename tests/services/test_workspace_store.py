@@ -362,6 +362,7 @@ def unreachable(*_: Any, **__: Any) -> None:
     raise EndpointConnectionError(endpoint_url="http://user:secret@host")
 
 
+@pytest.mark.only_soak
 @pytest.mark.services
 @pytest.mark.skipif(shutil.which("pg_dump") is None, reason="PostgreSQL's clients are needed")
 def test_a_dump_of_the_catalog_and_copies_of_the_objects_restore_a_workspace(
@@ -393,6 +394,7 @@ def test_a_dump_of_the_catalog_and_copies_of_the_objects_restore_a_workspace(
         assert not ws.fsck(deep=True)
 
 
+@pytest.mark.only_soak
 @pytest.mark.services
 def test_two_workspaces_in_one_bucket_are_kept_apart_and_one_can_be_rebuilt(
     bucket: Bucket, fresh_postgres_url: str

@@ -49,6 +49,7 @@ def cut_off() -> list[str]:
     )
 
 
+@pytest.mark.only_soak
 @pytest.mark.slow
 def test_embedding_and_searching_with_the_sentence_model_need_no_network(tmp_path: Path) -> None:
     command = cut_off()

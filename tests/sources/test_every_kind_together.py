@@ -210,6 +210,7 @@ def test_one_statement_joins_every_kind_with_every_other(sources):
     )
 
 
+@pytest.mark.only_soak
 def test_a_source_that_grows_makes_its_own_table_stale_and_no_other(sources):
     for name, address in sources.address.items():
         sources.ws.materialize(f"of_{name}", f"SELECT id FROM {address}")
@@ -224,6 +225,7 @@ def test_a_source_that_grows_makes_its_own_table_stale_and_no_other(sources):
         assert all(isinstance(row.verdict, Fresh) for row in status if row.name not in grown), name
 
 
+@pytest.mark.only_soak
 def test_a_source_that_is_gone_is_told_by_its_name_and_the_others_are_read_on(sources):
     joined = thinned(sources.vanish, 3)
     for name, vanish in sources.vanish.items():

@@ -32,7 +32,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.workspace.assembly import build_services
 from jammi_lab.workspace.workspace import Workspace
 from tests.services.servers import run_postgres
-from tests.sizes import SOAK, sized, soak
+from tests.sizes import SOAK, every_case, sized, soak
 from tests.stateful.test_histories import QUICK, Clock
 
 HERE, THERE = "here", "there"
@@ -537,6 +537,7 @@ class History:
 
 
 @soak
+@every_case
 @pytest.mark.timeout(sized(900, 7200))
 @pytest.mark.parametrize(
     "kind", ["local", pytest.param("server", marks=[pytest.mark.services, pytest.mark.slow])]

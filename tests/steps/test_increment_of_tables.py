@@ -388,7 +388,7 @@ def test_a_damaged_base_leads_to_a_full_run_that_says_so(tmp_path, damage):
         histories.check_damaged_base(ws, table.append, GROUP_BY, DAMAGES[damage])
 
 
-STEPS, STATEMENT_COUNT = sized((5, 1), (60, 10))
+STEPS, STATEMENT_COUNT = sized((5, 1), (20, 3))
 
 
 @soak

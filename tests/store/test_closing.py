@@ -58,6 +58,7 @@ last = Last(ws)
 """
 
 
+@pytest.mark.only_soak
 def test_a_workspace_that_is_asked_and_closed_when_the_interpreter_ends_does_not_wait_for_threads_that_run_no_more(
     run_python,
 ):

@@ -337,6 +337,7 @@ def test_a_cell_is_told_lines_and_python_on_the_notebooks_own_workspace():
     assert not [text for text in told if re.search(r"(?<![\w.)])ws\.\w", text)]
 
 
+@pytest.mark.only_soak
 def test_a_python_session_is_told_python_and_a_notebook_lines(tmp_path):
     program = (
         "import sys, jammi_lab as jl\n"

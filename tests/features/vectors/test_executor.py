@@ -124,6 +124,7 @@ def test_what_an_encoder_raises_on_a_worker_is_said_as_if_it_were_here(client: A
     assert isinstance(failed.value.__cause__, OSError)
 
 
+@pytest.mark.only_soak
 def test_a_batch_whose_worker_dies_is_run_again_by_another_process(
     processes: Any, tmp_path: Path
 ) -> None:
