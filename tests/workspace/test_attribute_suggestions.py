@@ -31,7 +31,6 @@ from jammi_lab.freshness.reports import Plan, RunReport, Status
 from jammi_lab.workspace.recipes import Recipe, Recipes
 from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
 from jammi_lab.workspace.result_table import ResultTable
-from jammi_lab.workspace.retrieval_evaluation import Comparison
 from jammi_lab.workspace.sources import Source, Sources
 from jammi_lab.workspace.workspace import Workspace
 
