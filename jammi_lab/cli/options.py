@@ -11,9 +11,9 @@ from typing import Any, ClassVar, TypeVar
 
 import click
 
-from jammi_lab.cli.printing import to_shell_syntax
 from jammi_lab.core.command_hints import cell_commands
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.suggestions import by_guess, suggestions, translate_advice
 
 F = TypeVar("F", bound=Callable[..., Any])
 FAILED_EXIT_CODE, REFUSED_EXIT_CODE = 1, 3
@@ -55,34 +55,6 @@ class FailCommand(WorkspaceCommand):
         )
 
 
-SYNONYMS = {
-    "stale": "status",
-    "refresh": "recompute",
-    "run": "recompute",
-    "update": "recompute",
-    "query": "sql",
-    "list": "tables",
-    "ls": "tables",
-    "explain": "why",
-    "test": "check",
-}
-PYTHON_CALLS = {
-    "open": "",
-    "add": ".sources.add(name, location)",
-    "materialize": ".materialize(name, sql)",
-    "embed": ".embed(name, source, key=…, text=…)",
-    "diff": ".table(name).diff()",
-    "export": ".table(name).export(path)",
-    "history": ".table(name).history()",
-    "restore": ".table(name, version).restore()",
-    "expire": ".expire(name, keep=1)",
-    "rename": ".rename(name, new_name)",
-    "hold": ".hold(name)",
-    "drop": ".drop(name)",
-}
-"""What Python and cells have and the shell does not."""
-
-
 class CommandGroup(click.Group):
     """A group that answers an unknown command with the one that does it, here or in Python."""
 
@@ -91,13 +63,11 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name in SYNONYMS:
-            ctx.fail(f"No such command {name!r}. Did you mean {SYNONYMS[name]!r}?")
-        if name in PYTHON_CALLS:
-            ctx.fail(
-                f"No such command {name!r}. In Python: jammi_lab.open(path){PYTHON_CALLS[name]}"
-            )
+        name, known = args[0], suggestions()["shell"]
+        if (meant := by_guess(known["synonyms"]).get(name)) is not None:
+            ctx.fail(f"No such command {name!r}. Did you mean {meant!r}?")
+        if (call := known["python"].get(name)) is not None:
+            ctx.fail(f"No such command {name!r}. In Python: jammi_lab.open(path){call}")
         return super().resolve_command(ctx, args)
 
 
@@ -168,7 +138,7 @@ def report_errors(path: str) -> Iterator[None]:
         try:
             yield
         except JammiError as error:
-            error.hint = to_shell_syntax(error.hint, path)
+            error.hint = translate_advice(error.hint, "shell", path)
             raise
 
 

@@ -2,36 +2,12 @@
 
 import json
 import math
-import re
-import shlex
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import click
 
-_SHELL_SYNTAX = (
-    (re.compile(r"(?:\.apply\(\) or )?%jammi (plan|recompute)\b"), "jammi-lab {0} {path}"),
-    (re.compile(r"%jammi why (.+?)( shows|$)", re.MULTILINE), "jammi-lab why {path} {0}{1}"),
-    (re.compile(r"%%jammi -m NAME creates"), "ws.materialize(…) in Python creates"),
-    (re.compile(r"%jammi add NAME LOCATION registers"), "ws.sources.add(…) in Python registers"),
-    (re.compile(r"(ws\.materialize\('name', 'SELECT …'\))"), "{0} in Python"),
-    (
-        re.compile(r"ws\.(recompute|verify)\((?:'([\w.-]+)'|('[^']*'))\)"),
-        "jammi-lab {0} {path} {1}{2}",
-    ),
-    (re.compile(r"ws\.(tables|fsck)\(\)"), "jammi-lab {0} {path}"),
-    (re.compile(r"ws\.recipes\(\)"), "jammi-lab status {path}"),
-    (re.compile(r"ws\.status\(deep=True\)"), "jammi-lab status {path} --deep"),
-    (
-        re.compile(r"ws\.sources\.list\(\) shows|ws\.sources\[name\] shows"),
-        "jammi-lab sources {path} shows",
-    ),
-    (re.compile(r"; ws\.sources\.add\(name, frame\) adds a frame"), ""),
-    (re.compile(r"^(?=(?:ws|jl)\.\w)"), "In Python, "),
-    (re.compile(r"Pass (\w+)=…"), "Only Python passes values: ws.sql(statement, {0}=…)."),
-)
-"""Notebook and Python syntax in hints, and the equivalent shell command."""
+from jammi_lab.core.suggestions import translate_advice
 
 
 def print_result(displayed: Any, value: Any, as_json: bool, path: str = "") -> None:
@@ -40,7 +16,7 @@ def print_result(displayed: Any, value: Any, as_json: bool, path: str = "") -> N
     click.echo(
         _to_json(value)
         if as_json
-        else to_shell_syntax(str(displayed), path)
+        else translate_advice(str(displayed), "shell", path)
         if path
         else str(displayed)
     )
@@ -90,17 +66,6 @@ def _replace_non_finite(value: Any) -> Any:
     return value
 
 
-def to_shell_syntax(text: str, path: str) -> str:
-    """Translate notebook syntax in a text into shell commands."""
-    for pattern, template in _SHELL_SYNTAX:
-        text = pattern.sub(partial(_format_command, template, path), text)
-    return text
-
-
-def _format_command(template: str, path: str, match: re.Match[str]) -> str:
-    return template.format(*match.groups(""), path=shlex.quote(path))
-
-
 def print_rows(result: Any, limit: int | None, as_json: bool, path: str) -> None:
     """Print the rows of a Result as a table, or with `as_json` as a list of objects."""
     if as_json:
@@ -117,5 +82,5 @@ def print_rows(result: Any, limit: int | None, as_json: bool, path: str) -> None
     text, notice = str(result), result._badge()
     badge = "" if notice is None or (form := notice.rendering()) is None else form.text
     # Only the badge is translated: a value may look like a hint.
-    shell_badge = to_shell_syntax(badge, path) if text.startswith(badge) else badge
+    shell_badge = translate_advice(badge, "shell", path) if text.startswith(badge) else badge
     click.echo(shell_badge + text.removeprefix(badge))

@@ -6,104 +6,71 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from jammi_lab.core.argument_kinds import ArgumentKinds, argument_kinds, check_kinds
-from jammi_lab.core.attribute_suggestions import variable_of
+from jammi_lab.core.attribute_suggestions import answers_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.suggestions import suggestions
 
-_ARGUMENTS = {
-    "limit": ("k", "n", "rows"),
-    "top_k": ("k",),
-    "topk": ("k",),
-    "n": ("k",),
-    "columns": ("select", "text", "inputs"),
-    "column": ("text",),
-    "fields": ("select",),
-    "filter": ("where",),
-    "condition": ("where",),
-    "overwrite": ("replace", "cache"),
-    "replace": ("cache",),
-    "force": ("cache", "deep"),
-    "sql": ("recipe", "text"),
-    "query": ("recipe", "text"),
-    "statement": ("recipe", "text"),
-    "path": ("location",),
-    "file": ("location",),
-    "url": ("location",),
-    "fix": ("repair",),
-    "func": ("function",),
-    "fn": ("function",),
-    "name": ("names", "path"),
-    "table": ("name", "names"),
-    "source": ("inputs", "over"),
-    "id": ("key", "where"),
-    "primary_key": ("key",),
-    "encoder": ("model",),
-    "format": ("kind",),
-    "type": ("kind",),
-    "text": ("query",),
-}
-"""An argument that people guess: those that verbs have for it."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Class = TypeVar("_Class", bound=type)
 
 
-def answer_arguments(variable: str) -> Callable[[_Function], _Function]:
-    """A decorator: a call whose arguments do not fit is answered with those that do, and one with
-    arguments of another kind with InvalidArgument. `variable`: what the call begins with, such as
-    the workspace and a dot."""
+def answer_arguments(function: _Function) -> _Function:
+    """A decorator of a method or of a function of the package: a call whose arguments do not fit is
+    answered with those that do, and one with arguments of another kind with InvalidArgument."""
 
-    def decorate(function: _Function) -> _Function:
-        @functools.cache
-        def expected() -> tuple[list[str], ArgumentKinds]:
-            return list(inspect.signature(function).parameters), argument_kinds(function)
+    @functools.cache
+    def expected() -> tuple[list[str], ArgumentKinds]:
+        return list(inspect.signature(function).parameters), argument_kinds(function)
 
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            names, kinds = expected()
-            arguments = {**dict(zip(names, args, strict=False)), **kwargs}
-            check_kinds(kinds.flags, kwargs)
-            check_kinds(kinds.taken_silently, arguments)
-            try:
-                return function(*args, **kwargs)
-            except JammiError:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        names, kinds = expected()
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        check_kinds(kinds.flags, kwargs)
+        check_kinds(kinds.taken_silently, arguments)
+        try:
+            return function(*args, **kwargs)
+        except JammiError:
+            raise
+        except (TypeError, AttributeError, ValueError) as error:
+            check_kinds(kinds.others, arguments)
+            # Raised by the call itself: no frame of the function was entered.
+            is_of_call = error.__traceback__ is None or error.__traceback__.tb_next is None
+            if not (is_of_call and isinstance(error, TypeError)):
                 raise
-            except (TypeError, AttributeError, ValueError) as error:
-                check_kinds(kinds.others, arguments)
-                # Raised by the call itself: no frame of the function was entered.
-                is_of_call = error.__traceback__ is None or error.__traceback__.tb_next is None
-                if not (is_of_call and isinstance(error, TypeError)):
-                    raise
-                problem = str(error)
-            raise TypeError(_wrong_arguments_message(variable, function, problem, kwargs))
+            problem = str(error)
+        raise TypeError(_wrong_arguments_message(function, problem, kwargs))
 
-        return call  # type: ignore[return-value]
-
-    return decorate
+    return call  # type: ignore[return-value]
 
 
 def answer_calls(cls: _Class) -> _Class:
     """A class decorator: calls of the public methods are answered so."""
     for name, method in list(vars(cls).items()):
         if inspect.isfunction(method) and not name.startswith("_"):
-            setattr(cls, name, answer_arguments(f"{variable_of(cls.__name__)}.")(method))
+            setattr(cls, name, answer_arguments(method))
     return cls
 
 
 def _wrong_arguments_message(
-    variable: str, function: Callable[..., Any], problem: str, kwargs: dict[str, Any]
+    function: Callable[..., Any], problem: str, kwargs: dict[str, Any]
 ) -> str:
+    owner, _, name = function.__qualname__.rpartition(".")
+    verb = f"{answers_of(owner).variable}.{name}" if owner else f"jl.{name}"
     parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    example = f"{variable}{function.__name__}({', '.join(_required(parameters))})"
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     unknown = None if takes_any else next((k for k in kwargs if k not in named), None)
     if unknown is None:
-        problem = problem.replace(f"{function.__qualname__}()", f"{variable}{function.__name__}()")
-        return f"{problem}. Write {example}."
-    meant = [n for n in _ARGUMENTS.get(unknown, ()) if n in named] or near_names(unknown, named)
-    shown = 'cache="bypass"' if meant and meant[0] == "cache" else f"{meant[0]}=" if meant else ""
-    advice = f"Did you mean {shown}?" if meant else f"Its arguments are {', '.join(named)}."
-    return f"{variable}{function.__name__} has no argument {unknown!r}. {advice}"
+        problem = problem.replace(f"{function.__qualname__}()", f"{verb}()")
+        return f"{problem}. Write {verb}({', '.join(_required(parameters))})."
+    guesses = suggestions()["arguments"].get(unknown, "").split()
+    meant = [guess for guess in guesses if guess in named] or near_names(unknown, named)
+    if not meant:
+        return f"{verb} has no argument {unknown!r}. Its arguments are {', '.join(named)}."
+    shown = 'cache="bypass"' if meant[0] == "cache" else f"{meant[0]}="
+    return f"{verb} has no argument {unknown!r}. Did you mean {shown}?"
 
 
 def _required(parameters: list[inspect.Parameter]) -> list[str]:

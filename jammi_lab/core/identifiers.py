@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import InvalidArgument, NameInvalid, NameTooLong
-from jammi_lab.core.similar_texts import close_matches
+from jammi_lab.core.suggestions import close_matches
 
 MAX_NAME_LENGTH = 200
 RESERVED_SOURCES = frozenset(

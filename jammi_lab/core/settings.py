@@ -10,7 +10,7 @@ from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.redaction import remember_typed_credentials
-from jammi_lab.core.similar_texts import close_matches
+from jammi_lab.core.suggestions import close_matches
 
 DEFAULTS: dict[str, int | float | str] = {
     "catalog.url": "",

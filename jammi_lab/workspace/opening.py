@@ -27,7 +27,7 @@ from jammi_lab.workspace.trust import report_untrusted, trust_own_folder, trusts
 from jammi_lab.workspace.workspace import Workspace
 
 
-@answer_arguments("jl.")
+@answer_arguments
 def open(  # noqa: A001  the field's name for it
     path: str | os.PathLike[str] = ".jammi",
     *,

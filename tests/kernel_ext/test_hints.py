@@ -1,7 +1,6 @@
 """Hints of errors as one types them in a cell."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -138,7 +137,7 @@ def test_a_source_is_added_by_the_line_that_a_hint_says(cell: Kernel) -> None:
 def test_a_line_that_a_hint_says_is_one() -> None:
     said = re.findall(
         r"%jammi (?!has no verb)([a-z]+)",
-        Path(ROOT / "kernel_ext" / "jammi_kernel_ext" / "hints.py").read_text(),
+        (ROOT / "jammi_lab" / "core" / "suggestions.toml").read_text(encoding="utf-8"),
     )
     assert said and not set(said) - {v.name for v in VERBS}
 

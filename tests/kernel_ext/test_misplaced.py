@@ -4,9 +4,9 @@ only the first line is there."""
 import pytest
 
 from jammi_kernel_ext.cell_lines import parse_cell
-from jammi_kernel_ext.hints import _SYNONYMS
 from jammi_kernel_ext.verbs import VERBS, parse_line
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.suggestions import by_guess, suggestions
 
 FIRST_LINES = ["SELECT 1", "select * from papers", "WITH a AS (SELECT 1) SELECT * FROM a", "SELECT"]
 
@@ -21,10 +21,9 @@ def test_a_statement_on_a_line_is_told_where_statements_stand(line):
 
 
 def test_verbs_of_other_tools_are_answered_with_ours():
-    assert set(_SYNONYMS.values()) <= {v.name for v in VERBS} and not set(_SYNONYMS) & {
-        v.name for v in VERBS
-    }
-    for word, ours in _SYNONYMS.items():
+    verbs, synonyms = {v.name for v in VERBS}, by_guess(suggestions()["lines"]["synonyms"])
+    assert synonyms and set(synonyms.values()) <= verbs and not set(synonyms) & verbs
+    for word, ours in synonyms.items():
         with pytest.raises(InvalidArgument) as refused:
             parse_line(f"{word} x")
         assert refused.value.near == (ours,)

@@ -19,9 +19,9 @@ from jammi_kernel_ext.cell_lines import CELL, STEP
 from jammi_kernel_ext.hints import to_cell_syntax
 from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.cli import main
-from jammi_lab.cli.printing import to_shell_syntax
-from jammi_lab.core.attribute_suggestions import GUESSES, _with_variable
+from jammi_lab.core.attribute_suggestions import _with_variable, answers_of
 from jammi_lab.core.settings import DEFAULTS
+from jammi_lab.core.suggestions import suggestions, translate_advice
 from jammi_lab.features.checks.checks import Check, Checks
 from jammi_lab.features.live.mutable_handles import MutableTable, MutableTables
 from jammi_lab.features.live.topics import Topics
@@ -101,9 +101,9 @@ def follow(node):
     return None
 
 
-@pytest.mark.parametrize("owner", GUESSES)
+@pytest.mark.parametrize("owner", suggestions()["classes"])
 def test_every_answer_names_what_exists_and_no_guess_exists(owner):
-    variable, answers = GUESSES[owner]
+    variable, answers, _ = answers_of(owner)
     cls = CLASSES.get(owner)
     for guess, answer in answers.items():
         assert cls is None or not hasattr(cls, guess), f"{owner}.{guess} exists"
@@ -234,9 +234,6 @@ def test_a_workspace_is_opened_and_not_constructed(tmp_path):
 
 # -- hints
 
-WRITTEN_OTHERWISE = ("attribute_suggestions.py", "hints.py", "cli.py")
-"""Files with texts for Python, for cells or for the shell alone."""
-
 
 @functools.cache
 def hints():
@@ -273,8 +270,6 @@ def texts():
 def test_no_hint_names_a_verb_of_python_that_does_not_exist():
     wrong = []
     for file, text in hints():
-        if file.endswith(WRITTEN_OTHERWISE):
-            continue
         for chain in re.findall(
             r"(?<![\w.])ws((?:\.\w+|\[[^\]]*\]|\([^()]*\))+)", re.sub(r"'[^']*'", "''", text)
         ):
@@ -304,8 +299,6 @@ def test_no_hint_names_a_line_a_flag_or_a_command_that_does_not_exist():
     }
     wrong = []
     for file, text in hints():
-        if file.endswith("kernel_ext/hints.py"):
-            continue
         wrong += [
             (file, f"%jammi {word}")
             for word in re.findall(r"(?<!%)%jammi ([a-z][a-z-]*)", text)
@@ -331,7 +324,7 @@ def test_no_hint_names_a_line_a_flag_or_a_command_that_does_not_exist():
 
 
 def test_a_cell_is_told_lines_and_python_on_the_notebooks_own_workspace():
-    told = [to_cell_syntax(text) for file, text in hints() if not file.endswith(WRITTEN_OTHERWISE)]
+    told = [to_cell_syntax(text) for _, text in hints()]
     assert len(told) > 100
     assert not [text for text in told if re.search(r"(?<![\w.)])ws\.\w", text)]
 
@@ -374,9 +367,9 @@ def _environment(folder):
 
 def test_a_shell_is_told_commands():
     assert (
-        to_shell_syntax("ws.recompute('top') computes one.", "lab")
+        translate_advice("ws.recompute('top') computes one.", "shell", "lab")
         == "jammi-lab recompute lab top computes one."
     )
-    assert "ws." not in to_shell_syntax(
-        "Run %jammi plan to preview, %jammi recompute to update", "lab"
+    assert "ws." not in translate_advice(
+        "Run %jammi plan to preview, %jammi recompute to update", "shell", "lab"
     )

@@ -1,0 +1,44 @@
+"""Suggestions for what was probably meant otherwise: similar texts, and the answers to plausible
+guesses in `suggestions.toml`."""
+
+import functools
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def close_matches(
+    text: str, candidates: Iterable[str], limit: int = 3, similarity: float = 0.5
+) -> list[str]:
+    """Up to `limit` candidates that are at least as similar as that (0 to 1), nearest first."""
+    import difflib  # 2 ms at each `%load_ext`, which only messages of errors need
+
+    return difflib.get_close_matches(text, [*candidates], limit, similarity)
+
+
+@functools.cache
+def suggestions() -> dict[str, Any]:
+    """The sections of `suggestions.toml`."""
+    import tomllib
+
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
+def by_guess(guesses: Mapping[str, str]) -> dict[str, str]:
+    """The answers by guess, of the words that people guess by answer."""
+    return {guess: answer for answer, words in guesses.items() for guess in words.split()}
+
+
+def translate_advice(text: str, place: str, path: str = "") -> str:
+    """Advice in Python as it reads at a `place`: in cells, or in a shell on the workspace at a
+    path."""
+    for pattern, advice in suggestions()["advice"][place]:
+        text = re.sub(pattern, functools.partial(_fill, advice, path), text)
+    return text
+
+
+def _fill(advice: str, path: str, match: re.Match[str]) -> str:
+    last_group = next((group for group in reversed(match.groups()) if group is not None), "")
+    return advice.format(*match.groups(""), quoted=shlex.quote(last_group), path=shlex.quote(path))
