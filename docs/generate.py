@@ -42,7 +42,7 @@ HOMES = {
     "StatusRow": "jammi_lab/freshness/reports.py",
     "Plan": "jammi_lab/freshness/reports.py",
     "RunReport": "jammi_lab/freshness/reports.py",
-    "Lineage": "jammi_lab/freshness/lineage.py",
+    "Lineage": "jammi_lab/features/pictures/lineage.py",
     "Why": "jammi_lab/freshness/explain.py",
     "Node": "jammi_lab/freshness/lineage.py",
     "ColumnEdge": "jammi_lab/freshness/table_column_lineage.py",

@@ -84,9 +84,10 @@ if TYPE_CHECKING:
     from jammi_lab.features.checks.results import CheckResults
     from jammi_lab.features.live.mutable_handles import MutableTable
     from jammi_lab.features.live.subscriptions import Event
+    from jammi_lab.features.pictures.lineage import Lineage
     from jammi_lab.features.vectors.models import Model
     from jammi_lab.freshness.explain import Why
-    from jammi_lab.freshness.lineage import Lineage, Node
+    from jammi_lab.freshness.lineage import Node
     from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
     from jammi_lab.store.reports import FsckReport, RebuildReport
     from jammi_lab.workspace.diff import Diff
@@ -237,7 +238,7 @@ _EXPLICIT_HOMES = {
     "Edge": "core.records",
     "Event": "features.live.subscriptions",
     "Explanation": "workspace.query_plan",
-    "Lineage": "freshness.lineage",
+    "Lineage": "features.pictures.lineage",
     "Manifest": "core.manifest",
     "Model": "features.vectors.models",
     "MutableTable": "features.live.mutable_handles",

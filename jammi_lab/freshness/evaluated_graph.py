@@ -1,6 +1,7 @@
 """The verdicts of the recipe graph from one observation pass."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -17,6 +18,7 @@ from jammi_lab.core.anchors import (
     is_rounded,
     rests_on_statement,
 )
+from jammi_lab.core.checks import CheckRecord
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
@@ -24,7 +26,6 @@ from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import TableKind, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Damaged, Fresh, Verdict
-from jammi_lab.features.checks.verdicts import CheckJudge
 from jammi_lab.freshness.input_differences import InputDifferences
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode, outside_inputs
 from jammi_lab.freshness.table_verdict import (
@@ -47,6 +48,25 @@ from jammi_lab.store import manifests
 from jammi_lab.store.result_files import result_snapshot
 
 _BYTES_GONE = Damaged(found=None)
+VerdictOn = Callable[[str, str | None], Verdict | None]
+"""Returns the verdict on a table, by the name of its recipe or its physical name, for a tenant;
+None for one that was dropped."""
+
+
+class Checks(Protocol):
+    """What is known of checks on tables and inputs. Runs none."""
+
+    def passes(self, record: TableRecord, observation: Observation) -> bool | None:
+        """Whether a table passes the blocking checks on its recipe; None when that is unknown."""
+
+    def warnings(
+        self,
+        checks: Iterable[CheckRecord],
+        tenant: str | None,
+        inputs: Iterable[Input],
+        observation: Observation,
+    ) -> list[str]:
+        """Those checks that inputs of a tenant's recipe do not pass now, as clauses."""
 
 
 class EvaluatedGraph:
@@ -59,7 +79,7 @@ class EvaluatedGraph:
         producers: Producers,
         observation: Observation,
         graph: RecipeGraph,
-        checks: CheckJudge,
+        checks: Checks,
     ) -> None:
         self.graph, self.observation, self._scope = graph, observation, scope
         self.checks = checks

@@ -1,30 +1,20 @@
 """Table lineage, from the anchors of the newest ready versions."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.catalog.lineage_queries import Direction
 from jammi_lab.catalog.lineage_queries import Node as Point
 from jammi_lab.core.anchors import Input, InputKind
-from jammi_lab.core.errors import DependencyCycle, ExtensionMissing
-from jammi_lab.core.gc_pause import import_modules
-from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.records import Edge
 from jammi_lab.core.value import Value
-from jammi_lab.features.pictures import lineage_svg
-from jammi_lab.features.pictures.column_svg import column_lineage_svg
-from jammi_lab.features.pictures.mermaid import mermaid_text
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import NodeStates
 from jammi_lab.freshness.recipe_graph import RecipeKey
 from jammi_lab.freshness.table_column_lineage import ColumnEdge
-
-if TYPE_CHECKING:
-    import networkx
-    from openlineage.client.event_v2 import RunEvent
 
 
 class Node(Value, frozen=True):
@@ -46,78 +36,18 @@ def checked_input(node: Node) -> tuple[InputKind, str] | None:
     return (kinds[node.kind], fold(node.name)) if node.kind in kinds else None
 
 
-class Lineage(PanelSelection, ReprMixin):
-    """A part of the lineage graph: `.nodes`, `.edges`, `.closure()`; with `columns=True` also
-    `.column_edges`."""
+@dataclass(frozen=True)
+class LineageGraph:
+    """A part of the lineage graph, parents before children."""
 
-    def __init__(
-        self,
-        nodes: Sequence[Node],
-        edges: Sequence[Edge],
-        focus: str | None,
-        states: Callable[[], NodeStates],
-        column_edges: Sequence[ColumnEdge] | None = None,
-        events: "Callable[[], list[RunEvent]]" = list,
-    ) -> None:
-        self.nodes = list(nodes)
-        self.edges = list(edges)
-        self._focus = focus
-        self._states = states
-        self._events = events
-        self.column_edges, self._has_columns = list(column_edges or ()), column_edges is not None
-
-    def closure(self) -> list[str]:
-        """The names of all nodes, parents before children."""
-        return [n.name for n in self.nodes]
-
-    def to_mermaid(self) -> str:
-        """A Mermaid flowchart in the colours of the verdicts, with checks, holds and root causes.
-        Names are quoted, so that they cannot inject Mermaid syntax."""
-        pairs = lineage_svg.index_pairs(self.nodes, self.edges)
-        return mermaid_text(self.nodes, pairs, self._states())
-
-    def to_networkx(self) -> "networkx.DiGraph[str]":
-        """A directed graph from inputs to derived tables: nodes by name, with `kind` and `version`;
-        edges with `kind`.
-
-        A node that shares its name with a recipe, or a model that shares it with a source, is named
-        `<kind>:<name>`. ExtensionMissing when networkx is not installed.
-        """
-        try:
-            with import_modules():
-                import networkx
-        except ImportError:
-            raise ExtensionMissing(
-                "networkx is not installed.",
-                hint="pip install 'jammi-lab[networkx]'; to_mermaid() works without it.",
-            ) from None
-        names = lineage_svg.unique_ids(self.nodes)
-        graph: networkx.DiGraph[str] = networkx.DiGraph()
-        for name, node in zip(names, self.nodes, strict=True):
-            graph.add_node(name, kind=node.kind, version=node.version)
-        kinds = {(e.kind == MODEL_KIND, e.input, e.derived): e.kind for e in self.edges}
-        for a, b in lineage_svg.index_pairs(self.nodes, self.edges):
-            graph.add_edge(
-                names[a],
-                names[b],
-                kind=kinds[
-                    self.nodes[a].kind == MODEL_KIND, self.nodes[a].name, self.nodes[b].name
-                ],
-            )
-        return graph
-
-    def to_openlineage(self) -> "list[RunEvent]":
-        """The runs that computed its newest versions, as events of the OpenLineage client, by time.
-        ExtensionMissing when the client is not installed."""
-        return self._events()
-
-    def _rendered(self) -> Rendered:
-        states = self._states()
-        if self._has_columns:
-            return column_lineage_svg(
-                [n for n in self.nodes if n.kind != MODEL_KIND], self.column_edges, states
-            )
-        return lineage_svg.render_lineage(self.nodes, self.edges, states, self._focus)
+    nodes: list[Node]
+    edges: list[Edge]
+    focus: str | None
+    """The name that it is around."""
+    states: Callable[[], NodeStates]
+    """Returns the present states of the nodes."""
+    column_edges: list[ColumnEdge] | None
+    """None unless they were asked for."""
 
 
 def topological_nodes(

@@ -2,12 +2,10 @@
 pass."""
 
 import functools
-import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
@@ -20,17 +18,14 @@ from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError, 
 from jammi_lab.core.gc_pause import pause_gc
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RunStep, TableRecord
+from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RunStep, Step, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
-from jammi_lab.features.checks.due import due_checks
-from jammi_lab.features.checks.order import order_by_checks
-from jammi_lab.features.pictures.openlineage import EventBuilder, oldest_named_tables, send
 from jammi_lab.freshness import model_edges
-from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, VerdictOn
 from jammi_lab.freshness.explain import Why, explain_newest, explain_version
 from jammi_lab.freshness.lineage import (
-    Lineage,
+    LineageGraph,
     Node,
     checked_input,
     reachable_links,
@@ -53,11 +48,36 @@ from jammi_lab.freshness.what_if import WhatIfStatus, evaluate_changes
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.steps.jobs import Job
 
-if TYPE_CHECKING:
-    from openlineage.client.event_v2 import RunEvent
-
 Apply = Callable[[Sequence[PlannedStep], Sequence[str], ProgressOption], RunReport]
 """Executes planned steps, then the checks of these names."""
+
+
+class ReportedChecks(Protocol):
+    """What reports and plans tell about checks. Runs none."""
+
+    def failing(self, node: RecipeNode) -> str:
+        """How many checks the newest version does not pass, as a clause; empty when it passes
+        all."""
+
+    def summary(self, node: RecipeNode, evaluated: EvaluatedGraph) -> CheckSummary | None:
+        """What the checks on the newest version found; None without any."""
+
+    def input_summaries(
+        self, observation: Observation, verdict_on: VerdictOn
+    ) -> dict[tuple[InputKind, str], CheckSummary]:
+        """The same for each source and mutable table with checks, by kind and folded name."""
+
+    def order(
+        self,
+        steps: list[PlannedStep],
+        graph: RecipeGraph,
+        nearest: Mapping[RecipeKey, frozenset[RecipeKey]],
+    ) -> list[PlannedStep]:
+        """The steps, each after those that make what its checks read. `nearest` has the step that
+        makes each recipe, or those upstream of it."""
+
+    def due(self, evaluated: EvaluatedGraph, planner: Planner) -> list[Step]:
+        """The steps for checks, after those for tables."""
 
 
 class FreshnessQueries:
@@ -71,7 +91,7 @@ class FreshnessQueries:
         scope: TenantScope,
         clock: Clock,
         columns: ColumnLineage,
-        folder: Path | None,
+        checks: ReportedChecks,
     ) -> None:
         (
             self._service,
@@ -88,7 +108,7 @@ class FreshnessQueries:
             clock,
             columns,
         )
-        self._checks, self._folder = service.checks, folder
+        self._checks = checks
 
     def _observation(self, deep: bool, on_progress: OnProgress | None) -> Observation:
         observation = self._new_observation(deep)
@@ -161,7 +181,7 @@ class FreshnessQueries:
         verdict = evaluated.verdicts[node.key]
         if not isinstance(verdict, Fresh) or node.version is None or node.record is None:
             return verdict
-        failing = self._checks.failing(node.version, node.record)
+        failing = self._checks.failing(node)
         return Fresh(verdict.grounds, [failing, *verdict.notes]) if failing else verdict
 
     def status(
@@ -196,7 +216,7 @@ class FreshnessQueries:
         describe = self._service.ctx.results.sidecars.describe
         for node in _reported_nodes(evaluated.graph, names):
             verdict, version = evaluated.verdicts[node.key], node.version
-            checks = self._check_summary(node, evaluated) if has_checks else None
+            checks = self._checks.summary(node, evaluated) if has_checks else None
             summary, status = (None, None) if checks is None else (str(checks), checks.status)
             if (record := node.record) is None:
                 number = version.version if version else None
@@ -231,8 +251,8 @@ class FreshnessQueries:
         evaluated = self._service.evaluate(names, self._observation(True, on_progress))
         planner = Planner(self._service, evaluated, names, counts_rows=counts_rows)
         run = functools.partial(self._apply_for_tenant, evaluated.graph.tenant, apply)
-        steps = order_by_checks(planner.steps(), evaluated, planner.nearest)
-        checks = due_checks(self._catalog, evaluated, planner)
+        steps = self._checks.order(planner.steps(), evaluated.graph, planner.nearest)
+        checks = self._checks.due(evaluated, planner)
         return Plan(steps, checks, sorted(planner.left_out, key=fold), run)
 
     def _apply_for_tenant(
@@ -286,7 +306,7 @@ class FreshnessQueries:
         evaluated = self._service.evaluate(names)
         recipes = [n for n in names if evaluated.graph.find(n, self._scope.current) is not None]
         planner = Planner(self._service, evaluated, recipes, names_end_holds=False)
-        steps = order_by_checks(planner.steps(), evaluated, planner.nearest)
+        steps = self._checks.order(planner.steps(), evaluated.graph, planner.nearest)
         report = self.apply(steps, on_progress)
         problems = [s for s in report.steps if s.outcome in ("failed", "rejected", "blocked")]
         if problems:
@@ -298,7 +318,7 @@ class FreshnessQueries:
 
     def lineage(
         self, name: str | None, direction: str, depth: int | None, *, columns: bool = False
-    ) -> Lineage:
+    ) -> LineageGraph:
         """The lineage graph around a name, or the whole graph. InvalidArgument."""
         if direction not in ("both", "up", "down"):
             raise InvalidArgument(f'direction must be "both", "up" or "down", got {direction!r}.')
@@ -318,7 +338,7 @@ class FreshnessQueries:
         depth: int | None,
         columns: bool,
         excluded: frozenset[tuple[RecipeKey, RecipeKey]],
-    ) -> Lineage:
+    ) -> LineageGraph:
         links, edges_of_models = self._edges_around(name, direction, depth, excluded)
         tables, exact = self._catalog.result_tables, dict[str, tuple[str, int | None]]()
         if name is not None and (physical := tables.get(name)) is not None:
@@ -342,13 +362,12 @@ class FreshnessQueries:
                 kind, version = kinds.get(recipe.name, (recipe.kind.value, None))
                 nodes.append(Node(kind, recipe.name, version))
         edges = list(dict.fromkeys([*(link.edge for link in links), *edges_of_models]))
-        return Lineage(
+        return LineageGraph(
             nodes,
             edges,
             focus,
             lambda: self._node_states(nodes),
             self._column_edges(links) if columns else None,
-            lambda: self._newest_runs({n.name for n in nodes if n.version is not None}),
         )
 
     def _describe_node(self, name: str) -> tuple[str, str]:
@@ -388,24 +407,6 @@ class FreshnessQueries:
             ]
             edges_of_models += model_links
         return links, edges_of_models
-
-    def _newest_runs(self, names: Collection[str]) -> "list[RunEvent]":
-        newest = [
-            (v.recipe, record)
-            for v, record in self._catalog.result_tables.current()
-            if v.recipe in names
-        ]
-        return EventBuilder(self._catalog, self._columns, self._folder).build(newest)
-
-    def export_events(
-        self, target: str | os.PathLike[str], namespace: str, api_key: str | None
-    ) -> int:
-        """Export the events of all runs of visible tables; returns their number."""
-        tables = oldest_named_tables(self._catalog.result_tables.list(status=None))
-        events = EventBuilder(self._catalog, self._columns, self._folder, namespace).build(tables)
-        self._columns.flush()
-        send(events, target, api_key)
-        return len(events)
 
     def _column_edges(self, links: Sequence[Link]) -> list[ColumnEdge]:
         """The column edges along the links."""
@@ -455,26 +456,20 @@ class FreshnessQueries:
         if not self._catalog.checks.list():
             return NodeStates(words, held=held, changes=changes)
         of_inputs = self._checks.input_summaries(evaluated.observation, evaluated.verdict_on)
+
+        def summary_of(node: Node) -> CheckSummary | None:
+            if is_derived(node):
+                recipe = current.get(node.name)
+                return None if recipe is None else self._checks.summary(recipe, evaluated)
+            key = checked_input(node)
+            return None if key is None else of_inputs.get(key)
+
         checks = {
             node: CheckMark(str(summary), summary.status)
             for node in displayed
-            if (
-                summary := self._check_summary(current.get(node.name), evaluated)
-                if is_derived(node)
-                else (of_inputs.get(key) if (key := checked_input(node)) else None)
-            )
+            if (summary := summary_of(node)) is not None
         }
         return NodeStates(words, checks, held, changes)
-
-    def _check_summary(
-        self, node: RecipeNode | None, evaluated: EvaluatedGraph
-    ) -> CheckSummary | None:
-        """What the checks on the newest version of a recipe found; None without any."""
-        if node is None or node.record is None or node.version is None:
-            return None
-        return self._checks.summary(
-            node.version, node.record, evaluated.observation, evaluated.verdict_on
-        )
 
 
 def _reported_nodes(graph: RecipeGraph, names: Sequence[str] | None) -> Sequence[RecipeNode]:

@@ -177,7 +177,7 @@ class Services(Infrastructure):
             self.scope,
             self.clock,
             self.column_lineage,
-            self.local_folder,
+            self.check_judge,
         )
 
     @first_use

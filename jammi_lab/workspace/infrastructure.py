@@ -65,7 +65,9 @@ if TYPE_CHECKING:
 
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.features.checks.runner import CheckRunner
+    from jammi_lab.features.checks.verdicts import CheckJudge
     from jammi_lab.features.live.dml_commits import DmlCommitter
+    from jammi_lab.features.pictures.openlineage import RunEvents
     from jammi_lab.features.vectors.model_lookup import ModelEncoders
     from jammi_lab.freshness.service import FreshnessService
     from jammi_lab.freshness.table_column_lineage import ColumnLineage
@@ -291,13 +293,18 @@ class Infrastructure(Foundation):
         return self.local_folder or Path("/")
 
     @first_use
+    def check_judge(self) -> "CheckJudge":
+        """Verdicts on results of checks."""
+        from jammi_lab.features.checks.verdicts import CheckJudge
+
+        return CheckJudge(self.catalog, self.check_runner)
+
+    @first_use
     def evaluator(self) -> "FreshnessService":
         """Evaluates verdicts."""
-        from jammi_lab.features.checks.verdicts import CheckJudge
         from jammi_lab.freshness.service import FreshnessService
 
-        judge = CheckJudge(self.catalog, self.check_runner)
-        return FreshnessService(self.producer_context, self.producers, judge)
+        return FreshnessService(self.producer_context, self.producers, self.check_judge)
 
     @first_use
     def column_lineage(self) -> "ColumnLineage":
@@ -312,6 +319,13 @@ class Infrastructure(Foundation):
             self.observation_cache,
             self.clock,
         )
+
+    @first_use
+    def run_events(self) -> "RunEvents":
+        """The runs of tables as events of OpenLineage."""
+        from jammi_lab.features.pictures.openlineage import RunEvents
+
+        return RunEvents(self.catalog, self.column_lineage, self.local_folder, self.results.root)
 
     @first_use
     def dml_committer(self) -> "DmlCommitter":

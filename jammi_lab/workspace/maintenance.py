@@ -16,7 +16,7 @@ from jammi_lab.core.identifiers import check_recipe_name, fold
 from jammi_lab.core.records import ProgressOption, RecipeRecord, RunStep, TableKind
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.engine.sql import credential_check
-from jammi_lab.sources.locations import resolve_output_path, scheme_of
+from jammi_lab.sources.locations import resolve_output_path
 from jammi_lab.store.reports import FsckReport, visible_recovery
 from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
 from jammi_lab.workspace.lookup import TableLookup
@@ -269,12 +269,3 @@ class Recomputation:
             recipe = self._catalog.recipes.get(name)
             if recipe is not None and recipe.kind in (TableKind.EXTERNAL, TableKind.IMPORTED):
                 self._producers.job(recipe.name, recipe.descriptor)
-
-    def export_openlineage(
-        self, target: str | os.PathLike[str], namespace: str, api_key: str | None
-    ) -> int:
-        """Send the events of all visible tables to a file or a server. Returns their number.
-        ExtensionMissing; SourceUnavailable; InvalidArgument."""
-        if not isinstance(target, str) or scheme_of(target) is None:
-            resolve_output_path(target, self._results.root)
-        return self._freshness.export_events(target, namespace, api_key)

@@ -33,7 +33,7 @@ from jammi_lab.core.verdicts import Match, Verdict, Verification
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.features.checks.results import CheckResults
 from jammi_lab.features.outputs.stamps import Stamp, StampedSource, StampedTable, stamped_table
-from jammi_lab.freshness.lineage import Lineage
+from jammi_lab.features.pictures.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.result_names import ResultTableResolver
 from jammi_lab.inputs.version_changes import ROW_NUMBER, VersionComparison, Windows, common_columns
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from jammi_lab.freshness.lineage import Lineage
     from jammi_lab.workspace.infrastructure import Infrastructure
 
 
@@ -81,6 +80,7 @@ class TableService:
         self._retention, self._removal, self._progress = parts.retention, parts.removal, progress
         self._audit, self._check_results = parts.check_runner.audit, check_results
         self._check_writable = parts.check_writable
+        self._newest_runs = parts.run_events.of_newest
         self._recompute = functools.partial(
             verify_by_recomputation, parts.producer_context, parts.producers
         )
@@ -213,7 +213,8 @@ class TableService:
     ) -> Lineage:
         """The graph around a table, or all of it. TableNotFound; InvalidArgument."""
         name = self.lookup.lineage_name(table)
-        return self._freshness.lineage(name, direction, depth, columns=columns)
+        graph = self._freshness.lineage(name, direction, depth, columns=columns)
+        return Lineage(graph, self._newest_runs)
 
     # -- versions
     # ----------------------------------------------------------------------------------------------

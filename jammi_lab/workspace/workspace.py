@@ -56,9 +56,9 @@ if TYPE_CHECKING:
     from jammi_lab.features.live.mutable_handles import MutableTables
     from jammi_lab.features.live.session_handle import EphemeralSession, SessionList
     from jammi_lab.features.live.topics import Topics
+    from jammi_lab.features.pictures.lineage import Lineage
     from jammi_lab.features.vectors.models import Models
     from jammi_lab.freshness.explain import Why
-    from jammi_lab.freshness.lineage import Lineage
     from jammi_lab.freshness.reports import Plan, RunReport, Status
     from jammi_lab.store.reports import FsckReport
     from jammi_lab.workspace.query_plan import Explanation
@@ -978,7 +978,7 @@ class Workspace:
         `api_key`: the server's key, else the environment variable OPENLINEAGE_API_KEY.
         ExtensionMissing; SourceUnavailable; InvalidArgument.
         """
-        return self._services.recomputation.export_openlineage(target, namespace, api_key)
+        return self._services.run_events.export(target, namespace, api_key)
 
     # -- maintenance
     # ----------------------------------------------------------------------------------------------

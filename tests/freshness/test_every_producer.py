@@ -233,7 +233,7 @@ def surfaces(ws: Workspace) -> dict[str, str]:
     """The verdict on `it` by everything that tells verdicts."""
     [[told]] = ws.sql("SELECT verdict FROM jammi_catalog.status WHERE name = 'it'").fetchall()
     [imagined] = [row.verdict for row in ws.what_if() if row.name == "it"]
-    board, drawn = ws.status()["it"].verdict, ws.lineage("it")._states().verdicts
+    board, drawn = ws.status()["it"].verdict, ws.lineage("it")._graph.states().verdicts
     [in_lineage] = [word for node, word in drawn.items() if node.name == "it"]
     return {
         "staleness": verdict_code(ws.staleness("it")),

@@ -4,6 +4,7 @@ another state."""
 import numpy as np
 import pyarrow as pa
 import pytest
+from jammi_lab.features.vectors.search import column_cache as selected
 
 import jammi_lab as jl
 from jammi_lab.features.search import column_cache as selected

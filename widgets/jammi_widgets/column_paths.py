@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jammi_lab.features.pictures.column_svg import End, index_edges, row_index, select_columns
+from jammi_lab.features.pictures.lineage import Lineage
 from jammi_lab.features.pictures.lineage_svg import GraphLayout
-from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import is_derived
 from jammi_widgets.graph_view import LineageSnapshot

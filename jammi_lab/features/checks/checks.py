@@ -26,9 +26,9 @@ from jammi_lab.engine.sql import credential_check
 from jammi_lab.features.checks.results import CheckResults, CheckRow
 from jammi_lab.features.checks.rules import Rule, leading_comment
 from jammi_lab.features.checks.runner import CheckRunner, result_for_table
-from jammi_lab.features.checks.verdicts import CheckJudge, VerdictOn
+from jammi_lab.features.checks.verdicts import CheckJudge
 from jammi_lab.features.live.mutable_tables import MUTABLE
-from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, VerdictOn
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.result_names import JAMMI
 from jammi_lab.sources.base import Relation

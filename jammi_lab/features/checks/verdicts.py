@@ -1,22 +1,25 @@
-"""Verdicts on results of checks: whether what a check found in a version still holds. Runs no
-check."""
+"""Verdicts on results of checks: whether what a check found in a version still holds, and the
+checks of a plan. Runs no check."""
 
-from collections.abc import Callable, Iterable
+import graphlib
+from collections.abc import Iterable, Mapping
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown
 from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult, CheckSummary, Severity
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import TableRecord, VersionRecord
-from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale, Verdict
+from jammi_lab.core.records import Step, TableRecord
+from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Reason, Stale, Verdict
 from jammi_lab.features.checks.runner import CheckRunner, checked_name, is_version_of_subject
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, VerdictOn
+from jammi_lab.freshness.plan import PlannedStep, Planner, StepKind
+from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.freshness.table_verdict import Evidence, State, evaluate_table
 from jammi_lab.inputs.observation import Observation
 
-VerdictOn = Callable[[str, str | None], Verdict | None]
-"""Returns the verdict on a table, by the name of its recipe or its physical name, for a tenant;
-None for one that was dropped."""
+CHECK_ACTION = "check"
+_MAKES_A_VERSION = (StepKind.CERTAIN, StepKind.REUSED)
 
 
 class CheckJudge:
@@ -102,31 +105,12 @@ class CheckJudge:
             return False
         return None if None in known else True
 
-    def checked_recipes(self) -> frozenset[tuple[str | None, str]]:
-        """Owner and folded name of each recipe with checks."""
-        checks = self._catalog.checks.list()
-        return frozenset((c.tenant, fold(c.recipe)) for c in checks if c.kind is InputKind.RESULT)
-
-    def tables_read(self, tenant: str | None, recipe: str) -> list[str]:
-        """The other result tables that the checks on a recipe read when they were run last, by
-        name."""
-        checks = self._catalog.checks
-        inputs = [
-            input_ for check in checks.of_recipe(tenant, recipe) for input_ in checks.inputs(check)
-        ]
-        names = {i.name for i in inputs if i.kind is InputKind.RESULT}
-        return sorted(names - {recipe})
-
-    def summary(
-        self,
-        version: VersionRecord,
-        record: TableRecord,
-        observation: Observation,
-        verdict_on: VerdictOn,
-    ) -> CheckSummary | None:
-        """What the checks on a version found; None without any."""
-        checks = self._catalog.checks.of_recipe(version.tenant, version.recipe)
-        return self.summarize(checks, record, observation, verdict_on)
+    def summary(self, node: RecipeNode, evaluated: EvaluatedGraph) -> CheckSummary | None:
+        """What the checks on the newest version of a recipe found; None without any."""
+        if node.record is None:
+            return None
+        checks = self._catalog.checks.of_recipe(node.tenant, node.name)
+        return self.summarize(checks, node.record, evaluated.observation, evaluated.verdict_on)
 
     def summarize(
         self,
@@ -201,9 +185,131 @@ class CheckJudge:
             record = records.get(input_.name)
         return record is not None and record.tenant == check.tenant
 
-    def failing(self, version: VersionRecord, record: TableRecord) -> str:
-        """How many checks do not pass on a version, for its badge; empty when all pass."""
-        checks = self._catalog.checks.of_recipe(version.tenant, version.recipe)
-        results = [self.stored_result(check, record) for check in checks]
+    def failing(self, node: RecipeNode) -> str:
+        """How many checks do not pass on the newest version of a recipe, for its badge; empty when
+        all pass."""
+        checks = self._catalog.checks.of_recipe(node.tenant, node.name)
+        results = [self.stored_result(check, node.record) for check in checks]
         number = sum(r is not None and r.outcome is not CheckOutcome.PASS for r in results)
         return f"{count_noun(number, 'check')} fail{'s' * (number == 1)}" if number else ""
+
+    # -- plans
+    # ----------------------------------------------------------------------------------------------
+
+    def order(
+        self,
+        steps: list[PlannedStep],
+        graph: RecipeGraph,
+        nearest: Mapping[RecipeKey, frozenset[RecipeKey]],
+    ) -> list[PlannedStep]:
+        """The steps, each after those that make what the checks on its table read, unless these run
+        after it already: a new version is checked against the tables as the same run leaves them.
+        `nearest` has the step that makes each recipe, or those upstream of it."""
+        by_key = {step.node.key: step for step in steps}
+        checked = {
+            (check.tenant, fold(check.recipe))
+            for check in (self._catalog.checks.list() if len(steps) > 1 else ())
+            if check.kind is InputKind.RESULT
+        }
+        has_changed = False
+        for key in [key for key in by_key if key in checked]:
+            step = by_key[key]
+            for name in self._tables_read(step.node):
+                node = graph.find(name, step.node.tenant)
+                makers = frozenset() if node is None else nearest.get(node.key, frozenset())
+                added = {maker for maker in makers if not _runs_after(by_key, maker, key)}
+                if not added <= step.predecessors:
+                    step.predecessors, has_changed = step.predecessors | added, True
+        if not has_changed:
+            return steps
+        sorter = graphlib.TopologicalSorter(
+            {key: step.predecessors for key, step in by_key.items()}
+        )
+        return [by_key[key] for key in sorter.static_order()]
+
+    def _tables_read(self, node: RecipeNode) -> set[str]:
+        """The other result tables that the checks on a recipe read when they were run last."""
+        checks = self._catalog.checks
+        inputs = [
+            input_
+            for check in checks.of_recipe(node.tenant, node.name)
+            for input_ in checks.inputs(check)
+        ]
+        return {i.name for i in inputs if i.kind is InputKind.RESULT} - {node.name}
+
+    def due(self, evaluated: EvaluatedGraph, planner: Planner) -> list[Step]:
+        """The steps for the checks on what a plan is about, by name: those without a result that
+        holds, and those that read a table which the plan recomputes. The checks of a table that the
+        plan is certain to make are none of them: they are part of its publication."""
+        nodes = {node.key: node for node in planner.order}
+        inputs = {
+            (anchor.input.kind, fold(anchor.input.label))
+            for node in planner.order
+            for anchor in (node.record.anchors if node.record else ())
+        }
+        steps = []
+        for check in self._catalog.checks.list():
+            node = nodes.get((check.tenant, fold(check.recipe)))
+            if check.kind is not InputKind.RESULT:
+                if planner.is_complete or (check.kind, fold(check.recipe)) in inputs:
+                    steps.append(self._due_step(check, None, evaluated, planner))
+            elif node is not None and node.record is not None:
+                planned = planner.planned.get(node.key)
+                if planned is None or planned.kind not in _MAKES_A_VERSION:
+                    steps.append(self._due_step(check, node.record, evaluated, planner))
+        return [step for step in steps if step is not None]
+
+    def _due_step(
+        self,
+        check: CheckRecord,
+        record: TableRecord | None,
+        evaluated: EvaluatedGraph,
+        planner: Planner,
+    ) -> Step | None:
+        """The step for a check that is due, or may be after the steps before it; else None."""
+        result = self.stored_result(check, record)
+        reasons: list[Reason | str] = []
+        if result is None:
+            reasons = ["it has not been run yet"]
+        elif result.outcome is CheckOutcome.ERROR:
+            reasons = ["it could not be run"]
+        else:
+            verdict = self.verdict(
+                check, record, result, evaluated.observation, evaluated.verdict_on
+            )
+            reasons += verdict.reasons if isinstance(verdict, Stale) else []
+            reasons = reasons or [
+                f"{input_.label} is recomputed first"
+                for input_ in _recomputed_inputs(check, result, evaluated, planner)
+            ]
+        if not reasons:
+            return None
+        seconds = None if result is None else result.seconds
+        return Step(name=check.name, action=CHECK_ACTION, reasons=reasons, seconds=seconds)
+
+
+def _recomputed_inputs(
+    check: CheckRecord, result: CheckResult, evaluated: EvaluatedGraph, planner: Planner
+) -> list[Input]:
+    """The tables read by a check that the plan recomputes."""
+    return [
+        anchor.input
+        for anchor in result.anchors
+        if anchor.input.kind is InputKind.RESULT
+        and (node := evaluated.graph.find(anchor.input.name, check.tenant)) is not None
+        and (planned := planner.planned.get(node.key)) is not None
+        and planned.kind is not StepKind.BLOCKED
+    ]
+
+
+def _runs_after(by_key: Mapping[RecipeKey, PlannedStep], key: RecipeKey, other: RecipeKey) -> bool:
+    """Whether a step is another one, or waits for it."""
+    waiting, seen = [key], {key}
+    while waiting:
+        current = waiting.pop()
+        if current == other:
+            return True
+        new = by_key[current].predecessors - seen
+        seen |= new
+        waiting += new
+    return False

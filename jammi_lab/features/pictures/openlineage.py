@@ -9,7 +9,7 @@ Locations are exported without credentials.
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -30,10 +30,11 @@ from jammi_lab.sources.locations import (
     check_url,
     display_location,
     full_location,
+    resolve_output_path,
     scheme_of,
     without_credentials,
 )
-from jammi_lab.storage.files import write_atomic
+from jammi_lab.storage.files import StoragePath, write_atomic
 from jammi_lab.store import manifests
 
 if TYPE_CHECKING:
@@ -54,7 +55,36 @@ NamedTable = tuple[str, TableRecord]
 """The recipe name of a table, and its record."""
 
 
-def oldest_named_tables(versions: Iterable[tuple[VersionRecord, TableRecord]]) -> list[NamedTable]:
+class RunEvents:
+    """The events of the visible tables of a workspace."""
+
+    def __init__(
+        self, catalog: Catalog, columns: ColumnLineage, folder: Path | None, tables: StoragePath
+    ) -> None:
+        """`tables` is the folder of the result tables, into which nothing is exported."""
+        self._catalog, self._columns, self._folder = catalog, columns, folder
+        self._tables = tables
+
+    def of_newest(self, names: Container[str]) -> "list[RunEvent]":
+        """The runs that computed the newest versions of some recipes. Raises as `EventBuilder`."""
+        newest = self._catalog.result_tables.current()
+        tables = [(version.recipe, record) for version, record in newest if version.recipe in names]
+        return EventBuilder(self._catalog, self._columns, self._folder).build(tables)
+
+    def export(self, target: str | os.PathLike[str], namespace: str, api_key: str | None) -> int:
+        """Send the events of all runs to a file or a server; returns their number. Raises as
+        `EventBuilder` and `send`."""
+        if not isinstance(target, str) or scheme_of(target) is None:
+            resolve_output_path(target, self._tables)
+        tables = _oldest_named_tables(self._catalog.result_tables.list(status=None))
+        builder = EventBuilder(self._catalog, self._columns, self._folder, namespace)
+        events = builder.build(tables)
+        self._columns.flush()
+        send(events, target, api_key)
+        return len(events)
+
+
+def _oldest_named_tables(versions: Iterable[tuple[VersionRecord, TableRecord]]) -> list[NamedTable]:
     """Each physical table once, oldest first, with the recipe name of its oldest version."""
     oldest: dict[str, NamedTable] = {}
     for version, record in sorted(versions, key=lambda pair: (pair[0].created_at, pair[0].version)):
