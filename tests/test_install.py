@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.sizes import SOAK
-
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import sys
@@ -89,9 +87,8 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path):
     assert run(python, tmp_path, "minilm").endswith("complete\n")
 
 
-@pytest.mark.soak
+@pytest.mark.only_soak
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(not SOAK, reason="installs all dependencies from the index; make soak does")
 def test_the_wheel_and_its_extras_install_into_a_bare_environment(wheel, tmp_path):
     python = interpreter(tmp_path / "env", with_pip=True)
     guide = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")

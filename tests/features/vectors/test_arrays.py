@@ -24,12 +24,6 @@ def fixed(rows, width=2, kind=None):
     return pa.array(rows, pa.list_(kind or pa.float32(), width))
 
 
-def test_one_chunk_of_fixed_float32_lists_is_not_copied():
-    column = fixed([[1, 2], [3, 4], [5, 6]])
-    assert to_matrix(column).ctypes.data == column.flatten().buffers()[1].address
-    assert to_matrix(column.slice(1)).tolist() == [[3, 4], [5, 6]]
-
-
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float64(), pa.int8(), pa.int64()])
 def test_lists_of_other_numbers_become_float32(kind):
     values = np.array([[1, 2], [3, 4]], np.float16).astype(kind.to_pandas_dtype())
@@ -37,36 +31,10 @@ def test_lists_of_other_numbers_become_float32(kind):
     assert to_matrix(column).dtype == np.float32 and to_matrix(column).tolist() == [[1, 2], [3, 4]]
 
 
-@pytest.mark.parametrize(
-    "kind", [pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 2)]
-)
-def test_chunks_are_put_together(kind):
-    column = pa.chunked_array(
-        [pa.array([[1, 2]], kind), pa.array([], kind), pa.array([[3, 4], [5, 6]], kind)]
-    )
-    assert to_matrix(column).tolist() == [[1, 2], [3, 4], [5, 6]]
-
-
 def test_no_rows_of_a_fixed_width_are_an_empty_matrix():
     assert to_matrix(fixed([], 7)).shape == (0, 7)
     with pytest.raises(SchemaMismatch, match="no fixed width"):
         to_matrix(pa.array([], pa.list_(pa.float32())))
-
-
-@pytest.mark.parametrize(
-    ("column", "says"),
-    [
-        (pa.array(["a"]), "not lists of numbers"),
-        (pa.array([["a"]]), "not lists of numbers"),
-        (pa.chunked_array([fixed([[1, 2]]), fixed([[1, 2], None])]), "Row 2 .* has a NULL vector"),
-        (pa.chunked_array([fixed([[1, 2]]), fixed([[1, None]])]), "Row 1 .* contains NULL"),
-        (pa.array([[1.0, 2], [1]], pa.list_(pa.float32())), "Row 1 .* width 1, not 2"),
-        (pa.array([[]], pa.list_(pa.float32())), "width 0"),
-    ],
-)
-def test_rows_that_are_no_vectors_are_named(column, says):
-    with pytest.raises(SchemaMismatch, match=says):
-        to_matrix(column)
 
 
 def test_another_width_than_the_one_wanted_is_refused():

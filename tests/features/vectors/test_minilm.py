@@ -1,9 +1,6 @@
 import importlib.util
-import json
-import math
 import os
 import shutil
-import struct
 import sys
 import threading
 from pathlib import Path
@@ -15,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jammi_lab.core.errors import ModelNotFound, SchemaMismatch
-from jammi_lab.features.vectors.encoders import minilm, transformer
+from jammi_lab.features.vectors.encoders import minilm
 from jammi_lab.features.vectors.encoders.base import encode_texts
-from jammi_lab.features.vectors.encoders.minilm import MiniLM, read_tensors
+from jammi_lab.features.vectors.encoders.minilm import MiniLM
 from tests.contracts.encoder import EncoderSuite
 from tests.sizes import examples
 
@@ -108,55 +105,6 @@ def test_a_text_embedded_again_later_has_the_bits_of_a_full_run():
     texts = [t for pair in PARAPHRASES for t in pair]
     whole = encode_texts(MiniLM(), texts)
     assert np.array_equal(encode_texts(MiniLM(), texts[7:9]), whole[7:9])
-
-
-def test_gelu_is_twice_that_of_the_textbook():
-    def gelu(x):
-        """For x of any size: the weights before it are scaled, and those after it the other way
-        round."""
-        scaled = x * np.float32(transformer.SCALE)
-        transformer.gelu(scaled, np.empty_like(x), np.empty_like(x))
-        return scaled / np.float32(transformer.SCALE)
-
-    x = np.linspace(-9, 9, 20001).astype(np.float32)
-    y = gelu(x)
-    exact = np.array([v * (1 + math.erf(v / math.sqrt(2))) for v in map(float, x)])
-    assert np.abs(y - exact).max() < 2e-6
-    huge = np.float32([-3e38, -1e9, -50, 50, 1e9])
-    with np.errstate(over="ignore"):
-        assert gelu(huge).tolist() == pytest.approx([0, 0, 0, 100, 2e9])
-
-
-@pytest.mark.parametrize("size", [2, 23, 24, 40])
-def test_attention_is_that_of_the_textbook_whatever_the_size_of_its_scores(monkeypatch, size):
-    """Scores that `exp` could not take as they are, and blocks of texts and of heads of any
-    size."""
-    model = minilm.load_once(minilm.model_folder())[1]
-    made = np.random.default_rng(0).standard_normal((3, size, 3 * 384)).astype(np.float32)
-    made[1, :, : 2 * 384] *= 9
-    bias = (
-        np.float32(0.5) * np.arange(-192, 192, dtype=np.float32) / 64
-    )  # adds and subtracts without rounding of what matters here
-    q, k, v = (
-        part.reshape(3, size, 12, 32).transpose(0, 2, 1, 3).astype(np.float64)
-        for part in np.split(made, 3, 2)
-    )
-    scores = q @ k.transpose(0, 1, 3, 2)
-    assert np.abs(scores[1]).max() > 500 and np.abs(scores[0]).max() < 60
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    expected = (
-        (weights / weights.sum(-1, keepdims=True) @ v).transpose(0, 2, 1, 3).reshape(3, size, 384)
-    )
-    found = []
-    for block in (1, 5 * size * size, 13 * size * size, 1 << 18):
-        monkeypatch.setattr(transformer, "MAX_SCORES_SIZE", block)
-        out, given = np.empty((3, size, 384), np.float32), made.copy()
-        given[:, :, :384] -= bias  # of the queries, which attention adds
-        model._attend(given, bias, out, transformer.ScratchMemory())
-        found.append(out)
-        assert np.abs(out - expected).max() < 1e-3
-        assert np.abs(out[0] - expected[0]).max() < 1e-5
-        assert np.array_equal(out, found[0])
 
 
 @pytest.fixture(scope="module")
@@ -307,28 +255,6 @@ def test_the_package_of_the_weights_is_never_imported():
 
 def test_the_digest_of_the_weights_is_in_the_identity():
     assert MiniLM.identity.weights == minilm.WEIGHTS_DIGEST and MiniLM.identity.max_tokens == 256
-
-
-def test_tensors_are_views_into_the_bytes_of_the_file():
-    header = json.dumps(
-        {
-            "__metadata__": {},
-            "ids": {"dtype": "I64", "shape": [1], "data_offsets": [16, 24]},
-            "w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
-        }
-    )
-    content = (
-        struct.pack("<Q", len(header))
-        + header.encode()
-        + np.arange(4, dtype="<f4").tobytes()
-        + bytes(8)
-    )
-    tensors = read_tensors(content)
-    assert (
-        list(tensors) == ["w"]
-        and tensors["w"].tolist() == [[0, 1], [2, 3]]
-        and not tensors["w"].flags.writeable
-    )
 
 
 def test_chunks_of_texts_are_encoded_side_by_side_where_there_are_cores(monkeypatch):
