@@ -7,9 +7,7 @@ from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import quote_identifier
 from jammi_widgets import (
     CatalogBrowser,
-    EmbeddingMap,
     LineageGraph,
-    NeighborExplorer,
     StalenessBoard,
 )
 from tests.browser.test_panels import EVIL, named, on_page, papers, shown, spot, ws  # noqa: F401  the fixtures
@@ -71,11 +69,3 @@ def test_a_column_with_an_odd_name_lights_its_way_from_its_node(odd, shown):
     assert entry.locator("text").text_content() == r"\u202edesrever"
     entry.click()
     bare.shows(f"trace-odd.{BACKWARDS}-{BACKWARDS}.{BACKWARDS}")
-
-
-def known(ws):
-    return NeighborExplorer(ws, "bad", LONG)
-
-
-def plan(ws):
-    return EmbeddingMap(ws, "bad", color=BACKWARDS)

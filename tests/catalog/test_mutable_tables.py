@@ -182,14 +182,6 @@ def test_keys_that_are_numbers_are_in_their_order_to_the_ends(mutables):
     ]
 
 
-def _blob(catalog, value):
-    return (
-        f"x'{value.hex()}'"
-        if "sqlite" in str(type(catalog.database.dialect)).lower()
-        else f"'\\x{value.hex()}'::bytea"
-    )
-
-
 def test_a_commit_inside_of_a_transaction_is_part_of_it(lab, mutables, table):
     with pytest.raises(RuntimeError), lab.catalog.transaction():
         assert mutables.commit(table, put(a="1"), KEEP).version == 1

@@ -29,7 +29,6 @@ from tests.services.servers import run_postgres
 
 pytestmark = pytest.mark.services
 VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
-SECRET = "hunter2-4711"
 
 
 @pytest.fixture

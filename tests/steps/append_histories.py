@@ -10,8 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jammi_lab.core.verdicts import Match
-from jammi_lab.engine.sql.append_algebra import NotIncremental
-from jammi_lab.steps import build
 
 _SCHEMA = pa.schema(
     {
@@ -163,42 +161,6 @@ def is_increment(ws, statement, *changes):
     full = ws.materialize("full", statement, cache="bypass").manifest
     assert full.artifact == manifest.artifact and full.increment is None
     return manifest.increment is not None
-
-
-def record_refusals(monkeypatch):
-    """A list that receives why a statement was not computed by an increment, each time."""
-    refusals, find = [], build.find_increment
-
-    def find_increment(*arguments):
-        try:
-            return find(*arguments)
-        except NotIncremental as error:
-            refusals.append(str(error))
-            raise
-
-    monkeypatch.setattr(build, "find_increment", find_increment)
-    return refusals
-
-
-def check_added_rows(ws, table, statements, *, extent, delta) -> None:
-    """After five rows are appended to a table of a workspace, each statement, by its rule, is
-    computed over these alone: its plan has this extent, its manifest this delta."""
-    first = {rule: ws.materialize(rule.replace(" ", "_"), s) for rule, s in statements.items()}
-    table.append(2)
-    table.append(3)
-    plan = ws.plan()
-    assert {(step.action, step.increment) for step in plan.certain} == {("increment", extent)}
-    assert not plan.apply().deviations
-    for rule, statement in statements.items():
-        name = rule.replace(" ", "_")
-        manifest = ws.table(name).manifest
-        increment = manifest.increment
-        assert (increment.rule, increment.base) == (rule, first[rule].table_name)
-        assert increment.delta == [delta]
-        assert any(f"{delta} merged into" in line for line in ws.why(name).lines)
-        assert ws.verify(name, recompute=True) == Match()
-        full = ws.materialize("full", statement, cache="bypass").manifest
-        assert full.artifact == manifest.artifact
 
 
 def check_damaged_base(ws, append, statement, damage) -> None:

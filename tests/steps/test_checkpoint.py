@@ -1,14 +1,11 @@
 """The file that an interrupted embedding leaves."""
 
-import hashlib
 import os
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.steps.checkpoint import Checkpoint
@@ -95,31 +92,6 @@ def test_saving_holds_little_beside_the_vectors(checkpoint: Checkpoint) -> None:
     finally:
         tracemalloc.stop()
     assert peak < wide.nbytes / 5
-
-
-@pytest.mark.parametrize("rows", [0, 1, 1024, 1025, 8192, 8193, 20_000])
-def test_one_of_an_earlier_release_is_sound(
-    checkpoint: Checkpoint, tmp_path: Path, rows: int
-) -> None:
-    """Those were written with 8,192 rows at a time."""
-    running, kind = (
-        hashlib.sha256(),
-        pa.schema([("text_digest", pa.binary(16)), ("vector", pa.list_(pa.float32(), 4))]),
-    )
-    (tmp_path / "checkpoints").mkdir()
-    with pq.ParquetWriter(
-        tmp_path / "checkpoints" / "abc.parquet", kind, use_dictionary=False, compression="none"
-    ) as writer:
-        for start in range(0, rows, 8192):
-            some = slice(start, min(start + 8192, rows))
-            running.update(b"".join(DIGESTS[some]) + VECTORS[some].tobytes())
-            writer.write_table(
-                pa.table(
-                    [pa.array(DIGESTS[some], pa.binary(16)), VECTORS[some].tolist()], schema=kind
-                )
-            )
-        writer.add_key_value_metadata({"jammi_digest": running.hexdigest()})
-    assert loaded(checkpoint) == {DIGESTS[r]: VECTORS[r].tolist() for r in range(rows)}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a file where a folder should be")

@@ -4,14 +4,11 @@ it, and never look fresh when they are not."""
 import datetime
 import shutil
 
-import msgspec
 import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, InputVanished, PossiblyStale, Stale
-from jammi_lab.features.live.live_names import snapshot_of
 from tests.inside import services_of
 
 SCHEMA = {"id": "int64", "label": "string"}
@@ -93,13 +90,6 @@ def test_a_commit_after_a_restore_is_not_the_one_of_its_number_before(tmp_path):
         assert labels.changes(since=2).num_rows == 0  # who had read version 2 has other rows
         after = [anchors(ws, statement) for statement in read]
         assert all(one != other for one, other in zip(before, after, strict=True))
-
-
-def test_the_state_of_a_table_that_an_earlier_release_changed_is_as_it_was_then(lab):
-    record = services_of(lab).catalog.mutable_tables.get("labels")
-    former = msgspec.structs.replace(record, commit_id="")
-    assert snapshot_of(former).whole == digest_of({"table": record.table_id, "version": 1})
-    assert snapshot_of(former).whole != snapshot_of(record).whole
 
 
 def test_what_commits_nothing_leaves_a_reader_fresh(lab):
