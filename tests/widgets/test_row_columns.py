@@ -7,7 +7,6 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.features.search import column_cache as selected
-from jammi_lab.features.vectors.search import column_cache as selected
 from jammi_widgets.map import EmbeddingMap, rank_by_frequency
 from jammi_widgets.neighbors import NeighborExplorer
 from tests.inside import services_of
