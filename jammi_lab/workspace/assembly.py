@@ -102,9 +102,12 @@ class Services(Infrastructure):
     @first_use
     def mutable_tables(self) -> "MutableTables":
         """`ws.mutable`."""
-        from jammi_lab.features.live.mutable_handles import MutableTables
+        from jammi_lab.features.live.mutable_handles import MutableAccess, MutableTables
 
-        return MutableTables(self.mutable, self.engine, self.catalog.scope, self.dml_committer)
+        wrap = self.statements.mutable_rows
+        return MutableTables(
+            MutableAccess(self.mutable, self.engine, self.catalog.scope, self.dml_committer, wrap)
+        )
 
     @first_use
     def checks(self) -> "Checks":

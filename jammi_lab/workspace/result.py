@@ -88,12 +88,19 @@ class Result(TableMixin, BadgeMixin):
     """The rows of a statement, which runs once and is streamed. Small results are cached; larger
     ones are read again from the same versions on the next use."""
 
-    changes_before = 0
+    _changes_before = 0
     """Number of earlier statements in the same text that changed a table."""
-    unshown_before = 0
+    _unshown_before = 0
     """Number of earlier statements in the same text whose rows are not shown."""
+    limit = _MAX_SHOWN_ROWS
     _badges: BadgeService
-    _origin: FrameOrigin | None
+    _stream: Stream | None = None
+    _remaining: "Iterator[pa.RecordBatch] | None" = None
+    _last_table: "weakref.ref[pa.Table] | None" = None
+    _is_step_input = False
+    _recorded: RecordedInputs | None = None
+    """What a search read, which no statement of this result names."""
+    _origin: FrameOrigin | None = None
     """The tables whose rows these are, in the state that was read, for the frames made from them.
     None until the first use."""
 
@@ -112,22 +119,19 @@ class Result(TableMixin, BadgeMixin):
         self._badges = badges
         self._on_end = on_end
         self._is_step_input = is_step_input
-        self._stream: Stream | None = stream
+        self._stream = stream
         self._schema: pa.Schema = stream.schema
         self._head: list[pa.RecordBatch] = []
-        self._remaining: Iterator[pa.RecordBatch] | None = self._stream.batches()
+        self._remaining = stream.batches()
         self._cached: pa.Table | None = None
-        self._last_table: weakref.ref[pa.Table] | None = None
         self._rows: int | None = None
         self._types = [kind for _, kind in prepared.output]
-        self._origin = None
         self.inputs = [
             Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns)
             for b in prepared.inputs
             for i in [b.relation.input]
         ]
         """What was read, with the columns read."""
-        self.limit = _MAX_SHOWN_ROWS
         self.decimals: dict[str, int] = {}
         """Displayed decimal places by column; the rows themselves are not rounded."""
         self._read_as: StampedTable | None = None
@@ -135,8 +139,6 @@ class Result(TableMixin, BadgeMixin):
         self._source_states: Mapping[tuple[str, str, str], Anchor] = {}
         """The states of sources just before the statement ran, by identity, where they were
         observed."""
-        self._recorded: RecordedInputs | None = None
-        """What a search read, which no statement of this result names."""
 
     @property
     def schema(self) -> "pa.Schema":
@@ -446,7 +448,7 @@ class Result(TableMixin, BadgeMixin):
         ]
         rows = [list(row) for row in zip(*cells, strict=True)]
         table = reprs.preview(self.columns, self._types, rows, total=self._rows, has_more=has_more)
-        hidden_count = self.unshown_before
+        hidden_count = self._unshown_before
         return (
             vstack(
                 table,
@@ -463,15 +465,21 @@ class InMemoryResult(Result):
     """A Result whose rows are all in memory."""
 
     def __init__(
-        self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input], badges: BadgeService
+        self,
+        table: "pa.Table",
+        inputs: Sequence[Input],
+        badges: BadgeService,
+        types: Sequence[str] = (),
+        states: Sequence[Anchor] = (),
     ) -> None:
-        self._badges, self._on_end, self._is_step_input = badges, lambda: None, False
-        self._stream, self._remaining, self._head = None, None, []
+        """`types` are those that SQL gave the columns; without them, those of the Arrow types.
+        `states` are those of inputs that were recorded."""
+        from jammi_lab.sources.scratch_duckdb import sql_types
+
+        self._badges, self._on_end = badges, lambda: None
         self._schema, self._cached, self._rows = table.schema, table, table.num_rows
-        self._last_table, self._types, self._origin = None, list(types), None
-        self._is_step_input = False
-        self.inputs, self.limit, self.decimals = list(inputs), _MAX_SHOWN_ROWS, {}
-        self._recorded = None
+        self._types = [*(types or sql_types(table.schema).values())]
+        self.inputs, self.decimals, self._states = list(inputs), {}, list(states)
 
     def _frame_inputs(self) -> list[Anchor]:
         return []
@@ -480,9 +488,12 @@ class InMemoryResult(Result):
         return None
 
     def _recorded_inputs(self) -> RecordedInputs:
-        return [], [], [each.label for each in self.inputs]
+        unrecorded = [] if self._states else [each.label for each in self.inputs]
+        return [], [stamped_source(each) for each in self._states], unrecorded
 
     def _read_origin(self) -> FrameOrigin:
+        if self._states:
+            return FrameOrigin(self._states)
         names = ", ".join(sorted({i.label for i in self.inputs})) or "a change"
         return FrameOrigin(grounds=[f"the state of {names} was not recorded"])
 
@@ -493,15 +504,12 @@ class ChangeResult(InMemoryResult):
     def __init__(self, commit: "CommitResult") -> None:
         import pyarrow as pa
 
-        from jammi_lab.sources.scratch_duckdb import sql_types
-
         table = (
             pa.table({"Count": pa.array([commit.rows], pa.int64())})
             if commit.returned_rows is None
             else commit.returned_rows
         )
-        types = ["BIGINT"] if commit.returned_rows is None else [*sql_types(table.schema).values()]
-        super().__init__(table, types, [], BadgeService(lambda _, __: {}))
+        super().__init__(table, [], BadgeService(lambda _, __: {}))
         self._commit = commit
 
     @property

@@ -41,9 +41,8 @@ class Recording(ReprMixin):
         names = ("missing", "added", "recorded_keys", "keys")
         keys = [(name, pa.list_(pa.string())) for name in names]
         schema = pa.schema([("n", pa.int64()), *texts, *keys])
-        types = ["BIGINT", *["VARCHAR"] * len(texts), *["VARCHAR[]"] * len(keys)]
         table = pa.Table.from_pylist(rows, schema=schema)
-        return InMemoryResult(table, types, [], self._searches.badges)
+        return InMemoryResult(table, [], self._searches.badges)
 
     def _rendered(self) -> Rendered:
         lines = [

@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.core.anchors import Input, InputKind, Snapshot
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, quote_identifier
-from jammi_lab.core.records import OnProgress, Progress, TableRecord
+from jammi_lab.core.records import MutableRecord, OnProgress, Progress, TableRecord
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
+from jammi_lab.features.live.live_names import snapshot_of
 from jammi_lab.features.outputs.badge import BadgeService
 from jammi_lab.features.outputs.stamps import StampedSource, stamped_source, stamped_table
-from jammi_lab.inputs.source_names import FrameResolver
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.query_plan import Explanation, explain_statement
 from jammi_lab.workspace.result import ChangeResult, InMemoryResult, RecordedInputs, Result
 from jammi_lab.workspace.run_in_order import note_earlier_changes, run_in_order
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from jammi_lab.features.live.dml_commits import CommitResult
     from jammi_lab.features.search.answers import Answer
     from jammi_lab.workspace.infrastructure import Infrastructure
@@ -45,40 +47,37 @@ class StatementRunner:
         data frames of the notebook. Raises as `ws.sql`."""
         if not isinstance(text, str):
             raise InvalidArgument(f"A statement must be a string, got {type(text).__name__}.")
-        prepared = self._engine.prepare(
-            text,
-            params,
-            tenant=self._scope.current,
-            extra_resolvers=self._extra_resolvers(frames),
-            allow_dml=True,
-        )
+        prepared = self._prepare(text, params, frames)
         last, changes = run_in_order(prepared, self._apply_change)
         if not isinstance(last, PreparedStatement):
             return ChangeResult(last)
         with note_earlier_changes(changes):
             result = self.result(last)
-        result.changes_before = changes
-        result.unshown_before = len(prepared) - 1 - changes
+        result._changes_before = changes
+        result._unshown_before = len(prepared) - 1 - changes
         return result
 
     def _apply_change(self, change: PreparedStatement) -> "CommitResult":
         return self._parts.dml_committer.apply(change)
 
+    def _prepare(
+        self, text: str, params: Mapping[str, Any], frames: bool
+    ) -> list[PreparedStatement]:
+        return self._engine.prepare(
+            text,
+            params,
+            tenant=self._scope.current,
+            extra_resolvers=[self._frames] if frames else [],
+            allow_dml=True,
+        )
+
     def explain(
         self, text: str, params: Mapping[str, Any], *, analyze: bool, frames: bool = False
     ) -> Explanation:
         """The query plan of a statement. Raises as `run`."""
-
-        def prepare(sql: str) -> list[PreparedStatement]:
-            return self._engine.prepare(
-                sql,
-                params,
-                tenant=self._scope.current,
-                extra_resolvers=self._extra_resolvers(frames),
-                allow_dml=True,
-            )
-
-        return explain_statement(text, analyze, prepare, self.result)
+        return explain_statement(
+            text, analyze, lambda sql: self._prepare(sql, params, frames), self.result
+        )
 
     def read(self, text: str, params: Mapping[str, Any]) -> Result:
         """Run statements that only read, and return the rows of the last one."""
@@ -116,6 +115,13 @@ class StatementRunner:
         result._source_states = states
         return result
 
+    def mutable_rows(self, record: MutableRecord, rows: "pa.Table") -> Result:
+        """A Result of rows that were computed from a version of a mutable table."""
+        state = snapshot_of(record)
+        source = Input(InputKind.MUTABLE, record.name, columns=tuple(state.columns))
+        anchor = state.anchor(source, source.columns)
+        return InMemoryResult(rows, [source], self.badges, states=[anchor])
+
     def step_input(self, prepared: PreparedStatement) -> Result:
         """The result of a statement as an input of a Python step: its rows are ordered, and the
         producer checks whether they changed meanwhile."""
@@ -135,7 +141,7 @@ class StatementRunner:
             states = stamps.snapshots(anchors, self._scope.current)
         answer = find()
         if isinstance(answer, SearchAnswer):
-            result: Result = InMemoryResult(answer.table, answer.types, answer.inputs, self.badges)
+            result: Result = InMemoryResult(answer.table, answer.inputs, self.badges, answer.types)
         else:
             result = Result(answer.prepared, answer.stream, self.badges, self._release_tables)
             result.inputs = list(answer.inputs)
@@ -147,9 +153,6 @@ class StatementRunner:
             # beside similarities alone, a column of this name is the source's
             result.decimals["score"] = _SIMILARITY_DIGITS
         return result, answer.through_index
-
-    def _extra_resolvers(self, frames: bool) -> list[FrameResolver]:
-        return [self._frames] if frames else []
 
     def _percent_callback(self) -> Callable[[float], None] | None:
         report: OnProgress | None = self._progress.default

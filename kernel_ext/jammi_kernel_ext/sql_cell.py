@@ -193,13 +193,13 @@ def _run_statement(
         return getattr(table.read(), options["as"])()
     result = ws._services.statements.run(text, params, frames=True)
     if options["as"]:
-        with note_earlier_changes(result.changes_before):
+        with note_earlier_changes(result._changes_before):
             frame = getattr(result, options["as"])()
         if not options["quiet"]:
             notebook.badges.show(result)
         return frame
     result.limit = options["limit"] or ws.settings["cells.limit"]
-    with note_earlier_changes(result.changes_before):
+    with note_earlier_changes(result._changes_before):
         result.preview(
             result.limit + 1
         )  # read ahead now, so that an error at run time fails the cell, not only its display

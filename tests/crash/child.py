@@ -131,7 +131,7 @@ def change(folder: Path, seed: int) -> None:
     with jl.open(folder) as ws:
         say("OPEN")
         notes = ws.mutable["notes"]
-        keys = notes.read()["k"].to_pylist()
+        keys = notes.read().arrow()["k"].to_pylist()
         for turn in range(1_000_000):
             match chance.randrange(4):
                 case 0:

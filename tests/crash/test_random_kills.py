@@ -102,12 +102,12 @@ def changes_hold_true(folder: Path, promised: Changes) -> None:
         before, since, notes = dict(promised.notes), promised.version, ws.mutable["notes"]
         if promised.note and notes.version == promised.version + 1:
             promised.take()
-        found = notes.read()
+        found = notes.read().arrow()
         assert dict(
             zip(found["k"].to_pylist(), found["v"].to_pylist(), strict=True)
         ) == promised.notes and len(notes) == len(promised.notes)
         assert notes.version == promised.version
-        net = {row["k"]: row["v"] for row in notes.changes(since).to_pylist()}
+        net = {row["k"]: row["v"] for row in notes.changes(since).arrow().to_pylist()}
         assert {k: v for k, v in (before | net).items() if v is not None} == promised.notes, (
             "the changes are not what happened"
         )

@@ -99,7 +99,10 @@ def test_narrower_rows_go_into_a_mutable_table_and_a_topic_and_wider_ones_change
         {"id": pa.array([1, 2], pa.int32()), "score": pa.array([0.5, None], pa.float32())}
     )
     assert table.insert(narrow) == 2 and table.upsert(narrow) == 2 and table.version == 1
-    assert table.read().schema == table.schema and table.read().to_pylist() == narrow.to_pylist()
+    assert (
+        table.read().schema == table.schema
+        and table.read().arrow().to_pylist() == narrow.to_pylist()
+    )
     with pytest.raises(jl.SchemaMismatch):
         table.insert(pa.table({"id": pa.array([3], pa.uint64()), "score": [1.0]}))
     ws.topics.register("events", table.schema)

@@ -458,7 +458,7 @@ class History:
             report = ws.recovery
             is_whole = known <= here and "labels" in ws.mutable
             if is_whole:
-                rows = ws.mutable["labels"].read().to_pylist()
+                rows = ws.mutable["labels"].read().arrow().to_pylist()
                 is_whole = {row["id"]: row["label"] for row in rows} == self.labels
             assert is_whole or report.damaged_log or report.unknown, "lost, and nothing is said"
             for row in ws.status():

@@ -138,7 +138,7 @@ class Mutable(RuleBasedStateMachine):
         wanted = {k: ("insert", v) for k, v in now.items() if k not in was}
         wanted |= {k: ("update", v) for k, v in now.items() if k in was and was[k] != v}
         wanted |= {k: ("delete", None) for k in was if k not in now}
-        told = self.kernels[second].mutable["t"].changes(since=since).to_pylist()
+        told = self.kernels[second].mutable["t"].changes(since=since).arrow().to_pylist()
         assert {r["k"]: (r["_change"], r["v"]) for r in told} == wanted and len(told) == len(wanted)
         assert all(since < r["_version"] < len(self.states) for r in told)
 
@@ -147,9 +147,7 @@ class Mutable(RuleBasedStateMachine):
         for ws in self.kernels:
             table = ws.mutable["t"]
             assert (table.version, len(table)) == (len(self.states) - 1, len(self.rows))
-            assert [tuple(r.values()) for r in table.read().to_pylist()] == sorted(
-                self.rows.items()
-            )
+            assert table.read().fetchall() == sorted(self.rows.items())
 
 
 Mutable.TestCase.settings = settings(

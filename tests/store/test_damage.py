@@ -79,7 +79,7 @@ LOOKS: tuple[Callable[[Any], Any], ...] = (
     lambda ws: repr(ws.lineage("best", columns=True)),
     lambda ws: repr([ws.checks.list(), ws.check()]),
     lambda ws: ([e.batch for e in ws.topics.replay("events")], ws.topics.list()),
-    lambda ws: ws.mutable["notes"].read().to_pylist(),
+    lambda ws: ws.mutable["notes"].read().fetchall(),
     lambda ws: [ws.verify(name) for name in RECIPES],
     lambda ws: repr(ws.fsck(deep=True)),
     lambda ws: repr(ws.recompute(progress=False)),

@@ -85,7 +85,7 @@ def test_a_write_that_fails_is_typed_and_loses_nothing(
     with jl.open(tmp_path / "lab") as ws:
         assert not ws.recovery.damaged_log and not ws.recovery.unknown
         assert ws.verify("base") == jl.Match() and ws.staleness("base") == jl.Fresh()
-        rows = ws.mutable["m"].read()["k"].to_pylist()
+        rows = ws.mutable["m"].read().arrow()["k"].to_pylist()
         events = [e.batch["k"].to_pylist() for e in ws.topics.replay("e")]
         assert rows[:1] == [1] and events[:1] == [[1]]
         if told == "done":

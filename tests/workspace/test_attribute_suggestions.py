@@ -66,7 +66,7 @@ RETURNS = {
     (Result, "arrow"): pa.Table,
     (Result, "preview"): pa.Table,
     (ResultTable, "arrow"): pa.Table,
-    (MutableTable, "read"): pa.Table,
+    (MutableTable, "read"): Result,
 }
 ITEMS = {
     Sources: Source,

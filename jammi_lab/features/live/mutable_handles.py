@@ -1,6 +1,7 @@
 """Handles of mutable tables: `ws.mutable` and what it returns."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -17,24 +18,25 @@ from jammi_lab.features.live.mutable_tables import MUTABLE, MutableTableService,
 from jammi_lab.inputs.row_input import SchemaLike
 
 
+@dataclass(frozen=True, slots=True)
+class MutableAccess:
+    """What the handles of mutable tables use."""
+
+    tables: MutableTableService
+    engine: Engine
+    scope: TenantPredicate
+    committer: DmlCommitter
+    wrap: Callable[[MutableRecord, pa.Table], Any]
+    """Wraps rows in memory, which were computed from a version of a table, in a Result."""
+
+
 @answer_calls
 class MutableTable(ReprMixin):
     """One mutable table; `ws.mutable["name"]`. Every change is one atomic commit, durable when the
     call returns."""
 
-    def __init__(
-        self,
-        tables: MutableTableService,
-        engine: Engine,
-        scope: TenantPredicate,
-        committer: DmlCommitter,
-        record: MutableRecord,
-    ) -> None:
-        self._tables = tables
-        self._engine = engine
-        self._scope = scope
-        self._committer = committer
-        self._record = record
+    def __init__(self, access: MutableAccess, record: MutableRecord) -> None:
+        self._access, self._tables, self._record = access, access.tables, record
 
     @property
     def name(self) -> str:
@@ -102,25 +104,27 @@ class MutableTable(ReprMixin):
     def _change(self, text: str, params: Mapping[str, Any], where: str) -> int:
         self._tables.current(self._record)
         try:
-            [prepared] = self._engine.prepare(
-                text, params, tenant=self._scope.tenant, allow_dml=True
+            [prepared] = self._access.engine.prepare(
+                text, params, tenant=self._access.scope.tenant, allow_dml=True
             )
         except JammiError as error:
             raise _position_in_condition(error, text, where) from error.__cause__
-        return self._committer.apply(prepared).rows
+        return self._access.committer.apply(prepared).rows
 
-    def read(self) -> pa.Table:
-        """All current rows, ordered by key. Raises TableNotFound when the table was dropped."""
-        return self._tables.read(self._record)
+    def read(self) -> Any:
+        """All current rows, ordered by key, as a Result. Raises TableNotFound when the table was
+        dropped."""
+        snapshot = self._tables.snapshot(self._tables.current(self._record))
+        return self._access.wrap(snapshot.record, snapshot.rows)
 
-    def changes(self, since: int = 0) -> pa.Table:
-        """The net changes since a version, one row for each key that differs: the columns,
-        `_change` (insert, update, delete) and `_version`.
+    def changes(self, since: int = 0) -> Any:
+        """The net changes since a version as a Result, one row for each key that differs: the
+        columns, `_change` (insert, update, delete) and `_version`.
 
         A deleted row has its key, and NULL in the other columns; `since=0` is the empty table.
         Raises InvalidArgument for a future version or one outside the history.
         """
-        return self._tables.changes(self._record, since)
+        return self._access.wrap(*self._tables.changes(self._record, since))
 
     def _rendered(self) -> Rendered:
         record = self._tables.current(self._record)
@@ -146,17 +150,8 @@ class MutableTable(ReprMixin):
 class MutableTables(ReprMixin):
     """`ws.mutable`: the mutable tables that the bound tenant sees."""
 
-    def __init__(
-        self,
-        tables: MutableTableService,
-        engine: Engine,
-        scope: TenantPredicate,
-        committer: DmlCommitter,
-    ) -> None:
-        self._tables = tables
-        self._engine = engine
-        self._scope = scope
-        self._committer = committer
+    def __init__(self, access: MutableAccess) -> None:
+        self._access, self._tables = access, access.tables
 
     def create(self, name: str, schema: SchemaLike, *, primary_key: Sequence[str]) -> MutableTable:
         """Create an empty table of the bound tenant; `schema` is a pyarrow Schema or a dict of
@@ -209,7 +204,7 @@ class MutableTables(ReprMixin):
         self._tables.purge_values(record)
 
     def _handle(self, record: MutableRecord) -> MutableTable:
-        return MutableTable(self._tables, self._engine, self._scope, self._committer, record)
+        return MutableTable(self._access, record)
 
     def _rendered(self) -> Rendered:
         rows = [

@@ -146,10 +146,6 @@ class MutableTableService:
         """The current rows and their version. Raises TableNotFound when the table was dropped."""
         return self._snapshots.newest(record)
 
-    def read(self, record: MutableRecord) -> pa.Table:
-        """The current rows, ordered by key."""
-        return self.snapshot(self.current(record)).rows
-
     def current(self, record: MutableRecord) -> MutableRecord:
         """The current record of the same table. Raises TableNotFound when it was dropped, even if
         another table has its name."""
@@ -264,10 +260,11 @@ class MutableTableService:
             read_versions={**change.read_versions, record.table_id: version},
         )
 
-    def changes(self, record: MutableRecord, since: int) -> pa.Table:
-        """The net effect of all commits after a version, one row for each key: the table's columns
-        (of a deleted row only the key), `_change`, and `_version`, the last commit that
-        touched it. Raises InvalidArgument for a future version or one outside the history."""
+    def changes(self, record: MutableRecord, since: int) -> tuple[MutableRecord, pa.Table]:
+        """The table as it is now, and the net effect of all commits after a version, one row for
+        each key: the table's columns (of a deleted row only the key), `_change`, and `_version`,
+        the last commit that touched it. Raises InvalidArgument for a future version or one outside
+        the history."""
         if isinstance(since, bool) or not isinstance(since, int) or since < 0:
             raise InvalidArgument(f"A version must be an integer of at least 0, got {since!r}.")
         current = self.current(record)
@@ -298,9 +295,10 @@ class MutableTableService:
             pa.schema([f.with_nullable(True) for f in shape.schema]), record.key
         )
         table = nullable_layout.table([body for *_, body in changes])
-        return table.append_column(
+        table = table.append_column(
             CHANGE_COLUMN, pa.array([change for *_, change, _ in changes], pa.string())
         ).append_column(VERSION_COLUMN, pa.array([version for version, *_ in changes], pa.int64()))
+        return history.record, table
 
 
 def check_mutable_name(name: str) -> str:

@@ -101,7 +101,7 @@ def test_a_commit_that_does_not_pass_a_blocking_check_is_refused(ws, orders):
             1,
         )
         assert caught.value.sample[0]["amount"] < 0
-    assert orders.version == version and orders.read().to_pylist() == [{"id": 1, "amount": 5}]
+    assert orders.version == version and orders.read().fetchall() == [(1, 5)]
     orders.insert([{"id": 2, "amount": 7}])
     ws.sql("DELETE FROM mutable.orders WHERE id = 1")
     [row] = ws.check("mutable.orders")

@@ -53,7 +53,10 @@ def test_a_flipped_bit_is_damage_for_every_reader(folder):
         assert isinstance(ws.staleness("made"), jl.Undecidable)
         assert ws.fsck(deep=True).damaged == ["mutable.labels", "mutable.words"]
         assert ws.mutable["labels"].upsert([{"id": 1, "label": "aaaa"}]) == 1
-        assert [row["label"] for row in ws.mutable["labels"].read().to_pylist()] == ["aaaa", "cccc"]
+        assert [row["label"] for row in ws.mutable["labels"].read().arrow().to_pylist()] == [
+            "aaaa",
+            "cccc",
+        ]
         assert ws.fsck(deep=True).damaged == ["mutable.words"]
 
 
@@ -123,5 +126,5 @@ def test_a_row_that_is_put_back_to_its_earlier_state_is_not_noticed(folder):
                 f"UPDATE {name} SET body = ? WHERE row_key = ?", [(body, key) for key, body in rows]
             )
     with jl.open(folder) as ws:
-        assert ws.mutable["labels"].read().column("label").to_pylist() == ["aaaa", "cccc"]
+        assert ws.mutable["labels"].read().arrow().column("label").to_pylist() == ["aaaa", "cccc"]
         assert ws.status(deep=True)["made"].verdict == jl.Fresh()

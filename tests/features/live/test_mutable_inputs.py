@@ -87,7 +87,7 @@ def test_a_commit_after_a_restore_is_not_the_one_of_its_number_before(tmp_path):
         labels.upsert([{"id": 1, "label": "after"}])
         ws.topics.publish("t", [{"n": 3}])
         assert labels.version == 2 and ws.staleness("kept") != Fresh()
-        assert labels.changes(since=2).num_rows == 0  # who had read version 2 has other rows
+        assert len(labels.changes(since=2)) == 0  # who had read version 2 has other rows
         after = [anchors(ws, statement) for statement in read]
         assert all(one != other for one, other in zip(before, after, strict=True))
 
@@ -212,7 +212,7 @@ def test_a_value_that_the_type_would_change_is_refused_and_nothing_is_written(ws
     held.insert([{"id": 1, "x": None}])
     with pytest.raises(jl.SchemaMismatch, match="Column 'x'"):
         held.update({"x": value}, "id = 1")
-    assert held.read().to_pylist() == [{"id": 1, "x": None}] and held.version == 1
+    assert held.read().fetchall() == [(1, None)] and held.version == 1
     ws.topics.register("t", {"x": kind})
     with pytest.raises(jl.SchemaMismatch, match="Column 'x'"):
         ws.topics.publish("t", [{"x": value}])

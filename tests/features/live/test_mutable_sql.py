@@ -29,7 +29,7 @@ def lab(ws, tmp_path):
 
 
 def now(lab):
-    return [tuple(row.values()) for row in lab.mutable["labels"].read().to_pylist()]
+    return lab.mutable["labels"].read().fetchall()
 
 
 A, B = (1, "a"), (2, "b")

@@ -22,7 +22,7 @@ def labels(ws):
 
 
 def rows(table):
-    return [tuple(row.values()) for row in table.to_pylist()]
+    return table.fetchall()
 
 
 def test_a_table_is_there_under_its_name_until_it_is_dropped(ws):
@@ -213,7 +213,7 @@ def test_every_type_comes_back_as_it_went_in(ws):
     table = pa.table([pa.array(v, t) for t, v in values.values()], names=list(values))
     made = ws.mutable.create("all_types", table.schema, primary_key=["id"])
     made.insert(table)
-    assert made.read().equals(table)
+    assert made.read().arrow().equals(table)
     ws.sql(
         "UPDATE mutable.all_types SET yes = yes"
     )  # through DuckDB and back, which changes nothing
@@ -221,7 +221,15 @@ def test_every_type_comes_back_as_it_went_in(ws):
         "INSERT INTO mutable.all_types SELECT id + 1 AS id, * EXCLUDE (id) FROM mutable.all_types WHERE id < 0"
     )
     assert made.version == 2
-    assert made.read().slice(1, 1).drop(["id"]).equals(table.slice(0, 1).drop(["id"]))
+    assert made.read().arrow().slice(1, 1).drop(["id"]).equals(table.slice(0, 1).drop(["id"]))
+
+
+def test_rows_and_changes_are_results_with_their_origin(ws, labels):
+    assert isinstance(labels.read(), jl.Result) and isinstance(labels.changes(), jl.Result)
+    ws.sources.add("read", labels.read().arrow())
+    ws.materialize("from_frame", "SELECT label FROM read")
+    labels.insert([{"id": 9, "label": "z"}])
+    assert "labels changed" in str(ws.staleness("from_frame"))
 
 
 def test_changes_are_the_net_effect_for_each_key(labels):
@@ -236,7 +244,7 @@ def test_changes_are_the_net_effect_for_each_key(labels):
         (1, "a", "update", 5),
     ]
     assert rows(labels.changes(since=0)) == [(3, "c", "insert", 2), (1, "a", "insert", 5)]
-    assert rows(labels.changes(since=5)) == [] and labels.changes(5).schema.names == [
+    assert rows(labels.changes(since=5)) == [] and labels.changes(5).columns == [
         "id",
         "label",
         "_change",
@@ -252,7 +260,7 @@ def test_changes_are_known_as_far_back_as_the_setting_says_and_then_say_so(ws):
     made = ws.mutable.create("t", SCHEMA, primary_key=["id"])
     for number in range(40):
         made.insert([{"id": number}])
-    assert made.changes(since=35).num_rows == 5
+    assert len(made.changes(since=35)) == 5
     with pytest.raises(jl.InvalidArgument, match="begins at version 35"):
         made.changes(since=3)
 
@@ -293,13 +301,13 @@ def test_what_is_wrong_in_a_condition_is_marked_in_the_condition_alone(
         jl.StatementNotAllowed, match=r"^id is in the key of mutable\.labels and cannot be updated"
     ) as caught:
         labels.update({"id": 5}, "true")
-    assert "jammi_" not in str(caught.value) and labels.read().num_rows == 2
+    assert "jammi_" not in str(caught.value) and len(labels.read()) == 2
 
 
 def test_what_was_changed_elsewhere_is_seen_by_the_next_read_in_the_order_of_the_keys(
     ws, tmp_path, labels
 ):
-    assert labels.read().num_rows == 2
+    assert len(labels.read()) == 2
     with jl.open(tmp_path / "lab") as other:
         there = other.mutable["labels"]
         there.insert([{"id": -5, "label": "first"}, {"id": 9, "label": "last"}])
@@ -399,7 +407,7 @@ def test_a_catalog_without_room_refuses_what_does_not_fit_typed_and_takes_what_d
     assert (
         labels.version == 1
         and rows(labels.read()) == [(1, "a"), (2, "b")]
-        and labels.changes(1).num_rows == 0
+        and len(labels.changes(1)) == 0
     )
     assert labels.insert([{"id": 3, "label": "c"}]) == 1 and labels.version == 2
 
@@ -415,7 +423,7 @@ def test_a_backup_holds_the_tables_and_their_rows(ws, tmp_path, labels):
             and other.mutable["labels"].version == 1
         )
         other.mutable["labels"].insert([{"id": 3, "label": "c"}])
-        assert other.mutable["labels"].changes(1).num_rows == 1
+        assert other.mutable["labels"].changes(1).arrow().num_rows == 1
 
 
 def test_tables_and_their_versions_are_in_the_catalog_and_shown(ws, labels):

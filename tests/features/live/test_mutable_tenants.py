@@ -48,7 +48,7 @@ def test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound(ws):
     ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert([{"id": 1, "label": "shared"}])
     with ws.tenant("acme"):
         held = ws.mutable["labels"]
-        assert rows(ws) == [(1, "shared")] and held.read().num_rows == 1
+        assert rows(ws) == [(1, "shared")] and len(held.read()) == 1
         for change in (
             lambda: held.insert([{"id": 2, "label": "x"}]),
             lambda: held.upsert([{"id": 1, "label": "x"}]),
@@ -93,7 +93,7 @@ def test_another_tenants_table_is_told_of_as_one_that_is_not_there(ws):
             "FROM jammi_catalog.mutable_tables"
         ).fetchall() == [] and "secrets" not in repr(ws.mutable)
     with ws.tenant("acme"):
-        assert held.version == 1 and held.read().num_rows == 1
+        assert held.version == 1 and len(held.read()) == 1
 
 
 def test_a_tenants_own_table_makes_what_read_the_shared_one_stale_for_it_alone(ws):
@@ -115,7 +115,7 @@ def test_threads_of_two_tenants_never_meet(lab):
             with lab.tenant(tenant):
                 lab.mutable["labels"].insert([{"id": number, "label": tenant}])
                 found = {label for _, label in rows(lab)} | set(
-                    lab.mutable["labels"].read()["label"].to_pylist()
+                    lab.mutable["labels"].read().arrow()["label"].to_pylist()
                 )
                 if found != {tenant, f"{tenant}'s"}:
                     wrong.append((tenant, found))
