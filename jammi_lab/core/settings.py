@@ -140,7 +140,7 @@ class Settings:
         self.explicit_keys.add(key)
         self.keys_of_file.discard(key)
 
-    def freeze(self, *prefixes: str) -> None:
+    def _freeze(self, *prefixes: str) -> None:
         """Make the settings that begin with one of these prefixes read-only from now on."""
         self._frozen_prefixes = prefixes
 

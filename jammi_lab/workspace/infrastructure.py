@@ -106,7 +106,7 @@ def build_foundation(
 ) -> Foundation:
     """Start the engine and connect it with the results and sources of the workspace."""
     engine = Engine(settings)
-    settings.freeze("engine.", "catalog.", "look.racy_seconds")
+    settings._freeze("engine.", "catalog.", "look.racy_seconds")
     cache = ObservationCache(catalog)
     local = folder if isinstance(folder, Path) else None
     return Foundation(

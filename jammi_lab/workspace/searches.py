@@ -8,7 +8,7 @@ digests, the digest of the query vector and that of the answer.
 import contextlib
 import contextvars
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,9 +24,6 @@ from jammi_lab.features.search.search import SearchService
 from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.statement_runner import StatementRunner
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 TOPIC_PREFIX = "jammi.recordings."
 
@@ -87,8 +84,7 @@ class Searches:
             for each in (table, words)
         ]
         done = self._run_recorded(record, words_record, query, options, names)
-        body = {"record": msgspec.json.encode(done.recorded).decode()}
-        self._topics.publish_internal(topic, _schema(), [body])
+        self._topics._publish_record(topic, msgspec.json.encode(done.recorded).decode())
         return done.result
 
     def run(
@@ -195,9 +191,3 @@ class Searches:
             return None
         vectors, _ = self._search.query_vectors(record, query)
         return digest_of(vectors.astype("<f4").tobytes().hex())
-
-
-def _schema() -> "pa.Schema":
-    import pyarrow as pa
-
-    return pa.schema([("record", pa.string())])

@@ -113,7 +113,7 @@ class TopicResolver:
         if (
             len(parts) != 2
             or fold(parts[0]) != TOPICS
-            or (reader := self._topics.reader(parts[1])) is None
+            or (reader := self._topics._current_reader(parts[1])) is None
         ):
             return None
         columns = _columns(reader)
@@ -148,7 +148,7 @@ class TopicResolver:
     def observe(self, input: Input, _: Observation) -> Observed:
         """The state of a topic: its id and offsets. A topic that was dropped and registered again
         has another id."""
-        reader = self._topics.reader(input.name)
+        reader = self._topics._current_reader(input.name)
         return Vanished() if reader is None else _snapshot(reader, _columns(reader))
 
 

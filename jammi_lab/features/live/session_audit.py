@@ -5,8 +5,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from jammi_lab.catalog.sessions import SessionRecord
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.features.live.topics import Topics
@@ -14,7 +12,6 @@ from jammi_lab.features.live.topics import Topics
 AUDIT_TOPIC = "jammi.audit.session_lifecycle.v1"
 MAX_AUDIT_EVENTS = 10_000
 """Events that the audit topic of a tenant keeps, the newest ones: two of each session."""
-AUDIT_SCHEMA = pa.schema([pa.field("record", pa.string(), nullable=False)])
 
 
 class LifecycleEvent(enum.StrEnum):
@@ -50,6 +47,4 @@ def publish_event(
     }
     if surviving:
         record["details"] = {"surviving_tables": list(surviving), "attempted_event": str(event)}
-    topics.publish_internal(
-        AUDIT_TOPIC, AUDIT_SCHEMA, [{"record": json.dumps(record)}], max_events=MAX_AUDIT_EVENTS
-    )
+    topics._publish_record(AUDIT_TOPIC, json.dumps(record), MAX_AUDIT_EVENTS)

@@ -3,7 +3,7 @@
 import datetime
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +28,8 @@ OFFSET_COLUMN, PRODUCED_AT_COLUMN = "_offset", "_produced_at"
 """The columns that SQL reads in addition to a topic's own."""
 RESERVED_PREFIX = "jammi."
 """The prefix of topics that only jammi_lab writes."""
+_RECORD_SCHEMA = pa.schema([pa.field("record", pa.string(), nullable=False)])
+"""The schema of those topics: each event is one text."""
 MAX_EVENT_BYTES = 256 << 20
 """Maximum bytes of one event."""
 _MAX_SHOWN_ROWS = 200
@@ -260,22 +262,16 @@ class Topics(ReprMixin):
         """End every subscription."""
         self._wake.notify(closing=True)
 
-    def reader(self, name: str) -> TopicReader | None:
+    def _current_reader(self, name: str) -> TopicReader | None:
         """A reader of a topic as of now, without expired events; None when there is no such
         topic."""
         return TopicReader(self._repository, self._current(name)) if name in self else None
 
-    def publish_internal(
-        self,
-        name: str,
-        schema: pa.Schema,
-        rows: Sequence[dict[str, Any]],
-        *,
-        max_events: int | None = None,
-    ) -> int:
-        """Publish to a topic of jammi_lab itself, in the bound tenant's scope; create it if
-        needed. With `max_events`, older events are deleted."""
-        return self._append(self._register(name, schema, None), rows, max_events)
+    def _publish_record(self, name: str, record: str, max_events: int | None = None) -> None:
+        """Publish one text to a topic of jammi_lab itself, in the bound tenant's scope; create it
+        if needed. With `max_events`, older events are deleted."""
+        topic = self._register(name, _RECORD_SCHEMA, None)
+        self._append(topic, [{"record": record}], max_events)
 
     def _register(self, name: str, schema: pa.Schema, retention: float | None) -> TopicRecord:
         requested = TopicRecord(
