@@ -29,8 +29,9 @@ _bind_unbuilt: ContextVar[Callable[[RecipeRecord], Relation] | None] = ContextVa
 
 @contextlib.contextmanager
 def reading_unbuilt(bind: Callable[[RecipeRecord], Relation]) -> Iterator[None]:
-    """A block in which `jammi.<recipe>` also names recipes that have no version: `bind` gives their
-    columns. What is bound in it is not run."""
+    """A block in which `jammi.<recipe>` also names recipes that have no version, and recipes whose
+    definition, or that of an ancestor, has changed since: `bind` gives their columns. What is bound
+    in it is not run."""
     token = _bind_unbuilt.set(bind)
     try:
         yield
@@ -60,6 +61,11 @@ class ResultTableResolver:
             parts = (JAMMI, parts[0][len(JAMMI) + 1 :])
         if len(parts) != 2 or fold(parts[0]) != JAMMI:
             return None
+        if _bind_unbuilt.get() is not None and self._is_redefined(parts[1]):
+            # for a recipe whose definition does not tell its columns, its newest version does
+            with contextlib.suppress(TableNotFound):
+                if (relation := self._unbuilt_relation(parts[1])) is not None:
+                    return relation
         # Before the look-ups: a commit may follow each.
         state = self._catalog.state() if self._makes_renewable else None
         while (target := self._find_target(parts[1])) is not None:
@@ -85,6 +91,17 @@ class ResultTableResolver:
         if current_name == name:
             return relation
         return replace(relation, input=Input(kind=InputKind.RESULT, name=name))
+
+    def _is_redefined(self, name: str) -> bool:
+        """Whether a recipe, or one upstream of its newest version, has another definition than its
+        newest version."""
+        links = self._catalog.lineage.closure(name, "up", kind=InputKind.RESULT)
+        for each in {self._catalog.aliases.resolve(name), *(link.input.name for link in links)}:
+            recipe = self._catalog.recipes.get(each)
+            newest = self._catalog.result_tables.newest(each)
+            if recipe and newest and recipe.definition_hash != newest[1].definition_hash:
+                return True
+        return False
 
     def _check_has_version(self, name: str) -> None:
         current_name = self._catalog.aliases.resolve(name)

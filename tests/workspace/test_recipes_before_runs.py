@@ -85,6 +85,28 @@ def test_every_recipe_value_reads_recipes_that_have_no_version(notes: Any) -> No
     assert all(isinstance(row.verdict, jl.Fresh) for row in notes.status())
 
 
+def test_a_statement_reads_the_columns_of_a_recipe_as_it_is_defined_now(notes: Any) -> None:
+    notes.materialize("lower", "SELECT id AS old FROM notes")
+    notes.materialize("middle", "SELECT * FROM jammi.lower")
+    notes.define("lower", "SELECT id, text FROM notes")
+    for name in ("lower", "middle"):
+        with pytest.raises(jl.SqlError, match="old"):
+            notes.define("upper", f"SELECT max(old) FROM jammi.{name}")
+        notes.define("upper", f"SELECT max(id) AS n FROM jammi.{name}")
+    notes.define("words", jl.Lexical("middle", key="id", text="text"))
+    assert {step.outcome for step in notes.recompute(["upper", "words"]).steps} == {"computed"}
+    assert notes.table("upper").read().fetchall() == [(3,)]
+    notes.define("lower", "SELECT id AS other FROM notes")
+    notes.materialize("upper", "SELECT max(other) AS n FROM jammi.middle", refresh="inputs")
+    assert notes.table("upper").read().fetchall() == [(3,)]
+
+
+def test_of_a_redefined_step_the_newest_version_tells_the_columns(notes: Any) -> None:
+    notes.compute("lower", all_rows, inputs=["notes"])
+    notes.define("lower", jl.PythonStep(lambda rows: rows.arrow(), inputs=["notes"], version="2"))
+    notes.define("upper", "SELECT max(id) AS n FROM jammi.lower")
+
+
 def test_types_of_columns_are_those_that_are_stored(notes: Any) -> None:
     notes.define(
         "lower",
