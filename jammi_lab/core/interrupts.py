@@ -12,6 +12,7 @@ import _thread
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -106,14 +107,22 @@ class DeferInterrupts:
             self._handler(*pending)
 
 
-class CallbackInterrupts(DeferInterrupts):
-    """Context manager around the work of a callback of the garbage collector. What is raised there
-    is printed and lost: an interrupt is delivered anew after the callback."""
+def redeliver_lost_interrupts() -> None:
+    """From now on, deliver an interrupt again that is raised in a callback of the garbage collector
+    or of a weak reference, where Python prints what is raised and goes on."""
+    previous_hook = sys.unraisablehook
+    if previous_hook.__module__ == __name__:
+        return
 
-    def _raise_pending(self) -> None:
-        if self._pending is not None:
+    def redeliver(unraisable: "sys.UnraisableHookArgs") -> None:
+        is_main_thread = threading.get_ident() == threading.main_thread().ident
+        if is_main_thread and unraisable.exc_type is KeyboardInterrupt:
             # not a `threading.Thread`: the callback may have come while a lock of it was held
             _thread.start_new_thread(_interrupt_main_thread, (POLL_SECONDS,))
+        else:
+            previous_hook(unraisable)
+
+    sys.unraisablehook = redeliver
 
 
 def _interrupt_main_thread(delay: float) -> None:

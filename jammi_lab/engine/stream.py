@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.interrupts import CallbackInterrupts, raise_interrupts
+from jammi_lab.core.interrupts import DeferInterrupts, raise_interrupts
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.engine.cancellable import (
     POLL_SECONDS,
@@ -199,7 +199,7 @@ class StreamWorker:
 
     def stop_in_callback(self) -> None:
         """As `stop`, for a callback of the garbage collector."""
-        with CallbackInterrupts():
+        with DeferInterrupts():
             self.stop()
 
 

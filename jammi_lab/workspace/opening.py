@@ -10,6 +10,7 @@ from jammi_lab.core.argument_suggestions import answer_arguments
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.errors import InvalidArgument, WorkspaceNotFound, WorkspaceReadOnly
 from jammi_lab.core.identifiers import is_text
+from jammi_lab.core.interrupts import redeliver_lost_interrupts
 from jammi_lab.core.records import ProgressOption
 from jammi_lab.core.settings import load_settings
 from jammi_lab.core.tenancy import TenantScope
@@ -95,6 +96,7 @@ def _open_services(
 ) -> Services:
     """The services of a workspace, whose settings are overridden by `overrides`. Raises as
     `open`."""
+    redeliver_lost_interrupts()
     folder, display_path = parse_location(path, storage_options), str(path)
     scope, local_folder = TenantScope(tenant), folder if isinstance(folder, Path) else None
     outside = OutsideAccess(local_folder, connects=connects)
