@@ -366,18 +366,6 @@ class TableStatusRepository:
             newest_edges.rebuild_edges_of_tables(tx, [record.table_name])
         return marked
 
-    def mark_deleting(self, table_name: str, writer_id: str | None = None) -> bool:
-        """Mark a ready, rejected or failed table as deleting, so that no name refers to it; return
-        whether it had one of these. `writer_id`: who will remove the files. Raises
-        TenantForbidden."""
-        with self._database.write() as tx:
-            record = self._tables.get(table_name)
-            if record is None or record.status in (TableStatus.BUILDING, TableStatus.DELETING):
-                return False
-            self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
-            self._mark_deleting(tx, record, writer_id)
-        return True
-
     def drop_version(
         self, recipe: str, number: int, writer_id: str | None = None
     ) -> tuple[str, bool] | None:

@@ -54,7 +54,6 @@ __all__ = [
     "digest_parquet_stream",
     "fingerprint",
     "is_current",
-    "parquet_leaves",
     "parquet_payload",
     "read_fingerprint",
     "read_once",
@@ -210,12 +209,6 @@ def read_once(path: StoragePath) -> FileRead | None:
     if stat is None:
         return None
     return FileRead(path, None, "" if read_footer(path) is None else sha256_file(path), stat.size)
-
-
-def parquet_leaves(path: Path) -> list[Leaf]:
-    """The digests of a Parquet file's column chunks. Raises pyarrow.ArrowInvalid when it is not a
-    complete Parquet file, OSError."""
-    return digest_parquet(path).leaves
 
 
 def digest_parquet(

@@ -66,11 +66,6 @@ class ColumnProfile(Value, frozen=True):
     values: list[tuple[str, int]] = []
     """The most frequent values of a column without histogram, with the number of their rows."""
 
-    @property
-    def is_estimate(self) -> bool:
-        """Whether the distribution is estimated from a sample."""
-        return self.sampled < self.rows
-
 
 class _Counts(NamedTuple):
     """The counts over all rows of one column."""

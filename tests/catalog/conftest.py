@@ -74,6 +74,10 @@ class Lab:
             msgspec.structs.replace(begun, anchors=[anchored(r) for r in reads]), b"{}\n"
         )
 
+    def drop(self, table: TableRecord) -> tuple[str, bool] | None:
+        """Take away the version that a table was made as; this writer removes its files."""
+        return self.catalog.table_status.drop_version(table.recipe, table.version, self.writer)
+
     def define(self, name: str, definition: str = "d") -> RecipeRecord:
         return self.catalog.recipes.put(
             RecipeRecord(

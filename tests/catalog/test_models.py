@@ -211,7 +211,7 @@ def test_each_edge_alone_keeps_a_model_and_its_end_frees_it(lab: Lab, refer: str
         )
     assert len(refusal(lab).references) == 1
     if refer == "table":
-        lab.catalog.table_status.mark_deleting(table.table_name)
+        lab.drop(table)
     else:
         assert lab.catalog.models.remove_record(record)
         assert not lab.catalog.models.remove_record(record)
@@ -245,7 +245,7 @@ def test_ready_and_building_tables_count_and_failed_and_deleting_ones_do_not(lab
     lab.ready("ready", model_id="mine")
     failed = lab.begin("failed", model_id="mine")
     lab.catalog.table_status.mark_failed(failed.table_name, lab.writer, "no")
-    lab.catalog.table_status.mark_deleting(lab.ready("deleting", model_id="mine").table_name)
+    lab.drop(lab.ready("deleting", model_id="mine"))
     assert refusal(lab).references == [
         Reference("result_tables", "building", 1),
         Reference("result_tables", "ready", 1),
@@ -289,7 +289,7 @@ def test_one_reference_is_found_and_one_model_deleted_among_many_unrelated_rows(
         put(lab)
         referring = lab.ready("vectors", model_id="mine")
     assert refusal(lab).references == [Reference("result_tables", "vectors", 1)]
-    lab.catalog.table_status.mark_deleting(referring.table_name)
+    lab.drop(referring)
     assert lab.catalog.models.remove("mine") is not None
     assert len(lab.catalog.models.list()) == sized(200, 1000)
 

@@ -80,7 +80,7 @@ def test_an_equal_definition_changes_nothing_and_another_keeps_spelling_and_age(
 def test_a_recipe_made_anew_after_its_end_counts_from_one(lab: Lab) -> None:
     lab.define("top")
     table = lab.ready("top")
-    lab.catalog.table_status.mark_deleting(table.table_name)
+    lab.drop(table)
     assert lab.catalog.recipes.remove("TOP")
     assert lab.ready("top").version == 1
     assert not lab.catalog.recipes.remove("top")

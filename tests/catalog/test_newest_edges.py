@@ -123,7 +123,7 @@ class Catalogs(RuleBasedStateMachine):
     @rule(
         at=st.integers(0, 5),
         tenant=tenants,
-        how=st.sampled_from(["condemn", "tombstone", "forget"]),
+        how=st.sampled_from(["condemn", "forget"]),
     )
     def end(self, at: int, tenant: str | None, how: str) -> None:
         if (table := self.one(self.tables, at)) is not None:
@@ -131,7 +131,6 @@ class Catalogs(RuleBasedStateMachine):
             with self.lab.scope.use(tenant), contextlib.suppress(TenantForbidden):
                 {
                     "condemn": lambda t: publish.mark_damaged(t, "x"),
-                    "tombstone": publish.mark_deleting,
                     "forget": publish.remove,
                 }[how](table)
 

@@ -67,7 +67,7 @@ def test_everyone_sees_all_rows_in_its_block_and_in_no_other(lab: Lab) -> None:
             shared.table_name,
             own.table_name,
         }
-        assert lab.catalog.table_status.mark_deleting(own.table_name)
+        assert lab.drop(own)
     assert lab.catalog.result_tables.with_status(TableStatus.READY) == [shared]
     with pytest.raises(KeyError), lab.catalog.all_tenants():
         raise KeyError

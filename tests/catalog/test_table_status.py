@@ -172,8 +172,7 @@ def test_bytes_go_when_the_last_version_that_refers_to_them_goes(lab: Lab) -> No
 def test_a_tombstone_takes_every_name_away_and_forgetting_takes_the_rest(lab: Lab) -> None:
     table = lab.ready("top", "source:papers")
     assert not lab.catalog.table_status.remove(table.table_name)
-    assert lab.catalog.table_status.mark_deleting(table.table_name, lab.writer)
-    assert not lab.catalog.table_status.mark_deleting(table.table_name)
+    assert lab.drop(table) and not lab.drop(table)
     assert lab.catalog.result_tables.newest("top") is None
     assert lab.catalog.lineage.closure("papers", "down") == []
     assert [
@@ -185,9 +184,8 @@ def test_a_tombstone_takes_every_name_away_and_forgetting_takes_the_rest(lab: La
     assert lab.catalog.result_tables.manifest(table.table_name) is None
 
 
-def test_a_building_table_cannot_be_buried_or_dropped(lab: Lab) -> None:
-    begun = lab.begin("top")
-    assert not lab.catalog.table_status.mark_deleting(begun.table_name)
+def test_a_building_table_cannot_be_dropped(lab: Lab) -> None:
+    lab.begin("top")
     assert lab.catalog.table_status.drop_version("top", 1) is None
 
 
@@ -200,7 +198,7 @@ def test_a_condemned_table_shadows_nothing(lab: Lab) -> None:
 def test_only_a_ready_table_is_condemned(lab: Lab) -> None:
     begun, failed, buried = lab.begin("one"), lab.begin("two"), lab.ready("three")
     lab.catalog.table_status.mark_failed(failed.table_name, lab.writer, "disk full")
-    lab.catalog.table_status.mark_deleting(buried.table_name)
+    lab.drop(buried)
     for table, status in (
         (begun, TableStatus.BUILDING),
         (failed, TableStatus.FAILED),
@@ -233,7 +231,6 @@ def test_a_tenant_cannot_change_what_is_shared(lab: Lab) -> None:
     record = lab.record("top")
     changes = [
         lambda: lab.catalog.table_status.begin(record),
-        lambda: lab.catalog.table_status.mark_deleting(table.table_name),
         lambda: lab.catalog.table_status.drop_version("top", 1),
         lambda: lab.catalog.table_status.pin("top", 1),
         lambda: lab.catalog.table_status.mark_damaged(table.table_name, "x"),
@@ -252,7 +249,6 @@ def test_one_tenants_table_is_to_another_what_does_not_exist(lab: Lab) -> None:
     with lab.scope.use("zeta"):
         assert lab.catalog.result_tables.get(table.table_name) is None
         assert lab.catalog.result_tables.manifest(table.table_name) is None
-        assert not lab.catalog.table_status.mark_deleting(table.table_name)
         assert not lab.catalog.table_status.mark_damaged(table.table_name, "x")
         assert not lab.catalog.table_status.replace_manifest(table.table_name, b"")
         assert lab.catalog.table_status.drop_version("top", 1) is None

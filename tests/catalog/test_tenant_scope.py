@@ -129,7 +129,7 @@ def exercise(lab: Lab) -> None:
     catalog.recipes.rename("top", "best")
     catalog.recipes.remove("best")
     catalog.table_status.drop_version("alias", 1)
-    catalog.table_status.mark_deleting(table.table_name)
+    lab.drop(table)
     catalog.table_status.remove(table.table_name)
     exercise_models(lab)
 

@@ -20,7 +20,6 @@ from jammi_lab.storage.digests import (
     digest_parquet_stream,
     fingerprint,
     is_current,
-    parquet_leaves,
     sha256_file,
 )
 from jammi_lab.storage.files import Stat, stat_of, write_atomic
@@ -50,7 +49,7 @@ def test_a_file_is_hashed_whole(tmp_path):
 def test_leaves_digest_the_bytes_that_they_name(tmp_path):
     write(tmp_path / "f", a=[1, 2, 3], b=["x", "y", None])
     data = (tmp_path / "f").read_bytes()
-    leaves = parquet_leaves(tmp_path / "f")
+    leaves = digest_parquet(tmp_path / "f").leaves
     assert [(leaf.column, leaf.row_group) for leaf in leaves] == [
         ("a", 0),
         ("b", 0),
@@ -93,13 +92,19 @@ def test_nested_and_dotted_columns_are_named_by_their_top(tmp_path):
             "m": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int8())),
         },
     )
-    assert [leaf.column for leaf in parquet_leaves(tmp_path / "f")] == ["a.b", "a", "a", "m", "m"]
+    assert [leaf.column for leaf in digest_parquet(tmp_path / "f").leaves] == [
+        "a.b",
+        "a",
+        "a",
+        "m",
+        "m",
+    ]
 
 
 def test_a_column_s_digest_follows_its_row_groups_in_order(tmp_path):
     write(tmp_path / "f", a=[1, 2, 3, 4])
     write(tmp_path / "g", a=[3, 4, 1, 2])
-    f, g = parquet_leaves(tmp_path / "f"), parquet_leaves(tmp_path / "g")
+    f, g = digest_parquet(tmp_path / "f").leaves, digest_parquet(tmp_path / "g").leaves
     assert {leaf.digest for leaf in f} == {leaf.digest for leaf in g}
     assert column_digests(f) != column_digests(g)
     assert column_digests(f) == column_digests(f[::-1])
@@ -239,7 +244,10 @@ def test_a_parquet_column_moves_when_only_the_footer_reads_it_differently(tmp_pa
         write_statistics=False,
     )
     f, g = (look(tmp_path / name, DictMemo(), parquet=True) for name in "fg")
-    assert parquet_leaves(tmp_path / "f")[0].digest == parquet_leaves(tmp_path / "g")[0].digest
+    assert (
+        digest_parquet(tmp_path / "f").leaves[0].digest
+        == digest_parquet(tmp_path / "g").leaves[0].digest
+    )
     assert f.by_column != g.by_column
 
 

@@ -171,6 +171,17 @@ def test_no_changed_byte_of_a_file_is_searched(tmp_path: Path) -> None:
         assert read is None or files.load_words(parquet, *read) is None
 
 
+def test_words_of_another_user_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = tmp_path / "t.parquet"
+    files.write_words(parquet, "digest", index_of([["ant"]]))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "other"))
+    assert files.read_header(parquet) is None
+    monkeypatch.undo()
+    assert files.read_header(parquet) is not None
+
+
 @pytest.mark.parametrize("sizes", [[], [1], [-1, 0, 0, 0, 0, 0], [1 << 60, 0, 0, 0, 0, 0]])
 def test_a_header_whose_arrays_do_not_fill_the_file_is_none(
     tmp_path: Path, sizes: list[int]
