@@ -80,7 +80,6 @@ if TYPE_CHECKING:
         Stale,
         Undecidable,
     )
-    from jammi_lab.features.checks.checks import Check
     from jammi_lab.features.checks.results import CheckResults
     from jammi_lab.features.live.mutable_handles import MutableTable
     from jammi_lab.features.live.subscriptions import Event
@@ -90,6 +89,7 @@ if TYPE_CHECKING:
     from jammi_lab.freshness.lineage import Node
     from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
     from jammi_lab.store.reports import FsckReport, RebuildReport
+    from jammi_lab.workspace.checks import Check
     from jammi_lab.workspace.diff import Diff
     from jammi_lab.workspace.opening import open, rebuild, trust  # noqa: A004  the field's name for it
     from jammi_lab.workspace.query_plan import Explanation
@@ -232,7 +232,7 @@ _HOME_MODULES = (
 """Modules of the public names, light modules first."""
 
 _EXPLICIT_HOMES = {
-    "Check": "features.checks.checks",
+    "Check": "workspace.checks",
     "CheckResults": "features.checks.results",
     "Column": "workspace.sources",
     "Edge": "core.records",

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -384,3 +384,10 @@ class Committed(Value, frozen=True):
     """Rows removed."""
     matched: int = 0
     """Rows that the change applied to, whether or not they changed."""
+
+
+class TableVersion(NamedTuple):
+    """A version of a recipe with the table that it refers to."""
+
+    version: VersionRecord
+    record: TableRecord

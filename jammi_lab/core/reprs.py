@@ -17,10 +17,11 @@ representations.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jammi_lab.core import html
 from jammi_lab.core.command_hints import cell_or_python, command, command_line
+from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import (
     Rendered,
@@ -46,6 +47,11 @@ from jammi_lab.core.verdicts import (
     marked_label,
     remarks_on,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MAX_SHOWN_ROWS = 10
 
 _VERDICT_ORDER = (
     "fresh",
@@ -141,6 +147,16 @@ def preview(
     else:
         note = count_noun(row_count, "row") if row_count else "no rows"
     return table(columns, rows, types=types, caption=caption, note=note)
+
+
+def rows_preview(
+    caption: str, rows: "pa.Table", types: Sequence[str], total: int | None = None
+) -> Rendered:
+    """The first of some rows, of which there are `total`; None: no more than these."""
+    first = rows.slice(0, _MAX_SHOWN_ROWS)
+    values = [list(row) for row in zip(*map(to_display, first.columns), strict=True)]
+    total = rows.num_rows if total is None else total
+    return preview(rows.schema.names, types, values, total=total, caption=caption)
 
 
 def result_table(

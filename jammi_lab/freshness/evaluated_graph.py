@@ -53,7 +53,7 @@ VerdictOn = Callable[[str, str | None], Verdict | None]
 None for one that was dropped."""
 
 
-class Checks(Protocol):
+class KnownChecks(Protocol):
     """What is known of checks on tables and inputs. Runs none."""
 
     def passes(self, record: TableRecord, observation: Observation) -> bool | None:
@@ -79,7 +79,7 @@ class EvaluatedGraph:
         producers: Producers,
         observation: Observation,
         graph: RecipeGraph,
-        checks: Checks,
+        checks: KnownChecks,
     ) -> None:
         self.graph, self.observation, self._scope = graph, observation, scope
         self.checks = checks

@@ -37,7 +37,7 @@ def checked_input(node: Node) -> tuple[InputKind, str] | None:
 
 
 @dataclass(frozen=True)
-class LineageGraph:
+class LineagePart:
     """A part of the lineage graph, parents before children."""
 
     nodes: list[Node]

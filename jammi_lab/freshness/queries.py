@@ -25,7 +25,7 @@ from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, VerdictOn
 from jammi_lab.freshness.explain import Why, explain_newest, explain_version
 from jammi_lab.freshness.lineage import (
-    LineageGraph,
+    LineagePart,
     Node,
     checked_input,
     reachable_links,
@@ -318,7 +318,7 @@ class FreshnessQueries:
 
     def lineage(
         self, name: str | None, direction: str, depth: int | None, *, columns: bool = False
-    ) -> LineageGraph:
+    ) -> LineagePart:
         """The lineage graph around a name, or the whole graph. InvalidArgument."""
         if direction not in ("both", "up", "down"):
             raise InvalidArgument(f'direction must be "both", "up" or "down", got {direction!r}.')
@@ -338,7 +338,7 @@ class FreshnessQueries:
         depth: int | None,
         columns: bool,
         excluded: frozenset[tuple[RecipeKey, RecipeKey]],
-    ) -> LineageGraph:
+    ) -> LineagePart:
         links, edges_of_models = self._edges_around(name, direction, depth, excluded)
         tables, exact = self._catalog.result_tables, dict[str, tuple[str, int | None]]()
         if name is not None and (physical := tables.get(name)) is not None:
@@ -362,7 +362,7 @@ class FreshnessQueries:
                 kind, version = kinds.get(recipe.name, (recipe.kind.value, None))
                 nodes.append(Node(kind, recipe.name, version))
         edges = list(dict.fromkeys([*(link.edge for link in links), *edges_of_models]))
-        return LineageGraph(
+        return LineagePart(
             nodes,
             edges,
             focus,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jammi_lab.freshness.evaluated_graph import Checks, EvaluatedGraph
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, KnownChecks
 from jammi_lab.freshness.recipe_graph import RecipeGraph
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.steps.build import ProducerContext
@@ -19,7 +19,7 @@ class FreshnessService:
 
     ctx: ProducerContext
     producers: Producers
-    checks: Checks
+    checks: KnownChecks
 
     def evaluate(
         self, names: Sequence[str] | None = None, observation: Observation | None = None

@@ -15,7 +15,8 @@ from jammi_lab.core.thread_pool import ThreadPool, submit
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import StoragePath, fault_point, sync_folder
 from jammi_lab.store.manifests import SUFFIX
-from jammi_lab.store.result_files import SIDECAR_SUFFIXES, ResultFiles, remove_table_files
+from jammi_lab.store.result_files import ResultFiles, remove_table_files
+from jammi_lab.store.sidecars import SIDECAR_SUFFIXES
 
 _TEMPORARY_FILE_PATTERN = re.compile(
     r"\.([A-Za-z0-9_-]+)\.(?:parquet|materialization\.json)\.[0-9a-f]{8}\.tmp"

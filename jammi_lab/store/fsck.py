@@ -23,12 +23,8 @@ from jammi_lab.storage.files import (
 from jammi_lab.store import manifests
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import FsckReport, visible_to_tenant
-from jammi_lab.store.result_files import (
-    CHECKPOINT_SECONDS,
-    SIDECAR_SUFFIXES,
-    ResultFiles,
-    cache_key,
-)
+from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles, cache_key
+from jammi_lab.store.sidecars import SIDECAR_SUFFIXES
 from jammi_lab.store.storage_errors import reason_of, report_line
 
 QUARANTINE_SECONDS = 30 * 86_400

@@ -19,8 +19,6 @@ from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.sql.types import sql_type
-from jammi_lab.features.vectors.index.files import SUFFIXES, index_path
-from jammi_lab.features.words import files as word_files
 from jammi_lab.storage.digests import (
     SMALL_FILE_BYTES,
     CacheEntry,
@@ -43,7 +41,7 @@ from jammi_lab.storage.files import (
 from jammi_lab.storage.object_store import UNREACHABLE_ERRNO, RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
-from jammi_lab.store.sidecars import Sidecars
+from jammi_lab.store.sidecars import SIDECAR_SUFFIXES, Sidecars, sidecar_path
 from jammi_lab.store.storage_errors import storage_error
 
 if TYPE_CHECKING:
@@ -51,8 +49,6 @@ if TYPE_CHECKING:
 
 SHARED_FOLDER = "_global"
 
-SIDECAR_SUFFIXES = (*SUFFIXES, word_files.SUFFIX)
-"""Suffixes of the files beside a table."""
 CHECKPOINT_SECONDS = 7 * 86_400
 """How long the checkpoints of an interrupted embedding are kept."""
 
@@ -383,7 +379,7 @@ def invalid_column(record: TableRecord | Manifest) -> ManifestColumn | None:
 def remove_table_files(parquet: StoragePath) -> None:
     """Remove all files of a table: temporary files of its writer, the index, the manifest, the
     Parquet file. Raises OSError."""
-    index = [index_path(parquet, suffix) for suffix in reversed(SIDECAR_SUFFIXES)]
+    index = [sidecar_path(parquet, suffix) for suffix in reversed(SIDECAR_SUFFIXES)]
     remove_temporary_files(parquet, manifest_path(parquet), *index)
     for file in (*index, manifest_path(parquet), parquet):
         remove_file(file)

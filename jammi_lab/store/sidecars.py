@@ -7,6 +7,18 @@ from typing import Protocol
 
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.records import Progress, TableKind, TableRecord
+from jammi_lab.storage.files import StoragePath
+
+GRAPH_SUFFIX, ROW_MAP_SUFFIX, MANIFEST_SUFFIX = ".idx.usearch", ".idx.rowmap", ".idx.manifest.json"
+INDEX_SUFFIXES = (GRAPH_SUFFIX, ROW_MAP_SUFFIX, MANIFEST_SUFFIX)
+WORDS_SUFFIX = ".idx.words"
+SIDECAR_SUFFIXES = (*INDEX_SUFFIXES, WORDS_SUFFIX)
+"""Suffixes of the files beside a table, in the order in which they are written."""
+
+
+def sidecar_path(parquet: StoragePath, suffix: str) -> StoragePath:
+    """The path of a file beside the Parquet file of a table."""
+    return parquet.with_name(parquet.name.removesuffix(".parquet") + suffix)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from jammi_lab.workspace.relocation import moved_sources
 if TYPE_CHECKING:
     from jammi_lab.engine.name_resolution import TableFunctionResolver
     from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.features.checks.checks import CheckContext, Checks, CheckService
+    from jammi_lab.features.checks.checks import CheckService
     from jammi_lab.features.live.mutable_handles import MutableTables
     from jammi_lab.features.outputs.badge import BadgeService
     from jammi_lab.features.search.search import SearchService
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from jammi_lab.freshness.queries import FreshnessQueries
     from jammi_lab.inputs.path_names import PathResolver
     from jammi_lab.inputs.result_names import ResultTableResolver
+    from jammi_lab.workspace.checks import Checks
     from jammi_lab.workspace.lookup import TableLookup
     from jammi_lab.workspace.maintenance import Maintenance, Recomputation
     from jammi_lab.workspace.materialize import Materializer
@@ -112,28 +113,20 @@ class Services(Infrastructure):
     @first_use
     def checks(self) -> "Checks":
         """`ws.checks`."""
-        from jammi_lab.features.checks.checks import Checks
+        from jammi_lab.workspace.checks import Checks
 
-        return Checks(self._check_context)
+        return Checks(self.check_service, self.catalog.checks, self.lookup, self.statements)
 
     @first_use
     def check_service(self) -> "CheckService":
         """Checks of tables, and their results."""
         from jammi_lab.features.checks.checks import CheckService
 
-        return CheckService(self._check_context)
-
-    @first_use
-    def _check_context(self) -> "CheckContext":
-        from jammi_lab.features.checks.checks import CheckContext
-
-        return CheckContext(
+        return CheckService(
             self.catalog,
-            self.scope,
-            self.engine,
             self.check_runner,
-            self.lookup,
-            self.statements,
+            self.check_judge,
+            self.lookup.find,
             self.observe,
             self.check_writable,
             self.read_table,

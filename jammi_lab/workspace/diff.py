@@ -5,9 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jammi_lab.core import reprs
-from jammi_lab.core.display_values import to_display
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, vstack
-from jammi_lab.core.records import TableRecord
+from jammi_lab.core.records import TableRecord, TableVersion
 from jammi_lab.inputs.result_names import ResultTableResolver
 from jammi_lab.inputs.version_changes import (
     EVERYTHING,
@@ -22,12 +21,9 @@ from jammi_lab.inputs.version_changes import (
 )
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import shown_types
-from jammi_lab.workspace.lookup import TableVersion
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_MAX_SHOWN_ROWS = 10
 
 
 class Diff(ReprMixin):
@@ -79,21 +75,12 @@ class Diff(ReprMixin):
         summary = "; ".join([row_counts or "no row differs", *columns])
         return vstack(
             plain_text(f"{self.title}: {summary}"),
-            *(rows_preview(word, rows) for word, rows in parts if rows.num_rows),
+            *(
+                reprs.rows_preview(word, rows, shown_types(rows.schema))
+                for word, rows in parts
+                if rows.num_rows
+            ),
         )
-
-
-def rows_preview(caption: str, rows: "pa.Table", total: int | None = None) -> Rendered:
-    """The first of some rows, of which there are `total`; None: no more than these."""
-    first = rows.slice(0, _MAX_SHOWN_ROWS)
-    values = [list(row) for row in zip(*map(to_display, first.columns), strict=True)]
-    return reprs.preview(
-        rows.schema.names,
-        shown_types(rows.schema),
-        values,
-        total=rows.num_rows if total is None else total,
-        caption=caption,
-    )
 
 
 class ComparedTables:

@@ -334,10 +334,8 @@ class Infrastructure(Foundation):
 
         return DmlCommitter(self.mutable, self.catalog)
 
-    def _check_rows(
-        self, checks: Sequence[CheckRecord], record: MutableRecord, rows: "pa.Table"
-    ) -> CheckFailed | None:
-        return self.check_runner.check_rows(checks, record, rows)
+    def _check_rows(self, checks: Sequence[CheckRecord], rows: "pa.Table") -> CheckFailed | None:
+        return self.check_runner.check_rows(checks, rows)
 
     def recover(self, *, ready_too: bool, on_progress: OnProgress | None = None) -> RecoveryReport:
         """Repair what terminated writers left; with `ready_too` also check every ready table."""

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import AmbiguousMatch, InvalidArgument, TableDamaged, TableNotFound
@@ -12,17 +11,11 @@ from jammi_lab.core.records import (
     TableKind,
     TableRecord,
     TableStatus,
+    TableVersion,
     VersionRecord,
 )
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.store.retention import VersionRetention
-
-
-class TableVersion(NamedTuple):
-    """A version of a recipe with the table that it refers to."""
-
-    version: VersionRecord
-    record: TableRecord
 
 
 def unwrap_table(table: object) -> object:

@@ -10,7 +10,7 @@ from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.entry_points import PRODUCERS, load_package_entry
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.identifiers import check_recipe_name, near_names
-from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse
+from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse, TableVersion
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.source_names import FrameResolver
 from jammi_lab.steps.anchor_confirmation import observed_anchors
@@ -21,7 +21,7 @@ from jammi_lab.steps.step_functions import StepFunction
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest
 from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
-from jammi_lab.workspace.lookup import TableLookup, TableVersion, unwrap_table
+from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.recipe_values import (
     AsofJoin,
     Cache,

@@ -27,6 +27,7 @@ from jammi_lab.core.records import (
     Reuse,
     TableKind,
     TableRecord,
+    TableVersion,
     VersionRecord,
 )
 from jammi_lab.core.verdicts import Match, Verdict, Verification
@@ -45,11 +46,12 @@ from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store import manifests
 from jammi_lab.store.result_files import result_snapshot
+from jammi_lab.store.sidecars import GRAPH_SUFFIX, WORDS_SUFFIX, sidecar_path
 from jammi_lab.store.verify import read_manifest_bytes, verify
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.diff import ComparedTables, Diff, compare
 from jammi_lab.workspace.export import export
-from jammi_lab.workspace.lookup import TableLookup, TableVersion
+from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.statement_runner import StatementRunner
 from jammi_lab.workspace.version_history import VersionHistory
@@ -124,15 +126,8 @@ class TableService:
     def index_path(self, record: TableRecord) -> StoragePath | None:
         """The path of the index file beside the table; None when there is none. TableNotFound;
         TableDamaged."""
-        from jammi_lab.features.vectors.index import files as vector_files
-        from jammi_lab.features.words import files as word_files
-
-        parquet = self.path(record)
-        path = (
-            word_files.words_path(parquet)
-            if record.kind is TableKind.LEXICAL
-            else vector_files.index_path(parquet, vector_files.GRAPH_SUFFIX)
-        )
+        suffix = WORDS_SUFFIX if record.kind is TableKind.LEXICAL else GRAPH_SUFFIX
+        path = sidecar_path(self.path(record), suffix)
         return path if exists(path) else None
 
     def manifest(self, record: TableRecord) -> Manifest | None:

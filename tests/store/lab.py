@@ -12,6 +12,7 @@ from jammi_lab.core.records import TableKind
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index.indexes import SEARCHABLE
 from jammi_lab.features.words import files as word_files
+from jammi_lab.store import sidecars
 from jammi_lab.store.manifests import manifest_path
 from tests.inside import record_of
 
@@ -37,9 +38,9 @@ def files_of(*tables: Any) -> list[str]:
             and (index := index_files.read_manifest(table.path)) is not None
         ):
             found += [
-                str(index_files.index_path(Path(path), s))
-                for s in index_files.SUFFIXES
-                if s != index_files.ROW_MAP_SUFFIX or index.rows is not None
+                str(sidecars.sidecar_path(Path(path), s))
+                for s in sidecars.INDEX_SUFFIXES
+                if s != sidecars.ROW_MAP_SUFFIX or index.rows is not None
             ]
         if (
             record_of(table).kind is TableKind.LEXICAL

@@ -43,7 +43,7 @@ def test_a_table_without_an_index_leaves_nothing_to_be_looked_after(lab, reopen)
 def test_an_index_whose_file_is_a_pipe_or_a_link_to_itself_is_made_anew_and_nobody_waits(
     lab, reopen, what
 ):
-    from jammi_lab.features.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX, index_path
+    from jammi_lab.store.sidecars import GRAPH_SUFFIX, MANIFEST_SUFFIX, sidecar_path
 
     rows = pa.table(
         {
@@ -57,7 +57,7 @@ def test_an_index_whose_file_is_a_pipe_or_a_link_to_itself_is_made_anew_and_nobo
     place = table.path
     for suffix in (MANIFEST_SUFFIX, GRAPH_SUFFIX):
         lab.close()
-        path = index_path(place, suffix)
+        path = sidecar_path(place, suffix)
         path.unlink()
         os.mkfifo(path) if what == "pipe" else path.symlink_to(path.name)
         lab = reopen()

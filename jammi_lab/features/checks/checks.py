@@ -1,283 +1,32 @@
-"""`ws.checks`: rules about the rows of result tables, and runs of them."""
+"""Runs of checks that are due, and the results of all."""
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core import reprs
-from jammi_lab.core.anchors import Input, InputKind
-from jammi_lab.core.argument_suggestions import answer_calls
-from jammi_lab.core.checks import CheckRecord, CheckResult, CheckSummary, Severity
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.checks import CheckRecord, CheckResult, CheckSummary
 from jammi_lab.core.command_hints import cell_or_python
-from jammi_lab.core.definitions import encode_param
-from jammi_lab.core.errors import CheckNotFound, InvalidArgument, TableNotFound
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun
-from jammi_lab.core.identifiers import check_name, fold, near_names
-from jammi_lab.core.records import RunStep, TableRecord, TableStatus
-from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.errors import TableNotFound
+from jammi_lab.core.html import count_noun
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.records import RunStep, TableRecord, TableStatus, TableVersion
 from jammi_lab.core.verdicts import verdict_code
-from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.engine.sql import credential_check
 from jammi_lab.features.checks.results import CheckResults, CheckRow
-from jammi_lab.features.checks.rules import Rule, leading_comment
 from jammi_lab.features.checks.runner import CheckRunner, result_for_table
 from jammi_lab.features.checks.verdicts import CheckJudge
-from jammi_lab.features.live.mutable_tables import MUTABLE
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, VerdictOn
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.result_names import JAMMI
 from jammi_lab.sources.base import Relation
-from jammi_lab.workspace.lookup import TableLookup, TableVersion
-from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.statement_runner import StatementRunner
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_RESULTS = 16
 """How many results of a check on one version, source or mutable table are kept."""
-
-
-@dataclass(frozen=True)
-class CheckContext:
-    """The services that checks need."""
-
-    catalog: Catalog
-    scope: TenantScope
-    engine: Engine
-    runner: CheckRunner
-    lookup: TableLookup
-    statements: StatementRunner
-    observe: Callable[[bool], Observation]
-    check_writable: Callable[[], None]
-    relation: Callable[[TableRecord], Relation]
-    """The rows of a version for its checks. TableDamaged."""
-    evaluate: Callable[[Sequence[str], Observation], EvaluatedGraph]
-    """As `FreshnessService.evaluate`."""
-
-    def subject_name(self, name: str) -> str:
-        """The name of what checks are on: that of the recipe for an alias."""
-        schema, dot, table = str(name).rpartition(".")
-        return (
-            schema + dot + self.lookup.resolve_alias(table)
-            if fold(schema) == JAMMI
-            else (self.lookup.resolve_alias(name))
-        )
-
-
-class Check(ReprMixin):
-    """One check: a rule about the rows of a table."""
-
-    def __init__(self, context: CheckContext, record: CheckRecord) -> None:
-        self._context, self._record = context, record
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._record.name
-
-    @property
-    def table(self) -> str:
-        """What it checks: a recipe, a source, or `mutable.<name>`."""
-        return self._record.label
-
-    @property
-    def severity(self) -> str:
-        """Block or warn."""
-        return self._record.severity.value
-
-    @property
-    def rule(self) -> str:
-        """The rule in words, else its statement."""
-        return self._record.text
-
-    @property
-    def definition(self) -> str:
-        """The SELECT of the failing rows."""
-        return self._record.statement
-
-    @property
-    def tenant(self) -> str | None:
-        """The owner; None is shared."""
-        return self._record.tenant
-
-    @property
-    def inputs(self) -> list[Input]:
-        """What its statement reads: the checked table, and others. Raises as `rows`."""
-        return [read.relation.input for read in self._prepare(None).inputs]
-
-    def rows(self, version: int | None = None) -> Result:
-        """The failing rows of a version, by default the newest; also of a rejected one. Of a source
-        or a mutable table those that it has now. Raises TableNotFound, InvalidArgument, and what
-        its statement raises."""
-        return self._context.statements.result(self._prepare(version))
-
-    def _prepare(self, version: int | None) -> PreparedStatement:
-        context, relation = self._context, None
-        if self._record.kind is InputKind.RESULT:
-            record = context.lookup.find(self._record.recipe, version).record
-            relation = context.relation(record)
-        elif version is not None:
-            raise InvalidArgument(f"{self.table} has no versions.", hint="Omit version=.")
-        return context.runner.prepare_rows(self._record, relation)
-
-    def _rendered(self) -> Rendered:
-        return _checks_table([self])
-
-
-class CheckList(list[Check], ReprMixin):
-    """A list of checks, displayed with one line each."""
-
-    __repr__ = ReprMixin.__repr__
-
-    def _rendered(self) -> Rendered:
-        return _checks_table(self)
-
-
-@answer_calls
-class Checks(ReprMixin):
-    """The checks of a workspace: `ws.checks["name"]`, iterable, `in`, `len()`."""
-
-    def __init__(self, context: CheckContext) -> None:
-        self._context = context
-
-    def add(
-        self,
-        name: str,
-        rule: str | Rule,
-        *,
-        on: str,
-        severity: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        description: str = "",
-    ) -> Check:
-        """Add a check on a recipe, a source (`on="papers"`) or a mutable table
-        (`on="mutable.orders"`), or replace the check of that name on it.
-
-        `rule`: the SELECT of the failing rows, in which `jammi.<on>` is the version that is
-        checked, with `params`; or a rule such as `jl.checks.unique("id")`. `severity="block"`, the
-        default, keeps a version that does not pass from becoming the newest, and refuses the commit
-        on a mutable table; `"warn"` reports it. A check on a source can only warn, in the verdicts
-        on what is made from it. `description` is the rule in words; without it, a comment at the
-        beginning of the SELECT is. Nothing is run; a version that is the newest already stays it.
-
-        Raises TableNotFound, InvalidArgument, NameInvalid, TenantForbidden, and as `ws.sql` for the
-        statement.
-        """
-        context = self._context
-        record = self._new_record(name, rule, on, severity, params, description)
-        newest = newest_version(context, record)
-        if newest is not None:
-            context.runner.prepare_rows(record, context.relation(newest.record))
-        elif record.kind is not InputKind.RESULT:
-            context.runner.prepare_rows(record, None)
-        context.check_writable()
-        return Check(context, context.catalog.checks.put(record))
-
-    def _new_record(
-        self,
-        name: str,
-        rule: str | Rule,
-        on: str,
-        severity: str | None,
-        params: Mapping[str, Any] | None,
-        description: str,
-    ) -> CheckRecord:
-        context, subject = self._context, self._find_subject(name, on)
-        if isinstance(rule, Rule) and params is None:
-            text, values = rule.statement(*subject.name_parts), dict(rule.params)
-            description = description or rule.words
-        elif isinstance(rule, str):
-            text, values = rule, dict(params or {})
-            description = description or leading_comment(rule)
-        else:
-            raise InvalidArgument(
-                "A check must be a SELECT of the failing rows, with its params, or a rule such as "
-                'jl.checks.unique("id").'
-            )
-        credential_check.check_text("The description of a check", description)
-        credential_check.check_statement(text)
-        for parameter, value in values.items():
-            credential_check.check_value(parameter, value)
-        return msgspec.structs.replace(
-            subject,
-            severity=_to_severity(severity, subject),
-            rule=description,
-            statement=context.engine.select_text(text),
-            params={key: encode_param(value) for key, value in sorted(values.items())},
-        )
-
-    def _find_subject(self, name: str, on: str) -> CheckRecord:
-        """A check without a rule on what `on` names: a recipe, else a source, else a mutable table.
-        TableNotFound."""
-        catalog = self._context.catalog
-        parts = str(on).split(".", 1)
-        schema, table = (fold(parts[0]), parts[1]) if len(parts) == 2 else ("", parts[0])
-        asked = table
-        if schema in ("", JAMMI):
-            table = self._context.lookup.resolve_alias(table)
-        target: tuple[InputKind, str, str | None] | None = None
-        if schema in ("", JAMMI) and (recipe := catalog.recipes.get(table)) is not None:
-            target = InputKind.RESULT, recipe.name, recipe.tenant
-        elif (source := catalog.sources.get(parts[0])) is not None:
-            target = InputKind.SOURCE, ".".join([source.name, *parts[1:]]), source.tenant
-        elif schema in ("", MUTABLE) and (mutable := catalog.mutable_tables.get(table)) is not None:
-            target = InputKind.MUTABLE, mutable.name, mutable.tenant
-        if target is None:
-            raise self._context.lookup.not_found(on)
-        return CheckRecord(
-            name=check_name(name, "check"),
-            kind=target[0],
-            recipe=target[1],
-            subject=target[1] if table == asked else asked,
-            tenant=target[2],
-            severity=Severity.BLOCK,
-            rule="",
-            statement="",
-        )
-
-    def __getitem__(self, name: str) -> Check:
-        """The check of that name. CheckNotFound, with near names."""
-        record = self._context.catalog.checks.get(name)
-        if record is None:
-            raise self._not_found(name)
-        return Check(self._context, record)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._context.catalog.checks.get(name) is not None
-
-    def __iter__(self) -> Iterator[Check]:
-        return iter(self.list())
-
-    def __len__(self) -> int:
-        return len(self._context.catalog.checks.list())
-
-    def list(self, on: str | None = None) -> CheckList:
-        """All checks, or those on one table, by name."""
-        subject = None if on is None else self._context.subject_name(on)
-        return CheckList(
-            Check(self._context, record)
-            for record in self._context.catalog.checks.list()
-            if subject is None or record.is_on(subject)
-        )
-
-    def remove(self, name: str) -> None:
-        """Remove a check with its results. CheckNotFound, TenantForbidden."""
-        self._context.check_writable()
-        if not self._context.catalog.checks.remove(name):
-            raise self._not_found(name)
-
-    def _not_found(self, name: str) -> CheckNotFound:
-        names = [record.name for record in self._context.catalog.checks.list()]
-        return CheckNotFound(f"There is no check {name!r}.", near=near_names(name, names))
-
-    def _rendered(self) -> Rendered:
-        return self.list()._rendered()
 
 
 FoundResult = tuple[CheckRecord, TableVersion | None, CheckResult]
@@ -287,18 +36,79 @@ FoundResult = tuple[CheckRecord, TableVersion | None, CheckResult]
 class CheckService:
     """Runs checks that are due, and judges earlier results."""
 
-    def __init__(self, context: CheckContext) -> None:
-        self._context = context
-        self._judge = CheckJudge(context.catalog, context.runner)
+    def __init__(
+        self,
+        catalog: Catalog,
+        runner: CheckRunner,
+        judge: CheckJudge,
+        find: Callable[[str, int | None], TableVersion],
+        observe: Callable[[bool], Observation],
+        check_writable: Callable[[], None],
+        read_table: Callable[[TableRecord], Relation],
+        evaluate: Callable[[Sequence[str], Observation], EvaluatedGraph],
+    ) -> None:
+        """`find` as `TableLookup.find`; `read_table` returns the rows of a version, or raises
+        TableDamaged; `evaluate` as `FreshnessService.evaluate`."""
+        self._catalog, self._runner, self._judge = catalog, runner, judge
+        self.find, self._observe, self.check_writable = find, observe, check_writable
+        self._read_table, self._evaluate = read_table, evaluate
+        self.select_text = runner.select_text
+
+    # -- what checks are on
+    # ----------------------------------------------------------------------------------------------
+
+    def subject_name(self, name: str) -> str:
+        """The name of what checks are on: that of the recipe for an alias."""
+        schema, dot, table = str(name).rpartition(".")
+        resolved = self._catalog.aliases.resolve(table)
+        return schema + dot + resolved if fold(schema) in ("", JAMMI) else name
+
+    def find_subject(self, name: str) -> tuple[InputKind, str, str | None] | None:
+        """What a name means to a check: a recipe, else a source, else a mutable table, as kind,
+        name and owner."""
+        catalog, parts = self._catalog, self.subject_name(name).split(".", 1)
+        schema, table = (fold(parts[0]), parts[1]) if len(parts) == 2 else ("", parts[0])
+        if schema in ("", JAMMI) and (recipe := catalog.recipes.get(table)) is not None:
+            return InputKind.RESULT, recipe.name, recipe.tenant
+        if (source := catalog.sources.get(parts[0])) is not None:
+            return InputKind.SOURCE, ".".join([source.name, *parts[1:]]), source.tenant
+        is_mutable = schema in ("", InputKind.MUTABLE)
+        if is_mutable and (mutable := catalog.mutable_tables.get(table)) is not None:
+            return InputKind.MUTABLE, mutable.name, mutable.tenant
+        return None
+
+    def newest_version(self, check: CheckRecord) -> TableVersion | None:
+        """The newest version of the recipe of a check; None when there is none, and for a source or
+        a mutable table."""
+        if check.kind is not InputKind.RESULT:
+            return None
+        newest = self._catalog.result_tables.newest_of_owner(check.tenant, check.recipe)
+        return None if newest is None else TableVersion(*newest)
+
+    def prepare_rows(
+        self, check: CheckRecord, record: TableRecord | None, limit: int | None = None
+    ) -> PreparedStatement:
+        """The statement of the failing rows of a version, or with None of the present state of a
+        source or a mutable table. Raises as binding does."""
+        relation = None if record is None else self._read_table(record)
+        return self._runner.prepare_rows(check, relation, limit)
+
+    def check_statement(self, check: CheckRecord) -> None:
+        """Bind the statement of a check, to what it is on now. Raises as binding does."""
+        newest = self.newest_version(check)
+        if newest is not None or check.kind is not InputKind.RESULT:
+            self.prepare_rows(check, None if newest is None else newest.record)
+
+    # -- results
+    # ----------------------------------------------------------------------------------------------
 
     def run(self, names: Sequence[str] | None) -> CheckResults:
         """The results of checks on the newest versions: of all, or of those named by check or by
         table. What has no result that holds is run. TableNotFound."""
-        context = self._context
-        observation, waiting = context.observe(True), list[str]()
+        observation, waiting = self._observe(True), list[str]()
         found = list[FoundResult]()
         for check in self._select_checks(names):
-            version = newest_version(context, check)
+            version = self.newest_version(check)
             if version is None and check.kind is InputKind.RESULT:
                 waiting.append(check.name)
             else:
@@ -311,7 +121,7 @@ class CheckService:
     def run_steps(self, names: Sequence[str], tables: Sequence[str]) -> list[RunStep]:
         """Run the checks of these names that still exist, as steps of a plan, and add those that
         the publication of these physical tables ran and that did not pass."""
-        existing = [name for name in names if self._context.catalog.checks.get(name) is not None]
+        existing = [name for name in names if self._catalog.checks.get(name) is not None]
         rows = [
             row
             for row in (self.run(existing) if existing else ())
@@ -319,7 +129,7 @@ class CheckService:
         ]
         shown = {row.check for row in rows}
         for name in tables:
-            published = self.of_version(self._context.lookup.find(name))
+            published = self.of_version(self.find(name, None))
             rows += [row for row in published.failed if row.check not in shown]
         return [
             RunStep(
@@ -334,42 +144,36 @@ class CheckService:
     def _current_result(
         self, check: CheckRecord, version: TableVersion | None, observation: Observation
     ) -> CheckResult:
-        runner, stored = self._context.runner, self._context.catalog.checks
+        runner, stored = self._runner, self._catalog.checks
         record = None if version is None else version.record
         known = runner.find_known(check, record, observation)
         if known is None:
-            self._context.check_writable()
-            relation = None if record is None else self._context.relation(record)
+            self.check_writable()
+            relation = None if record is None else self._read_table(record)
             result = runner.run(check, record, relation, observation)
         else:
             result = result_for_table(known.result, check, record)
         is_stored = known is not None and known.is_latest and result == known.result
-        if not is_stored and not self._context.catalog.read_only:
+        if not is_stored and not self._catalog.read_only:
             stored.add_results([result])
             stored.trim_results(check, result.table_name, MAX_RESULTS)
         return result
 
     def of_version(self, version: TableVersion) -> CheckResults:
         """The results that were found in one version. Runs nothing."""
-        checks = self._context.catalog.checks.of_recipe(
-            version.version.tenant, version.version.recipe
-        )
+        checks = self._catalog.checks.of_recipe(version.version.tenant, version.version.recipe)
         found = self._stored_results([(check, version) for check in checks])
         run_names = {check.name for check, _, _ in found}
         due_names = [check.name for check in checks if check.name not in run_names]
         note = f"Not run on this version: {', '.join(due_names)}. ws.check() runs what is due"
-        return CheckResults(
-            self._rows(found, self._context.observe(False)), note if due_names else ""
-        )
+        return CheckResults(self._rows(found, self._observe(False)), note if due_names else "")
 
     def newest_results(self) -> CheckResults:
         """The latest results on the newest versions, and on sources and mutable tables. Runs
         nothing."""
-        checks = self._context.catalog.checks.list()
-        found = self._stored_results(
-            [(check, newest_version(self._context, check)) for check in checks]
-        )
-        return CheckResults(self._rows(found, self._context.observe(False)))
+        checks = self._catalog.checks.list()
+        found = self._stored_results([(check, self.newest_version(check)) for check in checks])
+        return CheckResults(self._rows(found, self._observe(False)))
 
     def _stored_results(
         self, checked: Iterable[tuple[CheckRecord, TableVersion | None]]
@@ -387,10 +191,10 @@ class CheckService:
 
     def of_input(self, kind: InputKind, name: str) -> CheckResults:
         """The latest results on a source or a mutable table. Runs nothing."""
-        checks = self._context.catalog.checks.list()
+        checks = self._catalog.checks.list()
         on_input = [(check, None) for check in checks if check.kind is kind and check.is_on(name)]
         found = self._stored_results(on_input)
-        return CheckResults(self._rows(found, self._context.observe(False)))
+        return CheckResults(self._rows(found, self._observe(False)))
 
     def _rows(self, found: "Iterable[FoundResult]", observation: Observation) -> list[CheckRow]:
         """Results with the verdicts of one observation pass."""
@@ -402,13 +206,13 @@ class CheckService:
     def _verdict_on(self, observation: Observation) -> VerdictOn:
         """The verdicts on the tables that checks read besides the checked ones, in one graph that
         is loaded for the first of them."""
-        load_graph = functools.cache(lambda: self._context.evaluate([], observation))
+        load_graph = functools.cache(lambda: self._evaluate([], observation))
         return lambda name, tenant: load_graph().verdict_on(name, tenant)
 
     def input_summaries(self) -> dict[tuple[InputKind, str], CheckSummary]:
         """What the checks on each source and mutable table found, by kind and folded name. Runs
         nothing."""
-        observation = self._context.observe(False)
+        observation = self._observe(False)
         verdict_on = self._verdict_on(observation)
         summaries = self._judge.input_summaries(observation, verdict_on)
         observation.close()
@@ -419,7 +223,7 @@ class CheckService:
     ) -> Iterator[Sequence[Any]]:
         """The rows of `jammi_catalog.checks`: what each check found in each version. `texts` as
         in `CatalogRelations`."""
-        names, checks = texts("check_name"), self._context.catalog.checks.list()
+        names, checks = texts("check_name"), self._catalog.checks.list()
         checked = [
             (check, version)
             for check in checks
@@ -427,7 +231,7 @@ class CheckService:
             for version in self._checked_versions(check)
         ]
         found = self._stored_results(checked)
-        rows = self._rows(found, self._context.observe(False))
+        rows = self._rows(found, self._observe(False))
         for (_, _, result), row in zip(found, rows, strict=True):
             yield (
                 row.check,
@@ -446,7 +250,7 @@ class CheckService:
         or a mutable table."""
         if check.kind is not InputKind.RESULT:
             return [None]
-        versions = self._context.catalog.result_tables.versions(check.recipe)
+        versions = self._catalog.result_tables.versions(check.recipe)
         return [
             TableVersion(version, record)
             for version, record in versions
@@ -455,35 +259,24 @@ class CheckService:
         ]
 
     def _select_checks(self, names: Sequence[str] | None) -> list[CheckRecord]:
-        checks = self._context.catalog.checks.list()
+        checks = self._catalog.checks.list()
         if names is None:
             return checks
-        subjects = {name: self._context.subject_name(name) for name in names}
+        subjects = {name: self.subject_name(name) for name in names}
 
         def is_named(check: CheckRecord, name: str) -> bool:
             return fold(name) == fold(check.name) or check.is_on(subjects[name])
 
         for name in names:
-            if not any(is_named(check, name) for check in checks):
-                self._check_subject(name, checks)
+            if not any(is_named(check, name) for check in checks) and not self.find_subject(name):
+                known = [check.name for check in checks]
+                known += [recipe.name for recipe in self._catalog.recipes.list()]
+                raise TableNotFound(
+                    f"There is no check or table {name!r}.",
+                    near=near_names(name, known),
+                    hint=f"{cell_or_python('%jammi check', 'ws.checks')} lists the checks.",
+                )
         return [check for check in checks if any(is_named(check, name) for name in names)]
-
-    def _check_subject(self, name: str, checks: Sequence[CheckRecord]) -> None:
-        """Raise TableNotFound for the name of nothing that could have checks."""
-        catalog, subject = self._context.catalog, self._context.subject_name(name)
-        schema, _, table = subject.partition(".")
-        known = (
-            catalog.recipes.get(table if fold(schema) == JAMMI else subject),
-            catalog.sources.get(schema),
-            catalog.mutable_tables.get(table if fold(schema) == MUTABLE else subject),
-        )
-        if not any(known):
-            names = [c.name for c in checks] + [r.name for r in catalog.recipes.list()]
-            raise TableNotFound(
-                f"There is no check or table {name!r}.",
-                near=near_names(name, names),
-                hint=f"{cell_or_python('%jammi check', 'ws.checks')} lists the checks.",
-            )
 
     def _row(
         self,
@@ -512,9 +305,7 @@ class CheckService:
     def _failing_rows(
         self, check: CheckRecord, record: TableRecord | None, limit: int
     ) -> "pa.Table":
-        context = self._context
-        relation = None if record is None else context.relation(record)
-        return context.runner.prepare_rows(check, relation, limit).run_ordered().table()
+        return self.prepare_rows(check, record, limit).run_ordered().table()
 
     def _describe_previous(
         self, check: CheckRecord, version: TableVersion | None, result: CheckResult
@@ -552,15 +343,6 @@ class CheckService:
         return "", None
 
 
-def newest_version(context: CheckContext, check: CheckRecord) -> TableVersion | None:
-    """The newest version of the recipe of a check; None when there is none, and for a source or a
-    mutable table."""
-    if check.kind is not InputKind.RESULT:
-        return None
-    newest = context.catalog.result_tables.newest_of_owner(check.tenant, check.recipe)
-    return None if newest is None else TableVersion(*newest)
-
-
 def _version_number(
     check: CheckRecord, version: TableVersion | None, result: CheckResult
 ) -> int | None:
@@ -569,25 +351,3 @@ def _version_number(
         return version.version.version
     numbers = [a.version for a in result.anchors if fold(a.input.label) == fold(check.recipe)]
     return numbers[0] if numbers and check.kind is InputKind.MUTABLE else None
-
-
-def _to_severity(severity: str | None, subject: CheckRecord) -> Severity:
-    is_source = subject.kind is InputKind.SOURCE
-    if severity is None:
-        return Severity.WARN if is_source else Severity.BLOCK
-    if severity not in [*Severity]:
-        raise InvalidArgument(
-            f'severity must be "block" or "warn", got {severity!r}.',
-            near=near_names(str(severity), [*Severity]),
-        )
-    if is_source and severity == Severity.BLOCK:
-        raise InvalidArgument(
-            f"A check on the source {subject.label!r} cannot block: its rows are written outside.",
-            hint="Omit severity=, or put the check on a table computed from it.",
-        )
-    return Severity(severity)
-
-
-def _checks_table(checks: Sequence[Check]) -> Rendered:
-    rows = [(c.name, c.table, c.severity, c.rule) for c in checks]
-    return reprs.listing_table(["check", "table", "severity", "rule"], rows, aligned="llll")

@@ -11,7 +11,7 @@ from jammi_lab.core.errors import CheckNotFound, JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, verdict_icon, vstack
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_code
-from jammi_lab.workspace.diff import rows_preview
+from jammi_lab.sources.scratch_duckdb import shown_types
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,7 +141,9 @@ class CheckResults(ReprMixin, ArrowExportMixin):
 def _first_rows(row: CheckRow) -> Rendered | None:
     """The first failing rows of a check; None when they cannot be read."""
     try:
-        return rows_preview(f"{row.check}: {row.rule}", row.rows(), row.failing)
+        rows = row.rows()
+        caption = f"{row.check}: {row.rule}"
+        return reprs.rows_preview(caption, rows, shown_types(rows.schema), row.failing)
     except JammiError:
         return None
 

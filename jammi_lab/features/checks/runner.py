@@ -21,15 +21,14 @@ from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError, SessionClosed
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold, quoted_name
-from jammi_lab.core.records import MutableRecord, TableRecord, TableStatus
+from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.features.live.live_names import snapshot_of
-from jammi_lab.features.live.mutable_tables import MUTABLE
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.inputs.result_names import JAMMI
 from jammi_lab.sources.base import ReadPlan, Relation
+from jammi_lab.sources.scratch_duckdb import sql_types
 from jammi_lab.steps import sql
 from jammi_lab.steps.anchor_confirmation import bind_after_observing, confirm_anchors, same_anchors
 from jammi_lab.steps.sql import SqlProducer
@@ -65,7 +64,7 @@ class CheckedTableResolver:
         resolve_alias: Callable[[str], str],
         read_previous: Callable[[Relation], Relation],
     ) -> None:
-        self._schema = MUTABLE if check.kind is InputKind.MUTABLE else JAMMI
+        self._schema = check.name_parts[0]
         self._names = {fold(check.subject), fold(check.recipe)}
         self._recipe, self._resolve_alias = fold(check.recipe), resolve_alias
         # The name in the statement, so that results stay comparable after a rename.
@@ -105,7 +104,7 @@ class CheckRunner:
         """`read_table` returns the rows of a version. TableDamaged."""
         self._catalog, self._engine, self.scope = catalog, engine, scope
         self._clock, self._observe, self._read_table = clock, observe, read_table
-        self._producer = SqlProducer(engine, scope)
+        self._producer, self.select_text = SqlProducer(engine, scope), engine.select_text
         self._definitions: dict[tuple[str, bytes], str] = {}
 
     @functools.cached_property
@@ -225,16 +224,14 @@ class CheckRunner:
                 return record
         return None
 
-    def check_rows(
-        self, checks: Sequence[CheckRecord], record: MutableRecord, rows: "pa.Table"
-    ) -> CheckFailed | None:
+    def check_rows(self, checks: Sequence[CheckRecord], rows: "pa.Table") -> CheckFailed | None:
         """The error of rows that a mutable table is about to have and that do not pass all of these
         checks; None when they do."""
         for check in checks:
             relation = Relation(
                 Input(kind=check.kind, name=check.subject),
                 ReadPlan(frame=rows),
-                columns=snapshot_of(record).columns,
+                columns=sql_types(rows.schema),
             )
             failing, problem = None, ""
             try:

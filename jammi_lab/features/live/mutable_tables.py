@@ -42,7 +42,7 @@ _MAX_SHOWN_KEYS = 5
 MAX_COMMIT_ATTEMPTS = 50
 """Attempts at a commit before VersionConflict is raised."""
 
-CheckRows = Callable[[Sequence[CheckRecord], MutableRecord, pa.Table], CheckFailed | None]
+CheckRows = Callable[[Sequence[CheckRecord], pa.Table], CheckFailed | None]
 
 
 class MutableTableService:
@@ -252,7 +252,7 @@ class MutableTableService:
         rows_after = {**change.put, **dict.fromkeys(change.remove)}
         after = apply_history(before, History(before.record, {}, rows_after, {}))
         assert self.check_rows is not None, "set when the workspace was opened"
-        if (failure := self.check_rows(checks, after.record, after.rows)) is not None:
+        if (failure := self.check_rows(checks, after.rows)) is not None:
             raise failure
         return dataclasses.replace(
             change,

@@ -10,7 +10,7 @@ from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.features.pictures.column_svg import column_lineage_svg
 from jammi_lab.features.pictures.lineage_svg import index_pairs, render_lineage, unique_ids
 from jammi_lab.features.pictures.mermaid import mermaid_text
-from jammi_lab.freshness.lineage import LineageGraph
+from jammi_lab.freshness.lineage import LineagePart
 from jammi_lab.freshness.model_edges import MODEL_KIND
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Lineage(PanelSelection, ReprMixin):
     """A part of the lineage graph: `.nodes`, `.edges`, `.closure()`; with `columns=True` also
     `.column_edges`."""
 
-    def __init__(self, graph: LineageGraph, events: "Callable[[set[str]], list[RunEvent]]") -> None:
+    def __init__(self, graph: LineagePart, events: "Callable[[set[str]], list[RunEvent]]") -> None:
         """`events` returns the runs that computed the newest versions of recipes."""
         self.nodes, self.edges = graph.nodes, graph.edges
         self.column_edges = graph.column_edges or []

@@ -22,11 +22,11 @@ from jammi_lab.storage.files import (
 )
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.storage.own_files import move_folder_aside
+from jammi_lab.store.sidecars import WORDS_SUFFIX, sidecar_path
 
 if TYPE_CHECKING:
     from jammi_lab.features.words.word_index import WordIndex
 
-SUFFIX = ".idx.words"
 FORMAT_VERSION = 2
 _MAGIC = b"jammiwrd"
 _MAX_HEADER_BYTES = 1 << 16
@@ -61,7 +61,7 @@ class _SignedHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def words_path(parquet: StoragePath) -> StoragePath:
     """The path of the index file of the table in a Parquet file."""
-    return parquet.with_name(parquet.name.removesuffix(".parquet") + SUFFIX)
+    return sidecar_path(parquet, WORDS_SUFFIX)
 
 
 def write_words(parquet: StoragePath, table: str, index: "WordIndex") -> None:

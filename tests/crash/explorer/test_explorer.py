@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.core.verdicts import Fresh
-from jammi_lab.features.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX
 from jammi_lab.storage.parquet import read_footer
+from jammi_lab.store.sidecars import GRAPH_SUFFIX, MANIFEST_SUFFIX
 from jammi_lab.workspace.result_table import ResultTable
 from tests.crash.check import Promises, Server, asked, hold_true
 from tests.crash.explorer import record

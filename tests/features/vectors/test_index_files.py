@@ -13,17 +13,17 @@ import pytest
 from jammi_lab.core.user_key import is_own_seal, seal
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
-from jammi_lab.features.vectors.index.files import (
-    GRAPH_SUFFIX,
-    MANIFEST_SUFFIX,
-    ROW_MAP_SUFFIX,
-    SUFFIXES,
-    index_path,
-)
 from jammi_lab.features.vectors.index.hnsw import BuildParameters
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.storage.object_store import RemotePath
+from jammi_lab.store.sidecars import (
+    GRAPH_SUFFIX,
+    INDEX_SUFFIXES,
+    MANIFEST_SUFFIX,
+    ROW_MAP_SUFFIX,
+    sidecar_path,
+)
 from tests.features.vectors.saved import bytes_of
 
 
@@ -89,7 +89,7 @@ def test_what_is_written_is_read_again(parquet, written, moved):
         found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)
     ).all()
     assert sorted(p.name for p in parquet.parent.iterdir()) == sorted(
-        "table" + suffix for suffix in SUFFIXES
+        "table" + suffix for suffix in INDEX_SUFFIXES
     )
 
 
@@ -115,7 +115,7 @@ def test_what_was_taken_off_the_vectors_is_kept_with_them(parquet):
 def test_what_is_written_is_given_back_and_not_held_twice(parquet, moved):
     _, index = built()
     _, body = index_files.write_index(parquet, "d" * 64, index)
-    assert body == index_path(parquet, GRAPH_SUFFIX).read_bytes() and index.nbytes < len(body)
+    assert body == sidecar_path(parquet, GRAPH_SUFFIX).read_bytes() and index.nbytes < len(body)
 
 
 def test_an_index_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(tmp_path):
@@ -135,7 +135,7 @@ def test_an_index_without_a_row_map_removes_one_that_was_there(parquet, written)
     manifest = put(parquet, index)
     assert (
         manifest.rows is None
-        and not index_path(parquet, ROW_MAP_SUFFIX).exists()
+        and not sidecar_path(parquet, ROW_MAP_SUFFIX).exists()
         and index_files.load_index(parquet, manifest) is not None
     )
 
@@ -143,12 +143,12 @@ def test_an_index_without_a_row_map_removes_one_that_was_there(parquet, written)
 def test_a_thousand_damaged_copies_neither_end_the_process_nor_answer(parquet, written, moved):
     index, matrix = moved
     rng = random.Random(0)
-    whole = {suffix: index_path(parquet, suffix).read_bytes() for suffix in SUFFIXES}
+    whole = {suffix: sidecar_path(parquet, suffix).read_bytes() for suffix in INDEX_SUFFIXES}
     expected = index.candidates(matrix.vectors[:3], 9)
     refused = 0
     for turn in range(1000):
-        suffix = SUFFIXES[turn % 3]
-        path = index_path(parquet, suffix)
+        suffix = INDEX_SUFFIXES[turn % 3]
+        path = sidecar_path(parquet, suffix)
         path.write_bytes(damaged(rng, whole[suffix], whole))
         manifest = index_files.read_manifest(parquet)
         found = None if manifest is None else index_files.load_index(parquet, manifest)
@@ -182,14 +182,14 @@ def damaged(rng, body, whole):
                 [b"", b"{}", b"[" * 5000, b'{"index":{},"digest":""}', rng.randbytes(400)]
             )
         case _:
-            return whole[rng.choice(SUFFIXES)]
+            return whole[rng.choice(INDEX_SUFFIXES)]
 
 
 def altered(parquet, **changes):
     """The manifest with other values, signed as this release would."""
     import hashlib
 
-    path = index_path(parquet, MANIFEST_SUFFIX)
+    path = sidecar_path(parquet, MANIFEST_SUFFIX)
     said = json.dumps(
         {**json.loads(path.read_bytes())["index"], **changes}, sort_keys=True, separators=(",", ":")
     ).encode()
@@ -237,15 +237,15 @@ def test_a_manifest_written_by_hand_is_taken_when_nothing_is_changed(parquet, wr
 
 def test_the_files_of_two_writers_that_were_mixed_are_refused(parquet, written):
     _, other = built(299, seed=1)
-    mine = index_path(parquet, MANIFEST_SUFFIX).read_bytes()
+    mine = sidecar_path(parquet, MANIFEST_SUFFIX).read_bytes()
     put(parquet, other)
-    index_path(parquet, MANIFEST_SUFFIX).write_bytes(mine)
+    sidecar_path(parquet, MANIFEST_SUFFIX).write_bytes(mine)
     assert index_files.load_index(parquet, index_files.read_manifest(parquet)) is None
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", INDEX_SUFFIXES)
 def test_a_file_that_is_gone_or_a_folder_makes_no_index(parquet, written, suffix):
-    path = index_path(parquet, suffix)
+    path = sidecar_path(parquet, suffix)
     path.unlink()
     for folder in (False, True):
         if folder:
@@ -258,7 +258,7 @@ def test_a_file_that_is_gone_or_a_folder_makes_no_index(parquet, written, suffix
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", INDEX_SUFFIXES)
 @pytest.mark.parametrize("what", ["pipe", "device", "loop"])
 def test_what_is_no_plain_file_is_a_damaged_one_that_nobody_waits_for_and_is_written_over(
     parquet, moved, suffix, what
@@ -268,7 +268,7 @@ def test_what_is_no_plain_file_is_a_damaged_one_that_nobody_waits_for_and_is_wri
         "d" * 64,
         ann.open_index(bytes_of(moved[0]), moved[0].shape, moved[0].entry_numbers),
     )
-    path = index_path(parquet, suffix)
+    path = sidecar_path(parquet, suffix)
     path.unlink()
     os.mkfifo(path) if what == "pipe" else path.symlink_to(
         "/dev/zero" if what == "device" else path.name
@@ -329,7 +329,7 @@ def test_no_file_of_an_index_is_written_over_so_that_no_crash_mixes_two_of_one_s
         put(parquet, built(299, seed=4)[1])
     finally:
         install_fault_hook(None)
-    assert there[0] == [] and not index_path(parquet, ROW_MAP_SUFFIX).exists()
+    assert there[0] == [] and not sidecar_path(parquet, ROW_MAP_SUFFIX).exists()
 
 
 def test_an_index_is_kept_in_a_store_too(moved):
@@ -349,7 +349,7 @@ def test_an_index_is_kept_in_a_store_too(moved):
 
 
 def test_the_names_of_an_index_are_those_of_its_table():
-    assert [index_path(Path("/r/a.b.parquet"), s).name for s in SUFFIXES] == [
+    assert [sidecar_path(Path("/r/a.b.parquet"), s).name for s in INDEX_SUFFIXES] == [
         "a.b" + GRAPH_SUFFIX,
         "a.b" + ROW_MAP_SUFFIX,
         "a.b" + MANIFEST_SUFFIX,

@@ -22,15 +22,15 @@ from jammi_lab.core.verdicts import Match
 from jammi_lab.features.vectors.index import build_lock, indexes
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index import hnsw as ann
-from jammi_lab.features.vectors.index.files import (
-    GRAPH_SUFFIX,
-    MANIFEST_SUFFIX,
-    SUFFIXES,
-    index_path,
-)
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.store.sidecars import SidecarRequest
+from jammi_lab.store.sidecars import (
+    GRAPH_SUFFIX,
+    INDEX_SUFFIXES,
+    MANIFEST_SUFFIX,
+    SidecarRequest,
+    sidecar_path,
+)
 from tests.inside import record_of, services_of
 from tests.store.lab import DEAD, catalog
 
@@ -63,7 +63,7 @@ def paths(table: Any) -> dict[str, Path]:
     parquet = table._tables._results.parquet(
         record_of(table)
     )  # `table.path` refuses one that is damaged or gone
-    return {suffix: index_path(parquet, suffix) for suffix in SUFFIXES}
+    return {suffix: sidecar_path(parquet, suffix) for suffix in INDEX_SUFFIXES}
 
 
 def there(table: Any) -> set[str]:
@@ -336,7 +336,7 @@ def test_a_recomputed_table_keeps_the_precision_and_takes_the_index_over(ws: Any
     )
     ws.recompute("v")
     second = ws.table("v")
-    assert second.table_name != first.table_name and there(second) == set(SUFFIXES)
+    assert second.table_name != first.table_name and there(second) == set(INDEX_SUFFIXES)
     shape = loaded(ws, second).shape
     assert (shape.parameters.precision, shape.count) == ("i8", 500) and 2 <= shape.removed <= 20
     found = ws.search("v", ["edited 3", "graph network 1"], k=5, exact=False).arrow()

@@ -31,12 +31,17 @@ from jammi_lab.storage.files import (
 )
 from jammi_lab.storage.object_store import RemoteFile, RemotePath
 from jammi_lab.storage.own_files import move_folder_aside
+from jammi_lab.store.sidecars import (
+    GRAPH_SUFFIX,
+    INDEX_SUFFIXES,
+    MANIFEST_SUFFIX,
+    ROW_MAP_SUFFIX,
+    sidecar_path,
+)
 
 if TYPE_CHECKING:
     from jammi_lab.features.vectors.index.hnsw import AnnIndex, IndexShape
 
-GRAPH_SUFFIX, ROW_MAP_SUFFIX, MANIFEST_SUFFIX = ".idx.usearch", ".idx.rowmap", ".idx.manifest.json"
-SUFFIXES = (GRAPH_SUFFIX, ROW_MAP_SUFFIX, MANIFEST_SUFFIX)
 FORMAT_VERSION = 2
 _METRIC = "cosine"
 _MAX_MANIFEST_BYTES = 1 << 20
@@ -113,11 +118,6 @@ class _ManifestHeader(msgspec.Struct, frozen=True):
     format_version: int
 
 
-def index_path(parquet: StoragePath, suffix: str) -> StoragePath:
-    """The path of an index file of the table in a Parquet file."""
-    return parquet.with_name(parquet.name.removesuffix(".parquet") + suffix)
-
-
 def write_index(parquet: StoragePath, table: str, ann: "AnnIndex") -> tuple[IndexManifest, bytes]:
     """Write an index beside its table; returns its manifest and the bytes of its graph. `table`:
     the digest of the Parquet file.
@@ -127,7 +127,7 @@ def write_index(parquet: StoragePath, table: str, ann: "AnnIndex") -> tuple[Inde
     shape = ann.shape
     row_map = None if ann.entry_numbers is None else ann.entry_numbers.astype("<i8").tobytes()
     with _index_files(
-        parquet, SUFFIXES if row_map is not None else (GRAPH_SUFFIX, MANIFEST_SUFFIX)
+        parquet, INDEX_SUFFIXES if row_map is not None else (GRAPH_SUFFIX, MANIFEST_SUFFIX)
     ) as files:
         fault_point("index.before_write")
         ann.save(files[GRAPH_SUFFIX].temp)
@@ -179,13 +179,13 @@ def _index_files(
     files: dict[str, AtomicFile | RemoteFile] = {}
     try:
         for suffix in suffixes:
-            files[suffix] = atomic_file(index_path(parquet, suffix))
+            files[suffix] = atomic_file(sidecar_path(parquet, suffix))
         yield files
         # Delete the old files first: after a crash any subset of the renames may have happened, and
         # an old file may happen to have the recorded size.
         if isinstance(parquet, Path):
-            for suffix in SUFFIXES:
-                move_folder_aside(parquet.with_name(index_path(parquet, suffix).name))
+            for suffix in INDEX_SUFFIXES:
+                move_folder_aside(parquet.with_name(sidecar_path(parquet, suffix).name))
         remove_index_files(parquet)
         local_files = [file for file in files.values() if isinstance(file, AtomicFile)]
         if local_files:
@@ -203,7 +203,7 @@ def read_manifest(parquet: StoragePath) -> IndexManifest | None:
     """The manifest of the index beside a table; None when there is none in the current format
     that this user's kernels wrote. Raises OSError."""
     try:
-        signed = _read_signed(index_path(parquet, MANIFEST_SUFFIX))
+        signed = _read_signed(sidecar_path(parquet, MANIFEST_SUFFIX))
         if signed is None or not is_own_seal(signed.index, signed.seal):
             return None
         manifest = msgspec.json.decode(signed.index, type=IndexManifest)
@@ -218,9 +218,9 @@ def missing_reason(parquet: StoragePath) -> str:
     """Why `read_manifest` returns None: "missing", "outdated" (written by another release
     or user) or "damaged". Raises OSError."""
     try:
-        if not exists(index_path(parquet, MANIFEST_SUFFIX)):
+        if not exists(sidecar_path(parquet, MANIFEST_SUFFIX)):
             return "missing"
-        signed = _read_signed(index_path(parquet, MANIFEST_SUFFIX))
+        signed = _read_signed(sidecar_path(parquet, MANIFEST_SUFFIX))
         if signed is None:
             return "damaged"
         header = msgspec.json.decode(signed.index, type=_ManifestHeader)
@@ -252,11 +252,11 @@ def load_index(parquet: StoragePath, manifest: IndexManifest) -> "AnnIndex | Non
 
     if manifest.usearch_version != usearch_version():
         return None
-    body = read_verified(index_path(parquet, GRAPH_SUFFIX), manifest.body)
+    body = read_verified(sidecar_path(parquet, GRAPH_SUFFIX), manifest.body)
     row_map = (
         None
         if manifest.rows is None
-        else read_verified(index_path(parquet, ROW_MAP_SUFFIX), manifest.rows)
+        else read_verified(sidecar_path(parquet, ROW_MAP_SUFFIX), manifest.rows)
     )
     if body is None or (row_map is None) != (manifest.rows is None):
         return None
@@ -320,12 +320,12 @@ def is_complete(parquet: StoragePath, manifest: IndexManifest) -> bool:
         *([(ROW_MAP_SUFFIX, manifest.rows)] if manifest.rows is not None else []),
     ]
     return all(
-        (stat := regular_stat(index_path(parquet, suffix))) is not None and stat.size == file.size
+        (stat := regular_stat(sidecar_path(parquet, suffix))) is not None and stat.size == file.size
         for suffix, file in parts
     )
 
 
 def remove_index_files(parquet: StoragePath) -> None:
     """Delete all files of an index, the manifest first. Raises OSError."""
-    for suffix in reversed(SUFFIXES):
-        remove_file(index_path(parquet, suffix))
+    for suffix in reversed(INDEX_SUFFIXES):
+        remove_file(sidecar_path(parquet, suffix))

@@ -19,14 +19,10 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.features.vectors.index import files as index_files
 from jammi_lab.features.vectors.index.build_lock import IndexBuildLocks, exclusive_build
-from jammi_lab.features.vectors.index.files import (
-    MANIFEST_SUFFIX,
-    IndexManifest,
-    IndexState,
-    index_path,
-)
+from jammi_lab.features.vectors.index.files import IndexManifest, IndexState
 from jammi_lab.features.vectors.index.precision import IndexNotes, PrecisionSettings
 from jammi_lab.storage.files import Stat, StoragePath, stat_of
+from jammi_lab.store.sidecars import MANIFEST_SUFFIX, sidecar_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -455,7 +451,7 @@ class VectorIndexes:
         """Load the index from its files; None when they are missing or unusable."""
         try:
             parquet = self._tables.parquet(record)
-            stat = stat_of(index_path(parquet, MANIFEST_SUFFIX))
+            stat = stat_of(sidecar_path(parquet, MANIFEST_SUFFIX))
             if (
                 record.table_name in self._unusable_manifests
                 and self._unusable_manifests[record.table_name] == stat
