@@ -55,7 +55,7 @@ FAILING = (
 )
 
 
-NEAR = 1 if LOOKS else sized(20, 2)
+NEAR = 1 if LOOKS else sized(10, 2)
 """Of the states near something that matters, one in so many is looked at."""
 
 
