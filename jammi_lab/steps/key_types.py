@@ -2,14 +2,11 @@
 exact, too."""
 
 import re
-from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_lab.storage.parquet import decoded_column
-from jammi_lab.storage.vector_arrays import RowNumbers, to_row_numbers
 
 _TIME_UNITS = ("s", "ms", "us", "ns")
 _ARROW_TYPES = {
@@ -115,50 +112,6 @@ def is_wall_clock(kind: pa.DataType) -> bool:
 def is_moment(kind: pa.DataType) -> bool:
     """Whether a type is a timestamp with a time zone."""
     return bool(pa.types.is_timestamp(kind) and kind.tz is not None)
-
-
-class RowGroups:
-    """Numbers for the distinct rows of some columns. Equal rows have equal numbers; −1 stands for a
-    row with a NULL."""
-
-    def __init__(
-        self, columns: Sequence[pa.Array], rows: int, kinds: Sequence[pa.DataType]
-    ) -> None:
-        """`kinds`: the comparison type of each column."""
-        self._types, self._values, self._known_numbers = kinds, [], []
-        self.numbers = np.zeros(rows, np.int64)
-        for column, kind in zip(columns, kinds, strict=True):
-            encoded = cast_exactly(column, kind).dictionary_encode()
-            self._values.append(encoded.dictionary)
-            codes = to_row_numbers(encoded.indices)
-            combined = _combine_numbers(self.numbers, codes, len(encoded.dictionary))
-            distinct_numbers = np.unique(combined[combined >= 0])
-            self._known_numbers.append(distinct_numbers)
-            self.numbers = _rank_in(combined, distinct_numbers)
-
-    def numbers_of_rows(self, columns: Sequence[pa.Array], rows: int) -> RowNumbers:
-        """The numbers of other rows; −1 also for rows that do not occur here."""
-        numbers = np.zeros(rows, np.int64)
-        for column, kind, values, known_numbers in zip(
-            columns, self._types, self._values, self._known_numbers, strict=True
-        ):
-            codes = to_row_numbers(
-                pc.index_in(cast_exactly(column, kind), value_set=values, skip_nulls=True)
-            )
-            numbers = _rank_in(_combine_numbers(numbers, codes, len(values)), known_numbers)
-        return numbers
-
-
-def _combine_numbers(numbers: RowNumbers, codes: RowNumbers, count: int) -> RowNumbers:
-    return np.where((numbers < 0) | (codes < 0), -1, numbers * max(1, count) + codes)
-
-
-def _rank_in(combined: RowNumbers, sorted_numbers: RowNumbers) -> RowNumbers:
-    """The position of each number in the sorted array; −1 for other numbers."""
-    if not len(sorted_numbers):
-        return np.full(len(combined), -1, np.int64)
-    position = np.minimum(np.searchsorted(sorted_numbers, combined), len(sorted_numbers) - 1)
-    return np.where(sorted_numbers[position] == combined, position, -1)
 
 
 def _common_number_type(left: pa.DataType, right: pa.DataType) -> pa.DataType:

@@ -1,23 +1,27 @@
 """The producer `asof_join`: each row of a spine with the fact that held at its time. The facts are
-in memory; the spine is streamed."""
+in memory; the spine is read in parts."""
 
+import contextlib
 import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jammi_lab.core.definitions import AsofJoinDescriptor, decode_param, encode_param
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import AmbiguousMatch, InvalidArgument, SchemaMismatch
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import OnProgress, Progress, TableKind
+from jammi_lab.engine.duckdb_errors import source_error
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.stream import Stream
-from jammi_lab.features.asof.asof_times import AsofIndex, MatchRule, common_scale, to_times
+from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule, common_scale
+from jammi_lab.sources import scratch_duckdb
 from jammi_lab.steps.input_tables import (
     InputLoader,
     InputReference,
@@ -27,11 +31,13 @@ from jammi_lab.steps.input_tables import (
     input_fields,
 )
 from jammi_lab.steps.jobs import Job, RunningJob
-from jammi_lab.steps.key_types import RowGroups, common_type, single_array, to_arrow_type
+from jammi_lab.steps.key_types import common_type, to_arrow_type
 from jammi_lab.steps.sql import environment as sql_environment
 
 OUTPUT_VERSION = 1
 """Increment when equal spines and facts would give other rows than before."""
+_ROWS_PER_JOIN = 1 << 20
+"""So many rows of the spine, or a batch more, are in memory and joined at once."""
 _CHOICES = {"direction": ("backward", "forward", "nearest"), "boundary": ("inclusive", "exclusive")}
 
 
@@ -155,19 +161,20 @@ class JoinPlan:
             if options["tie_break"] is None
             else find_column(names[1], [*facts_types], options["tie_break"])
         )
-        self.time_columns = (names[0], self.times[0]), (names[1], self.times[1])
-        self.scale = common_scale(
+        scale = common_scale(
             to_arrow_type(spine_types[self.times[0]]),
             to_arrow_type(facts_types[self.times[1]]),
-            self.time_columns,
+            ((names[0], self.times[0]), (names[1], self.times[1])),
         )
-        tolerance = decode_param(options["tolerance"])
         self.rule = MatchRule(
-            options["direction"], options["boundary"] == "inclusive", self.scale.to_steps(tolerance)
+            direction=options["direction"],
+            inclusive=options["boundary"] == "inclusive",
+            tolerance=scale.to_steps(decode_param(options["tolerance"])),
+            scale=scale,
+            key_types=[
+                _comparison_type(names, s, spine_types[s], f, facts_types[f]) for s, f in self.by
+            ],
         )
-        self.compare_types = [
-            _comparison_type(names, s, spine_types[s], f, facts_types[f]) for s, f in self.by
-        ]
         if options["project"] is None:
             selected = [c for c in facts_types if c not in {f for _, f in self.by}]
         else:
@@ -191,83 +198,51 @@ class JoinPlan:
         }
 
 
-@dataclass
-class _LoadedFacts:
-    """The facts in memory."""
-
-    groups: RowGroups
-    index: AsofIndex
-    output_columns: dict[str, pa.Array]
-    """The output columns of the facts, by output name."""
-    times: pa.Array
-    """The times as read, for messages."""
-
-
 class _JoinedRows:
     """The output rows: the streamed spine, each row with its fact."""
 
     def __init__(self, spine: InputTable, facts: InputTable, plan: JoinPlan) -> None:
         self._plan, self._names = plan, (spine.step_input.asked, facts.step_input.asked)
-        self._facts = self._load_facts(facts)
-        self._stream: Stream = spine.prepared.run_ordered(buffer=True)
-        spine_schema = self._stream.schema
-        self.schema = pa.schema(
-            [
-                *spine_schema,
-                *(
-                    pa.field(name, column.type)
-                    for name, column in self._facts.output_columns.items()
-                ),
-            ]
-        )
-
-    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in the order of the spine. Raises AmbiguousMatch."""
-        loaded, plan = self._facts, self._plan
-        for batch in self._stream.batches(rows):
-            times, valid = to_times(_batch_column(batch, plan.times[0]), plan.scale)
-            group = loaded.groups.numbers_of_rows(
-                [_batch_column(batch, s) for s, _ in plan.by], len(batch)
-            )
-            fact_rows, ambiguous = loaded.index.match(group, times, valid, plan.rule)
-            if ambiguous.any():
-                raise self._ambiguous_error(
-                    batch, int(np.argmax(ambiguous)), int(fact_rows[np.argmax(ambiguous)])
-                )
-            fact_indexes = pa.array(fact_rows, mask=fact_rows < 0)
-            yield pa.RecordBatch.from_arrays(
-                [
-                    *batch.columns,
-                    *(column.take(fact_indexes) for column in loaded.output_columns.values()),
-                ],
-                schema=self.schema,
-            )
-
-    def close(self) -> None:
-        """Close the stream and release the facts."""
-        self._stream.close()
-
-    def _load_facts(self, facts: InputTable) -> _LoadedFacts:
-        plan, table = self._plan, facts.prepared.run().table()
-        times = single_array(table.column(plan.times[1]))
-        groups = RowGroups(
-            [single_array(table.column(f)) for _, f in plan.by], table.num_rows, plan.compare_types
-        )
-        ties = (
-            None
-            if plan.tie_break is None
-            else single_array(_sort_values(table.column(plan.tie_break)))
-        )
-        put_out = {
-            name: _combine_chunks(table.column(column))
+        self._facts: pa.Table = facts.prepared.run().table()
+        self._output_columns = {
+            name: _combine_chunks(self._facts.column(column))
             for column, name in plan.output_names.items()
         }
-        return _LoadedFacts(
-            groups, AsofIndex(groups.numbers, *to_times(times, plan.scale), ties), put_out, times
-        )
+        self._stream: Stream = spine.prepared.run_ordered(buffer=True)
+        fields = [pa.field(name, column.type) for name, column in self._output_columns.items()]
+        self.schema = pa.schema([*self._stream.schema, *fields])
+
+    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in the order of the spine. Raises AmbiguousMatch, ResourceExhausted."""
+        plan = self._plan
+        keys = [self._facts.column(f) for _, f in plan.by]
+        times = self._facts.column(plan.times[1])
+        ties = None if plan.tie_break is None else _sort_values(self._facts.column(plan.tie_break))
+        with _translated(), scratch_duckdb.open_bare() as connection:
+            matcher = AsofMatcher(connection, plan.rule, keys, times, ties)
+            for batches in _chunks(self._stream.batches(rows)):
+                spine = pa.Table.from_batches(batches)
+                keys = [spine.column(s) for s, _ in plan.by]
+                matches = matcher.match(keys, spine.column(plan.times[0])).combine_chunks()
+                start = 0
+                for batch in batches:
+                    yield self._joined(batch, matches.slice(start, len(batch)))
+                    start += len(batch)
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+
+    def _joined(self, batch: pa.RecordBatch, matches: pa.Table) -> pa.RecordBatch:
+        [facts] = matches.column("fact").chunks or [pa.array([], pa.int64())]
+        ambiguous = pc.index(pc.greater(matches.column("ties"), 1), value=True).as_py()
+        if ambiguous >= 0:
+            raise self._ambiguous_error(batch, ambiguous, facts[ambiguous].as_py())
+        found = [column.take(facts) for column in self._output_columns.values()]
+        return pa.RecordBatch.from_arrays([*batch.columns, *found], schema=self.schema)
 
     def _ambiguous_error(self, batch: pa.RecordBatch, row: int, fact: int) -> AmbiguousMatch:
-        plan = self._plan
+        plan, times = self._plan, self._facts.column(self._plan.times[1])
         values = {s: _display_value(batch.column(s), row) for s, _ in plan.by}
         key_text = (
             f" for {', '.join(f'{name} = {value!r}' for name, value in values.items())}"
@@ -282,15 +257,36 @@ class _JoinedRows:
         )
         return AmbiguousMatch(
             f"Several rows of {self._names[1]!r} have the time "
-            f"{_display_value(self._facts.times, fact)!s}{key_text}, and a row of "
+            f"{_display_value(times, fact)!s}{key_text}, and a row of "
             f"{self._names[0]!r} matches it.",
             hint=hint,
         )
 
 
-def _display_value(column: pa.Array, row: int) -> Any:
+def _chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """The batches of a spine in lists, one for each join."""
+    chunk: list[pa.RecordBatch] = []
+    for batch in batches:
+        chunk.append(batch)
+        if sum(map(len, chunk)) >= _ROWS_PER_JOIN:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise source_error(error) from error
+
+
+def _display_value(column: pa.Array | pa.ChunkedArray, row: int) -> Any:
     """One value for a message; as text when Python has no such value (a far date, say)."""
-    return to_display(pa.chunked_array([column.slice(row, 1)]))[0]
+    value = column.slice(row, 1)
+    return to_display(value if isinstance(value, pa.ChunkedArray) else pa.chunked_array([value]))[0]
 
 
 def _parse_by(element: str | tuple[str, str]) -> tuple[str, str]:
@@ -394,10 +390,6 @@ def _sort_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if not pa.types.is_dictionary(column.type):
         return column
     return pa.chunked_array([chunk.indices for chunk in column.chunks], column.type.index_type)
-
-
-def _batch_column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    return single_array(pa.chunked_array([batch.column(name)]))
 
 
 def _combine_chunks(column: pa.ChunkedArray) -> pa.Array:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 import jammi_lab as jl
 from jammi_lab.core import errors
-from jammi_lab.features.asof.asof_times import AsofIndex, MatchRule, TimeScale, to_times
-from jammi_lab.steps.key_types import RowGroups, cast_exactly, common_type
+from jammi_lab.features.asof import asof_join
+from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule, TimeScale
+from jammi_lab.sources.scratch_duckdb import open_bare
+from jammi_lab.steps.key_types import cast_exactly, common_type
 from tests.sizes import examples
 
 DAY = dt.timedelta(days=1)
@@ -60,6 +62,36 @@ def naive(spine: list[Any], facts: list[Any], rule: MatchRule, ties: bool) -> li
     return found
 
 
+def int_rule(
+    direction: str,
+    inclusive: bool,
+    tolerance: int | None,
+    key_types: list[pa.DataType],
+    number: str = "BIGINT",
+) -> MatchRule:
+    return MatchRule(direction, inclusive, tolerance, TimeScale(None, number), key_types)
+
+
+def matches(
+    rule: MatchRule,
+    spine_keys: list[list[Any]],
+    spine_times: pa.ChunkedArray,
+    facts_keys: list[list[Any]],
+    facts_times: pa.ChunkedArray,
+    ties: list[int | None] | None = None,
+) -> list[Any]:
+    """For each row of the spine the number of its fact, None, or 'tied'."""
+    columns = [
+        [pa.chunked_array([keys], kind) for keys, kind in zip(side, rule.key_types, strict=True)]
+        for side in (spine_keys, facts_keys)
+    ]
+    tie_column = None if ties is None else pa.chunked_array([ties], pa.int64())
+    with open_bare() as connection:
+        matcher = AsofMatcher(connection, rule, columns[1], facts_times, tie_column)
+        found = matcher.match(columns[0], spine_times).to_pylist()
+    return ["tied" if (row["ties"] or 0) > 1 else row["fact"] for row in found]
+
+
 times = st.one_of(st.none(), st.integers(-4, 4), st.sampled_from([-(2**63), 2**63 - 1]))
 groups = st.one_of(st.none(), st.integers(0, 2))
 
@@ -78,25 +110,18 @@ def test_every_row_gets_the_fact_that_a_search_row_by_row_finds(
     ties: bool,
     wide: bool,
 ) -> None:
-    rule, scale, kind = MatchRule(direction, inclusive, tolerance), TimeScale(None), pa.int64()
-    left, right = (pa.array([row[1] for row in rows], kind) for rows in (spine, facts))
-    numbered = RowGroups([pa.array([f[0] for f in facts], kind)], len(facts), [kind])
-    (moments, there), (asked, present) = to_times(right, scale), to_times(left, scale)
-    if wide:
-        moments, asked = moments.astype(object), asked.astype(object)
-    held = AsofIndex(
-        numbered.numbers, moments, there, pa.array([f[2] for f in facts], kind) if ties else None
-    )
-    found, tied = held.match(
-        numbered.numbers_of_rows([pa.array([s[0] for s in spine], kind)], len(spine)),
-        asked,
-        present,
+    number = "HUGEINT" if wide else "BIGINT"
+    rule = int_rule(direction, inclusive, tolerance, [pa.int64()], number)
+    kind = pa.decimal128(38, 0) if wide else pa.int64()
+    found = matches(
         rule,
+        [[group for group, _ in spine]],
+        pa.chunked_array([[time for _, time in spine]], kind),
+        [[group for group, _, _ in facts]],
+        pa.chunked_array([[time for _, time, _ in facts]], kind),
+        [tie for _, _, tie in facts] if ties else None,
     )
-    assert [
-        ("tied" if t else None if f < 0 else f)
-        for f, t in zip(found.tolist(), tied.tolist(), strict=True)
-    ] == naive(spine, facts, rule, ties)
+    assert found == naive(spine, facts, rule, ties)
 
 
 @settings(max_examples=examples(40), deadline=None)
@@ -119,15 +144,14 @@ def test_rows_are_those_of_polars(
     theirs = left.sort("t").join_asof(
         right.sort("t"), on="t", by="g", strategy=direction, tolerance=tolerance, allow_exact_matches=inclusive, check_sortedness=False
     ).sort("at")  # fmt: skip
-    kind = pa.large_string()
-    groups = RowGroups([right["g"].to_arrow()], len(right), [kind])
-    held = AsofIndex(groups.numbers, *to_times(right["t"].to_arrow(), TimeScale(None)), None)
-    found, _ = held.match(
-        groups.numbers_of_rows([left["g"].to_arrow()], len(left)),
-        *to_times(left["t"].to_arrow(), TimeScale(None)),
-        MatchRule(direction, inclusive, tolerance),
+    found = matches(
+        int_rule(direction, inclusive, tolerance, [pa.large_string()]),
+        [[g for g, _ in spine]],
+        pa.chunked_array([[t for _, t in spine]], pa.int64()),
+        [[g for g, _ in facts]],
+        pa.chunked_array([[t for _, t in facts]], pa.int64()),
     )
-    ours = [None if f < 0 else facts[f] for f in found.tolist()]
+    ours = [None if f is None else facts[f] for f in found]
     wanted = [None if v is None else facts[v] for v in theirs["v"].to_list()]
     if direction != "nearest":
         assert ours == wanted
@@ -207,7 +231,10 @@ def test_at_equal_distance_the_earlier_fact_is_the_nearest(two: Any) -> None:
     ) == [2]
 
 
-def test_facts_need_not_be_sorted_and_many_batches_are_one(two: Any) -> None:
+def test_facts_need_not_be_sorted_and_parts_of_the_spine_are_one(
+    two: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asof_join, "_ROWS_PER_JOIN", 100_000)
     spine = "SELECT i AS id, 'x' AS who, make_timestamp(i * 1000000) AS t FROM range(200000) r(i) ORDER BY hash(i)"
     facts = "SELECT 'x' AS who, make_timestamp((i * 10) * 1000000) AS t, i AS v, 0 AS n FROM range(20000) r(i) ORDER BY hash(i)"
     table = (
@@ -479,18 +506,20 @@ def test_keys_that_cannot_be_equal_are_refused(two: Any, one: str, other: str) -
     ),
 )
 def test_several_keys_are_one_key_and_null_is_in_none(facts: Any, spine: Any) -> None:
-    kinds = [pa.int64(), pa.large_string()]
-    columns = lambda rows: [  # noqa: E731
-        pa.array([r[0] for r in rows], pa.int8()),
-        pa.array([r[1] for r in rows], pa.string()),
-    ]
-    groups = RowGroups(columns(facts), len(facts), kinds)
-    found = groups.numbers_of_rows(columns(spine), len(spine))
-    first = {fact: groups.numbers[i] for i, fact in reversed(list(enumerate(facts)))}
-    assert [int(n) for n in found] == [
-        int(first.get(row, -1)) if None not in row else -1 for row in spine
-    ]
-    assert all((n < 0) == (None in fact) for n, fact in zip(groups.numbers, facts, strict=True))
+    numbers, texts = zip(*facts, strict=True) if facts else ((), ())
+    asked_numbers, asked_texts = zip(*spine, strict=True) if spine else ((), ())
+    found = matches(
+        int_rule("backward", True, None, [pa.int64(), pa.large_string()]),
+        [list(asked_numbers), list(asked_texts)],
+        pa.chunked_array([[0] * len(spine)], pa.int64()),
+        [list(numbers), list(texts)],
+        pa.chunked_array([[0] * len(facts)], pa.int64()),
+    )
+    wanted = []
+    for row in spine:
+        same = [number for number, fact in enumerate(facts) if fact == row and None not in row]
+        wanted.append("tied" if len(same) > 1 else same[0] if same else None)
+    assert found == wanted
 
 
 def test_common_types_hold_both_sides() -> None:
