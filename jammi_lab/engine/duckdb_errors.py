@@ -1,17 +1,14 @@
 """Translation of DuckDB's errors into `JammiError`: message, position, near names from our own
 schemas, and a hint."""
 
-import errno
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from jammi_lab.core import identifiers
+from jammi_lab.core import foreign_errors, identifiers
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import (
     JammiError,
-    ResourceExhausted,
     SessionClosed,
     SourceUnavailable,
     SqlError,
@@ -129,36 +126,8 @@ def _connector_error(error: DuckDBError, relations: Iterable[Relation]) -> Jammi
 def _resource_error(error: BaseException, parsed: DuckDBError) -> JammiError | None:
     if exhausted := too_many_open_files(error, "A file of the statement"):
         return exhausted
-    if (
-        "max_temp_directory_size" in parsed.message
-        or "No space left" in parsed.message
-        or "Disk quota" in parsed.message
-    ):
-        return ResourceExhausted(
-            "The statement ran out of temporary disk space.",
-            hint="Raise the setting engine.temp_quota, free disk space, or read fewer rows.",
-        )
-    if "/jammi-spill-" in parsed.message and os.strerror(errno.EIO) in parsed.message:
-        return ResourceExhausted(
-            "The statement needed temporary disk space, and the disk of the temporary folder "
-            f"failed: {os.strerror(errno.EIO)}.",
-            hint="Check the disk, or set TMPDIR to a folder of another one.",
-        )
-    if "/jammi-spill-" in parsed.message:
-        return ResourceExhausted(
-            "The statement needed temporary disk space, but the temporary folder is not writable.",
-            hint="Check the system's temporary folder.",
-        )
-    if (
-        parsed.kind == "Out of Memory"
-        or isinstance(error, MemoryError)
-        or "failed to allocate" in parsed.message.lower()
-    ):
-        return ResourceExhausted(
-            "The statement needed more memory than it may use.",
-            hint="Raise the setting engine.memory_limit, or group and select fewer rows.",
-        )
-    return None
+    kind = "Out of Memory" if isinstance(error, MemoryError) else parsed.kind
+    return foreign_errors.to_error("resources", f"{kind}: {parsed.message}")
 
 
 # -- reading a source
@@ -276,8 +245,9 @@ def _statement_error(error: DuckDBError, context: StatementContext) -> JammiErro
     """The error for a statement that DuckDB rejects."""
     message = error.message.strip()
     if error.kind == "Parser":
+        found = foreign_errors.explain("syntax", message)
         return SqlError(
-            _syntax_message(message),
+            found.message if found else first_sentence(message),
             hint=error_hints.hint_for_syntax(message, error.position, context.statement),
         )
     if column := _missing_column_name(error):
@@ -285,21 +255,13 @@ def _statement_error(error: DuckDBError, context: StatementContext) -> JammiErro
     for pattern, explain in _EXPLANATIONS:
         if match := pattern.match(message):
             return explain(match, error, context)
-    if error.kind in ("INTERNAL", "FATAL", "Internal", "Fatal"):
-        return SqlError(
-            "DuckDB failed on this statement with an internal error.",
-            hint="Rewrite the statement; the next one runs on a new instance.",
-        )
+    if rejected := foreign_errors.to_error("statement", f"{error.kind}: {message}"):
+        return rejected
+    found = foreign_errors.explain("statement_hints", message)
     return SqlError(
         first_sentence(message) or f"The statement failed ({error.kind or 'unknown'} error).",
-        hint=error_hints.hint_for_message(message),
+        hint=found.hint if found else "",
     )
-
-
-def _duplicate_alias(
-    match: re.Match[str], _error: DuckDBError, _context: StatementContext
-) -> SqlError:
-    return _duplicate_table_error(match[1])
 
 
 def _unknown_table(
@@ -330,15 +292,6 @@ def _wrong_arguments(
     )
 
 
-def _ambiguous_function(
-    match: re.Match[str], _error: DuckDBError, _context: StatementContext
-) -> SqlError:
-    return SqlError(
-        f"The function call {match[1]} is ambiguous.",
-        hint="Cast its arguments, for example x::INTEGER.",
-    )
-
-
 def _ambiguous_column(
     match: re.Match[str], _error: DuckDBError, _context: StatementContext
 ) -> SqlError:
@@ -361,7 +314,6 @@ def _misused_function(
 _EXPLANATIONS: tuple[
     tuple[re.Pattern[str], Callable[[re.Match[str], DuckDBError, StatementContext], SqlError]], ...
 ] = (
-    (re.compile(r'Ambiguous reference to table "(.*?)" \(duplicate alias'), _duplicate_alias),
     (
         re.compile(r'Referenced table "(.*?)" not found!\s*(?:Candidate tables?: (.*))?', re.S),
         _unknown_table,
@@ -369,12 +321,6 @@ _EXPLANATIONS: tuple[
     (
         re.compile(r"No function matches the given name and argument types '(.*?)'\. ", re.S),
         _wrong_arguments,
-    ),
-    (
-        re.compile(
-            r'Could not choose a best candidate function for the function call "(.*?)"', re.S
-        ),
-        _ambiguous_function,
     ),
     (re.compile(r'Ambiguous reference to column name "(.*?)" \(use: (.*)\)'), _ambiguous_column),
     (re.compile(r"(?:\w+ )*Function with name (.*?) does not exist!", re.S), _misused_function),
@@ -419,21 +365,6 @@ def _missing_column_error(column: str, error: DuckDBError, context: StatementCon
         near=suggestions,
         hint=hint,
     )
-
-
-def _syntax_message(message: str) -> str:
-    if message.startswith("NameListToString"):
-        return "A name in FROM has at most three parts: source.schema.table."
-    if match := re.match(r"syntax error at or near (.*)", message, re.S):
-        return f"Syntax error at or near {match[1][:60]}."
-    if message.startswith("syntax error at end of input"):
-        return "The statement is incomplete."
-    if message.startswith("unterminated"):
-        token = message.split(" at or near", maxsplit=1)[0]
-        return f"An {token} is not closed before the end of the statement."
-    if message.startswith(("memory exhausted", "Max expression depth")):
-        return "The statement is nested too deeply."
-    return first_sentence(message)
 
 
 def _missing_column_name(error: DuckDBError) -> str:

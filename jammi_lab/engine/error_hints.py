@@ -23,42 +23,6 @@ _PYTHON = re.compile(
     r"\s*(import \w|from [\w.]+ import\b|print\s*\(|(\w+\s*=\s*)?[^\W\d]\w*(\.[^\W\d]\w*)+\()"
 )
 """A line of Python: an import, a call of a method."""
-_HINTS_BY_MESSAGE = (
-    (r"Cannot (compare|mix|combine) .*VARCHAR", "VARCHAR is text: cast it, for example x::DOUBLE."),
-    (
-        r"WHERE clause cannot contain aggregates",
-        "A condition on groups belongs in HAVING, after GROUP BY.",
-    ),
-    (
-        r"WHERE clause cannot contain window",
-        (
-            "A condition on the result of a window function belongs in QUALIFY, after WHERE and "
-            "GROUP BY."
-        ),
-    ),
-    (
-        r"[Cc]olumn .* must appear in the GROUP BY clause",
-        (
-            "List it in GROUP BY (GROUP BY ALL does so), or take one value of each group: "
-            "any_value(…)."
-        ),
-    ),
-    (
-        r'Function "vector_\w+" is a Macro Function',
-        (
-            "Instead of FILTER, use vector_mean(CASE WHEN … THEN v END): NULLs are ignored. "
-            "Instead of DISTINCT, read FROM (SELECT DISTINCT …). The order of rows has no effect."
-        ),
-    ),
-    (
-        r"cast_to_type is not an aggregate function",
-        (
-            "vector_mean, vector_sum and vector_max are not window functions: aggregate in a "
-            "subquery with GROUP BY, and join its result."
-        ),
-    ),
-    (r"Could not convert string ", "Use TRY_CAST to get NULL where a text cannot be converted."),
-)
 
 
 def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
@@ -173,11 +137,6 @@ def hint_for_arguments(call: str, message: str) -> str:
             "a word, add it with options={'null': 'NA'}."
         )
     return "Cast the arguments to a type that it takes."
-
-
-def hint_for_message(message: str) -> str:
-    """The hint for a message by its beginning; empty when there is none."""
-    return next((hint for pattern, hint in _HINTS_BY_MESSAGE if re.match(pattern, message)), "")
 
 
 def _split_at(statement: str, position: int | None) -> tuple[str, str]:

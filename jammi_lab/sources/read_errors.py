@@ -6,6 +6,7 @@ import re
 import duckdb
 import pyarrow as pa
 
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.errors import JammiError, SourceUnavailable, too_many_open_files
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.sources.locations import (
@@ -235,28 +236,14 @@ _REMOTE = re.compile(
     r"HTTP "
     r"(?:GET|HEAD|PUT|POST)|\b(?:Unreachable|FileNotFoundError|PermissionError|TimeoutError|jammimount\d+)\b"
 )
-_DENIED = re.compile(r"HTTP 40[13]|PermissionError|permission denied", re.I)
-_MISSING = re.compile(r"HTTP 404|FileNotFoundError")
 
 
-def remote_error(location: str, text: str) -> SourceUnavailable | None:
+def remote_error(location: str, text: str) -> JammiError | None:
     """The error for a DuckDB message about remote files; None if the message is about something
     else."""
     if not _REMOTE.search(text):
         return None
-    if _DENIED.search(text):
-        return SourceUnavailable(
-            f"{location} cannot be read: permission denied.", hint="Check the credentials."
-        )
-    if _MISSING.search(text):
-        return SourceUnavailable(
-            f"{location} or one of its files no longer exists.",
-            hint="Restore the file, or remove the source.",
-        )
-    return SourceUnavailable(
-        f"{location} became unreachable during the read.",
-        hint="Check the URL, the server and the credentials.",
-    )
+    return foreign_errors.to_error("remote", text, location=location)
 
 
 def _file_name(text: str) -> str:

@@ -25,7 +25,6 @@ from jammi_lab.sources import row_filters
 from jammi_lab.sources.base import Query
 from jammi_lab.sources.databases import mysql_types, mysql_views, value_checks
 from jammi_lab.sources.databases.server import ServerConnector
-from jammi_lab.sources.databases.server_errors import MYSQL_ERRORS
 from jammi_lab.sources.databases.table_info import (
     UNKNOWN_ROWS,
     LogPosition,
@@ -441,7 +440,7 @@ class MysqlConnector(ServerConnector):
         """The error for a message of the extension or the server; None for any other."""
         if not text.startswith(("Failed to ", "MySQL ", "Lost connection")):
             return None
-        return self._server_error(text, MYSQL_ERRORS, r'(?:query "[^"]*"|parameters "[^"]*"): (.+)')
+        return self._server_error(text, "mysql", r'(?:query "[^"]*"|parameters "[^"]*"): (.+)')
 
 
 def _check_names(schema: str, name: str, columns: Sequence[str], has_case_twin: bool) -> None:

@@ -15,6 +15,7 @@ import string
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 from jammi_lab.sources import row_filters
@@ -30,11 +31,6 @@ from jammi_lab.sources.databases.postgres_queries import (
     VIEW_DEPENDENCIES,
 )
 from jammi_lab.sources.databases.server import ServerConnector
-from jammi_lab.sources.databases.server_errors import (
-    POSTGRES_ERRORS,
-    POSTGRES_MESSAGE,
-    postgres_query_error,
-)
 from jammi_lab.sources.databases.table_info import (
     UNKNOWN_ROWS,
     LogPosition,
@@ -45,6 +41,12 @@ from jammi_lab.sources.databases.table_info import (
 from jammi_lab.sources.row_filters import OwnerFilter
 from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condition_on_server
 
+_SERVER_MESSAGE = re.compile(
+    r"Failed to |Unable to connect to Postgres|.*to read a Postgres |(?:.*: )?ERROR:|server "
+    r"closed the connection|.*connection to server|.*COPY data from Postgres|"
+    r"no connection to the server|SSL SYSCALL"
+)
+"""How messages of the extension, libpq and the server begin; others are not about the server."""
 _SESSION_SETTINGS = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
@@ -396,11 +398,16 @@ class PostgresConnector(ServerConnector):
 
     def error_for_message(self, text: str) -> JammiError | None:
         """The error for a message of the extension, libpq or the server; None for any other."""
-        if not POSTGRES_MESSAGE.match(text):
+        if not _SERVER_MESSAGE.match(text):
             return None
-        return postgres_query_error(text, self.record.name) or self._server_error(
-            text, POSTGRES_ERRORS, r"ERROR:\s*(.+)"
-        )
+        if denied := re.search(r"permission denied for (\w+ ?\w*) (\S+)", text):
+            return SourceUnavailable(
+                f"{denied[1].capitalize()} {denied[2]} of the source {self.record.name!r} cannot "
+                "be read: permission denied.",
+                hint="Ask its owner for read permission.",
+            )
+        rejected = foreign_errors.to_error("postgres_query", text)
+        return rejected or self._server_error(text, "postgres", r"ERROR:\s*(.+)")
 
 
 def _is_decided_by_values(info: ServerTable) -> bool:

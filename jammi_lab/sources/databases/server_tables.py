@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
@@ -22,7 +23,6 @@ from jammi_lab.sources.base import (
     SourceAccess,
     attachment_key,
 )
-from jammi_lab.sources.databases.server_errors import ErrorTable
 from jammi_lab.sources.databases.table_info import (
     BoundTable,
     LogPosition,
@@ -192,18 +192,16 @@ class ServerTables(ABC):
         schema, name = (self.default_schema, parts[0]) if len(parts) == 1 else (parts[0], parts[-1])
         return (schema, name) if len(parts) <= 2 and self.shows(schema) else None
 
-    def _server_error(self, text: str, errors: ErrorTable, clause: str) -> SourceUnavailable:
-        """The error for a message of the server: the first that matches, else the clause of the
-        message itself that this pattern finds."""
-        hint = ""
-        for pattern, reason_template, table_hint in errors:
-            if match := re.search(pattern, text):
-                reason = reason_template.format(*match.groups())
-                hint = table_hint or self._reject_credentials()
-                break
+    def _server_error(self, text: str, group: str, clause: str) -> SourceUnavailable:
+        """The error for a message of the server by the rules of a group, else with the clause of
+        the message that this pattern finds."""
+        found = foreign_errors.explain(group, text)
+        if found is not None:
+            reason, hint = found.message, found.hint or self._reject_credentials()
         else:
             own_reason = re.search(clause, text)
             reason = own_reason[1] if own_reason else "its response could not be parsed"
+            hint = ""
         return SourceUnavailable(
             f"The server {self.location} cannot be read: {reason.strip().rstrip('.')}.", hint=hint
         )

@@ -1,0 +1,52 @@
+"""What messages of DuckDB, database servers, remote stores and the operating system mean: the table
+`foreign_errors.toml`, read at the first error."""
+
+import functools
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jammi_lab.core import errors
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The meaning of one message."""
+
+    message: str
+    """One sentence, or a clause of one."""
+    hint: str
+    """The next step; may be empty."""
+    error: str
+    """The class of our error."""
+
+
+@functools.cache
+def _rules() -> dict[str, list[dict[str, str]]]:
+    text = Path(__file__).with_name("foreign_errors.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def explain(group: str, text: str, **names: object) -> Explanation | None:
+    """The meaning of a text by the rules of a group; None where none fits. `names`: what the
+    sentences mention besides groups of the pattern."""
+    for rule in _rules()[group]:
+        if match := re.search(rule["pattern"], text):
+            message, hint = (
+                rule.get(part, "").format(*match.groups(""), **names)
+                for part in ("message", "hint")
+            )
+            return Explanation(message, hint, rule.get("error", "SourceUnavailable"))
+    return None
+
+
+def to_error(group: str, text: str, **names: object) -> errors.JammiError | None:
+    """The error for a text by the rules of a group; None where none fits."""
+    found = explain(group, text, **names)
+    if found is None:
+        return None
+    error_class: Any = getattr(errors, found.error)
+    error: errors.JammiError = error_class(found.message, hint=found.hint)
+    return error
