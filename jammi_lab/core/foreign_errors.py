@@ -12,7 +12,7 @@ from jammi_lab.core import errors
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Meaning:
     """The meaning of one message."""
 
     message: str
@@ -29,7 +29,7 @@ def _rules() -> dict[str, list[dict[str, str]]]:
     return tomllib.loads(text)
 
 
-def explain(group: str, text: str, **names: object) -> Explanation | None:
+def explain(group: str, text: str, **names: object) -> Meaning | None:
     """The meaning of a text by the rules of a group; None where none fits. `names`: what the
     sentences mention besides groups of the pattern."""
     for rule in _rules()[group]:
@@ -38,7 +38,7 @@ def explain(group: str, text: str, **names: object) -> Explanation | None:
                 rule.get(part, "").format(*match.groups(""), **names)
                 for part in ("message", "hint")
             )
-            return Explanation(message, hint, rule.get("error", "SourceUnavailable"))
+            return Meaning(message, hint, rule.get("error", "SourceUnavailable"))
     return None
 
 

@@ -1,7 +1,5 @@
 """The report of a recovery: what it did to each table that a crash left unfinished."""
 
-from typing import Any
-
 from jammi_lab.core.html import (
     Rendered,
     bullet_list,
@@ -11,7 +9,7 @@ from jammi_lab.core.html import (
     plain_text,
     vstack,
 )
-from jammi_lab.core.value import Value
+from jammi_lab.core.value import DisplayedValue
 
 _FINDING_TEXTS = {
     "promoted": "completed by a writer that has exited, now ready",
@@ -41,7 +39,7 @@ def _finding(text: str, names: list[str]) -> Rendered:
     )
 
 
-class RecoveryReport(Value, frozen=True):
+class RecoveryReport(DisplayedValue, frozen=True):
     """What a recovery did, as lists of physical table names. False when there was nothing to do."""
 
     promoted: list[str] = []
@@ -104,12 +102,6 @@ class RecoveryReport(Value, frozen=True):
             if lines
             else plain_text("recovery: nothing to do")
         )
-
-    def _repr_html_(self) -> str:
-        return self._rendered().html
-
-    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
-        printer.text(self._rendered().text)
 
     def __str__(self) -> str:
         parts = [

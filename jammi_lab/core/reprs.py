@@ -6,8 +6,7 @@ same content as HTML and as text).
     sources(rows), source(…)            registered sources
     status(rows)                        the status board
     plan(…), run_report(steps, …)       a plan and its outcome
-    verdict(v)                          a verdict
-    recovery(report), check(report)     reports
+    check(report)                       a report
     error(e)                            an error
 
 The badge of a result is in `features.outputs.badge_reprs`, and the lineage graph is drawn in
@@ -38,12 +37,10 @@ from jammi_lab.core.html import (
 )
 from jammi_lab.core.html_tables import table
 from jammi_lab.core.records import RunStep, Step
-from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.verdicts import (
     Fresh,
     Undecidable,
     Verdict,
-    VerdictBase,
     marked_label,
     remarks_on,
 )
@@ -98,14 +95,22 @@ def listing_table(
     rows: Iterable[Sequence[Any]],
     *,
     aligned: str,
+    optional: Sequence[str] = (),
     caption: str = "",
     note: str = "",
 ) -> Rendered:
-    """A table of our own texts. Unknown values are empty."""
+    """A table of our own texts. Unknown values are empty; an `optional` column without any value is
+    left out."""
+    lines = [list(row) for row in rows]
+    shown = [
+        column
+        for column, header in enumerate(headers)
+        if header not in optional or any(line[column] for line in lines)
+    ]
     return table(
-        headers,
-        [[_or_empty(v) for v in row] for row in rows],
-        aligned=aligned,
+        [headers[column] for column in shown],
+        [[_or_empty(line[column]) for column in shown] for line in lines],
+        aligned="".join(aligned[column] for column in shown),
         caption=caption,
         note=note,
     )
@@ -209,16 +214,11 @@ def sources(rows: Iterable[tuple[str, str, str, str, str, str]]) -> Rendered:
     if not lines:
         add = cell_or_python("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
         return plain_text(f"No sources yet: {add} registers one.")
-    heads = ["name", "kind", "location", "tables", "anchor", "last seen"]
-    visible = [
-        i
-        for i in range(len(heads))
-        if heads[i] not in ("tables", "last seen") or any(line[i] for line in lines)
-    ]
     return listing_table(
-        [heads[i] for i in visible],
-        [[line[i] for i in visible] for line in lines],
-        aligned="l" * len(visible),
+        ["name", "kind", "location", "tables", "anchor", "last seen"],
+        lines,
+        aligned="llllll",
+        optional=("tables", "last seen"),
         note=count_noun(len(lines), "source"),
     )
 
@@ -284,11 +284,6 @@ def source_tables(name: str, tables: Sequence[str]) -> Rendered:
     )
 
 
-def verdict(value: VerdictBase, name: str = "") -> Rendered:
-    """A verdict or a result of `verify`, with its reasons. `name` is the table."""
-    return value._rendered(name)
-
-
 def status(
     rows: Sequence[BoardRow], note: str = "", held: Mapping[str, str] | None = None
 ) -> Rendered:
@@ -310,18 +305,11 @@ def status(
         ]
         for row in rows
     ]
-    heads = ["name", "version", "verdict", "rows", "size", "index", "checks", "held", "why"]
-    shown = [
-        i
-        for i, head in enumerate(heads)
-        if head not in ("index", "checks", "held") or any(line[i] for line in lines)
-    ]
-    lines, heads = [[line[i] for i in shown] for line in lines], [heads[i] for i in shown]
-    aligned = "".join("lrlrrllll"[i] for i in shown)
+    optional = ["index", "checks", "held"]
     not_fresh = [r for r in rows if not isinstance(r.verdict, Fresh)]
     if not not_fresh:
         if not any(remarks_on(row.verdict) for row in rows):
-            lines, heads = [line[:-1] for line in lines], heads[:-1]
+            optional.append("why")
     elif not note and (skipped := _held_alone(not_fresh, held or {})):
         computing, ending = command("recompute", skipped), command("unhold", skipped)
         note = f"{computing} computes it nevertheless, {ending} ends its hold"
@@ -330,7 +318,14 @@ def status(
     elif not note:
         note = f"{command('why', not_fresh[0].name)} shows details"
     caption = f"{count_noun(len(rows), 'recipe')}: {tally(marked_label(r.verdict) for r in rows)}"
-    return listing_table(heads, lines, aligned=aligned[: len(heads)], caption=caption, note=note)
+    return listing_table(
+        ["name", "version", "verdict", "rows", "size", "index", "checks", "held", "why"],
+        lines,
+        aligned="lrlrrllll",
+        optional=optional,
+        caption=caption,
+        note=note,
+    )
 
 
 def _held_alone(rows: Sequence[BoardRow], held: Mapping[str, str]) -> str:
@@ -498,39 +493,32 @@ def run_report(
         "skipped": "missing manifest",
         **CHECK_ICONS,
     }
-    parts: dict[str, list[Any]] = {
-        "name": [s.name for s in steps],
-        "outcome": [verdict_icon(icons.get(s.outcome, ""), outcome_text(s)) for s in steps],
-        "rows": [format_row_count(s.rows) for s in steps],
-        "of them": [None if s.reuse is None else str(s.reuse) for s in steps],
-        "changed": [texts.get(s.name) for s in steps],
-        "error": [s.error for s in steps],
-        "took": [duration_bound(s.seconds) for s in steps],
-    }
-    names = [
-        name
-        for name, cells in parts.items()
-        if name not in ("of them", "changed", "error") or any(cells)
+    lines = [
+        (
+            step.name,
+            verdict_icon(icons.get(step.outcome, ""), outcome_text(step)),
+            format_row_count(step.rows),
+            None if step.reuse is None else str(step.reuse),
+            texts.get(step.name),
+            step.error,
+            duration_bound(step.seconds),
+        )
+        for step in steps
     ]
-    lines = [list(line) for line in zip(*(parts[name] for name in names), strict=True)]
     caption = "Run: " + ", ".join(
         f"{n:,} {o.replace('_', ' ')}" for o, n in Counter(s.outcome for s in steps).items()
     )
     grid = listing_table(
-        names,
+        ["name", "outcome", "rows", "of them", "changed", "error", "took"],
         lines,
-        aligned="".join("r" if name == "rows" else "l" for name in names),
+        aligned="llrllll",
+        optional=("of them", "changed", "error"),
         caption=caption,
     )
     deviation_list = (
         vstack(dim_text("Changed meanwhile:"), bullet_list(deviations)) if deviations else None
     )
     return vstack(grid, _waiting_note(steps), deviation_list, skipped_note)
-
-
-def recovery(report: RecoveryReport) -> Rendered:
-    """The report of what opening the workspace settled."""
-    return report._rendered()
 
 
 def check(report: Mapping[str, Sequence[str]], bytes_reclaimed: int = 0) -> Rendered:

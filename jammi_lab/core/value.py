@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from jammi_lab.core.html import escape, preformatted
+from jammi_lab.core.html import Rendered, escape, preformatted
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +29,19 @@ class Value(msgspec.Struct, frozen=True, gc=False):
         `kind`."""
         builtins: dict[str, Any] = _tuples_to_lists(msgspec.to_builtins(self))
         return builtins
+
+
+class DisplayedValue(Value, frozen=True):
+    """A value that a notebook and a terminal show in a form of its own."""
+
+    def _rendered(self) -> Rendered:
+        raise TypeError(f"{type(self).__name__} has no form")
+
+    def _repr_html_(self) -> str:
+        return self._rendered().html
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(self._rendered().text)
 
 
 _CONTAINERS = (dict, list, tuple)

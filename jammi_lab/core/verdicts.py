@@ -2,25 +2,18 @@
 `str()`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from jammi_lab.core.anchors import Anchor, Input, compares_content
 from jammi_lab.core.html import Rendered, verdict_sentence
-from jammi_lab.core.value import Value, short_digest
+from jammi_lab.core.value import DisplayedValue, Value, short_digest
 
 
-class VerdictBase(Value, frozen=True):
+class VerdictBase(DisplayedValue, frozen=True):
     """Base class of verdicts and verification results. A notebook shows the sentence with an
     icon."""
 
     def _rendered(self, name: str = "") -> Rendered:
         return verdict_sentence(_ICONS[type(self)], str(self), clauses_of(self), name)
-
-    def _repr_html_(self) -> str:
-        return self._rendered().html
-
-    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
-        printer.text(self._rendered().text)
 
 
 class DefinitionChanged(Value, frozen=True, tag="definition_changed", tag_field="kind"):

@@ -3,7 +3,6 @@ check cover all tenants, and name tables and files of each."""
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -21,24 +20,11 @@ from jammi_lab.core.html import (
 )
 from jammi_lab.core.records import TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport
-from jammi_lab.core.value import Value
+from jammi_lab.core.value import DisplayedValue
 from jammi_lab.store.result_files import SHARED_FOLDER
 
 
-class _Report(Value, frozen=True):
-    """A report with a notebook form."""
-
-    def _rendered(self) -> Rendered:
-        raise TypeError(f"{type(self).__name__} has no form")
-
-    def _repr_html_(self) -> str:
-        return self._rendered().html
-
-    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
-        printer.text(self._rendered().text)
-
-
-class FsckReport(_Report, frozen=True):
+class FsckReport(DisplayedValue, frozen=True):
     """Differences between catalog and files, as physical names or paths relative to the workspace.
     False when they agree and nothing had to be done."""
 
@@ -115,7 +101,7 @@ class FsckReport(_Report, frozen=True):
         )
 
 
-class RebuildReport(_Report, frozen=True):
+class RebuildReport(DisplayedValue, frozen=True):
     """What a new catalog was rebuilt from, and what it lacks."""
 
     recipes: list[str] = []

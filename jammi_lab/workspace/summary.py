@@ -43,5 +43,5 @@ def summarize(
     is_empty = not (names or len(status) or len(mutable) or len(topics))
     add = cell_or_python("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
     note = f"The workspace is empty: {add} registers a source." if is_empty else ""
-    recovery_summary = reprs.recovery(recovery) if recovery else None
+    recovery_summary = recovery._rendered() if recovery else None
     return vstack(definition_list(f"Workspace {path}", facts, note=note), recovery_summary)

@@ -92,30 +92,22 @@ class VersionHistory(list[V], ReprMixin):
         return [word for word in words if word]
 
     def _rendered(self) -> Rendered:
-        notes = [", ".join(self.notes(t)) for t in self]
-        has_notes = any(notes)  # else there is no column for them
         rows = [
             (
                 t.version,
                 None if t.row_count is None else f"{t.row_count:,}",
                 format_bytes(t.bytes),
-                *([note] if has_notes else []),
+                ", ".join(self.notes(t)),
                 completion_time(t),
                 self.changes.get(t.version, ""),
             )
-            for t, note in zip(self, notes, strict=True)
+            for t in self
         ]
         return reprs.listing_table(
-            [
-                "version",
-                "rows",
-                "size",
-                *(["note"] if has_notes else []),
-                "completed (UTC)",
-                "changed",
-            ],
+            ["version", "rows", "size", "note", "completed (UTC)", "changed"],
             rows,
-            aligned="rrl" + "l" * has_notes + "ll",
+            aligned="rrllll",
+            optional=["note"],
             caption=self.name,
             note="; ".join([count_noun(len(self), "version"), *self._command_note()]),
         )

@@ -95,7 +95,7 @@ class VerifyResults(dict[str, Any], ReprMixin):
         if not self:
             return plain_text("No result tables yet.")
         return reprs.listing_table(
-            ["name", "result"], [(n, reprs.verdict(v)) for n, v in self.items()], aligned="ll"
+            ["name", "result"], [(n, v._rendered()) for n, v in self.items()], aligned="ll"
         )
 
 

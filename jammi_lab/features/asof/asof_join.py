@@ -226,14 +226,14 @@ class _JoinedRows:
                 matches = matcher.match(keys, spine.column(plan.times[0])).combine_chunks()
                 start = 0
                 for batch in batches:
-                    yield self._joined(batch, matches.slice(start, len(batch)))
+                    yield self._joined_batch(batch, matches.slice(start, len(batch)))
                     start += len(batch)
 
     def close(self) -> None:
         """Close the stream."""
         self._stream.close()
 
-    def _joined(self, batch: pa.RecordBatch, matches: pa.Table) -> pa.RecordBatch:
+    def _joined_batch(self, batch: pa.RecordBatch, matches: pa.Table) -> pa.RecordBatch:
         [facts] = matches.column("fact").chunks or [pa.array([], pa.int64())]
         ambiguous = pc.index(pc.greater(matches.column("ties"), 1), value=True).as_py()
         if ambiguous >= 0:

@@ -165,13 +165,15 @@ def _results_table(rows: Sequence[CheckRow], not_run: str) -> Rendered:
         ]
         for row in rows
     ]
-    heads = ["check", "table", "severity", "outcome", "failing rows", "rule", "note"]
-    if not any(line[-1] for line in lines):
-        lines, heads = [line[:-1] for line in lines], heads[:-1]
     failed = [row for row in rows if row.failing]
     caption = f"{count_noun(len(rows), 'check')}: {reprs.tally(row.outcome for row in rows)}"
     notes = [f"ws.checks[{row.check!r}].rows() shows the failing rows" for row in failed[:1]]
     note = ". ".join([*notes, *filter(None, [not_run])])
     return reprs.listing_table(
-        heads, lines, aligned="llllrll"[: len(heads)], caption=caption, note=note
+        ["check", "table", "severity", "outcome", "failing rows", "rule", "note"],
+        lines,
+        aligned="llllrll",
+        optional=["note"],
+        caption=caption,
+        note=note,
     )
