@@ -3,7 +3,6 @@
 
 import functools
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ class Meaning:
 
 @functools.cache
 def _rules() -> dict[str, list[dict[str, str]]]:
-    text = Path(__file__).with_name("foreign_errors.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    import tomllib
+
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def explain(group: str, text: str, **names: object) -> Meaning | None:

@@ -151,7 +151,7 @@ def test_the_badge_of_what_cannot_be_decided_asks_why():
     ],
 )
 def test_a_verdict_reads_as_a_sentence_with_its_reasons(value, text):
-    assert forms.verdict(value, "t").text == text
+    assert value._rendered("t").text == text
 
 
 def test_a_notebook_shows_a_verdict_as_its_sentence_in_both_forms():
@@ -271,16 +271,16 @@ def every_form(name: str) -> list[Any]:
         forms.sources([(name, name, name, name, name, name)]),
         forms.source(name, name, name, name, [(name, {name: name})], name),
         forms.columns(name, [(name, name)]),
-        forms.verdict(doubt, name),
-        forms.verdict(MatchWithUnpinnedInputs(doubt.unpinned), name),
-        forms.verdict(Mismatch(name, name, name), name),
+        doubt._rendered(name),
+        MatchWithUnpinnedInputs(doubt.unpinned)._rendered(name),
+        Mismatch(name, name, name)._rendered(name),
         forms.status([Row(name, moved), Row(name, doubt), Row(name, PossiblyStale([Cause(moved.reasons[0], [name])] * 2))]),
         badge_reprs.badge({name: moved}),
         badge_reprs.badge({name: moved, name * 2: doubt}),
         badge_reprs.unchecked_badge([name], name),
         forms.plan([step], [step], [step], [step], skipped=[name]),
         forms.run_report([RunStep(name, name, error=name, table_name=name)], [name]),
-        forms.recovery(RecoveryReport(errors=[name])),
+        RecoveryReport(errors=[name])._rendered(),
         forms.check({name: [name]}),
         forms.error(SqlError(name, near=[name], hint=name).with_position(name, 0)),
     ]  # fmt: skip
