@@ -7,6 +7,8 @@ to contain them.
 from collections.abc import Callable
 from typing import NamedTuple
 
+from jammi_lab.core.identifiers import quote_identifier
+
 
 class ColumnComparison(NamedTuple):
     """A comparison of a column with constants of its type."""
@@ -79,3 +81,10 @@ def _term(
     if comparison.operator == "IN":
         return f"{name} IN ({', '.join(texts)})"
     return f"{name} {comparison.operator} {texts[0]}"
+
+
+def without_pushdown(name: str) -> str:
+    """A column in a SELECT whose conditions DuckDB tests itself: `least` of one value is that
+    value, costs nothing, and stops the pushdown (1.5.5)."""
+    quoted = quote_identifier(name)
+    return f"least({quoted}) AS {quoted}"

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.sources.databases.value_checks import decimal_type, fail_if, unreadable_value
+from jammi_lab.sources.scan_conditions import without_pushdown
 
 _DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 _WIDE_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\).*")
@@ -39,16 +40,13 @@ def is_time(kind: str) -> bool:
 
 
 def scan_expression(name: str, duckdb_type: str, label: str) -> str:
-    """A column in a scan. Its conditions are sent to the server only if it compares as DuckDB does.
-
-    `least` of one value is that value, costs nothing, and stops the pushdown (1.5.5).
-    """
-    quoted = quote_identifier(name)
+    """A column in a scan. Its conditions are sent to the server only if it compares as DuckDB
+    does."""
     if duckdb_type == "TIME":
         return date_from_text(name, duckdb_type, label)
     if duckdb_type in ("VARCHAR", "BLOB", "FLOAT", "DOUBLE"):
-        return f"least({quoted}) AS {quoted}"
-    return quoted
+        return without_pushdown(name)
+    return quote_identifier(name)
 
 
 def literal_on_server(kind: str, value: str | None) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 from jammi_lab.core.identifiers import quote_identifier, sql_literal
 from jammi_lab.sources.databases.value_checks import decimal_type, fail_if, unreadable_value
+from jammi_lab.sources.scan_conditions import without_pushdown
 
 _NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?((?:\[\])*)")
 _TEXT_ON_SERVER = re.compile(r'("char"|path)(\[\])*')
@@ -63,13 +64,9 @@ def text_on_server(quoted: str, kind: str) -> str:
 
 def scan_expression(name: str, kind: str) -> str:
     """A column in a scan. Its conditions are sent to the server only if it compares as DuckDB does:
-    many types are VARCHAR in DuckDB and have an order, or an equality, of their own there.
-
-    `least` of one value is that value, costs nothing, and stops the pushdown (1.5.5).
-    """
-    quoted = quote_identifier(name)
+    many types are VARCHAR in DuckDB and have an order, or an equality, of their own there."""
     is_alike = _COMPARED_ALIKE.fullmatch(kind) and not is_wide_number(kind)
-    return quoted if is_alike else f"least({quoted}) AS {quoted}"
+    return quote_identifier(name) if is_alike else without_pushdown(name)
 
 
 def literal_on_server(kind: str, value: str | None) -> str | None:

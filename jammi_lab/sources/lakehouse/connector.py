@@ -391,10 +391,7 @@ class LakehouseConnector(LakehouseTable):
             if common
             else ""
         )
-        return (
-            f"SELECT {', '.join(expressions) or '1'} FROM "
-            f"({self.select(state).replace('SELECT *', 'SELECT *, filename', 1)}){left_out}"
-        )
+        return f"SELECT {', '.join(expressions) or '1'} FROM {self.scan(state)}{left_out}"
 
 
 def _same_fields(former: TableSnapshot, current: TableSnapshot, read: tuple[str, ...]) -> bool:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 T = TypeVar("T")
+_TYPE_CHANGES = "delta.typeChanges"
+"""Metadata of a column, or of a part of it, that earlier files have with another type."""
 
 
 class DeltaConnector(LakehouseConnector):
@@ -103,6 +105,7 @@ class DeltaConnector(LakehouseConnector):
                 identified,
                 self._commit_digest(table_files, table.version()),
                 commit_file=self._commit_file(table.version()),
+                widened=tuple(field["name"] for field in fields if _TYPE_CHANGES in str(field)),
             )
 
         return self._read_log(version, read_snapshot)
@@ -145,11 +148,9 @@ class DeltaConnector(LakehouseConnector):
         except FileNotFoundError:
             return ""
 
-    def select(self, state: TableSnapshot) -> str:
-        """A SELECT of one version."""
-        return (
-            f"SELECT * FROM delta_scan({sql_literal(state.location)}, version := {state.version:d})"
-        )
+    def scan(self, state: TableSnapshot) -> str:
+        """The rows of one version."""
+        return f"delta_scan({sql_literal(state.location)}, version := {state.version:d})"
 
     def has_unique_ids(self, state: TableSnapshot) -> bool:
         """Whether its commit is known: a table restored from a backup uses the same numbers

@@ -61,6 +61,7 @@ class IcebergConnector(LakehouseConnector):
                 _fields(current),
                 schema_note(metadata, version, schema),
                 commit_file=_manifest_list(metadata, version),
+                widened=_widened_columns(metadata, current),
             )
         except (KeyError, TypeError, AttributeError, StopIteration):
             raise self._truncated_error(location) from None
@@ -93,17 +94,18 @@ class IcebergConnector(LakehouseConnector):
                         commit=commit,
                         is_former=version != current.version,
                         commit_file=_manifest_list(metadata, version),
+                        widened=_widened_columns(metadata, schema),
                     )
                 )
         return snapshots
 
-    def select(self, state: TableSnapshot) -> str:
-        """A SELECT of one snapshot; a table without snapshots has no rows. The current snapshot is
-        not named, because by its number DuckDB would read it with its own schema instead of the
-        current one."""
+    def scan(self, state: TableSnapshot) -> str:
+        """The rows of one snapshot; none of a table without snapshots. The current snapshot is not
+        named, because by its number DuckDB would read it with its own schema instead of the current
+        one."""
         named = f", snapshot_from_id := {state.version:d}" if state.is_former else ""
-        nothing = " WHERE false" if state.version < 0 else ""
-        return f"SELECT * FROM iceberg_scan({sql_literal(state.location)}{named}){nothing}"
+        scan = f"iceberg_scan({sql_literal(state.location)}{named})"
+        return scan if state.version >= 0 else f"(FROM {scan} WHERE false)"
 
     def data_files(self, state: TableSnapshot, query: RunSelect) -> dict[str, tuple[int, bool]]:
         """The data files; if the snapshot has delete files, any data file may have deleted rows."""
@@ -388,6 +390,20 @@ def schema_note(metadata: dict[str, Any], version: int, schema: int) -> str:
     releases used its own schema until the next write."""
     return (
         "" if _schema_by_snapshot(metadata).get(version) in (None, schema) else f"schema {schema}"
+    )
+
+
+def _widened_columns(metadata: dict[str, Any], schema: dict[str, Any]) -> tuple[str, ...]:
+    """The columns of a schema that have another type in an earlier one; those of type DOUBLE, too,
+    because files may be added to a table with a narrower type than it ever had."""
+    types: dict[int, set[str]] = {}
+    for each in _schemas(metadata):
+        for field in each["fields"]:
+            types.setdefault(field["id"], set()).add(str(field["type"]))
+    return tuple(
+        field["name"]
+        for field in schema["fields"]
+        if len(types[field["id"]]) > 1 or "double" in str(field["type"])
     )
 
 

@@ -30,6 +30,7 @@ from jammi_lab.sources.locations import (
     literal_path,
     scheme_of,
 )
+from jammi_lab.sources.scan_conditions import without_pushdown
 
 
 class TableSnapshot(NamedTuple):
@@ -53,6 +54,8 @@ class TableSnapshot(NamedTuple):
     commit_file: str = ""
     """The file that was written when the snapshot was committed, after its data files; empty if
     there is none."""
+    widened: tuple[str, ...] = ()
+    """The columns that may have another type in some files, such as FLOAT in place of DOUBLE."""
 
     @property
     def snapshot_id(self) -> str:
@@ -135,8 +138,15 @@ class LakehouseTable(LocatedConnector, ABC):
         """The current snapshot. Raises TableGone, SourceUnavailable, ExtensionMissing."""
 
     @abstractmethod
+    def scan(self, state: TableSnapshot) -> str:
+        """All rows of a snapshot, as they stand behind FROM."""
+
     def select(self, state: TableSnapshot) -> str:
-        """A SELECT of all rows of a snapshot."""
+        """A SELECT of all rows of a snapshot. DuckDB 1.5.5 casts a condition to the type of each
+        file, so that `v > 1.5` misses the 2 of a file of integers."""
+        columns = ", ".join(map(without_pushdown, state.widened))
+        replaced = f" REPLACE ({columns})" if columns else ""
+        return f"SELECT *{replaced} FROM {self.scan(state)}"
 
     @abstractmethod
     def former_snapshots(
