@@ -2,7 +2,6 @@
 
 import datetime as dt
 import decimal
-import itertools
 
 import pyarrow as pa
 import pytest
@@ -48,7 +47,6 @@ COLUMNS = {
     "less": pa.array([{"a": 1}]),
     "map": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
 }
-PAIRS = list(itertools.permutations(COLUMNS, 2))
 
 
 def python_values(column):
@@ -76,21 +74,27 @@ def python_values(column):
     return plain(column.to_pylist())
 
 
-@pytest.mark.parametrize(("source", "target"), PAIRS, ids=lambda name: name.replace(" ", "_"))
-def test_a_cast_is_exact_or_refused(source, target):
+def is_exact(source, target):
+    """Whether the values of a column stay what they are in the type of another, or are refused."""
     column, kind = pa.chunked_array([COLUMNS[source]]), COLUMNS[target].type
     try:
         converted = cast_losslessly(column, kind)
     except pa.ArrowInvalid:
-        return
-    assert converted.type == kind
+        return True
+    if converted.type != kind:
+        return False
     if source == "null":
-        assert converted.null_count == 2
-    elif not pa.types.is_temporal(kind):
-        assert python_values(converted) == python_values(column)
-    else:
-        assert type(column[0].as_py()) is type(converted[0].as_py()) or "nano" in source + target
-        assert converted.cast(column.type).equals(column)
+        return converted.null_count == 2
+    if not pa.types.is_temporal(kind):
+        return python_values(converted) == python_values(column)
+    is_one_kind = type(column[0].as_py()) is type(converted[0].as_py())
+    is_equal = converted.cast(column.type).equals(column)
+    return is_equal and (is_one_kind or "nano" in source + target)
+
+
+@pytest.mark.parametrize("source", COLUMNS, ids=lambda name: name.replace(" ", "_"))
+def test_a_cast_is_exact_or_refused(source):
+    assert [target for target in COLUMNS if not is_exact(source, target)] == []
 
 
 @pytest.mark.parametrize(
