@@ -1101,6 +1101,14 @@ def test_an_arrow_file_that_is_cut_while_its_rows_are_held_harms_nobody(tmp_path
     assert query(relation, "SELECT count(DISTINCT id) FROM it") == [(20_000,)]
 
 
+@pytest.mark.parametrize("values", [pa.array([2.5]), pa.array(["a"]), pa.array([[{"x": 1}]])])
+def test_a_column_of_an_arrow_file_without_values_has_the_type_of_the_next_file(values, tmp_path):
+    for name, column in (("a", pa.nulls(1)), ("b", values), ("c", pa.nulls(2))):
+        feather.write_feather(pa.table({"v": column}), tmp_path / f"{name}.feather")
+    [rows] = query(source(tmp_path).relation(None), "SELECT list(v) FROM it")
+    assert rows == ([None, values[0].as_py(), None, None],)
+
+
 def test_arrow_files_of_different_columns_are_refused(tmp_path):
     put(tmp_path / "a.arrow", "arrow", FIRST)
     with ipc.new_file(tmp_path / "b.arrow", pa.schema([("x", pa.int8())])):

@@ -9,6 +9,7 @@ import pyarrow.ipc
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.frames import canonical_table, unique_names
+from jammi_lab.storage.arrow_values import cast_losslessly, common_type
 from jammi_lab.storage.digests import arrow_digests, sha256_stream
 
 
@@ -23,17 +24,24 @@ def read_table(file_set: FileSet, source_file: SourceFile) -> pa.Table:
 
 
 def read_tables(file_set: FileSet, source_files: Sequence[SourceFile]) -> pa.Table:
-    """All rows of all files, in order. Raises SchemaMismatch if their columns differ, and as
-    `read_table`."""
+    """All rows of all files, in order, each column in the type that holds the values of all files.
+    Raises SchemaMismatch if their columns differ, or have no such type, and as `read_table`."""
     tables = [read_table(file_set, source_file) for source_file in source_files]
+    names, kinds = tables[0].schema.names, tables[0].schema.types
     for source_file, table in zip(source_files, tables, strict=True):
-        if table.schema != tables[0].schema:
+        common = [None]
+        if table.schema.names == names:
+            common = [*map(common_type, kinds, table.schema.types)]
+        if None in common:
             raise SchemaMismatch(
                 f"{source_file.relative} does not have the columns of {source_files[0].relative}.",
                 expected=_describe_columns(tables[0]),
                 actual=_describe_columns(table),
             )
-    return pa.concat_tables(tables)
+        kinds = common
+    return pa.concat_tables(
+        pa.table([*map(cast_losslessly, table.columns, kinds)], names) for table in tables
+    )
 
 
 def _describe_columns(table: pa.Table) -> str:
