@@ -140,6 +140,40 @@ def test_a_number_that_no_decimal_holds_is_refused_with_the_option_that_helps(
     assert str(read) == str(float(value.strip("'")))
 
 
+def test_numbers_of_a_table_that_its_values_decide(ws, sql, table):
+    sql(
+        f"CREATE TABLE {table} (id integer, n numeric, far numeric)",
+        f"INSERT INTO {table} VALUES (1, 0.12345678901, 1e-40), (2, 9, 1), (3, 10, NULL)",
+    )
+    location = ws.sources["crm"].location
+    ws.sources.add("crm", location, options={"numeric": "values"}, replace=True)
+    assert {c.name: c.type for c in ws.sources["crm"].columns(table)} == {
+        "id": "INTEGER", "n": "DECIMAL(38,11)", "far": "DOUBLE"
+    }  # fmt: skip
+    assert ws.sql(f"SELECT n, far FROM crm.{table} ORDER BY n").fetchall() == [
+        (Decimal("0.12345678901"), 1e-40), (Decimal(9), 1.0), (Decimal(10), None)
+    ]  # fmt: skip
+
+
+def test_arrays_of_numbers_are_arrays_of_numbers(ws, sql, table):
+    sql(
+        f"CREATE TABLE {table} (id integer, a numeric[])",
+        f"INSERT INTO {table} VALUES (1, '{{9,NULL}}'), (2, '{{10}}'), (3, '{{100.5}}'), (4, NULL)",
+    )
+    in_order = f"SELECT id FROM crm.{table} WHERE a IS NOT NULL ORDER BY a"
+    assert ws.sql(in_order).fetchall() == [(1,), (2,), (3,)]
+    assert ws.sql(f"SELECT a FROM crm.{table} WHERE id < 3 ORDER BY id").fetchall() == [
+        ([Decimal(9), None],), ([Decimal(10)],)
+    ]  # fmt: skip
+    assert ws.sql(f"SELECT id FROM crm.{table} WHERE a = [10::DECIMAL(38, 10)]").fetchall() == [
+        (2,)
+    ]
+    for number, value in enumerate(("{1,0.12345678901}", "{NaN}", "{{1,2}}", "[2:2]={1}")):
+        sql(f"UPDATE {table} SET a = '{value}' WHERE id = 3")
+        with pytest.raises(SourceUnavailable, match=r"'a' .* beyond DECIMAL\(38,10\)\[\]"):
+            ws.sql(f"SELECT max(a) FROM crm.{table} -- {number}").fetchall()
+
+
 def test_types_of_its_own_come_as_text_and_zones_as_instants(ws, sql, table):
     sql(f"DROP TYPE IF EXISTS mood_{table}", f"CREATE TYPE mood_{table} AS ENUM ('sad', 'ok')")
     try:

@@ -284,7 +284,7 @@ class PostgresConnector(ServerConnector):
                 checks += [self._value_check(info, tests, where)] if tests else []
             return f"SELECT * FROM ({body}) WHERE {' AND '.join(checks)}" if checks else body
 
-        has_fixed_types = not _is_decided_by_values(info)
+        has_fixed_types = not self._is_decided_by_values(info)
         return (projected_body(types, lambda: ALL_ROWS), types, projected_body), has_fixed_types
 
     def _types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], set[str]]:
@@ -301,12 +301,19 @@ class PostgresConnector(ServerConnector):
         types = {name: as_text.get(name, kind) for name, kind, *_ in described}
         return types, set(as_text)
 
+    def _is_decided_by_values(self, info: ServerTable) -> bool:
+        """Whether the types of its columns `numeric` may differ from one read to the next: those of
+        a view, such as averages, which have more decimals than people write, and with the option
+        `numeric="values"` those of a table, of which each look scans the rows."""
+        is_asked = self.record.options.get("numeric") == "values"
+        return (is_asked or info.rows == UNKNOWN_ROWS) and "numeric" in dict(info.columns).values()
+
     def _types_of_values(self, query: Query, info: ServerTable) -> dict[str, str]:
-        """The types of the columns `numeric` of a view, such as averages, which have more decimals
-        than people write. Not while rows of other tenants would decide."""
-        columns = [name for name, kind in info.columns if kind == "numeric"]
-        if not columns or not _is_decided_by_values(info) or self.record.tenant_column:
+        """The types of the columns `numeric` that their values decide. Not while rows of other
+        tenants would decide."""
+        if not self._is_decided_by_values(info) or self.record.tenant_column:
             return {}
+        columns = [name for name, kind in info.columns if kind == "numeric"]
         expressions = ", ".join(
             f"pg_catalog.max(pg_catalog.length(pg_catalog.trunc(pg_catalog.abs({quoted}))::text)) "
             f"AS d{number}, pg_catalog.max(pg_catalog.scale({quoted})) AS s{number}"
@@ -360,6 +367,8 @@ class PostgresConnector(ServerConnector):
             if n not in columns
             else f"{value_checks.decimal_from_text(n, kind, label)} AS {quote_identifier(n)}"
             if n in text_columns and kind.startswith("DECIMAL")
+            else f"CAST({value_checks.number_text(n, kind)} AS {kind}) AS {quote_identifier(n)}"
+            if n in text_columns and kind.startswith("DOUBLE")
             else f"CAST({quote_identifier(n)} AS {kind}) AS {quote_identifier(n)}"
             for n, kind in types.items()
         )
@@ -408,12 +417,6 @@ class PostgresConnector(ServerConnector):
             )
         rejected = foreign_errors.to_error("postgres_query", text)
         return rejected or self._server_error(text, "postgres", r"ERROR:\s*(.+)")
-
-
-def _is_decided_by_values(info: ServerTable) -> bool:
-    """Whether the types of its columns `numeric` may differ from one read to the next: those of a
-    view, which the server has to compute anyway. A look at a table would scan it."""
-    return info.rows == UNKNOWN_ROWS and "numeric" in dict(info.columns).values()
 
 
 def _case_twins(names: Sequence[str]) -> tuple[str, str] | None:

@@ -50,11 +50,10 @@ def type_as_read(kind: str, *, are_doubles: bool) -> str | None:
     if kind == "money":
         return _MONEY
     number = _NUMERIC.fullmatch(kind)
-    if number is not None and not number[3] and is_wide_number(kind):
-        if are_doubles:
-            return "DOUBLE"
-        return decimal_type(None if number[2] is None else max(int(number[2]), 0))
-    return "VARCHAR" if is_wide_number(kind) or _TEXT_ON_SERVER.fullmatch(kind) else None
+    if number is not None and is_wide_number(kind):
+        scale = None if number[2] is None else max(int(number[2]), 0)
+        return ("DOUBLE" if are_doubles else decimal_type(scale)) + number[3]
+    return "VARCHAR" if _TEXT_ON_SERVER.fullmatch(kind) else None
 
 
 def text_on_server(quoted: str, kind: str) -> str:

@@ -414,7 +414,7 @@ class ServerConnector(ServerTables):
         digest = digest_of(dict(sets))
         server_types = {
             name: kind + ROUNDED
-            if kind.startswith("numeric") and columns.get(name) == "DOUBLE"
+            if kind.startswith("numeric") and columns.get(name, "").startswith("DOUBLE")
             else kind
             for name, kind in info.columns
         }

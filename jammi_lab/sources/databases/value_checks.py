@@ -28,17 +28,33 @@ def number_type(digits: int, scale: int) -> str:
     return f"DECIMAL({MAX_DIGITS},{wanted})" if digits + wanted <= MAX_DIGITS else "DOUBLE"
 
 
-def decimal_from_text(name: str, kind: str, label: str) -> str:
-    """A decimal from the server's text, which fails on one that the type does not hold exactly: a
-    cast would round it."""
+def number_text(name: str, kind: str) -> str:
+    """A column of the server's texts as what a cast to the type of numbers takes: PostgreSQL writes
+    lists as `{1,2}`."""
     column = quote_identifier(name)
-    scale = int(kind.removesuffix(")").rpartition(",")[2])
-    decimals = f"length(rtrim(split_part({column}, '.', 2), '0'))"
-    is_bad = (
-        f"{column} IS NOT NULL AND (TRY_CAST({column} AS {kind}) IS NULL OR {decimals} > {scale})"
-    )
+    if not kind.endswith("[]"):
+        return column
+    return f"TRY_CAST(translate({column}, '{{}}', '[]') AS VARCHAR[])"
+
+
+def decimal_from_text(name: str, kind: str, label: str) -> str:
+    """A decimal, or a list of them, from the server's text, which fails on one that the type does
+    not hold exactly: a cast would round it."""
+    column, text = quote_identifier(name), number_text(name, kind)
+    one = kind.removesuffix("[]")
+    scale = int(one.removesuffix(")").rpartition(",")[2])
+
+    def is_bad(value: str) -> str:
+        decimals = f"length(rtrim(split_part({value}, '.', 2), '0'))"
+        is_beyond = f"TRY_CAST({value} AS {one}) IS NULL OR {decimals} > {scale}"
+        return f"{value} IS NOT NULL AND ({is_beyond})"
+
+    condition = is_bad(column)
+    if one != kind:
+        bad_ones = f"list_filter({text}, lambda value: {is_bad('value')})"
+        condition = f"{column} IS NOT NULL AND len({bad_ones}) IS DISTINCT FROM 0"
     message = unreadable_value(label, name, f"NaN, or a number beyond {kind}")
-    return fail_if(is_bad, message, f"CAST({column} AS {kind})", kind)
+    return fail_if(condition, message, f"CAST({text} AS {kind})", kind)
 
 
 def fail_if(condition: str, message: str, value: str, kind: str) -> str:

@@ -226,8 +226,8 @@ def _check_database(options: Mapping[str, Any]) -> None:
         not schemas or not all(isinstance(name, str) and name for name in schemas)
     ):
         raise InvalidArgument("The option 'schemas' must be a list of names.")
-    if options.get("numeric", "decimal") not in ("decimal", "double"):
-        raise InvalidArgument("The option 'numeric' must be 'decimal' or 'double'.")
+    if options.get("numeric", "decimal") not in ("decimal", "values", "double"):
+        raise InvalidArgument("The option 'numeric' must be 'decimal', 'values' or 'double'.")
 
 
 def _check_csv(options: Mapping[str, Any]) -> None:
