@@ -11,6 +11,7 @@ from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
 import jammi_lab
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from tests.sources.workbook_formats import WRITERS
 
 
 @pytest.fixture
@@ -419,3 +420,37 @@ def test_an_open_document_sheet(ws, tmp_path):
         (dt.timedelta(hours=6, minutes=15), 2),
         (dt.timedelta(hours=30, minutes=15), 3),
     ]
+
+
+@pytest.mark.parametrize("is_1904", [False, True], ids=["1900", "1904"])
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_format_has_the_values_and_types_of_its_cells(ws, tmp_path, kind, is_1904):
+    rows = [
+        ["id", "code", "price", "day", "ok", "2024", "mixed"],
+        [1, "01", 2.5, dt.date(2024, 2, 29), True, 2.0**53, 1],
+        [2, "Köln", 0.1, dt.date(1999, 12, 31), False, None, "x"],
+        [3, None, -1.0, None, None, 7, None],
+    ]
+    WRITERS[kind](tmp_path / f"b.{kind}", rows, is_1904=is_1904)
+    source = ws.sources.add("s", tmp_path / f"b.{kind}")
+    assert {column.name: column.type for column in source.columns()} == {
+        "id": "BIGINT", "code": "VARCHAR", "price": "DOUBLE", "day": "DATE", "ok": "BOOLEAN",
+        "2024": "DOUBLE", "mixed": "VARCHAR",
+    }  # fmt: skip
+    assert ws.sql("FROM s").fetchall() == [
+        (1, "01", 2.5, dt.date(2024, 2, 29), True, 2.0**53, "1"),
+        (2, "Köln", 0.1, dt.date(1999, 12, 31), False, None, "x"),
+        (3, None, -1.0, None, None, 7.0, None),
+    ]
+    assert [note.split(",")[0] for note in source.notes] == ["2024: DOUBLE", "mixed: VARCHAR"]
+    with pytest.raises(SourceUnavailable, match=r"cell C2: '2\.5' is not a BIGINT"):
+        ws.sources.add("t", tmp_path / f"b.{kind}", options={"types": {"price": "BIGINT"}})
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_truncated_workbook_of_any_format_is_refused(ws, tmp_path, kind):
+    path = tmp_path / f"b.{kind}"
+    WRITERS[kind](path, [["a"], *[[number] for number in range(500)]])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(SourceUnavailable, match=f"b.{kind}"):
+        ws.sources.add("s", path)
