@@ -26,6 +26,12 @@ SELECT * FROM (
 """
 
 
+REPEATED_PARTITION = """
+SELECT sum(v) OVER (PARTITION BY a, a), sum(v) OVER (PARTITION BY a, b)
+FROM (VALUES (1, 1, 10), (1, 2, 20)) AS t(a, b, v) ORDER BY b
+"""
+
+
 @pytest.fixture
 def ws(tmp_path):
     with jl.open(tmp_path / "lab") as workspace:
@@ -75,3 +81,9 @@ def test_two_sqlite_tables_with_the_same_columns(ws, tmp_path):
     ws.sources.add("s", f"sqlite:///{tmp_path / 'x.db'}")
     sums = "SELECT (SELECT sum(v) FROM s.a WHERE v > 0), (SELECT sum(v) FROM s.b WHERE v > 0)"
     assert ws.sql(sums).fetchall() == [(30, 150)]
+
+
+def test_windows_that_repeat_an_expression_are_still_wrong_in_duckdb():
+    wrong = duckdb.sql(REPEATED_PARTITION).fetchall()
+    right = duckdb.sql(REPEATED_PARTITION.replace("a, a", "a")).fetchall()
+    assert (wrong, right) == ([(30, 30), (30, 30)], [(30, 10), (30, 20)])

@@ -516,6 +516,86 @@ def test_declared_types_of_json_are_no_rounding(read):
     assert types[1] == "DECIMAL(3,1)" and rows[1] == (2, Decimal("2.5"))
 
 
+UPPER = "AAAAAAAA-0000-4000-8000-00000000000A"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "read_as"),
+    [
+        (('{"n":9007199254740993}', '{"n":0.5}'), "JSON", None),
+        (("[0.5]", "[9007199254740993]"), "JSON", None),
+        (("[18446744073709551616]", "[1]"), "JSON", None),
+        (('{"l":[{"x":1.5}]}', '{"l":[{"x":1e400}]}'), "JSON", None),
+        (
+            ('{"id":1700000000000000,"s":"1234567890123456","x":0.5}', "null"),
+            "STRUCT(id BIGINT, s VARCHAR, x DOUBLE)",
+            [{"id": 1700000000000000, "s": "1234567890123456", "x": 0.5}, None],
+        ),
+        (
+            ('{"n":18446744073709551615}', '{"n":-1}'),
+            "STRUCT(n HUGEINT)",
+            [{"n": 18446744073709551615}, {"n": -1}],
+        ),
+        (("[1]", "[2.5]"), "DOUBLE[]", [[1.0], [2.5]]),
+        ((f'"{UPPER}"', "null"), "VARCHAR", [UPPER, None]),
+        ((f'{{"u":"{UPPER}"}}', "null"), "STRUCT(u VARCHAR)", [{"u": UPPER}, None]),
+        (('["10:11:12"]', '["24:00:00"]'), "VARCHAR[]", [["10:11:12"], ["24:00:00"]]),
+        (('["2024-01-02"]', "[]"), "VARCHAR[]", [["2024-01-02"], []]),
+        (
+            (f'{{"TIME":"10:11:12","a, UUID)":"{UPPER}"}}', "null"),
+            'STRUCT("TIME" VARCHAR, "a, UUID)" VARCHAR)',
+            [{"TIME": "10:11:12", "a, UUID)": UPPER}, None],
+        ),
+        (('[1,"x",true]', "[null]"), "JSON[]", [["1", '"x"', "true"], [None]]),
+        (('{"n":"01"}', '{"n":2}'), "STRUCT(n JSON)", [{"n": '"01"'}, {"n": "2"}]),
+        (("[true]", "[5]"), "JSON[]", [["true"], ["5"]]),
+    ],
+)
+def test_nested_values_of_json_are_what_they_are(read, values, kind, read_as):
+    """Where `read_as` is None, the JSON itself."""
+    lines = "".join(f'{{"n":{n},"v":{value}}}\n' for n, value in enumerate(values))
+    types, rows = read(lines, "a.ndjson")
+    expected = list(values) if read_as is None else read_as
+    assert (types[1], [value for _, value in rows]) == (kind, expected)
+
+
+@pytest.mark.parametrize("keys", ['"X":1,"x":2', '"x":1,"x":2'])
+def test_equal_keys_of_a_nested_object_are_refused_without_advice_that_is_impossible(read, keys):
+    with pytest.raises(SourceUnavailable, match=r"a\.json.*twice") as refused:
+        read(f'[{{"a":{{{keys}}}}}]', "a.json")
+    assert "ignore_errors" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "types", "rows"),
+    [
+        # pandas#44684: long texts of digits
+        ("a.json", '[{"a":"202101010000000003","b":"A"}]', ["VARCHAR", "VARCHAR"],
+         [("202101010000000003", "A")]),
+        # polars#14064: the first value is a date, the others are none
+        ("a.csv", "d,n\n2020-01-01,1\nbanana,2\n", ["VARCHAR", "BIGINT"],
+         [("2020-01-01", 1), ("banana", 2)]),
+        # ruby-polars#121: an identifier that is no number comes late
+        ("a.csv", "id,n\n" + "8011,1\n" * 3 + "8011-N,2\n", ["VARCHAR", "BIGINT"],
+         [("8011", 1)] * 3 + [("8011-N", 2)]),
+        # polars#1831: a missing value that is written as NA stays a text, with a note
+        ("a.csv", "x,n\n0.5,1\nNA,2\n", ["VARCHAR", "BIGINT"], [("0.5", 1), ("NA", 2)]),
+        # fixjson#19, jsonfile#59: digits of an identifier
+        ("a.json", '[{"id":3791411052119578828}]', ["BIGINT"], [(3791411052119578828,)]),
+        # polars#22259: a fraction after many integers
+        ("a.csv", "x,n\n" + "1,1\n" * 3 + "0.9999999,2\n", ["DOUBLE", "BIGINT"],
+         [(1.0, 1)] * 3 + [(0.9999999, 2)]),
+    ],
+)  # fmt: skip
+def test_situations_that_are_reported_of_other_readers(read, name, data, types, rows):
+    assert read(data, name) == (types, rows)
+
+
+def test_lines_with_one_value_more_than_the_heading_are_refused(read):  # polars#1974
+    with pytest.raises(SourceUnavailable, match=r"a\.csv, line 2: 3 values where 2"):
+        read("foo,bar\n,1000011,1\n,1000026,2\n")
+
+
 # -- options ---------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,21 @@ _NO_FORMAT = "no format"
 """A format of dates that no text has, so that DuckDB makes no text a date."""
 _TIMES = Form.DATE | Form.TIMESTAMP | Form.TIMESTAMPTZ | Form.TIME
 _NUMBERED_NAME = re.compile(r"(.*)_\d+", re.S)
+_TEXT_KINDS = ("VARCHAR", "UUID", "TIME")
+"""What DuckDB takes texts for. It writes UUID and TIME otherwise than the file may."""
+_NESTED_TYPE = re.compile(r'("(?:[^"]|"")*")|(?<!MAP\()\b([A-Z]+)\b(?=[,)\[])')
+"""A quoted name, or a type inside of a nested type that is no key."""
+_NESTED_TEXTS = {"UUID": "VARCHAR", "TIME": "VARCHAR"}
+_NUMBERS_AS_TEXT = {
+    "DOUBLE": "VARCHAR",
+    "BIGINT": "DOUBLE",
+    "UBIGINT": "DOUBLE",
+    "HUGEINT": "DOUBLE",
+    "VARCHAR": "JSON",
+}
+"""Types with which the text of a nested value shows as plain digits only what is DOUBLE."""
+_LONG_NUMBER = r"(^|[\[:,=]) ?-?(\d{16,}|\d[\d.]*[eE]\+?\d{3,})($|[,\]}])"
+"""A number that DOUBLE may not hold."""
 
 
 def decide(
@@ -34,9 +49,14 @@ def decide(
 ) -> Decision:
     """How these files are read, decided from all their values. Raises OSError, duckdb.Error,
     SourceUnavailable."""
-    undecided = Decision({}, (), {"kind": kind, "columns": None, "casts": {}})
-    select = select_of(undecided, file_set, source_files, addresses, options)
-    detected = scratch_duckdb.describe(relation_of(select))
+    reading: dict[str, Any] = {"kind": kind, "columns": None, "casts": {}}
+
+    def rows_of(columns: Mapping[str, str] | None, selected: str = "*") -> Relation:
+        decision = Decision(columns or {}, (), reading | {"columns": columns})
+        select = select_of(decision, file_set, source_files, addresses, options)
+        return relation_of(f"SELECT {selected} FROM ({select})")
+
+    detected = scratch_duckdb.describe(rows_of(None))
     csv_errors.check_declared_columns(options.get("types", {}), list(detected))
     partitions = partition_types(source_files)
     detected = {name: kind for name, kind in detected.items() if name not in partitions}
@@ -44,40 +64,72 @@ def decide(
     looked = [
         name
         for name, kind in detected.items()
-        if kind in ("VARCHAR", "DOUBLE", "HUGEINT") or fold(name) in declared
+        if kind in (*_TEXT_KINDS, "DOUBLE", "HUGEINT") or fold(name) in declared
     ]
-    texts = {name: "VARCHAR" if name in looked else kind for name, kind in detected.items()}
-    columns = None if _needs_detection(list(detected)) else texts
-    reading = {"kind": kind, "columns": columns, "casts": {}}
-    if not looked:
-        return Decision(detected | partitions, (), reading)
-    select = select_of(Decision(texts, (), reading), file_set, source_files, addresses, options)
-    as_texts = ", ".join(
-        f"CAST({quote_identifier(name)} AS VARCHAR) AS {quote_identifier(name)}" for name in looked
+    types = {
+        name: "VARCHAR" if name in looked else _replace_types(kind, _NESTED_TEXTS)
+        for name, kind in detected.items()
+    }
+    if not _needs_detection(list(detected)):
+        nested = [name for name, kind in types.items() if name not in looked and "DOUBLE" in kind]
+        digits = {name: _replace_types(types[name], _NUMBERS_AS_TEXT) for name in nested}
+        types |= dict.fromkeys(_inexact_columns(nested, rows_of(types | digits)), "JSON")
+        reading["columns"] = dict(types)
+    if looked:
+        as_texts = ", ".join(
+            f"CAST({quoted} AS VARCHAR) AS {quoted}" for quoted in map(quote_identifier, looked)
+        )
+        texts = rows_of(reading["columns"], as_texts)
+        size = sum(source_file.stat.size for source_file in source_files)
+        try:
+            decided = decide_columns(texts, looked, options, size, _TIMES)
+        except Misfit as misfit:
+            raise csv_errors.misfit_error(
+                source_files[0].path, None, misfit.column, misfit.value, misfit.kind
+            ) from None
+        for name, found in decided.items():
+            column = _column(name, detected[name], found)
+            types[name] = column.type
+            if column.cast is not None:
+                reading["casts"][name] = column.cast
+    notes = [
+        f"{name}: {'JSON' if kind == 'JSON' else 'text'}, because DOUBLE does not hold all its "
+        "numbers"
+        for name, kind in types.items()
+        if fold(name) not in declared and _is_inexact(detected[name], kind)
+    ]
+    return Decision(types | partitions, tuple(notes), reading)
+
+
+def _is_inexact(detected: str, kind: str) -> bool:
+    """Whether a column of numbers is read otherwise than DuckDB would."""
+    if kind == "VARCHAR":
+        return detected not in _TEXT_KINDS
+    return kind == "JSON" != detected
+
+
+def _replace_types(kind: str, types: Mapping[str, str]) -> str:
+    """A nested type with other types inside of it."""
+    return _NESTED_TYPE.sub(lambda match: match[1] or types.get(match[2], match[2]), kind)
+
+
+def _inexact_columns(names: Sequence[str], rows: Relation) -> list[str]:
+    """Which of these nested columns, with their numbers as text, have one that DOUBLE may not
+    hold."""
+    if not names:
+        return []
+    tests = ", ".join(
+        f"bool_or(regexp_matches({quote_identifier(name)}::VARCHAR, {sql_literal(_LONG_NUMBER)}))"
+        for name in names
     )
-    relation = relation_of(f"SELECT {as_texts} FROM ({select})")
-    size = sum(source_file.stat.size for source_file in source_files)
-    try:
-        decided = decide_columns(relation, looked, options, size, _TIMES)
-    except Misfit as misfit:
-        raise csv_errors.misfit_error(
-            source_files[0].path, None, misfit.column, misfit.value, misfit.kind
-        ) from None
-    decided = {name: _column(name, detected[name], column) for name, column in decided.items()}
-    notes = tuple(
-        f"{name}: text, because DOUBLE does not hold all its numbers"
-        for name, column in decided.items()
-        if column.type == "VARCHAR" and detected[name] != "VARCHAR" and not column.is_declared
-    )
-    types = {name: decided[name].type if name in decided else kind for name, kind in texts.items()}
-    casts = {name: column.cast for name, column in decided.items() if column.cast is not None}
-    return Decision(types | partitions, notes, reading | {"casts": casts})
+    [found] = scratch_duckdb.query(rows, f"SELECT {tests} FROM it")
+    return [name for name, is_inexact in zip(names, found, strict=True) if is_inexact]
 
 
 def _column(name: str, detected: str, column: TextColumn) -> TextColumn:
     """How a column is read that DuckDB took for `detected`."""
     value = quote_identifier(name)
-    if column.is_declared or detected == "VARCHAR":
+    if column.is_declared or detected in _TEXT_KINDS:
         kind = column.type
     else:
         kind = text_types.type_of_number(column.forms)

@@ -23,6 +23,7 @@ _LINE_NUMBER = re.compile(r"CSV Error on Line: (\d+)")
 _PARSE_ERRORS = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException)
 """What DuckDB raises for malformed text; unlike any other error, it does not depend on the moment
 of the read."""
+_EQUAL_KEYS = re.compile(r'Duplicate name "(.*?)" in struct|has duplicate key "(.*?)"')
 _INVALID_STATE = "state machine reached an invalid state"
 
 
@@ -152,6 +153,12 @@ class TextConnector(FileConnector):
             match = _LINE_NUMBER.search(text)
             line = int(match[1]) + skipped if match else None
             return encoding_error(self.file_set, source_file, "utf-8", line)
+        if keys := _EQUAL_KEYS.search(text):
+            return SourceUnavailable(
+                f"{read_errors.display_name(path)}: an object has the key {keys[1] or keys[2]!r} "
+                "twice; capital letters do not count.",
+                hint="Rename one of the keys.",
+            )
         error: JammiError | None = None
         if self.kind in ("csv", "tsv"):
             options = self.record.options
