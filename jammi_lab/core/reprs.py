@@ -105,7 +105,7 @@ def listing_table(
     shown = [
         column
         for column, header in enumerate(headers)
-        if header not in optional or any(line[column] for line in lines)
+        if header not in optional or any(_has_content(line[column]) for line in lines)
     ]
     return table(
         [headers[column] for column in shown],
@@ -114,6 +114,10 @@ def listing_table(
         caption=caption,
         note=note,
     )
+
+
+def _has_content(value: Any) -> bool:
+    return bool(value.text if isinstance(value, Rendered) else value)
 
 
 def format_row_count(number: int | None) -> str:
