@@ -209,6 +209,20 @@ def test_a_backup_and_a_copy_are_whole(lab, run, tmp_path):
         assert isinstance(ws.verify("counted"), jl.Match) and not ws.recovery
 
 
+def test_a_copy_that_is_killed_before_its_end_is_no_workspace(lab, run_python, tmp_path):
+    code = """
+import os, sys, jammi_lab as jl
+from jammi_lab.workspace import copy
+copy.sync_folder = lambda *_: os._exit(9)
+with jl.open(sys.argv[1]) as ws:
+    copy.copy_workspace(ws, sys.argv[2])
+"""
+    assert run_python(code, lab, str(tmp_path / "other"), check=False).returncode == 9
+    assert list((tmp_path / "other").rglob("*.parquet"))
+    with pytest.raises(jl.WorkspaceNotFound):
+        jl.open(tmp_path / "other", create=False)
+
+
 def test_a_copy_into_something_is_refused_and_leaves_it_as_it_was(lab, run, tmp_path, papers):
     before = sorted(tmp_path.iterdir())
     for target in (str(tmp_path), f"{lab}/inside", "s3://bucket/lab"):

@@ -13,6 +13,7 @@ from jammi_lab.core.errors import SchemaMismatch, StatementNotAllowed
 from jammi_lab.engine import Engine, PreparedStatement
 from jammi_lab.engine.sql import equal_values, row_order, syntax_tree
 from tests.engine.shelf import Shelf, engine_of
+from tests.sizes import every_case
 
 pytestmark = pytest.mark.one_engine
 
@@ -128,6 +129,7 @@ def test_other_plans_promise_no_order(prepare: Callable[..., PreparedStatement],
     assert not prepare(sql).keeps_order
 
 
+@every_case
 @pytest.mark.parametrize("sql", SENSITIVE)
 def test_a_statement_whose_rows_may_depend_on_row_order_is_marked(
     prepare: Callable[..., PreparedStatement], sql: str
