@@ -1,21 +1,19 @@
-"""Options that several commands share, exit codes, and how an error is reported."""
+"""Commands of the shell from the table of commands, exit codes, and how an error is reported."""
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 
 import click
 
 from jammi_lab.core.command_hints import cell_commands
+from jammi_lab.core.commands import COMMANDS, Flag
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.suggestions import by_guess, suggestions, translate_advice
 
-F = TypeVar("F", bound=Callable[..., Any])
 FAILED_EXIT_CODE, REFUSED_EXIT_CODE = 1, 3
 
 
@@ -36,7 +34,8 @@ class WorkspaceCommand(click.Command):
             os.path.lexists(given) or not os.path.isdir(DEFAULT_FOLDER)
         )
         for other in others:
-            if other.required and not isinstance(arguments.get(other.name or ""), str):
+            given_words = arguments.get(other.name or "")
+            if other.required and not (isinstance(given_words, str | tuple) and given_words):
                 has_path = False
         if others and not has_path:
             args = [DEFAULT_FOLDER, *args]
@@ -102,33 +101,82 @@ class WorkspaceCall:
             yield ws
 
 
-def workspace_options(function: F) -> F:
-    """Add the options common to all commands that open a workspace, which it takes as a
-    `WorkspaceCall`, and report its errors."""
-    for option in (
-        click.option(
-            "--json", "as_json", is_flag=True, help="Print one JSON value on standard output."
-        ),
-        click.option(
-            "--tenant", help="The tenant whose tables to use; without it, shared tables only."
-        ),
-        click.option(
-            "--catalog",
-            help="The URL of the PostgreSQL database that stores the catalog, if it is not in the "
-            "folder.",
-        ),
-        click.argument("path", default=DEFAULT_FOLDER),
-    ):
-        function = option(function)
+Values = dict[str, Any]
+"""The values of a command's arguments and flags, by the keys of the table."""
 
-    @wraps(function)
-    def run_and_report(
-        path: str, catalog: str | None, tenant: str | None, as_json: bool, **options: Any
-    ) -> None:
-        with report_errors(path), cell_commands():
-            function(WorkspaceCall(path, catalog, tenant, as_json), **options)
 
-    return run_and_report  # type: ignore[return-value]  # click's decorators keep the signature
+def workspace_command(
+    name: str,
+) -> Callable[[Callable[[WorkspaceCall, Values], None]], click.Command]:
+    """A decorator: the function becomes the command of that name in the table, with the options
+    common to all commands that open a workspace. Its errors are reported."""
+    [verb] = [each for each in COMMANDS if (each.magic, each.name) == ("jammi-lab", name)]
+    arguments = {argument.name.lower(): argument.name for argument in verb.arguments}
+    parameters: list[click.Parameter] = [click.Argument(["path"], default=DEFAULT_FOLDER)]
+    for argument in verb.arguments:
+        count = -1 if argument.repeated else 1
+        parameters.append(
+            click.Argument([argument.name.lower()], required=argument.required, nargs=count)
+        )
+    for flag in verb.flags:
+        parameters += _options(flag)
+
+    def decorate(function: Callable[[WorkspaceCall, Values], None]) -> click.Command:
+        def run(
+            path: str, catalog: str | None, tenant: str | None, as_json: bool, **given: Any
+        ) -> None:
+            values = {arguments.get(key, key): value for key, value in given.items()}
+            with report_errors(path), cell_commands():
+                function(WorkspaceCall(path, catalog, tenant, as_json), values)
+
+        return FailCommand(name, params=[*parameters, *_COMMON], callback=run, help=verb.help)
+
+    return decorate
+
+
+_COMMON = (
+    click.Option(
+        ["--catalog"],
+        help="The URL of the PostgreSQL database that stores the catalog, if it is not in the "
+        "folder.",
+    ),
+    click.Option(
+        ["--tenant"], help="The tenant whose tables to use; without it, shared tables only."
+    ),
+    click.Option(
+        ["--json", "as_json"], is_flag=True, help="Print one JSON value on standard output."
+    ),
+)
+
+
+def _options(flag: Flag) -> list[click.Option]:
+    """The option of a flag; a value of a switch is a hidden flag (see `FailCommand`)."""
+    names, about = [*flag.spellings, flag.key], f"{flag.help[:1].upper()}{flag.help[1:]}."
+    if flag.value_name:
+        kind = _Converted(flag) if flag.value_name != "FILE" else click.Path(dir_okay=False)
+        return [
+            click.Option(
+                names, type=kind, metavar=flag.value_name, multiple=flag.repeated, help=about
+            )
+        ]
+    hidden = [
+        click.Option([f"{flag.spellings[-1]}-{word}"], is_flag=True, hidden=True)
+        for word in flag.words
+    ]
+    return [click.Option(names, is_flag=True, help=about), *hidden]
+
+
+class _Converted(click.ParamType[Any]):
+    """The value of a flag, converted as in a cell."""
+
+    def __init__(self, flag: Flag) -> None:
+        self.name, self._flag = flag.value_name, flag
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._flag.convert(value)
+        except ValueError as expected:
+            self.fail(f"{value!r} is not {expected}.", param, ctx)
 
 
 @contextlib.contextmanager
@@ -140,34 +188,3 @@ def report_errors(path: str) -> Iterator[None]:
         except JammiError as error:
             error.hint = translate_advice(error.hint, "shell", path)
             raise
-
-
-fail = click.option(
-    "--fail", is_flag=True, help="Exit with 1 when something is stale, damaged or mismatched."
-)
-
-
-class Duration(click.ParamType[float]):
-    """A number with a unit: 90s, 30m, 24h, 7d. The value is in seconds."""
-
-    name = "duration"
-    _UNITS: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a duration such as 90s, 30m, 24h or 7d.", param, ctx)
-        return float(match[1]) * self._UNITS[match[2]]
-
-
-def fail_on_verdict(command: Callable[..., None]) -> Callable[..., None]:
-    """The options `--fail` and `--fail=grounds`."""
-    command = click.option("--fail-grounds", is_flag=True, hidden=True)(command)
-    return click.option(
-        "--fail",
-        is_flag=True,
-        help="Exit with 1 when something is not fresh; with --fail=grounds also when a fresh "
-        "verdict relies on grounds.",
-    )(command)

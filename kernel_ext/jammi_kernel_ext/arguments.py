@@ -1,159 +1,15 @@
-"""What a verb of `%jammi`, or the first line of a cell, takes: arguments and flags, and how words
-become their values."""
+"""How the words of a `%jammi` line, or of the first line of a cell, become the values of the
+arguments and flags of a command."""
 
-import dataclasses
 import itertools
-import math
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jammi_lab.core.commands import Argument, Flag, Verb
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import near_names
-
-
-def positive_integer(word: str) -> int:
-    """Parse an integer of at least 1."""
-    if not word.isascii() or not word.isdigit() or int(word) < 1:
-        raise ValueError("a positive integer")
-    return int(word)
-
-
-def non_negative_number(word: str) -> float:
-    """Parse a finite number of at least 0."""
-    try:
-        number = float(word)
-    except ValueError:
-        number = math.inf
-    if not 0 <= number < math.inf:
-        raise ValueError("a non-negative number")
-    return number
-
-
-def non_negative_integer(word: str) -> int:
-    """Parse an integer of at least 0."""
-    if not word.isascii() or not word.isdigit():
-        raise ValueError("a non-negative integer")
-    return int(word)
-
-
-def number(word: str) -> float:
-    """Parse a float."""
-    try:
-        return float(word)
-    except ValueError:
-        raise ValueError("a number") from None
-
-
-def option_pair(word: str) -> tuple[str, str | list[str]]:
-    """Parse `key=value`; a value with commas between texts is a list."""
-    key, separator, value = word.partition("=")
-    if not separator or not key:
-        raise ValueError("key=value")
-    parts = value.split(",")
-    return key, parts if all(parts) and parts[1:] and value[0] not in "[{" else value
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Argument:
-    """A positional argument."""
-
-    name: str
-    """Its name in help, and the key of its value."""
-    required: bool = True
-    """Whether the verb needs it."""
-    repeated: bool = False
-    """Whether it takes all remaining words; its value is then a list."""
-    allows_dash: bool = False
-    """Whether its value may begin with a dash (for example a flag to look up in help)."""
-    convert: Callable[[str], Any] = str
-    """Converts the word to the value. ValueError names what was expected."""
-
-    @property
-    def description(self) -> str:
-        """A noun phrase for error messages: `a NAME`, `open, close or list`."""
-        *others, last = self.name.split("|")
-        return f"{', '.join(others)} or {last}" if others else f"a {last}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Flag:
-    """A flag and its value."""
-
-    spellings: tuple[str, ...]
-    """Its spellings, the long one last. The last one without dashes is the key of its value."""
-    help: str
-    """What it does, in one clause."""
-    value_name: str = ""
-    """The name of its value in help; empty for a switch."""
-    repeated: bool = False
-    """Whether it takes several words; its value is then a list."""
-    convert: Callable[[str], Any] = str
-    """Converts the word to the value. ValueError names what was expected."""
-    choices: tuple[str, ...] = ()
-    """The allowed values; empty for any."""
-    required: bool = False
-    """Whether the verb needs it."""
-
-    @property
-    def key(self) -> str:
-        """The key of its value."""
-        return self.spellings[-1].lstrip("-").replace("-", "_")
-
-    def usage(self) -> str:
-        """Its syntax in a usage line; brackets mark an optional flag."""
-        value = "|".join(self.choices) or self.value_name
-        text = "|".join(self.spellings) + (f" {value}" if value else "")
-        text += " …" if self.repeated else ""
-        return text if self.required else f"[{text}]"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Verb:
-    """A verb of `%jammi`; an empty name stands for a magic itself."""
-
-    name: str
-    """The verb as typed."""
-    help: str
-    """What it does, in one sentence."""
-    arguments: tuple[Argument, ...] = ()
-    """Positional arguments."""
-    flags: tuple[Flag, ...] = ()
-    """Flags."""
-    magic: str = "%jammi"
-    """The magic that it belongs to."""
-
-    @property
-    def usage(self) -> str:
-        """Its usage line."""
-        words = [
-            f"{a.name}{' …' if a.repeated else ''}"
-            if a.required
-            else f"[{a.name}{' …' if a.repeated else ''}]"
-            for a in self.arguments
-        ]
-        return " ".join([*self._command(), *words, *(f.usage() for f in self.flags)])
-
-    def _command(self) -> list[str]:
-        return [self.magic, self.name] if self.name else [self.magic]
-
-
-def flag(usage: str, help: str, convert: Callable[[str], Any] = str) -> Flag:
-    """A flag by its usage: `-n|--limit N` has two spellings and a value, `--method pca|tsne` one of
-    two values; `…` stands for several words, `!` for a flag that the verb needs."""
-    spellings, *words = usage.split()
-    value = next((word for word in words if word not in "…!"), "")
-    return Flag(
-        tuple(spellings.split("|")),
-        help,
-        value,
-        repeated="…" in words,
-        convert=convert,
-        choices=tuple(value.split("|")) if "|" in value else (),
-        required="!" in words,
-    )
-
 
 _COLUMN_VALUES = ("C", "COL")
 
@@ -197,18 +53,18 @@ def parse_words(verb: Verb, words: Sequence[str]) -> dict[str, Any]:
             values[argument.name] = _convert_argument(verb, argument, positional.pop(0))
         if argument.required and not values[argument.name]:
             raise InvalidArgument(
-                f"{' '.join(verb._command())} needs {argument.description}.",
+                f"{verb.command} needs {argument.description}.",
                 hint=f"Usage: {verb.usage}",
             )
     for flag in verb.flags:
         if flag.required and not values[flag.key]:
             raise InvalidArgument(
-                f"{' '.join(verb._command())} needs {flag.spellings[-1]}, {flag.help}.",
+                f"{verb.command} needs {flag.spellings[-1]}, {flag.help}.",
                 hint=f"Usage: {verb.usage}",
             )
     if positional:
         raise InvalidArgument(
-            f"{' '.join(verb._command())} got an unexpected argument: {positional[0]!r}.",
+            f"{verb.command} got an unexpected argument: {positional[0]!r}.",
             hint=f"Usage: {verb.usage}",
         )
     return values
@@ -239,7 +95,7 @@ def _is_flag(word: str) -> bool:
 def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: dict[str, Any]) -> None:
     spelling, separator, inline_value = word.partition("=")
     flag = next((f for f in verb.flags if spelling in f.spellings), None)
-    command = " ".join(verb._command())
+    command = verb.command
     if flag is None:
         known = {s.lstrip("-"): s for f in verb.flags for s in f.spellings}
         covers_all = any(not a.required and "NAME" in a.name for a in verb.arguments)
@@ -272,7 +128,7 @@ def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: dict[st
             f"{spelling} of {command} needs a value: {'|'.join(flag.choices) or flag.value_name}.",
             hint=f"Usage: {verb.usage}",
         )
-    converted = [_convert_word(flag, spelling, command, g) for g in words]
+    converted = [_convert_word(flag, spelling, command, word) for word in words]
     values[flag.key] = values[flag.key] + converted if flag.repeated else converted[-1]
 
 
@@ -281,7 +137,7 @@ def _convert_argument(verb: Verb, argument: Argument, word: str) -> Any:
         return argument.convert(word)
     except ValueError as expected:
         raise InvalidArgument(
-            f"{argument.name} of {' '.join(verb._command())} takes {expected}, not {word!r}."
+            f"{argument.name} of {verb.command} takes {expected}, not {word!r}."
         ) from None
 
 

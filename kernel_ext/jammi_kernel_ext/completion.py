@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.arguments import Argument, Flag, Verb
 from jammi_kernel_ext.cell_lines import CELL, STEP
 from jammi_kernel_ext.cell_scope import (
     RelationColumnCache,
@@ -23,6 +22,7 @@ from jammi_kernel_ext.cell_scope import (
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.select_scope import Column, SelectScope, scope_at, shared_names
 from jammi_kernel_ext.verbs import VERBS
+from jammi_lab.core.commands import Argument, Flag, Verb
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import fold, quoted_name
 from jammi_lab.core.settings import CHOICES, DEFAULTS

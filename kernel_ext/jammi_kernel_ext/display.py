@@ -6,11 +6,11 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jammi_kernel_ext.arguments import Flag, Verb
 from jammi_kernel_ext.cell_lines import CELL, STEP
 from jammi_kernel_ext.hints import near_verbs
 from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.core import reprs
+from jammi_lab.core.commands import Flag, Verb
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import (
     Rendered,
@@ -176,23 +176,13 @@ class Help(ReprMixin):
         )
 
 
-_CHAPTERS = {
-    "": "Workspace",
-    "add": "Sources and tables",
-    "embed": "Vectors",
-    "status": "Freshness and lineage",
-    "plan": "Updates and maintenance",
-    "topics": "Topics, sessions and tenants",
-}
-"""Chapter titles of the help table, keyed by the first verb of each chapter."""
-
-
 def _verb_table() -> Rendered:
     rows: list[tuple[Rendered, Any]] = []
+    chapter = ""
     for verb in VERBS:
-        if verb.name in _CHAPTERS:
-            title = _CHAPTERS[verb.name]
-            rows.append((Rendered(f"<b>{title}</b>", f"· {title}"), plain_text("")))
+        if verb.chapter != chapter:
+            chapter = verb.chapter
+            rows.append((Rendered(f"<b>{chapter}</b>", f"· {chapter}"), plain_text("")))
         words = [a.name if a.required else f"[{a.name}]" for a in verb.arguments]
         rows.append((inline_code(" ".join(["%jammi", verb.name, *words]).strip()), verb.help))
     note = "--help after a command shows its flags; Tab completes names, Shift+Tab describes them."

@@ -261,15 +261,10 @@ class Magics(VersionVerbs):
         return self._ws.why(values["NAME"])
 
     def _verify(self, values: Values) -> Any:
-        if values["NAME"] is not None:
-            return self._ws.verify(values["NAME"])
-        return display.VerifyResults(
-            {
-                row.name: self._ws.verify(row.name)
-                for row in self._ws.status()
-                if row.version is not None
-            }
-        )
+        if len(values["NAME"]) == 1:
+            return self._ws.verify(values["NAME"][0])
+        names = values["NAME"] or [row.name for row in self._ws.status() if row.version is not None]
+        return display.VerifyResults({name: self._ws.verify(name) for name in names})
 
     def _lineage(self, values: Values) -> Any:
         if values["up"] and values["down"]:

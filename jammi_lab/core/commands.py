@@ -1,0 +1,230 @@
+"""The commands of cells and of the shell, read from `commands.txt`. Parsing, help, completion and
+the reference of both are derived from that table."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+def positive_integer(word: str) -> int:
+    """Parse an integer of at least 1."""
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise ValueError("a positive integer")
+    return int(word)
+
+
+def non_negative_number(word: str) -> float:
+    """Parse a finite number of at least 0."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.inf
+    if not 0 <= number < math.inf:
+        raise ValueError("a non-negative number")
+    return number
+
+
+def non_negative_integer(word: str) -> int:
+    """Parse an integer of at least 0."""
+    if not word.isascii() or not word.isdigit():
+        raise ValueError("a non-negative integer")
+    return int(word)
+
+
+def number(word: str) -> float:
+    """Parse a float."""
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError("a number") from None
+
+
+def duration(word: str) -> float:
+    """Parse a number with a unit, for example 90s or 24h, into seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", word)
+    if match is None:
+        raise ValueError("a duration such as 90s, 30m, 24h or 7d")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def option_pair(word: str) -> tuple[str, str | list[str]]:
+    """Parse `key=value`; a value with commas between texts is a list."""
+    key, separator, value = word.partition("=")
+    if not separator or not key:
+        raise ValueError("key=value")
+    parts = value.split(",")
+    return key, parts if all(parts) and parts[1:] and value[0] not in "[{" else value
+
+
+_CONVERTERS: dict[str, Callable[[str], Any]] = {
+    "A": positive_integer,
+    "B": positive_integer,
+    "V": positive_integer,
+    "concurrency": positive_integer,
+    "cost": non_negative_number,
+    "events": positive_integer,
+    "interval": duration,
+    "k": non_negative_integer,
+    "keep": positive_integer,
+    "limit": positive_integer,
+    "max_age": duration,
+    "min_similarity": number,
+    "option": option_pair,
+    "timeout": positive_integer,
+}
+"""By argument or key of a flag: what converts its word to its value. ValueError names what was
+expected. All others are texts."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Argument:
+    """A positional argument."""
+
+    name: str
+    """Its name in help, and the key of its value."""
+    required: bool
+    """Whether the command needs it."""
+    repeated: bool
+    """Whether it takes all remaining words; its value is then a list."""
+
+    @property
+    def allows_dash(self) -> bool:
+        """Whether its value may begin with a dash: it is a flag to look up in help."""
+        return self.name == "WORD"
+
+    @property
+    def convert(self) -> Callable[[str], Any]:
+        """Converts the word to the value. ValueError names what was expected."""
+        return _CONVERTERS.get(self.name, str)
+
+    @property
+    def description(self) -> str:
+        """A noun phrase for error messages: `a NAME`, `open, close or list`."""
+        *others, last = self.name.split("|")
+        return f"{', '.join(others)} or {last}" if others else f"a {last}"
+
+    @property
+    def usage(self) -> str:
+        """Its form in a usage line; brackets mark an optional argument."""
+        text = f"{self.name} …" if self.repeated else self.name
+        return text if self.required else f"[{text}]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag and its value."""
+
+    spellings: tuple[str, ...]
+    """Its spellings, the long one last. The last one without dashes is the key of its value."""
+    help: str
+    """What it does, in one clause."""
+    value_name: str
+    """The name of its value in help; empty for a switch."""
+    repeated: bool
+    """Whether it takes several words; its value is then a list."""
+    required: bool
+    """Whether the command needs it."""
+    words: tuple[str, ...] = ()
+    """The values that a switch may have."""
+
+    @property
+    def key(self) -> str:
+        """The key of its value."""
+        return self.spellings[-1].lstrip("-").replace("-", "_")
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The allowed values; empty for any."""
+        return tuple(self.value_name.split("|")) if "|" in self.value_name else ()
+
+    @property
+    def convert(self) -> Callable[[str], Any]:
+        """Converts the word to the value. ValueError names what was expected."""
+        return _CONVERTERS.get(self.key, str)
+
+    def usage(self) -> str:
+        """Its syntax in a usage line; brackets mark an optional flag."""
+        text = "|".join(self.spellings) + (f" {self.value_name}" if self.value_name else "")
+        text += " …" if self.repeated else ""
+        return text if self.required else f"[{text}]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verb:
+    """A command; an empty name stands for a magic itself."""
+
+    magic: str
+    """What it begins with: `%jammi`, the magic of a cell, or `jammi-lab`."""
+    name: str
+    """The command as typed."""
+    help: str
+    """What it does."""
+    arguments: tuple[Argument, ...]
+    """Positional arguments."""
+    flags: tuple[Flag, ...]
+    """Flags."""
+    chapter: str
+    """The chapter of help that lists it."""
+
+    @property
+    def command(self) -> str:
+        """The words that it begins with."""
+        return f"{self.magic} {self.name}".rstrip()
+
+    @property
+    def usage(self) -> str:
+        """Its usage line."""
+        arguments = (argument.usage for argument in self.arguments)
+        return " ".join([self.command, *arguments, *(flag.usage() for flag in self.flags)])
+
+
+_USAGE = re.compile(r"(?P<magic>%{0,2}[\w-]+) ?(?P<name>[a-z-]*)(?P<arguments>[^·]*)(?P<shell>·)?")
+_ARGUMENT = re.compile(r"(?P<optional>\[?)(?P<name>[\w|]+)(?P<repeated> …)?")
+_ONLY_IN_SHELL, _ONLY_IN_NOTEBOOKS = "$ ", "% "
+_FLAG_STARTS = ("-", _ONLY_IN_SHELL, _ONLY_IN_NOTEBOOKS)
+
+
+def _read_table(text: str) -> Iterator[Verb]:
+    chapter = ""
+    for block in text.replace("\n        ", " ").split("\n\n"):
+        usage, *lines = block.strip().split("\n    ")
+        if usage.startswith("== "):
+            chapter = usage.removeprefix("== ")
+        elif not usage.startswith("#"):
+            yield from _read_command(usage, lines, chapter)
+
+
+def _read_command(usage: str, lines: list[str], chapter: str) -> Iterator[Verb]:
+    match = _USAGE.match(usage)
+    assert match is not None, usage
+    arguments = tuple(
+        Argument(found["name"], not found["optional"], found["repeated"] is not None)
+        for found in _ARGUMENT.finditer(match["arguments"])
+    )
+    flags = [line for line in lines if line.startswith(_FLAG_STARTS)]
+    about = " ".join(line for line in lines if line not in flags)
+    for magic in [match["magic"], "jammi-lab"] if match["shell"] else [match["magic"]]:
+        foreign = _ONLY_IN_NOTEBOOKS if magic == "jammi-lab" else _ONLY_IN_SHELL
+        known = tuple(_read_flag(line) for line in flags if not line.startswith(foreign))
+        yield Verb(magic, match["name"], about, arguments, known, chapter)
+
+
+def _read_flag(line: str) -> Flag:
+    usage, _, about = line.partition(": ")
+    spellings, *words = usage.lstrip("$% ").split()
+    spellings, _, switch_words = spellings.partition("=")
+    return Flag(
+        tuple(spellings.split("|")),
+        about,
+        next((word for word in words if word not in "…!"), ""),
+        repeated="…" in words,
+        required="!" in words,
+        words=tuple(switch_words.split("|")) if switch_words else (),
+    )
+
+
+COMMANDS = tuple(_read_table(Path(__file__).with_suffix(".txt").read_text(encoding="utf-8")))
+"""All commands, in the order of the table."""
