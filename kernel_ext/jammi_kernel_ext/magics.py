@@ -1,8 +1,9 @@
 """The magics. Each verb of `%jammi` is a method `_<verb>`, looked up by name, that calls the
-Workspace and returns the object to display."""
+Workspace and returns the object to display. A verb without one is the method of that name of the
+Workspace."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from IPython.display import display as display_output
@@ -15,6 +16,7 @@ from jammi_kernel_ext.notebook import DEFAULT_FOLDER, Notebook
 from jammi_kernel_ext.sql_cell import run_cell
 from jammi_kernel_ext.verbs import parse_line
 from jammi_kernel_ext.versions import VersionVerbs
+from jammi_lab.core.commands import Verb
 from jammi_lab.core.errors import (
     InvalidArgument,
     SourceUnavailable,
@@ -53,8 +55,17 @@ class Magics(VersionVerbs):
             foreign_syntax_hints(self._notebook.namespace),
             cell_syntax_hints(),
         ):
-            value = getattr(self, f"_{(verb.name or 'where').replace('-', '_')}")(values)
+            value = self._run(verb, values)
             return None if quiet else value
+
+    def _run(self, verb: Verb, values: Values) -> Any:
+        """Run a line: its method here, or else that of the workspace."""
+        name = verb.name.replace("-", "_") or "where"
+        if (own := getattr(self, f"_{name}", None)) is not None:
+            return own(values)
+        arguments = [values[argument.name] or None for argument in verb.arguments]
+        flags = _given_values(values, *(flag.key for flag in verb.flags))
+        return getattr(self._ws, name)(*arguments, **flags)
 
     def cell(self, line: str, cell: str) -> Any:
         """Run SQL on the notebook's workspace. `%jammi help jammi` shows the flags."""
@@ -144,65 +155,38 @@ class Magics(VersionVerbs):
         return self._ws.models
 
     def _embed(self, values: Values) -> Any:
-        with interruptible_progress(self._notebook.line), _locate_in_condition(values["where"]):
-            table = self._ws.embed(
-                values["NAME"],
-                values["SOURCE"],
-                key=values["key"],
-                text=values["text"],
-                model=values["model"] or "minilm",
-                where=values["where"],
-                cache="bypass" if values["bypass"] else "use",
-                progress=self._notebook.line,
-            )
-        return self._notebook.badges.show_inputs(table)
+        options = _given_values(values, "key", "text", "model", "where")
+        return self._compute(self._ws.embed, values["SOURCE"], values, options)
 
     def _lexical(self, values: Values) -> Any:
-        with interruptible_progress(self._notebook.line), _locate_in_condition(values["where"]):
-            table = self._ws.lexical(
-                values["NAME"],
-                values["SOURCE"],
-                key=values["key"],
-                text=values["text"],
-                analyzer=values["analyzer"] or "english",
-                where=values["where"],
-                cache="bypass" if values["bypass"] else "use",
-                progress=self._notebook.line,
-            )
-        return self._notebook.badges.show_inputs(table)
-
-    def _search(self, values: Values) -> Any:
-        k = 10 if values["k"] is None else values["k"]
-        hits = self._ws.search(
-            values["TABLE"],
-            " ".join(values["TEXT"]),
-            k=k,
-            words=values["words"],
-            where=values["where"],
-            select=values["select"] or None,
-        )
-        hits.limit = max(hits.limit, k)
-        return hits
+        options = _given_values(values, "key", "text", "analyzer", "where")
+        return self._compute(self._ws.lexical, values["SOURCE"], values, options)
 
     def _graph(self, values: Values) -> Any:
-        with interruptible_progress(self._notebook.line):
-            table = self._ws.neighbor_graph(
-                values["NAME"],
-                values["TABLE"],
-                k=10 if values["k"] is None else values["k"],
-                min_similarity=values["min_similarity"],
-                mutual=values["mutual"],
-                cache="bypass" if values["bypass"] else "use",
-                progress=self._notebook.line,
-            )
-        return self._notebook.badges.show_inputs(table)
+        options = _given_values(values, "k", "min_similarity", "mutual")
+        return self._compute(self._ws.neighbor_graph, values["TABLE"], values, options)
+
+    def _compute(
+        self, verb: Callable[..., Any], table: str, values: Values, options: Values
+    ) -> Any:
+        """Compute the table NAME from a source or table, with a progress line."""
+        cache = "bypass" if values["bypass"] else "use"
+        line = self._notebook.line
+        with interruptible_progress(line), _locate_in_condition(options.get("where")):
+            made = verb(values["NAME"], table, **options, cache=cache, progress=line)
+        return self._notebook.badges.show_inputs(made)
+
+    def _search(self, values: Values) -> Any:
+        options = _given_values(values, "k", "words", "where", "select")
+        hits = self._ws.search(values["TABLE"], " ".join(values["TEXT"]), **options)
+        hits.limit = max(hits.limit, options.get("k", 10))
+        return hits
 
     def _neighbors(self, values: Values) -> Any:
-        k = 10 if values["k"] is None else values["k"]
-        hits = self._ws.neighbors(
-            values["TABLE"], values["KEY"], k=k, select=values["select"] or None
-        )
-        return _panel(self, hits, "NeighborExplorer", values["TABLE"], hits.key, k=max(k, 1))
+        options = _given_values(values, "k", "select")
+        hits = self._ws.neighbors(values["TABLE"], values["KEY"], **options)
+        k = max(options.get("k", 10), 1)
+        return _panel(self, hits, "NeighborExplorer", values["TABLE"], hits.key, k=k)
 
     def _map(self, values: Values) -> Any:
         with interruptible_progress(self._notebook.line):
@@ -257,9 +241,6 @@ class Magics(VersionVerbs):
             (row for row in status if not isinstance(row.verdict, Fresh)), len(status)
         )
 
-    def _why(self, values: Values) -> Any:
-        return self._ws.why(values["NAME"])
-
     def _verify(self, values: Values) -> Any:
         if len(values["NAME"]) == 1:
             return self._ws.verify(values["NAME"][0])
@@ -284,9 +265,6 @@ class Magics(VersionVerbs):
             columns=values["columns"],
         )
 
-    def _plan(self, values: Values) -> Any:
-        return self._ws.plan(values["NAME"] or None)
-
     def _recompute(self, values: Values) -> Any:
         names = values["NAME"]
         if values["dry_run"]:
@@ -298,21 +276,9 @@ class Magics(VersionVerbs):
             raise _failed_steps_error(report)
         return report
 
-    def _what_if(self, values: Values) -> Any:
-        return self._ws.what_if(changed=values["NAME"])
-
     def _expire(self, values: Values) -> Any:
         removed = self._ws.expire(values["NAME"], keep=values["keep"] or 1)
         return display.ExpiredTables(values["NAME"], removed)
-
-    def _check(self, values: Values) -> Any:
-        return self._ws.check(values["NAME"] or None)
-
-    def _fsck(self, values: Values) -> Any:
-        return self._ws.fsck(repair=values["repair"], deep=values["deep"])
-
-    def _recover(self, _: Values) -> Any:
-        return self._ws.recover()
 
     def _topics(self, _: Values) -> Any:
         return self._ws.topics.list()
@@ -367,6 +333,11 @@ class Magics(VersionVerbs):
             near=near_names(name, known),
             hint="%jammi sources and %jammi tables list them.",
         )
+
+
+def _given_values(values: Values, *keys: str) -> Values:
+    """The values that were given; for others the call has defaults."""
+    return {key: values[key] for key in keys if values[key] not in (None, [])}
 
 
 def _failed_steps_error(report: "RunReport") -> StepFailed:
