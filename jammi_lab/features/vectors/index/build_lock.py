@@ -9,9 +9,13 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from jammi_lab.core.interrupts import attempts
+
+if TYPE_CHECKING:
+    from jammi_lab.catalog.writer_locks import Lock
+    from jammi_lab.catalog.writers import Writers
 
 REPORT_SECONDS = 1.0
 """Interval between two progress messages of the builder."""
@@ -19,34 +23,9 @@ STALE_BUILDER_SECONDS = 60.0
 """A builder without a message for this long is no longer waited for."""
 
 
-class IndexBuildLock(Protocol):
-    """A lock that this kernel holds; it ends with the process."""
-
-    def write_note(self, note: str) -> None:
-        """Publish a progress message for those who wait."""
-        ...
-
-    def release(self, *, remove: bool) -> None:
-        """Release the lock; with `forget`, remove its record, too."""
-        ...
-
-
-class IndexBuildLocks(Protocol):
-    """The locks of a workspace."""
-
-    def try_acquire_named(self, name: str) -> IndexBuildLock | None:
-        """Acquire a lock; None while another kernel holds it."""
-        ...
-
-    def read_note(self, writer_id: str) -> tuple[float, str] | None:
-        """The age in seconds and the text of the last message of the lock's holder; None when there
-        is none."""
-        ...
-
-
 @contextlib.contextmanager
 def exclusive_build(
-    locks: IndexBuildLocks, table_name: str, timeout: float, report_waiting: Callable[[int], None]
+    locks: "Writers", table_name: str, timeout: float, report_waiting: Callable[[int], None]
 ) -> Iterator[Callable[[int], None]]:
     """Run a block as the only kernel that builds the index of a table. Yields a callback for the
     number of rows done.
@@ -75,8 +54,8 @@ def exclusive_build(
 
 
 def _acquire(
-    locks: IndexBuildLocks, name: str, timeout: float, report_waiting: Callable[[int], None]
-) -> IndexBuildLock | None:
+    locks: "Writers", name: str, timeout: float, report_waiting: Callable[[int], None]
+) -> "Lock | None":
     """Wait for the lock; None when waiting was given up."""
     started_at = time.monotonic()
     for _ in attempts(timeout):

@@ -18,7 +18,7 @@ from jammi_lab.core.records import OnProgress, Progress, TableKind, TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.features.vectors.index import files as index_files
-from jammi_lab.features.vectors.index.build_lock import IndexBuildLocks, exclusive_build
+from jammi_lab.features.vectors.index.build_lock import exclusive_build
 from jammi_lab.features.vectors.index.files import IndexManifest, IndexState
 from jammi_lab.features.vectors.index.precision import IndexNotes, PrecisionSettings
 from jammi_lab.storage.files import Stat, StoragePath, stat_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from jammi_lab.catalog.writers import Writers
     from jammi_lab.features.vectors.index.hnsw import AnnIndex, BuildParameters
     from jammi_lab.features.vectors.matrix import Matrix
 
@@ -109,7 +110,7 @@ class VectorIndexes:
         read_only: bool,
         earlier_versions: Callable[[TableRecord], Iterable[TableRecord]],
         is_still_ready: Callable[[TableRecord], bool],
-        build_locks: IndexBuildLocks,
+        build_locks: "Writers",
     ) -> None:
         """`earlier_versions`: the earlier ready versions of a table's recipe, newest first;
         `is_still_ready`: whether a table is still ready; `build_locks`: locks between kernels."""
