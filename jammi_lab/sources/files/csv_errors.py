@@ -60,14 +60,6 @@ def preamble_error(path: str, line: int, text: str) -> SourceUnavailable:
     )
 
 
-def too_many_columns_error(path: str, columns: int, most: int) -> SourceUnavailable:
-    """The error for a file with too many columns."""
-    return SourceUnavailable(
-        f"{display_name(path)} has {columns:,} columns; at most {most:,} are supported.",
-        hint="Write it as rows of (row, column, value), or with fewer columns.",
-    )
-
-
 def heading_error(path: str, first: str, *, has_heading: bool) -> SourceUnavailable:
     """The error for a file with a heading beside one without, or the other way round."""
     has = ("has a heading", "has none") if has_heading else ("has no heading", "has one")

@@ -16,6 +16,7 @@ from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import csv_errors
 from jammi_lab.sources.files.decisions import Decision
+from jammi_lab.sources.files.file_checks import check_column_count
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.formats import (
     COMPRESSED_SUFFIXES,
@@ -29,8 +30,6 @@ from jammi_lab.sources.files.text_columns import Misfit, decide_columns
 if TYPE_CHECKING:
     import _csv
 
-MAX_COLUMNS = 10_000
-"""Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
 _MAX_HEADING_CHARACTERS = 4 << 20
 _HEAD_CHARACTERS = 1 << 16
 _DELIMITERS = ",\t;|"
@@ -182,8 +181,7 @@ def head_of(
     before, record = next(_records_of(dialect, lines, options), (options.get("skip", 0), []))
     if any("\0" in text for text in record):
         raise csv_errors.binary_error(source_file.path)
-    if len(record) > MAX_COLUMNS:
-        raise csv_errors.too_many_columns_error(source_file.path, len(record), MAX_COLUMNS)
+    check_column_count(source_file.path, len(record))
     has_heading = options.get("header")
     if has_heading is None:
         has_heading = not record or not _are_values(record)
