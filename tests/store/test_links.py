@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.storage.files import open_regular
 from jammi_lab.workspace.copy import copy_workspace
 
 FILES = (
@@ -233,3 +234,10 @@ def test_a_workspace_is_reached_through_links(made, tmp_path):
         copy_workspace(ws, tmp_path / "home" / "copy")
     with jl.open(tmp_path / "disk" / "copy", create=False) as ws:
         assert ws.search("w", "fox", k=1).arrow()["key"].to_pylist() == [1]
+
+
+def test_an_own_file_is_opened_without_following_a_link(tmp_path):
+    (tmp_path / "foreign").write_text("x")
+    (tmp_path / "own").symlink_to("foreign")
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "own", os.O_RDWR)
