@@ -119,9 +119,11 @@ def _check(call: WorkspaceCall, values: Values) -> None:
     with call.open(read_only=False) as ws:
         results = ws.check(values["NAME"] or None)
         if values["junit"] is not None:
-            from jammi_lab.features.checks.junit import to_junit
+            from jammi_lab.core.junit import to_junit
+            from jammi_lab.features.checks.results import junit_case
 
-            Path(values["junit"]).write_text(to_junit(results), encoding="utf-8")
+            report = to_junit("jammi-lab checks", [junit_case(row) for row in results])
+            Path(values["junit"]).write_text(report, encoding="utf-8")
         print_result(results, results.arrow().to_pylist(), call.as_json)
     _exit_if(values["fail"] and results.failed)
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from xml.etree import ElementTree
 
+from jammi_lab.core import junit
 from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown, Vanished, compares_content
 from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.junit import Case
 from jammi_lab.core.records import TableStatus
 from jammi_lab.core.verdicts import (
     Damaged,
@@ -27,7 +28,6 @@ from jammi_lab.core.verdicts import (
     marked_label,
     reasons_of,
 )
-from jammi_lab.features.checks.junit import to_xml_text
 from jammi_lab.features.outputs.file_stamps import read_stamp
 from jammi_lab.features.outputs.stamps import (
     STAMP_KEY,
@@ -544,28 +544,15 @@ def _outcome_of(verdict: Verdict | None) -> tuple[str, str]:
 def to_junit(entries: Iterable[ShownTable], failing: Collection[str] = FAILING_OUTCOMES) -> str:
     """One test case for each shown table: a failure for one with a failing outcome, skipped for any
     other that is unknown."""
-    rows = list(entries)
-    suite = ElementTree.Element(
-        "testsuite",
-        name="jammi-lab outputs",
-        tests=str(len(rows)),
-        failures=str(sum(row.outcome in failing for row in rows)),
-        skipped=str(sum(row.outcome == UNKNOWN and UNKNOWN not in failing for row in rows)),
-        errors="0",
+    return junit.to_junit("jammi-lab outputs", [_junit_case(row, failing) for row in entries])
+
+
+def _junit_case(row: ShownTable, failing: Collection[str]) -> Case:
+    name = row.table or "output"
+    name = name if row.cell is None else f"cell {row.cell}: {name}"
+    if row.outcome == FRESH:
+        return Case(row.file, name)
+    problem = "failure" if row.outcome in failing else "skipped"
+    return Case(
+        row.file, name, problem=problem, type=row.outcome, message=row.reason or row.outcome
     )
-    for row in rows:
-        name = row.table or "output"
-        case = ElementTree.SubElement(
-            suite,
-            "testcase",
-            classname=to_xml_text(row.file),
-            name=to_xml_text(name if row.cell is None else f"cell {row.cell}: {name}"),
-            time="0",
-        )
-        if row.outcome != FRESH:
-            tag = "failure" if row.outcome in failing else "skipped"
-            ElementTree.SubElement(
-                case, tag, type=row.outcome, message=to_xml_text(row.reason or row.outcome)
-            )
-    ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
-from xml.etree import ElementTree
 
+from jammi_lab.core import junit
 from jammi_lab.core.checks import Severity
+from jammi_lab.core.junit import Case
 from jammi_lab.core.verdicts import Damaged, Fresh, MissingManifest, Stale, verdict_code
 from jammi_lab.core.version import __version__
-from jammi_lab.features.checks.junit import to_xml_text
 from jammi_lab.features.checks.results import CheckRow
 from jammi_lab.freshness.reports import StatusRow
 
@@ -92,24 +92,15 @@ def to_junit(
         (CHECK if finding.rule == CHECK else "status", finding.name): finding
         for finding in findings
     }
-    suite = ElementTree.Element(
-        "testsuite",
-        name="jammi-lab status",
-        tests=str(len(names)),
-        failures=str(len(by_name)),
-        errors="0",
-    )
+    cases = []
     for kind, name in names:
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=kind, name=to_xml_text(name), time="0"
-        )
         finding = by_name.get((kind, name))
-        if finding is not None:
-            ElementTree.SubElement(
-                case, "failure", type=finding.rule, message=to_xml_text(finding.message)
-            )
-    ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+        cases.append(
+            Case(kind, name)
+            if finding is None
+            else Case(kind, name, 0, "failure", finding.rule, finding.message)
+        )
+    return junit.to_junit("jammi-lab status", cases)
 
 
 def to_sarif(findings: Iterable[Finding], location: str) -> str:

@@ -10,6 +10,7 @@ from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import CheckNotFound, JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, verdict_icon, vstack
 from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.junit import Case
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_code
 from jammi_lab.sources.scratch_duckdb import shown_types
 
@@ -136,6 +137,23 @@ class CheckResults(ReprMixin, ArrowExportMixin):
         shown = [row for row in self._rows if row.failing][:_MAX_SHOWN_CHECKS]
         results = _results_table(self._rows, self._not_run)
         return vstack(results, *map(_first_rows, shown))
+
+
+def junit_case(row: CheckRow) -> Case:
+    """The result of a check as a test: a failure for rows that fail, with the first of them, and an
+    error for a check that could not be run."""
+    if row.passes:
+        return Case(row.table, row.check, row.seconds)
+    lines = [row.previous] if row.previous else []
+    if row.failing:
+        try:
+            lines += map(str, row.rows().to_pylist())
+        except JammiError as error:
+            lines.append(error.message)
+    problem = "failure" if row.failing else "error"
+    return Case(
+        row.table, row.check, row.seconds, problem, row.severity, row.summary, "\n".join(lines)
+    )
 
 
 def _first_rows(row: CheckRow) -> Rendered | None:
