@@ -92,7 +92,7 @@ class Result(TableMixin, BadgeMixin):
     """Number of earlier statements in the same text that changed a table."""
     _unshown_before = 0
     """Number of earlier statements in the same text whose rows are not shown."""
-    limit = _MAX_SHOWN_ROWS
+    limit: int = _MAX_SHOWN_ROWS
     _badges: BadgeService
     _stream: Stream | None = None
     _remaining: "Iterator[pa.RecordBatch] | None" = None
