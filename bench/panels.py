@@ -1,7 +1,6 @@
 """What the panels take: on the page in a real browser, and in the kernel for each thing that
 somebody does. The other side is what was promised."""
 
-import ast
 import base64
 import contextlib
 import json
@@ -329,10 +328,8 @@ def _cell_seconds(ws: Any, repeats: int) -> float:
     follower.end()
     for number in range(1, repeats + 1):
         code = _CELL.format(number=number)
-        tree = ast.parse(code)  # which IPython does anyway
         began = time.process_time()
         follower.begin(code, number)
-        follower.note_tree(code, tree)
         before = time.process_time()
         exec(compile(code, "cell", "exec"), values)
         after = time.process_time()

@@ -117,20 +117,18 @@ class _LazyMagics:
         return self._default_inspect(code, cursor_pos, *args, **kwargs) if reply is None else reply
 
     def install_hooks(self, shell: "InteractiveShell") -> Callable[[], None]:
-        """Install the hooks for completion, inspection, one-line cells and syntax trees. Returns a
-        function that removes them."""
+        """Install the hooks for completion, inspection and one-line cells. Returns a function that
+        removes them."""
         complete = _matcher(self.complete)
         matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
         if matchers is not None:
             matchers.append(complete)
         shell.input_transformers_cleanup.append(_ensure_cell_body)
-        unwatch_compiler = self._notebook.watch_compiler(shell.compile)
         kernel: Any = getattr(shell, "kernel", None)
         if kernel is not None:
             self._default_inspect, kernel.do_inspect = kernel.do_inspect, self.inspect
 
         def remove_hooks() -> None:
-            unwatch_compiler()
             if matchers is not None and complete in matchers:
                 matchers.remove(complete)
             if _ensure_cell_body in shell.input_transformers_cleanup:

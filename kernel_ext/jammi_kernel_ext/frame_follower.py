@@ -1,38 +1,29 @@
-"""Follows frames through the cells of a notebook: a name that a cell assigns or changes inherits
-the tables of every name that the cell reads.
+"""Follows frames through the cells of a notebook: a name that a cell stores takes the tables of
+every name that the statement, and the functions of the notebook that it calls, load; an object that
+changed during a cell counts as stored by it.
 
-It is conservative within what it can see, and names what it cannot see (`exec`, threads, modules of
-the user) as a ground. It stores names and states of tables, no values.
+What cannot be seen (`exec`, threads, modules of the user) is a ground. It stores names and states
+of tables, no values.
 """
 
-import ast
+import contextlib
 import functools
-import itertools
 import sys
 import threading
 import types
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.cell_analysis import (
-    MAX_ELEMENTS,
-    OUTPUT,
-    PLAIN_TYPES,
-    CellAnalysis,
-    NameRecord,
-    RunningCell,
-    is_output,
-    is_own,
-)
-from jammi_kernel_ext.cell_calls import note_harmless
-from jammi_kernel_ext.cell_flow import Flow, LateNames
+from jammi_kernel_ext.cell_code import Step, is_own, steps_of
+from jammi_kernel_ext.cell_flow import FILES, LIBRARY, OUTPUT, CellFlow, Flow, is_output
 from jammi_kernel_ext.cell_state import is_state
-from jammi_kernel_ext.cell_syntax import NamesOfCell, only_names_objects
-from jammi_kernel_ext.cell_values import is_library_object, is_module, is_of_user
+from jammi_kernel_ext.object_walk import PLAIN, Walk, is_frame, is_of_library
 from jammi_lab.core.interrupts import DeferInterrupts
 
 if TYPE_CHECKING:
+    from jammi_kernel_ext.engine_parts import EngineParts
     from jammi_lab.core.anchors import FrameOrigin
     from jammi_lab.sources.frame_origins import FrameOrigins, FrameRead
 
@@ -42,11 +33,42 @@ MAX_OUTPUT_CELLS = 20
 """Cells that are named for what was made from an output of IPython."""
 
 
-class FrameFollower(CellAnalysis):
+@dataclass(slots=True)
+class NameRecord:
+    """What is known of a name."""
+
+    origin: "FrameOrigin"
+    late: frozenset[str] = frozenset()
+    """Names that functions read which its value may hold where nobody sees them."""
+
+
+@dataclass(eq=False)
+class RunningCell:
+    """The running cell."""
+
+    label: str
+    source: str
+    thread: int
+    ids: Mapping[str, int]
+    """The objects of the names when it began, by id."""
+    steps: list[Step] | None
+    """Its statements; None when it is not valid."""
+    before: dict[str, Walk]
+    """What the names reached when it began that it may read."""
+    parts: dict[str, "FrameOrigin"] = field(default_factory=dict)
+    """Origins that it brings itself, of the rows and files that it reads, by a name for each."""
+    origins: dict[frozenset[str], "FrameOrigin"] = field(default_factory=dict)
+    """The merged origins of the names and parts that values depend on."""
+
+
+class FrameFollower:
     """The origins of the notebook's names. `begin` and `end` are called around each cell."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        super().__init__(values)
+        self._values = values
+        self._records: dict[str, NameRecord] = {}
+        self._ids: dict[str, int] = {}
+        """The objects of the names when they were last examined."""
         self._cells: list[RunningCell] = []
         """The running cell, and the cells that it runs itself."""
         self._texts: dict[str, int] = {}
@@ -63,6 +85,13 @@ class FrameFollower(CellAnalysis):
         too many to be compared."""
         self._grounds: dict[str, str] = {}
         """What could not be followed so far, with the label of the cell."""
+
+    @functools.cached_property
+    def _engine(self) -> "type[EngineParts]":
+        """What following frames takes from the engine, which is loaded by then."""
+        from jammi_kernel_ext.engine_parts import EngineParts
+
+        return EngineParts
 
     @property
     def _origins(self) -> "FrameOrigins | None":
@@ -82,27 +111,42 @@ class FrameFollower(CellAnalysis):
         transformations."""
         with DeferInterrupts():
             self._end_abandoned_cells()
-            registry, label, last = self._origins, f"[{number}]", self._snapshot.ids
-            now = self._take_snapshot()
+            registry, label, last = self._origins, f"[{number}]", self._ids
+            now = self._note_objects()
             if registry is not None and last and not self._cells:
                 reads = registry.take_reads()
-                try:
-                    self._note_changes_outside_cells(registry, reads, last, now.ids)
-                except Exception as error:  # noqa: BLE001  no error of the analysis may break a cell
-                    self._assume_everything(reads, label, error)
+                with self._guarded(reads, label):
+                    self._note_changes_outside_cells(registry, reads, last, now)
             text = hash(source)
             self._ran_again = self._ran_again or text in self._known_texts
             self._texts[label] = text
             self._known_texts.add(text)
-            thread = threading.get_ident()
-            self._cells.append(RunningCell(label, source, thread, now.ids, now.types))
+            cell = RunningCell(label, source, threading.get_ident(), now, None, {})
+            self._cells.append(cell)
+            if registry is not None:
+                with self._guarded([], label):
+                    self._examine(cell)
 
-    def note_tree(self, source: str, tree: object) -> None:
-        """Note a syntax tree that IPython made, which need not be made again for the running
-        cell."""
-        cell = self._own_cell()
-        if cell is not None and cell.source == source and isinstance(tree, ast.Module):
-            cell.parsed = tree
+    def _note_objects(self) -> dict[str, int]:
+        self._ids = {n: id(v) for n, v in dict(self._values).items() if not is_output(n)}
+        return self._ids
+
+    def _examine(self, cell: RunningCell) -> None:
+        """Find the statements of a cell, and what the names reach that these may read."""
+        try:
+            cell.steps = steps_of(cell.source, self._values)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return
+        analysis = CellFlow(self._values, self._records, {}, {})
+        loaded, replaced = set[str](), set[str]()
+        for step in cell.steps:
+            loaded |= step.loaded - replaced
+            loaded |= {n for n in step.uses.stored if not is_frame(self._values.get(n))}
+            replaced |= step.replaced
+        for name in analysis.names_of(loaded).names:
+            if type(self._values.get(name)) not in PLAIN:
+                cell.before[name] = analysis.walk(name)
+                cell.before[name].frames.clear()
 
     def end(self, *, is_whole: bool = True) -> None:
         """Pass origins on to the names that the cell assigned or changed. `is_whole`: whether all
@@ -135,27 +179,26 @@ class FrameFollower(CellAnalysis):
     def _end_cell(self, cell: RunningCell, *, is_whole: bool) -> None:
         registry = self._origins
         reads = [] if registry is None else registry.take_reads()
-        try:
-            self._take_snapshot()
+        self._note_objects()
+        with self._guarded(reads, cell.label):
             if registry is not None:
                 self._follow(registry, cell, reads, is_whole=is_whole)
-        except Exception as error:  # noqa: BLE001  no error of the analysis may break a cell
-            self._assume_everything(reads, cell.label, error)
-        finally:
-            self._cells.remove(cell)
-            self._merged.clear()
+        self._cells.remove(cell)
+        self._merged.clear()
 
-    def _assume_everything(
-        self, reads: Sequence["FrameRead"], label: str, error: Exception
-    ) -> None:
-        """After an error of the analysis: what the names hold may be made from anything known."""
-        ground = f"cell {label} is not followed ({type(error).__name__})"
+    @contextlib.contextmanager
+    def _guarded(self, reads: Sequence["FrameRead"], label: str) -> Iterator[None]:
+        """No error of the analysis may break a cell. After one, what the names hold may be made
+        from anything known."""
+        try:
+            yield
+            return
+        except Exception as error:  # noqa: BLE001
+            ground = f"cell {label} is not followed ({type(error).__name__})"
         self._grounds[ground] = label
-        origins = [each.origin for each in self._records.values()]
-        origins += [each.origin for each in reads]
-        everything = self._engine.merged_origin(origins, [ground], [label], derived=True)
+        everything = self._everything(reads, [ground], [label])
         for name, value in dict(self._values).items():
-            if not (is_own(value) or is_module(value)):
+            if self._may_hold_rows(value):
                 self._records[name] = NameRecord(everything)
         self._records[OUTPUT] = NameRecord(everything)
 
@@ -172,35 +215,82 @@ class FrameFollower(CellAnalysis):
     ) -> None:
         """Names that were set between two cells, by a callback of a widget or by a thread, may hold
         anything that is known; and so may what a callback changes in place."""
-        changed = set[str]()
-        if now is not last:
-            changed |= {name for name, key in now.items() if last.get(name) != key}
-        if self._handled_message or reads:
+        changed = {name for name, key in now.items() if last.get(name) != key}
+        everything = self._everything(reads, ["set outside a cell"])
+        if (self._handled_message or reads) and everything.inputs:
             changed |= self._changed_by_callbacks()
-            self._handled_message = False
-        if not changed:
-            return
-        everything = self._engine.merged_origin(
-            [*(read.origin for read in reads), *(r.origin for r in self._records.values())],
-            ["set outside a cell"],
-            derived=True,
-        )
+        self._handled_message = False
         for name in changed if everything.inputs else ():
             value = self._values.get(name)
-            if not (name.startswith("_") or is_own(value) or is_module(value)):
-                record = self._merge_records(self._records.get(name), NameRecord(everything))
-                self._records[name] = record
-                self._record_frames(registry, value, everything)
+            if not name.startswith("_") and self._may_hold_rows(value):
+                self._records[name] = self._merge_records(
+                    self._records.get(name), NameRecord(everything)
+                )
+                frames = Walk(self._values, value).frames
+                self._record_frames(registry, frames, everything, None)
+
+    def _everything(
+        self, reads: Sequence["FrameRead"], grounds: Sequence[str], cells: Sequence[str] = ()
+    ) -> "FrameOrigin":
+        """What all names and reads together were made from."""
+        origins = [*(read.origin for read in reads), *(r.origin for r in self._records.values())]
+        return self._engine.merged_origin(origins, grounds, cells, derived=True)
+
+    @staticmethod
+    def _may_hold_rows(value: object) -> bool:
+        return not (is_own(type(value)) or is_of_library(value))
 
     def _changed_by_callbacks(self) -> set[str]:
-        """The names that functions of the notebook change; and what may share something with an
-        object, such as a widget, that calls code which it was given."""
-        changed = set[str]().union(*(record.late_changed for record in self._records.values()))
-        for name, others in self._links.items():
-            value = self._values.get(name)
-            if is_of_user(type(value)) or is_library_object(value):
-                changed |= {name, *others}
-        return changed & self._values.keys()
+        """The names that reach what the functions of the notebook may change, with what these
+        functions and the objects that hold them reach."""
+        flow = CellFlow(self._values, self._records, {}, {})
+        marked = set[Any]()
+        for name in self._ids:
+            walk = flow.walk(name)
+            if any(use.changes_objects for use in walk.uses):
+                marked |= walk.signatures.keys()
+                for other in set[str]().union(*(use.loaded for use in walk.uses)):
+                    marked |= flow.walk(other).signatures.keys()
+        return {n for n in self._ids if not marked.isdisjoint(flow.walk(n).signatures)}
+
+    # -- what a cell passes on
+
+    def _flow_of(
+        self,
+        cell: RunningCell,
+        reads: Sequence["FrameRead"],
+        *,
+        is_whole: bool = True,
+        line: int | None = None,
+    ) -> tuple[Flow, CellFlow]:
+        """What the statements of a cell pass on, up to a line."""
+        cell.parts = {f"{read.line} {at}": read.origin for at, read in enumerate(reads)}
+        cell.parts[FILES] = self._engine.FrameOrigin(
+            grounds=[f"cell {cell.label} reads files, which are not followed"]
+        )
+        cell.origins.clear()
+        analysis = CellFlow(self._values, self._records, cell.before, cell.ids, cell.steps or ())
+        flow, steps = analysis.flow, cell.steps
+        if steps is None:
+            flow.opaque = "code that cannot be parsed" if is_whole else ""
+            flow.everything |= self._records.keys() | cell.parts.keys()
+            steps = []
+        is_strong = is_whole and all(read.line is not None for read in reads)
+        for at, step in enumerate(steps):
+            if line is not None and step.line > line:
+                break
+            after = steps[at + 1].line if at + 1 < len(steps) else sys.maxsize
+            read = {
+                f"{each.line} {number}"
+                for number, each in enumerate(reads)
+                if not is_strong or each.line is None or step.line <= each.line < after
+            }
+            analysis.run(step, read, is_strong=is_strong and step.line != line)
+        if flow.opaque:
+            self._note_opaque(cell, f"uses {flow.opaque}, which")
+            flow.everything |= cell.parts.keys() - {FILES}
+        analysis.find_changed()
+        return flow, analysis
 
     def _follow(
         self,
@@ -210,25 +300,24 @@ class FrameFollower(CellAnalysis):
         *,
         is_whole: bool,
     ) -> None:
-        flow = self._flow_of(cell, reads, is_whole=is_whole)
-        replaced = cell.find_replaced(self._snapshot.ids)
-        if self._is_changed_unseen(flow.names, replaced):
-            flow.names.note_opaque("code that it does not name")
-            flow.everything = {*self._records, *cell.parts}
-            flow.sources.clear()
-        names = flow.names
-        self._note_opaque(cell, names, {read.thread for read in reads})
-        touched = self._touched(names, replaced)
-        if cell.tree is not None and only_names_objects(cell.tree):
-            cell.kept = self._frames_before(registry, cell)
-        self._unlink(cell, flow)
-        for name, others in flow.shared.items():
-            self._links.setdefault(name, set()).update(others)
-        note_harmless(names, self._values)
-        records = [(name, self._record_of(cell, flow, name)) for name in touched]
-        for name, record in records:
-            self._remember(registry, cell, name, record)
+        flow, analysis = self._flow_of(cell, reads, is_whole=is_whole)
+        if {read.thread for read in reads} - {cell.thread}:
+            self._note_opaque(cell, "reads rows in a thread, which")
+        replaced = {name for name, key in self._ids.items() if cell.ids.get(name) != key}
+        if unseen := replaced - flow.sources.keys():
+            is_magic = any("get_ipython" in step.loaded for step in cell.steps or ())
+            known = self._records.keys() | cell.parts.keys() - {FILES}
+            flow.sources |= dict.fromkeys(unseen, flow.everything if is_magic else known)
         origin = self._merged_of(cell, flow.everything)
+        records = dict[str, NameRecord]()
+        for name in flow.sources.keys() | flow.changed.keys():
+            merged = self._merged_of(cell, flow.sources_of(name))
+            record = NameRecord(merged, flow.late.get(name, frozenset()))
+            if name not in replaced:
+                record = self._merge_records(self._records.get(name), record)
+            records[name] = record
+        for name, record in records.items():
+            self._remember(registry, cell, flow, name, record, analysis)
         if origin.inputs or origin.grounds:
             self._remember_output(origin)
 
@@ -241,122 +330,66 @@ class FrameFollower(CellAnalysis):
             self._engine.replace_fields(merged, cells=cells, grounds=grounds)
         )
 
-    def _record_of(self, cell: RunningCell, flow: Flow, name: str) -> NameRecord:
-        """What is known of a name that the cell assigned or may have changed, from what the cell
-        read for it."""
-        origin = self._merged_of(cell, self._sources_of(flow, name))
-        if self._kinds[name] in ("plain", "frame"):  # holds no functions
-            return NameRecord(origin)
-        return NameRecord(origin, *flow.late.get(name, LateNames()))
-
-    def _sources_of(self, flow: Flow, name: str) -> set[str]:
-        """The names whose former values a name depends on by what the cell did. Code that the cell
-        calls may have assigned it without its name."""
-        if name in self._globals or name not in flow.sources:
-            return flow.everything
-        return flow.sources[name]
-
-    def _is_changed_unseen(self, names: NamesOfCell, replaced: set[str]) -> bool:
-        """Whether a name holds another frame that the cell neither assigns nor calls code for that
-        may: a formatter or another hook did. `replaced`: the names that hold another object."""
-        return any(
-            self._kinds[name] in ("frame", "lazy frame") and not is_output(name)
-            for name in replaced - names.stored
-        ) and not any(self._kinds[name] in ("function", "container") for name in names.loaded)
-
-    def _frames_before(
-        self, registry: "FrameOrigins", cell: RunningCell
-    ) -> "dict[int, FrameOrigin]":
-        """The origins of the frames that names held before the cell and that are still alive: the
-        registry knows no frame that took the place of another in memory."""
-        known: dict[int, FrameOrigin] = {}
-        alive = {id(value): value for value in self._values.values()}
-        for name, key in cell.ids.items():
-            if name in self._records and (frame := alive.get(key)) is not None:
-                recorded = registry.recorded(frame)
-                if recorded is not None and recorded.derived:
-                    before = self._records[name].origin
-                    known[key] = self._merge(known.get(key, recorded), before)
-        return known
-
     def _remember(
         self,
         registry: "FrameOrigins",
         cell: RunningCell,
+        flow: Flow,
         name: str,
         record: NameRecord,
+        analysis: CellFlow,
     ) -> None:
         """Record what a name holds after a cell that assigned it or may have changed it."""
-        assert cell.flow is not None, "the cell was followed"
-        value, names = self._values.get(name), cell.flow.names
-        if is_state(name):
-            self._records[name] = self._merge_records(self._records.get(name), record)
+        value = self._values.get(name)
+        if is_output(name):
             return
-        if name not in self._values or is_own(value):
-            self._records.pop(name, None)  # rows that leave one of our objects are recorded then
-            return
-        if self._kinds[name] == "module" and name not in names.changed:
-            return  # a module that a cell imports holds nothing of what the cell reads
-        exact = registry.recorded(value)
-        if (
-            exact is not None
-            and not exact.derived
-            and name not in names.changed
-            and not self._was_made_from_more(cell, name, exact)
-        ):
-            exact = exact if exact.cells else self._engine.replace_fields(exact, cells=[cell.label])
-            registry.record(value, exact)
-            self._records[name] = NameRecord(exact)
-            return
-        if (kept := cell.kept.get(id(value))) is not None:
-            self._records[name] = NameRecord(
-                self._merged_origin([kept], cells=[cell.label], derived=True)
-            )
-            return
-        if name not in cell.flow.replaced and (
-            name not in names.stored or cell.ids.get(name) == id(value)
-        ):
-            record = self._merge_records(self._records.get(name), record)
-        elif exact is not None:
-            record = self._merge_records(NameRecord(exact), record)
+        if not (is_state(name) or name == LIBRARY):
+            if name not in self._values or not self._may_hold_rows(value):
+                self._records.pop(name, None)  # of our objects rows are recorded when they leave
+                return
+            exact = registry.recorded(value)
+            if exact is not None and not exact.derived and name not in flow.changed:
+                if not self._was_made_from_more(cell, flow.sources[name], exact):
+                    exact = self._engine.replace_fields(exact, cells=exact.cells or [cell.label])
+                    registry.record(value, exact)
+                    record = NameRecord(exact)
+                else:
+                    record = self._merge_records(NameRecord(exact), record)
+            if record.late and (is_frame(value) or not analysis.walk(name).may_hide_code):
+                record.late = frozenset()
         if not (record.origin.inputs or record.origin.grounds or record.late):
             self._records.pop(name, None)
             return
         self._records[name] = record
-        if self._kinds[name] == "module":
-            self._libraries.add(name)
-        if record.origin.inputs or record.origin.grounds:
-            only = None if name in names.stored else cell.changed_frames.get(name)
-            self._record_frames(registry, value, record.origin, cell.kept, only)
+        if record.origin.derived and not is_state(name):
+            changed = flow.marked if name in flow.changed else set()
+            frames = [value] if is_frame(value) else analysis.walk(name).frames
+            self._record_frames(registry, frames, record.origin, changed)
 
-    def _was_made_from_more(self, cell: RunningCell, name: str, exact: "FrameOrigin") -> bool:
+    def _was_made_from_more(
+        self, cell: RunningCell, sources: set[str], exact: "FrameOrigin"
+    ) -> bool:
         """Whether the statement of a frame that the cell read, or its parameters, may have been
-        made from more than the tables that the rows came from. `name` holds it; empty for a frame
-        without a name in the statement that runs."""
-        assert cell.flow is not None, "the cell was followed"
-        sources = self._sources_of(cell.flow, name) if name else cell.flow.last
-        names = {each for each in sources if each in self._records and not is_state(each)}
-        other = self._merged_of(cell, names - cell.parts.keys() - {name})
+        made from more than the tables that the rows came from."""
+        other = self._merged_of(cell, sources - cell.parts.keys())
         known = {anchor.input.identity for anchor in exact.inputs}
         return bool(other.grounds) or any(a.input.identity not in known for a in other.inputs)
 
     def _record_frames(
         self,
         registry: "FrameOrigins",
-        value: object,
+        frames: Iterable[object],
         origin: "FrameOrigin",
-        kept: Collection[int] = (),
-        only: set[int] | None = None,
+        changed: set[Any] | None,
     ) -> None:
         """Record the origin with the frames that a value is or holds: they may be given to the
-        workspace without their name. Those of `kept`, and those not in `only`, did not change."""
-        if type(value) in PLAIN_TYPES:
-            return
-        is_frame = self._engine.is_frame
-        for frame in (value,) if is_frame(value) else filter(is_frame, _elements(value)):
-            if id(frame) not in kept and (only is None or id(frame) in only):
-                known = registry.recorded(frame)
-                registry.record(frame, self._merge(known or origin, origin))
+        workspace without their name. `changed`: the objects that changed; None for all."""
+        for frame in filter(self._engine.is_frame, frames):
+            known = registry.recorded(frame)
+            if known is None:
+                registry.record(frame, origin)
+            elif changed is None or id(frame) in changed:
+                registry.record(frame, self._merge(known, origin))
 
     def _merge(self, origin: "FrameOrigin", other: "FrameOrigin") -> "FrameOrigin":
         """Both origins as one of a derived frame. The names of a cell share most origins, so each
@@ -390,60 +423,50 @@ class FrameFollower(CellAnalysis):
     def _merge_records(self, before: NameRecord | None, record: NameRecord) -> NameRecord:
         if before is None:
             return record
-        return NameRecord(
-            self._merge(before.origin, record.origin),
-            before.late | record.late,
-            before.late_changed | record.late_changed,
-        )
+        return NameRecord(self._merge(before.origin, record.origin), before.late | record.late)
 
     # -- the running cell
 
     def origin(self, frame: object, recorded: "FrameOrigin | None") -> "FrameOrigin | None":
         """The origin of a frame, given the recorded one; None when nothing is known of it."""
-        try:
+        registry, label = self._origins, self._cells[-1].label if self._cells else "[0]"
+        with self._guarded([] if registry is None else registry.reads(), label):
             return self._find_origin(frame, recorded)
-        except Exception as error:  # noqa: BLE001  no error of the analysis may break a cell
-            registry, label = self._origins, self._cells[-1].label if self._cells else "[0]"
-            self._assume_everything([] if registry is None else registry.reads(), label, error)
-            return self._records[OUTPUT].origin
+        return self._records[OUTPUT].origin
 
     def _find_origin(self, frame: object, recorded: "FrameOrigin | None") -> "FrameOrigin | None":
         cell, registry = self._cells[-1] if self._cells else None, self._origins
         exact = recorded is not None and not recorded.derived
         holders = {name for name, value in list(self._values.items()) if value is frame}
-        flow = None if cell is None or registry is None else self._flow_now(cell, registry)
-        if cell is not None and flow is not None and recorded is not None and exact:
-            assigned = holders & flow.sources.keys() or {""}
-            exact = bool(recorded.cells) or not any(  # else the running cell read it
-                self._was_made_from_more(cell, name, recorded) for name in assigned
-            )
+        flow = None
+        if cell is not None and registry is not None:
+            line = self.line()
+            is_whole = line is not None  # else nobody knows what has run yet
+            flow, _ = self._flow_of(cell, registry.reads(), is_whole=is_whole, line=line)
+        touched, sources = holders, set[str]()
+        if cell is not None and flow is not None:
+            touched = {name for name in holders if name in flow.sources or name in flow.changed}
+            sources = sources.union(*map(flow.sources_of, touched))
+            if not holders:
+                sources |= flow.last
+            if recorded is not None and exact and not recorded.cells:  # the cell itself read it
+                exact = not self._was_made_from_more(cell, sources, recorded)
         if exact and not self._engine.is_mutable(frame):
             return recorded
-        replaced = flow.replaced if flow is not None else set[str]()
         parts = [
             self._records[name].origin
-            for name in holders & self._records.keys() - replaced
+            for name in holders & self._records.keys()
             # What is known of outputs is of all of them, and a frame as it was read is one.
-            if not (exact and is_output(name))
+            if not (flow and name in flow.sources) and not (exact and is_output(name))
         ]
         parts += [] if recorded is None else [recorded]
-        derived, cells = not exact, list[str]()
+        derived, cells = not exact or not holders, list[str]()
         grounds = self._grounds_since(recorded.cells if recorded is not None and exact else [])
         if cell is not None and flow is not None:
-            names = flow.names
-            grounds += [_opaque_ground(cell, names)] if names.opaque else []
-            touched = (
-                names.changed
-                if exact
-                else self._touched(names, cell.find_replaced(self._take_snapshot().ids))
-            )
-            touched = touched & holders
-            if touched or not holders:
-                used = [self._sources_of(flow, name) for name in touched] or [flow.last]
-                parts.append(self._merged_of(cell, set[str]().union(*used)))
+            is_changed = any(name in flow.changed for name in holders)
+            if is_changed or not holders or (touched and not exact):
+                parts.append(self._merged_of(cell, sources))
                 derived, cells = True, [cell.label]
-        elif not holders:
-            derived = True
         if not derived and (unseen := self._unseen_change(frame)) is not None:
             parts.append(unseen)
             derived = True
@@ -469,10 +492,7 @@ class FrameFollower(CellAnalysis):
             )
         if self._engine.rows_digest(frame) == digest:
             return None
-        everything = (record.origin for record in self._records.values())
-        return self._engine.merged_origin(
-            everything, ["it was changed by code that is not followed"]
-        )
+        return self._everything([], ["it was changed by code that is not followed"])
 
     def line(self) -> int | None:
         """The line of the running cell whose statement runs; None when that is not known."""
@@ -483,16 +503,6 @@ class FrameFollower(CellAnalysis):
                 found = frame.f_lineno
             frame = frame.f_back
         return found
-
-    def _flow_now(self, cell: RunningCell, registry: "FrameOrigins") -> Flow:
-        """What the running cell has passed on up to the statement that runs."""
-        line, reads = self.line(), registry.reads()
-        state = line, len(reads), self._take_snapshot().ids  # a loop comes to one line again
-        if cell.flow is None or cell.state != state:
-            is_whole = line is not None  # else nobody knows what has run yet
-            cell.flow = self._flow_of(cell, reads, is_whole=is_whole, line=line)
-            cell.state = state
-        return cell.flow
 
     def _merged_of(self, cell: RunningCell, sources: set[str]) -> "FrameOrigin":
         """What the values of names before the cell were made from, and what the cell read."""
@@ -509,26 +519,11 @@ class FrameFollower(CellAnalysis):
             )
         return cell.origins[key]
 
-    def _touched(self, names: NamesOfCell, replaced: set[str]) -> set[str]:
-        """The names that the cell assigned, or may have changed in place, given those that hold
-        another object now."""
-        return {
-            name
-            for name in names.stored | names.changed | replaced
-            if (name in self._values or name in self._records or name in names.states)
-            and not is_output(name)
-        }
-
-    def _note_opaque(self, cell: RunningCell, names: NamesOfCell, threads: set[int]) -> None:
-        grounds = [_opaque_ground(cell, names)] if names.opaque else []
-        if threads - {cell.thread}:
-            grounds.append(f"cell {cell.label} reads rows in a thread, which is not followed")
-        if not grounds:
-            return
+    def _note_opaque(self, cell: RunningCell, what: str) -> None:
         text = self._texts[cell.label]
         for ground in [g for g, at in self._grounds.items() if self._texts[at] == text]:
             del self._grounds[ground]  # of an earlier run of this cell
-        self._grounds |= dict.fromkeys(grounds, cell.label)
+        self._grounds[f"cell {cell.label} {what} is not followed"] = cell.label
 
     def _grounds_since(self, cells: list[str]) -> list[str]:
         """What could not be followed since a frame was read in one of the cells, and in threads,
@@ -547,23 +542,3 @@ def _discard(
 ) -> None:
     if key in frames and frames[key][0] is reference:
         del frames[key]
-
-
-def _opaque_ground(cell: RunningCell, names: NamesOfCell) -> str:
-    return f"cell {cell.label} uses {names.opaque}, which is not followed"
-
-
-def _elements(value: object, depth: int = 2) -> Iterator[object]:
-    """The elements of plain containers, also nested ones."""
-    if isinstance(value, dict):
-        items: Iterable[object] = list(value.values())
-    elif isinstance(value, list | tuple | set):
-        items = list(value)
-    else:
-        items = list(vars(value).values()) if hasattr(value, "__dict__") and depth == 2 else ()
-    for item in itertools.islice(items, MAX_ELEMENTS):
-        if type(item) in PLAIN_TYPES:  # thousands of numbers are no frames
-            continue
-        yield item
-        if depth > 1:
-            yield from _elements(item, depth - 1)

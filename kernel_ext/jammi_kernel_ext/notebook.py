@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,23 +234,6 @@ class Notebook:
         """On `post_run_cell`: clear the progress line, and pass the origins of frames on."""
         self.line.clear()
         self.frames.end(is_whole=bool(getattr(result, "success", False)))
-
-    def watch_compiler(self, compiler: Any) -> Callable[[], None]:
-        """Note the syntax trees that IPython makes of cells. Returns a function that undoes it."""
-        parse = compiler.ast_parse
-
-        def ast_parse(source: str, *args: Any, **kwargs: Any) -> Any:
-            tree = parse(source, *args, **kwargs)
-            self.frames.note_tree(source, tree)
-            return tree
-
-        compiler.ast_parse = ast_parse
-
-        def unwatch() -> None:
-            if vars(compiler).get("ast_parse") is ast_parse:  # nobody else has put theirs around it
-                del compiler.ast_parse
-
-        return unwatch
 
     def message_handled(self) -> None:
         """After each cell and each message to a widget, whose callbacks may have run."""

@@ -1,27 +1,20 @@
 """The follower of frames between cells, in loops, after errors and interrupts; and what it does not
 keep alive."""
 
-import ast
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import polars as pl
 import pytest
 
 import jammi_lab as jl
-from jammi_kernel_ext import cell_analysis
-from jammi_kernel_ext.cell_values import (
-    is_library_object,
-    is_plain_type,
-    output_position,
-    shares_nothing,
-)
+from jammi_kernel_ext.cell_flow import CellFlow
 from jammi_kernel_ext.frame_follower import FrameFollower
+from jammi_kernel_ext.object_walk import Walk
 from jammi_lab.core.anchors import FrameOrigin
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.frames import is_frame
@@ -159,7 +152,7 @@ def test_a_button_that_is_clicked_in_the_page_is_followed(papers: Kernel, tmp_pa
 def test_after_an_error_of_the_analysis_all_names_rest_on_everything(
     cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cell_analysis, "steps_of_cell", lambda *_: 1 / 0)
+    monkeypatch.setattr(CellFlow, "run", lambda *_, **__: 1 / 0)
     cells("df = pd.concat([df, ws.table('s1').pandas()])")
     monkeypatch.undo()
     cells("df = df.assign(x=1.0)")
@@ -173,7 +166,7 @@ def test_an_error_while_a_table_is_stored_is_a_ground(
     cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells.begin("df = df.assign(x=other.x)")
-    monkeypatch.setattr(cell_analysis, "whole_cell", lambda *_: 1 / 0)
+    monkeypatch.setattr(CellFlow, "run", lambda *_, **__: 1 / 0)
     assert "is not followed (ZeroDivisionError)" in str(cells.origin().grounds)
     assert cells.tables() == {"s0", "s1"}
 
@@ -213,21 +206,12 @@ def test_cells_of_two_threads_end_in_any_order(cells: Cells) -> None:
     assert cells.tables() == {"s0", "s1"}
 
 
-@pytest.mark.parametrize(
-    "examine",
-    [
-        lambda kind: (is_plain_type(kind), is_library_object(kind())),
-        lambda kind: is_frame(kind()),
-        lambda kind: output_position(kind().call),
-        lambda kind: shares_nothing(pd.DataFrame({"x": pd.Categorical([kind()])})),
-    ],
-    ids=["kinds", "frames", "outputs", "columns"],
-)
-def test_a_class_of_the_notebook_is_not_kept_alive(examine: Callable[[Any], object]) -> None:
+def test_a_class_of_the_notebook_is_not_kept_alive() -> None:
     class Step:
         def call(self) -> None: ...
 
-    examine(Step)
+    Walk({}, [Step, Step(), pd.DataFrame({"x": pd.Categorical([Step()])})])
+    assert not is_frame(Step())
     reference = weakref.ref(Step)
     del Step
     gc.collect()
@@ -254,13 +238,6 @@ def test_code_of_the_user_does_not_run_when_objects_are_examined(cells: Cells) -
         "made = df.assign(x=1.0)",
     )
     assert calls == [] and cells.tables("made") == {"s0"}
-
-
-def test_frames_of_columns_of_objects_share_these() -> None:
-    assert shares_nothing(pd.DataFrame({"x": [1.0]}))
-    assert shares_nothing(pl.DataFrame({"x": [1.0]}))
-    assert not shares_nothing(pd.DataFrame({"x": [[1], {}]}))
-    assert not shares_nothing(pl.DataFrame({"x": [object()]}, schema={"x": pl.Object}))
 
 
 CHANGE = "def change(d): d['x'] = other.x.sum()\n"
@@ -321,11 +298,13 @@ IN_PLACE = {
     "a model that works in place": [
         "from sklearn.preprocessing import StandardScaler\nscaler = StandardScaler(copy=False)",
         "scaler.fit(other)",
+        "df = pd.DataFrame({'id': df.x.to_list(), 'x': df.x.to_list()})",
         "kept = scaler.transform(df)",
     ],
     "a pipeline of models that work in place": [
         "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import StandardScaler",
         "scaler = make_pipeline(StandardScaler(copy=False)).fit(other)",
+        "df = pd.DataFrame({'id': df.x.to_list(), 'x': df.x.to_list()})",
         "kept = scaler.transform(df)",
     ],
     "a model that calls a function of the notebook": [
@@ -376,22 +355,6 @@ def test_a_name_that_is_assigned_again_with_values_of_a_kind_is_no_cause(
     (tmp_path / "mine.csv").write_text("id,x\n1,2.0\n")
     cells(f"path = {str(tmp_path / 'mine.csv')!r}", code)
     assert cells.tables() == {"s0"}
-
-
-def test_a_syntax_tree_of_ipython_is_used_instead_of_parsing_again(
-    cells: Cells, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed: list[str] = []
-    monkeypatch.setattr(cell_analysis, "parse_cell", lambda text: parsed.append(text))
-    code = "df['x'] = other.x.sum()"
-    cells.follower.begin(code, 50)
-    cells.follower.note_tree("1 + 1", ast.parse("1 + 1"))  # of a magic
-    cells.follower.note_tree(code, ast.parse(code))
-    exec(code, cells.values)
-    cells.follower.end()
-    assert cells.tables() == {"s0", "s1"} and parsed == []
-    cells("df = df.copy()")  # of a cell whose tree is not known nothing can be told
-    assert parsed and "code that cannot be parsed" in str(cells.origin().grounds)
 
 
 def test_a_function_that_was_an_output_is_followed_though_ipython_replaces_it(

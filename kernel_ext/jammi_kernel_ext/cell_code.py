@@ -1,0 +1,304 @@
+"""What code uses: the notebook's names that it loads and stores, by its code objects, and the
+places that a statement of a cell assigns, by its syntax tree."""
+
+import ast
+import contextlib
+import dis
+import functools
+import re
+import types
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jammi_kernel_ext.cell_words import (
+    CODE_MAGICS,
+    CONTAINER_WORDS,
+    HARMLESS_MAGICS,
+    IN_PLACE,
+    OPAQUE_ATTRIBUTES,
+    OPAQUE_STORED,
+    OUTPUT_PARAMETERS,
+    SETTERS,
+    TEXT_METHODS,
+)
+from jammi_kernel_ext.statement_parameters import parameter_names
+
+_WORD = re.compile(r"[^\W\d]\w*")
+_MAX_TEXT_CHARACTERS = 20_000
+_MAGIC_CALLS = frozenset(("run_line_magic", "run_cell_magic", "system", "getoutput"))
+
+
+def _opcodes(*names: str) -> frozenset[int]:
+    return frozenset(dis.opmap[name] for name in names if name in dis.opmap)
+
+
+_LOAD_GLOBAL = dis.opmap["LOAD_GLOBAL"]
+_LOADS = _opcodes("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
+_STORES = _opcodes("STORE_NAME", "DELETE_NAME")
+_GLOBAL_STORES = _opcodes("STORE_GLOBAL", "DELETE_GLOBAL")
+_ELEMENT_WRITES = _opcodes("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE")
+_OTHER_WRITES = _opcodes("STORE_ATTR", "DELETE_ATTR", "STORE_DEREF")
+_TEXT_BUILDING = _opcodes("BUILD_STRING", "FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC")
+
+
+_IMPORT = dis.opmap["IMPORT_NAME"]
+_CHANGE_WORDS = IN_PLACE | OUTPUT_PARAMETERS | SETTERS
+_FRAME_WORDS = (IN_PLACE | {"inplace", "in_place"}) - CONTAINER_WORDS
+
+
+@dataclass(frozen=True, slots=True)
+class CodeUse:
+    """What a code object and those in it use."""
+
+    loaded: frozenset[str]
+    """Names of the notebook that it may read."""
+    stored: frozenset[str]
+    """Those that it assigns or deletes."""
+    late: frozenset[str]
+    """Those that functions in it may read when they are called."""
+    words: frozenset[str]
+    """All names in it, also of attributes and of keyword arguments."""
+    texts: frozenset[str]
+    """Its texts."""
+    changes_elements: bool
+    """Whether functions in it assign elements, or work in place."""
+    changes_objects: bool
+    """Whether functions in it may change anything that is not their own."""
+    builds_text: bool
+    """Whether it puts texts together."""
+
+
+@functools.lru_cache(maxsize=1024)
+def uses_of(code: types.CodeType, *, is_function: bool = True) -> CodeUse:
+    """What code uses. The names that a module assigns are the notebook's, those of a function are
+    not."""
+    loaded, stored, opcodes = set[str](), set[str](), set[int]()
+    extended, names = 0, code.co_names
+    raw = code.co_code
+    for opcode, low in zip(raw[::2], raw[1::2], strict=True):
+        argument = low | extended
+        extended = argument << 8 if opcode == dis.EXTENDED_ARG else 0
+        opcodes.add(opcode)
+        if opcode in _LOADS:
+            loaded.add(names[argument >> 1 if opcode == _LOAD_GLOBAL else argument])
+        elif opcode == _IMPORT:
+            loaded.add(names[argument].partition(".")[0])
+        elif opcode in _GLOBAL_STORES or (opcode in _STORES and not is_function):
+            stored.add(names[argument])
+    words, texts, inner = set(names), set[str](), list[CodeUse]()
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            inner.append(uses_of(constant))
+        elif isinstance(constant, str):
+            texts.add(constant)
+        elif isinstance(constant, tuple):
+            words.update(each for each in constant if isinstance(each, str))
+            texts.update(each for each in constant if isinstance(each, str))
+    late = set[str]().union(*(each.loaded for each in inner))
+    elements = not (_ELEMENT_WRITES.isdisjoint(opcodes) and words.isdisjoint(_FRAME_WORDS))
+    objects = not (_OTHER_WRITES.isdisjoint(opcodes) and words.isdisjoint(_CHANGE_WORDS))
+    return CodeUse(
+        frozenset(loaded | late),
+        frozenset(stored.union(*(each.stored for each in inner))),
+        frozenset(late),
+        frozenset(words.union(*(each.words for each in inner))),
+        frozenset(texts.union(*(each.texts for each in inner))),
+        (is_function and elements) or any(each.changes_elements for each in inner),
+        (is_function and (elements or objects or bool(stored)))
+        or any(each.changes_objects for each in inner),
+        not _TEXT_BUILDING.isdisjoint(opcodes) or any(each.builds_text for each in inner),
+    )
+
+
+@dataclass(slots=True)
+class Step:
+    """A statement of a cell."""
+
+    line: int
+    uses: CodeUse
+    loaded: set[str]
+    """The names whose former values it may read."""
+    replaced: frozenset[str] = frozenset()
+    """The names that it gives another object, whatever happens in it."""
+    targets: list[tuple[str, bool]] = field(default_factory=list)
+    """Names whose objects it changes in place; whether also the objects that these hold."""
+    given: list[str] = field(default_factory=list)
+    """Names that it gives to a function that works in place, unless that is a method of the
+    targets."""
+    texts: list[str] = field(default_factory=list)
+    """Names of texts that may name variables."""
+    setters: list[str] = field(default_factory=list)
+    """Names by which it sets an option, a seed or the like."""
+    opaque: str = ""
+    """What in it cannot be followed."""
+
+
+def steps_of(source: str, values: Mapping[str, Any]) -> list[Step]:
+    """The statements of a cell after IPython's transformations. SyntaxError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [
+            _step_of(inner, values, statement.lineno)
+            for statement in ast.parse(source).body
+            for inner in _code_of_magic(statement)
+        ]
+
+
+def _code_of_magic(statement: ast.stmt) -> list[ast.stmt]:
+    """The statements that a magic such as `%%time` runs; the statement itself if it is none."""
+    match statement:
+        case ast.Expr(
+            value=ast.Call(
+                func=ast.Attribute(attr="run_line_magic" | "run_cell_magic"),
+                args=[ast.Constant(value=magic), *_, ast.Constant(value=str(text))],
+            )
+        ) if magic in CODE_MAGICS:
+            with contextlib.suppress(SyntaxError):
+                return ast.parse(text).body
+    return [statement]
+
+
+def _step_of(statement: ast.stmt, values: Mapping[str, Any], line: int) -> Step:
+    module = ast.Module([statement], [])
+    code = compile(module, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    uses = uses_of(code, is_function=False)
+    step = Step(line, uses, set(uses.loaded), _replaced_names(statement))
+    step.opaque = next(iter(sorted(uses.words & OPAQUE_ATTRIBUTES)), "")
+    if isinstance(statement, ast.For) and not statement.orelse:
+        targets = set(_names_in(statement.target)).difference(_names_in(statement.iter))
+        step.loaded -= targets - uses.late
+    opcodes = set(code.co_code[::2])
+    if (
+        uses.words & _TREE_WORDS
+        or not opcodes.isdisjoint(_ELEMENT_WRITES | _OTHER_WRITES)
+        or any(word.startswith(("set_", "register", "overwrite_")) for word in uses.words)
+        or isinstance(statement, ast.AugAssign)
+        or not isinstance(statement, ast.Assign | ast.Expr)
+    ):
+        _TreeReader(step, values).read(statement)
+    return step
+
+
+_TREE_WORDS = IN_PLACE | OUTPUT_PARAMETERS | SETTERS | TEXT_METHODS | _MAGIC_CALLS
+
+
+def _replaced_names(statement: ast.stmt) -> frozenset[str]:
+    match statement:
+        case ast.Assign(targets=targets):
+            parts: list[ast.AST] = list(targets)
+        case ast.AnnAssign(target=target, value=ast.expr()):
+            parts = [target]
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return frozenset((name,))
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            return frozenset(each.asname or each.name.partition(".")[0] for each in aliases)
+        case _:
+            return frozenset()
+    nodes = (node for part in parts for node in ast.walk(part))
+    return frozenset(
+        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    )
+
+
+class _TreeReader:
+    """Reads what a statement changes in place from its syntax tree."""
+
+    def __init__(self, step: Step, values: Mapping[str, Any]) -> None:
+        self._step, self._values = step, values
+
+    def read(self, statement: ast.stmt) -> None:
+        nodes: list[ast.AST] = [statement]
+        for node in nodes:
+            self._read_node(node)
+            nodes += ast.iter_child_nodes(node)
+
+    def _read_node(self, node: ast.AST) -> None:
+        match node:
+            case ast.Subscript(ctx=ast.Store() | ast.Del()):
+                self._add_place(node.value)
+            case ast.Attribute(ctx=ast.Store() | ast.Del(), attr=name):
+                self._add_place(node.value)
+                if name in OPAQUE_STORED:
+                    self._step.opaque = name
+            case ast.AugAssign(target=ast.Name(id=name)):
+                self._step.targets.append((name, False))
+                self._step.loaded.add(name)
+            case ast.Call():
+                self._read_call(node)
+
+    def _add_place(self, owner: ast.expr) -> None:
+        """Add the object that an expression names: that of a name, or what a chain of attributes
+        and elements reaches from one."""
+        if isinstance(owner, ast.Name):
+            self._step.targets.append((owner.id, False))
+            return
+        inner: Any = owner
+        while isinstance(inner, ast.Attribute | ast.Subscript):
+            inner = inner.value
+        self._step.targets += [(name, True) for name in _names_in(inner)]
+
+    def _read_call(self, call: ast.Call) -> None:
+        function, owner = call.func, None
+        method = getattr(function, "id", "")
+        if isinstance(function, ast.Attribute):
+            method, owner = function.attr, function.value
+        keywords = {keyword.arg or "" for keyword in call.keywords}
+        if method in _MAGIC_CALLS and isinstance(owner, ast.Call):
+            self._read_magic(call, method)
+        elif method in TEXT_METHODS:
+            self._read_text(call, method)
+        if method.startswith(("set_", "register")) or method in SETTERS:
+            self._step.setters += _names_in(function)
+        is_in_place = method in IN_PLACE and (owner is not None or method in self._values)
+        if owner is not None and (is_in_place or keywords & OUTPUT_PARAMETERS):
+            self._add_place(owner)
+        if is_in_place or any(each.startswith("overwrite_") for each in keywords):
+            self._step.given += _names_in(*call.args, *(each.value for each in call.keywords))
+
+    def _read_text(self, call: ast.Call, method: str) -> None:
+        """Add the variables that the text in an argument names, as in `df.query("x > @limit")` and
+        `duckdb.sql("FROM df")`. Our own statements report what they read."""
+        for name in _names_in(call.func):
+            if is_own(type(self._values.get(name))):
+                return
+        for argument in (*call.args, *(k.value for k in call.keywords)):
+            for node in ast.walk(argument):
+                match node:
+                    case ast.Constant(value=str(text)):
+                        self._add_words(text)
+                    case ast.Name(id=name):
+                        self._step.texts.append(name)
+                    case ast.Call() | ast.Attribute() | ast.Subscript():
+                        self._step.opaque = self._step.opaque or f"a computed text in {method}"
+
+    def _add_words(self, text: str) -> None:
+        self._step.loaded |= words_of(text)
+
+    def _read_magic(self, call: ast.Call, method: str) -> None:
+        texts = [each.value for each in call.args if isinstance(each, ast.Constant)]
+        magic = "system" if method in ("system", "getoutput") else str(texts[0])
+        body = str(texts[-1])
+        if magic == "jammi":
+            self._step.loaded |= set(parameter_names(body))
+        elif magic != "jammi_py":  # ours expand nothing
+            for text in texts:
+                self._add_words(str(text))
+        if magic in HARMLESS_MAGICS:
+            return
+        self._step.opaque = self._step.opaque or f"%{magic}"
+
+
+def words_of(text: str) -> set[str]:
+    """The words of a text, each of which may name a variable."""
+    return set(_WORD.findall(text[:_MAX_TEXT_CHARACTERS]))
+
+
+def _names_in(*nodes: ast.AST) -> list[str]:
+    return [node.id for outer in nodes for node in ast.walk(outer) if isinstance(node, ast.Name)]
+
+
+def is_own(kind: type) -> bool:
+    """Whether a class is of jammi_lab, whose rows are recorded when they leave its objects."""
+    return kind.__module__.partition(".")[0] in ("jammi_lab", "jammi_widgets", "jammi_kernel_ext")
