@@ -375,6 +375,6 @@ def module_of(value: Any) -> str:
 @functools.lru_cache(maxsize=4096)
 def is_installed(module: str) -> bool:
     """Whether a module belongs to Python, to an installed package or to jammi_lab."""
-    from jammi_lab.producers.function_source import is_library
+    from jammi_lab.steps.function_source import is_library
 
     return is_library(module)
