@@ -113,7 +113,7 @@ def uses_of(code: types.CodeType, *, is_function: bool = True) -> CodeUse:
 
 
 @dataclass(slots=True)
-class Step:
+class CellStep:
     """A statement of a cell."""
 
     line: int
@@ -135,7 +135,7 @@ class Step:
     """What in it cannot be followed."""
 
 
-def steps_of(source: str, values: Mapping[str, Any]) -> list[Step]:
+def steps_of(source: str, values: Mapping[str, Any]) -> list[CellStep]:
     """The statements of a cell after IPython's transformations. SyntaxError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -160,11 +160,11 @@ def _code_of_magic(statement: ast.stmt) -> list[ast.stmt]:
     return [statement]
 
 
-def _step_of(statement: ast.stmt, values: Mapping[str, Any], line: int) -> Step:
+def _step_of(statement: ast.stmt, values: Mapping[str, Any], line: int) -> CellStep:
     module = ast.Module([statement], [])
     code = compile(module, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     uses = uses_of(code, is_function=False)
-    step = Step(line, uses, set(uses.loaded), _replaced_names(statement))
+    step = CellStep(line, uses, set(uses.loaded), _replaced_names(statement))
     step.opaque = next(iter(sorted(uses.words & OPAQUE_ATTRIBUTES)), "")
     if isinstance(statement, ast.For) and not statement.orelse:
         targets = set(_names_in(statement.target)).difference(_names_in(statement.iter))
@@ -205,7 +205,7 @@ def _replaced_names(statement: ast.stmt) -> frozenset[str]:
 class _TreeReader:
     """Reads what a statement changes in place from its syntax tree."""
 
-    def __init__(self, step: Step, values: Mapping[str, Any]) -> None:
+    def __init__(self, step: CellStep, values: Mapping[str, Any]) -> None:
         self._step, self._values = step, values
 
     def read(self, statement: ast.stmt) -> None:

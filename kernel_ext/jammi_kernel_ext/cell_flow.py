@@ -7,10 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jammi_kernel_ext.cell_code import CodeUse, Step, words_of
+from jammi_kernel_ext.cell_code import CellStep, words_of
 from jammi_kernel_ext.cell_state import states_of
 from jammi_kernel_ext.cell_words import OPAQUE_NAMES, VALUE_LIBRARIES
-from jammi_kernel_ext.object_walk import PLAIN, Walk, is_frame, is_of_library, module_of
+from jammi_kernel_ext.object_walk import (
+    PLAIN,
+    NamesOfStep,
+    Walk,
+    is_frame,
+    is_of_library,
+    module_of,
+)
 
 LIBRARY = "library *"
 """The name under which is remembered what cells put into modules and classes of libraries."""
@@ -49,17 +56,6 @@ class Flow:
         return self.sources.get(name, set()) | self.changed.get(name, set())
 
 
-class NamesOfStep:
-    """The names that a statement may read, also by the functions that it may call."""
-
-    def __init__(self) -> None:
-        self.names = set[str]()
-        self.stored = set[str]()
-        self.late = set[str]()
-        self.uses = set[CodeUse]()
-        self.walks = dict[str, list[Walk]]()
-
-
 class CellFlow:
     """Finds the flow of one cell, up to the statement that runs."""
 
@@ -69,7 +65,7 @@ class CellFlow:
         records: Mapping[str, Any],
         before: Mapping[str, Walk],
         ids: Mapping[str, int],
-        steps: Iterable[Step] = (),
+        steps: Iterable[CellStep] = (),
     ) -> None:
         self._values, self._records = values, records
         self._before, self._ids = before, ids
@@ -123,7 +119,7 @@ class CellFlow:
             walks.append(self.walk(name))
         return walks
 
-    def run(self, step: Step, read: set[str], *, is_strong: bool) -> None:
+    def run(self, step: CellStep, read: set[str], *, is_strong: bool) -> None:
         """Pass on what a statement reads. `read`: its own reads of rows."""
         flow = self.flow
         dropped = [n for n in step.uses.stored & self._before.keys() if self._before[n].calls_code]
@@ -178,7 +174,7 @@ class CellFlow:
         if late:
             self.flow.late[name] = self.flow.late.get(name, frozenset()) | late
 
-    def _mark(self, step: Step, found: NamesOfStep, sources: set[str]) -> None:
+    def _mark(self, step: CellStep, found: NamesOfStep, sources: set[str]) -> None:
         """Mark the objects that a statement may have changed in place."""
         flow = self.flow
         targets = list(step.targets)
@@ -234,7 +230,7 @@ class CellFlow:
         if not (flow.impure or flow.marks):
             return  # all made new objects only
         marks = [(keys, sources) for keys, sources in flow.marks if keys]
-        if moved := self._moved():
+        if moved := self._moved_objects():
             marks.append((moved, flow.impure or flow.everything))
         flow.marked = marked = set[Any]().union(*(keys for keys, _ in marks))
         is_memory_changed = any(type(key) is tuple for key in marked)
@@ -250,7 +246,7 @@ class CellFlow:
                 if not keys.isdisjoint(walk.signatures):
                     flow.changed.setdefault(name, set()).update(sources)
 
-    def _moved(self) -> set[Any]:
+    def _moved_objects(self) -> set[Any]:
         """The objects that are not as they were, or that the names which reached them do not reach
         any more."""
         before, after = dict[Any, Any](), dict[Any, Any]()

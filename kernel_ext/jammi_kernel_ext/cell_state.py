@@ -7,7 +7,7 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jammi_kernel_ext.cell_words import (
     FILE_HANDLES,
@@ -18,10 +18,7 @@ from jammi_kernel_ext.cell_words import (
     STATE_MODULES,
     WRITERS,
 )
-from jammi_kernel_ext.object_walk import PLAIN, module_of
-
-if TYPE_CHECKING:
-    from jammi_kernel_ext.cell_flow import NamesOfStep
+from jammi_kernel_ext.object_walk import PLAIN, NamesOfStep, module_of
 
 _FILE = "file "
 _ANY_FILE = _FILE + "*"
@@ -49,7 +46,7 @@ class States:
     reads_files: bool = False
 
 
-def states_of(found: "NamesOfStep", values: Mapping[str, Any]) -> States:
+def states_of(found: NamesOfStep, values: Mapping[str, Any]) -> States:
     """The states that a statement uses, with the functions that it may call."""
     states = States()
     words = set[str]().union(*(use.words for use in found.uses))

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.cell_code import Step, is_own, steps_of
+from jammi_kernel_ext.cell_code import CellStep, is_own, steps_of
 from jammi_kernel_ext.cell_flow import FILES, LIBRARY, OUTPUT, CellFlow, Flow, is_output
 from jammi_kernel_ext.cell_state import is_state
 from jammi_kernel_ext.object_walk import PLAIN, Walk, is_frame, is_of_library
@@ -51,7 +51,7 @@ class RunningCell:
     thread: int
     ids: Mapping[str, int]
     """The objects of the names when it began, by id."""
-    steps: list[Step] | None
+    steps: list[CellStep] | None
     """Its statements; None when it is not valid."""
     before: dict[str, Walk]
     """What the names reached when it began that it may read."""
@@ -115,7 +115,7 @@ class FrameFollower:
             now = self._note_objects()
             if registry is not None and last and not self._cells:
                 reads = registry.take_reads()
-                with self._guarded(reads, label):
+                with self._guard_against_errors(reads, label):
                     self._note_changes_outside_cells(registry, reads, last, now)
             text = hash(source)
             self._ran_again = self._ran_again or text in self._known_texts
@@ -124,7 +124,7 @@ class FrameFollower:
             cell = RunningCell(label, source, threading.get_ident(), now, None, {})
             self._cells.append(cell)
             if registry is not None:
-                with self._guarded([], label):
+                with self._guard_against_errors([], label):
                     self._examine(cell)
 
     def _note_objects(self) -> dict[str, int]:
@@ -180,14 +180,14 @@ class FrameFollower:
         registry = self._origins
         reads = [] if registry is None else registry.take_reads()
         self._note_objects()
-        with self._guarded(reads, cell.label):
+        with self._guard_against_errors(reads, cell.label):
             if registry is not None:
                 self._follow(registry, cell, reads, is_whole=is_whole)
         self._cells.remove(cell)
         self._merged.clear()
 
     @contextlib.contextmanager
-    def _guarded(self, reads: Sequence["FrameRead"], label: str) -> Iterator[None]:
+    def _guard_against_errors(self, reads: Sequence["FrameRead"], label: str) -> Iterator[None]:
         """No error of the analysis may break a cell. After one, what the names hold may be made
         from anything known."""
         try:
@@ -430,7 +430,7 @@ class FrameFollower:
     def origin(self, frame: object, recorded: "FrameOrigin | None") -> "FrameOrigin | None":
         """The origin of a frame, given the recorded one; None when nothing is known of it."""
         registry, label = self._origins, self._cells[-1].label if self._cells else "[0]"
-        with self._guarded([] if registry is None else registry.reads(), label):
+        with self._guard_against_errors([] if registry is None else registry.reads(), label):
             return self._find_origin(frame, recorded)
         return self._records[OUTPUT].origin
 

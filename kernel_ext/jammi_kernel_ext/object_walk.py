@@ -268,6 +268,17 @@ class Walk:
         self.signatures["memory", address] = content
 
 
+class NamesOfStep:
+    """The names that a statement may read, also by the functions that it may call."""
+
+    def __init__(self) -> None:
+        self.names = set[str]()
+        self.stored = set[str]()
+        self.late = set[str]()
+        self.uses = set[CodeUse]()
+        self.walks = dict[str, list[Walk]]()
+
+
 _CODE_RUNNERS = (exec, eval, compile, globals, locals, vars, setattr, delattr, __import__)
 _CACHES = frozenset(("_mgr", "_item_cache", "_cache", "_flags"))
 
