@@ -1067,9 +1067,10 @@ def test_a_frame_that_is_stored_in_the_middle_of_a_cell_is_followed_up_to_there(
 ) -> None:
     code, depends = IN_ONE_CELL[what]
 
+    materializer = services_of(lab.ws).materializer
+
     def _store(name: str, frame: str) -> None:
         recipe = Sql(f"SELECT id, x FROM {frame}", None, None)
-        materializer = services_of(lab.ws).materializer
         materializer.materialize(name, recipe, cache="use", progress=None, frames=True)
 
     follower, values = run(lab, BASE, ["df = other.assign(x=lambda d: d.x + 1)"])
