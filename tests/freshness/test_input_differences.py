@@ -118,4 +118,4 @@ def test_a_run_counts_rows_without_a_key_that_differ_or_moved(sales: Sales) -> N
         "total": "1 row added, 1 row removed",
     }
     sales.write(price=[11.0, 20.0, 31.0])
-    assert ws.recompute().changes["shelf"] == "price: 1 of 3 rows"
+    assert ws.recompute().changes["shelf"] == "1 row added, 1 row removed"

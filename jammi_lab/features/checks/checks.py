@@ -58,8 +58,9 @@ class CheckService:
     # ----------------------------------------------------------------------------------------------
 
     def subject_name(self, name: str) -> str:
-        """The name of what checks are on: that of the recipe for an alias."""
-        schema, dot, table = str(name).rpartition(".")
+        """The name of what checks are on: that of the recipe for an alias. InvalidArgument."""
+        fold(name)  # refuses what is no text
+        schema, dot, table = name.rpartition(".")
         resolved = self._catalog.aliases.resolve(table)
         return schema + dot + resolved if fold(schema) in ("", JAMMI) else name
 
