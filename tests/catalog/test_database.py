@@ -374,29 +374,6 @@ def connection_of(database: Any) -> Any:
         return tx.connection.dbapi_connection
 
 
-def test_threads_that_work_in_common_share_one_connection_and_get_their_own_back(lab: Lab) -> None:
-    database, own, common = lab.catalog.database, connection_of(lab.catalog.database), []
-
-    def work() -> None:
-        with database.shared_connection():
-            lab.catalog.metadata.set("n", str(int(lab.catalog.metadata.get("n") or 0) + 1))
-            common.append(connection_of(database))
-
-    for _ in range(3):
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-    with pytest.raises(KeyError), database.shared_connection():
-        common.append(connection_of(database))
-        raise KeyError
-    assert (
-        len({id(each) for each in common}) == 1
-        and common[0] is not own
-        and connection_of(database) is own
-    )
-    assert len(database.handles) == 2 and lab.catalog.metadata.get("n") == "3"
-
-
 def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_closed_catalog(
     open_catalog: Callable,
 ) -> None:
@@ -408,9 +385,8 @@ def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_close
         thread.join()
     assert told == [False] and not database.writing and len(database.handles) == 1
     database.close()
-    for ask in (lambda: database.writing, lambda: database.shared_connection().__enter__()):
-        with pytest.raises(SessionClosed):
-            ask()
+    with pytest.raises(SessionClosed):
+        _ = database.writing
 
 
 def test_a_closed_catalog_says_so(open_catalog: Callable) -> None:
