@@ -4,7 +4,7 @@ statement."""
 import duckdb
 import pytest
 
-from jammi_lab.core.errors import SchemaMismatch, SqlError
+from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.engine.sql.types import column_definitions, sql_type
 
 VALUES = [
@@ -56,10 +56,3 @@ def test_what_is_no_type_is_refused_with_its_column(text):
 )
 def test_of_a_text_that_says_more_than_a_type_the_type_alone_is_declared(text):
     assert sql_type(text) != text and column_definitions({"v": text}) == '"v" VARCHAR'
-
-
-@pytest.mark.parametrize("value", ["row(1, 2)", "[row(1, 2)]", "{'a': (1, 2)}", "MAP {(1, 2): 3}"])
-def test_a_column_of_a_type_without_a_name_is_refused_with_what_to_write(ws, value):
-    with pytest.raises(SqlError, match=r"Column 'v' has the type .*INTEGER.*\nName the fields"):
-        ws.sql(f"SELECT {value} AS v")
-    assert ws.sql(f"SELECT {value} IS NULL AS v").fetchall() == [(False,)]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from jammi_lab.core import identifiers
-from jammi_lab.core.errors import SqlError, StatementNotAllowed
+from jammi_lab.core.errors import StatementNotAllowed
 from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.duckdb_errors import to_jammi_error
@@ -28,7 +28,7 @@ from jammi_lab.engine.sql.allowlist import TABLE_FUNCTIONS
 from jammi_lab.engine.sql.equal_values import MergedValues, merged_values
 from jammi_lab.engine.sql.group_tests import read_items
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
-from jammi_lab.engine.sql.types import column_definitions, sql_type
+from jammi_lab.engine.sql.types import column_definitions
 from jammi_lab.sources.scan_conditions import ScanConditions
 
 InputSchemas = Mapping[tuple[str, ...], Mapping[str, str]]
@@ -296,7 +296,6 @@ def bind_on_replicas(
         if parsed.dml_parts is None:
             rows = cursor.execute(prefix + parsed.probe + suffix, dict(params) or None).fetchall()
             binding.output = [(row[0], row[1]) for row in rows]
-            _check_types(binding.output)
         prefix = _EXPLAIN
         plan = cursor.execute(_EXPLAIN + parsed.probe, dict(params) or None).fetchall()[-1][1]
     except duckdb.Error as error:
@@ -310,16 +309,6 @@ def bind_on_replicas(
     if parsed.kind is StatementKind.SELECT:
         binding.merged = merged_values(cursor, parsed.probe, parsed.tree, params)
     return binding
-
-
-def _check_types(columns: Iterable[tuple[str, str]]) -> None:
-    """Raise SqlError for a column whose type cannot be written in SQL."""
-    for name, kind in columns:
-        if sql_type(kind) is None:
-            raise SqlError(
-                f"Column {name!r} has the type {kind[:100]}, which no table can have.",
-                hint="Name the fields of a struct: {'a': 1, 'b': 2} instead of row(1, 2).",
-            )
 
 
 def _walk_plan(

@@ -82,7 +82,7 @@ SELECT unnest({'a': 1, 'b': 2})
 SELECT list_transform([1, 2], x -> x + 1), list_filter([1, 2], lambda x: x > 1), list_reduce([1, 2], lambda a, b: a + b)
 SELECT [x + 1 FOR x IN [1, 2, 3] IF x > 1]
 SELECT {'a': 1, 'b': {'c': 2}}.b.c, [1, 2, 3][2:], MAP {'k': 1}['k'], 'abc'[1:2]
-SELECT struct_pack(a := 1), row(1, 2) = row(1, 2), union_value(k := 1)
+SELECT struct_pack(a := 1), row(1, 2), union_value(k := 1)
 SELECT venue.upper(), venue.upper().lower() FROM papers
 SELECT 'a' || 'b', 1 // 2, 7 % 3, 2 ** 3, ~1, 1 << 2, 5 & 3, 5 | 3, NOT true, -id FROM papers
 SELECT id::VARCHAR, TRY_CAST(venue AS INTEGER), '1'::INT FROM papers
