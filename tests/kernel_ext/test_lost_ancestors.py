@@ -26,7 +26,6 @@ FOLLOWED = {
     "exec": ("exec('out = other.copy()')",),
     "exec by another name": ("run = exec", "run('out = other.copy()')"),
     "globals": ("globals()['out'] = other.copy()",),
-    "main": ("import __main__", "__main__.out = __main__.other.copy()\nout = out"),
     "thread": (
         (
             "import threading\ndef work():\n    global out\n    out = other.copy()\n"
@@ -50,10 +49,6 @@ FOLLOWED = {
     "module": ("import math\nmath.kept = other", "out = math.kept.copy()"),
     "comprehension": ("out = pd.concat([part for _, part in other.groupby('id')])",),
     "run": ("open('r.py', 'w').write('out = other.copy()')\n%run -i r.py",),
-    "store": (
-        "text = other.to_json()\n%store text\ndel text",
-        "%store -r text\nimport io\nout = pd.read_json(io.StringIO(text))",
-    ),
     "await": ("async def f():\n    return other.assign(n=1)\nout = await f()",),
     "task": (
         (
@@ -203,6 +198,11 @@ CHANGED = {
 }
 """Cells that change the frame `df`, read from another table, with what `other` holds."""
 GROUNDED = {
+    "store": (
+        "text = other.to_json()\n%store text\ndel text",
+        "%store -r text\nimport io\nout = pd.read_json(io.StringIO(text))",
+    ),
+    "main": ("import __main__", "__main__.out = __main__.other.copy()\nout = out"),
     "file of the shell": (
         "other.to_csv('x.csv')",
         "!cp x.csv y.csv",
