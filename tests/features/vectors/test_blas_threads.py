@@ -53,7 +53,7 @@ APART = """
 import random
 import numpy as np
 from threadpoolctl import threadpool_info
-from jammi_lab.vectors.encoders import minilm
+from jammi_lab.features.vectors.encoders import minilm
 
 draw = random.Random(0)
 texts = [" ".join(draw.choices(["tree", "graphs", "of", "unseen", "tomatoes"], k=k)) for k in (1, 2, 9, 20, 21, 22, 23, 24, 40, 41, 90, 90, 9, 22, 200)]

@@ -247,7 +247,7 @@ def test_reading_needs_little_more_memory_than_the_vectors(tmp_path, run_python)
     code = r"""
 import re, sys
 from pathlib import Path
-from jammi_lab.vectors.matrix import Matrix
+from jammi_lab.features.vectors.matrix import Matrix
 import numpy as np
 def peak(): return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 def use(name):
