@@ -24,6 +24,13 @@ from tests.waiting import until
 pytestmark = pytest.mark.own_catalog
 
 
+@pytest.fixture(autouse=True)
+def lost_interrupts_stay_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt that a test raises where Python loses it does not come after the test, though
+    another test has opened a workspace in this process."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+
+
 def threaded(work: Callable[[], None]) -> tuple[threading.Thread, list[BaseException]]:
     """A running thread, and what it raised."""
     raised: list[BaseException] = []
