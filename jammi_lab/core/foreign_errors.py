@@ -29,6 +29,11 @@ def _rules() -> dict[str, list[dict[str, str]]]:
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
+def load() -> None:
+    """Read the table now."""
+    _rules()
+
+
 def explain(group: str, text: str, **names: object) -> Meaning | None:
     """The meaning of a text by the rules of a group; None where none fits. `names`: what the
     sentences mention besides groups of the pattern."""
