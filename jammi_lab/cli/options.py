@@ -12,7 +12,8 @@ import click
 from jammi_lab.core.command_hints import cell_commands
 from jammi_lab.core.commands import COMMANDS, Flag
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.suggestions import by_guess, suggestions, translate_advice
+from jammi_lab.core.packaged_tables import packaged_table
+from jammi_lab.core.suggestions import by_guess, translate_advice
 
 FAILED_EXIT_CODE, REFUSED_EXIT_CODE = 1, 3
 
@@ -62,7 +63,7 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, known = args[0], suggestions()["shell"]
+        name, known = args[0], packaged_table("suggestions")["shell"]
         if (meant := by_guess(known["synonyms"]).get(name)) is not None:
             ctx.fail(f"No such command {name!r}. Did you mean {meant!r}?")
         if (call := known["python"].get(name)) is not None:

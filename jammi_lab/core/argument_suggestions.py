@@ -9,7 +9,7 @@ from jammi_lab.core.argument_kinds import ArgumentKinds, argument_kinds, check_k
 from jammi_lab.core.attribute_suggestions import answers_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import near_names
-from jammi_lab.core.suggestions import suggestions
+from jammi_lab.core.packaged_tables import rules_of
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Class = TypeVar("_Class", bound=type)
@@ -65,7 +65,7 @@ def _wrong_arguments_message(
     if unknown is None:
         problem = problem.replace(f"{function.__qualname__}()", f"{verb}()")
         return f"{problem}. Write {verb}({', '.join(_required(parameters))})."
-    guesses = suggestions()["arguments"].get(unknown, "").split()
+    guesses = dict(rules_of("suggestions", "arguments")).get(unknown, "").split()
     meant = [guess for guess in guesses if guess in named] or near_names(unknown, named)
     if not meant:
         return f"{verb} has no argument {unknown!r}. Its arguments are {', '.join(named)}."

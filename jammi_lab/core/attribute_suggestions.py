@@ -9,7 +9,8 @@ import contextlib
 from typing import Any, NamedTuple
 
 from jammi_lab.core.identifiers import near_names
-from jammi_lab.core.suggestions import by_guess, suggestions
+from jammi_lab.core.packaged_tables import rules_of
+from jammi_lab.core.suggestions import by_guess
 
 
 class Answers(NamedTuple):
@@ -25,8 +26,8 @@ class Answers(NamedTuple):
 
 def answers_of(class_name: str) -> Answers:
     """The answers that are known for a class."""
-    known = suggestions()
-    of_class = known["classes"].get(_public_name(class_name), {})
+    known = dict(rules_of("suggestions"))
+    of_class = known.get("classes", {}).get(_public_name(class_name), {})
     shared = by_guess(known.get(of_class.get("also"), {}))
     own = by_guess(of_class.get("answers", {}))
     return Answers(of_class.get("variable", class_name), shared | own, of_class)

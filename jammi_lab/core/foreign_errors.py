@@ -1,13 +1,12 @@
 """What messages of DuckDB, database servers, remote stores and the operating system mean: the table
-`foreign_errors.toml`, read at the first error."""
+`foreign_errors.toml`."""
 
-import functools
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jammi_lab.core import errors
+from jammi_lab.core.packaged_tables import rules_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +21,11 @@ class Meaning:
     """The class of our error."""
 
 
-@functools.cache
-def _rules() -> dict[str, list[dict[str, str]]]:
-    import tomllib
-
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-
-
-def load() -> None:
-    """Read the table now."""
-    _rules()
-
-
 def explain(group: str, text: str, **names: object) -> Meaning | None:
-    """The meaning of a text by the rules of a group; None where none fits. `names`: what the
-    sentences mention besides groups of the pattern."""
-    for rule in _rules()[group]:
+    """The meaning of a text by the rules of a group; None where none fits, or when no file
+    descriptor is left to read them. `names`: what the sentences mention besides groups of the
+    pattern."""
+    for rule in rules_of("foreign_errors", group):
         if match := re.search(rule["pattern"], text):
             message, hint = (
                 rule.get(part, "").format(*match.groups(""), **names)

@@ -5,8 +5,8 @@ import functools
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+
+from jammi_lab.core.packaged_tables import rules_of
 
 
 def close_matches(
@@ -18,14 +18,6 @@ def close_matches(
     return difflib.get_close_matches(text, [*candidates], limit, similarity)
 
 
-@functools.cache
-def suggestions() -> dict[str, Any]:
-    """The sections of `suggestions.toml`."""
-    import tomllib
-
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-
-
 def by_guess(guesses: Mapping[str, str]) -> dict[str, str]:
     """The answers by guess, of the words that people guess by answer."""
     return {guess: answer for answer, words in guesses.items() for guess in words.split()}
@@ -33,8 +25,8 @@ def by_guess(guesses: Mapping[str, str]) -> dict[str, str]:
 
 def translate_advice(text: str, place: str, path: str = "") -> str:
     """Advice in Python as it reads at a `place`: in cells, or in a shell on the workspace at a
-    path."""
-    for pattern, advice in suggestions()["advice"][place]:
+    path. As it is when no file descriptor is left to read how it is translated."""
+    for pattern, advice in rules_of("suggestions", "advice", place):
         text = re.sub(pattern, functools.partial(_fill, advice, path), text)
     return text
 

@@ -27,15 +27,18 @@ def reason_of(error: OSError) -> str:
 
 def storage_error(error: OSError, table: str) -> JammiError:
     """The typed error for a failed operation on a table's files."""
-    return _explained("table_files", error, table=table)
+    return _explained("table_files", error, f"The files of {table!r}", table=table)
 
 
 def removal_error(error: OSError, table: str) -> JammiError:
     """The typed error for a failed operation on the files of a dropped table."""
-    return _explained("dropped_files", error, table=table)
+    return _explained("dropped_files", error, f"The files of {table!r}", table=table)
 
 
-def _explained(group: str, error: OSError, **names: str) -> JammiError:
+def _explained(group: str, error: OSError, subject: str, **names: str) -> JammiError:
+    # Asked first, because the rules cannot be read when no descriptor is left.
+    if (exhausted := too_many_open_files(error, subject)) is not None:
+        return exhausted
     file = os.fsdecode(error.filename) if error.filename else ""
     explained = foreign_errors.to_error(
         group, _errno_name(error), reason=reason_of(error), file=file, **names
@@ -69,9 +72,7 @@ def report_line(table: str, error: JammiError | OSError) -> str:
 
 def copy_error(error: OSError, target: str) -> JammiError:
     """The typed error for a file or folder that was to be written outside the workspace."""
-    if (exhausted := too_many_open_files(error, f"The copy {target}")) is not None:
-        return exhausted
-    return _explained("copied_files", error, target=target)
+    return _explained("copied_files", error, f"The copy {target}", target=target)
 
 
 def attach_remains(error: BaseException, clause: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jammi_lab.core import foreign_errors, redaction
+from jammi_lab.core import redaction
 from jammi_lab.core.argument_suggestions import answer_arguments
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.errors import InvalidArgument, WorkspaceNotFound, WorkspaceReadOnly
@@ -97,7 +97,6 @@ def _open_services(
     """The services of a workspace, whose settings are overridden by `overrides`. Raises as
     `open`."""
     redeliver_lost_interrupts()
-    foreign_errors.load()  # when no descriptor is left, it could not be read
     folder, display_path = parse_location(path, storage_options), str(path)
     scope, local_folder = TenantScope(tenant), folder if isinstance(folder, Path) else None
     outside = OutsideAccess(local_folder, connects=connects)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.core.suggestions import by_guess, suggestions, translate_advice
+from jammi_lab.core.packaged_tables import packaged_table
+from jammi_lab.core.suggestions import by_guess, translate_advice
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -143,13 +144,13 @@ _MAX_SYNONYM_WORDS = 2
 
 def near_verbs(name: str, known: Sequence[str]) -> list[str]:
     """The verbs that a name may mean."""
-    meant = by_guess(suggestions()["lines"]["synonyms"]).get(fold(name))
+    meant = by_guess(packaged_table("suggestions")["lines"]["synonyms"]).get(fold(name))
     return near_names(name, known) if meant is None else [meant]
 
 
 def unknown_verb_error(words: Sequence[str], verbs: Sequence[str]) -> InvalidArgument:
     """The error for a line whose first word is not a verb."""
-    name, known = words[0], suggestions()["lines"]
+    name, known = words[0], packaged_table("suggestions")["lines"]
     message = f"Unknown command: %jammi {name}."
     if name in known["python"]:
         call = known["python"][name]

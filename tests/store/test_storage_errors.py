@@ -26,7 +26,7 @@ from jammi_lab.store.storage_errors import storage_error
         (
             errno.EMFILE,
             ResourceExhausted,
-            "The files of 't' cannot be opened: Too many open files.",
+            "The files of 't' cannot be opened: too many open files.",
         ),
         (
             errno.EIO,

@@ -20,8 +20,9 @@ from jammi_kernel_ext.hints import to_cell_syntax
 from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.cli import main
 from jammi_lab.core.attribute_suggestions import _with_variable, answers_of
+from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.settings import DEFAULTS
-from jammi_lab.core.suggestions import suggestions, translate_advice
+from jammi_lab.core.suggestions import translate_advice
 from jammi_lab.features.live.mutable_handles import MutableTable, MutableTables
 from jammi_lab.features.live.topics import Topics
 from jammi_lab.features.pictures.lineage import Lineage
@@ -101,7 +102,7 @@ def follow(node):
     return None
 
 
-@pytest.mark.parametrize("owner", suggestions()["classes"])
+@pytest.mark.parametrize("owner", packaged_table("suggestions")["classes"])
 def test_every_answer_names_what_exists_and_no_guess_exists(owner):
     variable, answers, _ = answers_of(owner)
     cls = CLASSES.get(owner)
