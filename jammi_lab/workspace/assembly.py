@@ -3,10 +3,8 @@ that it needs are loaded, when it is first used: opening a workspace loads those
 """
 
 import contextlib
-import functools
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +17,17 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict
 from jammi_lab.engine.name_resolution import DeferredResolver
 from jammi_lab.inputs.observers import JAMMI_CATALOG
+from jammi_lab.inputs.path_names import PathResolver
+from jammi_lab.inputs.result_names import ResultTableResolver
 from jammi_lab.sources.outside_access import OutsideAccess
+from jammi_lab.steps.executor import to_executor
 from jammi_lab.storage.files import StoragePath
+from jammi_lab.storage.own_files import check_folder
 from jammi_lab.storage.space_reserve import SpaceReserve
+from jammi_lab.store.storage_errors import translate_storage_errors
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.first_use import first_use
-from jammi_lab.workspace.infrastructure import Infrastructure, build_infrastructure
+from jammi_lab.workspace.infrastructure import Infrastructure, open_catalog
 from jammi_lab.workspace.relocation import moved_sources
 
 if TYPE_CHECKING:
@@ -38,8 +41,6 @@ if TYPE_CHECKING:
     from jammi_lab.features.vectors.models import Models
     from jammi_lab.freshness.catalog_relations import CatalogRelations
     from jammi_lab.freshness.queries import FreshnessQueries
-    from jammi_lab.inputs.path_names import PathResolver
-    from jammi_lab.inputs.result_names import ResultTableResolver
     from jammi_lab.workspace.checks import Checks
     from jammi_lab.workspace.lookup import TableLookup
     from jammi_lab.workspace.maintenance import Maintenance, Recomputation
@@ -61,30 +62,20 @@ if TYPE_CHECKING:
     )
 
 
-@dataclass(kw_only=True)
 class Services(Infrastructure):
     """The services that a Workspace calls."""
 
-    path: str
-    """The folder as passed by the caller, or the URL without credentials."""
-    progress: ProgressReporter = field(default_factory=ProgressReporter)
-    recovery_at_open: RecoveryReport = field(default_factory=RecoveryReport)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self, path: str, *parts: Any) -> None:
+        """`path`: the folder as passed by the caller, or the URL without credentials; `parts` as
+        for Infrastructure."""
+        super().__init__(*parts)
+        self.path, self.progress = path, ProgressReporter()
+        self.recovery_at_open = RecoveryReport()
         self.open_input = self._open_input
         self.engine.register(
             DeferredResolver(self._search_functions, functions=("search", "neighbors"))
         )
         self.engine.register(DeferredResolver(self._catalog_relations, schema=JAMMI_CATALOG))
-
-    def close(self, *, clean: bool) -> None:
-        """Release all resources, also if closing the badges is interrupted."""
-        with contextlib.ExitStack() as stack:
-            stack.callback(super().close, clean=clean)
-            badges: BadgeService | None = vars(self).get("badges")
-            if badges is not None:
-                badges.close()
 
     @first_use
     def sources(self) -> "Sources":
@@ -270,6 +261,8 @@ class Services(Infrastructure):
             self.search, self.handles, self.models, self.materializer, self.lookup
         )
 
+    # What these call is built no earlier than they are called.
+
     def _open_input(self, statement: "PreparedStatement") -> "Result":
         return self.statements.step_input(statement)
 
@@ -281,7 +274,7 @@ class Services(Infrastructure):
     def _search_functions(self) -> "SearchFunctions":
         """`search(…)` and `neighbors(…)` in FROM."""
         from jammi_lab.features.search.sql_functions import SearchFunctions
-        from jammi_lab.inputs.result_names import JAMMI, ResultTableResolver
+        from jammi_lab.inputs.result_names import JAMMI
 
         relations = ResultTableResolver(self.catalog, self.results)
         return SearchFunctions(
@@ -299,6 +292,15 @@ class Services(Infrastructure):
         )
         relations.set_rows("checks", self.check_service.catalog_rows)
         return relations
+
+    def recover_at_open(self) -> None:
+        """Run recovery unless the workspace is open read-only, and report moved sources."""
+        if not self.catalog.read_only:
+            self.recovery_at_open = self.recover(ready_too=False)
+            self.sessions.watch()
+        folder = self.local_folder
+        if folder is not None and (moved := moved_sources(self.catalog, folder)):
+            self.recovery_at_open = msgspec.structs.replace(self.recovery_at_open, moved=moved)
 
     def file_identity(self) -> tuple[int, int] | None:
         """The device and inode of a local workspace's catalog (of its folder when the catalog is a
@@ -326,60 +328,32 @@ def build_services(
     outside: OutsideAccess | None = None,
 ) -> Services:
     """Open the workspace in a folder, run recovery, and build its services; `outside` is what its
-    sources may open. Raises what opening the catalog raises."""
-    open_once = functools.partial(
-        _open_services,
-        folder,
-        display_path=display_path,
-        scope=scope,
-        settings=settings,
-        clock=clock,
-        read_only=read_only,
-        create=create,
-        executor=executor,
-        outside=outside,
-    )
+    sources may open, None for everything. Raises what opening the catalog raises."""
+
+    def open_once() -> Services:
+        with translate_storage_errors(str(folder)), contextlib.ExitStack() as undo:
+            encoder_executor = to_executor(executor)
+            undo.callback(encoder_executor.close)
+            if isinstance(folder, Path):
+                check_folder(folder / "results")
+            catalog = open_catalog(
+                folder, settings, scope, clock, read_only=read_only, create=create
+            )
+            undo.callback(catalog.close)
+            services = Services(
+                display_path, catalog, scope, folder, settings, clock, encoder_executor, outside
+            )
+            undo.pop_all()
+        try:
+            services.recover_at_open()
+        except BaseException:
+            services.close(clean=False)
+            raise
+        return services
+
     if read_only:
         return open_once()
     reserve = SpaceReserve(folder)
     services = reserve.run(open_once)
     reserve.fill()
     return services
-
-
-def _open_services(
-    folder: StoragePath,
-    *,
-    display_path: str,
-    scope: TenantScope,
-    settings: Settings,
-    clock: Clock,
-    read_only: bool,
-    create: bool,
-    executor: Any,
-    outside: OutsideAccess | None,
-) -> Services:
-    services = build_infrastructure(
-        Services,
-        folder,
-        scope=scope,
-        settings=settings,
-        clock=clock,
-        read_only=read_only,
-        create=create,
-        executor=executor,
-        outside=outside,
-        path=display_path,
-    )
-    try:
-        if not read_only:
-            services.recovery_at_open = services.recover(ready_too=False)
-            services.sessions.watch()
-        if isinstance(folder, Path) and (moved := moved_sources(services.catalog, folder)):
-            services.recovery_at_open = msgspec.structs.replace(
-                services.recovery_at_open, moved=moved
-            )
-        return services
-    except BaseException:
-        services.close(clean=False)
-        raise

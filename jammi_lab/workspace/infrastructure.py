@@ -1,15 +1,13 @@
-"""The parts of one open workspace below its services, and how they are built: catalog, engine,
-results and sources first, then the observers of inputs and the producers."""
+"""The parts of one open workspace that opening builds: catalog, engine, results and sources first,
+then the observers of inputs, the names in FROM and the indexes."""
 
 import contextlib
-import functools
 import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind
@@ -47,16 +45,14 @@ from jammi_lab.inputs.source_names import FrameResolver, SourceDirectory, Source
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.sources.outside_access import OutsideAccess
-from jammi_lab.steps.executor import Executor, to_executor
+from jammi_lab.steps.executor import Executor
 from jammi_lab.storage.files import StoragePath
-from jammi_lab.storage.own_files import check_folder
 from jammi_lab.storage.space_reserve import SpaceReserve
 from jammi_lab.store.publish import Publisher
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.removal import Removal
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.retention import VersionRetention
-from jammi_lab.store.storage_errors import translate_storage_errors
 from jammi_lab.store.workspace_identity import bind_workspace, catalog_required
 from jammi_lab.workspace.first_use import first_use
 
@@ -67,6 +63,7 @@ if TYPE_CHECKING:
     from jammi_lab.features.checks.runner import CheckRunner
     from jammi_lab.features.checks.verdicts import CheckJudge
     from jammi_lab.features.live.dml_commits import DmlCommitter
+    from jammi_lab.features.outputs.badge import BadgeService
     from jammi_lab.features.pictures.openlineage import RunEvents
     from jammi_lab.features.vectors.model_lookup import ModelEncoders
     from jammi_lab.freshness.service import FreshnessService
@@ -75,133 +72,158 @@ if TYPE_CHECKING:
     from jammi_lab.steps.registry import Producers
     from jammi_lab.store.fsck import Fsck
 
+RUN_ID = secrets.token_hex(16)
+"""The run id recorded in manifests; one per process."""
 
-@dataclass(kw_only=True)
-class Foundation:
-    """The parts of an open workspace that all other parts use."""
 
-    folder: StoragePath
-    catalog: Catalog
-    scope: TenantScope
-    settings: Settings
-    clock: Clock
-    engine: Engine
-    observation_cache: ObservationCache
-    results: ResultFiles
-    source_directory: SourceDirectory
+class Infrastructure:
+    """The parts of one open workspace that opening and closing it use."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        scope: TenantScope,
+        folder: StoragePath,
+        settings: Settings,
+        clock: Clock,
+        executor: Executor,
+        outside: OutsideAccess | None,
+    ) -> None:
+        """Connect the parts of a workspace over its open catalog."""
+        self.catalog, self.scope, self.folder = catalog, scope, folder
+        self.settings, self.clock, self.executor = settings, clock, executor
+        self.building, self.is_closing = threading.RLock(), False
+        self.open_input: Callable[[PreparedStatement], Any] | None = None
+        """Opens a bound input as the object that a Python step receives; set with the services."""
+        self.writer_id = "" if catalog.read_only else catalog.writers.register()
+        self.engine = engine = Engine(settings)
+        settings._freeze("engine.", "catalog.", "look.racy_seconds")
+        self.observation_cache = cache = ObservationCache(catalog)
+        self.results = results = ResultFiles(folder, cache, clock, settings["look.racy_seconds"])
+        self.source_directory = SourceDirectory(
+            catalog, self.local_folder, EngineSourceAccess(engine, scope), cache, outside
+        )
+        self.frames = FrameResolver(self.source_directory)
+        self.topics = Topics(catalog, scope, engine, clock)
+        self.mutable = MutableTableService(catalog, settings)
+        self.mutable.on_drop = self._remove_checkpoints
+        self.mutable.check_rows = self._check_rows
+        self._observers = self._connect_inputs()
+        self._row_comparison = self._compare_rows()
+        self.vectors, self.words = self._indexes()
+        self.recovery = Recovery(catalog, results, clock)
+        self.removal = Removal(catalog, results, self.writer_id, SpaceReserve(folder))
+        self.retention = VersionRetention(catalog, scope, results, self.removal)
+        self.publisher = Publisher(catalog, results, clock, self.writer_id, RUN_ID, __version__)
+        self.sessions = EphemeralSessions(
+            catalog, scope, self.mutable, self.topics, clock, self.writer_id
+        )
 
     @property
     def local_folder(self) -> Path | None:
         """The folder of the workspace on this machine; None for a workspace at a URL."""
         return self.folder if isinstance(self.folder, Path) else None
 
+    def _connect_inputs(self) -> Observers:
+        """Register the names that FROM accepts for inputs, and the observers of inputs."""
+        engine, scope, paths = self.engine, self.scope, self.source_directory.outside
+        last_observations = LastObservations(self.observation_cache)
+        mutable, topics = MutableTableResolver(self.mutable, scope), TopicResolver(self.topics)
+        duckdb_files.register_view_check(foreign_views.read_view)
+        for resolver in (
+            topics,
+            mutable,
+            SourceResolver(self.catalog, self.source_directory, last_observations),
+            ResultTableResolver(self.catalog, self.results),
+            PathResolver(scope, self.local_folder, self.observation_cache, paths),
+        ):
+            engine.register(resolver)
+        observers = Observers(
+            self.catalog,
+            self.source_directory,
+            self.observation_cache,
+            self.settings,
+            lambda body: engine.describe(body, scope.current),
+            lambda sql: engine.query(sql, scope.current),
+        )
+        observers.add(InputKind.MUTABLE, mutable.observe)
+        observers.add(InputKind.TOPIC, topics.observe)
+        return observers
 
-def build_foundation(
-    folder: StoragePath,
-    catalog: Catalog,
-    scope: TenantScope,
-    settings: Settings,
-    clock: Clock,
-    outside: OutsideAccess | None,
-) -> Foundation:
-    """Start the engine and connect it with the results and sources of the workspace."""
-    engine = Engine(settings)
-    settings._freeze("engine.", "catalog.", "look.racy_seconds")
-    cache = ObservationCache(catalog)
-    local = folder if isinstance(folder, Path) else None
-    return Foundation(
-        folder=folder,
-        catalog=catalog,
-        scope=scope,
-        settings=settings,
-        clock=clock,
-        engine=engine,
-        observation_cache=cache,
-        results=ResultFiles(folder, cache, clock, settings["look.racy_seconds"]),
-        source_directory=SourceDirectory(
-            catalog, local, EngineSourceAccess(engine, scope), cache, outside
-        ),
-    )
-
-
-def build_observers(base: Foundation) -> Observers:
-    """The observers of inputs that every workspace has."""
-    engine, scope = base.engine, base.scope
-    return Observers(
-        base.catalog,
-        base.source_directory,
-        base.observation_cache,
-        base.settings,
-        lambda body: engine.describe(body, scope.current),
-        lambda sql: engine.query(sql, scope.current),
-    )
-
-
-def observation_factory(base: Foundation, observers: Observers) -> Callable[[bool], Observation]:
-    """A function that begins an observation of inputs; True makes it a deep one."""
-    by_kind = observers.by_kind()
-    engine, scope, settings = base.engine, base.scope, base.settings
-    # Rows of results are compared through their own filesystem, which may be an object store.
-    result_files = Relation(
-        Input(InputKind.RESULT, ""),
-        ReadPlan(body=""),
-        requirements=Requirements(filesystem=base.results.filesystem),
-    )
-    row_comparison = RowComparison(
-        base.results,
-        base.observation_cache,
-        settings,
-        lambda sql: engine.query(sql, scope.current, result_files),
-    )
-
-    def begin_observation(deep: bool) -> Observation:
-        return Observation(
-            by_kind,
-            scope=scope,
-            results=base.results.for_one_pass(),
-            cache=base.observation_cache,
-            clock=base.clock,
-            deep=deep,
-            timeout=settings["look.timeout_seconds"],
-            compare=observers.has_same_rows,
-            note_rows=observers.note_rows,
-            text_bytes=observers.text_bytes,
-            row_comparison=row_comparison,
+    def _compare_rows(self) -> RowComparison:
+        # Rows of results are compared through their own filesystem, which may be an object store.
+        result_files = Relation(
+            Input(InputKind.RESULT, ""),
+            ReadPlan(body=""),
+            requirements=Requirements(filesystem=self.results.filesystem),
+        )
+        engine, scope = self.engine, self.scope
+        return RowComparison(
+            self.results,
+            self.observation_cache,
+            self.settings,
+            lambda sql: engine.query(sql, scope.current, result_files),
         )
 
-    return begin_observation
+    def observe(self, deep: bool) -> Observation:
+        """Begin an observation of inputs; a deep one may read all their data."""
+        return Observation(
+            self._observers.by_kind(),
+            scope=self.scope,
+            results=self.results.for_one_pass(),
+            cache=self.observation_cache,
+            clock=self.clock,
+            deep=deep,
+            timeout=self.settings["look.timeout_seconds"],
+            compare=self._observers.has_same_rows,
+            note_rows=self._observers.note_rows,
+            text_bytes=self._observers.text_bytes,
+            row_comparison=self._row_comparison,
+        )
 
+    def _remove_checkpoints(self, record: MutableRecord) -> None:
+        from jammi_lab.steps.checkpoint_removal import remove_checkpoints_of_table
 
-RUN_ID = secrets.token_hex(16)
-"""The run id recorded in manifests; one per process."""
+        remove_checkpoints_of_table(self.folder, record.table_id)
 
+    def _indexes(self) -> tuple[VectorIndexes, WordTables]:
+        """The indexes of vectors and of words, registered as sidecars of the result tables."""
+        catalog, results = self.catalog, self.results
 
-@dataclass(kw_only=True)
-class Infrastructure(Foundation):
-    """The parts of one open workspace below its services. Those that opening and closing it do
-    without are built, and their rooms loaded, when they are first used."""
+        def earlier_versions(record: TableRecord) -> list[TableRecord]:
+            versions = [
+                r
+                for v, r in catalog.result_tables.versions(record.recipe)
+                if r.tenant == record.tenant and r.created_at < record.created_at
+            ]
+            return [r for r in versions if r.status is TableStatus.READY]
 
-    frames: FrameResolver
-    recovery: Recovery
-    removal: Removal
-    retention: VersionRetention
-    publisher: Publisher
-    vectors: VectorIndexes
-    words: WordTables
-    observe: Callable[[bool], Observation]
-    """Begins an observation of inputs; True makes it a deep one."""
-    writer_id: str
-    executor: Executor
-    topics: Topics
-    sessions: EphemeralSessions
-    mutable: MutableTableService
-    open_input: "Callable[[PreparedStatement], Any] | None" = None
-    """Opens a bound input as the object that a Python step receives; set with the services."""
-    building: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    is_closing: bool = False
+        def is_still_ready(record: TableRecord) -> bool:
+            with catalog.all_tenants():
+                current = catalog.result_tables.get(record.table_name)
+            return current is not None and current.status is TableStatus.READY
 
-    def __post_init__(self) -> None:
-        self.mutable.check_rows = self._check_rows
+        indexes = VectorIndexes(
+            results,
+            catalog.metadata,
+            self.settings,
+            read_only=catalog.read_only,
+            earlier_versions=earlier_versions,
+            is_still_ready=is_still_ready,
+            build_locks=catalog.writers,
+        )
+        words = WordTables(
+            results,
+            read_only=catalog.read_only,
+            is_still_ready=is_still_ready,
+            earlier_versions=earlier_versions,
+        )
+        results.sidecars.register(indexes)
+        results.sidecars.register(words)
+        return indexes, words
+
+    # -- what is built, and its rooms loaded, at its first use
+    # ----------------------------------------------------------------------------------------------
 
     @first_use
     def fsck(self) -> "Fsck":
@@ -337,6 +359,9 @@ class Infrastructure(Foundation):
     def _check_rows(self, checks: Sequence[CheckRecord], rows: "pa.Table") -> CheckFailed | None:
         return self.check_runner.check_rows(checks, rows)
 
+    # -- recovery and closing
+    # ----------------------------------------------------------------------------------------------
+
     def recover(self, *, ready_too: bool, on_progress: OnProgress | None = None) -> RecoveryReport:
         """Repair what terminated writers left; with `ready_too` also check every ready table."""
         self.publisher.retry_cleanup()
@@ -362,6 +387,7 @@ class Infrastructure(Foundation):
         with self.building:
             self.is_closing = True
             context: ProducerContext | None = vars(self).get("producer_context")
+            badges: BadgeService | None = vars(self).get("badges")
         # The stack runs every step even if one fails, the last one pushed first.
         with contextlib.ExitStack() as steps:
             if clean and not self.catalog.read_only:
@@ -386,6 +412,8 @@ class Infrastructure(Foundation):
             if context is not None:
                 steps.callback(context.single_flight.stop)
             steps.callback(self.publisher.stop)
+            if badges is not None:
+                steps.callback(badges.close)
 
     def _fail_unfinished(self, context: "ProducerContext") -> None:
         """Wait, while the catalog is still open, until the builds of other threads have failed."""
@@ -405,57 +433,29 @@ class Infrastructure(Foundation):
                 self.catalog.writers.retire(self.writer_id)
 
 
-Parts = TypeVar("Parts", bound=Infrastructure)
-
-
-def build_infrastructure(
-    kind: type[Parts],
+def open_catalog(
     folder: StoragePath,
-    *,
-    scope: TenantScope,
     settings: Settings,
+    scope: TenantScope,
     clock: Clock,
+    *,
     read_only: bool,
     create: bool,
-    executor: Any = None,
-    outside: OutsideAccess | None = None,
-    **options: Any,
-) -> Parts:
-    """Open the catalog and build the parts of the workspace in a folder, as a `kind` with these
-    options; `outside` is what its sources may open, None for everything. Raises what opening the
-    catalog raises."""
-    with translate_storage_errors(str(folder)), contextlib.ExitStack() as undo:
-        encoder_executor = to_executor(executor)
-        undo.callback(encoder_executor.close)
-        if isinstance(folder, Path):
-            check_folder(folder / "results")
-        url = settings["catalog.url"]
-        catalog = Catalog(
-            url or _catalog_file(folder),
-            scope=scope,
-            clock=clock,
-            read_only=read_only,
-            create=create,
-        )
-        undo.callback(catalog.close)
-        if url:
-            settings.set(
-                "catalog.url", catalog.label
-            )  # from here on only the URL without the password is shown
+) -> Catalog:
+    """Open the catalog of the workspace in a folder. Raises what opening it raises."""
+    url = settings["catalog.url"]
+    catalog = Catalog(
+        url or _catalog_file(folder), scope=scope, clock=clock, read_only=read_only, create=create
+    )
+    if url:
+        try:
+            # From here on only the URL without the password is shown.
+            settings.set("catalog.url", catalog.label)
             bind_workspace(catalog, folder, str(folder), clock.token(16))
-        parts = _wire(
-            functools.partial(kind, **options),
-            folder,
-            catalog,
-            scope,
-            settings,
-            clock,
-            "" if read_only else catalog.writers.register(),
-            encoder_executor,
-            outside,
-        )
-        undo.pop_all()
-        return parts
+        except BaseException:
+            catalog.close()
+            raise
+    return catalog
 
 
 def _catalog_file(folder: StoragePath) -> Path:
@@ -472,138 +472,3 @@ def _catalog_file(folder: StoragePath) -> Path:
 
 
 _memory_folders: dict[str, "tempfile.TemporaryDirectory[str]"] = {}
-
-
-def _wire(
-    make: Callable[..., Parts],
-    folder: StoragePath,
-    catalog: Catalog,
-    scope: TenantScope,
-    settings: Settings,
-    clock: Clock,
-    writer_id: str,
-    executor: Executor,
-    outside: OutsideAccess | None,
-) -> Parts:
-    """Connect the parts of a workspace over an open catalog."""
-    base = build_foundation(folder, catalog, scope, settings, clock, outside)
-    engine, results, cache = base.engine, base.results, base.observation_cache
-    observers = build_observers(base)
-    topics = _topic_service(catalog, scope, engine, clock, observers)
-    mutable = _mutable_table_service(catalog, scope, settings, engine, observers, folder)
-    # Topics and mutable tables have added their observers by now; observations use all of them.
-    observe = observation_factory(base, observers)
-    _register_name_resolvers(
-        engine,
-        catalog,
-        SourceResolver(catalog, base.source_directory, LastObservations(cache)),
-        results,
-        PathResolver(scope, base.local_folder, cache, base.source_directory.outside),
-    )
-    frames = FrameResolver(base.source_directory)
-    vectors, words = _indexes(catalog, results, settings)
-    recovery = Recovery(catalog, results, clock)
-    removal = Removal(catalog, results, writer_id, SpaceReserve(folder))
-    return make(
-        **vars(base),
-        frames=frames,
-        recovery=recovery,
-        removal=removal,
-        retention=VersionRetention(catalog, scope, results, removal),
-        publisher=Publisher(catalog, results, clock, writer_id, RUN_ID, __version__),
-        vectors=vectors,
-        words=words,
-        observe=observe,
-        writer_id=writer_id,
-        executor=executor,
-        topics=topics,
-        sessions=EphemeralSessions(catalog, scope, mutable, topics, clock, writer_id),
-        mutable=mutable,
-    )
-
-
-def _register_name_resolvers(
-    engine: Engine,
-    catalog: Catalog,
-    sources: SourceResolver,
-    results: ResultFiles,
-    paths: PathResolver,
-) -> None:
-    """Register the resolvers of the names that FROM accepts for sources, results and paths."""
-    duckdb_files.register_view_check(foreign_views.read_view)
-    engine.register(sources)
-    engine.register(ResultTableResolver(catalog, results))
-    engine.register(paths)
-
-
-def _mutable_table_service(
-    catalog: Catalog,
-    scope: TenantScope,
-    settings: Settings,
-    engine: Engine,
-    observers: Observers,
-    folder: StoragePath,
-) -> MutableTableService:
-    """The service of mutable tables, registered as SQL names and as inputs."""
-    tables = MutableTableService(catalog, settings)
-
-    def remove_checkpoints(record: MutableRecord) -> None:
-        from jammi_lab.steps.checkpoint_removal import remove_checkpoints_of_table
-
-        remove_checkpoints_of_table(folder, record.table_id)
-
-    tables.on_drop = remove_checkpoints
-    resolver = MutableTableResolver(tables, scope)
-    engine.register(resolver)
-    observers.add(InputKind.MUTABLE, resolver.observe)
-    return tables
-
-
-def _topic_service(
-    catalog: Catalog, scope: TenantScope, engine: Engine, clock: Clock, observers: Observers
-) -> Topics:
-    """The topics, registered as SQL names and as inputs."""
-    topics = Topics(catalog, scope, engine, clock)
-    resolver = TopicResolver(topics)
-    engine.register(resolver)
-    observers.add(InputKind.TOPIC, resolver.observe)
-    return topics
-
-
-def _indexes(
-    catalog: Catalog, results: ResultFiles, settings: Settings
-) -> tuple[VectorIndexes, WordTables]:
-    """The indexes of vectors and of words, registered as sidecars of the result tables."""
-
-    def earlier_versions(record: TableRecord) -> list[TableRecord]:
-        versions = [
-            r
-            for v, r in catalog.result_tables.versions(record.recipe)
-            if r.tenant == record.tenant and r.created_at < record.created_at
-        ]
-        return [r for r in versions if r.status is TableStatus.READY]
-
-    def is_still_ready(record: TableRecord) -> bool:
-        with catalog.all_tenants():
-            current = catalog.result_tables.get(record.table_name)
-        return current is not None and current.status is TableStatus.READY
-
-    build_locks, read_only = catalog.writers, catalog.read_only
-    indexes = VectorIndexes(
-        results,
-        catalog.metadata,
-        settings,
-        read_only=read_only,
-        earlier_versions=earlier_versions,
-        is_still_ready=is_still_ready,
-        build_locks=build_locks,
-    )
-    words = WordTables(
-        results,
-        read_only=read_only,
-        is_still_ready=is_still_ready,
-        earlier_versions=earlier_versions,
-    )
-    results.sidecars.register(indexes)
-    results.sidecars.register(words)
-    return indexes, words
