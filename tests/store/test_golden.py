@@ -1,11 +1,12 @@
 """A refactoring moves no definition: the hash, the canonical text and the read columns of some 500
-statements, and the state of each kind of file that they read, equal the committed ones.
+statements, what is stored of recipes of every other kind, and the state of each kind of file that they read, equal the committed ones.
 
 `python -m tests.store.test_golden` writes the lines anew. A hash that moves makes every such table
 of every user stale: the commit that moves one says why.
 """
 
 import contextlib
+import datetime
 import json
 import re
 import tempfile
@@ -33,6 +34,7 @@ PEOPLE = pa.table(
         "town": ["London", "New York"],
     }
 )
+VECTORS = pa.table({"id": PEOPLE["id"], "v": [[1.0, 0.0], [0.5, 0.5]]})
 FILES = {
     "papers.parquet": PAPERS,
     "venues.parquet": VENUES,
@@ -74,6 +76,78 @@ def parameters(statement: str) -> dict[str, int]:
     return dict.fromkeys(re.findall(r"(?<!\$)\$([A-Za-z]\w*)", statement), 1)
 
 
+def double(height: float) -> dict[str, float]:
+    """The function of a row map."""
+    return {"doubled": 2 * height}
+
+
+def recipes() -> Iterator[Any]:
+    """Recipes of every kind that is written as a value, with the usual settings and with others."""
+    texts: dict[str, Any] = {"key": "id", "text": ["name", "town"]}
+    yield jl.Sql("SELECT id, $x AS x FROM people", {"x": 1}, key="id")
+    yield jl.Embedding("people", key="id", text="name", model="hashing")
+    yield jl.Embedding("SELECT * FROM people", model="hashing", where="id < 9", **texts)
+    yield jl.Lexical("people", key="id", text="name")
+    yield jl.Lexical("people", analyzer="exact", where="id < 9", **texts)
+    yield jl.NeighborGraph("vectors")
+    yield jl.NeighborGraph("jammi.vectors", k=1, min_similarity=0, mutual=True, exact=False)
+    edges = "SELECT 1 AS src, 2 AS dst, 0.5 AS similarity"
+    yield jl.Propagation("vectors", edges)
+    yield jl.Propagation(
+        "vectors",
+        edges,
+        hops=3,
+        alpha=0.5,
+        direction="both",
+        weighting="similarity",
+        output="concat",
+    )
+    yield jl.ContextSet("vectors", members="SELECT town AS target, id AS member FROM people")
+    yield jl.ContextSet("vectors", members="SELECT 1 AS target, 2 AS member", pool="max")
+    yield jl.Projection("vectors")
+    yield jl.Projection("vectors", method="tsne", perplexity=2, seed=7)
+    yield jl.AsofJoin("people", "heights", spine_time="id", facts_time="ID")
+    yield jl.AsofJoin(
+        "people",
+        "SELECT id, height AS h, TIMESTAMP '2020-01-01' AS t FROM heights",
+        spine_time="id",
+        facts_time="id",
+        by=[("height", "h")],
+        direction="nearest",
+        boundary="exclusive",
+        tolerance=2,
+        tie_break="t",
+        project="h",
+    )
+    yield jl.PythonStep(double, params={"height": 1.5}, key="doubled")
+    yield jl.PythonStep(dict, inputs=["people", "SELECT 1 AS x"], version="2")
+    yield jl.RowMap(double, "people", key="id", inputs="height")
+    yield jl.RowMap(
+        dict,
+        "SELECT * FROM people",
+        key="id",
+        inputs=["name", "height"],
+        schema={"doubled": "double"},
+        params={"x": datetime.date(2020, 1, 1), "y": [1, 1.0, "1"]},
+        version="1",
+        on_error="record",
+        batch=2,
+        concurrency=3,
+        cost=0.5,
+    )
+
+
+def recorded(catalog: Any, name: str) -> dict[str, Any]:
+    """A recipe as the catalog has it, but for the module of this file, which depends on its call."""
+    recipe = catalog.recipes.get(name)
+    return {
+        "descriptor": {k: v for k, v in sorted(recipe.descriptor.items()) if k != "function"},
+        "environment": recipe.environment,
+        "definition_hash": recipe.definition_hash,
+        "inputs": recipe.inputs,
+    }
+
+
 def definitions() -> Iterator[dict[str, Any]]:
     """What a workspace in the current folder records of each source and statement."""
     write_files()
@@ -102,6 +176,12 @@ def definitions() -> Iterator[dict[str, Any]]:
                 "canonical": recipe.descriptor["canonical"]["text"],
                 "inputs": recipe.inputs,
             }
+        ws.import_embeddings("vectors", VECTORS, key="id", vector="v", source="people")
+        yield recorded(catalog, "vectors")
+        yield recorded(catalog, "top")
+        for number, value in enumerate(recipes()):
+            ws.define(f"v{number}", value)
+            yield recorded(catalog, f"v{number}")
 
 
 def golden_lines() -> list[str]:
