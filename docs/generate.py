@@ -296,7 +296,10 @@ def members(name: str) -> dict[str, ast.AST]:
         }
     found: dict[str, ast.AST] = {}
     for base in _bases(_class(name)):
-        found |= _own(base)
+        own = _own(base)
+        if base.name in ("RecipeValue", "Producer"):  # what only recipes of one's own need
+            own = {"to_dict": own["to_dict"]} if "to_dict" in own else {}
+        found |= own
     return found | _own(_class(name))
 
 
@@ -306,6 +309,8 @@ def _bases(node: ast.ClassDef) -> list[ast.ClassDef]:
     homes = (
         "workspace/*.py",
         "features/search/search.py",
+        "steps/recipe.py",
+        "core/recipes.py",
         "core/html.py",
         "core/dataframes.py",
     )
@@ -428,7 +433,10 @@ def _type_text(node: ast.expr) -> str:
     loses them."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
-    return re.sub(r'"((?:pa|pl|pd)\.\w+|[A-Z]\w*)"', r"\1", ast.unparse(node).replace("'", '"'))
+    text = ast.unparse(node).replace("'", '"')
+    if text == "Table":  # an input of a recipe
+        text = "str | ResultTable"
+    return re.sub(r'"((?:pa|pl|pd)\.\w+|[A-Z]\w*)"', r"\1", text)
 
 
 def is_attribute(node: ast.AST) -> bool:

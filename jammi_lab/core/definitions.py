@@ -80,23 +80,6 @@ class SqlDescriptor(_HashedDescriptor, frozen=True, tag_field="producer", tag="s
     """The key columns."""
 
 
-class ExternalDescriptor(Value, frozen=True, tag_field="producer", tag="external"):
-    """Rows that were computed elsewhere and passed in."""
-
-    producer_id: str
-    """What computed them."""
-    params: dict[str, Any]
-    """Its parameters, encoded by `encode_param`."""
-    rows_digest: str
-    """Digest of the rows passed in."""
-    key: list[str] = []
-    """The key columns."""
-
-    def identity(self) -> dict[str, Any]:
-        """What the definition hash covers."""
-        return self.to_dict()
-
-
 class EmbeddingDescriptor(
     _HashedDescriptor, frozen=True, omit_defaults=True, tag_field="producer", tag="embedding"
 ):
@@ -135,25 +118,6 @@ class LexicalDescriptor(_HashedDescriptor, frozen=True, tag_field="producer", ta
     """The text columns, joined in this order."""
     analyzer: str
     """How texts become terms: english, simple, exact."""
-
-
-class ImportedDescriptor(Value, frozen=True, tag_field="producer", tag="imported"):
-    """Vectors that were computed elsewhere and passed in."""
-
-    model_id: str
-    """The model that is declared to have computed them."""
-    rows_digest: str
-    """Digest of the rows passed in."""
-    key: str
-    """The original name of the key column."""
-    vector: str
-    """The original name of the vector column."""
-    source: str | None = None
-    """The source of the rows."""
-
-    def identity(self) -> dict[str, Any]:
-        """What the definition hash covers."""
-        return self.to_dict()
 
 
 class StepInput(Value, frozen=True):
@@ -337,9 +301,7 @@ class AsofJoinDescriptor(
 
 Descriptor = (
     SqlDescriptor
-    | ExternalDescriptor
     | EmbeddingDescriptor
-    | ImportedDescriptor
     | LexicalDescriptor
     | PythonDescriptor
     | RowMapDescriptor

@@ -5,11 +5,13 @@ import datetime
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import TypeVar
 
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import InvalidArgument, NameInvalid, NameTooLong
 from jammi_lab.core.suggestions import close_matches
 
+T = TypeVar("T")
 MAX_NAME_LENGTH = 200
 RESERVED_SOURCES = frozenset(
     {
@@ -214,3 +216,16 @@ def physical_name(source: str, kind: str, model: str | None, clock: Clock) -> st
         [_UNSAFE_CHARACTERS.sub("_", model)[:64]] if model else []
     )
     return "__".join([*parts, f"{moment}{ns % 1_000_000_000:09d}_{clock.token(8)}"])
+
+
+def list_of_names(names: str | Iterable[T] | None) -> list[T | str]:
+    """Names as a list: one name, several, or none. InvalidArgument for other types."""
+    if not isinstance(names, str | Iterable | None) or hasattr(names, "__arrow_c_stream__"):
+        name = getattr(names, "name", None)
+        raise InvalidArgument(
+            f"Names of columns and tables must be strings, got {type(names).__name__}.",
+            hint=f"Pass its name: {name!r}." if isinstance(name, str) else "",
+        )
+    if names is None or isinstance(names, str):
+        return [] if names is None else [names]
+    return [*names]

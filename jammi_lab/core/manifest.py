@@ -9,7 +9,8 @@ import msgspec
 
 from jammi_lab.core.anchors import Anchor, FileState
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.definitions import HASH_SCHEME, hashed_fields
+from jammi_lab.core.definitions import HASH_SCHEME
+from jammi_lab.core.recipes import hashed_fields
 from jammi_lab.core.value import Value
 
 MANIFEST_VERSION = 1

@@ -27,7 +27,7 @@ class Value(msgspec.Struct, frozen=True, gc=False):
     def to_dict(self) -> dict[str, Any]:
         """The value as dicts, lists, strings and numbers. Tagged unions carry their tag under
         `kind`."""
-        builtins: dict[str, Any] = _tuples_to_lists(msgspec.to_builtins(self))
+        builtins: dict[str, Any] = tuples_to_lists(msgspec.to_builtins(self))
         return builtins
 
 
@@ -47,14 +47,14 @@ class DisplayedValue(Value, frozen=True):
 _CONTAINERS = (dict, list, tuple)
 
 
-def _tuples_to_lists(value: Any) -> Any:
+def tuples_to_lists(value: Any) -> Any:
     """The value with every tuple replaced by a list, as it would come back from JSON."""
     if isinstance(value, dict):
         return {
-            key: _tuples_to_lists(item) if isinstance(item, _CONTAINERS) else item
+            key: tuples_to_lists(item) if isinstance(item, _CONTAINERS) else item
             for key, item in value.items()
         }
-    return [_tuples_to_lists(item) for item in value] if isinstance(value, list | tuple) else value
+    return [tuples_to_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def short_digest(digest: str | None) -> str:

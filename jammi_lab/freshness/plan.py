@@ -22,7 +22,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment
-from jammi_lab.core.records import Hold, RecipeRecord, Step, TableKind, TableRecord
+from jammi_lab.core.records import Hold, RecipeRecord, Step, TableRecord
 from jammi_lab.core.verdicts import (
     Cause,
     Damaged,
@@ -429,10 +429,6 @@ class Planner:
         if node.recipe is None:
             return []
         descriptor = node.recipe.descriptor
-        if node.recipe.kind is TableKind.EXTERNAL:
-            return [f"produced externally, by {descriptor['producer_id']}"]
-        if node.recipe.kind is TableKind.IMPORTED:
-            return [f"imported vectors of {descriptor['model_id']}"]
         missing = self._service.producers.missing_requirement(descriptor)
         frames = [
             name

@@ -27,10 +27,10 @@ from jammi_lab.core.definitions import (
     SqlDescriptor,
     StepInput,
     decode_param,
-    parse_descriptor,
 )
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.value import Value

@@ -359,7 +359,7 @@ def _build(
             types = _types_in_file(ctx, build_record, rows.schema, body)
             record = writer.publish(
                 types,
-                job.descriptor.to_dict(),
+                job.stored_form,
                 dict(job.environment),
                 anchors,
                 running.counts,

@@ -6,7 +6,7 @@ from typing import Any
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.definitions import hashed_fields
+from jammi_lab.core.recipes import hashed_fields
 
 _MAX_FUNCTIONS = 1024
 _FIELD_WORDS = {

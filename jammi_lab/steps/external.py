@@ -1,105 +1,74 @@
 """The producer `external`: rows that were computed outside the workspace and registered."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import pyarrow as pa
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.anchors import FrameOrigin, given_rows
-from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.definitions import ExternalDescriptor, encode_param, merge_params
-from jammi_lab.core.errors import NotRecomputable, TableNotFound
-from jammi_lab.core.identifiers import near_names, quote_identifier
-from jammi_lab.core.records import OnProgress, TableKind
-from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.engine.engine import Engine
-from jammi_lab.engine.sql import credential_check
-from jammi_lab.steps.jobs import BoundInput, Job, RunningJob, TableRows
-from jammi_lab.steps.key_check import key_columns
-from jammi_lab.storage.digests import arrow_digests
+from jammi_lab.core.definitions import merge_params
+from jammi_lab.core.errors import NotRecomputable
+from jammi_lab.core.identifiers import list_of_names
+from jammi_lab.core.recipes import NAMES, PARAMS
+from jammi_lab.steps.recipe import BindContext, Producer
 
-OUTPUT_VERSION = 1
-"""Increment when equal rows would be stored otherwise than before."""
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jammi_lab.steps.jobs import Job
 
 
-def environment() -> dict[str, Any]:
-    """Everything besides the descriptor that shapes the rows: only how they are stored."""
-    return {"revision": OUTPUT_VERSION}
+@dataclass(frozen=True)
+class External(Producer):
+    """Rows that were computed elsewhere and passed in."""
 
+    kind = "external"
+    needs_rows = True
+    stored_as = {"params": PARAMS, "key": NAMES, "inputs": None, "rows": None, "origin": None}
 
-class ExternalProducer:
-    """Registers rows together with the names of their inputs."""
+    producer_id: str
+    """What computed them."""
+    params: Mapping[str, Any] | None = None
+    """Its parameters."""
+    key: str | Sequence[str] | None = None
+    """The key columns."""
+    inputs: Sequence[str] = ()
+    """The sources and tables that it read."""
+    rows: "pa.Table | None" = field(default=None, compare=False)
+    """The rows; None once the recipe was stored."""
+    origin: FrameOrigin | None = None
+    """What they were made from, where that is known."""
+    rows_digest: str = field(default="", init=False)
+    """Digest of the rows."""
 
-    def __init__(self, engine: Engine, scope: TenantScope) -> None:
-        self._engine, self._scope = engine, scope
-
-    def job(
-        self,
-        table: pa.Table,
-        producer_id: str,
-        params: Mapping[str, Any],
-        inputs: Sequence[str],
-        key: Sequence[str],
-        origin: FrameOrigin | None = None,
-    ) -> Job:
-        """The job of registering rows, made from `origin`.
-
-        Raises TableNotFound with near names when an input is neither a source nor a recipe,
+    def bind(self, ctx: BindContext) -> "Job":
+        """Raises TableNotFound with near names when an input is neither a source nor a recipe,
         SchemaMismatch when a key column is missing, StatementNotAllowed when a recorded text
-        contains a password."""
-        credential_check.check_text("The name of the producer", producer_id)
-        for param_name, value in merge_params(params).items():
-            credential_check.check_text(f"The value of {param_name!r}", value)
-        names = [str(c) for c in table.schema.names]
-        key = key_columns(names, key)
-        table = table.replace_schema_metadata(None)
-        descriptor = ExternalDescriptor(
-            producer_id=producer_id,
-            params={n: encode_param(v) for n, v in sorted(params.items())},
-            rows_digest=digest_of(
-                [
-                    [n, str(table.schema.field(n).type), d]
-                    for n, d in zip(names, arrow_digests(table).values(), strict=True)
-                ]
-            ),
+        contains a password, NotRecomputable without rows."""
+        from jammi_lab.engine.sql import credential_check
+        from jammi_lab.steps.jobs import RunningJob, TableRows
+        from jammi_lab.steps.key_check import key_columns
+        from jammi_lab.storage.arrow_digests import rows_digest
+
+        if self.rows is None:
+            raise NotRecomputable(
+                f"{ctx.name!r} was computed outside the workspace, by {self.producer_id!r}; it "
+                "cannot be recomputed here.",
+                hint=f"Run {self.producer_id} again and call ws.register({ctx.name!r}, frame, …).",
+            )
+        credential_check.check_text("The name of the producer", self.producer_id)
+        for name, value in merge_params(self.params).items():
+            credential_check.check_text(f"The value of {name!r}", value)
+        rows = self.rows.replace_schema_metadata(None)
+        key = key_columns([str(name) for name in rows.schema.names], list_of_names(self.key))
+        digest = rows_digest(rows)
+        return ctx.job(
+            self.with_values(key=key, rows_digest=digest),
+            inputs=[ctx.inputs.find_whole(name) for name in self.inputs],
+            start=lambda _: RunningJob(TableRows(rows)),
             key=key,
+            rows_anchor=None if self.origin is None else given_rows(digest, self.origin),
         )
 
-        def rows(_: OnProgress | None) -> RunningJob:
-            return RunningJob(TableRows(table))
-
-        return Job(
-            kind=TableKind.EXTERNAL,
-            descriptor=descriptor,
-            environment=environment(),
-            inputs=[self.bind(name) for name in inputs],
-            start=rows,
-            rebind=lambda: self.job(table, producer_id, params, inputs, key, origin),
-            key=key,
-            rows_anchor=None if origin is None else given_rows(descriptor.rows_digest, origin),
-        )
-
-    def bind(self, name: str) -> BoundInput:
-        """A source or recipe with all its columns. Raises TableNotFound."""
-        for parts in ((name,), tuple(name.split(".")), ("jammi", name)):
-            try:
-                [prepared] = self._engine.prepare(
-                    "SELECT * FROM " + ".".join(map(quote_identifier, parts)),
-                    tenant=self._scope.current,
-                )
-            except TableNotFound:
-                continue
-            [bound] = prepared.inputs
-            return BoundInput(bound.relation, bound.columns)
-        raise TableNotFound(
-            f"There is no source or recipe {name!r} to record as an input of the table.",
-            near=near_names(name, self._engine.known_names()),
-        )
-
-    def from_descriptor(self, name: str, descriptor: ExternalDescriptor) -> Job:
-        """Raise NotRecomputable: rows from outside cannot be computed here."""
-        raise NotRecomputable(
-            f"{name!r} was computed outside the workspace, by {descriptor.producer_id!r}; it "
-            "cannot be recomputed here.",
-            hint=f"Run {descriptor.producer_id} again and call ws.register({name!r}, frame, …).",
-        )
+    def missing_requirement(self, _: BindContext) -> str | None:
+        """The rows are not stored with the recipe."""
+        return f"produced externally, by {self.producer_id}"

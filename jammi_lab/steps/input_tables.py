@@ -68,7 +68,7 @@ class InputLoader:
     def __init__(self, engine: Engine, scope: TenantScope, indexes: VectorIndexes) -> None:
         self._engine, self._scope, self._indexes = engine, scope, indexes
 
-    def find_vectors(self, table: str) -> InputReference:
+    def find_vectors(self, table: Any) -> InputReference:
         """Bind an embedding table by its recipe name or physical name.
 
         Raises TableNotFound, SchemaMismatch for a table without vectors, InvalidArgument."""
@@ -97,9 +97,26 @@ class InputLoader:
             raise _no_vectors_error(table, f"a table of kind {kind.value if kind else 'unknown'}")
         return table, f'SELECT "key", "vector" FROM jammi.{quote_identifier(name)}'
 
+    def find_whole(self, name: str) -> BoundInput:
+        """A source or recipe with all its columns. Raises TableNotFound."""
+        for parts in ((name,), tuple(name.split(".")), ("jammi", name)):
+            try:
+                [prepared] = self._engine.prepare(
+                    "SELECT * FROM " + ".".join(map(quote_identifier, parts)),
+                    tenant=self._scope.current,
+                )
+            except TableNotFound:
+                continue
+            [bound] = prepared.inputs
+            return BoundInput(bound.relation, bound.columns)
+        raise TableNotFound(
+            f"There is no source or recipe {name!r} to record as an input of the table.",
+            near=near_names(name, self._engine.known_names()),
+        )
+
     def select_columns(
         self,
-        source: str,
+        source: Any,
         columns: Sequence[str] | None,
         resolvers: Sequence[NameResolver],
         *,

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from jammi_lab.core.anchors import Anchor, Observed
-from jammi_lab.core.definitions import Descriptor, definition_hash
+from jammi_lab.core.definitions import Descriptor
 from jammi_lab.core.manifest import Increment
+from jammi_lab.core.recipes import RecipeValue, definition_hash
 from jammi_lab.core.records import (
     CallEstimate,
     OnProgress,
@@ -105,8 +106,7 @@ class RunningJob:
 class Job:
     """One definition bound to its inputs, ready to run."""
 
-    kind: TableKind
-    descriptor: Descriptor
+    descriptor: Descriptor | RecipeValue
     environment: Mapping[str, Any]
     inputs: Sequence[BoundInput]
     start: Callable[[OnProgress | None], RunningJob]
@@ -133,6 +133,18 @@ class Job:
     """Of a row map and an embedding: counts the rows that a run would compute now, by reading its
     inputs."""
 
+    @functools.cached_property
+    def stored_form(self) -> dict[str, Any]:
+        """The stored form of the definition."""
+        if isinstance(self.descriptor, RecipeValue):
+            return self.descriptor.to_descriptor()
+        return self.descriptor.to_dict()
+
+    @property
+    def kind(self) -> TableKind:
+        """The kind of table."""
+        return TableKind(self.stored_form["producer"])
+
     @property
     def reads(self) -> frozenset[tuple[tuple[str, str, str], tuple[str, ...]]]:
         """The inputs by identity, each with the columns read."""
@@ -149,7 +161,7 @@ class Job:
             name=name,
             kind=self.kind,
             tenant=tenant,
-            descriptor=self.descriptor.to_dict(),
+            descriptor=self.stored_form,
             environment=dict(self.environment),
             definition_hash=self.definition,
             inputs=[bound.relation.input.identity for bound in self.inputs],
@@ -166,8 +178,7 @@ def vector_columns(key: str, dimensions: int | None, digest: str | None = None) 
 
 
 def statement_job(
-    kind: TableKind,
-    descriptor: Descriptor,
+    descriptor: Descriptor | RecipeValue,
     environment: Mapping[str, Any],
     prepared: PreparedStatement,
     start: Callable[[OnProgress | None], RunningJob],
@@ -176,7 +187,6 @@ def statement_job(
 ) -> Job:
     """A job whose inputs are those of one statement; `job_fields` are the other fields of Job."""
     return Job(
-        kind=kind,
         descriptor=descriptor,
         environment=environment,
         inputs=[BoundInput(read.relation, read.columns) for read in prepared.inputs],

@@ -25,7 +25,7 @@ from jammi_lab.core.errors import (
     SchemaMismatch,
 )
 from jammi_lab.core.identifiers import fold, quote_identifier
-from jammi_lab.core.records import OnProgress, Progress, TableKind
+from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
@@ -196,7 +196,6 @@ class PythonProducer:
             )
 
         return Job(
-            kind=TableKind.PYTHON,
             descriptor=descriptor,
             environment=environment(),
             inputs=_merged_inputs(prepared),

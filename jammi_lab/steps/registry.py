@@ -13,9 +13,7 @@ from jammi_lab.core.definitions import (
     CanonicalStatement,
     ContextSetDescriptor,
     EmbeddingDescriptor,
-    ExternalDescriptor,
     GraphPropagationDescriptor,
-    ImportedDescriptor,
     LexicalDescriptor,
     NeighborGraphDescriptor,
     ProjectionDescriptor,
@@ -23,11 +21,10 @@ from jammi_lab.core.definitions import (
     RowMapDescriptor,
     SqlDescriptor,
     decode_param,
-    definition_hash,
-    parse_descriptor,
 )
 from jammi_lab.core.errors import TableNotFound, invalid_row_error
 from jammi_lab.core.manifest import ManifestColumn
+from jammi_lab.core.recipes import definition_hash, parse_descriptor, recipe_class
 from jammi_lab.core.records import RecipeRecord, TableKind, TableRecord, TableStatus
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
@@ -38,9 +35,10 @@ from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.result_names import reading_unbuilt
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.outside_access import OutsideAccess
-from jammi_lab.steps import external, python, sql
+from jammi_lab.steps import python, sql
 from jammi_lab.steps.executor import Executor
 from jammi_lab.steps.jobs import BoundInput, Job
+from jammi_lab.steps.recipe import BindContext, Producer
 from jammi_lab.steps.step_functions import SOURCE_BASIS, StepFunctions, package_of, unwatched_files
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
 
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
     from jammi_lab.features.vectors.context_set import ContextSetProducer
     from jammi_lab.features.vectors.embedding import EmbeddingProducer
     from jammi_lab.features.vectors.encoders.registry import EncoderRegistry
-    from jammi_lab.features.vectors.imported import ImportedProducer
     from jammi_lab.features.vectors.neighbor_graph import NeighborGraphProducer
     from jammi_lab.features.vectors.projection import ProjectionProducer
     from jammi_lab.features.vectors.propagation import PropagationProducer
@@ -79,7 +76,6 @@ class Producers:
         self._executor, self._settings, self._indexes = executor, settings, indexes
         self._find_encoders = encoders
         self.sql = sql.SqlProducer(engine, scope)
-        self.external = external.ExternalProducer(engine, scope)
         self._functions = StepFunctions(outside)
         self.python = python.PythonProducer(engine, scope, self._functions)
         self._engine = engine
@@ -127,13 +123,6 @@ class Producers:
             self._functions,
             self._executor,
         )
-
-    @functools.cached_property
-    def imported(self) -> "ImportedProducer":
-        """The producer `imported`; created on first use."""
-        from jammi_lab.features.vectors.imported import ImportedProducer
-
-        return ImportedProducer(self._engine, self._scope)
 
     @functools.cached_property
     def inputs(self) -> "InputLoader":
@@ -186,14 +175,10 @@ class Producers:
         match descriptor.get("producer"):
             case "sql":
                 return sql.environment(self._engine)
-            case "external":
-                return external.environment()
             case "embedding":
                 return self.embedding.environment()
             case "lexical":
                 return self.lexical.environment()
-            case "imported":
-                return self.imported.environment()
             case "python":
                 return python.environment()
             case "row_map":
@@ -208,6 +193,9 @@ class Producers:
                 return self.projection.environment(descriptor["method"], recorded)
             case "asof_join":
                 return self.asof.environment()
+        recipe = parse_descriptor(descriptor)
+        if isinstance(recipe, Producer):
+            return recipe.environment(self.bind_context(), recorded)
         raise invalid_row_error()
 
     def current_definition(
@@ -247,6 +235,10 @@ class Producers:
             if isinstance(digest, Unknown):
                 return digest
             descriptor = {**descriptor, "digest": digest}
+        value = parse_descriptor(descriptor)
+        if isinstance(value, Producer):
+            current = value.current(self.bind_context(), import_modules)
+            return current if isinstance(current, Unknown) else current.to_descriptor()
         return descriptor
 
     def current_definitions(
@@ -271,9 +263,11 @@ class Producers:
     def missing_requirement(self, descriptor: Mapping[str, Any]) -> str | None:
         """What this kernel lacks to run such a recipe, as one sentence; None when nothing is
         missing."""
-        if descriptor.get("producer") not in ("embedding", "python", "row_map", "projection"):
+        if descriptor.get("producer") == "sql":
             return None
         match parse_descriptor(descriptor):
+            case Producer() as recipe:
+                return recipe.missing_requirement(self.bind_context())
             case EmbeddingDescriptor() as texts:
                 return self.embedding.missing_requirement(texts)
             case PythonDescriptor() | RowMapDescriptor() as step:
@@ -286,6 +280,9 @@ class Producers:
     def verdict_grounds(self, descriptor: Mapping[str, Any]) -> list[str]:
         """What a fresh verdict on such a recipe relies on when not everything that shapes its rows
         is compared."""
+        recipe = parse_descriptor(descriptor)
+        if isinstance(recipe, Producer):
+            return recipe.verdict_grounds()
         if descriptor.get("producer") not in ("python", "row_map"):
             return []
         if descriptor["version"] is not None:
@@ -294,20 +291,53 @@ class Producers:
             return [f"on the version of its package, {package}"]
         return [SOURCE_BASIS, *unwatched_files(descriptor["source"])]
 
+    def bind_context(
+        self,
+        name: str = "",
+        resolvers: Sequence[NameResolver] = (),
+        *,
+        bypass_cache: bool = False,
+    ) -> BindContext:
+        """What the recipe of a table is bound with."""
+        return BindContext(
+            self._engine,
+            self._scope,
+            self._settings,
+            self.inputs,
+            {},
+            name,
+            resolvers,
+            bypass_cache,
+        )
+
+    def bind(
+        self,
+        name: str,
+        recipe: Producer,
+        resolvers: Sequence[NameResolver] = (),
+        *,
+        bypass_cache: bool = False,
+    ) -> Job:
+        """The job of a recipe over the current inputs. Raises what binding raises."""
+        return recipe.bind(self.bind_context(name, resolvers, bypass_cache=bypass_cache))
+
+    def needs_rows(self, descriptor: Mapping[str, Any]) -> bool:
+        """Whether the rows of a recorded recipe come from outside the workspace."""
+        found = recipe_class(descriptor.get("producer"))
+        return found is not None and found.needs_rows
+
     def job(self, name: str, descriptor: Mapping[str, Any]) -> Job:
         """The job of a recorded definition, bound to the current inputs. Raises what binding
         raises, and NotRecomputable for external and imported rows."""
         match parse_descriptor(descriptor):
+            case Producer() as recipe:
+                return self.bind(name, recipe, self._resolvers)
             case SqlDescriptor() as statement:
                 return self.sql.from_descriptor(statement, self._resolvers)
-            case ExternalDescriptor() as rows:
-                return self.external.from_descriptor(name, rows)
             case EmbeddingDescriptor() as texts:
                 return self.embedding.from_descriptor(name, texts, self._resolvers)
             case LexicalDescriptor() as words:
                 return self.lexical.from_descriptor(name, words, self._resolvers)
-            case ImportedDescriptor() as vectors:
-                return self.imported.from_descriptor(name, vectors)
             case PythonDescriptor() as step:
                 return self.python.from_descriptor(name, step, self._resolvers)
             case RowMapDescriptor() as row_map:
@@ -322,6 +352,7 @@ class Producers:
                 return self.projection.from_descriptor(name, points)
             case AsofJoinDescriptor() as joined:
                 return self.asof.from_descriptor(name, joined, self._resolvers)
+        raise invalid_row_error()
 
     def reading_unbuilt(self) -> AbstractContextManager[None]:
         """A block in which definitions may read recipes that have no version yet. What is bound in
@@ -397,8 +428,9 @@ class Producers:
                 return self.inputs.current_inputs([vectors, second], self._resolvers)
             case AsofJoinDescriptor(spine=spine, facts=facts):
                 return self.inputs.current_inputs([spine, facts], self._resolvers)
-            case ExternalDescriptor() | ImportedDescriptor():
-                return None
+            case Producer() as recipe:
+                return recipe.current_inputs(self.bind_context("", self._resolvers))
+        raise invalid_row_error()
 
     def _statement_inputs(
         self, statement: str, canonical: CanonicalStatement

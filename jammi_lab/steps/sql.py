@@ -9,7 +9,7 @@ from jammi_lab.core.anchors import Observed
 from jammi_lab.core.definitions import SqlDescriptor, decode_param, encode_param
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, StatementNotAllowed
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import OnProgress, TableKind
+from jammi_lab.core.records import OnProgress
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
@@ -77,7 +77,6 @@ class SqlProducer:
         row_key = key or _inferred_key(query)
         by_type = _TYPE_FUNCTIONS.search(statement.casefold()) is not None
         return Job(
-            kind=TableKind.SQL,
             descriptor=SqlDescriptor(
                 statement=statement,
                 canonical=query.canonical(),

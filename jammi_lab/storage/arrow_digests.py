@@ -35,6 +35,17 @@ def arrow_digests(table: pa.Table) -> dict[str, str]:
         return dict(zip(names, pool.map(_column_digest, names, table.columns), strict=True))
 
 
+def rows_digest(table: pa.Table) -> str:
+    """SHA-256 over the names, types and values of all columns. Raises SchemaMismatch as
+    `arrow_digests`."""
+    return digest_of(
+        [
+            [name, str(table.schema.field(name).type), digest]
+            for name, digest in arrow_digests(table).items()
+        ]
+    )
+
+
 def reader_digests(batches: pa.RecordBatchReader) -> tuple[dict[str, str], int]:
     """Like `arrow_digests`, for a stream of which only one batch at a time is in memory, with the
     number of rows. Raises SchemaMismatch for a UNION."""

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jammi_lab.core.clock import parse_rfc3339
-from jammi_lab.core.definitions import parse_descriptor
 from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.identifiers import check_name, fold, is_text
 from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import TableKind
 from jammi_lab.sources.scratch_duckdb import borrow_bare
 from jammi_lab.storage.digests import FileRead, sha256_file

@@ -3,30 +3,15 @@
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import round_up_duration
 from jammi_lab.core.records import OnProgress, Progress, ProgressOption
 
-T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def list_of_names(names: str | Iterable[T] | None) -> list[T | str]:
-    """Names as a list: one name, several, or none. InvalidArgument for other types."""
-    if not isinstance(names, str | Iterable | None) or isinstance(names, TableMixin):
-        name = getattr(names, "name", None)
-        raise InvalidArgument(
-            f"Names of columns and tables must be strings, got {type(names).__name__}.",
-            hint=f"Pass its name: {name!r}." if isinstance(name, str) else "",
-        )
-    if names is None or isinstance(names, str):
-        return [] if names is None else [names]
-    return [*names]
 
 
 def takes_no_name(hint: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

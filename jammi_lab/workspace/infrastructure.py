@@ -22,6 +22,8 @@ from jammi_lab.core.errors import (
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
+from jammi_lab.core.gc_pause import import_modules
+from jammi_lab.core.recipes import import_with
 from jammi_lab.core.records import MutableRecord, OnProgress, TableRecord, TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
@@ -74,6 +76,14 @@ if TYPE_CHECKING:
 
 RUN_ID = secrets.token_hex(16)
 """The run id recorded in manifests; one per process."""
+
+
+def _import_recipes() -> None:
+    with import_modules():
+        from jammi_lab.workspace import recipe_values  # noqa: F401
+
+
+import_with(_import_recipes)
 
 
 class Infrastructure:

@@ -12,13 +12,13 @@ from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import to_seconds
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
-from jammi_lab.core.identifiers import check_recipe_name, fold
-from jammi_lab.core.records import ProgressOption, RecipeRecord, RunStep, TableKind
+from jammi_lab.core.identifiers import check_recipe_name, fold, list_of_names
+from jammi_lab.core.records import ProgressOption, RecipeRecord, RunStep
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.sources.locations import resolve_output_path
 from jammi_lab.store.reports import FsckReport, visible_recovery
-from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
+from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.lookup import TableLookup
 
 if TYPE_CHECKING:
@@ -267,5 +267,5 @@ class Recomputation:
             if folded not in blocked and len(names_by_fold) > 1:
                 continue
             recipe = self._catalog.recipes.get(name)
-            if recipe is not None and recipe.kind in (TableKind.EXTERNAL, TableKind.IMPORTED):
+            if recipe is not None and self._producers.needs_rows(recipe.descriptor):
                 self._producers.job(recipe.name, recipe.descriptor)

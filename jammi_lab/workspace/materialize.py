@@ -9,18 +9,20 @@ from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.entry_points import PRODUCERS, load_package_entry
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.core.identifiers import check_recipe_name, near_names
+from jammi_lab.core.identifiers import check_recipe_name, list_of_names, near_names
+from jammi_lab.core.recipes import RecipeValue
 from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse, TableVersion
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.source_names import FrameResolver
 from jammi_lab.steps.anchor_confirmation import observed_anchors
 from jammi_lab.steps.build import Outcome, find_reusable, produce
+from jammi_lab.steps.external import External
 from jammi_lab.steps.jobs import Job
 from jammi_lab.steps.registry import Producers
 from jammi_lab.steps.step_functions import StepFunction
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest
-from jammi_lab.workspace.arguments import ProgressReporter, list_of_names
+from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.recipe_values import (
     AsofJoin,
@@ -33,7 +35,6 @@ from jammi_lab.workspace.recipe_values import (
     Projection,
     Propagation,
     PythonStep,
-    RecipeValue,
     Refresh,
     RowMap,
     Sql,
@@ -86,7 +87,7 @@ class JobFactory:
                 return self._asof_job(name, recipe)
             case NeighborGraph() | Propagation() | ContextSet() | Projection():
                 return self._vector_job(name, recipe)
-        assert_never(recipe)
+        raise AssertionError(f"no recipe: {recipe!r}")
 
     def sql(self, recipe: Sql, *, frames: bool = False) -> Job:
         """The job of a statement."""
@@ -167,12 +168,12 @@ class JobFactory:
                 return self._producers.projection.job(name, table, method, perplexity, seed)
         assert_never(recipe)
 
-    def _table_name(self, table: str | ResultTable) -> str:
+    def _table_name(self, table: Any) -> str:
         """The name by which a producer reads a table. For a handle: its recipe if it is the newest
         version, else the physical name."""
         if isinstance(table, ResultTable):
             return self._lookup.lineage_name(unwrap_table(table)) or ""
-        return table
+        return table  # type: ignore[no-any-return]
 
 
 def _step_function(recipe: PythonStep | RowMap) -> StepFunction:
@@ -266,14 +267,8 @@ class Materializer:
         from jammi_lab.sources.frames import as_arrow
 
         with self._reading_inputs(refresh):
-            job = self._producers.external.job(
-                as_arrow(frame),
-                producer,
-                params or {},
-                inputs,
-                list_of_names(key),
-                origins.origin(frame),
-            )
+            rows = External(producer, params, key, inputs, as_arrow(frame), origins.origin(frame))
+            job = self._producers.bind(name, rows)
         return self._produce(name, job, cache, refresh, progress)
 
     def import_embeddings(
@@ -291,11 +286,13 @@ class Materializer:
         progress: ProgressOption,
     ) -> Outcome:
         """Store vectors that were computed elsewhere. Raises as `ws.import_embeddings`."""
+        from jammi_lab.features.vectors.imported import Imported
         from jammi_lab.sources.frames import as_arrow
 
         request = index_request(precision, index)
         try:
-            job = self._producers.imported.job(as_arrow(data), key, vector, source, model_id)
+            vectors = Imported(model_id, key, vector, source, as_arrow(data))
+            job = self._producers.bind(name, vectors)
         except SchemaMismatch as error:
             error.table = name
             raise

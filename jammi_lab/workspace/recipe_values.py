@@ -5,20 +5,18 @@ workspace (`ws.embed`, `ws.neighbor_graph` …) runs one of these values. A `tab
 ResultTable; a string may also be SQL where the field's documentation mentions it.
 """
 
-import dataclasses
 import datetime
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.recipes import RecipeValue, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.steps.step_functions import StepFunction
-    from jammi_lab.workspace.result_table import ResultTable
 
 Analyzer = Literal["english", "simple", "exact"]
 """How texts become terms."""
@@ -30,50 +28,8 @@ Refresh = Literal["no", "inputs"]
 """Whether inputs that are not up to date are recomputed first."""
 
 
-class RecipeForm:
-    """What all recipe values have: their fields as a dict, and a sentence."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as dicts, lists, strings and numbers, with the class in snake_case under
-        `kind`. Tables, functions and models are their names."""
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
-        return {"kind": name} | {
-            each.name: _to_plain(getattr(self, each.name)) for each in _fields_of(self)
-        }
-
-    def __str__(self) -> str:
-        """What it computes, and the fields that differ from their defaults."""
-        purpose = (type(self).__doc__ or "").split(".")[0].replace("`", "")
-        settings = [
-            f"{each.name} {_to_plain(getattr(self, each.name))!r}"
-            for each in _fields_of(self)
-            if getattr(self, each.name) is not each.default
-            and getattr(self, each.name) != each.default
-        ]
-        return f"{purpose}: {', '.join(settings)}."
-
-
-def _fields_of(value: Any) -> "tuple[dataclasses.Field[Any], ...]":
-    return dataclasses.fields(value)
-
-
-def _to_plain(value: Any) -> Any:
-    """A field as JSON has it."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_plain(item) for item in value]
-    for attribute in ("name", "__qualname__"):  # a table, a model; a function
-        name = getattr(value, attribute, None)
-        if isinstance(name, str):
-            return name
-    return str(value)
-
-
 @dataclass(frozen=True)
-class Sql(RecipeForm):
+class Sql(RecipeValue):
     """The rows of a SELECT statement."""
 
     text: str
@@ -85,7 +41,7 @@ class Sql(RecipeForm):
 
 
 @dataclass(frozen=True)
-class Embedding(RecipeForm):
+class Embedding(RecipeValue):
     """The vectors of the texts of a source, table or SQL."""
 
     source: str
@@ -106,7 +62,7 @@ class Embedding(RecipeForm):
 
 
 @dataclass(frozen=True)
-class Lexical(RecipeForm):
+class Lexical(RecipeValue):
     """The words of the texts of a source, table or SQL."""
 
     source: str
@@ -123,10 +79,10 @@ class Lexical(RecipeForm):
 
 
 @dataclass(frozen=True)
-class NeighborGraph(RecipeForm):
+class NeighborGraph(RecipeValue):
     """The `k` most similar rows of each row of an embedding table."""
 
-    table: "str | ResultTable"
+    table: Table
     """The embedding table."""
     _: KW_ONLY
     k: int = 10
@@ -140,12 +96,12 @@ class NeighborGraph(RecipeForm):
 
 
 @dataclass(frozen=True)
-class Propagation(RecipeForm):
+class Propagation(RecipeValue):
     """The vectors of an embedding table mixed with those of their neighbours."""
 
-    table: "str | ResultTable"
+    table: Table
     """The embedding table."""
-    edges: "str | ResultTable"
+    edges: Table
     """A table, source or SQL with the columns src, dst and, where weighted, similarity."""
     _: KW_ONLY
     hops: int = 2
@@ -161,23 +117,23 @@ class Propagation(RecipeForm):
 
 
 @dataclass(frozen=True)
-class ContextSet(RecipeForm):
+class ContextSet(RecipeValue):
     """One vector for each target, pooled from those of its members."""
 
-    table: "str | ResultTable"
+    table: Table
     """The embedding table."""
     _: KW_ONLY
-    members: "str | ResultTable"
+    members: Table
     """A table, source or SQL with the columns target and member."""
     pool: Literal["mean", "sum", "max"] = "mean"
     """How vectors are pooled."""
 
 
 @dataclass(frozen=True)
-class Projection(RecipeForm):
+class Projection(RecipeValue):
     """The rows of an embedding table as points of a plane."""
 
-    table: "str | ResultTable"
+    table: Table
     """The embedding table."""
     _: KW_ONLY
     method: Literal["pca", "tsne"] = "pca"
@@ -189,12 +145,12 @@ class Projection(RecipeForm):
 
 
 @dataclass(frozen=True)
-class AsofJoin(RecipeForm):
+class AsofJoin(RecipeValue):
     """Each row of a spine with the facts that were known at its time."""
 
-    spine: "str | ResultTable"
+    spine: Table
     """A table, source or SQL; all of its rows stay."""
-    facts: "str | ResultTable"
+    facts: Table
     """A table, source or SQL."""
     _: KW_ONLY
     spine_time: str
@@ -216,7 +172,7 @@ class AsofJoin(RecipeForm):
 
 
 @dataclass(frozen=True)
-class PythonStep(RecipeForm):
+class PythonStep(RecipeValue):
     """The rows that a Python function returns."""
 
     function: "Callable[..., Any] | StepFunction | str"
@@ -234,7 +190,7 @@ class PythonStep(RecipeForm):
 
 
 @dataclass(frozen=True)
-class RowMap(RecipeForm):
+class RowMap(RecipeValue):
     """What a Python function returns for each row of a source, table or SQL."""
 
     function: "Callable[..., Any] | StepFunction | str"
@@ -262,20 +218,6 @@ class RowMap(RecipeForm):
     """Whether an exception of the function ends the run, or goes to the column `_error`."""
     cost: float | None = None
     """The cost of one call, for plans; no part of the definition."""
-
-
-RecipeValue = (
-    Sql
-    | Embedding
-    | Lexical
-    | NeighborGraph
-    | Propagation
-    | ContextSet
-    | Projection
-    | AsofJoin
-    | PythonStep
-    | RowMap
-)
 
 
 def as_recipe(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.dataframes import ArrowExportMixin
-from jammi_lab.core.definitions import ProjectionDescriptor, parse_descriptor
+from jammi_lab.core.definitions import ProjectionDescriptor
 from jammi_lab.core.errors import InvalidArgument, RowNotFound
 from jammi_lab.core.html import (
     Rendered,
@@ -20,6 +20,7 @@ from jammi_lab.core.html import (
 from jammi_lab.core.html_tables import table
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.panel_selection import PanelSelection
+from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import ProgressOption, TableKind
 from jammi_lab.features.outputs.badge import BadgeMixin, BadgeService
 from jammi_lab.features.search.search import SearchService, check_searchable

@@ -18,12 +18,14 @@ from jammi_lab.core.attribute_suggestions import (
 from jammi_lab.core.definitions import merge_params
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered, plain_text
+from jammi_lab.core.identifiers import list_of_names
+from jammi_lab.core.recipes import RecipeValue
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.verdicts import Verdict, Verification
 from jammi_lab.workspace import relocation
-from jammi_lab.workspace.arguments import list_of_names, takes_no_name
+from jammi_lab.workspace.arguments import takes_no_name
 from jammi_lab.workspace.assembly import Services
 from jammi_lab.workspace.first_use import load_modules
 from jammi_lab.workspace.lookup import unwrap_table
@@ -39,7 +41,6 @@ from jammi_lab.workspace.recipe_values import (
     Projection,
     Propagation,
     PythonStep,
-    RecipeValue,
     Refresh,
     RowMap,
     Sql,

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jammi_lab as jl
+from jammi_lab.core.recipes import RecipeValue
+from jammi_lab.steps.recipe import Producer
 
 LIST = Path(__file__).resolve().parents[1] / "data" / "public_names.json"
 
@@ -27,11 +29,15 @@ def parameters(value: Any) -> str:
     return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
 
 
+PROTOCOL = {*vars(RecipeValue), *vars(Producer)} - {"to_dict"}
+"""What only a person who writes a recipe of their own needs."""
+
+
 def members(owner: type) -> dict[str, str]:
     """The public attributes of a class by name: what a method takes, or `property`."""
     found = {"()": parameters(owner)} if dataclasses.is_dataclass(owner) else {}
     for name, value in inspect.getmembers_static(owner):
-        if name.startswith("_"):
+        if name.startswith("_") or (issubclass(owner, RecipeValue) and name in PROTOCOL):
             continue
         value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
         found[name] = parameters(value) if inspect.isroutine(value) else "property"

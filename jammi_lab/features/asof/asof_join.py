@@ -15,7 +15,7 @@ from jammi_lab.core.definitions import AsofJoinDescriptor, decode_param, encode_
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import AmbiguousMatch, InvalidArgument, SchemaMismatch
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import OnProgress, Progress, TableKind
+from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.engine.duckdb_errors import source_error
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
@@ -129,7 +129,6 @@ class AsofProducer:
             return RunningJob(_JoinedRows(spine_table, facts_table, plan))
 
         return Job(
-            kind=TableKind.ASOF_JOIN,
             descriptor=descriptor,
             environment=self.environment(),
             start=rows,

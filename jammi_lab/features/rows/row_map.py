@@ -8,17 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.definitions import (
-    RowMapDescriptor,
-    decode_param,
-    definition_hash,
-    encode_param,
-    merge_params,
-    parse_descriptor,
-)
+from jammi_lab.core.definitions import RowMapDescriptor, decode_param, encode_param, merge_params
 from jammi_lab.core.errors import InvalidArgument, NotRecomputable, SqlError
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.recipes import definition_hash, parse_descriptor
 from jammi_lab.core.records import CallEstimate, OnProgress, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
@@ -226,7 +220,6 @@ class RowMapProducer:
             )
 
         return statement_job(
-            TableKind.ROW_MAP,
             descriptor,
             self.environment(),
             prepared,

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from jammi_lab.core.definitions import ContextSetDescriptor
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.core.records import OnProgress, Progress, TableKind
+from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.features.vectors.matrix import Matrix
@@ -104,7 +104,6 @@ class ContextSetProducer:
 
         return pooled_job(
             output,
-            TableKind.CONTEXT_SET,
             descriptor,
             [vector_table, member_table],
             fill,

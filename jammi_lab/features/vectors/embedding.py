@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from jammi_lab.core.anchors import Unknown
-from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, EmbeddingDescriptor, definition_hash
+from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, EmbeddingDescriptor
 from jammi_lab.core.errors import JammiError, SqlError
-from jammi_lab.core.records import CallEstimate, OnProgress, Reuse, TableKind
+from jammi_lab.core.recipes import definition_hash
+from jammi_lab.core.records import CallEstimate, OnProgress, Reuse
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
@@ -198,7 +199,6 @@ class EmbeddingProducer:
             )
 
         return statement_job(
-            TableKind.EMBEDDING,
             descriptor,
             environment,
             prepared,

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from jammi_lab.core.definitions import NeighborGraphDescriptor
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.records import OnProgress, Progress, TableKind
+from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.core.settings import Settings
 from jammi_lab.features.vectors.all_pairs import BatchResult, nearest_others, search_blocks
 from jammi_lab.features.vectors.exact_search import Hits
@@ -113,7 +113,6 @@ class NeighborGraphProducer:
             )
 
         return Job(
-            kind=TableKind.NEIGHBOR_GRAPH,
             descriptor=descriptor,
             environment=self.environment(),
             start=rows,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jammi_lab.core.definitions import Descriptor
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.core.records import OnProgress, TableKind
+from jammi_lab.core.records import OnProgress
 from jammi_lab.features.vectors.exact_search import row_norms
 from jammi_lab.steps.input_tables import InputTable, input_fields
 from jammi_lab.steps.jobs import Job, RunningJob, TableRows
@@ -68,7 +68,6 @@ class PooledVectors(TableRows):
 
 def pooled_job(
     output: PooledVectors,
-    kind: TableKind,
     descriptor: Descriptor,
     tables: Sequence[InputTable],
     fill: Callable[[OnProgress | None], dict[str, int]],
@@ -84,7 +83,6 @@ def pooled_job(
         )
 
     return Job(
-        kind=kind,
         descriptor=descriptor,
         start=rows,
         key=["key"],

@@ -10,7 +10,7 @@ import pyarrow as pa
 from jammi_lab.core.definitions import ProjectionDescriptor
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import near_names
-from jammi_lab.core.records import OnProgress, Progress, TableKind
+from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.features.vectors import projections
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.features.vectors.projections import project_to_plane
@@ -97,7 +97,6 @@ class ProjectionProducer:
             return RunningJob(_Points(name, self._inputs.matrix(table), descriptor, on_progress))
 
         return Job(
-            kind=TableKind.PROJECTION,
             descriptor=descriptor,
             environment=self.environment(method),
             start=rows,

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from jammi_lab.core.definitions import GraphPropagationDescriptor
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.core.records import OnProgress, Progress, TableKind
+from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.features.vectors.pooled_vectors import (
@@ -121,7 +121,6 @@ class PropagationProducer:
 
         return pooled_job(
             output,
-            TableKind.GRAPH_PROPAGATION,
             descriptor,
             [vector_table, edge_table],
             fill,

@@ -148,7 +148,6 @@ class LexicalProducer:
             )
 
         return statement_job(
-            TableKind.LEXICAL,
             descriptor,
             self.environment(),
             prepared,

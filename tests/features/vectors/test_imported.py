@@ -10,7 +10,6 @@ import pytest
 
 from jammi_lab.core import errors
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, Stale
-from jammi_lab.features.vectors.imported import ImportedProducer
 from tests.inside import services_of
 
 RNG = np.random.default_rng(5)
@@ -207,7 +206,7 @@ def test_the_same_vectors_are_reused_and_others_make_a_new_version(ws: Any) -> N
 
 
 def test_rows_are_laid_out_and_digested_once(ws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import jammi_lab.features.vectors.imported as imported
+    import jammi_lab.storage.arrow_digests as imported
 
     calls = []
     digests = imported.arrow_digests
@@ -240,10 +239,6 @@ def test_a_moved_source_makes_it_stale_and_a_plan_is_blocked(ws: Any, tmp_path: 
     assert [s.name for s in ws.plan("v").blocked] == ["v"]
     with pytest.raises(errors.NotRecomputable, match="imported"):
         services_of(ws).producers.job("v", services_of(ws).catalog.recipes.get("v").descriptor)
-
-
-def test_the_producer_is_loaded_on_first_use(ws: Any) -> None:
-    assert isinstance(services_of(ws).producers.imported, ImportedProducer)
 
 
 def test_the_error_names_the_table_that_was_to_be_made(ws: Any) -> None:

@@ -1,0 +1,116 @@
+"""Vectors that were computed outside the workspace, checked and sorted by key."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.features.vectors.exact_search import row_norms
+from jammi_lab.steps.jobs import TableRows
+from jammi_lab.storage.parquet import decoded_column, row_group_rows
+from jammi_lab.storage.vector_arrays import key_ranks, to_keys, to_matrix
+
+
+class ImportedRows(TableRows):
+    """Output rows in memory, in batches of whole row groups, which are written without a copy."""
+
+    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, in the order given."""
+        yield from super().batches(rows or row_group_rows(self.schema))
+
+
+def _find_column(table: pa.Table, name: str) -> str:
+    names = [str(n) for n in table.schema.names]
+    match = next((n for n in names if fold(n) == fold(name)), None)
+    if match is None:
+        raise SchemaMismatch(
+            f"The data has no column {name!r}.",
+            column=name,
+            expected=name,
+            actual=", ".join(names),
+            hint=_column_hint(name, names),
+        )
+    return match
+
+
+def _vector_column(table: pa.Table, vector: str) -> str:
+    """The vector column. The default name `vec` also finds `vector`, which our own and many other
+    tables use."""
+    names = {fold(str(n)) for n in table.schema.names}
+    return (
+        "vector" if fold(vector) == "vec" and "vec" not in names and "vector" in names else vector
+    )
+
+
+def _column_hint(name: str, names: list[str]) -> str:
+    suggestions = near_names(name, names)
+    return (
+        f"Did you mean {suggestions[0]}?"
+        if suggestions
+        else "Name the key with key=, the vectors with vector=."
+    )
+
+
+def sorted_table(table: pa.Table, key_name: str, vector_name: str) -> pa.Table:
+    """Validate a table: columns key, vector, then the others, in ascending key order.
+
+    Raises SchemaMismatch for a missing column, a wrong width, numbers that are not finite and a
+    zero vector; DuplicateKey for missing or duplicate keys."""
+    key = _find_column(table, key_name)
+    vector = _find_column(table, _vector_column(table, vector_name))
+    if fold(key) == fold(vector):
+        raise SchemaMismatch(
+            f"Key and vector cannot both be the column {key!r}.",
+            column=key,
+            hint="Name the key with key=, the vectors with vector=.",
+        )
+    if nulls := table.column(key).null_count:
+        raise SchemaMismatch(
+            f"{nulls:,} of {table.num_rows:,} rows have no key in {key!r}.",
+            column=key,
+            expected="a key in every row",
+            actual="NULL",
+            hint="Exclude these rows.",
+        )
+    keys = _uuids_to_text(to_keys(decoded_column(table.column(key)), key))
+    ranks = key_ranks(keys, key)
+    matrix = to_matrix(table.column(vector), name=vector)
+    _check_vectors(matrix, keys, vector)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+    other_columns = {str(n): table.column(n) for n in table.schema.names if n not in (key, vector)}
+    if conflicting := [n for n in other_columns if fold(n) in ("key", "vector")]:
+        raise SchemaMismatch(
+            f"No other column can be named {conflicting[0]!r}.",
+            column=conflicting[0],
+            hint="Rename it.",
+        )
+    table_in_order = pa.table({"key": keys, "vector": flat, **other_columns})
+    return table_in_order if ranks is None else table_in_order.take(pa.array(np.argsort(ranks)))
+
+
+def _uuids_to_text(keys: pa.Array) -> pa.Array:
+    """UUIDs as text, as SQL returns them. As bytes they would match no key of a source, graph or
+    set."""
+    if not isinstance(keys.type, pa.UuidType):
+        return keys
+    return pa.array([str(key) for key in keys.to_pylist()], pa.string())
+
+
+def _check_vectors(matrix: NDArray[np.float32], keys: pa.Array, vector: str) -> None:
+    """Raise SchemaMismatch unless every vector can be searched. One test suffices: the norm in
+    float64 is finite and above zero."""
+    norms = row_norms(matrix)
+    invalid = ~(np.isfinite(norms) & (norms > 0))
+    if invalid.any():
+        row = int(np.argmax(invalid))
+        problem = "is all zeros" if norms[row] == 0 else "is not finite"
+        raise SchemaMismatch(
+            f"The vector of key {keys[row].as_py()!r} {problem}.",
+            column=vector,
+            expected="finite numbers, not all zero",
+            actual=problem,
+            hint="Correct or exclude it.",
+        )

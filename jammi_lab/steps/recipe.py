@@ -1,0 +1,113 @@
+"""Recipes as producers: the protocol of what makes a table, and what a recipe is bound with. A
+recipe is one class: its fields, their checks, its inputs and the rows that it gives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from jammi_lab.core.anchors import Unknown
+from jammi_lab.core.definitions import StepInput
+from jammi_lab.core.recipes import RecipeValue, Table
+
+if TYPE_CHECKING:
+    from jammi_lab.core.settings import Settings
+    from jammi_lab.core.tenancy import TenantScope
+    from jammi_lab.engine.engine import Engine
+    from jammi_lab.engine.name_resolution import NameResolver
+    from jammi_lab.steps.input_tables import InputLoader, InputTable
+    from jammi_lab.steps.jobs import BoundInput, Job
+
+T = TypeVar("T")
+
+
+class Producer(RecipeValue):
+    """What makes a table: its fields are what a person writes, and what is stored."""
+
+    revision: ClassVar[int] = 1
+    """Increment when equal definitions over equal inputs would give other rows than before."""
+
+    def bind(self, ctx: "BindContext") -> "Job":
+        """Check the fields and find the inputs as they are now. The descriptor of the job is this
+        recipe with its inputs bound; binding it again gives a job over the inputs of then. Raises
+        what the verb of the recipe raises."""
+        raise NotImplementedError
+
+    def environment(self, _: "BindContext", __: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Everything besides the descriptor that shapes the rows. The second
+        argument is the recorded environment, which fills in for libraries that this kernel
+        lacks."""
+        return {"revision": self.revision}
+
+    def current_inputs(self, _: "BindContext") -> "tuple[list[BoundInput], bool] | None":
+        """The inputs with the columns that are read today, and whether their statements still mean
+        the same; None when whole inputs are read. Raises what binding raises."""
+        return None
+
+    def current(self, _: "BindContext", __: bool) -> Self | Unknown:
+        """The recipe with the function or encoder as it is now; Unknown where that is not in this
+        kernel. The second argument: whether its module is imported if needed."""
+        return self
+
+    def missing_requirement(self, _: "BindContext") -> str | None:
+        """What this kernel lacks to run the recipe, as one sentence; None when nothing is
+        missing."""
+        return None
+
+    def verdict_grounds(self) -> list[str]:
+        """What a fresh verdict relies on when not everything that shapes the rows is compared."""
+        return []
+
+
+@dataclass(frozen=True)
+class BindContext:
+    """What a recipe is bound with: the name of its table, and the parts of the workspace."""
+
+    engine: "Engine"
+    scope: "TenantScope"
+    settings: "Settings"
+    inputs: "InputLoader"
+    """Binds names and SQL."""
+    features: Mapping[type, Any]
+    """Parts of the workspace that features need, by class."""
+    name: str = ""
+    resolvers: "Sequence[NameResolver]" = ()
+    """Names in SQL besides those of sources and tables."""
+    bypass_cache: bool = False
+    """Whether no row of an earlier version is taken over."""
+
+    def feature(self, kind: type[T]) -> T:
+        """The part of that class."""
+        part: T = self.features[kind]
+        return part
+
+    def load_vectors(self, table: Table) -> "InputTable":
+        """An embedding table. Raises TableNotFound, SchemaMismatch for a table without vectors,
+        InvalidArgument."""
+        return self.inputs.load(
+            table.reference if isinstance(table, StepInput) else self.inputs.find_vectors(table)
+        )
+
+    def load_table(
+        self, table: Table, columns: Sequence[str] | None = None, purpose: str = "to read"
+    ) -> "InputTable":
+        """Some columns, or all, of a source, `source.table`, recipe or SQL text. Raises
+        TableNotFound, SchemaMismatch with near names for a missing column, and what binding SQL
+        raises."""
+        reference = (
+            table.reference
+            if isinstance(table, StepInput)
+            else self.inputs.select_columns(table, columns, self.resolvers, purpose=purpose)
+        )
+        return self.inputs.load(reference, self.resolvers)
+
+    def job(self, recipe: Producer, **fields: Any) -> "Job":
+        """The job of a recipe whose inputs are bound. `fields`: those of Job that are not its
+        recipe's."""
+        from jammi_lab.steps.jobs import Job
+
+        return Job(
+            descriptor=recipe,
+            environment=recipe.environment(self),
+            rebind=lambda: recipe.bind(self),
+            **fields,
+        )
