@@ -527,25 +527,26 @@ def part_keys(name: str) -> str:
 
 def part_lines() -> str:
     """All `%jammi` lines."""
-    from jammi_kernel_ext.verbs import VERBS
+    from jammi_lab.commands.table import LINE, OWN_COMMANDS
 
     return "\n".join(
         [
             "| line | does |",
             "|---|---|",
-            *(f"| `{_cell(verb.usage)}` | {verb.help} |" for verb in VERBS),
+            *(
+                f"| `{_cell(verb.usage)}` | {verb.help} |"
+                for verb in OWN_COMMANDS
+                if verb.magic == LINE
+            ),
         ]
     )
 
 
 def part_flags(verb: str) -> str:
     """The usage and flags of one `%jammi` line, or of a cell."""
-    from jammi_kernel_ext.cell_lines import CELL, STEP
-    from jammi_kernel_ext.verbs import VERBS
+    from jammi_lab.commands.table import CELL, LINE, STEP, find_command
 
-    found = {"%%jammi": CELL, "%%jammi_py": STEP}.get(verb) or next(
-        v for v in VERBS if v.name == verb
-    )
+    found = {CELL.magic: CELL, STEP.magic: STEP}.get(verb) or find_command(LINE, verb)
     usage = "\n".join(
         textwrap.wrap(found.usage, WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False)
     )

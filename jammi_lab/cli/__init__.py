@@ -4,9 +4,9 @@ Output is what a notebook shows, or with `--json` one JSON value. Exit codes: 0 
 a recompute failed or, with `--fail`, something is stale, damaged or mismatched; 2 usage error; 3
 the command failed: standard error gives the reason and a hint.
 
-Begin reading at `commands.py`. It may import all rooms of `jammi_lab`; nothing imports it.
+Begin reading at `main.py`. It may import all rooms of `jammi_lab`; nothing imports it.
 """
 
-from jammi_lab.cli.commands import main
+from jammi_lab.cli.main import main
 
 __all__ = ["main"]

@@ -1,5 +1,7 @@
 """`python -m jammi_lab.cli`: the command `jammi-lab` of this interpreter."""
 
+import sys
+
 from jammi_lab.cli import main
 
-main(prog_name="jammi-lab")
+sys.exit(main())

@@ -7,9 +7,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from jammi_lab.cli.options import DEFAULT_FOLDER, WorkspaceCommand, reported_errors
 from jammi_lab.core.errors import ExtensionMissing, JammiError
 
 if TYPE_CHECKING:
@@ -29,29 +26,12 @@ _INSTRUCTIONS = (
 )
 
 
-@click.command(
-    cls=WorkspaceCommand,
-    short_help="Serve the workspace to agents (MCP, standard input and output).",
-)
-@click.argument("path", default=DEFAULT_FOLDER)
-@click.option("--tenant", help="The tenant whose tables to use; without it, shared tables only.")
-@click.option("--catalog", help="The URL of the PostgreSQL database with the catalog.")
-@click.option("--allow-recompute", is_flag=True, help="Add a tool that recomputes stale tables.")
-def mcp(path: str, tenant: str | None, catalog: str | None, allow_recompute: bool) -> None:
-    """Serve the workspace over the Model Context Protocol. All tools only read, unless
-    --allow-recompute adds one more."""
-    from jammi_lab.workspace.opening import open as open_workspace
-
-    def open_it(*, read_only: bool) -> Any:
-        return open_workspace(
-            path, catalog=catalog, tenant=tenant, read_only=read_only, create=False
-        )
-
-    with reported_errors(), open_it(read_only=True) as ws:
-        tools = AgentTools(ws)
-        recompute = _recompute_tool(lambda: open_it(read_only=False), tools)
-        server = build_server(tools, recompute if allow_recompute else None)
-        server.run("stdio")
+def serve(ws: Any, open_writable: Callable[[], Any] | None) -> None:
+    """Serve a workspace until the input ends. All tools only read, unless `open_writable` opens the
+    workspace for one more that recomputes."""
+    tools = AgentTools(ws)
+    recompute = None if open_writable is None else _recompute_tool(open_writable, tools)
+    build_server(tools, recompute).run("stdio")
 
 
 class AgentTools:

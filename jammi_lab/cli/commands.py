@@ -1,257 +1,214 @@
-"""The commands of `jammi-lab` that read or recompute a workspace."""
+"""The commands that only the shell has, and what it adds to those that cells have, too."""
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import click
+from jammi_lab.commands.help import Help
+from jammi_lab.commands.shared import Answer, SharedVerbs
+from jammi_lab.commands.table import SHELL, Verb
+from jammi_lab.commands.words import DEFAULT_FOLDER, Values
+from jammi_lab.core.errors import InvalidArgument, JammiError, TableDamaged, WorkspaceNotFound
 
-from jammi_lab.cli.agent_server import mcp
-from jammi_lab.cli.check_outputs import check_file, check_notebook
-from jammi_lab.cli.options import (
-    DEFAULT_FOLDER,
-    FAILED_EXIT_CODE,
-    CommandGroup,
-    Values,
-    WorkspaceCall,
-    report_errors,
-    workspace_command,
-)
-from jammi_lab.cli.printing import print_result, print_rows, to_json_value
-from jammi_lab.cli.verdict_watch import watch_verdicts
-from jammi_lab.core.errors import JammiError
+if TYPE_CHECKING:
+    from jammi_lab.workspace.stamp_checks import Shown
+    from jammi_lab.workspace.workspace import Workspace
 
 _MAX_NAMES = 8
 """The number of names listed for each kind of object that a rebuild loses."""
+_CHANGING_VERBS = frozenset({"recompute", "check"})
+_CHANGING_STATEMENTS = ("insert", "update", "delete")
 
 
-@click.group(
-    cls=CommandGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
-@click.version_option(package_name="jammi-lab", prog_name="jammi-lab")
-def main() -> None:
-    """Derived tables that record what they were computed from and whether they are up to date."""
+class ShellVerbs(SharedVerbs):
+    """The commands of the shell, on the workspace of one call. It is opened when it is needed, and
+    never created."""
 
+    def __init__(self, verb: Verb, values: Values) -> None:
+        self.path = str(values.get("PATH") or values.get("FOLDER") or DEFAULT_FOLDER)
+        self._catalog, self._tenant = values.get("catalog"), values.get("tenant")
+        self._changes = verb.name in _CHANGING_VERBS or bool(values.get("repair"))
+        self._changes |= verb.function is not None
+        self._opened = contextlib.ExitStack()
+        self._workspace: Workspace | None = None
 
-@workspace_command("status")
-def _status(call: WorkspaceCall, values: Values) -> None:
-    from jammi_lab.workspace import status_reports
+    def __enter__(self) -> "ShellVerbs":
+        return self
 
-    with call.open() as ws:
-        board = ws.status(deep=values["deep"])
-        rows = board.arrow().to_pylist()
-        checks = ws._services.check_service.newest_results()
-        findings = status_reports.find_problems(
-            board, values["max_age"], strict=values["fail_grounds"]
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @property
+    def _ws(self) -> "Workspace":
+        if self._workspace is None:
+            self._workspace = self._opened.enter_context(self.open(read_only=not self._changes))
+        return self._workspace
+
+    def open(self, *, read_only: bool) -> "Workspace":
+        """The existing workspace of the call."""
+        from jammi_lab.workspace.opening import open as open_workspace
+
+        return open_workspace(
+            self.path,
+            catalog=self._catalog,
+            tenant=self._tenant,
+            read_only=read_only,
+            create=False,
         )
-        findings += status_reports.find_failing_checks(checks, with_warnings=values["fail_warn"])
+
+    def _help(self, values: Values) -> Any:
+        return Help(values["WORD"], SHELL)
+
+    def _status(self, values: Values) -> Answer:
+        from jammi_lab.workspace import status_reports
+
+        answer = super()._status(values)
+        checks = self._ws._services.check_service.newest_results()
+        findings = status_reports.find_problems(
+            answer.value, values["max_age"], strict="grounds" in values["fail"]
+        )
+        findings += status_reports.find_failing_checks(
+            checks, with_warnings="warn" in values["fail"]
+        )
         if values["junit"] is not None:
-            text = status_reports.to_junit(board, checks, findings)
-            Path(values["junit"]).write_text(text, encoding="utf-8")
+            report = status_reports.to_junit(answer.value, checks, findings)
+            _write_report(values["junit"], report)
         if values["sarif"] is not None:
-            text = status_reports.to_sarif(findings, ws.path)
-            Path(values["sarif"]).write_text(text, encoding="utf-8")
-        print_result(board, rows, call.as_json, call.path)
-        for finding in findings:
-            if finding.rule in (status_reports.OLD, status_reports.CHECK):
-                click.echo(finding.message, err=call.as_json)
-    _exit_if(_wants_failure(values) and findings)
+            _write_report(values["sarif"], status_reports.to_sarif(findings, self._ws.path))
+        shown = (status_reports.OLD, status_reports.CHECK)
+        remarks = tuple(each.message for each in findings if each.rule in shown)
+        return replace(answer, failed=bool(findings), remarks=remarks)
 
-
-@workspace_command("watch")
-def _watch(call: WorkspaceCall, values: Values) -> None:
-    fail, strict = values["fail"], values["fail_grounds"]
-    interval = values["interval"] or 1.0
-    with call.open() as ws:
-        failed = watch_verdicts(ws, interval, as_json=call.as_json, fail=fail, strict=strict)
-    _exit_if(failed)
-
-
-@workspace_command("why")
-def _why(call: WorkspaceCall, values: Values) -> None:
-    with call.open() as ws:
-        explanation = ws.why(values["NAME"])
-        answer = {key: getattr(explanation, key) for key in ("name", "verdict", "lines")}
-        print_result(explanation, answer, call.as_json, call.path)
-    verdict = explanation.verdict.to_dict()
-    relies_on_grounds = values["fail_grounds"] and verdict.get("grounds")
-    _exit_if(_wants_failure(values) and (verdict["kind"] != "fresh" or relies_on_grounds))
-
-
-@workspace_command("verify")
-def _verify(call: WorkspaceCall, values: Values) -> None:
-    with call.open() as ws:
-        names = values["NAME"] or [row.name for row in ws.status() if row.version is not None]
-        outcomes = {name: ws.verify(name) for name in names}
-        lines = "\n".join(f"{name}: {answer}" for name, answer in outcomes.items())
-        print_result(lines or "No tables yet.", outcomes, call.as_json)
-    matching = ("match", "match_with_unpinned_inputs")
-    kinds = [answer.to_dict()["kind"] for answer in outcomes.values()]
-    _exit_if(values["fail"] and any(kind not in matching for kind in kinds))
-
-
-@workspace_command("plan")
-def _plan(call: WorkspaceCall, values: Values) -> None:
-    with call.open() as ws:
-        plan = ws.plan(values["NAME"] or None)
-        kinds = ("certain", "possible", "reused", "blocked", "checks")
-        value = {kind: [to_json_value(step) for step in getattr(plan, kind)] for kind in kinds}
-        value |= {key: getattr(plan, key) for key in ("seconds_at_least", "seconds_at_most")}
-        print_result(plan, value, call.as_json, call.path)
-    _exit_if(values["fail"] and plan)
-
-
-@workspace_command("recompute")
-def _recompute(call: WorkspaceCall, values: Values) -> None:
-    with call.open(read_only=False) as ws:
-        report = ws.recompute(values["NAME"] or None)
-        steps = [to_json_value(step) for step in report.steps]
-        answer = {"steps": steps, "deviations": report.deviations}
-        print_result(report, answer, call.as_json, call.path)
-    failing_outcomes = ["failed", "rejected"]
-    if values["fail"]:
-        failing_outcomes += ["blocked", "skipped"]
-    _exit_if(any(step.outcome in failing_outcomes for step in report.steps))
-
-
-@workspace_command("check")
-def _check(call: WorkspaceCall, values: Values) -> None:
-    with call.open(read_only=False) as ws:
-        results = ws.check(values["NAME"] or None)
+    def _check(self, values: Values) -> Answer:
+        answer = super()._check(values)
         if values["junit"] is not None:
             from jammi_lab.core.junit import to_junit
             from jammi_lab.features.checks.results import junit_case
 
-            report = to_junit("jammi-lab checks", [junit_case(row) for row in results])
-            Path(values["junit"]).write_text(report, encoding="utf-8")
-        print_result(results, results.arrow().to_pylist(), call.as_json)
-    _exit_if(values["fail"] and results.failed)
+            report = to_junit("jammi-lab checks", [junit_case(row) for row in answer.value])
+            _write_report(values["junit"], report)
+        return answer
 
+    def _watch(self, values: Values) -> Answer:
+        from jammi_lab.cli.verdict_watch import watch_verdicts
 
-@workspace_command("fsck")
-def _fsck(call: WorkspaceCall, values: Values) -> None:
-    with call.open(read_only=not values["repair"]) as ws:
-        report = ws.fsck(repair=values["repair"], deep=values["deep"])
-        lists = ("missing", "orphans", "damaged", "repaired", "failed", "reclaimed")
-        value = {name: getattr(report, name) for name in (*lists, "bytes_reclaimed")}
-        print_result(report, value, call.as_json)
-    _exit_if(values["fail"] and any(value[name] for name in ("missing", "damaged", "failed")))
+        failed = watch_verdicts(
+            self._ws,
+            values["interval"] or 1.0,
+            as_json=values["json"],
+            fail=bool(values["fail"]),
+            strict="grounds" in values["fail"],
+        )
+        return Answer(None, failed=failed)
 
+    def _sql(self, values: Values) -> Any:
+        text = sys.stdin.read() if values["STATEMENT"] == "-" else values["STATEMENT"]
+        self._changes = text.lstrip()[:6].casefold().startswith(_CHANGING_STATEMENTS)
+        return self._ws.sql(text)
 
-@workspace_command("lineage")
-def _lineage(call: WorkspaceCall, values: Values) -> None:
-    direction = "up" if values["up"] else "down" if values["down"] else "both"
-    with call.open() as ws:
-        graph = ws.lineage(values["NAME"], direction=direction, columns=values["columns"])
-        kinds = ("nodes", "edges", "column_edges") if values["columns"] else ("nodes", "edges")
-        value = {kind: [to_json_value(each) for each in getattr(graph, kind)] for kind in kinds}
-        print_result(graph, value, call.as_json)
+    def _mcp(self, values: Values) -> None:
+        from jammi_lab.cli.agent_server import serve
 
+        can_recompute = values["allow_recompute"]
+        serve(self._ws, (lambda: self.open(read_only=False)) if can_recompute else None)
 
-@workspace_command("sources")
-def _sources(call: WorkspaceCall, _: Values) -> None:
-    with call.open() as ws:
-        rows = None
-        if call.as_json:
-            statement = "SELECT * FROM jammi_catalog.sources ORDER BY name"
-            rows = ws.sql(statement).arrow().to_pylist()
-        print_result(ws.sources, rows, call.as_json, call.path)
+    def _trust(self, _: Values) -> str:
+        from jammi_lab.workspace.opening import trust
 
+        trust(self.path)
+        return f"Trusted {self.path}."
 
-_TABLE_KEYS = (
-    "name",
-    "version",
-    "table_name",
-    "kind",
-    "status",
-    "row_count",
-    "bytes",
-    "created_at",
-    "completed_at",
-)
+    def _copy(self, values: Values) -> Answer:
+        from jammi_lab.workspace.copy import copy_workspace
 
+        result = copy_workspace(self._ws, values["TARGET"])
+        keys = ("target", "tables", "missing")
+        return Answer(result, lambda: {key: getattr(result, key) for key in keys})
 
-@workspace_command("tables")
-def _tables(call: WorkspaceCall, values: Values) -> None:
-    with call.open() as ws:
-        tables = ws.tables(status=None if values["all"] else "ready")
-        answer = [{key: getattr(table, key) for key in _TABLE_KEYS} for table in tables]
-        print_result(tables, answer, call.as_json, call.path)
+    def _backup(self, values: Values) -> Answer:
+        target = str(self._ws.backup(values["TARGET"]))
+        return Answer(f"The catalog was copied to {target}.", lambda: {"target": target})
 
+    def _rebuild(self, values: Values) -> Answer:
+        from jammi_lab.workspace.opening import rebuild
 
-@workspace_command("sql")
-def _sql(call: WorkspaceCall, values: Values) -> None:
-    text = sys.stdin.read() if values["STATEMENT"] == "-" else values["STATEMENT"]
-    writes = text.lstrip()[:6].casefold().startswith(("insert", "update", "delete"))
-    with call.open(read_only=not writes) as ws:
-        print_rows(ws.sql(text), values["limit"], call.as_json, call.path)
+        lost = self._check_losses(force=values["force"])
+        report = rebuild(self.path, catalog=self._catalog)
+        lines = [str(report), *report._lines()]
+        if any(lost.values()):
+            lines.append(f"lost with the old catalog: {_format_names(lost)}")
+        return Answer("\n  - ".join(lines), lambda: report.to_dict() | {"gone": lost})
 
+    def _check_losses(self, *, force: bool) -> dict[str, list[str]]:
+        """The contents of the catalog that are in no manifest, which a rebuild loses.
+        InvalidArgument if the catalog is intact, unless forced."""
+        from jammi_lab.store.rebuild import catalog_only_contents
 
-@workspace_command("search")
-def _search(call: WorkspaceCall, values: Values) -> None:
-    k = 10 if values["k"] is None else values["k"]
-    options = {key: values[key] for key in ("words", "where", "select")}
-    with call.open() as ws:
-        hits = ws.search(values["TABLE"], " ".join(values["TEXT"]), k=k, **options)
-        print_rows(hits, k, call.as_json, call.path)
-
-
-@workspace_command("backup")
-def _backup(call: WorkspaceCall, values: Values) -> None:
-    with call.open() as ws:
-        target = ws.backup(values["TARGET"])
-        print_result(f"The catalog was copied to {target}.", {"target": str(target)}, call.as_json)
-
-
-@workspace_command("rebuild")
-def _rebuild(call: WorkspaceCall, values: Values) -> None:
-    from jammi_lab.workspace.opening import rebuild as rebuild_catalog
-
-    lost = _check_rebuild_losses(call.path, call.catalog, force=values["force"])
-    report = rebuild_catalog(call.path, catalog=call.catalog)
-    lines = [str(report), *report._lines()]
-    if any(lost.values()):
-        lines.append(f"lost with the old catalog: {_format_names(lost)}")
-    print_result("\n  - ".join(lines), report.to_dict() | {"gone": lost}, call.as_json)
-
-
-def _wants_failure(values: Values) -> bool:
-    """Whether `--fail` or one of its values was given."""
-    return any(value for key, value in values.items() if key.startswith("fail"))
-
-
-def _exit_if(failed: object) -> None:
-    if failed:
-        sys.exit(FAILED_EXIT_CODE)
-
-
-def _check_rebuild_losses(path: str, catalog: str | None, *, force: bool) -> dict[str, list[str]]:
-    """The contents of the catalog that are in no manifest, which a rebuild loses. InvalidArgument
-    if the catalog is intact, unless forced."""
-    from jammi_lab.core.errors import InvalidArgument, TableDamaged, WorkspaceNotFound
-    from jammi_lab.store.rebuild import catalog_only_contents
-
-    try:
-        with WorkspaceCall(path, catalog).open() as ws:
-            contents = catalog_only_contents(ws._services.catalog)
-    except (TableDamaged, WorkspaceNotFound):
-        return {}
-    except JammiError:
-        if force:
+        try:
+            with self.open(read_only=True) as ws:
+                contents = catalog_only_contents(ws._services.catalog)
+        except (TableDamaged, WorkspaceNotFound):
             return {}
-        raise
-    if not force:
-        loss = (
-            f" Rebuilding would lose its {_format_names(contents)}."
-            if any(contents.values())
-            else ""
-        )
+        except JammiError:
+            if force:
+                return {}
+            raise
+        if not force:
+            loss = f" Rebuilding would lose its {_format_names(contents)}."
+            raise InvalidArgument(
+                f"The catalog of {self.path!r} is intact; a rebuilt one would contain less."
+                + loss * any(contents.values()),
+                hint=f"jammi-lab rebuild {self.path} --force rebuilds it anyway and keeps the old "
+                "catalog file.",
+            )
+        return contents
+
+    def _check_notebook(self, values: Values) -> Answer:
+        from jammi_lab.workspace.stamp_checks import shown_in_notebook
+
+        files = map(Path, values["FILE"])
+        return _check_stamps(values, (each for file in files for each in shown_in_notebook(file)))
+
+    def _check_file(self, values: Values) -> Answer:
+        from jammi_lab.workspace.stamp_checks import shown_in_file
+
+        return _check_stamps(values, map(shown_in_file, map(Path, values["FILE"])))
+
+
+def _check_stamps(values: Values, shown: "Iterable[Shown]") -> Answer:
+    """Whether what is shown still holds."""
+    from jammi_lab.workspace import stamp_checks
+
+    catalog = values["catalog"] or os.environ.get("JAMMI_CATALOG__URL")
+    with stamp_checks.Workspaces(values["workspace"], catalog) as workspaces:
+        entries = workspaces.check(shown)
+    allows_unknown = set(values["fail"]) <= {"stale"}
+    failing = stamp_checks.CHANGED_OUTCOMES if allows_unknown else stamp_checks.FAILING_OUTCOMES
+    if values["junit"] is not None:
+        _write_report(values["junit"], stamp_checks.to_junit(entries, failing))
+    unknown = sum(each.outcome == stamp_checks.UNKNOWN for each in entries)
+    with_grounds = "grounds" in values["fail"] and any(each.has_grounds for each in entries)
+    return Answer(
+        "\n".join(map(str, entries)) or "No shown tables.",
+        lambda: [each.to_dict() for each in entries],
+        failed=with_grounds or any(each.outcome in failing for each in entries),
+        remarks=(f"{unknown} of {len(entries)} could not be judged.",) * (unknown > 0),
+    )
+
+
+def _write_report(file: str, text: str) -> None:
+    """Write a report for a build server. InvalidArgument."""
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
         raise InvalidArgument(
-            f"The catalog of {path!r} is intact; a rebuilt one would contain less.{loss}",
-            hint=f"jammi-lab rebuild {path} --force rebuilds it anyway and keeps the old catalog "
-            f"file.",
-        )
-    return contents
+            f"The report {file!r} cannot be written: {error.strerror}.",
+            hint="Name a file in a folder that exists.",
+        ) from None
 
 
 def _format_names(contents: dict[str, list[str]]) -> str:
@@ -261,39 +218,3 @@ def _format_names(contents: dict[str, list[str]]) -> str:
         for kind, names in contents.items()
         if names
     )
-
-
-@main.command(short_help="Copy a workspace to another folder.")
-@click.argument("source", default=DEFAULT_FOLDER)
-@click.argument("target")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value on standard output.")
-def copy(source: str, target: str, as_json: bool) -> None:
-    """Copy a workspace to another folder; it may be in use meanwhile."""
-    from jammi_lab.workspace.copy import copy_workspace
-
-    with report_errors(source), WorkspaceCall(source).open() as ws:
-        result = copy_workspace(ws, target)
-        print_result(
-            result,
-            {"target": result.target, "tables": result.tables, "missing": result.missing},
-            as_json,
-        )
-
-
-@main.command(short_help="Trust the folder of a workspace that somebody else created.")
-@click.argument("path", default=DEFAULT_FOLDER)
-def trust(path: str) -> None:
-    """Trust the folder of a workspace that another user or another machine created: the catalog,
-    the sources and the functions that its files name are used from then on."""
-    from jammi_lab.workspace.opening import trust as trust_folder
-
-    with report_errors(path):
-        trust_folder(path)
-    click.echo(f"Trusted {path}.")
-
-
-for _command in (
-    *(_status, _watch, _why, _verify, _plan, _recompute, _check, _fsck, _lineage, _sources),
-    *(_tables, _sql, _search, _backup, _rebuild, check_notebook, check_file, mcp),
-):
-    main.add_command(_command)

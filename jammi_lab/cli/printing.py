@@ -2,24 +2,39 @@
 
 import json
 import math
+import sys
 from decimal import Decimal
 from typing import Any
 
-import click
-
+from jammi_lab.commands.shared import Answer
+from jammi_lab.commands.words import Values
+from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.suggestions import translate_advice
 
+_FIRST_ROWS = 20
+"""Rows that are shown of a result without `--limit` or `-k`."""
 
-def print_result(displayed: Any, value: Any, as_json: bool, path: str = "") -> None:
-    """Print the text or, with `as_json`, the JSON of the value. With `path`, hints in the text are
-    translated into shell commands on that workspace."""
-    click.echo(
-        _to_json(value)
-        if as_json
-        else translate_advice(str(displayed), "shell", path)
-        if path
-        else str(displayed)
-    )
+
+def print_error(*lines: str) -> None:
+    """Print on standard error."""
+    print(*lines, sep="\n", file=sys.stderr)
+
+
+def print_answer(answer: Any, values: Values, path: str) -> None:
+    """Print what a command answered: its text with hints translated into shell commands on the
+    workspace at a path or, with `--json`, JSON. Nothing for None."""
+    as_json = values.get("json", False)
+    value = answer.value if isinstance(answer, Answer) else answer
+    if hasattr(type(value), "_badge"):  # a Result: its class is imported with the engine only
+        limit = values.get("limit", values.get("k"))
+        print(_rows_as_json(value, limit) if as_json else _rows_as_text(value, limit, path))
+    elif as_json and value is not None:
+        is_computed = isinstance(answer, Answer) and answer.json is not None
+        print(_to_json(answer.json() if is_computed else value))
+    elif value is not None:
+        print(translate_advice(str(value), "shell", path))
+    if isinstance(answer, Answer) and answer.remarks:
+        print(*answer.remarks, sep="\n", file=sys.stderr if as_json else sys.stdout)
 
 
 def _to_json(value: Any) -> str:
@@ -45,16 +60,6 @@ def to_json_value(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
 
 
-def _json_column(column: Any) -> list[Any]:
-    """The values of an Arrow column, as Python objects that `to_json_value` can encode."""
-    from jammi_lab.core.display_values import to_display
-
-    values = to_display(column)
-    if str(column.type) == "float":  # displayed as text, with the digits that distinguish it
-        return [None if value is None else float(value) for value in values]
-    return values
-
-
 def _replace_non_finite(value: Any) -> Any:
     match value:
         case float():
@@ -66,21 +71,33 @@ def _replace_non_finite(value: Any) -> Any:
     return value
 
 
-def print_rows(result: Any, limit: int | None, as_json: bool, path: str) -> None:
-    """Print the rows of a Result as a table, or with `as_json` as a list of objects."""
-    if as_json:
-        rows = result.arrow() if limit is None else result.preview(limit)
-        names = rows.column_names
-        if len(set(names)) < len(names):
-            raise click.UsageError("Two columns have the same name; rename one with AS.")
-        columns = map(_json_column, rows.columns)
-        values = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-        print_result(None, values, as_json=True)
-        return
-    result.limit = 20 if limit is None else limit
+def _rows_as_json(result: Any, limit: int | None) -> str:
+    """The rows as a list of objects. InvalidArgument for columns of the same name."""
+    rows = result.arrow() if limit is None else result.preview(limit)
+    names = rows.column_names
+    if len(set(names)) < len(names):
+        raise InvalidArgument(
+            "Two columns have the same name, which JSON cannot hold.", hint="Rename one with AS."
+        )
+    columns = map(_json_column, rows.columns)
+    return _to_json([dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)])
+
+
+def _json_column(column: Any) -> list[Any]:
+    """The values of an Arrow column, as Python objects that `to_json_value` can encode."""
+    from jammi_lab.core.display_values import to_display
+
+    values = to_display(column)
+    if str(column.type) == "float":  # displayed as text, with the digits that distinguish it
+        return [None if value is None else float(value) for value in values]
+    return values
+
+
+def _rows_as_text(result: Any, limit: int | None, path: str) -> str:
+    result.limit = _FIRST_ROWS if limit is None else limit
     result.preview(result.limit + 1)
     text, notice = str(result), result._badge()
     badge = "" if notice is None or (form := notice.rendering()) is None else form.text
     # Only the badge is translated: a value may look like a hint.
     shell_badge = translate_advice(badge, "shell", path) if text.startswith(badge) else badge
-    click.echo(shell_badge + text.removeprefix(badge))
+    return shell_badge + text.removeprefix(badge)

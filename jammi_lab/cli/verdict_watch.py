@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from jammi_lab.cli.printing import print_error
 from jammi_lab.core.clock import SystemClock, rfc3339
 from jammi_lab.core.errors import JammiError, WorkspaceNotFound
 from jammi_lab.core.html import count_noun, escape_invisible
@@ -111,7 +110,7 @@ def watch_verdicts(
     returns whether one does. WorkspaceNotFound when the workspace was removed or replaced."""
     with _ended_by_signals():
         watch = VerdictWatch(ws)
-        click.echo(f"Watching {ws.path}: {watch}. Ctrl+C ends it.", err=True)
+        print_error(f"Watching {ws.path}: {watch}. Ctrl+C ends it.")
         problem = ""
         while not ((fail or strict) and watch.has_problem(strict=strict)):
             time.sleep(max(interval_seconds, MIN_INTERVAL_SECONDS))
@@ -122,12 +121,11 @@ def watch_verdicts(
             except JammiError as error:  # the catalog is busy or unreachable: it may return
                 changes, message = [], error.message
             if message and message != problem:
-                click.echo(message, err=True)
+                print_error(message)
             problem = message
             for change in changes:
-                click.echo(
-                    json.dumps(change.to_dict(), ensure_ascii=False) if as_json else str(change)
-                )
+                text = json.dumps(change.to_dict(), ensure_ascii=False) if as_json else str(change)
+                print(text, flush=True)
         return True
     return False
 

@@ -1,5 +1,5 @@
-"""Loads the encoders, connectors and producers of other packages through entry points: the groups
-`ENCODERS`, `CONNECTORS` and `PRODUCERS` of their metadata."""
+"""Loads the encoders, connectors, producers and commands of other packages through entry points:
+the groups `ENCODERS`, `CONNECTORS`, `PRODUCERS` and `COMMANDS` of their metadata."""
 
 import functools
 import importlib.metadata
@@ -16,6 +16,8 @@ CONNECTORS = "jammi_lab.connectors"
 """Functions of a location, options and secret that return a reader, by kind of source."""
 PRODUCERS = "jammi_lab.producers"
 """Functions for Python steps, by name."""
+COMMANDS = "jammi_lab.commands"
+"""Functions of a workspace and the values of a line, by command."""
 
 
 @functools.cache

@@ -5,13 +5,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from jammi_kernel_ext.arguments import parse_words, split_words, wants_help
 from jammi_kernel_ext.hints import first_line_error
-from jammi_kernel_ext.verbs import VERB_NAMES
-from jammi_lab.core.commands import COMMANDS
+from jammi_lab.commands.table import CELL, STEP
+from jammi_lab.commands.words import Values, parse_words, split_words, wants_help
 from jammi_lab.core.errors import InvalidArgument
-
-CELL, STEP = (verb for verb in COMMANDS if verb.magic in ("%%jammi", "%%jammi_py"))
 
 
 def cell_wants_help(line: str) -> bool:
@@ -19,14 +16,14 @@ def cell_wants_help(line: str) -> bool:
     return wants_help(split_words(line))
 
 
-def parse_cell(line: str) -> dict[str, Any]:
+def parse_cell(line: str) -> Values:
     """Parse the first line of a `%%jammi` cell into values by key. InvalidArgument carries the
     usage and near matches."""
     words = split_words(line)
     try:
         values = parse_words(CELL, words)
     except InvalidArgument as error:
-        raise first_line_error(words, VERB_NAMES) or error from None
+        raise first_line_error(words) or error from None
     name = values["NAME"]
     if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
         raise InvalidArgument(
@@ -36,7 +33,7 @@ def parse_cell(line: str) -> dict[str, Any]:
     return values
 
 
-def parse_step(line: str) -> dict[str, Any]:
+def parse_step(line: str) -> Values:
     """Parse the first line of a `%%jammi_py` cell into values by key; `inputs` is a dict of
     variable to address. InvalidArgument carries the usage."""
     values = parse_words(STEP, split_words(line))

@@ -5,29 +5,24 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.cell_lines import CELL, STEP
 from jammi_kernel_ext.cell_scope import (
     RelationColumnCache,
-    aliased_relations,
-    cte_names,
     likely_columns,
-    name_parts,
     relation_sql,
     relations_by_family,
-    unquote,
 )
 from jammi_kernel_ext.notebook import Notebook
-from jammi_kernel_ext.select_scope import Column, SelectScope, scope_at, shared_names
-from jammi_kernel_ext.verbs import VERBS
-from jammi_lab.core.commands import Argument, Flag, Verb
+from jammi_lab.commands.help import help_words
+from jammi_lab.commands.table import CELL, LINE, STEP, Flag, Verb, commands, find_command
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import fold, quoted_name
 from jammi_lab.core.settings import CHOICES, DEFAULTS
 
 if TYPE_CHECKING:
+    from jammi_kernel_ext.sql_scope import Column, NameInStatement
     from jammi_lab.workspace.workspace import Workspace
 
 
@@ -35,27 +30,14 @@ CHART_KINDS = ("bar", "line", "point", "area", "box", "hist")
 """The kinds of charts."""
 ANCHOR_KINDS = ("auto", "content", "none", "column:")
 """The anchor kinds of a source."""
+MAX_CANDIDATES = 300
+"""The number of candidates that are returned; typing another letter narrows the list."""
 _MAX_FOLDER_ENTRIES = 2_000
 """The number of folder entries that are read."""
-_TOKENS = re.compile(
-    r"(?P<end>')(?:[^']|'')*(?:'|$)|\"(?:[^\"]|\"\")*(?:\"|$)|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$)|\$\$.*?(?:\$\$|$)",
-    re.DOTALL,
+_CLOSED_TEXT = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*\n|/\*.*?\*/|\$\$.*?\$\$""", re.DOTALL
 )
-_CLOSINGS = {"'": "'", "--": "\n", "/*": "*/", "$$": "$$"}
-
-
-def unclosed_token(head: str) -> tuple[str, str] | None:
-    """The unclosed string literal or comment at the end of a statement: its opening and its text so
-    far. None if there is none."""
-    for token in _TOKENS.finditer(head):
-        opening = next((o for o in _CLOSINGS if token[0].startswith(o)), None)
-        if (
-            opening is not None
-            and token.end() == len(head)
-            and (len(token[0]) == len(opening) or not token[0].endswith(_CLOSINGS[opening]))
-        ):
-            return opening, token[0][len(opening) :]
-    return None
+_OPEN_TEXT = re.compile(r"(?:'|--|/\*|\$\$)")
 
 
 def file_candidates(
@@ -88,35 +70,22 @@ def file_candidates(
     ]
 
 
-def help_words() -> list[str]:
-    """The words that `%jammi help` accepts."""
-    return (
-        [v.name for v in VERBS if v.name]
-        + ["jammi", "jammi_py"]
-        + [s for f in (*CELL.flags, *STEP.flags) for s in f.spellings]
-    )
-
-
-def source_kinds() -> Sequence[str]:
-    """The kinds of sources."""
-    from jammi_lab.sources.registry import _ALL_KINDS
-
-    return _ALL_KINDS
-
-
-MAX_CANDIDATES = 300
-"""The number of candidates that are returned; typing another letter narrows the list."""
 _MAGIC = re.compile(r"\s*(?:[\w.]+\s*=\s*)?(?P<magic>%%?jammi(?:_py)?)\b")
 _FRAGMENT = re.compile(r'(?:\$?\w*|(?:(?:"(?:[^"]|"")*"|\w+)\s*\.\s*)*(?:"(?:[^"]|"")*|\w*))$')
 _KEYWORDS = """
-    SELECT FROM WHERE GROUP BY ORDER BY HAVING LIMIT OFFSET JOIN LEFT JOIN INNER JOIN FULL JOIN
-    CROSS JOIN ASOF JOIN ON USING AS WITH RECURSIVE UNION ALL INTERSECT EXCEPT DISTINCT CASE WHEN
-    THEN ELSE END AND OR NOT IN IS NULL LIKE ILIKE BETWEEN EXISTS QUALIFY OVER PARTITION BY ASC DESC
-    NULLS LAST PIVOT UNPIVOT VALUES INSERT INTO UPDATE SET DELETE FROM RETURNING CAST TRUE FALSE
+    WHERE FROM AND JOIN GROUP ORDER ON AS LIMIT OR BY IN IS LIKE SELECT HAVING OFFSET LEFT JOIN
+    INNER JOIN FULL JOIN CROSS JOIN ASOF JOIN USING WITH RECURSIVE UNION ALL INTERSECT EXCEPT
+    DISTINCT CASE WHEN THEN ELSE END NOT NULL ILIKE BETWEEN EXISTS QUALIFY OVER PARTITION ASC DESC
+    NULLS LAST PIVOT UNPIVOT VALUES INSERT INTO UPDATE SET DELETE RETURNING CAST TRUE FALSE
     INTERVAL FILTER
 """.split()
-_TABLE_ARGUMENTS = frozenset({"NAME", "TABLE", "SOURCE", "RECIPE", "INPUT"})
+"""Those that often follow an operand first."""
+_TABLE_FUNCTIONS = (
+    "search neighbors jammi_version read_parquet read_csv read_json unnest range".split()
+)
 _RECIPE_VERBS = frozenset({"why", "verify", "plan", "recompute", "expire"})
+_NAMING_VERBS = frozenset({"add", "embed", "lexical", "graph", "tenant"})
+"""Verbs whose NAME is a new one."""
 _BEFORE_A_PATH = re.compile(r"(?:\b(?:FROM|JOIN)|,|\bread_\w+\()\s*$", re.IGNORECASE)
 
 Candidate = tuple[str, str]
@@ -141,11 +110,12 @@ class Completion:
         if (match := _MAGIC.match(text)) is None or match.end() > len(head):
             return None
         magic, rest = match["magic"], head[match.end() :]
-        if "\n" not in rest:
+        first_line, newline, body = rest.partition("\n")
+        if not newline:
             return self._complete_line(magic, rest, text.partition("\n")[2])
-        if magic == "%%jammi":
-            return self._complete_sql(rest.partition("\n")[2], text.partition("\n")[2])
-        return self._complete_step(*rest.split("\n", 1))
+        if magic == CELL.magic:
+            return self._complete_sql(body, text[len(head) :])
+        return self._complete_step(first_line, body)
 
     # -- the first line
     # ----------------------------------------------------------------------------------------------
@@ -153,117 +123,99 @@ class Completion:
     def _complete_line(self, magic: str, rest: str, body: str) -> tuple[list[Candidate], str]:
         words = rest.split()
         fragment = "" if not rest or rest[-1].isspace() else words.pop()
-        if magic == "%jammi" and (not words):
-            return _filter_by_prefix(
-                ((v.name, "keyword") for v in VERBS if v.name), fragment
-            ), fragment
-        verb = (
-            CELL
-            if magic == "%%jammi"
-            else STEP
-            if magic == "%%jammi_py"
-            else next((v for v in VERBS if v.name == words[0]), None)
-        )
+        if magic == LINE and not words:
+            names = ((verb.name, "keyword") for verb in commands(LINE) if verb.name)
+            return _filter_by_prefix(names, fragment), fragment
+        verb: Verb | None
+        if magic == LINE:
+            verb, words = find_command(LINE, words[0]), words[1:]
+        else:
+            verb = CELL if magic == CELL.magic else STEP
         if verb is None:
             return [], fragment
-        preceding = words if magic != "%jammi" else words[1:]
         if fragment.startswith("-") and not any(a.allows_dash for a in verb.arguments):
-            return _filter_by_prefix(
-                ((s, "param") for f in verb.flags for s in f.spellings), fragment
-            ), fragment
+            flags = ((s, "param") for f in verb.flags for s in f.spellings)
+            return _filter_by_prefix(flags, fragment), fragment
         candidates = [
             (text, kind)
-            for text, kind in self._word_candidates(verb, preceding, fragment, body)
-            if text not in preceding
+            for text, kind in self._word_candidates(verb, words, fragment, body)
+            if text not in words
         ]
         if not fragment and not candidates:
-            candidates = [
-                (f.spellings[-1], "param")
-                for f in verb.flags
-                if not set(f.spellings) & set(preceding)
-            ]
+            unused = (f for f in verb.flags if not set(f.spellings) & set(words))
+            candidates = [(flag.spellings[-1], "param") for flag in unused]
         return _filter_by_prefix(candidates, fragment), fragment
 
     def _word_candidates(
-        self, verb: Verb, preceding: list[str], fragment: str, body: str
-    ) -> list[Candidate]:
+        self, verb: Verb, words: list[str], fragment: str, body: str
+    ) -> Iterable[Candidate]:
         """Candidates for a word that is being typed: a flag's value or a positional argument."""
-        if verb.name == "config" and len(preceding) == 1:
-            return [(word, "value") for word in CHOICES.get(preceding[0], ())]
         positional = [
-            w
-            for i, w in enumerate(preceding)
-            if not w.startswith("-") and _open_flag(verb, preceding[:i]) is None
+            word
+            for i, word in enumerate(words)
+            if not word.startswith("-") and _open_flag(verb, words[:i]) is None
         ]
-        flag = _open_flag(verb, preceding)
+        flag = _open_flag(verb, words)
         if flag is not None:
-            return [(c, "value") for c in flag.choices] or self._flag_value_candidates(
-                verb, flag, preceding, positional, body
-            )
-        if len(positional) >= len(verb.arguments) and not (
-            verb.arguments and verb.arguments[-1].repeated
-        ):
+            return self._flag_value_candidates(verb, flag, words, positional, body)
+        arguments = verb.arguments[len(positional) :] or verb.arguments[-1:]
+        if not arguments or (len(positional) >= len(verb.arguments) and not arguments[0].repeated):
             return []
-        argument: Argument = verb.arguments[min(len(positional), len(verb.arguments) - 1)]
-        match verb.name, argument.name:
-            case "help", _:
-                return [(word, "keyword") for word in help_words()]
-            case "config", "KEY":
+        name = arguments[0].name
+        if "|" in name:
+            return [(word, "keyword") for word in name.split("|")]
+        match name:
+            case "WORD":
+                return [(word, "keyword") for word in help_words(LINE)]
+            case "KEY" if verb.name == "config":
                 return [(key, "property") for key in DEFAULTS]
-            case ("add", "LOCATION") | ("open", "PATH"):
+            case "VALUE":
+                return [(word, "value") for word in CHOICES.get(positional[0], ())]
+            case "LOCATION" | "PATH":
                 return file_candidates(fragment, folders_only=verb.name == "open")
-            case ("add" | "embed" | "lexical" | "graph", "NAME") | ("tenant", _):
+            case "NAME" if verb.name in _NAMING_VERBS:
                 return []
-        return (
-            [(word, "keyword") for word in argument.name.split("|")]
-            if "|" in argument.name
-            else self._name_candidates(argument.name, verb)
-        )
+        return self._name_candidates(name, verb)
 
     def _flag_value_candidates(
-        self, verb: Verb, flag: Flag, preceding: list[str], positional: list[str], body: str
-    ) -> list[Candidate]:
+        self, verb: Verb, flag: Flag, words: list[str], positional: list[str], body: str
+    ) -> Iterable[Candidate]:
         """Candidates for a flag's value: kinds of charts and sources, columns of the inputs,
         models, tables."""
+        ws, values = self._notebook.current, list(flag.choices)
         match flag.key:
-            case "plot" if preceding[-1] in flag.spellings:
-                return [(kind, "value") for kind in CHART_KINDS]
-            case "key" | "text" | "plot":
-                return self._column_candidates(verb, positional, preceding, body)
+            case "plot" if words[-1] in flag.spellings:
+                values = [*CHART_KINDS]
             case "kind":
-                return [(kind, "value") for kind in source_kinds()]
+                from jammi_lab.sources.registry import _ALL_KINDS
+
+                values = [*_ALL_KINDS]
             case "anchor":
-                return [(anchor, "value") for anchor in ANCHOR_KINDS]
-            case "model" if self._notebook.current is not None:
-                return [
-                    (m, "class")
-                    for m in (
-                        "minilm",
-                        "hashing",
-                        *(m.name for m in self._notebook.current.models.list()),
-                    )
-                ]
+                values = [*ANCHOR_KINDS]
+            case "model" if ws is not None:
+                values = ["minilm", "hashing", *(model.name for model in ws.models.list())]
+            case "key" | "text" | "plot" if ws is not None:
+                return self._column_candidates(ws, verb, positional, words, body)
+        if values:
+            return [(value, "value") for value in values]
         return self._name_candidates(flag.value_name, verb)
 
     def _column_candidates(
-        self, verb: Verb, positional: list[str], preceding: list[str], body: str
-    ) -> list[Candidate]:
-        ws = self._notebook.current
-        if ws is None:
-            return []
-        relations: list[str | None] = (
-            [relation for _, relation in aliased_relations(body)] if verb is CELL else []
-        )
-        if verb is STEP:
-            relations = [relation_sql(ws, word) for word in _flag_words(preceding, "--inputs")]
-        if verb.name in ("embed", "lexical"):
-            relations = [relation_sql(ws, word) for word in positional[1:2]]
-        return [
-            (c, "property")
-            for relation in relations
-            if relation is not None
-            for c, _ in self._columns.relation_columns(ws, relation)
-        ]
+        self, ws: "Workspace", verb: Verb, positional: list[str], words: list[str], body: str
+    ) -> Iterator[Candidate]:
+        """The columns of what the command reads."""
+        if verb is CELL:
+            from jammi_kernel_ext.sql_scope import NameInStatement
+
+            columns = NameInStatement(body, -1).columns(self._loader(ws))
+            return ((name, "property") for each in columns.values() for name, _ in each)
+        inputs = _flag_words(words, "--inputs") if verb is STEP else positional[1:2]
+        relations = filter(None, (relation_sql(ws, word) for word in inputs))
+        load = self._loader(ws)
+        return ((name, "property") for relation in relations for name, _ in load(relation))
+
+    def _loader(self, ws: "Workspace") -> "Callable[[str], list[Column]]":
+        return lambda relation: self._columns.relation_columns(ws, relation)
 
     def _name_candidates(self, kind: str, verb: Verb) -> list[Candidate]:
         ws = self._notebook.current
@@ -272,11 +224,14 @@ class Completion:
         names = relations_by_family(ws)
         sources = [(n, "module") for n in names[""]]
         recipes = [(n, "class") for n in names["jammi"]]
+        if kind == "TOPIC":
+            return [(n, "class") for n in names["topics"]]
+        if kind == "RECIPE" or verb.name in _RECIPE_VERBS:
+            return recipes
         if verb.name == "remove":
             return sources
-        if kind in _TABLE_ARGUMENTS:
-            return recipes if kind == "RECIPE" or verb.name in _RECIPE_VERBS else recipes + sources
-        return [(n, "class") for n in names["topics"]] if kind == "TOPIC" else []
+        is_table = kind in ("NAME", "TABLE", "SOURCE", "INPUT")
+        return recipes + sources if is_table else []
 
     # -- a step
     # ----------------------------------------------------------------------------------------------
@@ -293,85 +248,66 @@ class Completion:
             return None
         from jammi_lab.workspace.result import Result
 
-        return _filter_by_prefix(
-            (
-                (f"{match[1]}.{name}", "function")
-                for name in dir(Result)
-                if not name.startswith("_")
-            ),
-            match[0],
-        ), match[0]
+        names = (name for name in dir(Result) if not name.startswith("_"))
+        methods = ((f"{match[1]}.{name}", "function") for name in names)
+        return _filter_by_prefix(methods, match[0]), match[0]
 
     # -- SQL
     # ----------------------------------------------------------------------------------------------
 
-    def _complete_sql(self, head: str, statement: str) -> tuple[list[Candidate], str]:
-        if (token := unclosed_token(head)) is not None:
-            opening, written_so_far = token
-            is_path = opening == "'" and _BEFORE_A_PATH.search(
-                head[: len(head) - len(written_so_far) - 1]
-            )
-            return (
-                _filter_by_prefix(
-                    file_candidates(written_so_far, inside_quotes=True), written_so_far
-                )
-                if is_path
-                else []
-            ), written_so_far if is_path else ""
+    def _complete_sql(self, head: str, tail: str) -> tuple[list[Candidate], str]:
+        outside = _CLOSED_TEXT.sub("", head)
+        if (opening := _OPEN_TEXT.search(outside)) is not None:
+            written = outside[opening.end() :]
+            if opening[0] != "'" or not _BEFORE_A_PATH.search(outside[: opening.start()]):
+                return [], ""
+            return _filter_by_prefix(file_candidates(written, inside_quotes=True), written), written
         match = _FRAGMENT.search(head)
         fragment = match[0] if match else ""
-        if fragment.startswith("$"):
-            return _filter_by_prefix(
-                ((f"${n}", "variable") for n, v in self._variables() if _bindable(v)), fragment
-            ), fragment
-        ws = self._notebook.current
-        preceding = head[: len(head) - len(fragment)]
-        statement = (
-            preceding + statement[len(head) :]
-        )  # without the word being typed: it is not yet a relation or an alias
-        scope = scope_at(statement, len(preceding))
-        if ws is not None and "." in fragment:
-            return _filter_by_prefix(
-                self._dotted_candidates(ws, fragment, scope), fragment
-            ), fragment
-        if scope.expects_relation:
-            relations = [
-                *((quoted_name(n), "variable") for n in cte_names(statement)),
-                *self._relation_candidates(ws),
-            ]
-            found = _filter_by_prefix(relations, fragment)
-            return [*found, *_by_last_part(relations, fragment)], fragment
-        if ws is None:
-            return _filter_by_prefix(self._keyword_candidates(), fragment), fragment
-        following = scope.following_keywords(_KEYWORDS)
-        return _filter_by_prefix(
-            [
-                *((word, "keyword") for word in following),
-                *self._columns_in_scope(ws, scope),
-                *self._relation_candidates(ws),
-                *self._keyword_candidates(),
-            ],
-            fragment,
-        ), fragment
+        candidates = [*self._sql_candidates(head, fragment, tail)]
+        found = _filter_by_prefix(candidates, fragment)
+        return found or _by_last_part(candidates, fragment), fragment
 
-    def _columns_in_scope(self, ws: "Workspace", scope: SelectScope) -> Iterator[Candidate]:
+    def _sql_candidates(self, head: str, fragment: str, tail: str) -> Iterator[Candidate]:
+        from sqlglot import exp
+
+        from jammi_kernel_ext.sql_scope import UNWRITTEN, NameInStatement
+
+        ws = self._notebook.current
+        if fragment.startswith("$"):
+            yield from ((f"${n}", "variable") for n, v in self._variables() if _bindable(v))
+            return
+        owner, dot, _ = fragment.rpartition(".")
+        before = head[: len(head) - len(fragment)] + owner + dot
+        place = NameInStatement(f"{before}{UNWRITTEN} {tail}", len(before))
+        in_from = isinstance(place.parent, exp.Table)
+        if dot and ws is not None:
+            yield from self._dotted_candidates(ws, owner, place, in_from=in_from)
+        elif in_from:
+            yield from ((quoted_name(name), "variable") for name in place.ctes)
+            yield from self._relation_candidates(ws)
+        elif ws is None:
+            yield from self._keyword_candidates()
+        else:
+            if place.follows_operand:
+                yield from ((word, "keyword") for word in _KEYWORDS)
+            yield from self._columns_in_scope(ws, place)
+            yield from self._relation_candidates(ws)
+            yield from self._keyword_candidates()
+
+    def _columns_in_scope(self, ws: "Workspace", place: "NameInStatement") -> Iterator[Candidate]:
         """Columns of what the SELECT reads, names that it gives with AS, and relation aliases;
         before FROM is written, columns of what it could read."""
-        relations = scope.relations()
-        lists = [self._columns_of(ws, scope, relation) for _, relation in relations]
-        columns = [column for names in lists for column in names]
-        given = [(quoted_name(name), "property") for name in scope.names_given()]
-        if scope.clause in ("ORDER BY", "HAVING", "QUALIFY"):
+        columns = place.columns(self._loader(ws))
+        known = [column for each in columns.values() for column in each]
+        first = place.likely_first(columns)
+        given = [(quoted_name(name), "property") for name, is_alias in place.outputs() if is_alias]
+        if first:
             yield from given
-        for column, _ in scope.ranked(
-            columns if relations else likely_columns(ws, self._columns), shared_names(lists)
-        ):
-            yield quoted_name(column), "property"
+        names = known if columns else likely_columns(ws, self._columns)
+        yield from ((quoted_name(name), "property") for name in _in_order(names, first))
         yield from given
-        yield from ((quoted_name(alias), "variable") for alias, _ in relations)
-
-    def _columns_of(self, ws: "Workspace", scope: SelectScope, relation: str) -> list[Column]:
-        return scope.columns_of(relation, lambda name: self._columns.relation_columns(ws, name))
+        yield from ((quoted_name(alias), "variable") for alias in columns)
 
     def _variables(self) -> Iterator[tuple[str, Any]]:
         """The notebook's variables without IPython's own."""
@@ -383,50 +319,37 @@ class Completion:
         )
 
     def _relation_candidates(self, ws: "Workspace | None") -> Iterator[Candidate]:
+        from jammi_lab.sources.frames import is_frame
+
         names = relations_by_family(ws) if ws is not None else {}
         yield from ((quoted_name(n), "module") for n in names.get("", ()))
         for family in ("jammi", "mutable", "topics", "jammi_catalog"):
             yield from ((quoted_name(family, n), "class") for n in names.get(family, ()))
-        yield from ((n, "variable") for n, v in self._variables() if _is_frame(v))
-        yield from (
-            (f"{n}(", "function")
-            for n in (
-                "search",
-                "neighbors",
-                "jammi_version",
-                "read_parquet",
-                "read_csv",
-                "read_json",
-                "unnest",
-                "range",
-            )
-        )
+        yield from ((n, "variable") for n, v in self._variables() if is_frame(v))
+        yield from ((f"{name}(", "function") for name in _TABLE_FUNCTIONS)
 
     def _dotted_candidates(
-        self, ws: "Workspace", fragment: str, scope: SelectScope
+        self, ws: "Workspace", owner: str, place: "NameInStatement", *, in_from: bool
     ) -> Iterator[Candidate]:
         """Complete after a dot: an alias gives its columns, a schema its relations, a source its
         tables."""
-        owner, _, _ = fragment.rpartition(".")
-        first = name_parts(owner)[0] if name_parts(owner) else ""
-        relations = scope.relations()
-        for alias, relation in relations:
-            if fold(alias) == fold(unquote(owner)):
-                lists = [self._columns_of(ws, scope, each) for _, each in relations]
-                columns = self._columns_of(ws, scope, relation)
-                yield from (
-                    (f"{owner}.{quoted_name(c)}", "property")
-                    for c, _ in scope.ranked(columns, shared_names(lists))
-                )
-                return
-        names = relations_by_family(ws)
-        if fold(first) in names and fold(first):
-            yield from ((f"{owner}.{quoted_name('x', n)[2:]}", "class") for n in names[fold(first)])
-        elif any(fold(first) == fold(s) for s in names[""]) and scope.expects_relation:
-            yield from (
-                (quoted_name(first, *t.split(".")), "class")
-                for t in self._columns.source_tables(ws, first)
-            )
+        name = fold(owner.replace('"', ""))
+        columns = {} if in_from else place.columns(self._loader(ws))
+        known = next((each for alias, each in columns.items() if fold(alias) == name), None)
+        families = relations_by_family(ws)
+        if known is not None:
+            first = place.likely_first(columns)
+            names = _in_order(known, first)
+        elif name and name in families:
+            names = families[name]
+        elif in_from and (source := next((s for s in families[""] if fold(s) == name), None)):
+            for table in self._columns.source_tables(ws, source):
+                yield quoted_name(source, *table.split(".")), "class"
+            return
+        else:
+            return
+        kind = "class" if known is None else "property"
+        yield from ((f"{owner}.{quoted_name('x', each)[2:]}", kind) for each in names)
 
     def _keyword_candidates(self) -> Iterator[Candidate]:
         from jammi_lab.engine.sql import function_list
@@ -461,16 +384,17 @@ class Completion:
         }
 
 
+def _in_order(columns: "list[Column]", first: list[str]) -> list[str]:
+    """The names of columns, those that are probably meant first."""
+    names = [name for name, _ in columns]
+    return sorted(names, key=lambda n: first.index(fold(n)) if fold(n) in first else len(first))
+
+
 def _by_last_part(candidates: Iterable[Candidate], fragment: str) -> list[Candidate]:
-    """The qualified result tables whose last part begins with the fragment."""
-    prefix = _unquoted(fragment)
+    """The result tables whose name without its schema begins with the fragment."""
+    tables = [each for each in candidates if each[0].startswith("jammi.")]
     return [
-        (text, kind)
-        for text, kind in candidates
-        if prefix
-        and kind == "class"
-        and not text.startswith("jammi_catalog.")
-        and _unquoted(text.partition(".")[2]).startswith(prefix)
+        each for each in tables if _unquoted(each[0]).startswith(f"jammi.{_unquoted(fragment)}")
     ]
 
 
@@ -516,10 +440,3 @@ def _bindable(value: Any) -> bool:
     except (InvalidArgument, TypeError, ValueError):
         return False
     return True
-
-
-def _is_frame(value: Any) -> bool:
-    return hasattr(value, "__arrow_c_stream__") or (
-        type(value).__name__ == "DataFrame"
-        and type(value).__module__.startswith(("pandas", "polars"))
-    )

@@ -1,4 +1,4 @@
-"""Displayable return values of the magics that no other module renders: lists, settings, help,
+"""Displayable return values of the magics that no other module renders: lists, settings,
 notes."""
 
 import time
@@ -6,19 +6,13 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jammi_kernel_ext.cell_lines import CELL, STEP
-from jammi_kernel_ext.hints import near_verbs
-from jammi_kernel_ext.verbs import VERBS
 from jammi_lab.core import reprs
-from jammi_lab.core.commands import Flag, Verb
-from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
     count_noun,
-    definition_list,
     dim_text,
-    inline_code,
     plain_text,
     verdict_icon,
     vstack,
@@ -86,19 +80,6 @@ class NotFreshRecipes(list[Any], ReprMixin):
         )
 
 
-class VerifyResults(dict[str, Any], ReprMixin):
-    """The results of `verify` by recipe."""
-
-    __repr__ = ReprMixin.__repr__
-
-    def _rendered(self) -> Rendered:
-        if not self:
-            return plain_text("No result tables yet.")
-        return reprs.listing_table(
-            ["name", "result"], [(n, v._rendered()) for n, v in self.items()], aligned="ll"
-        )
-
-
 class ExpiredTables(list[str], ReprMixin):
     """The physical names of the removed tables."""
 
@@ -132,79 +113,6 @@ class Config(dict[str, Any], ReprMixin):
             for k, v in self.items()
         ]
         return reprs.listing_table(["setting", "value"], rows, aligned="ll")
-
-
-class Help(ReprMixin):
-    """Help for all verbs or for one verb or flag. InvalidArgument when the word is unknown."""
-
-    __slots__ = ("_word",)
-
-    def __init__(self, word: str | None) -> None:
-        self._word = word.lstrip("%") if word else None
-        known = [
-            "jammi",
-            "jammi_py",
-            *(v.name for v in VERBS if v.name),
-            *(s for f in (*CELL.flags, *STEP.flags) for s in f.spellings),
-        ]
-        if self._word and self._word not in known:
-            raise InvalidArgument(
-                f"No help is available for {word!r}.",
-                near=near_verbs(self._word, known),
-                hint="%jammi help lists all commands.",
-            )
-
-    def _rendered(self) -> Rendered:
-        if self._word is None:
-            return vstack(_verb_table(), _verb_help(CELL), _verb_help(STEP))
-        if self._word in ("jammi", "jammi_py"):
-            return _verb_help(CELL if self._word == "jammi" else STEP)
-        for verb in VERBS:
-            if verb.name == self._word:
-                return _verb_help(verb)
-        matching_flags = [
-            (magic, flag)
-            for magic in (CELL, STEP)
-            for flag in magic.flags
-            if self._word in flag.spellings
-        ]
-        return vstack(
-            *(
-                definition_list(inline_code(magic.usage), [(_flag_usage(flag), flag.help)])
-                for magic, flag in matching_flags
-            )
-        )
-
-
-def _verb_table() -> Rendered:
-    rows: list[tuple[Rendered, Any]] = []
-    chapter = ""
-    for verb in VERBS:
-        if verb.chapter != chapter:
-            chapter = verb.chapter
-            rows.append((Rendered(f"<b>{chapter}</b>", f"· {chapter}"), plain_text("")))
-        words = [a.name if a.required else f"[{a.name}]" for a in verb.arguments]
-        rows.append((inline_code(" ".join(["%jammi", verb.name, *words]).strip()), verb.help))
-    note = "--help after a command shows its flags; Tab completes names, Shift+Tab describes them."
-    return reprs.listing_table(
-        ["command", "description"],
-        rows,
-        aligned="ll",
-        caption="To run SQL, start a cell with %%jammi. The other commands:",
-        note=note,
-    )
-
-
-def _verb_help(verb: Verb) -> Rendered:
-    return definition_list(
-        inline_code(verb.usage), [(_flag_usage(f), f.help) for f in verb.flags], note=verb.help
-    )
-
-
-def _flag_usage(flag: Flag) -> str:
-    return ", ".join(flag.spellings) + (
-        f" {'|'.join(flag.choices) or flag.value_name}" if flag.value_name else ""
-    )
 
 
 class CatalogListing(PanelSelection, ReprMixin):

@@ -9,10 +9,11 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.commands.table import LINE, find_command
+from jammi_lab.commands.words import SQL_KEYWORDS
 from jammi_lab.core.errors import InvalidArgument, JammiError, SqlError, TableNotFound
-from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.core.packaged_tables import packaged_table
-from jammi_lab.core.suggestions import by_guess, translate_advice
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.suggestions import translate_advice
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -132,47 +133,20 @@ def _hint(error: JammiError, namespace: Mapping[str, Any]) -> str:
     return ""
 
 
-# -- misplaced input: SQL on the line of a magic, verbs of other tools, names in place of a verb
-
-SQL_KEYWORDS = frozenset(
-    "select with from values show describe explain insert update delete create drop alter "
-    "pivot unpivot summarize attach".split()
-)
-"""Keywords that begin a SQL statement."""
-_MAX_SYNONYM_WORDS = 2
+# -- misplaced input: SQL on the line of a magic, names in place of a verb
 
 
-def near_verbs(name: str, known: Sequence[str]) -> list[str]:
-    """The verbs that a name may mean."""
-    meant = by_guess(packaged_table("suggestions")["lines"]["synonyms"]).get(fold(name))
-    return near_names(name, known) if meant is None else [meant]
-
-
-def unknown_verb_error(words: Sequence[str], verbs: Sequence[str]) -> InvalidArgument:
-    """The error for a line whose first word is not a verb."""
-    name, known = words[0], packaged_table("suggestions")["lines"]
-    message = f"Unknown command: %jammi {name}."
-    if name in known["python"]:
-        call = known["python"][name]
-        return InvalidArgument(message, hint=f"In Python: jammi_lab.get_workspace().{call}")
-    # `update` alone and `show sales` are commands of other tools; a statement has more words
-    is_synonym = fold(name) in by_guess(known["synonyms"]) and len(words) <= _MAX_SYNONYM_WORDS
-    if not is_synonym and (fold(name) in SQL_KEYWORDS or name in known["cells"]):
-        return InvalidArgument(message, hint=known["cells"].get(name, known["cells"]["sql"]))
-    return InvalidArgument(
-        message, near=near_verbs(name, verbs), hint="%jammi help lists all commands."
-    )
-
-
-def first_line_error(words: Sequence[str], verbs: Sequence[str]) -> InvalidArgument | None:
+def first_line_error(words: Sequence[str]) -> InvalidArgument | None:
     """The error for a cell whose first line begins with SQL or with a verb of `%jammi`; None
     otherwise."""
-    if words and words[0] in verbs:
+    if not words:
+        return None
+    if find_command(LINE, words[0]) is not None:
         return InvalidArgument(
             f"{words[0]} is a line command, not a cell command.",
             hint=f"Write it with one %: %jammi {shlex.join(words)}",
         )
-    if not words or fold(words[0]) not in SQL_KEYWORDS:
+    if fold(words[0]) not in SQL_KEYWORDS:
         return None
     return InvalidArgument(
         "The statement is on the first line of the cell.",

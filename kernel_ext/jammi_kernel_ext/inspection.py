@@ -4,22 +4,17 @@ relation, the type of a column, the usage of a verb or of a cell magic."""
 import re
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.cell_scope import (
-    RelationColumnCache,
-    aliased_relations,
-    name_parts,
-    relation_at,
-    relation_sql,
-    unquote,
-)
-from jammi_kernel_ext.verbs import VERBS
+from jammi_kernel_ext.cell_scope import RelationColumnCache, relation_sql
+from jammi_lab.commands.help import Help, command_help
+from jammi_lab.commands.table import LINE, find_command
 from jammi_lab.core import reprs
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, plain_text, verdict_icon, vstack
-from jammi_lab.core.identifiers import fold, quoted_name
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.verdicts import marked_label, remarks_on
 
 if TYPE_CHECKING:
+    from jammi_kernel_ext.sql_scope import NameInStatement
     from jammi_lab.workspace.workspace import Workspace
 
 _LINE = re.compile(r"\s*(?:[\w.]+\s*=\s*)?%jammi\b")
@@ -28,87 +23,73 @@ _WORD = re.compile(r"[^\s'\"]+")
 
 def inspect_statement(ws: "Workspace | None", code: str, position: int) -> Rendered | None:
     """Describe the relation or column at a position of a SQL cell; None if there is none."""
+    from sqlglot import exp
+
+    from jammi_kernel_ext.sql_scope import NameInStatement, relation_of
+
     first, newline, statement = code.partition("\n")
     offset = position - len(first) - len(newline)
     if ws is None or not first.lstrip().startswith("%%jammi") or offset < 0:
         return None
-    relation = relation_at(ws, statement, offset)
-    if relation is None:
-        return _column_form(ws, statement, offset)
-    return _relation_form(ws, relation)
+    place = NameInStatement(statement, offset)
+    name, parent = place.name, place.parent
+    if name is None or parent is None:
+        return None
+    if isinstance(parent, exp.Table):
+        return _relation_form(ws, relation_of(parent))
+    is_alias = isinstance(parent, exp.TableAlias) or parent.args.get("table") is name
+    if is_alias:
+        relation = place.relation(name.name)
+        return None if relation is None else _relation_form(ws, relation)
+    return _column_form(ws, name.name, place)
 
 
 def _relation_form(ws: "Workspace", relation: str) -> Rendered | None:
     columns = RelationColumnCache().relation_columns(ws, relation)
-    return (
-        vstack(
-            _verdict_form(ws, name_parts(relation)),
-            reprs.columns(quoted_name(*name_parts(relation)), columns),
-        )
-        if columns
-        else None
-    )
-
-
-def _column_form(ws: "Workspace", statement: str, offset: int) -> Rendered | None:
-    """The type of the column under the cursor, once for each relation that has such a column."""
-    match = next(
-        (
-            m
-            for m in re.finditer(r'"(?:[^"]|"")+"|\$?\w+', statement)
-            if m.start() <= offset <= m.end()
-        ),
-        None,
-    )
-    if match is None or match[0].startswith("$"):
+    if not columns:
         return None
-    columns = RelationColumnCache()
-    matches = [
-        (name, kind, relation)
-        for relation in dict.fromkeys(relation for _, relation in aliased_relations(statement))
-        for name, kind in columns.relation_columns(ws, relation)
-        if fold(name) == fold(unquote(match[0]))
+    return vstack(_verdict_form(ws, relation), reprs.columns(relation, columns))
+
+
+def _column_form(ws: "Workspace", name: str, place: "NameInStatement") -> Rendered | None:
+    """The type of the column, once for each relation that has such a column."""
+    cache = RelationColumnCache()
+    columns = place.columns(lambda relation: cache.relation_columns(ws, relation))
+    lines = [
+        plain_text(f"{column} {kind.lower()}, a column of {place.relation(alias) or alias}")
+        for alias, known in columns.items()
+        for column, kind in known
+        if fold(column) == fold(name)
     ]
-    return (
-        vstack(
-            *(
-                plain_text(f"{name} {kind.lower()}, a column of {relation}")
-                for name, kind, relation in matches
-            )
-        )
-        if matches
-        else None
-    )
+    return vstack(*lines) if lines else None
 
 
 def _line_form(ws: "Workspace | None", line: str, offset: int) -> Rendered | None:
     """Describe the verb or the relation under the cursor of a `%jammi` line."""
-    from jammi_kernel_ext.display import Help
-
     words = [(m[0], m.start() <= offset <= m.end()) for m in _WORD.finditer(line)][1:]
     if not words:
         return None
-    verb, on_it = words[0]
+    name, on_it = words[0]
     if on_it:
-        return Help(verb)._rendered() if any(v.name == verb for v in VERBS) else None
-    relation = (
-        next((relation_sql(ws, word) for word, under_cursor in words[1:] if under_cursor), None)
-        if ws is not None
-        else None
-    )
+        verb = find_command(LINE, name)
+        return None if verb is None else command_help(verb)
+    word = next((word for word, under_cursor in words[1:] if under_cursor), None)
+    relation = relation_sql(ws, word) if ws is not None and word is not None else None
     return _relation_form(ws, relation) if ws is not None and relation is not None else None
 
 
-def _verdict_form(ws: "Workspace", words: list[str]) -> Rendered | None:
-    if words[0] != "jammi" or len(words) != 2:
+def _verdict_form(ws: "Workspace", relation: str) -> Rendered | None:
+    """The verdict on a result table."""
+    schema, _, name = relation.replace('"', "").partition(".")
+    if fold(schema) != "jammi":
         return None
     try:
-        verdict = ws._services.freshness.current_verdicts([words[1]])[words[1]]
+        verdict = ws._services.freshness.current_verdicts([name])[name]
     except (JammiError, KeyError):
         return None
     reasons = "; ".join(remarks_on(verdict))
     return (
-        plain_text(f"{words[1]}: ")
+        plain_text(f"{name}: ")
         + verdict_icon(marked_label(verdict))
         + plain_text(f": {reasons}" if reasons else "")
     )
@@ -137,8 +118,6 @@ def _form_at(ws: "Workspace | None", code: str, position: int) -> tuple[Rendered
     head = code[:position]
     if (cell := re.match(r"\s*%%(jammi(?:_py)?)\b", code)) is not None:
         if "\n" not in head[len(code) - len(code.lstrip()) :]:
-            from jammi_kernel_ext.display import Help
-
             return Help(cell[1])._rendered(), True
         in_sql = cell[1] == "jammi"
         variable = re.search(r"\$\w*$", head) is not None

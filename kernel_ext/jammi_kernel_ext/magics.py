@@ -1,10 +1,9 @@
-"""The magics. Each verb of `%jammi` is a method `_<verb>`, looked up by name, that calls the
-Workspace and returns the object to display. A verb without one is the method of that name of the
-Workspace."""
+"""The magics, and the lines of `%jammi` that only a notebook has: each is a method `_<verb>` that
+calls the Workspace and returns the object to display."""
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from IPython.display import display as display_output
 
@@ -12,11 +11,13 @@ from jammi_kernel_ext import display
 from jammi_kernel_ext.cell_scope import load_columns, relation_sql
 from jammi_kernel_ext.hints import cell_syntax_hints, foreign_syntax_hints, name_as_verb_error
 from jammi_kernel_ext.interruptible import interruptible, interruptible_progress
-from jammi_kernel_ext.notebook import DEFAULT_FOLDER, Notebook
+from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.sql_cell import run_cell
-from jammi_kernel_ext.verbs import parse_line
 from jammi_kernel_ext.versions import VersionVerbs
-from jammi_lab.core.commands import Verb
+from jammi_lab.commands.help import Help
+from jammi_lab.commands.shared import Answer, given_values
+from jammi_lab.commands.table import Verb
+from jammi_lab.commands.words import DEFAULT_FOLDER, Values, parse_line
 from jammi_lab.core.errors import (
     InvalidArgument,
     SourceUnavailable,
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
     from jammi_lab.features.live.session_handle import EphemeralSession
     from jammi_lab.freshness.reports import RunReport
 
-Values = dict[str, Any]
+_REPORTS = {
+    "rename": "{NAME} is now called {NEW}.",
+    "unalias": "{NAME} is no longer an alias.",
+    "hold": "{NAME} is held until %jammi recompute names it.",
+    "unhold": "{NAME} is no longer held.",
+    "drop": "Removed the recipe {NAME} and its versions.",
+}
+"""What is reported of a line that returns nothing."""
 
 
 class Magics(VersionVerbs):
@@ -55,17 +63,25 @@ class Magics(VersionVerbs):
             foreign_syntax_hints(self._notebook.namespace),
             cell_syntax_hints(),
         ):
-            value = self._run(verb, values)
+            value = self._show(self.run(verb, values))
             return None if quiet else value
 
-    def _run(self, verb: Verb, values: Values) -> Any:
-        """Run a line: its method here, or else that of the workspace."""
-        name = verb.name.replace("-", "_") or "where"
-        if (own := getattr(self, f"_{name}", None)) is not None:
-            return own(values)
-        arguments = [values[argument.name] or None for argument in verb.arguments]
-        flags = _given_values(values, *(flag.key for flag in verb.flags))
-        return getattr(self._ws, name)(*arguments, **flags)
+    def _show(self, answer: Any) -> Any:
+        """The object that a line returns; a front end with widgets displays it as its panel."""
+        if not isinstance(answer, Answer):
+            return answer
+        if answer.panel is None:
+            return answer.value
+        panel, arguments, options = answer.panel
+        shell = self._notebook.shell
+        return display.with_panel(shell, answer.value, panel, self._ws, *arguments, **options)
+
+    def run(self, verb: Verb, values: Values) -> Any:
+        """Run a line. What returns nothing is reported in a sentence."""
+        value = super().run(verb, values)
+        if value is None and verb.name in _REPORTS:
+            return display.Note(_REPORTS[verb.name].format_map(values))
+        return value
 
     def cell(self, line: str, cell: str) -> Any:
         """Run SQL on the notebook's workspace. `%jammi help jammi` shows the flags."""
@@ -82,15 +98,13 @@ class Magics(VersionVerbs):
 
     def _where(self, _: Values) -> Any:
         return (
-            self._ws if self._notebook.current is not None else self._notebook.open(DEFAULT_FOLDER)
+            self._ws if self._notebook.current is not None else self._notebook.open()
         )  # the repr of a workspace includes the recovery report
 
     def _open(self, values: Values) -> Any:
         return self._notebook.open(
             values["PATH"] or DEFAULT_FOLDER,
-            catalog=values["catalog"],
-            read_only=values["read_only"],
-            tenant=values["tenant"],
+            **given_values(values, "catalog", "read_only", "tenant"),
         )
 
     def _close(self, _: Values) -> Any:
@@ -99,7 +113,7 @@ class Magics(VersionVerbs):
         )
 
     def _help(self, values: Values) -> Any:
-        return display.Help(values["WORD"])
+        return Help(values["WORD"])
 
     def _config(self, values: Values) -> Any:
         key, value = values["KEY"], values["VALUE"]
@@ -145,25 +159,19 @@ class Magics(VersionVerbs):
             f"Removed the source {values['NAME']}{' ' if values['tables'] else ''}{tables}."
         )
 
-    def _sources(self, _: Values) -> Any:
-        return self._ws.sources
-
-    def _tables(self, values: Values) -> Any:
-        return self._ws.tables(status=None if values["all"] else "ready")
-
     def _models(self, _: Values) -> Any:
         return self._ws.models
 
     def _embed(self, values: Values) -> Any:
-        options = _given_values(values, "key", "text", "model", "where")
+        options = given_values(values, "key", "text", "model", "where")
         return self._compute(self._ws.embed, values["SOURCE"], values, options)
 
     def _lexical(self, values: Values) -> Any:
-        options = _given_values(values, "key", "text", "analyzer", "where")
+        options = given_values(values, "key", "text", "analyzer", "where")
         return self._compute(self._ws.lexical, values["SOURCE"], values, options)
 
     def _graph(self, values: Values) -> Any:
-        options = _given_values(values, "k", "min_similarity", "mutual")
+        options = given_values(values, "k", "min_similarity", "mutual")
         return self._compute(self._ws.neighbor_graph, values["TABLE"], values, options)
 
     def _compute(
@@ -176,27 +184,21 @@ class Magics(VersionVerbs):
             made = verb(values["NAME"], table, **options, cache=cache, progress=line)
         return self._notebook.badges.show_inputs(made)
 
-    def _search(self, values: Values) -> Any:
-        options = _given_values(values, "k", "words", "where", "select")
-        hits = self._ws.search(values["TABLE"], " ".join(values["TEXT"]), **options)
-        hits.limit = max(hits.limit, options.get("k", 10))
-        return hits
-
     def _neighbors(self, values: Values) -> Any:
-        options = _given_values(values, "k", "select")
+        options = given_values(values, "k", "select")
         hits = self._ws.neighbors(values["TABLE"], values["KEY"], **options)
         k = max(options.get("k", 10), 1)
-        return _panel(self, hits, "NeighborExplorer", values["TABLE"], hits.key, k=k)
+        return Answer(hits, panel=("NeighborExplorer", (values["TABLE"], hits.key), {"k": k}))
 
     def _map(self, values: Values) -> Any:
         with interruptible_progress(self._notebook.line):
             vector_map = self._ws.vector_map(
                 values["TABLE"], values["method"], progress=self._notebook.line
             )
-        return _panel(self, vector_map, "EmbeddingMap", vector_map)
+        return Answer(vector_map, panel=("EmbeddingMap", (vector_map,), {}))
 
     def _catalog(self, _: Values) -> Any:
-        return _panel(self, display.CatalogListing(self._ws), "CatalogBrowser")
+        return Answer(display.CatalogListing(self._ws), panel=("CatalogBrowser", (), {}))
 
     def _schema(self, values: Values) -> Any:
         name, ws = values["NAME"], self._ws
@@ -232,9 +234,6 @@ class Magics(VersionVerbs):
             self._notebook.shell, self._ws.sql(f"SELECT * FROM {self._relation(name)}")
         )
 
-    def _status(self, values: Values) -> Any:
-        return _panel(self, self._ws.status(deep=values["deep"]), "StalenessBoard")
-
     def _stale(self, _: Values) -> Any:
         status = self._ws.status()
         return display.NotFreshRecipes(
@@ -242,28 +241,8 @@ class Magics(VersionVerbs):
         )
 
     def _verify(self, values: Values) -> Any:
-        if len(values["NAME"]) == 1:
-            return self._ws.verify(values["NAME"][0])
-        names = values["NAME"] or [row.name for row in self._ws.status() if row.version is not None]
-        return display.VerifyResults({name: self._ws.verify(name) for name in names})
-
-    def _lineage(self, values: Values) -> Any:
-        if values["up"] and values["down"]:
-            raise InvalidArgument(
-                "Use --up or --down, not both; without them, both directions are shown."
-            )
-        direction: Literal["up", "down", "both"] = (
-            "up" if values["up"] else "down" if values["down"] else "both"
-        )
-        graph = self._ws.lineage(values["NAME"], direction=direction, columns=values["columns"])
-        return _panel(
-            self,
-            graph,
-            "LineageGraph",
-            values["NAME"],
-            direction=direction,
-            columns=values["columns"],
-        )
+        results = super()._verify(values).value
+        return results[values["NAME"][0]] if len(values["NAME"]) == 1 else results
 
     def _recompute(self, values: Values) -> Any:
         names = values["NAME"]
@@ -288,11 +267,6 @@ class Magics(VersionVerbs):
 
     def _ephemeral(self, values: Values) -> Any:
         action = values["open|close|list"]
-        if action not in ("open", "close", "list"):
-            raise InvalidArgument(
-                f"%jammi ephemeral takes open, close or list, not {action!r}.",
-                near=near_names(action, ["open", "close", "list"]),
-            )
         if action == "list":
             return self._ws.sessions()
         if action == "open":
@@ -335,11 +309,6 @@ class Magics(VersionVerbs):
         )
 
 
-def _given_values(values: Values, *keys: str) -> Values:
-    """The values that were given; for others the call has defaults."""
-    return {key: values[key] for key in keys if values[key] not in (None, [])}
-
-
 def _failed_steps_error(report: "RunReport") -> StepFailed:
     """The error that makes the cell fail, so that Run All and nbconvert stop."""
     first = next(step for step in report.steps if step.outcome in ("failed", "rejected"))
@@ -370,11 +339,6 @@ def _locate_in_condition(condition: str | None) -> Iterator[None]:
         else:
             error.with_position(condition, min(position, len(condition)))
         raise
-
-
-def _panel(magics: Magics, value: Any, panel: str, *args: Any, **kwargs: Any) -> Any:
-    """Return the value so that a front end with widgets displays it as a panel."""
-    return display.with_panel(magics._notebook.shell, value, panel, magics._ws, *args, **kwargs)
 
 
 def _strip_semicolon(line: str) -> tuple[str, bool]:

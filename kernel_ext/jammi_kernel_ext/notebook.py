@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from jammi_lab.core.records import Progress
     from jammi_lab.workspace.workspace import Workspace
 
-DEFAULT_FOLDER = ".jammi"
-"""The folder that is opened on first use."""
-
 
 class Notebook:
     """The state of one kernel. It outlives `%unload_ext`, so that reloading finds the workspace and
@@ -67,7 +64,7 @@ class Notebook:
         WorkspaceNotFound when its files were removed or replaced: nothing could read what is
         written to them."""
         if self.current is None:
-            opened = self.open(DEFAULT_FOLDER)
+            opened = self.open()
             if opened.recovery and self.loaded:
                 from IPython.display import display
 
@@ -89,7 +86,7 @@ class Notebook:
 
     def open(
         self,
-        path: str,
+        path: str = ".jammi",
         *,
         catalog: str | None = None,
         read_only: bool = False,

@@ -7,11 +7,13 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from jammi_kernel_ext.cell_lines import STEP, cell_wants_help, parse_step
-from jammi_kernel_ext.display import Help, Note
+from jammi_kernel_ext.cell_lines import cell_wants_help, parse_step
+from jammi_kernel_ext.display import Note
 from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.sql_cell import cell_output, table_with_first_rows
+from jammi_lab.commands.help import Help
+from jammi_lab.commands.table import STEP
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.steps.function_source import InlineSource
 from jammi_lab.steps.step_functions import StepFunction

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.badges import show_reused_note
-from jammi_kernel_ext.cell_lines import CELL, cell_wants_help, parse_cell
-from jammi_kernel_ext.display import Help, view
+from jammi_kernel_ext.cell_lines import cell_wants_help, parse_cell
+from jammi_kernel_ext.display import view
 from jammi_kernel_ext.hints import first_line_error, foreign_syntax_hints
 from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.statement_parameters import parameters
-from jammi_kernel_ext.verbs import VERB_NAMES
+from jammi_lab.commands.help import Help
+from jammi_lab.commands.table import CELL
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import ReprMixin
 from jammi_lab.workspace.recipe_values import Sql
@@ -42,7 +43,7 @@ def run_cell(notebook: Notebook, line: str, text: str) -> Any:
     options = parse_cell(line)
     _check_options(options)
     if not text.strip():
-        raise first_line_error(line.split(), VERB_NAMES) or InvalidArgument(
+        raise first_line_error(line.split()) or InvalidArgument(
             "The cell contains no statement.",
             hint="Write it below the first line, which takes a NAME and flags; %%jammi --help "
             "shows them.",

@@ -1,21 +1,21 @@
-"""The `%jammi` verbs on versions of a table: diff, history, restore, export, rename, drop, edit."""
+"""The lines of `%jammi` on versions of a table: diff, history, restore, export, edit."""
 
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.display import Note, with_panel
+from jammi_kernel_ext.display import Note
 from jammi_kernel_ext.notebook import Notebook
+from jammi_lab.commands.shared import Answer, SharedVerbs
+from jammi_lab.commands.words import Values
 from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
-Values = dict[str, Any]
 
-
-class VersionVerbs:
-    """The verbs of `%jammi` that compare, keep and remove versions."""
+class VersionVerbs(SharedVerbs):
+    """The lines that compare, restore and export versions."""
 
     _notebook: Notebook
 
@@ -25,14 +25,12 @@ class VersionVerbs:
 
     def _history(self, values: Values) -> Any:
         history = self._ws._services.handles.history(values["NAME"])
-        shown = (self._ws, values["NAME"])
-        return with_panel(self._notebook.shell, history, "DiffView", *shown, history=True)
+        return Answer(history, panel=("DiffView", (values["NAME"],), {"history": True}))
 
     def _diff(self, values: Values) -> Any:
         diff = self._ws.table(values["NAME"], values["B"]).diff(values["A"])
-        shell = self._notebook.shell
         versions = {"old": values["A"], "new": values["B"]}
-        return with_panel(shell, diff, "DiffView", self._ws, values["NAME"], **versions)
+        return Answer(diff, panel=("DiffView", (values["NAME"],), versions))
 
     def _restore(self, values: Values) -> Any:
         return self._ws.table(values["NAME"], values["V"]).restore()
@@ -40,26 +38,6 @@ class VersionVerbs:
     def _export(self, values: Values) -> Any:
         path = self._ws.table(values["NAME"]).export(values["PATH"])
         return Note(f"{values['NAME']} is written to {path}.")
-
-    def _rename(self, values: Values) -> Any:
-        self._ws.rename(values["NAME"], values["NEW"])
-        return Note(f"{values['NAME']} is now called {values['NEW']}.")
-
-    def _unalias(self, values: Values) -> Any:
-        self._ws.unalias(values["NAME"])
-        return Note(f"{values['NAME']} is no longer an alias.")
-
-    def _hold(self, values: Values) -> Any:
-        self._ws.hold(values["NAME"], note=values["note"] or "")
-        return Note(f"{values['NAME']} is held until %jammi recompute names it.")
-
-    def _unhold(self, values: Values) -> Any:
-        self._ws.unhold(values["NAME"])
-        return Note(f"{values['NAME']} is no longer held.")
-
-    def _drop(self, values: Values) -> Any:
-        self._ws.drop(values["NAME"], force=values["force"])
-        return Note(f"Removed the recipe {values['NAME']} and its versions.")
 
     def _edit(self, values: Values) -> Any:
         recipe = self._ws.recipes()[values["NAME"]]

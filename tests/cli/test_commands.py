@@ -7,10 +7,10 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from click.testing import CliRunner
 
 import jammi_lab as jl
-from jammi_lab.cli import main
+from jammi_lab.commands.table import SHELL, commands
+from tests.shell import run_shell
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def lab(tmp_path, papers):
 @pytest.fixture
 def run():
     def line(*words, code=0, **given):
-        answer = CliRunner().invoke(main, [str(word) for word in words], **given)
-        assert answer.exit_code == code, (answer.output, answer.exception)
+        answer = run_shell(*words, **given)
+        assert answer.exit_code == code, answer.output
         return answer
 
     return line
@@ -135,7 +135,7 @@ def test_a_step_that_fails_is_an_exit_code_whether_asked_or_not_and_one_that_can
 
 
 def test_verify_and_check_find_damage(lab, run):
-    assert run("verify", lab, "recent").stdout == "recent: match\n"
+    assert run("verify", lab, "recent").stdout == "name    result\n──────  ──────\nrecent  match\n"
     with jl.open(lab) as ws:
         path = ws.table("recent").path
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -191,9 +191,9 @@ def test_sql_gives_rows_as_a_table_or_as_objects(lab, run):
     assert value(run("sql", lab, "SELECT * FROM jammi.recent", "--json")) == [
         {"id": 2, "year": 2021}
     ]
-    assert "2021" in run("sql", lab, "-", input="SELECT * FROM jammi.recent").stdout
+    assert "2021" in run("sql", lab, "-", given="SELECT * FROM jammi.recent").stdout
     assert "first 3 rows" in run("sql", lab, "SELECT * FROM range(10)", "-n", "3").stdout
-    run("sql", lab, "SELECT 1 AS a, 2 AS a", "--json", code=2)
+    run("sql", lab, "SELECT 1 AS a, 2 AS a", "--json", code=3)
 
 
 def test_a_backup_and_a_copy_are_whole(lab, run, tmp_path):
@@ -255,7 +255,7 @@ def test_a_tenant_sees_its_own(lab, run):
 
 
 def test_the_command_is_installed_and_help_loads_nothing_heavy(tmp_path):
-    code = "import sys, jammi_lab.cli as c; c.main(['--help'], standalone_mode=False); print([m for m in ('duckdb', 'pyarrow', 'polars', 'sqlalchemy') if m in sys.modules])"
+    code = "import sys, jammi_lab.cli as c; c.main(['--help']); print([m for m in ('duckdb', 'pyarrow', 'polars', 'sqlalchemy') if m in sys.modules])"
     assert subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.endswith("[]\n")
@@ -314,8 +314,14 @@ def test_a_change_by_sql_says_what_it_did(live, run):
     )
 
 
-def test_help_of_every_verb_fits_its_line(run):
-    assert "..." not in run("--help").stdout.partition("Commands:")[2]
+def test_help_lists_every_command_and_explains_each(run):
+    listed = run("--help").stdout
+    assert listed == run().stdout == run("help").stdout
+    for verb in commands(SHELL):
+        assert verb.synopsis in listed and "…" not in listed.partition(verb.synopsis)[2][:1]
+        shown = run(verb.name, "-h").stdout
+        assert verb.help in shown and all(flag.help in shown for flag in verb.flags)
+    assert run("--version").stdout == f"jammi-lab {jl.__version__}\n"
 
 
 def test_rows_as_json_hold_dates_that_python_has_not(lab, run):
@@ -344,7 +350,7 @@ def test_status_writes_junit_and_sarif_and_tells_old_from_stale(lab, run, papers
     assert found["stale"][0] == "error" and "papers changed" in found["stale"][1]
     assert found["possibly_stale"][0] == "warning"
     assert found.keys() <= {rule["id"] for rule in report["tool"]["driver"]["rules"]}
-    assert "not a duration" in run("status", lab, "--max-age", "soon", code=2).output
+    assert "takes a duration" in run("status", lab, "--max-age", "soon", code=2).output
 
 
 def test_reports_hold_what_a_build_fails_for(lab, run, papers, tmp_path):
@@ -403,3 +409,5 @@ def test_a_path_is_meant_where_the_default_folder_has_no_workspace(tmp_path, run
     monkeypatch.chdir(tmp_path)
     assert "'nowhere'" in run("recompute", "nowhere", code=3).stderr
     assert ".jammi" in run("why", "recent", code=3).stderr
+    (tmp_path / "lab").mkdir()
+    assert run("why", "lab", code=2).stderr.startswith("jammi-lab why needs a NAME.\n")

@@ -70,7 +70,7 @@ def watch(lab: jl.Workspace) -> Iterator[object]:
     with contextlib.ExitStack() as stack:
 
         def start(*flags: str) -> Watch:
-            code = "import sys; from jammi_lab.cli import main; main(sys.argv[1:])"
+            code = "import sys; from jammi_lab.cli import main; sys.exit(main())"
             command = [
                 sys.executable,
                 "-c",

@@ -11,10 +11,9 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 import jammi_lab as jl
-from jammi_lab.cli import main
+from tests.shell import run_shell
 
 TYPES = {
     # SQL value: (dtype of .pandas(), value of fetchall, the dtype of duckdb's .df() where ours
@@ -212,7 +211,7 @@ def test_an_aggregate_by_day_is_charted(by_day):
 def test_json_has_numbers_where_sql_has_numbers(tmp_path):
     jl.open(tmp_path / "lab").close()
     statement = "SELECT sum(i) AS s, sum(i * 1.5) AS d, 0.1::FLOAT AS f, 3::DECIMAL(9,2) AS w FROM range(3) t(i)"
-    told = CliRunner().invoke(main, ["sql", str(tmp_path / "lab"), statement, "--json"]).output
+    told = run_shell("sql", str(tmp_path / "lab"), statement, "--json").output
     assert json.loads(told) == [{"s": 3, "d": 4.5, "f": 0.1, "w": 3}]
 
 

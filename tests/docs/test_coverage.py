@@ -12,8 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from jammi_kernel_ext.cell_lines import CELL, STEP
-from jammi_kernel_ext.verbs import VERBS
+from jammi_lab.commands.table import CELL, LINE, STEP, commands
 from jammi_lab.core import errors
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.settings import DEFAULTS
@@ -42,7 +41,7 @@ ERRORS = sorted(
 )
 FLAGS = [
     (verb.name or verb.magic, spelled)
-    for verb in (*VERBS, CELL, STEP)
+    for verb in (*commands(LINE), CELL, STEP)
     for flag in verb.flags
     for spelled in flag.spellings
 ]
@@ -137,7 +136,7 @@ def test_the_first_examples_use_what_an_install_brings():
         assert ".pandas()" not in calls, "pandas is optional"
 
 
-@pytest.mark.parametrize("verb", [v.name for v in VERBS if v.name])
+@pytest.mark.parametrize("verb", [v.name for v in commands(LINE) if v.name])
 def test_every_line_has_an_example(verb):
     assert re.search(rf"^%jammi {re.escape(verb)}\b", code("cells.md", "ipython"), re.MULTILINE)
 

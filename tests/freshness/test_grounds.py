@@ -5,13 +5,12 @@ import json
 
 import polars as pl
 import pytest
-from click.testing import CliRunner
 
 import jammi_lab as jl
-from jammi_lab.cli import main
 from jammi_lab.core.verdicts import verdicts_sentence
 from jammi_lab.freshness.table_verdict import MAX_CAUSES, Ground, inherited_grounds
 from tests.freshness.lab import Lab
+from tests.shell import run_shell
 
 SOURCE = "on its source; imported modules are not followed"
 
@@ -68,12 +67,12 @@ def test_every_surface_has_the_star(chain: Lab) -> None:
         row["name"]: row["verdict"] for row in board._page_message(board._page_request)["rows"]
     } == {name: "fresh*" if grounds else "fresh" for name, grounds in GROUNDS.items()}
     chain.ws.close()
-    folder, runner = str(chain.folder), CliRunner()
+    folder = str(chain.folder)
     jl.trust(folder)
-    assert runner.invoke(main, ["status", folder, "--fail"]).exit_code == 0
-    assert runner.invoke(main, ["why", folder, "last", "--fail=grounds"]).exit_code == 1
-    assert runner.invoke(main, ["why", folder, "apart", "--fail=grounds"]).exit_code == 0
-    rows = json.loads(runner.invoke(main, ["status", folder, "--json"]).output)
+    assert run_shell("status", folder, "--fail").exit_code == 0
+    assert run_shell("why", folder, "last", "--fail=grounds").exit_code == 1
+    assert run_shell("why", folder, "apart", "--fail=grounds").exit_code == 0
+    rows = json.loads(run_shell("status", folder, "--json").output)
     assert {row["name"]: row["grounds"] for row in rows} == GROUNDS
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from jammi_kernel_ext.cell_lines import CELL, parse_cell
-from jammi_kernel_ext.display import Help
+from jammi_kernel_ext.cell_lines import parse_cell
 from jammi_kernel_ext.magics import Magics
-from jammi_kernel_ext.verbs import VERBS, parse_line
+from jammi_lab.commands.help import Help
+from jammi_lab.commands.table import CELL, LINE, commands
+from jammi_lab.commands.words import parse_line
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.workspace.workspace import Workspace
 
@@ -123,22 +124,22 @@ def test_a_cell_line_that_does_not_fit_is_refused(line, says):
 
 
 def test_a_negative_number_is_a_value_and_no_flag():
-    assert (
-        given(parse_line("graph links vectors --min-similarity -0.2 --mutual")[1])["min_similarity"]
-        == -0.2
-    )
-    assert given(parse_line("neighbors vectors -5 -k 3")[1])["KEY"] == "-5"
+    values = parse_line("graph links vectors --min-similarity -0.2 --mutual")[1]
+    assert values["min_similarity"] == -0.2
+    assert parse_line("neighbors vectors -5 -k 3")[1]["KEY"] == "-5"
 
 
 def test_every_verb_is_a_method_here_or_of_the_workspace():
-    for verb in VERBS:
+    for verb in commands(LINE):
         name = (verb.name or "where").replace("-", "_")
         assert hasattr(Magics, f"_{name}") or hasattr(Workspace, name)
 
 
 def test_help_names_every_verb_and_every_flag_of_the_cell():
     text = repr(Help(None))
-    assert all(f"%jammi {verb.name}".strip() in text and verb.help in text for verb in VERBS)
+    assert all(
+        verb.synopsis in text and verb.help.partition(". ")[0] in text for verb in commands(LINE)
+    )
     assert all(spelled in text for flag in CELL.flags for spelled in flag.spellings)
 
 

@@ -2,8 +2,7 @@
 how it is written, Tab offers its flags, and a word that is nearly right is answered with the right
 one."""
 
-from jammi_kernel_ext.cell_lines import CELL
-from jammi_kernel_ext.verbs import VERBS
+from jammi_lab.commands.table import CELL, LINE, commands
 
 # In this order, one after the other, on a workspace with the source `papers` and the tables
 # `venues` and `top`.
@@ -73,7 +72,7 @@ CELLS = {
 
 
 def test_every_line_works_and_is_shown_as_html_and_as_text(chain):
-    assert sorted(LINES) == sorted(v.name for v in VERBS)
+    assert sorted(LINES) == sorted(v.name for v in commands(LINE))
     chain(
         "ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])"
     )

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from jammi_kernel_ext.hints import cell_syntax_hints, to_cell_syntax
-from jammi_kernel_ext.verbs import VERBS
+from jammi_lab.commands.table import LINE, commands
 from jammi_lab.core.errors import JammiError
 from tests.kernel_ext.conftest import Kernel
 from tests.processes import ROOT
@@ -139,7 +139,7 @@ def test_a_line_that_a_hint_says_is_one() -> None:
         r"%jammi (?!has no verb)([a-z]+)",
         (ROOT / "jammi_lab" / "core" / "suggestions.toml").read_text(encoding="utf-8"),
     )
-    assert said and not set(said) - {v.name for v in VERBS}
+    assert said and not set(said) - {v.name for v in commands(LINE)}
 
 
 def test_an_error_that_leaves_a_magic_has_its_hint_changed_and_nothing_else() -> None:

@@ -311,7 +311,7 @@ def test_config_shows_sets_and_refuses(cell):
 def test_help_lists_what_can_be_typed(cell):
     text = cell("%jammi help").text
     assert (
-        "%jammi recompute [NAME]" in text
+        "%jammi recompute [NAME …]" in text
         and "--materialize" in text
         and "\n· Vectors\n%jammi embed NAME SOURCE" in text
     )

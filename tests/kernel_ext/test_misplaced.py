@@ -4,9 +4,9 @@ only the first line is there."""
 import pytest
 
 from jammi_kernel_ext.cell_lines import parse_cell
-from jammi_kernel_ext.verbs import VERBS, parse_line
+from jammi_lab.commands.table import LINE, commands
+from jammi_lab.commands.words import parse_line
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.suggestions import by_guess
 
 FIRST_LINES = ["SELECT 1", "select * from papers", "WITH a AS (SELECT 1) SELECT * FROM a", "SELECT"]
@@ -22,10 +22,8 @@ def test_a_statement_on_a_line_is_told_where_statements_stand(line):
 
 
 def test_verbs_of_other_tools_are_answered_with_ours():
-    verbs, synonyms = (
-        {v.name for v in VERBS},
-        by_guess(packaged_table("suggestions")["lines"]["synonyms"]),
-    )
+    verbs = {v.name for v in commands(LINE)}
+    synonyms = by_guess(packaged_table("suggestions")[LINE]["synonyms"])
     assert synonyms and set(synonyms.values()) <= verbs and not set(synonyms) & verbs
     for word, ours in synonyms.items():
         with pytest.raises(InvalidArgument) as refused:

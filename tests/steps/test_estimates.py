@@ -8,15 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
 import jammi_lab as jl
-from jammi_lab.cli import main
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
 from jammi_lab.core.records import CallEstimate
 from jammi_lab.steps import estimates
 from jammi_lab.steps.estimates import predict_seconds, scale_to_rows
 from jammi_widgets.staleness import _plan_message
+from tests.shell import run_shell
 
 
 @pytest.mark.parametrize(
@@ -129,7 +128,7 @@ def test_the_command_line_prints_the_same_figures(tmp_path):
         ws.materialize("b", "SELECT x + 1 AS y FROM a")
         (tmp_path / "a.csv").write_text("x\n2\n")
         plan = ws.plan()
-    printed = CliRunner().invoke(main, ["plan", str(tmp_path / "lab"), "--json"])
+    printed = run_shell("plan", str(tmp_path / "lab"), "--json")
     value = json.loads(printed.output)
     assert value["seconds_at_least"] == plan.seconds_at_least == value["certain"][0]["seconds"]
     assert value["seconds_at_most"] == plan.seconds_at_most

@@ -15,10 +15,8 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_kernel_ext.cell_lines import CELL, STEP
 from jammi_kernel_ext.hints import to_cell_syntax
-from jammi_kernel_ext.verbs import VERBS
-from jammi_lab.cli import main
+from jammi_lab.commands.table import CELL, LINE, SHELL, STEP, commands
 from jammi_lab.core.attribute_suggestions import _with_variable, answers_of
 from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.settings import DEFAULTS
@@ -293,8 +291,8 @@ def test_no_hint_names_a_verb_of_python_that_does_not_exist():
 
 
 def test_no_hint_names_a_line_a_flag_or_a_command_that_does_not_exist():
-    verbs = {v.name for v in VERBS}
-    flags = {s for v in (*VERBS, CELL, STEP) for f in v.flags for s in f.spellings} | {
+    verbs, shell = ({v.name for v in commands(magic)} for magic in (LINE, SHELL))
+    flags = {s for v in (*commands(LINE), CELL, STEP) for f in v.flags for s in f.spellings} | {
         "--help",
         "--json",
     }
@@ -308,7 +306,7 @@ def test_no_hint_names_a_line_a_flag_or_a_command_that_does_not_exist():
         wrong += [
             (file, f"jammi-lab {word}")
             for word in re.findall(r"(?<!-)\bjammi-lab (\w[\w-]*) ", text)
-            if word not in {*main.commands, "that", "may", "and"}
+            if word not in {*shell, "that", "may", "and"}
         ]
         wrong += [
             (file, flag)

@@ -1,16 +1,23 @@
-"""Encoders, connectors and producers that an installed package brings through entry points."""
+"""Encoders, connectors, producers and commands that an installed package brings through entry
+points."""
 
 import contextlib
+import json
 import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.commands.help import Help
+from jammi_lab.commands.shared import SharedVerbs
+from jammi_lab.commands.words import parse_line
 from jammi_lab.core import entry_points
+from tests.shell import run_shell
 
 CODE = """
 import configparser
@@ -59,6 +66,17 @@ def large(numbers, *, least):
     import polars as pl
 
     return numbers.polars().filter(pl.col("n") >= least)
+
+
+def longest(ws, values):
+    '''%jammi longest [NAME …] · jammi-lab
+    List the tables with the most rows. The first is the longest.
+    -n|--limit N: number of tables
+    --by rows|bytes: what counts
+    '''
+    tables = [t for t in ws.tables() if t.name in (values["NAME"] or [t.name])]
+    tables.sort(key=lambda t: -(t.bytes if values["by"] == "bytes" else t.row_count))
+    return [t.name for t in tables[: values["limit"]]]
 """
 ENTRIES = """
 [jammi_lab.encoders]
@@ -71,6 +89,10 @@ broken = jammi_demo:nothing
 
 [jammi_lab.producers]
 large = jammi_demo:large
+
+[jammi_lab.commands]
+longest = jammi_demo:longest
+unsaid = jammi_demo:open_ini
 """
 
 
@@ -174,3 +196,23 @@ def test_a_producer_of_a_package_is_known_by_the_version_of_the_package(ws, tmp_
         with pytest.raises(jl.errors.ExtensionMissing, match="adds 'larg'") as missing:
             ws.compute("big", "larg", inputs=["numbers"])
         assert missing.value.near == ("large",)
+
+
+def test_a_command_of_a_package_is_a_line_and_a_command_of_the_shell(package, ws):
+    for name, rows in (("few", 2), ("many", 9), ("some", 5)):
+        ws.materialize(name, f"SELECT * FROM range({rows}) t(n)")
+    verb, values = parse_line("longest -n 2")
+    assert SharedVerbs.run(SimpleNamespace(_ws=ws), verb, values) == ["many", "some"]
+    ran = run_shell("longest", ws.path, "few", "some", "--json")
+    assert (ran.exit_code, json.loads(ran.stdout)) == (0, ["some", "few"])
+    assert "longest [PATH] [NAME …]" in run_shell("help").stdout
+    assert "the most rows" in repr(Help("longest")) and "%jammi longest" in repr(Help(None))
+    for line, words in (
+        ("longest --by age", "--by of %jammi longest takes rows or bytes, not 'age'."),
+        ("longest -n 0", "-n of %jammi longest takes a positive integer, not '0'."),
+        ("longst", "Did you mean longest?"),
+        ("unsaid", "The command 'unsaid' of a package has no usage."),
+    ):
+        with pytest.raises(jl.JammiError) as refused:
+            parse_line(line)
+        assert words in refused.value.lines()

@@ -10,12 +10,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from click.testing import CliRunner
 
 import jammi_lab as jl
-from jammi_lab.cli import main
 from jammi_lab.core.errors import CheckFailed
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, PossiblyStale
+from tests.shell import run_shell
 
 KNOWN = "SELECT * FROM jammi.sales WHERE area NOT IN (SELECT id FROM jammi.areas)"
 
@@ -156,7 +155,7 @@ def failing(ws: Any, tmp_path: Path) -> str:
 
 
 def status(*words: str) -> Any:
-    return CliRunner().invoke(main, ["status", *words])
+    return run_shell("status", *words)
 
 
 def test_status_fails_for_checks_that_block_and_if_asked_for_those_that_warn(failing, tmp_path):

@@ -9,13 +9,12 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from IPython.core.formatters import DisplayFormatter
 
 import jammi_lab as jl
-from jammi_lab.cli import main
 from jammi_lab.features.outputs.stamps import code_digest
 from tests.inside import services_of
+from tests.shell import run_shell
 from tests.sizes import sized
 
 FORMATTER = DisplayFormatter()
@@ -35,8 +34,7 @@ def notebook(path: Path, *outputs: dict[str, Any], source: str = "ws") -> Path:
 
 
 def run(*words: object) -> tuple[int, Any]:
-    result = CliRunner().invoke(main, [*map(str, words), "--json"])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    result = run_shell(*words, "--json")
     return result.exit_code, json.loads(result.stdout)
 
 
@@ -130,7 +128,7 @@ def test_what_is_shown_is_fresh_outdated_stale_or_edited(lab, tmp_path):
     lab.recompute("big")
     code, [entry] = run("check-notebook", file, "--fail")
     assert (code, entry["outcome"]) == (1, "outdated") and "version 2 is ready" in entry["reason"]
-    text = CliRunner().invoke(main, ["check-notebook", str(file)]).stdout
+    text = run_shell("check-notebook", str(file)).stdout
     assert text == f"{file} cell 1: big version 1: outdated: version 2 is ready\n"
     lab.drop("big")
     assert outcomes("check-notebook", file) == ["stale"]
@@ -161,9 +159,7 @@ def test_without_the_workspace_it_says_what_is_missing(lab, tmp_path):
     )
     assert run("check-notebook", file, "--fail=stale")[0] == 0
     assert outcomes("check-notebook", file, "--workspace", lab.path) == ["fresh"]
-    refused = CliRunner().invoke(
-        main, ["check-notebook", str(file), "--workspace", str(tmp_path / "no")]
-    )
+    refused = run_shell("check-notebook", str(file), "--workspace", str(tmp_path / "no"))
     assert refused.exit_code == 3 and "no" in refused.stderr
 
 
@@ -208,7 +204,7 @@ def test_outputs_without_a_stamp_or_a_recorded_state_are_unknown(lab, tmp_path):
         "--fail=unknown",
     ) == (0, [])
     (tmp_path / "x.ipynb").write_text("[]")
-    refused = CliRunner().invoke(main, ["check-notebook", str(tmp_path / "x.ipynb")])
+    refused = run_shell("check-notebook", str(tmp_path / "x.ipynb"))
     assert refused.exit_code == 3 and "notebook of format 4" in refused.stderr
 
 
@@ -242,12 +238,12 @@ def test_the_last_line_counts_what_could_not_be_judged(lab, tmp_path):
     kept = shown(lab.materialize("kept", "SELECT * FROM frame"))
     file, junit = notebook(tmp_path / "n.ipynb", kept, shown(lab.table("big"))), tmp_path / "j.xml"
     for word, tag in (("--fail", "failure"), ("--fail=stale", "skipped")):
-        line = CliRunner().invoke(main, ["check-notebook", str(file), word, "--junit", str(junit)])
+        line = run_shell("check-notebook", str(file), word, "--junit", str(junit))
         assert line.stdout.splitlines()[-1] == "1 of 2 could not be judged."
         assert junit.read_text().count(f"<{tag} ") == 1
-    CliRunner().invoke(main, ["check-notebook", str(file), "--junit", str(junit)])
+    run_shell("check-notebook", str(file), "--junit", str(junit))
     assert junit.read_text().count("<skipped ") == 1, "nothing was asked to fail"
-    last = CliRunner().invoke(main, ["check-notebook", str(file), "--json"]).stderr
+    last = run_shell("check-notebook", str(file), "--json").stderr
     assert last == "1 of 2 could not be judged.\n"
 
 

@@ -1,12 +1,21 @@
-"""The commands of cells and of the shell, read from `commands.txt`. Parsing, help, completion and
-the reference of both are derived from that table."""
+"""The commands of cells and of the shell: those of `commands.txt`, and those that packages add.
+Parsing, help, completion and the reference of both are derived from that table."""
 
+import contextlib
 import dataclasses
+import inspect
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from jammi_lab.core.entry_points import COMMANDS, load_package_entry, package_entries
+from jammi_lab.core.errors import ExtensionMissing
+from jammi_lab.core.identifiers import fold
+
+SHELL, LINE = "jammi-lab", "%jammi"
+"""What commands of the shell and lines of cells begin with."""
 
 
 def positive_integer(word: str) -> int:
@@ -128,7 +137,8 @@ class Flag:
     required: bool
     """Whether the command needs it."""
     words: tuple[str, ...] = ()
-    """The values that a switch may have."""
+    """The values that a switch may have. The value of such a switch is the list of those given, an
+    empty text for the bare flag."""
 
     @property
     def key(self) -> str:
@@ -145,11 +155,20 @@ class Flag:
         """Converts the word to the value. ValueError names what was expected."""
         return _CONVERTERS.get(self.key, str)
 
+    @property
+    def form(self) -> str:
+        """How it is written."""
+        text = "|".join(self.spellings)
+        if self.value_name:
+            text += f" {self.value_name}"
+        if self.words:
+            text += f"[={'|'.join(self.words)}]"
+        return f"{text} …" if self.repeated else text
+
+    @property
     def usage(self) -> str:
-        """Its syntax in a usage line; brackets mark an optional flag."""
-        text = "|".join(self.spellings) + (f" {self.value_name}" if self.value_name else "")
-        text += " …" if self.repeated else ""
-        return text if self.required else f"[{text}]"
+        """Its form in a usage line; brackets mark an optional flag."""
+        return self.form if self.required else f"[{self.form}]"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,6 +187,8 @@ class Verb:
     """Flags."""
     chapter: str
     """The chapter of help that lists it."""
+    function: Callable[[Any, dict[str, Any]], Any] | None = None
+    """What runs it, of a package: called with the workspace and the values by key."""
 
     @property
     def command(self) -> str:
@@ -175,16 +196,27 @@ class Verb:
         return f"{self.magic} {self.name}".rstrip()
 
     @property
+    def synopsis(self) -> str:
+        """Its usage without flags."""
+        return " ".join([self.command, *(argument.usage for argument in self.arguments)])
+
+    @property
     def usage(self) -> str:
         """Its usage line."""
-        arguments = (argument.usage for argument in self.arguments)
-        return " ".join([self.command, *arguments, *(flag.usage() for flag in self.flags)])
+        return " ".join([self.synopsis, *(flag.usage for flag in self.flags)])
+
+    def flag(self, spelling: str) -> Flag | None:
+        """The flag with this spelling; None if there is none."""
+        return next((flag for flag in self.flags if spelling in flag.spellings), None)
 
 
 _USAGE = re.compile(r"(?P<magic>%{0,2}[\w-]+) ?(?P<name>[a-z-]*)(?P<arguments>[^·]*)(?P<shell>·)?")
 _ARGUMENT = re.compile(r"(?P<optional>\[?)(?P<name>[\w|]+)(?P<repeated> …)?")
 _ONLY_IN_SHELL, _ONLY_IN_NOTEBOOKS = "$ ", "% "
 _FLAG_STARTS = ("-", _ONLY_IN_SHELL, _ONLY_IN_NOTEBOOKS)
+_PATH = Argument("PATH", required=False, repeated=False)
+_PACKAGES = "Packages"
+"""The chapter of the commands that packages add."""
 
 
 def _read_table(text: str) -> Iterator[Verb]:
@@ -197,7 +229,7 @@ def _read_table(text: str) -> Iterator[Verb]:
             yield from _read_command(usage, lines, chapter)
 
 
-def _read_command(usage: str, lines: list[str], chapter: str) -> Iterator[Verb]:
+def _read_command(usage: str, lines: Sequence[str], chapter: str) -> Iterator[Verb]:
     match = _USAGE.match(usage)
     assert match is not None, usage
     arguments = tuple(
@@ -206,10 +238,14 @@ def _read_command(usage: str, lines: list[str], chapter: str) -> Iterator[Verb]:
     )
     flags = [line for line in lines if line.startswith(_FLAG_STARTS)]
     about = " ".join(line for line in lines if line not in flags)
-    for magic in [match["magic"], "jammi-lab"] if match["shell"] else [match["magic"]]:
-        foreign = _ONLY_IN_NOTEBOOKS if magic == "jammi-lab" else _ONLY_IN_SHELL
-        known = tuple(_read_flag(line) for line in flags if not line.startswith(foreign))
-        yield Verb(magic, match["name"], about, arguments, known, chapter)
+    for magic in [match["magic"], SHELL] if match["shell"] else [match["magic"]]:
+        foreign = _ONLY_IN_NOTEBOOKS if magic == SHELL else _ONLY_IN_SHELL
+        known = [_read_flag(line) for line in flags if not line.startswith(foreign)]
+        if magic == SHELL and match["shell"]:
+            arguments = (_PATH, *arguments)
+        if magic == SHELL and _PATH in arguments:
+            known += _COMMON_FLAGS
+        yield Verb(magic, match["name"], about, arguments, tuple(known), chapter)
 
 
 def _read_flag(line: str) -> Flag:
@@ -226,5 +262,50 @@ def _read_flag(line: str) -> Flag:
     )
 
 
-COMMANDS = tuple(_read_table(Path(__file__).with_suffix(".txt").read_text(encoding="utf-8")))
-"""All commands, in the order of the table."""
+_COMMON_FLAGS = [
+    _read_flag(
+        "--catalog URL: the PostgreSQL database with the catalog, if it is not in the folder"
+    ),
+    _read_flag("--tenant NAME: the tenant whose tables to use; without it, shared tables only"),
+    _read_flag("--json: print one JSON value on standard output"),
+]
+"""The flags of each command of the shell on a workspace."""
+OWN_COMMANDS = tuple(
+    _read_table(Path(__file__).with_name("commands.txt").read_text(encoding="utf-8"))
+)
+"""The commands of `commands.txt`, in its order."""
+CELL, STEP = (verb for verb in OWN_COMMANDS if verb.magic in ("%%jammi", "%%jammi_py"))
+
+
+def commands(magic: str) -> list[Verb]:
+    """The commands that begin with it: our own, then those of packages that can be imported."""
+    found = [verb for verb in OWN_COMMANDS if verb.magic == magic]
+    for name in package_entries(COMMANDS):
+        with contextlib.suppress(ExtensionMissing):
+            found += _package_commands(name, magic)
+    return found
+
+
+def find_command(magic: str, name: str) -> Verb | None:
+    """The command of that name; None if there is none. ExtensionMissing for one of a package that
+    cannot be imported."""
+    for verb in OWN_COMMANDS:
+        if (verb.magic, verb.name) == (magic, name):
+            return verb
+    known = name and fold(name) in package_entries(COMMANDS)
+    return next(iter(_package_commands(name, magic)), None) if known else None
+
+
+def _package_commands(name: str, magic: str) -> list[Verb]:
+    function = load_package_entry(COMMANDS, name)
+    usage, *lines = [line.strip() for line in inspect.cleandoc(function.__doc__ or "").split("\n")]
+    if (match := _USAGE.match(usage)) is None or match["name"] != name:
+        raise ExtensionMissing(
+            f"The command {name!r} of a package has no usage.",
+            hint=f"The first line of its docstring is to begin with `{LINE} {name}`.",
+        )
+    return [
+        dataclasses.replace(verb, function=function)
+        for verb in _read_command(usage, lines, _PACKAGES)
+        if verb.magic == magic
+    ]

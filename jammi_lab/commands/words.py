@@ -1,0 +1,224 @@
+"""How words become a command and the values of its arguments and flags: those of a line of
+`%jammi`, of the first line of a cell, and of a command of the shell."""
+
+import itertools
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from jammi_lab.commands.table import LINE, SHELL, Argument, Flag, Verb, commands, find_command
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.packaged_tables import packaged_table
+from jammi_lab.core.suggestions import by_guess
+
+DEFAULT_FOLDER = ".jammi"
+"""The workspace of a notebook, and of a command without PATH."""
+HELP_FLAGS = ("--help", "-h", "-?")
+"""The flags that request help after any verb."""
+SQL_KEYWORDS = frozenset(
+    "select with from values show describe explain insert update delete create drop alter "
+    "pivot unpivot summarize attach".split()
+)
+"""Keywords that begin a SQL statement."""
+_COLUMN_VALUES = ("C", "COL")
+_MAX_SYNONYM_WORDS = 2
+
+Values = dict[str, Any]
+"""The values of a command's arguments and flags, by the keys of the table."""
+
+
+def wants_help(words: Sequence[str]) -> bool:
+    """Whether the words contain a help flag before `--`."""
+    return any(w in HELP_FLAGS for w in itertools.takewhile(lambda w: w != "--", words))
+
+
+def split_words(line: str) -> list[str]:
+    """The words of a line, as a shell splits them."""
+    try:
+        return shlex.split(line)
+    except ValueError:
+        raise InvalidArgument(
+            "A quotation mark is not closed.",
+            hint="Put words with spaces between two equal quotation marks.",
+        ) from None
+
+
+def parse_command(magic: str, words: Sequence[str]) -> tuple[Verb, Values]:
+    """The command that the words name, and its values by key; `help` for a help flag.
+    InvalidArgument carries the usage and near matches."""
+    name = words[0] if words else ""
+    if name in HELP_FLAGS or (magic == SHELL and not words):
+        words, name = ["help"], "help"
+    verb = find_command(magic, name)
+    if verb is None:
+        raise _unknown_command_error(magic, words)
+    if wants_help(words[1:]):
+        return parse_command(magic, ["help", name])
+    return verb, parse_words(verb, words[1:])
+
+
+def parse_line(line: str) -> tuple[Verb, Values]:
+    """The same of a line of `%jammi`."""
+    return parse_command(LINE, split_words(line))
+
+
+def near_commands(magic: str, name: str, known: Sequence[str]) -> list[str]:
+    """The commands that a name may mean."""
+    meant = by_guess(packaged_table("suggestions")[magic]["synonyms"]).get(fold(name))
+    return near_names(name, known) if meant is None else [meant]
+
+
+def _unknown_command_error(magic: str, words: Sequence[str]) -> InvalidArgument:
+    name, known = words[0], packaged_table("suggestions")[magic]
+    message = f"Unknown command: {magic} {name}."
+    if (call := known["python"].get(name)) is not None:
+        workspace = "jammi_lab.get_workspace()" if magic == LINE else "jammi_lab.open(path)"
+        return InvalidArgument(message, hint=f"In Python: {workspace}{call}")
+    # `update` alone and `show sales` are commands of other tools; a statement has more words
+    is_synonym = fold(name) in by_guess(known["synonyms"]) and len(words) <= _MAX_SYNONYM_WORDS
+    if magic == LINE and not is_synonym and (fold(name) in {*SQL_KEYWORDS, *known["cells"]}):
+        return InvalidArgument(message, hint=known["cells"].get(name, known["cells"]["sql"]))
+    names = [verb.name for verb in commands(magic) if verb.name]
+    return InvalidArgument(
+        message, near=near_commands(magic, name, names), hint=f"{magic} help lists all commands."
+    )
+
+
+def parse_words(verb: Verb, words: Sequence[str]) -> Values:
+    """The values by key that the words behind a verb give to its arguments and flags."""
+    values: Values = {a.name: [] if a.repeated else None for a in verb.arguments}
+    for flag in verb.flags:
+        is_list = flag.repeated or flag.words
+        values[flag.key] = [] if is_list else None if flag.value_name else False
+    positional, remaining, flags_ended = list[str](), _WordIterator(words), False
+    for word in remaining:
+        if word == "--" and not flags_ended:
+            flags_ended = True
+        elif _is_flag(word) and not flags_ended and not any(a.allows_dash for a in verb.arguments):
+            _parse_flag(verb, word, remaining, values)
+        else:
+            positional.append(word)
+    if verb.magic == SHELL:
+        positional = _with_path(verb, positional)
+    for argument in verb.arguments:
+        if argument.repeated:
+            values[argument.name], positional = positional, []
+        elif positional:
+            values[argument.name] = _convert(verb, argument, argument.name, positional.pop(0))
+        if argument.required and not values[argument.name]:
+            raise InvalidArgument(
+                f"{verb.command} needs {argument.description}.",
+                hint=f"Usage: {verb.usage}",
+            )
+    for flag in verb.flags:
+        if flag.required and not values[flag.key]:
+            raise InvalidArgument(
+                f"{verb.command} needs {flag.spellings[-1]}, {flag.help}.",
+                hint=f"Usage: {verb.usage}",
+            )
+    if positional:
+        raise InvalidArgument(
+            f"{verb.command} got an unexpected argument: {positional[0]!r}.",
+            hint=f"Usage: {verb.usage}",
+        )
+    return values
+
+
+def _with_path(verb: Verb, words: list[str]) -> list[str]:
+    """The words of the arguments with PATH, which may be left out before others."""
+    others = verb.arguments[1:]
+    if not others or verb.arguments[0].name != "PATH":
+        return words
+    signs_of_a_path = (
+        len(words) > sum(argument.required for argument in others),
+        bool(words) and os.path.lexists(words[0]),
+        not os.path.isdir(DEFAULT_FOLDER),
+    )
+    return words if sum(signs_of_a_path) > 1 else [DEFAULT_FOLDER, *words]
+
+
+class _WordIterator(Iterator[str]):
+    """An iterator over words that can look at the next one."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words, self._position = words, 0
+
+    def __next__(self) -> str:
+        if self._position >= len(self._words):
+            raise StopIteration
+        self._position += 1
+        return self._words[self._position - 1]
+
+    def value_follows(self) -> bool:
+        """Whether the next word exists and is not a flag."""
+        return self._position < len(self._words) and not _is_flag(self._words[self._position])
+
+
+def _is_flag(word: str) -> bool:
+    """Whether a word is a flag: `-k` is; `-` and the number `-0.2` are not."""
+    return word.startswith("-") and not re.match(r"-(\.?\d|$)", word)
+
+
+def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: Values) -> None:
+    spelling, separator, inline_value = word.partition("=")
+    flag, command = verb.flag(spelling), verb.command
+    if flag is None:
+        raise _unknown_flag_error(verb, spelling)
+    if flag.words:
+        if inline_value not in flag.words and separator:
+            raise InvalidArgument(
+                f"{spelling} of {command} takes {' or '.join(flag.words)}, not {inline_value!r}.",
+                near=near_names(inline_value, flag.words),
+            )
+        values[flag.key] = [*values[flag.key], inline_value]
+        return
+    if not flag.value_name:
+        if separator:
+            raise InvalidArgument(
+                f"{spelling} of {command} takes no value.", hint=f"Usage: {verb.usage}"
+            )
+        values[flag.key] = True
+        return
+    words = [inline_value] if separator else []
+    while (remaining.value_follows() and (flag.repeated or not words)) and not (
+        separator and not flag.repeated
+    ):
+        words.append(next(remaining))
+    if flag.repeated and flag.value_name in _COLUMN_VALUES:  # `--key a,b` as in SQL
+        words = [part for word in words for part in word.split(",") if part or word == ""]
+    if not words or "" in words:
+        raise InvalidArgument(
+            f"{spelling} of {command} needs a value: {flag.value_name}.",
+            hint=f"Usage: {verb.usage}",
+        )
+    converted = [_convert(verb, flag, spelling, word) for word in words]
+    values[flag.key] = values[flag.key] + converted if flag.repeated else converted[-1]
+
+
+def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
+    known = {s.lstrip("-"): s for f in verb.flags for s in f.spellings}
+    covers_all = any(not a.required and "NAME" in a.name for a in verb.arguments)
+    hint = f"Usage: {verb.usage}"
+    if spelling == "--all" and covers_all:
+        hint = f"Without a name, {verb.command} covers everything."
+    near = [known[name] for name in near_names(spelling.lstrip("-"), known)]
+    return InvalidArgument(f"{verb.command} has no flag {spelling}.", near=near, hint=hint)
+
+
+def _convert(verb: Verb, taker: Argument | Flag, spelling: str, word: str) -> Any:
+    """The value of an argument or flag that is written so."""
+    choices = taker.name.split("|") if isinstance(taker, Argument) else taker.choices
+    if len(choices) > 1 and word not in choices:
+        raise InvalidArgument(
+            f"{spelling} of {verb.command} takes {' or '.join(choices)}, not {word!r}.",
+            near=near_names(word, choices),
+        )
+    try:
+        return taker.convert(word)
+    except ValueError as expected:
+        raise InvalidArgument(
+            f"{spelling} of {verb.command} takes {expected}, not {word!r}."
+        ) from None
