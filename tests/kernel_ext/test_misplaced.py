@@ -7,6 +7,7 @@ from jammi_kernel_ext.cell_lines import parse_cell
 from jammi_lab.commands.table import LINE, commands
 from jammi_lab.commands.words import parse_line
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.suggestions import by_guess
 
 FIRST_LINES = ["SELECT 1", "select * from papers", "WITH a AS (SELECT 1) SELECT * FROM a", "SELECT"]
