@@ -38,16 +38,33 @@ def to_pandas(table: "pa.Table", *, exact: bool = False) -> "pd.DataFrame":
     By default integers and `sum` of integers are int64; with NULLs float64 if that holds each
     exactly, else Int64; beyond int64 uint64, UInt64, or Python's int. DECIMAL is float64, DATE and
     TIMESTAMP datetime64, INTERVAL timedelta64 (a month is 30 days, as in DuckDB). With `exact` they
-    are nullable integers, Decimal and date objects. ExtensionMissing without pandas.
+    are nullable integers, Decimal and date objects. ExtensionMissing without pandas, SchemaMismatch
+    for values that it cannot hold.
     """
     try:
         with import_modules():
-            import pandas as pd
+            import pandas as pd  # noqa: F401
     except ImportError:
         raise ExtensionMissing(
             "pandas is not installed.",
             hint="pip install pandas; .polars() and .arrow() work without it.",
         ) from None
+    import pyarrow as pa
+
+    cannot_hold = (pa.ArrowException, TypeError)
+    try:
+        return _frame(table, exact)
+    except cannot_hold:
+        for field, column in zip(table.schema, table.columns, strict=True):
+            try:
+                _frame(pa.table([column], [field.name]), exact)
+            except cannot_hold:
+                raise _type_error(field, "pandas") from None
+        raise
+
+
+def _frame(table: "pa.Table", exact: bool) -> "pd.DataFrame":
+    import pandas as pd
     import pyarrow as pa
 
     if exact:
@@ -75,6 +92,37 @@ def to_pandas(table: "pa.Table", *, exact: bool = False) -> "pd.DataFrame":
             frame[name] = pd.Series(_integer_objects(original.to_pylist()), dtype=object)
     frame.columns = pd.Index(table.column_names)
     return frame
+
+
+def nested_types(kind: "pa.DataType") -> "list[pa.DataType]":
+    """The type and all types nested in it."""
+    import pyarrow as pa
+
+    if isinstance(kind, pa.BaseExtensionType):
+        return nested_types(kind.storage_type)
+    return [kind] + [
+        part for i in range(kind.num_fields) for part in nested_types(kind.field(i).type)
+    ]
+
+
+def _type_error(field: "pa.Field", library: str) -> SchemaMismatch:
+    """The error for a column of a type that a library does not have."""
+    return SchemaMismatch(
+        f"Column {field.name!r} has the type {field.type}, which {library} cannot hold.",
+        column=field.name,
+        actual=str(field.type),
+        hint="Cast it to VARCHAR, or use .arrow().",
+    )
+
+
+def _is_of_polars(kind: "pa.DataType") -> bool:
+    """Whether polars has a type, nested types apart."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        names = [field.name for field in kind]
+        return len(set(names)) == len(names)
+    return not any((pa.types.is_interval(kind), pa.types.is_union(kind)))
 
 
 def _numpy_column(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
@@ -217,6 +265,8 @@ def to_rows(table: "pa.Table") -> Iterator[tuple[Any, ...]]:
 def _python_values(column: "pa.Array") -> list[Any]:
     import pyarrow as pa
 
+    if column.type == pa.time64("ns"):
+        column = column.cast(pa.time64("us"))  # raises ArrowInvalid, which is a ValueError
     values: list[Any] = column.to_pylist()
     if column.type == _hugeint():
         return [None if value is None else int(value) for value in values]
@@ -245,7 +295,8 @@ class ArrowExportMixin:
         raise TypeError(f"{type(self).__name__} has no rows")
 
     def polars(self) -> "pl.DataFrame":
-        """All rows as a polars frame. Raises SchemaMismatch when two columns share a name."""
+        """All rows as a polars frame. Raises SchemaMismatch when two columns share a name, and for
+        a type that polars does not have."""
         with import_modules():
             import polars as pl
 
@@ -264,6 +315,9 @@ class ArrowExportMixin:
                 column=duplicate,
                 hint="Rename one with AS, or use .arrow().",
             )
+        for field in table.schema:
+            if not all(map(_is_of_polars, nested_types(field.type))):
+                raise _type_error(field, "polars")
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         return frame

@@ -30,7 +30,8 @@ def to_display(column: "pa.ChunkedArray", decimals: int | None = None) -> list[A
 
     if decimals is not None:
         return [None if value is None else f"{value:.{decimals}f}" for value in column.to_pylist()]
-    if pa.types.is_nested(column.type) and column.nbytes > _MAX_FULL_BYTES:
+    is_large = pa.types.is_nested(column.type) and column.nbytes > _MAX_FULL_BYTES
+    if is_large or column.type == pa.time64("ns"):  # of which a Python time drops digits
         return [_scalar_value(scalar) for chunk in column.chunks for scalar in chunk]
     # Arrow prints a float32 with the fewest digits that distinguish it.
     try:
@@ -56,10 +57,10 @@ def _scalar_value(scalar: "pa.Scalar") -> Any:
             for key, value in zip(scalar.values.field(0), scalar.values.field(1), strict=True)
         }
     if pa.types.is_struct(kind):
-        return {
-            name: _scalar_value(scalar[name])
-            for name in (kind.field(i).name for i in range(kind.num_fields))
-        }
+        names = [field.name for field in kind]
+        values = [_scalar_value(scalar[position]) for position in range(len(names))]
+        has_names = len(set(names)) == len(names)  # row(1, 2) has none
+        return dict(zip(names, values, strict=True)) if has_names else tuple(values)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return TruncatedList(
             [_scalar_value(item) for item in scalar.values.slice(0, _MAX_ITEMS)], len(scalar.values)

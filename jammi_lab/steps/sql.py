@@ -15,6 +15,7 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
+from jammi_lab.engine.sql.types import sql_type
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.path_names import bound_text
 from jammi_lab.steps.increment import IncrementalStatement
@@ -138,7 +139,7 @@ def _start(
 
 def _check_output(output: Sequence[tuple[str, str]]) -> None:
     folded_names: set[str] = set()
-    for name, _ in output:
+    for name, kind in output:
         if not name:
             raise InvalidArgument(
                 "An output column has an empty name.", hint="Give it a name with AS."
@@ -152,6 +153,13 @@ def _check_output(output: Sequence[tuple[str, str]]) -> None:
                 hint="Rename one with AS.",
             )
         folded_names.add(fold(name))
+        if sql_type(kind) is None:
+            raise SchemaMismatch(
+                f"Column {name!r} has the type {kind[:100]}, which no table can have.",
+                column=name,
+                actual=kind[:100],
+                hint="Name the fields of a struct: {'a': 1, 'b': 2} instead of row(1, 2).",
+            )
 
 
 def _inferred_key(query: PreparedStatement) -> list[str]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jammi_lab.core.dataframes import nested_types
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import fold
 from jammi_lab.storage import own_files
@@ -270,15 +271,6 @@ def _to_microseconds(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         return column.cast(_TIME64_US)
     except pa.ArrowInvalid:
         raise _nanoseconds_error(name, column.type) from None
-
-
-def nested_types(kind: pa.DataType) -> list[pa.DataType]:
-    """The type and all types nested in it."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return nested_types(kind.storage_type)
-    return [kind] + [
-        part for i in range(kind.num_fields) for part in nested_types(kind.field(i).type)
-    ]
 
 
 def decoded_type(kind: pa.DataType) -> pa.DataType:

@@ -214,7 +214,8 @@ class Result(TableMixin, BadgeMixin):
             ) from None
         except ValueError as error:  # pyarrow needs pandas for times finer than a microsecond
             raise InvalidArgument(
-                "A time in these rows has nanoseconds, which Python cannot represent.",
+                "A time in these rows has nanoseconds, or a struct has fields of one name, which "
+                "Python cannot represent.",
                 hint="Cast it to VARCHAR, or get the rows with .arrow() or .polars().",
             ) from error
 

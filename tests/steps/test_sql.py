@@ -276,6 +276,8 @@ def test_a_key_that_is_no_column_is_refused_with_the_near_name(lab, folder):
         "SELECT 1 AS a, 2 AS A",
         'SELECT 1 AS "é", 2 AS "é"',
         "SELECT INTERVAL 1 DAY AS d",
+        "SELECT row(1, 2) AS r",
+        "SELECT list_zip([1], [2]) AS r",
     ],
 )
 def test_an_output_that_cannot_be_a_table_is_a_schema_error(ws, folder, statement):

@@ -1,5 +1,6 @@
 """Results and tables where other libraries expect rows, arrays or columns."""
 
+import contextlib
 import datetime as dt
 
 import numpy as np
@@ -12,14 +13,18 @@ NUMBERS = "SELECT range::INTEGER AS n, range * 0.5::DOUBLE AS x FROM range(1, 4)
 MIXED = "SELECT 1 AS n, 'a' AS s, DATE '2020-02-03' AS d UNION ALL SELECT 2, NULL, NULL ORDER BY n"
 
 
-@pytest.fixture(params=["rows", "table"])
-def given(request, tmp_path):
+@pytest.fixture
+def ws(tmp_path):
     with jl.open(tmp_path / "lab") as ws:
+        yield ws
 
-        def make(sql):
-            return ws.sql(sql) if request.param == "rows" else ws.materialize("t", sql)
 
-        yield make
+@pytest.fixture(params=["rows", "table"])
+def given(request, ws):
+    def make(sql):
+        return ws.sql(sql) if request.param == "rows" else ws.materialize("t", sql)
+
+    return make
 
 
 def test_pandas_has_the_columns_by_name(given):
@@ -40,16 +45,40 @@ def test_what_rows_would_lose_is_refused(given, sql):
         pd.DataFrame(given(sql))
 
 
-def test_two_columns_of_one_name_are_refused(tmp_path):
-    with jl.open(tmp_path / "lab") as ws:
-        rows = ws.sql("SELECT 1 AS a, 2 AS b")
-        twice = ws.sql("SELECT 1 AS a, 2 AS a")
-        if twice.arrow().column_names == ["a", "a"]:
-            with pytest.raises(TypeError, match=r"Use \.pandas\(\)\.$"):
-                pd.DataFrame(twice)
-            with pytest.raises(jl.InvalidArgument, match="named 'a'"):
-                twice["a"]
-        assert rows["b"].tolist() == [2]
+def test_two_columns_of_one_name_are_refused(ws):
+    rows = ws.sql("SELECT 1 AS a, 2 AS b")
+    twice = ws.sql("SELECT 1 AS a, 2 AS a")
+    if twice.arrow().column_names == ["a", "a"]:
+        with pytest.raises(TypeError, match=r"Use \.pandas\(\)\.$"):
+            pd.DataFrame(twice)
+        with pytest.raises(jl.InvalidArgument, match="named 'a'"):
+            twice["a"]
+    assert rows["b"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("value", "refusing"),
+    [
+        ("INTERVAL 1 MONTH", {"polars"}),
+        ("{'a': INTERVAL 1 DAY}", {"polars"}),
+        ("[MAP {1: INTERVAL 1 DAY}]", {"polars"}),
+        ("union_value(a := 1)", {"polars"}),
+        ("MAP {{'a': 1}: 2}", {"pandas"}),
+        ("TIME_NS '10:11:12.123456789'", {"pandas", "fetchall"}),
+        ("list_zip([1], [2])", {"polars", "fetchall"}),
+    ],
+)
+def test_values_that_a_library_cannot_hold_are_refused_by_column(ws, value, refusing):
+    rows = ws.sql(f"SELECT 1 AS n, {value} AS v")
+    assert rows.arrow().num_rows == 1 and "v" in str(rows)
+    for name in ("polars", "pandas", "fetchall"):
+        with contextlib.ExitStack() as stack:
+            if name in refusing:
+                refused = stack.enter_context(pytest.raises(jl.JammiError))
+            getattr(rows, name)()
+        if name in refusing:
+            assert "VARCHAR" in refused.value.hint
+            assert name == "fetchall" or refused.value.column == "v"
 
 
 def test_numpy_has_numbers_in_two_dimensions_that_outlive_the_table(given):

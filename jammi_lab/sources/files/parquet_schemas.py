@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jammi_lab.core.caches import BoundedCache
+from jammi_lab.core.dataframes import nested_types
 from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.base import ObservationContext
@@ -30,7 +31,7 @@ from jammi_lab.sources.read_errors import display_name, is_damage, not_parquet_e
 from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type, with_sql_precision
 from jammi_lab.storage.files import has_stat, is_settled
-from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type, nested_types
+from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type
 
 _TIMESTAMP_RESOLUTION_SECONDS = 2.0
 _MAX_CACHED_FILES = 10_000
@@ -254,7 +255,7 @@ def _read_schema(file_set: FileSet, source_file: SourceFile) -> FileSchema:
     return FileSchema(
         elements,
         tuple(sorted(pair for pair in pairs if pair[0] not in _IGNORED_METADATA)),
-        tuple((field.name, _plain_type(field.type)) for field in fields),
+        tuple((field.name, plain_type(field.type)) for field in fields),
     )
 
 
@@ -264,7 +265,7 @@ def _is_cut(kind: pa.DataType) -> bool:
     return getattr(kind, "unit", "") == "ns" and not is_naive
 
 
-def _plain_type(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type without what the metadata of Arrow adds and DuckDB does not read: dictionaries,
     widths of offsets and of lists, names of list items, time zones other than UTC."""
     if isinstance(kind, pa.BaseExtensionType):
@@ -277,11 +278,11 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         return pa.timestamp(kind.unit, "UTC")
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return pa.list_(_plain_type(kind.value_type))
+        return pa.list_(plain_type(kind.value_type))
     if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _plain_type(field.type)) for field in kind])
+        return pa.struct([(field.name, plain_type(field.type)) for field in kind])
     if pa.types.is_map(kind):
-        return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
+        return pa.map_(plain_type(kind.key_type), plain_type(kind.item_type))
     return kind
 
 
