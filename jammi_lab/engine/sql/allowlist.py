@@ -5,6 +5,7 @@ The tree is DuckDB's own (`json_serialize_sql`). Every subtree is checked, excep
 constant and the type of a cast.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,6 +121,26 @@ def walk_nodes(tree: Any) -> Iterator[Node]:
             stack.extend(reversed(node))
 
 
+def comparable_form(node: Any) -> Any:
+    """A comparable form of an expression, without positions, aliases and the case of names. Within
+    one SELECT, expressions with equal forms mean the same."""
+    if isinstance(node, dict):
+        if node.get("type") == "COLUMN_REF":
+            return ("column", tuple(map(ascii_lower, node["column_names"])))
+        return tuple(
+            (k, comparable_form(v)) for k, v in node.items() if k not in ("query_location", "alias")
+        )
+    return tuple(comparable_form(v) for v in node) if isinstance(node, list) else node
+
+
+def _are_one(left: Any, right: Any) -> bool:
+    """Whether two expressions, in comparable form, are the same, or may be one column."""
+    if left[0] == right[0] == "column":
+        names = zip(reversed(left[1]), reversed(right[1]), strict=False)
+        return all(name == other for name, other in names)
+    return bool(left == right)
+
+
 def _source_hint(function: str) -> str:
     """The hint for a rejected function that reads external data: add a source."""
     suggestion = next(
@@ -208,6 +229,8 @@ class _Checker:
             skipped_keys.add("cast_type")
             if function_list.ZONED_TIME in json.dumps(node["cast_type"]):
                 self.check_zoned_time(node["child"])
+        if node.get("class") == "WINDOW":
+            self.check_partitions(node)
         if node.get("sample"):
             self.reading.volatile.add("sample")
         if "class" in node and node.get("alias"):
@@ -303,6 +326,17 @@ class _Checker:
         if is_volatile:
             self.reading.volatile.add(name)
         self.reading.reads_clock |= allowed.mark == "clock"
+
+    def check_partitions(self, node: Node) -> None:
+        """Windows `PARTITION BY a, a` and `PARTITION BY a, b` of one statement have the rows of the
+        first (DuckDB 1.5.5)."""
+        forms = map(comparable_form, node["partitions"])
+        if any(_are_one(*pair) for pair in itertools.combinations(forms, 2)):
+            raise self.not_allowed(
+                "PARTITION BY has an expression twice, for which DuckDB may return other rows.",
+                node,
+                "Write each expression once.",
+            )
 
     def check_zoned_time(self, value: Node) -> None:
         """The offset of a text or time without one is that of the session's time zone today."""

@@ -19,7 +19,7 @@ from jammi_lab.core import identifiers
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.engine.sql import function_list, tokens
-from jammi_lab.engine.sql.allowlist import walk_nodes
+from jammi_lab.engine.sql.allowlist import comparable_form, walk_nodes
 
 Node = dict[str, Any]
 
@@ -197,18 +197,6 @@ def _is_order_independent(node: Node) -> bool:
 
 def _function_name(node: Node) -> str:
     return ascii_lower(node["function_name"])
-
-
-def comparable_form(node: Any) -> Any:
-    """A comparable form of an expression, without positions, aliases and the case of names. Within
-    one SELECT, expressions with equal forms mean the same."""
-    if isinstance(node, dict):
-        if node.get("type") == "COLUMN_REF":
-            return ("column", tuple(map(ascii_lower, node["column_names"])))
-        return tuple(
-            (k, comparable_form(v)) for k, v in node.items() if k not in ("query_location", "alias")
-        )
-    return tuple(comparable_form(v) for v in node) if isinstance(node, list) else node
 
 
 # -- the key that GROUP BY gives

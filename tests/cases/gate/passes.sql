@@ -39,6 +39,7 @@ SELECT id, lag(id) OVER (ORDER BY id), lead(id, 2, 0) OVER (ORDER BY id) FROM pa
 SELECT id, ntile(2) OVER (ORDER BY id), percent_rank() OVER (ORDER BY id), cume_dist() OVER (ORDER BY id) FROM papers
 SELECT id, first_value(id IGNORE NULLS) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING EXCLUDE CURRENT ROW) FROM papers
 SELECT id, nth_value(id, 2) OVER (ORDER BY id GROUPS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM papers
+SELECT sum(p.id) OVER (PARTITION BY p.id, q.id, p.id + 1) FROM papers p, papers q
 SELECT id FROM papers QUALIFY row_number() OVER (PARTITION BY venue ORDER BY id) = 1
 SELECT DISTINCT venue FROM papers
 SELECT DISTINCT ON (venue) venue, id FROM papers ORDER BY venue, id

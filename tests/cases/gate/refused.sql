@@ -219,3 +219,6 @@ SELECT $1
 SELECT rowid FROM papers
 SELECT papers.rowid FROM papers
 SELECT 1 FROM ''
+SELECT sum(id) OVER (PARTITION BY venue, VENUE), sum(id) OVER (PARTITION BY venue, year) FROM papers
+SELECT sum(id) OVER (PARTITION BY venue, p.venue) FROM papers p
+SELECT sum(id) OVER w FROM papers WINDOW w AS (PARTITION BY id % 2, year, id % 2 ORDER BY id)
