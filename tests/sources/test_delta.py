@@ -1,5 +1,6 @@
 """Delta tables as sources, written by deltalake."""
 
+import datetime
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import string
 import struct
 import sys
 import time
+from decimal import Decimal
 
 import duckdb
 import pyarrow as pa
@@ -630,3 +632,37 @@ def test_rewritten_files_are_read_within_the_bounds_of_a_look(folder):
     found = source(folder).observe(None, look(scan_bytes=10))
     assert isinstance(found, Unknown) and "would scan" in str(found)
     assert not isinstance(source(folder).observe(None, look()), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("logged", "stored"),
+    [
+        (pa.array([1]), pa.array([2.5])),
+        (pa.array([1]), pa.array(["7.5"])),
+        (pa.array([datetime.date(2024, 1, 1)]), pa.array([datetime.datetime(2024, 1, 1, 13)])),
+        (pa.array([Decimal("1.2")]), pa.array([Decimal("1.25")])),
+        (pa.array([{"a": [1]}]), pa.array([{"a": [2.5]}])),
+        (pa.array([True]), pa.array([5])),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_a_data_file_with_values_of_another_type_is_refused(tmp_path, logged, stored):
+    write_deltalake(tmp_path / "t", pa.table({"v": logged}))
+    [file] = (tmp_path / "t").glob("*.parquet")
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        ws.sources.add("t", tmp_path / "t")
+        made = ws.materialize("m", "FROM t")
+        pq.write_table(pa.table({"v": stored}), file)
+        assert isinstance(made.staleness(), Undecidable)
+        with pytest.raises(SourceUnavailable, match=f"'v' of the Delta .* in {file.name}"):
+            ws.sql("FROM t")
+        with pytest.raises(SourceUnavailable, match="'v' of the Delta"):
+            ws.sources.add("t", tmp_path / "t", replace=True, anchor="none")
+
+
+def test_a_data_file_with_values_that_the_type_of_the_log_holds_is_read(tmp_path):
+    write_deltalake(tmp_path / "t", pa.table({"v": pa.array([1]), "n": pa.array([{"a": 1}])}))
+    [file] = (tmp_path / "t").glob("*.parquet")
+    narrow = pa.array([2], pa.int32())
+    pq.write_table(pa.table({"v": narrow, "n": pa.array([{"b": "x", "a": 3}])}), file)
+    assert query(source(tmp_path / "t").relation(None), "SELECT v, n.a FROM it") == [(2, 3)]

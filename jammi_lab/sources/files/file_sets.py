@@ -96,11 +96,11 @@ class LocalFileSet:
 
     def list_files(self, kind: str) -> list[SourceFile]:
         if self._files is not None and self._path is not None:
-            listed = (_stat_file(os.path.join(self._path, file), file) for file in self._files)
+            listed = (stat_file(os.path.join(self._path, file), file) for file in self._files)
             return [source_file for source_file in listed if source_file is not None]
         if self._path is None:
             return self._stats(base_of(self.pattern), names_of_kind(kind, expand(self.pattern)))
-        if (single := _stat_file(self._path, "")) is not None:
+        if (single := stat_file(self._path, "")) is not None:
             return [single]
         return self._stats(self._path, names_of_kind(kind, _list_folder(self._path)))
 
@@ -123,7 +123,7 @@ class LocalFileSet:
         for path in paths:
             # A file may be deleted between the listing and its stat.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                source_file = _stat_file(path, _relative_path(path, base), route_of_folder)
+                source_file = stat_file(path, _relative_path(path, base), route_of_folder)
                 source_files += [source_file] if source_file is not None else []
         if not source_files:
             raise FileNotFoundError(errno.ENOENT, "there is no file", self._path or self.pattern)
@@ -138,9 +138,10 @@ def _relative_path(path: str, base: str) -> str:
     return os.path.relpath(path, base).replace(os.sep, "/")
 
 
-def _stat_file(
+def stat_file(
     path: str, relative: str, route_of_folder: Callable[[str], str] = route_of
 ) -> SourceFile | None:
+    """A file as it is now; None for a folder. Raises FileNotFoundError, OSError."""
     file_stat = os.lstat(path)
     is_link = stat.S_ISLNK(file_stat.st_mode)
     route = route_of(path) if is_link else route_of_folder(os.path.dirname(path))

@@ -28,16 +28,10 @@ def rewritten_files(
     """The local data files that have changed since the commit file was written, each as its path
     below `home` and a digest of its bytes.
 
-    A missing commit file proves no file unchanged. A missing data file is left to the read that
-    fails. Unknown when the bytes to read exceed the limit of `ctx`. Raises OSError.
+    A missing data file is left to the read that fails. Unknown when the bytes to read exceed the
+    limit of `ctx`. Raises OSError.
     """
-    commit = stat_of(commit_file)
-    changed = [
-        (path, stat)
-        for path in sorted(data_files)
-        if (stat := stat_of(path)) is not None
-        and (commit is None or _changed_at(stat) > _changed_at(commit))
-    ]
+    changed = changed_files(commit_file, data_files)
     unread_bytes = sum(
         stat.size
         for path, stat in changed
@@ -46,6 +40,18 @@ def rewritten_files(
     if ctx is not None and ctx.scan_bytes is not None and unread_bytes > ctx.scan_bytes:
         return Unknown(f"would scan {unread_bytes:,} bytes; run `ws.status(deep=True)`")
     return [[os.path.relpath(path, home), _digest(Path(path))] for path, _ in changed]
+
+
+def changed_files(commit_file: str, data_files: Sequence[str]) -> list[tuple[str, Stat]]:
+    """The files that have changed since the commit file was written, which are all of them when it
+    is missing."""
+    commit = stat_of(commit_file)
+    return [
+        (path, stat)
+        for path in sorted(data_files)
+        if (stat := stat_of(path)) is not None
+        and (commit is None or _changed_at(stat) > _changed_at(commit))
+    ]
 
 
 def _changed_at(stat: Stat) -> int:

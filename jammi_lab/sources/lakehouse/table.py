@@ -2,6 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from jammi_lab.sources.base import ReadCredentials, RunSelect, SourceAccess, no_
 from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
 from jammi_lab.sources.files.object_stores import StoreAccess
 from jammi_lab.sources.lakehouse.appended_files import DataFiles
+from jammi_lab.sources.lakehouse.rewritten_files import changed_files
 from jammi_lab.sources.lakehouse.table_location import (
     LocalTableFiles,
     StoreTableFiles,
@@ -166,6 +168,10 @@ class LakehouseTable(LocatedConnector, ABC):
         """Paths or URLs of all files that a read of the snapshot may open. Raises as
         `current_snapshot`, and SourceUnavailable if DuckDB would read wrong rows."""
 
+    def check_data_files(self, state: TableSnapshot, paths: Sequence[str]) -> None:
+        """Check local data files of a snapshot for values that DuckDB would convert. Raises
+        SourceUnavailable, OSError, and as `current_snapshot`."""
+
     def table_home(self, state: TableSnapshot) -> str:
         """The folder or URL of the table."""
         return state.location
@@ -188,6 +194,8 @@ class LakehouseTable(LocatedConnector, ABC):
         otherwise make us read the rows of every tenant, or files of this machine."""
         home, folder = self.table_home(state), self.folder or Path()
         if (checked := _checked_snapshots.get((folder, state))) is not None:
+            changed = changed_files(state.commit_file, checked)
+            self.check_data_files(state, [path for path, _ in changed])
             return checked
         locations = self.file_locations(state)
         if scheme_of(home) is not None and (outside := first_outside(home, locations)) is not None:
@@ -204,6 +212,7 @@ class LakehouseTable(LocatedConnector, ABC):
             )
         for path in paths:
             check_readable_path(path, self.folder)
+        self.check_data_files(state, paths)
         _checked_snapshots.put((folder, state), paths)
         return paths
 
