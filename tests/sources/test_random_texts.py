@@ -1,16 +1,17 @@
-"""Random tables that csv, pandas and polars write in many dialects are read as what stands in the
-file, by Python's own csv reader, or are refused; never as something else."""
+"""Random tables that csv, json, pandas and polars write in many dialects are read as what stands in
+the file, by Python's own readers, or are refused; never as something else."""
 
 import contextlib
 import csv
 import datetime
+import json
 import random
 from decimal import Decimal
 
 import pandas as pd
 import polars as pl
+import pytest
 
-import jammi_lab as jl
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.registry import connector_for
@@ -81,8 +82,8 @@ def column_of(dice, rows):
 
 
 def written(dice, path):
-    """Write a random table in some dialect. Returns the options that it needs to be read, and the
-    texts in the file."""
+    """Write a random table as CSV in some dialect. Returns the options that it needs to be read, and
+    the texts in the file."""
     width, rows = dice.randrange(1, 5), dice.choice([0, 1, 2, 30])
     names = [f"c{number}" for number in range(width)]
     columns = [column_of(dice, rows) for _ in names]
@@ -105,17 +106,40 @@ def written(dice, path):
         table = dict(zip(names, columns, strict=True))
         pd.DataFrame(table, dtype=object).to_csv(path, index=False, sep=delimiter)
     else:
-        texts = [[None if value is None else str(value) for value in each] for each in columns]
-        table = dict(zip(names, texts, strict=True))
         style = dice.choice(["necessary", "always", "non_numeric"])
-        pl.DataFrame(table, dict.fromkeys(names, pl.String)).write_csv(
-            path, separator=delimiter, quote_style=style
-        )
+        texts_of(names, columns).write_csv(path, separator=delimiter, quote_style=style)
     with open(path, newline="", encoding=encoding) as file:
         [_, *texts] = csv.reader(file, delimiter=delimiter, quotechar=quote)
     options = {"delim": delimiter, "quote": quote}
     options |= {"encoding": encoding} if encoding == "cp1252" else {}
     return options, [row or [""] for row in texts if row or width == 1]
+
+
+def texts_of(names, columns):
+    texts = [[None if value is None else str(value) for value in each] for each in columns]
+    return pl.DataFrame(dict(zip(names, texts, strict=True)), dict.fromkeys(names, pl.String))
+
+
+def written_as_json(dice, path):
+    """Write a random table as JSON, one object a line or a list of them. Returns the values in the
+    file."""
+    names = [f"c{number}" for number in range(dice.randrange(1, 5))]
+    columns = [column_of(dice, dice.choice([1, 2, 30])) for _ in names[:1]]
+    columns += [column_of(dice, len(columns[0])) for _ in names[1:]]
+    records = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    lines = [
+        json.dumps(record, default=str, ensure_ascii=dice.random() < 0.5) for record in records
+    ]
+    if path.suffix == ".json":
+        text = "[" + dice.choice([", ", ",\n"]).join(lines) + "]"
+    elif dice.random() < 0.5:
+        text = "".join(line + dice.choice(["\n", "\r\n"]) for line in lines)
+    else:
+        text = texts_of(names, columns).write_ndjson()
+    path.write_text(text, encoding=dice.choice(["utf-8", "utf-8-sig", "utf-16"]), newline="")
+    parse = json.JSONDecoder(parse_float=Decimal).decode
+    said = parse(text) if path.suffix == ".json" else list(map(parse, text.splitlines()))
+    return [[record[name] for name in names] for record in said]
 
 
 def means(value, text):
@@ -138,41 +162,68 @@ def means(value, text):
     return value == text
 
 
+def is_value(value, kind, said):
+    """Whether a value that was read in a column of this type is the one in a JSON file."""
+    if value is None or said is None:
+        return value is said
+    if kind == "JSON":
+        return json.loads(value, parse_float=Decimal) == said
+    if isinstance(said, str):
+        return value == said or (
+            isinstance(value, datetime.date | datetime.time) and means(value, said)
+        )
+    if isinstance(said, bool):
+        return value is said
+    return not isinstance(value, bool) and Decimal(repr(value).strip("'")) == said
+
+
+def read(path, kind, **options):
+    """The types and rows of a file."""
+    record = SourceRecord(name="s", kind=kind, location=str(path), options=options)
+    relation = connector_for(record, None, None).relation(None)
+    return list(relation.columns.values()), query(relation, "FROM it")
+
+
 @soak
-def test_random_tables_are_read_as_what_stands_in_the_file_or_are_refused(tmp_path):
-    read, refusals = 0, []
-    for seed in range(sized(150, 2_000)):
-        path = tmp_path / f"{seed}.csv"
-        options, texts = written(random.Random(seed), path)
-        record = SourceRecord(name="s", kind="csv", location=str(path), options=options)
+@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_random_tables_are_read_as_what_stands_in_the_file_or_are_refused(tmp_path, kind, part):
+    count, refusals = sized(60, {"csv": 1_500, "json": 650}[kind]), []
+    for seed in range(part * count, (part + 1) * count):
+        dice, options = random.Random(seed), {}
+        path = tmp_path / f"{seed}.{kind if seed % 2 else kind.replace('json', 'ndjson')}"
+        if kind == "csv":
+            options, said = written(dice, path)
+        else:
+            said = written_as_json(dice, path)
         try:
-            rows = query(connector_for(record, None, None).relation(None), "FROM it")
+            types, rows = read(path, path.suffix[1:], **options)
         except JammiError as error:
             refusals.append((seed, error))
             continue
-        read += 1
-        assert len(rows) == len(texts), (seed, options, path.read_bytes()[:500])
-        for row, said in zip(rows, texts, strict=True):
-            assert all(map(means, row, said)), (seed, options, row, said)
+        assert len(rows) == len(said), (seed, options, path.read_bytes()[:500])
+        for row, values in zip(rows, said, strict=True):
+            cells = zip(row, types, values, strict=True)
+            for value, type_, cell in cells:
+                is_same = means(value, cell) if kind == "csv" else is_value(value, type_, cell)
+                assert is_same, (seed, options, type_, value, cell)
         path.unlink()
-    assert read > 20 * len(refusals)
-    assert all(f"{seed}.csv" in error.message and error.hint for seed, error in refusals), refusals
+    assert count > 20 * len(refusals)
+    assert all(f"{seed}." in error.message and error.hint for seed, error in refusals), refusals
 
 
 def test_one_more_row_never_turns_the_others(tmp_path):
     """What is read of the first rows means the same, whatever comes after them."""
     dice = random.Random(7)
-    with jl.open(tmp_path / "lab") as ws:
-        for turn in range(sized(25, 200)):
-            texts = [str(MAKERS[dice.choice(sorted(MAKERS))](dice)) for _ in range(3)]
-            texts = [text.replace("\n", " ") for text in texts]
-            for count in (1, 2, 3):
-                path = tmp_path / f"{turn}-{count}.csv"
-                with open(path, "w", newline="", encoding="utf-8") as file:
-                    sheet = csv.writer(file, quoting=csv.QUOTE_ALL)
-                    sheet.writerow(["n", "v"])
-                    sheet.writerows(enumerate(texts[:count]))
-                with contextlib.suppress(JammiError):
-                    ws.sources.add("a", path, replace=True)
-                    rows = ws.sql("SELECT v FROM a ORDER BY n").fetchall()
-                    assert all(means(v, text) for (v,), text in zip(rows, texts, strict=False))
+    for turn in range(sized(25, 200)):
+        texts = [str(MAKERS[dice.choice(sorted(MAKERS))](dice)) for _ in range(3)]
+        texts = [text.replace("\n", " ") for text in texts]
+        for count in (1, 2, 3):
+            path = tmp_path / f"{turn}-{count}.csv"
+            with open(path, "w", newline="", encoding="utf-8") as file:
+                sheet = csv.writer(file, quoting=csv.QUOTE_ALL)
+                sheet.writerow(["n", "v"])
+                sheet.writerows(enumerate(texts[:count]))
+            with contextlib.suppress(JammiError):
+                for n, value in read(path, "csv")[1]:
+                    assert means(value, texts[n])
