@@ -1,191 +1,152 @@
-"""Checkpoints of interrupted runs: which runs have one and where it is; and that of an embedding,
-one Parquet file with vectors by text digest, protected by a digest of its own."""
+"""Checkpoints of interrupted runs: one file for each definition, to which finished rows are
+appended, so that a process that is killed loses only the rows in flight."""
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import json
+import os
+import shutil
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
+from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage.files import (
     StoragePath,
-    atomic_file,
+    fault_point,
     list_files,
     make_folder,
     open_for_reading,
+    open_regular,
     remove_file,
+    write_all,
 )
-from jammi_lab.storage.parquet import open_parquet
-from jammi_lab.storage.vector_arrays import to_arrow, to_numpy
-from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles, remove_temporary_files
+from jammi_lab.storage.object_store import RemoteFile, RemotePath
+from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles
 
-Digests = NDArray[np.void]
-"""Text digests, 16 bytes each."""
-DIGEST_BYTES = 16
-_DIGEST_METADATA = b"jammi_digest"
-_TABLES_METADATA = b"jammi_tables"
-BATCH_ROWS = 1024
-"""Rows per batch, so that saving and loading need little memory besides the vectors."""
-_DIGEST_BLOCK_ROWS = 8192
-"""The file digest covers the text digests of this many rows, then their vectors, and so on."""
-
-
-def to_digests(column: pa.Array) -> Digests:
-    """A column of text digests as numpy, without a copy."""
-    return np.frombuffer(
-        column.buffers()[1] or b"", f"V{DIGEST_BYTES}", len(column), column.offset * DIGEST_BYTES
-    )
-
-
-def to_column(digests: Digests) -> pa.Array:
-    """Text digests as an Arrow column."""
-    return pa.Array.from_buffers(
-        pa.binary(DIGEST_BYTES), len(digests), [None, pa.py_buffer(np.ascontiguousarray(digests))]
-    )
-
-
-def empty_digests() -> Digests:
-    """An empty array of digests."""
-    return np.empty(0, f"V{DIGEST_BYTES}")
+_FRAME_HEADER = struct.Struct("<I16s")
+"""Before each frame: its length in bytes, and the first 16 bytes of its SHA-256."""
+_MAX_FRAME_BYTES = 1 << 31
+_MIN_PUT_INTERVAL_SECONDS, _MAX_PUT_TIME_SHARE = 1.0, 0.02
+"""An object store takes whole objects: a checkpoint is put there at most this often, and for at
+most this share of the run time."""
 
 
 class Checkpoint:
-    """Saves and loads the vectors of an interrupted run. A truncated or foreign file counts as
-    none. Without a path nothing is saved."""
+    """Appends tables and reads them back. A truncated or damaged file counts up to the damage.
+    Errors of the file system end the checkpoint, not the run."""
 
     def __init__(
         self,
         path: StoragePath | None,
-        tables: Sequence[int] = (),
+        table_ids: Sequence[int] = (),
         tables_exist: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`tables`: ids of the mutable tables that the run reads; `tables_exist`: whether they all
-        still exist."""
-        self._path, self._tables, self._tables_exist = path, tables, tables_exist
+        """`path`: None for a run that may not keep anything; `table_ids`: ids of the mutable tables
+        that the run reads; `tables_exist`: whether they all still exist."""
+        self._path, self._table_ids, self._tables_exist = path, table_ids, tables_exist
+        self._file: FileIO | None = None
+        self._remote: RemoteFile | None = None
+        """The local copy of what an object store is to hold."""
+        self._next_put = 0.0
+        self._intact_bytes = 0
+        """Where the next frame belongs: what follows is damaged and would hide it."""
+        self._has_failed = path is None
 
-    def load(self, dimensions: int) -> Iterator[tuple[list[bytes], NDArray[np.float32]]]:
-        """Yield text digests with their vectors, batch by batch; nothing when there is no intact
-        checkpoint of that width."""
+    def load(self) -> Iterator[pa.Table]:
+        """Yield the tables of an earlier run, up to the first damage. Changes nothing."""
         if self._path is None:
             return
+        self._intact_bytes = 0
         try:
-            if _is_intact(self._path, dimensions):
-                with open_for_reading(self._path) as raw, open_parquet(raw) as file:
-                    for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
-                        yield batch.column(0).to_pylist(), _to_matrix(batch)
+            with open_for_reading(self._path) as file:
+                for number, frame in enumerate(_frames(file)):
+                    if number:
+                        with pa.ipc.open_stream(frame) as stream:
+                            yield stream.read_all()
+                    self._intact_bytes += _FRAME_HEADER.size + len(frame)
         except (OSError, pa.ArrowException):
-            return
+            return  # what was read before counts
 
-    def save(self, digests: Digests, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> bool:
-        """Write these rows atomically. Returns whether they were written; on failure they will
-        simply be encoded again."""
-        if self._path is None or not self._tables_exist():
+    def append(self, table: pa.Table) -> bool:
+        """Add a table, after `load` has yielded all. Returns whether it is in the file; in an
+        object store, whether it will be at the next `append` or `flush`."""
+        if self._has_failed:
             return False
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
         try:
-            make_folder(self._path.parent)
-            file = atomic_file(self._path)
+            if not self._tables_exist():
+                raise FileNotFoundError("a table that the run reads was dropped")
+            if self._file is None:
+                self._file = self._open()
+            # Not synced: what was computed has to survive the death of this process, not of the
+            # machine.
+            write_all(self._file, _framed(sink.getvalue().to_pybytes()))
+            if time.monotonic() >= self._next_put:
+                self._put()
         except OSError:
-            return False
-        try:
-            self._write(file.temp, digests[rows], vectors, rows)
-            file.commit()
-        except OSError:
-            return False
-        finally:
-            file.abort()  # nothing is left of a file that has its name
-        return True
+            self._has_failed = True
+            self.close()
+        fault_point("checkpoint.appended")
+        return not self._has_failed
 
-    def _write(
-        self, path: Path, digests: Digests, vectors: NDArray[np.float32], rows: NDArray[np.int64]
-    ) -> None:
-        schema = _schema(vectors.shape[1])
-        with pq.ParquetWriter(
-            path, schema, use_dictionary=False, compression="none", write_statistics=False
-        ) as writer:
+    def flush(self) -> None:
+        """Put what an object store does not have yet."""
+        with contextlib.suppress(OSError):
+            self._put()
 
-            def write_blocks() -> Iterator[NDArray[np.float32]]:
-                for start in range(0, len(rows), BATCH_ROWS):
-                    batch = slice(start, start + BATCH_ROWS)
-                    block = vectors[rows[batch]]
-                    column = pa.FixedSizeListArray.from_arrays(to_arrow(block), vectors.shape[1])
-                    writer.write_table(pa.table([to_column(digests[batch]), column], schema=schema))
-                    yield block
-
-            writer.add_key_value_metadata(
-                {
-                    _DIGEST_METADATA.decode(): _content_digest(digests, write_blocks()),
-                    _TABLES_METADATA.decode(): " ".join(map(str, self._tables)),
-                }
-            )
+    def close(self) -> None:
+        """Close the file; it stays."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._remote is not None:
+            self._remote.abort()
+            self._remote = None
 
     def remove(self) -> None:
-        """Delete the checkpoint and temporary files of writers that crashed."""
+        """Delete the file."""
+        self.close()
+        self._intact_bytes = 0
         if self._path is not None:
             with contextlib.suppress(OSError):
-                remove_temporary_files(self._path)
                 remove_file(self._path)
 
+    def _open(self) -> FileIO:
+        """The file to append to, after what is intact in it."""
+        path = self._path
+        assert path is not None, "without a path nothing is appended"
+        make_folder(path.parent)
+        if isinstance(path, RemotePath):
+            self._remote = RemoteFile(path)
+            file = FileIO(self._remote.temp, "a")
+            if self._intact_bytes:
+                with open_for_reading(path) as kept:
+                    shutil.copyfileobj(kept, file)
+        else:
+            file = FileIO(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a")
+        file.truncate(self._intact_bytes)
+        if not self._intact_bytes:
+            write_all(file, _framed(json.dumps({"tables": list(self._table_ids)}).encode()))
+        return file
 
-def saved_table_ids(path: StoragePath) -> list[int]:
-    """The ids of the mutable tables whose values a checkpoint may hold. Raises OSError,
-    ArrowException."""
-    with open_for_reading(path) as raw, open_parquet(raw) as file:
-        return [int(i) for i in (file.metadata.metadata or {}).get(_TABLES_METADATA, b"").split()]
-
-
-def _is_intact(path: StoragePath, dimensions: int) -> bool:
-    """Whether the bytes of a checkpoint are as they were written."""
-    with open_for_reading(path) as raw, open_parquet(raw) as file:
-        recorded_digest = (file.metadata.metadata or {}).get(_DIGEST_METADATA)
-        if recorded_digest is None or file.schema_arrow.remove_metadata() != _schema(dimensions):
-            return False
-        chunks = file.read(["text_digest"], use_threads=False).column(0).chunks
-        text_digests = pa.concat_arrays(chunks or [pa.array([], pa.binary(DIGEST_BYTES))])
-        vectors = file.iter_batches(BATCH_ROWS, columns=["vector"], use_threads=False)
-        actual_digest = _content_digest(to_digests(text_digests), map(_to_matrix, vectors))
-    return actual_digest.encode() == bytes(recorded_digest)
-
-
-def _schema(dimensions: int) -> pa.Schema:
-    return pa.schema(
-        [("text_digest", pa.binary(DIGEST_BYTES)), ("vector", pa.list_(pa.float32(), dimensions))]
-    )
-
-
-def _to_matrix(batch: pa.RecordBatch) -> NDArray[np.float32]:
-    return to_numpy(batch.column("vector").flatten()).reshape(batch.num_rows, -1)
-
-
-def _content_digest(digests: Digests, blocks: Iterable[NDArray[np.float32]]) -> str:
-    """The digest of all text digests and vectors. All blocks but the last have the same number of
-    rows."""
-    hasher, first_row = hashlib.sha256(), 0
-    for block in blocks:
-        if first_row % _DIGEST_BLOCK_ROWS == 0:
-            hasher.update(digests[first_row : first_row + _DIGEST_BLOCK_ROWS].tobytes())
-        hasher.update(np.ascontiguousarray(block).data)
-        first_row += len(block)
-    return hasher.hexdigest()
-
-
-@dataclass(frozen=True)
-class CheckpointSlot:
-    """The file of one checkpoint."""
-
-    path: StoragePath | None
-    """None for a run that may not keep anything."""
-    table_ids: Sequence[int] = ()
-    """Ids of the mutable tables that the run reads."""
-    tables_exist: Callable[[], bool] = lambda: True
-    """Whether they all still exist."""
+    def _put(self) -> None:
+        if self._remote is None:
+            return
+        started_at = time.monotonic()
+        self._remote.commit()
+        now = time.monotonic()
+        self._next_put = now + max(
+            _MIN_PUT_INTERVAL_SECONDS, (now - started_at) / _MAX_PUT_TIME_SHARE
+        )
 
 
 class CheckpointFolder:
@@ -194,7 +155,7 @@ class CheckpointFolder:
     def __init__(self, catalog: Catalog, results: ResultFiles) -> None:
         self._catalog, self._results = catalog, results
 
-    def slot(self, definition: str, inputs: Sequence[Relation], suffix: str) -> CheckpointSlot:
+    def checkpoint(self, definition: str, inputs: Sequence[Relation]) -> Checkpoint:
         """The checkpoint of a definition. Changes nothing.
 
         A run over tables of an ephemeral session gets none, because their values must not outlive
@@ -206,7 +167,7 @@ class CheckpointFolder:
             if isinstance(state, MutableRecord)
         ]
         if any(record.session is not None for record in tables):
-            return CheckpointSlot(None)
+            return Checkpoint(None)
 
         def tables_exist() -> bool:
             current = [self._catalog.mutable_tables.get(record.name) for record in tables]
@@ -216,8 +177,8 @@ class CheckpointFolder:
 
         tenant = self._catalog.scope.tenant
         name = definition if tenant is None else f"{definition}__{tenant}"
-        return CheckpointSlot(
-            self._results.root / "checkpoints" / (name + suffix),
+        return Checkpoint(
+            self._results.root / "checkpoints" / f"{name}.log",
             [record.table_id for record in tables],
             tables_exist,
         )
@@ -229,3 +190,27 @@ class CheckpointFolder:
             if now - listed_file.modified_ns > CHECKPOINT_SECONDS * 1_000_000_000:
                 with contextlib.suppress(OSError):
                     remove_file(self._results.root / path)
+
+
+def remove_checkpoints_of_table(root: StoragePath, table_id: int) -> None:
+    """Delete the checkpoints of a workspace that may contain values of a mutable table."""
+    for path, _ in list_files(root, "checkpoints"):
+        with contextlib.suppress(OSError, ValueError):  # what is no checkpoint contains none
+            with open_for_reading(root / path) as file:
+                header = json.loads(next(_frames(file), b"{}"))
+            if table_id in header.get("tables", []):
+                remove_file(root / path)
+
+
+def _framed(content: bytes) -> bytes:
+    return _FRAME_HEADER.pack(len(content), hashlib.sha256(content).digest()[:16]) + content
+
+
+def _frames(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the intact frames up to the first that is not."""
+    while len(header := file.read(_FRAME_HEADER.size)) == _FRAME_HEADER.size:
+        length, digest = _FRAME_HEADER.unpack(header)
+        content = file.read(length) if length < _MAX_FRAME_BYTES else b""
+        if hashlib.sha256(content).digest()[:16] != digest:
+            return
+        yield content

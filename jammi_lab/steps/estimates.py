@@ -9,6 +9,8 @@ from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.records import CallEstimate
 from jammi_lab.store import manifests
 
+CALLS = "calls"
+"""The count of a run's calls in its manifest."""
 _MAX_EARLIER_RUNS = 10
 FIXED_RUN_SECONDS = 0.02
 """The part of a run that does not depend on its rows: binding, publishing. Measured."""
@@ -23,7 +25,6 @@ def estimate_run(
     name: str,
     count_rows: Callable[[], tuple[int, int]],
     calls_of: Callable[[int], int],
-    calls_made: Callable[[Mapping[str, int]], int],
     *,
     cost: float | None = None,
     unit: str = "row",
@@ -31,13 +32,12 @@ def estimate_run(
     """What the next run of the recipe `name` will compute.
 
     `count_rows` reads the inputs and returns how many rows must be computed and how many there are;
-    raises what reading raises. `calls_of` returns the calls for a number of rows, `calls_made`
-    those of an earlier run by the counts of its manifest."""
+    raises what reading raises. `calls_of` returns the calls for a number of rows."""
     started_at = time.perf_counter()
     todo, rows = count_rows()
     reading_seconds = time.perf_counter() - started_at
     calls = calls_of(todo)
-    seconds = predict_seconds(calls, _earlier_runs(catalog, name, calls_made), reading_seconds)
+    seconds = predict_seconds(calls, _earlier_runs(catalog, name), reading_seconds)
     return CallEstimate(todo, rows, calls, seconds, None if cost is None else calls * cost, unit)
 
 
@@ -88,13 +88,11 @@ def scale_to_rows(
     return fixed_seconds + (seconds - fixed_seconds) * growth
 
 
-def _earlier_runs(
-    catalog: Catalog, name: str, calls_made: Callable[[Mapping[str, int]], int]
-) -> list[tuple[int, float]]:
+def _earlier_runs(catalog: Catalog, name: str) -> list[tuple[int, float]]:
     """The calls and durations of the newest versions."""
     runs = []
     for _, record in catalog.result_tables.versions(name)[:_MAX_EARLIER_RUNS]:
         manifest = manifests.parse(catalog.result_tables.manifest(record.table_name))
-        if manifest is not None and manifest.counts:
-            runs.append((calls_made(manifest.counts), manifest.seconds))
+        if manifest is not None and CALLS in manifest.counts:
+            runs.append((manifest.counts[CALLS], manifest.seconds))
     return runs

@@ -93,13 +93,13 @@ class Producers:
     def embedding(self) -> "EmbeddingProducer":
         """The producer `embedding`; created on first use."""
         from jammi_lab.features.vectors.embedding import EmbeddingProducer
-        from jammi_lab.features.vectors.embedding_run import KnownVectors
 
         return EmbeddingProducer(
             self._engine,
             self._scope,
             self.encoders,
-            KnownVectors(self._catalog, self._results),
+            self._catalog,
+            self._results,
             self._executor,
         )
 

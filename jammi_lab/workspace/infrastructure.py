@@ -192,7 +192,7 @@ class Infrastructure:
         )
 
     def _remove_checkpoints(self, record: MutableRecord) -> None:
-        from jammi_lab.steps.checkpoint_removal import remove_checkpoints_of_table
+        from jammi_lab.steps.checkpoint import remove_checkpoints_of_table
 
         remove_checkpoints_of_table(self.folder, record.table_id)
 

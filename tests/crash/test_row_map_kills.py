@@ -64,7 +64,7 @@ def test_a_row_map_killed_at_any_fault_point_loses_at_most_the_call_in_flight(
         (base / "calls").unlink()
     asked = write_texts(base, **after) - known
     points = run_uncut(server, "map", whole := copy_workspace(base, tmp_path / "whole"))
-    assert points.count("output_log.appended") == len(asked)
+    assert points.count("checkpoint.appended") == len(asked)
     assert {"publish:building", "publish:sealed", "publish:manifest-durable"} <= {*points}
     check_calls(whole, asked)
     with jl.open(whole) as ws:

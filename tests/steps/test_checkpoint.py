@@ -1,118 +1,90 @@
-"""The file that an interrupted embedding leaves."""
+"""The file to which a run appends what it computed."""
 
 import os
-import tracemalloc
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pytest
 
-from jammi_lab.steps.checkpoint import Checkpoint
-from jammi_lab.steps.checkpoint_removal import remove_checkpoints_of_table
+from jammi_lab.steps.checkpoint import Checkpoint, remove_checkpoints_of_table
 
-VECTORS = np.random.default_rng(3).normal(size=(20_000, 4)).astype(np.float32)
-DIGESTS = [i.to_bytes(16, "big") for i in range(len(VECTORS))]
-NAMED = np.frombuffer(b"".join(DIGESTS), "V16")
+PARTS = [pa.table({"n": range(start, start + 100)}) for start in (0, 100, 200)]
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Checkpoint:
-    return Checkpoint(tmp_path / "checkpoints" / "abc.parquet")
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints" / "abc.log"
 
 
-def save(checkpoint: Checkpoint, rows: Sequence[int]) -> None:
-    checkpoint.save(NAMED, VECTORS, np.array(rows, np.int64))
+def save(path: Path, *parts: pa.Table) -> bool:
+    checkpoint = Checkpoint(path)
+    list(checkpoint.load())
+    kept = [checkpoint.append(part) for part in parts]
+    checkpoint.close()
+    return all(kept)
 
 
-def loaded(checkpoint: Checkpoint, dimensions: int = 4) -> dict[bytes, list[float]]:
-    return {
-        d: v.tolist()
-        for digests, vectors in checkpoint.load(dimensions)
-        for d, v in zip(digests, vectors, strict=True)
-    }
+def test_what_is_appended_is_loaded_in_its_order_and_continued(path: Path) -> None:
+    assert list(Checkpoint(path).load()) == []
+    assert save(path, *PARTS[:2]) and list(Checkpoint(path).load()) == PARTS[:2]
+    assert save(path, PARTS[2]) and list(Checkpoint(path).load()) == PARTS
 
 
-@pytest.mark.parametrize(
-    "rows", [[3, 1], list(range(len(VECTORS))), list(range(8192)), list(range(9000, 0, -1)), []]
-)
-def test_what_is_saved_is_loaded(checkpoint: Checkpoint, rows: list[int]) -> None:
-    save(checkpoint, rows)
-    assert loaded(checkpoint) == {DIGESTS[r]: VECTORS[r].tolist() for r in rows}
+def test_it_counts_up_to_the_damage_and_is_continued_there(path: Path) -> None:
+    save(path, *PARTS)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        loaded = list(Checkpoint(path).load())
+        assert loaded == PARTS[: len(loaded)] and len(loaded) < 3
+        path.write_bytes(whole[:at])
+        assert list(Checkpoint(path).load()) == loaded
+        assert save(path, *PARTS[len(loaded) :]) and list(Checkpoint(path).load()) == PARTS
 
 
-def test_saving_again_takes_the_place_of_what_was_there(
-    checkpoint: Checkpoint, tmp_path: Path
-) -> None:
-    save(checkpoint, [1])
-    save(checkpoint, [1, 2])
-    assert len(loaded(checkpoint)) == 2 and len(list((tmp_path / "checkpoints").iterdir())) == 1
-
-
-def test_one_of_another_width_counts_as_none(checkpoint: Checkpoint) -> None:
-    save(checkpoint, [1])
-    assert loaded(checkpoint, 5) == {}
-
-
-def test_none_is_empty_and_can_be_removed(checkpoint: Checkpoint) -> None:
-    assert loaded(checkpoint) == {}
+def test_a_removed_one_is_begun_anew(path: Path) -> None:
+    checkpoint = Checkpoint(path)
     checkpoint.remove()
-
-
-def test_any_flipped_byte_makes_it_count_as_none_or_changes_nothing(
-    checkpoint: Checkpoint, tmp_path: Path
-) -> None:
-    save(checkpoint, range(40))
-    whole = loaded(checkpoint)
-    path = tmp_path / "checkpoints" / "abc.parquet"
-    body = path.read_bytes()
-    for at in range(0, len(body), 7):
-        path.write_bytes(body[:at] + bytes([body[at] ^ 0x10]) + body[at + 1 :])
-        assert loaded(checkpoint) in ({}, whole)
-    for cut in (0, 10, len(body) // 2, len(body) - 1):
-        path.write_bytes(body[:cut])
-        assert loaded(checkpoint) == {}
-
-
-def test_removing_takes_what_a_dead_writer_left_too(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    from jammi_lab.storage.files import AtomicFile
-
-    save(checkpoint, [1])
-    AtomicFile(tmp_path / "checkpoints" / "abc.parquet").temp.write_bytes(b"half")
+    save(path, PARTS[0])
+    list(checkpoint.load())
     checkpoint.remove()
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert not path.exists()
+    assert checkpoint.append(PARTS[1])
+    checkpoint.close()
+    assert list(Checkpoint(path).load()) == [PARTS[1]]
 
 
-def test_saving_holds_little_beside_the_vectors(checkpoint: Checkpoint) -> None:
-    wide = np.ones((len(VECTORS), 256), np.float32)
-    tracemalloc.start()
-    try:
-        assert checkpoint.save(NAMED, wide, np.arange(len(wide)))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < wide.nbytes / 5
+def test_none_is_kept_without_a_path_or_after_a_table_was_dropped(path: Path) -> None:
+    assert not Checkpoint(None).append(PARTS[0]) and list(Checkpoint(None).load()) == []
+    exists = [True, False]
+    checkpoint = Checkpoint(path, [7], lambda: exists.pop(0))
+    assert [checkpoint.append(part) for part in PARTS] == [True, False, False]
+
+
+def test_it_goes_with_the_tables_whose_values_it_may_hold(path: Path) -> None:
+    checkpoint = Checkpoint(path, [3, 7])
+    checkpoint.append(PARTS[0])
+    checkpoint.close()
+    path.with_name("torn.log").write_bytes(b"PAR1")
+    remove_checkpoints_of_table(path.parent.parent, 4)
+    assert path.exists()
+    remove_checkpoints_of_table(path.parent.parent, 7)
+    assert [each.name for each in path.parent.iterdir()] == ["torn.log"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a file where a folder should be")
-def test_what_cannot_be_saved_is_left(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").write_text("in the way")
-    checkpoint = Checkpoint(tmp_path / "checkpoints" / "abc.parquet")
-    save(checkpoint, [1])
-    assert loaded(checkpoint) == {}
+def test_what_cannot_be_saved_is_left(path: Path) -> None:
+    path.parent.write_text("in the way")
+    assert not save(path, PARTS[0]) and list(Checkpoint(path).load()) == []
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("what", ["pipe", "device", "loop"])
-def test_what_is_no_plain_file_counts_as_none_and_is_not_waited_for_and_is_saved_over(
-    checkpoint: Checkpoint, tmp_path: Path, what: str
-) -> None:
-    path = tmp_path / "checkpoints" / "abc.parquet"
+def test_what_is_no_plain_file_counts_as_none_and_is_not_waited_for(path: Path, what: str) -> None:
     path.parent.mkdir()
-    os.mkfifo(path) if what == "pipe" else path.symlink_to(
-        "/dev/zero" if what == "device" else path.name
-    )
-    assert loaded(checkpoint) == {}
-    remove_checkpoints_of_table(tmp_path, 7)
-    save(checkpoint, [1])
-    assert loaded(checkpoint) == {DIGESTS[1]: VECTORS[1].tolist()}
+    if what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if what == "device" else path.name)
+    assert list(Checkpoint(path).load()) == [] and not save(path, PARTS[0])
+    remove_checkpoints_of_table(path.parent.parent, 7)

@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import contextvars
 import copy
-import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,13 +13,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from jammi_lab.core.errors import SchemaMismatch, StepFailed
 from jammi_lab.core.thread_pool import ThreadPool, start_thread
-from jammi_lab.steps.checkpoint import DIGEST_BYTES, Digests
 from jammi_lab.steps.executor import Executor, LocalExecutor
+from jammi_lab.steps.row_digests import Digests, digests_of
 from jammi_lab.steps.step_functions import StepFunction, is_async, step_failure
 
 _BLOCK_ROWS = 4096
@@ -30,13 +28,15 @@ _BLOCK_ROWS = 4096
 def input_digests(inputs: pa.Table) -> Digests:
     """A digest of the values of each row. Column types are not in it: they belong to the
     definition. Raises SchemaMismatch for values that Python cannot represent."""
-    digests = bytearray()
-    for start in range(0, len(inputs), _BLOCK_ROWS):
-        for row in zip(*python_columns(inputs.slice(start, _BLOCK_ROWS)), strict=True):
-            # repr() is exact for all types that a column has, and never equal for unequal values
-            text = repr(row).encode("utf-8", "surrogatepass")
-            digests += hashlib.sha256(text).digest()[:DIGEST_BYTES]
-    return np.frombuffer(digests, f"V{DIGEST_BYTES}")
+
+    def contents() -> Iterator[bytes]:
+        for start in range(0, len(inputs), _BLOCK_ROWS):
+            for row in zip(*python_columns(inputs.slice(start, _BLOCK_ROWS)), strict=True):
+                # repr() is exact for all types that a column has, and never equal for unequal
+                # values
+                yield repr(row).encode("utf-8", "surrogatepass")
+
+    return digests_of(contents())
 
 
 def python_columns(inputs: pa.Table) -> list[list[object]]:
@@ -145,7 +145,10 @@ class RowCalls:
 
     def failure(self, error: Exception, keys: Sequence[object]) -> StepFailed:
         """The error to raise for an exception of the call for the rows with these keys."""
-        return step_failure(self.name, self.step, error, f" for {_rows_of(keys)}")
+        failure = step_failure(self.name, self.step, error, f" for {_rows_of(keys)}")
+        advice = 'on_error="record" stores errors in their rows and goes on.'
+        failure.hint = " ".join(filter(None, (failure.hint, advice)))
+        return failure
 
     def _call(self, argument: Any) -> Any:
         # A copy for each call: a function may change a list, and other rows must not see it.

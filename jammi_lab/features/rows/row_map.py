@@ -1,7 +1,7 @@
 """The producer `row_map`: what a function returns for each row of a table. Rows whose inputs are
 those of a row of an earlier version take its outputs over."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,26 +12,22 @@ from jammi_lab.core.definitions import RowMapDescriptor, decode_param, encode_pa
 from jammi_lab.core.errors import InvalidArgument, NotRecomputable, SqlError
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.manifest import Manifest
-from jammi_lab.core.recipes import definition_hash, parse_descriptor
-from jammi_lab.core.records import CallEstimate, OnProgress, TableKind
+from jammi_lab.core.recipes import parse_descriptor
+from jammi_lab.core.records import TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
-from jammi_lab.features.rows.output_log import SUFFIX as LOG_SUFFIX
-from jammi_lab.features.rows.output_log import OutputLog
 from jammi_lab.features.rows.row_calls import RowCalls
-from jammi_lab.features.rows.row_map_run import RowMapRun
-from jammi_lab.features.rows.row_outputs import ERROR_COLUMN, INPUT_DIGEST_COLUMN, RowOutputs
+from jammi_lab.features.rows.row_map_work import RowMapWork
+from jammi_lab.features.rows.row_outputs import INPUT_DIGEST_COLUMN, RowOutputs
 from jammi_lab.inputs.row_input import parse_type, schema_of
 from jammi_lab.sources.scratch_duckdb import sql_types
-from jammi_lab.steps.checkpoint import CheckpointFolder, CheckpointSlot
-from jammi_lab.steps.estimates import estimate_run
 from jammi_lab.steps.executor import Executor
 from jammi_lab.steps.from_clause import from_text
-from jammi_lab.steps.jobs import Job, RunningJob, statement_job
-from jammi_lab.steps.previous_versions import ReusableVersion, find_previous_version
+from jammi_lab.steps.jobs import Job
+from jammi_lab.steps.row_wise import ERROR_COLUMN, RowWise
 from jammi_lab.steps.sql import environment as sql_environment
 from jammi_lab.steps.step_functions import StepFunction, StepFunctions, check_call, required_digest
 from jammi_lab.steps.text_statement import (
@@ -40,7 +36,6 @@ from jammi_lab.steps.text_statement import (
     missing_column_error,
     text_statement,
 )
-from jammi_lab.storage.files import StoragePath
 from jammi_lab.store.result_files import ResultFiles
 
 OUTPUT_VERSION = 1
@@ -95,7 +90,6 @@ class RowMapProducer:
         self._engine, self._scope, self._functions = engine, scope, functions
         self._executor = executor
         self._catalog, self._results = catalog, results
-        self._checkpoints = CheckpointFolder(catalog, results)
 
     def job(
         self,
@@ -200,30 +194,21 @@ class RowMapProducer:
         current = {**descriptor.to_dict(), "canonical": prepared.canonical().to_dict()}
         descriptor = _parse(current)
         self._functions.remember(descriptor, step)
-
-        def rows(on_progress: OnProgress | None) -> RunningJob:
-            previous = self._previous_version(name, descriptor, ignore_previous=ignore_previous)
-            self._checkpoints.remove_old()
-            log = self._log(descriptor, prepared)
-            if ignore_previous:
-                log.remove()
-            run = self._run(name, step, descriptor, prepared, previous.path, log)
-            run.run(on_progress)
-            return RunningJob(
-                run,
-                run.reuse,
-                run.on_published,
-                run.on_lost,
-                run.snapshots,
-                run.counts,
-                damaged_versions=previous.damaged,
-            )
-
-        return statement_job(
+        rows = RowWise(
+            self._catalog,
+            self._results,
+            name,
+            TableKind.ROW_MAP,
             descriptor,
             self.environment(),
             prepared,
-            rows,
+            column_positions(prepared, descriptor.key, descriptor.inputs),
+            prepared.output[0][0],
+            lambda: self._work(name, step, descriptor, prepared.output[0][0]),
+            _is_reusable(descriptor),
+            ignore_known=ignore_previous,
+        )
+        return rows.job(
             rebind=lambda: self._bind(
                 name,
                 step,
@@ -232,11 +217,9 @@ class RowMapProducer:
                 resolvers,
                 ignore_previous=ignore_previous,
             ),
-            key=[prepared.output[0][0]],
+            key=[rows.key_column],
             columns=_output_columns(descriptor, prepared),
-            estimate=lambda: self._estimate(
-                name, step, descriptor, prepared, ignore_previous=ignore_previous
-            ),
+            estimate=lambda: rows.estimate(descriptor.cost),
         )
 
     def _prepare(self, statement: str, resolvers: Sequence[NameResolver]) -> PreparedStatement:
@@ -245,51 +228,12 @@ class RowMapProducer:
         )
         return prepared
 
-    def _estimate(
-        self,
-        name: str,
-        step: StepFunction,
-        descriptor: RowMapDescriptor,
-        prepared: PreparedStatement,
-        *,
-        ignore_previous: bool,
-    ) -> CallEstimate:
-        """What a run would ask now. Reads the inputs; raises what reading raises."""
-        previous = self._previous_version(name, descriptor, ignore_previous=ignore_previous)
-        log = (
-            OutputLog(CheckpointSlot(None)) if ignore_previous else self._log(descriptor, prepared)
-        )
-        run = self._run(name, step, descriptor, prepared, previous.path, log)
-        return estimate_run(
-            self._catalog,
-            name,
-            run.count_rows_to_ask,
-            lambda rows: -(-rows // descriptor.batch),
-            lambda counts: counts.get("calls", 0),
-            cost=descriptor.cost,
-        )
-
-    def _log(self, descriptor: RowMapDescriptor, prepared: PreparedStatement) -> OutputLog:
-        """The checkpoint of a definition."""
-        definition = definition_hash(descriptor, self.environment())
-        inputs = [bound.relation for bound in prepared.inputs]
-        return OutputLog(self._checkpoints.slot(definition, inputs, LOG_SUFFIX))
-
-    def _run(
-        self,
-        name: str,
-        step: StepFunction,
-        descriptor: RowMapDescriptor,
-        prepared: PreparedStatement,
-        previous: StoragePath | None,
-        log: OutputLog,
-    ) -> RowMapRun:
+    def _work(
+        self, name: str, step: StepFunction, descriptor: RowMapDescriptor, key: str
+    ) -> RowMapWork:
         params = {param: decode_param(value) for param, value in descriptor.params.items()}
-        key = prepared.output[0][0]
         schema = descriptor.schema
-        return RowMapRun(
-            prepared,
-            column_positions(prepared, descriptor.key, descriptor.inputs),
+        return RowMapWork(
             RowCalls(
                 name,
                 step,
@@ -304,36 +248,26 @@ class RowMapProducer:
                 key,
                 None if schema is None else pa.schema([(n, parse_type(t)) for n, t in schema]),
             ),
-            previous,
-            log,
-            name,
-            key,
+            self._executor,
             record_errors=descriptor.on_error == "record",
-            executor=self._executor,
         )
 
-    def _previous_version(
-        self, name: str, descriptor: RowMapDescriptor, *, ignore_previous: bool
-    ) -> ReusableVersion:
-        """The newest version whose outputs can be taken over."""
-        if ignore_previous:
-            return ReusableVersion()
-        # Rows are found again by the digest of their inputs, not by key: one that moved to another
-        # key or occurs twice is not asked. So another filter, source or key over equal inputs asks
-        # nothing.
-        identity = descriptor.calls_identity()
 
-        def is_reusable(manifest: Manifest) -> bool:
-            recorded = parse_descriptor(manifest.descriptor)
-            return (
-                isinstance(recorded, RowMapDescriptor)
-                and recorded.calls_identity() == identity
-                and manifest.environment.get("revision") == OUTPUT_VERSION
-            )
+def _is_reusable(descriptor: RowMapDescriptor) -> Callable[[Manifest], bool]:
+    """Whether the outputs of a version can be taken over."""
+    # Rows are found again by the digest of their inputs, not by key: one that moved to another key
+    # or occurs twice is not asked. So another filter, source or key over equal inputs asks nothing.
+    identity = descriptor.calls_identity()
 
-        return find_previous_version(
-            self._catalog, self._results, name, TableKind.ROW_MAP, is_reusable
+    def is_reusable(manifest: Manifest) -> bool:
+        recorded = parse_descriptor(manifest.descriptor)
+        return (
+            isinstance(recorded, RowMapDescriptor)
+            and recorded.calls_identity() == identity
+            and manifest.environment.get("revision") == OUTPUT_VERSION
         )
+
+    return is_reusable
 
 
 def _parse(plain: Mapping[str, Any]) -> RowMapDescriptor:

@@ -12,10 +12,10 @@ import pyarrow as pa
 from jammi_lab.core.errors import InvalidArgument, JammiError, SchemaMismatch
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.sources.frames import as_arrow, canonical_table, is_frame
+from jammi_lab.steps.row_wise import ERROR_COLUMN
 from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array
 
 INPUT_DIGEST_COLUMN = "_input_digest"
-ERROR_COLUMN = "_error"
 SCALAR_COLUMN = "value"
 """The output column of a function that returns one value, without a schema."""
 Row = Mapping[str, Any]

@@ -243,14 +243,14 @@ class SearchService:
             return parse_queries(query, record.dimensions or 0)
         from jammi_lab.features.vectors.encoders.base import encode_texts
 
-        return encode_texts(self._encoder_of(record), texts, keys=texts), not isinstance(query, str)
+        return encode_texts(self._encoder_of(record), texts), not isinstance(query, str)
 
     def encode(self, model: Any, texts: str | Sequence[str]) -> "NDArray[np.float32]":
         """The vectors of texts by a model, float32 (texts, dimensions). Raises as `ws.encode`."""
         from jammi_lab.features.vectors.encoders.base import encode_texts
 
         checked = [texts] if isinstance(texts, str) else list_of_texts(texts)
-        return encode_texts(self._producers.encoders.resolve(model), checked, keys=checked)
+        return encode_texts(self._producers.encoders.resolve(model), checked)
 
     def _encoder_of(self, record: TableRecord) -> "Encoder":
         """The encoder that made a table's vectors. ModelNotFound."""

@@ -1,26 +1,26 @@
 """The producer `embedding`: vectors of the texts of a table. Texts that an earlier version or a
 checkpoint has vectors for are not encoded again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, EmbeddingDescriptor
 from jammi_lab.core.errors import JammiError, SqlError
-from jammi_lab.core.recipes import definition_hash
-from jammi_lab.core.records import CallEstimate, OnProgress, Reuse
+from jammi_lab.core.records import TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.features.vectors.embedding_run import EmbeddingRun, KnownVectors, PreviousVersion
+from jammi_lab.features.vectors.embedding_work import EmbeddingWork
 from jammi_lab.features.vectors.encoders.base import Encoder, EncoderIdentity, identity_of
 from jammi_lab.features.vectors.encoders.registry import EncoderRegistry
-from jammi_lab.steps.estimates import estimate_run
 from jammi_lab.steps.executor import Executor
 from jammi_lab.steps.from_clause import from_text
-from jammi_lab.steps.jobs import Job, RunningJob, statement_job, vector_columns
+from jammi_lab.steps.jobs import Job, vector_columns
+from jammi_lab.steps.row_wise import RowWise
 from jammi_lab.steps.sql import environment as sql_environment
 from jammi_lab.steps.text_statement import (
     check_text_columns,
@@ -28,6 +28,7 @@ from jammi_lab.steps.text_statement import (
     text_columns_of,
     text_statement,
 )
+from jammi_lab.store.result_files import ResultFiles
 
 OUTPUT_VERSION = 1
 """Increment when equal texts through an equal encoder would give other rows than before: how texts
@@ -42,13 +43,14 @@ class EmbeddingProducer:
         engine: Engine,
         scope: TenantScope,
         encoders: EncoderRegistry,
-        known_vectors: KnownVectors,
+        catalog: Catalog,
+        results: ResultFiles,
         executor: Executor,
     ) -> None:
         self._engine = engine
         self._scope = scope
         self._encoders = encoders
-        self._known_vectors = known_vectors
+        self._catalog, self._results = catalog, results
         self._executor = executor
 
     def job(
@@ -182,73 +184,32 @@ class EmbeddingProducer:
         )
         environment = self.environment()
 
-        def new_run() -> EmbeddingRun:
-            return EmbeddingRun(
-                prepared,
-                text_columns,
-                encoder,
-                PreviousVersion()
-                if ignore_known_vectors
-                else self._known_vectors.previous_version(name, descriptor.encoder),
-                self._known_vectors.checkpoint(
-                    definition_hash(descriptor, environment), [b.relation for b in prepared.inputs]
-                ),
-                name,
-                key,
-                self._executor,
-            )
-
-        return statement_job(
+        rows = RowWise(
+            self._catalog,
+            self._results,
+            name,
+            TableKind.EMBEDDING,
             descriptor,
             environment,
             prepared,
-            lambda on_progress: self._start(new_run(), on_progress, ignore_known_vectors),
+            text_columns,
+            "key",
+            lambda: EmbeddingWork(encoder, self._executor),
+            lambda manifest: manifest.descriptor.get("encoder") == descriptor.encoder,
+            ignore_known=ignore_known_vectors,
+        )
+        return rows.job(
             rebind=lambda: self._bind(*arguments, ignore_known_vectors, resolvers),
             key=["key"],
             dimensions=encoder.dimensions,
             columns=vector_columns(prepared.output[0][1], encoder.dimensions, TEXT_DIGEST_COLUMN),
             model_id=encoder.name,
-            estimate=lambda: self._estimate(name, new_run()),
+            estimate=rows.estimate,
             # resolved once: publishing must notice a model that was deleted since
             model_key=model_key,
-        )
-
-    def _start(
-        self, run: EmbeddingRun, on_progress: OnProgress | None, ignore_known_vectors: bool
-    ) -> RunningJob:
-        self._known_vectors.remove_old_checkpoints()
-        if ignore_known_vectors:
-            run.remove_checkpoint()
-        run.run(on_progress)
-        counts = run.reuse.counts if run.reuse else {}
-        return RunningJob(
-            run,
-            run.reuse,
-            run.on_published,
-            run.on_lost,
-            run.snapshots,
-            counts,
-            damaged_versions=run.damaged_versions,
-        )
-
-    def _estimate(self, name: str, run: EmbeddingRun) -> CallEstimate:
-        """What a run would encode now. Reads the texts; raises what reading raises."""
-        return estimate_run(
-            self._known_vectors.catalog,
-            name,
-            run.count_texts_to_encode,
-            lambda texts: texts,
-            _encoded_count,
-            unit="text",
         )
 
     def from_text(self, source: str, resolvers: Sequence[NameResolver] = ()) -> str:
         """The FROM text for a source name, `source.table`, a recipe, or SQL in parentheses. Raises
         TableNotFound, StatementNotAllowed, InvalidArgument."""
         return from_text(self._engine, self._scope.current, source, resolvers, purpose="to embed")
-
-
-def _encoded_count(counts: Mapping[str, int]) -> int:
-    """How many texts a run encoded, by the counts of its manifest."""
-    reuse = Reuse.from_counts(counts)
-    return 0 if reuse is None else reuse.new + reuse.changed - reuse.encoded_before

@@ -1,41 +1,34 @@
 """The producer `lexical`: the terms of the texts of a table. Texts that an earlier version has the
 terms of are not analysed again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Observed
 from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, LexicalDescriptor
 from jammi_lab.core.errors import SqlError
 from jammi_lab.core.manifest import Manifest
-from jammi_lab.core.records import OnProgress, Progress, Reuse, TableKind
+from jammi_lab.core.records import TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.features.words.analyzers import OUTPUT_VERSION as ANALYSIS_VERSION
 from jammi_lab.features.words.analyzers import check_analyzer
 from jammi_lab.features.words.documents import SCHEMA, analyze_texts
-from jammi_lab.steps.checkpoint import DIGEST_BYTES, to_column, to_digests
 from jammi_lab.steps.from_clause import from_text
-from jammi_lab.steps.jobs import Job, RunningJob, TableRows, statement_job
-from jammi_lab.steps.previous_versions import ReusableVersion, find_previous_version
+from jammi_lab.steps.jobs import Job
+from jammi_lab.steps.row_texts import TextWork
+from jammi_lab.steps.row_wise import OutputParts, RowWise
 from jammi_lab.steps.sql import environment as sql_environment
-from jammi_lab.steps.text_batches import RowTexts, count_reuse, sorted_keys
 from jammi_lab.steps.text_statement import (
     check_text_columns,
     missing_column_error,
     text_columns_of,
     text_statement,
 )
-from jammi_lab.storage.files import StoragePath, open_for_reading
-from jammi_lab.storage.parquet import open_parquet
-from jammi_lab.storage.vector_arrays import find_rows, to_arrow_rows
-from jammi_lab.store import read_leases
+from jammi_lab.storage.vector_arrays import RowNumbers
 from jammi_lab.store.result_files import ResultFiles
 
 OUTPUT_VERSION = 2
@@ -94,20 +87,6 @@ class LexicalProducer:
             "select": sql_environment(self._engine),
         }
 
-    def _previous_version(self, name: str, analyzer: str) -> ReusableVersion:
-        """The version whose rows can be taken over."""
-        environment = self.environment()
-
-        def is_reusable(manifest: Manifest) -> bool:
-            return manifest.descriptor.get("analyzer") == analyzer and all(
-                manifest.environment.get(field) == environment[field]
-                for field in ("revision", "analysis")
-            )
-
-        return find_previous_version(
-            self._catalog, self._results, name, TableKind.LEXICAL, is_reusable
-        )
-
     def _bind(
         self,
         name: str,
@@ -131,27 +110,29 @@ class LexicalProducer:
             text=text,
             analyzer=analyzer,
         )
-        text_columns = text_columns_of(prepared, key, text)
+        environment = self.environment()
 
-        def rows(on_progress: OnProgress | None) -> RunningJob:
-            previous = (
-                ReusableVersion() if ignore_previous else self._previous_version(name, analyzer)
-            )
-            run = _LexicalRun(prepared, text_columns, analyzer, name, key, previous.path)
-            run.run(on_progress)
-            return RunningJob(
-                run,
-                run.reuse,
-                snapshots=run.snapshots,
-                counts=run.reuse.counts,
-                damaged_versions=previous.damaged,
+        def is_reusable(manifest: Manifest) -> bool:
+            return manifest.descriptor.get("analyzer") == analyzer and all(
+                manifest.environment.get(field) == environment[field]
+                for field in ("revision", "analysis")
             )
 
-        return statement_job(
+        rows = RowWise(
+            self._catalog,
+            self._results,
+            name,
+            TableKind.LEXICAL,
             descriptor,
-            self.environment(),
+            environment,
             prepared,
-            rows,
+            text_columns_of(prepared, key, text),
+            "key",
+            lambda: LexicalWork(analyzer),
+            is_reusable,
+            ignore_known=ignore_previous,
+        )
+        return rows.job(
             rebind=lambda: self._bind(
                 name,
                 statement,
@@ -168,68 +149,34 @@ class LexicalProducer:
         )
 
 
-class _LexicalRun(TableRows):
-    """The rows of one run, in key order: those of known texts from the previous version, the others
-    analysed. Columns: key, terms, length and text digest."""
+class LexicalWork(TextWork):
+    """The terms of the texts of one run."""
 
-    def __init__(
-        self,
-        prepared: PreparedStatement,
-        text_columns: Sequence[int],
-        analyzer: str,
-        name: str,
-        key: str,
-        previous: StoragePath | None,
-    ) -> None:
-        """`text_columns`: the output columns to join as text; output column 0 is the key."""
-        self._prepared, self._text_columns, self._analyzer = prepared, text_columns, analyzer
-        self._name, self._key, self._previous_path = name, key, previous
-        super().__init__()
-        self.reuse = Reuse(new=0, changed=0, removed=0, unchanged=0)
-        self.snapshots: dict[tuple[str, str, str], Observed] = {}
+    stage = "words of"
+    done_word = "analysed"
 
-    def run(self, on_progress: OnProgress | None) -> None:
-        """Analyse all texts that the previous version does not have."""
-        input_table = self._prepared.run_by_key(self.snapshots).table()
-        keys = sorted_keys(input_table.column(0), self._key)
-        texts = RowTexts([input_table.column(column) for column in self._text_columns])
-        del input_table
-        previous = self._read_previous()
-        previous_digests = previous[TEXT_DIGEST_COLUMN].combine_chunks()
-        sources = find_rows(to_column(texts.digests), previous_digests)
-        todo = np.flatnonzero(sources < 0)
-        parts = [previous.select(SCHEMA.names).cast(SCHEMA)]
-        for start in range(0, len(todo), BATCH_ROWS):
-            block = todo[start : start + BATCH_ROWS]
-            part = analyze_texts(texts.texts_of(block), self._analyzer)
-            parts.append(pa.Table.from_batches([part]))
-            if on_progress:
-                stage, done = f"words of {self._name}", start + len(block)
-                on_progress(Progress(stage=stage, done=done, total=len(todo), unit="texts"))
-        sources[todo] = len(previous) + np.arange(len(todo))
-        documents = pa.concat_tables(parts).take(to_arrow_rows(sources))
-        columns = {name: documents[name] for name in SCHEMA.names}
-        digest_column = to_column(texts.digests)
-        self._table = pa.table({"key": keys, **columns, TEXT_DIGEST_COLUMN: digest_column})
-        self.reuse = count_reuse(
-            keys, texts.digests, previous["key"].combine_chunks(), to_digests(previous_digests)
-        )
+    def __init__(self, analyzer: str) -> None:
+        self._analyzer = analyzer
+        self._parts = OutputParts()
 
-    def _read_previous(self) -> pa.Table:
-        """The rows of the previous version; none where it is gone."""
-        names = ["key", *SCHEMA.names, TEXT_DIGEST_COLUMN]
-        digests = (TEXT_DIGEST_COLUMN, pa.binary(DIGEST_BYTES))
-        schema = pa.schema([("key", pa.null()), *SCHEMA, digests])
-        # `empty_table` would import pandas
-        empty = pa.table([pa.nulls(0, field.type) for field in schema], schema=schema)
-        if self._previous_path is None:
-            return empty
-        release = read_leases.acquire_lease(self._previous_path)
-        try:
-            with open_for_reading(self._previous_path) as raw, open_parquet(raw) as file:
-                table = file.read(names, use_threads=False)
-        except FileNotFoundError:
-            return empty
-        finally:
-            release()
-        return table
+    def take_over(self, rows: RowNumbers, outputs: pa.Table) -> None:
+        """Receive the known terms of some rows."""
+        self._parts.add(rows, outputs.select(SCHEMA.names).cast(SCHEMA), is_saved=True)
+
+    def compute(self, rows: RowNumbers, _keys: pa.Array, /) -> Iterator[int]:
+        """Analyse the texts of some rows."""
+        for start in range(0, len(rows), BATCH_ROWS):
+            block = rows[start : start + BATCH_ROWS]
+            part = analyze_texts(self._texts.texts_of(block), self._analyzer)
+            self._parts.add(block, pa.Table.from_batches([part]), is_saved=False)
+            yield len(block)
+
+    def unsaved(self) -> list[tuple[RowNumbers, pa.Table]]:
+        """The terms of the texts analysed since the last time, with their rows."""
+        return self._parts.take_unsaved()
+
+    def outputs(self, same_row: RowNumbers) -> dict[str, pa.ChunkedArray]:
+        """The terms of all rows."""
+        tables = [pa.Table.from_batches([], SCHEMA), *self._parts.tables]
+        terms = pa.concat_tables(tables).take(self._parts.positions(same_row))
+        return {name: terms[name] for name in SCHEMA.names}

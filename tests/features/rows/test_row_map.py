@@ -28,7 +28,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.core.records import CallEstimate
-from jammi_lab.features.rows.row_outputs import ERROR_COLUMN
+from jammi_lab.steps.row_wise import ERROR_COLUMN
 from tests.inside import services_of
 from tests.sizes import sized, soak
 from tests.steps.modules import write
@@ -443,7 +443,7 @@ def test_an_output_that_is_not_of_the_schema_is_an_error(ws, reviews, value, wor
 def test_an_output_that_cannot_be_stored_is_told_with_its_row(ws, reviews):
     """Among thousands of calls, the value alone does not lead to it."""
     answers = {"a": 1, "b": 10**30, "c": 3}
-    with pytest.raises(SchemaMismatch, match=r"too large.*, for the row 2\.$") as told:
+    with pytest.raises(SchemaMismatch, match=r"too large.*, for the row 2\.\n") as told:
         run(ws, lambda text: answers[text])
     assert told.value.key == 2
 
@@ -483,9 +483,9 @@ def test_an_exception_is_told_with_its_row(ws, reviews, asked):
     ) as failed:
         run(ws, asked)
     assert isinstance(failed.value.__cause__, ValueError) and "labels" not in ws
-    assert failed.value.hint.endswith(
-        '1 of 3 rows are computed and saved for the next run; on_error="record" stores errors in '
-        "their rows and goes on."
+    assert failed.value.hint == (
+        'on_error="record" stores errors in their rows and goes on. '
+        "1 of 3 rows are computed and saved for the next run."
     )
 
 

@@ -4,13 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jammi_lab.core.errors import (
-    InvalidArgument,
     ResourceExhausted,
     SchemaMismatch,
     SessionClosed,
     SourceUnavailable,
 )
-from jammi_lab.features.vectors.encoders.base import encode_texts
+from jammi_lab.features.vectors.encoders.base import encode_rows, encode_texts
 from jammi_lab.features.vectors.encoders.hashing import Hashing
 from tests.cases.texts import ENCODABLE
 
@@ -31,51 +30,53 @@ class Counting:
         return np.array([[1, len(t)] for t in texts], np.float32)
 
 
-def test_equal_texts_are_encoded_once_and_none_is_the_empty_text():
+def encode(encoder, texts, *, keys=None, batch=128, done=None, run_batches=map):
+    """The vectors of texts by `encode_rows`; `done` receives the rows as they come."""
+    order = np.argsort([len(text) for text in texts], kind="stable").astype(np.int64)
+    out = np.empty((len(texts), encoder.dimensions), np.float32)
+    for rows, vectors in encode_rows(
+        encoder,
+        order,
+        lambda rows: [texts[row] for row in rows],
+        lambda rows: [keys[row] if keys else row for row in rows.tolist()],
+        batch=batch,
+        run_batches=run_batches,
+    ):
+        out[rows] = vectors
+        if done is not None:
+            done.extend(rows.tolist())
+    return out
+
+
+def test_equal_texts_are_encoded_once():
     encoder = Counting()
-    out = encode_texts(encoder, ["aa", None, "b", "aa", "", "b"])
+    out = encode_texts(encoder, ["aa", "", "b", "aa", "", "b"])
     assert sorted(t for call in encoder.calls for t in call) == ["", "aa", "b"]
     assert out[:, 1].tolist() == [2, 0, 1, 2, 0, 1]
 
 
-@given(
-    st.lists(st.one_of(st.none(), st.text(ENCODABLE, max_size=5)), max_size=30), st.integers(1, 7)
-)
+@given(st.lists(st.text(ENCODABLE, max_size=5), max_size=30), st.integers(1, 7))
 def test_batches_change_no_vector_and_hand_over_every_row_once(texts, batch):
-    seen: dict[int, list[float]] = {}
-
-    def take(rows, vectors):
-        assert np.all(np.diff(rows) > 0)
-        for row, vector in zip(rows.tolist(), vectors.tolist(), strict=True):
-            assert row not in seen
-            seen[row] = vector
-
-    out = encode_texts(Hashing(16), texts, batch=batch, on_batch=take)
-    assert np.array_equal(out, Hashing(16).encode([t or "" for t in texts]))
-    assert [seen[i] for i in range(len(texts))] == out.tolist()
+    done: list[int] = []
+    out = encode(Hashing(16), texts, batch=batch, done=done)
+    assert np.array_equal(out, Hashing(16).encode(texts))
+    assert sorted(done) == list(range(len(texts)))
+    for start in range(0, len(done), batch):
+        assert done[start : start + batch] == sorted(done[start : start + batch])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("boom")])
 def test_what_was_done_before_an_interrupt_or_error_was_handed_over(error):
-    done = []
+    done: list[int] = []
     with pytest.raises((KeyboardInterrupt, SchemaMismatch)):
-        encode_texts(
-            Counting(2, error),
-            ["a", "bb", "a", "ccc", "dddd"],
-            batch=1,
-            on_batch=lambda rows, _: done.extend(rows.tolist()),
-        )
-    assert done == [0, 2, 1]
+        encode(Counting(2, error), ["a", "bb", "ccc", "dddd"], batch=1, done=done)
+    assert done == [0, 1]
 
 
-def test_an_interrupt_from_the_callback_ends_the_run():
+def test_batches_are_encoded_only_when_they_are_asked_for():
     encoder = Counting()
-
-    def stop(rows, vectors):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        encode_texts(encoder, ["a", "bb"], batch=1, on_batch=stop)
+    coming = encode_rows(encoder, np.arange(2), lambda _: ["a"], np.ndarray.tolist, batch=1)
+    next(coming)
     assert encoder.calls == [["a"]]
 
 
@@ -85,14 +86,14 @@ def test_what_the_encoder_raised_is_the_cause_and_model_and_key_are_named():
         SchemaMismatch,
         match="'counting' failed on the batch that starts at key 'k1': RuntimeError: out of luck",
     ) as caught:
-        encode_texts(Counting(1, error), ["a", "bb"], batch=1, keys=["k0", "k1"])
+        encode(Counting(1, error), ["a", "bb"], batch=1, keys=["k0", "k1"])
     assert caught.value.__cause__ is error
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError("gone")])
 def test_a_service_that_does_not_respond_is_no_mismatch(error):
     with pytest.raises(SourceUnavailable, match=type(error).__name__) as caught:
-        encode_texts(Counting(0, error), ["a"], keys=["k0"])
+        encode_texts(Counting(0, error), ["a"])
     assert caught.value.__cause__ is error
 
 
@@ -112,17 +113,7 @@ def test_a_bad_vector_names_the_key_of_its_first_row():
         [[0, 0] if t == "bad" else [1, 1] for t in texts], np.float32
     )
     with pytest.raises(SchemaMismatch, match="key 'second'"):
-        encode_texts(encoder, ["a", "bad", "bad"], keys=["first", "second", "third"])
-
-
-def test_what_is_no_text_names_its_key():
-    with pytest.raises(SchemaMismatch, match="key 1 has a value of type int"):
-        encode_texts(Counting(), ["a", 7])
-
-
-def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(InvalidArgument):
-        encode_texts(Counting(), ["a"], batch=0)
+        encode(encoder, ["a", "bad", "bad"], keys=["first", "second", "third"])
 
 
 def test_no_texts_are_no_call():
@@ -153,13 +144,7 @@ def test_of_vectors_that_cannot_be_used_the_first_in_the_order_of_rows_is_told_w
     with pytest.raises(
         SchemaMismatch, match=r"'counting' returned a vector .*, first for key 'k1'"
     ) as caught:
-        encode_texts(
-            encoder,
-            texts,
-            batch=batch,
-            keys=[f"k{i}" for i in range(5)],
-            on_batch=lambda rows, _: done.extend(rows.tolist()),
-        )
+        encode(encoder, texts, batch=batch, keys=[f"k{i}" for i in range(5)], done=done)
     assert caught.value.key == "k1"
     assert done == [0], "and the good one before it was handed over"
 
@@ -167,7 +152,7 @@ def test_of_vectors_that_cannot_be_used_the_first_in_the_order_of_rows_is_told_w
 def test_an_encoder_that_is_wrong_throughout_is_not_asked_about_every_text():
     encoder = Spoiling(*(str(i) for i in range(1000)))
     with pytest.raises(SchemaMismatch, match="first for key 0"):
-        encode_texts(encoder, [str(i) for i in range(1000)], batch=10)
+        encode(encoder, [str(i) for i in range(1000)], batch=10)
     assert len(encoder.calls) == 1
 
 

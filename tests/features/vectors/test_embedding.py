@@ -24,7 +24,7 @@ from jammi_lab.core import errors
 from jammi_lab.core.records import Progress, Reuse
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.engine.sql.tokens import check_expression
-from jammi_lab.features.vectors import embedding_run as encoding
+from jammi_lab.steps.previous_versions import PreviousVersion
 from jammi_lab.steps.text_statement import recorded_from_text
 from tests import processes
 from tests.inside import services_of
@@ -361,9 +361,8 @@ def test_an_encoder_that_gives_something_else_is_told_with_model_and_key(
 
 
 def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_are_kept(
-    lab: Any, texts: dict[Any, str], monkeypatch: pytest.MonkeyPatch
+    lab: Any, texts: dict[Any, str]
 ) -> None:
-    monkeypatch.setattr(encoding, "ENCODE_BLOCK_ROWS", 50)
     encoder, bad = Counting(), {"text 7", "text 70", "text 200"}
     good = encoder.encode
     # the shortest is encoded first, and 200 comes before 70 in no order but that of the texts'
@@ -523,10 +522,7 @@ def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart
         assert "unchanged" not in repr(again.table("v"))  # it is no news there
 
 
-def test_bypass_takes_nothing_over_from_an_interrupted_run(
-    lab: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(encoding, "ENCODE_BLOCK_ROWS", 50)
+def test_bypass_takes_nothing_over_from_an_interrupted_run(lab: Any) -> None:
     encoder = Counting()
     encoder.fail_on = "text 200"
     with pytest.raises(errors.JammiError):
@@ -610,7 +606,7 @@ def test_a_damaged_version_is_not_taken_over(
     assert len(encoder.seen) == 300
 
 
-@pytest.mark.parametrize("moment", ["vectors", "digests"])
+@pytest.mark.parametrize("moment", ["columns", "batches"])
 def test_a_version_that_goes_away_while_its_table_is_embedded_anew_is_not_taken_over(
     lab: Any, tmp_path: Path, texts: Any, moment: str
 ) -> None:
@@ -618,19 +614,16 @@ def test_a_version_that_goes_away_while_its_table_is_embedded_anew_is_not_taken_
     first = lab.embed("v", "papers", key="id", text="title", model=encoder)
     csv(tmp_path / "papers.csv", texts | {7: "another"})
     encoder.seen.clear()
-    asked = getattr(encoding.PreviousVersion, moment)
+    asked = getattr(PreviousVersion, moment)
 
-    def gone(earlier: encoding.PreviousVersion) -> Any:
+    def gone(earlier: PreviousVersion, *names: Any) -> Any:
         first.path.unlink(missing_ok=True)  # as another kernel's drop or expire
-        return asked(earlier)
+        return asked(earlier, *names)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(encoding.PreviousVersion, moment, gone)
+        patched.setattr(PreviousVersion, moment, gone)
         table = lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert len(encoder.seen) == (300 if moment == "vectors" else 1)
-    assert table.row_count == 300 and table.reuse == Reuse(
-        new=300, changed=0, removed=0, unchanged=0
-    )
+    assert len(encoder.seen) == 300 and table.row_count == 300
     assert np.array_equal(lab.vector("v", 7), encoder.encode(["another"])[0])
 
 
@@ -782,9 +775,8 @@ def test_progress_comes_after_the_building_row_and_before_the_first_batch(lab: A
     assert all(
         status == (["ready"] if p.stage.startswith("index") else ["building"]) for p, status in told
     ), told  # the index follows
-    assert [p for p, _ in told if p.unit == "texts"][-1] == Progress(
-        stage="embed v", done=300, total=300, unit="texts"
-    )
+    last = [p for p, _ in told if p.unit == "texts"][-1]
+    assert (last.stage, last.done, last.total) == ("embed v", 300, 300)
 
 
 def test_an_encoder_that_raises_midway_is_told_and_the_next_call_goes_on_from_there(
@@ -995,7 +987,7 @@ def test_an_interrupt_before_the_first_text_and_one_whose_texts_cannot_be_kept_s
     with pytest.raises(KeyboardInterrupt) as stopped:
         lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop("rows"))
     assert stopped.value.__notes__ == ["'v' was not computed; nothing was left behind."]
-    monkeypatch.setattr("jammi_lab.steps.checkpoint.Checkpoint.save", lambda *_: False)
+    monkeypatch.setattr("jammi_lab.steps.checkpoint.Checkpoint.append", lambda *_: False)
     with pytest.raises(KeyboardInterrupt) as stopped:
         lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop("texts"))
     assert (

@@ -20,6 +20,7 @@ from jammi_lab.steps.dask_executor import _wait_for_result
 from jammi_lab.steps.executor import LocalExecutor, to_executor
 from jammi_lab.steps.step_functions import StepFunction, step_failure
 from tests.features.vectors.encoders import Broken, Dying, Unpicklable, Where
+from tests.features.vectors.test_batching import encode
 
 pytestmark = pytest.mark.leaves_behind(
     "threads that Dask keeps for its cluster and for other processes"
@@ -107,20 +108,20 @@ def test_batches_come_back_in_their_order(client: Any) -> None:
 def test_vectors_are_bit_for_bit_those_of_this_kernel(client: Any) -> None:
     here = encode_texts(Hashing(), TEXTS)
     assert np.array_equal(
-        encode_texts(Hashing(), TEXTS, batch=16, run_batches=to_executor(client).map), here
+        encode(Hashing(), TEXTS, batch=16, run_batches=to_executor(client).map), here
     )
 
 
 def test_an_encoder_that_cannot_be_pickled_runs_here(client: Any) -> None:
     assert np.array_equal(
-        encode_texts(Unpicklable(), TEXTS, run_batches=to_executor(client).map),
+        encode(Unpicklable(), TEXTS, run_batches=to_executor(client).map),
         encode_texts(Unpicklable(), TEXTS),
     )
 
 
 def test_what_an_encoder_raises_on_a_worker_is_said_as_if_it_were_here(client: Any) -> None:
     with pytest.raises(SourceUnavailable, match="the model has a bug") as failed:
-        encode_texts(Broken(), TEXTS, run_batches=to_executor(client).map)
+        encode(Broken(), TEXTS, run_batches=to_executor(client).map)
     assert isinstance(failed.value.__cause__, OSError)
 
 
@@ -131,7 +132,7 @@ def test_a_batch_whose_worker_dies_is_run_again_by_another_process(
     run = to_executor(processes).map
     encoder = Dying(str(tmp_path / "died"), times=1)
     assert np.array_equal(
-        encode_texts(encoder, TEXTS, batch=50, run_batches=run),
+        encode(encoder, TEXTS, batch=50, run_batches=run),
         encode_texts(Where(), TEXTS)[:, :1] * np.ones((1, 2)),
     )
     assert (tmp_path / "died").read_text() == "x"

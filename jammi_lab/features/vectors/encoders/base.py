@@ -1,6 +1,5 @@
 """The encoder protocol, the identity of an encoder in definitions, the validation of its output,
-and encoding in batches: each distinct text once, every batch delivered before the next one starts.
-"""
+and encoding in batches: every batch is delivered before the next one starts."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -19,6 +18,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.value import Value
 
 Floats = NDArray[np.float32]
+RowNumbers = NDArray[np.int64]
 
 
 @runtime_checkable
@@ -199,103 +199,72 @@ def _output_error(
 
 BatchRunner = Callable[[Callable[[list[str]], Any], Iterable[list[str]]], Iterator[Any]]
 """Maps a function over batches, as the builtin `map` does; possibly in other processes."""
-OnBatch = Callable[[NDArray[np.int64], Floats], None]
-"""Receives the finished rows (ascending indexes into the texts) and their vectors."""
 
 
-def encode_texts(
+def encode_texts(encoder: Encoder, texts: Sequence[str]) -> Floats:
+    """Encode texts as (len(texts), dimensions) float32, equal ones once. Raises as `encode_rows`;
+    errors name the text."""
+    row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    distinct = list(row_of)
+    out = np.empty((len(distinct), encoder.dimensions), np.float32)
+
+    def texts_of(rows: RowNumbers) -> list[str]:
+        return [distinct[row] for row in rows]
+
+    lengths = np.fromiter(map(len, distinct), np.int64, len(distinct))
+    for rows, vectors in encode_rows(
+        encoder, np.argsort(lengths, kind="stable"), texts_of, texts_of
+    ):
+        out[rows] = vectors
+    return out[[row_of[text] for text in texts]]
+
+
+def encode_rows(
     encoder: Encoder,
-    texts: Sequence[str | None],
+    rows: RowNumbers,
+    texts_of: Callable[[RowNumbers], list[str]],
+    keys_of: Callable[[RowNumbers], list[Any]],
     *,
     batch: int = 128,
-    on_batch: OnBatch | None = None,
-    keys: Sequence[Any] | None = None,
     run_batches: BatchRunner = map,
-) -> Floats:
-    """Encode texts as (len(texts), dimensions) float32. None counts as the empty text; equal texts
-    are encoded once. `keys`: names of the texts in errors; `run_batches`: where the encoder is
-    called.
+) -> Iterator[tuple[RowNumbers, Floats]]:
+    """Yield rows with the vectors of their texts, as soon as their batch is encoded. `rows`: in the
+    order of the length of their texts, because batches of similar length cost an encoder the least;
+    `keys_of`: names of rows in errors; `run_batches`: where the encoder is called.
 
-    Texts go to the encoder in order of length, `batch` at a time. After each batch `on_batch`
-    receives all rows with one of its texts, so a later error or interrupt loses none of them.
-    Raises SchemaMismatch (with the encoder's own exception as its cause) and ResourceExhausted. An
-    error about unusable vectors names the first bad row: after one is found, the texts of the rows
-    before it are still encoded.
+    Raises SchemaMismatch (with the encoder's own exception as its cause), SourceUnavailable and
+    ResourceExhausted. An error about unusable vectors names the first bad row: after one is found,
+    the texts of the rows before it are still encoded.
     """
-    if batch < 1:
-        raise InvalidArgument(f"batch must be at least 1, got {batch}.")
-    rows_of: dict[str, list[int]] = {}
-    for row, text in enumerate(texts):
-        if text is not None and not isinstance(text, str):
-            raise SchemaMismatch(
-                f"The model {encoder.name!r} encodes strings, but key {_text_key(keys, row)!r} "
-                f"has a value of type {type(text).__name__}.",
-                expected="text",
-                actual=repr(text),
-            )
-        rows_of.setdefault(text or "", []).append(row)
-    out = np.empty((len(texts), encoder.dimensions), np.float32)
-    name_by_text = {text: _text_key(keys, rows[0]) for text, rows in rows_of.items()}
-    for batch_texts, vectors in _encode_batches(encoder, name_by_text, batch, run_batches):
-        rows = np.array([r for t in batch_texts for r in rows_of[t]], np.int64)
-        out[rows] = np.repeat(vectors, [len(rows_of[t]) for t in batch_texts], axis=0)
-        if on_batch is not None:
-            rows.sort()
-            on_batch(rows, out[rows])
-    return out
-
-
-def _encode_batches(
-    encoder: Encoder, name_by_text: dict[str, Any], batch: int, run_batches: BatchRunner
-) -> Iterator[tuple[list[str], Floats]]:
-    """Yield texts and their vectors, batch by batch. `name_by_text`: the name in errors of each
-    text, in row order."""
-    position = {text: index for index, text in enumerate(name_by_text)}
-    # batches of similar length cost an encoder the least
-    remaining = sorted(name_by_text, key=len)
     first_error: SchemaMismatch | None = None
-    while remaining:
-        batches = [
-            sorted(remaining[start : start + batch], key=position.__getitem__)
-            for start in range(0, len(remaining), batch)
-        ]
-        # copies, because an encoder may sort or clear its list
-        outputs = run_batches(encoder.encode, [list(batch_texts) for batch_texts in batches])
-        for batch_texts in batches:
-            keys = [name_by_text[text] for text in batch_texts]
+    while len(rows):
+        batches = [np.sort(rows[start : start + batch]) for start in range(0, len(rows), batch)]
+        rows = rows[:0]
+        outputs = run_batches(encoder.encode, map(texts_of, batches))
+        for number, batch_rows in enumerate(batches):
+            keys = keys_of(batch_rows)
             try:
-                vectors = _next_vectors(encoder, outputs, len(batch_texts), keys)
+                vectors = _next_vectors(encoder, outputs, keys)
             except SchemaMismatch as error:
                 if error.key is None:
                     raise
-                first_error, bad_position = error, position[batch_texts[keys.index(error.key)]]
-                remaining_batches = batches[batches.index(batch_texts) :]
-                remaining = [
-                    text
-                    for several in remaining_batches
-                    for text in several
-                    if position[text] < bad_position
-                ]
+                first_error, bad_row = error, batch_rows[keys.index(error.key)]
+                remaining = np.concatenate(batches[number:])
+                rows = remaining[remaining < bad_row]
                 break
-            yield batch_texts, vectors
-        else:
-            break
+            yield batch_rows, vectors
     if first_error is not None:
         raise first_error
 
 
-def _text_key(keys: Sequence[Any] | None, row: int) -> Any:
-    return row if keys is None else keys[row]
-
-
-def _next_vectors(encoder: Encoder, outputs: Iterator[Any], count: int, keys: list[Any]) -> Floats:
+def _next_vectors(encoder: Encoder, outputs: Iterator[Any], keys: list[Any]) -> Floats:
     try:
         output = next(outputs)
     except JammiError:
         raise
     except MemoryError as error:
         raise ResourceExhausted(
-            f"Memory ran out while the model {encoder.name!r} encoded {count} texts.",
+            f"Memory ran out while the model {encoder.name!r} encoded {len(keys)} texts.",
             hint="Encode them in several parts inside its encode().",
         ) from error
     except Exception as error:

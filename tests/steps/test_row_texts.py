@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jammi_lab.steps.text_batches import RowTexts, digest_batches
+from jammi_lab.steps.row_texts import RowTexts
 
 FIRST = ["graph", None, "", "tomato ☃", "graph"]
 SECOND = ["network", "alone", None, "soup", "network"]
@@ -32,7 +32,7 @@ def test_columns_are_joined_and_looked_up_in_any_order(kind: pa.DataType) -> Non
         JOINED[3],
     ]
     assert texts.lengths.tolist() == [len(text) for text in JOINED]
-    assert texts.digests.tolist() == [
+    assert texts.digests().tolist() == [
         hashlib.sha256(text.encode()).digest()[:16] for text in JOINED
     ]
 
@@ -46,18 +46,9 @@ def test_one_column_reads_null_as_the_empty_text() -> None:
 def test_no_rows_are_no_texts() -> None:
     texts = RowTexts([pa.chunked_array([], pa.string())])
     assert (
-        len(texts) == len(texts.digests) == len(texts.lengths) == 0
+        len(texts.digests()) == len(texts.lengths) == 0
         and texts.texts_of(np.empty(0, np.int64)) == []
-        and not list(digest_batches(texts.digests))
     )
-
-
-def test_digests_come_some_at_a_time_with_the_row_of_the_first() -> None:
-    texts = RowTexts([pa.chunked_array([pa.array([str(i) for i in range(9000)])])])
-    assert [
-        digest for at, some in digest_batches(texts.digests) for digest in some
-    ] == texts.digests.tolist()
-    assert [at for at, _ in digest_batches(texts.digests)] == [0, 4096, 8192]
 
 
 def test_texts_are_not_held_as_objects_of_python() -> None:
@@ -65,7 +56,8 @@ def test_texts_are_not_held_as_objects_of_python() -> None:
     tracemalloc.start()
     try:
         texts = RowTexts([column])
+        digests = texts.digests()
         held, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(texts) == 50_000 and held < 50_000 * 40 and peak < 50_000 * 80
+    assert len(digests) == 50_000 and held < 50_000 * 40 and peak < 50_000 * 80
