@@ -245,7 +245,8 @@ SETTINGS = {
     "is known beforehand: tables of servers and database files, comparisons of rows.",
     "look.scan_bytes": "Largest input, in bytes, that a badge or `status()` reads; a larger one is "
     "undecidable there. Deep checks have no limit.",
-    "mutable.versions_kept": "Past versions that `changes(since)` of a mutable table covers.",
+    "mutable.versions_kept": "Past versions that `changes(since)` of a mutable table covers "
+    "at least.",
     "mutable.memory_bytes": "Memory for rows of mutable tables that are cached between "
     "statements; rows that do not fit are read again.",
     "flight.wait_seconds": "How long to wait for another kernel that computes the same table "

@@ -17,8 +17,8 @@ from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.commit_count import COUNT_KEY
 from jammi_lab.catalog.creation import create_tables
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.mutable_storage import physical_tables
-from jammi_lab.catalog.schema import FORMAT, format_table, metadata, metadata_table, mutables
+from jammi_lab.catalog.logs import create_entries_statement, entries_columns, entries_table
+from jammi_lab.catalog.schema import FORMAT, format_table, logs, metadata, metadata_table
 from jammi_lab.catalog.sqlite import Sqlite, has_content
 from jammi_lab.core.errors import InvalidArgument, ResourceExhausted, TableDamaged
 from jammi_lab.sources.locations import is_catalog
@@ -89,14 +89,9 @@ def _copy_rows(database: Database, path: Path, applied_at: str) -> None:
         with database.read() as tx, copy.write() as copy_tx:
             for table in (each for each in metadata.sorted_tables if each is not format_table):
                 _copy_table(tx, copy_tx, table)
-            for table_id, numbered in tx.execute(
-                scope.select_all_tenants(mutables.c.table_id, mutables.c.numbered)
-            ).all():
-                physical = physical_tables(table_id, bool(numbered))
-                for statement in physical.create_statements:
-                    copy_tx.exec_driver_sql(copy.dialect.ddl(statement))
-                for table in physical.tables():
-                    _copy_table(tx, copy_tx, table)
+            for (log_id,) in tx.execute(scope.select_all_tenants(logs.c.log_id)).all():
+                copy_tx.exec_driver_sql(create_entries_statement(log_id))
+                _copy_table(tx, copy_tx, entries_columns(log_id))
     finally:
         copy.close()
 
@@ -112,12 +107,11 @@ def _drop_session_tables(copy: sqlite3.Connection) -> None:
     The session rows stay, so that whoever opens the copy records that the sessions ended.
     """
     copy.execute("PRAGMA secure_delete=ON")
-    for table_id, numbered in copy.execute(
-        f"SELECT table_id, numbered FROM {mutables.name} WHERE session_id IS NOT NULL"
+    for (log_id,) in copy.execute(
+        f"SELECT log_id FROM {logs.name} WHERE session_id IS NOT NULL"
     ).fetchall():
-        for statement in physical_tables(table_id, bool(numbered)).drop_statements:
-            copy.execute(statement)
-    copy.execute(f"DELETE FROM {mutables.name} WHERE session_id IS NOT NULL")
+        copy.execute(f"DROP TABLE {entries_table(log_id)}")
+    copy.execute(f"DELETE FROM {logs.name} WHERE session_id IS NOT NULL")
     copy.commit()
 
 

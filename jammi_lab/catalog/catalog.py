@@ -12,8 +12,8 @@ from jammi_lab.catalog.creation import create_tables
 from jammi_lab.catalog.database import Database, Transaction
 from jammi_lab.catalog.holds import HoldRepository
 from jammi_lab.catalog.lineage import LineageRepository
+from jammi_lab.catalog.logs import LogRepository
 from jammi_lab.catalog.models import ModelRepository
-from jammi_lab.catalog.mutable_tables import MutableTableRepository
 from jammi_lab.catalog.observations import MetadataRepository, ObservationRepository
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.catalog.recipes import RecipeRepository
@@ -23,9 +23,9 @@ from jammi_lab.catalog.sources import SourceRepository
 from jammi_lab.catalog.sqlite import Dialect, Sqlite, damaged_error
 from jammi_lab.catalog.table_status import TableStatusRepository
 from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.catalog.topics import TopicRepository
 from jammi_lab.catalog.writer_locks import FileLocks, Locks, ServerLocks
 from jammi_lab.catalog.writers import Writers
+from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.tenancy import TenantScope
@@ -82,9 +82,9 @@ class Catalog:
         self.checks = CheckRepository(self.database, self.scope, clock)
         self.sources = SourceRepository(self.database, self.scope, clock)
         self.models = ModelRepository(self.database, self.scope, clock)
-        self.mutable_tables = MutableTableRepository(self.database, self.scope, clock)
+        self.mutable_tables = LogRepository(self.database, self.scope, clock, InputKind.MUTABLE)
         self.lineage = LineageRepository(self.database, self.scope)
-        self.topics = TopicRepository(self.database, self.scope, clock)
+        self.topics = LogRepository(self.database, self.scope, clock, InputKind.TOPIC)
         self.sessions = SessionRepository(self.database, self.scope)
         self.observations = ObservationRepository(self.database)
         self.metadata = MetadataRepository(self.database)
@@ -137,6 +137,12 @@ class Catalog:
             with self.database.read() as tx:
                 if tx.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
                     raise damaged_error(self.label)
+
+    def damaged_logs(self) -> list[str]:
+        """The mutable tables and topics that do not have all entries as they were written, as SQL
+        names them."""
+        tables = [f"mutable.{name}" for name in self.mutable_tables.damaged_names()]
+        return tables + [f"topics.{name}" for name in self.topics.damaged_names()]
 
     def purge(self) -> None:
         """Remove the values of dropped tables from the database's log, unless somebody still reads

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.row_mapping import CHECK, CHECK_RESULT
-from jammi_lab.catalog.schema import check_results, checks, mutables
+from jammi_lab.catalog.schema import check_results, checks
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
@@ -38,23 +38,6 @@ _LIST = CompiledStatement(
         checks.c.name_fold, scope.own_first(checks)
     )
 )
-BLOCKING_STAMP = (
-    scope.select_of_same_owner(
-        sa.func.coalesce(
-            sa.cast(sa.func.count(), sa.Text).concat(" ").concat(sa.func.max(checks.c.updated_at)),
-            "",
-        ),
-        table=checks,
-        outer=mutables,
-    )
-    .where(
-        checks.c.kind == InputKind.MUTABLE.value,
-        checks.c.severity == Severity.BLOCK.value,
-        checks.c.recipe_fold == mutables.c.name,
-    )
-    .scalar_subquery()
-)
-"""Identifies the blocking checks on a mutable table, in a query of that; `''` without any."""
 _of_recipe = sa.and_(checks.c.kind == sa.bindparam("checked_kind"), checks.c.recipe_fold == _fold)
 _OF_RECIPE = CompiledStatement(
     scope.select_owned_by(*CHECK.columns, tables=checks)
@@ -274,7 +257,7 @@ class CheckRepository:
 
 
 def blocking_stamp(records: Sequence[CheckRecord]) -> str:
-    """What BLOCKING_STAMP is for these checks on a mutable table."""
+    """Identifies the blocking ones among these checks on a mutable table; '' without any."""
     blocking = [record.updated_at for record in records if record.severity is Severity.BLOCK]
     return f"{len(blocking)} {max(blocking)}" if blocking else ""
 

@@ -206,40 +206,17 @@ check_results = _table(
 )
 """One row for each check, physical table, definition of the check, and state of what it read."""
 
-mutables = _table(
-    "mutable_tables",
-    "table_id bigint primary key, tenant_id null, name, arrow_schema blob, key_columns, "
-    "version bigint, first_kept bigint, row_count bigint, session_id null, created_at, "
-    "numbered bigint, commit_id",
-    "unique mutable_tables_name (name, coalesce(tenant_id, ''))",
-    "mutable_tables_session (session_id) WHERE session_id IS NOT NULL",
+logs = _table(
+    "logs",
+    "log_id bigint primary key, kind, tenant_id null, name, name_fold, arrow_schema blob, "
+    "key_columns, first_position bigint, next_position bigint, row_count bigint, "
+    "retention double null, session_id null, created_at, commit_id",
+    "unique logs_name (kind, name_fold, coalesce(tenant_id, ''))",
+    "logs_session (session_id) WHERE session_id IS NOT NULL",
 )
-"""`version` counts commits; the history reaches back to `first_kept`. `numbered` is 1 where keys
-are stored as integers. `commit_id` is drawn anew by each commit: after a catalog was restored from
-a backup, another commit gets the number of one that was made before. The rows and the history are
-in tables of their own, created and dropped with the record: `mutable_storage.py`."""
-
-topics = _table(
-    "topics",
-    "topic_id primary key, tenant_id null, name, name_fold, columns blob, first_offset bigint, "
-    "next_offset bigint, retention double null, created_at, commit_id",
-    "unique topics_name (name_fold, coalesce(tenant_id, ''))",
-)
-"""`topic_id` is never reused: a topic registered again under its name is another one. `columns` is
-an Arrow schema. `commit_id` is drawn anew by each event, as for mutable tables."""
-
-topic_events = _table(
-    "topic_events",
-    "topic_id primary key, event_offset bigint primary key, tenant_id null, produced_at, "
-    "row_count bigint, digest, body blob",
-)
-"""`body` is one Arrow record batch of the topic's schema, `digest` its SHA-256, which is checked
-before any byte is parsed as Arrow."""
-
-topic_consumers = _table(
-    "topic_consumers",
-    "topic_id primary key, consumer primary key, tenant_id null, next_offset bigint, updated_at",
-)
+"""Topics and mutable tables, by `kind`. `commit_id` is drawn anew by each entry: after a catalog
+was restored from a backup, another entry gets the position of one that was written before. The
+entries are in a table of their own, created and dropped with the record: `logs.py`."""
 
 sessions = _table(
     "ephemeral_sessions",

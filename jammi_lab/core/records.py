@@ -340,37 +340,6 @@ class RunStep(Value, frozen=True):
     out equal."""
 
 
-class MutableRecord(Value, frozen=True):
-    """One mutable table."""
-
-    table_id: int
-    """Id of the table. Ids are never reused: a table created again under the same name gets another
-    one."""
-    name: str
-    """Its name."""
-    schema: bytes
-    """Its Arrow schema, as an IPC message."""
-    key: list[str]
-    """The primary key columns."""
-    tenant: str | None = None
-    """The owning tenant; None when shared."""
-    version: int = 0
-    """Number of committed changes."""
-    first_kept: int = 0
-    """The oldest version from which the change history is still complete."""
-    row_count: int = 0
-    """Number of rows."""
-    session: str | None = None
-    """The ephemeral session that owns it."""
-    created_at: str = ""
-    """When it was created, RFC 3339."""
-    numbered: bool = False
-    """Whether its keys are integers and stored as such in the database."""
-    commit_id: str = ""
-    """Distinguishes the last commit from any other of that version, such as one that was made
-    before the catalog was restored from a backup. Empty before the first commit."""
-
-
 class Committed(Value, frozen=True):
     """The effect of one change on a mutable table."""
 

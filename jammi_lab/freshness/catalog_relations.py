@@ -277,7 +277,7 @@ class CatalogRelations:
         return [(e.input, e.input_column, e.derived, e.derived_column) for e in edges]
 
     def _topic_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
-        return [(t.name, t.next_offset, t.tenant) for t in self._catalog.topics.list()]
+        return [(t.name, t.next, t.tenant) for t in self._catalog.topics.list()]
 
     def _mutable_table_rows(self, _: Texts) -> Iterable[Sequence[Any]]:
         return [

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.records import MutableRecord
+from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage.files import (
     StoragePath,
@@ -164,22 +164,22 @@ class CheckpointFolder:
         tables = [
             state
             for state in (relation.mutable and relation.mutable.state for relation in inputs)
-            if isinstance(state, MutableRecord)
+            if isinstance(state, LogRecord)
         ]
         if any(record.session is not None for record in tables):
             return Checkpoint(None)
 
         def tables_exist() -> bool:
             current = [self._catalog.mutable_tables.get(record.name) for record in tables]
-            return [record.table_id for record in tables] == [
-                record and record.table_id for record in current
+            return [record.log_id for record in tables] == [
+                record and record.log_id for record in current
             ]
 
         tenant = self._catalog.scope.tenant
         name = definition if tenant is None else f"{definition}__{tenant}"
         return Checkpoint(
             self._results.root / "checkpoints" / f"{name}.log",
-            [record.table_id for record in tables],
+            [record.log_id for record in tables],
             tables_exist,
         )
 

@@ -8,7 +8,7 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.clock import Clock
-from jammi_lab.core.errors import JammiError, TableDamaged, TableNotFound
+from jammi_lab.core.errors import JammiError, TableDamaged
 from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.storage.digests import CacheEntry, sha256_file
 from jammi_lab.storage.files import (
@@ -88,7 +88,7 @@ class Fsck:
             report
             if not deep
             else msgspec.structs.replace(
-                report, damaged=[*report.damaged, *self._damaged_mutable_tables()]
+                report, damaged=[*report.damaged, *self._catalog.damaged_logs()]
             )
         )
 
@@ -105,19 +105,6 @@ class Fsck:
             self._reclaim(files, checkpoints, CHECKPOINT_SECONDS)
         self._findings["orphans"] = sorted(orphans)
         self._findings["quarantined"] = sorted(quarantined)
-
-    def _damaged_mutable_tables(self) -> list[str]:
-        """The mutable tables visible to the bound tenant that do not have all of their rows as they
-        were written."""
-        damaged = []
-        for record in self._catalog.mutable_tables.list():
-            try:
-                self._catalog.mutable_tables.rows(record.table_id)
-            except TableDamaged:
-                damaged.append(f"mutable.{record.name}")
-            except TableNotFound:  # dropped meanwhile
-                continue
-        return damaged
 
     def _visible_report(self, files: Mapping[str, ListedFile]) -> FsckReport:
         """The findings about files that the bound tenant may see."""

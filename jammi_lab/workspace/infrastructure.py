@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.checks import CheckRecord
 from jammi_lab.core.clock import Clock
@@ -24,7 +25,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.recipes import import_with
-from jammi_lab.core.records import MutableRecord, OnProgress, TableRecord, TableStatus
+from jammi_lab.core.records import OnProgress, TableRecord, TableStatus
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
@@ -191,10 +192,10 @@ class Infrastructure:
             row_comparison=self._row_comparison,
         )
 
-    def _remove_checkpoints(self, record: MutableRecord) -> None:
+    def _remove_checkpoints(self, record: LogRecord) -> None:
         from jammi_lab.steps.checkpoint import remove_checkpoints_of_table
 
-        remove_checkpoints_of_table(self.folder, record.table_id)
+        remove_checkpoints_of_table(self.folder, record.log_id)
 
     def _indexes(self) -> tuple[VectorIndexes, WordTables]:
         """The indexes of vectors and of words, registered as sidecars of the result tables."""

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.anchors import Input, InputKind, Snapshot
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, quote_identifier
-from jammi_lab.core.records import MutableRecord, OnProgress, Progress, TableRecord
+from jammi_lab.core.records import OnProgress, Progress, TableRecord
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
@@ -115,7 +116,7 @@ class StatementRunner:
         result._source_states = states
         return result
 
-    def mutable_rows(self, record: MutableRecord, rows: "pa.Table") -> Result:
+    def mutable_rows(self, record: LogRecord, rows: "pa.Table") -> Result:
         """A Result of rows that were computed from a version of a mutable table."""
         state = snapshot_of(record)
         source = Input(InputKind.MUTABLE, record.name, columns=tuple(state.columns))

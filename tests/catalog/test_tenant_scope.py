@@ -13,13 +13,12 @@ import sqlalchemy as sa
 from jammi_lab.catalog import Catalog
 from jammi_lab.catalog import database as direct
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.mutable_commits import Change
+from jammi_lab.catalog.logs import NewEntry
 from jammi_lab.catalog.schema import metadata, versions
 from jammi_lab.catalog.sessions import SessionRecord
-from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.core.errors import TenantForbidden
 from jammi_lab.core.model_records import ModelRecord, Training
-from jammi_lab.core.records import MutableRecord, SourceRecord, TableStatus
+from jammi_lab.core.records import SourceRecord, TableStatus
 from tests.catalog.conftest import Lab
 
 ROOM = Path(scope.__file__).parent
@@ -55,9 +54,7 @@ def test_texts_are_handed_to_the_driver_only_where_the_rows_have_no_tenant() -> 
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
             if isinstance(node, ast.Call)
         }
-        assert not called & {"direct.rows", "direct.change"} or file.name == "mutable_storage.py", (
-            file.name
-        )
+        assert not called & {"direct.fetch", "direct.execute"} or file.name == "logs.py", file.name
 
 
 def test_every_statement_that_touches_tenants_rows_carries_the_predicate(
@@ -150,22 +147,17 @@ def exercise_models(lab: Lab) -> None:
 
 
 def exercise_what_changes(catalog: Catalog) -> None:
-    topics, sessions = catalog.topics, catalog.sessions
-    topic = topics.register(
-        TopicRecord(topic_id="t", name="t", tenant="acme", columns=b"", retention=1e-9)
-    )
-    topics.append(topic, b"", "", 0)
-    topics.store_offset(topic, "c", 1)
-    topics.set_retention(topic, None)
-    (
-        topics.get("t"),
-        topics.list(),
-        topics.sizes(topic, 0, 1, 1),
-        topics.events(topic, 0, 1),
-        topics.row_count(topic),
-        topics.consumers(topic),
-    )
-    topics.drop(topic)
+    sessions = catalog.sessions
+    for logs in (catalog.topics, catalog.mutable_tables):
+        log, _ = logs.create("t", b"", retention=1e-9)
+        for _ in range(2):
+            logs.append(log, lambda _: NewEntry(b"", 1, 1))
+        logs.set_retention(log, 1.0)
+        (logs.get("t"), logs.list(), logs.sizes(log, 0, 1, 1), logs.check(log))
+        logs.first_since(log, 0)
+        logs.trim(log, 1)
+        logs.compact(logs.current(log), 2, b"", 1)
+        logs.drop(log)
     session = SessionRecord(
         session_id="s", tenant="acme", writer_id="w", created_at="then", deadline=None
     )
@@ -174,20 +166,6 @@ def exercise_what_changes(catalog: Catalog) -> None:
     (sessions.list(), sessions.get("s", "acme"), sessions.claim(session))
     sessions.mark_partial(session)
     sessions.remove([session])
-    made = catalog.mutable_tables.create(MutableRecord(0, "m", b"schema", ["k"], tenant="acme"))
-    for change in (
-        Change(put={b"k": b"v"}, must_be_new=True),
-        Change(put={b"k": b"w"}, read_versions={made.table_id: 1}),
-        Change(remove=[b"k"]),
-    ):
-        catalog.mutable_tables.commit(made, change, 1)
-    (
-        catalog.mutable_tables.get("m"),
-        catalog.mutable_tables.list(),
-        catalog.mutable_tables.rows(made.table_id),
-        catalog.mutable_tables.history(made.table_id, 2),
-    )
-    catalog.mutable_tables.drop(made)
 
 
 def test_rows_with_tenants_cannot_be_read_as_if_they_had_none() -> None:

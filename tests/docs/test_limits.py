@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.catalog.logs import MAX_ENTRY_BYTES
 from jammi_lab.core.settings import Settings
-from jammi_lab.features.live.topics import MAX_EVENT_BYTES
 from jammi_widgets.graph_view import MAX_DRAWN_NODES
 
 ROOT = Path(__file__).parents[2]
@@ -220,7 +220,7 @@ def check_that_each_commit_is_a_version(ws: jl.Workspace) -> None:
 
 @shows("an event of a topic")
 def check_the_size_of_events(_: jl.Workspace) -> None:
-    assert MAX_EVENT_BYTES == 256 << 20
+    assert MAX_ENTRY_BYTES == 256 << 20
 
 
 @shows("SQL dialect")

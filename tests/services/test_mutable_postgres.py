@@ -6,7 +6,7 @@ import secrets
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.catalog import mutable_tables as mutables
+from jammi_lab.catalog import logs
 from tests.features.live.test_mutable_inputs import (
     lab,  # noqa: F401
     test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh,  # noqa: F401
@@ -53,21 +53,18 @@ def test_a_table_that_another_kernel_drops_while_it_is_read_is_gone_and_no_damag
     ws, tmp_path, monkeypatch, labels, ask
 ):
     with jl.open(tmp_path / "lab") as other:
-        own = mutables.physical_tables
+        own = logs.entries_table
 
         def dropped(*given):
-            monkeypatch.setattr(mutables, "physical_tables", own)
+            monkeypatch.setattr(logs, "entries_table", own)
+            logs._statement.cache_clear()
             other.mutable.drop("labels")
             return own(*given)
 
-        monkeypatch.setattr(mutables, "physical_tables", dropped)
+        logs._statement.cache_clear()
+        monkeypatch.setattr(logs, "entries_table", dropped)
         with pytest.raises(jl.TableNotFound, match="no longer exists"):
             ask(labels)
-
-
-def test_a_drop_takes_locks_in_the_order_in_which_readers_do():
-    [changes, rows] = mutables.physical_tables(1, True).drop_statements
-    assert changes.endswith("_changes") and rows.endswith("_rows")
 
 
 def test_two_processes_on_a_server_lose_no_update(ws, tmp_path, children):

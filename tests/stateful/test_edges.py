@@ -474,13 +474,13 @@ class History:
         names = [
             name
             for (name,) in connection.execute("SELECT name FROM sqlite_master").fetchall()
-            if name.startswith("mutable_") and name.endswith("_rows")
+            if name.startswith("log_")
         ]
         [name] = names
-        key, body = self.choice(connection.execute(f"SELECT row_key, body FROM {name}").fetchall())
+        key, body = self.choice(connection.execute(f"SELECT position, body FROM {name}").fetchall())
         changed = bytearray(body)
         changed[self.choices.randrange(len(changed))] ^= 1 << self.choices.randrange(8)
-        connection.execute(f"UPDATE {name} SET body = ? WHERE row_key = ?", (bytes(changed), key))
+        connection.execute(f"UPDATE {name} SET body = ? WHERE position = ?", (bytes(changed), key))
         connection.commit()
         connection.close()
         ws = self.open("killed")

@@ -10,8 +10,9 @@ from jammi_lab.core.errors import InvalidArgument, JammiError, RowNotFound, Sche
 from jammi_lab.core.html import Rendered, escape_invisible, to_text, vstack
 from jammi_lab.core.identifiers import copyable_name, near_names, quote_identifier, quoted_name
 from jammi_lab.core.verdicts import marked_label
+from jammi_lab.engine.row_conditions import check_row_condition
 from jammi_lab.features.outputs.stamps import StampedSource
-from jammi_lab.features.search.filters import RowFilter, check_row_condition
+from jammi_lab.features.search.filters import RowFilter
 from jammi_lab.features.search.hits import VECTOR_HIT_COLUMNS
 from jammi_lab.workspace.column_filters import condition
 from jammi_lab.workspace.result_table import ResultTable

@@ -22,9 +22,10 @@ from jammi_lab.core.html_tables import table
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableKind
 from jammi_lab.core.verdicts import Fresh, verdict_label
+from jammi_lab.engine.row_conditions import check_row_condition
 from jammi_lab.features.outputs.stamps import StampedSource
 from jammi_lab.features.search.answers import HIT_COLUMNS
-from jammi_lab.features.search.filters import RowFilter, check_row_condition
+from jammi_lab.features.search.filters import RowFilter
 from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.words.matches import excerpt, split_matches
 from jammi_lab.workspace.result_table import ResultTable

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.mutable_commits import VersionMoved
+from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.errors import (
     InvalidArgument,
     SchemaMismatch,
@@ -19,16 +19,17 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
 )
 from jammi_lab.core.identifiers import quote_identifier
-from jammi_lab.core.records import Committed, MutableRecord
+from jammi_lab.core.records import Committed
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.features.live import dml_evaluation
+from jammi_lab.features.live.fold import stored_schema
 from jammi_lab.features.live.mutable_tables import (
     MAX_COMMIT_ATTEMPTS,
     MUTABLE,
     MutableTableService,
-    layout_of,
 )
+from jammi_lab.features.live.table_changes import Change, Verb, VersionMoved
 from jammi_lab.inputs.row_input import to_arrow_rows
 from jammi_lab.storage.arrow_values import cast_losslessly
 
@@ -43,7 +44,7 @@ class CommitResult:
 
     verb: str
     """insert, update or delete."""
-    table: MutableRecord
+    table: LogRecord
     """The changed table."""
     committed: Committed
     """The version that it made, and how many rows differ."""
@@ -100,32 +101,26 @@ class DmlCommitter:
         record = _record_of(evaluated.target)
         self._catalog.scope.check_owner(record.tenant, f"The mutable table {record.name!r}")
         rows = _cast_to_schema(record, evaluated.rows)
-        read_versions = {
-            _record_of(relation).table_id: _record_of(relation).version
-            for relation in evaluated.dependencies
-        }
+        verb: Verb = "insert"
         if evaluated.verb == "delete":
-            committed = self._tables.remove(record, rows, read_versions)
-        else:
-            committed = self._tables.put(
-                record,
-                rows,
-                must_be_new=evaluated.verb == "insert" and not evaluated.merges,
-                read_versions=read_versions,
-            )
+            verb = "delete"
+        elif evaluated.verb == "update" or evaluated.merges:
+            verb = "upsert"
+        read = tuple(map(_record_of, evaluated.dependencies))
+        committed = self._tables.commit(record, Change(verb, rows, read))
         return CommitResult(evaluated.verb, record, committed, rows.num_rows, evaluated.returned)
 
 
-def _record_of(relation: Any) -> MutableRecord:
+def _record_of(relation: Any) -> LogRecord:
     state = relation.mutable.state
-    assert isinstance(state, MutableRecord), "only mutable tables change"
+    assert isinstance(state, LogRecord), "only mutable tables change"
     return state
 
 
-def _cast_to_schema(record: MutableRecord, rows: pa.Table) -> pa.Table:
+def _cast_to_schema(record: LogRecord, rows: pa.Table) -> pa.Table:
     """Rows as DuckDB returned them, cast to the table's schema. Raises SchemaMismatch."""
     columns = []
-    for field, column in zip(layout_of(record).schema, rows.columns, strict=True):
+    for field, column in zip(stored_schema(record.schema), rows.columns, strict=True):
         try:
             columns.append(cast_losslessly(column, field.type))
         except pa.ArrowException:
@@ -146,11 +141,11 @@ def _cast_to_schema(record: MutableRecord, rows: pa.Table) -> pa.Table:
                 expected=str(field.type),
                 actual="NULL",
             )
-    return pa.table(columns, schema=layout_of(record).schema)
+    return pa.table(columns, schema=stored_schema(record.schema))
 
 
 def update_statement(
-    record: MutableRecord, values: Mapping[str, Any], where: str
+    record: LogRecord, values: Mapping[str, Any], where: str
 ) -> tuple[str, dict[str, Any]]:
     """The UPDATE statement that sets columns to these values, and its parameters. Raises
     SchemaMismatch for an unknown column and for a value that its type would change;
@@ -160,7 +155,7 @@ def update_statement(
             "set must be a dict of column names and values with at least one entry.",
             hint='m.update({"label": "good"}, "id = 3")',
         )
-    schema = layout_of(record).schema
+    schema = stored_schema(record.schema)
     used_columns = pa.schema([field for field in schema if field.name in values])
     [row] = to_arrow_rows(
         [values],
@@ -180,7 +175,7 @@ def update_statement(
     )
 
 
-def delete_statement(record: MutableRecord, where: str) -> str:
+def delete_statement(record: LogRecord, where: str) -> str:
     """The DELETE statement for the rows that satisfy a condition."""
     return f"DELETE FROM {MUTABLE}.{quote_identifier(record.name)} WHERE {parenthesized(where)}"
 

@@ -16,10 +16,10 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.catalog.sessions import ENDED, OPEN, PARTIAL, SessionRecord
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, NoTenantBinding, PartialDeletionFailure, TableNotFound
-from jammi_lab.core.records import MutableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.thread_pool import join_thread, start_thread
 from jammi_lab.features.live.mutable_tables import MutableTableService
@@ -155,12 +155,12 @@ class EphemeralSessions:
         record = self._catalog.sessions.get(session.record.session_id, session.record.tenant)
         return record is not None and record.state == OPEN
 
-    def insert(self, table: MutableRecord, rows: object) -> int:
+    def insert(self, table: LogRecord, rows: object) -> int:
         """Insert rows; return how many. Raises as inserting into a mutable table does."""
         with self._catalog.database.write_without_fsync():
             return self.tables.insert(table, rows).inserted
 
-    def find_table(self, physical: str) -> MutableRecord | None:
+    def find_table(self, physical: str) -> LogRecord | None:
         """The record of a session's table, in the bound tenant's scope."""
         record = self._catalog.mutable_tables.get(physical)
         return record if record is not None and record.session is not None else None
@@ -184,7 +184,7 @@ class EphemeralSessions:
                 raise closed_error("it was closed")
             session.deadline_ns = deadline_ns
 
-    def check_open(self, table: MutableRecord) -> None:
+    def check_open(self, table: LogRecord) -> None:
         """Raise SessionClosed when the session of a table, of any kernel, has ended or its deadline
         has passed."""
         self._adjust_deadlines()

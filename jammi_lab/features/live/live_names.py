@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 
-from jammi_lab.catalog.topics import TopicRecord
+from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.anchors import (
     AnchorKind,
     Input,
@@ -16,9 +16,9 @@ from jammi_lab.core.anchors import (
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import TableDamaged, TableNotFound, VersionConflict
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import MutableRecord
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.features.live.mutable_tables import MUTABLE, MutableTableService, layout_of
+from jammi_lab.features.live.fold import stored_schema
+from jammi_lab.features.live.mutable_tables import MUTABLE, MutableTableService
 from jammi_lab.features.live.subscriptions import TopicReader
 from jammi_lab.features.live.topics import Topics, events_to_arrow
 from jammi_lab.inputs.observation import Observation, PinnedState
@@ -43,7 +43,7 @@ class MutableTableResolver:
         record = self._tables.find(parts[1])
         return None if record is None else self._relation(record, self._scope.current)
 
-    def _relation(self, record: MutableRecord, tenant: str | None) -> Relation:
+    def _relation(self, record: LogRecord, tenant: str | None) -> Relation:
         snapshot = self._tables.snapshot(record)
 
         def refresh() -> Relation:
@@ -79,13 +79,11 @@ class MutableTableResolver:
         return snapshot_of(record)
 
 
-def snapshot_of(record: MutableRecord) -> Snapshot:
+def snapshot_of(record: LogRecord) -> Snapshot:
     """The state of a table: its id, version and last commit. Equal states mean that nothing was
     committed in between."""
-    schema = layout_of(record).schema
-    state: dict[str, int | str] = {"table": record.table_id, "version": record.version}
-    if record.commit_id:  # no commit, or none since a release that drew no ids
-        state["commit"] = record.commit_id
+    schema = stored_schema(record.schema)
+    state = {"table": record.log_id, "version": record.version, "commit": record.commit_id}
     return Snapshot(
         columns=sql_types(schema),
         whole=digest_of(state),
@@ -124,8 +122,8 @@ class TopicResolver:
 
         def rows(*_: object) -> object:
             record = reader.record
-            events = list(reader.read_range(record.first_offset, record.next_offset))
-            if len(events) != record.next_offset - record.first_offset:
+            events = list(reader.read_range(record.first, record.next))
+            if len(events) != record.next - record.first:
                 raise VersionConflict(
                     f"Events of the topic {record.name!r} were removed during the read.",
                     hint="Run the statement again.",
@@ -157,13 +155,11 @@ def _columns(reader: TopicReader) -> dict[str, str]:
 
 
 def _snapshot(reader: TopicReader, columns: dict[str, str]) -> Snapshot:
-    record: TopicRecord = reader.record
-    state: list[str | int] = [record.topic_id, record.first_offset, record.next_offset]
-    if record.commit_id:
-        state.append(record.commit_id)
+    record = reader.record
+    state = [record.log_id, record.first, record.next, record.commit_id]
     return Snapshot(
         columns=columns,
         whole=digest_of(state),
         method=OFFSETS_METHOD,
-        row_count=reader.topics.row_count(record),
+        row_count=record.row_count,
     )

@@ -6,15 +6,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core import reprs
 from jammi_lab.core.argument_suggestions import answer_calls
-from jammi_lab.core.errors import InvalidArgument, JammiError, ParameterMissing, SessionClosed
+from jammi_lab.core.errors import InvalidArgument, ParameterMissing, SessionClosed
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
-from jammi_lab.core.records import MutableRecord
 from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.row_conditions import positions_in
 from jammi_lab.features.live.dml_commits import DmlCommitter, delete_statement, update_statement
-from jammi_lab.features.live.mutable_tables import MUTABLE, MutableTableService, layout_of
+from jammi_lab.features.live.fold import stored_schema
+from jammi_lab.features.live.mutable_tables import MUTABLE, MutableTableService
 from jammi_lab.inputs.row_input import SchemaLike
 
 
@@ -26,7 +28,7 @@ class MutableAccess:
     engine: Engine
     scope: TenantPredicate
     committer: DmlCommitter
-    wrap: Callable[[MutableRecord, pa.Table], Any]
+    wrap: Callable[[LogRecord, pa.Table], Any]
     """Wraps rows in memory, which were computed from a version of a table, in a Result."""
 
 
@@ -35,7 +37,7 @@ class MutableTable(ReprMixin):
     """One mutable table; `ws.mutable["name"]`. Every change is one atomic commit, durable when the
     call returns."""
 
-    def __init__(self, access: MutableAccess, record: MutableRecord) -> None:
+    def __init__(self, access: MutableAccess, record: LogRecord) -> None:
         self._access, self._tables, self._record = access, access.tables, record
 
     @property
@@ -46,7 +48,7 @@ class MutableTable(ReprMixin):
     @property
     def schema(self) -> pa.Schema:
         """Its columns with their Arrow types."""
-        return layout_of(self._record).schema
+        return stored_schema(self._record.schema)
 
     @property
     def primary_key(self) -> list[str]:
@@ -104,11 +106,16 @@ class MutableTable(ReprMixin):
     def _change(self, text: str, params: Mapping[str, Any], where: str) -> int:
         self._tables.current(self._record)
         try:
-            [prepared] = self._access.engine.prepare(
-                text, params, tenant=self._access.scope.tenant, allow_dml=True
+            with positions_in(where, len(text) - len(where) - len("\n)")):
+                [prepared] = self._access.engine.prepare(
+                    text, params, tenant=self._access.scope.tenant, allow_dml=True
+                )
+        except ParameterMissing as error:
+            error.hint = (
+                "Write a literal value, or bind it: ws.sql('UPDATE mutable.labels SET … WHERE "
+                "id = $id', id=…)."
             )
-        except JammiError as error:
-            raise _position_in_condition(error, text, where) from error.__cause__
+            raise
         return self._access.committer.apply(prepared).rows
 
     def read(self) -> Any:
@@ -203,7 +210,7 @@ class MutableTables(ReprMixin):
         self._tables.drop(record)
         self._tables.purge_values(record)
 
-    def _handle(self, record: MutableRecord) -> MutableTable:
+    def _handle(self, record: LogRecord) -> MutableTable:
         return MutableTable(self._access, record)
 
     def _rendered(self) -> Rendered:
@@ -222,18 +229,3 @@ class MutableTables(ReprMixin):
             aligned="lrrll",
             note=count_noun(len(rows), "mutable table"),
         )
-
-
-def _position_in_condition(error: JammiError, text: str, where: str) -> JammiError:
-    """The same error positioned in the condition, the only part of the statement that the user
-    wrote."""
-    condition_start = len(text) - len(where) - len("\n)")
-    position = error.position if error.statement == text and error.position is not None else -1
-    if isinstance(error, ParameterMissing):
-        error.hint = (
-            "Write a literal value, or bind it: ws.sql('UPDATE mutable.labels SET … WHERE id = "
-            "$id', id=…)."
-        )
-    return error.with_position(
-        where, position - condition_start if position >= condition_start else None
-    )

@@ -1,25 +1,25 @@
 """Mutable tables: keyed rows that can be inserted, updated and deleted, with one version per
 commit."""
 
+import contextlib
 import dataclasses
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.checks import blocking_stamp
-from jammi_lab.catalog.mutable_commits import Change, ExistingRow, UncheckedRows, VersionMoved
-from jammi_lab.catalog.mutable_storage import Key
-from jammi_lab.catalog.mutable_tables import History, HistoryTrimmed
+from jammi_lab.catalog.logs import MAX_ENTRY_BYTES, LogRecord, NewEntry
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import (
     CheckFailed,
-    DuplicateKey,
+    DuplicateTable,
     InvalidArgument,
+    JammiError,
     NameInvalid,
     NameTooLong,
     SchemaMismatch,
@@ -27,20 +27,45 @@ from jammi_lab.core.errors import (
     VersionConflict,
 )
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.core.records import Committed, MutableRecord
+from jammi_lab.core.records import Committed
 from jammi_lab.core.settings import Settings
-from jammi_lab.features.live.row_codec import Layout, cached_layout
-from jammi_lab.features.live.snapshots import MutableSnapshot, SnapshotCache, apply_history
+from jammi_lab.features.live.fold import FoldCache, MutableSnapshot, body_of, stored_schema
+from jammi_lab.features.live.table_changes import (
+    CHANGE_COLUMN,
+    VERSION_COLUMN,
+    Change,
+    UncheckedRows,
+    VersionMoved,
+    check_repeated_keys,
+    effect_of,
+    net_changes,
+    rows_after,
+)
 from jammi_lab.inputs.row_input import SchemaLike, schema_of, to_arrow_rows
 
 MUTABLE = "mutable"
 """The schema of mutable tables in SQL."""
-CHANGE_COLUMN, VERSION_COLUMN = "_change", "_version"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _MAX_NAME_LENGTH = 63
-_MAX_SHOWN_KEYS = 5
 MAX_COMMIT_ATTEMPTS = 50
 """Attempts at a commit before VersionConflict is raised."""
+_EXACT_TYPES = (
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_float32,
+    pa.types.is_float64,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_date32,
+    pa.types.is_decimal128,
+)
+TYPES = (
+    "bool, integers, float32, float64, string, binary, date32[day], time64[us], "
+    "timestamp (with a zone: us only), decimal128"
+)
 
 CheckRows = Callable[[Sequence[CheckRecord], pa.Table], CheckFailed | None]
 
@@ -51,13 +76,12 @@ class MutableTableService:
 
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self._catalog, self._settings = catalog, settings
-        self._snapshots = SnapshotCache(
-            catalog.mutable_tables, lambda: int(settings["mutable.memory_bytes"])
-        )
-        self.check_session: Callable[[MutableRecord], None] | None = None
+        self._logs = catalog.mutable_tables
+        self._folds = FoldCache(self._logs, lambda: int(settings["mutable.memory_bytes"]))
+        self.check_session: Callable[[LogRecord], None] | None = None
         """Asked about every table of an ephemeral session that is named; it raises when there is no
         access any more."""
-        self.on_drop: Callable[[MutableRecord], None] | None = None
+        self.on_drop: Callable[[LogRecord], None] | None = None
         """Told of every table that somebody dropped; it removes what was kept of its values."""
         self.check_rows: CheckRows | None = None
         """Applies checks to the rows that a table is about to have; returns the error of one that
@@ -66,20 +90,20 @@ class MutableTableService:
 
     # -- which there are
 
-    def find(self, name: str) -> MutableRecord | None:
+    def find(self, name: str) -> LogRecord | None:
         """The table of that name, own before shared."""
-        record = self._catalog.mutable_tables.get(name)
+        record = self._logs.get(name)
         if record is not None:
             self.check_access(record)
         return record
 
-    def check_access(self, record: MutableRecord) -> None:
+    def check_access(self, record: LogRecord) -> None:
         """Raise SessionClosed for a table of an ephemeral session that has ended or whose deadline
         has passed."""
         if record.session is not None and self.check_session is not None:
             self.check_session(record)
 
-    def require(self, name: str) -> MutableRecord:
+    def require(self, name: str) -> LogRecord:
         """The table of that name. Raises TableNotFound with near names."""
         record = self.find(name) if isinstance(name, str) else None
         if record is None:
@@ -93,9 +117,9 @@ class MutableTableService:
             )
         return record
 
-    def list(self) -> list[MutableRecord]:
+    def list(self) -> list[LogRecord]:
         """All tables that belong to no session, by name."""
-        return self._catalog.mutable_tables.list()
+        return self._logs.list()
 
     def create(
         self,
@@ -104,7 +128,7 @@ class MutableTableService:
         primary_key: Sequence[str],
         *,
         session: str | None = None,
-    ) -> MutableRecord:
+    ) -> LogRecord:
         """Create an empty table of the bound tenant. The name of a session's table is not checked
         here.
 
@@ -115,25 +139,23 @@ class MutableTableService:
             check_mutable_name(name)
         arrow_schema = schema_of(schema, reserved=(CHANGE_COLUMN, VERSION_COLUMN))
         key = _check_primary_key(name, arrow_schema, primary_key)
-        shape = Layout(arrow_schema, key, name)
-        record = MutableRecord(
-            0,
-            name,
-            arrow_schema.serialize().to_pybytes(),
-            key,
-            self._catalog.scope.tenant,
-            session=session,
-            numbered=shape.numbered,
-        )
-        return self._catalog.mutable_tables.create(record)
+        _check_types(name, arrow_schema, key)
+        stored = arrow_schema.serialize().to_pybytes()
+        record, is_new = self._logs.create(name, stored, key=key, session=session)
+        if not is_new:
+            raise DuplicateTable(
+                f"The mutable table {name!r} already exists.",
+                hint=f"ws.mutable.drop({name!r}) removes it and its rows.",
+            )
+        return record
 
-    def drop(self, record: MutableRecord) -> int:
+    def drop(self, record: LogRecord) -> int:
         """Drop a table; return how many rows it had. Raises TenantForbidden, WorkspaceReadOnly."""
-        rows = self._catalog.mutable_tables.drop(record)
-        self._snapshots.evict(record.table_id)
+        rows = self._logs.drop(record)
+        self._folds.evict(record)
         return rows
 
-    def purge_values(self, record: MutableRecord) -> None:
+    def purge_values(self, record: LogRecord) -> None:
         """Remove the values of a dropped table from the log and from what was derived from it. See
         `Catalog.purge`."""
         self._catalog.purge()
@@ -142,92 +164,47 @@ class MutableTableService:
 
     # -- rows
 
-    def snapshot(self, record: MutableRecord) -> MutableSnapshot:
+    def snapshot(self, record: LogRecord) -> MutableSnapshot:
         """The current rows and their version. Raises TableNotFound when the table was dropped."""
-        return self._snapshots.newest(record)
+        return self._folds.newest(record)
 
-    def current(self, record: MutableRecord) -> MutableRecord:
+    def current(self, record: LogRecord) -> LogRecord:
         """The current record of the same table. Raises TableNotFound when it was dropped, even if
         another table has its name."""
-        current_record = self.find(record.name)
-        if current_record is None or current_record.table_id != record.table_id:
-            raise TableNotFound(
-                f"The mutable table {record.name!r} no longer exists.",
-                hint="ws.mutable.list() lists the mutable tables.",
-            )
-        return current_record
+        self.check_access(record)
+        return self._logs.current(record)
 
-    def verify_rows(self, record: MutableRecord) -> None:
-        """Read all rows from the catalog. Raises TableDamaged, TableNotFound."""
-        _, _, bodies = self._catalog.mutable_tables.rows(record.table_id)
-        layout_of(record).table(bodies)
+    def verify_rows(self, record: LogRecord) -> None:
+        """Read all entries from the catalog. Raises TableDamaged, TableNotFound."""
+        self._logs.check(record)
 
-    def insert(self, record: MutableRecord, rows: Any) -> Committed:
+    def insert(self, record: LogRecord, rows: Any) -> Committed:
         """Insert rows, all or none. Raises DuplicateKey for a key that exists already or occurs
         twice; SchemaMismatch; InvalidArgument."""
-        return self.put(record, convert_rows(record, rows), must_be_new=True)
+        return self.commit(record, Change("insert", convert_rows(record, rows)))
 
-    def upsert(self, record: MutableRecord, rows: Any) -> Committed:
+    def upsert(self, record: LogRecord, rows: Any) -> Committed:
         """Insert rows and replace those whose key exists, all or none. Raises DuplicateKey for a
         key that occurs twice."""
-        return self.put(record, convert_rows(record, rows), must_be_new=False)
+        return self.commit(record, Change("upsert", convert_rows(record, rows)))
 
-    def put(
-        self,
-        record: MutableRecord,
-        rows: pa.Table,
-        *,
-        must_be_new: bool,
-        read_versions: Mapping[int, int] | None = None,
-    ) -> Committed:
-        """Commit rows of the table's own schema. Raises DuplicateKey; internal: VersionMoved."""
-        shape = layout_of(record)
-        keys = _keys_of(record, _check_null_keys(record, rows))
-        put = dict(zip(keys, shape.bodies(rows), strict=True))
-        if len(put) < len(keys):
-            first_positions: dict[Key, int] = {}
-            for position, key in enumerate(keys):
-                first_positions.setdefault(key, position)
-            unique = set(first_positions.values())
-            repeated_positions = [n for n in range(len(keys)) if n not in unique]
-            repeated = shape.bodies(rows.take(repeated_positions))
-            raise _duplicate_error(record, shape, repeated, repeated=True)
-        try:
-            return self._commit(
-                record, Change(put=put, must_be_new=must_be_new, read_versions=read_versions or {})
-            )
-        except ExistingRow as error:
-            raise _duplicate_error(record, shape, error.bodies, repeated=False) from None
-
-    def remove(
-        self, record: MutableRecord, rows: pa.Table, read_versions: Mapping[int, int]
-    ) -> Committed:
-        """Commit the deletion of rows. Internal: raises VersionMoved."""
-        return self._commit(
-            record, Change(remove=_keys_of(record, rows), read_versions=read_versions)
-        )
-
-    def _commit(self, record: MutableRecord, change: Change) -> Committed:
-        kept_versions = self._settings["mutable.versions_kept"]
-        try:
-            return self._catalog.mutable_tables.commit(record, change, kept_versions)
-        except UncheckedRows:
-            return self._commit_checked(record, change, kept_versions)
-
-    def _commit_checked(
-        self, record: MutableRecord, change: Change, kept_versions: int
-    ) -> Committed:
-        """Commit a change whose rows pass the blocking checks. CheckFailed, VersionConflict."""
+    def commit(self, record: LogRecord, change: Change) -> Committed:
+        """Commit a change of rows of the table's own schema; one without effect takes no version.
+        Raises DuplicateKey; CheckFailed; VersionConflict; internal: VersionMoved."""
+        _check_null_keys(record, change.rows)
+        check_repeated_keys(record, change.rows)
         for _ in range(MAX_COMMIT_ATTEMPTS):
+            try:
+                return self._append(record, change)
+            except UncheckedRows:
+                pass
             with self._check_lock:  # only other kernels can make an attempt fail
                 try:
-                    return self._catalog.mutable_tables.commit(
-                        record, self._checked_change(record, change), kept_versions
-                    )
+                    return self._append(record, self._checked_change(record, change))
                 except UncheckedRows:
                     continue
                 except VersionMoved:
-                    if change.read_versions:
+                    if change.read:
                         raise
         raise VersionConflict(
             f"Other writers committed first {MAX_COMMIT_ATTEMPTS} times in a row; nothing was "
@@ -235,70 +212,88 @@ class MutableTableService:
             hint="Run it again when they have finished.",
         )
 
-    def _checked_change(self, record: MutableRecord, change: Change) -> Change:
+    def _append(self, record: LogRecord, change: Change) -> Committed:
+        committed = Committed(0)
+
+        def make(current: LogRecord) -> NewEntry | None:
+            nonlocal committed
+            if blocking_stamp(self._checks_on(current)) != change.checks:
+                raise UncheckedRows
+            for read in change.read:
+                if self._logs.current(read).commit_id != read.commit_id:
+                    raise VersionMoved
+            with self._folds.use(current) as table:
+                effect = effect_of(change, table, current)
+            committed = effect.committed
+            if committed.version == current.version:
+                return None
+            rows_after = current.row_count + committed.inserted - committed.deleted
+            return NewEntry(body_of(effect.put, effect.removed), effect.put.num_rows, rows_after)
+
+        after = self._logs.append(record, make)
+        if after is not None:
+            with contextlib.suppress(JammiError):  # the change is committed
+                self._compact(after)
+        return committed
+
+    def _compact(self, record: LogRecord) -> None:
+        """Replace what need not be kept of a log by the rows at that version. It is done when the
+        log is twice as long as it has to be: it reads all of it."""
+        kept_versions = max(self._settings["mutable.versions_kept"], 1)
+        first = record.next - kept_versions
+        if first - record.first <= kept_versions:
+            return
+        with self._catalog.transaction():
+            current = self._logs.refresh(record)
+            rows = self._folds.load(current, first).rows()
+            if current.first == record.first and rows.nbytes <= MAX_ENTRY_BYTES:
+                self._logs.compact(current, first, body_of(rows), rows.num_rows)
+
+    def _checks_on(self, record: LogRecord) -> Sequence[CheckRecord]:
+        checks = self._catalog.checks.of_recipe(record.tenant, record.name, InputKind.MUTABLE)
+        return [check for check in checks if check.severity is Severity.BLOCK]
+
+    def _checked_change(self, record: LogRecord, change: Change) -> Change:
         """The change, valid only for the checks that there are and for the version whose rows it
         changes. CheckFailed."""
-        checks = [
-            check
-            for check in self._catalog.checks.of_recipe(
-                record.tenant, record.name, InputKind.MUTABLE
-            )
-            if check.severity is Severity.BLOCK
-        ]
-        before = self.snapshot(self.current(record))
-        version = before.record.version
-        if change.read_versions.get(record.table_id, version) != version:
-            raise VersionMoved
-        rows_after = {**change.put, **dict.fromkeys(change.remove)}
-        after = apply_history(before, History(before.record, {}, rows_after, {}))
+        with self._logs.reading(record):
+            current = self.current(record)
+            checks = self._checks_on(current)
+            if any(r.log_id == current.log_id and r.next != current.next for r in change.read):
+                raise VersionMoved
+            with self._folds.use(current) as table:
+                after = rows_after(effect_of(change, table, current), table)
         assert self.check_rows is not None, "set when the workspace was opened"
-        if (failure := self.check_rows(checks, after.rows)) is not None:
+        if (failure := self.check_rows(checks, after)) is not None:
             raise failure
         return dataclasses.replace(
-            change,
-            checks=blocking_stamp(checks),
-            read_versions={**change.read_versions, record.table_id: version},
+            change, checks=blocking_stamp(checks), read=(*change.read, current)
         )
 
-    def changes(self, record: MutableRecord, since: int) -> tuple[MutableRecord, pa.Table]:
+    def changes(self, record: LogRecord, since: int) -> tuple[LogRecord, pa.Table]:
         """The table as it is now, and the net effect of all commits after a version, one row for
         each key: the table's columns (of a deleted row only the key), `_change`, and `_version`,
         the last commit that touched it. Raises InvalidArgument for a future version or one outside
         the history."""
         if isinstance(since, bool) or not isinstance(since, int) or since < 0:
             raise InvalidArgument(f"A version must be an integer of at least 0, got {since!r}.")
-        current = self.current(record)
-        try:
-            history = self._catalog.mutable_tables.history(record.table_id, since)
-        except ValueError:
-            raise InvalidArgument(
-                f"The mutable table {record.name!r} has version {current.version}; version "
-                f"{since} does not exist yet."
-            ) from None
-        except HistoryTrimmed:
-            raise InvalidArgument(
-                f"The history of {record.name!r} begins at version {current.first_kept}; version "
-                f"{since} is older.",
-                hint="Read the whole table and continue from its version. The setting "
-                "mutable.versions_kept is the length of the history.",
-            ) from None
-        shape, changes = layout_of(record), list[tuple[int, Any, str, bytes]]()
-        for key, body_before in history.before.items():
-            body = history.now[key]
-            if body == body_before:
-                continue
-            change = "insert" if body_before is None else "delete" if body is None else "update"
-            row_body = body if body is not None else shape.null_non_key(body_before or b"")
-            changes.append((history.touched[key], key, change, row_body))
-        changes.sort()
-        nullable_layout = Layout(
-            pa.schema([f.with_nullable(True) for f in shape.schema]), record.key
-        )
-        table = nullable_layout.table([body for *_, body in changes])
-        table = table.append_column(
-            CHANGE_COLUMN, pa.array([change for *_, change, _ in changes], pa.string())
-        ).append_column(VERSION_COLUMN, pa.array([version for version, *_ in changes], pa.int64()))
-        return history.record, table
+        with self._logs.reading(record):
+            current = self.current(record)
+            if since > current.version:
+                raise InvalidArgument(
+                    f"The mutable table {record.name!r} has version {current.version}; version "
+                    f"{since} does not exist yet."
+                )
+            if since < current.first:
+                raise InvalidArgument(
+                    f"The history of {record.name!r} begins at version {current.first}; version "
+                    f"{since} is older.",
+                    hint="Read the whole table and continue from its version. The setting "
+                    "mutable.versions_kept is the length of the history.",
+                )
+            before = self._folds.load(current, since)
+            entries = self._logs.entries(current, since, current.next)
+        return current, net_changes(before, entries)
 
 
 def check_mutable_name(name: str) -> str:
@@ -314,20 +309,11 @@ def check_mutable_name(name: str) -> str:
     return name
 
 
-def layout_of(record: MutableRecord) -> Layout:
-    """The row layout of a table, with its schema."""
-    return cached_layout(record.schema, tuple(record.key))
-
-
-def _keys_of(record: MutableRecord, rows: pa.Table) -> Sequence[Key]:
-    return layout_of(record).integer_keys(rows) if record.numbered else layout_of(record).keys(rows)
-
-
-def convert_rows(record: MutableRecord, rows: Any) -> pa.Table:
+def convert_rows(record: LogRecord, rows: Any) -> pa.Table:
     """Convert rows to the schema of the table. Raises SchemaMismatch with the table's name;
     InvalidArgument."""
     try:
-        return to_arrow_rows(rows, layout_of(record).schema, f"The mutable table {record.name!r}")
+        return to_arrow_rows(rows, stored_schema(record.schema), record.label)
     except SchemaMismatch as error:
         error.table = record.name
         raise
@@ -365,7 +351,32 @@ def _check_primary_key(name: str, schema: pa.Schema, primary_key: Sequence[str])
     return key
 
 
-def _check_null_keys(record: MutableRecord, rows: pa.Table) -> pa.Table:
+def _check_types(name: str, schema: pa.Schema, key: Sequence[str]) -> None:
+    for field in schema:
+        is_exact = any(is_type(field.type) for is_type in _EXACT_TYPES) or (
+            pa.types.is_timestamp(field.type) and (field.type.tz is None or field.type.unit == "us")
+        )
+        if not is_exact and field.type != pa.time64("us"):
+            raise SchemaMismatch(
+                f"Column {field.name!r} is {field.type}, which a mutable table does not support.",
+                table=name,
+                column=field.name,
+                expected=TYPES,
+                actual=str(field.type),
+                hint=f"Supported: {TYPES}. Store other types in a result table, or as text.",
+            )
+        if field.name in key and pa.types.is_floating(field.type):
+            raise SchemaMismatch(
+                f"Column {field.name!r} is {field.type}, which cannot be in a key.",
+                table=name,
+                column=field.name,
+                actual=str(field.type),
+                hint="Floating-point numbers that look equal may differ: use integers, decimals or "
+                "text for the key.",
+            )
+
+
+def _check_null_keys(record: LogRecord, rows: pa.Table) -> None:
     for column in record.key:
         if rows[column].null_count:
             raise SchemaMismatch(
@@ -376,20 +387,3 @@ def _check_null_keys(record: MutableRecord, rows: pa.Table) -> pa.Table:
                 expected=str(rows.schema.field(column).type),
                 actual="NULL",
             )
-    return rows
-
-
-def _duplicate_error(
-    record: MutableRecord, shape: Layout, bodies: Sequence[bytes], *, repeated: bool
-) -> DuplicateKey:
-    keys = [shape.key_values(body) for body in bodies]
-    key_list = ", ".join(repr(key) for key in keys[:_MAX_SHOWN_KEYS]) + (
-        f" and {len(keys) - _MAX_SHOWN_KEYS} more" if len(keys) > _MAX_SHOWN_KEYS else ""
-    )
-    where = "in the rows passed for" if repeated else "in"
-    return DuplicateKey(
-        f"These keys {'occur twice' if repeated else 'exist already'} {where} the mutable table "
-        f"{record.name!r}: {key_list}; nothing was changed.",
-        keys=keys,
-        hint="" if repeated else "upsert replaces the rows that exist.",
-    )

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
+from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.catalog.sessions import SessionRecord
 from jammi_lab.core import reprs
 from jammi_lab.core.clock import parse_rfc3339
@@ -25,7 +26,6 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, definition_list, plain_text
 from jammi_lab.core.identifiers import near_names, quote_identifier
-from jammi_lab.core.records import MutableRecord
 from jammi_lab.engine.sql.tokens import all_tokens
 from jammi_lab.features.live.ephemeral_sessions import EphemeralSessions
 from jammi_lab.features.live.open_session import OpenSession
@@ -194,7 +194,7 @@ class EphemeralSession(ReprMixin):
             raise NameInvalid(f"Invalid table name {name!r}: use a-z, 0-9 and _.", name=name)
         return f"{PREFIX}{self.id}_{name}"
 
-    def _record(self, name: str) -> MutableRecord:
+    def _record(self, name: str) -> LogRecord:
         physical = self._physical_name(name)
         record = self._sessions.find_table(physical)
         if record is None:

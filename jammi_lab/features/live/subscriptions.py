@@ -3,20 +3,19 @@ future ones."""
 
 import contextlib
 import datetime
-import hashlib
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
-from jammi_lab.catalog.topics import StoredEvent, TopicRecord, TopicRepository
+from jammi_lab.catalog.logs import Entry, LogRecord, LogRepository
 from jammi_lab.core.clock import Clock, parse_rfc3339
-from jammi_lab.core.errors import SessionClosed, TableDamaged, TopicNotFound
-from jammi_lab.features.live.row_codec import stored_schema
+from jammi_lab.core.errors import SessionClosed
+from jammi_lab.features.live.fold import batch_of, stored_schema
 from jammi_lab.features.live.topic_filters import Predicate
 
 POLL_SECONDS = 0.1
@@ -73,10 +72,10 @@ class TopicReader:
     """Reads the events of one topic."""
 
     def __init__(
-        self, log: TopicRepository, record: TopicRecord, predicate: Predicate | None = None
+        self, log: LogRepository, record: LogRecord, predicate: Predicate | None = None
     ) -> None:
         self.topics, self.record, self._predicate = log, record, predicate
-        self.schema = stored_schema(record.columns)
+        self.schema = stored_schema(record.schema)
 
     def read_batch(
         self, start: int, stop: int, max_events: int = FIRST_BATCH_COUNT
@@ -90,15 +89,12 @@ class TopicReader:
                 break
             offsets.append(offset)
             size += event_bytes
-        stored = self.topics.events(self.record, offsets[0], offsets[-1] + 1) if offsets else []
-        if len(stored) < max(len(offsets), 1) and self.topics.refresh(self.record) is None:
-            # expired events are skipped silently; a dropped topic is an error
-            raise _dropped_error(self.record)
+        stored = self.topics.entries(self.record, offsets[0], offsets[-1] + 1) if offsets else []
+        if len(stored) < max(len(offsets), 1):
+            self.topics.refresh(self.record)  # expired events are skipped; a dropped topic is not
         if not offsets:
             return [], stop
-        return self._filter_events([self._event(event_bytes) for event_bytes in stored]), offsets[
-            -1
-        ] + 1
+        return self._filter_events([self._event(entry) for entry in stored]), offsets[-1] + 1
 
     def read_range(self, start: int, stop: int) -> Iterator[Event]:
         """The events from `start` on, before `stop`. Raises TopicNotFound when the topic is dropped
@@ -109,19 +105,8 @@ class TopicReader:
             max_events = min(2 * max_events, _MAX_BATCH_COUNT)
             yield from events
 
-    def _event(self, stored: StoredEvent) -> Event:
-        if hashlib.sha256(stored.body).hexdigest() != stored.digest:
-            raise TableDamaged(
-                f"Event {stored.offset} of the topic {self.record.name!r} does not match its "
-                "digest.",
-                table=self.record.name,
-                hint="The catalog is damaged; a backup may contain the event.",
-            )
-        return Event(
-            stored.offset,
-            parse_rfc3339(stored.produced_at),
-            pa.ipc.read_record_batch(pa.py_buffer(stored.body), self.schema),
-        )
+    def _event(self, entry: Entry) -> Event:
+        return Event(entry.position, parse_rfc3339(entry.produced_at), batch_of(entry, self.schema))
 
     def _filter_events(self, events: list[Event]) -> list[Event]:
         """The events with at least one row that satisfies the condition, reduced to those rows."""
@@ -150,10 +135,6 @@ class TopicReader:
         return matching
 
 
-def _dropped_error(record: TopicRecord) -> TopicNotFound:
-    return TopicNotFound(f"The topic {record.name!r} was dropped.")
-
-
 class Subscription:
     """Events as they are published: an iterator, an async iterator, and a context manager. It holds
     no resources besides its position; closing it is optional.
@@ -170,15 +151,13 @@ class Subscription:
         wake: WakeEvent,
         clock: Clock,
         timeout: float | None,
-        store_offset: Callable[[int], None] | None = None,
     ) -> None:
         self._reader = reader
         self._wake = wake
         self._clock = clock
         self._timeout = timeout
-        self._store_offset = store_offset
         self._buffer: deque[Event] = deque()
-        self._next = self._returned_offset = self._processed_offset = self._stored_offset = start
+        self._next = self._returned_offset = start
         self._closed = False
         self._fill_lock = threading.Lock()
 
@@ -194,7 +173,7 @@ class Subscription:
         deadline = self._deadline()
         while True:
             published = self._wake.published
-            self._fill_buffer(self._returned_offset)
+            self._fill_buffer()
             if (event := self._pop()) is not None:
                 return event
             if self._has_ended() or (remaining := self._pause_seconds(deadline)) <= 0:
@@ -211,11 +190,11 @@ class Subscription:
         deadline = self._deadline()
         while True:
             # the thread continues when this call is cancelled, so it must not consume an event
-            await asyncio.to_thread(self._fill_buffer, self._returned_offset)
+            await asyncio.to_thread(self._fill_buffer)
             if (event := self._pop()) is not None:
                 return event
             if self._has_ended() or (remaining := self._pause_seconds(deadline)) <= 0:
-                await asyncio.to_thread(self.close)
+                self.close()
                 raise StopAsyncIteration
             await asyncio.sleep(remaining)
 
@@ -229,11 +208,8 @@ class Subscription:
         return min(POLL_SECONDS, deadline - self._clock.monotonic())
 
     def close(self) -> None:
-        """End the subscription; the offset of a named consumer is stored. Idempotent."""
-        if not self._closed:
-            self._closed = True
-            with contextlib.suppress(SessionClosed):
-                self._store_progress()
+        """End the subscription. Idempotent."""
+        self._closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -253,24 +229,11 @@ class Subscription:
     def _has_ended(self) -> bool:
         return self._closed or self._wake.closed
 
-    def _fill_buffer(self, returned_offset: int) -> None:
-        """Buffer the next events, if there are any. A request for the next event means that those
-        before `returned_offset` are processed."""
-        with self._fill_lock:
-            if self._closed:
-                return
-            self._processed_offset = max(self._processed_offset, returned_offset)
-            with contextlib.suppress(SessionClosed):
-                if not self._buffer:
-                    self._read_events()
-                # after a cancelled call, another one may have consumed an event since
-                if not self._buffer and self._returned_offset == returned_offset:
-                    self._processed_offset = self._returned_offset = self._next
-                if (
-                    not self._buffer
-                    or self._processed_offset - self._stored_offset >= FIRST_BATCH_COUNT
-                ):
-                    self._store_progress()
+    def _fill_buffer(self) -> None:
+        """Buffer the next events, if there are any."""
+        with self._fill_lock, contextlib.suppress(SessionClosed):
+            if not self._closed and not self._buffer:
+                self._read_events()
 
     def _pop(self) -> Event | None:
         """Return the next buffered event, or None."""
@@ -285,15 +248,10 @@ class Subscription:
 
     def _read_events(self) -> None:
         current = self._reader.topics.refresh(self._reader.record)
-        if current is None:
-            raise _dropped_error(self._reader.record)
-        start = max(self._next, current.first_offset)
-        while start < current.next_offset and not self._buffer:
-            events, start = self._reader.read_batch(start, current.next_offset)
+        start = max(self._next, current.first)
+        while start < current.next and not self._buffer:
+            events, start = self._reader.read_batch(start, current.next)
             self._buffer.extend(events)
         self._next = start
-
-    def _store_progress(self) -> None:
-        if self._store_offset is not None and self._processed_offset > self._stored_offset:
-            self._stored_offset = self._processed_offset
-            self._store_offset(self._processed_offset)
+        if not self._buffer:
+            self._returned_offset = start

@@ -1,7 +1,6 @@
 """Handles of topics: `ws.topics` and what it returns."""
 
 import datetime
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.topics import TopicRecord
+from jammi_lab.catalog.logs import LogRecord, NewEntry
 from jammi_lab.core import reprs
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.clock import Clock, to_seconds
@@ -18,7 +17,7 @@ from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
-from jammi_lab.features.live.row_codec import stored_schema
+from jammi_lab.features.live.fold import body_of, stored_schema
 from jammi_lab.features.live.subscriptions import Event, Subscription, TopicReader, WakeEvent
 from jammi_lab.features.live.topic_filters import Predicate
 from jammi_lab.inputs.row_input import SchemaLike, schema_of, to_arrow_rows
@@ -30,8 +29,6 @@ RESERVED_PREFIX = "jammi."
 """The prefix of topics that only jammi_lab writes."""
 _RECORD_SCHEMA = pa.schema([pa.field("record", pa.string(), nullable=False)])
 """The schema of those topics: each event is one text."""
-MAX_EVENT_BYTES = 256 << 20
-"""Maximum bytes of one event."""
 _MAX_SHOWN_ROWS = 200
 """Rows that the display of a tail shows; `Events.arrow` returns all of them."""
 
@@ -39,7 +36,7 @@ _MAX_SHOWN_ROWS = 200
 class Topic(ReprMixin):
     """A registered topic, as of the call that returned it."""
 
-    def __init__(self, record: TopicRecord) -> None:
+    def __init__(self, record: LogRecord) -> None:
         self._record = record
 
     @property
@@ -50,7 +47,7 @@ class Topic(ReprMixin):
     @property
     def schema(self) -> pa.Schema:
         """The schema of every batch."""
-        return stored_schema(self._record.columns)
+        return stored_schema(self._record.schema)
 
     @property
     def tenant(self) -> str | None:
@@ -60,12 +57,12 @@ class Topic(ReprMixin):
     @property
     def first_offset(self) -> int:
         """The offset of the oldest stored event."""
-        return self._record.first_offset
+        return self._record.first
 
     @property
     def next_offset(self) -> int:
         """The offset of the next event."""
-        return self._record.next_offset
+        return self._record.next
 
     @property
     def retention(self) -> float | None:
@@ -154,9 +151,7 @@ class Topics(ReprMixin):
         topic while a tenant is bound, ResourceExhausted.
         """
         _check_not_reserved(name)
-        record = self._require(name)
-        self._catalog.scope.check_owner(record.tenant, f"The topic {record.name!r}")
-        return self._append(record, batch)
+        return self._append(self._require(name), batch)
 
     def replay(
         self, name: str, *, from_offset: int = 0, where: str | None = None
@@ -170,9 +165,7 @@ class Topics(ReprMixin):
         """
         record = self._current(name)
         reader = self._reader(record, where)
-        return reader.read_range(
-            max(_check_offset(from_offset), record.first_offset), record.next_offset
-        )
+        return reader.read_range(max(_check_offset(from_offset), record.first), record.next)
 
     def subscribe(
         self,
@@ -181,34 +174,18 @@ class Topics(ReprMixin):
         from_offset: int | None = None,
         where: str | None = None,
         timeout: float | datetime.timedelta | None = None,
-        consumer: str | None = None,
     ) -> Subscription:
         """Iterate over the events from an offset on, and all future ones, of any kernel; without
         `from_offset` only future ones.
 
         `timeout`: it ends after that many seconds (or a timedelta) without an event; None is never.
-        `consumer`: a name under which the position is stored, so that the next subscription of that
-        name continues there (the last event returned is delivered again unless the next one was
-        requested after it). The tenant bound at the call applies. Raises as `replay`;
-        WorkspaceReadOnly for a consumer.
+        The tenant bound at the call applies. Raises as `replay`.
         """
         record = self._current(name)
         seconds = None if timeout is None else to_seconds(timeout, "A timeout")
-        start = record.next_offset if from_offset is None else _check_offset(from_offset)
-        store_offset = None
-        if consumer is not None:
-            check_name(consumer, "consumer")
-            self._catalog.scope.check_owner(record.tenant, f"The topic {record.name!r}")
-            start = self._repository.consumers(record).get(consumer, start)
-            self._repository.store_offset(record, consumer, start)
-            store_offset = lambda offset: self._repository.store_offset(record, consumer, offset)  # noqa: E731  bound to this consumer
+        start = record.next if from_offset is None else _check_offset(from_offset)
         return Subscription(
-            self._reader(record, where),
-            start,
-            wake=self._wake,
-            clock=self._clock,
-            timeout=seconds,
-            store_offset=store_offset,
+            self._reader(record, where), start, wake=self._wake, clock=self._clock, timeout=seconds
         )
 
     def tail(self, name: str, n: int = 10) -> EventList:
@@ -217,17 +194,11 @@ class Topics(ReprMixin):
             raise InvalidArgument(f"n must be an integer of at least 0, got {n!r}.")
         record = self._current(name)
         reader = self._reader(record, None)
-        events = reader.read_range(
-            max(record.first_offset, record.next_offset - n), record.next_offset
-        )
+        events = reader.read_range(max(record.first, record.next - n), record.next)
         return EventList(record.name, reader.schema, [*events])
 
-    def consumers(self, name: str) -> dict[str, int]:
-        """The next offset of each named consumer. Raises TopicNotFound."""
-        return self._repository.consumers(self._require(name))
-
     def drop(self, name: str, *, if_exists: bool = False) -> None:
-        """Drop a topic with its events and consumers; their values are removed as those of a
+        """Drop a topic with its events; their values are removed as those of a
         mutable table are. Raises TopicNotFound unless `if_exists`; TenantForbidden."""
         _check_not_reserved(name)
         record = self._repository.get(name) if isinstance(name, str) else None
@@ -273,15 +244,9 @@ class Topics(ReprMixin):
         topic = self._register(name, _RECORD_SCHEMA, None)
         self._append(topic, [{"record": record}], max_events)
 
-    def _register(self, name: str, schema: pa.Schema, retention: float | None) -> TopicRecord:
-        requested = TopicRecord(
-            topic_id=self._clock.token(32),
-            name=name,
-            tenant=self._scope.current,
-            columns=schema.serialize().to_pybytes(),
-            retention=retention,
-        )
-        record = self._repository.register(requested)
+    def _register(self, name: str, schema: pa.Schema, retention: float | None) -> LogRecord:
+        stored = schema.serialize().to_pybytes()
+        record, _ = self._repository.create(name, stored, retention=retention)
         if (existing := Topic(record).schema) != schema:
             raise DuplicateTable(
                 f"A topic {record.name!r} with other columns already exists: "
@@ -293,27 +258,22 @@ class Topics(ReprMixin):
             return self._current(name)
         return record
 
-    def _append(self, record: TopicRecord, batch: Any, max_events: int | None = None) -> int:
-        schema = Topic(record).schema
-        rows = to_arrow_rows(batch, schema, f"The topic {record.name!r}").combine_chunks()
-        batches = rows.to_batches() or [pa.RecordBatch.from_pylist([], schema)]
-        body = (
-            batches[0].serialize().to_pybytes()
-            if len(batches) == 1 and rows.nbytes <= MAX_EVENT_BYTES
-            else b""
-        )
-        if not body or len(body) > MAX_EVENT_BYTES:
-            raise InvalidArgument(
-                f"An event has at most {MAX_EVENT_BYTES >> 20} MiB.",
-                hint="Publish the rows in parts.",
-            )
-        offset = self._repository.append(
-            record, body, hashlib.sha256(body).hexdigest(), rows.num_rows, max_events
-        )
-        self._wake.notify()
-        return offset
+    def _append(self, record: LogRecord, batch: Any, max_events: int | None = None) -> int:
+        rows = to_arrow_rows(batch, Topic(record).schema, record.label)
+        body = body_of(rows)
 
-    def _reader(self, record: TopicRecord, where: str | None) -> TopicReader:
+        after = self._repository.append(
+            record,
+            lambda current: NewEntry(body, rows.num_rows, current.row_count + rows.num_rows),
+        )
+        assert after is not None, "an event was made"
+        self._wake.notify()
+        self._repository.expire(after)
+        if max_events is not None:
+            self._repository.trim(after, after.next - max_events)
+        return after.next - 1
+
+    def _reader(self, record: LogRecord, where: str | None) -> TopicReader:
         predicate = (
             None
             if where is None
@@ -321,15 +281,13 @@ class Topics(ReprMixin):
         )
         return TopicReader(self._repository, record, predicate)
 
-    def _current(self, name: str) -> TopicRecord:
+    def _current(self, name: str) -> LogRecord:
         """The topic, after expired events are deleted."""
         record = self._require(name)
-        if self._repository.is_overdue(record):
-            self._repository.trim(record)
-            record = self._require(name)
-        return record
+        self._repository.expire(record)
+        return self._repository.refresh(record)
 
-    def _require(self, name: str) -> TopicRecord:
+    def _require(self, name: str) -> LogRecord:
         record = self._repository.get(name) if isinstance(name, str) else None
         if record is None:
             raise self._missing_error(name)

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from jammi_lab.core.errors import JammiError, StatementNotAllowed
+from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import fold, quote_identifier
-from jammi_lab.engine.sql.allowlist import character_offset, walk_nodes
+from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.features.search.column_cache import SelectionKey, inputs_of, read_within_limit
 from jammi_lab.inputs.source_names import InlineRows
@@ -283,28 +283,3 @@ class RowFilter:
                     return None  # the name of the row itself, or an unknown name
                 named.add(columns.get(word, self._rows.key_column))
         return frozenset(named)
-
-
-def check_row_condition(engine: "Engine", where: str) -> str:
-    """Check a condition from an untrusted page: it may only read columns of the source rows.
-
-    StatementNotAllowed for a subquery; SqlError for what does not parse."""
-    text = f"{_PREFIX}{check_expression(where)}\n)"
-    tree = engine.parse_tree(text)
-    if tree is None:
-        try:
-            engine.parameters(text)
-        except JammiError as error:
-            if error.position is not None:
-                error.with_position(where, min(max(error.position - len(_PREFIX), 0), len(where)))
-            raise
-        raise StatementNotAllowed(f"The condition {where!r} cannot be parsed.")
-    if match := next(
-        (node for node in walk_nodes(tree["where_clause"]) if node.get("class") == "SUBQUERY"), None
-    ):
-        offset = character_offset(text, match.get("query_location"))
-        raise StatementNotAllowed(
-            "This condition may use only the columns of the source rows, without subqueries.",
-            hint="Pass the condition to ws.search(…, where=…).",
-        ).with_position(where, None if offset is None else max(offset - len(_PREFIX), 0))
-    return where

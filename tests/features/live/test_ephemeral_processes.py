@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 import jammi_lab as jl
+from jammi_lab.catalog.logs import entries_table
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 from tests.features.live.test_ephemeral_sessions import AUDIT, CANARY, files_with
@@ -230,11 +231,10 @@ def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_t
             ["opened", "abandoned"] if done and "ephemeral" in act else []
         )
         with services_of(ws).catalog.database.read() as tx:
-            assert [
-                name
-                for name in sa.inspect(tx).get_table_names()
-                if name.startswith("mutable_") and name != "mutable_tables"
-            ] == []
+            left = tx.execute(sa.text("SELECT log_id, kind FROM logs")).all()
+            names = {name for name in sa.inspect(tx).get_table_names() if name.startswith("log_")}
+            assert {kind for _, kind in left} == {"topic"}
+            assert names == {entries_table(log_id) for log_id, _ in left}
         assert files_with(place[0], CANARY) == []
 
 

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 import jammi_lab as jl
-from jammi_lab.catalog.mutable_tables import MutableTableRepository
+from jammi_lab.catalog.logs import LogRepository, entries_table
 from jammi_lab.core.errors import (
     DuplicateKey,
     DuplicateTable,
@@ -330,7 +330,12 @@ def test_the_audit_topic_keeps_the_newest_events_of_a_tenant(acme, tmp_path, mon
     assert [event.offset for event in acme.topics.replay(AUDIT)] == [6, 7, 8, 9]
     assert len(told(acme, tenant="bolt")) == 2
     with services_of(acme).catalog.database.read() as tx:
-        assert tx.execute(sa.text("SELECT count(*) FROM topic_events")).scalar() == 6
+        ids = tx.execute(sa.text("SELECT log_id FROM logs WHERE kind = 'topic'")).scalars().all()
+        counts = [
+            tx.execute(sa.text(f"SELECT count(*) FROM {entries_table(each)}")).scalar()
+            for each in ids
+        ]
+        assert sorted(counts) == [2, 4]
 
 
 def test_closing_twice_is_quiet_and_all_else_is_refused(acme):
@@ -464,7 +469,7 @@ def test_a_table_that_will_not_go_is_named_and_told(acme, monkeypatch):
     s = scratch(acme, "a", "b")
     s.create("stuck", SCHEMA, primary_key=["id"])
     s.insert("stuck", [{"id": 1}])
-    drop = MutableTableRepository.drop
+    drop = LogRepository.drop
 
     def failing(self, record):
         rows = drop(self, record)
@@ -473,7 +478,7 @@ def test_a_table_that_will_not_go_is_named_and_told(acme, monkeypatch):
         return rows
 
     with monkeypatch.context() as patched:
-        patched.setattr(MutableTableRepository, "drop", failing)
+        patched.setattr(LogRepository, "drop", failing)
         with pytest.raises(PartialDeletionFailure) as caught:
             s.close()
     error, survivor = caught.value, s.tables["stuck"]

@@ -130,7 +130,7 @@ def test_a_kill_leaves_all_of_a_change_or_nothing(tmp_path, run_python, point, w
             made = {
                 name
                 for (name,) in tx.exec_driver_sql(
-                    "SELECT name FROM sqlite_master WHERE name LIKE 'mutable_%_rows'"
+                    "SELECT name FROM sqlite_master WHERE name LIKE 'log\\_%' ESCAPE '\\'"
                 ).all()
             }
         assert len(made) == len(tables)

@@ -187,7 +187,7 @@ def test_conditions_and_values_of_methods_are_no_statements_of_their_own(lab):
 
 
 def test_a_table_that_was_read_moves_and_the_change_is_evaluated_again(lab, monkeypatch):
-    commit, others = services_of(lab).mutable._commit, []
+    commit, others = services_of(lab).mutable.commit, []
 
     def late(record, change):
         if not others:
@@ -195,7 +195,7 @@ def test_a_table_that_was_read_moves_and_the_change_is_evaluated_again(lab, monk
             lab.mutable["other"].update({"note": "newer"}, "id = 2")
         return commit(record, change)
 
-    monkeypatch.setattr(services_of(lab).mutable, "_commit", late)
+    monkeypatch.setattr(services_of(lab).mutable, "commit", late)
     lab.sql("UPDATE mutable.labels SET label = note FROM mutable.other o WHERE o.id = labels.id")
     assert now(lab) == [A, (2, "newer")]
 

@@ -258,11 +258,17 @@ def test_changes_are_the_net_effect_for_each_key(labels):
 def test_changes_are_known_as_far_back_as_the_setting_says_and_then_say_so(ws):
     ws.settings.set("mutable.versions_kept", 5)
     made = ws.mutable.create("t", SCHEMA, primary_key=["id"])
-    for number in range(40):
+    for number in range(40):  # shortened to 5 versions whenever it has more than 10
         made.insert([{"id": number}])
-    assert len(made.changes(since=35)) == 5
-    with pytest.raises(jl.InvalidArgument, match="begins at version 35"):
-        made.changes(since=3)
+        assert len(made.read()) == number + 1
+    assert len(made.changes(since=30)) == 10 and len(made.changes(since=35)) == 5
+    with pytest.raises(jl.InvalidArgument, match="begins at version 30"):
+        made.changes(since=29)
+    made.delete("id < 38")
+    with jl.open(ws.path) as other:
+        assert rows(other.mutable["t"].read()) == [(38, None), (39, None)]
+        assert len(other.mutable["t"].changes(since=40)) == 38
+        assert other.fsck(deep=True).damaged == []
 
 
 @pytest.mark.parametrize(
@@ -323,7 +329,7 @@ def test_a_snapshot_is_let_go_of_when_memory_is_short_and_read_again(ws, labels)
         (1, "a"),
         (2, "b"),
     ]
-    assert services_of(ws).mutable._snapshots._cached == {}
+    assert services_of(ws).mutable._folds._cached == {}
 
 
 def test_eight_threads_lose_no_update(ws):
@@ -347,13 +353,13 @@ def test_eight_threads_lose_no_update(ws):
 
 
 def test_who_is_always_too_late_is_told(ws, labels, monkeypatch):
-    from jammi_lab.catalog.mutable_commits import VersionMoved
     from jammi_lab.features.live import dml_commits as committing
+    from jammi_lab.features.live.table_changes import VersionMoved
 
     monkeypatch.setattr(committing, "MAX_PAUSE_SECONDS", 0)
     monkeypatch.setattr(
         services_of(ws).catalog.mutable_tables,
-        "commit",
+        "append",
         lambda *_: (_ for _ in ()).throw(VersionMoved),
     )
     with pytest.raises(jl.VersionConflict, match="50 times"):

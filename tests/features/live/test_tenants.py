@@ -98,7 +98,6 @@ ASKED = {
     "publish": lambda ws, n: ws.topics.publish(f"{n}_topic", [{"text": "x"}]),
     "replay": lambda ws, n: ws.topics.replay(f"{n}_topic"),
     "subscribe": lambda ws, n: ws.topics.subscribe(f"{n}_topic"),
-    "consumers": lambda ws, n: ws.topics.consumers(f"{n}_topic"),
     "drop a topic": lambda ws, n: ws.topics.drop(f"{n}_topic"),
     "mutable": lambda ws, n: ws.mutable[f"{n}_notes"],
     "insert": lambda ws, n: ws.sql(f"INSERT INTO mutable.{n}_notes VALUES (2, 'x')"),

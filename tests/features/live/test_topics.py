@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jammi_lab as jl
+from jammi_lab.catalog.logs import entries_table
 from jammi_lab.core.errors import (
     DuplicateTable,
     InvalidArgument,
@@ -111,7 +112,7 @@ def test_replay_starts_where_it_is_told_and_ends_with_what_was_there(events):
         with pytest.raises(InvalidArgument, match="offset"):
             events.replay("events", from_offset=wrong)
         with pytest.raises(InvalidArgument, match="offset"):
-            events.subscribe("events", from_offset=wrong, consumer="c")
+            events.subscribe("events", from_offset=wrong)
     replay = events.replay("events", from_offset=2)
     events.publish("events", rows(4))
     assert ids(replay) == [(2, [2]), (3, [3])]
@@ -200,7 +201,6 @@ def test_a_missing_topic_is_typed_with_near_names(events):
         lambda: events.drop("evnts"),
         lambda: events["evnts"],
         lambda: events.tail("evnts"),
-        lambda: events.consumers("evnts"),
     ):
         with pytest.raises(TopicNotFound) as caught:
             use()
@@ -208,13 +208,12 @@ def test_a_missing_topic_is_typed_with_near_names(events):
     events.drop("evnts", if_exists=True)
 
 
-def test_drop_takes_events_and_consumers_along(ws, events):
+def test_drop_takes_events_along(events):
     events.publish("events", rows(1))
-    list(events.subscribe("events", from_offset=0, timeout=0, consumer="c"))
     events.drop("events")
     assert "events" not in events
     events.register("events", SCHEMA)
-    assert (events["events"].next_offset, events.consumers("events")) == (0, {})
+    assert events["events"].next_offset == 0 and ids(events.replay("events")) == []
 
 
 def test_a_replay_whose_topic_is_dropped_meanwhile_says_so_and_does_not_just_end(
@@ -226,7 +225,7 @@ def test_a_replay_whose_topic_is_dropped_meanwhile_says_so_and_does_not_just_end
     replayed = events.replay("events")
     assert next(replayed).offset == 0
     events.drop("events")
-    with pytest.raises(TopicNotFound, match="was dropped"):
+    with pytest.raises(TopicNotFound, match="no longer exists"):
         list(replayed)
 
 
@@ -368,7 +367,7 @@ def test_a_wait_that_is_cancelled_while_an_event_is_fetched_neither_loses_nor_do
 ):
     for i in range(3):
         events.publish("events", rows(i))
-    following = events.subscribe("events", from_offset=0, timeout=0.5, where=where, consumer="c")
+    following = events.subscribe("events", from_offset=0, timeout=0.5, where=where)
     some = following._reader.read_batch
 
     def slowly(*how):
@@ -382,14 +381,11 @@ def test_a_wait_that_is_cancelled_while_an_event_is_fetched_neither_loses_nor_do
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(following.__anext__(), 0.05)
         first = await following.__anext__()
-        assert (following.offset, events.consumers("events")) == (
-            1,
-            {"c": 0},
-        )  # who has not asked for the next has not done with it
+        assert following.offset == 1
         return [first.offset, *[event.offset async for event in following]]
 
     assert in_a_loop(run()) == [0, 1, 2]
-    assert events.consumers("events") == {"c": 3}
+    assert following.offset == 3
 
 
 # -- conditions ------------------------------------------------------------------------------------
@@ -419,6 +415,8 @@ VALUES = [
         ("id = 2 -- only this one", [2]),
         ("WORD = 'alpha'", [1]),
         ("true", [1, 2, None, 4]),
+        ("id + 1 > 2 AND CAST(id AS VARCHAR) < '3'", [2]),
+        ("CASE WHEN id = 1 THEN true END OR word ILIKE 'B%'", [1, None]),
         ("id > 99", []),
     ],
 )
@@ -443,10 +441,7 @@ def test_a_condition_delivers_the_rows_that_satisfy_it(events, where, found):
         "sum(id) > 1",
         "row_number() OVER () = 1",
         "random() < 0.5",
-        "id + 1 > 2",
-        "CAST(id AS VARCHAR) = '1'",
-        "CASE WHEN id = 1 THEN true END",
-        "word ILIKE 'A%'",
+        "id < epoch(now())",
         "getenv('HOME') = ''",
         "read_text('/etc/passwd') = ''",
         "id = $x",
@@ -460,10 +455,9 @@ def test_a_condition_delivers_the_rows_that_satisfy_it(events, where, found):
     ],
 )
 def test_a_condition_that_looks_beyond_its_row_is_refused(events, where):
-    with pytest.raises(StatementNotAllowed):
-        events.replay("events", where=where)
-    with pytest.raises(StatementNotAllowed):
-        events.subscribe("events", where=where)
+    for read in (events.replay, events.subscribe):
+        with pytest.raises((StatementNotAllowed, SqlError)):
+            read("events", where=where)
 
 
 @pytest.mark.parametrize(
@@ -501,27 +495,7 @@ def test_a_condition_keeps_exactly_the_rows_that_a_filter_would(ws, batches, bou
     assert ids(ws.topics.replay(name, where=f"id >= {bound}")) == expected
 
 
-# -- consumers, retention --------------------------------------------------------------------------
-
-
-def test_a_named_consumer_goes_on_where_it_was(events, other):
-    for i in range(5):
-        events.publish("events", rows(i))
-    first = events.subscribe("events", from_offset=0, timeout=0, consumer="labels")
-    assert [next(first).offset for _ in range(3)] == [0, 1, 2]
-    first.close()
-    assert events.consumers("events") == {
-        "labels": 2
-    }  # nobody knows whether the third was dealt with
-    assert [e.offset for e in other.topics.subscribe("events", timeout=0, consumer="labels")] == [
-        2,
-        3,
-        4,
-    ]
-    assert events.consumers("events") == {"labels": 5}
-    assert [
-        e.offset for e in events.subscribe("events", from_offset=0, timeout=0, consumer="labels")
-    ] == []
+# -- retention -------------------------------------------------------------------------------------
 
 
 def test_events_that_are_kept_too_long_are_gone(tmp_path, monkeypatch):
@@ -554,10 +528,12 @@ def test_events_that_are_kept_too_long_are_gone(tmp_path, monkeypatch):
 
 def test_an_event_that_is_not_what_was_published_is_damage(ws, events):
     events.publish("events", rows(1))
+    table = entries_table(events["events"]._record.log_id)
     with services_of(ws).catalog.database.write() as tx:
-        [[body]] = tx.exec_driver_sql("SELECT body FROM topic_events").fetchall()
-        tx.exec_driver_sql("UPDATE topic_events SET body = ?", (bytes([*body[:-1], body[-1] ^ 1]),))
-    with pytest.raises(TableDamaged, match="Event 0"):
+        [[body]] = tx.exec_driver_sql(f"SELECT body FROM {table}").fetchall()
+        tx.exec_driver_sql(f"UPDATE {table} SET body = ?", (bytes([*body[:-1], body[-1] ^ 1]),))
+    assert ws.fsck(deep=True).damaged == ["topics.events"]
+    with pytest.raises(TableDamaged, match="entry 0"):
         list(events.replay("events"))
 
 
@@ -619,7 +595,6 @@ def test_a_shared_topic_is_read_by_tenants_and_written_by_nobody_bound(ws, event
         for change in (
             lambda: events.publish("events", rows(2)),
             lambda: events.drop("events"),
-            lambda: events.subscribe("events", consumer="c"),
         ):
             with pytest.raises(TenantForbidden):
                 change()

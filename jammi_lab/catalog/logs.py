@@ -1,0 +1,459 @@
+"""Logs of Arrow batches: topics and mutable tables, with their records and entries.
+
+The transaction that appends an entry assigns its position, and writes are serialised: positions
+have no gaps, and after an entry is visible no entry before it appears. Nothing here interprets the
+batches.
+
+Each log has a database table of its own because dropping it frees, and so overwrites, all of its
+pages; in a shared table, deleted values could remain in pages that other logs still use. It has no
+tenant column: it is reached only through a record that was found in scope.
+"""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from jammi_lab.catalog import database as direct
+from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.checks import remove_checks_of_recipe
+from jammi_lab.catalog.database import CompiledStatement, Database
+from jammi_lab.catalog.row_mapping import RowMapping
+from jammi_lab.catalog.schema import Bytes, logs
+from jammi_lab.catalog.tenant_scope import TenantPredicate, tenant_parameters
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    TableDamaged,
+    TableNotFound,
+    TopicNotFound,
+)
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.value import Value
+
+MAX_ENTRY_BYTES = 256 << 20
+"""Maximum bytes of one entry."""
+
+
+class LogRecord(Value, frozen=True, kw_only=True):
+    """A log of Arrow batches: a topic, or a mutable table, whose rows are its log folded by key."""
+
+    log_id: int = 0
+    """Never reused: a log created again under the same name has another one."""
+    kind: InputKind
+    """Topic or mutable table."""
+    name: str
+    schema: bytes
+    """The Arrow schema of its rows, as an IPC message."""
+    key: list[str] = []
+    """The primary key columns of a mutable table."""
+    tenant: str | None = None
+    """The owning tenant; None when shared."""
+    first: int = 0
+    """The position of the oldest entry; of a mutable table, the oldest version from which the
+    changes are known."""
+    next: int = 0
+    """The position of the next entry; of a mutable table, its version."""
+    row_count: int = 0
+    """The number of rows: of a mutable table, or in all events of a topic."""
+    retention: float | None = None
+    """How many seconds an event of a topic is kept; None is forever."""
+    session: str | None = None
+    """The ephemeral session that owns it."""
+    created_at: str = ""
+    """When it was created, RFC 3339."""
+    commit_id: str = ""
+    """Distinguishes the newest entry from any other at that position, such as one that was written
+    before the catalog was restored from a backup. Empty before the first."""
+
+    @property
+    def version(self) -> int:
+        """The number of commits to a mutable table."""
+        return self.next
+
+    @property
+    def oldest(self) -> int:
+        """The position of the oldest stored entry. A mutable table that does not begin at 0 has the
+        rows of version `first` in the entry before that."""
+        return self.first if self.kind is InputKind.TOPIC else max(self.first - 1, 0)
+
+    @property
+    def label(self) -> str:
+        """The log at the beginning of a sentence."""
+        what = "topic" if self.kind is InputKind.TOPIC else "mutable table"
+        return f"The {what} {self.name!r}"
+
+
+_LOG = RowMapping(
+    logs,
+    LogRecord,
+    renamed={
+        "arrow_schema": "schema",
+        "key_columns": "key",
+        "first_position": "first",
+        "next_position": "next",
+        "session_id": "session",
+    },
+    derived={"name_fold": lambda record: fold(record.name)},
+)
+_kind = logs.c.kind == sa.bindparam("log_kind")
+_name = logs.c.name_fold == sa.bindparam("fold")
+_id = logs.c.log_id == sa.bindparam("id", type_=sa.BigInteger)
+_GET = CompiledStatement(
+    scope.select(*_LOG.columns, tables=logs)
+    .where(_kind, _name)
+    .order_by(scope.own_first(logs))
+    .limit(1)
+)
+_OF_OWNER = scope.select_owned_by(*_LOG.columns, tables=logs).where(_kind, _name)
+_BY_ID = CompiledStatement(scope.select(*_LOG.columns, tables=logs).where(_id))
+_LIST = (
+    scope.select(*_LOG.columns, tables=logs)
+    .where(_kind, logs.c.session_id.is_not_distinct_from(sa.bindparam("session", type_=sa.Text)))
+    .order_by(logs.c.name_fold, scope.own_first(logs))
+)
+_UPDATE = scope.update_owned_by(logs).where(_id)
+_ADVANCE = CompiledStatement(_UPDATE)
+_DELETE = scope.delete_owned_by(logs).where(_id)
+_CREATE_ENTRIES = (
+    "CREATE TABLE {} (position INTEGER NOT NULL PRIMARY KEY, produced_at TEXT NOT NULL, "
+    "row_count INTEGER NOT NULL, commit_id TEXT NOT NULL, digest TEXT NOT NULL, body BLOB NOT NULL)"
+)
+_COLUMNS = "position, produced_at, row_count, commit_id, digest, body"
+_INSERT = (
+    f"INSERT INTO {{table}} ({_COLUMNS}) VALUES "
+    "({mark}, {mark}, {mark}, {mark}, {mark}, {mark})"
+)
+_RANGE = "position >= {mark} AND position < {mark} ORDER BY position"
+_ENTRIES = f"SELECT {_COLUMNS} FROM {{table}} WHERE {_RANGE}"
+_SIZES = f"SELECT position, length(body) FROM {{table}} WHERE {_RANGE} LIMIT {{mark}}"
+_FIRST_SINCE = "SELECT min(position) FROM {table} WHERE produced_at >= {mark}"
+_ROWS_BEFORE = "SELECT coalesce(sum(row_count), 0) FROM {table} WHERE position < {mark}"
+_DELETE_BEFORE = "DELETE FROM {table} WHERE position < {mark}"
+_REPLACE = (
+    "UPDATE {table} SET row_count = {mark}, digest = {mark}, body = {mark} WHERE position = {mark}"
+)
+
+
+class Entry(Value, frozen=True):
+    """One entry as it is stored."""
+
+    position: int
+    produced_at: str
+    row_count: int
+    """The rows of an event; of a commit, those that were put: the rest of its batch is the keys of
+    rows that were removed."""
+    commit_id: str
+    digest: str
+    """The SHA-256 of all others."""
+    body: bytes
+    """One Arrow record batch."""
+
+    def seal(self) -> "Entry":
+        """The entry with its digest."""
+        head = f"{self.position} {self.produced_at} {self.row_count} {self.commit_id} ".encode()
+        digest = hashlib.sha256(head + self.body).hexdigest()
+        return msgspec.structs.replace(self, digest=digest)
+
+
+class NewEntry(Value, frozen=True):
+    """What is to be appended."""
+
+    body: bytes
+    """One Arrow record batch."""
+    row_count: int
+    """See `Entry`."""
+    rows_after: int
+    """The row count of the log afterwards."""
+
+
+class LogRepository:
+    """The logs of one kind in the bound scope."""
+
+    def __init__(
+        self, database: Database, active_scope: TenantPredicate, clock: Clock, kind: InputKind
+    ) -> None:
+        self._database, self._scope, self._clock, self._kind = database, active_scope, clock, kind
+
+    # -- records
+
+    def create(
+        self,
+        name: str,
+        schema: bytes,
+        *,
+        key: Sequence[str] = (),
+        retention: float | None = None,
+        session: str | None = None,
+    ) -> tuple[LogRecord, bool]:
+        """The log of the bound owner of that name, and whether it was created by this call. Raises
+        WorkspaceReadOnly."""
+        tenant = self._scope.tenant
+        record = LogRecord(
+            log_id=int(self._clock.token(16), 16) >> 1,
+            kind=self._kind,
+            name=name,
+            schema=schema,
+            key=list(key),
+            tenant=tenant,
+            retention=retention,
+            session=session,
+            created_at=rfc3339(self._clock.now_ns()),
+        )
+        wanted = {"owner": tenant or "", "log_kind": self._kind.value, "fold": fold(name)}
+        with self._database.write() as tx:
+            for row in tx.execute(_OF_OWNER, wanted).all():
+                return _LOG.decode(row), False
+            create = _CREATE_ENTRIES.format(entries_table(record.log_id))
+            tx.exec_driver_sql(self._database.dialect.ddl(create))
+            tx.execute(sa.insert(logs), _LOG.encode(record))
+        return record, True
+
+    def get(self, name: str) -> LogRecord | None:
+        """The log of that name, own before shared."""
+        parameters = self._scope.parameters(log_kind=self._kind.value, fold=fold(name))
+        rows = self._database.fetch(_GET, parameters)
+        return _LOG.decode(rows[0]) if rows else None
+
+    def list(self, session: str | None = None) -> list[LogRecord]:
+        """The logs of a session, or all that belong to none, by name, without shared ones that own
+        ones hide."""
+        parameters = self._scope.parameters(log_kind=self._kind.value, session=session)
+        with self._database.read() as tx:
+            records = [_LOG.decode(row) for row in tx.execute(_LIST, parameters).all()]
+        if self._scope.is_unrestricted:
+            return records
+        own = {fold(record.name) for record in records if record.tenant is not None}
+        return [r for r in records if r.tenant is not None or fold(r.name) not in own]
+
+    def refresh(self, record: LogRecord) -> LogRecord:
+        """The current record, whoever is bound. Raises TopicNotFound or TableNotFound when the log
+        was dropped."""
+        return self._by_id(record, tenant_parameters(record.tenant, id=record.log_id))
+
+    def current(self, record: LogRecord) -> LogRecord:
+        """The current record, if the bound tenant sees it. Raises as `refresh`."""
+        return self._by_id(record, self._scope.parameters(id=record.log_id))
+
+    def _by_id(self, record: LogRecord, parameters: dict[str, Any]) -> LogRecord:
+        rows = self._database.fetch(_BY_ID, parameters)
+        if not rows:
+            raise _dropped_error(record)
+        return _LOG.decode(rows[0])
+
+    def set_retention(self, record: LogRecord, retention: float) -> None:
+        """Change the retention."""
+        with self._database.write() as tx:
+            tx.execute(_UPDATE.values(retention=retention), _key(record))
+
+    def drop(self, record: LogRecord) -> int:
+        """Drop a log with its entries; return how many rows it had, 0 when it no longer existed.
+        Raises TenantForbidden."""
+        self._scope.check_owner(record.tenant, record.label)
+        with self._database.write() as tx:
+            rows = _BY_ID.fetch(tx, tenant_parameters(record.tenant, id=record.log_id))
+            tx.exec_driver_sql(f"DROP TABLE IF EXISTS {entries_table(record.log_id)}")
+            tx.execute(_DELETE, _key(record))
+            if record.kind is InputKind.MUTABLE and record.session is None:
+                remove_checks_of_recipe(tx, record.tenant, record.name, record.kind)
+        return _LOG.decode(rows[0]).row_count if rows else 0
+
+    # -- entries
+
+    def append(
+        self, record: LogRecord, make: Callable[[LogRecord], NewEntry | None]
+    ) -> LogRecord | None:
+        """Append what `make` returns for the current record, in one transaction; return the record
+        afterwards, or None where it returned None. Durable when the call returns, unless the caller
+        has begun a transaction.
+
+        Raises what `make` raises; TopicNotFound or TableNotFound; TenantForbidden.
+        """
+        after: LogRecord | None = None
+        try:
+            with self._database.write() as tx:
+                current = self.current(record)
+                self._scope.check_owner(current.tenant, current.label)
+                if (new := make(current)) is None:
+                    return None
+                after = msgspec.structs.replace(
+                    current,
+                    next=current.next + 1,
+                    row_count=new.rows_after,
+                    commit_id=self._clock.token(16),
+                )
+                now = rfc3339(self._clock.now_ns())
+                entry = Entry(current.next, now, new.row_count, after.commit_id, "", new.body)
+                self._run(tx, _INSERT, record, *msgspec.structs.astuple(entry.seal()))
+                self._advance(tx, after)
+        except Exception:
+            # the connection to a server may be lost after the commit, before its answer
+            with contextlib.suppress(JammiError):
+                if after is not None and self.refresh(after) == after:
+                    return after
+            raise
+        return after
+
+    def entries(self, record: LogRecord, start: int, stop: int) -> Sequence[Entry]:
+        """The entries from `start` up to, but not including, `stop`, in order. Raises TableDamaged
+        for one that does not match its digest; TopicNotFound or TableNotFound."""
+        with self.reading(record) as tx:
+            rows = self._fetch(tx, _ENTRIES, record, start, stop)
+        entries = [Entry(*row) for row in rows]
+        for entry in entries:
+            if type(entry.body) is not bytes or entry.seal().digest != entry.digest:
+                raise TableDamaged(
+                    f"{record.label} is damaged: entry {entry.position} does not match its digest.",
+                    table=record.name,
+                    hint="A backup of the catalog may contain it.",
+                )
+        return entries
+
+    def check(self, record: LogRecord) -> None:
+        """Read all entries. Raises TableDamaged for one that is missing or not as it was written;
+        TopicNotFound or TableNotFound."""
+        with self.reading(record):
+            current = self.refresh(record)
+            entries = self.entries(current, current.oldest, current.next)
+        if [entry.position for entry in entries] != list(range(current.oldest, current.next)):
+            raise TableDamaged(
+                f"{record.label} is damaged: it has {len(entries)} of "
+                f"{current.next - current.oldest} entries.",
+                table=record.name,
+                hint="A backup of the catalog may contain the others.",
+            )
+
+    def damaged_names(self) -> Sequence[str]:
+        """The names of those that the bound tenant sees and that `check` finds damaged."""
+        names = []
+        for record in self.list():
+            try:
+                self.check(record)
+            except TableDamaged:
+                names.append(record.name)
+            except (TableNotFound, TopicNotFound):  # dropped meanwhile
+                continue
+        return names
+
+    def sizes(
+        self, record: LogRecord, start: int, stop: int, max_entries: int
+    ) -> Sequence[tuple[int, int]]:
+        """Position and bytes of at most `max_entries` entries from `start`, before `stop`. Raises
+        TopicNotFound."""
+        with self.reading(record) as tx:
+            return self._fetch(tx, _SIZES, record, start, stop, max_entries)
+
+    def expire(self, record: LogRecord) -> None:
+        """Delete the events of a topic that exceed its retention."""
+        if record.retention is None or self._database.read_only:
+            return
+        since = rfc3339(max(0, self._clock.now_ns() - int(record.retention * 1e9)))
+        with self.reading(record) as tx:
+            [(first,)] = self._fetch(tx, _FIRST_SINCE, record, since)
+        self.trim(record, record.next if first is None else int(first))
+
+    def trim(self, record: LogRecord, first: int) -> None:
+        """Delete the entries before a position."""
+        if first <= record.first:
+            return
+        with self._database.write() as tx:
+            current = self.refresh(record)
+            if first <= current.first:
+                return
+            [(removed,)] = self._fetch(tx, _ROWS_BEFORE, record, first)
+            self._run(tx, _DELETE_BEFORE, record, first)
+            left = current.row_count - int(removed)
+            self._advance(tx, msgspec.structs.replace(current, first=first, row_count=left))
+
+    def compact(self, record: LogRecord, first: int, body: bytes, row_count: int) -> None:
+        """Replace the entries before a position by the rows that a table had there. Inside the
+        caller's transaction."""
+        with self._database.write() as tx:
+            [last] = self.entries(record, first - 1, first)
+            base = msgspec.structs.replace(last, body=body, row_count=row_count).seal()
+            self._run(tx, _DELETE_BEFORE, record, base.position)
+            replaced = (base.row_count, base.digest, base.body, base.position)
+            self._run(tx, _REPLACE, record, *replaced)
+            self._advance(tx, msgspec.structs.replace(record, first=first))
+
+    def _advance(self, tx: sa.Connection, record: LogRecord) -> None:
+        moved = {
+            "first_position": record.first,
+            "next_position": record.next,
+            "row_count": record.row_count,
+            "commit_id": record.commit_id,
+        }
+        _ADVANCE.execute(tx, _key(record) | moved)
+
+    @contextlib.contextmanager
+    def reading(self, record: LogRecord) -> Iterator[sa.Connection]:
+        """A read transaction on one log. Raises TopicNotFound or TableNotFound when it is dropped
+        meanwhile: a server drops a table even while somebody reads an older state."""
+        try:
+            with self._database.read() as tx:
+                yield tx
+        except TableDamaged:
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
+                self.refresh(record)
+            raise
+
+    @staticmethod
+    def _fetch(tx: sa.Connection, text: str, record: LogRecord, *values: Any) -> Sequence[Any]:
+        return direct.fetch(tx, _statement(text, record.log_id, tx.dialect.paramstyle), values)
+
+    @staticmethod
+    def _run(tx: sa.Connection, text: str, record: LogRecord, *values: Any) -> None:
+        direct.execute(tx, _statement(text, record.log_id, tx.dialect.paramstyle), values)
+
+
+def check_entry_size(size: int) -> None:
+    """Raise InvalidArgument for a new entry of more bytes than a log takes."""
+    if size > MAX_ENTRY_BYTES:
+        raise InvalidArgument(
+            f"One call writes at most {MAX_ENTRY_BYTES >> 20} MiB; nothing was written.",
+            hint="Pass the rows in parts.",
+        )
+
+
+def entries_table(log_id: int) -> str:
+    """The name of the table that holds the entries of a log."""
+    return f"log_{log_id % 2**63:x}"  # nobody assigns a negative id, and it is no name
+
+
+def entries_columns(log_id: int) -> sa.Table:
+    """That table, for a backup."""
+    numbers = {"position", "row_count"}
+    columns = [
+        sa.Column(name, Bytes if name == "body" else sa.BigInteger if name in numbers else sa.Text)
+        for name in _COLUMNS.split(", ")
+    ]
+    return sa.Table(entries_table(log_id), sa.MetaData(), *columns)
+
+
+def create_entries_statement(log_id: int) -> str:
+    """The statement that creates that table, in SQLite's dialect."""
+    return _CREATE_ENTRIES.format(entries_table(log_id))
+
+
+@functools.lru_cache(maxsize=1024)
+def _statement(text: str, log_id: int, paramstyle: str) -> str:
+    return text.format(table=entries_table(log_id), mark="?" if paramstyle == "qmark" else "%s")
+
+
+def _dropped_error(record: LogRecord) -> JammiError:
+    listing = "topics" if record.kind is InputKind.TOPIC else "mutable"
+    error = TopicNotFound if record.kind is InputKind.TOPIC else TableNotFound
+    return error(
+        f"{record.label} no longer exists.",
+        hint=f"ws.{listing}.list() lists those that do.",
+    )
+
+
+def _key(record: LogRecord) -> dict[str, Any]:
+    return {"owner": record.tenant or "", "id": record.log_id}
