@@ -139,8 +139,6 @@ SENTENCES = {
     "test_a_commit_after_a_restore_is_not_the_one_of_its_number_before",
     "no manifest contains their rows": "tests/store/test_rebuild.py::"
     "test_the_report_says_what_manifests_do_not_hold",
-    "puts back to its earlier state": "tests/features/live/test_damaged_rows.py::"
-    "test_a_row_that_is_put_back_to_its_earlier_state_is_not_noticed",
     "levels of loggers, environment variables": "tests/steps/test_function_digest.py::"
     "test_what_the_page_of_limits_says_is_not_followed",
     "What is reached through a module": "tests/steps/test_function_digest.py::"
