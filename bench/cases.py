@@ -59,6 +59,9 @@ def opening(folder: Path, repeats: int) -> Iterator[Line]:
         )
 
 
+FAST_SUMS = {"engine.float_sums": "fast"}
+
+
 def open_and_close(folder: Path) -> None:
     """Open a workspace and close it."""
     jl.open(folder).close()
@@ -120,6 +123,22 @@ def materialising(folder: Path, repeats: int) -> Iterator[Line]:
                 repeats=repeats,
                 limit=2.0,
             )
+
+
+def summing(folder: Path, repeats: int) -> Iterator[Line]:
+    """Sums that do not depend on the order of the rows against those of DuckDB."""
+    rows = fixtures.parquet_of_rows(folder / "rows.parquet", 10_000_000)
+    grouped = "SELECT grp, sum(x) AS total, avg(x) AS mean FROM rows GROUP BY grp"
+    with jl.open(folder / "exact") as exact, jl.open(folder / "fast", settings=FAST_SUMS) as fast:
+        for ws in (exact, fast):
+            ws.sources.add("rows", str(rows))
+        yield measure_pair(
+            "materialise sums of 10 M numbers by group, against DuckDB's sums",
+            wall_timer(partial(exact.materialize, "bench", grouped, cache="bypass")),
+            wall_timer(partial(fast.materialize, "bench", grouped, cache="bypass")),
+            repeats=repeats,
+            limit=3.0,
+        )
 
 
 def copy(con: duckdb.DuckDBPyConnection, statement: str, path: Path) -> None:
@@ -295,6 +314,7 @@ CASES: dict[str, Case] = {
     "status": status,
     "unchanged": unchanged_file_status,
     "materialising": materialising,
+    "summing": summing,
     "extension": extension,
     "embedding": embedding,
     "searching": searching,

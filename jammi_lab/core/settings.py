@@ -18,6 +18,7 @@ DEFAULTS: dict[str, int | float | str] = {
     "engine.memory_limit": "",
     "engine.temp_quota": "",
     "engine.timezone": "UTC",
+    "engine.float_sums": "reproducible",
     "vectors.exact_max_rows": 20_000,
     "vectors.connectivity": 16,
     "vectors.build_expansion": 64,
@@ -37,6 +38,7 @@ DEFAULTS: dict[str, int | float | str] = {
     "cells.badge": "auto",
 }
 CHOICES: dict[str, tuple[str, ...]] = {
+    "engine.float_sums": ("reproducible", "fast"),
     "recompute.incremental": ("auto", "never"),
     "cells.traceback": ("short", "full"),
     "cells.badge": ("auto", "wait"),

@@ -67,7 +67,8 @@ _scratch_numbers = itertools.count(1)
 def environment(settings: Settings) -> dict[str, Any]:
     """The settings that affect a statement's rows, as plain values for a definition hash; no
     versions."""
-    return {"timezone": settings["engine.timezone"], **_RESULT_SETTINGS}
+    own = {"float_sums": "fast"} if settings["engine.float_sums"] == "fast" else {}
+    return {"timezone": settings["engine.timezone"], **own, **_RESULT_SETTINGS}
 
 
 def open_parser() -> duckdb.DuckDBPyConnection:
@@ -155,7 +156,7 @@ def scratch(cursor: duckdb.DuckDBPyConnection) -> Iterator[str]:
 
 def open_scratch(cursor: duckdb.DuckDBPyConnection) -> str:
     """Attach an empty database under a unique name, make it the cursor's default, and return the
-    name. The database `memory` comes second; it holds the vector aggregates and no table."""
+    name. The database `memory` comes second; it holds our aggregates and no table."""
     name = f"__jammi_{next(_scratch_numbers)}"
     cursor.execute(f"ATTACH ':memory:' AS {name}; SET search_path = '{name}.main,memory.main'")
     return name

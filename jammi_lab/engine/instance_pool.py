@@ -26,8 +26,9 @@ from jammi_lab.engine.duckdb_errors import (
 from jammi_lab.engine.duckdb_instances import with_parser
 from jammi_lab.engine.duckdb_messages import is_fatal, parse_error
 from jammi_lab.engine.name_resolution import ResolvedNames
-from jammi_lab.engine.sql import parse, syntax_tree
-from jammi_lab.engine.sql.read_set import InputSchemas
+from jammi_lab.engine.sql import equal_values, float_sums, parse, syntax_tree
+from jammi_lab.engine.sql.float_sums import ExactForm
+from jammi_lab.engine.sql.read_set import InputSchemas, kept_replica_tables
 from jammi_lab.engine.sql.scan_conditions import scan_conditions
 from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.engine.tenant_instances import (
@@ -47,9 +48,15 @@ class RunCursor:
     `begin` and `end` are called in the thread of the run; `end` also where nothing began."""
 
     def __init__(
-        self, instances: TenantInstances, relations: ResolvedNames, *, one_thread: bool = False
+        self,
+        instances: TenantInstances,
+        relations: ResolvedNames,
+        *,
+        one_thread: bool = False,
+        with_float_sums: bool = False,
     ) -> None:
         self._instances, self._relations, self._one_thread = instances, relations, one_thread
+        self._with_float_sums = with_float_sums
         self._views = _views_to_keep(relations)
         self._scratch = None if self._views is None else instances.idle_scratches.take(self._views)
         self._undo = contextlib.ExitStack()
@@ -58,6 +65,8 @@ class RunCursor:
     def begin(self, settings: Sequence[str]) -> None:
         """Apply the cursor's settings, acquire the relations, and create their views unless the
         cursor has them. Raises as `TenantInstances.create_views`."""
+        if self._with_float_sums:
+            self._instances.create_float_sums()
         applied = () if self._scratch is None else self._scratch.settings
         for setting in settings:
             if setting not in applied:
@@ -126,6 +135,8 @@ class InstancePool:
 
     def __init__(self, settings: Settings, spill: Path | None = None) -> None:
         self._settings = settings
+        self.has_fast_sums = settings["engine.float_sums"] == "fast"
+        """Whether stored sums of floating-point numbers are DuckDB's own."""
         self._spill_parent = Path(tempfile.gettempdir()) if spill is None else spill
         self.instances_by_tenant: OrderedDict[str | None, TenantInstances] = OrderedDict()
         self._lock = threading.RLock()
@@ -285,6 +296,27 @@ class InstancePool:
 
             return self._run_in_worker(tenant, instances, work)
 
+    def exact_form(
+        self,
+        tenant: str | None,
+        parsed: parse.ParsedStatement,
+        schemas: InputSchemas,
+        params: Mapping[str, Any],
+    ) -> ExactForm:
+        """How a SELECT is run whose rows are stored."""
+
+        def work(replicas: duckdb.DuckDBPyConnection) -> ExactForm:
+            with kept_replica_tables(replicas, schemas) as (cursor, _, _):
+                return with_parser(
+                    lambda parser: float_sums.exact_form(
+                        parsed.tree,
+                        lambda tree: syntax_tree.text_of(parser, tree),
+                        lambda text: equal_values.bound_plan(cursor, text, params),
+                    )
+                )
+
+        return self.with_replicas(tenant, work)
+
     def create_worker(
         self,
         tenant: str | None,
@@ -295,13 +327,19 @@ class InstancePool:
         read_ahead_fully: bool = False,
         after_read: Callable[[Query], None] | None = None,
         one_thread: bool = False,
+        with_float_sums: bool = False,
     ) -> tuple[TenantInstances, StreamWorker]:
         """A worker for one run, not started yet, with the instances it runs in. `read_ahead_fully`
         and `after_read` are those of `StreamWorker`; with `one_thread` no other thread works on the
-        statement."""
+        statement, which uses the macros of `float_sums` only `with_float_sums`."""
         with self._hold_instances(tenant) as instances:
             worker = StreamWorker(
-                RunCursor(instances, relations, one_thread=one_thread),
+                RunCursor(
+                    instances,
+                    relations,
+                    one_thread=one_thread,
+                    with_float_sums=with_float_sums,
+                ),
                 sql,
                 params,
                 read_ahead_fully=read_ahead_fully,

@@ -11,9 +11,10 @@ from jammi_lab.core.errors import JammiError, StatementNotAllowed
 from jammi_lab.engine.instance_pool import InstancePool
 from jammi_lab.engine.name_resolution import ResolvedNames, with_position
 from jammi_lab.engine.parameters import remaining_parameters, with_lossless_casts
-from jammi_lab.engine.sql import row_order
+from jammi_lab.engine.sql import float_sums, row_order
 from jammi_lab.engine.sql.append_algebra import BASE, AppendRule, NotIncremental, append_rule
 from jammi_lab.engine.sql.canonical_form import address_of, canonicalize
+from jammi_lab.engine.sql.float_sums import ExactForm
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.path_literals import replace_paths
 from jammi_lab.engine.stream import Stream
@@ -62,6 +63,7 @@ class PreparedStatement:
     _table_names: tuple[str, ...]
     _append_rules: dict[tuple[frozenset[tuple[str, ...]], bool], AppendRule]
     _conditions_of_plan: list[dict[tuple[str, ...], ScanConditions]]
+    _exact_forms: list[ExactForm]
 
     def __repr__(self) -> str:
         reads = ", ".join(i.relation.input.label for i in self.inputs) or "nothing"
@@ -257,15 +259,38 @@ class PreparedStatement:
                 observed_states=observed_states,
                 in_order=True,
             )
-        prefix, sql = self._ordered_text(positions)
-        return self._run(
+        exact, rounds = self._with_exact_sums(positions)
+        prefix, sql = exact._ordered_text(positions)
+        return exact._run(
             sql,
             on_progress,
             prefix,
             read_ahead_fully=buffer and self._reads_attached_database,
             observed_states=observed_states,
             in_order=True,
+            one_thread=rounds,
         )
+
+    def _with_exact_sums(self, positions: Sequence[int]) -> tuple["PreparedStatement", bool]:
+        """The statement with sums of floating-point numbers that do not depend on the order of the
+        rows, and whether last bits still depend on the order in which DuckDB adds."""
+        if self._pool.has_fast_sums:
+            return self, False
+        if not float_sums.may_round(self._parsed.tree):
+            return self, False
+        form = next(iter(self._exact_forms), None)
+        if form is None:
+            form = self._pool.exact_form(
+                self._tenant, self._parsed, self._schemas, self.bound_values()
+            )
+            self._exact_forms[:] = [form]
+        tree = None if form.text is None else self._pool.parse_tree(form.text)
+        if form.text is None or tree is None:
+            return self, form.rounds
+        parsed = replace(self._parsed, text=form.text, tree=tree)
+        if row_order.has_limit(tree) and with_total_order(self._pool, parsed, positions) is None:
+            return self, True
+        return replace(self, _parsed=parsed), form.rounds
 
     def run_by_key(self, observed_states: ObservedStates) -> Stream:
         """Run the statement in the order of its first column, as `run_ordered`. The caller refuses
@@ -293,6 +318,7 @@ class PreparedStatement:
         read_ahead_fully: bool = False,
         observed_states: ObservedStates | None = None,
         in_order: bool = False,
+        one_thread: bool = False,
         casts_output: bool = True,
     ) -> Stream:
         params = remaining_parameters(self.params, self._parsed)
@@ -320,7 +346,8 @@ class PreparedStatement:
             after_read=after_read,
             # With several threads DuckDB combines the parts of `list`, `first` or a window as they
             # are finished, so that two full runs over equal inputs may differ.
-            one_thread=in_order and self.order_sensitive,
+            one_thread=one_thread or (in_order and self.order_sensitive),
+            with_float_sums=float_sums.uses_macros(self._parsed.text),
         )
         stream = Stream(
             worker,

@@ -23,6 +23,7 @@ from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.attachments import Attachments
 from jammi_lab.engine.duckdb_instances import Replicas
 from jammi_lab.engine.name_resolution import ResolvedNames
+from jammi_lab.engine.sql import float_sums
 from jammi_lab.engine.sql.read_set import scratch_address
 from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.sources.base import Relation
@@ -146,6 +147,7 @@ class TenantInstances:
         self._all_threads = 0
         self.attachments = Attachments(lambda: settings["sources.read_timeout_seconds"])
         self.idle_scratches = ScratchPool()
+        self._has_float_sums = False
         self._filesystems: dict[str, object] = {}
 
     @property
@@ -177,6 +179,14 @@ class TenantInstances:
 
     def _set_threads(self, number: int) -> None:
         self.main.cursor().execute(f"SET GLOBAL threads = {number:d}")
+
+    def create_float_sums(self) -> None:
+        """Create the macros of `float_sums`, once. Raises DuckDB's errors."""
+        with self.lock:
+            if not self._has_float_sums:
+                with self.main.cursor() as cursor:
+                    cursor.execute(";".join(float_sums.create_macros()))
+                self._has_float_sums = True
 
     def acquire(
         self,

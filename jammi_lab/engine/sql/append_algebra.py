@@ -6,7 +6,6 @@ anything that is not listed refuses the statement. A part of a plan is *linear* 
 `old + new` are its rows over `old` plus its rows over `new`.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import duckdb
 
 from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.engine.sql.allowlist import walk_nodes
-from jammi_lab.engine.sql.equal_values import with_null_parameters
+from jammi_lab.engine.sql.equal_values import bound_plan
 from jammi_lab.engine.sql.parse import ParsedStatement
 from jammi_lab.engine.sql.read_set import InputSchemas, replica_tables
 
@@ -138,14 +137,9 @@ def append_rule(
 
 def _plan(cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Node:
     try:
-        [[body]] = cursor.execute(
-            "SELECT json_serialize_plan($text, skip_null := true, optimize := false)",
-            {"text": with_null_parameters(cursor, sql, params)},
-        ).fetchall()
-        [root] = json.loads(body)["plans"]
+        return bound_plan(cursor, sql, params)
     except (duckdb.Error, ValueError, KeyError, RecursionError):
         raise NotIncremental("its plan cannot be read") from None
-    return dict(root)
 
 
 def _check_types(rule: AppendRule, output: Sequence[tuple[str, str]]) -> None:

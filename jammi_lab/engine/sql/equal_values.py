@@ -58,10 +58,7 @@ def merged_values(
     if not any(_may_merge(node) for node in walk_nodes(tree)):
         return MergedValues()
     try:
-        text = sql_literal(with_null_parameters(cursor, sql, params))
-        plan_query = f"SELECT json_serialize_plan({text}, skip_null := true, optimize := false)"
-        [[body]] = cursor.execute(plan_query).fetchall()
-        [root] = json.loads(body)["plans"]
+        root = bound_plan(cursor, sql, params)
         merged = list(_merged_expressions(root))
         if any(m["type"] in _LIMITS for m in tree.get("modifiers") or ()):
             merged.append((root, _output(root)))
@@ -90,6 +87,16 @@ def _may_merge(node: Node) -> bool:
 @functools.cache
 def _uncounting_aggregates() -> frozenset[str]:
     return function_list.aggregate_names() - _COUNTING_AGGREGATES
+
+
+def bound_plan(cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any]) -> Node:
+    """The plan of a statement on the tables of `cursor` as it was bound, not optimized. Raises
+    duckdb.Error, ValueError, KeyError, RecursionError."""
+    text = sql_literal(with_null_parameters(cursor, sql, params))
+    plan_query = f"SELECT json_serialize_plan({text}, skip_null := true, optimize := false)"
+    [[body]] = cursor.execute(plan_query).fetchall()
+    [root] = json.loads(body)["plans"]
+    return dict(root)
 
 
 def with_null_parameters(

@@ -26,6 +26,7 @@ from jammi_lab.engine.name_resolution import ResolvedNames
 from jammi_lab.engine.sql import function_list
 from jammi_lab.engine.sql.allowlist import TABLE_FUNCTIONS
 from jammi_lab.engine.sql.equal_values import MergedValues, merged_values
+from jammi_lab.engine.sql.float_sums import ExactForm
 from jammi_lab.engine.sql.group_tests import read_items
 from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
 from jammi_lab.engine.sql.types import column_definitions
@@ -62,6 +63,8 @@ class Binding:
     """The rules of `append_algebra`, filled and shared likewise."""
     scan_conditions: list[dict[tuple[str, ...], ScanConditions]] = field(default_factory=list)
     """The conditions of `scan_conditions`, filled and shared likewise; one element at most."""
+    exact_forms: list[ExactForm] = field(default_factory=list)
+    """The form of `float_sums`, filled and shared likewise; one element at most."""
 
 
 def scratch_address(parts: tuple[str, ...]) -> tuple[str, str]:
@@ -181,6 +184,7 @@ def reuse_binding(parsed: ParsedStatement, binding: Binding) -> Binding:
         binding.order_sensitive,
         binding.append_rules,
         binding.scan_conditions,
+        binding.exact_forms,
     )
 
 

@@ -1,0 +1,255 @@
+"""Sums and averages of floating-point numbers that are the same whatever the order of the rows, the
+number of threads and the machine; used where rows are stored.
+
+A number between 1e-21 and 1e19 is split into whole multiples of three units that lie 62 bits apart.
+Multiples are added as integers, which is exact, and put together at the end with an error of about
+one unit in the last place (after Demmel and Nguyen, *Parallel Reproducible Summation*, 2015). Other
+numbers, infinities and NaN are collected and added in ascending order.
+
+The sums are macros over DuckDB's aggregates. A macro takes no DISTINCT, ORDER BY or OVER, so those
+calls stay as they are; a FILTER becomes part of the argument.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from jammi_lab.core.identifiers import ascii_lower
+from jammi_lab.engine.sql.allowlist import walk_nodes
+
+Node = dict[str, Any]
+
+_MACROS = {"sum": "__jammi_sum", "avg": "__jammi_avg", "mean": "__jammi_avg"}
+_BITS = 62
+_UNITS = [2.0 ** (2 - _BITS * level) for level in range(3)]
+_LEAST = _UNITS[-1] * 2.0**52
+"""A smaller number may be no whole multiple of the least unit."""
+_MARK = re.compile(r'"__jammi_call_(\d+)"')
+_ROUNDING_AGGREGATES = frozenset(
+    """
+    avg corr covar_pop covar_samp entropy favg fsum kahan_sum kurtosis kurtosis_pop mean product
+    regr_avgx regr_avgy regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy sem skewness
+    stddev stddev_pop stddev_samp sum sumkahan var_pop var_samp variance
+    """.split()
+)
+_ROUNDING_CALLS = _ROUNDING_AGGREGATES | {"geomean", "geometric_mean", "weighted_avg", "wavg"}
+"""With DuckDB's macros over such aggregates."""
+
+
+def create_macros() -> Iterator[str]:
+    """The statements that create the macros, each after those that it uses."""
+    for name, body in _macro_bodies():
+        yield f"CREATE MACRO IF NOT EXISTS {name} AS {body}"
+
+
+def _number(value: float) -> str:
+    return f"{value!r}::DOUBLE"
+
+
+def _macro_bodies() -> Iterator[tuple[str, str]]:
+    """Names with parameters, and bodies."""
+    # Out of range, or 0, the quotient is infinite or NaN, and the multiple NULL. No CASE: DuckDB
+    # computes a part once for all macros that contain it, but not within a CASE.
+    in_range = f"CAST(abs(x) >= {_number(_LEAST)} AS DOUBLE)"
+    yield "__jammi_1(x)", f"TRY_CAST(x * {_number(1 / _UNITS[0])} / {in_range} AS BIGINT)"
+    yield "__jammi_rest_1(x)", f"(x - __jammi_1(x) * {_number(_UNITS[0])})"
+    for level, unit in enumerate(_UNITS[1:], 2):
+        above = f"__jammi_rest_{level - 1}(x)"
+        yield f"__jammi_{level}(x)", f"CAST({above} * {_number(1 / unit)} AS BIGINT)"
+        yield f"__jammi_rest_{level}(x)", f"({above} - __jammi_{level}(x) * {_number(unit)})"
+    yield "__jammi_carry(s)", f"CAST(s::DOUBLE / {_number(2.0**_BITS)} AS HUGEINT)"
+    yield "__jammi_below(s)", f"CAST(s - __jammi_carry(s) * {2**_BITS} AS DOUBLE)"
+    others = "list(x) FILTER (WHERE __jammi_1(x) IS NULL AND x <> 0)"
+    yield "__jammi_others(x)", f"coalesce(list_sum(list_sort({others})), 0)"
+    null = "0 * nullif(count(x), 0)"
+    yield "__jammi_double_sum(x)", f"({_put_together()} + __jammi_others(x) + {null})"
+    yield "__jammi_sum(x)", "__jammi_double_sum(x::DOUBLE)"
+    yield "__jammi_avg(x)", "(__jammi_double_sum(x::DOUBLE) / count(x))"
+
+
+def _put_together() -> str:
+    """The number of the three sums: from the least, each gives what exceeds it to the next."""
+    sums = [f"coalesce(sum(__jammi_{level}(x)), 0)" for level in range(1, 4)]
+    above, terms = sums[-1], list[str]()
+    for unit, next_sum in zip(_UNITS[:0:-1], sums[-2::-1], strict=True):
+        terms.append(f"__jammi_below({above}) * {_number(unit)}")
+        above = f"({next_sum} + __jammi_carry({above}))"
+    return "(" + " + ".join([*terms, f"{above}::DOUBLE * {_number(_UNITS[0])}"]) + ")"
+
+
+# -- the statement with the macros
+
+
+@dataclass(frozen=True, slots=True)
+class ExactForm:
+    """How a statement is run whose rows are stored."""
+
+    text: str | None
+    """The statement with the macros; None where it has no call that they can stand for."""
+    rounds: bool
+    """Whether another aggregate of floating-point numbers is left, whose last bits depend on the
+    order in which DuckDB adds."""
+
+
+def uses_macros(text: str) -> bool:
+    """Whether a text that is run may call the macros."""
+    return "__jammi_sum(" in text or "__jammi_avg(" in text
+
+
+def may_round(tree: Node) -> bool:
+    """Whether a statement calls an aggregate that rounds, if its arguments are floating-point."""
+    return any(_function_name(node) in _ROUNDING_CALLS for node in walk_nodes(tree))
+
+
+def exact_form(
+    tree: Node, print_tree: Callable[[Node], str | None], plan_of: Callable[[str], Node]
+) -> ExactForm:
+    """The form of a SELECT. `plan_of` gives the bound plan of a text. When in doubt, it rounds."""
+    marked = _copy(tree)
+    calls = _replaceable_calls(marked)
+    for number, call in enumerate(calls):
+        call["filter"] = _and(_mark(number), call["filter"])
+    text = print_tree(marked)
+    if text is None:
+        return ExactForm(None, rounds=True)
+    try:
+        plan = plan_of(text)
+    except (duckdb.Error, ValueError, KeyError, RecursionError):
+        return ExactForm(None, rounds=True)
+    floats, others, rounds = set[int](), set[int](), False
+    for aggregate in walk_nodes(plan):
+        if aggregate.get("expression_class") not in ("BOUND_AGGREGATE", "BOUND_WINDOW"):
+            continue
+        is_float = _is_float(aggregate)
+        mark = _MARK.search(json.dumps(aggregate.get("filter")))
+        if mark is not None:
+            (floats if is_float else others).add(int(mark[1]))
+        elif is_float and ascii_lower(aggregate.get("name") or "") in _ROUNDING_AGGREGATES:
+            rounds = True
+    if floats & others:  # one call of several columns
+        return ExactForm(None, rounds=True)
+    return ExactForm(_with_macros(tree, floats, print_tree) if floats else None, rounds)
+
+
+def _with_macros(
+    tree: Node, floats: Collection[int], print_tree: Callable[[Node], str | None]
+) -> str | None:
+    """The text of a statement in which macros stand for some of the replaceable calls."""
+    exact = _copy(tree)
+    named = _unnamed_items(exact)
+    names = [print_tree(_select_of(item)) for item in named]
+    for number, call in enumerate(_replaceable_calls(exact)):
+        if number in floats:
+            call["function_name"] = _MACROS[_function_name(call)]
+            if call["filter"] is not None:
+                call["children"] = [_only_where(call["filter"], call["children"][0])]
+                call["filter"] = None
+    for item, name in zip(named, names, strict=True):
+        if name is None:
+            return None
+        item["alias"] = name.removeprefix("SELECT ")
+    return print_tree(exact)
+
+
+def _replaceable_calls(tree: Node) -> list[Node]:
+    """The calls that a macro can stand for if their argument is floating-point."""
+    pivoted = {id(n) for p in walk_nodes(tree) if p.get("type") == "PIVOT" for n in walk_nodes(p)}
+    return [
+        node
+        for node in walk_nodes(tree)
+        if node.get("class") == "FUNCTION"
+        and _function_name(node) in _MACROS
+        and id(node) not in pivoted
+        and not node["distinct"]
+        and not node["order_bys"]["orders"]
+        and len(node["children"]) == 1
+        and not any(n.get("class") == "STAR" for n in walk_nodes(node["children"]))
+    ]
+
+
+def _unnamed_items(tree: Node) -> list[Node]:
+    """The selected expressions with a replaceable call that have the text as their name."""
+    calls = {id(call) for call in _replaceable_calls(tree)}
+    return [
+        item
+        for node in walk_nodes(tree)
+        for item in node.get("select_list") or ()
+        if not item.get("alias") and any(id(n) in calls for n in walk_nodes(item))
+    ]
+
+
+def _function_name(node: Node) -> str:
+    return ascii_lower(node.get("function_name") or "")
+
+
+def _is_float(aggregate: Node) -> bool:
+    arguments = aggregate.get("children") or ()
+    kinds = [a.get("return_type") or (a.get("value") or {}).get("type") for a in arguments]
+    return any((kind or {}).get("id") in ("FLOAT", "DOUBLE") for kind in kinds)
+
+
+def _copy(tree: Node) -> Node:
+    copied: Node = json.loads(json.dumps(tree))
+    return copied
+
+
+def _select_of(item: Node) -> Node:
+    return {
+        "type": "SELECT_NODE",
+        "modifiers": [],
+        "cte_map": {"map": []},
+        "select_list": [item],
+        "from_table": {"type": "EMPTY", "alias": "", "sample": None},
+        "where_clause": None,
+        "group_expressions": [],
+        "group_sets": [],
+        "aggregate_handling": "STANDARD_HANDLING",
+        "having": None,
+        "sample": None,
+        "qualify": None,
+    }
+
+
+def _mark(number: int) -> Node:
+    """A condition that is true and tells the call in the plan."""
+    return {
+        "class": "COMPARISON",
+        "type": "COMPARE_NOTEQUAL",
+        "alias": "",
+        "left": _constant(f"__jammi_call_{number}"),
+        "right": _constant(""),
+    }
+
+
+def _constant(text: str | None) -> Node:
+    kind = "NULL" if text is None else "VARCHAR"
+    value = {"type": {"id": kind, "type_info": None}, "is_null": text is None}
+    if text is not None:
+        value["value"] = text
+    return {"class": "CONSTANT", "type": "VALUE_CONSTANT", "alias": "", "value": value}
+
+
+def _and(first: Node, second: Node | None) -> Node:
+    if second is None:
+        return first
+    conditions = [first, second]
+    return {
+        "class": "CONJUNCTION",
+        "type": "CONJUNCTION_AND",
+        "alias": "",
+        "children": conditions,
+    }
+
+
+def _only_where(condition: Node, argument: Node) -> Node:
+    return {
+        "class": "CASE",
+        "type": "CASE_EXPR",
+        "alias": "",
+        "case_checks": [{"when_expr": condition, "then_expr": argument}],
+        "else_expr": _constant(None),
+    }

@@ -1,0 +1,167 @@
+"""Stored sums and averages of floating-point numbers are the same in any order, on any number of
+threads, and next to the exact sum."""
+
+import itertools
+import math
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.anchors import InputKind
+from tests.engine.shelf import Shelf, engine_of
+from tests.sizes import sized, soak
+
+INF, NAN = math.inf, math.nan
+
+
+def stored(engine, sql, **params):
+    [prepared] = engine.prepare(sql, params)
+    return prepared.run_ordered().table()
+
+
+@pytest.fixture
+def numbers(shelf):
+    def put(values, kind=None):
+        kind = kind or pa.float64()
+        rows = [{"g": n % 3, "p": value} for n, value in enumerate(values)]
+        schema = pa.schema([("g", pa.int64()), ("p", kind)])
+        shelf.frame("t", table=pa.Table.from_pylist(rows, schema), kind=InputKind.SOURCE)
+
+    return put
+
+
+def bits(table):
+    """The columns, numbers as their bits, so that NaN is equal to itself and 0.0 not to -0.0."""
+    return [
+        [each.hex() if isinstance(each, float) else each for each in column.to_pylist()]
+        for column in table.columns
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "total"),
+    [
+        ([0.1] * 10, 1.0),
+        ([1e16, 1.0, -1e16], 1.0),
+        ([131073.1, -131071.1], 2.0),
+        ([3e-10, 1e18, -1e18], 3e-10),
+        ([1e-300] * 7, 7e-300),
+        ([5e-324, 5e-324, 1.0], 1.0),
+        ([1e200, -1e200, 1.5], 1.5),
+        ([1e308, 1e308], INF),
+        ([INF, 1.0, -1e308], INF),
+        ([INF, -INF], NAN),
+        ([NAN, 1.0], NAN),
+        ([-0.0, -0.0], 0.0),
+        ([None, 2.5], 2.5),
+        ([None, None], None),
+        ([], None),
+    ],
+)
+def test_a_sum_is_the_exact_one_rounded(engine, numbers, values, total):
+    for order in itertools.islice(itertools.permutations(values), 6):
+        numbers(order)
+        expected = pa.table({"s": pa.array([total], pa.float64())})
+        assert bits(stored(engine, "SELECT sum(p) AS s FROM t")) == bits(expected)
+
+
+def test_an_average_is_the_sum_by_the_count(engine, numbers):
+    numbers([0.1] * 10)
+    table = stored(engine, "SELECT avg(p) AS a, mean(p) AS m, count(*) AS n FROM t")
+    assert table.to_pylist() == [{"a": 0.1, "m": 0.1, "n": 10}]
+
+
+@soak
+def test_random_sums_are_within_a_unit_of_the_exact_ones_whatever_the_order(engine, numbers):
+    rng = random.Random(7)
+    for _ in range(sized(40, 1_000)):
+        width, count = rng.choice([1, 8, 30, 60]), rng.choice([1, 2, 9, 300])
+        values = [rng.uniform(-1, 1) * 2.0 ** rng.uniform(-width, width) for _ in range(count)]
+        values += [-each for each in rng.sample(values, count // 2)]
+        numbers(values)
+        first = stored(engine, "SELECT sum(p) AS s, avg(p) AS a FROM t")
+        exact, found = math.fsum(values), first["s"][0].as_py()
+        assert abs(found - exact) <= math.ulp(exact)
+        rng.shuffle(values)
+        numbers(values)
+        assert bits(stored(engine, "SELECT sum(p) AS s, avg(p) AS a FROM t")) == bits(first)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT g, sum(p), avg(p) FROM t GROUP BY g",
+        "SELECT g, SUM( p ) FILTER (WHERE p > 10) AS s FROM t GROUP BY ALL HAVING sum(p) > 0",
+        "SELECT sum(p) / count(*) AS m FROM t WHERE g IN (SELECT g FROM t GROUP BY g HAVING sum(p) < $limit)",
+        'WITH s AS (SELECT g, sum(p) FROM t GROUP BY g) SELECT g, "sum(p)" * 2 FROM s',
+        "SELECT * FROM (SELECT g, sum(p + 1), avg(2 * p) FROM t GROUP BY g) ORDER BY 2 DESC LIMIT 2",
+        "SELECT g, sum(p) FROM t GROUP BY g ORDER BY sum(p) LIMIT 1",
+        "SELECT g, sum(sum(p)) OVER (ORDER BY g) AS w FROM t GROUP BY g",
+        "SELECT sum(DISTINCT p) AS d, stddev(p) AS v, sum(p) OVER () AS w FROM t GROUP BY p",
+        "SELECT corr(p, g) AS c, geomean(p) AS m, sum(COLUMNS(*)) FROM t",
+        "PIVOT t ON g IN (0, 1) USING sum(p)",
+        "SELECT sum(p) AS f, sum(g) AS n, sum(p::DECIMAL(18, 4)) AS d, avg(g) AS a FROM t",
+    ],
+)
+def test_a_stored_statement_gives_the_columns_of_a_plain_one_and_one_answer(tmp_path, sql):
+    rng = random.Random(3)
+    values = [math.exp(rng.uniform(-9, 9)) for _ in range(30_000)]
+    found = []
+    for run in range(sized(3, 8)):
+        shelf = Shelf()
+        rows = {"g": [n % 3 for n in range(len(values))], "p": values}
+        shelf.frame("t", table=pa.table(rows), kind=InputKind.SOURCE)
+        engine = engine_of(shelf, tmp_path / f"spill{run}", engine__threads=1 + run % 4)
+        params = {"limit": 1e9} if "$limit" in sql else {}
+        [prepared] = engine.prepare(sql, params)
+        plain, kept = prepared.run().table(), prepared.run_ordered().table()
+        assert [(f.name, f.type) for f in kept.schema] == [(f.name, f.type) for f in plain.schema]
+        for left, right in zip(
+            sorted(map(repr, _rounded(plain))), sorted(map(repr, _rounded(kept))), strict=True
+        ):
+            assert left == right
+        found.append(bits(kept))
+        engine.close()
+    assert all(each == found[0] for each in found)
+
+
+def _rounded(table):
+    return [
+        [float(f"{v:.9g}") if isinstance(v, float) else v for v in row.values()]
+        for row in table.to_pylist()
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_what_is_computed_again_is_the_same_and_children_stay_fresh(tmp_path, kind):
+    rng = random.Random(5)
+    values = pa.array([rng.gauss(0, 1e4) for _ in range(200_000)], kind)
+    (tmp_path / "rows").mkdir()
+    for n in range(4):
+        part = pa.table({"g": [i % 7 for i in range(50_000)], "p": values[n * 50_000 :][:50_000]})
+        pq.write_table(part, tmp_path / "rows" / f"{n}.parquet", row_group_size=5_000)
+    with jl.open(tmp_path / "lab", settings={"engine.threads": 4}) as ws:
+        ws.sources.add("rows", str(tmp_path / "rows"))
+        ws.materialize("by_g", "SELECT g, sum(p) AS s, avg(p) AS m FROM rows GROUP BY g")
+        ws.materialize("top", "SELECT max(s) AS s FROM jammi.by_g")
+        for _ in range(sized(2, 6)):
+            assert isinstance(ws.verify("by_g", recompute=True), jl.Match)
+        ws.materialize(
+            "by_g", "SELECT g, sum(p) AS s, avg(p) AS m FROM rows GROUP BY g", cache="bypass"
+        )
+        assert isinstance(ws.staleness("top"), jl.Fresh)
+
+
+def test_the_sums_of_duckdb_are_taken_on_demand_and_then_part_of_the_definition(tmp_path):
+    sql = "SELECT sum(p) AS s FROM (VALUES (1e16), (1.0), (-1e16)) AS t(p)"
+    with jl.open(tmp_path / "exact") as ws:
+        exact = ws.materialize("t", sql)
+        assert exact.arrow()["s"].to_pylist() == [1.0]
+        assert ws.sql(sql).fetchall() == [(0.0,)]
+    with jl.open(tmp_path / "fast", settings={"engine.float_sums": "fast"}) as ws:
+        fast = ws.materialize("t", sql)
+        assert fast.arrow()["s"].to_pylist() == [0.0]
+    assert fast.manifest.definition_hash != exact.manifest.definition_hash
