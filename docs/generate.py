@@ -48,10 +48,14 @@ HOMES = {
     "ColumnEdge": "jammi_lab/freshness/table_column_lineage.py",
     "Settings": "jammi_lab/core/settings.py",
     **dict.fromkeys(
-        "Sql Embedding Lexical NeighborGraph Propagation ContextSet Projection AsofJoin "
-        "PythonStep RowMap".split(),
+        "Sql Embedding Lexical PythonStep RowMap".split(),
         "jammi_lab/workspace/recipe_values.py",
     ),
+    "NeighborGraph": "jammi_lab/features/vectors/neighbor_graph.py",
+    "Propagation": "jammi_lab/features/vectors/propagation.py",
+    "ContextSet": "jammi_lab/features/vectors/context_set.py",
+    "Projection": "jammi_lab/features/vectors/projection.py",
+    "AsofJoin": "jammi_lab/features/asof/asof_join.py",
     "Models": "jammi_lab/features/vectors/models.py",
     "Model": "jammi_lab/features/vectors/models.py",
     "Reference": "jammi_lab/core/model_records.py",

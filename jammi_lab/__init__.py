@@ -80,11 +80,16 @@ if TYPE_CHECKING:
         Stale,
         Undecidable,
     )
+    from jammi_lab.features.asof.asof_join import AsofJoin
     from jammi_lab.features.checks.results import CheckResults
     from jammi_lab.features.live.mutable_handles import MutableTable
     from jammi_lab.features.live.subscriptions import Event
     from jammi_lab.features.pictures.lineage import Lineage
+    from jammi_lab.features.vectors.context_set import ContextSet
     from jammi_lab.features.vectors.models import Model
+    from jammi_lab.features.vectors.neighbor_graph import NeighborGraph
+    from jammi_lab.features.vectors.projection import Projection
+    from jammi_lab.features.vectors.propagation import Propagation
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.lineage import Node
     from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
@@ -93,18 +98,7 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.diff import Diff
     from jammi_lab.workspace.opening import open, rebuild, trust  # noqa: A004  the field's name for it
     from jammi_lab.workspace.query_plan import Explanation
-    from jammi_lab.workspace.recipe_values import (
-        AsofJoin,
-        ContextSet,
-        Embedding,
-        Lexical,
-        NeighborGraph,
-        Projection,
-        Propagation,
-        PythonStep,
-        RowMap,
-        Sql,
-    )
+    from jammi_lab.workspace.recipe_values import Embedding, Lexical, PythonStep, RowMap, Sql
     from jammi_lab.workspace.recipes import Recipe
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
@@ -232,9 +226,11 @@ _HOME_MODULES = (
 """Modules of the public names, light modules first."""
 
 _EXPLICIT_HOMES = {
+    "AsofJoin": "features.asof.asof_join",
     "Check": "workspace.checks",
     "CheckResults": "features.checks.results",
     "Column": "workspace.sources",
+    "ContextSet": "features.vectors.context_set",
     "Edge": "core.records",
     "Event": "features.live.subscriptions",
     "Explanation": "workspace.query_plan",
@@ -242,8 +238,11 @@ _EXPLICIT_HOMES = {
     "Manifest": "core.manifest",
     "Model": "features.vectors.models",
     "MutableTable": "features.live.mutable_handles",
+    "NeighborGraph": "features.vectors.neighbor_graph",
     "Node": "freshness.lineage",
     "Plan": "freshness.reports",
+    "Projection": "features.vectors.projection",
+    "Propagation": "features.vectors.propagation",
     "Recipe": "workspace.recipes",
     "RecoveryReport": "core.recovery_report",
     "Reference": "core.model_records",

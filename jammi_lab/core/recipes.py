@@ -1,11 +1,14 @@
 """Recipes as frozen values: what a person writes is what the catalog stores. The fields of a class
 are those of its stored form, the descriptor; its definition hash covers what shapes the rows."""
 
+import contextlib
 import copy
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, ClassVar, Protocol, Self
 
 import msgspec
@@ -202,6 +205,18 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, Mapping) and value.keys() == {"asked", "statement", "canonical"}:
         return value["canonical"]
     return [_canonical(item) for item in value] if isinstance(value, list) else value
+
+
+def is_number(value: Any, *, whole: bool = False, optional: bool = False) -> bool:
+    """Whether a value is a finite number, of Python or numpy, and no boolean. `whole`: an integer;
+    `optional`: or None."""
+    if value is None:
+        return optional
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        return False
+    with contextlib.suppress(OverflowError, TypeError):  # too large for float; a duration
+        return math.isfinite(value)
+    return False
 
 
 _stored: dict[type, dict[str, Stored]] = {}

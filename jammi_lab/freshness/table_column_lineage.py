@@ -7,7 +7,7 @@ of every column of the table. The same holds for imported rows, and for a statem
 binds as it did.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
@@ -15,17 +15,11 @@ from jammi_lab.catalog.observations import COLUMN_LINEAGE_KIND
 from jammi_lab.core.anchors import Anchor, InputKind
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.definitions import (
-    AsofJoinDescriptor,
     CanonicalStatement,
-    ContextSetDescriptor,
     EmbeddingDescriptor,
-    GraphPropagationDescriptor,
     LexicalDescriptor,
-    NeighborGraphDescriptor,
-    ProjectionDescriptor,
     RowMapDescriptor,
     SqlDescriptor,
-    StepInput,
     decode_param,
 )
 from jammi_lab.core.errors import JammiError
@@ -36,8 +30,9 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.value import Value
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.engine.sql.column_lineage import ColumnReads, Identity, column_reads
+from jammi_lab.engine.sql.column_lineage import ColumnReads, Identity, column_reads, union_reads
 from jammi_lab.inputs.observation_cache import ObservationCache
+from jammi_lab.steps.recipe import Producer
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.store import manifests
 
@@ -156,21 +151,12 @@ class ColumnLineage:
                         if reads is None
                         else _text_reads(reads, row_map.inputs, names, key=row_map.key)
                     )
-                case (
-                    NeighborGraphDescriptor()
-                    | GraphPropagationDescriptor()
-                    | ContextSetDescriptor()
-                    | ProjectionDescriptor()
-                    | AsofJoinDescriptor() as descriptor_of_derived
-                ):
-                    names = [c.name for c in record.columns]
-                    return derive_columns(
-                        descriptor_of_derived,
-                        names,
-                        lambda asked: self._reads_if_unchanged(
-                            asked.statement, asked.canonical, {}
-                        ),
-                    )
+                case Producer() as recipe:
+                    inputs = [
+                        self._reads_of_statement(each.statement, each.canonical)
+                        for each in recipe.recorded_inputs()
+                    ]
+                    return recipe.column_reads([c.name for c in record.columns], inputs)
                 case _:
                     return None
         except (JammiError, ValueError):
@@ -183,6 +169,16 @@ class ColumnLineage:
             statement, params, tenant=self._scope.current, extra_resolvers=self._extra
         )
         return column_reads(prepared) if prepared.canonical() == canonical else None
+
+    def _reads_of_statement(
+        self, statement: str, canonical: CanonicalStatement
+    ) -> list[ColumnReads]:
+        """Raises ValueError for a statement that has changed its meaning, or whose columns cannot
+        be selected."""
+        reads = self._reads_if_unchanged(statement, canonical, {})
+        if reads is None:
+            raise ValueError("its columns are not known")
+        return reads
 
 
 def _text_reads(
@@ -217,120 +213,3 @@ def _all_pairs(reads: Sequence[ColumnReads], anchors: Sequence[Anchor]) -> list[
         for column_read in reads
     ]
     return pairs
-
-
-# Neighbor graphs, derived vectors and as-of joins: what the producer does, combined with the column
-# lineage of the statements that read its inputs.
-
-DerivedDescriptor = (
-    NeighborGraphDescriptor
-    | GraphPropagationDescriptor
-    | ContextSetDescriptor
-    | ProjectionDescriptor
-    | AsofJoinDescriptor
-)
-LineageOf = Callable[[StepInput], list[ColumnReads] | None]
-Reads = Mapping[Identity, frozenset[str]]
-
-
-def derive_columns(
-    descriptor: DerivedDescriptor, names: Sequence[str], lineage_of: LineageOf
-) -> list[ColumnReads] | None:
-    """One entry for each of the table's columns `names`; None when a statement of the definition
-    has changed its meaning since."""
-    match descriptor:
-        case NeighborGraphDescriptor():
-            if (vectors := lineage_of(descriptor.vectors)) is None:
-                return None
-            key, vector = vectors
-            dependencies = {"src": [key], "dst": [key], "rank": [vector], "similarity": [vector]}
-            return [_combined(name, dependencies[name], vectors) for name in names]
-        case GraphPropagationDescriptor():
-            vectors, edges = lineage_of(descriptor.vectors), lineage_of(descriptor.edges)
-            if vectors is None or edges is None:
-                return None
-            key, vector = vectors
-            return [
-                _combined("key", [key], []),
-                _combined("vector", [vector, *edges[2:]], [key, *edges]),
-            ]
-        case ContextSetDescriptor():
-            vectors, members = lineage_of(descriptor.vectors), lineage_of(descriptor.members)
-            if vectors is None or members is None:
-                return None
-            key, vector = vectors
-            return [
-                _combined("key", [members[0]], [*members, key]),
-                _combined("vector", [vector], [key, *members]),
-            ]
-        case ProjectionDescriptor():
-            if (vectors := lineage_of(descriptor.vectors)) is None:
-                return None
-            key, vector = vectors
-            return [
-                _combined("key", [key], []),
-                *(_combined(axis, [vector], [key]) for axis in ("x", "y")),
-            ]
-        case AsofJoinDescriptor():
-            spine, facts = lineage_of(descriptor.spine), lineage_of(descriptor.facts)
-            return (
-                None
-                if spine is None or facts is None
-                else _asof_columns(descriptor, names, spine, facts)
-            )
-
-
-def _asof_columns(
-    descriptor: AsofJoinDescriptor,
-    names: Sequence[str],
-    spine: Sequence[ColumnReads],
-    facts: Sequence[ColumnReads],
-) -> list[ColumnReads] | None:
-    """The columns of an as-of join. Spine columns depend on the spine alone; fact columns also on
-    the columns that select the fact."""
-    match_columns = _select_columns(
-        spine, [descriptor.spine_time, *(s for s, _ in descriptor.by)]
-    ) + _select_columns(facts, [descriptor.facts_time, *(f for _, f in descriptor.by)])
-    if descriptor.tie_break is not None:
-        match_columns += _select_columns(facts, [descriptor.tie_break])
-    join_columns = {f for _, f in descriptor.by}
-    projected = (
-        _select_columns(facts, descriptor.project)
-        if descriptor.project is not None
-        else [f for f in facts if f.column not in join_columns]
-    )
-    if len(spine) + len(projected) != len(names):
-        return None
-    return [
-        *(_combined(name, [column], []) for name, column in zip(names, spine, strict=False)),
-        *(
-            _combined(name, [column], match_columns)
-            for name, column in zip(names[len(spine) :], projected, strict=True)
-        ),
-    ]
-
-
-def _select_columns(columns: Sequence[ColumnReads], names: Iterable[str]) -> list[ColumnReads]:
-    by_fold = {fold(c.column): c for c in columns}
-    return [by_fold[fold(name)] for name in names]
-
-
-def _combined(
-    name: str, values: Sequence[ColumnReads], others: Sequence[ColumnReads]
-) -> ColumnReads:
-    """The lineage of a column whose values come from `values`; `others` affect which rows there are
-    or which belong together."""
-    return ColumnReads(
-        name,
-        union_reads(c.reads for c in (*values, *others)),
-        union_reads(c.direct for c in values),
-    )
-
-
-def union_reads(reads_of_columns: Iterable[Reads]) -> dict[Identity, frozenset[str]]:
-    """The union of several dependencies."""
-    merged: dict[Identity, frozenset[str]] = {}
-    for reads in reads_of_columns:
-        for identity, columns in reads.items():
-            merged[identity] = merged.get(identity, frozenset()) | columns
-    return merged

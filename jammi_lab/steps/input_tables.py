@@ -1,9 +1,9 @@
 """Inputs of producers that read several tables: embedding tables by name, and columns of any
 source, table or SQL statement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.errors import InvalidArgument, JammiError, SchemaMismatch, TableNotFound
@@ -14,13 +14,9 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.features.vectors.index.indexes import SEARCHABLE, VectorIndexes
-from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.steps.from_clause import from_text
 from jammi_lab.steps.jobs import BoundInput
-
-if TYPE_CHECKING:
-    from jammi_lab.features.vectors.index.hnsw import AnnIndex
 
 InputReference = tuple[str, str]
 """An input as the caller wrote it, and the statement that reads it."""
@@ -50,16 +46,6 @@ class InputTable:
     def columns(self) -> list[str]:
         """The output columns of the statement."""
         return [name for name, _ in self.prepared.output]
-
-
-def check_choices(choices: Mapping[str, str], allowed: Mapping[str, Sequence[str]]) -> None:
-    """Raise InvalidArgument for the first option whose value is not allowed."""
-    for option, values in allowed.items():
-        if choices[option] not in values:
-            raise InvalidArgument(
-                f"{option} must be {', '.join(values[:-1])} or {values[-1]}, "
-                f"got {choices[option]!r}."
-            )
 
 
 class InputLoader:
@@ -151,26 +137,6 @@ class InputLoader:
             table.step_input.canonical == recorded.canonical
             for table, recorded in zip(tables, inputs, strict=True)
         )
-
-    def matrix(self, table: InputTable) -> Matrix:
-        """The vectors of an embedding table; a read lease protects its file while they are loaded.
-        Raises TableDamaged."""
-        record, [bound_input] = table.record, table.prepared.inputs
-        assert record is not None, "an embedding table is a result table"
-        release = (
-            bound_input.relation.acquire()
-            if bound_input.relation.acquire is not None
-            else lambda: None
-        )
-        try:
-            return self._indexes.matrix(record)
-        finally:
-            release()
-
-    def index(self, table: InputTable) -> "AnnIndex | None":
-        """The index of an embedding table, built if missing; None where no index is possible.
-        Raises KeyboardInterrupt."""
-        return None if table.record is None else self._indexes.index(table.record, build=True)
 
     def _is_other_input(self, name: str) -> bool:
         try:

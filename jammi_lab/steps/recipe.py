@@ -1,12 +1,14 @@
 """Recipes as producers: the protocol of what makes a table, and what a recipe is bound with. A
 recipe is one class: its fields, their checks, its inputs and the rows that it gives."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.definitions import StepInput
+from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.recipes import RecipeValue, Table
 
 if TYPE_CHECKING:
@@ -14,15 +16,19 @@ if TYPE_CHECKING:
     from jammi_lab.core.tenancy import TenantScope
     from jammi_lab.engine.engine import Engine
     from jammi_lab.engine.name_resolution import NameResolver
+    from jammi_lab.engine.sql.column_lineage import ColumnReads
     from jammi_lab.steps.input_tables import InputLoader, InputTable
     from jammi_lab.steps.jobs import BoundInput, Job
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
 class Producer(RecipeValue):
     """What makes a table: its fields are what a person writes, and what is stored."""
 
+    reads_sql: ClassVar[bool] = False
+    """Whether its rows depend on how the engine runs statements."""
     revision: ClassVar[int] = 1
     """Increment when equal definitions over equal inputs would give other rows than before."""
 
@@ -32,16 +38,34 @@ class Producer(RecipeValue):
         what the verb of the recipe raises."""
         raise NotImplementedError
 
-    def environment(self, _: "BindContext", __: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def environment(self, ctx: "BindContext", _: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Everything besides the descriptor that shapes the rows. The second
         argument is the recorded environment, which fills in for libraries that this kernel
         lacks."""
-        return {"revision": self.revision}
+        environment: dict[str, Any] = {"revision": self.revision}
+        if self.reads_sql:
+            from jammi_lab.steps.sql import environment as sql_environment
 
-    def current_inputs(self, _: "BindContext") -> "tuple[list[BoundInput], bool] | None":
+            environment["select"] = sql_environment(ctx.engine)
+        return environment
+
+    def recorded_inputs(self) -> list[StepInput]:
+        """The inputs of a bound recipe, each as a statement. Empty where whole inputs are read."""
+        values = [getattr(self, each.name) for each in dataclasses.fields(self)]
+        return [value for value in values if isinstance(value, StepInput)]
+
+    def column_reads(
+        self, _: Sequence[str], __: "Sequence[Sequence[ColumnReads]]"
+    ) -> "list[ColumnReads] | None":
+        """The column lineage of a bound recipe: an entry for each of the table's columns, from
+        those of the inputs. None where each column may depend on every column read."""
+        return None
+
+    def current_inputs(self, ctx: "BindContext") -> "tuple[list[BoundInput], bool] | None":
         """The inputs with the columns that are read today, and whether their statements still mean
         the same; None when whole inputs are read. Raises what binding raises."""
-        return None
+        inputs = self.recorded_inputs()
+        return ctx.inputs.current_inputs(inputs, ctx.resolvers) if inputs else None
 
     def current(self, _: "BindContext", __: bool) -> Self | Unknown:
         """The recipe with the function or encoder as it is now; Unknown where that is not in this
@@ -111,3 +135,13 @@ class BindContext:
             rebind=lambda: recipe.bind(self),
             **fields,
         )
+
+
+def check_choices(recipe: Producer, **choices: Sequence[str]) -> None:
+    """Raise InvalidArgument for the first field whose value is none of its choices."""
+    for field, values in choices.items():
+        value = getattr(recipe, field)
+        if value not in values:
+            raise InvalidArgument(
+                f"{field} must be {', '.join(values[:-1])} or {values[-1]}, got {value!r}."
+            )

@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Input, InputKind, Unknown
 from jammi_lab.core.definitions import (
-    AsofJoinDescriptor,
     CanonicalStatement,
-    ContextSetDescriptor,
     EmbeddingDescriptor,
-    GraphPropagationDescriptor,
     LexicalDescriptor,
-    NeighborGraphDescriptor,
-    ProjectionDescriptor,
     PythonDescriptor,
     RowMapDescriptor,
     SqlDescriptor,
@@ -43,14 +38,9 @@ from jammi_lab.steps.step_functions import SOURCE_BASIS, StepFunctions, package_
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
 
 if TYPE_CHECKING:
-    from jammi_lab.features.asof.asof_join import AsofProducer
     from jammi_lab.features.rows.row_map import RowMapProducer
-    from jammi_lab.features.vectors.context_set import ContextSetProducer
     from jammi_lab.features.vectors.embedding import EmbeddingProducer
     from jammi_lab.features.vectors.encoders.registry import EncoderRegistry
-    from jammi_lab.features.vectors.neighbor_graph import NeighborGraphProducer
-    from jammi_lab.features.vectors.projection import ProjectionProducer
-    from jammi_lab.features.vectors.propagation import PropagationProducer
     from jammi_lab.features.words.lexical import LexicalProducer
     from jammi_lab.steps.input_tables import InputLoader
 
@@ -74,6 +64,7 @@ class Producers:
         """`encoders`: the encoders of the workspace; called when the first one is needed, because
         importing numpy is slow."""
         self._executor, self._settings, self._indexes = executor, settings, indexes
+        self._features: Mapping[type, Any] = {VectorIndexes: indexes}
         self._find_encoders = encoders
         self.sql = sql.SqlProducer(engine, scope)
         self._functions = StepFunctions(outside)
@@ -131,41 +122,6 @@ class Producers:
 
         return InputLoader(self._engine, self._scope, self._indexes)
 
-    @functools.cached_property
-    def neighbors(self) -> "NeighborGraphProducer":
-        """The producer `neighbor_graph`; created on first use."""
-        from jammi_lab.features.vectors.neighbor_graph import NeighborGraphProducer
-
-        return NeighborGraphProducer(self.inputs, self._settings)
-
-    @functools.cached_property
-    def propagation(self) -> "PropagationProducer":
-        """The producer `graph_propagation`; created on first use."""
-        from jammi_lab.features.vectors.propagation import PropagationProducer
-
-        return PropagationProducer(self.inputs, self._engine)
-
-    @functools.cached_property
-    def context(self) -> "ContextSetProducer":
-        """The producer `context_set`; created on first use."""
-        from jammi_lab.features.vectors.context_set import ContextSetProducer
-
-        return ContextSetProducer(self.inputs, self._engine)
-
-    @functools.cached_property
-    def projection(self) -> "ProjectionProducer":
-        """The producer `projection`; created on first use."""
-        from jammi_lab.features.vectors.projection import ProjectionProducer
-
-        return ProjectionProducer(self.inputs)
-
-    @functools.cached_property
-    def asof(self) -> "AsofProducer":
-        """The producer `asof_join`; created on first use."""
-        from jammi_lab.features.asof.asof_join import AsofProducer
-
-        return AsofProducer(self.inputs, self._engine)
-
     def environment(
         self, descriptor: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
@@ -183,16 +139,6 @@ class Producers:
                 return python.environment()
             case "row_map":
                 return self.row_map.environment()
-            case "neighbor_graph":
-                return self.neighbors.environment()
-            case "graph_propagation":
-                return self.propagation.environment()
-            case "context_set":
-                return self.context.environment()
-            case "projection":
-                return self.projection.environment(descriptor["method"], recorded)
-            case "asof_join":
-                return self.asof.environment()
         recipe = parse_descriptor(descriptor)
         if isinstance(recipe, Producer):
             return recipe.environment(self.bind_context(), recorded)
@@ -272,8 +218,6 @@ class Producers:
                 return self.embedding.missing_requirement(texts)
             case PythonDescriptor() | RowMapDescriptor() as step:
                 return self._functions.missing_requirement(step)
-            case ProjectionDescriptor() as points:
-                return self.projection.missing_requirement(points)
             case _:
                 return None
 
@@ -304,7 +248,7 @@ class Producers:
             self._scope,
             self._settings,
             self.inputs,
-            {},
+            self._features,
             name,
             resolvers,
             bypass_cache,
@@ -342,16 +286,6 @@ class Producers:
                 return self.python.from_descriptor(name, step, self._resolvers)
             case RowMapDescriptor() as row_map:
                 return self.row_map.from_descriptor(name, row_map, self._resolvers)
-            case NeighborGraphDescriptor() as graph:
-                return self.neighbors.from_descriptor(name, graph)
-            case GraphPropagationDescriptor() as propagation:
-                return self.propagation.from_descriptor(name, propagation, self._resolvers)
-            case ContextSetDescriptor() as pooled:
-                return self.context.from_descriptor(name, pooled, self._resolvers)
-            case ProjectionDescriptor() as points:
-                return self.projection.from_descriptor(name, points)
-            case AsofJoinDescriptor() as joined:
-                return self.asof.from_descriptor(name, joined, self._resolvers)
         raise invalid_row_error()
 
     def reading_unbuilt(self) -> AbstractContextManager[None]:
@@ -419,15 +353,6 @@ class Producers:
                 return self._statement_inputs(select, canonical)
             case PythonDescriptor() as step:
                 return self.python.current_inputs(step, self._resolvers)
-            case NeighborGraphDescriptor(vectors=vectors) | ProjectionDescriptor(vectors=vectors):
-                return self.inputs.current_inputs([vectors], self._resolvers)
-            case (
-                GraphPropagationDescriptor(vectors=vectors, edges=second)
-                | ContextSetDescriptor(vectors=vectors, members=second)
-            ):
-                return self.inputs.current_inputs([vectors, second], self._resolvers)
-            case AsofJoinDescriptor(spine=spine, facts=facts):
-                return self.inputs.current_inputs([spine, facts], self._resolvers)
             case Producer() as recipe:
                 return recipe.current_inputs(self.bind_context("", self._resolvers))
         raise invalid_row_error()

@@ -3,7 +3,7 @@ table or reuses an equal ready table."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, assert_never, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import rfc3339
@@ -18,6 +18,7 @@ from jammi_lab.steps.anchor_confirmation import observed_anchors
 from jammi_lab.steps.build import Outcome, find_reusable, produce
 from jammi_lab.steps.external import External
 from jammi_lab.steps.jobs import Job
+from jammi_lab.steps.recipe import Producer
 from jammi_lab.steps.registry import Producers
 from jammi_lab.steps.step_functions import StepFunction
 from jammi_lab.store import manifests
@@ -25,15 +26,10 @@ from jammi_lab.store.sidecars import SidecarRequest
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.recipe_values import (
-    AsofJoin,
     Cache,
-    ContextSet,
     Embedding,
     Lexical,
-    NeighborGraph,
     Precision,
-    Projection,
-    Propagation,
     PythonStep,
     Refresh,
     RowMap,
@@ -83,10 +79,10 @@ class JobFactory:
                 return self._python_job(name, recipe, frames=frames)
             case RowMap():
                 return self._row_map_job(name, recipe, bypass_cache=bypass_cache, frames=frames)
-            case AsofJoin():
-                return self._asof_job(name, recipe)
-            case NeighborGraph() | Propagation() | ContextSet() | Projection():
-                return self._vector_job(name, recipe)
+            case Producer():
+                return self._producers.bind(
+                    name, self._with_names(recipe), bypass_cache=bypass_cache
+                )
         raise AssertionError(f"no recipe: {recipe!r}")
 
     def sql(self, recipe: Sql, *, frames: bool = False) -> Job:
@@ -128,52 +124,15 @@ class JobFactory:
             ignore_previous=bypass_cache,
         )
 
-    def _asof_job(self, name: str, recipe: AsofJoin) -> Job:
-        return self._producers.asof.job(
-            name,
-            self._table_name(recipe.spine),
-            self._table_name(recipe.facts),
-            (recipe.spine_time, recipe.facts_time),
-            list_of_names(recipe.by),
-            tolerance=recipe.tolerance,
-            tie_break=recipe.tie_break,
-            project=None if recipe.project is None else list_of_names(recipe.project),
-            direction=recipe.direction,
-            boundary=recipe.boundary,
-        )
-
-    def _vector_job(
-        self, name: str, recipe: NeighborGraph | Propagation | ContextSet | Projection
-    ) -> Job:
-        table = self._table_name(recipe.table)
-        match recipe:
-            case NeighborGraph(k=k, min_similarity=least, mutual=mutual, exact=exact):
-                return self._producers.neighbors.job(
-                    name, table, k, least, mutual=mutual, exact=exact
-                )
-            case Propagation():
-                return self._producers.propagation.job(
-                    name,
-                    table,
-                    self._table_name(recipe.edges),
-                    recipe.hops,
-                    recipe.alpha,
-                    direction=recipe.direction,
-                    weighting=recipe.weighting,
-                    output=recipe.output,
-                )
-            case ContextSet(members=members, pool=pool):
-                return self._producers.context.job(name, table, self._table_name(members), pool)
-            case Projection(method=method, perplexity=perplexity, seed=seed):
-                return self._producers.projection.job(name, table, method, perplexity, seed)
-        assert_never(recipe)
-
-    def _table_name(self, table: Any) -> str:
-        """The name by which a producer reads a table. For a handle: its recipe if it is the newest
-        version, else the physical name."""
-        if isinstance(table, ResultTable):
-            return self._lookup.lineage_name(unwrap_table(table)) or ""
-        return table  # type: ignore[no-any-return]
+    def _with_names(self, recipe: Producer) -> Producer:
+        """The recipe with names in place of handles of tables: of a handle its recipe if it is the
+        newest version, else the physical name."""
+        names = {
+            field: self._lookup.lineage_name(unwrap_table(value)) or ""
+            for field, value in vars(recipe).items()
+            if isinstance(value, ResultTable)
+        }
+        return recipe.with_values(**names)
 
 
 def _step_function(recipe: PythonStep | RowMap) -> StepFunction:

@@ -5,13 +5,19 @@ workspace (`ws.embed`, `ws.neighbor_graph` …) runs one of these values. A `tab
 ResultTable; a string may also be SQL where the field's documentation mentions it.
 """
 
-import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.recipes import RecipeValue, Table
+from jammi_lab.core.recipes import RecipeValue
+from jammi_lab.features.asof.asof_join import AsofJoin
+from jammi_lab.features.vectors.context_set import ContextSet
+from jammi_lab.features.vectors.imported import Imported
+from jammi_lab.features.vectors.neighbor_graph import NeighborGraph
+from jammi_lab.features.vectors.projection import Projection
+from jammi_lab.features.vectors.propagation import Propagation
+from jammi_lab.steps.external import External
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,99 +85,6 @@ class Lexical(RecipeValue):
 
 
 @dataclass(frozen=True)
-class NeighborGraph(RecipeValue):
-    """The `k` most similar rows of each row of an embedding table."""
-
-    table: Table
-    """The embedding table."""
-    _: KW_ONLY
-    k: int = 10
-    """Edges for each row."""
-    min_similarity: float | None = None
-    """The minimum similarity of an edge."""
-    mutual: bool = False
-    """Keep an edge only if its reverse is one of the `k` edges of the other row."""
-    exact: bool | None = None
-    """True compares all pairs, False queries the index, None decides by the number of rows."""
-
-
-@dataclass(frozen=True)
-class Propagation(RecipeValue):
-    """The vectors of an embedding table mixed with those of their neighbours."""
-
-    table: Table
-    """The embedding table."""
-    edges: Table
-    """A table, source or SQL with the columns src, dst and, where weighted, similarity."""
-    _: KW_ONLY
-    hops: int = 2
-    """From 1 to 3."""
-    alpha: float = 0.1
-    """The weight of a row's original vector in each hop."""
-    direction: Literal["out", "in", "both"] = "out"
-    """Which edges of a row lead to its neighbours."""
-    weighting: Literal["uniform", "similarity"] = "uniform"
-    """How neighbours are averaged."""
-    output: Literal["final", "concat"] = "final"
-    """The vectors of the last hop, or those of all hops side by side."""
-
-
-@dataclass(frozen=True)
-class ContextSet(RecipeValue):
-    """One vector for each target, pooled from those of its members."""
-
-    table: Table
-    """The embedding table."""
-    _: KW_ONLY
-    members: Table
-    """A table, source or SQL with the columns target and member."""
-    pool: Literal["mean", "sum", "max"] = "mean"
-    """How vectors are pooled."""
-
-
-@dataclass(frozen=True)
-class Projection(RecipeValue):
-    """The rows of an embedding table as points of a plane."""
-
-    table: Table
-    """The embedding table."""
-    _: KW_ONLY
-    method: Literal["pca", "tsne"] = "pca"
-    """The projection method."""
-    perplexity: float = 30.0
-    """Of t-SNE: about how many neighbours a point has."""
-    seed: int = 0
-    """Random seed of t-SNE."""
-
-
-@dataclass(frozen=True)
-class AsofJoin(RecipeValue):
-    """Each row of a spine with the facts that were known at its time."""
-
-    spine: Table
-    """A table, source or SQL; all of its rows stay."""
-    facts: Table
-    """A table, source or SQL."""
-    _: KW_ONLY
-    spine_time: str
-    """The column of times in the spine."""
-    facts_time: str
-    """The column of times in the facts."""
-    by: str | Sequence[str | tuple[str, str]] = ()
-    """Columns that must be equal: common names or (spine, facts) pairs."""
-    direction: Literal["backward", "forward", "nearest"] = "backward"
-    """In which direction from the spine's time a fact is searched."""
-    boundary: Literal["inclusive", "exclusive"] = "inclusive"
-    """Whether a fact of the very same time counts."""
-    tolerance: datetime.timedelta | int | None = None
-    """The maximum distance in time."""
-    tie_break: str | None = None
-    """The column whose greatest value decides among facts of one time."""
-    project: str | Sequence[str] | None = None
-    """The columns of the facts; all but `by` when None."""
-
-
-@dataclass(frozen=True)
 class PythonStep(RecipeValue):
     """The rows that a Python function returns."""
 
@@ -218,6 +131,18 @@ class RowMap(RecipeValue):
     """Whether an exception of the function ends the run, or goes to the column `_error`."""
     cost: float | None = None
     """The cost of one call, for plans; no part of the definition."""
+
+
+RECIPES: tuple[type[RecipeValue], ...] = (
+    External,
+    Imported,
+    NeighborGraph,
+    Propagation,
+    ContextSet,
+    Projection,
+    AsofJoin,
+)
+"""The classes of recipes. A new kind of table is one class and one line here."""
 
 
 def as_recipe(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.dataframes import ArrowExportMixin
-from jammi_lab.core.definitions import ProjectionDescriptor
+from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.errors import InvalidArgument, RowNotFound
 from jammi_lab.core.html import (
     Rendered,
@@ -24,10 +24,10 @@ from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import ProgressOption, TableKind
 from jammi_lab.features.outputs.badge import BadgeMixin, BadgeService
 from jammi_lab.features.search.search import SearchService, check_searchable
+from jammi_lab.features.vectors.projection import Projection
 from jammi_lab.steps.registry import Producers
 from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.materialize import Materializer
-from jammi_lab.workspace.recipe_values import Projection
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.result_table import ResultTable, TableHandles
 from jammi_lab.workspace.statement_runner import StatementRunner
@@ -265,16 +265,17 @@ class VectorViews:
                 self._lookup.lineage_name(unwrap_table(table)) or ""
             )
             if (
-                not isinstance(descriptor, ProjectionDescriptor)
+                not isinstance(descriptor, Projection)
                 or descriptor.method != method
-                or fold(descriptor.vectors.statement) != fold(vectors[1])
+                or not isinstance(descriptor.table, StepInput)
+                or fold(descriptor.table.statement) != fold(vectors[1])
             ):
                 raise InvalidArgument(
                     f"{name!r} exists already and is not the map of {table.name!r} by {method}.",
                     hint=f"Store the map under another name: ws.projection(NAME, {table.name!r}, "
                     f"method={method!r}), and show that.",
                 )
-            if descriptor.perplexity is not None and descriptor.seed is not None:
+            if method == "tsne":
                 recipe = replace(recipe, perplexity=descriptor.perplexity, seed=descriptor.seed)
         outcome = self._materializer.materialize(name, recipe, progress=progress)
         return self._handles.from_outcome(outcome)

@@ -24,6 +24,11 @@ from jammi_lab.core.records import Edge, OnProgress, ProgressOption
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.verdicts import Verdict, Verification
+from jammi_lab.features.asof.asof_join import AsofJoin
+from jammi_lab.features.vectors.context_set import ContextSet
+from jammi_lab.features.vectors.neighbor_graph import NeighborGraph
+from jammi_lab.features.vectors.projection import Projection
+from jammi_lab.features.vectors.propagation import Propagation
 from jammi_lab.workspace import relocation
 from jammi_lab.workspace.arguments import takes_no_name
 from jammi_lab.workspace.assembly import Services
@@ -31,15 +36,10 @@ from jammi_lab.workspace.first_use import load_modules
 from jammi_lab.workspace.lookup import unwrap_table
 from jammi_lab.workspace.recipe_values import (
     Analyzer,
-    AsofJoin,
     Cache,
-    ContextSet,
     Embedding,
     Lexical,
-    NeighborGraph,
     Precision,
-    Projection,
-    Propagation,
     PythonStep,
     Refresh,
     RowMap,

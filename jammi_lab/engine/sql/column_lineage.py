@@ -1,14 +1,14 @@
 """Column lineage of a statement: the input columns that each output column depends on. It comes
 from DuckDB's optimized plans, not from the SQL text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.identifiers import ascii_lower
+from jammi_lab.core.identifiers import ascii_lower, fold
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.parse import StatementKind
@@ -121,3 +121,32 @@ def _referenced_columns(tree: dict[str, Any], columns: int) -> list[set[str]] | 
 def _is_query(node: dict[str, Any]) -> bool:
     kind = node.get("type")
     return isinstance(kind, str) and (kind.endswith("_NODE") or kind in ("SUBQUERY", "PIVOT"))
+
+
+def combine_reads(
+    name: str, values: Sequence[ColumnReads], others: Sequence[ColumnReads]
+) -> ColumnReads:
+    """The lineage of a column whose values come from `values`; `others` affect which rows there are
+    or which belong together."""
+    return ColumnReads(
+        name,
+        union_reads(c.reads for c in (*values, *others)),
+        union_reads(c.direct for c in values),
+    )
+
+
+def select_reads(columns: Sequence[ColumnReads], names: Iterable[str]) -> list[ColumnReads]:
+    """The entries of these columns."""
+    by_fold = {fold(c.column): c for c in columns}
+    return [by_fold[fold(name)] for name in names]
+
+
+def union_reads(
+    reads_of_columns: Iterable[Mapping[Identity, frozenset[str]]],
+) -> dict[Identity, frozenset[str]]:
+    """The union of several dependencies."""
+    merged: dict[Identity, frozenset[str]] = {}
+    for reads in reads_of_columns:
+        for identity, columns in reads.items():
+            merged[identity] = merged.get(identity, frozenset()) | columns
+    return merged

@@ -1,303 +1,155 @@
-"""The producer `asof_join`: each row of a spine with the fact that held at its time. The facts are
-in memory; the spine is read in parts."""
+"""The recipe of an as-of join."""
 
-import contextlib
 import datetime
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-import duckdb
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from jammi_lab.core.definitions import AsofJoinDescriptor, decode_param, encode_param
-from jammi_lab.core.display_values import to_display
-from jammi_lab.core.errors import AmbiguousMatch, InvalidArgument, SchemaMismatch
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.definitions import StepInput, decode_param, encode_param
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import list_of_names
+from jammi_lab.core.recipes import Stored, Table, is_number
 from jammi_lab.core.records import OnProgress, Progress
-from jammi_lab.engine.duckdb_errors import source_error
-from jammi_lab.engine.engine import Engine
-from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.engine.stream import Stream
-from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule, common_scale
-from jammi_lab.sources import scratch_duckdb
-from jammi_lab.steps.input_tables import (
-    InputLoader,
-    InputReference,
-    InputTable,
-    check_choices,
-    find_column,
-    input_fields,
-)
-from jammi_lab.steps.jobs import Job, RunningJob
-from jammi_lab.steps.key_types import common_type, to_arrow_type
-from jammi_lab.steps.sql import environment as sql_environment
+from jammi_lab.steps.recipe import BindContext, Producer, check_choices
 
-OUTPUT_VERSION = 1
-"""Increment when equal spines and facts would give other rows than before."""
-_ROWS_PER_JOIN = 1 << 20
-"""So many rows of the spine, or a batch more, are in memory and joined at once."""
-_CHOICES = {"direction": ("backward", "forward", "nearest"), "boundary": ("inclusive", "exclusive")}
+if TYPE_CHECKING:
+    from jammi_lab.engine.sql.column_lineage import ColumnReads
+    from jammi_lab.features.asof.asof_rows import JoinPlan
+    from jammi_lab.steps.input_tables import InputTable
+    from jammi_lab.steps.jobs import Job, RunningJob
 
 
-class AsofProducer:
-    """Binds spines and facts."""
+@dataclass(frozen=True)
+class AsofJoin(Producer):
+    """Each row of a spine with the facts that were known at its time."""
 
-    def __init__(self, inputs: InputLoader, engine: Engine) -> None:
-        self._inputs, self._engine = inputs, engine
+    kind = "asof_join"
+    reads_sql = True
+    stored_as = {
+        "spine": Stored(type=StepInput),
+        "facts": Stored(type=StepInput),
+        "by": Stored(type=list[tuple[str, str]]),
+        "tolerance": Stored(type=Any, write=encode_param, read=decode_param),
+        "project": Stored(type=list[str] | None),
+    }
 
-    def job(
-        self,
-        name: str,
-        spine: str,
-        facts: str,
-        times: tuple[str, str],
-        by: Sequence[str | tuple[str, str]],
-        resolvers: Sequence[NameResolver] = (),
-        *,
-        tolerance: datetime.timedelta | int | None,
-        tie_break: str | None,
-        project: Sequence[str] | None,
-        **choices: str,
-    ) -> Job:
-        """The job of a join. `choices`: direction and boundary. Raises TableNotFound,
-        SchemaMismatch, InvalidArgument."""
-        check_choices(choices, _CHOICES)
-        pairs = [_parse_by(each) for each in by]
-        facts_columns = (
-            None
-            if project is None
-            else [
-                *(f for _, f in pairs),
-                times[1],
-                *([] if tie_break is None else [tie_break]),
-                *project,
-            ]
+    spine: Table
+    """A table, source or SQL; all of its rows stay."""
+    facts: Table
+    """A table, source or SQL."""
+    _: KW_ONLY
+    spine_time: str
+    """The column of times in the spine."""
+    facts_time: str
+    """The column of times in the facts."""
+    by: str | Sequence[str | tuple[str, str]] = ()
+    """Columns that must be equal: common names or (spine, facts) pairs."""
+    direction: Literal["backward", "forward", "nearest"] = "backward"
+    """In which direction from the spine's time a fact is searched."""
+    boundary: Literal["inclusive", "exclusive"] = "inclusive"
+    """Whether a fact of the very same time counts."""
+    tolerance: datetime.timedelta | int | None = None
+    """The maximum distance in time."""
+    tie_break: str | None = None
+    """The column whose greatest value decides among facts of one time."""
+    project: str | Sequence[str] | None = None
+    """The columns of the facts; all but `by` when None."""
+
+    def bind(self, ctx: BindContext) -> "Job":
+        """Raises TableNotFound, SchemaMismatch, InvalidArgument."""
+        from jammi_lab.features.asof.asof_rows import JoinPlan, spine_key
+        from jammi_lab.steps.input_tables import input_fields
+
+        check_choices(
+            self,
+            direction=("backward", "forward", "nearest"),
+            boundary=("inclusive", "exclusive"),
         )
-        options = {
-            "spine_time": times[0],
-            "facts_time": times[1],
-            "by": pairs,
-            **choices,
-            "tolerance": encode_param(_check_tolerance(tolerance)),
-            "tie_break": tie_break,
-            "project": None if project is None else list(project),
-        }
-        references = (
-            self._inputs.select_columns(spine, None, resolvers),
-            self._inputs.select_columns(facts, facts_columns, resolvers),
+        by = [_parse_by(each) for each in list_of_names(self.by)]
+        tolerance = _check_tolerance(self.tolerance)
+        project = None if self.project is None else list_of_names(self.project)
+        columns = None
+        if project is not None:
+            ties = [] if self.tie_break is None else [self.tie_break]
+            columns = [*(fact for _, fact in by), self.facts_time, *ties, *project]
+        spine = ctx.load_table(self.spine)
+        facts = ctx.load_table(self.facts, columns)
+        written = self.with_values(by=by, tolerance=tolerance, project=project)
+        plan = JoinPlan(spine, facts, written)
+        recipe = written.with_values(
+            spine=spine.step_input,
+            facts=facts.step_input,
+            spine_time=plan.times[0],
+            facts_time=plan.times[1],
+            by=plan.by,
+            tie_break=plan.tie_break,
+            project=None if project is None else [*plan.output_names],
         )
-        return self._bind(name, *references, options, resolvers)
-
-    def from_descriptor(
-        self, name: str, descriptor: AsofJoinDescriptor, resolvers: Sequence[NameResolver] = ()
-    ) -> Job:
-        """The job of a recorded definition over the current inputs. Raises what binding raises."""
-        fields = ("spine_time", "facts_time", "by", *_CHOICES, "tolerance", "tie_break", "project")
-        options = {field: getattr(descriptor, field) for field in fields}
-        return self._bind(
-            name, descriptor.spine.reference, descriptor.facts.reference, options, resolvers
-        )
-
-    def environment(self) -> dict[str, Any]:
-        """Everything besides the descriptor that shapes the rows."""
-        return {"revision": OUTPUT_VERSION, "select": sql_environment(self._engine)}
-
-    def _bind(
-        self,
-        name: str,
-        spine: InputReference,
-        facts: InputReference,
-        options: dict[str, Any],
-        resolvers: Sequence[NameResolver],
-    ) -> Job:
-        spine_table = self._inputs.load(spine, resolvers)
-        facts_table = self._inputs.load(facts, resolvers)
-        plan = JoinPlan(spine_table, facts_table, options)
-        descriptor = AsofJoinDescriptor(
-            spine=spine_table.step_input,
-            facts=facts_table.step_input,
-            **plan.descriptor_fields(options),
-        )
-
-        def rows(on_progress: OnProgress | None) -> RunningJob:
-            if on_progress:
-                on_progress(
-                    Progress(stage=f"read facts of {name}", done=0, total=None, unit="rows")
-                )
-            return RunningJob(_JoinedRows(spine_table, facts_table, plan))
-
-        return Job(
-            descriptor=descriptor,
-            environment=self.environment(),
-            start=rows,
-            rebind=lambda: self._bind(name, spine, facts, options, resolvers),
-            key=_spine_key(spine_table),
+        return ctx.job(
+            recipe,
+            start=lambda on_progress: _start(ctx, spine, facts, plan, on_progress),
+            key=spine_key(spine),
             columns=plan.output_types,
             # the rows come in the order of the spine
-            **input_fields([spine_table, facts_table]) | {"order_sensitive": True},
+            **input_fields([spine, facts]) | {"order_sensitive": True},
         )
 
+    def column_reads(
+        self, names: Sequence[str], inputs: "Sequence[Sequence[ColumnReads]]"
+    ) -> "list[ColumnReads] | None":
+        """Spine columns depend on the spine alone; fact columns also on the columns that select the
+        fact."""
+        from jammi_lab.engine.sql.column_lineage import combine_reads, select_reads
 
-class JoinPlan:
-    """Which columns are compared, in which types, and which are output under which names. It needs
-    names and types only, no rows. Raises SchemaMismatch."""
-
-    def __init__(self, spine: InputTable, facts: InputTable, options: dict[str, Any]) -> None:
-        spine_types, facts_types = dict(spine.prepared.output), dict(facts.prepared.output)
-        names = spine.step_input.asked, facts.step_input.asked
-        self.times = (
-            find_column(names[0], [*spine_types], options["spine_time"]),
-            find_column(names[1], [*facts_types], options["facts_time"]),
-        )
-        self.by = [
-            (find_column(names[0], [*spine_types], s), find_column(names[1], [*facts_types], f))
-            for s, f in options["by"]
+        spine, facts = inputs
+        spine_by = [each[0] for each in self.by]
+        facts_by = [each[1] for each in self.by]
+        ties = [] if self.tie_break is None else [self.tie_break]
+        match_columns = [
+            *select_reads(spine, [self.spine_time, *spine_by]),
+            *select_reads(facts, [self.facts_time, *facts_by, *ties]),
         ]
-        self.tie_break = (
-            None
-            if options["tie_break"] is None
-            else find_column(names[1], [*facts_types], options["tie_break"])
-        )
-        scale = common_scale(
-            to_arrow_type(spine_types[self.times[0]]),
-            to_arrow_type(facts_types[self.times[1]]),
-            ((names[0], self.times[0]), (names[1], self.times[1])),
-        )
-        self.rule = MatchRule(
-            direction=options["direction"],
-            inclusive=options["boundary"] == "inclusive",
-            tolerance=scale.to_steps(decode_param(options["tolerance"])),
-            scale=scale,
-            key_types=[
-                _comparison_type(names, s, spine_types[s], f, facts_types[f]) for s, f in self.by
-            ],
-        )
-        if options["project"] is None:
-            selected = [c for c in facts_types if c not in {f for _, f in self.by}]
+        if self.project is None:
+            projected = [fact for fact in facts if fact.column not in facts_by]
         else:
-            selected = list(
-                dict.fromkeys(find_column(names[1], [*facts_types], c) for c in options["project"])
-            )
-        self.output_names = _output_names([*spine_types], selected)
-        self.output_types = spine_types | {
-            output: facts_types[column] for column, output in self.output_names.items()
-        }
-
-    def descriptor_fields(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a descriptor, with columns as their tables spell them."""
-        return {
-            **options,
-            "spine_time": self.times[0],
-            "facts_time": self.times[1],
-            "by": self.by,
-            "tie_break": self.tie_break,
-            "project": None if options["project"] is None else [*self.output_names],
-        }
+            projected = select_reads(facts, self.project)
+        if len(spine) + len(projected) != len(names):
+            return None
+        return [
+            *(
+                combine_reads(name, [column], [])
+                for name, column in zip(names, spine, strict=False)
+            ),
+            *(
+                combine_reads(name, [column], match_columns)
+                for name, column in zip(names[len(spine) :], projected, strict=True)
+            ),
+        ]
 
 
-class _JoinedRows:
-    """The output rows: the streamed spine, each row with its fact."""
+def _start(
+    ctx: BindContext,
+    spine: "InputTable",
+    facts: "InputTable",
+    plan: "JoinPlan",
+    on_progress: OnProgress | None,
+) -> "RunningJob":
+    from jammi_lab.features.asof.asof_rows import JoinedRows
+    from jammi_lab.steps.jobs import RunningJob
 
-    def __init__(self, spine: InputTable, facts: InputTable, plan: JoinPlan) -> None:
-        self._plan, self._names = plan, (spine.step_input.asked, facts.step_input.asked)
-        self._facts: pa.Table = facts.prepared.run().table()
-        self._output_columns = {
-            name: _combine_chunks(self._facts.column(column))
-            for column, name in plan.output_names.items()
-        }
-        self._stream: Stream = spine.prepared.run_ordered(buffer=True)
-        fields = [pa.field(name, column.type) for name, column in self._output_columns.items()]
-        self.schema = pa.schema([*self._stream.schema, *fields])
-
-    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in the order of the spine. Raises AmbiguousMatch, ResourceExhausted."""
-        plan = self._plan
-        keys = [self._facts.column(f) for _, f in plan.by]
-        times = self._facts.column(plan.times[1])
-        ties = None if plan.tie_break is None else _sort_values(self._facts.column(plan.tie_break))
-        with _translated(), scratch_duckdb.open_bare() as connection:
-            matcher = AsofMatcher(connection, plan.rule, keys, times, ties)
-            for batches in _chunks(self._stream.batches(rows)):
-                spine = pa.Table.from_batches(batches)
-                keys = [spine.column(s) for s, _ in plan.by]
-                matches = matcher.match(keys, spine.column(plan.times[0])).combine_chunks()
-                start = 0
-                for batch in batches:
-                    yield self._joined_batch(batch, matches.slice(start, len(batch)))
-                    start += len(batch)
-
-    def close(self) -> None:
-        """Close the stream."""
-        self._stream.close()
-
-    def _joined_batch(self, batch: pa.RecordBatch, matches: pa.Table) -> pa.RecordBatch:
-        [facts] = matches.column("fact").chunks or [pa.array([], pa.int64())]
-        ambiguous = pc.index(pc.greater(matches.column("ties"), 1), value=True).as_py()
-        if ambiguous >= 0:
-            raise self._ambiguous_error(batch, ambiguous, facts[ambiguous].as_py())
-        found = [column.take(facts) for column in self._output_columns.values()]
-        return pa.RecordBatch.from_arrays([*batch.columns, *found], schema=self.schema)
-
-    def _ambiguous_error(self, batch: pa.RecordBatch, row: int, fact: int) -> AmbiguousMatch:
-        plan, times = self._plan, self._facts.column(self._plan.times[1])
-        values = {s: _display_value(batch.column(s), row) for s, _ in plan.by}
-        key_text = (
-            f" for {', '.join(f'{name} = {value!r}' for name, value in values.items())}"
-            if values
-            else ""
-        )
-        hint = (
-            "Name a column with tie_break= to choose among them; the greatest value wins."
-            if plan.tie_break is None
-            else f"They also share the greatest {plan.tie_break}: remove the duplicates in SQL "
-            "first."
-        )
-        return AmbiguousMatch(
-            f"Several rows of {self._names[1]!r} have the time "
-            f"{_display_value(times, fact)!s}{key_text}, and a row of "
-            f"{self._names[0]!r} matches it.",
-            hint=hint,
-        )
+    if on_progress:
+        on_progress(Progress(stage=f"read facts of {ctx.name}", done=0, total=None, unit="rows"))
+    return RunningJob(JoinedRows(spine, facts, plan))
 
 
-def _chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """The batches of a spine in lists, one for each join."""
-    chunk: list[pa.RecordBatch] = []
-    for batch in batches:
-        chunk.append(batch)
-        if sum(map(len, chunk)) >= _ROWS_PER_JOIN:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as error:
-        raise source_error(error) from error
-
-
-def _display_value(column: pa.Array | pa.ChunkedArray, row: int) -> Any:
-    """One value for a message; as text when Python has no such value (a far date, say)."""
-    value = column.slice(row, 1)
-    return to_display(value if isinstance(value, pa.ChunkedArray) else pa.chunked_array([value]))[0]
-
-
-def _parse_by(element: str | tuple[str, str]) -> tuple[str, str]:
+def _parse_by(element: Any) -> tuple[str, str]:
     """The spine column and the facts column of one `by` element. Raises InvalidArgument."""
-    pair = (
-        (element, element)
-        if isinstance(element, str)
-        else tuple(element)
-        if isinstance(element, list | tuple)
-        else ()
-    )
-    if len(pair) != 2 or not all(isinstance(name, str) and name for name in pair):
+    pair = (element, element) if isinstance(element, str) else element
+    if (
+        not isinstance(pair, list | tuple)
+        or len(pair) != 2
+        or not all(isinstance(name, str) and name for name in pair)
+    ):
         raise InvalidArgument(
             "by= takes column names that both have, or (spine, facts) pairs of names, got "
             f"{element!r}."
@@ -305,14 +157,13 @@ def _parse_by(element: str | tuple[str, str]) -> tuple[str, str]:
     return pair[0], pair[1]
 
 
-def _check_tolerance(tolerance: datetime.timedelta | int | None) -> datetime.timedelta | int | None:
+def _check_tolerance(tolerance: Any) -> datetime.timedelta | int | None:
     """A validated tolerance. Raises InvalidArgument unless it is None, a duration or a number of
     steps, and at least zero."""
     if tolerance is None:
         return None
-    if not isinstance(tolerance, datetime.timedelta | int | np.integer) or isinstance(
-        tolerance, bool | np.timedelta64
-    ):
+    is_duration = isinstance(tolerance, datetime.timedelta)
+    if not is_duration and not is_number(tolerance, whole=True):
         raise InvalidArgument(
             "tolerance must be a timedelta (for times), an integer (for integer times) or None, "
             f"got {tolerance!r}."
@@ -320,77 +171,8 @@ def _check_tolerance(tolerance: datetime.timedelta | int | None) -> datetime.tim
     # pandas.Timedelta counts nanoseconds; a definition records Python's timedelta, which does not
     if getattr(tolerance, "nanoseconds", 0):
         raise InvalidArgument(f"tolerance must be in whole microseconds, got {tolerance!r}.")
-    plain_tolerance = (
-        datetime.timedelta(tolerance.days, tolerance.seconds, tolerance.microseconds)
-        if isinstance(tolerance, datetime.timedelta)
-        else int(tolerance)
-    )
-    if (
-        plain_tolerance.days if isinstance(plain_tolerance, datetime.timedelta) else plain_tolerance
-    ) < 0:
+    if (tolerance.days if is_duration else tolerance) < 0:
         raise InvalidArgument(f"tolerance must be at least zero, got {tolerance!r}.")
-    return plain_tolerance
-
-
-def _comparison_type(
-    names: tuple[str, str], spine: str, spine_type: str, facts: str, facts_type: str
-) -> pa.DataType:
-    kind = (
-        common_type(to_arrow_type(spine_type), to_arrow_type(facts_type))
-        if "UUID" not in (spine_type, facts_type) or spine_type == facts_type
-        else None
-    )
-    if kind is None:
-        raise SchemaMismatch(
-            f"{facts!r} of {names[1]!r} is {facts_type} and {spine!r} of {names[0]!r} is "
-            f"{spine_type}: these types cannot be compared.",
-            table=names[1],
-            column=facts,
-            expected=spine_type,
-            actual=facts_type,
-            hint="Cast one of them in SQL.",
-        )
-    return kind
-
-
-def _output_names(spine: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
-    """Output names of the facts' columns. A name that the spine has, too, becomes `<name>_facts`,
-    then `<name>_facts_2` …"""
-    used_names = {fold(name) for name in spine}
-    colliding = [c for c in columns if fold(c) in used_names]
-    used_names |= {fold(c) for c in columns}
-    names = {}
-    for column in colliding:
-        number = 1
-        while fold(name := f"{column}_facts{f'_{number}' if number > 1 else ''}") in used_names:
-            number += 1
-        used_names.add(fold(name))
-        names[column] = name
-    return {column: names.get(column, column) for column in columns}
-
-
-def _spine_key(spine: InputTable) -> list[str]:
-    """The key of the output: the key of the spine when the spine is a whole result table, because a
-    join keeps each spine row once."""
-    record = spine.record
-    is_whole_table = spine.step_input.statement.startswith(
-        "SELECT * FROM "
-    ) and not spine.step_input.statement.startswith("SELECT * FROM (")
-    return (
-        list(record.key)
-        if record is not None and is_whole_table and set(record.key) <= set(spine.columns)
-        else []
-    )
-
-
-def _sort_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """An ENUM column as the positions of its values, which is how SQL orders them; any other column
-    unchanged."""
-    if not pa.types.is_dictionary(column.type):
-        return column
-    return pa.chunked_array([chunk.indices for chunk in column.chunks], column.type.index_type)
-
-
-def _combine_chunks(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks() if column.num_chunks else pa.array([], column.type)
-    return array.chunk(0) if isinstance(array, pa.ChunkedArray) and array.num_chunks else array
+    if is_duration:
+        return datetime.timedelta(tolerance.days, tolerance.seconds, tolerance.microseconds)
+    return int(tolerance)

@@ -1,206 +1,83 @@
-"""The producer `context_set`: one vector per target, pooled from the vectors of its members."""
+"""The recipe of a context set."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from jammi_lab.core.definitions import StepInput
+from jammi_lab.core.recipes import Stored, Table
+from jammi_lab.core.records import OnProgress
+from jammi_lab.steps.recipe import BindContext, Producer, check_choices
 
-from jammi_lab.core.definitions import ContextSetDescriptor
-from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.core.records import OnProgress, Progress
-from jammi_lab.engine.engine import Engine
-from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.features.vectors.matrix import Matrix
-from jammi_lab.features.vectors.pooled_vectors import (
-    GroupedRows,
-    PooledVectors,
-    blocks,
-    key_type_error,
-    match_keys,
-    pooled_job,
-)
-from jammi_lab.steps.input_tables import InputLoader, InputReference, InputTable
-from jammi_lab.steps.jobs import Job, vector_columns
-from jammi_lab.steps.key_types import cast_exactly, single_array
-from jammi_lab.steps.sql import environment as sql_environment
-from jammi_lab.storage.vector_arrays import (
-    Floats,
-    RowNumbers,
-    key_ranks,
-    to_arrow_rows,
-    to_keys,
-    to_numpy,
-)
-
-OUTPUT_VERSION = 1
-"""Increment when equal vectors and members would give other rows than before."""
-_POOL_METHODS = ("mean", "sum", "max")
+if TYPE_CHECKING:
+    from jammi_lab.engine.sql.column_lineage import ColumnReads
+    from jammi_lab.steps.input_tables import InputTable
+    from jammi_lab.steps.jobs import Job, RunningJob
 
 
-class ContextSetProducer:
-    """Binds embedding tables and member tables."""
+@dataclass(frozen=True)
+class ContextSet(Producer):
+    """One vector for each target, pooled from those of its members."""
 
-    def __init__(self, inputs: InputLoader, engine: Engine) -> None:
-        self._inputs, self._engine = inputs, engine
+    kind = "context_set"
+    reads_sql = True
+    stored_as = {"table": Stored("vectors", StepInput), "members": Stored(type=StepInput)}
 
-    def job(
-        self, name: str, table: str, members: str, pool: str, resolvers: Sequence[NameResolver] = ()
-    ) -> Job:
-        """The job of pooling. Raises TableNotFound, SchemaMismatch, InvalidArgument."""
-        if pool not in _POOL_METHODS:
-            raise InvalidArgument(f"pool must be mean, sum or max, got {pool!r}.")
-        vectors = self._inputs.find_vectors(table)
-        return self._bind(
-            name,
-            vectors,
-            self._inputs.select_columns(
-                members, ["target", "member"], resolvers, purpose="of members"
-            ),
-            pool,
-            resolvers,
-        )
+    table: Table
+    """The embedding table."""
+    _: KW_ONLY
+    members: Table
+    """A table, source or SQL with the columns target and member."""
+    pool: Literal["mean", "sum", "max"] = "mean"
+    """How vectors are pooled."""
 
-    def from_descriptor(
-        self, name: str, descriptor: ContextSetDescriptor, resolvers: Sequence[NameResolver] = ()
-    ) -> Job:
-        """The job of a recorded definition over the current inputs. Raises what binding raises."""
-        return self._bind(
-            name,
-            descriptor.vectors.reference,
-            descriptor.members.reference,
-            descriptor.pool,
-            resolvers,
-        )
+    def bind(self, ctx: BindContext) -> "Job":
+        """Raises TableNotFound, SchemaMismatch, InvalidArgument."""
+        from jammi_lab.steps.input_tables import input_fields
+        from jammi_lab.steps.jobs import vector_columns
 
-    def environment(self) -> dict[str, Any]:
-        """Everything besides the descriptor that shapes the rows."""
-        return {"revision": OUTPUT_VERSION, "select": sql_environment(self._engine)}
-
-    def _bind(
-        self,
-        name: str,
-        vectors: InputReference,
-        members: InputReference,
-        pool: str,
-        resolvers: Sequence[NameResolver],
-    ) -> Job:
-        vector_table = self._inputs.load(vectors)
-        member_table = self._inputs.load(members, resolvers)
-        descriptor = ContextSetDescriptor(
-            vectors=vector_table.step_input, members=member_table.step_input, pool=pool
-        )
-        dimensions = vector_table.record.dimensions if vector_table.record else None
-        output = PooledVectors(name, "context")
-
-        def fill(on_progress: OnProgress | None) -> dict[str, int]:
-            matrix = self._inputs.matrix(vector_table)
-            sets = _MemberSets(matrix, member_table)
-            output.set_rows(
-                sets.targets, _pooled_vectors(matrix.vectors, sets, pool, output.stage, on_progress)
-            )
-            return sets.counts
-
-        return pooled_job(
-            output,
-            descriptor,
-            [vector_table, member_table],
-            fill,
-            environment=self.environment(),
-            rebind=lambda: self._bind(name, vectors, members, pool, resolvers),
+        check_choices(self, pool=("mean", "sum", "max"))
+        vectors = ctx.load_vectors(self.table)
+        members = ctx.load_table(self.members, ["target", "member"], "of members")
+        recipe = self.with_values(table=vectors.step_input, members=members.step_input)
+        dimensions = vectors.record.dimensions if vectors.record else None
+        return ctx.job(
+            recipe,
+            start=lambda on_progress: recipe._start(ctx, vectors, members, on_progress),
+            key=["key"],
             dimensions=dimensions,
-            columns=vector_columns(member_table.key_type, dimensions),
-            model_id=f"context-{pool}",
+            columns=vector_columns(members.key_type, dimensions),
+            model_id=f"context-{self.pool}",
+            **input_fields([vectors, members]),
         )
 
+    def _start(
+        self,
+        ctx: BindContext,
+        vectors: "InputTable",
+        members: "InputTable",
+        on_progress: OnProgress | None,
+    ) -> "RunningJob":
+        """Pool the vectors. Runs on a recipe that is bound."""
+        from jammi_lab.features.vectors.pooled_members import MemberSets, pool_vectors
+        from jammi_lab.features.vectors.pooled_vectors import PooledVectors
+        from jammi_lab.features.vectors.vector_inputs import load_matrix
 
-class _MemberSets:
-    """Targets in ascending order, each with the rows of its members in key order. Raises
-    SchemaMismatch."""
+        output = PooledVectors(ctx.name, "context")
+        matrix = load_matrix(ctx, vectors)
+        sets = MemberSets(matrix, members)
+        pooled = pool_vectors(matrix.vectors, sets, self.pool, output.stage, on_progress)
+        output.set_rows(sets.targets, pooled)
+        return output.running(sets.counts)
 
-    def __init__(self, matrix: Matrix, member_table: InputTable) -> None:
-        table = member_table.prepared.run().table()
-        table_name = member_table.step_input.asked
-        if null_count := table.column(0).null_count:
-            raise SchemaMismatch(
-                f"{null_count:,} of {table.num_rows:,} members of {table_name!r} have no target.",
-                table=table_name,
-                column="target",
-                expected="a target in every row",
-                actual="NULL",
-                hint="Exclude them: SELECT target, member FROM … WHERE target IS NOT NULL.",
-            )
-        targets, target = _number_targets(single_array(table.column(0)), "target")
-        try:
-            members = single_array(table.column(1)).dictionary_encode("encode")
-        except pa.ArrowException as error:
-            raise key_type_error(
-                matrix.keys, table.schema.field(1).type, table_name, "member"
-            ) from error
-        member_rows = match_keys(matrix.keys, members.dictionary, table_name, "member")
-        pairs = np.unique(target * max(1, len(member_rows)) + to_numpy(members.indices))
-        target = pairs // max(1, len(member_rows))
-        member_rows = member_rows[pairs % max(1, len(member_rows))]
-        has_vector = member_rows >= 0
-        remaining = np.unique(target[has_vector])
-        count = max(1, len(matrix))
-        pairs = np.unique(  # again: 0 and −0 are distinct in the dictionary and the same key
-            np.searchsorted(remaining, target[has_vector]) * count + member_rows[has_vector]
-        )
-        self.row, self.place = pairs // count, pairs % count
-        self.targets = _restore_type(
-            targets.take(to_arrow_rows(remaining)), table.schema.field(0).type
-        )
-        self.counts = {
-            "members_ignored": int((~has_vector).sum()),
-            "targets_left_out": len(targets) - len(remaining),
-        }
+    def column_reads(
+        self, _: Sequence[str], inputs: "Sequence[Sequence[ColumnReads]]"
+    ) -> "list[ColumnReads]":
+        """The vectors come from the vectors of the members."""
+        from jammi_lab.engine.sql.column_lineage import combine_reads
 
-
-def _pooled_vectors(
-    vectors: Floats, sets: _MemberSets, pool: str, stage: str, on_progress: OnProgress | None
-) -> Floats:
-    n, width = len(sets.targets), vectors.shape[1]
-    out = np.empty((n, width), np.float32)
-    fold = GroupedRows(sets.row, sets.place, None, n, "max" if pool == "max" else "sum")
-    counts = np.bincount(sets.row, minlength=n)[:, None] if pool == "mean" else 1
-    parts = blocks(max(n, len(vectors)), width)
-    for number, columns in enumerate(parts):
-        if on_progress:
-            on_progress(Progress(stage=stage, done=number, total=len(parts), unit="slabs"))
-        with np.errstate(over="ignore"):
-            out[:, columns] = fold(vectors[:, columns].astype(np.float64)) / counts
-    return out
-
-
-def _number_targets(values: pa.Array, name: str) -> tuple[pa.Array, RowNumbers]:
-    """The distinct values in ascending order, and for each value its position among them. Raises
-    SchemaMismatch for a type without an order."""
-    try:
-        encoded = values.dictionary_encode()
-        # 0 and −0 are one target, but two entries of the dictionary
-        if (
-            pa.types.is_floating(values.type)
-            and pc.sum(pc.equal(encoded.dictionary, 0.0)).as_py() == 2
-        ):
-            encoded = cast_exactly(values, values.type).dictionary_encode()
-    except pa.ArrowException as error:
-        raise SchemaMismatch(
-            f"Targets of type {values.type} have no order.", column=name, actual=str(values.type)
-        ) from error
-    distinct = to_keys(encoded.dictionary, name)
-    ranks = key_ranks(distinct, name)
-    codes = to_numpy(encoded.indices).astype(np.int64)
-    if ranks is None:
-        return distinct, codes
-    return distinct.take(pc.sort_indices(distinct)), ranks[codes]
-
-
-def _restore_type(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The values in the extension type that they came in."""
-    return (
-        pa.ExtensionArray.from_storage(kind, values)
-        if isinstance(kind, pa.BaseExtensionType)
-        else values
-    )
+        [key, vector], members = inputs
+        return [
+            combine_reads("key", [members[0]], [*members, key]),
+            combine_reads("vector", [vector], [key, *members]),
+        ]

@@ -1,20 +1,17 @@
 """Derived vectors: the shared output (key, vector) and arithmetic of producers that combine
 vectors, and the lookup of keys in other tables."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jammi_lab.core.definitions import Descriptor
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.core.records import OnProgress
 from jammi_lab.features.vectors.exact_search import row_norms
-from jammi_lab.steps.input_tables import InputTable, input_fields
-from jammi_lab.steps.jobs import Job, RunningJob, TableRows
+from jammi_lab.steps.jobs import RunningJob, TableRows
 from jammi_lab.steps.key_types import cast_exactly, common_type
 from jammi_lab.storage.parquet import row_group_rows
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, to_row_numbers
@@ -61,34 +58,15 @@ class PooledVectors(TableRows):
     def close(self) -> None:
         """Do nothing."""
 
-    def release(self) -> None:
-        """Release the rows, after they were published or lost."""
-        self._table = self.schema.empty_table()
-
-
-def pooled_job(
-    output: PooledVectors,
-    descriptor: Descriptor,
-    tables: Sequence[InputTable],
-    fill: Callable[[OnProgress | None], dict[str, int]],
-    **job_fields: Any,
-) -> Job:
-    """The job of a producer of derived vectors. `fill` computes the rows of `output` and returns
-    the counts for the manifest; `job_fields`: further fields of Job."""
-
-    def rows(on_progress: OnProgress | None) -> RunningJob:
-        counts = fill(on_progress)
+    def running(self, counts: Mapping[str, int]) -> RunningJob:
+        """The job whose rows these are. `counts`: for the manifest."""
         return RunningJob(
-            output, on_published=output.release, on_lost=lambda _: output.release(), counts=counts
+            self, on_published=self._release, on_lost=lambda _: self._release(), counts=counts
         )
 
-    return Job(
-        descriptor=descriptor,
-        start=rows,
-        key=["key"],
-        **job_fields,
-        **input_fields(tables),
-    )
+    def _release(self) -> None:
+        """Release the rows, after they were published or lost."""
+        self._table = self.schema.empty_table()
 
 
 def blocks(n: int, width: int) -> list[slice]:

@@ -12,16 +12,34 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 
 from jammi_lab.core.errors import ExtensionMissing
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.features.vectors.all_pairs import nearest_others
 from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread
 from jammi_lab.features.vectors.exact_search import ExactSearch, row_norms
+from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.storage.vector_arrays import Floats
 
 _MAX_SAMPLE_ROWS = 20_000
 """Maximal number of rows from which the components are computed."""
+
+
+def project_to_points(
+    matrix: Matrix,
+    tsne_settings: tuple[float, int] | None,
+    report_progress: Callable[[str, int, int], None],
+) -> pa.Table:
+    """The columns key, x, y, in key order. `tsne_settings`: perplexity and seed; None for the
+    principal components."""
+    if tsne_settings is None:
+        report_progress("rows", 0, len(matrix))
+        points = project_to_plane(matrix.vectors)[0]
+    else:
+        points = tsne(matrix.exact, *tsne_settings, report_progress)
+    x, y = (pa.array(points[:, axis].copy()) for axis in (0, 1))
+    return pa.table({"key": matrix.keys, "x": x, "y": y})
 
 
 def project_to_plane(vectors: Floats) -> tuple[Floats, tuple[float, float]]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import jammi_lab as jl
 from jammi_lab.core import errors
-from jammi_lab.features.asof import asof_join
+from jammi_lab.features.asof import asof_rows
 from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule, TimeScale
 from jammi_lab.sources.scratch_duckdb import open_bare
 from jammi_lab.steps.key_types import cast_exactly, common_type
@@ -234,7 +234,7 @@ def test_at_equal_distance_the_earlier_fact_is_the_nearest(two: Any) -> None:
 def test_facts_need_not_be_sorted_and_parts_of_the_spine_are_one(
     two: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asof_join, "_ROWS_PER_JOIN", 100_000)
+    monkeypatch.setattr(asof_rows, "_ROWS_PER_JOIN", 100_000)
     spine = "SELECT i AS id, 'x' AS who, make_timestamp(i * 1000000) AS t FROM range(200000) r(i) ORDER BY hash(i)"
     facts = "SELECT 'x' AS who, make_timestamp((i * 10) * 1000000) AS t, i AS v, 0 AS n FROM range(20000) r(i) ORDER BY hash(i)"
     table = (

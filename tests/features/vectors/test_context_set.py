@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import jammi_lab as jl
 from jammi_lab.core import errors
-from jammi_lab.features.vectors.context_set import _MemberSets, _pooled_vectors
 from jammi_lab.features.vectors.matrix import Matrix
+from jammi_lab.features.vectors.pooled_members import MemberSets, pool_vectors
 from tests.features.vectors.test_neighbor_graph import given_vectors
 from tests.features.vectors.test_propagation import Read, vectors_of
 from tests.sizes import examples
@@ -50,8 +50,8 @@ def test_rows_are_those_of_the_definition_target_by_target(
             "member": pa.array([m for _, m in members], pa.int64()),
         }
     )
-    sets = _MemberSets(Matrix(pa.array(range(n)), vectors), Read(table))
-    found = _pooled_vectors(vectors, sets, pool, "", None)
+    sets = MemberSets(Matrix(pa.array(range(n)), vectors), Read(table))
+    found = pool_vectors(vectors, sets, pool, "", None)
     assert sets.targets.to_pylist() == list(wanted) and sets.targets.type == pa.int32()
     np.testing.assert_allclose(
         found, np.array(list(wanted.values()), np.float32).reshape(len(wanted), width), rtol=1e-6

@@ -167,7 +167,7 @@ def test_exact_and_approximate_graphs_of_few_rows_are_one(few: Any, exact: bool 
 def test_above_the_setting_none_means_the_index_and_below_every_pair(
     few: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jammi_lab.features.vectors import neighbor_graph as neighbors
+    from jammi_lab.features.vectors import neighbor_edges as neighbors
 
     asked = []
     monkeypatch.setattr(

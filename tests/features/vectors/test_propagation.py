@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import jammi_lab as jl
 from jammi_lab.core import errors
-from jammi_lab.core.definitions import CanonicalStatement, GraphPropagationDescriptor, StepInput
+from jammi_lab.core.definitions import CanonicalStatement, StepInput
 from jammi_lab.features.vectors import pooled_vectors as pooled
-from jammi_lab.features.vectors.propagation import _load_graph, _propagate
+from jammi_lab.features.vectors.propagated_vectors import Hops, load_graph, propagate
 from tests.features.vectors.test_neighbor_graph import given_vectors
 from tests.sizes import examples
 
@@ -64,7 +64,7 @@ def dense(
 
 
 class Read:
-    """What `_load_graph` needs of an input."""
+    """What `load_graph` needs of an input."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table_, self.step_input, self.prepared = (
@@ -108,10 +108,6 @@ def test_rows_are_those_of_the_definition_in_whole_matrices(
             strict=True,
         )
     ]
-    said = GraphPropagationDescriptor(
-        vectors=StepInput("v", "", CanonicalStatement("", "", [], [])), edges=StepInput("e", "", CanonicalStatement("", "", [], [])),
-        hops=hops, alpha=alpha, direction=direction, weighting=weighting, output=output,
-    )  # fmt: skip
     table = pa.table(
         {
             "src": pa.array([e[0] for e in edges], pa.int64()),
@@ -122,8 +118,8 @@ def test_rows_are_those_of_the_definition_in_whole_matrices(
     held = pooled.BLOCK_BYTES, pooled.MAX_BATCHED_TERMS
     pooled.BLOCK_BYTES, pooled.MAX_BATCHED_TERMS = (8, 2) if small else held
     try:
-        graph, ignored = _load_graph(pa.array(range(n)), Read(table), said)
-        found = _propagate(x0, graph, said, "", None)
+        graph, ignored = load_graph(pa.array(range(n)), Read(table), "v", direction, weighting)
+        found = propagate(x0, graph, Hops(hops, alpha, output == "concat"), "", None)
     finally:
         pooled.BLOCK_BYTES, pooled.MAX_BATCHED_TERMS = held
     assert ignored == 0 and found.dtype == np.float32

@@ -1,0 +1,227 @@
+"""The rows of an as-of join: each row of a spine with the fact that held at its time. The facts are
+in memory; the spine is read in parts."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jammi_lab.core.display_values import to_display
+from jammi_lab.core.errors import AmbiguousMatch, SchemaMismatch
+from jammi_lab.core.identifiers import fold
+from jammi_lab.engine.duckdb_errors import source_error
+from jammi_lab.engine.stream import Stream
+from jammi_lab.features.asof.asof_match import AsofMatcher, MatchRule, common_scale
+from jammi_lab.sources import scratch_duckdb
+from jammi_lab.steps.input_tables import (
+    InputTable,
+    find_column,
+)
+from jammi_lab.steps.key_types import common_type, to_arrow_type
+
+_ROWS_PER_JOIN = 1 << 20
+"""So many rows of the spine, or a batch more, are in memory and joined at once."""
+
+
+class JoinPlan:
+    """Which columns are compared, in which types, and which are output under which names. It needs
+    names and types only, no rows. `join`: the recipe. Raises SchemaMismatch."""
+
+    def __init__(self, spine: InputTable, facts: InputTable, join: Any) -> None:
+        spine_types, facts_types = dict(spine.prepared.output), dict(facts.prepared.output)
+        names = spine.step_input.asked, facts.step_input.asked
+        self.times = (
+            find_column(names[0], [*spine_types], join.spine_time),
+            find_column(names[1], [*facts_types], join.facts_time),
+        )
+        self.by = [
+            (find_column(names[0], [*spine_types], s), find_column(names[1], [*facts_types], f))
+            for s, f in join.by
+        ]
+        self.tie_break = (
+            None
+            if join.tie_break is None
+            else find_column(names[1], [*facts_types], join.tie_break)
+        )
+        scale = common_scale(
+            to_arrow_type(spine_types[self.times[0]]),
+            to_arrow_type(facts_types[self.times[1]]),
+            ((names[0], self.times[0]), (names[1], self.times[1])),
+        )
+        self.rule = MatchRule(
+            direction=join.direction,
+            inclusive=join.boundary == "inclusive",
+            tolerance=scale.to_steps(join.tolerance),
+            scale=scale,
+            key_types=[
+                _comparison_type(names, s, spine_types[s], f, facts_types[f]) for s, f in self.by
+            ],
+        )
+        if join.project is None:
+            selected = [c for c in facts_types if c not in {f for _, f in self.by}]
+        else:
+            selected = list(
+                dict.fromkeys(find_column(names[1], [*facts_types], c) for c in join.project)
+            )
+        self.output_names = _output_names([*spine_types], selected)
+        self.output_types = spine_types | {
+            output: facts_types[column] for column, output in self.output_names.items()
+        }
+
+
+class JoinedRows:
+    """The output rows: the streamed spine, each row with its fact."""
+
+    def __init__(self, spine: InputTable, facts: InputTable, plan: JoinPlan) -> None:
+        self._plan, self._names = plan, (spine.step_input.asked, facts.step_input.asked)
+        self._facts: pa.Table = facts.prepared.run().table()
+        self._output_columns = {
+            name: _combine_chunks(self._facts.column(column))
+            for column, name in plan.output_names.items()
+        }
+        self._stream: Stream = spine.prepared.run_ordered(buffer=True)
+        fields = [pa.field(name, column.type) for name, column in self._output_columns.items()]
+        self.schema = pa.schema([*self._stream.schema, *fields])
+
+    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in the order of the spine. Raises AmbiguousMatch, ResourceExhausted."""
+        plan = self._plan
+        keys = [self._facts.column(f) for _, f in plan.by]
+        times = self._facts.column(plan.times[1])
+        ties = None if plan.tie_break is None else _sort_values(self._facts.column(plan.tie_break))
+        with _translated(), scratch_duckdb.open_bare() as connection:
+            matcher = AsofMatcher(connection, plan.rule, keys, times, ties)
+            for batches in _chunks(self._stream.batches(rows)):
+                spine = pa.Table.from_batches(batches)
+                keys = [spine.column(s) for s, _ in plan.by]
+                matches = matcher.match(keys, spine.column(plan.times[0])).combine_chunks()
+                start = 0
+                for batch in batches:
+                    yield self._joined_batch(batch, matches.slice(start, len(batch)))
+                    start += len(batch)
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+
+    def _joined_batch(self, batch: pa.RecordBatch, matches: pa.Table) -> pa.RecordBatch:
+        [facts] = matches.column("fact").chunks or [pa.array([], pa.int64())]
+        ambiguous = pc.index(pc.greater(matches.column("ties"), 1), value=True).as_py()
+        if ambiguous >= 0:
+            raise self._ambiguous_error(batch, ambiguous, facts[ambiguous].as_py())
+        found = [column.take(facts) for column in self._output_columns.values()]
+        return pa.RecordBatch.from_arrays([*batch.columns, *found], schema=self.schema)
+
+    def _ambiguous_error(self, batch: pa.RecordBatch, row: int, fact: int) -> AmbiguousMatch:
+        plan, times = self._plan, self._facts.column(self._plan.times[1])
+        values = {s: _display_value(batch.column(s), row) for s, _ in plan.by}
+        key_text = (
+            f" for {', '.join(f'{name} = {value!r}' for name, value in values.items())}"
+            if values
+            else ""
+        )
+        hint = (
+            "Name a column with tie_break= to choose among them; the greatest value wins."
+            if plan.tie_break is None
+            else f"They also share the greatest {plan.tie_break}: remove the duplicates in SQL "
+            "first."
+        )
+        return AmbiguousMatch(
+            f"Several rows of {self._names[1]!r} have the time "
+            f"{_display_value(times, fact)!s}{key_text}, and a row of "
+            f"{self._names[0]!r} matches it.",
+            hint=hint,
+        )
+
+
+def _chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """The batches of a spine in lists, one for each join."""
+    chunk: list[pa.RecordBatch] = []
+    for batch in batches:
+        chunk.append(batch)
+        if sum(map(len, chunk)) >= _ROWS_PER_JOIN:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise source_error(error) from error
+
+
+def _display_value(column: pa.Array | pa.ChunkedArray, row: int) -> Any:
+    """One value for a message; as text when Python has no such value (a far date, say)."""
+    value = column.slice(row, 1)
+    return to_display(value if isinstance(value, pa.ChunkedArray) else pa.chunked_array([value]))[0]
+
+
+def _comparison_type(
+    names: tuple[str, str], spine: str, spine_type: str, facts: str, facts_type: str
+) -> pa.DataType:
+    kind = (
+        common_type(to_arrow_type(spine_type), to_arrow_type(facts_type))
+        if "UUID" not in (spine_type, facts_type) or spine_type == facts_type
+        else None
+    )
+    if kind is None:
+        raise SchemaMismatch(
+            f"{facts!r} of {names[1]!r} is {facts_type} and {spine!r} of {names[0]!r} is "
+            f"{spine_type}: these types cannot be compared.",
+            table=names[1],
+            column=facts,
+            expected=spine_type,
+            actual=facts_type,
+            hint="Cast one of them in SQL.",
+        )
+    return kind
+
+
+def _output_names(spine: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    """Output names of the facts' columns. A name that the spine has, too, becomes `<name>_facts`,
+    then `<name>_facts_2` …"""
+    used_names = {fold(name) for name in spine}
+    colliding = [c for c in columns if fold(c) in used_names]
+    used_names |= {fold(c) for c in columns}
+    names = {}
+    for column in colliding:
+        number = 1
+        while fold(name := f"{column}_facts{f'_{number}' if number > 1 else ''}") in used_names:
+            number += 1
+        used_names.add(fold(name))
+        names[column] = name
+    return {column: names.get(column, column) for column in columns}
+
+
+def spine_key(spine: InputTable) -> list[str]:
+    """The key of the output: the key of the spine when the spine is a whole result table, because a
+    join keeps each spine row once."""
+    record = spine.record
+    is_whole_table = spine.step_input.statement.startswith(
+        "SELECT * FROM "
+    ) and not spine.step_input.statement.startswith("SELECT * FROM (")
+    return (
+        list(record.key)
+        if record is not None and is_whole_table and set(record.key) <= set(spine.columns)
+        else []
+    )
+
+
+def _sort_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """An ENUM column as the positions of its values, which is how SQL orders them; any other column
+    unchanged."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    return pa.chunked_array([chunk.indices for chunk in column.chunks], column.type.index_type)
+
+
+def _combine_chunks(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks() if column.num_chunks else pa.array([], column.type)
+    return array.chunk(0) if isinstance(array, pa.ChunkedArray) and array.num_chunks else array
