@@ -48,13 +48,15 @@ HOMES = {
     "ColumnEdge": "jammi_lab/freshness/table_column_lineage.py",
     "Settings": "jammi_lab/core/settings.py",
     **dict.fromkeys(
-        "Sql Embedding Lexical PythonStep RowMap".split(),
+        "Embedding Lexical RowMap".split(),
         "jammi_lab/workspace/recipe_values.py",
     ),
     "NeighborGraph": "jammi_lab/features/vectors/neighbor_graph.py",
     "Propagation": "jammi_lab/features/vectors/propagation.py",
     "ContextSet": "jammi_lab/features/vectors/context_set.py",
     "Projection": "jammi_lab/features/vectors/projection.py",
+    "Sql": "jammi_lab/steps/sql.py",
+    "PythonStep": "jammi_lab/steps/python.py",
     "AsofJoin": "jammi_lab/features/asof/asof_join.py",
     "Models": "jammi_lab/features/vectors/models.py",
     "Model": "jammi_lab/features/vectors/models.py",
@@ -303,12 +305,13 @@ def members(name: str) -> dict[str, ast.AST]:
             if isinstance(n, ast.FunctionDef) and n.name in ("open", "get_workspace")
         }
     found: dict[str, ast.AST] = {}
+    protocol: set[str] = set()  # what only recipes of one's own need
     for base in _bases(_class(name)):
-        own = _own(base)
-        if base.name in ("RecipeValue", "Producer"):  # what only recipes of one's own need
-            own = {"to_dict": own["to_dict"]} if "to_dict" in own else {}
-        found |= own
-    return found | _own(_class(name))
+        found |= _own(base)
+        if base.name in ("RecipeValue", "Producer", "FunctionRecipe"):
+            protocol = {*found} - {"to_dict"}
+    found |= _own(_class(name))
+    return {member: node for member, node in found.items() if member not in protocol}
 
 
 def _bases(node: ast.ClassDef) -> list[ast.ClassDef]:
@@ -318,6 +321,7 @@ def _bases(node: ast.ClassDef) -> list[ast.ClassDef]:
         "workspace/*.py",
         "features/search/search.py",
         "steps/recipe.py",
+        "steps/step_functions.py",
         "core/recipes.py",
         "core/html.py",
         "core/dataframes.py",

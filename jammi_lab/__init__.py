@@ -93,12 +93,14 @@ if TYPE_CHECKING:
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.lineage import Node
     from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
+    from jammi_lab.steps.python import PythonStep
+    from jammi_lab.steps.sql import Sql
     from jammi_lab.store.reports import FsckReport, RebuildReport
     from jammi_lab.workspace.checks import Check
     from jammi_lab.workspace.diff import Diff
     from jammi_lab.workspace.opening import open, rebuild, trust  # noqa: A004  the field's name for it
     from jammi_lab.workspace.query_plan import Explanation
-    from jammi_lab.workspace.recipe_values import Embedding, Lexical, PythonStep, RowMap, Sql
+    from jammi_lab.workspace.recipe_values import Embedding, Lexical, RowMap
     from jammi_lab.workspace.recipes import Recipe
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
@@ -243,12 +245,14 @@ _EXPLICIT_HOMES = {
     "Plan": "freshness.reports",
     "Projection": "features.vectors.projection",
     "Propagation": "features.vectors.propagation",
+    "PythonStep": "steps.python",
     "Recipe": "workspace.recipes",
     "RecoveryReport": "core.recovery_report",
     "Reference": "core.model_records",
     "RunReport": "freshness.reports",
     "RunStep": "core.records",
     "Source": "workspace.sources",
+    "Sql": "steps.sql",
     "Status": "freshness.reports",
     "StatusRow": "freshness.reports",
     "Step": "core.records",

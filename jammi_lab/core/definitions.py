@@ -5,7 +5,7 @@ import datetime
 import decimal
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -67,19 +67,6 @@ class _HashedDescriptor(Value, frozen=True):
         return hashed_fields(self.to_dict())
 
 
-class SqlDescriptor(_HashedDescriptor, frozen=True, tag_field="producer", tag="sql"):
-    """A statement with its bound values and key columns."""
-
-    statement: str
-    """The text as written; not hashed."""
-    canonical: CanonicalStatement
-    """Its canonical form; hashed."""
-    params: dict[str, Any] = {}
-    """Bound values, encoded by `encode_param`."""
-    key: list[str] = []
-    """The key columns."""
-
-
 class EmbeddingDescriptor(
     _HashedDescriptor, frozen=True, omit_defaults=True, tag_field="producer", tag="embedding"
 ):
@@ -136,26 +123,6 @@ class StepInput(Value, frozen=True):
         return self.asked, self.statement
 
 
-class PythonDescriptor(_HashedDescriptor, frozen=True, tag_field="producer", tag="python"):
-    """A Python function over inputs."""
-
-    function: str
-    """`module:qualified name`, for finding it again; not hashed."""
-    source: str
-    """Its source code, for display; not hashed."""
-    version: str | None
-    """The version passed by the caller; None when the source code defines it."""
-    digest: str
-    """Digest of its source code and of what that refers to; with a version, the name of the
-    versioned recipe."""
-    inputs: list[StepInput] = []
-    """Its positional arguments, in order."""
-    params: dict[str, Any] = {}
-    """Keyword arguments, encoded by `encode_param`."""
-    key: list[str] = []
-    """The key columns."""
-
-
 class RowMapDescriptor(
     _HashedDescriptor, frozen=True, kw_only=True, tag_field="producer", tag="row_map"
 ):
@@ -195,6 +162,12 @@ class RowMapDescriptor(
     cost: float | None = None
     """Cost of one call; not hashed."""
 
+    VERB: ClassVar[str] = "ws.map"
+
+    @property
+    def _digest(self) -> str:
+        return self.digest
+
     def calls_identity(self) -> str:
         """Digest of what defines the outputs of a row besides its inputs: two definitions with an
         equal one give equal outputs for equal inputs."""
@@ -204,9 +177,7 @@ class RowMapDescriptor(
         return digest_of({**fields, "canonical": types, "key": None, "on_error": None})
 
 
-Descriptor = (
-    SqlDescriptor | EmbeddingDescriptor | LexicalDescriptor | PythonDescriptor | RowMapDescriptor
-)
+Descriptor = EmbeddingDescriptor | LexicalDescriptor | RowMapDescriptor
 
 
 def parse_descriptor(plain: Mapping[str, Any]) -> Descriptor:

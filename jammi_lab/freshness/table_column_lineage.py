@@ -19,8 +19,6 @@ from jammi_lab.core.definitions import (
     EmbeddingDescriptor,
     LexicalDescriptor,
     RowMapDescriptor,
-    SqlDescriptor,
-    decode_param,
 )
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import fold
@@ -33,6 +31,7 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.sql.column_lineage import ColumnReads, Identity, column_reads, union_reads
 from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.steps.recipe import Producer
+from jammi_lab.steps.sql import Sql
 from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.store import manifests
 
@@ -130,12 +129,6 @@ class ColumnLineage:
             if manifest is None:
                 return None
             match parse_descriptor(manifest.descriptor):
-                case SqlDescriptor() as descriptor:
-                    return self._reads_if_unchanged(
-                        descriptor.statement,
-                        descriptor.canonical,
-                        {n: decode_param(v) for n, v in descriptor.params.items()},
-                    )
                 case EmbeddingDescriptor() as texts:
                     reads = self._reads_if_unchanged(texts.statement, texts.canonical, {})
                     return None if reads is None else _text_reads(reads, texts.text, ["vector"])
@@ -152,8 +145,9 @@ class ColumnLineage:
                         else _text_reads(reads, row_map.inputs, names, key=row_map.key)
                     )
                 case Producer() as recipe:
+                    params = recipe.params or {} if isinstance(recipe, Sql) else {}
                     inputs = [
-                        self._reads_of_statement(each.statement, each.canonical)
+                        self._reads_of_statement(each.statement, each.canonical, params)
                         for each in recipe.recorded_inputs()
                     ]
                     return recipe.column_reads([c.name for c in record.columns], inputs)
@@ -171,11 +165,11 @@ class ColumnLineage:
         return column_reads(prepared) if prepared.canonical() == canonical else None
 
     def _reads_of_statement(
-        self, statement: str, canonical: CanonicalStatement
+        self, statement: str, canonical: CanonicalStatement, params: Mapping[str, Any]
     ) -> list[ColumnReads]:
         """Raises ValueError for a statement that has changed its meaning, or whose columns cannot
         be selected."""
-        reads = self._reads_if_unchanged(statement, canonical, {})
+        reads = self._reads_if_unchanged(statement, canonical, params)
         if reads is None:
             raise ValueError("its columns are not known")
         return reads

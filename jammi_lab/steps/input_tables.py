@@ -13,7 +13,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.features.vectors.index.indexes import SEARCHABLE, VectorIndexes
+from jammi_lab.features.vectors.index.indexes import SEARCHABLE
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.steps.from_clause import from_text
 from jammi_lab.steps.jobs import BoundInput
@@ -51,8 +51,8 @@ class InputTable:
 class InputLoader:
     """Binds inputs and reads them."""
 
-    def __init__(self, engine: Engine, scope: TenantScope, indexes: VectorIndexes) -> None:
-        self._engine, self._scope, self._indexes = engine, scope, indexes
+    def __init__(self, engine: Engine, scope: TenantScope) -> None:
+        self._engine, self._scope = engine, scope
 
     def find_vectors(self, table: Any) -> InputReference:
         """Bind an embedding table by its recipe name or physical name.
@@ -119,6 +119,12 @@ class InputLoader:
         names = self.load((source, select_all), resolvers).columns
         exact_names = dict.fromkeys(find_column(source, names, column) for column in columns)
         return source, f"SELECT {', '.join(map(quote_identifier, exact_names))} FROM {from_sql}"
+
+    def select_all(self, source: Any, resolvers: Sequence[NameResolver]) -> InputReference:
+        """The statement that reads a source, `source.table`, recipe or SQL text as a whole. Raises
+        what binding SQL raises."""
+        from_sql = from_text(self._engine, self._scope.current, source, resolvers)
+        return source, f"SELECT * FROM {from_sql}"
 
     def load(self, reference: InputReference, resolvers: Sequence[NameResolver] = ()) -> InputTable:
         """Bind one input. Raises what binding raises."""

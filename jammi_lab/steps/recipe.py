@@ -2,8 +2,8 @@
 recipe is one class: its fields, their checks, its inputs and the rows that it gives."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from jammi_lab.core.anchors import Unknown
@@ -12,10 +12,10 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.recipes import RecipeValue, Table
 
 if TYPE_CHECKING:
-    from jammi_lab.core.settings import Settings
     from jammi_lab.core.tenancy import TenantScope
     from jammi_lab.engine.engine import Engine
     from jammi_lab.engine.name_resolution import NameResolver
+    from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.engine.sql.column_lineage import ColumnReads
     from jammi_lab.steps.input_tables import InputLoader, InputTable
     from jammi_lab.steps.jobs import BoundInput, Job
@@ -88,21 +88,39 @@ class BindContext:
 
     engine: "Engine"
     scope: "TenantScope"
-    settings: "Settings"
-    inputs: "InputLoader"
-    """Binds names and SQL."""
-    features: Mapping[type, Any]
-    """Parts of the workspace that features need, by class."""
+    parts: Mapping[type, Callable[[], Any]] = field(default_factory=dict)
+    """Further parts of the workspace, by class; each is made when a recipe asks for it."""
     name: str = ""
     resolvers: "Sequence[NameResolver]" = ()
     """Names in SQL besides those of sources and tables."""
+    overriding_resolvers: "Sequence[NameResolver]" = ()
+    """Names in SQL before those of sources and tables."""
     bypass_cache: bool = False
     """Whether no row of an earlier version is taken over."""
 
-    def feature(self, kind: type[T]) -> T:
+    def part(self, kind: type[T]) -> T:
         """The part of that class."""
-        part: T = self.features[kind]
-        return part
+        found: T = self.parts[kind]()
+        return found
+
+    @property
+    def inputs(self) -> "InputLoader":
+        """Binds names and SQL."""
+        from jammi_lab.steps.input_tables import InputLoader
+
+        return InputLoader(self.engine, self.scope)
+
+    def prepare(
+        self, statement: str, params: Mapping[str, Any] | None = None
+    ) -> "list[PreparedStatement]":
+        """Bind the statements of a text. Raises what binding raises."""
+        return self.engine.prepare(
+            statement,
+            params or {},
+            tenant=self.scope.current,
+            extra_resolvers=self.resolvers,
+            overriding_resolvers=self.overriding_resolvers,
+        )
 
     def load_vectors(self, table: Table) -> "InputTable":
         """An embedding table. Raises TableNotFound, SchemaMismatch for a table without vectors,
@@ -124,6 +142,13 @@ class BindContext:
         )
         return self.inputs.load(reference, self.resolvers)
 
+    def load_whole(self, table: Table) -> "InputTable":
+        """All columns of a source, `source.table`, recipe or SQL text, SQL as a subquery. Raises as
+        `load_table`."""
+        if isinstance(table, StepInput):
+            return self.load_table(table)
+        return self.inputs.load(self.inputs.select_all(table, self.resolvers), self.resolvers)
+
     def job(self, recipe: Producer, **fields: Any) -> "Job":
         """The job of a recipe whose inputs are bound. `fields`: those of Job that are not its
         recipe's."""
@@ -139,9 +164,9 @@ class BindContext:
 
 def check_choices(recipe: Producer, **choices: Sequence[str]) -> None:
     """Raise InvalidArgument for the first field whose value is none of its choices."""
-    for field, values in choices.items():
-        value = getattr(recipe, field)
+    for name, values in choices.items():
+        value = getattr(recipe, name)
         if value not in values:
             raise InvalidArgument(
-                f"{field} must be {', '.join(values[:-1])} or {values[-1]}, got {value!r}."
+                f"{name} must be {', '.join(values[:-1])} or {values[-1]}, got {value!r}."
             )

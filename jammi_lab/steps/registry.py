@@ -12,10 +12,7 @@ from jammi_lab.core.definitions import (
     CanonicalStatement,
     EmbeddingDescriptor,
     LexicalDescriptor,
-    PythonDescriptor,
     RowMapDescriptor,
-    SqlDescriptor,
-    decode_param,
 )
 from jammi_lab.core.errors import TableNotFound, invalid_row_error
 from jammi_lab.core.manifest import ManifestColumn
@@ -30,14 +27,17 @@ from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.result_names import reading_unbuilt
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.outside_access import OutsideAccess
-from jammi_lab.steps import python, sql
+from jammi_lab.steps import sql
 from jammi_lab.steps.executor import Executor
+from jammi_lab.steps.function_source import NoSource
 from jammi_lab.steps.jobs import BoundInput, Job
+from jammi_lab.steps.python import InputOpener, OpenInput
 from jammi_lab.steps.recipe import BindContext, Producer
 from jammi_lab.steps.step_functions import SOURCE_BASIS, StepFunctions, package_of, unwatched_files
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
 
 if TYPE_CHECKING:
+    from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.features.rows.row_map import RowMapProducer
     from jammi_lab.features.vectors.embedding import EmbeddingProducer
     from jammi_lab.features.vectors.encoders.registry import EncoderRegistry
@@ -60,15 +60,19 @@ class Producers:
         indexes: VectorIndexes,
         encoders: "Callable[[], EncoderRegistry]",
         outside: OutsideAccess,
+        open_input: "Callable[[PreparedStatement], OpenInput]",
     ) -> None:
         """`encoders`: the encoders of the workspace; called when the first one is needed, because
         importing numpy is slow."""
-        self._executor, self._settings, self._indexes = executor, settings, indexes
-        self._features: Mapping[type, Any] = {VectorIndexes: indexes}
+        self._executor = executor
         self._find_encoders = encoders
-        self.sql = sql.SqlProducer(engine, scope)
-        self._functions = StepFunctions(outside)
-        self.python = python.PythonProducer(engine, scope, self._functions)
+        self._functions = functions = StepFunctions(outside)
+        self._parts: Mapping[type, Callable[[], Any]] = {
+            Settings: lambda: settings,
+            VectorIndexes: lambda: indexes,
+            StepFunctions: lambda: functions,
+            InputOpener: lambda: InputOpener(open_input),
+        }
         self._engine = engine
         self._scope = scope
         self._resolvers = resolvers
@@ -120,7 +124,7 @@ class Producers:
         """Input binding for producers that read several tables; created on first use."""
         from jammi_lab.steps.input_tables import InputLoader
 
-        return InputLoader(self._engine, self._scope, self._indexes)
+        return InputLoader(self._engine, self._scope)
 
     def environment(
         self, descriptor: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
@@ -129,14 +133,10 @@ class Producers:
         library versions). `recorded` fills in for libraries that this kernel lacks. Raises
         TableDamaged for an unknown producer."""
         match descriptor.get("producer"):
-            case "sql":
-                return sql.environment(self._engine)
             case "embedding":
                 return self.embedding.environment()
             case "lexical":
                 return self.lexical.environment()
-            case "python":
-                return python.environment()
             case "row_map":
                 return self.row_map.environment()
         recipe = parse_descriptor(descriptor)
@@ -174,13 +174,17 @@ class Producers:
             if isinstance(encoder, Unknown):
                 return encoder
             descriptor = {**descriptor, "encoder": encoder}
-        if descriptor.get("producer") in ("python", "row_map") and isinstance(
-            step := parse_descriptor(descriptor), PythonDescriptor | RowMapDescriptor
+        if descriptor.get("producer") == "row_map" and isinstance(
+            row_map := parse_descriptor(descriptor), RowMapDescriptor
         ):
-            digest = self._functions.current_digest(step, import_module=import_modules)
-            if isinstance(digest, Unknown):
-                return digest
-            descriptor = {**descriptor, "digest": digest}
+            step = self._functions.find(row_map, import_module=import_modules)
+            if isinstance(step, str):
+                return Unknown(step)
+            if row_map.version is None:
+                try:
+                    descriptor = {**descriptor, "digest": step.digest()}
+                except NoSource as error:
+                    return Unknown(f"its function cannot be fingerprinted: {error}")
         value = parse_descriptor(descriptor)
         if isinstance(value, Producer):
             current = value.current(self.bind_context(), import_modules)
@@ -209,15 +213,14 @@ class Producers:
     def missing_requirement(self, descriptor: Mapping[str, Any]) -> str | None:
         """What this kernel lacks to run such a recipe, as one sentence; None when nothing is
         missing."""
-        if descriptor.get("producer") == "sql":
-            return None
         match parse_descriptor(descriptor):
             case Producer() as recipe:
                 return recipe.missing_requirement(self.bind_context())
             case EmbeddingDescriptor() as texts:
                 return self.embedding.missing_requirement(texts)
-            case PythonDescriptor() | RowMapDescriptor() as step:
-                return self._functions.missing_requirement(step)
+            case RowMapDescriptor() as step:
+                found = self._functions.find(step, import_module=True)
+                return found if isinstance(found, str) else None
             case _:
                 return None
 
@@ -227,7 +230,7 @@ class Producers:
         recipe = parse_descriptor(descriptor)
         if isinstance(recipe, Producer):
             return recipe.verdict_grounds()
-        if descriptor.get("producer") not in ("python", "row_map"):
+        if descriptor.get("producer") != "row_map":
             return []
         if descriptor["version"] is not None:
             return [f"on its version {descriptor['version']}"]
@@ -246,12 +249,10 @@ class Producers:
         return BindContext(
             self._engine,
             self._scope,
-            self._settings,
-            self.inputs,
-            self._features,
+            self._parts,
             name,
             resolvers,
-            bypass_cache,
+            bypass_cache=bypass_cache,
         )
 
     def bind(
@@ -276,14 +277,10 @@ class Producers:
         match parse_descriptor(descriptor):
             case Producer() as recipe:
                 return self.bind(name, recipe, self._resolvers)
-            case SqlDescriptor() as statement:
-                return self.sql.from_descriptor(statement, self._resolvers)
             case EmbeddingDescriptor() as texts:
                 return self.embedding.from_descriptor(name, texts, self._resolvers)
             case LexicalDescriptor() as words:
                 return self.lexical.from_descriptor(name, words, self._resolvers)
-            case PythonDescriptor() as step:
-                return self.python.from_descriptor(name, step, self._resolvers)
             case RowMapDescriptor() as row_map:
                 return self.row_map.from_descriptor(name, row_map, self._resolvers)
         raise invalid_row_error()
@@ -326,33 +323,23 @@ class Producers:
         """The job of a recorded SQL definition with another statement. It keeps the key and those
         bound values that the new statement names. Raises what binding raises."""
         recorded = parse_descriptor(descriptor)
-        assert isinstance(recorded, SqlDescriptor), (
-            "only a statement can be put in the place of one"
-        )
-        parameter_names = self._engine.parameters(statement)
-        return self.sql.job(
-            statement,
-            {n: decode_param(v) for n, v in recorded.params.items() if n in parameter_names},
-            recorded.key,
-            self._resolvers,
-        )
+        assert isinstance(recorded, sql.Sql), "only a statement can be put in the place of one"
+        names = self._engine.parameters(statement)
+        params = {n: value for n, value in (recorded.params or {}).items() if n in names}
+        recipe = recorded.with_values(text=statement, params=params)
+        return self.bind("", recipe, self._resolvers)
 
     def current_inputs(self, descriptor: Mapping[str, Any]) -> tuple[list[BoundInput], bool] | None:
         """The inputs of a recorded definition with the columns read today, and whether its
         statements still mean the same; None when the producer reads whole inputs. Raises what
         binding raises."""
         match parse_descriptor(descriptor):
-            case SqlDescriptor() as statement:
-                job = self.sql.from_descriptor(statement, self._resolvers)
-                return list(job.inputs), job.descriptor.identity() == statement.identity()
             case (
                 EmbeddingDescriptor(statement=select, canonical=canonical)
                 | LexicalDescriptor(statement=select, canonical=canonical)
                 | RowMapDescriptor(statement=select, canonical=canonical)
             ):
                 return self._statement_inputs(select, canonical)
-            case PythonDescriptor() as step:
-                return self.python.current_inputs(step, self._resolvers)
             case Producer() as recipe:
                 return recipe.current_inputs(self.bind_context("", self._resolvers))
         raise invalid_row_error()

@@ -3,24 +3,22 @@
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.anchors import Observed
-from jammi_lab.core.definitions import SqlDescriptor, decode_param, encode_param
+from jammi_lab.core.definitions import CanonicalStatement, StepInput
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, StatementNotAllowed
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.identifiers import fold, list_of_names
+from jammi_lab.core.recipes import NAMES, PARAMS, Stored
 from jammi_lab.core.records import OnProgress
-from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.engine.engine import Engine
-from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.engine.sql import credential_check
-from jammi_lab.engine.sql.types import sql_type
-from jammi_lab.inputs.observation import PinnedState
-from jammi_lab.inputs.path_names import bound_text
-from jammi_lab.steps.increment import IncrementalStatement
-from jammi_lab.steps.jobs import BoundInput, Job, RunningJob, percent_callback
-from jammi_lab.steps.key_check import key_columns
+from jammi_lab.steps.recipe import BindContext, Producer
+
+if TYPE_CHECKING:
+    from jammi_lab.engine.engine import Engine
+    from jammi_lab.engine.prepared_statement import PreparedStatement
+    from jammi_lab.engine.sql.column_lineage import ColumnReads
+    from jammi_lab.steps.jobs import BoundInput, Job, RunningJob
 
 _STORED_TYPES = {
     '"NULL"': "INTEGER",
@@ -36,61 +34,60 @@ OUTPUT_VERSION = 1
 """Increment when equal definitions over equal inputs would give other rows than before."""
 
 
-def environment(engine: Engine) -> dict[str, Any]:
+def environment(engine: "Engine") -> dict[str, Any]:
     """Everything besides the descriptor that shapes the rows of a statement."""
     return {"revision": OUTPUT_VERSION, "engine": engine.environment()}
 
 
-class SqlProducer:
-    """Binds statements to their inputs."""
+@dataclass(frozen=True)
+class Sql(Producer):
+    """The rows of a SELECT statement."""
 
-    def __init__(self, engine: Engine, scope: TenantScope) -> None:
-        self._engine, self._scope = engine, scope
+    kind = "sql"
+    stored_as = {
+        "text": Stored("statement", hashed=False),
+        "params": PARAMS,
+        "key": NAMES,
+        "_canonical": Stored("canonical", CanonicalStatement),
+    }
 
-    def job(
-        self,
-        statement: str,
-        params: Mapping[str, Any],
-        key: Sequence[str] = (),
-        resolvers: Sequence[NameResolver] = (),
-        overriding_resolvers: Sequence[NameResolver] = (),
-    ) -> Job:
-        """The job of a statement. `overriding_resolvers` take precedence over registered names.
+    text: str
+    """The statement."""
+    params: Mapping[str, Any] | None = None
+    """Values of `$name` in the statement; they are bound, never pasted."""
+    key: str | Sequence[str] | None = None
+    """Columns that identify a row; checked."""
+    _canonical: CanonicalStatement | None = field(default=None, init=False)
 
-        Raises StatementNotAllowed unless the text is one reading statement; SqlError, TableNotFound
-        and ParameterMissing as binding does; SchemaMismatch when the output cannot be stored or
-        lacks a key column.
-        """
-        prepared = self._engine.prepare(
-            statement,
-            params,
-            tenant=self._scope.current,
-            extra_resolvers=resolvers,
-            overriding_resolvers=overriding_resolvers,
-        )
-        query = _single_statement(prepared)
-        key = key_columns([n for n, _ in query.output], key)
+    def bind(self, ctx: BindContext) -> "Job":
+        """Raises StatementNotAllowed unless the text is one reading statement; SqlError,
+        TableNotFound and ParameterMissing as binding does; SchemaMismatch when the output cannot be
+        stored or lacks a key column."""
+        from jammi_lab.engine.sql import credential_check
+        from jammi_lab.inputs.path_names import bound_text
+        from jammi_lab.steps.increment import IncrementalStatement
+        from jammi_lab.steps.jobs import BoundInput
+        from jammi_lab.steps.key_check import key_columns
+
+        query = _single_statement(ctx.prepare(self.text, self.params or {}))
+        key = key_columns([n for n, _ in query.output], list_of_names(self.key))
         _check_output(query.output)
         for name, value in query.params.items():
             credential_check.check_value(name, value)
         bound = bound_text(query)
-        statement = statement if bound == query.statement else bound
+        statement = self.text if bound == query.statement else bound
         row_key = key or _inferred_key(query)
         by_type = _TYPE_FUNCTIONS.search(statement.casefold()) is not None
-        return Job(
-            descriptor=SqlDescriptor(
-                statement=statement,
-                canonical=query.canonical(),
-                params={n: encode_param(v) for n, v in sorted(query.params.items())},
-                key=key,
-            ),
-            environment=environment(self._engine),
+        recipe = self.with_values(
+            text=statement, params=query.params, key=key, _canonical=query.canonical()
+        )
+        return ctx.job(
+            recipe,
             inputs=[
                 BoundInput(b.relation, tuple(sorted(b.schema)) if by_type else b.columns)
                 for b in query.inputs
             ],
             start=functools.partial(_start, query, row_key),
-            rebind=lambda: self.job(statement, params, key, resolvers, overriding_resolvers),
             key=key,
             volatile=query.volatile,
             reads_date=query.reads_clock,
@@ -98,22 +95,31 @@ class SqlProducer:
             columns={name: _stored_type(kind) for name, kind in query.output},
             incremental=None
             if by_type
-            else IncrementalStatement(self._engine, query, row_key, self._scope.current),
+            else IncrementalStatement(ctx.engine, query, row_key, ctx.scope.current),
         )
 
-    def from_descriptor(
-        self, descriptor: SqlDescriptor, resolvers: Sequence[NameResolver] = ()
-    ) -> Job:
-        """The job of a recorded definition over the current inputs. Raises as `job` does."""
-        return self.job(
-            descriptor.statement,
-            {n: decode_param(v) for n, v in descriptor.params.items()},
-            descriptor.key,
-            resolvers,
-        )
+    def environment(self, ctx: BindContext, _: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """How the engine runs statements."""
+        return environment(ctx.engine)
+
+    def recorded_inputs(self) -> list[StepInput]:
+        """The statement itself."""
+        assert self._canonical is not None, "it is bound"
+        return [StepInput("", self.text, self._canonical)]
+
+    def current_inputs(self, ctx: BindContext) -> "tuple[list[BoundInput], bool]":
+        """The inputs of the statement as it is bound today."""
+        job = self.bind(ctx)
+        return list(job.inputs), job.descriptor.identity() == self.identity()
+
+    def column_reads(
+        self, _: Sequence[str], inputs: "Sequence[Sequence[ColumnReads]]"
+    ) -> "list[ColumnReads]":
+        """Those of the statement."""
+        return [*inputs[0]]
 
 
-def _single_statement(prepared: Sequence[PreparedStatement]) -> PreparedStatement:
+def _single_statement(prepared: "Sequence[PreparedStatement]") -> "PreparedStatement":
     if len(prepared) != 1:
         raise StatementNotAllowed(
             f"A recipe must be one statement; this text contains {len(prepared)}.",
@@ -128,8 +134,10 @@ def _stored_type(kind: str) -> str:
 
 
 def _start(
-    query: PreparedStatement, row_key: Sequence[str], on_progress: OnProgress | None
-) -> RunningJob:
+    query: "PreparedStatement", row_key: Sequence[str], on_progress: OnProgress | None
+) -> "RunningJob":
+    from jammi_lab.steps.jobs import RunningJob, percent_callback
+
     witnesses: dict[tuple[str, str, str], Observed] = {}
     ordered = query.run_ordered(
         row_key, on_progress=percent_callback(on_progress), observed_states=witnesses
@@ -138,6 +146,8 @@ def _start(
 
 
 def _check_output(output: Sequence[tuple[str, str]]) -> None:
+    from jammi_lab.engine.sql.types import sql_type
+
     folded_names: set[str] = set()
     for name, kind in output:
         if not name:
@@ -162,9 +172,11 @@ def _check_output(output: Sequence[tuple[str, str]]) -> None:
             )
 
 
-def _inferred_key(query: PreparedStatement) -> list[str]:
+def _inferred_key(query: "PreparedStatement") -> list[str]:
     """Columns that probably identify a row, so that a changed value does not reorder other rows:
     the GROUP BY columns, else the key of the only table read."""
+    from jammi_lab.inputs.observation import PinnedState
+
     if query.inferred_key:
         return list(query.inferred_key)
     if len(query.inputs) != 1:

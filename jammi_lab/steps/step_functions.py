@@ -9,15 +9,18 @@ import linecache
 import re
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.definitions import PythonDescriptor, RowMapDescriptor
-from jammi_lab.core.entry_points import package_producer
-from jammi_lab.core.errors import InvalidArgument, StepFailed
+from jammi_lab.core.definitions import RowMapDescriptor, merge_params
+from jammi_lab.core.entry_points import PRODUCERS, load_package_entry, package_producer
+from jammi_lab.core.errors import InvalidArgument, NotRecomputable, StepFailed
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.recipes import PARAMS, Stored, decode_params, encode_params
+from jammi_lab.engine.sql import credential_check
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.steps.function_digest import function_digest
 from jammi_lab.steps.function_source import (
@@ -27,10 +30,8 @@ from jammi_lab.steps.function_source import (
     is_library,
     is_library_file,
 )
+from jammi_lab.steps.recipe import BindContext, Producer
 
-FunctionDescriptor = PythonDescriptor | RowMapDescriptor
-"""Definitions that name a function."""
-_VERBS = {PythonDescriptor: "ws.compute", RowMapDescriptor: "ws.map"}
 SOURCE_BASIS = "on its source; imported modules are not followed"
 """The basis of a verdict on a step without a version."""
 _OF_NOTEBOOKS = ("cell", "__main__")
@@ -95,6 +96,108 @@ class StepFunction:
         )
 
 
+class FunctionRecipe(Producer):
+    """A recipe that calls a function. The fields are those of its subclasses, which are
+    dataclasses."""
+
+    VERB: ClassVar[str]
+    """The verb that runs it."""
+    stored_function: ClassVar[Mapping[str, Stored]] = {
+        "function": Stored(type=str, hashed=False, write=lambda step: step.qualified_name),
+        "_source": Stored("source", hashed=False),
+        "_digest": Stored("digest"),
+        "params": PARAMS,
+    }
+    """How the fields of the function are stored."""
+    function: Any
+    version: str | None
+    params: Mapping[str, Any] | None
+    _source: str
+    """The source code, for display."""
+    _digest: str
+    """Digest of the source code and of what that refers to; with a version, the name of the
+    versioned recipe. Empty until the recipe is bound."""
+
+    def with_function(self, ctx: BindContext) -> Self:
+        """The recipe with its function, checked. Raises InvalidArgument for a version or a function
+        that cannot be recorded, StatementNotAllowed when a recorded text contains a password,
+        ExtensionMissing, and NotRecomputable when a recorded function is not in this kernel."""
+        functions = ctx.part(StepFunctions)
+        if self._digest:
+            step: StepFunction | str = self.function
+            if isinstance(step, str):
+                step = functions.find(self, import_module=True)
+                if isinstance(step, str):
+                    raise self.missing_function_error(ctx.name, step)
+            return self.with_values(
+                function=step,
+                _source=step.source,
+                _digest=self._digest if self.version is not None else required_digest(step),
+            )
+        if self.version is not None and not isinstance(self.version, str):
+            raise InvalidArgument(f"A version must be a string, got {self.version!r}.")
+        for name, value in merge_params(self.params).items():
+            credential_check.check_text(f"The value of {name!r}", value)
+        params = decode_params(encode_params(self.params))
+        step = _step_function(self.function)
+        self.with_values(params=params).check_function(step)
+        credential_check.check_step(ctx.name, step.source)
+        credential_check.check_text(f"The version of {ctx.name!r}", self.version)
+        digest = fold(ctx.name) if self.version is not None else required_digest(step)
+        functions.give(step)
+        return self.with_values(function=step, params=params, _source=step.source, _digest=digest)
+
+    def check_function(self, step: StepFunction) -> None:
+        """Raise InvalidArgument when the function cannot be called with the inputs."""
+        raise NotImplementedError
+
+    def missing_function_error(self, name: str, reason: str) -> NotRecomputable:
+        """The error for a recorded function that is not in this kernel."""
+        raise NotImplementedError
+
+    def current(self, ctx: BindContext, import_modules: bool) -> Self | Unknown:
+        """With the digest of the function as it is now."""
+        step = ctx.part(StepFunctions).find(self, import_module=import_modules)
+        if isinstance(step, str):
+            return Unknown(step)
+        if self.version is not None:
+            return self
+        try:
+            return self.with_values(_digest=step.digest())
+        except NoSource as error:
+            return Unknown(f"its function cannot be fingerprinted: {error}")
+
+    def missing_requirement(self, ctx: BindContext) -> str | None:
+        """Why the function is not in this kernel, as a clause."""
+        step = ctx.part(StepFunctions).find(self, import_module=True)
+        return step if isinstance(step, str) else None
+
+    def verdict_grounds(self) -> list[str]:
+        """What of the function is compared."""
+        if self.version is not None:
+            return [f"on its version {self.version}"]
+        if (package := package_of(self.function)) is not None:
+            return [f"on the version of its package, {package}"]
+        return [SOURCE_BASIS, *unwatched_files(self._source)]
+
+
+def _step_function(function: Any) -> StepFunction:
+    """The function of a recipe. A cell passes a StepFunction with the text of the cell; Python code
+    passes a function, or the name of a producer of an installed package. Raises InvalidArgument for
+    a text that is no name; ExtensionMissing."""
+    if isinstance(function, str):
+        if any(character.isspace() for character in function):
+            raise InvalidArgument(
+                f"A step must be a function or the name of a producer, got {function!r}.",
+                hint="ws.materialize(name, sql) runs a statement.",
+            )
+        function = load_package_entry(PRODUCERS, function)
+    return function if isinstance(function, StepFunction) else StepFunction(function)
+
+
+AnyFunctionRecipe = FunctionRecipe | RowMapDescriptor
+
+
 class StepFunctions:
     """The functions that were given to this kernel, by the definitions that they belong to."""
 
@@ -109,31 +212,13 @@ class StepFunctions:
         its name alone do not take it."""
         self._given[id(step.function)] = step.function
 
-    def remember(self, descriptor: FunctionDescriptor, step: StepFunction) -> None:
+    def remember(self, recipe: AnyFunctionRecipe, step: StepFunction | None = None) -> None:
         """Keep the function that a definition is run with."""
-        self._steps[digest_of(descriptor.identity())] = step
+        function = step or recipe.function
+        assert isinstance(function, StepFunction), "it is bound"
+        self._steps[digest_of(recipe.identity())] = function
 
-    def current_digest(
-        self, descriptor: FunctionDescriptor, *, import_module: bool
-    ) -> str | Unknown:
-        """The digest of a recorded step's function as it is now; Unknown when the function is not
-        in this kernel. `import_module`: import its module if needed."""
-        step = self.find(descriptor, import_module=import_module)
-        if isinstance(step, str):
-            return Unknown(step)
-        if descriptor.version is not None:
-            return descriptor.digest
-        try:
-            return step.digest()
-        except NoSource as error:
-            return Unknown(f"its function cannot be fingerprinted: {error}")
-
-    def missing_requirement(self, descriptor: FunctionDescriptor) -> str | None:
-        """Why a recorded step cannot run in this kernel, as a clause; None when it can."""
-        step = self.find(descriptor, import_module=True)
-        return step if isinstance(step, str) else None
-
-    def find(self, descriptor: FunctionDescriptor, *, import_module: bool) -> StepFunction | str:
+    def find(self, recipe: AnyFunctionRecipe, *, import_module: bool) -> StepFunction | str:
         """The function of a recorded definition, or the reason why it is not in this kernel, as a
         clause.
 
@@ -141,8 +226,8 @@ class StepFunctions:
         inside another function, and a cell, must have been given to this kernel; so must every
         function of a workspace in a folder that is not trusted.
         """
-        known_step = self._steps.get(digest_of(descriptor.identity()))
-        module, _, name = descriptor.function.partition(":")
+        known_step = self._steps.get(digest_of(recipe.identity()))
+        module, _, name = recipe.function.partition(":")
         if not self._outside.trusts_folder:
             return known_step or (
                 f"its function {name} was recorded by somebody else, and "
@@ -155,9 +240,9 @@ class StepFunctions:
         if module in sys.modules and is_library(module):
             return known_step or _INSTALLED_PACKAGE.format(module)
         if module == "__main__":
-            return self._of_notebook(descriptor, known_step, name)
+            return self._of_notebook(recipe, known_step, name)
         if "<" in name:
-            return known_step or _not_passed(descriptor, name)
+            return known_step or _not_passed(recipe, name)
         if module not in sys.modules and known_step is None:
             if not import_module:
                 return (
@@ -172,30 +257,30 @@ class StepFunctions:
         return StepFunction(target)
 
     def _of_notebook(
-        self, descriptor: FunctionDescriptor, known_step: StepFunction | None, name: str
+        self, recipe: AnyFunctionRecipe, known_step: StepFunction | None, name: str
     ) -> StepFunction | str:
         """The notebook's function of a name as it is now. Names such as `step` are used again: one
         that a call named for other recipes is left to them, and this one keeps its own."""
         target = _defined_function("__main__", name)
         if isinstance(target, str):
             missing = f"run the cell that defines its function {name}; %jammi edit shows it"
-            return known_step or (_not_passed(descriptor, name) if "<" in name else missing)
+            return known_step or (_not_passed(recipe, name) if "<" in name else missing)
         current = StepFunction(target)
         if known_step is None:
-            is_free = id(target) not in self._given or _has_digest(current, descriptor)
+            is_free = id(target) not in self._given or _has_digest(current, recipe)
             return current if is_free else f"the function {name} was passed to another recipe"
         is_own = known_step.function is target
         return known_step if is_own or id(target) in self._given else current
 
 
-def _not_passed(descriptor: FunctionDescriptor, name: str) -> str:
-    return f"its function {name} was not passed to {_VERBS[type(descriptor)]} in this kernel"
+def _not_passed(recipe: AnyFunctionRecipe, name: str) -> str:
+    return f"its function {name} was not passed to {recipe.VERB} in this kernel"
 
 
-def _has_digest(step: StepFunction, descriptor: FunctionDescriptor) -> bool:
+def _has_digest(step: StepFunction, recipe: AnyFunctionRecipe) -> bool:
     """Whether a recorded definition is that of this function by its source."""
     try:
-        return descriptor.version is None and step.digest() == descriptor.digest
+        return recipe.version is None and step.digest() == recipe._digest
     except NoSource:
         return False
 

@@ -297,7 +297,7 @@ class Infrastructure:
         """All producers."""
         from jammi_lab.steps.registry import Producers
 
-        producers = Producers(
+        return Producers(
             self.engine,
             self.scope,
             [self.frames],
@@ -308,9 +308,12 @@ class Infrastructure:
             self.vectors,
             lambda: self.encoders,
             self.source_directory.outside,
+            self._open_step_input,
         )
-        producers.python.open_input = self.open_input
-        return producers
+
+    def _open_step_input(self, statement: "PreparedStatement") -> Any:
+        assert self.open_input is not None, "it is set with the services"
+        return self.open_input(statement)
 
     @first_use
     def encoders(self) -> "ModelEncoders":

@@ -20,21 +20,13 @@ from jammi_lab.steps.external import External
 from jammi_lab.steps.jobs import Job
 from jammi_lab.steps.recipe import Producer
 from jammi_lab.steps.registry import Producers
+from jammi_lab.steps.sql import Sql
 from jammi_lab.steps.step_functions import StepFunction
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.lookup import TableLookup, unwrap_table
-from jammi_lab.workspace.recipe_values import (
-    Cache,
-    Embedding,
-    Lexical,
-    Precision,
-    PythonStep,
-    Refresh,
-    RowMap,
-    Sql,
-)
+from jammi_lab.workspace.recipe_values import Cache, Embedding, Lexical, Precision, Refresh, RowMap
 from jammi_lab.workspace.result_table import ResultTable
 
 if TYPE_CHECKING:
@@ -53,8 +45,6 @@ class JobFactory:
         """The job of a recipe. With `frames` its SQL can name data frames of the notebook. Raises
         what the verb of the recipe raises."""
         match recipe:
-            case Sql():
-                return self.sql(recipe, frames=frames)
             case Embedding():
                 return self._producers.embedding.job(
                     name,
@@ -75,8 +65,6 @@ class JobFactory:
                     recipe.where,
                     ignore_previous=bypass_cache,
                 )
-            case PythonStep():
-                return self._python_job(name, recipe, frames=frames)
             case RowMap():
                 return self._row_map_job(name, recipe, bypass_cache=bypass_cache, frames=frames)
             case Producer():
@@ -84,23 +72,6 @@ class JobFactory:
                     name, self._with_names(recipe), bypass_cache=bypass_cache
                 )
         raise AssertionError(f"no recipe: {recipe!r}")
-
-    def sql(self, recipe: Sql, *, frames: bool = False) -> Job:
-        """The job of a statement."""
-        extra_resolvers = [self._frames] if frames else []
-        key = list_of_names(recipe.key)
-        return self._producers.sql.job(recipe.text, recipe.params or {}, key, extra_resolvers)
-
-    def _python_job(self, name: str, recipe: PythonStep, *, frames: bool) -> Job:
-        return self._producers.python.job(
-            name,
-            _step_function(recipe),
-            list_of_names(recipe.inputs),
-            recipe.params or {},
-            recipe.version,
-            list_of_names(recipe.key),
-            [self._frames] if frames else [],
-        )
 
     def _row_map_job(self, name: str, recipe: RowMap, *, bypass_cache: bool, frames: bool) -> Job:
         from jammi_lab.features.rows.row_map import RowMapSettings
@@ -135,7 +106,7 @@ class JobFactory:
         return recipe.with_values(**names)
 
 
-def _step_function(recipe: PythonStep | RowMap) -> StepFunction:
+def _step_function(recipe: RowMap) -> StepFunction:
     """The function of a recipe. A cell passes a StepFunction with the text of the cell; Python code
     passes a function, or the name of a producer of an installed package. Raises InvalidArgument for
     a version that is not a string and for a text that is no name; ExtensionMissing."""
@@ -272,7 +243,7 @@ class Materializer:
     def find_ready(self, recipe: Sql) -> TableVersion | None:
         """The ready table that is the result of a statement over its current inputs; None when
         there is none. Computes nothing."""
-        job, observation = self._jobs.sql(recipe), self._observe(True)
+        job, observation = self._producers.bind("", recipe), self._observe(True)
         anchors = observed_anchors(job, observation, self._context.scope.current)
         record = find_reusable(self._context, job.definition, anchors)
         observation.close()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.features.vectors.judgements import JudgedQuery, discounted_gain
-from jammi_lab.workspace.recipe_values import Sql
+from jammi_lab.steps.sql import Sql
 
 
 class Search(NamedTuple):

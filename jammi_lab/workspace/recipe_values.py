@@ -18,6 +18,8 @@ from jammi_lab.features.vectors.neighbor_graph import NeighborGraph
 from jammi_lab.features.vectors.projection import Projection
 from jammi_lab.features.vectors.propagation import Propagation
 from jammi_lab.steps.external import External
+from jammi_lab.steps.python import PythonStep
+from jammi_lab.steps.sql import Sql
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,18 +34,6 @@ Cache = Literal["use", "bypass"]
 """Whether an equal ready table is used, or computed again."""
 Refresh = Literal["no", "inputs"]
 """Whether inputs that are not up to date are recomputed first."""
-
-
-@dataclass(frozen=True)
-class Sql(RecipeValue):
-    """The rows of a SELECT statement."""
-
-    text: str
-    """The statement."""
-    params: Mapping[str, Any] | None = None
-    """Values of `$name` in the statement; they are bound, never pasted."""
-    key: str | Sequence[str] | None = None
-    """Columns that identify a row; checked."""
 
 
 @dataclass(frozen=True)
@@ -85,24 +75,6 @@ class Lexical(RecipeValue):
 
 
 @dataclass(frozen=True)
-class PythonStep(RecipeValue):
-    """The rows that a Python function returns."""
-
-    function: "Callable[..., Any] | StepFunction | str"
-    """Takes a Result for each input and `params` as keywords; returns a frame, a list of dicts, or
-    an iterator of these. As text: the name of a producer of an installed package."""
-    _: KW_ONLY
-    inputs: str | Sequence[str] = ()
-    """Sources, tables or SQL."""
-    params: Mapping[str, Any] | None = None
-    """Keyword arguments of the function."""
-    version: str | None = None
-    """The definition; that of the function's source when None."""
-    key: str | Sequence[str] | None = None
-    """Columns that identify a row; checked."""
-
-
-@dataclass(frozen=True)
 class RowMap(RecipeValue):
     """What a Python function returns for each row of a source, table or SQL."""
 
@@ -134,6 +106,8 @@ class RowMap(RecipeValue):
 
 
 RECIPES: tuple[type[RecipeValue], ...] = (
+    Sql,
+    PythonStep,
     External,
     Imported,
     NeighborGraph,

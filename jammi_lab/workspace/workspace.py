@@ -29,6 +29,8 @@ from jammi_lab.features.vectors.context_set import ContextSet
 from jammi_lab.features.vectors.neighbor_graph import NeighborGraph
 from jammi_lab.features.vectors.projection import Projection
 from jammi_lab.features.vectors.propagation import Propagation
+from jammi_lab.steps.python import PythonStep
+from jammi_lab.steps.sql import Sql
 from jammi_lab.workspace import relocation
 from jammi_lab.workspace.arguments import takes_no_name
 from jammi_lab.workspace.assembly import Services
@@ -40,10 +42,8 @@ from jammi_lab.workspace.recipe_values import (
     Embedding,
     Lexical,
     Precision,
-    PythonStep,
     Refresh,
     RowMap,
-    Sql,
     as_recipe,
 )
 

@@ -16,8 +16,9 @@ from jammi_lab.commands.help import Help
 from jammi_lab.commands.table import STEP
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.steps.function_source import InlineSource
+from jammi_lab.steps.python import PythonStep
 from jammi_lab.steps.step_functions import StepFunction
-from jammi_lab.workspace.recipe_values import Cache, PythonStep, RowMap
+from jammi_lab.workspace.recipe_values import Cache, RowMap
 
 
 def run_step(notebook: Notebook, line: str, text: str) -> Any:

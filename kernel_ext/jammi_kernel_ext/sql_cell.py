@@ -16,7 +16,7 @@ from jammi_lab.commands.help import Help
 from jammi_lab.commands.table import CELL
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import ReprMixin
-from jammi_lab.workspace.recipe_values import Sql
+from jammi_lab.steps.sql import Sql
 from jammi_lab.workspace.run_in_order import note_earlier_changes
 
 if TYPE_CHECKING:

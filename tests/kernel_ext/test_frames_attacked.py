@@ -18,7 +18,7 @@ from jammi_kernel_ext.cell_flow import CellFlow
 from jammi_kernel_ext.frame_follower import FrameFollower
 from jammi_lab.core.anchors import FrameOrigin
 from jammi_lab.sources.frame_origins import origins
-from jammi_lab.workspace.recipe_values import Sql
+from jammi_lab.steps.sql import Sql
 from tests.freshness.lab import Lab
 from tests.inside import services_of
 from tests.kernel_ext.second_attacks import SECOND

@@ -656,11 +656,11 @@ def test_an_input_that_comes_in_with_the_last_binding_is_not_anchored_on_a_later
     as known."""
     (tmp_path / "late.csv").write_text("id\n1\n")
     lab.sources.add("late", str(tmp_path / "late.csv"))
-    producers, turns = services_of(lab).producers.sql, iter(range(100))
+    producers, turns = services_of(lab).producers, iter(range(100))
     names = ("papers", "late")
 
     def moving():
-        job = producers.job(f"SELECT id FROM {names[next(turns) % 2]}", {})
+        job = producers.bind("", jl.Sql(f"SELECT id FROM {names[next(turns) % 2]}"))
         return dataclasses.replace(job, rebind=moving)
 
     made = base.produce(

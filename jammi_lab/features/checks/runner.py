@@ -31,7 +31,8 @@ from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import sql_types
 from jammi_lab.steps import sql
 from jammi_lab.steps.anchor_confirmation import bind_after_observing, confirm_anchors, same_anchors
-from jammi_lab.steps.sql import SqlProducer
+from jammi_lab.steps.recipe import BindContext
+from jammi_lab.steps.sql import Sql
 from jammi_lab.store.result_files import result_snapshot
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class CheckRunner:
         """`read_table` returns the rows of a version. TableDamaged."""
         self._catalog, self._engine, self.scope = catalog, engine, scope
         self._clock, self._observe, self._read_table = clock, observe, read_table
-        self._producer, self.select_text = SqlProducer(engine, scope), engine.select_text
+        self.select_text = engine.select_text
         self._definitions: dict[tuple[str, bytes], str] = {}
 
     @functools.cached_property
@@ -333,11 +334,9 @@ class CheckRunner:
     ) -> tuple[int, list[Anchor]]:
         """The number of failing rows, and the states of what was read. Raises what the statement
         raises."""
-        job = self._producer.job(
-            _wrap_statement(check, "count(*) AS failing"),
-            _params(check),
-            overriding_resolvers=self._overriding_resolvers(check, relation),
-        )
+        resolvers = self._overriding_resolvers(check, relation)
+        ctx = BindContext(self._engine, self.scope, overriding_resolvers=resolvers)
+        job = Sql(_wrap_statement(check, "count(*) AS failing"), _params(check)).bind(ctx)
         job, before = bind_after_observing(self._observe, check.tenant, job)
         _check_reads_subject(check, [bound.relation.input for bound in job.inputs])
         for earlier in self._earlier_results(check, record):

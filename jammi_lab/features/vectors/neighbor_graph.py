@@ -8,6 +8,7 @@ from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.recipes import Stored, Table, is_number
 from jammi_lab.core.records import OnProgress, Progress
+from jammi_lab.core.settings import Settings
 from jammi_lab.steps.recipe import BindContext, Producer
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class NeighborGraph(Producer):
             raise InvalidArgument(f"mutual must be True or False, got {self.mutual!r}.")
         few = None
         if exact is None:
-            few = self._exact_max_rows or ctx.settings["vectors.exact_max_rows"]
+            few = self._exact_max_rows or ctx.part(Settings)["vectors.exact_max_rows"]
         vectors = ctx.load_vectors(self.table)
         recipe = self.with_values(
             table=vectors.step_input,
@@ -99,7 +100,7 @@ class NeighborGraph(Producer):
         if index is None or not index.expansion:  # measured to be slower than reading all vectors
             blocks = nearest_others(matrix.exact, self.k, on_rows=report_progress)
         else:
-            oversample = max(1, ctx.settings["vectors.oversample"])
+            oversample = max(1, ctx.part(Settings)["vectors.oversample"])
             blocks = approximate_blocks(matrix, index, self.k, oversample, report_progress)
         return RunningJob(Edges(matrix, blocks, self.k, self.min_similarity, mutual=self.mutual))
 

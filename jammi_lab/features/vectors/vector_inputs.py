@@ -15,7 +15,7 @@ def load_matrix(ctx: BindContext, table: InputTable) -> Matrix:
     acquire = bound_input.relation.acquire
     release = None if acquire is None else acquire()
     try:
-        return ctx.feature(VectorIndexes).matrix(record)
+        return ctx.part(VectorIndexes).matrix(record)
     finally:
         if release is not None:
             release()
@@ -26,4 +26,4 @@ def load_index(ctx: BindContext, table: InputTable) -> AnnIndex | None:
     KeyboardInterrupt."""
     if table.record is None:
         return None
-    return ctx.feature(VectorIndexes).index(table.record, build=True)
+    return ctx.part(VectorIndexes).index(table.record, build=True)

@@ -1,0 +1,199 @@
+"""What a Python step returned, as one Arrow table: a frame, a list of dicts, or an iterator of
+these, which is spooled to a temporary file."""
+
+import mmap
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import InvalidArgument, JammiError, ResourceExhausted, SchemaMismatch
+from jammi_lab.core.identifiers import fold
+from jammi_lab.sources.base import ReadPlan, Relation
+from jammi_lab.sources.frames import as_arrow, is_frame
+from jammi_lab.sources.scratch_duckdb import sql_types
+from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array
+
+
+class StepRows:
+    """A name provider for the rows of a step, under a name that no user table has."""
+
+    NAME = "__jammi_made"
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._relation = Relation(
+            Input(kind=InputKind.FRAME, name=self.NAME),
+            ReadPlan(frame=rows),
+            columns=sql_types(rows.schema),
+        )
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of the rows, when `parts` is their name."""
+        return self._relation if parts == (self.NAME,) else None
+
+    def names(self) -> list[str]:
+        """Empty, so that the name is never suggested."""
+        return []
+
+
+_EXPECTED_OUTPUT = "a pandas, polars or pyarrow frame, a list of dicts, or an iterator of these"
+_OUTPUT_HINT = "Return a pandas, polars or pyarrow frame, a list of dicts, or yield such batches."
+
+
+def to_table(value: Any, step: str, call_step: Callable[[Callable[[], Any]], Any]) -> pa.Table:
+    """The step's return value as a table.
+
+    `call_step` calls the step's own code, for iterators that have yet to run. Raises SchemaMismatch
+    when the value is not tabular."""
+    if (
+        isinstance(value, pa.RecordBatchReader)
+        or (hasattr(value, "__next__") and not is_frame(value))
+        or (isinstance(value, list | tuple) and value and all(is_frame(v) for v in value))
+    ):
+        table = _spool_batches(iter(value), step, call_step)
+    else:
+        table = _to_batch(value, step)
+    by_folded_name: dict[str, str] = {}
+    for name in table.schema.names:
+        if (first_name := by_folded_name.setdefault(fold(name), name)) != name:
+            raise SchemaMismatch(
+                f"The Python step {step!r} returned the columns {first_name!r} and {name!r}, which "
+                "are the same name in SQL.",
+                table=step,
+                column=name,
+                expected="different names",
+                actual=name,
+                hint="Rename one.",
+            )
+    return table
+
+
+def _to_batch(value: Any, step: str) -> pa.Table:
+    """Convert a frame or a list of dicts to Arrow."""
+    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+        return _from_rows(value, step)
+    try:
+        return as_arrow(value)
+    except InvalidArgument:
+        kind = "None" if value is None else f"a value of type {type(value).__name__}"
+        raise SchemaMismatch(
+            f"The Python step {step!r} returned {kind}, not rows.",
+            table=step,
+            expected=_EXPECTED_OUTPUT,
+            actual=type(value).__name__,
+            hint=_OUTPUT_HINT,
+        ) from None
+    except SchemaMismatch as error:
+        raise _step_error(error, step) from None
+
+
+def _from_rows(rows: list[dict[Any, Any]], step: str) -> pa.Table:
+    """Convert dicts to rows; a missing key becomes NULL."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if not names:
+        raise SchemaMismatch(
+            f"The Python step {step!r} returned an empty list, which has no columns.",
+            table=step,
+            hint="Return an empty frame: it has columns even without rows.",
+        )
+    columns = []
+    for name in names:
+        try:
+            columns.append(to_arrow_array([row.get(name) for row in rows]))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+            sentence = (
+                f"The Python step {step!r} returned values in {str(name)!r} that have no common "
+                f"SQL type ({reason})."
+            )
+            raise SchemaMismatch(
+                sentence, table=step, column=str(name), hint="Convert them to one type."
+            ) from None
+    return _to_batch(pa.table(columns, names=[str(n) for n in names]), step)
+
+
+def _spool_batches(
+    parts: Iterator[Any], step: str, call_step: Callable[[Callable[[], Any]], Any]
+) -> pa.Table:
+    """Write all batches to an unnamed temporary file and map it, so that they do not have to fit in
+    memory. All must have the columns and types of the first."""
+    end = object()
+    with tempfile.TemporaryFile(prefix="jammi-") as file:
+        first = call_step(lambda: next(parts, end))
+        if first is end:
+            raise SchemaMismatch(
+                f"The Python step {step!r} yielded no batch.",
+                table=step,
+                hint="Yield an empty frame: it has columns even without rows.",
+            )
+        batch = _to_batch(first, step)
+        schema = batch.schema
+        with _translate_disk_errors(step), pa.ipc.new_file(file, schema) as sink:
+            while True:
+                sink.write_table(_cast_batch(batch, schema, step))
+                next_batch = call_step(lambda: next(parts, end))
+                if next_batch is end:
+                    break
+                batch = _to_batch(next_batch, step)
+        with _translate_disk_errors(step):
+            file.flush()
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+
+
+def _cast_batch(batch: pa.Table, schema: pa.Schema, step: str) -> pa.Table:
+    if batch.schema == schema:
+        return batch
+    reason = ""
+    columns = []
+    if sorted(batch.schema.names) == sorted(schema.names):
+        for field in schema:
+            try:
+                columns.append(cast_losslessly(batch[field.name], field.type))
+            except pa.ArrowException as error:
+                reason = f" ({field.name!r}: {str(error).splitlines()[0][:160]})"
+    if len(columns) == len(schema):
+        return pa.table(columns, schema=schema)
+    raise SchemaMismatch(
+        f"The batches of the Python step {step!r} do not all have the same schema{reason}.",
+        table=step,
+        expected=", ".join(f"{f.name} {f.type}" for f in schema),
+        actual=", ".join(f"{f.name} {f.type}" for f in batch.schema),
+        hint="Give every batch the columns and types of the first.",
+    )
+
+
+class _translate_disk_errors:  # noqa: N801  used like a function in `with`
+    """A context that reports disk errors as ResourceExhausted."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, JammiError):
+            reason = error.strerror or type(error).__name__
+            raise ResourceExhausted(
+                f"The batches of the Python step {self._step!r} did not fit into the "
+                f"temporary folder: {reason}.",
+                hint="Free some disk space.",
+            ) from error
+
+
+def _step_error(error: SchemaMismatch, step: str) -> SchemaMismatch:
+    sentence = (
+        f"The Python step {step!r} returned a frame that cannot be stored: "
+        f"{error.message[:1].lower()}{error.message[1:]}"
+    )
+    return SchemaMismatch(
+        sentence,
+        table=step,
+        column=error.column,
+        expected=error.expected,
+        actual=error.actual,
+        hint=error.hint,
+    )
