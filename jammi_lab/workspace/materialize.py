@@ -69,7 +69,10 @@ class JobFactory:
                 return self._row_map_job(name, recipe, bypass_cache=bypass_cache, frames=frames)
             case Producer():
                 return self._producers.bind(
-                    name, self._with_names(recipe), bypass_cache=bypass_cache
+                    name,
+                    self._with_names(recipe),
+                    [self._frames] if frames else [],
+                    bypass_cache=bypass_cache,
                 )
         raise AssertionError(f"no recipe: {recipe!r}")
 
