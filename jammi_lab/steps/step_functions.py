@@ -96,6 +96,11 @@ class StepFunction:
         )
 
 
+def _qualified_name(function: Any) -> Any:
+    """How a function is stored: by its name, which is what a recorded recipe has."""
+    return function.qualified_name if isinstance(function, StepFunction) else function
+
+
 class FunctionRecipe(Producer):
     """A recipe that calls a function. The fields are those of its subclasses, which are
     dataclasses."""
@@ -103,7 +108,7 @@ class FunctionRecipe(Producer):
     VERB: ClassVar[str]
     """The verb that runs it."""
     stored_function: ClassVar[Mapping[str, Stored]] = {
-        "function": Stored(type=str, hashed=False, write=lambda step: step.qualified_name),
+        "function": Stored(type=str, hashed=False, write=_qualified_name),
         "_source": Stored("source", hashed=False),
         "_digest": Stored("digest"),
         "params": PARAMS,
