@@ -145,7 +145,7 @@ def published(folder: Path, repeats: int) -> list[Line]:
     bare, parts = DurableFileStore(folder / "bare"), DurableTableStore(folder / "parts")
     with jl.open(folder / "lab") as ws:
         kitchen = ws._services.producer_context
-        job = ws._services.producers.bind("", jl.Sql("SELECT 1 AS x"))
+        job = jl.Sql("SELECT 1 AS x").bind(ws._services.producers.bind_context())
         order = TableRecord(
             table_name="",
             kind=job.kind,

@@ -47,10 +47,9 @@ HOMES = {
     "Node": "jammi_lab/freshness/lineage.py",
     "ColumnEdge": "jammi_lab/freshness/table_column_lineage.py",
     "Settings": "jammi_lab/core/settings.py",
-    **dict.fromkeys(
-        "Embedding Lexical RowMap".split(),
-        "jammi_lab/workspace/recipe_values.py",
-    ),
+    "Embedding": "jammi_lab/features/vectors/embedding.py",
+    "Lexical": "jammi_lab/features/words/lexical.py",
+    "RowMap": "jammi_lab/features/rows/row_map.py",
     "NeighborGraph": "jammi_lab/features/vectors/neighbor_graph.py",
     "Propagation": "jammi_lab/features/vectors/propagation.py",
     "ContextSet": "jammi_lab/features/vectors/context_set.py",
@@ -308,7 +307,7 @@ def members(name: str) -> dict[str, ast.AST]:
     protocol: set[str] = set()  # what only recipes of one's own need
     for base in _bases(_class(name)):
         found |= _own(base)
-        if base.name in ("RecipeValue", "Producer", "FunctionRecipe"):
+        if base.name in ("RecipeValue", "Producer", "FunctionRecipe", "RowRecipe"):
             protocol = {*found} - {"to_dict"}
     found |= _own(_class(name))
     return {member: node for member, node in found.items() if member not in protocol}
@@ -322,6 +321,7 @@ def _bases(node: ast.ClassDef) -> list[ast.ClassDef]:
         "features/search/search.py",
         "steps/recipe.py",
         "steps/step_functions.py",
+        "steps/row_recipe.py",
         "core/recipes.py",
         "core/html.py",
         "core/dataframes.py",

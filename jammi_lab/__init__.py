@@ -85,11 +85,14 @@ if TYPE_CHECKING:
     from jammi_lab.features.live.mutable_handles import MutableTable
     from jammi_lab.features.live.subscriptions import Event
     from jammi_lab.features.pictures.lineage import Lineage
+    from jammi_lab.features.rows.row_map import RowMap
     from jammi_lab.features.vectors.context_set import ContextSet
+    from jammi_lab.features.vectors.embedding import Embedding
     from jammi_lab.features.vectors.models import Model
     from jammi_lab.features.vectors.neighbor_graph import NeighborGraph
     from jammi_lab.features.vectors.projection import Projection
     from jammi_lab.features.vectors.propagation import Propagation
+    from jammi_lab.features.words.lexical import Lexical
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.lineage import Node
     from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
@@ -100,7 +103,6 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.diff import Diff
     from jammi_lab.workspace.opening import open, rebuild, trust  # noqa: A004  the field's name for it
     from jammi_lab.workspace.query_plan import Explanation
-    from jammi_lab.workspace.recipe_values import Embedding, Lexical, RowMap
     from jammi_lab.workspace.recipes import Recipe
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
@@ -234,8 +236,10 @@ _EXPLICIT_HOMES = {
     "Column": "workspace.sources",
     "ContextSet": "features.vectors.context_set",
     "Edge": "core.records",
+    "Embedding": "features.vectors.embedding",
     "Event": "features.live.subscriptions",
     "Explanation": "workspace.query_plan",
+    "Lexical": "features.words.lexical",
     "Lineage": "features.pictures.lineage",
     "Manifest": "core.manifest",
     "Model": "features.vectors.models",
@@ -249,6 +253,7 @@ _EXPLICIT_HOMES = {
     "Recipe": "workspace.recipes",
     "RecoveryReport": "core.recovery_report",
     "Reference": "core.model_records",
+    "RowMap": "features.rows.row_map",
     "RunReport": "freshness.reports",
     "RunStep": "core.records",
     "Source": "workspace.sources",

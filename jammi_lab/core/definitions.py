@@ -5,44 +5,14 @@ import datetime
 import decimal
 import uuid
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
-import msgspec
-
-from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import InvalidArgument, invalid_row_error
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.value import Value
 
 HASH_SCHEME = "definition-1"
 TEXT_DIGEST_COLUMN = "_text_digest"
 """The column of embeddings and lexical tables that holds the digest of each text."""
-
-
-_NOT_HASHED = {
-    "row_map": ("statement", "asked", "function", "source", "batch", "concurrency", "cost")
-}
-"""By producer: the fields that do not define its output, where they are not the usual ones."""
-
-
-def hashed_fields(descriptor: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a stored descriptor that define its output, without those that record only how
-    it was written."""
-    # A Python step is identified by the digest of its code, not by where the code is.
-    if descriptor.get("producer") == "python":
-        fields = {k: v for k, v in descriptor.items() if k not in ("function", "source")}
-        return {
-            **fields,
-            "inputs": [step_input["canonical"] for step_input in descriptor["inputs"]],
-        }
-    unhashed = _NOT_HASHED.get(descriptor.get("producer", ""), ("statement", "asked", "model"))
-    return {
-        k: v["canonical"] if _is_input(v) else v for k, v in descriptor.items() if k not in unhashed
-    }
-
-
-def _is_input(field: Any) -> bool:
-    return isinstance(field, Mapping) and field.keys() == {"asked", "statement", "canonical"}
 
 
 class CanonicalStatement(Value, frozen=True):
@@ -59,54 +29,6 @@ class CanonicalStatement(Value, frozen=True):
     """Exact names and SQL types of the output columns."""
 
 
-class _HashedDescriptor(Value, frozen=True):
-    """A descriptor whose identity is the result of `hashed_fields`."""
-
-    def identity(self) -> dict[str, Any]:
-        """What the definition hash covers."""
-        return hashed_fields(self.to_dict())
-
-
-class EmbeddingDescriptor(
-    _HashedDescriptor, frozen=True, omit_defaults=True, tag_field="producer", tag="embedding"
-):
-    """Texts of a table, encoded as vectors."""
-
-    statement: str
-    """The SELECT of key and texts; not hashed."""
-    canonical: CanonicalStatement
-    """Its canonical form; hashed."""
-    asked: str
-    """The source, table or SQL as written; not hashed."""
-    key: str
-    """The key column."""
-    text: list[str]
-    """The text columns, joined in this order."""
-    encoder: dict[str, Any]
-    """What shapes the vectors: the identity of the encoder, beginning with the digest of its
-    weights."""
-    model: str | None = None
-    """The model as named by the caller, `name` or `name::version`; not hashed. None for an encoder
-    object."""
-
-
-class LexicalDescriptor(_HashedDescriptor, frozen=True, tag_field="producer", tag="lexical"):
-    """Texts of a table, as terms."""
-
-    statement: str
-    """The SELECT of key and texts; not hashed."""
-    canonical: CanonicalStatement
-    """Its canonical form; hashed."""
-    asked: str
-    """The source, table or SQL as written; not hashed."""
-    key: str
-    """The key column."""
-    text: list[str]
-    """The text columns, joined in this order."""
-    analyzer: str
-    """How texts become terms: english, simple, exact."""
-
-
 class StepInput(Value, frozen=True):
     """One input of a Python step, or of a producer over several tables."""
 
@@ -121,84 +43,6 @@ class StepInput(Value, frozen=True):
     def reference(self) -> tuple[str, str]:
         """The input as written, and the statement that reads it: enough to bind it again."""
         return self.asked, self.statement
-
-
-class RowMapDescriptor(
-    _HashedDescriptor, frozen=True, kw_only=True, tag_field="producer", tag="row_map"
-):
-    """A Python function that is called for each row of a table."""
-
-    statement: str
-    """The SELECT of key and inputs; not hashed."""
-    canonical: CanonicalStatement
-    """Its canonical form; hashed."""
-    asked: str
-    """The source, table or SQL as written; not hashed."""
-    key: str
-    """The key column."""
-    inputs: list[str]
-    """The columns that the function receives."""
-    function: str
-    """`module:qualified name`, for finding it again; not hashed."""
-    source: str
-    """Its source code, for display; not hashed."""
-    version: str | None
-    """The version passed by the caller; None when the source code defines it."""
-    digest: str
-    """Digest of its source code and of what that refers to; with a version, the name of the
-    versioned recipe."""
-    params: dict[str, Any] = {}
-    """Keyword arguments, encoded by `encode_param`."""
-    schema: list[tuple[str, str]] | None = None
-    """Names and Arrow types of the outputs; None when they follow from the values."""
-    batched: bool = False
-    """Whether the function receives an Arrow table instead of the values of one row."""
-    on_error: str = "raise"
-    """What an exception of the function does: raise, record."""
-    batch: int = 1
-    """Rows of one call at most; not hashed."""
-    concurrency: int = 1
-    """Calls at a time; not hashed."""
-    cost: float | None = None
-    """Cost of one call; not hashed."""
-
-    VERB: ClassVar[str] = "ws.map"
-
-    @property
-    def _digest(self) -> str:
-        return self.digest
-
-    def calls_identity(self) -> str:
-        """Digest of what defines the outputs of a row besides its inputs: two definitions with an
-        equal one give equal outputs for equal inputs."""
-        fields = self.identity()
-        names = {fold(column) for column in self.inputs}
-        types = [pair for pair in self.canonical.output if fold(pair[0]) in names]
-        return digest_of({**fields, "canonical": types, "key": None, "on_error": None})
-
-
-Descriptor = EmbeddingDescriptor | LexicalDescriptor | RowMapDescriptor
-
-
-def parse_descriptor(plain: Mapping[str, Any]) -> Descriptor:
-    """The descriptor in a dict from a manifest or the catalog. Raises TableDamaged for anything
-    else."""
-    try:
-        parsed: Descriptor = msgspec.convert(plain, type=Descriptor)
-    except msgspec.ValidationError:
-        raise invalid_row_error() from None
-    return parsed
-
-
-def definition_hash(descriptor: Descriptor, environment: Mapping[str, Any]) -> str:
-    """SHA-256 over the identity of the descriptor and the environment that shapes its output."""
-    return digest_of(
-        {
-            "scheme": HASH_SCHEME,
-            "descriptor": descriptor.identity(),
-            "environment": dict(environment),
-        }
-    )
 
 
 # `datetime` must come before `date`, of which it is a subclass.

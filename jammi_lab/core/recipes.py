@@ -13,12 +13,10 @@ from typing import Any, ClassVar, Protocol, Self
 
 import msgspec
 
-from jammi_lab.core import definitions
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import (
     HASH_SCHEME,
     CanonicalStatement,
-    Descriptor,
     StepInput,
     decode_param,
     encode_param,
@@ -86,6 +84,8 @@ class RecipeValue:
     stored_as: ClassVar[Mapping[str, Stored | None]] = {}
     """How fields are stored where the field does not tell it; None for fields that are not."""
 
+    reuses_rows: ClassVar[bool] = False
+    """Whether a run takes rows over from an earlier version."""
     needs_rows: ClassVar[bool] = False
     """Whether its rows come from outside the workspace, so that they are not computed here."""
 
@@ -97,9 +97,9 @@ class RecipeValue:
         """The stored form, which `from_descriptor` reads."""
         descriptor: dict[str, Any] = {"producer": self.kind}
         for field, stored in _stored_fields(type(self)).items():
-            value = getattr(self, field)
+            value = tuples_to_lists(stored.write(getattr(self, field)))
             if value is not None or not stored.optional:
-                descriptor[stored.name] = tuples_to_lists(stored.write(value))
+                descriptor[stored.name] = value
         return descriptor
 
     @classmethod
@@ -108,9 +108,10 @@ class RecipeValue:
         recipe = object.__new__(cls)
         try:
             for field, stored in _stored_fields(cls).items():
+                value = None
                 if stored.name in descriptor or not stored.optional:
                     value = msgspec.convert(descriptor[stored.name], stored.type)
-                    object.__setattr__(recipe, field, stored.read(value))
+                object.__setattr__(recipe, field, stored.read(value))
         except JammiError:
             raise
         except (msgspec.ValidationError, LookupError, TypeError, ValueError, ArithmeticError):
@@ -169,12 +170,12 @@ def recipe_class(kind: Any) -> type[RecipeValue] | None:
     return _classes.get(kind)
 
 
-def parse_descriptor(descriptor: Mapping[str, Any]) -> RecipeValue | Descriptor:
+def parse_descriptor(descriptor: Mapping[str, Any]) -> RecipeValue:
     """The recipe in a dict from a manifest or the catalog. Raises TableDamaged for anything
     else."""
     found = recipe_class(descriptor.get("producer"))
     if found is None:
-        return definitions.parse_descriptor(descriptor)
+        raise invalid_row_error()
     return found.from_descriptor(descriptor)
 
 
@@ -182,14 +183,12 @@ def hashed_fields(descriptor: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored descriptor that define its output, without those that record only how
     it was written."""
     found = recipe_class(descriptor.get("producer"))
-    if found is None:
-        return definitions.hashed_fields(descriptor)
-    fields = _stored_fields(found)
+    fields = {} if found is None else _stored_fields(found)
     unhashed = {stored.name for stored in fields.values() if not stored.hashed}
     return {name: _canonical(value) for name, value in descriptor.items() if name not in unhashed}
 
 
-def definition_hash(recipe: RecipeValue | Descriptor, environment: Mapping[str, Any]) -> str:
+def definition_hash(recipe: RecipeValue, environment: Mapping[str, Any]) -> str:
     """SHA-256 over the identity of a recipe and the environment that shapes its output."""
     return digest_of(
         {

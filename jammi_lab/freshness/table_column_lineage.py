@@ -16,19 +16,15 @@ from jammi_lab.core.anchors import Anchor, InputKind
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.definitions import (
     CanonicalStatement,
-    EmbeddingDescriptor,
-    LexicalDescriptor,
-    RowMapDescriptor,
 )
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.identifiers import fold
 from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.value import Value
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.engine.sql.column_lineage import ColumnReads, Identity, column_reads, union_reads
+from jammi_lab.engine.sql.column_lineage import ColumnReads, Identity, column_reads
 from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.steps.recipe import Producer
 from jammi_lab.steps.sql import Sql
@@ -128,65 +124,29 @@ class ColumnLineage:
             manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
             if manifest is None:
                 return None
-            match parse_descriptor(manifest.descriptor):
-                case EmbeddingDescriptor() as texts:
-                    reads = self._reads_if_unchanged(texts.statement, texts.canonical, {})
-                    return None if reads is None else _text_reads(reads, texts.text, ["vector"])
-                case LexicalDescriptor() as words:
-                    reads = self._reads_if_unchanged(words.statement, words.canonical, {})
-                    names = ["terms", "length"]
-                    return None if reads is None else _text_reads(reads, words.text, names)
-                case RowMapDescriptor() as row_map:
-                    reads = self._reads_if_unchanged(row_map.statement, row_map.canonical, {})
-                    names = [column.name for column in record.columns[1:]]
-                    return (
-                        None
-                        if reads is None
-                        else _text_reads(reads, row_map.inputs, names, key=row_map.key)
-                    )
-                case Producer() as recipe:
-                    params = recipe.params or {} if isinstance(recipe, Sql) else {}
-                    inputs = [
-                        self._reads_of_statement(each.statement, each.canonical, params)
-                        for each in recipe.recorded_inputs()
-                    ]
-                    return recipe.column_reads([c.name for c in record.columns], inputs)
-                case _:
-                    return None
+            recipe = parse_descriptor(manifest.descriptor)
+            assert isinstance(recipe, Producer), "every recipe makes a table"
+            params = recipe.params or {} if isinstance(recipe, Sql) else {}
+            inputs = [
+                self._reads_of_statement(each.statement, each.canonical, params)
+                for each in recipe.recorded_inputs()
+            ]
+            return recipe.column_reads([c.name for c in record.columns], inputs)
         except (JammiError, ValueError):
             return None
-
-    def _reads_if_unchanged(
-        self, statement: str, canonical: CanonicalStatement, params: Mapping[str, Any]
-    ) -> list[ColumnReads] | None:
-        [prepared] = self._engine.prepare(
-            statement, params, tenant=self._scope.current, extra_resolvers=self._extra
-        )
-        return column_reads(prepared) if prepared.canonical() == canonical else None
 
     def _reads_of_statement(
         self, statement: str, canonical: CanonicalStatement, params: Mapping[str, Any]
     ) -> list[ColumnReads]:
         """Raises ValueError for a statement that has changed its meaning, or whose columns cannot
         be selected."""
-        reads = self._reads_if_unchanged(statement, canonical, params)
+        [prepared] = self._engine.prepare(
+            statement, params, tenant=self._scope.current, extra_resolvers=self._extra
+        )
+        reads = column_reads(prepared) if prepared.canonical() == canonical else None
         if reads is None:
             raise ValueError("its columns are not known")
         return reads
-
-
-def _text_reads(
-    reads: Sequence[ColumnReads], text: Sequence[str], names: Sequence[str], key: str = "key"
-) -> list[ColumnReads]:
-    """The lineage of the key, called `key`, and of the columns `names`, which come from the
-    texts."""
-    text_columns = {fold(name) for name in text}
-    texts = [read for read in reads if fold(read.column) in text_columns]
-    text_reads = union_reads(t.reads for t in texts), union_reads(t.direct for t in texts)
-    return [
-        ColumnReads(key, reads[0].reads, reads[0].direct),
-        *(ColumnReads(name, *text_reads) for name in names),
-    ]
 
 
 def _all_pairs(reads: Sequence[ColumnReads], anchors: Sequence[Anchor]) -> list[ColumnPair]:

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from jammi_lab.core.anchors import Anchor, Observed
-from jammi_lab.core.definitions import Descriptor
 from jammi_lab.core.manifest import Increment
 from jammi_lab.core.recipes import RecipeValue, definition_hash
 from jammi_lab.core.records import (
@@ -19,7 +18,6 @@ from jammi_lab.core.records import (
     Reuse,
     TableKind,
 )
-from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.sources.base import Relation
 from jammi_lab.steps.increment import Incremental
 
@@ -106,7 +104,7 @@ class RunningJob:
 class Job:
     """One definition bound to its inputs, ready to run."""
 
-    descriptor: Descriptor | RecipeValue
+    descriptor: RecipeValue
     environment: Mapping[str, Any]
     inputs: Sequence[BoundInput]
     start: Callable[[OnProgress | None], RunningJob]
@@ -136,14 +134,12 @@ class Job:
     @functools.cached_property
     def stored_form(self) -> dict[str, Any]:
         """The stored form of the definition."""
-        if isinstance(self.descriptor, RecipeValue):
-            return self.descriptor.to_descriptor()
-        return self.descriptor.to_dict()
+        return self.descriptor.to_descriptor()
 
     @property
     def kind(self) -> TableKind:
         """The kind of table."""
-        return TableKind(self.stored_form["producer"])
+        return TableKind(self.descriptor.kind)
 
     @property
     def reads(self) -> frozenset[tuple[tuple[str, str, str], tuple[str, ...]]]:
@@ -175,25 +171,3 @@ def vector_columns(key: str, dimensions: int | None, digest: str | None = None) 
     digests of its texts."""
     columns = {"key": key, "vector": f"FLOAT[{dimensions}]"}
     return columns if digest is None else {**columns, digest: "BLOB"}
-
-
-def statement_job(
-    descriptor: Descriptor | RecipeValue,
-    environment: Mapping[str, Any],
-    prepared: PreparedStatement,
-    start: Callable[[OnProgress | None], RunningJob],
-    rebind: Callable[[], Job],
-    **job_fields: Any,
-) -> Job:
-    """A job whose inputs are those of one statement; `job_fields` are the other fields of Job."""
-    return Job(
-        descriptor=descriptor,
-        environment=environment,
-        inputs=[BoundInput(read.relation, read.columns) for read in prepared.inputs],
-        start=start,
-        rebind=rebind,
-        volatile=prepared.volatile,
-        reads_date=prepared.reads_clock,
-        order_sensitive=prepared.order_sensitive,
-        **job_fields,
-    )

@@ -67,7 +67,7 @@ class Producer(RecipeValue):
         inputs = self.recorded_inputs()
         return ctx.inputs.current_inputs(inputs, ctx.resolvers) if inputs else None
 
-    def current(self, _: "BindContext", __: bool) -> Self | Unknown:
+    def current(self, _ctx: "BindContext", _import_modules: bool) -> Self | Unknown:
         """The recipe with the function or encoder as it is now; Unknown where that is not in this
         kernel. The second argument: whether its module is imported if needed."""
         return self

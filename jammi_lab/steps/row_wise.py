@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Observed
-from jammi_lab.core.definitions import Descriptor
 from jammi_lab.core.errors import DuplicateKey, JammiError, SchemaMismatch
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import RecipeValue, definition_hash
@@ -25,7 +24,7 @@ from jammi_lab.core.records import CallEstimate, OnProgress, Progress, Reuse, Ta
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.steps.checkpoint import Checkpoint, CheckpointFolder
 from jammi_lab.steps.estimates import CALLS, estimate_run
-from jammi_lab.steps.jobs import Job, RunningJob, TableRows, statement_job
+from jammi_lab.steps.jobs import RunningJob, TableRows
 from jammi_lab.steps.previous_versions import PreviousVersion, find_previous_version
 from jammi_lab.steps.row_digests import Digests, digests_of, to_column, to_digests
 from jammi_lab.storage.parquet import row_group_rows
@@ -325,9 +324,8 @@ class RowWise:
     catalog: Catalog
     results: ResultFiles
     name: str
-    """The recipe."""
-    kind: TableKind
-    descriptor: Descriptor | RecipeValue
+    """The name of the recipe."""
+    recipe: RecipeValue
     environment: Mapping[str, Any]
     prepared: PreparedStatement
     positions: Sequence[int]
@@ -339,12 +337,6 @@ class RowWise:
     """Whether equal inputs of a version have equal outputs."""
     ignore_known: bool = False
     """Whether all rows are computed."""
-
-    def job(self, rebind: Callable[[], Job], **job_fields: Any) -> Job:
-        """The job that computes them; `job_fields` are further fields of Job."""
-        return statement_job(
-            self.descriptor, self.environment, self.prepared, self.start, rebind, **job_fields
-        )
 
     def start(self, on_progress: OnProgress | None) -> RunningJob:
         """Compute the rows. Raises as `RowWiseRun.run`."""
@@ -369,7 +361,7 @@ class RowWise:
         )
 
     def _checkpoint(self) -> Checkpoint:
-        definition = definition_hash(self.descriptor, self.environment)
+        definition = definition_hash(self.recipe, self.environment)
         inputs = [bound.relation for bound in self.prepared.inputs]
         return CheckpointFolder(self.catalog, self.results).checkpoint(definition, inputs)
 
@@ -377,7 +369,7 @@ class RowWise:
         previous = PreviousVersion()
         if not self.ignore_known:
             previous = find_previous_version(
-                self.catalog, self.results, self.name, self.kind, self.is_reusable
+                self.catalog, self.results, self.name, TableKind(self.recipe.kind), self.is_reusable
             )
         return RowWiseRun(
             self.name,

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.definitions import RowMapDescriptor, merge_params
+from jammi_lab.core.definitions import merge_params
 from jammi_lab.core.entry_points import PRODUCERS, load_package_entry, package_producer
 from jammi_lab.core.errors import InvalidArgument, NotRecomputable, StepFailed
 from jammi_lab.core.identifiers import fold
@@ -200,9 +200,6 @@ def _step_function(function: Any) -> StepFunction:
     return function if isinstance(function, StepFunction) else StepFunction(function)
 
 
-AnyFunctionRecipe = FunctionRecipe | RowMapDescriptor
-
-
 class StepFunctions:
     """The functions that were given to this kernel, by the definitions that they belong to."""
 
@@ -217,13 +214,12 @@ class StepFunctions:
         its name alone do not take it."""
         self._given[id(step.function)] = step.function
 
-    def remember(self, recipe: AnyFunctionRecipe, step: StepFunction | None = None) -> None:
+    def remember(self, recipe: FunctionRecipe) -> None:
         """Keep the function that a definition is run with."""
-        function = step or recipe.function
-        assert isinstance(function, StepFunction), "it is bound"
-        self._steps[digest_of(recipe.identity())] = function
+        assert isinstance(recipe.function, StepFunction), "it is bound"
+        self._steps[digest_of(recipe.identity())] = recipe.function
 
-    def find(self, recipe: AnyFunctionRecipe, *, import_module: bool) -> StepFunction | str:
+    def find(self, recipe: FunctionRecipe, *, import_module: bool) -> StepFunction | str:
         """The function of a recorded definition, or the reason why it is not in this kernel, as a
         clause.
 
@@ -262,7 +258,7 @@ class StepFunctions:
         return StepFunction(target)
 
     def _of_notebook(
-        self, recipe: AnyFunctionRecipe, known_step: StepFunction | None, name: str
+        self, recipe: FunctionRecipe, known_step: StepFunction | None, name: str
     ) -> StepFunction | str:
         """The notebook's function of a name as it is now. Names such as `step` are used again: one
         that a call named for other recipes is left to them, and this one keeps its own."""
@@ -278,11 +274,11 @@ class StepFunctions:
         return known_step if is_own or id(target) in self._given else current
 
 
-def _not_passed(recipe: AnyFunctionRecipe, name: str) -> str:
+def _not_passed(recipe: FunctionRecipe, name: str) -> str:
     return f"its function {name} was not passed to {recipe.VERB} in this kernel"
 
 
-def _has_digest(step: StepFunction, recipe: AnyFunctionRecipe) -> bool:
+def _has_digest(step: StepFunction, recipe: FunctionRecipe) -> bool:
     """Whether a recorded definition is that of this function by its source."""
     try:
         return recipe.version is None and step.digest() == recipe._digest

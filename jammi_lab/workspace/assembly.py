@@ -216,18 +216,21 @@ class Services(Infrastructure):
         from jammi_lab.features.search.context import SearchContext
         from jammi_lab.features.search.search import SearchService
         from jammi_lab.features.search.word_search import WordSearch
+        from jammi_lab.steps.from_clause import from_text
 
         context = SearchContext(
             scope=self.scope,
             engine=self.engine,
             tables=self.catalog.result_tables,
             observe=self.observe,
-            source_address=self.producers.embedding.from_text,
+            source_address=lambda source: from_text(
+                self.engine, self.scope.current, source, purpose="to embed"
+            ),
             manifest=self.tables.read_manifest,
             start=self.statements.start,
         )
         words = WordSearch(context, self.words)
-        return SearchService(context, self.vectors, words, self.producers, self.settings)
+        return SearchService(context, self.vectors, words, lambda: self.encoders, self.settings)
 
     @first_use
     def searches(self) -> "Searches":

@@ -295,20 +295,26 @@ class Infrastructure:
     @first_use
     def producers(self) -> "Producers":
         """All producers."""
+        from jammi_lab.features.vectors.embedding import EncoderSource
+        from jammi_lab.steps.python import InputOpener
         from jammi_lab.steps.registry import Producers
+        from jammi_lab.steps.step_functions import StepFunctions
 
+        functions = StepFunctions(self.source_directory.outside)
         return Producers(
             self.engine,
             self.scope,
             [self.frames],
-            self.catalog,
-            self.results,
-            self.executor,
-            self.settings,
-            self.vectors,
-            lambda: self.encoders,
-            self.source_directory.outside,
-            self._open_step_input,
+            {
+                Catalog: lambda: self.catalog,
+                ResultFiles: lambda: self.results,
+                Executor: lambda: self.executor,
+                Settings: lambda: self.settings,
+                VectorIndexes: lambda: self.vectors,
+                EncoderSource: lambda: EncoderSource(lambda: self.encoders),
+                StepFunctions: lambda: functions,
+                InputOpener: lambda: InputOpener(self._open_step_input),
+            },
         )
 
     def _open_step_input(self, statement: "PreparedStatement") -> Any:

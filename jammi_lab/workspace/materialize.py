@@ -7,123 +7,26 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import rfc3339
-from jammi_lab.core.entry_points import PRODUCERS, load_package_entry
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.core.identifiers import check_recipe_name, list_of_names, near_names
-from jammi_lab.core.recipes import RecipeValue
+from jammi_lab.core.identifiers import check_recipe_name, near_names
 from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse, TableVersion
+from jammi_lab.features.vectors.embedding import Embedding, Precision
 from jammi_lab.freshness.queries import FreshnessQueries
-from jammi_lab.inputs.source_names import FrameResolver
 from jammi_lab.steps.anchor_confirmation import observed_anchors
 from jammi_lab.steps.build import Outcome, find_reusable, produce
 from jammi_lab.steps.external import External
 from jammi_lab.steps.jobs import Job
 from jammi_lab.steps.recipe import Producer
-from jammi_lab.steps.registry import Producers
 from jammi_lab.steps.sql import Sql
-from jammi_lab.steps.step_functions import StepFunction
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest
 from jammi_lab.workspace.arguments import ProgressReporter
 from jammi_lab.workspace.lookup import TableLookup, unwrap_table
-from jammi_lab.workspace.recipe_values import Cache, Embedding, Lexical, Precision, Refresh, RowMap
+from jammi_lab.workspace.recipe_values import Cache, Refresh
 from jammi_lab.workspace.result_table import ResultTable
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.infrastructure import Infrastructure
-
-
-class JobFactory:
-    """Makes the producer job of a recipe value."""
-
-    def __init__(self, producers: Producers, lookup: TableLookup, frames: FrameResolver) -> None:
-        self._producers, self._lookup, self._frames = producers, lookup, frames
-
-    def job(
-        self, name: str, recipe: RecipeValue, *, bypass_cache: bool = False, frames: bool = False
-    ) -> Job:
-        """The job of a recipe. With `frames` its SQL can name data frames of the notebook. Raises
-        what the verb of the recipe raises."""
-        match recipe:
-            case Embedding():
-                return self._producers.embedding.job(
-                    name,
-                    recipe.source,
-                    recipe.key,
-                    list_of_names(recipe.text),
-                    recipe.model,
-                    recipe.where,
-                    ignore_known_vectors=bypass_cache,
-                )
-            case Lexical():
-                return self._producers.lexical.job(
-                    name,
-                    recipe.source,
-                    recipe.key,
-                    list_of_names(recipe.text),
-                    recipe.analyzer,
-                    recipe.where,
-                    ignore_previous=bypass_cache,
-                )
-            case RowMap():
-                return self._row_map_job(name, recipe, bypass_cache=bypass_cache, frames=frames)
-            case Producer():
-                return self._producers.bind(
-                    name,
-                    self._with_names(recipe),
-                    [self._frames] if frames else [],
-                    bypass_cache=bypass_cache,
-                )
-        raise AssertionError(f"no recipe: {recipe!r}")
-
-    def _row_map_job(self, name: str, recipe: RowMap, *, bypass_cache: bool, frames: bool) -> Job:
-        from jammi_lab.features.rows.row_map import RowMapSettings
-
-        return self._producers.row_map.job(
-            name,
-            _step_function(recipe),
-            recipe.over,
-            recipe.key,
-            list_of_names(recipe.inputs),
-            RowMapSettings(
-                recipe.schema,
-                recipe.params,
-                recipe.version,
-                recipe.batch,
-                recipe.concurrency,
-                recipe.on_error,
-                recipe.cost,
-            ),
-            [self._frames] if frames else [],
-            ignore_previous=bypass_cache,
-        )
-
-    def _with_names(self, recipe: Producer) -> Producer:
-        """The recipe with names in place of handles of tables: of a handle its recipe if it is the
-        newest version, else the physical name."""
-        names = {
-            field: self._lookup.lineage_name(unwrap_table(value)) or ""
-            for field, value in vars(recipe).items()
-            if isinstance(value, ResultTable)
-        }
-        return recipe.with_values(**names)
-
-
-def _step_function(recipe: RowMap) -> StepFunction:
-    """The function of a recipe. A cell passes a StepFunction with the text of the cell; Python code
-    passes a function, or the name of a producer of an installed package. Raises InvalidArgument for
-    a version that is not a string and for a text that is no name; ExtensionMissing."""
-    if recipe.version is not None and not isinstance(recipe.version, str):
-        raise InvalidArgument(f"A version must be a string, got {recipe.version!r}.")
-    function = recipe.function
-    if isinstance(function, str):
-        if any(character.isspace() for character in function):
-            raise InvalidArgument(
-                f"A step must be a function or the name of a producer, got {function!r}.",
-                hint="ws.materialize(name, sql) runs a statement.",
-            )
-        function = load_package_entry(PRODUCERS, function)
-    return function if isinstance(function, StepFunction) else StepFunction(function)
 
 
 class Materializer:
@@ -136,8 +39,8 @@ class Materializer:
         freshness: FreshnessQueries,
         progress: ProgressReporter,
     ) -> None:
-        self._jobs = JobFactory(parts.producers, lookup, parts.frames)
-        self._producers, self._context = parts.producers, parts.producer_context
+        self._producers, self._frames = parts.producers, parts.frames
+        self._context = parts.producer_context
         self._catalog, self._observe, self._lookup = parts.catalog, parts.observe, lookup
         self._freshness, self._progress = freshness, progress
         self._check_writable = parts.check_writable
@@ -145,7 +48,7 @@ class Materializer:
     def materialize(
         self,
         name: str,
-        recipe: RecipeValue,
+        recipe: Producer,
         *,
         cache: Cache = "use",
         refresh: Refresh = "no",
@@ -158,21 +61,21 @@ class Materializer:
             index = index_request(recipe.precision, recipe.index)
         bypass_cache = cache == "bypass"
         with self._reading_inputs(refresh):
-            job = self._jobs.job(name, recipe, bypass_cache=bypass_cache, frames=frames)
-        if cache == "use" and isinstance(recipe, RowMap) and self._has_errors(name):
+            job = self._bind(name, recipe, bypass_cache=bypass_cache, frames=frames)
+        if cache == "use" and recipe.reuses_rows and self._has_errors(name):
             cache = "bypass"  # the job still takes over what it can: only those rows are asked
         outcome = self._produce(name, job, cache, refresh, progress, index)
-        if isinstance(recipe, Embedding | Lexical | RowMap) and outcome.outcome == "reused":
+        if recipe.reuses_rows and outcome.outcome == "reused":
             unchanged = Reuse(new=0, changed=0, removed=0, unchanged=outcome.record.row_count or 0)
             return Outcome(outcome.version, outcome.record, outcome.outcome, unchanged)
         return outcome
 
     def estimate(
-        self, name: str, recipe: RecipeValue, *, cache: Cache = "use", frames: bool = False
+        self, name: str, recipe: Producer, *, cache: Cache = "use", frames: bool = False
     ) -> CallEstimate | None:
         """What a row map would ask now; None for other recipes. Writes nothing. Raises as
         `materialize`."""
-        job = self._jobs.job(name, recipe, bypass_cache=cache == "bypass", frames=frames)
+        job = self._bind(name, recipe, bypass_cache=cache == "bypass", frames=frames)
         return None if job.estimate is None else job.estimate()
 
     def _has_errors(self, name: str) -> bool:
@@ -201,7 +104,7 @@ class Materializer:
 
         with self._reading_inputs(refresh):
             rows = External(producer, params, key, inputs, as_arrow(frame), origins.origin(frame))
-            job = self._producers.bind(name, rows)
+            job = self._bind(name, rows)
         return self._produce(name, job, cache, refresh, progress)
 
     def import_embeddings(
@@ -225,17 +128,17 @@ class Materializer:
         request = index_request(precision, index)
         try:
             vectors = Imported(model_id, key, vector, source, as_arrow(data))
-            job = self._producers.bind(name, vectors)
+            job = self._bind(name, vectors)
         except SchemaMismatch as error:
             error.table = name
             raise
         return self._produce(name, job, cache, refresh, progress, request)
 
-    def define(self, name: str, recipe: RecipeValue) -> RecipeRecord:
+    def define(self, name: str, recipe: Producer) -> RecipeRecord:
         """Store a recipe without running it; it may read recipes that have no version yet. Raises
         as `materialize`, and TableNotFound for one whose columns are not known before it runs."""
         with self._producers.reading_unbuilt():
-            job = self._jobs.job(name, recipe)
+            job = self._bind(name, recipe)
         self._check_writable()
         self._check_definition(name, job)
         now = rfc3339(self._context.clock.now_ns())
@@ -246,11 +149,26 @@ class Materializer:
     def find_ready(self, recipe: Sql) -> TableVersion | None:
         """The ready table that is the result of a statement over its current inputs; None when
         there is none. Computes nothing."""
-        job, observation = self._producers.bind("", recipe), self._observe(True)
+        job, observation = self._bind("", recipe), self._observe(True)
         anchors = observed_anchors(job, observation, self._context.scope.current)
         record = find_reusable(self._context, job.definition, anchors)
         observation.close()
         return None if record is None else self._lookup.find_physical(record.table_name)
+
+    def _bind(
+        self, name: str, recipe: Producer, *, bypass_cache: bool = False, frames: bool = False
+    ) -> Job:
+        """The job of a recipe over the current inputs. With `frames` its SQL can name data frames
+        of the notebook. Raises what the verb of the recipe raises."""
+        resolvers = [self._frames] if frames else []
+        ctx = self._producers.bind_context(name, resolvers, bypass_cache=bypass_cache)
+        # of a handle its recipe if it is the newest version, else the physical name
+        names = {
+            field: self._lookup.lineage_name(unwrap_table(value)) or ""
+            for field, value in vars(recipe).items()
+            if isinstance(value, ResultTable)
+        }
+        return recipe.with_values(**names).bind(ctx)
 
     def _produce(
         self,

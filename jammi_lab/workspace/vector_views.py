@@ -261,7 +261,7 @@ class VectorViews:
         existing = self._catalog.recipes.get(name)
         if existing is not None:
             descriptor = parse_descriptor(existing.descriptor)
-            vectors = self._producers.inputs.find_vectors(
+            vectors = self._producers.bind_context().inputs.find_vectors(
                 self._lookup.lineage_name(unwrap_table(table)) or ""
             )
             if (

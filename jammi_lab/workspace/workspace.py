@@ -19,33 +19,27 @@ from jammi_lab.core.definitions import merge_params
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered, plain_text
 from jammi_lab.core.identifiers import list_of_names
-from jammi_lab.core.recipes import RecipeValue
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.verdicts import Verdict, Verification
 from jammi_lab.features.asof.asof_join import AsofJoin
+from jammi_lab.features.rows.row_map import RowMap
 from jammi_lab.features.vectors.context_set import ContextSet
+from jammi_lab.features.vectors.embedding import Embedding, Precision
 from jammi_lab.features.vectors.neighbor_graph import NeighborGraph
 from jammi_lab.features.vectors.projection import Projection
 from jammi_lab.features.vectors.propagation import Propagation
+from jammi_lab.features.words.lexical import Analyzer, Lexical
 from jammi_lab.steps.python import PythonStep
+from jammi_lab.steps.recipe import Producer
 from jammi_lab.steps.sql import Sql
 from jammi_lab.workspace import relocation
 from jammi_lab.workspace.arguments import takes_no_name
 from jammi_lab.workspace.assembly import Services
 from jammi_lab.workspace.first_use import load_modules
 from jammi_lab.workspace.lookup import unwrap_table
-from jammi_lab.workspace.recipe_values import (
-    Analyzer,
-    Cache,
-    Embedding,
-    Lexical,
-    Precision,
-    Refresh,
-    RowMap,
-    as_recipe,
-)
+from jammi_lab.workspace.recipe_values import Cache, Refresh, as_recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -336,7 +330,7 @@ class Workspace:
     def define(
         self,
         name: str,
-        recipe: str | RecipeValue,
+        recipe: str | Producer,
         *,
         params: Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,
@@ -373,7 +367,7 @@ class Workspace:
     def materialize(
         self,
         name: str,
-        recipe: str | RecipeValue,
+        recipe: str | Producer,
         *,
         params: Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,

@@ -15,10 +15,11 @@ from jammi_kernel_ext.sql_cell import cell_output, table_with_first_rows
 from jammi_lab.commands.help import Help
 from jammi_lab.commands.table import STEP
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.features.rows.row_map import RowMap
 from jammi_lab.steps.function_source import InlineSource
 from jammi_lab.steps.python import PythonStep
 from jammi_lab.steps.step_functions import StepFunction
-from jammi_lab.workspace.recipe_values import Cache, RowMap
+from jammi_lab.workspace.recipe_values import Cache
 
 
 def run_step(notebook: Notebook, line: str, text: str) -> Any:

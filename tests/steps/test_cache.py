@@ -660,7 +660,7 @@ def test_an_input_that_comes_in_with_the_last_binding_is_not_anchored_on_a_later
     names = ("papers", "late")
 
     def moving():
-        job = producers.bind("", jl.Sql(f"SELECT id FROM {names[next(turns) % 2]}"))
+        job = jl.Sql(f"SELECT id FROM {names[next(turns) % 2]}").bind(producers.bind_context())
         return dataclasses.replace(job, rebind=moving)
 
     made = base.produce(

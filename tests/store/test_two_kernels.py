@@ -83,7 +83,7 @@ def test_a_circle_over_three_that_closes_between_look_and_write_is_refused_and_c
     lab.materialize("b", "SELECT x FROM jammi.a")
     lab.materialize("c", "SELECT x FROM jammi.b")
     recipes = services_of(lab).catalog.recipes
-    job = services_of(lab).producers.bind("a", jl.Sql("SELECT x FROM jammi.c"))
+    job = jl.Sql("SELECT x FROM jammi.c").bind(services_of(lab).producers.bind_context("a"))
     before = recipes.get("a")
     with pytest.raises(jl.DependencyCycle) as caught:
         recipes.define(job.recipe("a", None, "2026-01-01T00:00:00.000000Z"))

@@ -1,6 +1,6 @@
 """Vector search: from a query to the hits of a table, exactly or through an index."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from jammi_lab.features.search.queries import list_of_texts, texts_of
 from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.search.word_search import WordSearch
 from jammi_lab.features.vectors.index.indexes import SEARCHABLE, VectorIndexes
-from jammi_lab.steps.registry import Producers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from jammi_lab.catalog.result_tables import ResultTableRepository
     from jammi_lab.features.search import fusion
     from jammi_lab.features.vectors.encoders.base import Encoder
+    from jammi_lab.features.vectors.encoders.registry import EncoderRegistry
     from jammi_lab.features.vectors.exact_search import Hits
     from jammi_lab.features.vectors.matrix import Matrix
 
@@ -40,13 +40,13 @@ class SearchService:
         context: SearchContext,
         vectors: VectorIndexes,
         words: WordSearch,
-        producers: Producers,
+        encoders: "Callable[[], EncoderRegistry]",
         settings: Settings,
     ) -> None:
         self.context, self._vectors, self._settings = context, vectors, settings
         self.words = words
         # Registering models replaces the encoders of the producers, so each search reads them anew.
-        self._producers = producers
+        self._find_encoders = encoders
 
     def search(
         self,
@@ -250,7 +250,7 @@ class SearchService:
         from jammi_lab.features.vectors.encoders.base import encode_texts
 
         checked = [texts] if isinstance(texts, str) else list_of_texts(texts)
-        return encode_texts(self._producers.encoders.resolve(model), checked)
+        return encode_texts(self._find_encoders().resolve(model), checked)
 
     def _encoder_of(self, record: TableRecord) -> "Encoder":
         """The encoder that made a table's vectors. ModelNotFound."""
@@ -260,7 +260,7 @@ class SearchService:
         if not isinstance(identity, dict):
             raise missing_encoder_error(record, self.context.tables)
         try:
-            encoders = self._producers.encoders
+            encoders = self._find_encoders()
             encoder = encoders.find_by_identity(
                 msgspec.convert(identity, EncoderIdentity)
             ) or encoders.get(identity["name"], identity["version"])

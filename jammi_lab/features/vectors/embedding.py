@@ -1,215 +1,156 @@
-"""The producer `embedding`: vectors of the texts of a table. Texts that an earlier version or a
-checkpoint has vectors for are not encoded again."""
+"""The recipe of an embedding: the vectors of the texts of a table."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
-from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Unknown
-from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, EmbeddingDescriptor
-from jammi_lab.core.errors import JammiError, SqlError
-from jammi_lab.core.records import TableKind
-from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.engine.engine import Engine
-from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.features.vectors.embedding_work import EmbeddingWork
-from jammi_lab.features.vectors.encoders.base import Encoder, EncoderIdentity, identity_of
-from jammi_lab.features.vectors.encoders.registry import EncoderRegistry
-from jammi_lab.steps.executor import Executor
-from jammi_lab.steps.from_clause import from_text
-from jammi_lab.steps.jobs import Job, vector_columns
-from jammi_lab.steps.row_wise import RowWise
-from jammi_lab.steps.sql import environment as sql_environment
-from jammi_lab.steps.text_statement import (
-    check_text_columns,
-    missing_column_error,
-    text_columns_of,
-    text_statement,
-)
-from jammi_lab.store.result_files import ResultFiles
+from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, CanonicalStatement
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.identifiers import list_of_names
+from jammi_lab.core.recipes import NAMES, Stored
+from jammi_lab.steps.recipe import BindContext
+from jammi_lab.steps.row_recipe import RowRecipe, statement_fields
 
-OUTPUT_VERSION = 1
-"""Increment when equal texts through an equal encoder would give other rows than before: how texts
-are joined, how rows are laid out."""
+if TYPE_CHECKING:
+    from jammi_lab.features.vectors.encoders.base import Encoder
+    from jammi_lab.features.vectors.encoders.registry import EncoderRegistry
+    from jammi_lab.steps.jobs import Job
+
+Precision = Literal["bf16", "f32", "f16", "i8"]
+"""How an index stores vectors; the table itself has them in float32."""
 
 
-class EmbeddingProducer:
-    """Binds texts to encoders."""
+def _model_name(model: Any) -> str | None:
+    """The name of a model; None for an encoder object."""
+    return model if isinstance(model, str) else None
 
-    def __init__(
-        self,
-        engine: Engine,
-        scope: TenantScope,
-        encoders: EncoderRegistry,
-        catalog: Catalog,
-        results: ResultFiles,
-        executor: Executor,
-    ) -> None:
-        self._engine = engine
-        self._scope = scope
-        self._encoders = encoders
-        self._catalog, self._results = catalog, results
-        self._executor = executor
 
-    def job(
-        self,
-        name: str,
-        source: str,
-        key: str,
-        text: Sequence[str],
-        model: Any,
-        where: str | None = None,
-        *,
-        ignore_known_vectors: bool = False,
-        resolvers: Sequence[NameResolver] = (),
-    ) -> Job:
-        """The job of embedding a source, table or SQL statement, for the recipe `name`.
-        `ignore_known_vectors` reuses no vectors of an earlier version.
+@dataclass(frozen=True)
+class EncoderSource:
+    """The encoders of a workspace in this process, which are loaded when one is needed."""
 
-        Raises InvalidArgument, ModelNotFound, TableNotFound, SchemaMismatch, and what binding SQL
-        raises.
-        """
-        check_text_columns(key, text, "an embedding")
-        encoder_and_key = self._encoders.resolve_with_key(model)
-        from_sql = self.from_text(source, resolvers)
-        statement = text_statement(from_sql, key, text, where)
-        try:
-            return self._bind(
-                name,
-                statement,
-                source,
-                key,
-                list(text),
-                encoder_and_key,
-                model if isinstance(model, str) else None,
-                ignore_known_vectors,
-                resolvers,
-            )
-        except SqlError as error:
-            raise (
-                missing_column_error(
-                    self._engine, self._scope.current, source, from_sql, key, text, resolvers
-                )
-                or error
-            ) from None
+    registry: "Callable[[], EncoderRegistry]"
 
-    def from_descriptor(
-        self, name: str, descriptor: EmbeddingDescriptor, resolvers: Sequence[NameResolver] = ()
-    ) -> Job:
-        """The job of a recorded definition over the current inputs. Raises ModelNotFound when the
-        encoder is not in this kernel."""
-        encoder = self._current_encoder(descriptor)
-        encoder_and_key = encoder, self._encoders.key_of(encoder)
-        return self._bind(
-            name,
-            descriptor.statement,
-            descriptor.asked,
-            descriptor.key,
-            descriptor.text,
-            encoder_and_key,
-            descriptor.model,
-            False,
-            resolvers,
-        )
 
-    def current_identity(self, descriptor: EmbeddingDescriptor) -> dict[str, Any] | Unknown:
-        """The identity of the encoder that a recorded definition refers to today.
+@dataclass(frozen=True)
+class Embedding(RowRecipe):
+    """The vectors of the texts of a source, table or SQL."""
 
-        For an encoder that is not in this kernel it is the recorded identity, or Unknown when
-        another kernel has registered the model again with other settings."""
-        recorded = descriptor.encoder
-        try:
-            return identity_of(self._current_encoder(descriptor)).to_dict()
-        except JammiError:
-            if not self._encoders.is_replaced(
-                msgspec.convert(recorded, EncoderIdentity), descriptor.model
-            ):
-                return dict(recorded)
-        return Unknown(
-            f"the model {recorded['name']!r} is not in this kernel, and has been registered again "
-            "with other weights or settings"
-        )
+    kind = "embedding"
+    stored_as = {
+        **RowRecipe.stored_statement,
+        "source": Stored("asked", hashed=False),
+        "text": NAMES,
+        "model": Stored(type=str, hashed=False, optional=True, write=_model_name),
+        "precision": None,
+        "index": None,
+        "where": None,
+        "_encoder": Stored("encoder", dict[str, Any]),
+        "_resolved": None,
+    }
 
-    def missing_requirement(self, descriptor: EmbeddingDescriptor) -> str | None:
-        """Why the encoder of a recorded definition cannot run in this kernel, as one sentence; None
-        when it can."""
-        try:
-            self._current_encoder(descriptor)
-        except JammiError as error:
-            return error.message
-        return None
+    source: str
+    """The source, table or SQL that holds the texts."""
+    _: KW_ONLY
+    key: str
+    """The column that identifies a row."""
+    text: str | Sequence[str]
+    """The columns that are embedded."""
+    model: Any = "minilm"
+    """A registered name, an encoder, or a sentence-transformers model."""
+    precision: Precision = "bf16"
+    """How the index stores the vectors; no part of the definition."""
+    index: Literal["now", "later"] = "now"
+    """Whether to wait for the index; no part of the definition."""
+    where: str | None = None
+    """A condition that rows must satisfy."""
+    _statement: str = field(default="", init=False)
+    _canonical: CanonicalStatement | None = field(default=None, init=False)
+    _encoder: Mapping[str, Any] | None = field(default=None, init=False)
+    """What shapes the vectors: the identity of the encoder, beginning with the digest of its
+    weights. None until the recipe is bound."""
+    _resolved: "tuple[Encoder, str | None] | None" = field(default=None, init=False, compare=False)
+    """The encoder, and the catalog key of the registered model that it is."""
 
-    def _current_encoder(self, descriptor: EmbeddingDescriptor) -> Encoder:
-        """The encoder that the recorded model name means today. For an encoder object: the same
-        one, else the one that its name and version refer to today. Raises ModelNotFound."""
-        if descriptor.model is not None:
-            return self._encoders.resolve(descriptor.model)
-        recorded = descriptor.encoder
-        return self._encoders.find_by_identity(
-            msgspec.convert(recorded, EncoderIdentity)
-        ) or self._encoders.get(recorded["name"], recorded["version"])
+    def bind(self, ctx: BindContext) -> "Job":
+        """Raises InvalidArgument, ModelNotFound, TableNotFound, SchemaMismatch, and what binding
+        SQL raises."""
+        from jammi_lab.features.vectors.embedding_work import EmbeddingWork
+        from jammi_lab.features.vectors.encoders.base import identity_of
+        from jammi_lab.steps.executor import Executor
+        from jammi_lab.steps.jobs import vector_columns
+        from jammi_lab.steps.text_statement import check_text_columns, text_columns_of
 
-    def environment(self) -> dict[str, Any]:
-        """Everything besides the descriptor that shapes the rows."""
-        return {"revision": OUTPUT_VERSION, "select": sql_environment(self._engine)}
-
-    def _bind(
-        self,
-        name: str,
-        statement: str,
-        source: str,
-        key: str,
-        text: list[str],
-        encoder_and_key: tuple[Encoder, str | None],
-        model: str | None,
-        ignore_known_vectors: bool,
-        resolvers: Sequence[NameResolver],
-    ) -> Job:
-        arguments = name, statement, source, key, text, encoder_and_key, model
-        encoder, model_key = encoder_and_key
-        [prepared] = self._engine.prepare(
-            statement, tenant=self._scope.current, extra_resolvers=resolvers
-        )
-        text_columns = text_columns_of(prepared, key, text)
-        descriptor = EmbeddingDescriptor(
-            statement=statement,
-            canonical=prepared.canonical(),
-            asked=source,
-            key=key,
-            text=text,
-            encoder=identity_of(encoder).to_dict(),
-            model=model,
-        )
-        environment = self.environment()
-
-        rows = RowWise(
-            self._catalog,
-            self._results,
-            name,
-            TableKind.EMBEDDING,
-            descriptor,
-            environment,
+        written = self.with_values(text=self.input_columns())
+        check_text_columns(self.key, written.input_columns(), "an embedding")
+        # resolved once: publishing must notice a model that was deleted since
+        resolved = self._resolved or self._resolve(ctx)
+        encoder, model_key = resolved
+        identity = identity_of(encoder).to_dict()
+        executor = ctx.part(Executor)  # type: ignore[type-abstract]
+        read, prepared = written.with_statement(ctx, self.source, self.where, "to embed")
+        recipe = read.with_values(_encoder=identity, _resolved=resolved)
+        rows = recipe.row_wise(
+            ctx,
             prepared,
-            text_columns,
+            text_columns_of(prepared, recipe.key, recipe.input_columns()),
             "key",
-            lambda: EmbeddingWork(encoder, self._executor),
-            lambda manifest: manifest.descriptor.get("encoder") == descriptor.encoder,
-            ignore_known=ignore_known_vectors,
+            lambda: EmbeddingWork(encoder, executor),
+            lambda manifest: manifest.descriptor.get("encoder") == identity,
         )
-        return rows.job(
-            rebind=lambda: self._bind(*arguments, ignore_known_vectors, resolvers),
+        return ctx.job(
+            recipe,
+            start=rows.start,
             key=["key"],
             dimensions=encoder.dimensions,
             columns=vector_columns(prepared.output[0][1], encoder.dimensions, TEXT_DIGEST_COLUMN),
             model_id=encoder.name,
-            estimate=rows.estimate,
-            # resolved once: publishing must notice a model that was deleted since
             model_key=model_key,
+            estimate=rows.estimate,
+            **statement_fields(prepared),
         )
 
-    def from_text(self, source: str, resolvers: Sequence[NameResolver] = ()) -> str:
-        """The FROM text for a source name, `source.table`, a recipe, or SQL in parentheses. Raises
-        TableNotFound, StatementNotAllowed, InvalidArgument."""
-        return from_text(self._engine, self._scope.current, source, resolvers, purpose="to embed")
+    def input_columns(self) -> Sequence[str]:
+        """The columns of texts."""
+        return list_of_names(self.text)
+
+    def _resolve(self, ctx: BindContext) -> "tuple[Encoder, str | None]":
+        """The encoder that is meant today. For a recorded object: the same one, else the one that
+        its name and version refer to today. Raises ModelNotFound."""
+        from jammi_lab.features.vectors.encoders.base import EncoderIdentity
+
+        encoders = ctx.part(EncoderSource).registry()
+        if self._encoder is None or self.model is not None:
+            return encoders.resolve_with_key(self.model)
+        identity = msgspec.convert(self._encoder, EncoderIdentity)
+        encoder = encoders.find_by_identity(identity) or encoders.get(
+            identity.name, identity.version
+        )
+        return encoder, encoders.key_of(encoder)
+
+    def current(self, ctx: BindContext, _import_modules: bool) -> Self | Unknown:
+        """With the encoder that is meant today. One that is not in this kernel is as recorded, or
+        Unknown when another kernel has registered the model again with other settings."""
+        from jammi_lab.features.vectors.encoders.base import EncoderIdentity, identity_of
+
+        try:
+            return self.with_values(_encoder=identity_of(self._resolve(ctx)[0]).to_dict())
+        except JammiError:
+            identity = msgspec.convert(self._encoder, EncoderIdentity)
+            if not ctx.part(EncoderSource).registry().is_replaced(identity, self.model):
+                return self
+        return Unknown(
+            f"the model {identity.name!r} is not in this kernel, and has been registered again "
+            "with other weights or settings"
+        )
+
+    def missing_requirement(self, ctx: BindContext) -> str | None:
+        """Why the encoder cannot run in this kernel."""
+        try:
+            self._resolve(ctx)
+        except JammiError as error:
+            return error.message
+        return None

@@ -1,182 +1,91 @@
-"""The producer `lexical`: the terms of the texts of a table. Texts that an earlier version has the
-terms of are not analysed again."""
+"""The recipe of the words of texts."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
-
-from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, LexicalDescriptor
-from jammi_lab.core.errors import SqlError
+from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, CanonicalStatement
+from jammi_lab.core.identifiers import list_of_names
 from jammi_lab.core.manifest import Manifest
-from jammi_lab.core.records import TableKind
-from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.engine.engine import Engine
-from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.features.words.analyzers import OUTPUT_VERSION as ANALYSIS_VERSION
-from jammi_lab.features.words.analyzers import check_analyzer
-from jammi_lab.features.words.documents import SCHEMA, analyze_texts
-from jammi_lab.steps.from_clause import from_text
-from jammi_lab.steps.jobs import Job
-from jammi_lab.steps.row_texts import TextWork
-from jammi_lab.steps.row_wise import OutputParts, RowWise
-from jammi_lab.steps.sql import environment as sql_environment
-from jammi_lab.steps.text_statement import (
-    check_text_columns,
-    missing_column_error,
-    text_columns_of,
-    text_statement,
-)
-from jammi_lab.storage.vector_arrays import RowNumbers
-from jammi_lab.store.result_files import ResultFiles
+from jammi_lab.core.recipes import NAMES, Stored
+from jammi_lab.steps.recipe import BindContext
+from jammi_lab.steps.row_recipe import RowRecipe, statement_fields
 
-OUTPUT_VERSION = 2
-"""Increment when equal terms would give other rows than before."""
-BATCH_ROWS = 8192
-"""Texts analysed at a time."""
+if TYPE_CHECKING:
+    from jammi_lab.steps.jobs import Job
+
+Analyzer = Literal["english", "simple", "exact"]
+"""How texts become terms."""
 
 
-class LexicalProducer:
-    """Binds texts to analyzers."""
+@dataclass(frozen=True)
+class Lexical(RowRecipe):
+    """The words of the texts of a source, table or SQL."""
 
-    def __init__(
-        self, engine: Engine, scope: TenantScope, catalog: Catalog, results: ResultFiles
-    ) -> None:
-        self._engine, self._scope, self._catalog, self._results = engine, scope, catalog, results
+    kind = "lexical"
+    revision = 2
+    stored_as = {
+        **RowRecipe.stored_statement,
+        "source": Stored("asked", hashed=False),
+        "text": NAMES,
+        "where": None,
+    }
 
-    def job(
-        self,
-        name: str,
-        source: str,
-        key: str,
-        text: Sequence[str],
-        analyzer: str,
-        where: str | None = None,
-        *,
-        ignore_previous: bool = False,
-    ) -> Job:
-        """The job of the terms of a source, table or SQL statement, for the recipe `name`.
+    source: str
+    """The source, table or SQL that holds the texts."""
+    _: KW_ONLY
+    key: str
+    """The column that identifies a row."""
+    text: str | Sequence[str]
+    """The columns whose words are searched."""
+    analyzer: Analyzer = "english"
+    """English words as stems, words in lower case, or tokens as written."""
+    where: str | None = None
+    """A condition that rows must satisfy."""
+    _statement: str = field(default="", init=False)
+    _canonical: CanonicalStatement | None = field(default=None, init=False)
 
-        Raises InvalidArgument, TableNotFound, SchemaMismatch, and what binding SQL raises.
-        """
-        check_text_columns(key, text, "a lexical table")
-        tenant = self._scope.current
-        from_sql = from_text(self._engine, tenant, source, purpose="to search")
-        descriptor = (source, key, list(text), check_analyzer(analyzer))
-        statement = text_statement(from_sql, key, text, where)
-        try:
-            return self._bind(name, statement, *descriptor, (), ignore_previous=ignore_previous)
-        except SqlError as error:
-            raise (
-                missing_column_error(self._engine, tenant, source, from_sql, key, text, ()) or error
-            ) from None
+    def bind(self, ctx: BindContext) -> "Job":
+        """Raises InvalidArgument, TableNotFound, SchemaMismatch, and what binding SQL raises."""
+        from jammi_lab.features.words.analyzers import check_analyzer
+        from jammi_lab.features.words.lexical_work import LexicalWork
+        from jammi_lab.steps.text_statement import check_text_columns, text_columns_of
 
-    def from_descriptor(
-        self, name: str, descriptor: LexicalDescriptor, resolvers: Sequence[NameResolver] = ()
-    ) -> Job:
-        """The job of a recorded definition over the current inputs. Raises what binding raises."""
-        recorded = (descriptor.asked, descriptor.key, descriptor.text, descriptor.analyzer)
-        return self._bind(name, descriptor.statement, *recorded, resolvers)
-
-    def environment(self) -> dict[str, Any]:
-        """Everything besides the descriptor that shapes the rows."""
-        return {
-            "revision": OUTPUT_VERSION,
-            "analysis": ANALYSIS_VERSION,
-            "select": sql_environment(self._engine),
-        }
-
-    def _bind(
-        self,
-        name: str,
-        statement: str,
-        source: str,
-        key: str,
-        text: list[str],
-        analyzer: str,
-        resolvers: Sequence[NameResolver],
-        *,
-        ignore_previous: bool = False,
-    ) -> Job:
-        [prepared] = self._engine.prepare(
-            statement, tenant=self._scope.current, extra_resolvers=resolvers
-        )
-        descriptor = LexicalDescriptor(
-            statement=statement,
-            canonical=prepared.canonical(),
-            asked=source,
-            key=key,
-            text=text,
-            analyzer=analyzer,
-        )
-        environment = self.environment()
+        written = self.with_values(text=self.input_columns())
+        check_text_columns(self.key, written.input_columns(), "a lexical table")
+        check_analyzer(self.analyzer)
+        recipe, prepared = written.with_statement(ctx, self.source, self.where, "to search")
+        environment = self.environment(ctx)
 
         def is_reusable(manifest: Manifest) -> bool:
-            return manifest.descriptor.get("analyzer") == analyzer and all(
-                manifest.environment.get(field) == environment[field]
-                for field in ("revision", "analysis")
+            return manifest.descriptor.get("analyzer") == self.analyzer and all(
+                manifest.environment.get(part) == environment[part]
+                for part in ("revision", "analysis")
             )
 
-        rows = RowWise(
-            self._catalog,
-            self._results,
-            name,
-            TableKind.LEXICAL,
-            descriptor,
-            environment,
+        rows = recipe.row_wise(
+            ctx,
             prepared,
-            text_columns_of(prepared, key, text),
+            text_columns_of(prepared, recipe.key, recipe.input_columns()),
             "key",
-            lambda: LexicalWork(analyzer),
+            lambda: LexicalWork(self.analyzer),
             is_reusable,
-            ignore_known=ignore_previous,
         )
-        return rows.job(
-            rebind=lambda: self._bind(
-                name,
-                statement,
-                source,
-                key,
-                text,
-                analyzer,
-                resolvers,
-                ignore_previous=ignore_previous,
-            ),
+        return ctx.job(
+            recipe,
+            start=rows.start,
             key=["key"],
             columns={"key": prepared.output[0][1]}
             | {"terms": "VARCHAR", "length": "INTEGER", TEXT_DIGEST_COLUMN: "BLOB"},
+            **statement_fields(prepared),
         )
 
+    def input_columns(self) -> Sequence[str]:
+        """The columns of texts."""
+        return list_of_names(self.text)
 
-class LexicalWork(TextWork):
-    """The terms of the texts of one run."""
+    def environment(self, ctx: BindContext, _: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """With the version of the analysis."""
+        from jammi_lab.features.words.analyzers import OUTPUT_VERSION
 
-    stage = "words of"
-    done_word = "analysed"
-
-    def __init__(self, analyzer: str) -> None:
-        self._analyzer = analyzer
-        self._parts = OutputParts()
-
-    def take_over(self, rows: RowNumbers, outputs: pa.Table) -> None:
-        """Receive the known terms of some rows."""
-        self._parts.add(rows, outputs.select(SCHEMA.names).cast(SCHEMA), is_saved=True)
-
-    def compute(self, rows: RowNumbers, _keys: pa.Array, /) -> Iterator[int]:
-        """Analyse the texts of some rows."""
-        for start in range(0, len(rows), BATCH_ROWS):
-            block = rows[start : start + BATCH_ROWS]
-            part = analyze_texts(self._texts.texts_of(block), self._analyzer)
-            self._parts.add(block, pa.Table.from_batches([part]), is_saved=False)
-            yield len(block)
-
-    def unsaved(self) -> list[tuple[RowNumbers, pa.Table]]:
-        """The terms of the texts analysed since the last time, with their rows."""
-        return self._parts.take_unsaved()
-
-    def outputs(self, same_row: RowNumbers) -> dict[str, pa.ChunkedArray]:
-        """The terms of all rows."""
-        tables = [pa.Table.from_batches([], SCHEMA), *self._parts.tables]
-        terms = pa.concat_tables(tables).take(self._parts.positions(same_row))
-        return {name: terms[name] for name in SCHEMA.names}
+        return super().environment(ctx) | {"analysis": OUTPUT_VERSION}

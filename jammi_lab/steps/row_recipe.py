@@ -1,0 +1,128 @@
+"""Recipes that compute each row of a statement by itself: its key, and what its other columns
+give."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN, CanonicalStatement, StepInput
+from jammi_lab.core.errors import SqlError
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.recipes import Stored
+from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.store.result_files import ResultFiles
+
+if TYPE_CHECKING:
+    from jammi_lab.engine.prepared_statement import PreparedStatement
+    from jammi_lab.engine.sql.column_lineage import ColumnReads
+    from jammi_lab.steps.row_wise import RowWise, RowWork
+
+
+class RowRecipe(Producer):
+    """A recipe of rows that are computed one by one. The fields are those of its subclasses, which
+    are dataclasses."""
+
+    reads_sql = True
+    reuses_rows = True
+    stored_statement: ClassVar[Mapping[str, Stored]] = {
+        "_statement": Stored("statement", hashed=False),
+        "_canonical": Stored("canonical", CanonicalStatement),
+    }
+    """How the fields of the statement are stored."""
+    key: str
+    _statement: str
+    """The SELECT of key and columns. Empty until the recipe is bound."""
+    _canonical: CanonicalStatement | None
+    """Its canonical form."""
+
+    def input_columns(self) -> Sequence[str]:
+        """The columns that a row is computed from."""
+        raise NotImplementedError
+
+    def with_statement(
+        self, ctx: BindContext, source: str, where: str | None, purpose: str
+    ) -> "tuple[Self, PreparedStatement]":
+        """The recipe with the statement that reads its rows, prepared. Raises TableNotFound,
+        SchemaMismatch for a missing column, and what binding SQL raises."""
+        from jammi_lab.steps.from_clause import from_text
+        from jammi_lab.steps.text_statement import missing_column_error, text_statement
+
+        if self._statement:
+            [prepared] = ctx.prepare(self._statement)
+            return self.with_values(_canonical=prepared.canonical()), prepared
+        tenant, columns = ctx.scope.current, self.input_columns()
+        from_sql = from_text(ctx.engine, tenant, source, ctx.resolvers, purpose=purpose)
+        statement = text_statement(from_sql, self.key, columns, where)
+        try:
+            [prepared] = ctx.prepare(statement)
+        except SqlError as error:
+            missing = missing_column_error(
+                ctx.engine, tenant, source, from_sql, self.key, columns, ctx.resolvers
+            )
+            raise (missing or error) from None
+        return self.with_values(_statement=statement, _canonical=prepared.canonical()), prepared
+
+    def row_wise(
+        self,
+        ctx: BindContext,
+        prepared: "PreparedStatement",
+        positions: Sequence[int],
+        key_column: str,
+        new_work: "Callable[[], RowWork]",
+        is_reusable: Callable[[Manifest], bool],
+    ) -> "RowWise":
+        """The work of the bound recipe. `positions`: the output columns of the statement that are
+        inputs; `is_reusable`: whether equal inputs of a version have equal outputs."""
+        from jammi_lab.steps.row_wise import RowWise
+
+        return RowWise(
+            ctx.part(Catalog),
+            ctx.part(ResultFiles),
+            ctx.name,
+            self,
+            self.environment(ctx),
+            prepared,
+            positions,
+            key_column,
+            new_work,
+            is_reusable,
+            ignore_known=ctx.bypass_cache,
+        )
+
+    def recorded_inputs(self) -> list[StepInput]:
+        """The statement."""
+        assert self._canonical is not None, "it is bound"
+        return [StepInput("", self._statement, self._canonical)]
+
+    def column_reads(
+        self, names: Sequence[str], inputs: "Sequence[Sequence[ColumnReads]]"
+    ) -> "list[ColumnReads]":
+        """The key comes from the key, all else from the columns that are read."""
+        from jammi_lab.engine.sql.column_lineage import ColumnReads, union_reads
+
+        [reads] = inputs
+        folded = {fold(name) for name in self.input_columns()}
+        columns = [read for read in reads if fold(read.column) in folded]
+        all_reads = union_reads(column.reads for column in columns)
+        direct = union_reads(column.direct for column in columns)
+        return [
+            ColumnReads(names[0], reads[0].reads, reads[0].direct),
+            *(
+                ColumnReads(name, all_reads, direct)
+                for name in names[1:]
+                if name != TEXT_DIGEST_COLUMN
+            ),
+        ]
+
+
+def statement_fields(prepared: "PreparedStatement") -> dict[str, Any]:
+    """The fields of Job that follow from the only statement of a recipe."""
+    from jammi_lab.steps.jobs import BoundInput
+
+    return {
+        "inputs": [BoundInput(read.relation, read.columns) for read in prepared.inputs],
+        "volatile": prepared.volatile,
+        "reads_date": prepared.reads_clock,
+        "order_sensitive": prepared.order_sensitive,
+    }
