@@ -62,6 +62,7 @@ _SOURCE_SUGGESTIONS = (
 )
 """For functions that read external data: the source to add instead (pattern of the function, source
 name, arguments, what to write after the name in FROM)."""
+_COUNTS_AND_EXTREMES = ("count", "count_star", "min", "max")
 _LIST_AGGREGATES = {"list_aggr", "list_aggregate", "array_aggr", "array_aggregate", "aggregate"}
 # Any other prefix of a function is a column: `x.f()` is a method call.
 _SYSTEM_SCHEMAS = {"system", "temp", "memory", "pg_catalog", "information_schema"}
@@ -230,7 +231,7 @@ class _Checker:
             if function_list.ZONED_TIME in json.dumps(node["cast_type"]):
                 self.check_zoned_time(node["child"])
         if node.get("class") == "WINDOW":
-            self.check_partitions(node)
+            self.check_window(node)
         if node.get("sample"):
             self.reading.volatile.add("sample")
         if "class" in node and node.get("alias"):
@@ -327,15 +328,25 @@ class _Checker:
             self.reading.volatile.add(name)
         self.reading.reads_clock |= allowed.mark == "clock"
 
-    def check_partitions(self, node: Node) -> None:
-        """Windows `PARTITION BY a, a` and `PARTITION BY a, b` of one statement have the rows of the
-        first (DuckDB 1.5.5)."""
+    def check_window(self, node: Node) -> None:
+        """Two windows that DuckDB 1.5.5 gives wrong rows: `PARTITION BY a, a` beside `PARTITION BY
+        a, b` has the rows of the other one, and of a million ordered partitions as a whole some are
+        mixed up."""
         forms = map(comparable_form, node["partitions"])
         if any(_are_one(*pair) for pair in itertools.combinations(forms, 2)):
             raise self.not_allowed(
                 "PARTITION BY has an expression twice, for which DuckDB may return other rows.",
                 node,
                 "Write each expression once.",
+            )
+        name = ascii_lower(node["function_name"])
+        is_whole = (node["start"], node["end"]) == ("UNBOUNDED_PRECEDING", "UNBOUNDED_FOLLOWING")
+        has_order = node["type"] == "WINDOW_AGGREGATE" and bool(node["orders"])
+        if has_order and is_whole and name not in _COUNTS_AND_EXTREMES:
+            raise self.not_allowed(
+                f"{name}() over a whole ordered partition may be wrong in DuckDB.",
+                node,
+                f"Write the order into the call: {name}(… ORDER BY …) OVER (PARTITION BY …).",
             )
 
     def check_zoned_time(self, value: Node) -> None:
