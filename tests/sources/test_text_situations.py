@@ -71,6 +71,12 @@ def column(*values):
         (("1.5", "NaN"), "VARCHAR", ["1.5", "NaN"]),
         (("1.5", "inf"), "VARCHAR", ["1.5", "inf"]),
         (("1.", "2.5"), "VARCHAR", ["1.", "2.5"]),
+        (("1.5e-400", "2.5"), "VARCHAR", ["1.5e-400", "2.5"]),
+        (("1.5e400", "2.5"), "VARCHAR", ["1.5e400", "2.5"]),
+        (("4.9e-324", "2.5"), "VARCHAR", ["4.9e-324", "2.5"]),
+        (("1.5e-100", "1.5E-100"), "DOUBLE", [1.5e-100, 1.5e-100]),
+        (("0." + "0" * 330 + "1", "0.5"), "VARCHAR", ["0." + "0" * 330 + "1", "0.5"]),
+        (("0." + "0" * 30, "0.5"), "DOUBLE", [0.0, 0.5]),
         (("12%", "13%"), "VARCHAR", ["12%", "13%"]),
         (("true", "FALSE"), "BOOLEAN", [True, False]),
         (("yes", "NO"), "VARCHAR", ["yes", "NO"]),
@@ -309,10 +315,26 @@ def test_whole_texts_are_rows(ws, tmp_path):
         ),
         ("a,v\n1,1.2567\n", {"types": {"v": "DECIMAL(10,2)"}}, "contains '1.2567'", "types"),
         ("a,v\n1,1e3\n", {"types": {"v": "INTEGER"}}, "contains '1e3'", "types"),
+        ("a,v\n1,1e400\n", {"types": {"v": "DOUBLE"}}, "contains '1e400'", "types"),
         ("a,v\n1,300\n", {"types": {"v": "UTINYINT"}}, "contains '300'", "types"),
         ("a,v\n1,2024-01-02T00:00:00Z\n", {"types": {"v": "TIMESTAMP"}}, "contains", "types"),
         ("a,v\n1,2\n", {"types": {"w": "DATE"}}, "names the column 'w'", "header"),
         ("a,v\n1," + "x" * 2_200_000 + "\n", {}, "line 2: the line has 2,2", "max_line_size"),
+        # duckdb#25827: lines that grow
+        ("a,b\n" + "1,2\n" * 99 + "1,2,3\n", {}, "line 101: 3 values where 2", "Correct"),
+        # duckdb#9343: lines of many lengths
+        ("\none,two,three\n1,2,3,4\n1,2,3\n\n1,2,3\n", {}, "line 3: 4 values where 3", "Correct"),
+        # duckdb#14117: a quotation that is not closed
+        ('i,n,a\n2,"A,D",3\n1,"J, D,2\n3,"B",3\n', {}, "line 3: a quotation mark", '"quote": ""'),
+        # polars#10826: a declared type, and a later value that is none
+        (
+            "v\n2023-01-01\nX\n",
+            {"types": {"v": "DATE"}},
+            "line 3: column 'v' contains 'X'",
+            "types",
+        ),
+        # duckdb-wasm#1943: one name more than there are values
+        ("a,b,extra\n1,2\n", {}, "line 2: 2 values where 3", "null_padding"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place_and_an_option_that_helps(
@@ -585,10 +607,47 @@ def test_equal_keys_of_a_nested_object_are_refused_without_advice_that_is_imposs
         # polars#22259: a fraction after many integers
         ("a.csv", "x,n\n" + "1,1\n" * 3 + "0.9999999,2\n", ["DOUBLE", "BIGINT"],
          [(1.0, 1)] * 3 + [(0.9999999, 2)]),
+        # duckdb#25827: a value with another delimiter makes no other file
+        ("a.csv", "c0\nv0\na;b\n", ["VARCHAR"], [("v0",), ("a;b",)]),
+        # pandas#2697: one identifier with an exponent costs the others no digits
+        ("a.csv", "id,n\n135217135789158401,1\n1352171357E+5,2\n", ["VARCHAR", "BIGINT"],
+         [("135217135789158401", 1), ("1352171357E+5", 2)]),
+        # pandas#39514: many zeros behind the point
+        ("a.tsv", "c\ta\nXe\t-0.000000000048314\nNe\t-1.103E-017\n", ["VARCHAR", "DOUBLE"],
+         [("Xe", -4.8314e-11), ("Ne", -1.103e-17)]),
+        # readr#291, pandas#39906: zeros in front, and zeros alone
+        ("a.csv", "v,w\n04789455,000000\n14789455,000001\n", ["VARCHAR", "VARCHAR"],
+         [("04789455", "000000"), ("14789455", "000001")]),
+        # polars#3429: only the last of these is ISO 8601
+        ("a.csv", "d,n\n2021-1-1,1\n2021-10-10,2\n", ["VARCHAR", "BIGINT"],
+         [("2021-1-1", 1), ("2021-10-10", 2)]),
+        # polars#5906: everything in quotation marks, a number missing, a line break in a text
+        ("a.csv", '"a"|"b"|"c"\n"0"|"two\nlines"|"123"\n"1"|"x"|""\n',
+         ["BIGINT", "VARCHAR", "BIGINT"], [(0, "two\nlines", 123), (1, "x", None)]),
+        # polars#4011, polars#6474: dates in quotation marks
+        ("a.csv", '"d","n"\n"2022-01-01","1"\n', ["DATE", "BIGINT"], [(date(2022, 1, 1), 1)]),
     ],
 )  # fmt: skip
 def test_situations_that_are_reported_of_other_readers(read, name, data, types, rows):
     assert read(data, name) == (types, rows)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "rows"),
+    [
+        # polars#2863: what means NULL stands in quotation marks
+        ('"a","b"\n"n/a","NA"\n"2","3.5"\n', {"nullstr": ["n/a", "NA"]}, [(None, None), (2, 3.5)]),
+        # polars#9508: the month first, blanks around the headings
+        ("Date, Close\n02/28/2020, $273.36\n", {"dateformat": "%m/%d/%Y"},
+         [(date(2020, 2, 28), " $273.36")]),
+        # duckdb#6011: the heading is said to be none
+        ("id|name\n1|Action\n", {"header": False, "delim": "|"}, [("id", "name"), ("1", "Action")]),
+        # duckdb#14883: a quotation mark in the middle of a value
+        ('id,n\n1,The "Bar" stop\n2,"x"\n', {}, [(1, 'The "Bar" stop'), (2, "x")]),
+    ],
+)  # fmt: skip
+def test_situations_that_an_option_reads(read, data, options, rows):
+    assert read(data, **options)[1] == rows
 
 
 def test_lines_with_one_value_more_than_the_heading_are_refused(read):  # polars#1974

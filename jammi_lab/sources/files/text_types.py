@@ -75,6 +75,9 @@ _ISO_TIMESTAMP = rf"{_ISO_DATE}[ T]{_CLOCK}"
 _ISO_ZONED = rf"{_ISO_DATE}[ T]{_MINUTES}{_SECONDS}(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)"
 _DECIMAL = r"-?((0|[1-9]\d*)?\.\d+([eE][+-]?\d{1,3})?|[1-9]e[+-]\d{2,3})"
 """Also what Python writes for 1e-07, but not codes such as 1E5."""
+_MODERATE_DECIMAL = r"-?((0|[1-9]\d*)?\.\d+([eE][+-]?0?\d{1,2})?|[1-9]e[+-]\d{2})"
+"""Of an exponent that DOUBLE has."""
+_MAX_SAFE_DIGITS = 15
 _LONG_INTEGER = r"-?[1-9]\d{15,38}"
 _MAX_SAFE_BYTES = 16
 """Of a number with a point whose digits, at most 15, survive in DOUBLE whatever they are."""
@@ -99,12 +102,14 @@ def _is_exact_decimal(value: str) -> str:
     """A condition: a number with a point whose digits are those of its DOUBLE, so that two
     different numbers stay different. Python's and R's way of writing a DOUBLE is tried first."""
     number = f"TRY_CAST({value} AS DOUBLE)"
-    is_decimal = matches_pattern(value, _DECIMAL)
     digits = f"rtrim({value}, '0')"
+    significant = f"strlen(ltrim(rtrim(replace({value}, '.', ''), '0'), '-0'))"
     return (
-        f"CASE WHEN strlen({value}) <= {_MAX_SAFE_BYTES} THEN {is_decimal} "
+        f"CASE WHEN strlen({value}) <= {_MAX_SAFE_BYTES} AND "
+        f"{matches_pattern(value, _MODERATE_DECIMAL)} THEN true "
         f"WHEN {number}::VARCHAR = {value} THEN right({value}, 1) <= '9' "
-        f"ELSE {is_decimal} AND (strlen({digits}) <= {_MAX_SAFE_BYTES} OR "
+        f"ELSE {matches_pattern(value, _DECIMAL)} AND ({significant} = 0 OR "
+        f"({significant} <= {_MAX_SAFE_DIGITS} AND abs({number}) BETWEEN 1e-300 AND 1e300) OR "
         f"format('{{:.17g}}', {number}) = {digits}) END"
     )
 
@@ -213,8 +218,9 @@ def fits_type(value: str, kind: str, options: Mapping[str, Any]) -> str:
     if name in _WHOLE_TYPES:
         return f"{matches_pattern(number, r'[+-]?[0-9]+')} AND {is_cast}"
     if name in ("double", "float", "real"):
-        pattern = rf"(?i){_NUMBER}(e[+-]?\d+)?|[+-]?(nan|inf|infinity)"
-        return f"{matches_pattern(number, pattern)} AND {is_cast}"
+        is_number = matches_pattern(number, rf"(?i){_NUMBER}(e[+-]?\d+)?")
+        is_other = matches_pattern(number, "(?i)[+-]?(nan|inf|infinity)")
+        return f"{is_number} AND isfinite(TRY_CAST({number} AS {kind})) OR {is_other}"
     if declared := _DECLARED.fullmatch(name):
         scale = declared[2] or ("0" if declared[1] else "3")
         pattern = rf"[+-]?(\d+(\.\d{{0,{scale}}}0*)?|\.\d{{0,{scale}}}0*)"
