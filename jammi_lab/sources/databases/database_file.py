@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
@@ -90,6 +91,8 @@ class DatabaseFileConnector(LocatedConnector, ABC):
 
     engine = ""
     """The engine's name in messages."""
+    messages = ""
+    """The group of `foreign_errors.toml` about messages of DuckDB."""
     log_suffixes: tuple[str, ...] = ()
     """Suffixes of the log files that belong to the state."""
 
@@ -228,9 +231,9 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             return Unknown(read_errors.reason_of(error))
         return Unknown(f"{self._name} changes while it is observed")
 
-    def explain(self, message: str) -> JammiError | None:  # noqa: ARG002  engines override it
+    def explain(self, message: str) -> JammiError | None:
         """The error for a DuckDB message about this file; None for an unknown message."""
-        return None
+        return foreign_errors.to_error(self.messages, message, name=self._name)
 
     # -- file
 
@@ -392,29 +395,9 @@ class DatabaseFileConnector(LocatedConnector, ABC):
 
     def reader_error(self, error: ReaderError) -> JammiError:
         """The error for a failure of the reader process."""
-        match error.kind:
-            case "denied":
-                return read_errors.unreadable_error(self._name, PermissionError())
-            case "gone":
-                return SourceUnavailable(
-                    f"{self._name} no longer exists.",
-                    hint="Restore the file, or remove the source.",
-                )
-            case "busy":
-                return SourceUnavailable(
-                    f"{self._name} is locked by another writer.",
-                    hint="Try again when the writer has finished.",
-                )
-            case "unfinished":
-                return SourceUnavailable(
-                    f"{self._name} contains an unfinished transaction.",
-                    hint="Open it once with write access to roll the transaction back.",
-                )
-            case "notadb":
-                return SourceUnavailable(
-                    f"{self._name} is not a complete {self.engine} database.",
-                    hint="It may be truncated or have another format.",
-                )
+        names = {"name": self._name, "engine": self.engine}
+        if (explained := foreign_errors.to_error("reader", error.kind, **names)) is not None:
+            return explained
         return SourceUnavailable(f"{self._name} cannot be read: {error}.")
 
     def _cache_file_digest(self, file_digest: str, stats: Stats, ctx: ObservationContext) -> None:

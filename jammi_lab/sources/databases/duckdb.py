@@ -8,7 +8,6 @@ file alone. Statements read tables by name, and only views that the allow-list a
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.sources.base import (
     Attachment,
@@ -38,8 +37,6 @@ from jammi_lab.sources.scratch_duckdb import open_bare
 from jammi_lab.storage.arrow_digests import reader_digests
 
 _NO_INPUT = Input(InputKind.SOURCE, "")
-_HOLDER = re.compile(r"\(PID (\d+)\)")
-_VERSION = re.compile(r"database file with version number (\d+)")
 _INEXACT_ARROW_TYPES = (
     "HUGEINT",
     "BIT",
@@ -73,6 +70,7 @@ class DuckdbConnector(DatabaseFileConnector):
     """A registered DuckDB file."""
 
     engine = "DuckDB"
+    messages = "duckdb_file"
     log_suffixes = (".wal",)
 
     def check_extension(self) -> None:
@@ -198,53 +196,6 @@ class DuckdbConnector(DatabaseFileConnector):
         with self._connect() as connection:
             [(largest, rows)] = connection.execute(select).fetchall()
         return largest, rows
-
-    def explain(self, message: str) -> JammiError | None:
-        """The error for a locked, newer, damaged or missing file."""
-        if "Could not set lock on file" in message:
-            holder = (
-                f" by process {match[1]}"
-                if (match := _HOLDER.search(message))
-                else " by another process"
-            )
-            return SourceUnavailable(
-                f"{self._name} is open for writing{holder}.",
-                hint="DuckDB locks a file that is open for writing; close it there.",
-            )
-        if (
-            "Unique file handle conflict" in message
-            or "already attached" in message
-            or "different configuration" in message
-        ):
-            return SourceUnavailable(
-                f"{self._name} is open in this kernel.",
-                hint="Close that connection with connection.close().",
-            )
-        if match := _VERSION.search(message):
-            return SourceUnavailable(
-                f"{self._name} was written by a newer DuckDB: DuckDB {duckdb.__version__} cannot "
-                f"read storage version {match[1]}.",
-                hint="Write it with ATTACH 'new.duckdb' (STORAGE_VERSION 'v1.5.0'), or as Parquet.",
-            )
-        if (
-            "not a valid DuckDB database file" in message
-            or "Corrupt database file" in message
-            or "Serialization Error" in message
-        ):
-            return SourceUnavailable(
-                f"{self._name} is not a complete DuckDB database.",
-                hint="It may be truncated or have another format.",
-            )
-        if "Permission denied" in message:
-            return SourceUnavailable(
-                f"{self._name} cannot be read: permission denied.",
-                hint="Ask its owner for read permission.",
-            )
-        if "does not exist" in message and "database" in message:
-            return SourceUnavailable(
-                f"{self._name} no longer exists.", hint="Restore the file, or remove the source."
-            )
-        return None
 
     @contextlib.contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:

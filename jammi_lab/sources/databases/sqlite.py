@@ -3,14 +3,13 @@ names, views and digests."""
 
 import atexit
 import os
-import re
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
 
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.caches import BoundedCache
-from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.sources import duckdb_extensions
 from jammi_lab.sources.base import (
@@ -80,13 +79,6 @@ def delete_copies() -> None:
         _copies.clear()
 
 
-_MISMATCH = re.compile(
-    r'Invalid type in column "(.*?)": (?:column was declared as (\w+)|expected ([\w ]+?)), '
-    r'found "(.*?)" of type "(\w+)"',
-    re.S,
-)
-_DATE = re.compile(r'invalid (date|timestamp) field format: "(.*?)"', re.S)
-_VALUE_HINT = 'Correct the value, or read every column as text: options={"text": True}.'
 _MAX_KNOWN_CLASSES = 1024
 _known_classes = BoundedCache[tuple[str, str, Stats], dict[str, frozenset[str]]](_MAX_KNOWN_CLASSES)
 _NO_INPUT = Input(InputKind.SOURCE, "")
@@ -96,6 +88,7 @@ class SqliteConnector(DatabaseFileConnector):
     """A registered SQLite file. With the option `text`, every value is read as text."""
 
     engine = "SQLite"
+    messages = "sqlite_file"
     log_suffixes = ("-wal", "-journal")
 
     def check_extension(self) -> None:
@@ -254,47 +247,6 @@ class SqliteConnector(DatabaseFileConnector):
         except ReaderError as error:
             raise FileUnreadable(self.reader_error(error)) from None
         return answer["largest"], answer["rows"]
-
-    def explain(self, message: str) -> JammiError | None:
-        """The error for a value that does not fit its declared type, or for an unreadable file."""
-        if match := _MISMATCH.search(message):
-            column, declared, expected, value, kind = match.groups()
-            return SourceUnavailable(
-                f"{self._name}: column {column!r} is declared as {declared or expected} but "
-                f"contains {value[:60]!r} of type {kind}.",
-                hint=_VALUE_HINT,
-            )
-        if match := _DATE.search(message):
-            return SourceUnavailable(
-                f"{self._name}: a column is declared as {match[1]} but contains {match[2][:60]!r}.",
-                hint=_VALUE_HINT,
-            )
-        if (
-            "invalid UTF8" in message
-            or "not a valid UTF8" in message
-            or "blob contained invalid" in message
-        ):
-            return SourceUnavailable(
-                f"{self._name}: a column without a declared type contains bytes that are not "
-                "UTF-8.",
-                hint="Declare it as BLOB.",
-            )
-        if "database is locked" in message:
-            return SourceUnavailable(
-                f"{self._name} is locked by another writer.",
-                hint="Try again when the writer has finished.",
-            )
-        if "file is not a database" in message or "malformed" in message:
-            return SourceUnavailable(
-                f"{self._name} is not a complete SQLite database.",
-                hint="It may be truncated or have another format.",
-            )
-        if "unable to open database file" in message:
-            return SourceUnavailable(
-                f"{self._name} cannot be opened.",
-                hint="Check that it exists and that its folder is writable.",
-            )
-        return None
 
     def _safe_path(self) -> str:
         """The path of the file, or of a copy while this process has the file open (`reader_process`
