@@ -5,18 +5,20 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc
 
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
-from jammi_lab.sources import read_errors
+from jammi_lab.core.identifiers import fold, quote_identifier
+from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.reader_process import ReaderError
@@ -24,6 +26,9 @@ from jammi_lab.sources.files import file_checks
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.decisions import Decision
 from jammi_lab.sources.files.file_sets import SourceFile
+from jammi_lab.sources.files.text_columns import Misfit, decide_columns
+from jammi_lab.sources.files.text_types import declared_cast
+from jammi_lab.sources.files.workbook_columns import cell_address
 from jammi_lab.sources.scratch_duckdb import sql_types
 
 _READER = "jammi_lab.sources.files.workbook_reader"
@@ -115,4 +120,33 @@ class ExcelConnector(FileConnector):
             with pa.OSFile(target) as file:
                 rows = pa.ipc.open_file(file).read_all()
         file_checks.check_column_count(name, rows.num_columns)
-        return Sheet(rows, tuple(answer["notes"]))
+        if types := self.record.options.get("types"):
+            rows = _with_types(rows, types)
+        return Sheet(rows.replace_schema_metadata(), tuple(answer["notes"]))
+
+
+def _with_types(rows: pa.Table, types: Mapping[str, str]) -> pa.Table:
+    """The rows with the columns of `types`, which are texts, in these types. Raises
+    SourceUnavailable for a value that does not fit."""
+    declared = {fold(name): kind for name, kind in types.items()}
+    names = [name for name in rows.column_names if fold(name) in declared]
+    relation = Relation(Input(InputKind.SOURCE, ""), ReadPlan(frame=rows))
+    try:
+        decide_columns(relation, names, {"types": types}, rows.nbytes)
+    except Misfit as misfit:
+        column = rows.column_names.index(misfit.column)
+        row = pc.index(rows[column], misfit.value).as_py()
+        place = {key.decode(): value.decode() for key, value in rows.schema.metadata.items()}
+        cell = cell_address(int(place["column"]) + column, int(place["row"]) + row)
+        raise SourceUnavailable(
+            f"{place['place']}, cell {cell}: {misfit.value[:60]!r} is not a {misfit.kind}.",
+            hint="Correct the cell, or read text: options="
+            f'{{"types": {{"{misfit.column}": "VARCHAR"}}}}.',
+        ) from None
+    casts = []
+    for name in names:
+        quoted = quote_identifier(name)
+        casts.append(f"{declared_cast(quoted, declared[fold(name)], {})} AS {quoted}")
+    with scratch_duckdb.connect(relation) as connection:
+        typed = connection.execute(f"SELECT * REPLACE ({', '.join(casts)}) FROM it")
+        return typed.to_arrow_table()

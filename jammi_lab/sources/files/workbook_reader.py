@@ -17,7 +17,12 @@ import pyarrow.ipc
 import python_calamine as calamine
 
 from jammi_lab.sources.files.workbook_arrow import MAX_ROWS, read_uniform
-from jammi_lab.sources.files.workbook_columns import CellColumn, RefusedWorkbook, cell_text
+from jammi_lab.sources.files.workbook_columns import (
+    CellColumn,
+    RefusedWorkbook,
+    cell_address,
+    cell_text,
+)
 
 _MAX_MEMORY_BYTES = 4 << 30
 """Address space for reading one workbook; a sheet of 1,000,000 rows × 20 takes a third of it."""
@@ -35,7 +40,7 @@ class _Area(NamedTuple):
 
     def address(self, column: int, first_row: int, row: int) -> str:
         """The address of a cell, such as B3; its row is counted from `first_row`."""
-        return f"{_column_letters(self.left + column)}{self.top + first_row + row + 1}"
+        return cell_address(self.left + column, self.top + first_row + row)
 
 
 def read_workbook(request: dict[str, Any]) -> dict[str, Any]:
@@ -95,26 +100,27 @@ def _read(path: str, name: str, options: dict[str, Any]) -> tuple[pa.Table, list
 
 
 def _typed_columns(area: _Area, options: dict[str, Any], place: str) -> tuple[pa.Table, list[str]]:
-    """The rows as columns of one type each, and the notes. `place` names the sheet in messages."""
+    """The rows as columns of one type each, and the notes. `place` names the sheet in messages; the
+    metadata tell where the cells are."""
     has_header = options.get("header", True)
     width = len(area.rows[0])
     names = _column_names(area.rows[0] if has_header else [""] * width)
     first_row = 1 if has_header else 0
-    types = _wanted_types(names, options, place)
+    texts = _text_columns(names, options, place)
     columns, notes = [], []
     cells = list(zip(*area.rows[first_row:], strict=True)) or [()] * width
     for position, column_name in enumerate(names):
         values = [None if value == "" else value for value in cells[position]]
         address = functools.partial(area.address, position, first_row)
         column = CellColumn(column_name, values, address)
-        wanted = types.get(column_name)
-        if wanted is not None:
-            columns.append(column.converted(wanted, place))
+        if column_name in texts:
+            columns.append(column.texts())
             continue
         array, note = column.decided()
         columns.append(array)
         notes += [note] if note else []
-    return pa.table(columns, names=names), notes
+    place_of_cells = {"place": place, "column": str(area.left), "row": str(area.top + first_row)}
+    return pa.table(columns, names=names, metadata=place_of_cells), notes
 
 
 def _call(function: Callable[..., Any], *arguments: Any, problem: str) -> Any:
@@ -187,14 +193,6 @@ def _column_number(letters: str) -> int:
     return number - 1
 
 
-def _column_letters(number: int) -> str:
-    letters = ""
-    while number >= 0:
-        letters = chr(ord("A") + number % 26) + letters
-        number = number // 26 - 1
-    return letters
-
-
 def _column_names(heading: _Row) -> list[str]:
     """The names of the columns. A blank one is named by its place; a repeated one gets a number."""
     names: list[str] = []
@@ -210,18 +208,16 @@ def _column_names(heading: _Row) -> list[str]:
     return names
 
 
-def _wanted_types(names: list[str], options: dict[str, Any], place: str) -> dict[str, str]:
-    """The types that the options ask for, by column."""
+def _text_columns(names: list[str], options: dict[str, Any], place: str) -> set[str]:
+    """The columns that are read as texts, because the options name a type for them."""
     if options.get("all_varchar"):
-        return dict.fromkeys(names, "VARCHAR")
-    types = {}
-    for wanted, kind in options.get("types", {}).items():
-        name = next((name for name in names if name.lower() == wanted.lower()), None)
-        if name is None:
+        return set(names)
+    folded = {name.lower(): name for name in names}
+    for wanted in options.get("types", {}):
+        if wanted.lower() not in folded:
             raise RefusedWorkbook(
                 f"{place} has no column {wanted!r}.",
                 f"Columns are {', '.join(names)}.",
                 difflib.get_close_matches(wanted, names),
             )
-        types[name] = kind.upper()
-    return types
+    return {folded[wanted.lower()] for wanted in options.get("types", {})}
