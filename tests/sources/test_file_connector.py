@@ -820,12 +820,6 @@ def test_what_fails_for_another_reason_than_the_content_stays_unknown(tmp_path, 
     assert isinstance(source(tmp_path / "f.csv").observe(None, look()), Unknown)
 
 
-def test_an_empty_csv_fails_its_check(tmp_path):
-    (tmp_path / "f.csv").touch()
-    with pytest.raises(SourceUnavailable, match="is empty"):
-        source(tmp_path / "f.csv").check()
-
-
 @pytest.mark.parametrize("kind", ["csv", "tsv", "json", "ndjson"])
 def test_a_text_that_was_emptied_is_unreadable_and_never_a_made_up_column(ws, tmp_path, kind):
     put(tmp_path / f"f.{kind}", kind, FIRST)
@@ -865,14 +859,6 @@ def test_a_byte_order_mark_tells_the_encoding(tmp_path, kind, mark):
         assert query(marked.relation(None), "FROM it") == query(
             source(plain).relation(None), "FROM it"
         )
-
-
-def test_bytes_that_are_not_utf8_say_which_option_helps(tmp_path):
-    (tmp_path / "f.csv").write_bytes("a,b\né,1\n".encode("latin-1"))
-    with pytest.raises(SourceUnavailable, match="not UTF-8") as error:
-        source(tmp_path / "f.csv").check()
-    assert "encoding" in error.value.hint
-    source(tmp_path / "f.csv", options={"encoding": "latin-1"}).check()
 
 
 def test_a_missing_file_suggests_its_neighbours(tmp_path):
@@ -960,62 +946,6 @@ def test_a_hostile_file_name_reads_that_file_and_no_other(tmp_path, kind, name):
     assert isinstance(connector.observe(None, look()), Vanished)
     with pytest.raises(SourceUnavailable):
         connector.relation(None)
-
-
-@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_the_delimiter_is_found(tmp_path, delimiter):
-    with open(tmp_path / "f.csv", "wb") as file:
-        separated(delimiter)(file, FIRST)
-    assert list(source(tmp_path / "f.csv").observe(None, look()).columns) == ["id", "name"]
-
-
-@pytest.mark.parametrize(
-    ("content", "options", "rows"),
-    [
-        ("a,b\n1,NA\n2,\n", {"nullstr": "NA"}, [(1, None), (2, None)]),
-        ("a,b\n1,NA\n2,-\n", {"nullstr": ["NA", "-"]}, [(1, None), (2, None)]),
-        ("x,y\nz,w\n", {"header": False}, [("x", "y"), ("z", "w")]),
-        ("1,2\n3,4\n", {"header": True}, [(3, 4)]),
-        ("a~b\n1~2\n", {"delim": "~"}, [(1, 2)]),
-        ('a,b\n"x,y","q\nr"\n', {}, [("x,y", "q\nr")]),
-        ("a\n1\n2\n", {}, [(1,), (2,)]),
-        ("a;b, in €\n1;2\n3;4\n", {}, [(1, 2), (3, 4)]),
-        ("a,b\n1,#2\n#3,4\n", {}, [("1", "#2"), ("#3", "4")]),
-    ],
-)
-def test_csv_options_and_quotes(tmp_path, content, options, rows):
-    (tmp_path / "f.csv").write_text(content)
-    connector = source(tmp_path / "f.csv", options=options)
-    connector.check()
-    assert query(connector.relation(None), "SELECT * FROM it") == rows
-
-
-def test_all_of_a_small_csv_decides_its_types(tmp_path):
-    (tmp_path / "f.csv").write_text("a\n" + "1\n" * 30_000 + "x\n")
-    assert source(tmp_path / "f.csv").observe(None, look()).columns == {"a": "VARCHAR"}
-
-
-def test_a_key_that_comes_late_in_json_is_a_column(tmp_path):
-    (tmp_path / "f.ndjson").write_text('{"a":1}\n' * 30_000 + '{"a":2,"late":5}\n')
-    assert source(tmp_path / "f.ndjson").observe(None, look()).columns == {
-        "a": "BIGINT",
-        "late": "BIGINT",
-    }
-
-
-@pytest.mark.parametrize("suffix", ["csv.gz", "ndjson.gz", "json.gz", "csv.zst"])
-def test_packed_texts_are_read(tmp_path, suffix):
-    name = suffix.split(".")[0]
-    with pa.CompressedOutputStream(
-        str(tmp_path / f"f.{suffix}"), {"gz": "gzip", "zst": "zstd"}[suffix.split(".")[1]]
-    ) as file:
-        WRITERS[name](file, FIRST)
-    connector = source(tmp_path / f"f.{suffix}")
-    connector.check()
-    assert (
-        connector.kind == name
-        and query(connector.relation(None), "SELECT id, name FROM it ORDER BY id") == FIRST
-    )
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.999])
@@ -1258,30 +1188,6 @@ def test_an_unchanged_folder_is_not_digested_anew(tmp_path, monkeypatch):
         assert same_state(connector.observe(None, look(memo)), first)
     put(tmp_path / "f" / "b.parquet", "parquet", EDITED)
     assert not same_state(connector.observe(None, look(memo)), first)
-
-
-# -- types that change far down --------------------------------------------------------------------
-
-
-def test_a_late_value_that_is_no_number_makes_its_column_text_and_says_so(tmp_path):
-    import jammi_lab as jl
-
-    (tmp_path / "late.csv").write_text(
-        "id,v\n" + "".join(f"{i},{i if i != 100_000 else 'n/a'}\n" for i in range(120_000))
-    )
-    with jl.open(tmp_path / "lab") as ws:
-        late = ws.sources.add("late", tmp_path / "late.csv")
-        assert [column.type for column in late.columns()] == ["BIGINT", "VARCHAR"]
-        assert late.notes == [
-            """v: text, because "n/a"; options={'nullstr': ['n/a']} reads that as NULL"""
-        ]
-        late = ws.sources.add(
-            "late", tmp_path / "late.csv", options={"nullstr": ["n/a"]}, replace=True
-        )
-        assert ws.sql("SELECT count(v), sum(v) FROM late").fetchall() == [
-            (119_999, 119_999 * 60_000 - 100_000)
-        ]
-        assert late.notes == []
 
 
 def test_a_conversion_of_the_statement_s_own_is_not_blamed_on_the_file(tmp_path):
