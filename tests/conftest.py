@@ -263,19 +263,6 @@ def _credentials_of_one_test() -> Iterator[None]:
             redaction._credential_pattern.cache_clear()
 
 
-@pytest.fixture
-def interrupted_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interrupt comes whenever a thread is started."""
-
-    def start(_: threading.Thread) -> None:
-        try:
-            raise KeyboardInterrupt
-        finally:
-            threading.Lock().release()  # what CPython does when the interrupt comes while it waits for the lock of the event `_started`
-
-    monkeypatch.setattr(threading.Thread, "start", start)
-
-
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
     """SIGINT raises KeyboardInterrupt in every test, also when the tests run in the background of a

@@ -381,7 +381,8 @@ class Database:
         for handle in handles:
             with handle.lock:
                 handle.connection.close()
-        self.engine.dispose()
+        with DeferInterrupts():
+            self.engine.dispose()
 
     @contextlib.contextmanager
     def _transaction(

@@ -29,16 +29,14 @@ _INSTRUCTIONS = (
 def serve(ws: Any, open_writable: Callable[[], Any] | None) -> None:
     """Serve a workspace until the input ends. All tools only read, unless `open_writable` opens the
     workspace for one more that recomputes."""
-    tools = AgentTools(ws)
-    recompute = None if open_writable is None else _recompute_tool(open_writable, tools)
-    build_server(tools, recompute).run("stdio")
+    build_server(AgentTools(ws, open_writable)).run("stdio")
 
 
 class AgentTools:
     """The answers of the tools, as text."""
 
-    def __init__(self, ws: Any) -> None:
-        self._ws, self._lock = ws, threading.Lock()
+    def __init__(self, ws: Any, open_writable: Callable[[], Any] | None = None) -> None:
+        self._ws, self.open_writable, self._lock = ws, open_writable, threading.Lock()
 
     def board(self) -> str:
         """Every table with its verdict, reasons, rows and age."""
@@ -60,6 +58,12 @@ class AgentTools:
         """What a recomputation of one table, or of all, would run, and why. Nothing is run."""
         with self._lock:
             return str(self._ws.plan(name))
+
+    def recompute(self, name: str | None = None) -> str:
+        """Bring one table and what it needs up to date, or all tables. Runs the plan."""
+        assert self.open_writable is not None
+        with self._lock, self.open_writable() as ws:
+            return str(ws.recompute(name))
 
     def query(self, sql: str, limit: int = DEFAULT_ROWS) -> str:
         """Run a read-only SQL statement (DuckDB): tables are `jammi.<name>`, sources have their own
@@ -97,7 +101,8 @@ def verdict_sentence(verdicts: "Mapping[str, Verdict]") -> str:
         return "There are no tables yet."
     if not not_fresh:
         remarked = [str(each) for each in verdicts.values() if remarks_on(each)]
-        return _shortened(remarked[0].capitalize() if remarked else "Fresh", "")
+        sentence = (remarked or ["fresh"])[0]
+        return _shortened(f"F{sentence[1:]}", "")
     name, worst = next(iter(not_fresh.items()))
     reasons = reasons_of(worst)
     cause = f": {reasons[0]}" if reasons else ""
@@ -113,16 +118,7 @@ def _shortened(text: str, end: str) -> str:
     return (text if len(text) <= room else text[: room - 1].rstrip() + "…") + end + "."
 
 
-def _recompute_tool(open_writable: Callable[[], Any], tools: AgentTools) -> Any:
-    def recompute(name: str | None = None) -> str:
-        """Bring one table and what it needs up to date, or all tables. Runs the plan."""
-        with tools._lock, open_writable() as ws:
-            return str(ws.recompute(name))
-
-    return recompute
-
-
-def build_server(tools: AgentTools, recompute: Any = None) -> "MCPServer":
+def build_server(tools: AgentTools) -> "MCPServer":
     """The server. ExtensionMissing without the package mcp."""
     try:
         from mcp.server.mcpserver import MCPServer
@@ -138,8 +134,8 @@ def build_server(tools: AgentTools, recompute: Any = None) -> "MCPServer":
             annotations=ToolAnnotations(read_only_hint=True),
             structured_output=False,
         )
-    if recompute is not None:
-        server.add_tool(_with_messages(recompute), structured_output=False)
+    if tools.open_writable is not None:
+        server.add_tool(_with_messages(tools.recompute), structured_output=False)
     return server
 
 

@@ -39,15 +39,12 @@ def print_answer(answer: Any, values: Values, path: str) -> None:
 
 def _to_json(value: Any) -> str:
     """Encode as JSON; NaN and infinity become null."""
-    try:
-        return json.dumps(value, default=to_json_value, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        return json.dumps(
-            _replace_non_finite(value),
-            default=lambda each: _replace_non_finite(to_json_value(each)),
-            ensure_ascii=False,
-            allow_nan=False,
-        )
+    return json.dumps(
+        _replace_non_finite(value),
+        default=lambda each: _replace_non_finite(to_json_value(each)),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
 
 
 def to_json_value(value: Any) -> Any:

@@ -3,10 +3,8 @@
 import contextlib
 import json
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +42,7 @@ class VerdictChange:
         return [] if self.after is None else self.after.reasons or self.after.grounds
 
     def __str__(self) -> str:
-        before = _NEW if self.before is None else marked_label(self.before.verdict)
-        after = _REMOVED if self.after is None else marked_label(self.after.verdict)
+        before, after = _word(self.before) or _NEW, _word(self.after) or _REMOVED
         because = f": {'; '.join(self._clauses)}" if self._clauses else ""
         return escape_invisible(f"{self.at} {self.name}: {before} → {after}{because}")
 
@@ -108,7 +105,8 @@ def watch_verdicts(
 ) -> bool:
     """Print each change until a signal ends it. With `fail` or `strict` until a verdict fails;
     returns whether one does. WorkspaceNotFound when the workspace was removed or replaced."""
-    with _ended_by_signals():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the workspace is closed first
+    with contextlib.suppress(KeyboardInterrupt):
         watch = VerdictWatch(ws)
         print_error(f"Watching {ws.path}: {watch}. Ctrl+C ends it.")
         problem = ""
@@ -128,18 +126,3 @@ def watch_verdicts(
                 print(text, flush=True)
         return True
     return False
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """End the block at SIGINT or SIGTERM, so that the workspace is closed."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
-    if in_main_thread:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            yield
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGTERM, before)

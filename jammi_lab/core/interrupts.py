@@ -130,6 +130,33 @@ def _interrupt_main_thread(delay: float) -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
+class Signal:
+    """An event whose waiter may be interrupted. The one of `threading` then releases a lock that it
+    does not hold, and the thread that sets it fails with a RuntimeError."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Wake who waits now and later."""
+        self._is_set = True
+        with contextlib.suppress(RuntimeError):  # it was open already
+            self._gate.release()
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Wait until it is set, at most that many seconds; -1: without a limit. Returns whether it
+        is."""
+        if not self._is_set and self._gate.acquire(timeout=seconds):
+            self.set()  # for the next one who waits
+        return self._is_set
+
+
 class NoteInterrupts:
     """Context manager that lets a signal raise KeyboardInterrupt at once in the main thread, after
     a call of `note`.

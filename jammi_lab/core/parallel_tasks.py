@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jammi_lab.core.errors import shorten_interrupt
-from jammi_lab.core.interrupts import interrupt_thread, raise_interrupts
+from jammi_lab.core.interrupts import Signal, interrupt_thread, raise_interrupts
 from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.core.thread_pool import start_thread
 
@@ -52,7 +52,7 @@ class _ProgressEvent:
 
     progress: Progress
     context: contextvars.Context
-    acknowledged: threading.Event = field(default_factory=threading.Event)
+    acknowledged: Signal = field(default_factory=Signal)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ The threads are daemons: the process does not wait for them at exit, and a forke
 """
 
 import concurrent.futures
+import contextlib
 import contextvars
 import os
 import sys
@@ -16,6 +17,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
+
+from jammi_lab.core.interrupts import Signal
 
 Work = Callable[[], None]
 IDLE_THREAD_NAME = "jammi-idle"
@@ -68,11 +71,9 @@ def start_thread(thread: threading.Thread) -> None:
     """Start a thread. Raises RuntimeError when no more threads are allowed, MemoryError when memory
     is exhausted.
 
-    A KeyboardInterrupt while waiting for the new thread, which `threading` turns into a
-    RuntimeError of its own lock, is raised as KeyboardInterrupt. A thread that fails before it
-    reports its start, for which `threading` would wait for ever, reports it anyway; one that fails
-    before its first line of Python is given up after some seconds, and does nothing if it was only
-    slow.
+    A thread that fails before it reports its start, for which `threading` would wait for ever,
+    reports it anyway; one that fails before its first line of Python is given up after some
+    seconds, and does nothing if it was only slow.
     """
     started = thread._started = _Started()  # type: ignore[attr-defined]
     bootstrap: Work = thread._bootstrap_inner  # type: ignore[attr-defined]
@@ -91,12 +92,7 @@ def start_thread(thread: threading.Thread) -> None:
             started.set()
 
     thread._bootstrap_inner = report_failed_start  # type: ignore[attr-defined]
-    try:
-        thread.start()
-    except RuntimeError as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise error.__context__ from None
-        raise
+    thread.start()
     while not started.is_set() and not failures:
         if first_comer.acquire(blocking=False):
             failures.append(TimeoutError("it did not begin in time"))
@@ -109,11 +105,14 @@ def start_thread(thread: threading.Thread) -> None:
         raise MemoryError("a thread could not start") from failures[0]
 
 
-class _Started(threading.Event):
+class _Started(Signal):
     """Set by a thread that has begun. `threading` waits for it without a limit."""
 
-    def wait(self, timeout: float | None = None) -> bool:
-        return super().wait(START_TIMEOUT_SECONDS if timeout is None else timeout)
+    def wait(self, seconds: float = -1) -> bool:
+        return super().wait(START_TIMEOUT_SECONDS if seconds < 0 else seconds)
+
+    def _at_fork_reinit(self) -> None:
+        """Called by `threading` in a forked child, where nobody waits."""
 
 
 def submit(work: Work, name: str = "jammi-helper") -> None:
@@ -133,10 +132,12 @@ def submit(work: Work, name: str = "jammi-helper") -> None:
 
 
 def join_thread(thread: threading.Thread, seconds: float | None = None) -> None:
-    """Wait for the end of a thread, at most `seconds`; not while the interpreter shuts down: no
-    thread runs any more then, and Python 3.13 would wait for ever."""
+    """Wait for the end of a thread, at most `seconds`; not for one whose start was interrupted, and
+    not while the interpreter shuts down: no thread runs any more then, and Python 3.13 would wait
+    for ever."""
     if not sys.is_finalizing():
-        thread.join(None if seconds is None else max(0.0, seconds))
+        with contextlib.suppress(RuntimeError):  # it was not started
+            thread.join(None if seconds is None else max(0.0, seconds))
 
 
 class JobQueue:

@@ -339,5 +339,4 @@ def clauses_of(value: VerdictBase) -> Sequence[str]:
             return reasons_of(value)
         case MatchWithUnpinnedInputs(unpinned):
             return [str(a) for a in unpinned]
-        case _:
-            return []
+    return []

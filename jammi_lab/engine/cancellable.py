@@ -6,13 +6,12 @@ never enters DuckDB; it waits, and forwards an interrupt to the worker."""
 import _imp
 import contextlib
 import contextvars
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from jammi_lab.core.errors import shorten_interrupt
-from jammi_lab.core.interrupts import raise_interrupts
+from jammi_lab.core.interrupts import Signal, raise_interrupts
 from jammi_lab.core.thread_pool import submit
 
 T = TypeVar("T")
@@ -33,7 +32,7 @@ def run_cancellable(
     `interrupt` is called repeatedly until the work ends, for at most two seconds. After that
     `on_stuck` is called and the thread is abandoned. The interrupt is raised in both cases.
     """
-    finished, context = threading.Event(), contextvars.copy_context()
+    finished, context = Signal(), contextvars.copy_context()
     outcome: list[tuple[T | None, BaseException | None]] = []
 
     def run() -> None:
@@ -66,7 +65,7 @@ def release_import_lock() -> None:
 
 
 def wait(
-    finished: threading.Event,
+    finished: Signal,
     interrupt: Callable[[], None],
     *,
     on_stuck: Callable[[], None] | None = None,
@@ -86,13 +85,10 @@ def wait(
                 on_stuck()
         if isinstance(error, KeyboardInterrupt):
             shorten_interrupt(error)
-        elif isinstance(error.__context__, KeyboardInterrupt):
-            # it came while `Event.wait` held no lock, which it then releases: a RuntimeError
-            raise shorten_interrupt(error.__context__) from None
         raise
 
 
-def _poll(finished: threading.Event, tick: Callable[[], None] | None) -> None:
+def _poll(finished: Signal, tick: Callable[[], None] | None) -> None:
     """The waiting loop. It is not written inside the caller's `try`: in CPython 3.13 an interrupt
     between two iterations escapes the handlers (python/cpython#130279)."""
     while not finished.wait(POLL_SECONDS):
@@ -100,7 +96,7 @@ def _poll(finished: threading.Event, tick: Callable[[], None] | None) -> None:
             tick()
 
 
-def keep_interrupting(finished: threading.Event, interrupt: Callable[[], None]) -> None:
+def keep_interrupting(finished: Signal, interrupt: Callable[[], None]) -> None:
     """Interrupt abandoned work repeatedly, in the background, until it ends. One interrupt is not
     enough: between two queries it has no effect, and the next query may never end. A thread that is
     inside DuckDB when the process exits aborts the process (SIGABRT)."""
@@ -113,7 +109,7 @@ def keep_interrupting(finished: threading.Event, interrupt: Callable[[], None]) 
         submit(interrupt_until_finished, "jammi-engine-stop")
 
 
-def stop(finished: threading.Event, interrupt: Callable[[], None]) -> bool:
+def stop(finished: Signal, interrupt: Callable[[], None]) -> bool:
     """Interrupt the work until it ends or the stop timeout passes; returns whether it ended. The
     interrupt is repeated because one may fall between two queries."""
     deadline = time.monotonic() + STOP_TIMEOUT_SECONDS

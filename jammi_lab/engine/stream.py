@@ -1,21 +1,21 @@
 """A running statement: a worker executes it and reads ahead; the caller takes batches and can be
 interrupted at any time."""
 
-import queue
 import tempfile
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from queue import Empty
+from queue import Empty, SimpleQueue
 from typing import IO, Any, Generic, Protocol, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.interrupts import DeferInterrupts, raise_interrupts
+from jammi_lab.core.interrupts import DeferInterrupts, Signal, raise_interrupts
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.engine.cancellable import (
     POLL_SECONDS,
@@ -31,6 +31,8 @@ from jammi_lab.sources.base import Query
 BATCH_ROWS = 65_536
 MAX_QUEUED_BATCHES = 4
 """The number of batches read ahead, so that DuckDB and a consumer that writes files overlap."""
+_MIN_PAUSE_SECONDS = 0.001
+"""The first pause of a worker that waits for its reader; each one doubles."""
 
 _BUFFER_SETTING = "SET streaming_buffer_size = '4MB'"
 """DuckDB fills this buffer before it returns the first row. With 16 MB the first rows of a large
@@ -97,15 +99,16 @@ class StreamWorker:
         self.while_waiting = while_waiting
         """Called repeatedly by whoever waits for this worker."""
         self._connector_state: dict[str, Any] = {} if connector_state is None else connector_state
-        self.ready = threading.Event()
+        self.ready = Signal()
         """Set when the schema and the first full batch are there, or when the run has ended: then
         a short answer costs its reader one wait."""
-        self.finished = threading.Event()
+        self.finished = Signal()
         self.stop_requested = False
         self.schema: pa.Schema | None = None
-        self.batches: queue.Queue[pa.RecordBatch | _End] | SpillQueue[_End] = (
-            SpillQueue(spill_folder) if read_ahead_fully else queue.Queue(MAX_QUEUED_BATCHES)
+        self.batches: SimpleQueue[pa.RecordBatch | _End] | SpillQueue[_End] = (
+            SpillQueue(spill_folder) if read_ahead_fully else SimpleQueue()
         )
+        """Its reader may be interrupted, which breaks the lock of a `queue.Queue` (`Signal`)."""
         self.error: BaseException | None = None
         self._settings: tuple[str, ...] = ()
         self._lock, self._cleaning_up = threading.Lock(), False
@@ -163,12 +166,13 @@ class StreamWorker:
                 self.ready.set()
 
     def _put(self, item: "pa.RecordBatch | _End") -> bool:
+        pause = _MIN_PAUSE_SECONDS
         while not self.stop_requested:
-            try:
-                self.batches.put(item, timeout=POLL_SECONDS)
+            if self.batches.qsize() < MAX_QUEUED_BATCHES:
+                self.batches.put(item)
                 return True
-            except queue.Full:
-                continue
+            time.sleep(pause)
+            pause = min(2 * pause, POLL_SECONDS)
         return False
 
     def interrupt(self) -> None:
@@ -295,7 +299,7 @@ class Stream:
         while True:
             try:
                 return self._worker.batches.get(timeout=POLL_SECONDS)
-            except queue.Empty:
+            except Empty:
                 self._report_progress()
                 if self._worker.finished.is_set() and self._worker.batches.empty():
                     raise closed_error() from None
@@ -325,11 +329,10 @@ End = TypeVar("End")
 
 
 class SpillQueue(Generic[End]):
-    """A queue of batches of one schema and a final item, with the interface of `queue.Queue`.
+    """A queue of batches of one schema that is read once the final item was put.
 
-    Once a batch was written to the file, batches of the file can be read only after the final item
-    was put. `folder` holds the file (None: the system's temporary folder). OSError when it cannot
-    be written."""
+    Batches that memory should not hold lie in a file in `folder` (None: the system's temporary
+    folder). OSError when it cannot be written."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
@@ -339,37 +342,32 @@ class SpillQueue(Generic[End]):
         self._writer: pa.RecordBatchStreamWriter | None = None
         self._reader: pa.RecordBatchStreamReader | None = None
         self._final_items: list[End] = []
-        self._changed = threading.Condition()
 
-    def put(self, item: pa.RecordBatch | End, timeout: float | None = None) -> None:  # noqa: ARG002  the signature of queue.Queue.put
-        """Append an item; never blocks."""
-        with self._changed:
-            if not isinstance(item, pa.RecordBatch):
-                self._final_items.append(item)
-            elif self._writer is None and self._memory_bytes + item.nbytes <= MAX_MEMORY_BYTES:
-                self._in_memory.append(item)
-                self._memory_bytes += item.nbytes
-            else:
-                self._write_to_file(item)
-            self._changed.notify_all()
+    def qsize(self) -> int:
+        """There is always a place."""
+        return 0
 
-    def get(self, timeout: float | None = None) -> pa.RecordBatch | End:
-        """Remove and return the next item. queue.Empty after `timeout` seconds without one."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._in_memory or self._final_items, timeout):
-                raise Empty
-            if self._in_memory:
-                batch = self._in_memory.popleft()
-                self._memory_bytes -= batch.nbytes
-                return batch
-            return (
-                batch if (batch := self._read_from_file()) is not None else self._final_items.pop(0)
-            )
+    def put(self, item: pa.RecordBatch | End) -> None:
+        """Append an item."""
+        if not isinstance(item, pa.RecordBatch):
+            self._final_items.append(item)
+        elif self._writer is None and self._memory_bytes + item.nbytes <= MAX_MEMORY_BYTES:
+            self._in_memory.append(item)
+            self._memory_bytes += item.nbytes
+        else:
+            self._write_to_file(item)
+
+    def get(self, timeout: float | None = None) -> pa.RecordBatch | End:  # noqa: ARG002  what there is does not grow
+        """Remove and return the next item. queue.Empty when there is none."""
+        if self.empty():
+            raise Empty
+        if self._in_memory:
+            return self._in_memory.popleft()
+        return batch if (batch := self._read_from_file()) is not None else self._final_items.pop(0)
 
     def empty(self) -> bool:
-        """Whether `get` would wait."""
-        with self._changed:
-            return not self._in_memory and not self._final_items
+        """Whether there is nothing to read."""
+        return not self._final_items
 
     def _write_to_file(self, batch: pa.RecordBatch) -> None:
         if self._writer is None:

@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from jammi_lab.core import identifiers
+from jammi_lab.core.interrupts import Signal
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.engine import duckdb_instances
@@ -278,7 +279,7 @@ class TenantInstances:
         process ends."""
         for worker in list(self.workers):
             worker.stop()
-        closed = threading.Event()
+        closed = Signal()
 
         def release() -> None:
             self.idle_scratches.close()

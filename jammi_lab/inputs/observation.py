@@ -23,6 +23,7 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.interrupts import Signal
 from jammi_lab.core.records import Progress, TableRecord
 from jammi_lab.core.redaction import redact
 from jammi_lab.core.tenancy import TenantScope
@@ -259,11 +260,11 @@ class Observation:
             }.values()
         )
         finished = threading.Event()
-        ended_workers = threading.Semaphore(0)
         shares = [pending[n::MAX_WORKERS] for n in range(min(MAX_WORKERS, len(pending)))]
+        ends = [Signal() for _ in shares]
         observed: list[None] = []
 
-        def observe_share(share: list[tuple[str | None, Input]]) -> None:
+        def observe_share(share: list[tuple[str | None, Input]], end: Signal) -> None:
             try:
                 for tenant, item in share:
                     if finished.is_set():
@@ -271,15 +272,15 @@ class Observation:
                     self.observe(item, tenant)
                     observed.append(None)
             finally:
-                ended_workers.release()
+                end.set()
 
-        for share in shares:
-            submit(functools.partial(observe_share, share), "jammi-look")
+        for share, end in zip(shares, ends, strict=True):
+            submit(functools.partial(observe_share, share, end), "jammi-look")
         try:
             deadline = self._timeout
-            for _ in shares:
-                if not _acquire(
-                    ended_workers,
+            for end in ends:
+                if not _wait(
+                    end,
                     deadline,
                     self.cancelled,
                     lambda: self._report_progress(len(observed), len(pending)),
@@ -417,19 +418,19 @@ def origin_of_inputs(
     return merged_origin([FrameOrigin(tables), *frames], grounds)
 
 
-def _acquire(
-    semaphore: threading.Semaphore,
+def _wait(
+    end: Signal,
     seconds: float,
     cancelled: threading.Event | None,
     on_wait: Callable[[], None],
 ) -> bool:
-    """Acquire within `seconds`; returns whether it succeeded. It waits in small steps, so that
-    interrupts and `cancelled` are noticed, and calls `on_wait` after each."""
+    """Wait at most `seconds`; returns whether the end came. It waits in small steps, so that
+    `cancelled` is noticed, and calls `on_wait` after each."""
     elapsed = 0.0
     while elapsed < seconds and not (cancelled is not None and cancelled.is_set()):
-        acquired = semaphore.acquire(timeout=0.05)
+        has_ended = end.wait(0.05)
         on_wait()
-        if acquired:
+        if has_ended:
             return True
         elapsed += 0.05
     return False

@@ -5,9 +5,6 @@ from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.records import TableRecord
 from jammi_lab.store.result_files import result_snapshot
 
-_MAX_VERSIONS = 100
-"""Versions between the recorded one and the current one."""
-
 
 def find_recorded_version(catalog: Catalog, name: str, recorded: Anchor) -> TableRecord | None:
     """The version of a recipe that an anchor recorded; None when it is gone, or when the version of

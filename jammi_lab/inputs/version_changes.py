@@ -18,7 +18,6 @@ NEW, OLD = "__jammi_new", "__jammi_old"
 """The names of the compared tables in statements."""
 ROW_NUMBER = "file_row_number"
 """DuckDB's name for the number of a row in its file; a column of this name hides it."""
-RowPart = Literal["changed", "added", "removed"]
 ComparedBy = Literal["key", "position", "row"]
 
 

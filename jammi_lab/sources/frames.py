@@ -127,6 +127,7 @@ def table_of_values(values: Mapping[str, Any] | Sequence[Any]) -> pa.Table:
                 "A dict that is a source must have columns by name.",
                 hint='For example {"id": [1, 2], "name": ["a", "b"]}.',
             )
+        _check_name(name)
         arrays[name] = _array_of_values(name, list(column))
     if len({len(array) for array in arrays.values()}) > 1:
         lengths = ", ".join(f"{name} {len(array):,}" for name, array in arrays.items())
@@ -249,9 +250,6 @@ def _from_pandas(frame: Any) -> pa.Table:
         (label for label, count in Counter([*labels, *map(str, index_names)]).items() if count > 1),
         None,
     )
-    for label in labels:
-        if has_surrogate(label):
-            raise SchemaMismatch(f"The column name {label!r} is not valid text.", column=label)
     if duplicate is not None:
         raise SchemaMismatch(
             f"Two columns are named {duplicate!r}.",
@@ -268,7 +266,13 @@ def _from_pandas(frame: Any) -> pa.Table:
     )
 
 
+def _check_name(name: str) -> None:
+    if has_surrogate(name):
+        raise SchemaMismatch(f"The column name {name!r} is not valid text.", column=name)
+
+
 def _pandas_column(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
+    _check_name(name)
     try:
         if str(values.dtype).startswith("Sparse"):
             values = values.astype(values.dtype.subtype)

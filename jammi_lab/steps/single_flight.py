@@ -15,7 +15,7 @@ from jammi_lab.core.clock import Clock, parse_rfc3339
 from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.records import OnProgress, Progress, TableRecord, TableStatus
-from jammi_lab.core.thread_pool import start_thread
+from jammi_lab.core.thread_pool import join_thread, start_thread
 from jammi_lab.core.value import Value
 from jammi_lab.engine.duckdb_errors import stopped_error
 
@@ -108,7 +108,7 @@ class Heartbeat:
         """Stop the thread. Call it when no build runs any more."""
         self.stop_event.set()
         if (thread := self._thread) is not None:
-            thread.join(5)  # do not hang on a server that does not respond
+            join_thread(thread, 5)  # do not hang on a server that does not respond
 
     def _run(self) -> None:
         """The thread: runs while anything is being built and up to a second longer, so that short

@@ -1,7 +1,6 @@
 """Atomic file writes and their fsync, stats that may replace hashing, regular files that are opened
 without blocking, recursive listings, and stored locations that cannot leave their folder."""
 
-import _thread
 import errno
 import os
 import secrets
@@ -13,6 +12,7 @@ from stat import S_ISLNK, S_ISREG
 from typing import Any, BinaryIO, NamedTuple
 
 from jammi_lab.core.errors import TableDamaged
+from jammi_lab.core.interrupts import Signal
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.core.value import Value
 from jammi_lab.storage import own_files
@@ -62,8 +62,7 @@ class BackgroundFsync:
     def __init__(self, sync: Callable[[], None]) -> None:
         self._sync, self._succeeded = sync, False
         self._error: OSError | None = None
-        self._done_lock = _thread.allocate_lock()
-        self._done_lock.acquire()
+        self._done = Signal()
         try:
             submit(self._run)
         except RuntimeError:  # no more threads are allowed
@@ -78,13 +77,13 @@ class BackgroundFsync:
         except ValueError:  # the file was closed, because its writer gave it up
             pass
         finally:
-            self._done_lock.release()
+            self._done.set()
 
     def wait(self) -> None:
         """Wait until the sync is complete. May be called repeatedly. Raises OSError."""
-        with self._done_lock:
-            if not self._succeeded:
-                raise self._error or OSError(errno.EIO, os.strerror(errno.EIO))
+        self._done.wait()
+        if not self._succeeded:
+            raise self._error or OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 _BLOCK_BYTES = 1 << 20

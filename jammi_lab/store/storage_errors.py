@@ -12,7 +12,7 @@ from jammi_lab.storage.object_store import UNREACHABLE_ERRNO
 _PLAIN_ERRNOS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-    *(errno.EMFILE, errno.ENFILE, errno.EIO),
+    errno.EIO,
 }
 """The system's own words for these say it all."""
 

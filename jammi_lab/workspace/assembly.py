@@ -297,12 +297,15 @@ class Services(Infrastructure):
         return relations
 
     def recover_at_open(self) -> None:
-        """Run recovery unless the workspace is open read-only, and report moved sources."""
+        """Run recovery unless the workspace is open read-only, and report moved sources. That looks
+        for files outside of the folder: only in one that is trusted."""
         if not self.catalog.read_only:
             self.recovery_at_open = self.recover(ready_too=False)
             self.sessions.watch()
         folder = self.local_folder
-        if folder is not None and (moved := moved_sources(self.catalog, folder)):
+        if folder is None or not self.source_directory.outside.trusts_folder:
+            return
+        if moved := moved_sources(self.catalog, folder):
             self.recovery_at_open = msgspec.structs.replace(self.recovery_at_open, moved=moved)
 
     def file_identity(self) -> tuple[int, int] | None:

@@ -324,13 +324,6 @@ def test_a_lane_ends_although_python_dropped_what_it_raised_in_itself(monkeypatc
     assert not dropped[0].is_alive()
 
 
-def test_an_interrupt_that_pythons_lock_makes_an_error_of_while_a_lane_is_started_is_one_all_the_same(
-    interrupted_start,
-):
-    with pytest.raises(KeyboardInterrupt):
-        TaskPool([Task(lambda _: None)] * 2, 2, None).run()
-
-
 WATCHED = """
 import sys, threading
 from jammi_lab.core.parallel_tasks import TaskPool, Task

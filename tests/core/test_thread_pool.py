@@ -101,9 +101,15 @@ def test_nothing_is_begun_when_the_interpreter_is_ending(monkeypatch):
         submit(lambda: None)
 
 
-def test_an_interrupt_while_a_thread_is_started_is_no_lack_of_threads(interrupted_start):
+def test_an_interrupt_while_a_thread_is_started_is_one_and_nobody_joins_that_thread(monkeypatch):
+    def interrupted(*_: object):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(beside._Started, "wait", interrupted)
+    thread = threading.Thread(target=lambda: None, daemon=True)
     with pytest.raises(KeyboardInterrupt):
-        submit(lambda: None)
+        beside.start_thread(thread)
+    beside.join_thread(threading.Thread())
 
 
 @pytest.mark.parametrize("step", ["_set_ident", "_set_tstate_lock"])
@@ -121,20 +127,6 @@ def test_a_thread_without_memory_to_start_does_not_hang_its_caller(monkeypatch, 
     done = threading.Event()
     submit(done.set)
     assert done.wait(10)
-
-
-def test_an_interrupt_while_a_pool_starts_a_thread_is_a_keyboard_interrupt(monkeypatch):
-    def start(_thread):
-        try:
-            raise KeyboardInterrupt
-        finally:
-            threading.Lock().release()  # what `threading` does in its condition
-
-    with ThreadPool(1, "jammi-test") as pool:
-        monkeypatch.setattr(threading.Thread, "start", start)
-        with pytest.raises(KeyboardInterrupt):
-            pool.submit(lambda: None)
-        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("start", [beside.start_thread, lambda thread: submit(thread.run)])

@@ -1,14 +1,20 @@
 """A helper thread that ends takes nothing with it that others need."""
 
 import _imp
+import functools
 import importlib
 import signal
+import sys
 import threading
 import time
+import types
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.core.interrupts import Signal
 from jammi_lab.engine.cancellable import run_cancellable, wait
 
 
@@ -63,7 +69,7 @@ def test_the_import_lock_of_a_thread_that_is_importing_is_left_alone() -> None:
 def test_an_interrupt_between_two_looks_stops_the_work() -> None:
     """CPython 3.13 takes one that comes on the way back of a loop past a `try` around it."""
 
-    class Looked(threading.Event):
+    class Looked(Signal):
         looks = 0
 
         def wait(self, timeout: float | None = None) -> bool:
@@ -85,17 +91,34 @@ def test_an_interrupt_between_two_looks_stops_the_work() -> None:
         assert done.is_set()
 
 
-def test_an_interrupt_as_the_wait_gives_its_lock_back_stops_the_work_and_is_one() -> None:
-    class Interrupted(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            if self.is_set():
-                return True
-            try:
-                raise KeyboardInterrupt
-            finally:
-                threading.Lock().release()  # what CPython does then: a RuntimeError
+def at_instruction(number: int, act: Callable[[], object]) -> bool:
+    """Call with an interrupt before the instruction of this number; whether it came."""
+    left = number
 
-    finished = Interrupted()
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        wait(finished, finished.set)
-    assert finished.is_set() and stopped.value.__suppress_context__
+    def trace(frame: types.FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        frame.f_trace_opcodes = True
+        left -= event == "opcode"
+        if left < 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        return left < 0
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def test_an_interrupted_wait_breaks_nothing_for_the_thread_that_ends_it() -> None:
+    """The waiter of an event of `threading` then releases a lock twice."""
+    number = 0
+    while at_instruction(number, functools.partial((signal := Signal()).wait, 0.001)):
+        signal.set()
+        assert signal.wait(0)
+        number += 1
+    assert number > 5

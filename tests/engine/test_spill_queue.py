@@ -49,8 +49,3 @@ def test_what_memory_should_not_hold_waits_in_a_file_without_a_name(tmp_path, mo
         line.get(timeout=0.01)
     line.put(END)
     assert line.get().num_rows == 1000
-
-
-def test_nothing_there_is_empty():
-    with pytest.raises(queue.Empty):
-        SpillQueue().get(timeout=0.01)

@@ -24,6 +24,7 @@ from jammi_lab.sources.frames import (
     as_arrow,
     frame_snapshot,
     is_frame,
+    table_of_values,
     unique_names,
 )
 from jammi_lab.sources.registry import connector_for
@@ -260,13 +261,14 @@ def test_an_arrow_type_that_sql_cannot_hold_is_named(frame):
         pd.DataFrame({"a": [1]}).set_index(pd.Index([1], name="a")),
         pa.Table.from_arrays([pa.array([1]), pa.array([1])], names=["a", "a"]),
         pa.table({"": [1]}),
+        {"a\udcff": [1]},
         pd.DataFrame(),
         pa.table({}),
     ],
 )
 def test_names_that_sql_cannot_tell_apart_are_refused(frame):
     with pytest.raises(SchemaMismatch):
-        as_arrow(frame)
+        table_of_values(frame) if isinstance(frame, dict) else as_arrow(frame)
 
 
 def test_categories_become_their_values_and_their_order_of_appearance_does_not_matter():

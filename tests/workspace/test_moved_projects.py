@@ -75,6 +75,8 @@ def test_what_is_outside_the_project_is_absolute_and_named_when_it_is_gone(tmp_p
         ws.materialize("t", "SELECT x FROM a")
     shutil.move(tmp_path / "p", tmp_path / "q")
     shutil.move(tmp_path / "out", tmp_path / "new place")
+    with pytest.warns(UserWarning, match="not trusted"), jl.open(tmp_path / "q" / "lab") as ws:
+        assert ws.recovery.moved == []  # nothing was looked for outside of the folder
     jl.trust(tmp_path / "q" / "lab")
     with jl.open(tmp_path / "q" / "lab") as ws:
         assert ws.recovery.moved == ["a"]

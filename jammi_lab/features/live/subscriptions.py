@@ -15,6 +15,7 @@ import pyarrow as pa
 from jammi_lab.catalog.logs import Entry, LogRecord, LogRepository
 from jammi_lab.core.clock import Clock, parse_rfc3339
 from jammi_lab.core.errors import SessionClosed
+from jammi_lab.core.interrupts import Signal
 from jammi_lab.features.live.fold import batch_of, stored_schema
 from jammi_lab.features.live.topic_filters import Predicate
 
@@ -46,7 +47,7 @@ class WakeEvent:
     closes."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._lock, self._next = threading.Lock(), Signal()
         self._published, self.closed = 0, False
 
     @property
@@ -56,16 +57,17 @@ class WakeEvent:
 
     def notify(self, *, closing: bool = False) -> None:
         """Wake all followers after a publication, or because the workspace closes."""
-        with self._condition:
+        with self._lock:
             self._published += 1
             self.closed = self.closed or closing
-            self._condition.notify_all()
+            current, self._next = self._next, Signal()
+        current.set()
 
     def wait(self, seen_count: int, seconds: float) -> None:
         """Wait until the counter exceeds `seen_count`, at most that many seconds."""
-        with self._condition:
-            if self._published == seen_count and not self.closed:
-                self._condition.wait(seconds)
+        following = self._next
+        if self._published == seen_count and not self.closed:
+            following.wait(seconds)
 
 
 class TopicReader:

@@ -10,6 +10,7 @@ from typing import Any
 from jammi_lab.core.clock import utc_now
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, dim_text, vstack
+from jammi_lab.core.interrupts import Signal
 from jammi_lab.core.redaction import redact
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.core.verdicts import Verdict, verdicts_sentence
@@ -37,7 +38,7 @@ class PendingBadge:
     def __init__(self, names: Sequence[str], timeout: float | None) -> None:
         self.names = tuple(names)
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._done, self._lock = threading.Event(), threading.Lock()
+        self._done, self._lock = Signal(), threading.Lock()
         self._verdicts: Mapping[str, Verdict] = {}
         self._failure = ""
         self._checked_at = ""
@@ -50,10 +51,9 @@ class PendingBadge:
 
     def wait(self) -> bool:
         """Wait until the timeout of the request. Returns whether the verdicts are available."""
-        remaining_seconds = (
-            None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        )
-        return self._done.wait(remaining_seconds)
+        if self._deadline is None:
+            return self._done.wait()
+        return self._done.wait(max(0.0, self._deadline - time.monotonic()))
 
     def rendering(self) -> Rendered | None:
         """The badge, or a note that it is not known; None when all tables are fresh."""

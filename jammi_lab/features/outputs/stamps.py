@@ -4,7 +4,6 @@ checked later without the kernel that made it."""
 import contextlib
 import functools
 import hashlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +12,7 @@ import msgspec
 from jammi_lab.core.anchors import Anchor, InputKind, Snapshot
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.interrupts import Signal
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.core.value import Value
@@ -215,7 +215,7 @@ class StampMaker:
         a state that comes later may be that of a change since the read."""
         if not self.observes_files:
             return {}
-        states, finished = dict[_Identity, _T](), threading.Event()
+        states, finished = dict[_Identity, _T](), Signal()
 
         def run() -> None:
             with contextlib.suppress(JammiError):  # the statement itself reports a missing file
