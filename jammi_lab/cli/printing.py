@@ -38,34 +38,27 @@ def print_answer(answer: Any, values: Values, path: str) -> None:
 
 
 def _to_json(value: Any) -> str:
-    """Encode as JSON; NaN and infinity become null."""
-    return json.dumps(
-        _replace_non_finite(value),
-        default=lambda each: _replace_non_finite(to_json_value(each)),
-        ensure_ascii=False,
-        allow_nan=False,
-    )
+    return json.dumps(to_json_value(value), ensure_ascii=False, allow_nan=False)
 
 
 def to_json_value(value: Any) -> Any:
-    """Convert a value that JSON cannot encode: by `to_dict`, a Decimal as a number, bytes as hex,
-    others as text."""
-    if hasattr(value, "to_dict"):
-        return value.to_dict()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value.hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
-
-
-def _replace_non_finite(value: Any) -> Any:
+    """A value of types that JSON has: NaN and infinity as null, a Decimal as a number, bytes as
+    hex, objects by `to_dict`, all others as text."""
     match value:
+        case str() | int() | None:
+            return value
         case float():
             return value if math.isfinite(value) else None
         case dict():
-            return {key: _replace_non_finite(each) for key, each in value.items()}
+            return {key: to_json_value(each) for key, each in value.items()}
         case list() | tuple():
-            return [_replace_non_finite(each) for each in value]
-    return value
+            return [to_json_value(each) for each in value]
+        case Decimal():
+            is_whole = value.is_finite() and value == value.to_integral_value()
+            return int(value) if is_whole else to_json_value(float(value))
+        case bytes() | bytearray() | memoryview():
+            return value.hex()
+    return to_json_value(value.to_dict()) if hasattr(value, "to_dict") else str(value)
 
 
 def _rows_as_json(result: Any, limit: int | None) -> str:

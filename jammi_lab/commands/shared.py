@@ -35,17 +35,30 @@ class Answer:
     """What shows it in a notebook: the name of a panel, and its arguments behind the workspace."""
 
 
-class VerifyResults(dict[str, Any], ReprMixin):
-    """The results of `verify` by recipe."""
+class ShownList(list[Any], ReprMixin):
+    """A list that is shown in a form of its own."""
 
     __repr__ = ReprMixin.__repr__
 
+    def __init__(self, values: Iterable[Any], form: Rendered) -> None:
+        super().__init__(values)
+        self._form = form
+
     def _rendered(self) -> Rendered:
-        if not self:
-            return plain_text("No result tables yet.")
-        return reprs.listing_table(
-            ["name", "result"], [(n, v._rendered()) for n, v in self.items()], aligned="ll"
-        )
+        return self._form
+
+
+class ShownDict(dict[str, Any], ReprMixin):
+    """A dict that is shown in a form of its own."""
+
+    __repr__ = ReprMixin.__repr__
+
+    def __init__(self, values: Mapping[str, Any], form: Rendered) -> None:
+        super().__init__(values)
+        self._form = form
+
+    def _rendered(self) -> Rendered:
+        return self._form
 
 
 class SharedVerbs:
@@ -101,10 +114,14 @@ class SharedVerbs:
 
     def _verify(self, values: Values) -> Answer:
         names = values["NAME"] or [row.name for row in self._ws.status() if row.version is not None]
-        results = VerifyResults({name: self._ws.verify(name) for name in names})
+        results = {name: self._ws.verify(name) for name in names}
         matching = Match | MatchWithUnpinnedInputs
         failed = any(not isinstance(result, matching) for result in results.values())
-        return Answer(results, lambda: results, failed)
+        rows = [(name, result._rendered()) for name, result in results.items()]
+        form = reprs.listing_table(["name", "result"], rows, aligned="ll")
+        if not rows:
+            form = plain_text("No result tables yet.")
+        return Answer(ShownDict(results, form), failed=failed)
 
     def _lineage(self, values: Values) -> Answer:
         name, columns = values["NAME"], values["columns"]

@@ -14,6 +14,7 @@ from jammi_lab.core.entry_points import COMMANDS, load_package_entry, package_en
 from jammi_lab.core.errors import ExtensionMissing
 from jammi_lab.core.identifiers import fold
 
+_MAX_FLAGS_OF_ADVICE = 6
 SHELL, LINE = "jammi-lab", "%jammi"
 """What commands of the shell and lines of cells begin with."""
 
@@ -60,10 +61,11 @@ def duration(word: str) -> float:
 
 
 def option_pair(word: str) -> tuple[str, str | list[str]]:
-    """Parse `key=value`; a value with commas between texts is a list."""
+    r"""Parse `key=value`; a value with commas between texts is a list, `\t` a tab."""
     key, separator, value = word.partition("=")
     if not separator or not key:
         raise ValueError("key=value")
+    value = "\t" if value == r"\t" else value
     parts = value.split(",")
     return key, parts if all(parts) and parts[1:] and value[0] not in "[{" else value
 
@@ -88,6 +90,16 @@ _CONVERTERS: dict[str, Callable[[str], Any]] = {
 expected. All others are texts."""
 
 
+def _choices(name: str) -> tuple[str, ...]:
+    return tuple(name.split("|")) if "|" in name else ()
+
+
+def listing(words: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Argument:
     """A positional argument."""
@@ -110,10 +122,14 @@ class Argument:
         return _CONVERTERS.get(self.name, str)
 
     @property
+    def choices(self) -> tuple[str, ...]:
+        """The allowed values; empty for any."""
+        return _choices(self.name)
+
+    @property
     def description(self) -> str:
         """A noun phrase for error messages: `a NAME`, `open, close or list`."""
-        *others, last = self.name.split("|")
-        return f"{', '.join(others)} or {last}" if others else f"a {last}"
+        return listing(self.choices) if self.choices else f"a {self.name}"
 
     @property
     def usage(self) -> str:
@@ -148,7 +164,7 @@ class Flag:
     @property
     def choices(self) -> tuple[str, ...]:
         """The allowed values; empty for any."""
-        return tuple(self.value_name.split("|")) if "|" in self.value_name else ()
+        return _choices(self.value_name)
 
     @property
     def convert(self) -> Callable[[str], Any]:
@@ -204,6 +220,13 @@ class Verb:
     def usage(self) -> str:
         """Its usage line."""
         return " ".join([self.synopsis, *(flag.usage for flag in self.flags)])
+
+    @property
+    def advice(self) -> str:
+        """How it is written, for error messages."""
+        if len(self.flags) > _MAX_FLAGS_OF_ADVICE:
+            return f"{self.command} --help shows how it is written."
+        return f"Usage: {self.usage}"
 
     def flag(self, spelling: str) -> Flag | None:
         """The flag with this spelling; None if there is none."""

@@ -5,10 +5,20 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
-from jammi_lab.commands.table import LINE, SHELL, Argument, Flag, Verb, commands, find_command
+from jammi_lab.commands.table import (
+    LINE,
+    SHELL,
+    Argument,
+    Flag,
+    Verb,
+    commands,
+    find_command,
+    listing,
+)
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.packaged_tables import packaged_table
@@ -93,8 +103,9 @@ def parse_words(verb: Verb, words: Sequence[str]) -> Values:
     for flag in verb.flags:
         is_list = flag.repeated or flag.words
         values[flag.key] = [] if is_list else None if flag.value_name else False
-    positional, remaining, flags_ended = list[str](), _WordIterator(words), False
-    for word in remaining:
+    positional, remaining, flags_ended = list[str](), deque(words), False
+    while remaining:
+        word = remaining.popleft()
         if word == "--" and not flags_ended:
             flags_ended = True
         elif _is_flag(word) and not flags_ended and not any(a.allows_dash for a in verb.arguments):
@@ -107,22 +118,23 @@ def parse_words(verb: Verb, words: Sequence[str]) -> Values:
         if argument.repeated:
             values[argument.name], positional = positional, []
         elif positional:
-            values[argument.name] = _convert(verb, argument, argument.name, positional.pop(0))
+            name = verb.command if argument.choices else f"{argument.name} of {verb.command}"
+            values[argument.name] = _convert(argument, name, positional.pop(0))
         if argument.required and not values[argument.name]:
             raise InvalidArgument(
                 f"{verb.command} needs {argument.description}.",
-                hint=f"Usage: {verb.usage}",
+                hint=verb.advice,
             )
     for flag in verb.flags:
         if flag.required and not values[flag.key]:
             raise InvalidArgument(
                 f"{verb.command} needs {flag.spellings[-1]}, {flag.help}.",
-                hint=f"Usage: {verb.usage}",
+                hint=verb.advice,
             )
     if positional:
         raise InvalidArgument(
             f"{verb.command} got an unexpected argument: {positional[0]!r}.",
-            hint=f"Usage: {verb.usage}",
+            hint=verb.advice,
         )
     return values
 
@@ -140,29 +152,12 @@ def _with_path(verb: Verb, words: list[str]) -> list[str]:
     return words if sum(signs_of_a_path) > 1 else [DEFAULT_FOLDER, *words]
 
 
-class _WordIterator(Iterator[str]):
-    """An iterator over words that can look at the next one."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._words, self._position = words, 0
-
-    def __next__(self) -> str:
-        if self._position >= len(self._words):
-            raise StopIteration
-        self._position += 1
-        return self._words[self._position - 1]
-
-    def value_follows(self) -> bool:
-        """Whether the next word exists and is not a flag."""
-        return self._position < len(self._words) and not _is_flag(self._words[self._position])
-
-
 def _is_flag(word: str) -> bool:
     """Whether a word is a flag: `-k` is; `-` and the number `-0.2` are not."""
     return word.startswith("-") and not re.match(r"-(\.?\d|$)", word)
 
 
-def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: Values) -> None:
+def _parse_flag(verb: Verb, word: str, remaining: deque[str], values: Values) -> None:
     spelling, separator, inline_value = word.partition("=")
     flag, command = verb.flag(spelling), verb.command
     if flag is None:
@@ -170,55 +165,48 @@ def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: Values)
     if flag.words:
         if inline_value not in flag.words and separator:
             raise InvalidArgument(
-                f"{spelling} of {command} takes {' or '.join(flag.words)}, not {inline_value!r}.",
+                f"{spelling} of {command} takes {listing(flag.words)}, not {inline_value!r}.",
                 near=near_names(inline_value, flag.words),
             )
         values[flag.key] = [*values[flag.key], inline_value]
         return
     if not flag.value_name:
         if separator:
-            raise InvalidArgument(
-                f"{spelling} of {command} takes no value.", hint=f"Usage: {verb.usage}"
-            )
+            raise InvalidArgument(f"{spelling} of {command} takes no value.", hint=verb.advice)
         values[flag.key] = True
         return
     words = [inline_value] if separator else []
-    while (remaining.value_follows() and (flag.repeated or not words)) and not (
-        separator and not flag.repeated
-    ):
-        words.append(next(remaining))
+    while remaining and not _is_flag(remaining[0]) and (flag.repeated or not words):
+        words.append(remaining.popleft())
     if flag.repeated and flag.value_name in _COLUMN_VALUES:  # `--key a,b` as in SQL
         words = [part for word in words for part in word.split(",") if part or word == ""]
     if not words or "" in words:
         raise InvalidArgument(
             f"{spelling} of {command} needs a value: {flag.value_name}.",
-            hint=f"Usage: {verb.usage}",
+            hint=verb.advice,
         )
-    converted = [_convert(verb, flag, spelling, word) for word in words]
+    converted = [_convert(flag, f"{spelling} of {command}", word) for word in words]
     values[flag.key] = values[flag.key] + converted if flag.repeated else converted[-1]
 
 
 def _unknown_flag_error(verb: Verb, spelling: str) -> InvalidArgument:
     known = {s.lstrip("-"): s for f in verb.flags for s in f.spellings}
     covers_all = any(not a.required and "NAME" in a.name for a in verb.arguments)
-    hint = f"Usage: {verb.usage}"
+    hint = verb.advice
     if spelling == "--all" and covers_all:
         hint = f"Without a name, {verb.command} covers everything."
     near = [known[name] for name in near_names(spelling.lstrip("-"), known)]
     return InvalidArgument(f"{verb.command} has no flag {spelling}.", near=near, hint=hint)
 
 
-def _convert(verb: Verb, taker: Argument | Flag, spelling: str, word: str) -> Any:
-    """The value of an argument or flag that is written so."""
-    choices = taker.name.split("|") if isinstance(taker, Argument) else taker.choices
-    if len(choices) > 1 and word not in choices:
+def _convert(taker: Argument | Flag, what: str, word: str) -> Any:
+    """The value of a word. `what`: the argument or flag, as a message names it."""
+    if taker.choices and word not in taker.choices:
         raise InvalidArgument(
-            f"{spelling} of {verb.command} takes {' or '.join(choices)}, not {word!r}.",
-            near=near_names(word, choices),
+            f"{what} takes {listing(taker.choices)}, not {word!r}.",
+            near=near_names(word, taker.choices),
         )
     try:
         return taker.convert(word)
     except ValueError as expected:
-        raise InvalidArgument(
-            f"{spelling} of {verb.command} takes {expected}, not {word!r}."
-        ) from None
+        raise InvalidArgument(f"{what} takes {expected}, not {word!r}.") from None

@@ -157,11 +157,15 @@ class Workspace:
             catalog_url=self.settings["catalog.url"],
         )
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         try:
-            return self._form().html
+            form = self._form()
         except JammiError:  # displaying an object must not raise
-            return plain_text(repr(self)).html
+            form = plain_text(repr(self))
+        return {"text/plain": form.text, "text/html": form.html}
+
+    def _repr_html_(self) -> str:
+        return self._repr_mimebundle_()["text/html"]
 
     # -- collections
     # ----------------------------------------------------------------------------------------------

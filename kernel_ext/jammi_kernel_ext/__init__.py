@@ -4,7 +4,7 @@
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.notebook import Notebook
 from jammi_lab.core.command_hints import use_cells
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
 
 _CELL = re.compile(r"%%jammi(_py)?\s")
-_WORKSPACE = ("jammi_lab.workspace.workspace", "Workspace")
 _notebook: Notebook | None = None
 _restore: Callable[[], None] | None = None
 """Undoes `load_ipython_extension`; None while the extension is not loaded."""
@@ -63,7 +62,7 @@ setattr(_ensure_cell_body, "has_side_effects", True)  # noqa: B010  lets a termi
 
 
 class _LazyMagics:
-    """The magics, completion, inspection and reprs of a notebook, imported on first use."""
+    """The magics, completion and inspection of a notebook, imported on first use."""
 
     def __init__(self, notebook: Notebook) -> None:
         self._notebook = notebook
@@ -138,38 +137,6 @@ class _LazyMagics:
 
         return remove_hooks
 
-    @staticmethod
-    def html(workspace: "Workspace") -> str:
-        """Formatter for text/html."""
-        from jammi_kernel_ext.display import workspace_form
-
-        return str(workspace_form(workspace, "html"))
-
-    @staticmethod
-    def text(workspace: "Workspace", printer: Any, _cycle: bool) -> None:
-        """Formatter for text/plain."""
-        from jammi_kernel_ext.display import workspace_form
-
-        printer.text(workspace_form(workspace, "text"))
-
-
-def _register_settings(notebook: Notebook, shell: "InteractiveShell") -> Callable[[], None]:
-    """Register the cell settings with `%config JammiMagics` and IPython's configuration files.
-    Returns a function that unregisters them."""
-    if notebook.ipython_settings is None:
-        from jammi_kernel_ext.ipython_config import JammiMagics
-
-        notebook.ipython_settings = JammiMagics(parent=shell, on_change=notebook.configure)
-    settings, configurables = notebook.ipython_settings, cast("list[Any]", shell.configurables)
-    configurables.append(settings)
-    notebook.apply_settings()
-
-    def unregister() -> None:
-        if settings in configurables:
-            configurables.remove(settings)
-
-    return unregister
-
 
 def load_ipython_extension(shell: "InteractiveShell") -> None:
     """Register the magics. Idempotent."""
@@ -177,9 +144,6 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
     if _restore is not None:
         return
     notebook, magics = _get_notebook(shell), shell.magics_manager.magics
-    unregister_settings = _register_settings(
-        notebook, shell
-    )  # first: an invalid value raises before anything is registered
     lazy_magics = _LazyMagics(notebook)
     new_magics: dict[tuple[str, str], Callable[..., Any]] = {
         ("line", "jammi"): lazy_magics.line,
@@ -196,41 +160,25 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
     }
     for name, call in events.items():
         shell.events.register(name, call)
-    formats: dict[str, Callable[..., Any]] = {
-        "text/plain": lazy_magics.text,
-        "text/html": lazy_magics.html,
-    }
-    formatters = shell.display_formatter.formatters if shell.display_formatter is not None else {}
-    previous_formatters = {
-        kind: formatters[kind].for_type_by_name(*_WORKSPACE, form)
-        for kind, form in formats.items()
-        if kind in formatters
-    }
-
     remove_hooks = lazy_magics.install_hooks(shell)
     use_cells(True)
 
     def restore() -> None:
         use_cells(False)
         remove_hooks()
-        unregister_settings()
         for (kind, name), magic in previous_magics.items():
             magics[kind].pop(name, None)
             if magic is not None:
                 magics[kind][name] = magic
         for name, call in events.items():
             shell.events.unregister(name, call)
-        for kind, form in previous_formatters.items():
-            formatters[kind].pop(".".join(_WORKSPACE), None)
-            if form is not None:
-                formatters[kind].for_type_by_name(*_WORKSPACE, form)
 
     _restore, notebook.loaded = restore, True
     notebook.cell_begins()
 
 
 def unload_ipython_extension(shell: "InteractiveShell") -> None:
-    """Restore the previous magics and formatters. The workspace stays open until the kernel ends,
+    """Restore the previous magics. The workspace stays open until the kernel ends,
     because variables may still use it."""
     global _restore
     if _restore is not None:

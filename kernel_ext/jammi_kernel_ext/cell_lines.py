@@ -28,7 +28,7 @@ def parse_cell(line: str) -> Values:
     if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
         raise InvalidArgument(
             f"{name!r} is not a valid name for a Python variable.",
-            hint=f"Usage: {CELL.usage}",
+            hint=CELL.advice,
         )
     return values
 
@@ -64,9 +64,9 @@ def _check_map_flags(values: Mapping[str, Any]) -> None:
         given = [f for f in ("on_error", "concurrency", "cost", "dry_run") if values[f]]
         if given:
             flag = "--" + given[0].replace("_", "-")
-            raise InvalidArgument(f"{flag} needs --map OVER.", hint=f"Usage: {STEP.usage}")
+            raise InvalidArgument(f"{flag} needs --map OVER.", hint=STEP.advice)
     elif len(values["key"]) != 1 or not values["inputs"]:
         raise InvalidArgument(
             "--map needs --key with one column, and --inputs with the columns that the cell reads.",
-            hint=f"Usage: {STEP.usage}",
+            hint=STEP.advice,
         )

@@ -1,6 +1,7 @@
 """Tab completion in `%jammi` lines and `%%jammi` cells: verbs, flags and names; in SQL also
 relations, columns, functions and variables."""
 
+import glob
 import itertools
 import os
 import re
@@ -32,6 +33,8 @@ ANCHOR_KINDS = ("auto", "content", "none", "column:")
 """The anchor kinds of a source."""
 MAX_CANDIDATES = 300
 """The number of candidates that are returned; typing another letter narrows the list."""
+Candidate = tuple[str, str]
+"""The inserted text and its kind."""
 _MAX_FOLDER_ENTRIES = 2_000
 """The number of folder entries that are read."""
 _CLOSED_TEXT = re.compile(
@@ -42,32 +45,19 @@ _OPEN_TEXT = re.compile(r"(?:'|--|/\*|\$\$)")
 
 def file_candidates(
     prefix: str, *, folders_only: bool = False, inside_quotes: bool = False
-) -> list[tuple[str, str]]:
+) -> Iterator[Candidate]:
     """Files and folders whose path begins with a prefix. `folders_only`: no files. `inside_quotes`:
     the cursor is inside quotation marks, so paths are not shell-quoted."""
     prefix = prefix.strip("'\"")
     if "://" in prefix:
-        return []
-    head = prefix[: prefix.rfind("/") + 1]
-    try:
-        with os.scandir(os.path.expanduser(head) or ".") as entries:
-            listing = sorted(
-                (entry.name, entry.is_dir())
-                for entry, _ in zip(entries, range(_MAX_FOLDER_ENTRIES), strict=False)
-            )
-    except OSError:
-        return []
-    show_hidden = prefix[len(head) :].startswith(".")
-    paths = [
-        (f"{head}{name}{'/' if is_folder else ''}", is_folder)
-        for name, is_folder in listing
-        if show_hidden or not name.startswith(".")
-    ]
-    return [
-        (path if inside_quotes else shlex.quote(path), "path")
-        for path, is_folder in paths
-        if (is_folder or not folders_only) and "'" not in path
-    ]
+        return
+    expanded = os.path.expanduser(prefix)
+    paths = glob.iglob(f"{glob.escape(expanded)}*")
+    for path in sorted(itertools.islice(paths, _MAX_FOLDER_ENTRIES)):
+        is_folder = os.path.isdir(path)
+        text = prefix + path[len(expanded) :] + "/" * is_folder
+        if "'" not in text and (is_folder or not folders_only):
+            yield text if inside_quotes else shlex.quote(text), "path"
 
 
 _MAGIC = re.compile(r"\s*(?:[\w.]+\s*=\s*)?(?P<magic>%%?jammi(?:_py)?)\b")
@@ -87,9 +77,6 @@ _RECIPE_VERBS = frozenset({"why", "verify", "plan", "recompute", "expire"})
 _NAMING_VERBS = frozenset({"add", "embed", "lexical", "graph", "tenant"})
 """Verbs whose NAME is a new one."""
 _BEFORE_A_PATH = re.compile(r"(?:\b(?:FROM|JOIN)|,|\bread_\w+\()\s*$", re.IGNORECASE)
-
-Candidate = tuple[str, str]
-"""The inserted text and its kind."""
 
 
 class Completion:

@@ -1,20 +1,13 @@
 """Displayable return values of the magics that no other module renders: lists, settings,
 notes."""
 
-import time
-import weakref
-from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jammi_lab.core import reprs
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
-    count_noun,
-    dim_text,
     plain_text,
-    verdict_icon,
     vstack,
 )
 from jammi_lab.core.panel_selection import PanelSelection
@@ -31,88 +24,6 @@ class Note(ReprMixin):
 
     def _rendered(self) -> Rendered:
         return plain_text(self.text)
-
-
-class ColumnListing(dict[str, str], ReprMixin):
-    """The columns of a relation and their SQL types."""
-
-    __repr__ = ReprMixin.__repr__
-
-    def __init__(self, name: str, columns: Mapping[str, str]) -> None:
-        super().__init__(columns)
-        self.name = name
-
-    def _rendered(self) -> Rendered:
-        return reprs.columns(self.name, self.items())
-
-
-class SourceTableNames(list[str], ReprMixin):
-    """The table names of a source."""
-
-    __repr__ = ReprMixin.__repr__
-
-    def __init__(self, name: str, tables: Iterable[str]) -> None:
-        super().__init__(tables)
-        self.name = name
-
-    def _rendered(self) -> Rendered:
-        return reprs.source_tables(self.name, self)
-
-
-class NotFreshRecipes(list[Any], ReprMixin):
-    """The rows of the staleness board that are not fresh."""
-
-    __repr__ = ReprMixin.__repr__
-
-    def __init__(self, rows: Iterable[Any], total: int) -> None:
-        super().__init__(rows)
-        self.total = total
-
-    def _rendered(self) -> Rendered:
-        if self:
-            return reprs.status(self)
-        return (
-            verdict_icon(
-                "fresh", f"Nothing is stale: {self.total} of {self.total} recipes are fresh."
-            )
-            if self.total
-            else plain_text("No recipes yet.")
-        )
-
-
-class ExpiredTables(list[str], ReprMixin):
-    """The physical names of the removed tables."""
-
-    __repr__ = ReprMixin.__repr__
-
-    def __init__(self, recipe: str, tables: Iterable[str]) -> None:
-        super().__init__(tables)
-        self.recipe = recipe
-
-    def _rendered(self) -> Rendered:
-        return plain_text(
-            f"{self.recipe}: {count_noun(len(self), 'table')} removed."
-            if self
-            else f"{self.recipe}: there are no versions to remove."
-        )
-
-
-class Config(dict[str, Any], ReprMixin):
-    """Settings and their values."""
-
-    __repr__ = ReprMixin.__repr__
-
-    def _rendered(self) -> Rendered:
-        rows = [
-            (
-                k,
-                v
-                if v not in ("", 0)
-                else dim_text("engine default" if k.startswith("engine.") else v),
-            )
-            for k, v in self.items()
-        ]
-        return reprs.listing_table(["setting", "value"], rows, aligned="ll")
 
 
 class CatalogListing(PanelSelection, ReprMixin):
@@ -162,19 +73,3 @@ def view(shell: Any, rows: Any) -> Any:
         return load_surface("widgets").ResultView(result)
     except ImportError:
         return result
-
-
-_DISPLAY_SECONDS = 1.0
-_pending_forms: weakref.WeakKeyDictionary[Any, tuple[float, str, Rendered]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def workspace_form(ws: Any, kind: str) -> str:
-    """One format of a workspace's repr, `html` or `text`. IPython requests both in a row, so the
-    second request reuses the rendering of the first."""
-    rendered_at, pending_kind, form = _pending_forms.pop(ws, (0.0, "", plain_text("")))
-    if pending_kind != kind or time.monotonic() - rendered_at > _DISPLAY_SECONDS:
-        form = ws._form()
-        _pending_forms[ws] = (time.monotonic(), "text" if kind == "html" else "html", form)
-    return str(getattr(form, kind))

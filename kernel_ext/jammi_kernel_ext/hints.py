@@ -20,61 +20,34 @@ if TYPE_CHECKING:
 
 # -- Python calls as lines of %jammi
 
-_ADD_CALL = re.compile(r"ws\.sources\.add\((?:[^()'\"]|'[^']*'|\"[^\"]*\")*\)")
-_OPTIONS = re.compile(r"\boptions=(\{(?:[^{}]|\{[^{}]*\})*\})")
+_CALL_OR_OPTIONS = re.compile(
+    r"ws\.sources\.add\((?:[^()'\"]|'[^']*'|\"[^\"]*\")*\)|\boptions=(\{(?:[^{}]|\{[^{}]*\})*\})"
+)
 
 
-def _add_command(match: re.Match[str]) -> str:
-    """Translate a call of `ws.sources.add` into a `%jammi add` line; unchanged where no line can
-    express it."""
+def _option_flags(match: re.Match[str]) -> str:
+    """Translate `options={…}`; a placeholder stays one, and so does a call with options."""
+    if match[1] is None:
+        return match[0]
+    written = match[1].replace("{…}", "{'KEY': 'VALUE'}").replace(": …", ": '…'")
     try:
-        call = ast.parse(match[0], mode="eval").body
-        assert isinstance(call, ast.Call), "the pattern is of one"
-        words = [*_positional_words(call.args)]
-        for keyword in call.keywords:
-            words += _flag_words(keyword.arg or "", ast.literal_eval(keyword.value))
+        options = ast.literal_eval(written)
     except (SyntaxError, ValueError):
         return match[0]
-    return " ".join(["%jammi add", *words])
-
-
-def _positional_words(arguments: list[ast.expr]) -> Iterator[str]:
-    """Yield NAME and LOCATION; placeholders of the call stay placeholders."""
-    for argument, placeholder in zip(arguments, ("NAME", "LOCATION"), strict=False):
-        word = argument.id if isinstance(argument, ast.Name) else str(ast.literal_eval(argument))
-        if isinstance(argument, ast.Name) and word not in ("name", "location", "path"):
-            raise ValueError("a frame is added in Python")
-        yield placeholder if word in ("name", "location", "path") else shlex.quote(word)
-
-
-def _flag_words(name: str, value: object) -> list[str]:
-    if name == "options" and isinstance(value, dict):
-        return ["--option", *(_option_word(k, v) for k, v in value.items())]
-    flag = f"--{name.replace('_', '-')}"
-    return [flag] if value is True else [flag, shlex.quote(str(value))]
+    return " ".join(["--option", *(_option_word(name, value) for name, value in options.items())])
 
 
 def _option_word(name: str, value: object) -> str:
     if value == "…":
         return f"{name}=…"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
-    return shlex.quote(f"{name}={text}")
-
-
-def _option_flags(match: re.Match[str]) -> str:
-    """Translate `options={…}`; a placeholder stays one."""
-    written = match[1].replace("{…}", "{'KEY': 'VALUE'}").replace(": …", ": '…'")
-    try:
-        return " ".join(_flag_words("options", ast.literal_eval(written)))
-    except (SyntaxError, ValueError):
-        return match[0]
+    return shlex.quote(f"{name}={text}".replace("\t", "\\t"))
 
 
 def to_cell_syntax(hint: str) -> str:
     """Translate a hint into cell syntax. A call without an equivalent line is shown on the
     notebook's own workspace."""
-    hint = _OPTIONS.sub(_option_flags, _ADD_CALL.sub(_add_command, hint))
-    return translate_advice(hint, "cells")
+    return translate_advice(_CALL_OR_OPTIONS.sub(_option_flags, hint), "cells")
 
 
 @contextlib.contextmanager

@@ -15,9 +15,10 @@ from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.sql_cell import run_cell
 from jammi_kernel_ext.versions import VersionVerbs
 from jammi_lab.commands.help import Help
-from jammi_lab.commands.shared import Answer, given_values
+from jammi_lab.commands.shared import Answer, ShownDict, ShownList, given_values
 from jammi_lab.commands.table import Verb
 from jammi_lab.commands.words import DEFAULT_FOLDER, Values, parse_line
+from jammi_lab.core import reprs
 from jammi_lab.core.errors import (
     InvalidArgument,
     SourceUnavailable,
@@ -25,7 +26,7 @@ from jammi_lab.core.errors import (
     StepFailed,
     TableNotFound,
 )
-from jammi_lab.core.html import count_noun
+from jammi_lab.core.html import count_noun, dim_text, plain_text, verdict_icon
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh
 
@@ -118,14 +119,14 @@ class Magics(VersionVerbs):
     def _config(self, values: Values) -> Any:
         key, value = values["KEY"], values["VALUE"]
         if value is not None and self._notebook.current is None and not key.startswith("cells."):
-            return display.Config({key: self._notebook.queue_setting(key, value)})
+            return _settings_form({key: self._notebook.queue_setting(key, value)})
         settings = self._ws.settings
         if key is None:
-            return display.Config({k: settings[k] for k in settings})
+            return _settings_form({k: settings[k] for k in settings})
         if value is not None:
             settings.set(key, value)
             self._notebook.apply_settings()
-        return display.Config({key: settings[key]})
+        return _settings_form({key: settings[key]})
 
     def _add(self, values: Values) -> Any:
         try:
@@ -205,14 +206,9 @@ class Magics(VersionVerbs):
         relation = self._relation(name)
         tables = ws.sources[name].tables() if name in ws.sources else []
         if len(tables) > 1:
-            return display.SourceTableNames(name, tables)
-        if name in ws.sources:
-            columns = [(c.name, c.type) for c in ws.sources[name].columns()]
-        elif name in ws and (manifest := ws.table(name).manifest) is not None:
-            columns = [(c.name, c.type) for c in manifest.columns]
-        else:
-            columns = load_columns(ws, relation)
-        return display.ColumnListing(name, dict(columns))
+            return ShownList(tables, reprs.source_tables(name, tables))
+        columns = load_columns(ws, relation)
+        return ShownDict(dict(columns), reprs.columns(name, columns))
 
     def _preview(self, values: Values) -> Any:
         result = self._ws.sql(f"SELECT * FROM {self._relation(values['NAME'])}")
@@ -236,9 +232,10 @@ class Magics(VersionVerbs):
 
     def _stale(self, _: Values) -> Any:
         status = self._ws.status()
-        return display.NotFreshRecipes(
-            (row for row in status if not isinstance(row.verdict, Fresh)), len(status)
-        )
+        rows = [row for row in status if not isinstance(row.verdict, Fresh)]
+        sentence = f"Nothing is stale: {len(status)} of {len(status)} recipes are fresh."
+        form = verdict_icon("fresh", sentence) if len(status) else plain_text("No recipes yet.")
+        return ShownList(rows, reprs.status(rows) if rows else form)
 
     def _verify(self, values: Values) -> Any:
         results = super()._verify(values).value
@@ -256,8 +253,12 @@ class Magics(VersionVerbs):
         return report
 
     def _expire(self, values: Values) -> Any:
-        removed = self._ws.expire(values["NAME"], keep=values["keep"] or 1)
-        return display.ExpiredTables(values["NAME"], removed)
+        name = values["NAME"]
+        removed = self._ws.expire(name, keep=values["keep"] or 1)
+        sentence = f"{name}: {count_noun(len(removed), 'table')} removed."
+        if not removed:
+            sentence = f"{name}: there are no versions to remove."
+        return ShownList(removed, plain_text(sentence))
 
     def _topics(self, _: Values) -> Any:
         return self._ws.topics.list()
@@ -307,6 +308,15 @@ class Magics(VersionVerbs):
             near=near_names(name, known),
             hint="%jammi sources and %jammi tables list them.",
         )
+
+
+def _settings_form(settings: Values) -> ShownDict:
+    rows = []
+    for key, value in settings.items():
+        is_default = value in ("", 0)
+        text = "engine default" if key.startswith("engine.") else value
+        rows.append((key, dim_text(text) if is_default else value))
+    return ShownDict(settings, reprs.listing_table(["setting", "value"], rows, aligned="ll"))
 
 
 def _failed_steps_error(report: "RunReport") -> StepFailed:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from jammi_kernel_ext.badges import Badges
     from jammi_kernel_ext.frame_follower import FrameFollower
-    from jammi_kernel_ext.ipython_config import JammiMagics
     from jammi_lab.core.records import Progress
     from jammi_lab.workspace.workspace import Workspace
 
@@ -35,8 +34,6 @@ class Notebook:
         """Whether the extension is loaded, and so `cell_begins` and `cell_ends` are called."""
         self.line = ProgressLine(live=False)
         """The progress line of the running cell."""
-        self.ipython_settings: JammiMagics | None = None
-        """The settings from IPython's configuration; None until the extension is loaded."""
         self._workspace: Workspace | None = None
         self._open_arguments: tuple[Path, str | None, bool] | None = None
         self._opened_identity: tuple[int, int] | None = None
@@ -126,8 +123,6 @@ class Notebook:
             service.stamps.observes_files = hasattr(self.shell, "kernel")
             service.stamps.current_cell = self.describe_cell
             service.stamps.current_code = self.digest_cell
-        if self.ipython_settings is not None:
-            self.ipython_settings.apply_to(opened.settings)
         self.apply_settings()
         return opened
 
@@ -163,17 +158,11 @@ class Notebook:
         return Badges(self)
 
     def setting(self, key: str) -> Any:
-        """A cell setting: the open workspace's, else the kernel's."""
-        if self._workspace is not None:
-            return self._workspace.settings[key]
-        return DEFAULTS[key] if self.ipython_settings is None else self.ipython_settings.value(key)
+        """A cell setting of the open workspace, else its default."""
+        return (DEFAULTS if self._workspace is None else self._workspace.settings)[key]
 
     def apply_settings(self) -> None:
-        """Apply the cell settings, and show them in `%config`."""
-        if self.ipython_settings is not None:
-            self.ipython_settings.show_settings(
-                None if self._workspace is None else self._workspace.settings
-            )
+        """Apply the setting that all errors of the kernel follow."""
         JammiError.full_traceback = self.setting("cells.traceback") == "full"
 
     def queue_setting(self, key: str, value: str) -> Any:
@@ -181,12 +170,6 @@ class Notebook:
         settings = Settings({**self._pending_settings, key: value})
         self._pending_settings[key] = settings[key]
         return settings[key]
-
-    def configure(self, key: str, value: Any) -> None:
-        """Apply a setting typed with `%config` to the open workspace, too."""
-        if self.current is not None:
-            self.current.settings.set(key, value)
-        self.apply_settings()
 
     # A cell with a top-level `await` runs in its own context, and context variables that it sets
     # are lost with it. The notebook remembers the tenant for the next cell.

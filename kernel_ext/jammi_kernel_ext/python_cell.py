@@ -107,7 +107,7 @@ def _function_body(statements: list[ast.stmt], text: str) -> list[ast.stmt]:
     """The statements of a function body that returns the last expression. InvalidArgument when
     there is none."""
     if not statements:
-        raise InvalidArgument("The cell contains no Python code.", hint=f"Usage: {STEP.usage}")
+        raise InvalidArgument("The cell contains no Python code.", hint=STEP.advice)
     last = statements[-1]
     if _contains_node(statements, ast.Yield | ast.YieldFrom) or isinstance(last, ast.Return):
         return statements

@@ -119,7 +119,7 @@ def cell_output(notebook: Notebook, value: Any, *, quiet: bool) -> Any:
 
 def _check_options(options: Mapping[str, Any]) -> None:
     if options["analyze"] and not options["explain"]:
-        raise InvalidArgument("--analyze requires --explain.", hint=f"Usage: {CELL.usage}")
+        raise InvalidArgument("--analyze requires --explain.", hint=CELL.advice)
     if options["plot"] and (options["as"] or options["explain"] or len(options["plot"]) > 4):
         raise InvalidArgument(
             "--plot takes a kind and up to three columns, without --as or --explain.",
@@ -128,10 +128,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
     if options["view"] and any(options[other] for other in ("as", "explain", "plot", "quiet")):
         raise InvalidArgument(
             "--view cannot be combined with --as, --explain, --plot or --quiet.",
-            hint=f"Usage: {CELL.usage}",
+            hint=CELL.advice,
         )
     if (options["on"] or options["warn"]) and not options["check"]:
-        raise InvalidArgument("--on and --warn require --check.", hint=f"Usage: {CELL.usage}")
+        raise InvalidArgument("--on and --warn require --check.", hint=CELL.advice)
     if options["check"]:
         others = ("NAME", "materialize", "as", "view", "explain", "plot")
         if not options["on"] or any(options[other] for other in others):
@@ -144,7 +144,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
             if options[flag]:
                 raise InvalidArgument(
                     f"--{flag} requires -m RECIPE.",
-                    hint=f"Usage: {CELL.usage}",
+                    hint=CELL.advice,
                 )
 
 

@@ -40,7 +40,7 @@ class VersionVerbs(SharedVerbs):
         return Note(f"{values['NAME']} is written to {path}.")
 
     def _edit(self, values: Values) -> Any:
-        recipe = self._ws.recipes()[values["NAME"]]
+        recipe = self._ws.recipe(values["NAME"])
         cell = _cell_of(recipe)
         if cell is None:
             raise InvalidArgument(

@@ -92,6 +92,7 @@ def test_the_first_line_of_a_cell_is_a_variable_and_flags(line, values):
         ("preview p -n many", "takes a positive integer, not 'many'", ()),
         ("preview p -n 0", "takes a positive integer, not '0'", ()),
         ("preview p -n -4", "takes a positive integer, not '-4'", ()),
+        ("ephemeral opn", "%jammi ephemeral takes open, close or list, not 'opn'", ("open",)),
         ("sources all", "got an unexpected argument: 'all'", ()),
         ("status --deep=yes", "takes no value", ()),
         ("add p x --option delim", "takes key=value, not 'delim'", ()),
@@ -110,7 +111,7 @@ def test_a_line_that_does_not_fit_is_refused_with_a_hint_or_near_words(line, say
     [
         ("a-b", "is not a valid name for a Python variable"),
         ("class", "is not a valid name for a Python variable"),
-        ("-t pandsa", "takes arrow or polars or pandas"),
+        ("-t pandsa", "takes arrow, polars or pandas"),
         ("a b", "unexpected argument"),
         ("-x", "no flag -x"),
         ("-m ''", "-m of %%jammi needs a value: RECIPE"),

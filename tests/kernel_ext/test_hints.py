@@ -47,8 +47,12 @@ from tests.processes import ROOT
         ),
         ("ws.recompute('my top') computes one.", "%jammi recompute 'my top' computes one."),
         (
-            "Call ws.sources.add('crm', 'x y.db', secret='CRM', options={'text': 'a b'}, tenant_column='who', replace=True).",
-            "Call %jammi add crm 'x y.db' --secret CRM --option 'text=a b' --tenant-column who --replace.",
+            "Add the source with secret=, ws.sources.add('crm', 'postgresql://u@h/d', secret='CRM').",
+            "Add the source with --secret, %jammi add crm 'postgresql://u@h/d' --secret CRM.",
+        ),
+        (
+            "ws.sources.add('crm', 'x', options={'text': 'a b'}, replace=True) restores it.",
+            "jammi_lab.get_workspace().sources.add('crm', 'x', options={'text': 'a b'}, replace=True) restores it.",
         ),
         (
             "Call ws.sources.add('s', 'x', secret=your_function).",
@@ -123,15 +127,6 @@ from tests.processes import ROOT
 )
 def test_a_hint_says_the_line_where_there_is_one(python: str, cell: str) -> None:
     assert to_cell_syntax(python) == cell
-
-
-def test_a_source_is_added_by_the_line_that_a_hint_says(cell: Kernel) -> None:
-    line = to_cell_syntax(
-        "ws.sources.add('the papers', 'papers.csv', anchor='content', options={'delimiter': ','}, replace=True)"
-    )
-    assert cell(line).text.startswith("the papers\n  kind      csv") and cell(
-        "%jammi sources"
-    ).text.endswith("1 source")
 
 
 def test_a_line_that_a_hint_says_is_one() -> None:

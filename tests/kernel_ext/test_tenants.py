@@ -52,14 +52,3 @@ def test_a_new_thread_starts_with_no_tenant(cell):
     cell("ws = %jammi\nws.bind_tenant('acme')\nimport threading\nseen = []")
     cell("t = threading.Thread(target=lambda: seen.append(ws.current_tenant)); t.start(); t.join()")
     assert cell.value("seen") == "[None]"
-
-
-def test_tenant_says_whose_rows_are_seen(cell):
-    assert (
-        cell("%jammi tenant").text
-        == "No tenant is bound: only objects shared by all tenants are visible."
-    )
-    assert cell("%jammi tenant acme").text == "The bound tenant is acme." and cell(
-        "%jammi tenant --none"
-    ).text.startswith("No tenant")
-    assert cell("%jammi tenant _x").ename == "NameInvalid"
