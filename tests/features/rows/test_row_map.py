@@ -2,7 +2,6 @@
 what is kept when a run ends early."""
 
 import asyncio
-import contextlib
 import random
 import signal
 import subprocess
@@ -19,8 +18,6 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import (
-    CheckFailed,
-    DuplicateKey,
     InvalidArgument,
     NameInvalid,
     SchemaMismatch,
@@ -184,22 +181,6 @@ def test_a_table_without_rows_has_the_columns_of_its_schema(ws, reviews, asked):
 # -- which rows are asked --------------------------------------------------------------------------
 
 
-def test_only_rows_with_other_inputs_are_asked_again(ws, reviews, asked):
-    run(ws, asked)
-    asked.texts.clear()
-    reviews({1: "a", 2: "x", 4: "d", 5: "c"})
-    table = run(ws, asked)
-    assert sorted(asked.texts) == ["d", "x"]
-    assert (table.reuse.new, table.reuse.changed, table.reuse.removed, table.reuse.unchanged) == (
-        2,
-        1,
-        1,
-        1,
-    )
-    assert [row["upper"] for row in rows(table)] == ["A", "X", "D", "C"]
-    assert ws.table("labels").reuse == table.reuse
-
-
 def test_a_column_that_it_does_not_receive_leaves_it_fresh(ws, reviews, asked, tmp_path):
     run(ws, asked)
     asked.texts.clear()
@@ -269,39 +250,6 @@ def test_the_source_of_the_function_is_the_definition(ws, reviews, write):
     assert ws.recompute("labels").executed == ["labels"]
     assert [row["x"] for row in rows(ws.table("labels"))] == ["a2", "b2", "c2"]
     assert str(ws.staleness("labels")) == "fresh*, on its source; imported modules are not followed"
-
-
-def test_random_histories_equal_full_runs(ws, reviews):
-    rng = random.Random(4)
-    calls: list[str] = []
-
-    def step(text):
-        calls.append(text)
-        return {"upper": text.upper(), "length": len(text)}
-
-    state = {i: rng.choice("abcdefgh") * rng.randrange(1, 4) for i in range(30)}
-    known: set[str] = set()
-    for _ in range(12):
-        for _ in range(rng.randrange(4)):
-            state[rng.randrange(45)] = rng.choice("abcdefghijk") * rng.randrange(1, 4)
-        for key in rng.sample([*state], rng.randrange(3)):
-            del state[key]
-        reviews(dict(rng.sample([*state.items()], len(state))))
-        calls.clear()
-        table = run(ws, step, schema=SCHEMA)
-        assert sorted(calls) == sorted({*state.values()} - known)
-        known = {*state.values()}
-        whole = ws.map(
-            "whole",
-            step,
-            "reviews",
-            key="id",
-            inputs="text",
-            version="1",
-            schema=SCHEMA,
-            cache="bypass",
-        )
-        assert table.path.read_bytes() == whole.path.read_bytes()
 
 
 @soak
@@ -470,12 +418,6 @@ def test_a_batch_function_must_return_as_many_rows(ws, reviews):
         run(ws, lambda rows: [{"x": 1}], batch=8)
 
 
-def test_keys_must_be_unique(ws, reviews, asked):
-    over = "SELECT 1 AS id, text FROM reviews"
-    with pytest.raises(DuplicateKey):
-        ws.map("labels", asked, over, key="id", inputs="text", version="1")
-
-
 def test_an_exception_is_told_with_its_row(ws, reviews, asked):
     asked.fail_on = {"b"}
     with pytest.raises(
@@ -635,85 +577,6 @@ def checkpoints(ws: Any) -> list[Path]:
     return sorted((Path(services_of(ws).folder) / "checkpoints").glob("*"))
 
 
-def test_an_error_keeps_what_was_computed_before(ws, reviews, asked):
-    asked.fail_on = {"c"}
-    with pytest.raises(StepFailed):
-        run(ws, asked)
-    asked.fail_on.clear()
-    asked.texts.clear()
-    table = run(ws, asked)
-    assert asked.texts == ["c"] and checkpoints(ws) == []
-    assert (table.reuse.new, table.reuse.encoded_before) == (3, 2)
-    whole = run(ws, asked, cache="bypass")
-    assert table.path.read_bytes() == whole.path.read_bytes()
-
-
-def test_interrupts_keep_what_was_computed_before(ws, reviews, asked):
-    reviews({i: f"text {i}" for i in range(40)})
-
-    def stop(text: str) -> Any:
-        answer = asked(text)
-        if len(asked.texts) in (10, 25):
-            raise KeyboardInterrupt
-        return answer
-
-    for kept in (9, 23):
-        with pytest.raises(KeyboardInterrupt) as stopped:
-            run(ws, stop)
-        assert stopped.value.__notes__ == [
-            f"'labels' was not computed; {kept} of 40 rows are computed and saved for the next run."
-        ]
-    run(ws, stop)
-    assert len(asked.texts) == 42 and len(set(asked.texts)) == 40  # those of the interrupts twice
-
-
-def test_a_damaged_checkpoint_counts_up_to_the_damage(ws, reviews, asked):
-    asked.fail_on = {"c"}
-
-    def slow(text):
-        time.sleep(0.02)  # so that each call is saved by itself
-        return asked(text)
-
-    with pytest.raises(StepFailed):
-        run(ws, slow)
-    [path] = checkpoints(ws)
-    whole = path.read_bytes()
-    asked.fail_on.clear()
-    for damaged, expected in (
-        (whole[:-1], ["b", "c"]),
-        (whole + b"torn", ["c"]),
-        (b"", ["a", "b", "c"]),
-        (bytes([whole[0] ^ 1]) + whole[1:], ["a", "b", "c"]),
-    ):
-        path.write_bytes(damaged)
-        asked.texts.clear()
-        run(ws, slow)
-        assert asked.texts == expected and checkpoints(ws) == []
-        ws.drop("labels")
-
-
-def test_a_torn_checkpoint_is_continued(ws, reviews, asked):
-    for fail_on, texts in (("b", ["a", "b"]), ("c", ["b", "c"]), ("-", ["c"])):
-        asked.fail_on = {fail_on}
-        asked.texts.clear()
-        with contextlib.suppress(StepFailed):
-            run(ws, asked)
-        assert asked.texts == texts
-        for path in checkpoints(ws):
-            path.write_bytes(path.read_bytes() + b"torn")
-
-
-def test_a_checkpoint_goes_with_the_tables_whose_values_it_may_hold(ws, asked):
-    notes = ws.mutable.create("notes", {"id": "int64", "text": "string"}, primary_key=["id"])
-    notes.insert([{"id": 1, "text": "a"}, {"id": 2, "text": "b"}])
-    asked.fail_on = {"b"}
-    with pytest.raises(StepFailed):
-        ws.map("labels", asked, "mutable.notes", key="id", inputs="text", version="1")
-    assert len(checkpoints(ws)) == 1
-    ws.mutable.drop("notes")
-    assert checkpoints(ws) == []
-
-
 def test_a_kill_loses_only_the_call_in_flight(tmp_path):
     pq.write_table(
         pa.table({"id": range(40), "text": [f"t{i}" for i in range(40)]}), tmp_path / "r.parquet"
@@ -838,14 +701,6 @@ def test_a_column_without_a_name_is_an_error_of_its_call_and_is_not_kept(ws, rev
     assert rows(run(ws, lambda text: {"t": text}))[0] == {"id": 1, "t": "a"}
 
 
-def test_what_an_unfinished_run_left_is_counted_in_its_words(ws, reviews, asked):
-    asked.fail_on = {"c"}
-    with pytest.raises(StepFailed):
-        run(ws, asked)
-    asked.fail_on = set()
-    assert str(run(ws, asked).reuse).endswith("; 2 taken over from an unfinished run")
-
-
 def test_the_definition_of_its_recipe_is_the_source_of_the_function(ws, reviews):
     def length(text):
         return len(text)
@@ -854,15 +709,3 @@ def test_the_definition_of_its_recipe_is_the_source_of_the_function(ws, reviews)
     assert ws.recipes()["labels"].definition.strip().startswith("def length(text):")
     [(shown,)] = ws.sql("SELECT definition FROM jammi_catalog.recipes").fetchall()
     assert shown == ws.recipes()["labels"].definition
-
-
-def test_the_calls_of_a_rejected_version_are_not_made_again(ws, reviews, asked):
-    run(ws, asked)
-    ws.checks.add("short", jl.checks.between("length", high=3), on="labels")
-    reviews({1: "a", 2: "long text"})
-    asked.texts.clear()
-    with pytest.raises(CheckFailed):
-        run(ws, asked)
-    assert asked.texts == ["long text"]
-    ws.checks.remove("short")
-    assert rows(run(ws, asked))[1]["length"] == 9 and asked.texts == ["long text"]

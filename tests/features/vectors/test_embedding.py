@@ -24,7 +24,6 @@ from jammi_lab.core import errors
 from jammi_lab.core.records import Progress, Reuse
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.engine.sql.tokens import check_expression
-from jammi_lab.steps.previous_versions import PreviousVersion
 from jammi_lab.steps.text_statement import recorded_from_text
 from tests import processes
 from tests.inside import services_of
@@ -84,20 +83,6 @@ def checkpoints(ws: Any) -> list[Path]:
 
 
 # -- what is bound ---------------------------------------------------------------------------------
-
-
-def test_rows_come_in_key_order_whatever_the_order_of_the_source(ws: Any, tmp_path: Path) -> None:
-    ws.sources.add("p", csv(tmp_path / "p.csv", {3: "c", 10: "x", 1: "a"}))
-    table = ws.embed("v", "p", key="id", text="title", model=Counting())
-    assert table.read().arrow()["key"].to_pylist() == [1, 3, 10]
-    assert table.read().columns == ["key", "vector", "_text_digest"]
-    assert (table.kind, table.key, table.dimensions, table.model_id, table.source_id) == (
-        "embedding",
-        ["key"],
-        8,
-        "counting",
-        "p",
-    )
 
 
 def test_each_row_has_the_vector_of_its_own_text(lab: Any, texts: dict[Any, str]) -> None:
@@ -282,35 +267,6 @@ def test_a_misspelt_source_is_told_the_near_name(lab: Any) -> None:
     assert "papers" in error.value.near
 
 
-def test_a_key_that_is_missing_is_refused_before_anything_is_encoded(
-    ws: Any, tmp_path: Path
-) -> None:
-    encoder = Counting()
-    with pytest.raises(errors.SchemaMismatch, match="1 of 2 rows have no key in 'k'"):
-        ws.embed(
-            "v",
-            "SELECT * FROM (VALUES (1, 'a'), (NULL, 'b')) t(k, title)",
-            key="k",
-            text="title",
-            model=encoder,
-        )
-    assert encoder.seen == []
-
-
-def test_a_key_that_stands_twice_is_refused_before_anything_is_encoded(ws: Any) -> None:
-    encoder = Counting()
-    with pytest.raises(errors.DuplicateKey) as error:
-        ws.embed(
-            "v",
-            "SELECT * FROM (VALUES (2, 'a'), (1, 'b'), (2, 'c')) t(k, title)",
-            key="k",
-            text="title",
-            model=encoder,
-        )
-    assert error.value.keys == (2,) or list(error.value.keys) == [2]
-    assert encoder.seen == []
-
-
 @pytest.mark.parametrize("key", ["{'a': 1}", "[1]", "MAP {1: 2}", "INTERVAL 1 DAY"])
 def test_a_key_without_an_order_is_refused(ws: Any, key: str) -> None:
     with pytest.raises(errors.SchemaMismatch, match="cannot be a key"):
@@ -450,12 +406,6 @@ def test_a_key_can_be_a_text_too(ws: Any) -> None:
     assert encoder.seen == ["graph"]
 
 
-def test_no_rows_are_a_table_without_rows(lab: Any) -> None:
-    table = lab.embed("v", "papers", key="id", text="title", where="id < 0", model=Counting())
-    assert (table.row_count, table.reuse) == (0, Reuse(new=0, changed=0, removed=0, unchanged=0))
-    assert len(lab.search("v", "x").arrow()) == 0
-
-
 def test_an_enum_is_a_text(ws: Any) -> None:
     encoder = Counting()
     ws.embed(
@@ -465,36 +415,6 @@ def test_an_enum_is_a_text(ws: Any) -> None:
 
 
 # -- what is taken over ----------------------------------------------------------------------------
-
-
-def test_one_percent_changed_is_one_percent_encoded_and_equals_a_full_rebuild(
-    lab: Any, tmp_path: Path, texts: dict[Any, str]
-) -> None:
-    encoder = Counting()
-    lab.embed("v", "papers", key="id", text="title", model=encoder)
-    encoder.seen.clear()
-    texts = {k: t for k, t in texts.items() if k != 9} | {7: "another", 8: "third", 999: "new"}
-    csv(tmp_path / "papers.csv", texts)
-    again = lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert sorted(encoder.seen) == ["another", "new", "third"]
-    assert again.reuse == Reuse(new=1, changed=2, removed=1, unchanged=297)
-    encoder.seen.clear()
-    whole = lab.embed("w", "papers", key="id", text="title", model=encoder, cache="bypass")
-    assert len(encoder.seen) == 300
-    assert again.path.read_bytes() == whole.path.read_bytes()
-
-
-def test_recompute_takes_rows_over_too(lab: Any, tmp_path: Path, texts: dict[Any, str]) -> None:
-    encoder = Counting()
-    lab.embed("v", "papers", key="id", text="title", model=encoder)
-    encoder.seen.clear()
-    csv(tmp_path / "papers.csv", texts | {7: "another"})
-    report = lab.recompute("v")
-    assert encoder.seen == ["another"] and lab.table("v").version == 2
-    assert [step.reuse for step in report.steps] == [
-        Reuse(new=0, changed=1, removed=0, unchanged=len(texts) - 1)
-    ]
-    assert f"0 new, 1 changed, 0 removed, {len(texts) - 1} unchanged" in repr(report)
 
 
 def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart(
@@ -522,24 +442,6 @@ def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart
         assert "unchanged" not in repr(again.table("v"))  # it is no news there
 
 
-def test_bypass_takes_nothing_over_from_an_interrupted_run(lab: Any) -> None:
-    encoder = Counting()
-    encoder.fail_on = "text 200"
-    with pytest.raises(errors.JammiError):
-        lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert encoder.seen
-    encoder.fail_on, encoder.seen = None, []
-    table = lab.embed("v", "papers", key="id", text="title", model=encoder, cache="bypass")
-    assert table.reuse.encoded_before == 0 and len(encoder.seen) == 300
-
-
-def test_bypass_takes_nothing_over(lab: Any) -> None:
-    encoder = Counting()
-    lab.embed("v", "papers", key="id", text="title", model=encoder)
-    table = lab.embed("v", "papers", key="id", text="title", model=encoder, cache="bypass")
-    assert len(encoder.seen) == 600 and table.outcome == "computed" and table.reuse.new == 300
-
-
 def test_asking_again_reuses_the_table_and_says_that_all_is_unchanged(lab: Any) -> None:
     encoder = Counting()
     lab.embed("v", "papers", key="id", text="title", model=encoder)
@@ -550,28 +452,6 @@ def test_asking_again_reuses_the_table_and_says_that_all_is_unchanged(lab: Any) 
         and len(encoder.seen) == 300
     )
     assert lab.materialize("m", "SELECT 1 AS a").reuse is None
-
-
-def test_a_text_that_moved_to_another_row_is_not_encoded_again(
-    lab: Any, tmp_path: Path, texts: dict[Any, str]
-) -> None:
-    encoder = Counting()
-    lab.embed("v", "papers", key="id", text="title", model=encoder)
-    encoder.seen.clear()
-    csv(tmp_path / "papers.csv", texts | {1: texts[2], 2: texts[1]})
-    table = lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert encoder.seen == [] and table.reuse.changed == 2
-    assert np.array_equal(lab.vector("v", 1), encoder.encode([texts[2]])[0])
-
-
-def test_another_where_keeps_what_is_known(lab: Any) -> None:
-    encoder = Counting()
-    lab.embed("v", "papers", key="id", text="title", where="id <= 200", model=encoder)
-    encoder.seen.clear()
-    table = lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert len(encoder.seen) == 100 and table.reuse == Reuse(
-        new=100, changed=0, removed=0, unchanged=200
-    )
 
 
 def test_vectors_of_another_encoder_are_never_taken_over(lab: Any) -> None:
@@ -591,40 +471,6 @@ def test_an_encoder_that_was_used_before_finds_its_version_again(
     csv(tmp_path / "papers.csv", texts | {7: "another"})
     lab.embed("v", "papers", key="id", text="title", model=one)
     assert one.seen == ["another"]
-
-
-def test_a_damaged_version_is_not_taken_over(
-    lab: Any, tmp_path: Path, texts: dict[Any, str]
-) -> None:
-    encoder = Counting()
-    path = lab.embed("v", "papers", key="id", text="title", model=encoder).path
-    body = bytearray(path.read_bytes())
-    body[100] ^= 1
-    path.write_bytes(body)
-    encoder.seen.clear()
-    lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert len(encoder.seen) == 300
-
-
-@pytest.mark.parametrize("moment", ["columns", "batches"])
-def test_a_version_that_goes_away_while_its_table_is_embedded_anew_is_not_taken_over(
-    lab: Any, tmp_path: Path, texts: Any, moment: str
-) -> None:
-    encoder = Counting()
-    first = lab.embed("v", "papers", key="id", text="title", model=encoder)
-    csv(tmp_path / "papers.csv", texts | {7: "another"})
-    encoder.seen.clear()
-    asked = getattr(PreviousVersion, moment)
-
-    def gone(earlier: PreviousVersion, *names: Any) -> Any:
-        first.path.unlink(missing_ok=True)  # as another kernel's drop or expire
-        return asked(earlier, *names)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(PreviousVersion, moment, gone)
-        table = lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert len(encoder.seen) == 300 and table.row_count == 300
-    assert np.array_equal(lab.vector("v", 7), encoder.encode(["another"])[0])
 
 
 # -- encoders --------------------------------------------------------------------------------------
@@ -799,134 +645,6 @@ def test_an_encoder_that_raises_midway_is_told_and_the_next_call_goes_on_from_th
     assert table.path.read_bytes() == whole.path.read_bytes()
 
 
-def test_two_interruptions_lose_nothing_of_the_first(lab: Any, texts: dict[Any, str]) -> None:
-    encoder = Counting()
-    for stop_at in (1, 1):
-        calls = []
-
-        def stop(p: Progress, stop_at: int = stop_at, calls: list[int] = calls) -> None:
-            if p.unit == "texts":
-                calls.append(p.done)
-                if len(calls) == stop_at:
-                    raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt) as stopped:
-            lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop)
-        assert stopped.value.__notes__ == [
-            f"'v' was not computed; {len(encoder.seen)} of 300 texts are encoded and saved for the next run."
-        ]
-        assert len(checkpoints(lab)) == 1
-    kept = len(encoder.seen)
-    table = lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert len(encoder.seen) == 300 and checkpoints(lab) == []
-    assert table.reuse.encoded_before == kept > 0 and str(table.reuse).endswith(
-        f"0 unchanged; {kept} taken over from an unfinished run"
-    )
-
-
-def test_what_an_interrupted_run_left_is_taken_over_by_its_own_tenant_alone(
-    lab: Any, texts: dict[Any, str]
-) -> None:
-    encoder = Counting()
-    encoder.fail_on = texts[300]
-    with lab.tenant("acme"), pytest.raises(errors.SchemaMismatch):
-        lab.embed("v", "papers", key="id", text="title", model=encoder)
-    encoder.fail_on, left = None, checkpoints(lab)
-    for tenant in ("bolt", None):
-        encoder.seen.clear()
-        with lab.tenant(tenant):
-            assert (
-                lab.embed("v", "papers", key="id", text="title", model=encoder).reuse.encoded_before
-                == 0
-            )
-        assert (len(encoder.seen), checkpoints(lab)) == (300, left)
-    with lab.tenant("acme"):
-        assert (
-            lab.embed("v", "papers", key="id", text="title", model=encoder).reuse.encoded_before > 0
-        )
-    assert checkpoints(lab) == []
-
-
-@pytest.mark.parametrize("sql", [False, True], ids=["table", "sql"])
-def test_an_interrupted_run_over_a_table_of_a_session_leaves_nothing_and_runs_again(
-    lab: Any, sql: bool
-) -> None:
-    encoder, rows = Counting(), [{"id": n, "title": f"text {n}"} for n in range(300)]
-
-    def stop(p: Progress) -> None:
-        if p.unit == "texts" and p.done:
-            raise KeyboardInterrupt
-
-    with lab.tenant("acme"), lab.ephemeral() as session:
-        session.create("secret", {"id": "int64", "title": "string"}, primary_key="id")
-        session.insert("secret", rows)
-        lab.mutable.create("plain", {"id": "int64", "title": "string"}, primary_key=["id"]).insert(
-            rows
-        )
-        reference = session.table_ref("secret")
-        for source, left in (
-            (
-                f"(SELECT s.id, s.title FROM {reference} s, papers p WHERE p.id = 1)"
-                if sql
-                else reference,
-                0,
-            ),
-            ("mutable.plain", 1),
-        ):
-            with pytest.raises(KeyboardInterrupt):
-                lab.embed("v", source, key="id", text="title", model=encoder, progress=stop)
-            assert len(checkpoints(lab)) == left
-        assert lab.embed("w", reference, key="id", text="title", model=encoder).row_count == 300
-
-
-def test_what_an_interrupted_run_had_made_goes_with_the_table_that_it_read(lab: Any) -> None:
-    def stop(p: Progress) -> None:
-        if p.unit == "texts" and p.done:
-            raise KeyboardInterrupt
-
-    for name in ("one", "two"):
-        lab.mutable.create(name, {"id": "int64", "title": "string"}, primary_key=["id"]).insert(
-            [{"id": n, "title": f"{n}"} for n in range(300)]
-        )
-        with pytest.raises(KeyboardInterrupt):
-            lab.embed(
-                f"v {name}",
-                f"mutable.{name}",
-                key="id",
-                text="title",
-                model=Counting(),
-                progress=stop,
-            )
-    assert len(checkpoints(lab)) == 2
-    checkpoints(lab)[0].with_name("damaged.parquet").write_bytes(b"PAR1")
-    lab.mutable.drop("one")
-    [left] = [path for path in checkpoints(lab) if path.stem != "damaged"]
-    assert (
-        lab.embed(
-            "v two", "mutable.two", key="id", text="title", model=Counting()
-        ).reuse.encoded_before
-        and not left.exists()
-    )
-
-    def drop_and_stop(p: Progress) -> None:
-        if p.unit == "texts" and p.done:
-            lab.mutable.drop("two")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        lab.embed(
-            "v",
-            "mutable.two",
-            key="id",
-            text="title",
-            model=Counting("other"),
-            progress=drop_and_stop,
-        )
-    assert [path.stem for path in checkpoints(lab)] == [
-        "damaged"
-    ] and "saved for the next run" not in str(stopped.value.__notes__)
-
-
 def test_texts_are_found_under_names_as_sql_writes_them(lab: Any) -> None:
     encoder = Counting()
     lab.materialize('my "own" papers', "SELECT * FROM papers WHERE id < 4")
@@ -938,87 +656,6 @@ def test_texts_are_found_under_names_as_sql_writes_them(lab: Any) -> None:
         )
     with pytest.raises(errors.TableNotFound):
         lab.embed("v", 'jammi."no such"', key="id", text="title", model=encoder)
-
-
-def test_an_interrupt_while_the_rows_are_written_keeps_what_was_encoded(lab: Any) -> None:
-    encoder = Counting()
-
-    def stop(p: Progress) -> None:
-        if p.unit == "rows" and p.done:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop)
-    assert "v" not in lab and len(checkpoints(lab)) == 1
-    encoder.seen.clear()
-    lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert encoder.seen == [] and checkpoints(lab) == []
-
-
-def test_an_input_that_moves_meanwhile_is_read_again_and_only_the_difference_encoded(
-    lab: Any, tmp_path: Path, texts: dict[Any, str]
-) -> None:
-    encoder, moved = Counting(), []
-
-    def move(p: Progress) -> None:
-        if p.unit == "texts" and not moved:
-            moved.append(csv(tmp_path / "papers.csv", texts | {5: "edited meanwhile"}))
-
-    lab.embed("v", "papers", key="id", text="title", model=encoder, progress=move)
-    assert len(encoder.seen) == 301 and lab.staleness("v") == Fresh()
-    assert (
-        np.array_equal(lab.vector("v", 5), encoder.encode(["edited meanwhile"])[0])
-        and checkpoints(lab) == []
-    )
-
-
-def test_an_interrupt_before_the_first_text_and_one_whose_texts_cannot_be_kept_say_that_nothing_is_left(
-    lab: Any, monkeypatch: Any
-) -> None:
-    encoder = Counting()
-
-    def stop(at: str) -> Any:
-        def told(p: Progress) -> None:
-            if p.unit == at:
-                raise KeyboardInterrupt
-
-        return told
-
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop("rows"))
-    assert stopped.value.__notes__ == ["'v' was not computed; nothing was left behind."]
-    monkeypatch.setattr("jammi_lab.steps.checkpoint.Checkpoint.append", lambda *_: False)
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop("texts"))
-    assert (
-        stopped.value.__notes__ == ["'v' was not computed; nothing was left behind."]
-        and checkpoints(lab) == []
-    )
-
-
-def test_what_an_interrupted_run_left_goes_after_a_week(lab: Any) -> None:
-    folder = Path(services_of(lab).folder) / "checkpoints"
-    folder.mkdir(exist_ok=True)
-    for name, days in (("old", 7.1), ("young", 6.9)):
-        (folder / f"{name}.parquet").write_bytes(b"what was encoded")
-        os.utime(folder / f"{name}.parquet", (time.time() - days * 86_400,) * 2)
-    lab.embed("v", "papers", key="id", text="title", model=Counting())
-    assert [path.name for path in checkpoints(lab)] == ["young.parquet"]
-
-
-def test_a_damaged_checkpoint_counts_as_none(lab: Any, texts: dict[Any, str]) -> None:
-    encoder = Counting()
-    encoder.fail_on = texts[300]
-    with pytest.raises(errors.SchemaMismatch):
-        lab.embed("v", "papers", key="id", text="title", model=encoder)
-    [path] = checkpoints(lab)
-    body = bytearray(path.read_bytes())
-    body[len(body) // 2] ^= 1
-    path.write_bytes(body)
-    encoder.seen.clear()
-    encoder.fail_on = None
-    lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert len(encoder.seen) == 300
 
 
 CHILD = """
@@ -1144,14 +781,6 @@ with jl.open("lab") as ws:
 @pytest.mark.slow
 def test_embedding_holds_little_more_than_the_vectors(run_python: Any) -> None:
     assert float(run_python(MEMORY, start=True).stdout) < 1.75
-
-
-def test_define_gives_an_embedding_its_definition_and_encodes_nothing(lab: Any) -> None:
-    encoder = Counting()
-    recipe = lab.define("v", jl.Embedding("papers", key="id", text="title", model=encoder))
-    assert (recipe.name, recipe.kind, recipe.newest_version) == ("v", "embedding", None)
-    assert "v" not in lab and encoder.seen == [] and [s.name for s in lab.plan().certain] == ["v"]
-    assert lab.recompute("v").executed == ["v"] and lab.staleness("v") == jl.Fresh()
 
 
 def test_a_database_of_several_tables_is_told_to_be_one(ws: Any, tmp_path: Path) -> None:

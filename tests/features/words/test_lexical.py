@@ -10,7 +10,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core import errors
-from jammi_lab.features.words import files, lexical
+from jammi_lab.features.words import files
 from jammi_lab.features.words.word_index import WordIndex
 from tests.sizes import sized, soak
 
@@ -59,30 +59,6 @@ def test_a_row_holds_the_terms_of_its_text_with_their_counts(lab: Any) -> None:
         {"key": 4, "terms": "", "length": 0},
         {"key": 5, "terms": "blue fox", "length": 2},
     ]
-
-
-def test_only_new_and_changed_texts_are_analysed(
-    lab: Any, docs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    analysed: list[str] = []
-    count = lexical.analyze_texts
-    monkeypatch.setattr(
-        lexical, "analyze_texts", lambda texts, how: analysed.extend(texts) or count(texts, how)
-    )
-    assert make(lab).reuse.new == 5
-    analysed.clear()
-    write(docs, {1: "a red fox", 2: "green", 6: "blue fox", 7: "grey"})
-    table = make(lab)
-    assert sorted(analysed) == ["green", "grey"]
-    assert (table.reuse.new, table.reuse.changed, table.reuse.removed) == (2, 1, 3)
-    assert table.reuse.unchanged == 1 and lab.table("w").reuse == table.reuse
-    analysed.clear()
-    assert make(lab).outcome == "reused" and make(lab).reuse.unchanged == 4 and not analysed
-    make(lab, analyzer="simple")
-    assert len(analysed) == 4
-    analysed.clear()
-    make(lab, analyzer="simple", cache="bypass")
-    assert len(analysed) == 4
 
 
 @soak
