@@ -30,16 +30,10 @@ Record = Training | Evaluation
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _key: sa.BindParameter[str] = sa.bindparam("model_key")
 _ONE: sa.ColumnElement[Any] = sa.literal_column("1")
-_GET = (
+_VERSIONS = (
     scope.select(*MODEL.columns, tables=models)
     .where(models.c.name_fold == _fold)
     .order_by(scope.own_first(models), models.c.version.desc())
-)
-_GET_VERSION = _GET.where(models.c.version == sa.bindparam("number"))
-_VERSIONS_OF_OWNER = (
-    scope.select_owned_by(*MODEL.columns, tables=models)
-    .where(models.c.name_fold == _fold)
-    .order_by(models.c.version.desc())
 )
 _LIST = scope.select(*MODEL.columns, tables=models).order_by(
     models.c.created_at, models.c.name_fold, models.c.version
@@ -120,12 +114,7 @@ class ModelRepository:
         """
         self._scope.check_owner(record.tenant, f"The model {record.name!r}")
         with self._database.write() as tx:
-            rows = [
-                MODEL.decode(row)
-                for row in tx.execute(
-                    _VERSIONS_OF_OWNER, {"owner": record.tenant or "", "fold": fold(record.name)}
-                ).all()
-            ]
+            rows = [model for model in self.versions(record.name) if model.tenant == record.tenant]
             number = version if version is not None else _number_for(record, rows)
             name = rows[0].name if rows else record.name
             key = model_key(record.tenant, name, number)
@@ -147,14 +136,14 @@ class ModelRepository:
     def get(self, name: str, version: int | None = None) -> ModelRecord | None:
         """The model of that name, own before shared, then the highest version; or exactly that
         version, own before shared."""
+        of_version = (m for m in self.versions(name) if version in (None, m.version))
+        return next(of_version, None)
+
+    def versions(self, name: str) -> builtins.list[ModelRecord]:
+        """The visible versions of a name: own before shared, then the highest first."""
         with self._database.read() as tx:
-            if version is None:
-                row = tx.execute(_GET.limit(1), self._scope.parameters(fold=fold(name))).first()
-            else:
-                row = tx.execute(
-                    _GET_VERSION.limit(1), self._scope.parameters(fold=fold(name), number=version)
-                ).first()
-        return None if row is None else MODEL.decode(row)
+            rows = tx.execute(_VERSIONS, self._scope.parameters(fold=fold(name))).all()
+        return [MODEL.decode(row) for row in rows]
 
     def list(self) -> list[ModelRecord]:
         """Every visible version, in the order of first registration."""

@@ -20,6 +20,7 @@ from jammi_lab.core.records import (
 )
 from jammi_lab.sources.base import Relation
 from jammi_lab.steps.increment import Incremental
+from jammi_lab.storage.parquet import row_group_rows
 
 
 def percent_callback(on_progress: OnProgress | None) -> Callable[[float], None] | None:
@@ -59,13 +60,21 @@ class TableRows:
         """Column names and types."""
         return self._table.schema
 
-    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in their final order."""
-        yield from self._table.to_batches(max_chunksize=rows)
+    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in their final order. Without `rows`, batches are whole row groups, which
+        are written without a copy."""
+        for batch in self._table.to_batches(max_chunksize=rows or row_group_rows(self.schema)):
+            yield batch
+            # else the writer's buffers pile up until all batches are written
+            pa.default_memory_pool().release_unused()
 
     def close(self) -> None:
-        """Release the rows."""
-        self._table = self._table.slice(0, 0)
+        """Do nothing: the rows stay until it is known whether they were published."""
+
+    def release(self) -> None:
+        """Drop the rows, after they were published or lost: an error that a notebook keeps would
+        keep them."""
+        self._table = pa.Table.from_batches([], self.schema)
 
 
 @dataclass(frozen=True)

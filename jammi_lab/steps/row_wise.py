@@ -27,7 +27,6 @@ from jammi_lab.steps.estimates import CALLS, estimate_run
 from jammi_lab.steps.jobs import RunningJob, TableRows
 from jammi_lab.steps.previous_versions import PreviousVersion, find_previous_version
 from jammi_lab.steps.row_digests import Digests, digests_of, to_column, to_digests
-from jammi_lab.storage.parquet import row_group_rows
 from jammi_lab.storage.vector_arrays import (
     RowNumbers,
     find_rows,
@@ -132,17 +131,6 @@ class RowWiseRun(TableRows):
         self._digests: Digests = digests_of(())
         self._resumed_count = self._saved_count = self._todo_count = 0
         self._snapshots: dict[tuple[str, str, str], Observed] = {}
-
-    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in key order. Without `rows`, batches are whole row groups, which are
-        written without a copy."""
-        for batch in super().batches(rows or row_group_rows(self.schema)):
-            yield batch
-            # else the writer's buffers pile up until all batches are written
-            pa.default_memory_pool().release_unused()
-
-    def close(self) -> None:
-        """Do nothing: the rows stay until it is known whether they were published."""
 
     def run(self, on_progress: OnProgress | None) -> RunningJob:
         """Compute all rows that are not known. An error or interrupt leaves a checkpoint.
@@ -285,16 +273,15 @@ class RowWiseRun(TableRows):
             attach_remains(error, clause)
             if isinstance(error, JammiError):
                 error.hint = f"{error.hint} {clause}.".lstrip()
-        self._release()
+        self.release()
 
     def _on_published(self) -> None:
         self._checkpoint.remove()
-        self._release()
+        self.release()
 
-    def _release(self) -> None:
-        """Drop the rows: an error that a notebook keeps would keep them."""
-        self._table = pa.Table.from_batches([], self.schema)
-        self._digests = digests_of(())
+    def release(self) -> None:
+        """Drop all rows."""
+        super().release()
         del self._work
 
     def _count_reuse(self, keys: pa.Array, previous: pa.Table) -> Reuse:

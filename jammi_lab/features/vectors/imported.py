@@ -42,8 +42,8 @@ class Imported(Producer):
         """Raises SchemaMismatch for a missing column, a wrong width, numbers that are not finite
         and a zero vector; DuplicateKey for missing or duplicate keys; TableNotFound for an unknown
         source; NotRecomputable without rows."""
-        from jammi_lab.features.vectors.imported_rows import ImportedRows, sorted_table
-        from jammi_lab.steps.jobs import RunningJob
+        from jammi_lab.features.vectors.imported_rows import sorted_table
+        from jammi_lab.steps.jobs import RunningJob, TableRows
         from jammi_lab.storage.arrow_digests import rows_digest
 
         if self.rows is None:
@@ -65,7 +65,7 @@ class Imported(Producer):
         return ctx.job(
             recipe,
             inputs=[] if self.source is None else _source_inputs(ctx, self.source),
-            start=lambda _: RunningJob(ImportedRows(rows)),
+            start=lambda _: RunningJob(TableRows(rows)),
             key=["key"],
             dimensions=rows.schema.field("vector").type.list_size,
             model_id=self.model_id,

@@ -1,7 +1,5 @@
 """Vectors that were computed outside the workspace, checked and sorted by key."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -9,17 +7,8 @@ from numpy.typing import NDArray
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.features.vectors.exact_search import row_norms
-from jammi_lab.steps.jobs import TableRows
-from jammi_lab.storage.parquet import decoded_column, row_group_rows
+from jammi_lab.storage.parquet import decoded_column
 from jammi_lab.storage.vector_arrays import key_ranks, to_keys, to_matrix
-
-
-class ImportedRows(TableRows):
-    """Output rows in memory, in batches of whole row groups, which are written without a copy."""
-
-    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the rows, in the order given."""
-        yield from super().batches(rows or row_group_rows(self.schema))
 
 
 def _find_column(table: pa.Table, name: str) -> str:

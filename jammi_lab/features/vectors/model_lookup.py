@@ -6,7 +6,7 @@ another kernel's registration of that key never runs with this kernel's object. 
 not registered belongs to the tenant that used it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class ModelEncoders(EncoderRegistry):
         registered model, or of an encoder of this name and version in this kernel.
         """
         registered = (
-            [] if fold(encoder.name) in BUILT_IN else list(self._registered_versions(encoder.name))
+            [] if fold(encoder.name) in BUILT_IN else self._registered_versions(encoder.name)
         )
         digest = digest_of_encoder(encoder)
         for record in registered:
@@ -171,17 +171,11 @@ class ModelEncoders(EncoderRegistry):
     def resolve_with_key(self, model: Any) -> tuple[Encoder, str | None]:
         """As `resolve`, with the key of the registered model. One call, because the model may be
         deleted before `key_of` is called."""
-        versions = (
-            self._registered_versions(model)
-            if isinstance(model, str) and fold(model) not in BUILT_IN
-            else iter(())
-        )
-        record = next(versions, None)
-        return (
-            super().resolve_with_key(model)
-            if record is None
-            else (self.encoder_of(record), record.key)
-        )
+        if isinstance(model, str) and fold(model) not in BUILT_IN:
+            versions = self._registered_versions(model)
+            if versions:
+                return self.encoder_of(versions[0]), versions[0].key
+        return super().resolve_with_key(model)
 
     def key_of(self, encoder: Encoder) -> str | None:
         """The key of the registered model whose encoder this is, as `catalog.publish.begin` takes
@@ -209,7 +203,7 @@ class ModelEncoders(EncoderRegistry):
 
         The only model of a name, when it is known by that name alone, may have it. Files that no
         kernel of this workspace has loaded made none of its tables."""
-        versions = list(self._registered_versions(model or identity.name))
+        versions = self._registered_versions(model or identity.name)
         named = versions[:1] if model is not None else versions
         digests = [self._identity_digest(record) for record in named]
         if not digests or _digest(identity) in digests:
@@ -242,17 +236,12 @@ class ModelEncoders(EncoderRegistry):
             return True
         return record.artifact is not None and (self._folder / record.artifact).exists()
 
-    def _registered_versions(self, name: str) -> Iterator[ModelRecord]:
+    def _registered_versions(self, name: str) -> list[ModelRecord]:
         """The visible versions of a name in the order of preference: own before shared, then the
         highest. Of `name::version` that version alone."""
         plain_name, separator, version = name.partition(VERSION_SEPARATOR)
-        records = [
-            record
-            for record in self._catalog.models.list()
-            if fold(record.name) == fold(plain_name)
-            and (not separator or str(record.version) == version)
-        ]
-        return iter(sorted(records, key=lambda record: (record.tenant is None, -record.version)))
+        records = self._catalog.models.versions(plain_name)
+        return [r for r in records if not separator or str(r.version) == version]
 
     def _tenant_encoders(self) -> EncoderRegistry:
         return self._used.setdefault(self._catalog.scope.tenant, EncoderRegistry())

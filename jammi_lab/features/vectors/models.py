@@ -301,9 +301,7 @@ class Models(ReprMixin):
         records = list(self._catalog.models.records())
         if name is None:
             return records
-        keys = {
-            model.key for model in self._catalog.models.list() if fold(model.name) == fold(name)
-        }
+        keys = {model.key for model in self._catalog.models.versions(name)}
         if (built_in_model := built_in_record(name)) is not None:
             keys.add(built_in_model.key)
         matches = [
@@ -336,17 +334,16 @@ class Models(ReprMixin):
         return record
 
     def _missing_error(self, name: str, version: int | None) -> ModelNotFound:
-        registered = self._catalog.models.list()
-        versions = sorted(
-            {m.version for m in registered if fold(m.name) == fold(name)}
-            | ({1} if fold(name) in BUILT_IN_NAMES else set())
-        )
+        versions = sorted({model.version for model in self._catalog.models.versions(name)})
+        if fold(name) in BUILT_IN_NAMES:
+            versions = [1]
         if versions:
             return ModelNotFound(
                 f"The model {name!r} has no version {version}; it has "
                 f"{', '.join(map(str, versions))}."
             )
-        names = [*dict.fromkeys(m.name for m in registered), *BUILT_IN_NAMES]
+        registered = dict.fromkeys(model.name for model in self._catalog.models.list())
+        names = [*registered, *BUILT_IN_NAMES]
         return ModelNotFound(
             f"There is no model {name!r}.",
             near=near_names(name, names),

@@ -1,7 +1,7 @@
 """Derived vectors: the shared output (key, vector) and arithmetic of producers that combine
 vectors, and the lookup of keys in other tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,6 @@ from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.features.vectors.exact_search import row_norms
 from jammi_lab.steps.jobs import RunningJob, TableRows
 from jammi_lab.steps.key_types import cast_exactly, common_type
-from jammi_lab.storage.parquet import row_group_rows
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, to_row_numbers
 
 Doubles = NDArray[np.float64]
@@ -50,23 +49,11 @@ class PooledVectors(TableRows):
         flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
         self._table = pa.table({"key": keys, "vector": flat})
 
-    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in key order. Without `rows`, batches are whole row groups, which are
-        written without a copy."""
-        yield from super().batches(rows or row_group_rows(self.schema))
-
-    def close(self) -> None:
-        """Do nothing."""
-
     def running(self, counts: Mapping[str, int]) -> RunningJob:
         """The job whose rows these are. `counts`: for the manifest."""
         return RunningJob(
-            self, on_published=self._release, on_lost=lambda _: self._release(), counts=counts
+            self, on_published=self.release, on_lost=lambda _: self.release(), counts=counts
         )
-
-    def _release(self) -> None:
-        """Release the rows, after they were published or lost."""
-        self._table = self.schema.empty_table()
 
 
 def blocks(n: int, width: int) -> list[slice]:
