@@ -11,9 +11,9 @@ from jammi_lab.engine.sql import tokens
 from jammi_lab.engine.sql.parse import StatementKind
 
 CORPUS = (
-    "WITH p AS (SELECT id AS i, v AS w FROM papers WHERE id > 3) INSERT INTO mutable.t SELECT i, w FROM p WHERE w = 'x' RETURNING id, v AS q",
+    "INSERT INTO mutable.t WITH p AS (SELECT id AS i, v AS w FROM papers WHERE id > 3) SELECT i, w FROM p WHERE w = 'x' RETURNING id, v AS q",
     "INSERT INTO mutable.t AS m (id, v) VALUES (1, 'a'), (2, lower('B')) ON CONFLICT (id) WHERE id > 1 DO UPDATE SET v = excluded.v WHERE m.v = 'z'",
-    "INSERT OR REPLACE INTO mutable.t BY NAME FROM (SELECT 1 AS id, 'x' AS v)",
+    "INSERT INTO mutable.t BY NAME FROM (SELECT 1 AS id, 'x' AS v)",
     "UPDATE mutable.t AS m SET v = CASE WHEN m.id > 2 THEN p.v ELSE m.v END, w = 7 FROM papers p JOIN crm.x y USING (id) WHERE p.id = m.id RETURNING m.v",
     "DELETE FROM mutable.t USING papers p, (SELECT max(id) AS b FROM papers) q WHERE p.id = t.id AND q.b IN (1, 2) AND EXISTS (FROM papers) RETURNING *",
     "UPDATE mutable.t SET v = (SELECT v FROM papers ORDER BY id LIMIT 1), w = list_transform([1], lambda x: x + 1)[1] WHERE id IS DISTINCT FROM 5",
