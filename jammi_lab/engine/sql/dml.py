@@ -179,7 +179,8 @@ class _Splitter:
                 start = previous.offset
             if is_clause:
                 end = token.offset + len(token.text)
-                marks.append((token.text, *map(self.character_offset, (start, end))))
+                place = self.character_offset(start), self.character_offset(end)
+                marks.append((token.text, *place))
             previous = token
         if not marks or (self.verb != "update" and marks[0][0] not in ("into", "from")):
             raise self.unsupported_error()
