@@ -294,11 +294,15 @@ class LogRepository:
                 self._advance(tx, after)
         except Exception:
             # the connection to a server may be lost after the commit, before its answer
-            with contextlib.suppress(JammiError):
-                if after is not None and self.refresh(after) == after:
-                    return after
-            raise
+            if after is None or not self._was_committed(after):
+                raise
         return after
+
+    def _was_committed(self, after: LogRecord) -> bool:
+        with contextlib.suppress(JammiError, sa.exc.SQLAlchemyError):
+            entries = self.entries(after, after.next - 1, after.next)
+            return [entry.commit_id for entry in entries] == [after.commit_id]
+        return False
 
     def entries(self, record: LogRecord, start: int, stop: int) -> Sequence[Entry]:
         """The entries from `start` up to, but not including, `stop`, in order. Raises TableDamaged

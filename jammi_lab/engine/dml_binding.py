@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 
 from jammi_lab.core import identifiers
-from jammi_lab.core.errors import JammiError, SqlError, StatementNotAllowed
+from jammi_lab.core.errors import JammiError, StatementNotAllowed
 from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.engine.name_resolution import ResolvedNames, with_position
 from jammi_lab.engine.sql.dml import DmlParts
@@ -46,19 +46,6 @@ def change_error(parts: DmlParts, relation: Relation) -> JammiError | None:
         return StatementNotAllowed(
             f"{column} is in the key of mutable.{relation.input.name} and cannot be updated.",
             hint="Insert the row under its new key and delete the old one.",
-        )
-    columns = list(relation.columns or {})
-    if column := next(
-        (
-            column
-            for column in parts.columns
-            if ascii_lower(column) not in map(ascii_lower, columns)
-        ),
-        None,
-    ):
-        return SqlError(
-            f"There is no column {column} in mutable.{relation.input.name}.",
-            near=identifiers.near_names(column, columns),
         )
     return None
 

@@ -109,6 +109,23 @@ def test_what_fails_behind_the_commit_loses_nothing(logs, log, what):
     assert stored(logs, log) == [(0, b"new", 1)]
 
 
+def test_a_commit_whose_answer_is_lost_counts_also_when_another_one_came_since(lab, logs, log):
+    def once(point):
+        if point == "catalog:after-commit":
+            install_fault_hook(None)
+            thread = threading.Thread(target=lambda: append(logs, log, b"other"))
+            thread.start()
+            thread.join(10)
+            raise OSError
+
+    install_fault_hook(once)
+    try:
+        assert append(logs, log, b"new").next == 1
+    finally:
+        install_fault_hook(None)
+    assert stored(logs, log) == [(0, b"new", 1), (1, b"other", 1)]
+
+
 def test_an_entry_inside_of_a_transaction_is_part_of_it(lab, logs, log):
     with pytest.raises(RuntimeError), lab.catalog.transaction():
         assert append(logs, log).next == 1 and len(stored(logs, log)) == 1

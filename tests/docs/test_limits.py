@@ -135,7 +135,7 @@ SENTENCES = {
     "test_torn_metadata_is_told_so",
     "A value that DuckDB cannot represent": "tests/sources/test_server_types.py::"
     "test_a_value_that_duckdb_cannot_hold_is_refused_by_its_column",
-    "must read the whole table again": "tests/features/live/test_mutable_inputs.py::"
+    "must read the whole table again": "tests/features/live/test_live_inputs.py::"
     "test_a_commit_after_a_restore_is_not_the_one_of_its_number_before",
     "no manifest contains their rows": "tests/store/test_rebuild.py::"
     "test_the_report_says_what_manifests_do_not_hold",

@@ -2,13 +2,12 @@
 it, and never look fresh when they are not."""
 
 import datetime
-import shutil
 
 import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.verdicts import Fresh, InputAdvanced, InputVanished, PossiblyStale, Stale
+from jammi_lab.core.verdicts import Fresh, InputAdvanced, PossiblyStale, Stale
 from tests.inside import services_of
 
 SCHEMA = {"id": "int64", "label": "string"}
@@ -22,22 +21,6 @@ def lab(ws):
     )
     ws.materialize("counted", COUNTED)
     return ws
-
-
-def test_the_anchor_is_of_the_kind_of_a_version_and_names_the_table(lab):
-    [anchor] = lab.table("counted").manifest.anchors
-    assert (anchor.input.kind, anchor.input.name, anchor.kind, anchor.version) == (
-        "mutable",
-        "labels",
-        "mutable_version",
-        1,
-    )
-    assert lab.sql("SELECT input, input_kind, kind FROM jammi_catalog.anchors").fetchall() == [
-        ("labels", "mutable", "mutable_version")
-    ]
-    assert lab.sql("SELECT input, derived, kind FROM jammi_catalog.lineage").fetchall() == [
-        ("labels", "counted", "mutable_version")
-    ]
 
 
 @pytest.mark.parametrize(
@@ -58,40 +41,6 @@ def test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh(lab, chang
     assert lab.recompute("counted").executed == ["counted"] and lab.staleness("counted") == Fresh()
 
 
-def anchors(ws, statement):
-    """The states of what a statement reads, as a result that is saved carries them."""
-    result = ws.sql(statement)
-    result.fetchall()
-    return [(each.name, each.anchor) for each in result._stamp().sources]
-
-
-def test_a_commit_after_a_restore_is_not_the_one_of_its_number_before(tmp_path):
-    """A figure that was saved before a catalog was put back from a backup shows other rows."""
-    folder, backup = tmp_path / "lab", tmp_path / "backup.sqlite3"
-    with jl.open(folder) as ws:
-        labels = ws.mutable.create("labels", SCHEMA, primary_key=["id"])
-        labels.insert([{"id": 1, "label": "a"}])
-        ws.topics.register("t", {"n": "int64"})
-        ws.topics.publish("t", [{"n": 1}])
-        ws.materialize("kept", "SELECT label, n FROM mutable.labels, topics.t")
-        ws.backup(backup)
-        labels.upsert([{"id": 1, "label": "before"}])
-        ws.topics.publish("t", [{"n": 2}])
-        read = ("SELECT label FROM mutable.labels", "SELECT n FROM topics.t")
-        before = [anchors(ws, statement) for statement in read]
-        assert before == [anchors(ws, statement) for statement in read]
-    shutil.copy(backup, folder / "catalog.sqlite3")
-    with jl.open(folder) as ws:
-        assert ws.staleness("kept") == Fresh()
-        labels = ws.mutable["labels"]
-        labels.upsert([{"id": 1, "label": "after"}])
-        ws.topics.publish("t", [{"n": 3}])
-        assert labels.version == 2 and ws.staleness("kept") != Fresh()
-        assert len(labels.changes(since=2)) == 0  # who had read version 2 has other rows
-        after = [anchors(ws, statement) for statement in read]
-        assert all(one != other for one, other in zip(before, after, strict=True))
-
-
 def test_what_commits_nothing_leaves_a_reader_fresh(lab):
     lab.sql("UPDATE mutable.labels SET label = label")
     lab.sql("DELETE FROM mutable.labels WHERE false")
@@ -109,25 +58,6 @@ def test_a_change_and_its_undoing_are_two_commits(lab):
         "UPDATE mutable.labels SET label = 'x' WHERE id = 1; UPDATE mutable.labels SET label = 'a' WHERE id = 1"
     )
     assert isinstance(lab.staleness("counted"), Stale)
-
-
-def test_a_commit_of_another_kernel_counts(lab, tmp_path):
-    with jl.open(tmp_path / "lab") as other:
-        other.mutable["labels"].insert([{"id": 9, "label": "z"}])
-    assert isinstance(lab.staleness("counted"), Stale)
-
-
-def test_a_dropped_table_has_vanished_and_one_made_again_is_another_one(lab):
-    lab.mutable.drop("labels")
-    verdict = lab.staleness("counted")
-    assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
-    lab.mutable.create("labels", SCHEMA, primary_key=["id"]).insert(
-        [{"id": 1, "label": "a"}, {"id": 2, "label": "b"}]
-    )
-    assert lab.mutable["labels"].version == 1 and isinstance(
-        lab.staleness("counted"), Stale
-    )  # the version is the same, the table is not
-    assert lab.materialize("counted", COUNTED).outcome == "computed"
 
 
 def test_it_travels_and_is_a_node_of_the_lineage(lab):

@@ -96,17 +96,6 @@ def test_another_tenants_table_is_told_of_as_one_that_is_not_there(ws):
         assert held.version == 1 and len(held.read()) == 1
 
 
-def test_a_tenants_own_table_makes_what_read_the_shared_one_stale_for_it_alone(ws):
-    ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert([{"id": 1, "label": "shared"}])
-    with ws.tenant("acme"):
-        ws.materialize("mine", "SELECT count(*) AS n FROM mutable.labels")
-        assert str(ws.staleness("mine").__class__.__name__) == "Fresh"
-        ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert(
-            [{"id": 1, "label": "shared"}]
-        )
-        assert ws.staleness("mine").__class__.__name__ == "Stale"
-
-
 def test_threads_of_two_tenants_never_meet(lab):
     wrong = []
 
