@@ -212,8 +212,11 @@ Verdict = Fresh | PossiblyStale | Stale | Undecidable | MissingManifest | Damage
 class Match(VerdictBase, frozen=True, tag="match", tag_field="kind"):
     """Bytes, manifest and definition agree, and every input was pinned."""
 
+    rounding: bool = False
+    """Whether floating-point numbers that were computed again have other last bits."""
+
     def __str__(self) -> str:
-        return "match"
+        return "match, equal but for rounding (≤ 1e-12 relative)" if self.rounding else "match"
 
 
 class Mismatch(VerdictBase, frozen=True, tag="mismatch", tag_field="kind"):

@@ -4,6 +4,9 @@ with those of a published table."""
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from jammi_lab.core.errors import NotRecomputable
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.core.verdicts import Match, Mismatch
@@ -16,14 +19,19 @@ from jammi_lab.steps.anchor_confirmation import (
 from jammi_lab.steps.build import ProducerContext
 from jammi_lab.steps.registry import Producers
 from jammi_lab.storage.digests import sha256_file
-from jammi_lab.storage.parquet import ParquetSink
+from jammi_lab.storage.files import StoragePath, open_for_reading
+from jammi_lab.storage.parquet import ParquetSink, open_parquet
 from jammi_lab.store import manifests
+
+ROUNDING = 1e-12
+"""The relative difference up to which two floating-point numbers are equal but for rounding."""
 
 
 def verify_by_recomputation(
     ctx: ProducerContext, producers: Producers, record: TableRecord
 ) -> Match | Mismatch:
-    """Whether a full computation over the recorded inputs gives the same bytes. Publishes nothing.
+    """Whether a full computation over the recorded inputs gives the same bytes, or other last bits
+    of floating-point numbers. Publishes nothing.
 
     Raises NotRecomputable for a table that is not a statement, and when definition or inputs are
     no longer those recorded; and what the computation raises."""
@@ -47,6 +55,9 @@ def verify_by_recomputation(
                     sink.write(batch)
                 sink.close()
                 digest = sha256_file(sink.path)
+                is_rounded = digest != record.digest and _differs_by_rounding(
+                    ctx.results.require_intact(record), sink.path
+                )
             finally:
                 sink.abort()
         confirm_anchors(
@@ -56,9 +67,37 @@ def verify_by_recomputation(
         raise _changed_error(record) from None
     finally:
         running.rows.close()
-    if digest == record.digest:
-        return Match()
+    if digest == record.digest or is_rounded:
+        return Match(rounding=is_rounded)
     return Mismatch(record.digest or "", digest, "recomputation")
+
+
+def _differs_by_rounding(stored: StoragePath, computed: Path) -> bool:
+    """Whether two files differ in floating-point columns only, by `ROUNDING` at most."""
+    with open_for_reading(stored) as left_file, computed.open("rb") as right_file:
+        left, right = open_parquet(left_file), open_parquet(right_file)
+        if not left.schema_arrow.equals(right.schema_arrow):
+            return False
+        if left.num_row_groups != right.num_row_groups:
+            return False
+        return all(
+            _are_close(left.read_row_group(group), right.read_row_group(group))
+            for group in range(left.num_row_groups)
+        )
+
+
+def _are_close(left: pa.Table, right: pa.Table) -> bool:
+    if left.num_rows != right.num_rows:
+        return False
+    for one, other in zip(left.columns, right.columns, strict=True):
+        if one.equals(other):
+            continue
+        if not pa.types.is_floating(one.type) or not one.is_null().equals(other.is_null()):
+            return False
+        numbers = one.to_numpy(), other.to_numpy()
+        if not np.allclose(*numbers, rtol=ROUNDING, atol=0.0, equal_nan=True):
+            return False
+    return True
 
 
 def _changed_error(record: TableRecord) -> NotRecomputable:

@@ -11,6 +11,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.anchors import InputKind
+from jammi_lab.steps import recompute_check
 from tests.engine.shelf import Shelf, engine_of
 from tests.sizes import sized, soak
 
@@ -165,3 +166,47 @@ def test_the_sums_of_duckdb_are_taken_on_demand_and_then_part_of_the_definition(
         fast = ws.materialize("t", sql)
         assert fast.arrow()["s"].to_pylist() == [0.0]
     assert fast.manifest.definition_hash != exact.manifest.definition_hash
+
+
+def test_what_duckdb_rounds_otherwise_is_equal_but_for_rounding(tmp_path):
+    rng = random.Random(9)
+    values = [rng.gauss(0, 1e4) for _ in range(300_000)]
+    table = pa.table({"g": [n % 500 for n in range(len(values))], "p": values})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=10_000)
+    sql = "SELECT g, sum(p) AS s, count(*) AS n FROM rows GROUP BY g"
+    made = set()
+    for threads in (1, 4):
+        settings = {"engine.float_sums": "fast", "engine.threads": threads}
+        with jl.open(tmp_path / "lab", settings=settings) as ws:
+            if threads == 1:
+                ws.sources.add("rows", str(tmp_path / "rows.parquet"))
+                ws.materialize("t", sql)
+            found = ws.verify("t", recompute=True)
+            assert isinstance(found, jl.Match)
+            made.add((str(found), found.rounding))
+    assert made == {
+        ("match", False),
+        ("match, equal but for rounding (≤ 1e-12 relative)", True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("other", "is_rounded"),
+    [
+        ({"p": [1.0, None, NAN]}, True),
+        ({"p": [1.0 + 2e-16, None, NAN]}, True),
+        ({"p": [1.0 + 1e-9, None, NAN]}, False),
+        ({"p": [1.0, 2.0, NAN]}, False),
+        ({"p": [1.0, None, 3.0]}, False),
+        ({"p": [1.0, None, NAN], "n": [1, 2, 4]}, False),
+        ({"p": [1.0, None]}, False),
+        ({"q": [1.0, None, NAN]}, False),
+    ],
+)
+def test_nothing_but_rounding_is_called_rounding(tmp_path, other, is_rounded):
+    for name, columns in (("a", {"p": [1.0, None, NAN]}), ("b", other)):
+        rows = len(next(iter(columns.values())))
+        table = pa.table({"n": list(range(1, rows + 1)), **columns})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    found = recompute_check._differs_by_rounding(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    assert found is is_rounded
