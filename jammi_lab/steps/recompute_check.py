@@ -23,7 +23,7 @@ from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet import ParquetSink, open_parquet
 from jammi_lab.store import manifests
 
-ROUNDING = 1e-12
+ROUNDING_RATIO = 1e-12
 """The relative difference up to which two floating-point numbers are equal but for rounding."""
 
 
@@ -73,7 +73,7 @@ def verify_by_recomputation(
 
 
 def _differs_by_rounding(stored: StoragePath, computed: Path) -> bool:
-    """Whether two files differ in floating-point columns only, by `ROUNDING` at most."""
+    """Whether two files differ in floating-point columns only, by `ROUNDING_RATIO` at most."""
     with open_for_reading(stored) as left_file, computed.open("rb") as right_file:
         left, right = open_parquet(left_file), open_parquet(right_file)
         if not left.schema_arrow.equals(right.schema_arrow):
@@ -95,7 +95,7 @@ def _are_close(left: pa.Table, right: pa.Table) -> bool:
         if not pa.types.is_floating(one.type) or not one.is_null().equals(other.is_null()):
             return False
         numbers = one.to_numpy(), other.to_numpy()
-        if not np.allclose(*numbers, rtol=ROUNDING, atol=0.0, equal_nan=True):
+        if not np.allclose(*numbers, rtol=ROUNDING_RATIO, atol=0.0, equal_nan=True):
             return False
     return True
 
