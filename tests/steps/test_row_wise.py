@@ -18,7 +18,7 @@ import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.core.records import Reuse
 from jammi_lab.core.verdicts import Damaged, Fresh, Match
-from jammi_lab.features.words import lexical
+from jammi_lab.features.words import lexical_work
 from jammi_lab.steps.previous_versions import PreviousVersion
 from tests.sizes import sized, soak
 from tests.store.lab import DAMAGES
@@ -102,14 +102,14 @@ class Work:
 @pytest.fixture(params=["row map", "embedding", "words"])
 def work(ws: Any, tmp_path: Path, request: Any, monkeypatch: pytest.MonkeyPatch) -> Work:
     made = Work(ws, tmp_path, request.param)
-    analyze = lexical.analyze_texts
+    analyze = lexical_work.analyze_texts
 
     def spy(texts: list[str], analyzer: str) -> pa.RecordBatch:
         made.compute(texts)
         return analyze(texts, analyzer)
 
-    monkeypatch.setattr(lexical, "analyze_texts", spy)
-    monkeypatch.setattr(lexical, "BATCH_ROWS", BATCH_ROWS)
+    monkeypatch.setattr(lexical_work, "analyze_texts", spy)
+    monkeypatch.setattr(lexical_work, "BATCH_ROWS", BATCH_ROWS)
     return made
 
 
