@@ -9,7 +9,7 @@ Locations are exported without credentials.
 
 import os
 import uuid
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,11 +17,9 @@ from urllib.parse import urlsplit
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, InputKind
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
-from jammi_lab.core.clock import seconds_since
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import SourceRecord, TableKind, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.version import __version__
 from jammi_lab.freshness.model_edges import MODEL_KIND
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, Job, RunEvent
 
 NAMESPACE = "jammi_lab"
+_PRODUCER = f"urn:jammi-lab:{__version__}"
 _RUN_NAMESPACE = uuid.UUID("2f9a5b0e-6d1c-5a55-9a8e-7b6f1b6a4c11")
 _DATABASES = {
     "postgresql": ("postgres", 5432),
@@ -131,58 +130,70 @@ class EventBuilder:
         return sorted(events, key=lambda e: e.eventTime)
 
     def _run_events(self, name: str, record: TableRecord) -> "list[RunEvent]":
-        from openlineage.client.event_v2 import OutputDataset, Run, RunEvent, RunState
+        """The run that computed a table, and the run of its checks."""
+        from openlineage.client.event_v2 import OutputDataset, RunState
 
-        times = (record.created_at, record.completed_at)
-        if (
-            invalid := next(
-                (time for time in times if time is not None and seconds_since(time, 0) is None),
-                None,
-            )
-        ) is not None:
-            raise TableDamaged(
-                f"The catalog has an invalid time for {name!r} version {record.version}: "
-                f"{invalid[:50]!r}.",
-                table=record.table_name,
-                hint=f"Drop that version, or recompute {name!r}.",
-            )
-        ready = record.status is TableStatus.READY
-        manifest = (
-            manifests.parse(self._catalog.result_tables.manifest(record.table_name))
-            if ready
-            else None
-        )
-        producer = f"urn:jammi-lab:{manifest.engine_version if manifest else 'unknown'}"
-        job = self._job(name, record, manifest, producer)
-        run = str(uuid.uuid5(_RUN_NAMESPACE, record.table_name))
+        is_ready = record.status is TableStatus.READY
+        manifest = None
+        if is_ready:
+            manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+        descriptor = {} if manifest is None else manifest.descriptor
+        namespace = self._tenant_namespace(record.tenant)
         inputs = [
-            self._input(anchor, record.tenant, producer)
+            self._input(anchor, record.tenant)
             for anchor in record.anchors
             if anchor.input.kind is not InputKind.CLOCK
         ]
-        inputs += self._model_inputs(record, manifest, producer)
-        output = OutputDataset(self._tenant_namespace(record.tenant), name, outputFacets={})
-        start = RunEvent(
-            eventType=RunState.START,
-            eventTime=record.created_at,
-            run=Run(run, facets={}),
-            job=job,
-            producer=producer,
-            inputs=inputs,
-            outputs=[output],
+        inputs += self._model_inputs(record, descriptor)
+        planned = OutputDataset(namespace, name, outputFacets={})
+        message = record.error or "The table was not completed."
+        failure = _facet(
+            self._facets.error_message_run.ErrorMessageRunFacet,
+            message=message,
+            programmingLanguage="Python",
         )
-        end = RunEvent(
-            eventType=RunState.COMPLETE if ready else RunState.FAIL,
-            eventTime=record.completed_at or record.created_at,
-            run=Run(run, facets={} if ready else self._failure_facets(record, producer)),
-            job=job,
-            producer=producer,
-            inputs=inputs,
-            outputs=[self._output(name, record, producer)] if ready else [output],
-        )
-        return [start, end, *self._check_events(name, record, producer)]
+        job = self._job(namespace, name, record.kind.value.upper(), descriptor.get("statement"))
+        run = self._new_run(job, record.table_name, inputs)
+        try:
+            return [
+                run(RunState.START, record.created_at, [planned]),
+                run(
+                    RunState.COMPLETE if is_ready else RunState.FAIL,
+                    record.completed_at or record.created_at,
+                    [self._output(name, record) if is_ready else planned],
+                    {} if is_ready else {"errorMessage": failure},
+                ),
+                *self._check_events(name, record),
+            ]
+        except ValueError:  # the client checks times alone
+            raise TableDamaged(
+                f"The catalog has an invalid time for {name!r} version {record.version}.",
+                table=record.table_name,
+                hint=f"Drop that version, or recompute {name!r}.",
+            ) from None
 
-    def _check_events(self, name: str, record: TableRecord, producer: str) -> "list[RunEvent]":
+    def _new_run(
+        self, job: "Job", key: str, inputs: "list[InputDataset]"
+    ) -> "Callable[..., RunEvent]":
+        """Makes the events of a run from state, time, outputs and facets of the run."""
+        from openlineage.client.event_v2 import Run, RunEvent
+
+        run_id = str(uuid.uuid5(_RUN_NAMESPACE, key))
+
+        def event(state: Any, time: str, outputs: list[Any], facets: Any = None) -> "RunEvent":
+            return RunEvent(
+                eventType=state,
+                eventTime=time,
+                run=Run(run_id, facets=facets or {}),
+                job=job,
+                producer=_PRODUCER,
+                inputs=inputs,
+                outputs=outputs,
+            )
+
+        return event
+
+    def _check_events(self, name: str, record: TableRecord) -> "list[RunEvent]":
         """The run of the checks of a table, which reads it and makes nothing; its latest results
         are assertions about that input."""
         from openlineage.client.event_v2 import InputDataset
@@ -199,12 +210,10 @@ class EventBuilder:
         ]
         if not checks:
             return []
-        version = self._facets.dataset_version_dataset.DatasetVersionDatasetFacet(
-            datasetVersion=str(record.version), producer=producer
-        )
-        namespace, facets = self._tenant_namespace(record.tenant), {"version": version}
+        facets = {"version": self._version(record.version)}
+        namespace = self._tenant_namespace(record.tenant)
         dataset = InputDataset(namespace, name, facets=facets, inputFacets={})
-        return self._check_run(dataset, f"{name}.checks", record.table_name, checks, producer)
+        return self._check_run(dataset, f"{name}.checks", record.table_name, checks)
 
     def _input_check_events(self, records: Iterable[TableRecord]) -> "list[RunEvent]":
         """The runs of the checks of the sources and mutable tables that some tables were made from,
@@ -227,8 +236,7 @@ class EventBuilder:
         for (tenant, result_name), (input_, checks) in found.items():
             dataset = InputDataset(*self.dataset(input_, tenant), facets={}, inputFacets={})
             run_key = f"{tenant or ''} {result_name} {max(r.checked_at for _, r in checks)}"
-            job, producer = f"{checks[0][0].label}.checks", f"urn:jammi-lab:{__version__}"
-            events += self._check_run(dataset, job, run_key, checks, producer)
+            events += self._check_run(dataset, f"{checks[0][0].label}.checks", run_key, checks)
         return events
 
     def _check_run(
@@ -237,36 +245,12 @@ class EventBuilder:
         job_name: str,
         run_key: str,
         checks: Sequence[tuple[CheckRecord, CheckResult]],
-        producer: str,
     ) -> "list[RunEvent]":
         """The events of a run that checks a dataset; the results are assertions about it."""
-        from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
+        from openlineage.client.event_v2 import RunState
 
-        f, namespace = self._facets, self._tenant_namespace(checks[0][0].tenant)
-        dataset.inputFacets = {"dataQualityAssertions": self._assertions(checks, producer)}
-        job_type = f.job_type_job.JobTypeJobFacet(
-            processingType="BATCH", integration="JAMMI_LAB", jobType="CHECK", producer=producer
-        )
-        job = Job(namespace, job_name, facets={"jobType": job_type})
-        run = str(uuid.uuid5(_RUN_NAMESPACE, f"{run_key}.checks"))
-        times = [result.checked_at for _, result in checks]
-        return [
-            RunEvent(
-                eventType=kind,
-                eventTime=time,
-                run=Run(run, facets={}),
-                job=job,
-                producer=producer,
-                inputs=[dataset],
-                outputs=[],
-            )
-            for kind, time in ((RunState.START, min(times)), (RunState.COMPLETE, max(times)))
-        ]
-
-    def _assertions(self, checks: Sequence[tuple[CheckRecord, CheckResult]], producer: str) -> Any:
-        f = self._facets.data_quality_assertions_dataset
         assertions = [
-            f.Assertion(
+            self._facets.data_quality_assertions_dataset.Assertion(
                 assertion="custom_sql",
                 success=result.passes,
                 severity="error" if result.severity is Severity.BLOCK else "warn",
@@ -277,97 +261,85 @@ class EventBuilder:
             )
             for check, result in checks
         ]
-        return f.DataQualityAssertionsDatasetFacet(assertions=assertions, producer=producer)
+        dataset.inputFacets = {
+            "dataQualityAssertions": _facet(
+                self._facets.data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet,
+                assertions=assertions,
+            )
+        }
+        job = self._job(self._tenant_namespace(checks[0][0].tenant), job_name, "CHECK")
+        run = self._new_run(job, f"{run_key}.checks", [dataset])
+        times = [result.checked_at for _, result in checks]
+        return [run(RunState.START, min(times), []), run(RunState.COMPLETE, max(times), [])]
 
-    def _job(
-        self, name: str, record: TableRecord, manifest: Manifest | None, producer: str
-    ) -> "Job":
+    def _job(self, namespace: str, name: str, job_type: str, statement: object = None) -> "Job":
         from openlineage.client.event_v2 import Job
 
-        f = self._facets
         facets = {
-            "jobType": f.job_type_job.JobTypeJobFacet(
+            "jobType": _facet(
+                self._facets.job_type_job.JobTypeJobFacet,
                 processingType="BATCH",
                 integration="JAMMI_LAB",
-                jobType=record.kind.value.upper(),
-                producer=producer,
+                jobType=job_type,
             )
         }
-        statement = (manifest.descriptor if manifest else {}).get("statement")
         if statement:
-            facets["sql"] = f.sql_job.SQLJobFacet(
-                query=str(statement), dialect="duckdb", producer=producer
+            facets["sql"] = _facet(
+                self._facets.sql_job.SQLJobFacet, query=str(statement), dialect="duckdb"
             )
-        return Job(self._tenant_namespace(record.tenant), name, facets=facets)
+        return Job(namespace, name, facets=facets)
 
-    def _failure_facets(self, record: TableRecord, producer: str) -> dict[str, Any]:
-        message = record.error or "The table was not completed."
-        return {
-            "errorMessage": self._facets.error_message_run.ErrorMessageRunFacet(
-                message=message, programmingLanguage="Python", producer=producer
-            )
-        }
+    def _version(self, version: object) -> Any:
+        return _facet(
+            self._facets.dataset_version_dataset.DatasetVersionDatasetFacet,
+            datasetVersion=str(version),
+        )
 
-    def _input(self, anchor: Anchor, tenant: str | None, producer: str) -> Any:
+    def _schema(self, columns: Iterable[tuple[str, str]]) -> Any:
+        field = self._facets.schema_dataset.SchemaDatasetFacetFields
+        return _facet(
+            self._facets.schema_dataset.SchemaDatasetFacet,
+            fields=[field(name=c, type=t) for c, t in columns],
+        )
+
+    def _input(self, anchor: Anchor, tenant: str | None) -> Any:
         from openlineage.client.event_v2 import InputDataset
 
-        f, (namespace, name) = self._facets, self.dataset(anchor.input, tenant)
-        fields = [
-            f.schema_dataset.SchemaDatasetFacetFields(name=c, type=t)
-            for c, t in zip(anchor.columns, anchor.types, strict=False)
-        ]
         facets = {}
-        if fields:
-            facets["schema"] = f.schema_dataset.SchemaDatasetFacet(fields=fields, producer=producer)
+        if anchor.columns and anchor.types:
+            facets["schema"] = self._schema(zip(anchor.columns, anchor.types, strict=False))
         if anchor.pinned:
-            version = str(anchor.version) if anchor.version is not None else anchor.value
-            facets["version"] = f.dataset_version_dataset.DatasetVersionDatasetFacet(
-                datasetVersion=version, producer=producer
-            )
-        return InputDataset(namespace, name, facets=facets, inputFacets={})
+            version = anchor.value if anchor.version is None else anchor.version
+            facets["version"] = self._version(version)
+        return InputDataset(*self.dataset(anchor.input, tenant), facets=facets, inputFacets={})
 
-    def _model_inputs(
-        self, record: TableRecord, manifest: Manifest | None, producer: str
-    ) -> list[Any]:
+    def _model_inputs(self, record: TableRecord, descriptor: Mapping[str, Any]) -> list[Any]:
         """The embedding model of a table as an input dataset. Its version is the digest of its
         weights if that is known."""
         from openlineage.client.event_v2 import InputDataset
 
         if record.kind is not TableKind.EMBEDDING or record.model_id is None:
             return []
-        encoder = (manifest.descriptor if manifest else {}).get("encoder") or {}
-        facets = {}
-        if version := encoder.get("weights") or encoder.get("version"):
-            facets["version"] = self._facets.dataset_version_dataset.DatasetVersionDatasetFacet(
-                datasetVersion=str(version), producer=producer
-            )
-        return [
-            InputDataset(
-                self._tenant_namespace(record.tenant),
-                f"{MODEL_KIND}.{record.model_id}",
-                facets=facets,
-                inputFacets={},
-            )
-        ]
+        encoder = descriptor.get("encoder") or {}
+        version = encoder.get("weights") or encoder.get("version")
+        facets = {"version": self._version(version)} if version else {}
+        namespace, name = self._tenant_namespace(record.tenant), f"{MODEL_KIND}.{record.model_id}"
+        return [InputDataset(namespace, name, facets=facets, inputFacets={})]
 
-    def _output(self, name: str, record: TableRecord, producer: str) -> Any:
+    def _output(self, name: str, record: TableRecord) -> Any:
         from openlineage.client.event_v2 import OutputDataset
 
-        f = self._facets
-        fields = [
-            f.schema_dataset.SchemaDatasetFacetFields(name=c.name, type=c.type)
-            for c in record.columns
-        ]
         facets = {
-            "schema": f.schema_dataset.SchemaDatasetFacet(fields=fields, producer=producer),
-            "version": f.dataset_version_dataset.DatasetVersionDatasetFacet(
-                datasetVersion=str(record.version), producer=producer
-            ),
+            "schema": self._schema((c.name, c.type) for c in record.columns),
+            "version": self._version(record.version),
         }
-        if edges := self._columns.edges(name, record):
-            facets["columnLineage"] = self._column_lineage(edges, record, producer)
-        statistics = f.output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
-            rowCount=record.row_count, size=record.bytes, producer=producer
+        edges = self._columns.edges(name, record)
+        if edges:
+            facets["columnLineage"] = self._column_lineage(edges, record)
+        statistics = _facet(
+            self._facets.output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet,
+            rowCount=record.row_count,
+            size=record.bytes,
         )
         return OutputDataset(
             self._tenant_namespace(record.tenant),
@@ -376,9 +348,7 @@ class EventBuilder:
             outputFacets={"outputStatistics": statistics},
         )
 
-    def _column_lineage(
-        self, edges: Sequence[ColumnEdge], record: TableRecord, producer: str
-    ) -> Any:
+    def _column_lineage(self, edges: Sequence[ColumnEdge], record: TableRecord) -> Any:
         f = self._facets.column_lineage_dataset
         datasets = {a.input.label: self.dataset(a.input, record.tenant) for a in record.anchors}
         fields: dict[str, Any] = {}
@@ -390,7 +360,7 @@ class EventBuilder:
             fields.setdefault(edge.derived_column, f.Fields(inputFields=[])).inputFields.append(
                 field
             )
-        return f.ColumnLineageDatasetFacet(fields=fields, producer=producer)
+        return _facet(f.ColumnLineageDatasetFacet, fields=fields)
 
     def dataset(self, input: Input, tenant: str | None) -> tuple[str, str]:
         """Namespace and name of an input."""
@@ -402,6 +372,10 @@ class EventBuilder:
 
     def _tenant_namespace(self, tenant: str | None) -> str:
         return f"{self._namespace}/{tenant}" if tenant else self._namespace
+
+
+def _facet(kind: Callable[..., Any], **fields: Any) -> Any:
+    return kind(producer=_PRODUCER, **fields)
 
 
 def external_dataset(
