@@ -1,8 +1,7 @@
 """Plans: the steps that bring tables up to date, with bounds on their duration."""
 
 import enum
-import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,12 +16,9 @@ from jammi_lab.core.anchors import (
     Vanished,
     cell_names,
 )
-from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import count_noun
-from jammi_lab.core.identifiers import fold
-from jammi_lab.core.manifest import Increment
-from jammi_lab.core.records import Hold, RecipeRecord, Step, TableRecord
+from jammi_lab.core.records import Step, TableRecord
 from jammi_lab.core.verdicts import (
     Cause,
     Damaged,
@@ -42,14 +38,14 @@ from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import State
 from jammi_lab.steps.anchor_confirmation import observed_anchors, observed_files
 from jammi_lab.steps.build import find_reusable, plan_increment
-from jammi_lab.steps.estimates import predict_seconds, scale_to_rows
-from jammi_lab.steps.increment import PlannedIncrement
+from jammi_lab.steps.estimates import scale_to_rows
 from jammi_lab.steps.jobs import Job
 
+StepReason = Reason | Cause | Damaged | str
 _DEFAULT_MERGE_SHARE = 0.1
-"""The part of a full run that merging takes, where no increment was run yet; measured."""
+"""The part of a full run that merging an increment takes, measured."""
 _MAX_PAST_RUNS = 20
-"""Versions whose durations estimate the next run."""
+"""Versions among which the last full run is searched."""
 
 
 class StepKind(enum.Enum):
@@ -61,6 +57,10 @@ class StepKind(enum.Enum):
     BLOCKED = "blocked"
 
 
+_ACTIONS = {StepKind.BLOCKED: "blocked", StepKind.REUSED: "reuse"}
+"""The action of a step that computes nothing."""
+
+
 @dataclass
 class PlannedStep:
     """A step with its node and the states of its inputs at planning time."""
@@ -68,7 +68,8 @@ class PlannedStep:
     node: RecipeNode
     kind: StepKind
     step: Step
-    states: dict[tuple[str, str, str], object] = field(default_factory=dict)
+    states: Mapping[tuple[str, str, str], State] = field(default_factory=dict)
+    """The states of the inputs of its newest version that are no recipes."""
     predecessors: frozenset[RecipeKey] = frozenset()
     """The nearest upstream steps, which must run before it."""
     reads: tuple[RecipeNode, ...] = ()
@@ -94,7 +95,7 @@ class Planner:
         requested = [n for name in names or () if (n := graph.find(name, graph.tenant)) is not None]
         self._requested = {n.key for n in (requested if names is not None else [])}
         self.order = graph.topological_order(
-            requested if names is not None else graph.visible_nodes(), graph.required_inputs
+            requested if names is not None else graph.visible_nodes, graph.required_inputs
         )
         self.is_complete = names is None
         """Whether it is a plan for everything."""
@@ -117,57 +118,63 @@ class Planner:
 
     def steps(self) -> list[PlannedStep]:
         """All steps, parents before children."""
-        nearest = self.nearest
         for node in self.order:
             verdict = self._evaluated.verdicts[node.key]
             reads = tuple(self._evaluated.graph.required_inputs(node))
-            nearest[node.key] = predecessors = frozenset[RecipeKey]().union(
-                *(nearest[p.key] for p in reads)
-            )
-            if (classified := self._classify(node, verdict)) is not None:
-                kind = classified[0]
-                reasons = [
-                    *classified[1],
-                    *(
-                        self._blockers(node, classified[1])
-                        if classified[0] is StepKind.BLOCKED
-                        else ()
-                    ),
-                ]
-                action = {StepKind.BLOCKED: "blocked", StepKind.REUSED: "reuse"}.get(
-                    kind, "recompute"
-                )
-                step = self._estimated(
-                    Step(
-                        name=node.name,
-                        action=action,
-                        reasons=reasons,
-                        seconds=self._last_run_seconds(node),
-                    ),
-                    node,
-                )
-                self.planned[node.key] = PlannedStep(
-                    node, kind, step, dict(self._evaluated.states(node)), predecessors, reads
-                )
-                nearest[node.key] = frozenset({node.key})
-            elif isinstance(verdict, Undecidable):
+            predecessors = frozenset[RecipeKey]().union(*(self.nearest[p.key] for p in reads))
+            planned = self._plan_step(node, verdict, reads, predecessors)
+            if planned is not None:
+                self.planned[node.key] = planned
+                self.nearest[node.key] = frozenset({node.key})
+                continue
+            self.nearest[node.key] = predecessors
+            if isinstance(verdict, Undecidable):
                 self.left_out.append(node.name)
             elif isinstance(verdict, PossiblyStale):
                 self._record_waiting(node, verdict)
-        return self._sequence_equal_definitions(list(self.planned.values()))
+        steps = list(self.planned.values())
+        self._sequence_equal_definitions(steps)
+        return steps
+
+    def _plan_step(
+        self,
+        node: RecipeNode,
+        verdict: Verdict,
+        reads: tuple[RecipeNode, ...],
+        predecessors: frozenset[RecipeKey],
+    ) -> PlannedStep | None:
+        """The step of a recipe; None when it need not run."""
+        due = self._classify(node, verdict)
+        if due is None:
+            return None
+        kind, reasons = due
+        blockers = self._blockers(node, reasons)
+        if blockers is not None:
+            if isinstance(verdict, Fresh) and kind is StepKind.POSSIBLE:
+                return None
+            kind, reasons = StepKind.BLOCKED, [*reasons, *blockers]
+        elif kind is StepKind.CERTAIN:
+            answer = self._classify_reuse(node)
+            # the table with the failed rows would answer
+            kind = kind if isinstance(verdict, Fresh) else answer
+        action = _ACTIONS.get(kind, "recompute")
+        step = Step(
+            name=node.name, action=action, reasons=reasons, seconds=self._last_run_seconds(node)
+        )
+        if action == "recompute":
+            step = self._estimated(step, node)
+        states = self._evaluated.outside_states(node)
+        return PlannedStep(node, kind, step, states, predecessors, reads)
 
     def _estimated(self, step: Step, node: RecipeNode) -> Step:
         """The step with what it will compute, where its job counts rows and its inputs are
         known."""
         job = self._jobs.get(node.key)
-        if step.action == "recompute" and job is not None and job.incremental is not None:
+        if job is None:
+            return step
+        if job.incremental is not None:
             return self._as_increment(step, node, job)
-        if (
-            step.action != "recompute"
-            or job is None
-            or job.estimate is None
-            or not self._counts_rows
-        ):
+        if job.estimate is None or not self._counts_rows:
             return step
         try:
             with self._service.ctx.scope.use(node.tenant):
@@ -181,6 +188,7 @@ class Planner:
     def _as_increment(self, step: Step, node: RecipeNode, job: Job) -> Step:
         """The step as an increment, where one is possible."""
         ctx, observation = self._service.ctx, self._evaluated.observation
+        full_seconds = self._full_run_seconds(node)
         try:
             with ctx.scope.use(node.tenant):
                 planned = plan_increment(
@@ -191,63 +199,47 @@ class Planner:
                     ctx.catalog.result_tables.by_definition(job.definition),
                 )
         except (JammiError, NotIncremental):
-            return msgspec.structs.replace(step, seconds=self._full_run_seconds(node))
+            return msgspec.structs.replace(step, seconds=full_seconds)
+        share = _DEFAULT_MERGE_SHARE + planned.added.rows / max(planned.added.total_rows, 1)
         return msgspec.structs.replace(
             step,
             action="increment",
             increment=planned.added.extent,
-            seconds=self._increment_seconds(node, planned),
+            seconds=None if full_seconds is None else full_seconds * min(share, 1.0),
         )
-
-    def _increment_seconds(self, node: RecipeNode, planned: PlannedIncrement) -> float | None:
-        """The duration of an increment by its number of files, from those of earlier increments
-        and of the last full run, which read the others."""
-        new, total = len(planned.added.delta), planned.added.file_count
-        full_seconds = self._full_run_seconds(node)
-        runs = [
-            (len(increment.delta), seconds)
-            for increment, seconds, _ in self._past_runs(node)
-            if increment is not None
-        ]
-        if full_seconds is not None:
-            runs.append((max(total - new, new), full_seconds))
-        return predict_seconds(new, runs, (full_seconds or 0.0) * _DEFAULT_MERGE_SHARE)
 
     def _full_run_seconds(self, node: RecipeNode) -> float | None:
         """The duration of the last full run; that of an increment is no estimate of one."""
-        full_runs = (run for run in self._past_runs(node) if run[0] is None)
-        run = next(full_runs, None)
-        return (
-            self._last_run_seconds(node) if run is None else self._for_current_rows(node, *run[1:])
-        )
+        with self._service.ctx.scope.use(node.tenant):
+            versions = self._service.ctx.catalog.result_tables.versions(node.name)
+        for _, record in versions[:_MAX_PAST_RUNS]:
+            if record.seconds and self._evaluated.increment(record) is None:
+                return self._for_current_rows(node, record)
+        return self._last_run_seconds(node)
 
     def _last_run_seconds(self, node: RecipeNode) -> float | None:
         """The duration of the last run, for the rows that its inputs have now."""
-        record = node.record
-        if record is None or record.seconds is None:
+        return None if node.record is None else self._for_current_rows(node, node.record)
+
+    def _for_current_rows(self, node: RecipeNode, record: TableRecord) -> float | None:
+        if record.seconds is None:
             return None
-        return self._for_current_rows(node, record.seconds, record)
+        return scale_to_rows(record.seconds, record.anchors, self._evaluated.states(node))
 
-    def _for_current_rows(self, node: RecipeNode, seconds: float, record: TableRecord) -> float:
-        text_bytes = functools.partial(self._evaluated.observation.text_bytes, tenant=node.tenant)
-        return scale_to_rows(seconds, record.anchors, self._evaluated.states(node), text_bytes)
-
-    def _past_runs(self, node: RecipeNode) -> list[tuple[Increment | None, float, TableRecord]]:
-        """How the newest versions were computed, their durations and records."""
-        with self._service.ctx.scope.use(node.tenant):
-            versions = self._service.ctx.catalog.result_tables.versions(node.name)
-        return [
-            (self._evaluated.increment(record), record.seconds, record)
-            for _, record in versions[:_MAX_PAST_RUNS]
-            if record.seconds
-        ]
-
-    def _sequence_equal_definitions(self, steps: list[PlannedStep]) -> list[PlannedStep]:
-        """The steps, with recipes of equal definition put in sequence. The table of the first
-        certain one is reused by the others, which are therefore only possible."""
+    def _sequence_equal_definitions(self, steps: Sequence[PlannedStep]) -> None:
+        """Put recipes of equal definition in sequence. The table of the first certain one is reused
+        by the others, which are therefore only possible."""
         # Calling the others `reused` would promise too much: when the first one fails they are
         # computed, and a plan never runs what it did not name.
-        for group in self._groups_of_equal_definition(steps):
+        groups: dict[str, list[PlannedStep]] = {}
+        for step in steps:
+            definition = self._definitions.get(
+                step.node.key, self._evaluated.current_definition(step.node)
+            )
+            runs = step.kind in (StepKind.CERTAIN, StepKind.POSSIBLE)
+            if runs and isinstance(definition, str) and step.node.key not in self._not_reusable:
+                groups.setdefault(definition, []).append(step)
+        for group in groups.values():
             first = next((step for step in group if step.kind is StepKind.CERTAIN), None)
             if first is None:
                 continue
@@ -259,41 +251,6 @@ class Planner:
                     )
                     step.kind = StepKind.POSSIBLE
                     step.predecessors = step.predecessors | {first.node.key}
-        return steps
-
-    def _groups_of_equal_definition(self, steps: list[PlannedStep]) -> list[list[PlannedStep]]:
-        """Groups of running steps with equal definitions that could reuse one table. Binding is
-        expensive, so only steps with an equal column-independent digest are bound and compared."""
-        candidates: dict[str, list[tuple[PlannedStep, RecipeRecord]]] = {}
-        for step in steps:
-            recipe = step.node.recipe
-            if (
-                step.kind in (StepKind.CERTAIN, StepKind.POSSIBLE)
-                and recipe is not None
-                and step.node.key not in self._not_reusable
-            ):
-                candidates.setdefault(_column_independent_digest(recipe), []).append((step, recipe))
-        by_definition: dict[str, list[PlannedStep]] = {}
-        for group in candidates.values():
-            for step, recipe in group if len(group) > 1 else ():
-                by_definition.setdefault(self._current_definition(step.node, recipe), []).append(
-                    step
-                )
-        return [*by_definition.values()]
-
-    def _current_definition(self, node: RecipeNode, recipe: RecipeRecord) -> str:
-        """The definition hash of a step over today's columns, which `*` may expand to. Upstream
-        steps may still change the columns, but then equally for equal statements. A statement that
-        does not bind yet is identified by its text."""
-        if (definition := self._definitions.get(node.key)) is not None:
-            return definition
-        try:
-            with self._service.ctx.scope.use(node.tenant):
-                return self._service.producers.job(recipe.name, recipe.descriptor).definition
-        except JammiError:
-            return digest_of(
-                {key: value for key, value in recipe.descriptor.items() if key != "canonical"}
-            )
 
     def _record_waiting(self, node: RecipeNode, verdict: PossiblyStale) -> None:
         """Record the node as waiting at each blocked step upstream of it."""
@@ -308,58 +265,33 @@ class Planner:
 
     def _classify(
         self, node: RecipeNode, verdict: Verdict
-    ) -> tuple[StepKind, list[Reason | Cause | Damaged | str]] | None:
-        """The kind of step for a node, with the reasons; None when it need not run."""
-        kind: StepKind | None = StepKind.CERTAIN
-        why: list[Reason | Cause | Damaged | str] = []
+    ) -> tuple[StepKind, list[StepReason]] | None:
+        """Whether a recipe must run or may have to, with the reasons; None when it need not."""
+        why: list[StepReason] = []
         match verdict:
             case Fresh():
-                return self._classify_failed_rows(node)
+                failed_count = self._evaluated.count_failed_rows(node)
+                if failed_count:
+                    return StepKind.CERTAIN, [f"{count_noun(failed_count, 'row')} with an error"]
+                why = [
+                    f"{parent.name} is recomputed first"
+                    for parent in self._evaluated.graph.recorded_inputs(node)
+                    if self._will_run(node, parent.name)
+                ]
             case Stale(reasons) | Undecidable(_, reasons) if reasons:
-                kind, why = self._classify_reasons(node, reasons), [*reasons]
+                return self._classify_reasons(node, reasons), [*reasons]
             case PossiblyStale(causes):
                 frames = frame_origins(node)
-                why = [c for c in causes if self._will_run(node, c.path[0])]
-                if of_frames := [c for c in causes if c.path[0] in frames]:
-                    # a frame that was not made again would give the same rows
-                    return (
-                        StepKind.POSSIBLE if self._has_fresh_frames(node) else StepKind.BLOCKED
-                    ), [*of_frames, *(c for c in why if c not in of_frames)]
-                kind = StepKind.POSSIBLE if why else None
+                of_frames = [cause for cause in causes if cause.path[0] in frames]
+                of_steps = [cause for cause in causes if self._will_run(node, cause.path[0])]
+                why = [*of_frames, *(cause for cause in of_steps if cause not in of_frames)]
             case Undecidable():
-                kind = StepKind.POSSIBLE if node.key in self._requested else None
+                return (StepKind.POSSIBLE, why) if node.key in self._requested else None
             case Damaged():
-                why = [verdict]
-        if kind is None:
-            return None
-        if self._hold(node) is not None or self._cannot_run(node):
-            return StepKind.BLOCKED, why
-        return (self._classify_reuse(node) if kind is StepKind.CERTAIN else kind), why
-
-    def _classify_failed_rows(
-        self, node: RecipeNode
-    ) -> tuple[StepKind, list[Reason | Cause | Damaged | str]] | None:
-        """The step for a fresh table: a row map with errors computes those rows again, and what
-        reads it may follow."""
-        failed_count = self._evaluated.count_failed_rows(node)
-        if failed_count:
-            is_blocked = self._hold(node) is not None or self._cannot_run(node)
-            if not is_blocked:
-                self._classify_reuse(node)  # binds the job, for its estimate
-            reason = f"{count_noun(failed_count, 'row')} with an error"
-            return StepKind.BLOCKED if is_blocked else StepKind.CERTAIN, [reason]
-        parents = [
-            parent.name
-            for parent in self._evaluated.graph.recorded_inputs(node)
-            if self._will_run(node, parent.name)
-        ]
-        if not parents or self._hold(node) is not None:
-            return None
-        return StepKind.POSSIBLE, [f"{name} is recomputed first" for name in parents]
-
-    def _hold(self, node: RecipeNode) -> Hold | None:
-        """The hold that keeps a recipe as it is."""
-        return self._holds.get(node.key)
+                return StepKind.CERTAIN, [verdict]
+            case _:
+                return StepKind.CERTAIN, why
+        return (StepKind.POSSIBLE, why) if why else None
 
     def _has_fresh_frames(self, node: RecipeNode) -> bool:
         """Whether the frames that a recipe reads were made again, from tables that are fresh."""
@@ -396,32 +328,35 @@ class Planner:
         planned = self.planned.get(parent_node.key) if parent_node else None
         return planned is not None and planned.kind is not StepKind.BLOCKED
 
-    def _blockers(
-        self, node: RecipeNode, reasons: Sequence[Reason | Cause | Damaged | str]
-    ) -> list[str]:
-        """Why a step is blocked, as clauses: missing prerequisites, and inputs that are gone or
-        damaged and not named in a reason."""
-        named_inputs = {
-            reason.input.identity for reason in reasons if isinstance(reason, InputVanished)
-        }
-        recorded = node.recipe.inputs if node.recipe is not None else []
-        unavailable = [
-            (Input(InputKind(i[0]), i[1], i[2] or None), problem)
-            for i in recorded
-            if i not in named_inputs and (problem := self._unavailability(node, i))
-        ]
+    def _blockers(self, node: RecipeNode, reasons: Sequence[StepReason]) -> list[str] | None:
+        """Why a step cannot run, as clauses: a hold, frames to be made again, missing
+        prerequisites, and inputs that are gone or damaged and that no step restores. What a reason
+        names is left out, so that the list may be empty. None when the step can run."""
+        hold = self._holds.get(node.key)
+        blockers = [] if hold is None else [str(hold)]
         frames = {
-            cell_names(origin.cells)
+            f"run {cell_names(origin.cells)} again"
             for name, origin in frame_origins(node).items()
             if any(isinstance(r, Cause) and r.path[0] == name for r in reasons)
         }
-        hold = self._hold(node)
-        return [
-            *([] if hold is None else [str(hold)]),
-            *(f"run {cells} again" for cells in sorted(frames)),
-            *self._missing_prerequisites(node),
-            *(f"{lost_input.label} is {problem}" for lost_input, problem in unavailable),
+        # a frame that was not made again would give the same rows
+        if frames and not self._has_fresh_frames(node):
+            blockers += sorted(frames)
+        blockers += self._missing_prerequisites(node)
+        inputs = node.recipe.inputs if node.recipe is not None else []
+        unavailable = {
+            identity: problem
+            for identity in inputs
+            if (problem := self._unavailability(node, identity)) is not None
+        }
+        named = {reason.input.identity for reason in reasons if isinstance(reason, InputVanished)}
+        blockers += [
+            f"{Input(InputKind(kind), name, table or None).label} is {problem}"
+            for (kind, name, table), problem in unavailable.items()
+            if (kind, name, table) not in named
         ]
+        is_foreign = node.recipe is None or node.tenant != self._evaluated.graph.tenant
+        return blockers if blockers or unavailable or is_foreign else None
 
     def _missing_prerequisites(self, node: RecipeNode) -> list[str]:
         """Why this kernel cannot compute a step, as clauses: its rows come from outside, or a
@@ -443,18 +378,6 @@ class Planner:
     def _is_missing_frame(self, node: RecipeNode, name: str) -> bool:
         frame = Input(InputKind.FRAME, name)
         return isinstance(self._evaluated.observation.observe(frame, node.tenant), MissingFrame)
-
-    def _cannot_run(self, node: RecipeNode) -> bool:
-        """Whether a step is blocked: external rows, a shared table while a tenant is bound, a
-        dropped definition, a missing encoder, or an input that is gone or damaged and that no step
-        restores."""
-        if (
-            node.recipe is None
-            or node.tenant != self._evaluated.graph.tenant
-            or self._missing_prerequisites(node)
-        ):
-            return True
-        return any(self._unavailability(node, identity) for identity in node.recipe.inputs)
 
     def _unavailability(self, node: RecipeNode, identity: tuple[str, str, str]) -> str | None:
         """`gone` or `damaged` for an input that cannot be read and that no earlier step restores;
@@ -556,26 +479,6 @@ class Planner:
             and state.covers(recorded.columns)
             and recorded.same_state(state.anchor(recorded.input, recorded.columns))
         )
-
-
-def _column_independent_digest(recipe: RecipeRecord) -> str:
-    """A digest of the parts of a definition that do not depend on the inputs' columns: input names,
-    parameters, key and literals. Recipes of equal definition have equal digests."""
-    descriptor = recipe.descriptor
-    literals = [
-        constant
-        for constant in descriptor.get("canonical", {}).get("constants", ())
-        if "shape" not in constant
-    ]
-    return digest_of(
-        [
-            recipe.kind,
-            sorted({fold(name) for _, name, _ in recipe.inputs}),
-            descriptor.get("params"),
-            descriptor.get("key"),
-            literals,
-        ]
-    )
 
 
 def frame_origins(node: RecipeNode) -> dict[str, FrameOrigin]:

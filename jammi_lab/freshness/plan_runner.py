@@ -4,9 +4,8 @@ unchanged results cut off the steps below them, and deviations from the plan are
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from jammi_lab.core.anchors import Anchor, InputKind, Snapshot
+from jammi_lab.core.anchors import Anchor, InputKind
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
 from jammi_lab.core.identifiers import fold
@@ -25,7 +24,6 @@ from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.plan import PlannedStep, StepKind
 from jammi_lab.freshness.recipe_graph import RecipeKey, RecipeNode
 from jammi_lab.freshness.service import FreshnessService
-from jammi_lab.freshness.table_verdict import with_changed_meaning
 from jammi_lab.steps.build import Outcome, RecipeRedefined, produce
 from jammi_lab.store.publish import AlreadyBuilding
 from jammi_lab.store.sidecars import SidecarRequest
@@ -34,6 +32,7 @@ _THREADABLE_KINDS = frozenset({TableKind.SQL})
 """Kinds of tables whose steps may run in another thread, because the engine does the work. Encoders
 and notebook functions stay in the caller's thread, since they may not be thread-safe."""
 
+_RecipeState = tuple[str | None, str | None]
 _GONE_MESSAGE = "{} was renamed or dropped after the plan was made"
 _NOT_REUSED_MESSAGE = "the table to be reused for {} no longer exists or no longer matches"
 
@@ -204,9 +203,7 @@ class PlanRunner:
             on_progress=on_progress,
             expected_hash=node.recipe.definition_hash,
         )
-        self._final_states[node.key] = _RecipeState(
-            outcome.record.definition_hash, outcome.record.digest
-        )
+        self._final_states[node.key] = outcome.record.definition_hash, outcome.record.digest
         _report_unplanned_reuse(planned, outcome, deviations)
         ctx.results.sidecars.build(outcome.record, SidecarRequest(), on_progress)
         return RunStep(
@@ -225,33 +222,23 @@ class PlanRunner:
         the state in which this run left them."""
         for parent in planned.reads:
             current = evaluated.graph.find(parent.name, planned.node.tenant)
-            expected = self._final_states.get(parent.key) or _recipe_state(parent)
             if current is None or (current.recipe is None and parent.recipe is not None):
                 deviations.append(_GONE_MESSAGE.format(parent.name))
-            elif (
-                current.key != parent.key
-                or _recipe_state(current).definition != expected.definition
-            ):
+                continue
+            expected = self._final_states.get(parent.key) or _recipe_state(parent)
+            found = _recipe_state(current)
+            if current.key != parent.key or found[0] != expected[0]:
                 deviations.append(f"{parent.name} was redefined after the plan was made")
-            elif _recipe_state(current).digest != expected.digest:
+            elif found[1] != expected[1]:
                 deviations.append(
                     f"{parent.name} was recomputed by another call after the plan was made"
                 )
 
 
-@dataclass(frozen=True)
-class _RecipeState:
-    """The definition and table digest of a recipe at one moment."""
-
-    definition: str | None
-    digest: str | None
-
-
 def _recipe_state(node: RecipeNode) -> _RecipeState:
-    return _RecipeState(
-        node.recipe.definition_hash if node.recipe else None,
-        node.record.digest if node.record else None,
-    )
+    """The definition of a recipe and the digest of its newest table."""
+    definition = node.recipe.definition_hash if node.recipe is not None else None
+    return definition, node.record.digest if node.record is not None else None
 
 
 def _report_unplanned_reuse(planned: PlannedStep, outcome: Outcome, deviations: list[str]) -> None:
@@ -303,45 +290,16 @@ def _report_changed_inputs(
         and planned_recipe.definition_hash != current_recipe.definition_hash
     ):
         deviations.append(f"{node.name} was redefined after the plan was made")
-    for identity, old_state in planned.states.items():
-        new_state = evaluated.states(node).get(identity)
-        if new_state is None or _is_recipe(identity, planned, evaluated):
-            continue
-        is_unchanged = (
-            _is_unchanged(old_state, new_state, evaluated, node)
-            if isinstance(old_state, Anchor) and isinstance(new_state, Anchor)
-            else type(old_state) is type(new_state)
-        )
+    current_states = evaluated.outside_states(planned.node)
+    for identity, former in planned.states.items():
+        current = current_states.get(identity)
+        if isinstance(former, Anchor) and isinstance(current, Anchor):
+            is_unchanged = former.same_state(current)
+        else:
+            is_unchanged = type(former) is type(current)
         if not is_unchanged:
             deviations.append(
                 _GONE_MESSAGE.format(identity[1])
                 if identity[0] == InputKind.RESULT
                 else f"{identity[1]} changed after the plan was made"
             )
-
-
-def _is_recipe(
-    identity: tuple[str, str, str], planned: PlannedStep, evaluated: EvaluatedGraph
-) -> bool:
-    """Whether an input is a recipe, now or at planning time, and not a physical table. Changes of
-    recipes made by the plan itself are not deviations."""
-    kind, name, _ = identity
-    recipe_names = {fold(parent.name) for parent in planned.reads}
-    return kind == InputKind.RESULT and (
-        fold(name) in recipe_names or evaluated.graph.find(name, planned.node.tenant) is not None
-    )
-
-
-def _is_unchanged(old: Anchor, new: Anchor, evaluated: EvaluatedGraph, node: RecipeNode) -> bool:
-    """Whether an input is unchanged. A table recomputed by this plan may have other columns, so
-    that the statement now reads other columns of this input, too, or has another meaning. Then the
-    columns read at planning time are compared."""
-    if old.same_state(new):
-        return True
-    state = evaluated.observation.observe(old.input, node.tenant)
-    if not isinstance(state, Snapshot) or not state.covers(old.columns):
-        return False
-    current = state.anchor(old.input, old.columns)
-    return old.schema == current.schema and (
-        old.same_state(current) or old.same_state(with_changed_meaning(current))
-    )

@@ -47,9 +47,6 @@ tenant scope that is bound when it is called."""
 NoteRows = Callable[[Anchor, "Observation"], None]
 """Stores the digest of the rows that were just read from a source, in the tenant scope that is
 bound when it is called."""
-TextBytes = Callable[[Anchor], tuple[int, int] | None]
-"""The size in bytes of a source of text files at a recorded anchor and now, if it is known, in the
-tenant scope that is bound when it is called."""
 
 MAX_WORKERS = 4
 _MAX_QUICK_ROWS = 100_000
@@ -74,7 +71,6 @@ class Observation:
         timeout: float,
         compare: Compare | None = None,
         note_rows: NoteRows | None = None,
-        text_bytes: TextBytes | None = None,
         row_comparison: RowComparison | None = None,
     ) -> None:
         self.deep, self._clock, self.now_ns = deep, clock, clock.now_ns()
@@ -94,7 +90,6 @@ class Observation:
         self._comparisons = dict[tuple[str | None, tuple[str, str, str], str], bool | Unknown]()
         self._damage: dict[str, Damaged | Unknown | None] = {}
         self._row_comparison, self._note_rows = row_comparison, note_rows
-        self._text_bytes = text_bytes
         self._counting_seconds = 0.0
         self._lock = threading.Lock()
         self.cancelled: threading.Event | None = None
@@ -207,15 +202,6 @@ class Observation:
             if self._note_rows is not None and not only_columns:
                 with contextlib.suppress(JammiError, OSError):
                     self._note_rows(anchor, self)
-
-    def text_bytes(self, recorded: Anchor, tenant: str | None) -> tuple[int, int] | None:
-        """The size of a source of text files at a recorded anchor and now, in bytes; None where it
-        is not known."""
-        if self._text_bytes is None or recorded.input.kind is not InputKind.SOURCE:
-            return None
-        with self._scope.use(tenant), contextlib.suppress(JammiError, OSError):
-            return self._text_bytes(recorded)
-        return None
 
     def has_same_result(
         self, left: TableRecord, right: TableRecord, columns: tuple[str, ...]

@@ -32,16 +32,11 @@ from jammi_lab.sources.base import (
     RunSelect,
     SupportsRowComparison,
 )
-from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
 from jammi_lab.store.result_files import result_snapshot
 
 CURRENT_DATE = Input(kind=InputKind.CLOCK, name="current_date")
 JAMMI_CATALOG = "jammi_catalog"
 """The SQL schema of the workspace's own catalog; reserved, so no source can have this name."""
-
-
-def _size_key(anchor: Anchor) -> str:
-    return observation_key("size", anchor.method, anchor.value)
 
 
 class Observers:
@@ -174,17 +169,6 @@ class Observers:
                 scan_bytes=settings["look.scan_bytes"],
             )
             row_comparison.note_rows(connector, anchor, limited)
-            if (size := row_comparison.text_bytes(connector)) is not None:
-                entry = CacheEntry(NO_STAT, limited.now_ns, {"bytes": size})
-                self._cache.put(_size_key(anchor), entry)
-
-    def text_bytes(self, recorded: Anchor) -> tuple[int, int] | None:
-        """The size of a source of text files at a recorded anchor and now, in bytes: their rows are
-        not counted. None for other sources and for an anchor whose size was not stored."""
-        entry = self._cache.get(_size_key(recorded))
-        connector = None if entry is None else self._connector(recorded.input)
-        now = None if connector is None else row_comparison.text_bytes(connector)
-        return None if entry is None or now is None else (entry.payload["bytes"], now)
 
     def _connector(self, input: Input) -> Connector | None:
         """The connector of a registered source, of files named by path, or of a frame in a notebook

@@ -268,16 +268,6 @@ def _decide_rows_alone(files: FileConnector | DatabaseFileConnector, anchor: Anc
     return all(are_statistics_true(Path(item.path), anchor.columns) for item in listed)
 
 
-def text_bytes(connector: Connector) -> int | None:
-    """The size in bytes of local text files; None for other sources."""
-    if not isinstance(connector, FileConnector) or connector.kind not in _TEXT_KINDS:
-        return None
-    file_set = connector.file_set
-    if not file_set.is_local:
-        return None
-    return sum(item.stat.size for item in file_set.list_files(connector.kind))
-
-
 def _is_within_limits(
     files: FileConnector | DatabaseFileConnector, context: ObservationContext
 ) -> bool:

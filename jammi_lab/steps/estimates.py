@@ -16,8 +16,6 @@ FIXED_RUN_SECONDS = 0.02
 """The part of a run that does not depend on its rows: binding, publishing. Measured."""
 _GROWTH_EXPONENT_RATIO = 0.75
 """A statement's duration grows with this power of its rows. Measured: 0.4 (small CSV) to 1."""
-TYPICAL_ROW_BYTES = 40
-"""The size of a row of a text file, to compare text files with inputs whose rows are counted."""
 
 
 def estimate_run(
@@ -47,40 +45,30 @@ def predict_seconds(
     """The duration of a run with so many calls, from the calls and durations of earlier runs, the
     newest first; None without one.
 
-    Linear between the runs with the next fewer and the next more calls. A run without calls, where
-    there was none, takes `fixed_seconds`: it reads the inputs and writes what it reuses."""
-    fewer = max((run for run in runs if run[0] <= calls), default=None, key=itemgetter(0))
-    more = min((run for run in runs if run[0] >= calls), default=None, key=itemgetter(0))
-    if fewer is None and more is None:
-        return None
-    if fewer is not None and fewer[0] == calls:
-        return fewer[1]
-    low = fewer or (0, min(fixed_seconds, more[1] if more else fixed_seconds))
-    if more is None:  # more calls than ever: by the slope below the largest run
-        slope = max(low[1] - fixed_seconds, 0.0) / max(low[0], 1)
-        return low[1] + slope * (calls - low[0])
-    return low[1] + (more[1] - low[1]) * (calls - low[0]) / (more[0] - low[0])
+    That of a run with as many calls, else in proportion to the largest run, above
+    `fixed_seconds`: what reading the inputs and writing what is reused takes."""
+    equal = next((seconds for number, seconds in runs if number == calls), None)
+    if equal is not None or not runs:
+        return equal
+    largest, seconds = max(runs, key=itemgetter(0))
+    fixed = min(fixed_seconds, seconds)
+    return fixed + (seconds - fixed) * calls / largest if largest else seconds
 
 
 def scale_to_rows(
     seconds: float,
     recorded: Iterable[Anchor],
     current: Mapping[tuple[str, str, str], object],
-    text_bytes: Callable[[Anchor], tuple[int, int] | None] = lambda _: None,
 ) -> float:
     """The duration of a full run over the current inputs, from that of a run over the recorded
-    ones, by the rows of the inputs whose number is known, above a fixed part. Text files, whose
-    rows are not counted, count by their size: `text_bytes` returns it at an anchor and now."""
-    counts = []
+    ones, by the rows of the inputs whose number is known, above a fixed part."""
+    before = now = 0
     for anchor in recorded:
         state = current.get(anchor.input.identity)
-        if not isinstance(state, Anchor):
-            continue
-        if anchor.row_count is not None and state.row_count is not None:
-            counts.append((anchor.row_count, state.row_count))
-        elif (sizes := text_bytes(anchor)) is not None:
-            counts.append((sizes[0] // TYPICAL_ROW_BYTES, sizes[1] // TYPICAL_ROW_BYTES))
-    before, now = sum(old for old, _ in counts), sum(new for _, new in counts)
+        rows = state.row_count if isinstance(state, Anchor) else None
+        if anchor.row_count is not None and rows is not None:
+            before += anchor.row_count
+            now += rows
     if before == now or not before:
         return seconds
     fixed_seconds = min(seconds, FIXED_RUN_SECONDS)

@@ -188,7 +188,6 @@ class Infrastructure:
             timeout=self.settings["look.timeout_seconds"],
             compare=self._observers.has_same_rows,
             note_rows=self._observers.note_rows,
-            text_bytes=self._observers.text_bytes,
             row_comparison=self._row_comparison,
         )
 

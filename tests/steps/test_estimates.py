@@ -25,8 +25,9 @@ from tests.shell import run_shell
         (100, [(100, 4.0), (100, 9.0)], 4.0),  # the newest of equal size
         (0, [(1000, 10.0)], 0.5),  # only the fixed part
         (100, [(1000, 10.0)], 0.5 + 0.95),
-        (505, [(10, 1.0), (1000, 100.0)], 50.5),  # between two runs
-        (2000, [(1000, 10.5)], 20.5),  # beyond the largest
+        (505, [(10, 1.0), (1000, 100.5)], 0.5 + 50.5),  # in proportion to the largest run
+        (2000, [(1000, 10.5)], 20.5),  # also beyond it
+        (5, [(0, 0.3)], 0.3),  # no run had calls
         (2000, [(10, 0.4)], 0.4),  # a run shorter than the fixed part has no slope
     ],
 )
@@ -94,16 +95,6 @@ def test_a_statement_is_estimated_from_the_rows_of_its_inputs(
     pq.write_table(pa.table({"x": range(1, rows + 1)}), tmp_path / "t.parquet")
     expected = full.seconds * (rows / 1000) ** 0.75
     assert ws.plan().certain[0].seconds == pytest.approx(expected)
-
-
-def test_a_statement_over_a_csv_is_estimated_from_the_size_of_the_file(ws, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimates, "FIXED_RUN_SECONDS", 0.0)
-    path = tmp_path / "t.csv"
-    path.write_text("x\n" + "123\n" * 1_000)
-    ws.sources.add("t", str(path))
-    full = ws.materialize("m", "SELECT median(x) AS x FROM t")
-    path.write_text("x\n" + "321\n" * 16_000)
-    assert ws.plan().certain[0].seconds == pytest.approx(full.seconds * 8, rel=0.02)
 
 
 def test_the_part_of_a_run_that_no_row_causes_is_not_scaled():
