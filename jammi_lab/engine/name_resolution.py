@@ -60,6 +60,21 @@ class TableFunctionResolver(Protocol):
         ...
 
 
+class FixedNames:
+    """Resolves a few reserved names of one part."""
+
+    def __init__(self, relations: Mapping[str, Relation]) -> None:
+        self._relations = relations
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a name, when it is one of them."""
+        return self._relations.get(parts[0]) if len(parts) == 1 else None
+
+    def names(self) -> Sequence[str]:
+        """Empty: the names are not suggested."""
+        return []
+
+
 class DeferredResolver:
     """A resolver that is built with the first name that may be its own."""
 

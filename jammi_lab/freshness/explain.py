@@ -1,9 +1,8 @@
 """`why`: the tree of reasons for a verdict, one line per cause, from the table down to the changed
 inputs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from jammi_lab.core.anchors import Anchor, compares_content
 from jammi_lab.core.html import (
@@ -17,7 +16,6 @@ from jammi_lab.core.html import (
     verdict_icon,
     vstack,
 )
-from jammi_lab.core.manifest import Increment
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import (
@@ -36,15 +34,10 @@ from jammi_lab.core.verdicts import (
 )
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.recipe_graph import RecipeNode
-from jammi_lab.freshness.table_verdict import State
+from jammi_lab.freshness.table_verdict import Evidence, State, evaluate_table
 
 MAX_LINES = 200
 """Maximum number of lines of a tree."""
-CompletionTime = Callable[[str], str | None]
-"""Returns when a recipe's newest version was completed, RFC 3339; None when it has none."""
-CauseDetails = Callable[[str, Reason | Damaged], list[str]]
-"""Returns the lines below a cause of a recipe's verdict: what differs in its definition, and the
-error of a failed run."""
 
 
 @dataclass
@@ -121,167 +114,85 @@ def _child_lines(branch: ReasonNode, indent: str) -> list[tuple[ReasonNode, str,
     ]
 
 
-def explain(
-    name: str,
-    recipe: str,
-    verdict: Verdict,
-    record: TableRecord | None,
-    states: Mapping[Any, State],
-    observed_at: str,
-    completed_at: CompletionTime,
-    cause_details: CauseDetails,
-    increment: Increment | None = None,
-) -> Why:
-    """The tree for a verdict on a table of `recipe`.
+def verdict_on_former(old: TableRecord, new: TableRecord) -> Verdict:
+    """The verdict that the former version of a table has over the definition and the inputs of the
+    later one. Inputs that only one of them has follow from the definition, and are no reasons."""
+    current_states: dict[tuple[str, str, str], State] = {a.input.identity: a for a in new.anchors}
+    anchors = tuple(a for a in old.anchors if a.input.identity in current_states)
+    return evaluate_table(
+        Evidence(old.definition_hash, new.definition_hash, anchors, current_states)
+    )
 
-    `states` are the observed states of its inputs, `observed_at` the start of the observation pass.
-    `completed_at` returns the completion time of a recipe's newest version, `cause_details` the
-    lines below a cause. `increment` is how the table was computed, unless in full."""
+
+def explain(evaluated: EvaluatedGraph, node: RecipeNode, verdict: Verdict, title: str) -> Why:
+    """The tree for the verdict on the version of a recipe that the node holds."""
     root = ReasonNode("")
-    own_completed_at = record.completed_at if record is not None else None
-    match verdict:
-        case Stale(reasons):
-            for reason in reasons:
-                _add_cause(
-                    root, reason, own_completed_at, observed_at, cause_details(recipe, reason)
-                )
-        case Undecidable(doubts, reasons):
-            for reason in reasons:
-                _add_cause(
-                    root, reason, own_completed_at, observed_at, cause_details(recipe, reason)
-                )
-            for doubt in doubts:
-                _branch_at(root, doubt.path).child(escape_invisible(str(doubt)))
-        case PossiblyStale(causes):
-            for cause in causes:
-                cause_recipe = cause.path[-1]
-                _add_cause(
-                    _branch_at(root, cause.path),
-                    cause.reason,
-                    completed_at(cause_recipe),
-                    observed_at,
-                    cause_details(cause_recipe, cause.reason),
-                )
-        case Damaged():
-            root.child(reason_line(verdict, own_completed_at, observed_at))
-        case MissingManifest():
-            root.child("it has no manifest, so its inputs are unknown")
-        case Fresh(grounds):  # the lines of unchanged inputs hold its notes
-            _add_unchanged(root, record, states, observed_at)
-            for ground in grounds:
-                root.child(escape_invisible(ground))
+    observed_at = evaluated.observation.started_at
+    for path, reason in _causes(verdict):
+        table = evaluated.graph.find(path[-1], node.tenant) if path else node
+        completed_at = table.record.completed_at if table and table.record else None
+        line = _branch_at(root, path).child(reason_line(reason, completed_at, observed_at))
+        line.digests = _reason_digests(reason)
+        for detail in [] if table is None else _cause_details(evaluated, table, reason):
+            line.child(escape_invisible(detail))
+    if isinstance(verdict, Undecidable):
+        for doubt in verdict.unpinned:
+            _branch_at(root, doubt.path).child(escape_invisible(str(doubt)))
+    elif isinstance(verdict, MissingManifest):
+        root.child("it has no manifest, so its inputs are unknown")
+    elif isinstance(verdict, Fresh):
+        _add_unchanged(root, evaluated, node)
+        for ground in verdict.grounds:
+            root.child(escape_invisible(ground))
+    increment = evaluated.increment(node.record) if node.record is not None else None
     if increment is not None:
         root.child(escape_invisible(f"it was {increment}"))
-    return Why(name, verdict, root)
+    return Why(title, verdict, root)
 
 
-def _add_unchanged(
-    root: ReasonNode, record: TableRecord | None, states: Mapping[Any, State], observed_at: str
-) -> None:
-    """A line for each input of a fresh table."""
-    if record is None:
+def _causes(verdict: Verdict) -> list[tuple[Sequence[str], Reason | Damaged]]:
+    """The causes of a verdict, each with the names from the direct parent to the table that has
+    it."""
+    match verdict:
+        case Stale(reasons) | Undecidable(_, reasons):
+            return [([], reason) for reason in reasons]
+        case PossiblyStale(causes):
+            return [(cause.path, cause.reason) for cause in causes]
+        case Damaged():
+            return [([], verdict)]
+        case _:
+            return []
+
+
+def _add_unchanged(root: ReasonNode, evaluated: EvaluatedGraph, node: RecipeNode) -> None:
+    """A line for each input of a fresh table, with the verdict's notes."""
+    if node.record is None:
         return
-    for anchor in record.anchors:
+    states, observed_at = evaluated.states(node), evaluated.observation.started_at
+    for anchor in node.record.anchors:
         state = states.get(anchor.input.identity)
-        line = root.child(_unchanged_line(anchor, state, record.completed_at, observed_at))
+        line = root.child(_unchanged_line(anchor, state, node.record.completed_at, observed_at))
         line.digests = _anchor_digests(anchor.input.label, anchor)
 
 
-def _add_cause(
-    parent: ReasonNode,
-    reason: Reason | Damaged,
-    recorded_at: str | None,
-    observed_at: str,
-    cause_lines: Sequence[str],
-) -> None:
-    line = parent.child(reason_line(reason, recorded_at, observed_at))
-    line.digests = _reason_digests(reason)
-    for cause_line in cause_lines:
-        line.child(escape_invisible(cause_line))
-
-
-def explain_newest(sensed: EvaluatedGraph, node: RecipeNode, name: str) -> Why:
-    """The tree for the newest version of an evaluated recipe."""
-    return _explain_node(
-        sensed, node, name, sensed.verdicts[node.key], node.record, sensed.states(node)
-    )
-
-
-def explain_version(
-    sensed: EvaluatedGraph, node: RecipeNode, record: TableRecord, verdict: Verdict
-) -> Why:
-    """The tree for any version of a recipe with its verdict."""
-    return _explain_node(
-        sensed,
-        node,
-        f"{node.name}, version {record.version}",
-        verdict,
-        record,
-        sensed.current_states(node, record),
-    )
-
-
-def _explain_node(
-    sensed: EvaluatedGraph,
-    node: RecipeNode,
-    name: str,
-    verdict: Verdict,
-    record: TableRecord | None,
-    states: Mapping[Any, State],
-) -> Why:
-    def cause_details(recipe: str, reason: Reason | Damaged) -> list[str]:
-        is_own = recipe == node.name
-        current = node if is_own else sensed.graph.find(recipe, node.tenant)
-        if current is None:
-            return []
-        explained = record if is_own else current.record
-        return [
-            *_changed_parts(sensed, current, explained, reason),
-            *_last_error(sensed, current, reason),
-        ]
-
-    return explain(
-        name,
-        node.name,
-        verdict,
-        record,
-        states,
-        sensed.observation.started_at,
-        _completion_times(sensed, node),
-        cause_details,
-        sensed.increment(record) if record is not None else None,
-    )
-
-
-def _changed_parts(
-    sensed: EvaluatedGraph, node: RecipeNode, record: TableRecord | None, reason: Reason | Damaged
+def _cause_details(
+    evaluated: EvaluatedGraph, node: RecipeNode, reason: Reason | Damaged
 ) -> list[str]:
-    if not isinstance(reason, DefinitionChanged):
-        return []
-    parts = sensed.changed_parts(node, record)
-    return [f"what differs: {', '.join(parts)}"] if parts else []
-
-
-def _last_error(sensed: EvaluatedGraph, node: RecipeNode, reason: Reason | Damaged) -> list[str]:
+    """The lines below a cause of a recipe's verdict: what differs in its definition, and the error
+    of its last run."""
+    details = []
     if isinstance(reason, DefinitionChanged):
-        error = sensed.last_error(node.name, reason.current)
+        parts = evaluated.changed_parts(node, node.record)
+        if parts:
+            details.append(f"what differs: {', '.join(parts)}")
+        error = evaluated.last_error(node.name, reason.current)
     elif node.record is None or node.version is None:
         return []
     else:
         # a later run over other inputs, which may have been rejected by a check
         version, definition = node.version.version, node.record.definition_hash
-        error = sensed.last_error(node.name, definition, after=version)
-    return [] if error is None else [f"its last run failed: {error}"]
-
-
-def _completion_times(sensed: EvaluatedGraph, node: RecipeNode) -> CompletionTime:
-    def completed_at(recipe: str) -> str | None:
-        parent = sensed.graph.find(recipe, node.tenant)
-        return (
-            parent.record.completed_at if parent is not None and parent.record is not None else None
-        )
-
-    return completed_at
+        error = evaluated.last_error(node.name, definition, after=version)
+    return details if error is None else [*details, f"its last run failed: {error}"]
 
 
 def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: str) -> str:

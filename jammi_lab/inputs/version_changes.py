@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.html import count_noun, escape_invisible
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.core.records import TableRecord
@@ -146,6 +145,15 @@ class VersionCounts:
         return list(key) if key == self.old.key and set(key) <= set(self.common) else []
 
     @functools.cached_property
+    def statements(self) -> list[str]:
+        """Statements for the rows that were added and removed, those that were changed, and these
+        as they were before: by key, else as multisets."""
+        if not self.key:
+            return _statements_as_bags([*self.common])
+        values = [name for name in self.common if name not in self.key]
+        return _statements_by_key(self.key, values, *self._aliases)
+
+    @functools.cached_property
     def _is_aligned(self) -> bool:
         """Whether rows at equal positions are the same row: the key columns are equal, or without a
         key, a column that is not constant."""
@@ -232,7 +240,7 @@ class VersionCounts:
         if self._compared_by == "row":
             added, removed = (
                 self._rows_of(f"SELECT count(*) FROM ({statement})", self.compared)[0][0]
-                for statement in statements_as_bags([*self.common])[:2]
+                for statement in self.statements[:2]
             )
             return _Counts(added=added, removed=removed)
         is_by_position = self._pairs == self._pairs_by_position
@@ -310,17 +318,12 @@ class VersionComparison(VersionCounts):
             return [*zip(*(column.to_pylist() for column in found.columns), strict=True)]
 
         super().__init__(new, old, rows_of, skipped_rows)
-        self._query = query
+        self.query = query
 
     def rows(self, part: Literal["added", "removed"], limit: int) -> "pa.Table":
         """The first rows that only one version has."""
-        at = ("added", "removed").index(part)
-        statements = (
-            statements_by_key(self.key, [], *self._aliases)
-            if self.key
-            else statements_as_bags([*self.common])
-        )
-        return self._query(f"{statements[at]} LIMIT {limit}", self.compared)
+        statement = self.statements[("added", "removed").index(part)]
+        return self.query(f"{statement} LIMIT {limit}", self.compared)
 
     @property
     def label_names(self) -> list[str]:
@@ -345,7 +348,7 @@ class VersionComparison(VersionCounts):
         tests = [f"n{i} IS DISTINCT FROM o{i}" for i in range(len(values))]
         keys = ", ".join(f"l{i}" for i in range(len(self.key))) or "number"
         order = "" if self._is_aligned else f"ORDER BY {keys}"  # aligned rows are in file order
-        found = self._query(
+        found = self.query(
             f"SELECT *, {', '.join(f'{t} AS d{i}' for i, t in enumerate(tests))} "
             f"FROM (SELECT {', '.join([f'{number} AS number', *columns, *sides])} "
             f"FROM {self._pairs}) WHERE {' OR '.join(tests)} {order} LIMIT {limit}",
@@ -400,41 +403,7 @@ def equal_columns(new: TableRecord, old: TableRecord, common: Collection[str]) -
     }
 
 
-def input_changes(new: TableRecord, old: TableRecord) -> list[str]:
-    """What differs between the recorded inputs of two versions, one sentence each."""
-    former = {anchor.input.identity: anchor for anchor in old.anchors}
-    current = {anchor.input.identity: anchor for anchor in new.anchors}
-    lines = ["The definition changed."] if new.definition_hash != old.definition_hash else []
-    for identity, anchor in current.items():
-        earlier = former.get(identity)
-        if earlier is None:
-            lines.append(f"{anchor.input.label} is a new input.")
-        elif not anchor.same_state(earlier):
-            lines.append(f"{anchor.input.label} changed{_states(earlier, anchor)}.")
-    lines += [
-        f"{anchor.input.label} is no longer an input."
-        for identity, anchor in former.items()
-        if identity not in current
-    ]
-    return lines
-
-
-def _states(earlier: Anchor, later: Anchor) -> str:
-    """The versions and row counts of two states of an input, where they are known and differ."""
-    if not later.pinned:
-        return f", as far as known: {later.note}" if later.note else ", as far as known"
-    parts = []
-    if None not in (earlier.version, later.version) and earlier.version != later.version:
-        parts.append(f"version {earlier.version} → {later.version}")
-    counts = (earlier.row_count, later.row_count)
-    if None not in counts and counts[0] != counts[1]:
-        parts.append(f"{counts[0]:,} → {counts[1]:,} rows")
-    if earlier.columns != later.columns:
-        parts.append("other columns are read")
-    return f": {', '.join(parts)}" if parts else ""
-
-
-def statements_by_key(
+def _statements_by_key(
     key: Sequence[str], value_columns: Sequence[str], new: str, old: str
 ) -> list[str]:
     """Statements for added, removed, changed, before. `new` and `old` are the table aliases."""
@@ -476,7 +445,7 @@ def unused_name(name: str, columns: Collection[str]) -> str:
     return name
 
 
-def statements_as_bags(common: Sequence[str]) -> list[str]:
+def _statements_as_bags(common: Sequence[str]) -> list[str]:
     """Statements for added, removed, changed, before. Rows are compared as multisets; without a key
     no row counts as changed."""
     empty_statements = [f"FROM {NEW} LIMIT 0", f"FROM {OLD} LIMIT 0"]

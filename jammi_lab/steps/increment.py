@@ -18,6 +18,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.manifest import Increment, InputFiles, Manifest
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.engine.prepared_statement import ObservedStates, PreparedStatement
 from jammi_lab.engine.sql.append_algebra import BASE, AppendRule, NotIncremental, base_statement
 from jammi_lab.engine.stream import Stream
@@ -224,21 +225,6 @@ def _partition_columns(file: str) -> tuple[str, ...]:
     return tuple(part.partition("=")[0] for part in file.split("/")[:-1] if "=" in part)
 
 
-class _NamedRelations:
-    """A name provider for the two relations that are merged."""
-
-    def __init__(self, relations: Mapping[str, Relation]) -> None:
-        self._relations = relations
-
-    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The relation of a name, when it is one of them."""
-        return self._relations.get(parts[0]) if len(parts) == 1 else None
-
-    def names(self) -> list[str]:
-        """Empty, so that the names are never suggested."""
-        return []
-
-
 class ComputedRows:
     """Rows as a stream: those of the base first, or those of one statement. Raises NotIncremental
     when the streams have different types."""
@@ -322,7 +308,7 @@ class IncrementalStatement:
 
     def _prepare(self, statement: str, relations: Mapping[str, Relation]) -> PreparedStatement:
         [prepared] = self._engine.prepare(
-            statement, tenant=self._tenant, overriding_resolvers=[_NamedRelations(relations)]
+            statement, tenant=self._tenant, overriding_resolvers=[FixedNames(relations)]
         )
         return prepared
 

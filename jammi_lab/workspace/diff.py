@@ -1,23 +1,21 @@
 """The difference between two versions of a table."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jammi_lab.core import reprs
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, vstack
-from jammi_lab.core.records import TableRecord, TableVersion
+from jammi_lab.core.records import TableRecord
+from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.inputs.result_names import ResultTableResolver
 from jammi_lab.inputs.version_changes import (
     EVERYTHING,
     NEW,
     OLD,
+    VersionComparison,
     Window,
     Windows,
     skip_rows,
-    statements_as_bags,
-    statements_by_key,
-    unused_name,
 )
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import shown_types
@@ -83,28 +81,16 @@ class Diff(ReprMixin):
         )
 
 
-class ComparedTables:
+def compared_tables(
+    tables: ResultTableResolver, new: TableRecord, old: TableRecord, windows: Windows
+) -> FixedNames:
     """Resolves the two tables that are compared, or some of their rows, under reserved names."""
-
-    def __init__(
-        self,
-        tables: ResultTableResolver,
-        new: TableRecord,
-        old: TableRecord,
-        windows: Windows = EVERYTHING,
-    ) -> None:
-        self._relations = {
+    return FixedNames(
+        {
             name: _limited(tables.relation(record, name, record.version), window)
             for name, record, window in ((NEW, new, windows.new), (OLD, old, windows.old))
         }
-
-    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The relation of one of the two names."""
-        return self._relations.get(parts[0]) if len(parts) == 1 else None
-
-    def names(self) -> Sequence[str]:
-        """Empty: the names are not offered for completion."""
-        return []
+    )
 
 
 def _limited(relation: Relation, window: Window) -> Relation:
@@ -113,22 +99,10 @@ def _limited(relation: Relation, window: Window) -> Relation:
     return replace(relation, read=ReadPlan(body=skip_rows(relation.read.body, window)))
 
 
-def compare(new: TableVersion, old: TableVersion, query: "Callable[[str], pa.Table]") -> Diff:
-    """The difference from `old` to `new`: by key when both have the same one, else as multisets of
-    rows. `query` runs a statement over both tables."""
-    later, former = new.record, old.record
-    types, former_types = ({c.name: c.type for c in r.columns} for r in (later, former))
-    common = [c for c in types if former_types.get(c) == types[c]]
-    has_common_key = bool(later.key) and later.key == former.key and set(later.key) <= set(common)
-    aliases = (unused_name(name, {*types, *former_types}) for name in ("n", "o"))
-    statements = (
-        statements_by_key(later.key, [c for c in common if c not in later.key], *aliases)
-        if has_common_key
-        else statements_as_bags(common)
-    )
-    added, removed, changed, before = map(query, statements)
-    title = f"{old.version.recipe}, version {old.version.version} → {new.version.version}"
-    diff = Diff(title, added, removed, changed, before)
-    diff.columns_added = [c for c in types if c not in common]
-    diff.columns_removed = [c for c in former_types if c not in common]
+def diff_of(comparison: VersionComparison, title: str) -> Diff:
+    """All rows that differ: by key when both versions have the same one, else as multisets."""
+    diff = Diff(title, *(comparison.query(s, EVERYTHING) for s in comparison.statements))
+    new, old = comparison.new, comparison.old
+    diff.columns_added = [c.name for c in new.columns if c.name not in comparison.common]
+    diff.columns_removed = [c.name for c in old.columns if c.name not in comparison.common]
     return diff

@@ -49,7 +49,7 @@ from jammi_lab.store.result_files import result_snapshot
 from jammi_lab.store.sidecars import GRAPH_SUFFIX, WORDS_SUFFIX, sidecar_path
 from jammi_lab.store.verify import read_manifest_bytes, verify
 from jammi_lab.workspace.arguments import ProgressReporter
-from jammi_lab.workspace.diff import ComparedTables, Diff, compare
+from jammi_lab.workspace.diff import Diff, compared_tables, diff_of
 from jammi_lab.workspace.export import export
 from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.result import Result
@@ -270,16 +270,9 @@ class TableService:
     def diff(self, table: TableVersion, number: int | None) -> Diff:
         """The difference from another version of the recipe, by default the previous one.
         TableNotFound, TableDamaged."""
-        self.lookup.check_visible(table.record)
-        other = self.lookup.version_to_compare(table.version, number)
-        tables = ResultTableResolver(self._catalog, self._results)
-
-        def query(statement: str) -> Any:
-            with self.lookup.translate_missing(table.record, other.record):
-                pair = ComparedTables(tables, table.record, other.record)
-                return self._statements.query(statement, table.record.tenant, [pair])
-
-        return compare(table, other, query)
+        comparison, other = self.comparison(table, number)
+        title = f"{other.recipe}, version {other.version} → {table.version.version}"
+        return diff_of(comparison, title)
 
     def comparison(
         self, table: TableVersion, number: int | None
@@ -293,7 +286,7 @@ class TableService:
 
         def query(statement: str, windows: Windows) -> Any:
             with self.lookup.translate_missing(table.record, other.record):
-                pair = ComparedTables(tables, table.record, other.record, windows)
+                pair = compared_tables(tables, table.record, other.record, windows)
                 return self._statements.query(statement, table.record.tenant, [pair])
 
         return VersionComparison(table.record, other.record, query, skipped_rows), other.version

@@ -36,7 +36,7 @@ def test_changes_are_seen_narrowed_selected_and_fit_narrow_dark_pages(ws, on_pag
     bare = on_page(panel, "diff", wide=1400)
     bare.shows("counted")
     assert bare.text("part-changed") == "≠ 22 changed"
-    assert "prices changed: version 1 → 2" in bare.text("causes")
+    assert "prices changed, version 1 → 2" in bare.text("causes")
     cell = bare.part("cell-9-price")
     assert cell.inner_text() == "13.5 → 14.5"
     assert (cell.locator("del").inner_text(), cell.locator("ins").inner_text()) == ("13.5", "14.5")

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.inputs.version_changes import input_changes
+from jammi_lab.core.verdicts import reasons_of
+from jammi_lab.freshness.explain import verdict_on_former
 from jammi_lab.storage import parquet
 from tests.inside import record_of
 from tests.sizes import examples
@@ -145,9 +146,15 @@ def test_the_inputs_that_changed_are_named_with_versions_and_rows(ws, tmp_path):
     path.write_text("id,title\n1,a\n2,b\n")
     ws.recompute("top")
     top, base = ws.table("top"), ws.table("base")
-    changes = [input_changes(record_of(t), record_of(t.history()[1])) for t in (top, base)]
-    assert changes[0] == ["base changed: version 1 → 2, 1 → 2 rows."]
-    assert changes[1][0].startswith("papers changed")
+    changes = [verdict_on_former(record_of(t.history()[1]), record_of(t)) for t in (top, base)]
+    assert [reasons_of(verdict) for verdict in changes] == [
+        ["base changed, version 1 → 2"],
+        ["papers changed"],
+    ]
+    ws.define("base", "SELECT id FROM papers")
+    ws.recompute("base")
+    redefined = verdict_on_former(record_of(base), record_of(ws.table("base")))
+    assert reasons_of(redefined) == ["definition changed", "papers changed its columns"]
 
 
 def test_a_difference_is_shown_with_the_types_of_sql(ws):

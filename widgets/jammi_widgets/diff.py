@@ -18,7 +18,9 @@ from jammi_lab.core.html import (
     vstack,
 )
 from jammi_lab.core.records import VersionRecord
-from jammi_lab.inputs.version_changes import ChangeSummary, VersionComparison, input_changes
+from jammi_lab.core.verdicts import reasons_of
+from jammi_lab.freshness.explain import verdict_on_former
+from jammi_lab.inputs.version_changes import ChangeSummary, VersionComparison
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_lab.workspace.version_history import VersionHistory, completion_time
 from jammi_widgets import assets, protocol
@@ -272,10 +274,9 @@ class DiffView(Panel):
         ]
 
     def _cause_lines(self) -> list[str]:
-        return [
-            escape_invisible(line)
-            for line in input_changes(self._comparison.new, self._comparison.old)
-        ] or ["No recorded input differs."]
+        verdict = verdict_on_former(self._comparison.old, self._comparison.new)
+        lines = [f"{escape_invisible(reason)}." for reason in reasons_of(verdict)]
+        return lines or ["No recorded input differs."]
 
     def _note_lines(self) -> list[str]:
         """How rows were compared, and the columns that are not compared or were not read."""
