@@ -40,7 +40,6 @@ from jammi_lab.freshness.table_verdict import (
     schema_changed,
     with_changed_meaning,
 )
-from jammi_lab.freshness.unchanged_tables import UnchangedTables
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.steps.definition_changes import changed_parts
 from jammi_lab.steps.registry import Producers
@@ -48,6 +47,7 @@ from jammi_lab.store import manifests
 from jammi_lab.store.result_files import result_snapshot
 
 _BYTES_GONE = Damaged(found=None)
+_InputStates = Mapping[tuple[str, str, str], State]
 VerdictOn = Callable[[str, str | None], Verdict | None]
 """Returns the verdict on a table, by the name of its recipe or its physical name, for a tenant;
 None for one that was dropped."""
@@ -95,9 +95,11 @@ class EvaluatedGraph:
         self.verdicts: dict[RecipeKey, Verdict] = {}
         self.own_verdicts: dict[RecipeKey, Verdict] = {}
         """Verdicts without causes inherited from upstream."""
-        self._states: dict[RecipeKey, Mapping[tuple[str, str, str], State]] = {}
-        """The states of the inputs of each table that was evaluated."""
-        self._unchanged = UnchangedTables(graph, self.verdicts, self.observe, observation.damage)
+        self._states: dict[RecipeKey, _InputStates] = {}
+        """The states of the inputs of each table."""
+        self._plain_states: dict[tuple[str | None, int], tuple[object, _InputStates | None]] = {}
+        """The results of `_states_if_unchanged`, by the identity of lists, which are kept with
+        them."""
 
     def increment(self, record: TableRecord) -> Increment | None:
         """The increment by which a table was computed; None for a full computation."""
@@ -132,12 +134,12 @@ class EvaluatedGraph:
         """Evaluate the nodes, by default all visible ones, and everything upstream of them.
         DependencyCycle."""
         order = (
-            self.graph.visible_in_order()
+            self.graph.visible_in_order
             if starts is None
             else self.graph.topological_order(starts, self.graph.dependencies)
         )
         self.observation.observe_all(
-            self.graph.outside_inputs() if starts is None else outside_inputs(order)
+            self.graph.outside_inputs if starts is None else outside_inputs(order)
         )
         fresh = Fresh()  # one for all, as a workspace may have 100 000
         for node in order:
@@ -171,26 +173,66 @@ class EvaluatedGraph:
         return record is not None and record.status is TableStatus.READY
 
     def _is_unchanged(self, node: RecipeNode, definition: str | Unknown | None) -> bool:
-        """Whether a table is fresh because nothing changed. Failing checks of inputs are grounds,
-        which only the evaluation finds."""
-        return not self._input_checks and self._unchanged.contain(node, definition)
+        """Whether a table is fresh because nothing differs: the definition, each input, the files,
+        and the tables upstream. These are nearly all tables of nearly all passes; an evaluation
+        would give the same verdict for several times the work. Whatever needs a second look
+        (another state, whose rows may be equal; frames, exact versions, notes, failing checks of
+        inputs) is left to it."""
+        record = node.record
+        if self._input_checks or record is None or record.definition_hash != definition:
+            return False
+        states = self._states_if_unchanged(node, record)
+        if states is None or definition is None:
+            return False
+        for parent in self.graph.recorded_inputs(node):
+            if type(self.verdicts[parent.key]) is not Fresh:
+                return False
+        self._states[node.key] = states
+        return self.observation.damage(record) is None
 
-    def states(self, node: RecipeNode) -> Mapping[tuple[str, str, str], State]:
+    def _states_if_unchanged(self, node: RecipeNode, record: TableRecord) -> _InputStates | None:
+        """The current states of the inputs of a table, if they are the recorded ones without
+        anything to say about them. Records whose anchors are equal often share the list."""
+        key = (node.tenant, id(record.anchors))
+        if key not in self._plain_states:
+            states = self.current_states(node, record)
+            are_plain = all(
+                self._is_plain(anchor, states.get(anchor.input.identity), node.tenant)
+                for anchor in record.anchors
+            )
+            self._plain_states[key] = record.anchors, states if are_plain else None
+        return self._plain_states[key][1]
+
+    def _is_plain(self, recorded: Anchor, current: State | None, tenant: str | None) -> bool:
+        """Whether a state is the recorded one of a source or recipe, without anything to say about
+        it."""
+        kind = recorded.input.kind
+        return (
+            isinstance(current, Anchor)
+            and recorded.same_state(current)
+            and recorded.schema in ("", current.schema)
+            and not current.note
+            and not rests_on_statement(recorded.method)
+            and not is_rounded(recorded)
+            and recorded.origin is msgspec.UNSET
+            and kind is not InputKind.FRAME
+            and (
+                kind is not InputKind.RESULT
+                or self.graph.find(recorded.input.name, tenant) is not None
+            )
+        )
+
+    def states(self, node: RecipeNode) -> _InputStates:
         """The states of the inputs that the verdict on a node rests on."""
-        states = self._states.get(node.key)
-        return self._unchanged.states(node) if states is None else states
+        return self._states[node.key]
 
-    def evaluate_version(self, node: RecipeNode, record: TableRecord) -> Verdict:
-        """The verdict on any version of a recipe, by the recipe's current definition and the
+    def evaluate_version(self, node: RecipeNode) -> Verdict:
+        """The verdict on the version that a node holds, by the recipe's current definition and the
         current state of the inputs."""
-        version_node = RecipeNode(node.name, node.tenant, node.recipe, node.version, record)
-        self.evaluate_all(
-            [*self.graph.recorded_inputs(version_node), *self.graph.frame_inputs(version_node)]
-        )
-        verdict = evaluate_table(
-            self.evidence(version_node, record, self.current_definition(version_node)),
-            self._upstream_verdicts(version_node),
-        )
+        self.evaluate_all([*self.graph.recorded_inputs(node), *self.graph.frame_inputs(node)])
+        facts = self.evidence(node, node.record, self.current_definition(node))
+        self._states[node.key] = facts.current_states
+        verdict = evaluate_table(facts, self._upstream_verdicts(node))
         self._persist()
         return verdict
 
@@ -493,6 +535,22 @@ class EvaluatedGraph:
                     else Vanished()
                 )
         return self.observation.observe(anchor.input, tenant)
+
+    def outside_states(self, node: RecipeNode) -> dict[tuple[str, str, str], State]:
+        """The current states, over the recorded columns, of the inputs of a version that are no
+        recipes."""
+        states: dict[tuple[str, str, str], State] = {}
+        for anchor in node.record.anchors if node.record is not None else []:
+            of_recipe = anchor.input.kind is InputKind.RESULT and self.graph.find(
+                anchor.input.name, node.tenant
+            )
+            if not anchor.pinned or anchor.is_given or of_recipe:
+                continue
+            state = self.observe(anchor, node.tenant)
+            states[anchor.input.identity] = (
+                state.anchor(anchor.input, anchor.columns) if isinstance(state, Snapshot) else state
+            )
+        return states
 
     def _observe_over(
         self, anchor: Anchor, columns: tuple[str, ...] | None, tenant: str | None

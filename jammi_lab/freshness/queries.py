@@ -23,7 +23,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
 from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, VerdictOn
-from jammi_lab.freshness.explain import Why, explain_newest, explain_version
+from jammi_lab.freshness.explain import Why, explain
 from jammi_lab.freshness.lineage import (
     LineagePart,
     Node,
@@ -93,21 +93,8 @@ class FreshnessQueries:
         columns: ColumnLineage,
         checks: ReportedChecks,
     ) -> None:
-        (
-            self._service,
-            self._catalog,
-            self._new_observation,
-            self._scope,
-            self._clock,
-            self._columns,
-        ) = (
-            service,
-            catalog,
-            new_observation,
-            scope,
-            clock,
-            columns,
-        )
+        self._service, self._catalog, self._columns = service, catalog, columns
+        self._new_observation, self._scope, self._clock = new_observation, scope, clock
         self._checks = checks
 
     def _observation(self, deep: bool, on_progress: OnProgress | None) -> Observation:
@@ -119,45 +106,36 @@ class FreshnessQueries:
         self, name: str, record: TableRecord | None, on_progress: OnProgress | None = None
     ) -> Verdict:
         """The verdict on a recipe's newest version, or on one of its tables, from a deep pass."""
-        observation = self._observation(True, on_progress)
-        if record is None:
-            evaluated = self._service.evaluate([name], observation)
-            node = evaluated.graph.find(name, self._scope.current)
-            if node is None:  # its name and the folded one differ
-                raise invalid_row_error()
-            return evaluated.verdicts[node.key]
-        evaluated, node = self._graph_for_table(name, record, observation)
-        return evaluated.evaluate_version(node, record)
+        return self._evaluate_one(name, record, on_progress)[2]
 
     def why(
         self, name: str, record: TableRecord | None, on_progress: OnProgress | None = None
     ) -> Why:
         """The verdict with the tree of its reasons."""
+        evaluated, node, verdict = self._evaluate_one(name, record, on_progress)
+        title = node.name if record is None else f"{node.name}, version {record.version}"
+        return explain(evaluated, node, verdict, title)
+
+    def _evaluate_one(
+        self, name: str, record: TableRecord | None, on_progress: OnProgress | None
+    ) -> tuple[EvaluatedGraph, RecipeNode, Verdict]:
+        """The verdict on a recipe's newest version, or on one of its tables, with the node of that
+        version. A table belongs to the recipe of its own tenant, which may differ from the bound
+        tenant's recipe of that name."""
         observation = self._observation(True, on_progress)
         if record is None:
             evaluated = self._service.evaluate([name], observation)
             node = evaluated.graph.find(name, self._scope.current)
             if node is None:  # its name and the folded one differ
                 raise invalid_row_error()
-            return explain_newest(evaluated, node, node.name)
-        evaluated, node = self._graph_for_table(name, record, observation)
-        return explain_version(evaluated, node, record, evaluated.evaluate_version(node, record))
-
-    def _graph_for_table(
-        self, name: str, record: TableRecord, observation: Observation
-    ) -> tuple[EvaluatedGraph, RecipeNode]:
-        """The graph to evaluate one table in, and the node of its recipe: the recipe of the table's
-        own tenant, which may differ from the bound tenant's recipe of that name."""
+            return evaluated, node, evaluated.verdicts[node.key]
         graph = RecipeGraph(self._catalog, self._scope, [name])
-        node = graph.nodes.get((record.tenant, fold(name))) or RecipeNode(name, record.tenant, None)
-        return EvaluatedGraph(
-            self._catalog,
-            self._scope,
-            self._service.producers,
-            observation,
-            graph,
-            self._service.checks,
-        ), node
+        newest = graph.nodes.get((record.tenant, fold(name)))
+        if newest is None:
+            newest = RecipeNode(name, record.tenant, None)
+        node = RecipeNode(newest.name, newest.tenant, newest.recipe, newest.version, record)
+        evaluated = self._service.evaluated_graph(graph, observation)
+        return evaluated, node, evaluated.evaluate_version(node)
 
     def current_verdicts(
         self, names: Sequence[str], cancelled: threading.Event | None = None
@@ -215,27 +193,24 @@ class FreshnessQueries:
         rows, has_checks = [], bool(self._catalog.checks.list())
         describe = self._service.ctx.results.sidecars.describe
         for node in _reported_nodes(evaluated.graph, names):
-            verdict, version = evaluated.verdicts[node.key], node.version
             checks = self._checks.summary(node, evaluated) if has_checks else None
-            summary, status = (None, None) if checks is None else (str(checks), checks.status)
-            if (record := node.record) is None:
-                number = version.version if version else None
-                row = StatusRow(node.name, number, verdict, None, None, None, None, summary, status)
-            else:
-                ended, number = record.completed_at, version.version if version else None
-                age = seconds_since(ended, current_time) if ended else None
-                row = StatusRow(
+            record, completed_at = (
+                node.record,
+                None if node.record is None else node.record.completed_at,
+            )
+            rows.append(
+                StatusRow(
                     node.name,
-                    number,
-                    verdict,
-                    record.row_count,
-                    record.bytes,
-                    age,
-                    describe(record),
-                    summary,
-                    status,
+                    None if node.version is None else node.version.version,
+                    evaluated.verdicts[node.key],
+                    None if record is None else record.row_count,
+                    None if record is None else record.bytes,
+                    seconds_since(completed_at, current_time) if completed_at else None,
+                    None if record is None else describe(record),
+                    None if checks is None else str(checks),
+                    None if checks is None else checks.status,
                 )
-            rows.append(row)
+            )
         return rows
 
     def plan(
@@ -475,7 +450,7 @@ class FreshnessQueries:
 def _reported_nodes(graph: RecipeGraph, names: Sequence[str] | None) -> Sequence[RecipeNode]:
     """The visible nodes, or those of some names."""
     if names is None:
-        return graph.visible_nodes()
+        return graph.visible_nodes
     found = [node for name in names if (node := graph.find(name, graph.tenant)) is not None]
     return list({node.key: node for node in found}.values())
 

@@ -1,5 +1,6 @@
 """The graph of recipes with their newest versions."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from jammi_lab.core.tenancy import TenantScope
 
 RecipeKey = tuple[str | None, str]
 """A recipe's identity: its tenant and the fold of its name."""
+_NamesOf = Callable[["RecipeNode"], Sequence[str]]
+"""The names of the recipes that a node reads in one of three ways."""
 
 
 @dataclass
@@ -23,8 +26,10 @@ class RecipeNode:
     recipe: RecipeRecord | None
     version: VersionRecord | None = None
     record: TableRecord | None = None
-    inputs: dict[str, Sequence["RecipeNode"]] = field(default_factory=dict, repr=False)
-    """The recipes that it reads, by the relation in which the graph found them."""
+    inputs: dict[_NamesOf, Sequence["RecipeNode"]] = field(default_factory=dict, repr=False)
+    """The recipes that it reads, by what names them, as the graph found them."""
+    superseded: Sequence[RecipeKey] | None = field(default=None, repr=False)
+    """The inputs that the graph found to be superseded."""
     key: RecipeKey = field(init=False)
     """Its identity."""
 
@@ -51,9 +56,6 @@ class RecipeGraph:
         self._targets = catalog.aliases.targets()
         self._loaded: set[str] | None = set()
         """Folded names of which everything is loaded; None: all are."""
-        self._visible: Sequence[RecipeNode] | None = None
-        self._ordered: Sequence[RecipeNode] | None = None
-        self._outside_inputs: frozenset[tuple[str | None, Input]] | None = None
         self._load(None if names is None else {fold(name) for name in names})
 
     def _load(self, names: set[str] | None) -> None:
@@ -71,7 +73,6 @@ class RecipeGraph:
             self._add_nodes(missing)
 
     def _add_nodes(self, names: set[str] | None) -> None:
-        self._visible = None
         for recipe in self._catalog.recipes.list(names):
             node = RecipeNode(recipe.name, recipe.tenant, recipe)
             self.nodes.setdefault(node.key, node).recipe = recipe
@@ -100,68 +101,56 @@ class RecipeGraph:
     def required_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recipes that computing a node reads: from its definition, or from the anchors of its
         version if the definition was dropped."""
-        if node.recipe is None:
-            return self._anchored_recipes(node)
-        return self._find_inputs(node, "required", _required_names)
+        return self._find_inputs(node, _anchored_names if node.recipe is None else _required_names)
 
     def recorded_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recipes that the newest version was computed from, without those that depend on the
         node by now."""
-        return self._without_superseded(node, "recorded", self._anchored_recipes(node))
+        return self._without_superseded(node, self._find_inputs(node, _anchored_names))
 
     def frame_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
         """The recipes that the frames of the newest version were made from, without those that
         depend on the node by now, and without the node itself."""
-        return self._without_superseded(node, "in frames", self._frame_recipes(node))
+        return self._without_superseded(node, self._find_inputs(node, _framed_names))
 
     def _without_superseded(
-        self, node: RecipeNode, relation: str, recipes: Sequence[RecipeNode]
+        self, node: RecipeNode, recipes: Sequence[RecipeNode]
     ) -> Sequence[RecipeNode]:
-        known = node.inputs.get(relation)
-        if known is None:
-            superseded = {p.key for p in self._superseded_inputs(node)}
-            known = [p for p in recipes if p.key not in superseded] if superseded else recipes
-            node.inputs[relation] = known
-        return known
+        superseded = self._superseded_inputs(node) if recipes else []
+        return [p for p in recipes if p.key not in superseded] if superseded else recipes
 
-    def _superseded_inputs(self, node: RecipeNode) -> Sequence[RecipeNode]:
+    def _superseded_inputs(self, node: RecipeNode) -> Sequence[RecipeKey]:
         """The recorded inputs that were redefined to read this node, and that its own definition no
         longer reads. The version is older than this apparent cycle, and the node is stale anyway,
         so these edges can be dropped."""
-        known = node.inputs.get("superseded")
-        if known is None:
+        if node.superseded is None:
             needed = {p.key for p in self.required_inputs(node)}
-            known = node.inputs["superseded"] = [
-                p
-                for p in (*self._anchored_recipes(node), *self._frame_recipes(node))
+            node.superseded = [
+                p.key
+                for p in (
+                    *self._find_inputs(node, _anchored_names),
+                    *self._find_inputs(node, _framed_names),
+                )
                 if p.key not in needed and self._reaches(p, node)
             ]
-        return known
+        return node.superseded
 
     def superseded_edges(self) -> frozenset[tuple[RecipeKey, RecipeKey]]:
         """The edges (input, reader) that form a cycle of names although no table depends on
         itself."""
         return frozenset(
-            (parent.key, node.key)
+            (parent, node.key)
             for node in self.nodes.values()
             for parent in self._superseded_inputs(node)
         )
 
-    def _anchored_recipes(self, node: RecipeNode) -> Sequence[RecipeNode]:
-        return self._find_inputs(node, "anchored", _anchored_names)
-
-    def _frame_recipes(self, node: RecipeNode) -> Sequence[RecipeNode]:
-        return self._find_inputs(node, "framed", _framed_names)
-
-    def _find_inputs(
-        self, node: RecipeNode, relation: str, names_of: Callable[[RecipeNode], Sequence[str]]
-    ) -> Sequence[RecipeNode]:
-        known = node.inputs.get(relation)
+    def _find_inputs(self, node: RecipeNode, names_of: _NamesOf) -> Sequence[RecipeNode]:
+        known = node.inputs.get(names_of)
         if known is None:
             if names := names_of(node):
                 self._require(map(fold, names))
             found = (self.find(name, node.tenant) for name in names)
-            known = node.inputs[relation] = [*{p.key: p for p in found if p is not None}.values()]
+            known = node.inputs[names_of] = [*{p.key: p for p in found if p is not None}.values()]
         return known
 
     def _reaches(self, start: RecipeNode, goal: RecipeNode) -> bool:
@@ -173,8 +162,8 @@ class RecipeGraph:
                 return True
             for parent in (
                 *self.required_inputs(node),
-                *self._anchored_recipes(node),
-                *self._frame_recipes(node),
+                *self._find_inputs(node, _anchored_names),
+                *self._find_inputs(node, _framed_names),
             ):
                 if parent.key not in visited:
                     visited.add(parent.key)
@@ -196,29 +185,24 @@ class RecipeGraph:
             }.values()
         )
 
+    @functools.cached_property
     def visible_nodes(self) -> Sequence[RecipeNode]:
         """The nodes of a graph of all recipes by name, without shared ones that a tenant's own
         recipe hides."""
-        if self._visible is None:
-            hidden_names = {folded_name for tenant, folded_name in self.nodes if tenant is not None}
-            self._visible = sorted(
-                (n for p, n in self.nodes.items() if p[0] is not None or p[1] not in hidden_names),
-                key=lambda n: n.key[1],
-            )
-        return self._visible
+        hidden_names = {folded_name for tenant, folded_name in self.nodes if tenant is not None}
+        visible = [n for p, n in self.nodes.items() if p[0] is not None or p[1] not in hidden_names]
+        return sorted(visible, key=lambda n: n.key[1])
 
+    @functools.cached_property
     def visible_in_order(self) -> Sequence[RecipeNode]:
         """The nodes of a graph of all recipes that are visible or upstream of visible ones, inputs
         first. DependencyCycle with its path."""
-        if self._ordered is None:
-            self._ordered = self.topological_order(self.visible_nodes(), self.dependencies)
-        return self._ordered
+        return self.topological_order(self.visible_nodes, self.dependencies)
 
+    @functools.cached_property
     def outside_inputs(self) -> frozenset[tuple[str | None, Input]]:
         """What has to be observed to evaluate all of `visible_in_order`."""
-        if self._outside_inputs is None:
-            self._outside_inputs = outside_inputs(self.visible_in_order())
-        return self._outside_inputs
+        return outside_inputs(self.visible_in_order)
 
     def topological_order(
         self, starts: Iterable[RecipeNode], parents_of: Callable[[RecipeNode], Sequence[RecipeNode]]

@@ -44,10 +44,17 @@ class FreshnessService:
             if names is None
             else RecipeGraph(catalog, scope, names)
         )
-        evaluated = EvaluatedGraph(catalog, scope, self.producers, observation, graph, self.checks)
+        evaluated = self.evaluated_graph(graph, observation)
         if names is None:
             evaluated.evaluate_all()
         else:
             found = [graph.find(name, graph.tenant) for name in names]
             evaluated.evaluate_all([node for node in found if node is not None])
         return evaluated
+
+    def evaluated_graph(self, graph: RecipeGraph, observation: Observation) -> EvaluatedGraph:
+        """A graph without verdicts yet."""
+        ctx = self.ctx
+        return EvaluatedGraph(
+            ctx.catalog, ctx.scope, self.producers, observation, graph, self.checks
+        )

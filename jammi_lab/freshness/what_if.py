@@ -124,7 +124,7 @@ def _check_names(
         )
     read = [a.input for node in graph.nodes.values() if node.record for a in node.record.anchors]
     existing = {s.name for s in service.ctx.catalog.sources.list()} | {
-        n.name for n in graph.visible_nodes()
+        n.name for n in graph.visible_nodes
     }
     recipes = {folded_name for _, folded_name in graph.nodes}
     existing |= {m.name for m in service.ctx.catalog.mutable_tables.list()} | {
@@ -147,7 +147,7 @@ def _redefine(service: FreshnessService, graph: RecipeGraph, name: str, statemen
     if node is None or node.recipe is None:
         raise TableNotFound(
             f"There is no recipe {name!r} to redefine.",
-            near=near_names(name, [n.name for n in graph.visible_nodes()]),
+            near=near_names(name, [n.name for n in graph.visible_nodes]),
         )
     if node.recipe.kind is not TableKind.SQL:
         raise InvalidArgument(

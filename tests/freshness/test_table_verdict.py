@@ -97,8 +97,44 @@ def test_anchors_compare_without_the_version_for_people_and_the_cost_of_the_look
 # -- a table on its own ----------------------------------------------------------------------------
 
 
-def test_a_table_whose_definition_and_inputs_are_as_recorded_is_fresh() -> None:
-    assert evaluate_table(facts(anchor("a"), anchor("b"))) == Fresh()
+A = anchor("a")
+MOVED = [
+    anchor("a", "two"),
+    anchor("a", method="other digest"),
+    anchor("a", kind=AnchorKind.RESULT_DIGEST),
+]
+OWN = {
+    "nothing differs": (facts(A, anchor("b")), Fresh()),
+    "it has no inputs": (facts(), Fresh()),
+    "its definition changed": (facts(current="d2"), Stale([DefinitionChanged("d1", "d2")])),
+    "its recipe was dropped": (facts(current=None), Stale([DefinitionChanged("d1", None)])),
+    "it was never computed": (
+        Evidence(recorded=None, current="d1", ready=False),
+        Stale([DefinitionChanged(None, "d1")]),
+    ),
+    **{
+        f"an input has another {what}": (
+            facts(A, now={"a": current}),
+            Stale([InputAdvanced(A.input, A, current)]),
+        )
+        for what, current in zip(("value", "method", "kind"), MOVED, strict=True)
+    },
+    "an input is gone": (facts(A, now={"a": Vanished()}), Stale([InputVanished(A.input, A)])),
+    "it is from before manifests": (
+        facts(recorded=None, damage=Damaged(None), now={"a": Vanished()}),
+        MissingManifest(),
+    ),
+    "its bytes are damaged": (
+        facts(A, anchor("b"), current="d2", damage=Damaged("ff"), now={"a": Unknown("down")}),
+        Damaged("ff"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OWN)
+def test_the_verdict_on_a_table_on_its_own(what: str) -> None:
+    evidence, expected = OWN[what]
+    assert evaluate_table(evidence) == expected
 
 
 def test_fresh_verdicts_are_equal_and_never_unequal() -> None:
@@ -106,47 +142,6 @@ def test_fresh_verdicts_are_equal_and_never_unequal() -> None:
         assert one == other
         assert not one != other  # noqa: SIM202
     assert Fresh() != DOUBT
-
-
-def test_a_table_without_inputs_is_fresh() -> None:
-    assert evaluate_table(facts()) == Fresh()
-
-
-def test_a_changed_definition_is_a_reason_with_both_hashes() -> None:
-    assert evaluate_table(facts(current="d2")) == Stale([DefinitionChanged("d1", "d2")])
-
-
-def test_a_dropped_recipe_is_a_changed_definition_without_a_current_one() -> None:
-    assert evaluate_table(facts(current=None)) == Stale([DefinitionChanged("d1", None)])
-
-
-def test_a_recipe_that_was_never_computed_has_no_recorded_definition() -> None:
-    assert evaluate_table(Evidence(recorded=None, current="d1", ready=False)) == Stale(
-        [DefinitionChanged(None, "d1")]
-    )
-
-
-@pytest.mark.parametrize(
-    "current",
-    [
-        anchor("a", "two"),
-        anchor("a", method="other digest"),
-        anchor("a", kind=AnchorKind.RESULT_DIGEST),
-    ],
-    ids=["value", "method", "kind"],
-)
-def test_an_input_in_another_state_advanced(current: Anchor) -> None:
-    recorded = anchor("a")
-    assert evaluate_table(facts(recorded, now={"a": current})) == Stale(
-        [InputAdvanced(recorded.input, recorded, current)]
-    )
-
-
-def test_an_input_that_is_gone_vanished() -> None:
-    recorded = anchor("a")
-    assert evaluate_table(facts(recorded, now={"a": Vanished()})) == Stale(
-        [InputVanished(recorded.input, recorded)]
-    )
 
 
 def test_all_reasons_are_listed_the_definition_first_then_inputs_by_name() -> None:
@@ -229,29 +224,6 @@ def test_a_definition_that_cannot_be_compared_is_undecidable() -> None:
     assert [type(r).__name__ for r in verdict.decided_reasons] == ["InputAdvanced"]
 
 
-def test_a_table_from_before_manifests_is_missing_its_manifest_whatever_else() -> None:
-    assert (
-        evaluate_table(facts(recorded=None, damage=Damaged(None), now={"a": Vanished()}))
-        == MissingManifest()
-    )
-
-
-def test_damaged_bytes_come_before_reasons_and_doubts() -> None:
-    damaged = Damaged("ff")
-    assert (
-        evaluate_table(
-            facts(
-                anchor("a"),
-                anchor("b"),
-                current="d2",
-                damage=damaged,
-                now={"a": Unknown("down"), "b": Vanished()},
-            )
-        )
-        == damaged
-    )
-
-
 def test_bytes_that_cannot_be_read_are_undecidable() -> None:
     verdict = evaluate_table(facts(damage=Unknown("Permission denied")))
     assert isinstance(verdict, Undecidable)
@@ -265,10 +237,6 @@ STALE = Stale([ADVANCED])
 DOUBT = Undecidable([unpinned_anchor(source("s"), NOW, "down")], [ADVANCED])
 
 
-def test_a_stale_parent_makes_it_possibly_stale_with_the_way_there() -> None:
-    assert evaluate_table(facts(), [("p", STALE)]) == PossiblyStale([Cause(ADVANCED, ["p"])])
-
-
 def test_the_way_grows_from_the_direct_parent_to_the_table_with_the_reason() -> None:
     child = evaluate_table(facts(), [("p", STALE)])
     grandchild = evaluate_table(facts(), [("c", child)])
@@ -276,11 +244,20 @@ def test_the_way_grows_from_the_direct_parent_to_the_table_with_the_reason() -> 
     assert str(grandchild) == "possibly stale: s changed, by way of c ← p"
 
 
-def test_several_reasons_of_a_parent_are_several_causes() -> None:
-    both = Stale([DefinitionChanged("x", "y"), ADVANCED])
-    assert evaluate_table(facts(), [("p", both)]) == PossiblyStale(
-        [Cause(r, ["p"]) for r in both.reasons]
-    )
+BOTH = [DefinitionChanged("x", "y"), ADVANCED]
+
+
+@pytest.mark.parametrize(
+    ("parent", "expected"),
+    [
+        (Fresh(), Fresh()),
+        (STALE, PossiblyStale([Cause(ADVANCED, ["p"])])),
+        (Stale(BOTH), PossiblyStale([Cause(reason, ["p"]) for reason in BOTH])),
+        (Damaged("ff"), PossiblyStale([Cause(Damaged("ff"), ["p"])])),
+    ],
+)
+def test_a_parent_gives_its_reasons_as_causes(parent: Verdict, expected: Verdict) -> None:
+    assert evaluate_table(facts(), [("p", parent)]) == expected
 
 
 def test_a_diamond_names_its_root_once_by_the_shortest_way() -> None:
@@ -299,15 +276,10 @@ def test_a_diamond_names_its_doubt_once_by_the_shortest_way() -> None:
         assert [a.path for a in verdict.unpinned] == [["right", "r"]]
 
 
-def test_an_undecidable_parent_makes_it_undecidable_by_way_of_it() -> None:
+def test_an_undecidable_parent_makes_it_undecidable_by_way_of_it_and_gives_no_reason() -> None:
     verdict = evaluate_table(facts(), [("p", DOUBT)])
     assert isinstance(verdict, Undecidable)
     assert [(a.input.name, a.path) for a in verdict.unpinned] == [("s", ["p"])]
-
-
-def test_what_is_decided_of_a_parent_is_no_reason_of_its_own() -> None:
-    verdict = evaluate_table(facts(), [("p", DOUBT)])
-    assert isinstance(verdict, Undecidable)
     assert not verdict.known_stale
 
 
@@ -324,21 +296,11 @@ def test_own_reasons_come_before_what_is_inherited() -> None:
     )
 
 
-def test_a_damaged_parent_makes_it_possibly_stale() -> None:
-    assert evaluate_table(facts(), [("p", Damaged("ff"))]) == PossiblyStale(
-        [Cause(Damaged("ff"), ["p"])]
-    )
-
-
 def test_a_parent_without_manifest_makes_it_undecidable() -> None:
     verdict = evaluate_table(facts(), [("p", MissingManifest())])
     assert isinstance(verdict, Undecidable)
     assert verdict.unpinned[0].path == ["p"]
     assert "no manifest" in verdict.unpinned[0].note
-
-
-def test_a_fresh_parent_changes_nothing() -> None:
-    assert evaluate_table(facts(), [("p", Fresh())]) == Fresh()
 
 
 # -- for every combination -------------------------------------------------------------------------
@@ -349,9 +311,12 @@ verdicts = st.sampled_from([Fresh(), STALE, PossiblyStale([Cause(ADVANCED, ["q"]
                             MissingManifest(), Damaged(None), Damaged("ff")])  # fmt: skip
 
 
+Situation = tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]]
+"""Facts, what happened to each input, and parents."""
+
+
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]]:
-    """Facts, what happened to each input, and parents."""
+def situations(draw: st.DrawFn) -> Situation:
     inputs = draw(st.dictionaries(names, states, max_size=4))
     anchors, now = [], {}
     for name, state in inputs.items():
@@ -398,7 +363,7 @@ def own_doubts(what: Evidence, inputs: dict[str, str]) -> bool:
 
 @given(situations())
 def test_the_verdict_follows_the_order_of_precedence(
-    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]],
+    situation: Situation,
 ) -> None:
     what, inputs, parents = situation
     if not what.ready:
@@ -422,7 +387,7 @@ def test_the_verdict_follows_the_order_of_precedence(
 
 @given(situations())
 def test_it_is_never_fresh_when_anything_differs_or_is_unpinned(
-    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]],
+    situation: Situation,
 ) -> None:
     what, inputs, parents = situation
     if evaluate_table(what, parents) == Fresh():
@@ -433,7 +398,7 @@ def test_it_is_never_fresh_when_anything_differs_or_is_unpinned(
 
 @given(situations())
 def test_reasons_are_exactly_what_moved_in_order(
-    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]],
+    situation: Situation,
 ) -> None:
     what, inputs, parents = situation
     verdict = evaluate_table(what, parents)
@@ -458,7 +423,7 @@ def test_reasons_are_exactly_what_moved_in_order(
 
 @given(situations(), st.randoms())
 def test_the_order_in_which_things_are_told_does_not_matter(
-    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]], random: object
+    situation: Situation, random: object
 ) -> None:
     what, _, parents = situation
     anchors = list(what.anchors)
@@ -469,7 +434,7 @@ def test_the_order_in_which_things_are_told_does_not_matter(
 
 @given(situations())
 def test_every_verdict_reads_as_a_sentence_and_comes_back_from_its_dict(
-    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]],
+    situation: Situation,
 ) -> None:
     verdict = evaluate_table(situation[0], situation[2])
     assert str(verdict)
@@ -521,7 +486,7 @@ def test_the_evaluator_and_its_values_can_reach_nothing(module: str) -> None:
 
 @given(situations())
 def test_the_evaluator_changes_nothing_and_says_the_same_again(
-    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]],
+    situation: Situation,
 ) -> None:
     before = copy.deepcopy((situation[0], situation[2]))
     first = evaluate_table(situation[0], situation[2])

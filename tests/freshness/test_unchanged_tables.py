@@ -13,7 +13,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.anchors import FileState, Snapshot
-from jammi_lab.freshness import evaluated_graph, recipe_graph, unchanged_tables
+from jammi_lab.freshness import evaluated_graph, recipe_graph
 from jammi_lab.storage.digests import NO_STAT, CacheEntry
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.result_files import cache_key
@@ -207,7 +207,7 @@ def test_a_status_says_what_an_evaluation_of_everything_says(ws, tmp_path, chang
         assert repeated == _verdicts(other)
     assert repeated == _verdicts(ws)
     evaluated = services_of(ws).evaluator.evaluate()
-    monkeypatch.setattr(unchanged_tables.UnchangedTables, "contain", lambda *_: False)
+    monkeypatch.setattr(evaluated_graph.EvaluatedGraph, "_is_unchanged", lambda *_: False)
     in_full = services_of(ws).evaluator.evaluate()
     assert evaluated.verdicts == in_full.verdicts
     assert evaluated.own_verdicts == in_full.own_verdicts
@@ -315,9 +315,10 @@ def test_files_known_to_be_intact_are_so_until_their_stats_or_anybody_says_other
     assert _verdicts(ws)["of_b"][1].lower().startswith("damaged")
 
 
-def test_a_state_with_something_to_say_is_evaluated(ws):
+def test_a_state_with_something_to_say_is_evaluated(ws, monkeypatch):
     """As of an input whose content is known and whose rows cannot be read."""
-    node = services_of(ws).evaluator.evaluate().graph.find("of_a", None)
+    graph = services_of(ws).evaluator.evaluate()
+    node = graph.graph.find("of_a", None)
     [read] = node.record.anchors
     state = Snapshot(
         columns=dict(zip(read.columns, read.types, strict=True)), whole="w", method="m"
@@ -326,8 +327,6 @@ def test_a_state_with_something_to_say_is_evaluated(ws):
         observed = msgspec.structs.replace(state, fault=fault)
         anchors = [state.anchor(read.input)]
         record = msgspec.structs.replace(node.record, anchors=anchors)
-        tables = unchanged_tables.UnchangedTables(
-            None, {}, lambda *_, observed=observed: observed, lambda _: None
-        )
+        monkeypatch.setattr(graph, "observe", lambda *_, observed=observed: observed)
         read_again = recipe_graph.RecipeNode("of_a", None, node.recipe, node.version, record)
-        assert tables.contain(read_again, record.definition_hash) is expected
+        assert graph._is_unchanged(read_again, record.definition_hash) is expected
