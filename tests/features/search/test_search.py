@@ -594,7 +594,7 @@ def test_a_text_is_not_searched_with_other_weights(
         text="body",
         model=Weighted(1),
     )
-    encoders = services_of(ws).producers.encoders
+    encoders = services_of(ws).encoders
     monkeypatch.setattr(encoders, "find_by_identity", lambda _: None)
     monkeypatch.setattr(encoders, "get", lambda *_: Weighted(2))
     with pytest.raises(errors.ModelNotFound, match="other weights"):

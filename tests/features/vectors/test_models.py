@@ -120,9 +120,9 @@ def test_a_registered_encoder_is_found_with_what_it_says_of_itself(ws):
 
 def test_the_name_that_is_registered_is_the_name_of_the_encoder_that_producers_get(ws):
     ws.models.register("Mine", Letters("theirs"))
-    encoder = services_of(ws).producers.encoders.get("MINE")
+    encoder = services_of(ws).encoders.get("MINE")
     assert (encoder.name, encoder.version) == ("Mine", "1")
-    assert services_of(ws).producers.encoders.key_of(encoder) == "Mine::1"
+    assert services_of(ws).encoders.key_of(encoder) == "Mine::1"
 
 
 def test_an_equal_encoder_is_the_same_version_and_a_changed_one_the_next(ws):
@@ -137,7 +137,7 @@ def test_an_equal_encoder_is_the_same_version_and_a_changed_one_the_next(ws):
 def test_a_recorded_version_text_finds_its_encoder_among_the_versions(ws):
     for version in ("a", "b"):
         ws.models.register("mine", Letters(version=version))
-    encoders = services_of(ws).producers.encoders
+    encoders = services_of(ws).encoders
     assert [encoders.get("mine", v).version for v in (None, "a", "b")] == ["b", "a", "b"]
     with pytest.raises(ModelNotFound):
         encoders.get("mine", "c")
@@ -146,7 +146,7 @@ def test_a_recorded_version_text_finds_its_encoder_among_the_versions(ws):
 def test_a_function_takes_its_version_and_width_from_the_call(ws):
     model = ws.models.register("f", lambda texts: np.ones((len(texts), 4)), version=2, dimensions=4)
     assert (model.version, model.dimensions) == (2, 4)
-    assert services_of(ws).producers.encoders.get("f").version == "2"
+    assert services_of(ws).encoders.get("f").version == "2"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_after_a_restart_the_row_is_there_and_the_encoder_is_missed_with_a_clear
         assert not model.available
         assert "not in this kernel" in repr(model)
         with pytest.raises(ModelNotFound, match="not in this kernel") as caught:
-            services_of(again).producers.encoders.get("mine")
+            services_of(again).encoders.get("mine")
         assert "ws.models.register('mine', encoder)" in caught.value.hint
         assert again.models.register("mine", Letters()).version == 1
         assert again.models.get("mine").available
@@ -215,7 +215,7 @@ def test_an_encoder_registered_anew_by_another_kernel_never_runs_as_ours(ws, tmp
     with jl.open(tmp_path / "lab") as other:
         other.models.register("mine", Letters(version="2"), version=1)
     with pytest.raises(ModelNotFound):
-        services_of(ws).producers.encoders.get("mine")
+        services_of(ws).encoders.get("mine")
 
 
 # -- registering files -----------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_files_run_by_sentence_transformers_under_the_registered_name(
     ws, files, sentence_transformers
 ):
     ws.models.register("mine", files)
-    encoders = services_of(ws).producers.encoders
+    encoders = services_of(ws).encoders
     encoder = encoders.get("mine")
     assert (encoder.name, encoder.version, encoders.key_of(encoder)) == ("mine", "7", "mine::1")
     assert encoders.get("mine", "7") is encoder
@@ -310,27 +310,27 @@ def test_files_without_the_library_that_runs_them_say_what_to_install(ws, files,
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     ws.models.register("mine", files)
     with pytest.raises(ExtensionMissing, match="sentence-transformers"):
-        services_of(ws).producers.encoders.get("mine")
+        services_of(ws).encoders.get("mine")
 
 
 def test_files_that_changed_or_are_gone_are_never_run(ws, files, sentence_transformers):
     ws.models.register("mine", files)
     (files / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(SchemaMismatch, match="differ from the registered ones"):
-        services_of(ws).producers.encoders.get("mine")
+        services_of(ws).encoders.get("mine")
     with pytest.raises(ModelNotFound, match="differ from the registered ones"):
-        services_of(ws).producers.encoders.get("mine", "7")
+        services_of(ws).encoders.get("mine", "7")
     files.rename(files.with_name("away"))
     assert not ws.models.get("mine").available
     with pytest.raises(ModelNotFound, match="are missing"):
-        services_of(ws).producers.encoders.get("mine")
+        services_of(ws).encoders.get("mine")
     assert sentence_transformers == []
 
 
 def test_a_width_that_the_files_do_not_have_is_said(ws, files, sentence_transformers):
     ws.models.register("mine", files, dimensions=5)
     with pytest.raises(InvalidArgument, match="width 3, but 5 was registered"):
-        services_of(ws).producers.encoders.get("mine")
+        services_of(ws).encoders.get("mine")
 
 
 def test_the_known_sentence_model_runs_from_any_folder_without_another_library(ws):
@@ -338,11 +338,11 @@ def test_the_known_sentence_model_runs_from_any_folder_without_another_library(w
     if spec is None or spec.origin is None:
         pytest.skip("the weights are not installed")
     ws.models.register("copy", Path(spec.origin).parent / "model")
-    encoder = services_of(ws).producers.encoders.get("copy")
+    encoder = services_of(ws).encoders.get("copy")
     assert (encoder.name, encoder.dimensions) == ("copy", 384)
     assert np.allclose(
         encoder.encode(["a text"]),
-        services_of(ws).producers.encoders.get("minilm").encode(["a text"]),
+        services_of(ws).encoders.get("minilm").encode(["a text"]),
     )
 
 
@@ -363,7 +363,7 @@ def test_the_encoders_that_come_along_are_always_found_and_never_listed(ws):
 
 
 def test_an_object_that_was_used_is_its_tenants_alone(ws):
-    encoders = services_of(ws).producers.encoders
+    encoders = services_of(ws).encoders
     with ws.tenant("acme"):
         used = encoders.resolve(Letters("secret"))
         assert encoders.get("secret") is used
@@ -375,7 +375,7 @@ def test_an_object_that_was_used_is_its_tenants_alone(ws):
 
 def test_an_object_with_the_name_of_a_registered_model_must_have_its_weights(ws):
     ws.models.register("mine", Letters())
-    encoders = services_of(ws).producers.encoders
+    encoders = services_of(ws).encoders
     same = Letters()
     assert encoders.key_of(encoders.resolve(same)) == "mine::1"
     with pytest.raises(InvalidArgument, match="other weights"):
@@ -412,7 +412,7 @@ def test_a_deleted_encoder_is_let_go(ws):
     ws.models.register("mine", Letters())
     ws.models.delete("mine")
     with pytest.raises(ModelNotFound):
-        services_of(ws).producers.encoders.get("mine")
+        services_of(ws).encoders.get("mine")
 
 
 def test_a_referenced_model_is_kept_and_the_error_lists_what_refers(held):
@@ -479,7 +479,7 @@ def test_a_tenant_has_its_own_models_before_the_shared_ones_and_cannot_touch_tho
         with pytest.raises(TenantForbidden):
             ws.models.delete("mine")
         assert ws.models.register("mine", Letters(version="a")).key == "acme::mine::1"
-        assert services_of(ws).producers.encoders.get("mine").version == "a"
+        assert services_of(ws).encoders.get("mine").version == "a"
         ws.models.delete("mine")
         assert ws.models.get("mine").key == "mine::5"
     with ws.tenant("zeta"):
@@ -494,14 +494,13 @@ def test_a_tenant_has_its_own_models_before_the_shared_ones_and_cannot_touch_tho
 
 def test_a_model_deleted_while_an_embedding_is_prepared_leaves_no_table(held, monkeypatch):
     held.models.register("mine", Letters())
-    producer = services_of(held).producers.embedding
-    as_it_is = producer.environment
+    as_it_is = jl.Embedding.environment
 
-    def meanwhile():
+    def meanwhile(recipe, ctx):
         held.models.delete("mine", if_exists=True)
-        return as_it_is()
+        return as_it_is(recipe, ctx)
 
-    monkeypatch.setattr(producer, "environment", meanwhile)
+    monkeypatch.setattr(jl.Embedding, "environment", meanwhile)
     with pytest.raises(ModelNotFound, match="deleted meanwhile"):
         held.embed("v", "SELECT 1 AS id, 'text' AS body", key="id", text="body", model="mine")
     assert held.tables(status=None) == []
