@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from jammi_lab.commands.table import CELL, LINE, STEP, Flag, Verb, commands
 from jammi_lab.commands.words import near_commands
-from jammi_lab.core import reprs
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.forms import form, listing_table
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
-    definition_list,
     inline_code,
     plain_text,
     vstack,
@@ -70,7 +69,7 @@ def _command_list(magic: str) -> Rendered:
             rows.append((Rendered(f"<b>{chapter}</b>", f"· {chapter}"), plain_text("")))
         summary = verb.help.partition(". ")[0].rstrip(".")
         rows.append((inline_code(verb.synopsis), plain_text(f"{summary}.")))
-    return reprs.listing_table(
+    return listing_table(
         ["command", "description"],
         rows,
         aligned="ll",
@@ -86,4 +85,4 @@ def command_help(verb: Verb) -> Rendered:
 
 def _flag_list(verb: Verb, flags: Sequence[Flag], note: str = "") -> Rendered:
     lines = [(flag.form, plain_text(flag.help)) for flag in flags]
-    return definition_list(inline_code(verb.usage), lines, note=note)
+    return form(inline_code(verb.usage), facts=lines, notes=[note])

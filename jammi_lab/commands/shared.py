@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.commands.table import Verb
 from jammi_lab.commands.words import Values
-from jammi_lab.core import reprs
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, plain_text
 from jammi_lab.core.verdicts import Match, MatchWithUnpinnedInputs
 
@@ -118,7 +118,7 @@ class SharedVerbs:
         matching = Match | MatchWithUnpinnedInputs
         failed = any(not isinstance(result, matching) for result in results.values())
         rows = [(name, result._rendered()) for name, result in results.items()]
-        form = reprs.listing_table(["name", "result"], rows, aligned="ll")
+        form = listing_table(["name", "result"], rows, aligned="ll")
         if not rows:
             form = plain_text("No result tables yet.")
         return Answer(ShownDict(results, form), failed=failed)

@@ -14,8 +14,7 @@ background colour but that of a verdict's icon, so that it is readable on light 
 
 The output does not vary from run to run: durations are rounded by `round_down_duration` and
 `round_up_duration`, and shown in the last column of a table, where they shift nothing else. The
-tables are in `jammi_lab.core.html_tables`, the representations of whole objects (Status, Plan, …)
-in `jammi_lab.core.reprs`.
+form of an object, a title, facts, a table and notes, is in `jammi_lab.core.forms`.
 """
 
 import base64
@@ -146,14 +145,6 @@ def vstack(*forms: Rendered | None) -> Rendered:
     present = [f for f in forms if f is not None]
     return Rendered(
         "".join(f"<div>{f.html}</div>" for f in present), "\n".join(f.text for f in present)
-    )
-
-
-def heading(text: object) -> Rendered:
-    """The title line of a form."""
-    return Rendered(
-        f'<div style="font-weight:600;margin:0.3em 0">{escape(text)}</div>',
-        escape_invisible(str(text)),
     )
 
 
@@ -408,7 +399,7 @@ def truncate_html(text: str, max_chars: int) -> str:
 
 
 def pad(text: str, target_width: int, letter: str) -> str:
-    """A text filled up to a width in a terminal, to the right for `l`, to the left for `r`."""
+    """A text filled up to a width in a terminal: to the left for "r", else to the right."""
     space = " " * max(0, target_width - display_width(text))
     return space + text if letter == "r" else text + space
 
@@ -424,38 +415,4 @@ def display_width(text: str) -> int:
         if unicodedata.east_asian_width(c) in "WF"
         else 1
         for c in text
-    )
-
-
-def definition_list(
-    title: Rendered | str, pairs: Iterable[tuple[str, Any]], *, note: str = ""
-) -> Rendered:
-    """An object with its properties, one line each. A pair with an empty string is skipped."""
-    lines = [
-        (label, cell(value, html_cut=400, text_cut=120))
-        for label, value in pairs
-        if not (isinstance(value, str) and not value)
-    ]
-    label_width = max([0, *(display_width(label) for label, _ in lines)])
-    rows = "".join(
-        '<tr><td style="text-align:left;vertical-align:top;opacity:0.7;white-space:nowrap">'
-        f"{escape(label)}</td>"
-        f'<td style="text-align:left;vertical-align:top">{f.html}</td></tr>'
-        for label, f in lines
-    )
-    top = title if isinstance(title, Rendered) else plain_text(title)
-    grid = (
-        '<table cellpadding="4" style="border-collapse:collapse;margin:0.2em 0">'
-        f"<tbody>{rows}</tbody></table>"
-        if rows
-        else ""
-    )
-    note_html = f'<div style="opacity:0.7;font-size:90%">{escape(note)}</div>' if note else ""
-    text = [
-        top.text,
-        *(f"  {pad(label, label_width, 'l')}  {f.text}".rstrip() for label, f in lines),
-        *([escape_invisible(note)] if note else []),
-    ]
-    return Rendered(
-        f'<div style="margin:0.3em 0"><b>{top.html}</b></div>{grid}{note_html}', "\n".join(text)
     )

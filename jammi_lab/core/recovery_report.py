@@ -1,13 +1,12 @@
 """The report of a recovery: what it did to each table that a crash left unfinished."""
 
+from jammi_lab.core.forms import form
 from jammi_lab.core.html import (
     Rendered,
     bullet_list,
     count_noun,
     details,
-    heading,
     plain_text,
-    vstack,
 )
 from jammi_lab.core.value import DisplayedValue
 
@@ -98,7 +97,7 @@ class RecoveryReport(DisplayedValue, frozen=True):
         lines += [plain_text(message) for message in self.damaged_log]
         lines += [plain_text(f"could not be resolved: {e}") for e in self.errors]
         return (
-            vstack(heading("Recovery"), bullet_list(lines))
+            form("Recovery", table=bullet_list(lines))
             if lines
             else plain_text("recovery: nothing to do")
         )

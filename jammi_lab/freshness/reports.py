@@ -1,19 +1,44 @@
 """Status, Plan and RunReport: the reports of freshness queries, displayed as tables and convertible
 to frames."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
 from jammi_lab.core.checks import CheckStatus
+from jammi_lab.core.command_hints import cell_or_python, command
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import TableNotFound
-from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.forms import listing_table
+from jammi_lab.core.html import (
+    Rendered,
+    ReprMixin,
+    bullet_list,
+    count_noun,
+    details,
+    dim_text,
+    escape_invisible,
+    format_bytes,
+    plain_text,
+    round_down_duration,
+    round_up_duration,
+    verdict_icon,
+    vstack,
+)
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.records import ProgressOption, RunStep, Step
 from jammi_lab.core.value import Value
-from jammi_lab.core.verdicts import Verdict, grounds_of, reasons_of, verdict_code
+from jammi_lab.core.verdicts import (
+    Fresh,
+    Verdict,
+    grounds_of,
+    marked_label,
+    reasons_of,
+    remarks_on,
+    verdict_code,
+)
 from jammi_lab.freshness.plan import PlannedStep, StepKind
 
 if TYPE_CHECKING:
@@ -42,7 +67,7 @@ class StatusRow(Value, frozen=True):
     """The worst of them."""
 
     def _repr_html_(self) -> str:
-        return reprs.status([self]).html
+        return status_board([self]).html
 
     @property
     def reasons(self) -> list[str]:
@@ -127,9 +152,21 @@ class Status(PanelSelection, ReprMixin, ArrowExportMixin):
 
     def _rendered(self) -> Rendered:
         held = {r.name: h for r in self._rows if (h := self._holds.get(fold(r.name)))}
-        return reprs.status(self._rows, held=held)
+        return status_board(self._rows, held=held)
 
 
+_OUTCOME_ICONS = {
+    "computed": "fresh",
+    "reused": "fresh",
+    "cut_off": "fresh",
+    "failed": "damaged",
+    "rejected": "damaged",
+    "blocked": "undecidable",
+    "skipped": "missing manifest",
+    **reprs.CHECK_ICONS,
+}
+_MAX_CAUSE_LINES = 5
+"""Causes of a row in a text table. Further ones are counted."""
 MAX_COMPARED_STEPS = 50
 """Of a longer run only so many tables are compared with their versions before."""
 
@@ -175,8 +212,37 @@ class RunReport(ReprMixin):
         return self._changes
 
     def _rendered(self) -> Rendered:
-        return reprs.run_report(
-            self.steps, self.deviations, skipped=self.left_out, changes=self.changes
+        skipped = _skipped_note(self.left_out)
+        skipped_note = dim_text(skipped) if skipped else None
+        if not self.steps:
+            return vstack(verdict_icon("fresh", "Nothing to do."), skipped_note)
+        lines = [
+            (
+                step.name,
+                verdict_icon(_OUTCOME_ICONS.get(step.outcome, ""), outcome_text(step)),
+                reprs.format_row_count(step.rows),
+                None if step.reuse is None else str(step.reuse),
+                self.changes.get(step.name),
+                step.error,
+                duration_bound(step.seconds),
+            )
+            for step in self.steps
+        ]
+        outcomes = Counter(step.outcome for step in self.steps)
+        grid = listing_table(
+            ["name", "outcome", "rows", "of them", "changed", "error", "took"],
+            lines,
+            aligned="llrllll",
+            optional=("of them", "changed", "error"),
+            caption="Run: "
+            + ", ".join(f"{n:,} {outcome.replace('_', ' ')}" for outcome, n in outcomes.items()),
+        )
+        deviations = vstack(dim_text("Changed meanwhile:"), bullet_list(self.deviations))
+        return vstack(
+            grid,
+            _waiting_note(self.steps),
+            deviations if self.deviations else None,
+            skipped_note,
         )
 
 
@@ -241,13 +307,156 @@ class Plan(ReprMixin):
         return [p.step for p in self._planned if p.kind is kind]
 
     def _rendered(self) -> Rendered:
-        return reprs.plan(
-            self.certain,
-            self.possible,
-            self.reused,
-            self.blocked,
-            self.checks,
-            at_least=self.seconds_at_least,
-            at_most=self.seconds_at_most,
-            skipped=self.left_out,
+        skipped = _skipped_note(self.left_out)
+        by_label = {
+            "recompute": self.certain,
+            "recompute if needed": self.possible,
+            "reuse": self.reused,
+            "blocked": self.blocked,
+            "check": self.checks,
+        }
+        lines = [_plan_line(step, label) for label, steps in by_label.items() for step in steps]
+        if not lines:
+            return vstack(
+                verdict_icon("fresh", "Nothing to do: no table is known to be stale."),
+                dim_text(skipped) if skipped else None,
+            )
+        counts = {label: f"{len(steps):,}" for label, steps in by_label.items() if steps}
+        grid = listing_table(
+            ["name", "action", "why", "estimate"],
+            lines,
+            aligned="llll",
+            caption="Plan: "
+            + ", ".join(
+                f"{n} blocked" if label == "blocked" else f"{n} to {label}"
+                for label, n in counts.items()
+            ),
+            note=skipped,
         )
+        to_run = [*self.certain, *self.possible]
+        estimates = [dim_text(f"{step.name}: {step.estimate}.") for step in to_run if step.estimate]
+        bounds = ""
+        if any(step.seconds is not None for step in to_run):
+            bounds = f"{estimated_time(self.seconds_at_least, self.seconds_at_most)}. "
+        verb = cell_or_python(".apply() or %jammi recompute", ".apply()")
+        runs = f"{bounds}Dry run; use {verb} to execute."
+        if not (to_run or self.reused or self.checks):
+            runs = "None of these steps can be run here."
+        return vstack(grid, *estimates, _waiting_note(self.blocked), dim_text(runs))
+
+
+def status_board(
+    rows: Sequence[StatusRow], note: str = "", held: Mapping[str, str] | None = None
+) -> Rendered:
+    """The status board: one line per recipe with verdict and reason, and the next command unless
+    all are fresh. `held`: by name, since when, by whom and why a recipe is held."""
+    if not rows:
+        return plain_text(f"No recipes yet: {reprs.materialize_command()} creates one.")
+    lines = [
+        [
+            row.name,
+            row.version,
+            verdict_icon(marked_label(row.verdict)),
+            reprs.format_row_count(row.rows),
+            format_bytes(row.bytes),
+            row.index,
+            row.checks,
+            (held or {}).get(row.name, ""),
+            _causes(remarks_on(row.verdict)),
+        ]
+        for row in rows
+    ]
+    optional = ["index", "checks", "held"]
+    not_fresh = [r for r in rows if not isinstance(r.verdict, Fresh)]
+    if not not_fresh:
+        if not any(remarks_on(row.verdict) for row in rows):
+            optional.append("why")
+    elif not note and (skipped := _held_alone(not_fresh, held or {})):
+        computing, ending = command("recompute", skipped), command("unhold", skipped)
+        note = f"{computing} computes it nevertheless, {ending} ends its hold"
+    elif not note and any(reprs.is_repairable(r.verdict) for r in not_fresh):
+        note = f"Run {command('plan')} to preview, {command('recompute')} to update"
+    elif not note:
+        note = f"{command('why', not_fresh[0].name)} shows details"
+    verdicts = reprs.tally(marked_label(row.verdict) for row in rows)
+    return listing_table(
+        ["name", "version", "verdict", "rows", "size", "index", "checks", "held", "why"],
+        lines,
+        aligned="lrlrrllll",
+        optional=optional,
+        caption=f"{count_noun(len(rows), 'recipe')}: {verdicts}",
+        note=note,
+    )
+
+
+def _held_alone(rows: Sequence[StatusRow], held: Mapping[str, str]) -> str:
+    """The first recipe of those that are not fresh, if all that can be repaired are held."""
+    names = [row.name for row in rows if reprs.is_repairable(row.verdict)]
+    return names[0] if names and all(held.get(name) for name in names) else ""
+
+
+def _causes(reasons: Sequence[str]) -> Rendered:
+    """The reasons of a row: the first one, which expands to all of them; as text one line each."""
+    if len(reasons) <= 1:
+        return plain_text(reasons[0] if reasons else "")
+    expandable = details(
+        plain_text(f"{reasons[0]}, and {len(reasons) - 1} more"), bullet_list(reasons[1:])
+    )
+    hidden_count = len(reasons) - _MAX_CAUSE_LINES
+    lines = [*map(escape_invisible, reasons[:_MAX_CAUSE_LINES])]
+    if hidden_count > 0:
+        lines.append(f"and {hidden_count:,} more")
+    return Rendered(expandable.html, "\n".join(lines))
+
+
+def estimated_time(at_least: float, at_most: float) -> str:
+    """The duration of a plan, coarse enough to be equal from run to run: `Estimated time: 0 s to 5
+    s`."""
+    low, high = round_down_duration(at_least), round_up_duration(at_most)
+    return f"Estimated time: {low} to {high}"
+
+
+def _plan_line(step: Step, label: str) -> tuple[str, str, Rendered, str]:
+    action = f"increment: {step.increment}" if step.increment else label
+    duration = duration_bound(step.seconds) or "never ran"
+    return step.name, action, _step_reasons(step, label), duration
+
+
+def _step_reasons(step: Step, label: str) -> Rendered:
+    """The reasons of a step. A step without reasons was requested by name although its state is
+    undecidable."""
+    undecided = (
+        ["requested by name; its freshness cannot be decided"]
+        if label.startswith("recompute")
+        else []
+    )
+    return _causes([str(r) for r in step.reasons] or undecided)
+
+
+def _skipped_note(names: Sequence[str]) -> str:
+    return f"undecidable, skipped unless requested by name: {', '.join(names)}" if names else ""
+
+
+def duration_bound(seconds: float | None) -> str:
+    """A coarse upper bound, equal from run to run. The exact duration is in the step itself."""
+    return "" if seconds is None else f"within {round_up_duration(seconds)}"
+
+
+def _waiting_note(steps: Iterable[Step | RunStep]) -> Rendered | None:
+    """The tables that remain possibly stale because of blocked steps."""
+    notes = [
+        f"{', '.join(s.waiting)} remain{'s' if len(s.waiting) == 1 else ''} possibly stale "
+        f"because of {s.name}"
+        for s in steps
+        if s.waiting
+    ]
+    return dim_text("; ".join(notes)) if notes else None
+
+
+def outcome_text(step: RunStep) -> str:
+    """The outcome of a step, as text."""
+    if step.outcome != "cut_off":
+        return step.outcome
+    return (
+        "not needed: already up to date" if step.meanwhile else "not needed: inputs came out equal"
+    )

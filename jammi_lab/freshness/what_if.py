@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Anchor, Input, Unknown
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.clock import rfc3339
@@ -17,7 +16,7 @@ from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeNode
-from jammi_lab.freshness.reports import Status
+from jammi_lab.freshness.reports import Status, status_board
 from jammi_lab.freshness.service import FreshnessService
 from jammi_lab.freshness.table_verdict import Evidence, State
 from jammi_lab.inputs.observation import Observation
@@ -30,7 +29,7 @@ class WhatIfStatus(Status):
     """A hypothetical Status."""
 
     def _rendered(self) -> Rendered:
-        return reprs.status(list(self), note="hypothetical; nothing was changed")
+        return status_board(list(self), note="hypothetical; nothing was changed")
 
 
 class Overlay(EvaluatedGraph):

@@ -23,7 +23,6 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.inputs import row_comparison
 from jammi_lab.inputs.observation import Observation, Observer
 from jammi_lab.inputs.observation_cache import LastObservations, ObservationCache
-from jammi_lab.inputs.path_names import record_of
 from jammi_lab.inputs.source_names import SourceDirectory
 from jammi_lab.sources.base import (
     Connector,
@@ -98,9 +97,6 @@ class Observers:
         if input.name == JAMMI_CATALOG:
             return Unknown(why="tables of jammi_catalog change with every operation")
         registered = self._directory.find(input.name)
-        record = record_of(input.name) if registered is None else registered[0]
-        if record is not None and (why := self._directory.why_unknown(record)) is not None:
-            return Unknown(why=why)
         if registered is not None:
             context = replace(
                 self.context(observation, observation.requested_columns(input)),

@@ -53,8 +53,6 @@ class SourceDirectory:
         self._credentials = CredentialStore()
         self.notebook_variables: Callable[[], Mapping[str, object]] | None = None
         """Returns the notebook's variables; None outside a notebook."""
-        self.why_unknown: Callable[[SourceRecord], str | None] = lambda _: None
-        """Why the state of a source is to count as unknown, as a clause; None when it is not."""
 
     def register_frame(self, record: SourceRecord, frame: object) -> None:
         """Store a registered frame until it is removed or the workspace closes."""

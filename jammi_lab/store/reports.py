@@ -7,15 +7,15 @@ from collections.abc import Callable
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core import reprs
 from jammi_lab.core.errors import SessionClosed
+from jammi_lab.core.forms import form, listing_table
 from jammi_lab.core.html import (
     Rendered,
     bullet_list,
     count_noun,
     format_bytes,
-    heading,
     plain_text,
+    verdict_icon,
     vstack,
 )
 from jammi_lab.core.records import TableStatus
@@ -94,8 +94,17 @@ class FsckReport(DisplayedValue, frozen=True):
             if self.quarantined
             else None
         )
+        counts = [
+            (field.replace("_", " "), len(names)) for field, names in findings.items() if names
+        ]
+        found = verdict_icon("fresh", "No problems found: catalog and files agree.")
+        if counts:
+            reclaimed = self.bytes_reclaimed
+            note = f"{format_bytes(reclaimed)} reclaimed" if reclaimed else ""
+            headers = ["found", "number"]
+            found = listing_table(headers, counts, aligned="lr", caption="Check", note=note)
         return vstack(
-            reprs.check(findings, self.bytes_reclaimed),
+            found,
             bullet_list([*lines, *self.errors]) if lines or self.errors else None,
             quarantine,
         )
@@ -146,7 +155,7 @@ class RebuildReport(DisplayedValue, frozen=True):
         ]
 
     def _rendered(self) -> Rendered:
-        return vstack(heading("Rebuilt"), bullet_list(self._lines()))
+        return form("Rebuilt", table=bullet_list(self._lines()))
 
 
 EntryFilter = Callable[[str], bool]

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.maintenance import Maintenance, Recomputation
     from jammi_lab.workspace.materialize import Materializer
     from jammi_lab.workspace.result import Result
-    from jammi_lab.workspace.result_table import TableHandles, TableService
+    from jammi_lab.workspace.result_table import Tables
     from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
     from jammi_lab.workspace.searches import Searches
     from jammi_lab.workspace.sources import Sources
@@ -168,32 +168,25 @@ class Services(Infrastructure):
         )
 
     @first_use
-    def tables(self) -> "TableService":
-        """Versions of tables: rows, files and verdicts."""
-        from jammi_lab.workspace.result_table import TableService
+    def tables(self) -> "Tables":
+        """Finds versions of tables."""
+        from jammi_lab.workspace.result_table import Tables
 
-        return TableService(
+        return Tables(
             self,
             self.lookup,
-            self.statements,
-            self.freshness,
             self.progress,
-            self.check_service.of_version,
+            lambda: self.statements,
+            lambda: self.freshness,
+            lambda: self.check_service,
         )
-
-    @first_use
-    def handles(self) -> "TableHandles":
-        """Makes ResultTables."""
-        from jammi_lab.workspace.result_table import TableHandles
-
-        return TableHandles(self.tables)
 
     @first_use
     def materializer(self) -> "Materializer":
         """Defines and runs recipes."""
         from jammi_lab.workspace.materialize import Materializer
 
-        return Materializer(self, self.lookup, self.freshness, self.progress)
+        return Materializer(self, self.lookup, lambda: self.freshness, self.progress)
 
     @first_use
     def maintenance(self) -> "Maintenance":
@@ -237,32 +230,21 @@ class Services(Infrastructure):
         """Searches whose hits are results."""
         from jammi_lab.workspace.searches import Searches
 
-        return Searches(self.search, self.lookup, self.statements, self.topics, self.badges)
+        return Searches(self.search, self.lookup, self.statements, self.topics)
 
     @first_use
     def views(self) -> "VectorViews":
         """Maps, neighbours and graphs of vectors."""
         from jammi_lab.workspace.vector_views import VectorViews
 
-        return VectorViews(
-            self.search,
-            self.statements,
-            self.handles,
-            self.materializer,
-            self.producers,
-            self.catalog,
-            self.badges,
-            self.lookup,
-        )
+        return VectorViews(self.search, self.statements, self.tables, self.materializer)
 
     @first_use
     def evaluation(self) -> "RetrievalEvaluator":
         """How well searches find what they should."""
         from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
 
-        return RetrievalEvaluator(
-            self.search, self.handles, self.models, self.materializer, self.lookup
-        )
+        return RetrievalEvaluator(self.search, self.tables, self.models, self.materializer)
 
     # What these call is built no earlier than they are called.
 

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 
 from jammi_lab.catalog.checks import CheckRepository
-from jammi_lab.core import reprs
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.errors import CheckNotFound, InvalidArgument
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import check_name, near_names
 from jammi_lab.engine.prepared_statement import PreparedStatement
@@ -249,4 +249,4 @@ def _to_severity(severity: str | None, subject: CheckRecord) -> Severity:
 
 def _checks_table(checks: Sequence[Check]) -> Rendered:
     rows = [(c.name, c.table, c.severity, c.rule) for c in checks]
-    return reprs.listing_table(["check", "table", "severity", "rule"], rows, aligned="llll")
+    return listing_table(["check", "table", "severity", "rule"], rows, aligned="llll")

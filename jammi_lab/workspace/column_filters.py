@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.html_tables import is_numeric_type
+from jammi_lab.core.forms import is_numeric_type
 from jammi_lab.core.identifiers import sql_literal
 
 ColumnFilter = tuple[Any, Any] | list[Any]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jammi_lab.core.anchors import Input, InputKind
-from jammi_lab.core.html_tables import is_numeric_type
+from jammi_lab.core.forms import is_numeric_type
 from jammi_lab.core.value import Value
 from jammi_lab.sources import scratch_duckdb
 from jammi_lab.sources.base import ReadPlan, Relation

@@ -35,6 +35,7 @@ class TableLookup:
     def find(self, name: object, version: int | None = None) -> TableVersion:
         """The newest ready version of a recipe, one version of it (ready or rejected), or a ready
         physical table. TableNotFound, with near names."""
+        name = unwrap_table(name)
         if isinstance(name, TableVersion):
             self.check_visible(name.record)
             return name
@@ -200,6 +201,7 @@ class TableLookup:
     def lineage_name(self, name: object) -> str | None:
         """The name of a table, source or recipe in the lineage: a handle's recipe for its newest
         version, else the physical name. TableNotFound for an unknown one."""
+        name = unwrap_table(name)
         if name is None:
             return None
         if isinstance(name, TableVersion):

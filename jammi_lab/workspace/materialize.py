@@ -1,7 +1,7 @@
 """Runs recipes: a recipe value becomes a producer's job, and each run makes a new version of a
 table or reuses an equal ready table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,7 +21,7 @@ from jammi_lab.steps.sql import Sql
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest
 from jammi_lab.workspace.arguments import ProgressReporter
-from jammi_lab.workspace.lookup import TableLookup, unwrap_table
+from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.recipe_values import Cache, Refresh
 from jammi_lab.workspace.result_table import ResultTable
 
@@ -36,7 +36,7 @@ class Materializer:
         self,
         parts: "Infrastructure",
         lookup: TableLookup,
-        freshness: FreshnessQueries,
+        freshness: Callable[[], FreshnessQueries],
         progress: ProgressReporter,
     ) -> None:
         self._producers, self._frames = parts.producers, parts.frames
@@ -164,7 +164,7 @@ class Materializer:
         ctx = self._producers.bind_context(name, resolvers, bypass_cache=bypass_cache)
         # of a handle its recipe if it is the newest version, else the physical name
         names = {
-            field: self._lookup.lineage_name(unwrap_table(value)) or ""
+            field: self._lookup.lineage_name(value) or ""
             for field, value in vars(recipe).items()
             if isinstance(value, ResultTable)
         }
@@ -187,7 +187,7 @@ class Materializer:
         self._check_definition(name, job)
         on_progress = self._progress.callback(progress)
         if refresh == "inputs":
-            self._freshness.update_inputs(job, on_progress)
+            self._freshness().update_inputs(job, on_progress)
             job = job.rebind()
         outcome = produce(
             self._context, name, job, bypass_cache=cache == "bypass", on_progress=on_progress

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core import reprs
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.records import RecipeRecord, recipe_statement
 from jammi_lab.freshness.reports import contains_row, find_row
@@ -87,6 +87,4 @@ def list_recipes(catalog: Catalog) -> Recipes:
 
 def _recipes_table(recipes: Sequence[Recipe]) -> Rendered:
     rows = [(r.name, r.kind, r.newest_version, " ".join(r.definition.split())) for r in recipes]
-    return reprs.listing_table(
-        ["recipe", "kind", "newest version", "definition"], rows, aligned="llrl"
-    )
+    return listing_table(["recipe", "kind", "newest version", "definition"], rows, aligned="llrl")

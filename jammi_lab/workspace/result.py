@@ -29,7 +29,6 @@ from jammi_lab.features.outputs.stamps import (
 )
 from jammi_lab.inputs.observation import PinnedState, origin_of_inputs
 from jammi_lab.sources.frame_origins import origins
-from jammi_lab.workspace.column_profile import ColumnQuery
 from jammi_lab.workspace.export import export
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.features.live.dml_commits import CommitResult
+    from jammi_lab.workspace.column_profile import ColumnQuery
 
 
 RecordedInputs = tuple[list[StampedTable], list[StampedSource], list[str]]
@@ -413,7 +413,7 @@ class Result(TableMixin, BadgeMixin):
             if not isinstance(b.relation.token, PinnedState)
         ]
 
-    def _column_query(self) -> ColumnQuery | None:
+    def _column_query(self) -> "ColumnQuery | None":
         """Runs a SELECT over all rows of the result, read again; None when they could be
         others."""
         if self._unpinned_inputs() or self._prepared.volatile or not self._prepared.output:

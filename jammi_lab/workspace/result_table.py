@@ -2,7 +2,6 @@
 verdicts, and the versions of the recipe."""
 
 import contextlib
-import functools
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,8 +16,16 @@ from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed, TableDamaged
+from jammi_lab.core.forms import form, listing_table
 from jammi_lab.core.gc_pause import import_modules
-from jammi_lab.core.html import Rendered, ReprMixin, vstack
+from jammi_lab.core.html import (
+    Rendered,
+    ReprMixin,
+    count_noun,
+    format_bytes,
+    plain_text,
+    vstack,
+)
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, equal_row_groups
 from jammi_lab.core.records import (
@@ -32,12 +39,18 @@ from jammi_lab.core.records import (
 )
 from jammi_lab.core.verdicts import Match, Verdict, Verification
 from jammi_lab.engine.sql import credential_check
+from jammi_lab.features.checks.checks import CheckService
 from jammi_lab.features.checks.results import CheckResults
 from jammi_lab.features.outputs.stamps import Stamp, StampedSource, StampedTable, stamped_table
 from jammi_lab.features.pictures.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.result_names import ResultTableResolver
-from jammi_lab.inputs.version_changes import ROW_NUMBER, VersionComparison, Windows, common_columns
+from jammi_lab.inputs.version_changes import (
+    ROW_NUMBER,
+    VersionComparison,
+    Windows,
+    common_columns,
+)
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.steps.build import Outcome
 from jammi_lab.steps.recompute_check import verify_by_recomputation
@@ -64,81 +77,92 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.infrastructure import Infrastructure
 
 
-class TableService:
-    """Reads, verifies and removes single versions. Raises TableNotFound for a version of another
-    tenant than the bound one."""
+class Tables:
+    """Finds versions of tables, and holds what their handles use."""
 
     def __init__(
         self,
         parts: "Infrastructure",
         lookup: TableLookup,
-        statements: StatementRunner,
-        freshness: FreshnessQueries,
         progress: ProgressReporter,
-        check_results: Callable[[TableVersion], CheckResults],
+        statements: Callable[[], StatementRunner],
+        freshness: Callable[[], FreshnessQueries],
+        checks: Callable[[], CheckService],
     ) -> None:
-        self._catalog, self._results, self.lookup = parts.catalog, parts.results, lookup
-        self._statements, self._freshness = statements, freshness
-        self._retention, self._removal, self._progress = parts.retention, parts.removal, progress
-        self._audit, self._check_results = parts.check_runner.audit, check_results
-        self._check_writable = parts.check_writable
-        self._newest_runs = parts.run_events.of_newest
-        self._recompute = functools.partial(
-            verify_by_recomputation, parts.producer_context, parts.producers
-        )
+        """`statements`, `freshness`, `checks`: these services, which are not built before a handle
+        needs them."""
+        self.parts, self.lookup, self.progress = parts, lookup, progress
+        self.statements, self.freshness, self.checks = statements, freshness, checks
 
-    # -- rows and files
+    # -- handles
     # ----------------------------------------------------------------------------------------------
 
-    def read(self, record: TableRecord) -> Result:
-        """Read all rows. TableNotFound after the table was dropped; TableDamaged."""
-        self.lookup.require_readable(record)
-        readable = ResultTableResolver(self._catalog, self._results, READABLE_STATUSES)
-        return self._statements.read_table(record, readable)
+    def find(self, table: "str | ResultTable", version: int | None = None) -> "ResultTable":
+        """The newest ready version of a recipe, one version, or a physical table. A ResultTable is
+        returned unchanged. TableNotFound, with near names."""
+        match = self.lookup.find(table, version)
+        return table if isinstance(table, ResultTable) else ResultTable(self, *match)
 
-    def origin(self, table: TableVersion) -> FrameOrigin:
-        """The origin of frames made from a table: the recipe while this is its newest version, else
-        this table alone. TableNotFound."""
-        name = self.lookup.lineage_name(table) or table.record.table_name
-        snapshot = result_snapshot(table.record, table.version.version)
-        return FrameOrigin([snapshot.anchor(Input(kind=InputKind.RESULT, name=name))])
+    def from_outcome(self, outcome: Outcome) -> "ResultTable":
+        """The table that a producer computed or reused."""
+        return ResultTable(self, outcome.version, outcome.record, outcome.outcome, outcome.reuse)
 
-    def record_path_read(self, table: TableVersion) -> None:
-        """Record in a notebook that the running cell may read the file of a table. Of a closed
-        workspace nothing is recorded: frames of unknown origin have a ground."""
-        if origins.follower is not None:
-            with contextlib.suppress(SessionClosed):
-                origins.record_read(self.origin(table))
+    def from_ready(self, match: TableVersion | None) -> "ResultTable | None":
+        """A ready table that is the result of a definition; None for none."""
+        return None if match is None else ResultTable(self, *match, "reused")
 
-    def path(self, record: TableRecord) -> StoragePath:
-        """The path of the Parquet file of an intact table. TableNotFound; TableDamaged."""
-        self.lookup.check_visible(record)
-        with self.lookup.translate_missing(record):
-            return self._results.require_intact(record)
+    def from_versions(self, versions: Iterable[TableVersion]) -> "ResultTables":
+        """Handles of several versions, in their order."""
+        return ResultTables(ResultTable(self, *each) for each in versions)
 
-    def stored_path(self, record: TableRecord) -> StoragePath:
-        """The path of the Parquet file, also of a damaged table. TableNotFound."""
-        try:
-            return self.path(record)
-        except TableDamaged:
-            return self._results.parquet(record)
+    def history(
+        self, name: str, versions: Iterable[TableVersion] | None = None
+    ) -> "VersionHistory[ResultTable]":
+        """Versions of a recipe with what each of them changed; by default all that can be read,
+        rejected ones among them. TableNotFound."""
 
-    def index_path(self, record: TableRecord) -> StoragePath | None:
-        """The path of the index file beside the table; None when there is none. TableNotFound;
-        TableDamaged."""
-        suffix = WORDS_SUFFIX if record.kind is TableKind.LEXICAL else GRAPH_SUFFIX
-        path = sidecar_path(self.path(record), suffix)
-        return path if exists(path) else None
+        def describe_changes(new: ResultTable, old: ResultTable) -> str:
+            return self.freshness().describe_changes(new._record, old._record)
 
-    def manifest(self, record: TableRecord) -> Manifest | None:
-        """The manifest beside the file, else the catalog's copy. TableNotFound."""
-        self.lookup.check_visible(record)
-        return self.read_manifest(record)
+        if versions is None:
+            versions = self.lookup.all_versions(name)
+        return VersionHistory(name, self.from_versions(versions), describe_changes)
+
+    # -- verdicts and lineage
+    # ----------------------------------------------------------------------------------------------
+
+    def staleness(self, table: object, progress: ProgressOption) -> Verdict:
+        """The verdict on a recipe's newest version or on one table. TableNotFound."""
+        subject = self.lookup.verdict_subject(table)
+        return self.freshness().staleness(*subject, self.progress.callback(progress))
+
+    def lineage(
+        self,
+        table: object,
+        direction: Literal["both", "up", "down"] = "both",
+        depth: int | None = None,
+        *,
+        columns: bool = False,
+    ) -> Lineage:
+        """The graph around a table, or all of it. TableNotFound; InvalidArgument."""
+        name = self.lookup.lineage_name(table)
+        graph = self.freshness().lineage(name, direction, depth, columns=columns)
+        return Lineage(graph, self.parts.run_events.of_newest)
+
+    # -- what records hold and outputs show
+    # ----------------------------------------------------------------------------------------------
 
     def read_manifest(self, record: TableRecord) -> Manifest | None:
-        """The same without the tenant check, for a record that came from the catalog."""
-        manifest = manifests.parse(read_manifest_bytes(self._results, record))
-        return manifest or manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+        """The manifest beside the file, else the catalog's copy, of any tenant."""
+        stored = manifests.parse(read_manifest_bytes(self.parts.results, record))
+        tables = self.parts.catalog.result_tables
+        return stored or manifests.parse(tables.manifest(record.table_name))
+
+    def stamped_table(self, table: TableVersion) -> StampedTable:
+        """A table as stamps name it: by its recipe while it is the newest version, which a newer
+        one supersedes, else by its physical name."""
+        name = self.lookup.lineage_name(table) or table.record.table_name
+        return stamped_table(name, table.version.version, table.record)
 
     def stamp_all(
         self,
@@ -150,7 +174,7 @@ class TableService:
         """What an output or a file that shows some tables says of them; None for no tables.
         `shown_verdicts`: the verdicts in the output as a sentence, else they are evaluated.
         `sources`, `unrecorded`: the other inputs that it shows, with and without a known state."""
-        badges = self._statements.badges
+        badges = self.statements().badges
         if badges.stamps is None or not tables:
             return None
         shown = [self.stamped_table(table) for table in tables]
@@ -166,147 +190,11 @@ class TableService:
             verdict=shown_verdicts,
         )
 
-    def stamped_table(self, table: TableVersion) -> StampedTable:
-        """A table as stamps name it: by its recipe while it is the newest version, which a newer
-        one supersedes, else by its physical name."""
-        name = self.lookup.lineage_name(table) or table.record.table_name
-        return stamped_table(name, table.version.version, table.record)
-
-    # -- verdicts
-    # ----------------------------------------------------------------------------------------------
-
-    def verify(
-        self,
-        table: TableVersion,
-        expected: str | None,
-        progress: ProgressOption,
-        *,
-        recompute: bool,
-    ) -> Verification:
-        """Compare bytes, manifest and definition hash with what was recorded, and with `recompute`
-        the bytes with those of a full computation. ManifestUnsupported; TableNotFound;
-        NotRecomputable."""
-        self.lookup.check_visible(table.record)
-        self.lookup.require_exists(table.record)
-        outcome = verify(self._results, table.record, expected, self._progress.callback(progress))
-        return (
-            self._recompute(table.record) if recompute and isinstance(outcome, Match) else outcome
-        )
-
-    def staleness(self, table: object, progress: ProgressOption) -> Verdict:
-        """The verdict on a recipe's newest version or on one table. TableNotFound."""
-        subject = self.lookup.verdict_subject(table)
-        return self._freshness.staleness(*subject, self._progress.callback(progress))
-
-    def lineage(
-        self,
-        table: object,
-        direction: Literal["both", "up", "down"] = "both",
-        depth: int | None = None,
-        *,
-        columns: bool = False,
-    ) -> Lineage:
-        """The graph around a table, or all of it. TableNotFound; InvalidArgument."""
-        name = self.lookup.lineage_name(table)
-        graph = self._freshness.lineage(name, direction, depth, columns=columns)
-        return Lineage(graph, self._newest_runs)
-
-    # -- versions
-    # ----------------------------------------------------------------------------------------------
-
-    def history(self, table: TableVersion) -> list[TableVersion]:
-        """All ready versions of its recipe, newest first. TableNotFound."""
-        self.lookup.check_visible(table.record)
-        return self.lookup.ready_versions(table.version)
-
-    def version_history(
-        self, name: str, versions: Iterable[TableVersion]
-    ) -> "VersionHistory[ResultTable]":
-        """Versions of a table, with what each of them changed."""
-
-        def describe_changes(new: ResultTable, old: ResultTable) -> str:
-            return self._freshness.describe_changes(new._record, old._record)
-
-        tables = (ResultTable(self, *version) for version in versions)
-        return VersionHistory(name, tables, describe_changes)
-
-    def drop(self, table: TableVersion) -> None:
-        """Remove a version. TableNotFound, TenantForbidden."""
-        self.lookup.check_visible(table.record)
-        self._check_writable()
-        self._removal.remove_version(table.version)
-
-    def pin(self, table: TableVersion, note: str | None) -> None:
-        """Exempt a version from `expire`. StatementNotAllowed for a password in the note."""
-        self.lookup.check_visible(table.record)
-        self._check_writable()
-        credential_check.check_text("The note of a pinned version", note)
-        self._retention.pin(table.version, note)
-
-    def unpin(self, table: TableVersion) -> None:
-        """End the exemption from `expire`."""
-        self.lookup.check_visible(table.record)
-        self._check_writable()
-        self._retention.unpin(table.version)
-
-    def restore(self, table: TableVersion) -> tuple[VersionRecord, TableRecord]:
-        """Make a new version that refers to the same bytes. TableNotFound, TableDamaged,
-        TenantForbidden; CheckFailed when a blocking check does not pass on it."""
-        self.lookup.check_visible(table.record)
-        self._check_writable()
-        tables = ResultTableResolver(self._catalog, self._results)
-
-        def audit(record: TableRecord) -> Audit:
-            return self._audit(record, tables.relation(record, record.recipe, record.version))
-
-        return self._retention.restore(table.version, audit)
-
-    def check_results(self, table: TableVersion) -> CheckResults:
-        """The stored results of checks on a version. TableNotFound."""
-        self.lookup.check_visible(table.record)
-        current = TableVersion(self.lookup.current_name(table.version), table.record)
-        return self._check_results(current)
-
-    def diff(self, table: TableVersion, number: int | None) -> Diff:
-        """The difference from another version of the recipe, by default the previous one.
-        TableNotFound, TableDamaged."""
-        comparison, other = self.comparison(table, number)
-        title = f"{other.recipe}, version {other.version} → {table.version.version}"
-        return diff_of(comparison, title)
-
-    def comparison(
-        self, table: TableVersion, number: int | None
-    ) -> tuple[VersionComparison, VersionRecord]:
-        """The comparison with another version of the recipe, by default the previous one, and that
-        version. Raises as `diff`."""
-        self.lookup.check_visible(table.record)
-        other = self.lookup.version_to_compare(table.version, number)
-        tables = ResultTableResolver(self._catalog, self._results)
-        skipped_rows = self._equal_first_rows(table.record, other.record)
-
-        def query(statement: str, windows: Windows) -> Any:
-            with self.lookup.translate_missing(table.record, other.record):
-                pair = compared_tables(tables, table.record, other.record, windows)
-                return self._statements.query(statement, table.record.tenant, [pair])
-
-        return VersionComparison(table.record, other.record, query, skipped_rows), other.version
-
-    def _equal_first_rows(self, new: TableRecord, old: TableRecord) -> int:
-        """The number of rows at the beginning of both files that are equal by the digests of their
-        row groups."""
-        columns = common_columns(new, old)
-        current, former = self.read_manifest(new), self.read_manifest(old)
-        footer = read_footer(self._results.parquet(new))
-        hides_row_number = ROW_NUMBER in map(fold, columns)
-        if current is None or former is None or footer is None or hides_row_number:
-            return 0
-        groups = equal_row_groups(current.leaves, former.leaves, [*columns])
-        return sum(footer.row_group(group).num_rows for group in range(groups))
-
 
 _KINDS_WITH_REUSE = (TableKind.EMBEDDING, TableKind.LEXICAL, TableKind.ROW_MAP)
 
 
+_MAX_SHOWN_COLUMNS = 12
 _TEXT_KINDS = (TableKind.EMBEDDING, TableKind.LEXICAL)
 _COSINE_KINDS = (
     TableKind.EMBEDDING,
@@ -323,7 +211,7 @@ class ResultTable(TableMixin, ReprMixin):
 
     def __init__(
         self,
-        tables: TableService,
+        tables: Tables,
         version: VersionRecord,
         record: TableRecord,
         outcome: str = "computed",
@@ -418,8 +306,9 @@ class ResultTable(TableMixin, ReprMixin):
     def index_path(self) -> Path | Any:
         """The path of the index file; in an object store its URL, a string. None without one, as
         for small tables, whose vectors are all compared. TableNotFound; TableDamaged."""
-        location = self._tables.index_path(self._record)
-        return location if isinstance(location, Path | None) else str(location)
+        suffix = WORDS_SUFFIX if self._record.kind is TableKind.LEXICAL else GRAPH_SUFFIX
+        location = sidecar_path(self._intact_path(), suffix)
+        return _shown_path(location) if exists(location) else None
 
     @property
     def tenant(self) -> str | None:
@@ -476,28 +365,59 @@ class ResultTable(TableMixin, ReprMixin):
     def manifest(self) -> Manifest | None:
         """The manifest; None for a table older than manifests. TableNotFound while another tenant
         than its own is bound."""
-        return self._tables.manifest(self._record)
+        self._tables.lookup.check_visible(self._record)
+        return self._tables.read_manifest(self._record)
 
     @property
     def checks(self) -> CheckResults:
         """What the checks on the recipe found in this version. Runs nothing: a check that was added
         since is run by `ws.check`. TableNotFound as for `manifest`."""
-        return self._tables.check_results(self._table_version)
+        lookup = self._tables.lookup
+        lookup.check_visible(self._record)
+        current = TableVersion(lookup.current_name(self._version), self._record)
+        return self._tables.checks().of_version(current)
 
     @property
     def path(self) -> Path | Any:
         """The path of the Parquet file, also of a damaged table; in an object store its URL, a
         string. TableNotFound as for `manifest`."""
-        location = self._tables.stored_path(self._record)
-        self._tables.record_path_read(self._table_version)
-        return location if isinstance(location, Path) else str(location)
+        try:
+            location = self._intact_path()
+        except TableDamaged:
+            location = self._tables.parts.results.parquet(self._record)
+        # A cell may read the file. Of a closed workspace nothing is recorded: frames of unknown
+        # origin have a ground.
+        if origins.follower is not None:
+            with contextlib.suppress(SessionClosed):
+                origins.record_read(self._origin())
+        return _shown_path(location)
+
+    def _intact_path(self) -> StoragePath:
+        """The path of the Parquet file. TableNotFound; TableDamaged."""
+        lookup = self._tables.lookup
+        lookup.check_visible(self._record)
+        with lookup.translate_missing(self._record):
+            return self._tables.parts.results.require_intact(self._record)
+
+    def _origin(self) -> FrameOrigin:
+        """The origin of frames made from it: the recipe while this is its newest version, else this
+        table alone. TableNotFound."""
+        name = self._tables.lookup.lineage_name(self) or self.table_name
+        snapshot = result_snapshot(self._record, self.version)
+        return FrameOrigin([snapshot.anchor(Input(kind=InputKind.RESULT, name=name))])
 
     def read(self) -> Result:
         """Read the rows. TableDamaged when the bytes are missing or not the published ones."""
-        result = self._tables.read(self._record)
-        result._origin = self._tables.origin(self._table_version)
+        result = self._read()
+        result._origin = self._origin()
         result._read_as = self._tables.stamped_table(self._table_version)
         return result
+
+    def _read(self) -> Result:
+        parts, record = self._tables.parts, self._record
+        self._tables.lookup.require_readable(record)
+        readable = ResultTableResolver(parts.catalog, parts.results, READABLE_STATUSES)
+        return self._tables.statements().read_table(record, readable)
 
     def arrow(self) -> "pa.Table":
         """All rows as an Arrow table, as `read().arrow()`. TableDamaged."""
@@ -515,11 +435,11 @@ class ResultTable(TableMixin, ReprMixin):
         """A lazy scan in another engine: a polars LazyFrame, a DuckDB relation or a pyarrow
         Dataset. TableDamaged; InvalidArgument."""
         frame = self._scan(engine)
-        origins.record_read(self._tables.origin(self._table_version), frame)
+        origins.record_read(self._origin(), frame)
         return frame
 
     def _scan(self, engine: str) -> Any:
-        location = self._tables.path(self._record)
+        location = self._intact_path()
         if isinstance(location, RemotePath):
             return _scan_remote(location, engine)
         path = str(location)
@@ -551,12 +471,12 @@ class ResultTable(TableMixin, ReprMixin):
         InvalidArgument for another extension and for a folder that is missing, not writable or part
         of the workspace; SchemaMismatch for a column that CSV cannot hold; ResourceExhausted,
         TableDamaged."""
-        origins.record_read(self._tables.origin(self._table_version))
+        origins.record_read(self._origin())
         return export(path, self, self._copy_parquet, self._stamp)
 
     def _copy_parquet(self, target: Path) -> None:
         with (
-            open_for_reading(self._tables.path(self._record)) as source,
+            open_for_reading(self._intact_path()) as source,
             target.open("wb") as copy,
         ):
             shutil.copyfileobj(source, copy)
@@ -571,15 +491,22 @@ class ResultTable(TableMixin, ReprMixin):
         """Compare the bytes, the manifest and (when passed) the definition hash with the record.
         With `recompute`, also compute the statement in full over the recorded inputs, and compare
         the bytes; NotRecomputable where that is not possible."""
-        return self._tables.verify(self._table_version, expected, progress, recompute=recompute)
+        parts, record = self._tables.parts, self._record
+        self._tables.lookup.check_visible(record)
+        self._tables.lookup.require_exists(record)
+        on_progress = self._tables.progress.callback(progress)
+        outcome = verify(parts.results, record, expected, on_progress)
+        if recompute and isinstance(outcome, Match):
+            return verify_by_recomputation(parts.producer_context, parts.producers, record)
+        return outcome
 
     def staleness(self, *, progress: ProgressOption = None) -> Verdict:
         """The verdict: whether it equals the output of its recipe over its current inputs."""
-        return self._tables.staleness(self._table_version, progress)
+        return self._tables.staleness(self, progress)
 
     def lineage(self) -> "Lineage":
         """The graph of its inputs and of the tables made from it."""
-        return self._tables.lineage(self._table_version)
+        return self._tables.lineage(self)
 
     @property
     def pinned(self) -> bool:
@@ -594,23 +521,27 @@ class ResultTable(TableMixin, ReprMixin):
     def history(self) -> "list[ResultTable]":
         """All ready versions of its recipe, newest first, displayed with the time of each and what
         it changed. TableNotFound while another tenant than its own is bound."""
-        versions = self._tables.history(self._table_version)
-        return self._tables.version_history(self.name, versions)
+        self._tables.lookup.check_visible(self._record)
+        return self._tables.history(self.name, self._tables.lookup.ready_versions(self._version))
 
     def drop(self) -> None:
         """Remove this version. Its bytes are deleted with the last version that refers to them.
         TableNotFound as for `history` and after its recipe was renamed; TenantForbidden."""
-        self._tables.drop(self._table_version)
+        self._check_changeable()
+        self._tables.parts.removal.remove_version(self._version)
 
     def pin(self, note: str | None = None) -> None:
         """Exempt this version from `expire`, with a note why. TableNotFound, TenantForbidden;
         StatementNotAllowed for a password in the note."""
-        self._tables.pin(self._table_version, note)
+        self._check_changeable()
+        credential_check.check_text("The note of a pinned version", note)
+        self._tables.parts.retention.pin(self._version, note)
         self._version = msgspec.structs.replace(self._version, pinned=True, note=note)
 
     def unpin(self) -> None:
         """Let `expire` remove this version. TableNotFound, TenantForbidden."""
-        self._tables.unpin(self._table_version)
+        self._check_changeable()
+        self._tables.parts.retention.unpin(self._version)
         self._version = msgspec.structs.replace(self._version, pinned=False, note=None)
 
     def restore(self) -> "ResultTable":
@@ -619,7 +550,20 @@ class ResultTable(TableMixin, ReprMixin):
 
         Raises TableNotFound, TableDamaged, TenantForbidden.
         """
-        return ResultTable(self._tables, *self._tables.restore(self._table_version), "reused")
+        self._check_changeable()
+        parts = self._tables.parts
+        tables = ResultTableResolver(parts.catalog, parts.results)
+
+        def audit(record: TableRecord) -> Audit:
+            relation = tables.relation(record, record.recipe, record.version)
+            return parts.check_runner.audit(record, relation)
+
+        restored = parts.retention.restore(self._version, audit)
+        return ResultTable(self._tables, *restored, "reused")
+
+    def _check_changeable(self) -> None:
+        self._tables.lookup.check_visible(self._record)
+        self._tables.parts.check_writable()
 
     def diff(self, version: int | None = None) -> Diff:
         """The difference from another version of its recipe to this one, by default from the
@@ -628,14 +572,44 @@ class ResultTable(TableMixin, ReprMixin):
         Rows are compared by key when both versions have the same one, else as multisets. Raises
         TableNotFound, TableDamaged.
         """
-        return self._tables.diff(self._table_version, version)
+        comparison, other = self._comparison(version)
+        title = f"{other.recipe}, version {other.version} → {self.version}"
+        return diff_of(comparison, title)
+
+    def _comparison(self, version: int | None) -> tuple[VersionComparison, VersionRecord]:
+        """The comparison with another version of the recipe, by default the previous one, and that
+        version. Raises as `diff`."""
+        lookup, parts, record = self._tables.lookup, self._tables.parts, self._record
+        lookup.check_visible(record)
+        other = lookup.version_to_compare(self._version, version)
+        tables = ResultTableResolver(parts.catalog, parts.results)
+        skipped_rows = self._equal_first_rows(other.record)
+
+        def query(statement: str, windows: Windows) -> Any:
+            with lookup.translate_missing(record, other.record):
+                pair = compared_tables(tables, record, other.record, windows)
+                return self._tables.statements().query(statement, record.tenant, [pair])
+
+        return VersionComparison(record, other.record, query, skipped_rows), other.version
+
+    def _equal_first_rows(self, old: TableRecord) -> int:
+        """The number of rows at the beginning of both files that are equal by the digests of their
+        row groups."""
+        columns = common_columns(self._record, old)
+        current, former = map(self._tables.read_manifest, (self._record, old))
+        footer = read_footer(self._tables.parts.results.parquet(self._record))
+        hides_row_number = ROW_NUMBER in map(fold, columns)
+        if current is None or former is None or footer is None or hides_row_number:
+            return 0
+        groups = equal_row_groups(current.leaves, former.leaves, [*columns])
+        return sum(footer.row_group(group).num_rows for group in range(groups))
 
     def _show_first_rows(self, n: int) -> None:
         """Show the first `n` rows below the properties, as read now; none of a table that cannot be
         read."""
         with (
             contextlib.suppress(JammiError),
-            contextlib.closing(self._tables.read(self._record)) as rows,
+            contextlib.closing(self._read()) as rows,
         ):
             rows.limit = n
             self._first_rows = rows._content()
@@ -668,53 +642,24 @@ class ResultTable(TableMixin, ReprMixin):
 
     def _rendered(self) -> Rendered:
         record = self._record
-        properties = reprs.result_table(
-            self.name,
-            version=self.version,
-            kind=self.kind,
-            rows=record.row_count,
-            columns=[(c.name, c.type) for c in record.columns],
-            inputs=[i.label for i in self.inputs],
-            key=record.key,
-            bytes=record.bytes,
-            status=self.status,
-            outcome=self.outcome,
-            note=str(self._reuse) if self._reuse else record.error or "",
-        )
+        state = self.outcome if self.status == "ready" else self.status
+        columns = [f"{c.name} {c.type.lower()}" for c in record.columns[:_MAX_SHOWN_COLUMNS]]
+        if (hidden := len(record.columns) - len(columns)) > 0:
+            columns.append(f"and {hidden:,} more")
+        holds = "" if record.row_count is None else count_noun(record.row_count, "row")
+        if holds and record.bytes is not None:
+            holds += f", {format_bytes(record.bytes)}"
+        facts = [
+            ("kind", self.kind),
+            ("holds", holds),
+            ("columns", ", ".join(columns)),
+            ("key", ", ".join(record.key)),
+            ("made from", ", ".join(i.label for i in self.inputs)),
+        ]
+        note = str(self._reuse) if self._reuse else record.error or ""
+        title = f"{self.name}, version {self.version}" + (f": {state}" if state else "")
+        properties = form(title, facts=facts, notes=[note])
         return vstack(properties, self._first_rows) if self._first_rows else properties
-
-
-class TableHandles:
-    """Makes ResultTables from names and records."""
-
-    def __init__(self, tables: TableService) -> None:
-        self._tables = tables
-
-    def find(self, table: str | ResultTable, version: int | None = None) -> ResultTable:
-        """The newest ready version of a recipe, one version, or a physical table. A ResultTable is
-        returned unchanged. TableNotFound, with near names."""
-        if isinstance(table, ResultTable):
-            self._tables.lookup.check_visible(table._record)
-            return table
-        return ResultTable(self._tables, *self._tables.lookup.find(table, version))
-
-    def from_outcome(self, outcome: Outcome) -> ResultTable:
-        """The table that a producer computed or reused."""
-        return ResultTable(
-            self._tables, outcome.version, outcome.record, outcome.outcome, outcome.reuse
-        )
-
-    def from_ready(self, table: TableVersion) -> ResultTable:
-        """A ready table that is the result of a definition."""
-        return ResultTable(self._tables, *table, "reused")
-
-    def history(self, name: str) -> VersionHistory[ResultTable]:
-        """All versions of a recipe that can be read, rejected ones among them. TableNotFound."""
-        return self._tables.version_history(name, self._tables.lookup.all_versions(name))
-
-    def from_versions(self, tables: Iterable[TableVersion]) -> "ResultTables":
-        """Handles of several versions, in their order."""
-        return ResultTables(ResultTable(self._tables, *each) for each in tables)
 
 
 class ResultTables(list[ResultTable], ReprMixin):
@@ -725,9 +670,30 @@ class ResultTables(list[ResultTable], ReprMixin):
         __getitem__ = answer_name_in_list
 
     def _rendered(self) -> Rendered:
-        return reprs.result_tables(
-            (t.name, t.version, t.kind, t.status, t.row_count, t.bytes) for t in self
+        if not self:
+            create = reprs.materialize_command()
+            return plain_text(f"No result tables yet: {create} creates one.")
+        lines = [
+            (
+                t.name,
+                t.version,
+                t.kind,
+                t.status,
+                reprs.format_row_count(t.row_count),
+                format_bytes(t.bytes),
+            )
+            for t in self
+        ]
+        return listing_table(
+            ["name", "version", "kind", "status", "rows", "size"],
+            lines,
+            aligned="lrllrr",
+            note=count_noun(len(lines), "result table"),
         )
+
+
+def _shown_path(location: StoragePath) -> Path | Any:
+    return location if isinstance(location, Path) else str(location)
 
 
 def _scan_remote(location: RemotePath, engine: str) -> Any:

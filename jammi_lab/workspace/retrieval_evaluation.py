@@ -5,9 +5,9 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core import reprs
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, WorkspaceReadOnly
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.model_records import Evaluation
@@ -24,10 +24,9 @@ from jammi_lab.features.vectors.judgements import (
     without_self_judgements,
 )
 from jammi_lab.features.vectors.models import Models
-from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.metrics_recipe import Search, metrics_recipe
-from jammi_lab.workspace.result_table import ResultTable, TableHandles
+from jammi_lab.workspace.result_table import ResultTable, Tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,6 +68,12 @@ def score_ranking(
 _SCORE_NAMES = ("recall", "precision", "mrr", "ndcg")
 
 
+def mean_scores(scores: Sequence[RankingScores]) -> RankingScores:
+    """The mean of each metric."""
+    means = (statistics.fmean(getattr(each, name) for each in scores) for name in _SCORE_NAMES)
+    return RankingScores(*means)
+
+
 class Metrics(ReprMixin, Mapping[str, float]):
     """The scores of one table: `metrics["recall@10"]`, `["precision@10"]`, `["mrr"]`,
     `["ndcg@10"]`; also `.recall`, `.precision`, `.mrr`, `.ndcg`. Means over the queries."""
@@ -89,13 +94,14 @@ class Metrics(ReprMixin, Mapping[str, float]):
         self.kept: ResultTable | None = None
         """The table that keeps the scores, with `as_table=`."""
         self._per_query = list(per_query)
-        self.recall = statistics.fmean(s.recall for _, s in per_query)
+        mean = mean_scores([scores for _, scores in per_query])
+        self.recall = mean.recall
         """The share of the relevant keys among the first k hits."""
-        self.precision = statistics.fmean(s.precision for _, s in per_query)
+        self.precision = mean.precision
         """The share of relevant keys among the first k hits; a place without a hit counts."""
-        self.mrr = statistics.fmean(s.mrr for _, s in per_query)
+        self.mrr = mean.mrr
         """The reciprocal rank of the first relevant key."""
-        self.ndcg = statistics.fmean(s.ndcg for _, s in per_query)
+        self.ndcg = mean.ndcg
         """The discounted cumulative gain, relative to that of the ideal order."""
         self.skipped = skipped
         """Number of queries without a relevant key, which are not scored."""
@@ -151,14 +157,7 @@ class Metrics(ReprMixin, Mapping[str, float]):
             if query.cohort is not None:
                 by_cohort.setdefault(query.cohort, []).append(scores)
         rows = [
-            {
-                "cohort": cohort,
-                "queries": len(scores),
-                **{
-                    name: statistics.fmean(getattr(each, name) for each in scores)
-                    for name in _SCORE_NAMES
-                },
-            }
+            {"cohort": cohort, "queries": len(scores), **asdict(mean_scores(scores))}
             for cohort, scores in by_cohort.items()
         ]
         first = [("cohort", pa.string()), ("queries", pa.int64())]
@@ -234,7 +233,7 @@ def _scores_table(rows: Sequence[Metrics]) -> Rendered:
         if self_judgements
         else ""
     )
-    return reprs.listing_table(
+    return listing_table(
         ["table", "version", "model", "mode", "cohort"]
         + [name if name == "mrr" else f"{name}@{k}" for name in _SCORE_NAMES],
         lines,
@@ -258,13 +257,12 @@ class RetrievalEvaluator:
     def __init__(
         self,
         search: SearchService,
-        handles: TableHandles,
+        tables: Tables,
         models: Models,
         materializer: Materializer,
-        lookup: TableLookup,
     ) -> None:
-        self._search, self._handles, self._models = search, handles, models
-        self._materializer, self._lookup = materializer, lookup
+        self._search, self._tables, self._models = search, tables, models
+        self._materializer, self._lookup = materializer, tables.lookup
 
     def evaluate(
         self,
@@ -320,7 +318,7 @@ class RetrievalEvaluator:
             raise InvalidArgument(
                 f"table must be a name or a list of names, got {type(table).__name__}."
             )
-        tables = [self._handles.find(each) for each in names]
+        tables = [self._tables.find(each) for each in names]
         if not tables:
             raise InvalidArgument("The list of tables to evaluate is empty.")
         candidates = [
@@ -328,7 +326,7 @@ class RetrievalEvaluator:
             for each in tables
         ]
         if words is not None:
-            lexical = self._handles.find(words)
+            lexical = self._tables.find(words)
             check_lexical(lexical._record)
             candidates = [
                 *candidates,
@@ -463,15 +461,15 @@ class RetrievalEvaluator:
         """The table of the scores: a recipe over the tables that are searched."""
         searches = [
             Search(
-                self._lookup.lineage_name(unwrap_table(each.table)) or "",
-                None if each.words is None else self._lookup.lineage_name(unwrap_table(each.words)),
+                self._lookup.lineage_name(each.table) or "",
+                None if each.words is None else self._lookup.lineage_name(each.words),
                 each.mode,
             )
             for each in candidates
         ]
         relevance = self._relevance(candidates[0], queries)
         recipe = metrics_recipe(searches, queries, relevance, k)
-        return self._handles.from_outcome(self._materializer.materialize(name, recipe))
+        return self._tables.from_outcome(self._materializer.materialize(name, recipe))
 
     def _record(self, record: TableRecord, metrics: Metrics) -> Evaluation | None:
         """Record the scores for the model that made the vectors; None when that model is unknown

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jammi_lab.core import reprs
 from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.features.search.queries import texts_of
 from jammi_lab.workspace.result import InMemoryResult, Result
@@ -50,7 +50,7 @@ class Recording(ReprMixin):
             for each in self._searches.recorded(self.name)
         ]
         note = f"{count_noun(len(lines), 'search', 'searches')} in {self.name}"
-        return reprs.listing_table(["table", "query", "hits"], lines, aligned="llr", note=note)
+        return listing_table(["table", "query", "hits"], lines, aligned="llr", note=note)
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ class Recordings(Mapping[str, Recording], ReprMixin):
     def _rendered(self) -> Rendered:
         lines = [(name, len(self[name])) for name in self]
         note = count_noun(len(lines), "recording")
-        return reprs.listing_table(["recording", "searches"], lines, aligned="lr", note=note)
+        return listing_table(["recording", "searches"], lines, aligned="lr", note=note)
 
 
 def _compare(recorded: RecordedSearch, searches: Searches) -> dict[str, Any]:

@@ -18,10 +18,9 @@ from jammi_lab.core.errors import TopicNotFound
 from jammi_lab.core.identifiers import check_name, near_names
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.features.live.topics import Topics
-from jammi_lab.features.outputs.badge import BadgeService
 from jammi_lab.features.search.queries import texts_of
 from jammi_lab.features.search.search import SearchService
-from jammi_lab.workspace.lookup import TableLookup, unwrap_table
+from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.statement_runner import StatementRunner
 
@@ -66,10 +65,9 @@ class Searches:
         lookup: TableLookup,
         statements: StatementRunner,
         topics: Topics,
-        badges: BadgeService,
     ) -> None:
         self._search, self._lookup, self._statements = search, lookup, statements
-        self._topics, self.badges = topics, badges
+        self._topics, self.badges = topics, statements.badges
         self._recording: contextvars.ContextVar[str | None] = contextvars.ContextVar(
             "jammi_recording", default=None
         )
@@ -80,8 +78,7 @@ class Searches:
         if (topic := self._recording.get()) is None:
             return self.run(record, query, words_record, **options)[0]
         names = [
-            None if each is None else self._lookup.lineage_name(unwrap_table(each))
-            for each in (table, words)
+            None if each is None else self._lookup.lineage_name(each) for each in (table, words)
         ]
         done = self._run_recorded(record, words_record, query, options, names)
         self._topics._publish_record(topic, msgspec.json.encode(done.recorded).decode())
@@ -149,8 +146,8 @@ class Searches:
         self, table: object, query: Any, words: object
     ) -> tuple[TableRecord, TableRecord | None]:
         by_words = words is None and texts_of(query) is not None
-        record = self._lookup.find_searchable(unwrap_table(table), by_words=by_words).record
-        return record, None if words is None else self._lookup.find(unwrap_table(words)).record
+        record = self._lookup.find_searchable(table, by_words=by_words).record
+        return record, None if words is None else self._lookup.find(words).record
 
     def _run_recorded(
         self,

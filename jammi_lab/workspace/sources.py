@@ -21,6 +21,7 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
+from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
@@ -30,7 +31,8 @@ from jammi_lab.core.errors import (
     TableNotFound,
     WorkspaceReadOnly,
 )
-from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.forms import form, listing_table
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import check_source_name, fold, near_names, quote_identifier
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.value import Value
@@ -156,14 +158,13 @@ class Source(ReprMixin):
 
         An anchor of kind `unpinned_at_instant` gives the reason why the state is unknown.
         """
-        if table is None and len(tables := self._connector().tables()) > 1:
-            observation = self._parts.observe(True)
-            anchors = [self._anchor(observation, each, columns) for each in tables]
-        else:
-            observation = self._parts.observe(True)
-            anchors = [self._anchor(observation, self._find_table(table), columns)]
+        tables: Sequence[str | None] = self._connector().tables() if table is None else ()
+        if len(tables) < 2:
+            tables = [self._find_table(table)]
+        observation = self._parts.observe(True)
+        anchors = [self._anchor(observation, each, columns) for each in tables]
         observation.close()
-        return anchors if table is None and len(anchors) > 1 else anchors[0]
+        return anchors if len(anchors) > 1 else anchors[0]
 
     def _anchor(
         self, observation: Observation, table: str | None, columns: list[str] | None
@@ -271,24 +272,25 @@ class Source(ReprMixin):
                 columns = {c.name: c.type for c in self.columns()}
                 notes = self.notes
                 first_rows = self.preview(_FORM_ROWS)
-        column_lists, location = [("", columns)] if columns else [], _relative_to_cwd(self.location)
-        state = (
-            str(last_observation or "")
-            if self._is_available()
-            else f"{_ABSENT}: ws.sources.add({self.name!r}, frame, replace=True) restores it"
-        )
-        return reprs.source(
-            self.name,
-            self.kind,
-            location,
-            self._record.anchor,
-            column_lists,
-            state,
-            _first_names(tables),
-            self._record.options,
-            notes,
-            first_rows,
-        )
+        state = str(last_observation or "")
+        if not self._is_available():
+            state = f"{_ABSENT}: ws.sources.add({self.name!r}, frame, replace=True) restores it"
+        options = self._record.options or {}
+        facts = [
+            ("kind", self.kind),
+            ("location", _relative_to_cwd(self.location)),
+            ("tables", _first_names(tables)),
+            ("anchor", self._record.anchor),
+            ("last seen", state),
+            ("options", ", ".join(f"{n}={value!r}" for n, value in options.items())),
+            ("columns", ", ".join(f"{n} {t.lower()}" for n, t in columns.items())),
+            *(("note", note) for note in notes),
+        ]
+        rows = None
+        if first_rows is not None and first_rows.num_rows:
+            values = list(zip(*(c.to_pylist() for c in first_rows.columns), strict=True))
+            rows = reprs.preview([*columns], [*columns.values()], values, has_more=True)
+        return form(self.name, facts=facts, table=rows)
 
 
 class SourceList(list[Source], ReprMixin):
@@ -299,7 +301,16 @@ class SourceList(list[Source], ReprMixin):
         __getitem__ = answer_name_in_list
 
     def _rendered(self) -> Rendered:
-        return reprs.sources(source._list_row() for source in self)
+        if not self:
+            add = cell_or_python("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
+            return plain_text(f"No sources yet: {add} registers one.")
+        return listing_table(
+            ["name", "kind", "location", "tables", "anchor", "last seen"],
+            [source._list_row() for source in self],
+            aligned="llllll",
+            optional=("tables", "last seen"),
+            note=count_noun(len(self), "source"),
+        )
 
 
 @answer_calls

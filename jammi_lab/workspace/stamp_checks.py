@@ -3,7 +3,6 @@ Nothing is computed, and no kernel is needed."""
 
 import ast
 import contextlib
-import functools
 import json
 import os
 import time
@@ -42,7 +41,6 @@ from jammi_lab.features.outputs.stamps import (
 )
 from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.workspace_identity import ID_FILE, has_server_catalog
-from jammi_lab.workspace.copied_sources import why_not_of_this_copy
 
 if TYPE_CHECKING:
     from jammi_lab.core.records import TableRecord, VersionRecord
@@ -411,10 +409,6 @@ class StampJudge:
 
     def __init__(self, services: "Services", close_workspace: Callable[[], None]) -> None:
         self._services, self._close_workspace = services, close_workspace
-        if isinstance(services.folder, Path):
-            services.source_directory.why_unknown = functools.partial(
-                why_not_of_this_copy, services.folder.resolve()
-            )
         self._file_identity = services.file_identity()
         self.workspace_id = services.catalog.metadata.workspace_id()
         self._verdicts: dict[tuple[str | None, str], Verdict | None] = {}

@@ -2,7 +2,8 @@
 
 from jammi_lab.core import reprs
 from jammi_lab.core.command_hints import cell_or_python
-from jammi_lab.core.html import Rendered, count_noun, definition_list, vstack
+from jammi_lab.core.forms import form
+from jammi_lab.core.html import Rendered, count_noun, vstack
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.verdicts import marked_label
 from jammi_lab.features.live.mutable_handles import MutableTables
@@ -44,4 +45,4 @@ def summarize(
     add = cell_or_python("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
     note = f"The workspace is empty: {add} registers a source." if is_empty else ""
     recovery_summary = recovery._rendered() if recovery else None
-    return vstack(definition_list(f"Workspace {path}", facts, note=note), recovery_summary)
+    return vstack(form(f"Workspace {path}", facts=facts, notes=[note]), recovery_summary)

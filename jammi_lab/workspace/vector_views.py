@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.errors import InvalidArgument, RowNotFound
+from jammi_lab.core.forms import table
 from jammi_lab.core.html import (
     Rendered,
     count_noun,
@@ -17,7 +17,6 @@ from jammi_lab.core.html import (
     svg_image,
     vstack,
 )
-from jammi_lab.core.html_tables import table
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.recipes import parse_descriptor
@@ -25,11 +24,9 @@ from jammi_lab.core.records import ProgressOption, TableKind
 from jammi_lab.features.outputs.badge import BadgeMixin, BadgeService
 from jammi_lab.features.search.search import SearchService, check_searchable
 from jammi_lab.features.vectors.projection import Projection
-from jammi_lab.steps.registry import Producers
-from jammi_lab.workspace.lookup import TableLookup, unwrap_table
 from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.result import Result
-from jammi_lab.workspace.result_table import ResultTable, TableHandles
+from jammi_lab.workspace.result_table import ResultTable, Tables
 from jammi_lab.workspace.statement_runner import StatementRunner
 
 if TYPE_CHECKING:
@@ -185,17 +182,12 @@ class VectorViews:
         self,
         search: SearchService,
         statements: StatementRunner,
-        handles: TableHandles,
+        tables: Tables,
         materializer: Materializer,
-        producers: Producers,
-        catalog: Catalog,
-        badges: BadgeService,
-        lookup: TableLookup,
     ) -> None:
-        self._lookup = lookup
-        self._search, self._statements, self._handles = search, statements, handles
-        self._materializer, self._producers = materializer, producers
-        self._catalog, self._badges = catalog, badges
+        self._search, self._statements = search, statements
+        self._handles, self._materializer = tables, materializer
+        self._badges = statements.badges
 
     def neighbors(
         self, table: str | ResultTable, key: Any, k: int, select: Sequence[str]
@@ -258,12 +250,12 @@ class VectorViews:
         """The stored projection of a table, brought up to date with its recorded settings.
         InvalidArgument when the name belongs to another recipe."""
         recipe = Projection(table, method=method)
-        existing = self._catalog.recipes.get(name)
+        existing = self._handles.parts.catalog.recipes.get(name)
         if existing is not None:
             descriptor = parse_descriptor(existing.descriptor)
-            vectors = self._producers.bind_context().inputs.find_vectors(
-                self._lookup.lineage_name(unwrap_table(table)) or ""
-            )
+            vectors_name = self._handles.lookup.lineage_name(table) or ""
+            inputs = self._handles.parts.producers.bind_context().inputs
+            vectors = inputs.find_vectors(vectors_name)
             if (
                 not isinstance(descriptor, Projection)
                 or descriptor.method != method

@@ -4,9 +4,9 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from jammi_lab.core import reprs
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.command_hints import cell_or_python, command_line
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, format_bytes
 
 MAX_COMPARED_VERSIONS = 10
@@ -103,7 +103,7 @@ class VersionHistory(list[V], ReprMixin):
             )
             for t in self
         ]
-        return reprs.listing_table(
+        return listing_table(
             ["version", "rows", "size", "note", "completed (UTC)", "changed"],
             rows,
             aligned="rrllll",

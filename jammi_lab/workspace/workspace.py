@@ -38,7 +38,6 @@ from jammi_lab.workspace import relocation
 from jammi_lab.workspace.arguments import takes_no_name
 from jammi_lab.workspace.assembly import Services
 from jammi_lab.workspace.first_use import load_modules
-from jammi_lab.workspace.lookup import unwrap_table
 from jammi_lab.workspace.recipe_values import Cache, Refresh, as_recipe
 
 if TYPE_CHECKING:
@@ -270,7 +269,7 @@ class Workspace:
     def table(self, name: "str | ResultTable", version: int | None = None) -> "ResultTable":
         """The newest ready version of a recipe, one version, or a physical table. TableNotFound,
         with near names."""
-        return self._services.handles.find(name, version)
+        return self._services.tables.find(name, version)
 
     def tables(
         self,
@@ -284,7 +283,7 @@ class Workspace:
         reads directly; `status=None`: any. InvalidArgument for an unknown kind or status."""
         lookup = self._services.lookup
         versions = lookup.list_tables(kind, status, source, model, definition)
-        return self._services.handles.from_versions(versions)
+        return self._services.tables.from_versions(versions)
 
     @takes_no_name("It lists all recipes; ws.table(name) is the newest table of one.")
     def recipes(self) -> "Recipes":
@@ -362,8 +361,9 @@ class Workspace:
         """The ready table with exactly this definition, including the key, over the current inputs;
         None when there is none. Computes nothing. Raises as `sql` does, and SchemaMismatch for a
         key that is no column."""
-        match = self._services.materializer.find_ready(Sql(sql, params, key))
-        return None if match is None else self._services.handles.from_ready(match)
+        return self._services.tables.from_ready(
+            self._services.materializer.find_ready(Sql(sql, params, key))
+        )
 
     # -- producing tables
     # ----------------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ class Workspace:
         outcome = materializer.materialize(
             name, value, cache=cache, refresh=refresh, progress=progress
         )
-        return self._services.handles.from_outcome(outcome)
+        return self._services.tables.from_outcome(outcome)
 
     def register(
         self,
@@ -417,7 +417,7 @@ class Workspace:
         outcome = self._services.materializer.register(
             name, frame, producer, params, inputs, key, cache, refresh, progress
         )
-        return self._services.handles.from_outcome(outcome)
+        return self._services.tables.from_outcome(outcome)
 
     def compute(
         self,
@@ -581,7 +581,7 @@ class Workspace:
         outcome = self._services.materializer.import_embeddings(
             name, data, key, vector, source, model_id, precision, index, cache, refresh, progress
         )
-        return self._services.handles.from_outcome(outcome)
+        return self._services.tables.from_outcome(outcome)
 
     def neighbor_graph(
         self,
@@ -819,7 +819,7 @@ class Workspace:
 
     def vector(self, table: "str | ResultTable", key: Any) -> "NDArray[np.float32]":
         """The stored vector of one row, float32. TableNotFound; RowNotFound (a KeyError)."""
-        record = self._services.lookup.find(unwrap_table(table)).record
+        record = self._services.lookup.find(table).record
         return self._services.search.vector(record, key)
 
     def neighbors(
@@ -899,18 +899,18 @@ class Workspace:
         """Compare bytes, manifest and (when given) definition hash with what was recorded. With
         `recompute`, also compute a statement in full over the recorded inputs, and compare the
         bytes. TableNotFound; ManifestUnsupported; NotRecomputable."""
-        table = self._services.handles.find(name)
+        table = self._services.tables.find(name)
         return table.verify(expected, recompute=recompute, progress=progress)
 
     def staleness(self, name: "str | ResultTable", *, progress: ProgressOption = None) -> Verdict:
         """The verdict on a recipe's newest version, a physical table or a ResultTable, from a deep
         observation of its inputs. TableNotFound; DependencyCycle."""
-        return self._services.tables.staleness(unwrap_table(name), progress)
+        return self._services.tables.staleness(name, progress)
 
     def why(self, name: "str | ResultTable", *, progress: ProgressOption = None) -> "Why":
         """The verdict with the tree of its reasons: old and new state, by which method each was
         compared, when it was observed. TableNotFound; DependencyCycle."""
-        subject = self._services.lookup.verdict_subject(unwrap_table(name))
+        subject = self._services.lookup.verdict_subject(name)
         return self._services.freshness.why(*subject, self._services.progress.callback(progress))
 
     @takes_no_name("ws.staleness(name) is the verdict on one table, ws.status()[name] its row.")
@@ -954,7 +954,7 @@ class Workspace:
     ) -> "Lineage":
         """The graph around a recipe, table or source, or all of it; with `columns` by column, too.
         TableNotFound; InvalidArgument."""
-        return self._services.tables.lineage(unwrap_table(name), direction, depth, columns=columns)
+        return self._services.tables.lineage(name, direction, depth, columns=columns)
 
     def derives_from(self, name: "str | ResultTable") -> list[Edge]:
         """The edges to the tables that read `name` directly. TableNotFound."""

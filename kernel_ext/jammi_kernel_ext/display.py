@@ -1,17 +1,24 @@
 """Displayable return values of the magics that no other module renders: lists, settings,
 notes."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jammi_lab.core.command_hints import cell_or_python, command_line
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import (
     Rendered,
     ReprMixin,
+    count_noun,
     plain_text,
     vstack,
 )
 from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.surfaces import load_surface
+
+_MAX_LISTED_TABLES = 200
+"""Tables listed of a source."""
 
 
 class Note(ReprMixin):
@@ -24,6 +31,29 @@ class Note(ReprMixin):
 
     def _rendered(self) -> Rendered:
         return plain_text(self.text)
+
+
+def columns_form(name: str, columns: Iterable[tuple[str, str]]) -> Rendered:
+    """Names and SQL types of the columns of one relation."""
+    lines = [(column, sql_type.lower()) for column, sql_type in columns]
+    note = count_noun(len(lines), "column")
+    return listing_table(["column", "type"], lines, aligned="ll", caption=name, note=note)
+
+
+def source_tables_form(name: str, tables: Sequence[str]) -> Rendered:
+    """The tables of a source, one line each, with the command that shows the columns of one."""
+    hidden = len(tables) - _MAX_LISTED_TABLES
+    columns = cell_or_python(
+        f"%jammi {command_line('schema', f'{name}.{tables[0]}')}",
+        f"ws.sources[{name!r}].columns({tables[0]!r})",
+    )
+    notes = [
+        count_noun(len(tables), "table"),
+        *([f"{hidden:,} more are not shown"] if hidden > 0 else []),
+        f"{columns} shows the columns of one",
+    ]
+    lines = [[table] for table in tables[:_MAX_LISTED_TABLES]]
+    return listing_table(["table"], lines, aligned="l", caption=name, note="; ".join(notes))
 
 
 class CatalogListing(PanelSelection, ReprMixin):

@@ -5,9 +5,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.cell_scope import RelationColumnCache, relation_sql
+from jammi_kernel_ext.display import columns_form
 from jammi_lab.commands.help import Help, command_help
 from jammi_lab.commands.table import LINE, find_command
-from jammi_lab.core import reprs
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, plain_text, verdict_icon, vstack
 from jammi_lab.core.identifiers import fold
@@ -48,7 +48,7 @@ def _relation_form(ws: "Workspace", relation: str) -> Rendered | None:
     columns = RelationColumnCache().relation_columns(ws, relation)
     if not columns:
         return None
-    return vstack(_verdict_form(ws, relation), reprs.columns(relation, columns))
+    return vstack(_verdict_form(ws, relation), columns_form(relation, columns))
 
 
 def _column_form(ws: "Workspace", name: str, place: "NameInStatement") -> Rendered | None:

@@ -18,7 +18,6 @@ from jammi_lab.commands.help import Help
 from jammi_lab.commands.shared import Answer, ShownDict, ShownList, given_values
 from jammi_lab.commands.table import Verb
 from jammi_lab.commands.words import DEFAULT_FOLDER, Values, parse_line
-from jammi_lab.core import reprs
 from jammi_lab.core.errors import (
     InvalidArgument,
     SourceUnavailable,
@@ -26,6 +25,7 @@ from jammi_lab.core.errors import (
     StepFailed,
     TableNotFound,
 )
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import count_noun, dim_text, plain_text, verdict_icon
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh
@@ -206,9 +206,9 @@ class Magics(VersionVerbs):
         relation = self._relation(name)
         tables = ws.sources[name].tables() if name in ws.sources else []
         if len(tables) > 1:
-            return ShownList(tables, reprs.source_tables(name, tables))
+            return ShownList(tables, display.source_tables_form(name, tables))
         columns = load_columns(ws, relation)
-        return ShownDict(dict(columns), reprs.columns(name, columns))
+        return ShownDict(dict(columns), display.columns_form(name, columns))
 
     def _preview(self, values: Values) -> Any:
         result = self._ws.sql(f"SELECT * FROM {self._relation(values['NAME'])}")
@@ -235,7 +235,7 @@ class Magics(VersionVerbs):
         rows = [row for row in status if not isinstance(row.verdict, Fresh)]
         sentence = f"Nothing is stale: {len(status)} of {len(status)} recipes are fresh."
         form = verdict_icon("fresh", sentence) if len(status) else plain_text("No recipes yet.")
-        return ShownList(rows, reprs.status(rows) if rows else form)
+        return ShownList(rows, type(status)(rows)._rendered() if rows else form)
 
     def _verify(self, values: Values) -> Any:
         results = super()._verify(values).value
@@ -316,7 +316,7 @@ def _settings_form(settings: Values) -> ShownDict:
         is_default = value in ("", 0)
         text = "engine default" if key.startswith("engine.") else value
         rows.append((key, dim_text(text) if is_default else value))
-    return ShownDict(settings, reprs.listing_table(["setting", "value"], rows, aligned="ll"))
+    return ShownDict(settings, listing_table(["setting", "value"], rows, aligned="ll"))
 
 
 def _failed_steps_error(report: "RunReport") -> StepFailed:

@@ -47,7 +47,7 @@ def run_step(notebook: Notebook, line: str, text: str) -> Any:
             progress=notebook.line,
             frames=True,
         )
-        table = table_with_first_rows(services.handles.from_outcome(outcome), options)
+        table = table_with_first_rows(services.tables.from_outcome(outcome), options)
     return cell_output(
         notebook,
         table if options["quiet"] else notebook.badges.show_inputs(table),

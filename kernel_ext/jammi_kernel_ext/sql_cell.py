@@ -184,7 +184,7 @@ def _run_statement(
             progress=notebook.line,
             frames=True,
         )
-        table = ws._services.handles.from_outcome(outcome)
+        table = ws._services.tables.from_outcome(outcome)
         if not options["quiet"]:
             notebook.badges.show_inputs(table)
         if not options["as"]:

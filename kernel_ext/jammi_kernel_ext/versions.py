@@ -24,7 +24,7 @@ class VersionVerbs(SharedVerbs):
         return self._notebook.workspace
 
     def _history(self, values: Values) -> Any:
-        history = self._ws._services.handles.history(values["NAME"])
+        history = self._ws._services.tables.history(values["NAME"])
         return Answer(history, panel=("DiffView", (values["NAME"],), {"history": True}))
 
     def _diff(self, values: Values) -> Any:

@@ -1,12 +1,12 @@
 """How results, tables, verdicts, plans and reports read; each case fixes words that people rely
 on."""
 
-import dataclasses
 import re
 from typing import Any
 
 import pytest
 
+from jammi_lab.core import forms as blocks
 from jammi_lab.core import reprs as forms
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, unpinned_anchor
 from jammi_lab.core.errors import SqlError, TableNotFound
@@ -28,21 +28,20 @@ from jammi_lab.core.verdicts import (
     Undecidable,
 )
 from jammi_lab.features.outputs import badge_reprs
-from jammi_lab.freshness.reports import StatusRow
+from jammi_lab.freshness.plan import PlannedStep, StepKind
+from jammi_lab.freshness.reports import Plan, RunReport, StatusRow, status_board
+from jammi_lab.store.reports import FsckReport
 
 HOSTILE = "<img src=x onerror=1>"
 PAPERS = Input(InputKind.SOURCE, "papers")
 
 
-@dataclasses.dataclass
-class Row:
-    name: str
-    verdict: Any
-    version: int | None = 1
-    rows: int | None = 3
-    bytes: int | None = 10
-    index: str | None = None
-    checks: str | None = None
+def row(name: str, verdict: Any) -> StatusRow:
+    return StatusRow(name, 1, verdict, 3, 10, None)
+
+
+def planned(*steps: Step, kind: StepKind = StepKind.CERTAIN) -> Plan:
+    return Plan([PlannedStep(None, kind, step) for step in steps], [], [], lambda *_: None)
 
 
 def anchor(value: str, rows: int, name: str = "papers") -> Anchor:
@@ -61,31 +60,13 @@ def stale(name: str = "papers") -> Stale:
     )
 
 
-def test_a_version_that_failed_is_not_said_to_be_computed():
-    form = forms.result_table(
-        "venues",
-        version=2,
-        kind="sql",
-        rows=None,
-        columns=[],
-        status="failed",
-        outcome="computed",
-        note="DuplicateKey: Oslo",
-    )
-    assert form.text.split("\n") == [
-        "venues, version 2: failed",
-        "  kind  sql",
-        "DuplicateKey: Oslo",
-    ]
-
-
 def test_the_board_counts_the_verdicts_gives_the_reasons_and_says_what_to_type():
     verdicts = [
-        Row("a", Fresh()),
-        Row("b", stale()),
-        Row("c", PossiblyStale([Cause(stale().reasons[0], ["b"])])),
+        row("a", Fresh()),
+        row("b", stale()),
+        row("c", PossiblyStale([Cause(stale().reasons[0], ["b"])])),
     ]
-    lines = forms.status(verdicts).text.split("\n")
+    lines = status_board(verdicts).text.split("\n")
     assert lines[0] == "3 recipes: 1 fresh, 1 possibly stale, 1 stale"
     assert lines[4].endswith("papers changed, 10 → 12 rows (content)") and lines[5].endswith(
         "by way of b"
@@ -94,7 +75,7 @@ def test_the_board_counts_the_verdicts_gives_the_reasons_and_says_what_to_type()
 
 
 def test_a_board_of_fresh_tables_gives_no_advice():
-    text = forms.status([Row("a", Fresh())]).text
+    text = status_board([row("a", Fresh())]).text
     assert "%jammi" not in text
     assert text.split("\n")[1].split() == ["name", "version", "verdict", "rows", "size"]
 
@@ -169,30 +150,27 @@ def test_a_notebook_shows_a_verdict_as_its_sentence_in_both_forms():
 
 
 def test_a_plan_of_blocked_steps_does_not_offer_to_run_them():
-    assert forms.plan(
-        [], [], [], [Step("e", "blocked", [])], at_least=0.0, at_most=0.0
-    ).text.endswith("None of these steps can be run here.")
+    plan = planned(Step("e", "blocked", []), kind=StepKind.BLOCKED)
+    assert repr(plan).endswith("None of these steps can be run here.")
 
 
 def test_a_plan_of_steps_that_never_ran_tells_no_time():
-    text = forms.plan(
-        [Step("b", "recompute", stale().reasons)], [], [], [], at_least=0.0, at_most=0.0
-    ).text
+    text = repr(planned(Step("b", "recompute", stale().reasons)))
     assert "never ran" in text and "Estimated time" not in text and "Dry run" in text
 
 
 def test_an_empty_plan_says_that_there_is_nothing_to_do():
-    assert forms.plan([], [], [], []).text == "Nothing to do: no table is known to be stale."
+    assert repr(planned()) == "Nothing to do: no table is known to be stale."
 
 
 def test_two_runs_of_one_work_are_shown_equal_though_they_took_different_times():
     def shown(took: float) -> str:
         step = Step("b", "recompute", stale().reasons, took)
         texts = [
-            forms.run_report([RunStep("b", "computed", took, 3)]),
-            forms.plan([step], [], [], [], at_least=took, at_most=took),
+            RunReport([RunStep("b", "computed", took, 3)], []),
+            planned(step),
         ]
-        return "".join(t.html + t.text for t in texts)
+        return "".join(repr(each) + each._repr_html_() for each in texts)
 
     assert shown(0.1) == shown(0.5312)
     assert shown(12.3) == shown(19.1) != shown(0.1)
@@ -237,7 +215,7 @@ def test_a_run_report_names_outcomes_errors_and_what_moved_meanwhile():
         RunStep("b", "cut_off"),
         RunStep("c", "failed", error="SqlError: no such column"),
     ]
-    lines = forms.run_report(steps, ["papers changed after the plan was made"]).text.split("\n")
+    lines = repr(RunReport(steps, ["papers changed after the plan was made"])).split("\n")
     assert lines[0] == "Run: 1 computed, 1 cut off, 1 failed"
     assert (
         "not needed: inputs came out equal" in lines[4] and "SqlError: no such column" in lines[5]
@@ -266,24 +244,26 @@ def every_form(name: str) -> list[Any]:
         stale(name),
     )
     step = Step(name, "recompute", moved.reasons)
+    rows = [
+        row(name, moved),
+        row(name, doubt),
+        row(name, PossiblyStale([Cause(moved.reasons[0], [name])] * 2)),
+    ]
+    plan = Plan([PlannedStep(None, kind, step) for kind in StepKind], [], [name], lambda *_: None)
     return [
         forms.preview([name], [name], [(name,)], caption=name),
-        forms.result_table(name, version=1, kind=name, rows=1, columns=[(name, name)], inputs=[name], key=[name], status=name, outcome=name, note=name),
-        forms.result_tables([(name, 1, name, name, 1, 1)]),
-        forms.sources([(name, name, name, name, name, name)]),
-        forms.source(name, name, name, name, [(name, {name: name})], name),
-        forms.columns(name, [(name, name)]),
+        blocks.form(name, facts=[(name, name)], table=blocks.listing_table([name], [[name]], aligned="l", note=name), notes=[name]),
         doubt._rendered(name),
         MatchWithUnpinnedInputs(doubt.unpinned)._rendered(name),
         Mismatch(name, name, name)._rendered(name),
-        forms.status([Row(name, moved), Row(name, doubt), Row(name, PossiblyStale([Cause(moved.reasons[0], [name])] * 2))]),
+        status_board(rows),
         badge_reprs.badge({name: moved}),
         badge_reprs.badge({name: moved, name * 2: doubt}),
         badge_reprs.unchecked_badge([name], name),
-        forms.plan([step], [step], [step], [step], skipped=[name]),
-        forms.run_report([RunStep(name, name, error=name, table_name=name)], [name]),
+        plan._rendered(),
+        RunReport([RunStep(name, name, error=name, table_name=name)], [name])._rendered(),
         RecoveryReport(errors=[name])._rendered(),
-        forms.check({name: [name]}),
+        FsckReport(errors=[name], missing=[name])._rendered(),
         forms.error(SqlError(name, near=[name], hint=name).with_position(name, 0)),
     ]  # fmt: skip
 

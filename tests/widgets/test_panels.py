@@ -11,8 +11,8 @@ from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import VERDICT_ICONS
 from jammi_lab.core.records import RunStep, TableKind
-from jammi_lab.core.reprs import outcome_text
 from jammi_lab.freshness.model_edges import MODEL_KIND
+from jammi_lab.freshness.reports import outcome_text
 from jammi_widgets import assets
 from jammi_widgets.staleness import StalenessBoard
 from tests.sizes import product

@@ -21,7 +21,7 @@ def ws(tmp_path):
 
 
 def comparison(table, number=None):
-    return table._tables.comparison(table._table_version, number)[0]
+    return table._comparison(number)[0]
 
 
 def two_versions(ws, name, old, new, key="id"):

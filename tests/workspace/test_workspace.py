@@ -1,7 +1,6 @@
 """What a workspace says to bad input, and what it leaves alone."""
 
 import contextlib
-import functools
 import hashlib
 import os
 import subprocess
@@ -16,17 +15,6 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.storage import files
-
-FROM_NOTHING = [
-    "table",
-    "staleness",
-    "verify",
-    "lineage",
-    "derives_from",
-    "plan",
-    "recompute",
-    "drop",
-]
 
 
 @pytest.fixture
@@ -50,36 +38,228 @@ def bytes_of(folder: Path) -> dict[str, tuple[str, int]]:
     return found
 
 
-def test_an_export_into_a_missing_folder_says_which(papers: Any, tmp_path: Path) -> None:
-    with pytest.raises(jl.InvalidArgument, match="does not exist"):
-        papers.table("titles").export(tmp_path / "none" / "titles.csv")
-
-
 def test_settings_read_as_text(papers: Any) -> None:
     assert "engine.timezone = 'UTC'" in str(papers.settings).splitlines()
 
 
+# -- what is refused, with which words -------------------------------------------------------------
+
+FRAME = pa.table({"a": [1]})
+HALF = "a\ud800b"
+"""A name with half a character."""
+OF_NAMES = "table staleness verify lineage derives_from plan recompute drop".split()
+OF_RECIPES = "table staleness verify plan recompute drop".split()
+BAD_NAMES = ["", "  ", "a\nb", "nul\0", "\x1b[31m", "x" * 201, HALF, "jammi.titles", "Jammi.new"]
+RESERVED = ["jammi", "main", "Mutable", "__jammi_x", "jammi.titles", "pg_catalog", ""]
+
+Call = Callable[[Any, Any], object]
+"""Takes the workspace `papers`, and a value of the row."""
+
+
+def verb(name: str, *arguments: Any, **options: Any) -> Call:
+    """Calls a method of the workspace with the value, or with the arguments."""
+
+    def call(ws: Any, value: Any) -> object:
+        owner, _, method = name.rpartition(".")
+        target = getattr(getattr(ws, owner) if owner else ws, method)
+        return target(*(arguments or [value]), **options)
+
+    return call
+
+
+REFUSED: list[tuple[type[Exception], str, list[Call], list[Any]]] = [
+    (jl.TableNotFound, "Did you mean titles", [verb(name) for name in OF_NAMES], ["title"]),
+    (jl.TableNotFound, "is a source", [verb(name) for name in OF_RECIPES], ["papers"]),
+    (jl.TableNotFound, "it has 1", [verb("table", "titles", version=7)], [None]),
+    (KeyError, "", [verb(name) for name in [*OF_NAMES, "sources.remove", "models.get"]], [HALF]),
+    (KeyError, "", [lambda ws, name: ws.sources[name], lambda ws, name: ws.mutable[name]], [HALF]),
+    (
+        jl.NameInvalid,
+        "",
+        [
+            lambda ws, name: ws.materialize(name, "SELECT 1 AS one"),
+            lambda ws, name: ws.define(name, "SELECT 1 AS one"),
+            lambda ws, name: ws.rename("titles", name),
+        ],
+        BAD_NAMES,
+    ),
+    (jl.NameInvalid, "", [lambda ws, name: ws.sources.add(name, "papers.csv")], RESERVED),
+    (
+        jl.InvalidArgument,
+        "got int",
+        [verb(name) for name in "plan recompute what_if lineage derives_from why table".split()],
+        [5],
+    ),
+    (
+        jl.InvalidArgument,
+        "A name must be a string, got int",
+        [
+            verb("drop"),
+            verb("expire"),
+            verb("sources.remove"),
+            lambda ws, name: ws.rename(name, "x"),
+            lambda ws, name: ws.sources[name],
+        ],
+        [5],
+    ),
+    (
+        jl.InvalidArgument,
+        "Pass its name: 'titles'",
+        [
+            lambda ws, _: ws.drop(ws.table("titles")),
+            lambda ws, _: ws.expire(ws.table("titles")),
+            lambda ws, _: ws.rename(ws.table("titles"), "x"),
+            lambda ws, _: ws.sources.remove(ws.table("titles")),
+        ],
+        [None],
+    ),
+    (jl.SourceExists, "PAPERS|papers", [lambda ws, name: ws.sources.add(name, "o.csv")], ["PAPERS"]),
+    (
+        jl.SourceExists,
+        "replace=True",
+        [verb("sources.add", "papers", "papers.csv", options={"header": False})],
+        [None],
+    ),
+    (jl.SourceUnavailable, "", [verb("sources.add", "new", "none.csv")], [None]),
+    (jl.SourceUnavailable, "", [verb("sources.add", "new", "torn.parquet")], [None]),
+    (jl.InvalidArgument, "", [verb("sources.add", "new", 5)], [None]),
+    (
+        jl.InvalidArgument,
+        "",
+        [
+            lambda _, half: jl.open(half),
+            lambda ws, half: ws.sources.add("new", f"{half}.csv"),
+            lambda ws, half: ws.register("new", pa.table({"a": [1]}), producer=half),
+            lambda ws, half: ws.register("new", FRAME, producer="p", params={"by": half}),
+            lambda ws, half: ws.table("titles").pin(half),
+        ],
+        [HALF],
+    ),
+    (jl.InvalidArgument, "must be one of", [lambda ws, kind: ws.tables(kind=kind)], ["sqll", 3]),
+    (jl.InvalidArgument, "Did you mean ready", [lambda ws, status: ws.tables(status=status)], ["raedy"]),
+    (jl.InvalidArgument, "string", [verb("sql")], [3]),
+    (jl.ParameterMissing, "year", [verb("sql")], ["SELECT * FROM papers WHERE year > $year"]),
+    (ValueError, "yaer", [verb("sql", "SELECT 1", yaer=3)], [None]),
+    (jl.SqlError, "title", [verb("sql")], ["SELECT titel FROM papers"]),
+    (jl.TableNotFound, "Did you mean papers", [verb("sql")], ["SELECT * FROM paper"]),
+    (
+        jl.StatementNotAllowed,
+        "",
+        [lambda ws, statement: ws.sql(f"SELECT 1; {statement}")],
+        [
+            "CREATE TABLE t AS SELECT 1",
+            "COPY papers TO 'x.csv'",
+            "ATTACH 'x.db'",
+            "SET threads = 1",
+            "INSTALL httpfs",
+        ],
+    ),
+    (
+        jl.InvalidArgument,
+        "dict of values by name",
+        [
+            *(
+                lambda ws, params, verb=name: getattr(ws, verb)("SELECT $params", params=params)
+                for name in ("sql", "explain", "lookup")
+            ),
+            lambda ws, params: ws.define("t", "SELECT $params", params=params),
+            lambda ws, params: ws.materialize("t", "SELECT $params", params=params),
+        ],
+        ["hello", [1], {1: 2}],
+    ),
+    (
+        jl.InvalidArgument,
+        "params must be a dict of values by name",
+        [
+            lambda ws, params: ws.compute("t", len, inputs=[], params=params, version="1"),
+            lambda ws, params: ws.register("t", FRAME, producer="job", params=params),
+        ],
+        [{1: 2}],
+    ),
+    (
+        jl.JammiError,
+        "",
+        [lambda ws, statement: ws.materialize("new", statement)],
+        [
+            "SELECT 1 AS a, 2 AS A",
+            "SELECT id, id FROM papers",
+            "SELECT 1 AS a; SELECT 2 AS b",
+            "SELECT INTERVAL 1 DAY AS i",
+        ],
+    ),
+    (jl.InvalidArgument, "cache must be", [verb("materialize", "new", "FROM papers", cache="maybe")], [None]),
+    (jl.InvalidArgument, "refresh must be", [verb("materialize", "new", "FROM papers", refresh="all")], [None]),
+    (jl.SchemaMismatch, "nothing", [verb("materialize", "new", "FROM papers", key="nothing")], [None]),
+    (jl.DuplicateKey, "", [verb("materialize", "new", "SELECT 1 AS id FROM papers", key="id")], [None]),
+    (
+        jl.InvalidArgument,
+        "progress must be True, False, None or a callable",
+        [lambda ws, progress: ws.materialize("new", "SELECT 1 AS x", progress=progress)],
+        ["yes", 3, []],
+    ),
+    (jl.InvalidArgument, "does not exist", [lambda ws, path: ws.table("titles").export(path)], ["none/titles.csv"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", REFUSED, ids=lambda row: f"{row[0].__name__} {row[1]}")
+def test_what_is_refused_is_typed_says_why_and_changes_nothing(
+    papers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("o.csv").write_text("id\n1\n")
+    Path("torn.parquet").write_bytes(b"PAR1 torn")
+    error, words, calls, values = row
+
+    def state() -> object:
+        files = {path for path in tmp_path.rglob("*") if not path.name.startswith("catalog.")}
+        return [*papers.sources], [r.name for r in papers.recipes()], len(papers.tables()), files
+
+    before = state()
+    for call in calls:
+        for value in values:
+            with pytest.raises(error, match=words or None) as caught:
+                call(papers, value)
+            assert isinstance(caught.value, jl.JammiError) and str(caught.value).encode()
+    assert state() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "paths", "options"),
+    [
+        (jl.WorkspaceNotFound, "There is no workspace", ["none"], {"create": False}),
+        (jl.WorkspaceNotFound, "There is no workspace", ["none"], {"read_only": True}),
+        (
+            jl.InvalidArgument,
+            "papers.csv' is a file; a workspace must be a folder",
+            ["papers.csv", "papers.csv/lab", "papers.csv/lab/two"],
+            {},
+        ),
+        (jl.InvalidArgument, "a folder or a URL", ["", None, 5, b"lab", "a\0b"], {}),
+        *(
+            (jl.NameInvalid, "", ["lab"], {"tenant": tenant})
+            for tenant in ("", "_x", "a b", "x" * 65, "../x", "é", "a\n", 5, b"acme")
+        ),
+        (jl.InvalidArgument, "engine.threads", ["lab"], {"settings": {"engine.thread": 2}}),
+    ],
+)
+def test_what_is_no_workspace_is_not_opened_or_made(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Any,
+    words: str,
+    paths: Any,
+    options: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("papers.csv").write_text("id\n1\n")
+    for path in paths:
+        with pytest.raises(error, match=words or None):
+            jl.open(path, **options)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "lab"] == ["papers.csv"]
+    assert Path("papers.csv").read_text() == "id\n1\n"
+
+
 # -- opening ---------------------------------------------------------------------------------------
-
-
-def test_a_missing_workspace_is_not_made_when_that_is_said(tmp_path: Path) -> None:
-    for options in ({"create": False}, {"read_only": True}):
-        with pytest.raises(jl.WorkspaceNotFound, match="There is no workspace"):
-            jl.open(tmp_path / "none", **options)
-        assert not (tmp_path / "none").exists()
-
-
-def test_a_file_is_no_workspace(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("text")
-    with pytest.raises(jl.InvalidArgument, match="is a file"):
-        jl.open(tmp_path / "file")
-    assert (tmp_path / "file").read_text() == "text"
-
-
-def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("text")
-    with pytest.raises(jl.JammiError):
-        jl.open(tmp_path / "file" / "lab")
 
 
 def test_a_file_that_is_no_catalog_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -91,18 +271,6 @@ def test_a_file_that_is_no_catalog_is_refused_and_left_alone(tmp_path: Path) -> 
     with pytest.raises(jl.JammiError):
         jl.open(tmp_path / "lab")
     assert bytes_of(tmp_path)["lab/catalog.sqlite3"] == before["lab/catalog.sqlite3"]
-
-
-@pytest.mark.parametrize("tenant", ["", "_x", "a b", "x" * 65, "../x", "é", "a\n", 5, b"acme"])
-def test_a_bad_tenant_is_refused(tmp_path: Path, tenant: Any) -> None:
-    with pytest.raises(jl.NameInvalid):
-        jl.open(tmp_path / "lab", tenant=tenant)
-
-
-def test_an_unknown_setting_is_refused_with_near_ones(tmp_path: Path) -> None:
-    with pytest.raises(jl.InvalidArgument) as caught:
-        jl.open(tmp_path / "lab", settings={"engine.thread": 2})
-    assert "engine.threads" in caught.value.near
 
 
 @pytest.fixture
@@ -158,61 +326,6 @@ def test_a_folder_that_may_not_be_entered_is_said_so_however_it_is_opened(locked
             jl.open(locked / "shut" / "lab", **ways)
     with pytest.raises(jl.InvalidArgument, match=r"jammi\.toml cannot be read: Permission denied"):
         jl.open(locked / "lab", read_only=True)
-
-
-def test_a_workspace_below_a_file_is_refused_and_the_file_named(tmp_path: Path) -> None:
-    (tmp_path / "papers.csv").write_text("id\n1\n")
-    for below in ("papers.csv", "papers.csv/lab", "papers.csv/lab/two"):
-        with pytest.raises(
-            jl.InvalidArgument, match=r"papers.csv' is a file; a workspace must be a folder"
-        ):
-            jl.open(tmp_path / below)
-    assert (tmp_path / "papers.csv").read_text() == "id\n1\n"
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda ws, name: ws.sources[name],
-        lambda ws, name: ws.sources.remove(name),
-        lambda ws, name: ws.table(name),
-        lambda ws, name: ws.table(name, version=1),
-        lambda ws, name: ws.staleness(name),
-        lambda ws, name: ws.lineage(name),
-        lambda ws, name: ws.plan([name]),
-        lambda ws, name: ws.drop(name),
-        lambda ws, name: ws.mutable[name],
-        lambda ws, name: ws.models.get(name),
-    ],
-)
-def test_a_name_with_half_a_character_is_one_that_is_not_there(
-    papers: Any, ask: Callable[[Any, str], object]
-) -> None:
-    assert "a\ud800b" not in papers and "a\ud800b" not in papers.sources
-    with pytest.raises(KeyError) as caught:
-        ask(papers, "a\ud800b")
-    assert isinstance(caught.value, jl.JammiError) and str(caught.value).encode()
-
-
-@pytest.mark.parametrize(
-    "give",
-    [
-        lambda ws, half: jl.open(half),
-        lambda ws, half: ws.sources.add("new", f"{half}.csv"),
-        lambda ws, half: ws.register("new", pa.table({"a": [1]}), producer=half),
-        lambda ws, half: ws.register(
-            "new", pa.table({"a": [1]}), producer="p", params={"by": half}
-        ),
-        lambda ws, half: ws.materialize("top", "SELECT 1 AS a").pin(half),
-    ],
-)
-def test_half_a_character_is_refused_where_a_text_is_kept(
-    papers: Any, give: Callable[[Any, str], object]
-) -> None:
-    with pytest.raises(jl.errors.InvalidArgument) as caught:
-        give(papers, "a\ud800b")
-    assert str(caught.value).encode()
-    assert "new" not in papers and "new" not in papers.sources
 
 
 def test_lineage_is_asked_by_any_name_that_sql_knows(papers: Any) -> None:
@@ -352,42 +465,6 @@ def test_two_handles_on_one_folder_see_each_other(papers: Any, tmp_path: Path) -
 # -- names -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", FROM_NOTHING)
-def test_an_unknown_name_is_typed_and_near_names_are_offered(papers: Any, verb: str) -> None:
-    with pytest.raises(jl.TableNotFound) as caught:
-        getattr(papers, verb)("title")
-    assert isinstance(caught.value, KeyError)
-    assert caught.value.near == ("titles",)
-    assert "Did you mean titles?" in str(caught.value)
-
-
-@pytest.mark.parametrize("verb", ["table", "staleness", "verify", "plan", "recompute", "drop"])
-def test_a_source_is_told_apart_from_a_recipe(papers: Any, verb: str) -> None:
-    with pytest.raises(jl.TableNotFound, match="is a source"):
-        getattr(papers, verb)("papers")
-
-
-def test_a_missing_version_names_those_that_are_there(papers: Any) -> None:
-    with pytest.raises(jl.TableNotFound, match="it has 1"):
-        papers.table("titles", version=7)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["", "  ", "a\nb", "nul\0", "\x1b[31m", "x" * 201, "\ud800", "jammi.titles", "Jammi.new"],
-)
-def test_a_name_that_nothing_may_have_is_refused(papers: Any, name: str) -> None:
-    before = len(papers.recipes())
-    for call in (
-        lambda: papers.materialize(name, "SELECT 1 AS one"),
-        lambda: papers.define(name, "SELECT 1 AS one"),
-        lambda: papers.rename("titles", name),
-    ):
-        with pytest.raises(jl.NameInvalid):
-            call()
-    assert len(papers.recipes()) == before
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -430,51 +507,6 @@ def test_names_that_differ_in_case_or_unicode_form_only_are_one_name(
     again = papers.materialize(second, "SELECT id, year FROM papers")
     assert (again.name, again.version) == (first, 2 if first != "titles" else 3)
     assert papers.staleness(second) == jl.Fresh()
-
-
-def test_what_is_no_name_is_refused_in_words_and_a_table_by_its_own(papers: Any) -> None:
-    table = papers.materialize("titles", "SELECT id FROM papers")
-    for call in (
-        papers.drop,
-        papers.expire,
-        lambda given: papers.rename(given, "x"),
-        papers.sources.remove,
-        lambda given: papers.sources[given],
-    ):
-        with pytest.raises(jl.InvalidArgument, match="A name must be a string, got int"):
-            call(5)
-        with pytest.raises(jl.InvalidArgument, match="Pass its name: 'titles'"):
-            call(table)
-    for call in (
-        papers.plan,
-        papers.recompute,
-        papers.what_if,
-        papers.lineage,
-        papers.derives_from,
-        papers.why,
-    ):
-        with pytest.raises(jl.InvalidArgument, match="got int"):
-            call(5)
-    assert "titles" in papers
-
-
-@pytest.mark.parametrize(
-    "name", ["jammi", "main", "Mutable", "__jammi_x", "jammi.titles", "pg_catalog", ""]
-)
-def test_a_source_cannot_take_a_name_that_means_something_else(
-    papers: Any, tmp_path: Path, name: str
-) -> None:
-    with pytest.raises(jl.NameInvalid):
-        papers.sources.add(name, str(tmp_path / "papers.csv"))
-
-
-def test_a_source_is_not_replaced_by_accident(papers: Any, tmp_path: Path) -> None:
-    (tmp_path / "others.csv").write_text("id\n1\n")
-    with pytest.raises(jl.SourceExists):
-        papers.sources.add("PAPERS", str(tmp_path / "others.csv"))
-    with pytest.raises(jl.SourceExists):
-        papers.sources.add("papers", str(tmp_path / "papers.csv"), options={"header": False})
-    assert papers.sources["papers"].location.endswith("papers.csv")
 
 
 def test_a_source_is_removed_with_the_tables_that_read_it_when_that_is_said(
@@ -585,65 +617,12 @@ def test_a_source_that_is_gone_is_named(papers: Any, tmp_path: Path) -> None:
         papers.sql("SELECT id FROM papers")
 
 
-@pytest.mark.parametrize("call", [lambda ws: ws.table(3), lambda ws: ws.sql(3)])
-def test_what_is_no_text_is_refused_in_words(papers: Any, call: Any) -> None:
-    with pytest.raises(jl.InvalidArgument, match="string"):
-        call(papers)
-
-
 def test_a_parameter_may_be_called_text(papers: Any) -> None:
     assert papers.sql("SELECT $text AS said", text="hello").fetchall() == [("hello",)]
     assert "id" in str(papers.explain("SELECT id FROM papers WHERE id = $text", text=1))
 
 
-@pytest.mark.parametrize("params", ["hello", [1], {1: 2}])
-def test_parameters_that_are_no_values_by_name_are_refused_in_words(
-    papers: Any, params: Any
-) -> None:
-    for ask in (
-        papers.sql,
-        papers.explain,
-        papers.lookup,
-        functools.partial(papers.define, "t"),
-        functools.partial(papers.materialize, "t"),
-    ):
-        with pytest.raises(jl.InvalidArgument, match="dict of values by name"):
-            ask("SELECT $params", params=params)
-    assert "t" not in papers
-
-
-@pytest.mark.parametrize("path", ["", None, 5, b"lab"])
-def test_what_is_no_folder_is_no_workspace(
-    path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(jl.InvalidArgument, match="a folder or a URL"):
-        jl.open(path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_source_that_cannot_be_opened_is_not_registered(papers: Any, tmp_path: Path) -> None:
-    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
-    for location in (tmp_path / "none.csv", tmp_path / "torn.parquet"):
-        with pytest.raises(jl.SourceUnavailable):
-            papers.sources.add("new", str(location))
-    with pytest.raises(jl.InvalidArgument):
-        papers.sources.add("new", 5)
-    assert "new" not in papers.sources
-
-
 # -- statements ------------------------------------------------------------------------------------
-
-
-def test_a_missing_parameter_is_named(papers: Any) -> None:
-    with pytest.raises(jl.ParameterMissing) as caught:
-        papers.sql("SELECT * FROM papers WHERE year > $year")
-    assert caught.value.parameter == "year"
-
-
-def test_an_unused_parameter_is_refused(papers: Any) -> None:
-    with pytest.raises(ValueError, match="yaer"):
-        papers.sql("SELECT 1", yaer=3)
 
 
 def test_a_syntax_error_has_a_caret_under_its_place(papers: Any) -> None:
@@ -652,15 +631,6 @@ def test_a_syntax_error_has_a_caret_under_its_place(papers: Any) -> None:
     line, caret = caught.value.excerpt.split("\n")
     assert line == "FORM papers"
     assert caret.index("^") in range(len(line))
-
-
-def test_an_unknown_column_or_table_offers_near_ones(papers: Any) -> None:
-    with pytest.raises(jl.SqlError) as column:
-        papers.sql("SELECT titel FROM papers")
-    assert "title" in str(column.value)
-    with pytest.raises(jl.TableNotFound) as table:
-        papers.sql("SELECT * FROM paper")
-    assert "papers" in table.value.near
 
 
 @pytest.mark.parametrize(
@@ -710,79 +680,6 @@ def test_lists_of_recipes_are_asked_by_name(papers: Any) -> None:
             listed["title"]
         assert "titles" in caught.value.near
     assert papers.recipes()[-1].name == "titles"
-
-
-@pytest.mark.parametrize(
-    ("given", "near"),
-    [({"kind": "sqll"}, "sql"), ({"status": "raedy"}, "ready"), ({"kind": 3}, None)],
-)
-def test_a_kind_or_status_that_there_is_not_is_refused(
-    papers: Any, given: dict[str, Any], near: str | None
-) -> None:
-    with pytest.raises(jl.InvalidArgument, match="must be one of") as caught:
-        papers.tables(**given)
-    assert near is None or near in caught.value.near
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "CREATE TABLE t AS SELECT 1",
-        "COPY papers TO 'x.csv'",
-        "ATTACH 'x.db'",
-        "SET threads = 1",
-        "INSTALL httpfs",
-    ],
-)
-def test_what_would_change_or_reach_something_is_not_allowed(
-    papers: Any, tmp_path: Path, statement: str
-) -> None:
-    before = set(tmp_path.rglob("*"))
-    with pytest.raises(jl.StatementNotAllowed):
-        papers.sql(f"SELECT 1; {statement}")
-    assert set(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"cache": "maybe"}, jl.InvalidArgument),
-        ({"refresh": "all"}, jl.InvalidArgument),
-        ({"key": "nothing"}, jl.SchemaMismatch),
-    ],
-)
-def test_a_bad_argument_makes_nothing(
-    papers: Any, options: dict[str, Any], error: type[Exception]
-) -> None:
-    with pytest.raises(error):
-        papers.materialize("new", "SELECT id FROM papers", **options)
-    assert [r.name for r in papers.recipes()] == ["titles"]
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "SELECT 1 AS a, 2 AS A",
-        "SELECT id, id FROM papers",
-        "SELECT 1 AS a; SELECT 2 AS b",
-        "SELECT INTERVAL 1 DAY AS i",
-    ],
-)
-def test_what_cannot_be_a_table_is_refused_and_leaves_no_files(
-    papers: Any, tmp_path: Path, statement: str
-) -> None:
-    before = set((tmp_path / "lab" / "results").rglob("*"))
-    with pytest.raises(jl.JammiError):
-        papers.materialize("new", statement)
-    assert set((tmp_path / "lab" / "results").rglob("*")) == before
-    assert "new" not in papers
-
-
-def test_rows_that_share_a_key_are_refused_and_named(papers: Any) -> None:
-    with pytest.raises(jl.DuplicateKey) as caught:
-        papers.materialize("new", "SELECT 1 AS id UNION ALL SELECT 1", key="id")
-    assert caught.value.keys == [1]
-    assert "new" not in papers
 
 
 # -- processes -------------------------------------------------------------------------------------
@@ -897,30 +794,6 @@ def test_a_workspace_whose_folder_is_replaced_leaves_the_new_one_alone_and_close
                 and [t.name for t in new.tables()] == ["b"]
             )
     assert not (tmp_path / "copy.sqlite3").exists()
-
-
-@pytest.mark.parametrize("progress", ["yes", 3, []])
-def test_progress_that_cannot_be_told_is_refused(ws: Any, progress: Any) -> None:
-    with pytest.raises(
-        jl.errors.InvalidArgument, match="progress must be True, False, None or a callable"
-    ):
-        ws.materialize("t", "SELECT 1 AS x", progress=progress)
-    assert "t" not in ws
-
-
-def test_a_path_with_a_zero_byte_is_none() -> None:
-    with pytest.raises(jl.errors.InvalidArgument, match="must be a folder or a URL"):
-        jl.open("a\0b")
-
-
-def test_params_without_names_are_refused(ws: Any) -> None:
-    params: Any = {1: 2}
-    words = "params must be a dict of values by name"
-    with pytest.raises(jl.errors.InvalidArgument, match=words):
-        ws.compute("t", lambda: None, inputs=[], params=params, version="1")
-    with pytest.raises(jl.errors.InvalidArgument, match=words):
-        ws.register("t", pa.table({"a": [1]}), producer="job", params=params)
-    assert "t" not in ws
 
 
 def test_nanoseconds_without_pandas_are_shown_and_refused_as_pythons_values() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import traitlets
 
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import (
     Rendered,
     count_noun,
@@ -16,7 +17,6 @@ from jammi_lab.core.html import (
     verdict_icon,
 )
 from jammi_lab.core.identifiers import quoted_name
-from jammi_lab.core.reprs import listing_table
 from jammi_lab.core.verdicts import Verdict, marked_label
 from jammi_lab.features.vectors.model_lookup import BUILT_IN_NAMES
 from jammi_lab.freshness.reports import Status

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 import traitlets
 
-from jammi_lab.core import html, html_tables
+from jammi_lab.core import forms, html
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import InvalidArgument, RowNotFound
 from jammi_lab.core.html import (
@@ -112,7 +112,7 @@ class DiffView(Panel):
 
     @staticmethod
     def _compare(table: ResultTable, old: int | None) -> tuple[VersionComparison, VersionRecord]:
-        return table._tables.comparison(table._table_version, old)
+        return table._comparison(old)
 
     @property
     def old(self) -> int:
@@ -254,7 +254,7 @@ class DiffView(Panel):
         }
 
     def _versions(self) -> VersionHistory[ResultTable]:
-        return self._ws._services.handles.history(self._new_table.name)
+        return self._ws._services.tables.history(self._new_table.name)
 
     def _version_rows(self) -> list[dict[str, Any]]:
         """The versions as rows of the list, each with the version before it, which it is compared
@@ -329,7 +329,7 @@ class DiffView(Panel):
             self._versions()._rendered() if self.history else None,
             plain_text(title),
             html.bullet_list([*self._cause_lines(), *self._note_lines()]),
-            html_tables.table(["column", "type", "rows changed"], columns, aligned="llr")
+            forms.table(["column", "type", "rows changed"], columns, aligned="llr")
             if columns
             else None,
             *(self._saved_rows(part) for part in _PARTS if getattr(summary, part)),
@@ -346,7 +346,7 @@ class DiffView(Panel):
         note = f", the first {len(rows)}" if len(rows) < total else ""
         return vstack(
             plain_text(f"{part} ({count_noun(total, 'row')}{note})"),
-            html_tables.table([*labels, *names], texts),
+            forms.table([*labels, *names], texts),
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import traitlets
 
 from jammi_lab.core.errors import JammiError
+from jammi_lab.core.forms import table
 from jammi_lab.core.html import (
     Rendered,
     count_noun,
@@ -18,7 +19,6 @@ from jammi_lab.core.html import (
     unmarked_word,
     vstack,
 )
-from jammi_lab.core.html_tables import table
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableKind
 from jammi_lab.core.verdicts import Fresh, verdict_label

@@ -7,6 +7,7 @@ import traitlets
 
 from jammi_lab.core.display_values import TruncatedList, to_display
 from jammi_lab.core.errors import InvalidArgument, RowNotFound, SourceUnavailable
+from jammi_lab.core.forms import is_numeric_type
 from jammi_lab.core.html import (
     MAX_HTML_CHARS,
     MAX_TITLE_CHARS,
@@ -16,7 +17,6 @@ from jammi_lab.core.html import (
     round_float,
     to_text,
 )
-from jammi_lab.core.html_tables import is_numeric_type
 from jammi_lab.core.identifiers import copyable_name
 from jammi_lab.workspace.column_filters import describe
 from jammi_lab.workspace.column_profile import ColumnProfile

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 import traitlets
 
-from jammi_lab.core import reprs
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible, format_bytes, format_seconds
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import RunStep, Step
 from jammi_lab.core.verdicts import Verdict, marked_label
+from jammi_lab.freshness import reports
 from jammi_lab.freshness.reports import Plan, RunReport
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
@@ -242,7 +242,9 @@ class StalenessBoard(Panel):
 
     def _rendered(self) -> Rendered:
         rows = self._rows.rows
-        return reprs.status([row.row for row in rows], held={r.row.name: r.held for r in rows})
+        return reports.status_board(
+            [row.row for row in rows], held={r.row.name: r.held for r in rows}
+        )
 
 
 def _row_message(row: RecipeRow) -> dict[str, Any]:
@@ -292,7 +294,7 @@ def _plan_message(plan: Plan) -> dict[str, Any]:
                     [escape_invisible(str(r)) for r in s.reasons]
                     + ([f"increment: {s.increment}"] if s.increment else [])
                 ),
-                reprs.duration_bound(s.seconds),
+                reports.duration_bound(s.seconds),
             ]
             for s in steps
         ]
@@ -311,7 +313,7 @@ def _plan_message(plan: Plan) -> dict[str, Any]:
     ]
     return {
         "plan": [p for p in [*parts, ["cannot run here", step_lines(plan.blocked)]] if p[1]],
-        "bounds": reprs.estimated_time(plan.seconds_at_least, plan.seconds_at_most),
+        "bounds": reports.estimated_time(plan.seconds_at_least, plan.seconds_at_most),
         "left": list(plan.left_out),
     }
 
@@ -327,7 +329,7 @@ def _step_cells(step: RunStep, changes: Mapping[str, str]) -> list[str]:
     """A step as the cells of a row: table, outcome, what changed, rows, duration, error."""
     return [
         step.name,
-        reprs.outcome_text(step),
+        reports.outcome_text(step),
         changes.get(step.name, ""),
         "" if step.rows is None else f"{step.rows:,}",
         format_duration(step.seconds) if step.seconds else "",
@@ -336,6 +338,6 @@ def _step_cells(step: RunStep, changes: Mapping[str, str]) -> list[str]:
 
 
 def _step_text(step: RunStep) -> str:
-    return f"{step.name}: {reprs.outcome_text(step).replace(': ', ', ')}" + (
+    return f"{step.name}: {reports.outcome_text(step).replace(': ', ', ')}" + (
         f", {escape_invisible(step.error)}" if step.error else ""
     )

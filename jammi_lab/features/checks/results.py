@@ -8,6 +8,7 @@ from jammi_lab.core import reprs
 from jammi_lab.core.checks import CheckOutcome, CheckStatus
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import CheckNotFound, JammiError
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, verdict_icon, vstack
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.junit import Case
@@ -187,7 +188,7 @@ def _results_table(rows: Sequence[CheckRow], not_run: str) -> Rendered:
     caption = f"{count_noun(len(rows), 'check')}: {reprs.tally(row.outcome for row in rows)}"
     notes = [f"ws.checks[{row.check!r}].rows() shows the failing rows" for row in failed[:1]]
     note = ". ".join([*notes, *filter(None, [not_run])])
-    return reprs.listing_table(
+    return listing_table(
         ["check", "table", "severity", "outcome", "failing rows", "rule", "note"],
         lines,
         aligned="llllrll",

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.core import reprs
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.errors import InvalidArgument, ParameterMissing, SessionClosed
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.row_conditions import positions_in
@@ -144,7 +144,7 @@ class MutableTable(ReprMixin):
             for f in self.schema
         ]
         caption = f"{MUTABLE}.{record.name}, version {record.version}"
-        return reprs.listing_table(
+        return listing_table(
             ["column", "type", ""],
             rows,
             aligned="lll",
@@ -223,7 +223,7 @@ class MutableTables(ReprMixin):
                 "No mutable tables yet; ws.mutable.create(name, schema, primary_key=[…]) "
                 "creates one."
             )
-        return reprs.listing_table(
+        return listing_table(
             ["name", "version", "rows", "key", "tenant"],
             rows,
             aligned="lrrll",

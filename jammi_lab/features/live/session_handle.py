@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.catalog.sessions import SessionRecord
-from jammi_lab.core import reprs
 from jammi_lab.core.clock import parse_rfc3339
 from jammi_lab.core.errors import (
     DuplicateTable,
@@ -24,7 +23,8 @@ from jammi_lab.core.errors import (
     SessionClosed,
     UnknownTable,
 )
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun, definition_list, plain_text
+from jammi_lab.core.forms import form, listing_table
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import near_names, quote_identifier
 from jammi_lab.engine.sql.tokens import all_tokens
 from jammi_lab.features.live.ephemeral_sessions import EphemeralSessions
@@ -226,10 +226,8 @@ class EphemeralSession(ReprMixin):
 
     def _rendered(self) -> Rendered:
         state = "over" if self._session.ended else "open"
-        return definition_list(
-            f"Ephemeral session of {self.tenant}: {state}",
-            [("tables", ", ".join(self._session.tables))],
-        )
+        facts = [("tables", ", ".join(self._session.tables))]
+        return form(f"Ephemeral session of {self.tenant}: {state}", facts=facts)
 
 
 _CREATE_HINT = "Create one first: s.create(name, schema, primary_key=[…])."
@@ -247,7 +245,7 @@ class SessionList(list["SessionInfo"], ReprMixin):
             (each.tenant, ", ".join(each.tables), "no" if each.deadline is None else "yes")
             for each in self
         ]
-        return reprs.listing_table(
+        return listing_table(
             ["tenant", "tables", "ends at"],
             lines,
             aligned="lll",

@@ -13,6 +13,7 @@ from jammi_lab.core import reprs
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.clock import Clock, to_seconds
 from jammi_lab.core.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
+from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.tenancy import TenantScope
@@ -324,7 +325,7 @@ def _list_topics(topics: list[Topic]) -> Rendered:
         (t.name, ", ".join(f"{f.name} {f.type}" for f in t.schema), t.next_offset - t.first_offset)
         for t in topics
     ]
-    return reprs.listing_table(
+    return listing_table(
         ["topic", "columns", "events"], lines, aligned="llr", note=count_noun(len(lines), "topic")
     )
 

@@ -17,11 +17,11 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.models import Record
-from jammi_lab.core import reprs
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, NameInvalid, WorkspaceReadOnly
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun, definition_list
+from jammi_lab.core.forms import form, listing_table
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training
 from jammi_lab.core.tenancy import TenantScope
@@ -149,7 +149,7 @@ class Model(ReprMixin):
             ("tenant", record.tenant or ""),
             ("referred to", ", ".join(map(str, self.references))),
         ]
-        return definition_list(f"{record.name}, version {record.version}", pairs)
+        return form(f"{record.name}, version {record.version}", facts=pairs)
 
 
 @answer_calls
@@ -374,7 +374,7 @@ class Models(ReprMixin):
             f"{count_noun(len(registered), 'registered version')}; {' and '.join(BUILT_IN_NAMES)} "
             "come with jammi_lab"
         )
-        return reprs.listing_table(
+        return listing_table(
             ["model", "version", "dimensions", "base", "tenant", "runs"],
             rows,
             aligned="lrrlll",
