@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -105,6 +105,8 @@ class FileConnector(LocatedConnector):
             raise read_errors.unreadable_error(self._error_location(error), error) from None
         except SchemaMismatch as error:
             raise SourceUnavailable(error.message, hint=error.hint) from None
+        except duckdb.Error as error:
+            raise self._read_error(str(error), source_files) from None
 
     def notes(self) -> list[str]:
         """What had to be decided to read the files, one sentence each. Raises as `relation`."""
@@ -117,15 +119,17 @@ class FileConnector(LocatedConnector):
         )
 
     def _decide(self, source_files: Sequence[SourceFile]) -> Decision:
-        """How these files are read, by a look at all of them."""
+        """How these files are read, by a look at all footers. Raises duckdb.Error, OSError."""
+        if self.kind != "parquet":
+            return Decision(self._relation(list(source_files)).columns or {})
         notes: list[str] = []
-        if self.kind == "parquet" and source_files[0].relative:
+        if source_files[0].relative:
             schemas = parquet_schemas.schemas_of(self.file_set, source_files)
             options = self.record.options
             notes = parquet_schemas.check_common_types(
                 self.file_set, source_files, schemas, options
             )
-        return Decision({}, tuple(notes))
+        return Decision(scratch_duckdb.describe(self._parquet_relation(source_files)), tuple(notes))
 
     def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
         """A Snapshot; Vanished when there is no file; Unknown when the state cannot be determined
@@ -202,12 +206,8 @@ class FileConnector(LocatedConnector):
             check_readable_files([source_file.path for source_file in source_files], self.folder)
 
     def _relation(self, source_files: list[SourceFile]) -> Relation:
-        source_input, columns = (
-            Input(InputKind.SOURCE, self.record.name),
-            snapshots.cached_columns(self.record, source_files),
-        )
         if self.kind == "parquet":
-            return self._parquet_relation(source_input, source_files, columns)
+            return self._parquet_relation(source_files, self._decision(source_files).columns)
         try:
             rows = arrow_ipc.read_tables(self.file_set, source_files)
             file_checks.check_column_count(self.location, rows.num_columns)
@@ -219,30 +219,26 @@ class FileConnector(LocatedConnector):
                 )
             ) from None
         return Relation(
-            source_input, ReadPlan(frame=rows), columns=scratch_duckdb.sql_types(rows.schema)
+            Input(InputKind.SOURCE, self.record.name),
+            ReadPlan(frame=rows),
+            columns=scratch_duckdb.sql_types(rows.schema),
         )
 
     def _parquet_relation(
-        self,
-        source_input: Input,
-        source_files: list[SourceFile],
-        columns: dict[str, str] | None,
+        self, source_files: Sequence[SourceFile], columns: Mapping[str, str] | None = None
     ) -> Relation:
         schemas = parquet_schemas.schemas_of(self.file_set, source_files)
-        if columns is None:
-            self._decision(source_files)
-            columns = parquet_schemas.known_columns(source_files, schemas)
         access = self.file_set.read_access(source_files)
         all_files = list(zip(source_files, access.addresses, schemas, strict=True))
+        is_uniform = parquet_schemas.is_uniform(source_files, schemas)
 
         def select_files(relative_paths: Collection[str]) -> PartOfFiles:
             files = [file for file in all_files if file[0].relative in relative_paths]
-            some_files, addresses, their_schemas = zip(*files, strict=True)
-            body = parquet_schemas.build_select(some_files, addresses, their_schemas)
-            return PartOfFiles(body, parquet_schemas.known_columns(some_files, their_schemas))
+            body = parquet_schemas.build_select(*zip(*files, strict=True))
+            return PartOfFiles(body, columns if is_uniform else None)
 
         return Relation(
-            source_input,
+            Input(InputKind.SOURCE, self.record.name),
             ReadPlan(
                 body=parquet_schemas.build_select(source_files, access.addresses, schemas),
                 part_of_files=select_files if self.file_set.is_local else None,
@@ -308,18 +304,19 @@ class FileConnector(LocatedConnector):
         was_read: bool,
     ) -> Snapshot:
         if (recent := snapshots.recent_snapshot(self.record, files)) is not None:
-            snapshots.cache_columns(self.record, source_files, recent.columns, ctx)
             return replace(recent, cost=Cost.SCAN if was_read else Cost.FREE)
         digest = snapshots.whole_digest(self.kind, self.record.options, files)
         try:
             columns, described = snapshots.describe_cached(
-                self.record, digest, ctx, lambda: self._describe(source_files, ctx)
+                self.record,
+                digest,
+                ctx,
+                lambda: dict(self._decision(source_files).columns),
             )
         except read_errors.SOURCE_ERRORS as error:
             if (fault := self._fault_of(error)) is None:
                 raise
             return snapshots.unreadable_snapshot(digest, files, fault)
-        snapshots.cache_columns(self.record, source_files, columns, ctx)
         cost = Cost.SCAN if was_read else Cost.METADATA if described else Cost.FREE
         states = (
             snapshots.file_states(self.kind, self.record.options, files)
@@ -342,7 +339,7 @@ class FileConnector(LocatedConnector):
         self._check_readable(source_files)  # a link may have changed since the source was added
         name = self.record.anchor.removeprefix("column:")
         relation = self._relation(source_files)
-        columns = self._describe(source_files, ctx)
+        columns = dict(relation.columns or {})
         if name not in columns:
             return Unknown(f"there is no column {name!r} to anchor on")
         select = f"SELECT max({quote_identifier(name)})::VARCHAR, count(*) FROM "
@@ -351,20 +348,6 @@ class FileConnector(LocatedConnector):
         else:
             [(largest, rows)] = ctx.query(f"{select} ({relation.read.body})")
         return snapshots.column_snapshot(self.record, source_files, columns, (largest, rows), ctx)
-
-    def _describe(self, source_files: list[SourceFile], ctx: ObservationContext) -> dict[str, str]:
-        relation = self._relation(source_files)
-        if relation.columns is not None and (
-            relation.read.frame is not None or self.kind == "parquet"
-        ):
-            return dict(relation.columns)
-        if relation.read.body is None or not self.file_set.is_local:
-            return scratch_duckdb.describe(relation)
-        columns = ctx.describe(relation)
-        if self.kind == "parquet":
-            schemas = parquet_schemas.schemas_of(self.file_set, source_files)
-            parquet_schemas.keep_columns(source_files, schemas, columns, ctx)
-        return columns
 
     def _first_damaged(
         self, source_files: list[SourceFile], read: Callable[[SourceFile], object]

@@ -1,12 +1,11 @@
-"""Schemas in the footers of Parquet files: checks of each file, the common types of the files of a
-folder, and the columns that DuckDB has described for a schema, so that it need not be asked again.
+"""Schemas in the footers of Parquet files: checks of each file, and the common types of the files
+of a folder.
 
 DuckDB takes the columns of a list of files from the footer of the first one and casts all others
 to its types, whatever their values are: 2.5 to 2, 5 to true (1.5.5). With `union_by_name` it takes
 a type for all files; where `common_type` has one, DuckDB's holds the same values.
 """
 
-import contextlib
 import os
 import re
 import time
@@ -22,7 +21,6 @@ from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.dataframes import nested_types
 from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier
-from jammi_lab.sources.base import ObservationContext
 from jammi_lab.sources.files.file_checks import check_column_count
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
@@ -30,7 +28,7 @@ from jammi_lab.sources.files.readers import path_literal
 from jammi_lab.sources.read_errors import display_name, is_damage, not_parquet_error
 from jammi_lab.sources.scratch_duckdb import shown_types
 from jammi_lab.storage.arrow_values import cast_losslessly, common_type, with_sql_precision
-from jammi_lab.storage.files import has_stat, is_settled
+from jammi_lab.storage.files import is_settled
 from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, decoded_type
 
 _TIMESTAMP_RESOLUTION_SECONDS = 2.0
@@ -60,7 +58,6 @@ class FileSchema:
 _schemas = BoundedCache[tuple[str, SourceFile], FileSchema](_MAX_CACHED_FILES)
 """By place and stat, of files that passed the checks."""
 _interned = BoundedCache[FileSchema, FileSchema](_MAX_CACHED_SCHEMAS)
-_columns_by_schema = BoundedCache[FileSchema, dict[str, str]](_MAX_CACHED_SCHEMAS)
 
 
 def schemas_of(file_set: FileSet, source_files: Sequence[SourceFile]) -> list[FileSchema]:
@@ -94,36 +91,8 @@ def has_one_schema(schemas: Sequence[FileSchema]) -> bool:
     return all(schema is first for schema in schemas) or all(schema == first for schema in schemas)
 
 
-def known_columns(
-    source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]
-) -> dict[str, str] | None:
-    """The columns and SQL types of files; None where DuckDB has to describe them."""
-    if not _schema_decides(source_files, schemas):
-        return None
-    columns = _columns_by_schema.get(schemas[0])
-    return None if columns is None else dict(columns)
-
-
-def keep_columns(
-    source_files: Sequence[SourceFile],
-    schemas: Sequence[FileSchema],
-    columns: Mapping[str, str],
-    ctx: ObservationContext,
-) -> None:
-    """Keep the columns that DuckDB has just described, if the first file is proved to have been the
-    same from before that until now."""
-    first = source_files[0]
-    if not _schema_decides(source_files, schemas) or not is_settled(
-        first.stat, ctx.now_ns, ctx.racy_seconds
-    ):
-        return
-    with contextlib.suppress(OSError):
-        if has_stat(os.stat(first.path), first.stat):
-            _columns_by_schema.put(schemas[0], dict(columns))
-
-
-def _schema_decides(source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]) -> bool:
-    """Whether the schema of the first file alone decides the columns."""
+def is_uniform(source_files: Sequence[SourceFile], schemas: Sequence[FileSchema]) -> bool:
+    """Whether each of the files has the columns and types of all of them."""
     first = source_files[0]
     return has_one_schema(schemas) and not (first.relative and partition_keys(first.path))
 

@@ -194,34 +194,6 @@ def _file_set_key(record: SourceRecord, first_file: SourceFile) -> tuple[str, st
 
 
 _MAX_CACHED_FILE_SETS = 256
-_cached_columns = BoundedCache[tuple[str, str, str], tuple[list[SourceFile], dict[str, str]]](
-    _MAX_CACHED_FILE_SETS
-)
-"""Columns of recently observed files, so that a statement need not sniff them again."""
-
-
-def cache_columns(
-    record: SourceRecord,
-    source_files: list[SourceFile],
-    columns: dict[str, str],
-    ctx: ObservationContext,
-) -> None:
-    """Cache the columns of these files for `cached_columns`, if their stats prove the bytes."""
-    is_proved = all(
-        source_file.mark
-        or (source_file.stat.inode and is_settled(source_file.stat, ctx.now_ns, ctx.racy_seconds))
-        for source_file in source_files
-    )
-    if is_proved:
-        _cached_columns.put(_file_set_key(record, source_files[0]), (source_files, columns))
-
-
-def cached_columns(record: SourceRecord, source_files: list[SourceFile]) -> dict[str, str] | None:
-    """The cached columns of exactly these files with unchanged stats; else None."""
-    cached = _cached_columns.get(_file_set_key(record, source_files[0]))
-    return dict(cached[1]) if cached is not None and cached[0] == source_files else None
-
-
 _recent_snapshots = BoundedCache[tuple[str, str, str], tuple[Files, Snapshot]](
     _MAX_CACHED_FILE_SETS
 )

@@ -10,7 +10,7 @@ import duckdb
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.sources import read_errors
-from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation, Requirements
+from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.sources.files import csv_errors, csv_files, file_checks, json_files
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.files.decisions import Decision
@@ -108,13 +108,6 @@ class TextConnector(FileConnector):
         if not nonempty:
             raise read_errors.empty_error(self.location, self.kind)
         return nonempty
-
-    def _describe(
-        self,
-        source_files: Sequence[SourceFile],
-        ctx: ObservationContext,  # noqa: ARG002
-    ) -> dict[str, str]:
-        return dict(self._decision(source_files).columns)
 
     def _fault_of(self, error: BaseException) -> str | None:
         """Why the rows cannot be read, where that is in the bytes: they have just been digested, so
