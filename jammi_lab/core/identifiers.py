@@ -80,6 +80,21 @@ def ascii_lower(name: str) -> str:
     )
 
 
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Names that are unique without regard to case: `A` beside `a` becomes `A_1`, as DuckDB itself
+    would rename it."""
+    unique = []
+    next_suffix: dict[str, int] = {}
+    for name in names:
+        lower_name, new_name = ascii_lower(name), name
+        while ascii_lower(new_name) in next_suffix:  # taken by a column or an earlier new name
+            new_name = f"{name}_{next_suffix[lower_name]}"
+            next_suffix[lower_name] += ascii_lower(new_name) in next_suffix
+        next_suffix[ascii_lower(new_name)] = 1
+        unique.append(new_name)
+    return unique
+
+
 def quote_identifier(identifier: str) -> str:
     """The quoted SQL form of an identifier. Raises NameInvalid for an empty one and for NUL."""
     if not identifier or "\0" in identifier:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jammi_lab.core import identifiers
 from jammi_lab.core.anchors import (
     Cost,
     FrameOrigin,
@@ -23,7 +24,7 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, SourceUnavailable, TableNotFound
-from jammi_lab.core.identifiers import ascii_lower, has_surrogate, quoted_name
+from jammi_lab.core.identifiers import has_surrogate, quoted_name
 from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.scratch_duckdb import sql_types
@@ -171,15 +172,7 @@ def unique_names(table: pa.Table) -> pa.Table:
 
     The digest of a column must have the name that a statement reads.
     """
-    names = [*table.column_names]
-    next_suffix: dict[str, int] = {}
-    for position, name in enumerate(names):
-        lower_name, new_name = ascii_lower(name), name
-        while ascii_lower(new_name) in next_suffix:  # taken by a column or an earlier new name
-            new_name = f"{name}_{next_suffix[lower_name]}"
-            next_suffix[lower_name] += ascii_lower(new_name) in next_suffix
-        next_suffix[ascii_lower(new_name)] = 1
-        names[position] = new_name
+    names = identifiers.unique_names(table.column_names)
     return table if names == table.column_names else table.rename_columns(names)
 
 

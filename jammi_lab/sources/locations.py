@@ -17,8 +17,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from jammi_lab.core import redaction
-from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import is_text, near_names
+from jammi_lab.core.errors import InvalidArgument, TableNotFound
+from jammi_lab.core.identifiers import is_text, near_names, quoted_name
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import database_urls
 from jammi_lab.storage.files import StoragePath
@@ -419,6 +419,14 @@ class LocatedConnector:
     def notes(self) -> list[str]:
         """What had to be decided to read it, one sentence each. Raises SourceUnavailable."""
         return []
+
+    def _check_single_table(self, table: str | None) -> None:
+        """Raise TableNotFound for the name of a table in a source that is one."""
+        if table is not None:
+            raise TableNotFound(
+                f"{self.record.name!r} is a single table and has no table {table!r}.",
+                hint=f"Use FROM {quoted_name(self.record.name)}.",
+            )
 
     def _check_anchor_column(self, columns: Iterable[str]) -> None:
         """Raise InvalidArgument for an anchor on a column that is missing."""

@@ -13,8 +13,8 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
-from jammi_lab.core.errors import JammiError, SchemaMismatch, SourceUnavailable, TableNotFound
-from jammi_lab.core.identifiers import quote_identifier, quoted_name
+from jammi_lab.core.errors import JammiError, SchemaMismatch, SourceUnavailable
+from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
@@ -75,17 +75,12 @@ class FileConnector(LocatedConnector):
         Raises SourceUnavailable, and InvalidArgument for files of the workspace itself or an anchor
         on a missing column.
         """
-        source_files = self._list_files()
+        relation = self.relation(None)
         try:
-            relation = self._relation(source_files)
-            columns = scratch_duckdb.preview(relation, _PREVIEW_ROWS)
-        except OSError as error:
-            raise read_errors.unreadable_error(self._error_location(error), error) from None
-        except SchemaMismatch as error:
-            raise SourceUnavailable(error.message, hint=error.hint) from None
+            scratch_duckdb.preview(relation, _PREVIEW_ROWS)
         except duckdb.Error as error:
-            raise self._read_error(str(error), source_files) from None
-        self._check_anchor_column(columns)
+            raise self._read_error(str(error), self._list_files()) from None
+        self._check_anchor_column(relation.columns or {})
 
     def relation(self, table: str | None) -> Relation:
         """The relation of all rows.
@@ -93,11 +88,7 @@ class FileConnector(LocatedConnector):
         Raises SourceUnavailable, TableNotFound if `table` is not None, and InvalidArgument for
         files of the workspace itself.
         """
-        if table is not None:
-            raise TableNotFound(
-                f"{self.record.name!r} is a single table and has no table {table!r}.",
-                hint=f"Use FROM {quoted_name(self.record.name)}.",
-            )
+        self._check_single_table(table)
         source_files = self._list_files()
         try:
             return self._relation(source_files)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import SourceUnavailable
-from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
+from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal, unique_names
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import csv_errors
@@ -186,7 +186,8 @@ def head_of(
     if has_heading is None:
         has_heading = not record or not _are_values(record)
     names = record if has_heading else [""] * len(record)
-    return Head(_unique_names(names), before, len(record), bool(has_heading))
+    named = (text.strip() or f"column{number}" for number, text in enumerate(names))
+    return Head(tuple(unique_names(named)), before, len(record), bool(has_heading))
 
 
 _VALUE = re.compile(
@@ -197,20 +198,6 @@ _VALUE = re.compile(
 
 def _are_values(record: Sequence[str]) -> bool:
     return any(record) and all(_VALUE.fullmatch(text.strip()) for text in record)
-
-
-def _unique_names(texts: Sequence[str]) -> tuple[str, ...]:
-    """The names of columns: blank ones are `column<n>`, doubled ones are numbered."""
-    taken: dict[str, int] = {}
-    names = []
-    for number, text in enumerate(texts):
-        name = text.strip() or f"column{number}"
-        while (count := taken.get(fold(name), 0)) > 0:
-            taken[fold(name)] = count + 1
-            name = f"{name}_{count}"
-        taken[fold(name)] = 1
-        names.append(name)
-    return tuple(names)
 
 
 def heads_of(

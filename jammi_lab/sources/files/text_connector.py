@@ -33,16 +33,7 @@ class TextConnector(FileConnector):
     def check(self) -> None:
         """Check that the files can be read, all their values included. Raises SourceUnavailable;
         InvalidArgument for an anchor on a missing column."""
-        source_files = self._list_files()
-        self._check_anchor_column(self._readable_decision(source_files).columns)
-
-    def _readable_decision(self, source_files: Sequence[SourceFile]) -> Decision:
-        try:
-            return self._decision(source_files)
-        except OSError as error:
-            raise read_errors.unreadable_error(self._error_location(error), error) from None
-        except duckdb.Error as error:
-            raise self._read_error(str(error), source_files) from None
+        self._check_anchor_column(self.relation(None).columns or {})
 
     def _decide(self, source_files: Sequence[SourceFile]) -> Decision:
         file_checks.check_files(self.kind, self.file_set, source_files)
@@ -69,7 +60,7 @@ class TextConnector(FileConnector):
         return csv_files if self.kind in ("csv", "tsv") else json_files
 
     def _relation(self, source_files: Sequence[SourceFile]) -> Relation:
-        decision = self._readable_decision(source_files)
+        decision = self._decision(source_files)
         nonempty = self._nonempty_files(source_files)
         access = self.file_set.read_access(nonempty)
         if self.kind == "text":

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import python_calamine as calamine
 
+from jammi_lab.core.identifiers import unique_names
 from jammi_lab.sources.files.workbook_arrow import MAX_ROWS, read_uniform
 from jammi_lab.sources.files.workbook_columns import (
     CellColumn,
@@ -195,17 +196,10 @@ def _column_number(letters: str) -> int:
 
 def _column_names(heading: _Row) -> list[str]:
     """The names of the columns. A blank one is named by its place; a repeated one gets a number."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for position, value in enumerate(heading):
-        plain_name = f"column{position}" if value == "" else cell_text(value)
-        name, suffix = plain_name, 0
-        while name.lower() in taken:
-            suffix += 1
-            name = f"{plain_name}_{suffix}"
-        taken.add(name.lower())
-        names.append(name)
-    return names
+    return unique_names(
+        f"column{position}" if value == "" else cell_text(value)
+        for position, value in enumerate(heading)
+    )
 
 
 def _text_columns(names: list[str], options: dict[str, Any], place: str) -> set[str]:

@@ -24,8 +24,8 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import JammiError, TableNotFound
-from jammi_lab.core.identifiers import quote_identifier, quoted_name, sql_literal
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.identifiers import quote_identifier, sql_literal
 from jammi_lab.sources import duckdb_extensions, read_errors, scratch_duckdb
 from jammi_lab.sources.base import (
     AddedRows,
@@ -81,11 +81,7 @@ class LakehouseConnector(LakehouseTable):
     def relation(self, table: str | None) -> Relation:
         """The relation of the current snapshot. Raises SourceUnavailable, ExtensionMissing, and
         TableNotFound if `table` is not None."""
-        if table is not None:
-            raise TableNotFound(
-                f"{self.record.name!r} is a single table and has no table {table!r}.",
-                hint=f"Use FROM {quoted_name(self.record.name)}.",
-            )
+        self._check_single_table(table)
         self._check_location()
         try:
             state = self.current_snapshot()
