@@ -74,6 +74,8 @@ _STAMPED_LINES = frozenset(
     }
 )
 """The lines of `%jammi` whose outputs have stamps."""
+_RULE = "───"
+"""It stands below the names of columns where a table is text."""
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -151,8 +153,7 @@ class Assignment(NamedTuple):
 
 
 def _source_of(cell: Mapping[str, Any]) -> str:
-    source = cell["source"]
-    return source if isinstance(source, str) else "".join(source)
+    return "".join(cell["source"])
 
 
 def _assignments(number: int, cell: Mapping[str, Any]) -> dict[str, Assignment]:
@@ -204,7 +205,7 @@ def _is_stamped_when_made(source: str) -> bool:
         return True
     lines = source.strip().splitlines()
     words = lines[-1].split() if lines else []
-    return words[:1] == [_LINE_MAGIC] and words[1:2] != [] and words[1] in _STAMPED_LINES
+    return words[:1] == [_LINE_MAGIC] and not _STAMPED_LINES.isdisjoint(words[1:2])
 
 
 def _shown_in_cell(
@@ -216,17 +217,16 @@ def _shown_in_cell(
         held = output.get("metadata", {}).get(STAMP_KEY)
         if _WIDGET_VIEW in data:  # the panel's static form, which follows it, has the stamp
             continue
-        html = _text_of(data)
-        is_table = "<table" in html or "<img" in html
-        if held is not None or (is_table and _is_stamped_when_made(source)):
+        if held is not None or (_shows_rows(data) and _is_stamped_when_made(source)):
             stamp = stamp_from(held)
             changed = None if stamp is None else _change_in_notebook(stamp, cell, assigned)
             yield Shown(file, number, stamp, shown_digest(data), changed)
 
 
-def _text_of(data: Mapping[str, Any]) -> str:
-    html = data.get("text/html", "")
-    return html if isinstance(html, str) else "".join(html)
+def _shows_rows(data: Mapping[str, Any]) -> bool:
+    """Whether an output holds a table or a picture, also where a tool kept the text alone."""
+    forms = ["".join(data.get(kind, "")) for kind in ("text/html", "text/plain")]
+    return any(mark in form for mark in ("<table", "<img", _RULE) for form in forms)
 
 
 def shown_in_file(file: Path) -> Shown:

@@ -106,9 +106,8 @@ def test_an_interrupt_while_a_thread_is_started_is_one_and_nobody_joins_that_thr
         raise KeyboardInterrupt
 
     monkeypatch.setattr(beside._Started, "wait", interrupted)
-    thread = threading.Thread(target=lambda: None, daemon=True)
     with pytest.raises(KeyboardInterrupt):
-        beside.start_thread(thread)
+        beside.start_thread(threading.Thread(daemon=True))
     beside.join_thread(threading.Thread())
 
 
