@@ -63,6 +63,7 @@ class PreparedStatement:
     _table_names: tuple[str, ...]
     _append_rules: dict[tuple[frozenset[tuple[str, ...]], bool], AppendRule]
     _conditions_of_plan: list[dict[tuple[str, ...], ScanConditions]]
+    _rounds: bool
     _exact_forms: list[ExactForm]
 
     def __repr__(self) -> str:
@@ -274,9 +275,7 @@ class PreparedStatement:
     def _with_exact_sums(self, positions: Sequence[int]) -> tuple["PreparedStatement", bool]:
         """The statement with sums of floating-point numbers that do not depend on the order of the
         rows, and whether last bits still depend on the order in which DuckDB adds."""
-        if self._pool.has_fast_sums:
-            return self, False
-        if not float_sums.may_round(self._parsed.tree):
+        if self._pool.has_fast_sums or not self._rounds:
             return self, False
         form = next(iter(self._exact_forms), None)
         if form is None:

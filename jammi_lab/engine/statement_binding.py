@@ -78,6 +78,7 @@ def prepare(
         _table_names=tuple(table_names) if parsed.kind is StatementKind.SHOW_TABLES else (),
         _append_rules=binding.append_rules,
         _conditions_of_plan=binding.scan_conditions,
+        _rounds=binding.merged.rounds,
         _exact_forms=binding.exact_forms,
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from jammi_lab.core.identifiers import ascii_lower, sql_literal
-from jammi_lab.engine.sql import function_list
+from jammi_lab.engine.sql import float_sums, function_list
 from jammi_lab.engine.sql.allowlist import walk_nodes
 from jammi_lab.engine.sql.tokens import parameter_offset
 
@@ -48,6 +48,8 @@ class MergedValues:
     """Intervals, variants, or zeros whose sign arises in the statement."""
     stored_floats: bool = False
     """Floating-point numbers of the columns read: relevant if a column contains 0.0 and -0.0."""
+    rounds: bool = False
+    """Whether it aggregates floating-point numbers, so that last bits depend on their order."""
 
 
 def merged_values(
@@ -63,13 +65,14 @@ def merged_values(
         if any(m["type"] in _LIMITS for m in tree.get("modifiers") or ()):
             merged.append((root, _output(root)))
     except (duckdb.Error, ValueError, KeyError, RecursionError):
-        return MergedValues(ambiguous=True)
+        return MergedValues(ambiguous=True, rounds=True)
     kinds = [_types(values) for _, values in merged]
     floats = [entry for entry, kind in zip(merged, kinds, strict=True) if _FLOAT.search(kind)]
     return MergedValues(
         any(map(_AMBIGUOUS.search, kinds))
         or any(_makes_zero([*values, *_expressions_below(op)]) for op, values in floats),
         bool(floats),
+        any(map(float_sums.rounds, walk_nodes(root))),
     )
 
 

@@ -36,8 +36,6 @@ _ROUNDING_AGGREGATES = frozenset(
     stddev stddev_pop stddev_samp sum sumkahan var_pop var_samp variance
     """.split()
 )
-_ROUNDING_CALLS = _ROUNDING_AGGREGATES | {"geomean", "geometric_mean", "weighted_avg", "wavg"}
-"""With DuckDB's macros over such aggregates."""
 
 
 def create_macros() -> Iterator[str]:
@@ -100,9 +98,16 @@ def uses_macros(text: str) -> bool:
     return "__jammi_sum(" in text or "__jammi_avg(" in text
 
 
-def may_round(tree: Node) -> bool:
-    """Whether a statement calls an aggregate that rounds, if its arguments are floating-point."""
-    return any(_function_name(node) in _ROUNDING_CALLS for node in walk_nodes(tree))
+def rounds(expression: Node) -> bool:
+    """Whether an expression of a bound plan is an aggregate of floating-point numbers that
+    rounds."""
+    if expression.get("expression_class") not in ("BOUND_AGGREGATE", "BOUND_WINDOW"):
+        return False
+    if ascii_lower(expression.get("name") or "") not in _ROUNDING_AGGREGATES:
+        return False
+    arguments = expression.get("children") or ()
+    kinds = [a.get("return_type") or (a.get("value") or {}).get("type") for a in arguments]
+    return any((kind or {}).get("id") in ("FLOAT", "DOUBLE") for kind in kinds)
 
 
 def exact_form(
@@ -120,19 +125,16 @@ def exact_form(
         plan = plan_of(text)
     except (duckdb.Error, ValueError, KeyError, RecursionError):
         return ExactForm(None, rounds=True)
-    floats, others, rounds = set[int](), set[int](), False
-    for aggregate in walk_nodes(plan):
-        if aggregate.get("expression_class") not in ("BOUND_AGGREGATE", "BOUND_WINDOW"):
-            continue
-        is_float = _is_float(aggregate)
-        mark = _MARK.search(json.dumps(aggregate.get("filter")))
+    floats, others, is_left = set[int](), set[int](), False
+    for expression in walk_nodes(plan):
+        mark = _MARK.search(json.dumps(expression.get("filter")))
         if mark is not None:
-            (floats if is_float else others).add(int(mark[1]))
-        elif is_float and ascii_lower(aggregate.get("name") or "") in _ROUNDING_AGGREGATES:
-            rounds = True
+            (floats if rounds(expression) else others).add(int(mark[1]))
+        elif rounds(expression):
+            is_left = True
     if floats & others:  # one call of several columns
         return ExactForm(None, rounds=True)
-    return ExactForm(_with_macros(tree, floats, print_tree) if floats else None, rounds)
+    return ExactForm(_with_macros(tree, floats, print_tree) if floats else None, is_left)
 
 
 def _with_macros(
@@ -184,12 +186,6 @@ def _unnamed_items(tree: Node) -> list[Node]:
 
 def _function_name(node: Node) -> str:
     return ascii_lower(node.get("function_name") or "")
-
-
-def _is_float(aggregate: Node) -> bool:
-    arguments = aggregate.get("children") or ()
-    kinds = [a.get("return_type") or (a.get("value") or {}).get("type") for a in arguments]
-    return any((kind or {}).get("id") in ("FLOAT", "DOUBLE") for kind in kinds)
 
 
 def _copy(tree: Node) -> Node:
