@@ -267,11 +267,11 @@ class LogRepository:
     # -- entries
 
     def append(
-        self, record: LogRecord, make: Callable[[LogRecord], NewEntry | None]
+        self, record: LogRecord, make: Callable[[LogRecord, str], NewEntry | None]
     ) -> LogRecord | None:
-        """Append what `make` returns for the current record, in one transaction; return the record
-        afterwards, or None where it returned None. Durable when the call returns, unless the caller
-        has begun a transaction.
+        """Append what `make` returns for the current record and the id of the commit, in one
+        transaction; return the record afterwards, or None where it returned None. Durable when the
+        call returns, unless the caller has begun a transaction.
 
         Raises what `make` raises; TopicNotFound or TableNotFound; TenantForbidden.
         """
@@ -280,16 +280,17 @@ class LogRepository:
             with self._database.write() as tx:
                 current = self.current(record)
                 self._scope.check_owner(current.tenant, current.label)
-                if (new := make(current)) is None:
+                commit_id = self._clock.token(16)
+                if (new := make(current, commit_id)) is None:
                     return None
                 after = msgspec.structs.replace(
                     current,
                     next=current.next + 1,
                     row_count=new.rows_after,
-                    commit_id=self._clock.token(16),
+                    commit_id=commit_id,
                 )
                 now = rfc3339(self._clock.now_ns())
-                entry = Entry(current.next, now, new.row_count, after.commit_id, "", new.body)
+                entry = Entry(current.next, now, new.row_count, commit_id, "", new.body)
                 self._run(tx, _INSERT, record, *msgspec.structs.astuple(entry.seal()))
                 self._advance(tx, after)
         except Exception:

@@ -97,9 +97,6 @@ def to_arrow_rows(rows: Any, schema: pa.Schema, target: str) -> pa.Table:
     Raises SchemaMismatch with the column (`target` names the target in the message);
     InvalidArgument for anything that is not rows.
     """
-    has_schema = isinstance(rows, pa.Table) and rows.schema.equals(schema, check_metadata=True)
-    if has_schema and all(field.nullable for field in schema):
-        return rows
     if isinstance(rows, Mapping):
         raise InvalidArgument(
             "Rows must be a RecordBatch, a Table, a frame or a list of dicts, got a single dict.",

@@ -31,7 +31,7 @@ def log(logs):
 
 
 def append(logs, record, body=b"x", rows=1):
-    return logs.append(record, lambda now: NewEntry(body, rows, now.row_count + rows))
+    return logs.append(record, lambda now, _: NewEntry(body, rows, now.row_count + rows))
 
 
 def stored(logs, record):
@@ -70,12 +70,12 @@ def test_each_of_many_threads_has_a_position_of_its_own(lab, logs, log):
 def test_what_is_refused_or_makes_nothing_takes_no_position(logs, log):
     append(logs, log)
 
-    def refuse(_):
+    def refuse(*_):
         raise LookupError
 
     with pytest.raises(LookupError):
         logs.append(log, refuse)
-    assert logs.append(log, lambda _: None) is None
+    assert logs.append(log, lambda *_: None) is None
     assert append(logs, log).next == 2
 
 

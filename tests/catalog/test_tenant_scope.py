@@ -151,10 +151,10 @@ def exercise_what_changes(catalog: Catalog) -> None:
     for logs in (catalog.topics, catalog.mutable_tables):
         log, _ = logs.create("t", b"", retention=1e-9)
         for _ in range(2):
-            logs.append(log, lambda _: NewEntry(b"", 1, 1))
+            logs.append(log, lambda *_: NewEntry(b"", 1, 1))
         logs.set_retention(log, 1.0)
         (logs.get("t"), logs.list(), logs.sizes(log, 0, 1, 1), logs.check(log))
-        logs.first_since(log, 0)
+        logs.expire(logs.current(log))
         logs.trim(log, 1)
         logs.compact(logs.current(log), 2, b"", 1)
         logs.drop(log)

@@ -105,7 +105,8 @@ class FoldCache:
     @contextlib.contextmanager
     def use(self, record: LogRecord) -> Iterator[Fold]:
         """The fold at a record that was read in the transaction around this block; nobody else uses
-        it meanwhile. Raises TableDamaged."""
+        it meanwhile. A commit that the block applies and that is then rolled back is noticed by its
+        id. Raises TableDamaged."""
         with DeferInterrupts(), self._lock:
             fold = self._advanced(self._cached.pop(record.log_id, None), record)
             self._cached[record.log_id] = fold
@@ -187,7 +188,7 @@ def body_of(put: pa.Table, removed: pa.Table | None = None) -> bytes:
     removed. Raises InvalidArgument for one that is too large."""
     schema = without_constraints(put.schema)
     rows = put.cast(schema)
-    if removed is not None:
+    if removed is not None and removed.num_rows:
         rows = pa.concat_tables([rows, with_nulls(removed, schema)])
     batches = rows.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema)]
     check_entry_size(rows.nbytes)

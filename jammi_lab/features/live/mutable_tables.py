@@ -29,7 +29,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import Committed
 from jammi_lab.core.settings import Settings
-from jammi_lab.features.live.fold import FoldCache, MutableSnapshot, body_of, stored_schema
+from jammi_lab.features.live.fold import Fold, FoldCache, MutableSnapshot, body_of, stored_schema
 from jammi_lab.features.live.table_changes import (
     CHANGE_COLUMN,
     VERSION_COLUMN,
@@ -39,7 +39,6 @@ from jammi_lab.features.live.table_changes import (
     check_repeated_keys,
     effect_of,
     net_changes,
-    rows_after,
 )
 from jammi_lab.inputs.row_input import SchemaLike, schema_of, to_arrow_rows
 
@@ -215,7 +214,7 @@ class MutableTableService:
     def _append(self, record: LogRecord, change: Change) -> Committed:
         committed = Committed(0)
 
-        def make(current: LogRecord) -> NewEntry | None:
+        def make(current: LogRecord, commit_id: str) -> NewEntry | None:
             nonlocal committed
             if blocking_stamp(self._checks_on(current)) != change.checks:
                 raise UncheckedRows
@@ -224,11 +223,13 @@ class MutableTableService:
                     raise VersionMoved
             with self._folds.use(current) as table:
                 effect = effect_of(change, table, current)
-            committed = effect.committed
-            if committed.version == current.version:
-                return None
+                committed = effect.committed
+                if committed.version == current.version:
+                    return None
+                # if the transaction fails, the fold has a commit that is not in the log: see `use`
+                table.apply(effect.entry(current.version, commit_id))
             rows_after = current.row_count + committed.inserted - committed.deleted
-            return NewEntry(body_of(effect.put, effect.removed), effect.put.num_rows, rows_after)
+            return NewEntry(effect.body, effect.put.num_rows, rows_after)
 
         after = self._logs.append(record, make)
         if after is not None:
@@ -262,9 +263,11 @@ class MutableTableService:
             if any(r.log_id == current.log_id and r.next != current.next for r in change.read):
                 raise VersionMoved
             with self._folds.use(current) as table:
-                after = rows_after(effect_of(change, table, current), table)
+                effect = effect_of(change, table, current)
+                rows = table.copy()
+            rows.apply(effect.entry(current.version, ""))
         assert self.check_rows is not None, "set when the workspace was opened"
-        if (failure := self.check_rows(checks, after)) is not None:
+        if (failure := self.check_rows(checks, rows.rows())) is not None:
             raise failure
         return dataclasses.replace(
             change, checks=blocking_stamp(checks), read=(*change.read, current)
@@ -291,8 +294,8 @@ class MutableTableService:
                     hint="Read the whole table and continue from its version. The setting "
                     "mutable.versions_kept is the length of the history.",
                 )
-            before = self._folds.load(current, since)
             entries = self._logs.entries(current, since, current.next)
+            before = self._folds.load(current, since) if entries else Fold(current)
         return current, net_changes(before, entries)
 
 

@@ -1,6 +1,7 @@
 """Changes of a mutable table: what one does to the rows of a version, and the net effect of several
 commits."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -52,6 +53,15 @@ class Effect:
     """The keys of the rows that are removed."""
     committed: Committed
 
+    @functools.cached_property
+    def body(self) -> bytes:
+        """The batch of the commit. Raises InvalidArgument for one that is too large."""
+        return body_of(self.put, self.removed)
+
+    def entry(self, position: int, commit_id: str) -> Entry:
+        """The commit as a fold applies it."""
+        return Entry(position, "", self.put.num_rows, commit_id, "", self.body)
+
 
 def check_repeated_keys(record: LogRecord, rows: pa.Table) -> None:
     """Raise DuplicateKey when a key occurs twice."""
@@ -67,7 +77,7 @@ def effect_of(change: Change, table: Fold, record: LogRecord) -> Effect:
     """What a change does to the rows of a table. Raises DuplicateKey."""
     keys = keys_of(change.rows, record.key)
     existing = [at for at, key in enumerate(keys) if key in table.positions]
-    found = change.rows.take(pa.array(existing, pa.int64()))
+    found = change.rows.take(existing) if existing else change.rows.slice(0, 0)
     if change.verb == "delete":
         number = len(existing)
         committed = Committed(record.version + (number > 0), 0, 0, number, number)
@@ -84,14 +94,6 @@ def effect_of(change: Change, table: Fold, record: LogRecord) -> Effect:
         record.version + (len(put) > 0), inserted, len(put) - inserted, 0, len(keys)
     )
     return Effect(put, change.rows.slice(0, 0).select(record.key), committed)
-
-
-def rows_after(effect: Effect, table: Fold) -> pa.Table:
-    """The rows that a table has after a change."""
-    body = body_of(effect.put, effect.removed)
-    after = table.copy()
-    after.apply(Entry(table.version, "", effect.put.num_rows, "", "", body))
-    return after.rows()
 
 
 def net_changes(before: Fold, entries: Iterable[Entry]) -> pa.Table:

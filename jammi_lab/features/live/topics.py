@@ -265,7 +265,7 @@ class Topics(ReprMixin):
 
         after = self._repository.append(
             record,
-            lambda current: NewEntry(body, rows.num_rows, current.row_count + rows.num_rows),
+            lambda current, _: NewEntry(body, rows.num_rows, current.row_count + rows.num_rows),
         )
         assert after is not None, "an event was made"
         self._wake.notify()

@@ -332,6 +332,16 @@ def test_a_snapshot_is_let_go_of_when_memory_is_short_and_read_again(ws, labels)
     assert services_of(ws).mutable._folds._cached == {}
 
 
+def test_what_a_caller_rolled_back_is_in_no_later_read(ws, labels):
+    with pytest.raises(LookupError), services_of(ws).catalog.transaction():
+        labels.insert([{"id": 3, "label": "c"}])
+        assert labels.upsert([{"id": 3, "label": "d"}]) == 1 and len(labels.read()) == 3
+        raise LookupError
+    assert rows(labels.read()) == [(1, "a"), (2, "b")] and labels.version == 1
+    labels.insert([{"id": 3, "label": "e"}])
+    assert rows(labels.read()) == [(1, "a"), (2, "b"), (3, "e")]
+
+
 def test_eight_threads_lose_no_update(ws):
     counter = ws.mutable.create("counter", {"id": "int64", "n": "int64"}, primary_key=["id"])
     counter.insert([{"id": 1, "n": 0}])
