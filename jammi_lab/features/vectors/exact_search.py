@@ -10,7 +10,6 @@ Where the bound does not hold (rows so small or large that float32 under- or ove
 outside its margin) every row is computed in float64.
 """
 
-import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.thread_pool import ThreadPool
 from jammi_lab.features.vectors.encoders.blas_threads import one_blas_thread, usable_cores
-from jammi_lab.features.vectors.narrow_copy import MAX_WIDTH, NarrowCopy
 from jammi_lab.storage.vector_arrays import Floats, RowNumbers, check_k, check_queries
 
 Doubles = NDArray[np.float64]
@@ -32,14 +30,6 @@ THREAD_PART_BYTES = 16 << 20
 one core alone does not use the full memory bandwidth."""
 MAX_MEMORY_BOUND_QUERIES = 8
 """Most queries whose product is limited by memory; with more it is limited by arithmetic."""
-MIN_NARROWED_BYTES = 8 << 20
-"""Size of vectors from which a narrow copy pays off."""
-MIN_NARROWED_WIDTH = 96
-"""Components from which reading fewer bytes is worth more than the work for each row."""
-_MIN_NARROWED_SHARE = 4
-"""At least one row in so many may be found."""
-_MAX_NARROW_FAILURES = 3
-"""Searches for which a narrow copy leaves too many rows, until it is given up."""
 RESCORE_CHUNK_SIZE = 1 << 15
 """Numbers per step in float64, so that they stay in the cache."""
 _MIN_SAFE_NORM, _MAX_SAFE_NORM = 2.0**-60, 2.0**60
@@ -73,9 +63,6 @@ class ExactSearch:
             and vectors.shape[1] < 1 << 20
         )
         self.margin = margin(vectors.shape[1])
-        self._narrow: NarrowCopy | None = None
-        self._searches = self._narrow_failures = 0
-        self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
@@ -85,7 +72,6 @@ class ExactSearch:
             + self.norms.nbytes
             + self.inverse_norms.nbytes
             + (0 if self.order is None else self.order.nbytes)
-            + (0 if self._narrow is None else self._narrow.nbytes)
         )
 
     @property
@@ -168,12 +154,6 @@ class ExactSearch:
             for query in queries:
                 yield all_rows, self.similarities(query, all_rows)
             return
-        if (narrow := self._narrow_copy_for(len(queries), len(all_rows))) is not None:
-            for query in queries:
-                yield self._compared_narrowly(narrow, query, count, rows) or next(
-                    self._compared(query[None], count, rows, all_rows)
-                )
-            return
         yield from self._compared(queries, count, rows, all_rows)
 
     def _compared(
@@ -211,44 +191,6 @@ class ExactSearch:
                 else:
                     # only with a BLAS that computes in less than float32; never seen
                     yield all_rows, self.similarities(query, all_rows)
-
-    def _compared_narrowly(
-        self, narrow: NarrowCopy, query: Floats, count: int, rows: RowNumbers | None
-    ) -> tuple[RowNumbers, Floats] | None:
-        """One item of `_search_each` by a product with the narrow copy of every vector; None where
-        that leaves too many rows."""
-        excluded = None
-        if rows is not None:
-            excluded = np.ones(len(self.vectors), np.bool_)
-            excluded[rows] = False
-        wide_query = query.astype(np.float64)
-        unit = wide_query / np.sqrt(np.square(wide_query).sum())
-        found = narrow.candidates(unit, count, excluded)
-        if found is None:
-            self._narrow_failures += 1
-            return None
-        self._narrow_failures = 0
-        exact = self.similarities(query, found.rows)
-        is_bounded = (found.lowest <= exact) & (exact <= found.highest)
-        return (found.rows, exact) if is_bounded.all() else None
-
-    def _narrow_copy_for(self, queries: int, rows: int) -> NarrowCopy | None:
-        """The narrow copy where it is of use for a search of so many queries and rows; made at the
-        second such search, as the first may stay the only one."""
-        count, width = self.vectors.shape
-        if (
-            queries > MAX_MEMORY_BOUND_QUERIES
-            or _MIN_NARROWED_SHARE * rows < count
-            or self.vectors.nbytes < MIN_NARROWED_BYTES
-            or not MIN_NARROWED_WIDTH <= width <= MAX_WIDTH
-            or self._narrow_failures >= _MAX_NARROW_FAILURES
-        ):
-            return None
-        with self._lock:
-            self._searches += 1
-            if self._narrow is None and self._searches > 1:
-                self._narrow = NarrowCopy(self.vectors, self.inverse_norms)
-        return self._narrow if self._narrow is not None and self._narrow.is_exact else None
 
     def _candidates(self, approximate: Floats, count: int) -> RowNumbers:
         threshold = np.partition(approximate, len(approximate) - count)[len(approximate) - count]
