@@ -2,6 +2,7 @@
 verdicts, and the versions of the recipe."""
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.checks import Audit
+from jammi_lab.core.command_hints import cell_or_python, command_line
 from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed, TableDamaged
 from jammi_lab.core.forms import form, listing_table
@@ -67,7 +69,6 @@ from jammi_lab.workspace.export import export
 from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.statement_runner import StatementRunner
-from jammi_lab.workspace.version_history import VersionHistory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,7 @@ class Tables:
 
     def history(
         self, name: str, versions: Iterable[TableVersion] | None = None
-    ) -> "VersionHistory[ResultTable]":
+    ) -> "VersionHistory":
         """Versions of a recipe with what each of them changed; by default all that can be read,
         rejected ones among them. TableNotFound."""
 
@@ -195,6 +196,8 @@ _KINDS_WITH_REUSE = (TableKind.EMBEDDING, TableKind.LEXICAL, TableKind.ROW_MAP)
 
 
 _MAX_SHOWN_COLUMNS = 12
+MAX_COMPARED_VERSIONS = 10
+"""Maximum number of versions that are compared with the one before; the newest ones are."""
 _TEXT_KINDS = (TableKind.EMBEDDING, TableKind.LEXICAL)
 _COSINE_KINDS = (
     TableKind.EMBEDDING,
@@ -690,6 +693,80 @@ class ResultTables(list[ResultTable], ReprMixin):
             aligned="lrllrr",
             note=count_noun(len(lines), "result table"),
         )
+
+
+class VersionHistory(ResultTables):
+    """The versions of a table, newest first, with the time at which each was completed and what it
+    changed in the rows of the ready one before. `describe_changes` describes what a later version
+    changed in a former one: `price: 3 of 200,000 rows`."""
+
+    def __init__(
+        self,
+        name: str,
+        versions: Iterable[ResultTable],
+        describe_changes: Callable[[ResultTable, ResultTable], str],
+    ) -> None:
+        super().__init__(versions)
+        self.name, self._describe_changes = name, describe_changes
+
+    def former(self, table: ResultTable) -> ResultTable | None:
+        """The newest ready version before this one."""
+        earlier = (t for t in self if t.version < table.version and t.status == "ready")
+        return next(earlier, None)
+
+    @functools.cached_property
+    def changes(self) -> dict[int, str]:
+        """What the newest versions changed, by version. Empty for a version whose difference is not
+        known, as of large tables."""
+        pairs = [(t, self.former(t)) for t in [*self][:MAX_COMPARED_VERSIONS]]
+        return {new.version: self._describe_changes(new, old) for new, old in pairs if old}
+
+    def notes(self, table: ResultTable) -> list[str]:
+        """Whether a version is pinned, was rejected or has the rows of an earlier one, as after
+        `restore`, and the note of its pin."""
+        same = [t.version for t in self if t.table_name == table.table_name]
+        words = [
+            "pinned" if table.pinned else "",
+            "rejected" if table.status == "rejected" else "",
+            f"rows of version {same[-1]}" if same[-1] < table.version else "",
+            table.note or "",
+        ]
+        return [word for word in words if word]
+
+    def _rendered(self) -> Rendered:
+        rows = [
+            (
+                t.version,
+                None if t.row_count is None else f"{t.row_count:,}",
+                format_bytes(t.bytes),
+                ", ".join(self.notes(t)),
+                completion_time(t),
+                self.changes.get(t.version, ""),
+            )
+            for t in self
+        ]
+        return listing_table(
+            ["version", "rows", "size", "note", "completed (UTC)", "changed"],
+            rows,
+            aligned="rrllll",
+            optional=["note"],
+            caption=self.name,
+            note="; ".join([count_noun(len(self), "version"), *self._command_note()]),
+        )
+
+    def _command_note(self) -> list[str]:
+        """How to see the rows in which the newest ready version and the one before differ."""
+        new = next((t for t in self if t.status == "ready" and self.former(t)), None)
+        if new is None or (old := self.former(new)) is None:
+            return []
+        cell = command_line("%jammi", "diff", self.name, f"{old.version}", f"{new.version}")
+        python = f"ws.table({self.name!r}, {new.version}).diff({old.version})"
+        return [f"{cell_or_python(cell, python)} shows the rows that changed"]
+
+
+def completion_time(table: ResultTable) -> str:
+    """When a version was completed, in seconds of UTC."""
+    return (table.completed_at or "")[:19].replace("T", " ")
 
 
 def _shown_path(location: StoragePath) -> Path | Any:

@@ -21,8 +21,7 @@ from jammi_lab.core.records import VersionRecord
 from jammi_lab.core.verdicts import reasons_of
 from jammi_lab.freshness.explain import verdict_on_former
 from jammi_lab.inputs.version_changes import ChangeSummary, VersionComparison
-from jammi_lab.workspace.result_table import ResultTable
-from jammi_lab.workspace.version_history import VersionHistory, completion_time
+from jammi_lab.workspace.result_table import ResultTable, VersionHistory, completion_time
 from jammi_widgets import assets, protocol
 from jammi_widgets.panel import Panel
 from jammi_widgets.results import Cell, display_cell
@@ -253,7 +252,7 @@ class DiffView(Panel):
             "causes": self._cause_lines(),
         }
 
-    def _versions(self) -> VersionHistory[ResultTable]:
+    def _versions(self) -> VersionHistory:
         return self._ws._services.tables.history(self._new_table.name)
 
     def _version_rows(self) -> list[dict[str, Any]]:
