@@ -201,6 +201,12 @@ def _convert_column(field: pa.Field, column: pa.ChunkedArray, target: str) -> pa
         or widens(column.type, field.type)
     ):
         raise _mismatch_error(field, str(column.type), target)
+    return cast_column(field, column, target)
+
+
+def cast_column(field: pa.Field, column: pa.ChunkedArray, target: str) -> pa.ChunkedArray:
+    """The values as the field has them. Raises SchemaMismatch for one that its type would change,
+    and for NULL where it takes none."""
     try:
         return _check_null(field, cast_losslessly(column, field.type), target)
     except pa.ArrowException:

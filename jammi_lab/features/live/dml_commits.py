@@ -30,8 +30,7 @@ from jammi_lab.features.live.mutable_tables import (
     MutableTableService,
 )
 from jammi_lab.features.live.table_changes import Change, Verb, VersionMoved
-from jammi_lab.inputs.row_input import to_arrow_rows
-from jammi_lab.storage.arrow_values import cast_losslessly
+from jammi_lab.inputs.row_input import cast_column, to_arrow_rows
 
 _RETRY_LOCK_SECONDS = 5.0
 MAX_PAUSE_SECONDS = 0.02
@@ -119,29 +118,16 @@ def _record_of(relation: Any) -> LogRecord:
 
 def _cast_to_schema(record: LogRecord, rows: pa.Table) -> pa.Table:
     """Rows as DuckDB returned them, cast to the table's schema. Raises SchemaMismatch."""
-    columns = []
-    for field, column in zip(stored_schema(record.schema), rows.columns, strict=True):
-        try:
-            columns.append(cast_losslessly(column, field.type))
-        except pa.ArrowException:
-            raise SchemaMismatch(
-                f"A value for the column {field.name!r} of the mutable table {record.name!r} "
-                f"does not fit into {field.type}; nothing was changed.",
-                table=record.name,
-                column=field.name,
-                expected=str(field.type),
-                actual=str(column.type),
-            ) from None
-        if column.null_count and not field.nullable:
-            raise SchemaMismatch(
-                f"Column {field.name!r} of the mutable table {record.name!r} cannot be NULL; "
-                "nothing was changed.",
-                table=record.name,
-                column=field.name,
-                expected=str(field.type),
-                actual="NULL",
-            )
-    return pa.table(columns, schema=stored_schema(record.schema))
+    schema = stored_schema(record.schema)
+    try:
+        columns = [
+            cast_column(field, column, record.label)
+            for field, column in zip(schema, rows.columns, strict=True)
+        ]
+    except SchemaMismatch as error:
+        error.table = record.name
+        raise
+    return pa.table(columns, schema=schema)
 
 
 def update_statement(
