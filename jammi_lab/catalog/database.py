@@ -379,10 +379,9 @@ class Database:
             self._closed = True
             handles, self.handles = self.handles, []
         for handle in handles:
-            with handle.lock:
+            with handle.lock, DeferInterrupts():
                 handle.connection.close()
-        with DeferInterrupts():
-            self.engine.dispose()
+        self.engine.dispose()
 
     @contextlib.contextmanager
     def _transaction(
