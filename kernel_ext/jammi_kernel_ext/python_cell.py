@@ -11,7 +11,7 @@ from jammi_kernel_ext.cell_lines import cell_wants_help, parse_step
 from jammi_kernel_ext.display import Note
 from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
-from jammi_kernel_ext.sql_cell import cell_output, table_with_first_rows
+from jammi_kernel_ext.sql_cell import cell_output, store_table
 from jammi_lab.commands.help import Help
 from jammi_lab.commands.table import STEP
 from jammi_lab.core.errors import InvalidArgument
@@ -40,19 +40,8 @@ def run_step(notebook: Notebook, line: str, text: str) -> Any:
         estimate = services.materializer.estimate(options["NAME"], recipe, cache=cache, frames=True)
         return Note(f"{options['NAME']}: {estimate}.")
     with interruptible_progress(notebook.line):
-        outcome = services.materializer.materialize(
-            options["NAME"],
-            recipe,
-            cache="bypass" if options["bypass"] else "use",
-            progress=notebook.line,
-            frames=True,
-        )
-        table = table_with_first_rows(services.tables.from_outcome(outcome), options)
-    return cell_output(
-        notebook,
-        table if options["quiet"] else notebook.badges.show_inputs(table),
-        quiet=options["quiet"],
-    )
+        table = store_table(notebook, options["NAME"], recipe, options)
+    return cell_output(notebook, table, quiet=options["quiet"])
 
 
 def _recipe(step: StepFunction, options: dict[str, Any]) -> PythonStep | RowMap:

@@ -17,6 +17,7 @@ from jammi_lab.commands.table import CELL
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import ReprMixin
 from jammi_lab.steps.sql import Sql
+from jammi_lab.workspace.recipe_values import Cache
 from jammi_lab.workspace.run_in_order import note_earlier_changes
 
 if TYPE_CHECKING:
@@ -102,11 +103,22 @@ def _show_first_rows(notebook: Notebook, frame: Any, rows: int) -> Any:
     return cell_output(notebook, frame, quiet=True)
 
 
-def table_with_first_rows(table: "ResultTable", options: Mapping[str, Any]) -> "ResultTable":
-    """The table that a cell stored, shown with its first rows: `--limit` of them, else five."""
-    if not options["quiet"]:
+def store_table(
+    notebook: Notebook, name: str, recipe: Any, options: Mapping[str, Any]
+) -> "ResultTable":
+    """The table that a cell stores, shown with its first rows: `--limit` of them, else five. Which
+    of its inputs are not fresh is displayed."""
+    services = notebook.workspace._services
+    cache: Cache = "bypass" if options["bypass"] else "use"
+    outcome = services.materializer.materialize(
+        name, recipe, cache=cache, progress=notebook.line, frames=True
+    )
+    table = services.tables.from_outcome(outcome)
+    if options["quiet"]:
+        return table
+    if not options.get("as"):
         table._show_first_rows(options.get("limit") or FIRST_ROWS)
-    return table
+    return notebook.badges.show_inputs(table)
 
 
 def cell_output(notebook: Notebook, value: Any, *, quiet: bool) -> Any:
@@ -177,18 +189,10 @@ def _run_statement(
     if options["check"]:
         return _add_check(ws, options, text, params)
     if options["materialize"]:
-        outcome = ws._services.materializer.materialize(
-            options["materialize"],
-            Sql(text, params, options["key"]),
-            cache="bypass" if options["bypass"] else "use",
-            progress=notebook.line,
-            frames=True,
-        )
-        table = ws._services.tables.from_outcome(outcome)
-        if not options["quiet"]:
-            notebook.badges.show_inputs(table)
+        recipe = Sql(text, params, options["key"])
+        table = store_table(notebook, options["materialize"], recipe, options)
         if not options["as"]:
-            return table_with_first_rows(table, options)
+            return table
         if table.outcome == "reused" and not options["quiet"]:
             show_reused_note(table)  # a frame's repr does not show it
         return getattr(table.read(), options["as"])()

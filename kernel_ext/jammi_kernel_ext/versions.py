@@ -1,14 +1,16 @@
 """The lines of `%jammi` on versions of a table: diff, history, restore, export, edit."""
 
+import dataclasses
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.display import Note
 from jammi_kernel_ext.notebook import Notebook
 from jammi_lab.commands.shared import Answer, SharedVerbs
 from jammi_lab.commands.words import Values
-from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.recipes import parse_descriptor
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -54,50 +56,42 @@ class VersionVerbs(SharedVerbs):
 
 def _cell_of(recipe: Any) -> str | None:
     """The text of the cell that defines a recipe; None for kinds that no cell defines."""
-    name, descriptor = shlex.quote(recipe.name), recipe._record.descriptor
-    if recipe.kind == "row_map":
-        return _row_map_cell(recipe)
-    key = f" --key {shlex.join(descriptor['key'])}" if descriptor.get("key") else ""
+    made: Any = parse_descriptor(recipe._record.descriptor)
+    values, text = _values_given(made), recipe.definition.rstrip()
     if recipe.kind == "sql":
-        return f"%%jammi -m {name}{key}\n{recipe.definition}"
-    if str(descriptor.get("function")).startswith("cell:"):
-        inputs = shlex.join(each["asked"] for each in descriptor["inputs"])
-        return (
-            f"%%jammi_py {name}{' --inputs ' if inputs else ''}{inputs}{key}\n{recipe.definition}"
-        )
-    module, _, function = str(descriptor.get("function")).partition(":")
-    if recipe.kind == "python" and module == "__main__" and "<" not in function:
-        given = [each["asked"] for each in descriptor["inputs"]]
-        key = f", key={descriptor['key']!r}" if descriptor.get("key") else ""
-        call = f"compute({recipe.name!r}, {function}, inputs={given!r}{key})"
-        return f"{recipe.definition}\n\njammi_lab.get_workspace().{call}"
-    return None
-
-
-def _row_map_cell(recipe: Any) -> str | None:
-    """The text of the cell that defines a row map; None when its function is in a module."""
-    descriptor = recipe._record.descriptor
-    defaults = {"version": None, "on_error": "raise", "concurrency": 1, "cost": None}
-    if str(descriptor["function"]).startswith("cell:"):
-        options = {"map": descriptor["asked"], "key": descriptor["key"]} | {
-            name.replace("_", "-"): descriptor[name]
-            for name, default in defaults.items()
-            if descriptor.get(name, default) != default
-        }
-        flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        line = shlex.join([recipe.name, *flags, "--inputs", *descriptor["inputs"]])
-        return f"%%jammi_py {line}\n{descriptor['source']}"
-    module, _, function = str(descriptor["function"]).partition(":")
+        line = _line_of(["-m", recipe.name], {"key": values.get("key", [])})
+        return f"%%jammi {line}\n{text}"
+    module, _, function = str(getattr(made, "function", "")).partition(":")
+    if module == "cell":
+        if "over" in values:
+            values["map"] = values.pop("over")
+        return f"%%jammi_py {_line_of([recipe.name], values)}\n{text}"
     if module != "__main__" or "<" in function:
         return None
-    params = {name: decode_param(value) for name, value in descriptor.get("params", {}).items()}
-    schema = dict(descriptor["schema"]) if descriptor.get("schema") else None
-    values = {**{name: descriptor.get(name, d) for name, d in defaults.items()}}
-    values |= {"params": params or None, "schema": schema, "batch": descriptor.get("batch", 1)}
-    defaults |= {"params": None, "schema": None, "batch": 1}
-    options = {"over": descriptor["asked"], "key": descriptor["key"]}
-    options |= {"inputs": descriptor["inputs"]}
-    options |= {name: value for name, value in values.items() if value != defaults[name]}
-    arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    call = f"map({recipe.name!r}, {function}, {arguments})"
-    return f"{descriptor['source']}\n\njammi_lab.get_workspace().{call}"
+    arguments = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    verb = made.VERB.removeprefix("ws.")
+    call = f"{verb}({recipe.name!r}, {function}, {arguments})"
+    return f"{text}\n\njammi_lab.get_workspace().{call}"
+
+
+def _values_given(made: Any) -> dict[str, Any]:
+    """The values of a recipe's fields that differ from their defaults, but for its function."""
+    values = {}
+    for field in dataclasses.fields(made):
+        value = getattr(made, field.name)
+        is_default = value == field.default or value in (None, [], {})
+        if field.init and field.name not in ("function", "schema") and not is_default:
+            values[field.name] = value
+    if made.kind == "python":
+        values["inputs"] = [each.asked for each in made.inputs]
+    if getattr(made, "schema", None):
+        values["schema"] = dict(made.schema)
+    return values
+
+
+def _line_of(words: list[str], values: Mapping[str, Any]) -> str:
+    """The first line of a cell: words, then flags with these values."""
+    for name, value in values.items():
+        if flag_words := value if isinstance(value, list) else [str(value)]:
+            words += [f"--{name.replace('_', '-')}", *flag_words]
+    return shlex.join(words)

@@ -6,64 +6,11 @@ page must load or run, Colab's own widget manager, answers without any extension
 """
 
 import os
-import re
 import subprocess
 import sys
 
 import nbformat
 import pytest
-
-from tests.kernel_ext.test_every_line import CELLS, LINES
-
-VIEW = "application/vnd.jupyter.widget-view+json"
-KINDS = {"text/plain", "text/html", VIEW}
-
-
-def outputs(kernel):
-    """(what was typed, each output that it left) over every line and flag."""
-    kernel(
-        "ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])"
-    )
-    for line in LINES.values():
-        yield f"%jammi {line}", kernel(f"%jammi {line}").displays
-    kernel("%jammi tenant --none")
-    for cell in CELLS.values():
-        yield cell, kernel(cell).displays
-
-
-def test_every_output_is_of_kinds_that_every_front_end_shows_and_asks_for_nothing_from_elsewhere(
-    chain,
-):
-    told = [
-        (code, display)
-        for code, displays in outputs(chain)
-        for display in displays
-        if display.get("data")
-    ]
-    assert len(told) > len(LINES)
-    for code, display in told:
-        data = display["data"]
-        assert set(data) <= KINDS, (code, set(data))
-        page = data.get("text/html", "")
-        assert not re.search(
-            r"<script|<iframe|<link|\bon\w+=\"|javascript:|require\(|(?:src|href)=\"(?!data:image/|#)",
-            page,
-        ), (code, page[:500])
-        if VIEW in data:  # who knows no widgets takes the next best of the same output
-            assert data["text/plain"] and "<" in page, code
-
-
-def test_every_line_and_cell_has_both_texts_in_its_first_output(chain):
-    for code, displays in outputs(chain):
-        progress = [_display_id(d) for d in displays if not d.get("data")]  # empty at first
-        lasting = [d["data"] for d in displays if d.get("data") and _display_id(d) not in progress]
-        first = lasting[0] if lasting else None
-        assert first is None or {"text/plain", "text/html"} <= set(first) or "polars" in code, code
-        assert first is not None or "--quiet" in code or "-q" in code, code
-
-
-def _display_id(display):
-    return display.get("transient", {}).get("display_id") or display
 
 
 def test_a_badge_that_comes_late_is_an_update_of_the_output_that_any_front_end_knows(gated):

@@ -10,7 +10,7 @@ from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.suggestions import by_guess
 
-FIRST_LINES = ["SELECT 1", "select * from papers", "WITH a AS (SELECT 1) SELECT * FROM a", "SELECT"]
+FIRST_LINES = ["SELECT 1", "select * from papers", "WITH a AS (SELECT 1) SELECT * FROM a"]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_what_cells_do_is_answered_with_the_cell():
         assert refused.value.hint.startswith(cell)
 
 
-@pytest.mark.parametrize("line", FIRST_LINES[1:3])
+@pytest.mark.parametrize("line", FIRST_LINES)
 def test_a_statement_on_the_first_line_of_a_cell_is_told_to_go_below(line):
     with pytest.raises(InvalidArgument) as refused:
         parse_cell(line)
@@ -95,12 +95,8 @@ def test_a_cell_without_a_statement_says_where_it_goes(cell, tmp_path, code):
     assert not (tmp_path / ".jammi").exists()
 
 
-@pytest.mark.parametrize("line", FIRST_LINES)
-def test_a_cell_of_one_line_with_its_statement_there_is_told_to_put_it_below(cell, line):
-    assert (
-        cell(f"%%jammi {line}").error[0]
-        == "InvalidArgument: The statement is on the first line of the cell."
-    )
+def test_a_cell_of_one_line_with_its_statement_there_is_told_to_put_it_below(cell):
+    assert "is on the first line of the cell" in cell("%%jammi SELECT").error[0]
 
 
 def test_a_step_without_python_says_so(cell):

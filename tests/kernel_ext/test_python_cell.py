@@ -284,3 +284,26 @@ def test_a_cell_runs_for_each_row_and_again_only_for_changed_ones(steps: Kernel)
 def test_flags_of_a_map_go_together(line: str, words: str) -> None:
     with pytest.raises(InvalidArgument, match=words):
         parse_step(line)
+
+
+TWICE = "def twice(id):\n    return {'n': 2 * id}\n\njammi_lab.get_workspace()"
+ROWS = "def rows(papers):\n    return papers.arrow()\n\njammi_lab.get_workspace()"
+EDITED = [
+    "%%jammi -m made --key id\nSELECT id FROM papers",
+    "%%jammi_py made --inputs papers --key id\npapers.arrow()",
+    "%%jammi_py made --inputs papers --version 2\npapers.arrow()",
+    "%%jammi_py made --inputs papers\npapers.arrow()",
+    "%%jammi_py made --key id --inputs id --map papers\n{'n': id}",
+    "%%jammi_py made --key id --inputs id --on-error record --cost 0.5 --map papers\n{'n': id}",
+    TWICE + ".map('made', twice, over='papers', key='id', inputs=['id'], batch=1)",
+    ROWS + ".compute('made', rows, inputs=['papers'], key=['id'])",
+]
+
+
+@pytest.mark.parametrize("text", EDITED)
+def test_the_cell_that_makes_a_table_is_given_as_it_was(papers: Kernel, text: str) -> None:
+    papers("import jammi_lab\nget_ipython().set_next_input = lambda text: print(text, end='')")
+    assert papers(text).error is None
+    given = papers("%jammi edit made;").stream
+    assert given.strip() == text.replace(", batch=1", "")
+    assert "reused" in papers(given).text
