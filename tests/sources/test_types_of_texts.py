@@ -61,12 +61,3 @@ def test_types_that_cannot_be_are_refused_and_nothing_is_added(tmp_path, types, 
             ws.sources.add("x", tmp_path / "x.csv", options={"types": types})
         assert says in caught.value.message
         assert "x" not in ws.sources
-
-
-def test_a_value_that_is_not_of_the_type_is_told_with_its_line_and_how_to_read_it(tmp_path):
-    (tmp_path / "x.csv").write_text("zip,v\n01234,1\nW1,2\n")
-    with jammi_lab.open(tmp_path / "lab") as ws:
-        with pytest.raises(errors.SourceUnavailable) as caught:
-            ws.sources.add("x", tmp_path / "x.csv", options={"types": {"zip": "BIGINT"}})
-        assert "line 3: column 'zip' contains 'W1', which is not a BIGINT" in caught.value.message
-        assert '{"types": {"zip": "VARCHAR"}}' in caught.value.hint

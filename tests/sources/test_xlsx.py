@@ -114,26 +114,8 @@ class TestSheets:
         with pytest.raises(InvalidArgument, match="of type bool"):
             ws.sources.add("other", file, options={"header": "no"})
 
-    def test_rows_below_an_empty_one_are_read(self, ws, file):
-        write(file, [(1, "a"), (None, None), (3, "c")])
-        ws.sources.add("s", file)
-        assert ws.sql("SELECT id FROM s WHERE id IS NOT NULL ORDER BY id").fetchall() == [
-            (1,),
-            (3,),
-        ]
-
-    def test_an_option_that_it_does_not_know_is_refused(self, ws, file):
-        with pytest.raises(InvalidArgument, match="no option 'shet'") as caught:
-            ws.sources.add("s", file, options={"shet": "people"})
-        assert list(caught.value.near) == ["sheet"]
-
 
 class TestFailures:
-    def test_a_value_of_another_type_is_told_with_its_cell(self, ws, file):
-        write(file, [(1, "a"), ("two", "b")])
-        with pytest.raises(SourceUnavailable, match="people, cell A3: 'two' is not a DOUBLE"):
-            ws.sources.add("s", file, options={"types": {"id": "DOUBLE"}})
-
     def test_a_broken_sheet_is_typed_and_leaves_the_others(self, ws, file, tmp_path):
         write(file, prices=[("id", "price"), (1, 10.5)])
         with zipfile.ZipFile(file) as whole, zipfile.ZipFile(tmp_path / "torn.xlsx", "w") as torn:
