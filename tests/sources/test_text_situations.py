@@ -492,6 +492,11 @@ def test_a_list_of_files_is_one_table(ws, tmp_path):
 # -- JSON ------------------------------------------------------------------------------------------
 
 
+def test_a_number_of_json_beyond_double_is_text(read):
+    data = '[{"a":1e400,"b":1e300},{"a":0.0,"b":-0}]'
+    assert read(data, "a.json") == (["VARCHAR", "DOUBLE"], [("1e400", 1e300), ("0.0", 0.0)])
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "read_as"),
     [

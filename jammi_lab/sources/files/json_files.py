@@ -35,8 +35,11 @@ _NUMBERS_AS_TEXT = {
     "VARCHAR": "JSON",
 }
 """Types with which the text of a nested value shows as plain digits only what is DOUBLE."""
-_LONG_NUMBER = r"(^|[\[:,=]) ?-?(\d{16,}|\d[\d.]*[eE]\+?\d{3,})($|[,\]}])"
-"""A number that DOUBLE may not hold."""
+_LONG_NUMBER = r"(^|[\[:,=]) ?-?(\d{{16,}}|\d[\d.]*[eE]\+?\d{{3,}})($|[,\]}}])"
+_HAS_LONG_NUMBER = f"regexp_matches({{}}::VARCHAR, {sql_literal(_LONG_NUMBER)})"
+"""Whether a nested value, with its numbers as text, has one that DOUBLE may not hold."""
+_IS_BEYOND_DOUBLE = "isinf(TRY_CAST({} AS DOUBLE))"
+"""Whether the text of a number is beyond the range of DOUBLE."""
 
 
 def decide(
@@ -73,7 +76,8 @@ def decide(
     if not _needs_detection(list(detected)):
         nested = [name for name, kind in types.items() if name not in looked and "DOUBLE" in kind]
         digits = {name: _replace_types(types[name], _NUMBERS_AS_TEXT) for name in nested}
-        types |= dict.fromkeys(_inexact_columns(nested, rows_of(types | digits)), "JSON")
+        inexact = _columns_where(nested, _HAS_LONG_NUMBER, rows_of(types | digits))
+        types |= dict.fromkeys(inexact, "JSON")
         reading["columns"] = dict(types)
     if looked:
         as_texts = ", ".join(
@@ -87,8 +91,14 @@ def decide(
             raise csv_errors.misfit_error(
                 source_files[0].path, None, misfit.column, misfit.value, misfit.kind
             ) from None
+        exponents = [
+            name
+            for name, found in decided.items()
+            if detected[name] == "DOUBLE" and Form.TEXT in found.forms and not found.is_declared
+        ]
+        beyond = _columns_where(exponents, _IS_BEYOND_DOUBLE, texts)
         for name, found in decided.items():
-            column = _column(name, detected[name], found)
+            column = found if name in beyond else _column(name, detected[name], found)
             types[name] = column.type
             if column.cast is not None:
                 reading["casts"][name] = column.cast
@@ -113,17 +123,14 @@ def _replace_types(kind: str, types: Mapping[str, str]) -> str:
     return _NESTED_TYPE.sub(lambda match: match[1] or types.get(match[2], match[2]), kind)
 
 
-def _inexact_columns(names: Sequence[str], rows: Relation) -> list[str]:
-    """Which of these nested columns, with their numbers as text, have one that DOUBLE may not
-    hold."""
+def _columns_where(names: Sequence[str], condition: str, rows: Relation) -> list[str]:
+    """Which of these columns have a value for which a condition holds."""
     if not names:
         return []
-    tests = ", ".join(
-        f"bool_or(regexp_matches({quote_identifier(name)}::VARCHAR, {sql_literal(_LONG_NUMBER)}))"
-        for name in names
-    )
+    conditions = (condition.format(quote_identifier(name)) for name in names)
+    tests = ", ".join(f"bool_or({each})" for each in conditions)
     [found] = scratch_duckdb.query(rows, f"SELECT {tests} FROM it")
-    return [name for name, is_inexact in zip(names, found, strict=True) if is_inexact]
+    return [name for name, holds in zip(names, found, strict=True) if holds]
 
 
 def _column(name: str, detected: str, column: TextColumn) -> TextColumn:
