@@ -13,7 +13,7 @@ from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.identifiers import physical_name
-from jammi_lab.core.records import RecipeRecord, TableKind, TableRecord, TableStatus
+from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.store.manifests import digest, manifest_path, parse
 
@@ -55,7 +55,7 @@ def _publish(catalog: Catalog, clock: SystemClock, writer: str, number: int) -> 
     catalog.recipes.put(
         RecipeRecord(
             name=f"t{number}",
-            kind=TableKind.SQL,
+            kind="sql",
             descriptor=descriptor,
             environment={},
             definition_hash=definition,
@@ -65,7 +65,7 @@ def _publish(catalog: Catalog, clock: SystemClock, writer: str, number: int) -> 
     begun = catalog.table_status.begin(
         TableRecord(
             table_name=name,
-            kind=TableKind.SQL,
+            kind="sql",
             status=TableStatus.BUILDING,
             recipe=f"t{number}",
             version=0,
@@ -95,7 +95,7 @@ def workspace_of_crashes(folder: Path, tables: int, *, whole: bool) -> Path:
                 name = physical_name("crashed", "sql", None, clock)
                 begun = TableRecord(
                     table_name=name,
-                    kind=TableKind.SQL,
+                    kind="sql",
                     status=TableStatus.BUILDING,
                     recipe=f"t{number}",
                     version=0,

@@ -37,7 +37,8 @@ from jammi_lab.catalog.schema import (
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, origin_inputs
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import Edge, TableKind, TableRecord
+from jammi_lab.core.recipes import recipe_class
+from jammi_lab.core.records import Edge, TableRecord
 from jammi_lab.core.value import Value
 
 Row = Sequence[Any]
@@ -78,7 +79,7 @@ class ModelUse(Value, frozen=True):
     """The recipe."""
     derived_table: str
     """The physical table."""
-    kind: TableKind
+    kind: str
     """The kind of the table."""
     node: Node
     """The node of the recipe."""
@@ -135,12 +136,6 @@ _USES = (
     .where(
         result_tables.c.model_id.is_not(None),
         result_tables.c.model_id >= _EMPTY,  # so that SQLite searches the index of models
-        result_tables.c.kind.in_(
-            [
-                sa.literal_column(f"'{kind}'", sa.Text)
-                for kind in (TableKind.EMBEDDING, TableKind.IMPORTED)
-            ]
-        ),
         # the coalesce keeps SQLite from the index over status, which covers nearly every row
         sa.func.coalesce(result_tables.c.status, _EMPTY, type_=sa.Text)
         == sa.literal_column("'ready'"),
@@ -303,11 +298,12 @@ class LineageRepository:
                 else _USES_BY_RECIPES.fetch(tx, self._scope.parameters(names=text_list(recipes)))
             )
         return [
-            ModelUse(model, recipe, table, TableKind(kind), ("result", recipe_fold, "", tenant))
+            ModelUse(model, recipe, table, kind, ("result", recipe_fold, "", tenant))
             # sorted here, because for an ORDER BY SQLite reads all versions in that order
             for model, recipe, table, kind, recipe_fold, tenant in sorted(
                 rows, key=lambda row: (row[4], row[5] != "")
             )
+            if not recipe_class(kind).combines_vectors
         ]
 
     def nodes_named(self, name: str) -> tuple[set[Node], str | None]:

@@ -11,7 +11,8 @@ from jammi_lab.catalog.row_mapping import TABLE, VERSION, DecodedRows
 from jammi_lab.catalog.schema import lineage, manifests, owner, recipes, result_tables, versions
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import TableKind, TableRecord, TableStatus, VersionRecord
+from jammi_lab.core.recipes import recipe_class
+from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 
 Version = tuple[VersionRecord, TableRecord]
 Versions = list[Version]  # defined here because `list` is a method of the class below
@@ -206,11 +207,8 @@ _READY_SUMMARIES = CompiledStatement(
     scope.select(
         result_tables.c.table_name,
         result_tables.c.path,
-        sa.and_(
-            result_tables.c.definition_hash.is_not(None),
-            result_tables.c.dimensions.is_(None),
-            result_tables.c.kind != TableKind.LEXICAL,
-        ),
+        sa.and_(result_tables.c.definition_hash.is_not(None), result_tables.c.dimensions.is_(None)),
+        result_tables.c.kind,
         tables=result_tables,
     ).where(result_tables.c.status == _READY)
 )
@@ -289,7 +287,7 @@ class ResultTableRepository:
     def list(
         self,
         status: TableStatus | str | None = TableStatus.READY,
-        kind: TableKind | str | None = None,
+        kind: str | None = None,
         source: str | None = None,
         model: str | None = None,
         definition: str | None = None,
@@ -398,7 +396,8 @@ class ResultTableRepository:
 
     def ready_tables(self) -> Iterator[ReadyTable]:
         """Every ready table with few columns: recovery checks all of them after a writer died."""
-        return (ReadyTable(row[0], row[1], bool(row[2])) for row in self._fetch(_READY_SUMMARIES))
+        for name, path, is_plain, kind in self._fetch(_READY_SUMMARIES):
+            yield ReadyTable(name, path, bool(is_plain) and not recipe_class(kind).has_words)
 
     def newest_numbers(self) -> dict[tuple[str | None, str], int]:
         """The number of the newest ready version by owner and folded recipe name; one query."""

@@ -84,10 +84,27 @@ class RecipeValue:
     stored_as: ClassVar[Mapping[str, Stored | None]] = {}
     """How fields are stored where the field does not tell it; None for fields that are not."""
 
+    is_statement: ClassVar[bool] = False
+    """Whether the engine alone computes its rows."""
     reuses_rows: ClassVar[bool] = False
     """Whether a run takes rows over from an earlier version."""
-    needs_rows: ClassVar[bool] = False
-    """Whether its rows come from outside the workspace, so that they are not computed here."""
+    resupply_hint: ClassVar[str] = ""
+    """How the rows of a table `{0!r}` that come from outside are passed again; empty where they are
+    computed here."""
+    has_vectors: ClassVar[bool] = False
+    """Whether its tables have the columns key and vector, and are searched by meaning."""
+    has_words: ClassVar[bool] = False
+    """Whether its tables are searched by words."""
+    has_texts: ClassVar[bool] = False
+    """Whether its rows are computed from texts of a source."""
+    has_encoder: ClassVar[bool] = False
+    """Whether a model computes its rows."""
+    combines_vectors: ClassVar[bool] = False
+    """Whether its vectors are combined from those of a table."""
+    keeps_rows: ClassVar[bool] = False
+    """Whether its rows are those of the table whose vectors it combines."""
+    metric: ClassVar[str | None] = None
+    """How its vectors are compared."""
 
     def __init_subclass__(cls) -> None:
         if "kind" in vars(cls):
@@ -160,30 +177,31 @@ def import_with(importer: Callable[[], None]) -> None:
     _importers.append(importer)
 
 
-def recipe_class(kind: Any) -> type[RecipeValue] | None:
-    """The class of the recipes of a kind; None for an unknown kind."""
-    if not isinstance(kind, str):
-        return None
-    if kind not in _classes:
-        for import_classes in _importers:
-            import_classes()
-    return _classes.get(kind)
+def recipe_classes() -> Mapping[str, type[RecipeValue]]:
+    """All classes of recipes by kind."""
+    for import_classes in _importers:
+        import_classes()
+    return _classes
+
+
+def recipe_class(kind: Any) -> type[RecipeValue]:
+    """The class of the recipes of a kind. Raises TableDamaged for an unknown kind."""
+    found = _classes.get(kind) or recipe_classes().get(kind)
+    if found is None:
+        raise invalid_row_error()
+    return found
 
 
 def parse_descriptor(descriptor: Mapping[str, Any]) -> RecipeValue:
     """The recipe in a dict from a manifest or the catalog. Raises TableDamaged for anything
     else."""
-    found = recipe_class(descriptor.get("producer"))
-    if found is None:
-        raise invalid_row_error()
-    return found.from_descriptor(descriptor)
+    return recipe_class(descriptor.get("producer")).from_descriptor(descriptor)
 
 
 def hashed_fields(descriptor: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored descriptor that define its output, without those that record only how
     it was written."""
-    found = recipe_class(descriptor.get("producer"))
-    fields = {} if found is None else _stored_fields(found)
+    fields = _stored_fields(recipe_class(descriptor.get("producer")))
     unhashed = {stored.name for stored in fields.values() if not stored.hashed}
     return {name: _canonical(value) for name, value in descriptor.items() if name not in unhashed}
 

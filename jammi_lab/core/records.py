@@ -9,25 +9,9 @@ import msgspec
 from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.html import count_noun, round_up_duration
 from jammi_lab.core.manifest import ManifestColumn
+from jammi_lab.core.recipes import RecipeValue, recipe_class
 from jammi_lab.core.value import Value
 from jammi_lab.core.verdicts import Reason
-
-
-class TableKind(enum.StrEnum):
-    """What produced a result table."""
-
-    SQL = "sql"
-    PYTHON = "python"
-    EMBEDDING = "embedding"
-    IMPORTED = "imported"
-    NEIGHBOR_GRAPH = "neighbor_graph"
-    GRAPH_PROPAGATION = "graph_propagation"
-    CONTEXT_SET = "context_set"
-    ASOF_JOIN = "asof_join"
-    EXTERNAL = "external"
-    PROJECTION = "projection"
-    LEXICAL = "lexical"
-    ROW_MAP = "row_map"
 
 
 class TableStatus(enum.StrEnum):
@@ -63,7 +47,8 @@ class RecipeRecord(Value, frozen=True):
     """A logical name and its current definition."""
 
     name: str
-    kind: TableKind
+    kind: str
+    """The kind of table that it makes."""
     descriptor: dict[str, Any]
     environment: dict[str, Any]
     definition_hash: str
@@ -72,6 +57,11 @@ class RecipeRecord(Value, frozen=True):
     """`Input.identity` of what the definition reads."""
     created_at: str = ""
     updated_at: str = ""
+
+    @property
+    def recipe_class(self) -> type[RecipeValue]:
+        """The class of such recipes. Raises TableDamaged for an unknown kind."""
+        return recipe_class(self.kind)
 
 
 def recipe_statement(recipe: RecipeRecord) -> str:
@@ -100,7 +90,7 @@ class TableRecord(Value, frozen=True):
     """A row of the catalog's result tables."""
 
     table_name: str
-    kind: TableKind
+    kind: str
     status: TableStatus
     recipe: str
     """The recipe it was first built for."""
@@ -132,6 +122,11 @@ class TableRecord(Value, frozen=True):
     """Whether others may wait for it while it is being built."""
     error: str | None = None
     """Why it failed."""
+
+    @property
+    def recipe_class(self) -> type[RecipeValue]:
+        """The class of recipes that make such tables. Raises TableDamaged for an unknown kind."""
+        return recipe_class(self.kind)
 
 
 class VersionRecord(Value, frozen=True):

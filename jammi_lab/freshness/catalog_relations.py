@@ -196,7 +196,7 @@ class CatalogRelations:
                 v.recipe,
                 v.version,
                 t.table_name,
-                t.kind.value,
+                t.kind,
                 t.status.value,
                 t.source_id,
                 t.row_count,
@@ -223,7 +223,7 @@ class CatalogRelations:
         for r in self._catalog.recipes.list(names):
             yield (
                 r.name,
-                r.kind.value,
+                r.kind,
                 recipe_statement(r),
                 r.definition_hash,
                 newest.get((r.tenant, fold(r.name))),

@@ -23,7 +23,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Increment
-from jammi_lab.core.records import TableKind, TableRecord, TableStatus
+from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Damaged, Fresh, Verdict
 from jammi_lab.freshness.input_differences import InputDifferences
@@ -103,14 +103,14 @@ class EvaluatedGraph:
 
     def increment(self, record: TableRecord) -> Increment | None:
         """The increment by which a table was computed; None for a full computation."""
-        if record.kind is not TableKind.SQL:
+        if not record.recipe_class.is_statement:
             return None
         manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
         return manifest.increment if manifest is not None else None
 
     def count_failed_rows(self, node: RecipeNode) -> int:
         """How many rows of the newest version of a row map have an error in place of outputs."""
-        if node.record is None or node.record.kind is not TableKind.ROW_MAP:
+        if node.record is None or not node.record.recipe_class.reuses_rows:
             return 0
         manifest = manifests.parse(self._catalog.result_tables.manifest(node.record.table_name))
         return 0 if manifest is None else manifest.counts.get("errors", 0)

@@ -10,7 +10,8 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link, ModelUse
 from jammi_lab.catalog.lineage_queries import Node
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import Edge, TableKind
+from jammi_lab.core.recipes import recipe_class
+from jammi_lab.core.records import Edge
 
 MODEL_KIND = "model"
 """The kind of model nodes and of the edges that leave them."""
@@ -31,7 +32,7 @@ def model_uses(
     matches = []
     for use in catalog.lineage.uses(recipes):
         folded_model = fold(use.model)
-        if use.kind is TableKind.IMPORTED and folded_model not in registered_names:
+        if recipe_class(use.kind).resupply_hint and folded_model not in registered_names:
             continue
         if wanted_names is None or folded_model in wanted_names:
             matches.append(
@@ -71,7 +72,7 @@ def upstream_model_edges(
 
 def _edges_of_table(catalog: Catalog, table_name: str) -> list[Edge]:
     record = catalog.result_tables.get(table_name)
-    if record is None or record.kind is not TableKind.EMBEDDING or record.model_id is None:
+    if record is None or not record.recipe_class.has_encoder or record.model_id is None:
         return []
     return [
         Edge(

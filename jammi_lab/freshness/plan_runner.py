@@ -15,7 +15,6 @@ from jammi_lab.core.records import (
     Progress,
     RecipeRecord,
     RunStep,
-    TableKind,
     TableRecord,
     TableStatus,
 )
@@ -28,11 +27,14 @@ from jammi_lab.steps.build import Outcome, RecipeRedefined, produce
 from jammi_lab.store.publish import AlreadyBuilding
 from jammi_lab.store.sidecars import SidecarRequest
 
+<<<<<<< HEAD
 _THREADABLE_KINDS = frozenset({TableKind.SQL})
 """Kinds of tables whose steps may run in another thread, because the engine does the work. Encoders
 and notebook functions stay in the caller's thread, since they may not be thread-safe."""
 
 _RecipeState = tuple[str | None, str | None]
+=======
+>>>>>>> 288ce092 (Tables: what a kind of table can do stands in the class of its recipes; the enum of kinds is gone)
 _GONE_MESSAGE = "{} was renamed or dropped after the plan was made"
 _NOT_REUSED_MESSAGE = "the table to be reused for {} no longer exists or no longer matches"
 
@@ -109,8 +111,9 @@ class PlanRunner:
         return Task(
             run,
             dependencies,
+            # encoders and notebook functions may not be thread-safe
             in_caller_thread=planned.node.recipe is None
-            or planned.node.recipe.kind not in _THREADABLE_KINDS,
+            or not planned.node.recipe.recipe_class.is_statement,
             on_start=on_start,
         )
 

@@ -321,7 +321,7 @@ class FreshnessQueries:
             if newest and newest[1].table_name == name:
                 name = physical.recipe
             else:
-                exact[name] = (physical.kind.value, physical.version)
+                exact[name] = (physical.kind, physical.version)
         kinds = tables.kinds(_folded_names(name, links, edges_of_models)) | exact
         focus = next((k for k in kinds if name is not None and fold(k) == fold(name)), name)
         focus, kind_if_isolated = (
@@ -334,7 +334,7 @@ class FreshnessQueries:
             derived = {node.name for node in nodes if is_derived(node)}
             isolated = [r for r in self._catalog.recipes.list() if r.name not in derived]
             for recipe in isolated:
-                kind, version = kinds.get(recipe.name, (recipe.kind.value, None))
+                kind, version = kinds.get(recipe.name, (recipe.kind, None))
                 nodes.append(Node(kind, recipe.name, version))
         edges = list(dict.fromkeys([*(link.edge for link in links), *edges_of_models]))
         return LineagePart(

@@ -12,7 +12,7 @@ from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
 from jammi_lab.core.html import Rendered
 from jammi_lab.core.identifiers import fold, near_names
-from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.records import TableRecord
 from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeNode
@@ -69,7 +69,7 @@ class Overlay(EvaluatedGraph):
         facts = super().evidence(node, record, definition)
         if (
             record is None
-            or record.kind is not TableKind.EMBEDDING
+            or not record.recipe_class.has_encoder
             or fold(record.model_id or "") not in self._changed
         ):
             return facts
@@ -148,7 +148,7 @@ def _redefine(service: FreshnessService, graph: RecipeGraph, name: str, statemen
             f"There is no recipe {name!r} to redefine.",
             near=near_names(name, [n.name for n in graph.visible_nodes]),
         )
-    if node.recipe.kind is not TableKind.SQL:
+    if not node.recipe.recipe_class.is_statement:
         raise InvalidArgument(
             f"{node.name!r} is of kind {node.recipe.kind}; only SQL recipes can be redefined here."
         )

@@ -20,7 +20,6 @@ from jammi_lab.core.records import (
     Progress,
     RecipeRecord,
     Reuse,
-    TableKind,
     TableRecord,
     TableStatus,
     VersionRecord,
@@ -338,7 +337,7 @@ def _build(
     stage = f"materialize {build_record.recipe}"
     report_progress(Progress(stage=stage, done=0, total=None, unit="rows"))
     started_at = ctx.clock.monotonic()  # a statement may do most of its work before its first row
-    polled = report_progress if poll_progress or job.kind is not TableKind.SQL else None
+    polled = report_progress if poll_progress or not job.descriptor.is_statement else None
     running, full_run_reason = _start(ctx, job, state_before, bases, polled)
     rows = running.rows
     try:

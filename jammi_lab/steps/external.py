@@ -22,7 +22,9 @@ class External(Producer):
     """Rows that were computed elsewhere and passed in."""
 
     kind = "external"
-    needs_rows = True
+    resupply_hint = (
+        "Its rows were computed elsewhere: pass them again with ws.register({0!r}, frame, …)"
+    )
     stored_as = {"params": PARAMS, "key": NAMES, "inputs": None, "rows": None, "origin": None}
 
     producer_id: str

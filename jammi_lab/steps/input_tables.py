@@ -13,7 +13,6 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.features.vectors.index.indexes import SEARCHABLE
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.steps.from_clause import from_text
 from jammi_lab.steps.jobs import BoundInput
@@ -78,9 +77,11 @@ class InputLoader:
                 near=suggestions,
                 hint=hint,
             ) from None
-        kind = input_table.record.kind if input_table.record else None
-        if kind not in SEARCHABLE:
-            raise _no_vectors_error(table, f"a table of kind {kind.value if kind else 'unknown'}")
+        record = input_table.record
+        if record is None or not record.recipe_class.has_vectors:
+            raise _no_vectors_error(
+                table, f"a table of kind {record.kind if record else 'unknown'}"
+            )
         return table, f'SELECT "key", "vector" FROM jammi.{quote_identifier(name)}'
 
     def find_whole(self, name: str) -> BoundInput:

@@ -16,7 +16,6 @@ from jammi_lab.core.records import (
     Progress,
     RecipeRecord,
     Reuse,
-    TableKind,
 )
 from jammi_lab.sources.base import Relation
 from jammi_lab.steps.increment import Incremental
@@ -146,9 +145,9 @@ class Job:
         return self.descriptor.to_descriptor()
 
     @property
-    def kind(self) -> TableKind:
+    def kind(self) -> str:
         """The kind of table."""
-        return TableKind(self.descriptor.kind)
+        return self.descriptor.kind
 
     @property
     def reads(self) -> frozenset[tuple[tuple[str, str, str], tuple[str, ...]]]:

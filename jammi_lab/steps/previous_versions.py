@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.manifest import Manifest
-from jammi_lab.core.records import TableKind, TableStatus
+from jammi_lab.core.records import TableStatus
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.store import manifests, read_leases
 from jammi_lab.store.result_files import ResultFiles
@@ -62,7 +62,7 @@ def find_previous_version(
     catalog: Catalog,
     results: ResultFiles,
     name: str,
-    kind: TableKind,
+    kind: str,
     is_reusable: Callable[[Manifest], bool],
 ) -> PreviousVersion:
     """The newest ready and intact version of that kind whose manifest is reusable."""
@@ -71,7 +71,7 @@ def find_previous_version(
         versions = [shared]
     damaged: tuple[int, ...] = ()
     for version, record in versions:
-        if record.status is not TableStatus.READY or record.kind is not kind:
+        if record.status is not TableStatus.READY or record.kind != kind:
             continue
         manifest = manifests.parse(catalog.result_tables.manifest(record.table_name))
         if manifest is None or not is_reusable(manifest):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from jammi_lab.core.errors import NotRecomputable
-from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.records import TableRecord
 from jammi_lab.core.verdicts import Match, Mismatch
 from jammi_lab.steps.anchor_confirmation import (
     InputChanged,
@@ -36,7 +36,7 @@ def verify_by_recomputation(
     Raises NotRecomputable for a table that is not a statement, and when definition or inputs are
     no longer those recorded; and what the computation raises."""
     manifest = manifests.parse(ctx.catalog.result_tables.manifest(record.table_name))
-    if record.kind is not TableKind.SQL or manifest is None:
+    if not record.recipe_class.is_statement or manifest is None:
         raise NotRecomputable(
             f"{record.recipe!r} is not defined by SQL; only SQL tables can be verified by "
             "computing them again.",

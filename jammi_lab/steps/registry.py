@@ -9,7 +9,7 @@ from jammi_lab.core.anchors import Input, InputKind, Unknown
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.manifest import ManifestColumn
 from jammi_lab.core.recipes import definition_hash, parse_descriptor
-from jammi_lab.core.records import RecipeRecord, TableKind, TableRecord, TableStatus
+from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
@@ -122,7 +122,7 @@ class Producers:
         if job.columns is None:
             raise TableNotFound(
                 f"The columns of {recipe.name!r} are known only after it has run: it is a "
-                f"{'row map without schema=' if job.kind is TableKind.ROW_MAP else 'Python step'}.",
+                f"{'row map without schema=' if job.descriptor.reuses_rows else 'Python step'}.",
                 hint=f"ws.recompute({recipe.name!r}) runs it.",
             )
         record = TableRecord(

@@ -20,7 +20,7 @@ from jammi_lab.core.anchors import Observed
 from jammi_lab.core.errors import DuplicateKey, JammiError, SchemaMismatch
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.recipes import RecipeValue, definition_hash
-from jammi_lab.core.records import CallEstimate, OnProgress, Progress, Reuse, TableKind
+from jammi_lab.core.records import CallEstimate, OnProgress, Progress, Reuse
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.steps.checkpoint import Checkpoint, CheckpointFolder
 from jammi_lab.steps.estimates import CALLS, estimate_run
@@ -356,7 +356,7 @@ class RowWise:
         previous = PreviousVersion()
         if not self.ignore_known:
             previous = find_previous_version(
-                self.catalog, self.results, self.name, TableKind(self.recipe.kind), self.is_reusable
+                self.catalog, self.results, self.name, self.recipe.kind, self.is_reusable
             )
         return RowWiseRun(
             self.name,

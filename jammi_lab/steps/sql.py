@@ -44,6 +44,7 @@ class Sql(Producer):
     """The rows of a SELECT statement."""
 
     kind = "sql"
+    is_statement = True
     stored_as = {
         "text": Stored("statement", hashed=False),
         "params": PARAMS,

@@ -5,11 +5,10 @@ import msgspec
 from jammi_lab.core.anchors import Anchor, InputKind
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, ManifestColumn
-from jammi_lab.core.records import TableKind, TableRecord, TableStatus
+from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.storage.digests import ParquetDigests, column_digests
 from jammi_lab.store import manifests
 
-_DERIVED_VECTOR_KINDS = (TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET)
 """Kinds that are derived from one table of vectors, whatever tables they read beside it."""
 
 
@@ -27,7 +26,7 @@ def completed_record(
     from the file."""
     by_column = column_digests(digests.leaves)
     results = [a for a in anchors if a.input.kind is InputKind.RESULT]
-    if record.kind in _DERIVED_VECTOR_KINDS:
+    if record.recipe_class.combines_vectors:
         results = [a for a in results if a.columns == ("key", "vector")]
     return msgspec.structs.replace(
         record,
@@ -62,7 +61,7 @@ def matches_record(manifest: Manifest, record: TableRecord) -> bool:
         record.definition_hash,
         record.tenant,
         fold(record.recipe),
-        record.kind.value,
+        record.kind,
         record.version,
     )
 

@@ -14,8 +14,7 @@ from jammi_lab.core.clock import parse_rfc3339
 from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.identifiers import check_name, fold, is_text
 from jammi_lab.core.manifest import Manifest
-from jammi_lab.core.recipes import parse_descriptor
-from jammi_lab.core.records import TableKind
+from jammi_lab.core.recipes import parse_descriptor, recipe_class
 from jammi_lab.sources.scratch_duckdb import borrow_bare
 from jammi_lab.storage.digests import FileRead, sha256_file
 from jammi_lab.storage.files import StoragePath, open_for_reading
@@ -40,7 +39,7 @@ def check_manifest(manifest: Manifest) -> None:
     """Check that a catalog can hold all values of a manifest. Raises ValueError, NameInvalid or
     TableDamaged for the first one that it cannot."""
     check_name(manifest.recipe, "recipe")
-    TableKind(manifest.kind)
+    recipe_class(manifest.kind)
     parse_descriptor(manifest.descriptor)
     _check_time(manifest.produced_at)
     _check_numbers(manifest)

@@ -340,7 +340,7 @@ class Publisher:
         )
 
     def _new_record(self, order: TableRecord, source_part: str) -> TableRecord:
-        name = physical_name(source_part, order.kind.value, order.model_id, self.clock)
+        name = physical_name(source_part, order.kind, order.model_id, self.clock)
         tenant = self.catalog.scope.tenant
         return _replace(
             order,
@@ -478,7 +478,7 @@ class Publisher:
             table_name=record.table_name,
             recipe=record.recipe,
             version=record.version,
-            kind=record.kind.value,
+            kind=record.kind,
             columns=record.columns,
             tenant=record.tenant,
             source_id=record.source_id,

@@ -27,7 +27,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, is_sealed
-from jammi_lab.core.records import Progress, RecipeRecord, TableKind, TableRecord, TableStatus
+from jammi_lab.core.records import Progress, RecipeRecord, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope, tenant_id
 from jammi_lab.storage import own_files
 from jammi_lab.storage.files import StoragePath, exists, fault_point, regular_stat, sync_folder
@@ -300,7 +300,7 @@ def _to_record(
     stat = regular_stat(parquet)
     return TableRecord(
         table_name=manifest.table_name,
-        kind=TableKind(manifest.kind),
+        kind=manifest.kind,
         status=TableStatus.BUILDING,
         recipe=manifest.recipe,
         version=manifest.version,
@@ -343,7 +343,7 @@ def _to_recipe(manifest: Manifest) -> RecipeRecord:
     inputs: list[Input] = [a.input for a in manifest.anchors if a.input.kind is not InputKind.CLOCK]
     return RecipeRecord(
         name=manifest.recipe,
-        kind=TableKind(manifest.kind),
+        kind=manifest.kind,
         descriptor=manifest.descriptor,
         environment=manifest.environment,
         definition_hash=manifest.definition_hash,

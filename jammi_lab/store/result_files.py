@@ -16,7 +16,7 @@ from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import ManifestUnsupported, TableDamaged, too_many_open_files
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.manifest import Manifest, ManifestColumn
-from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.records import TableRecord
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.engine.sql.types import sql_type
 from jammi_lab.storage.digests import (
@@ -348,7 +348,7 @@ class ResultFiles:
         raise TableDamaged(
             f"The Parquet file of {record.recipe!r} version {record.version} {problem}.",
             table=record.table_name,
-            hint=f"{_RESUPPLY_HINTS.get(record.kind, _RECOMPUTE_HINT).format(record.recipe)}; "
+            hint=f"{(record.recipe_class.resupply_hint or _RECOMPUTE_HINT).format(record.recipe)}; "
             f"ws.verify({record.recipe!r}) shows details.",
         )
 
@@ -361,13 +361,6 @@ def _mount(root: RemotePath) -> "MountedFilesystem":
 
 
 _RECOMPUTE_HINT = "ws.recompute({0!r}) rebuilds its newest version"
-_RESUPPLY_HINTS = {
-    TableKind.EXTERNAL: "Its rows were computed elsewhere: pass them again with "
-    "ws.register({0!r}, frame, …)",
-    TableKind.IMPORTED: "Its vectors were computed elsewhere: pass them again with "
-    "ws.import_embeddings({0!r}, data, …)",
-}
-"""How to restore a damaged table, by kind."""
 
 
 def invalid_column(record: TableRecord | Manifest) -> ManifestColumn | None:

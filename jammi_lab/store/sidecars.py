@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.records import Progress, TableKind, TableRecord
+from jammi_lab.core.recipes import RecipeValue
+from jammi_lab.core.records import Progress, TableRecord
 from jammi_lab.storage.files import StoragePath
 
 GRAPH_SUFFIX, ROW_MAP_SUFFIX, MANIFEST_SUFFIX = ".idx.usearch", ".idx.rowmap", ".idx.manifest.json"
@@ -35,9 +36,8 @@ class SidecarBuilder(Protocol):
     """Builds the sidecar of some kinds of tables. A table without it is ready nevertheless, so a
     failed build raises nothing."""
 
-    @property
-    def kinds(self) -> frozenset[TableKind]:
-        """The kinds of tables that have this sidecar; no other reaches the methods below."""
+    def applies_to(self, recipe: type[RecipeValue], /) -> bool:
+        """Whether tables of such recipes have this sidecar; no other reaches the methods below."""
         ...
 
     def build(
@@ -72,13 +72,17 @@ class Sidecars:
     """The registered builders, one for each kind of table that has a sidecar."""
 
     def __init__(self) -> None:
-        self._builders: dict[TableKind, SidecarBuilder] = {}
+        self._builders: list[SidecarBuilder] = []
         self._incomplete: dict[str, TableRecord] = {}
         """Tables whose sidecar was missing after its build."""
 
     def register(self, builder: SidecarBuilder) -> None:
-        """Add a builder, which replaces those of its kinds."""
-        self._builders |= dict.fromkeys(builder.kinds, builder)
+        """Add a builder, which comes before those added earlier."""
+        self._builders.insert(0, builder)
+
+    def _builder_of(self, record: TableRecord) -> SidecarBuilder | None:
+        recipe = record.recipe_class
+        return next((each for each in self._builders if each.applies_to(recipe)), None)
 
     def build(
         self,
@@ -87,7 +91,7 @@ class Sidecars:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         """Build what a newly ready table lacks. Raises KeyboardInterrupt."""
-        if (builder := self._builders.get(record.kind)) is None:
+        if (builder := self._builder_of(record)) is None:
             return
         builder.build(record, request, on_progress)
         if not request.in_background and self._is_incomplete(record):
@@ -107,12 +111,12 @@ class Sidecars:
     def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
         """What is wrong with the sidecar of a ready table, as text; None when it is sound or there
         is none to have. Raises OSError, JammiError."""
-        builder = self._builders.get(record.kind)
+        builder = self._builder_of(record)
         return None if builder is None else builder.find_defect(record, deep=deep)
 
     def restore(self, record: TableRecord, *, wait: bool) -> bool:
         """Rebuild the lost sidecar of a ready table, and return whether it exists again."""
-        builder = self._builders.get(record.kind)
+        builder = self._builder_of(record)
         if builder is not None and builder.restore(record, wait=wait):
             return True
         if self._is_incomplete(record):
@@ -121,11 +125,11 @@ class Sidecars:
 
     def describe(self, record: TableRecord) -> str | None:
         """The description of a ready table's sidecar on the status board, if any."""
-        builder = self._builders.get(record.kind)
+        builder = self._builder_of(record)
         return None if builder is None else builder.describe(record)
 
     def on_removal(self, record: TableRecord) -> None:
         """Called when a table is about to be removed."""
         self._incomplete.pop(record.table_name, None)
-        if (builder := self._builders.get(record.kind)) is not None:
+        if (builder := self._builder_of(record)) is not None:
             builder.on_removal(record)

@@ -1,14 +1,14 @@
 """Resolves names of recipes, versions and tables in the bound tenant's scope."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import AmbiguousMatch, InvalidArgument, TableDamaged, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.recipes import recipe_classes
 from jammi_lab.core.records import (
     READABLE_STATUSES,
-    TableKind,
     TableRecord,
     TableStatus,
     TableVersion,
@@ -65,12 +65,12 @@ class TableLookup:
                 if error.message.startswith("There is no recipe"):
                     error.hint = f"{error.hint.rstrip('.')}; ws.embed makes one to search."
                 raise
-        kinds = {
-            TableKind.EMBEDDING,
-            TableKind.IMPORTED,
-            *([TableKind.LEXICAL] if by_words else ()),
-        }
-        matches = self.tables_of_source(name, kinds)
+        matches = [
+            match
+            for match in self.tables_of_source(name)
+            if not match.record.recipe_class.combines_vectors
+            and (by_words or match.record.recipe_class.has_vectors)
+        ]
         if len(matches) == 1:
             return matches[0]
         if not matches:
@@ -86,13 +86,14 @@ class TableLookup:
             "together.",
         )
 
-    def tables_of_source(self, source: str, kinds: Collection[TableKind]) -> list[TableVersion]:
-        """The newest versions, of these kinds, whose rows are those of a source, by name."""
+    def tables_of_source(self, source: str) -> list[TableVersion]:
+        """The newest versions that can be searched and whose rows are those of a source, by
+        name."""
         tables = self._catalog.result_tables
         matches = [
             TableVersion(version, record)
             for version, record in tables.list(source=source)
-            if record.kind in kinds
+            if (record.recipe_class.has_vectors or record.recipe_class.has_words)
             and fold(record.source_id or "") == fold(source)
             and tables.newest(version.recipe) == (version, record)
         ]
@@ -136,7 +137,10 @@ class TableLookup:
         definition: str | None,
     ) -> list[TableVersion]:
         """One entry per version, newest first. InvalidArgument for an unknown kind or status."""
-        for name, value, choices in (("kind", kind, TableKind), ("status", status, TableStatus)):
+        for name, value, choices in (
+            ("kind", kind, recipe_classes()),
+            ("status", status, TableStatus),
+        ):
             if value is not None and value not in [*choices]:
                 raise InvalidArgument(
                     f"{name} must be one of {', '.join(choices)}, got {value!r}.",

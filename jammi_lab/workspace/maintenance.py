@@ -13,7 +13,6 @@ from jammi_lab.core.clock import to_seconds
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import check_recipe_name, fold, list_of_names
-from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.core.records import ProgressOption, RecipeRecord, RunStep
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.engine.sql import credential_check
@@ -268,5 +267,5 @@ class Recomputation:
             if folded not in blocked and len(names_by_fold) > 1:
                 continue
             recipe = self._catalog.recipes.get(name)
-            if recipe is not None and parse_descriptor(recipe.descriptor).needs_rows:
+            if recipe is not None and recipe.recipe_class.resupply_hint:
                 self._producers.job(recipe.name, recipe.descriptor)

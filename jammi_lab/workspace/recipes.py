@@ -25,7 +25,7 @@ class Recipe(ReprMixin):
     @property
     def kind(self) -> str:
         """The kind of producer that makes its tables."""
-        return self._record.kind.value
+        return self._record.kind
 
     @property
     def definition(self) -> str:

@@ -34,7 +34,6 @@ from jammi_lab.core.records import (
     READABLE_STATUSES,
     ProgressOption,
     Reuse,
-    TableKind,
     TableRecord,
     TableVersion,
     VersionRecord,
@@ -122,8 +121,17 @@ class Tables:
         """Versions of a recipe with what each of them changed; by default all that can be read,
         rejected ones among them. TableNotFound."""
 
+<<<<<<< HEAD
         def describe_changes(new: ResultTable, old: ResultTable) -> str:
             return self.freshness().describe_changes(new._record, old._record)
+=======
+    def index_path(self, record: TableRecord) -> StoragePath | None:
+        """The path of the index file beside the table; None when there is none. TableNotFound;
+        TableDamaged."""
+        suffix = WORDS_SUFFIX if record.recipe_class.has_words else GRAPH_SUFFIX
+        path = sidecar_path(self.path(record), suffix)
+        return path if exists(path) else None
+>>>>>>> 288ce092 (Tables: what a kind of table can do stands in the class of its recipes; the enum of kinds is gone)
 
         if versions is None:
             versions = self.lookup.all_versions(name)
@@ -192,6 +200,7 @@ class Tables:
         )
 
 
+<<<<<<< HEAD
 _KINDS_WITH_REUSE = (TableKind.EMBEDDING, TableKind.LEXICAL, TableKind.ROW_MAP)
 
 
@@ -208,6 +217,8 @@ _COSINE_KINDS = (
 )
 
 
+=======
+>>>>>>> 288ce092 (Tables: what a kind of table can do stands in the class of its recipes; the enum of kinds is gone)
 @answer_calls
 class ResultTable(TableMixin, ReprMixin):
     """One version of a recipe: an immutable table with its manifest."""
@@ -247,7 +258,7 @@ class ResultTable(TableMixin, ReprMixin):
     @property
     def kind(self) -> str:
         """The kind of producer that made it."""
-        return self._record.kind.value
+        return self._record.kind
 
     @property
     def status(self) -> str:
@@ -294,15 +305,15 @@ class ResultTable(TableMixin, ReprMixin):
     def metric(self) -> str | None:
         """How rows are compared: cosine for vectors and neighbour graphs, bm25 for words; None for
         other kinds."""
-        if self._record.kind is TableKind.LEXICAL:
+        if self._record.recipe_class.has_words:
             return "bm25"
-        return "cosine" if self._record.kind in _COSINE_KINDS else None
+        return self._record.recipe_class.metric
 
     @property
     def text_columns(self) -> list[str] | None:
         """The columns whose texts were encoded or analysed; None for other kinds, and without a
         manifest."""
-        manifest = self.manifest if self._record.kind in _TEXT_KINDS else None
+        manifest = self.manifest if self._record.recipe_class.has_texts else None
         return None if manifest is None else list(manifest.descriptor.get("text", ()))
 
     @property
@@ -357,7 +368,7 @@ class ResultTable(TableMixin, ReprMixin):
     def reuse(self) -> Reuse | None:
         """New, changed, removed and unchanged rows of this call, else of the computation. None for
         producers that reuse no rows, and without a manifest."""
-        if self._reuse is None and self._record.kind in _KINDS_WITH_REUSE:
+        if self._reuse is None and self._record.recipe_class.reuses_rows:
             with contextlib.suppress(JammiError):
                 self._reuse = (
                     Reuse.from_counts(manifest.counts) if (manifest := self.manifest) else None

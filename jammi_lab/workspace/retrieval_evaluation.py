@@ -11,7 +11,7 @@ from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.model_records import Evaluation
-from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.records import TableRecord
 from jammi_lab.features.search.search import SearchService, check_searchable
 from jammi_lab.features.search.word_search import check_lexical
 from jammi_lab.features.vectors.judgements import (
@@ -322,7 +322,7 @@ class RetrievalEvaluator:
         if not tables:
             raise InvalidArgument("The list of tables to evaluate is empty.")
         candidates = [
-            _Candidate(each, "words" if each.kind == TableKind.LEXICAL else "meaning")
+            _Candidate(each, "words" if each._record.recipe_class.has_words else "meaning")
             for each in tables
         ]
         if words is not None:
@@ -346,7 +346,7 @@ class RetrievalEvaluator:
 
     def _keyed_rows(self, record: TableRecord) -> "KeyedRows":
         """The keys of a table with vectors or words."""
-        if record.kind is TableKind.LEXICAL:
+        if record.recipe_class.has_words:
             return self._search.words.table(record).keys
         return self._search.matrix(record)
 

@@ -16,7 +16,7 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import decode_param, encode_param
 from jammi_lab.core.errors import TopicNotFound
 from jammi_lab.core.identifiers import check_name, near_names
-from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.records import TableRecord
 from jammi_lab.features.live.topics import Topics
 from jammi_lab.features.search.queries import texts_of
 from jammi_lab.features.search.search import SearchService
@@ -184,7 +184,7 @@ class Searches:
 
     def _vector_digest(self, record: TableRecord, query: Any) -> str | None:
         """The digest of the vectors that a text or vector query is searched with."""
-        if query is None or record.kind is TableKind.LEXICAL:
+        if query is None or record.recipe_class.has_words:
             return None
         vectors, _ = self._search.query_vectors(record, query)
         return digest_of(vectors.astype("<f4").tobytes().hex())

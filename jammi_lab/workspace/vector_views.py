@@ -20,7 +20,7 @@ from jammi_lab.core.html import (
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.panel_selection import PanelSelection
 from jammi_lab.core.recipes import parse_descriptor
-from jammi_lab.core.records import ProgressOption, TableKind
+from jammi_lab.core.records import ProgressOption
 from jammi_lab.features.outputs.badge import BadgeMixin, BadgeService
 from jammi_lab.features.search.search import SearchService, check_searchable
 from jammi_lab.features.vectors.projection import Projection
@@ -225,7 +225,7 @@ class VectorViews:
         from jammi_lab.features.vectors.projections import project_to_plane
 
         handle = self._handles.find(table)
-        if handle.kind == TableKind.PROJECTION and method is None:
+        if handle.kind == Projection.kind and method is None:
             return _load_map(handle, self._badges)
         record = check_searchable(handle._record)
         if method is not None:

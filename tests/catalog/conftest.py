@@ -12,7 +12,7 @@ from jammi_lab.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.manifest import ManifestColumn
-from jammi_lab.core.records import RecipeRecord, TableKind, TableRecord, TableStatus
+from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from tests.services.servers import run_postgres
 
@@ -43,7 +43,7 @@ class Lab:
         n = next(_numbers)
         record = TableRecord(
             table_name=f"{recipe.lower()}__sql__{n}",
-            kind=TableKind.SQL,
+            kind="sql",
             status=TableStatus.BUILDING,
             recipe=recipe,
             version=0,
@@ -82,7 +82,7 @@ class Lab:
         return self.catalog.recipes.put(
             RecipeRecord(
                 name=name,
-                kind=TableKind.SQL,
+                kind="sql",
                 descriptor={"sql": definition},
                 environment={},
                 definition_hash=definition,

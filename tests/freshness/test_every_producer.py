@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.records import TableKind
 from jammi_lab.core.verdicts import (
     Damaged,
     DefinitionChanged,
@@ -68,7 +67,7 @@ def imported(width: int) -> pa.Table:
 class Maker:
     """A verb, which makes the table `it` of one kind; `one` and `other` are two definitions."""
 
-    kind: TableKind
+    kind: str
     call: Callable[..., Any]
     one: Any
     other: Any
@@ -80,10 +79,10 @@ class Maker:
     @property
     def ours(self) -> bool:
         """Whether its rows can be made here."""
-        return self.kind not in (TableKind.EXTERNAL, TableKind.IMPORTED)
+        return self.kind not in ("external", "imported")
 
     def __str__(self) -> str:
-        return self.kind.value
+        return self.kind
 
 
 def by_sql(ws: Any, below: int, **how: Any) -> Any:
@@ -117,9 +116,9 @@ class DefinedOnly:
 
 MEMBERS = "SELECT id % 2 AS target, id AS member FROM docs"
 MAKERS = [
-    Maker(TableKind.SQL, by_sql, 9, 4),
+    Maker("sql", by_sql, 9, 4),
     Maker(
-        TableKind.EMBEDDING,
+        "embedding",
         lambda ws, x, **how: ws.embed(
             "it", "docs", key="id", text="text", model="hashing", where=x, **how
         ),
@@ -127,34 +126,34 @@ MAKERS = [
         "id < 4",
     ),
     Maker(
-        TableKind.LEXICAL,
+        "lexical",
         lambda ws, x, **how: ws.lexical("it", "docs", key="id", text="text", analyzer=x, **how),
         "english",
         "exact",
     ),
     Maker(
-        TableKind.NEIGHBOR_GRAPH,
+        "neighbor_graph",
         lambda ws, x, **how: ws.neighbor_graph("it", "vecs", k=x, **how),
         2,
         1,
         reads=("vecs",),
     ),
     Maker(
-        TableKind.GRAPH_PROPAGATION,
+        "graph_propagation",
         lambda ws, x, **how: ws.propagate("it", "vecs", "graph", hops=x, **how),
         2,
         1,
         reads=("vecs", "graph"),
     ),
     Maker(
-        TableKind.CONTEXT_SET,
+        "context_set",
         lambda ws, x, **how: ws.context_set("it", "vecs", members=MEMBERS, pool=x, **how),
         "mean",
         "max",
         ("docs", "vecs"),
     ),
     Maker(
-        TableKind.ASOF_JOIN,
+        "asof_join",
         lambda ws, x, **how: ws.asof_join(
             "it",
             "SELECT id, day FROM docs",
@@ -171,14 +170,14 @@ MAKERS = [
         ("docs", "facts"),
     ),
     Maker(
-        TableKind.PYTHON,
+        "python",
         lambda ws, x, **how: ws.compute("it", step, inputs="docs", params={"most": x}, **how),
         9,
         2,
         projected_body=False,
     ),
     Maker(
-        TableKind.ROW_MAP,
+        "row_map",
         lambda ws, x, **how: ws.map(
             "it", answer, "docs", key="id", inputs="text", params={"most": x}, **how
         ),
@@ -186,21 +185,21 @@ MAKERS = [
         2,
     ),
     Maker(
-        TableKind.PROJECTION,
+        "projection",
         lambda ws, x, **how: ws.projection("it", "vecs", method=x, **how),
         "pca",
         "tsne",
         reads=("vecs",),
     ),
     Maker(
-        TableKind.IMPORTED,
+        "imported",
         lambda ws, x, **how: ws.import_embeddings("it", imported(x), source="docs", **how),
         1,
         2,
         projected_body=False,
     ),
     Maker(
-        TableKind.EXTERNAL,
+        "external",
         lambda ws, x, **how: ws.register(
             "it", pa.table({"x": [x]}), producer="job", inputs=["docs"], **how
         ),
@@ -471,7 +470,7 @@ def test_what_was_made_elsewhere_is_a_blocked_step_and_what_reads_it_is_planned_
         docs.rows("child") == [(sum(DOCS_MOVED["id"]) * docs.ws.table("it").row_count,)]
         and docs.verdict("child") == "possibly_stale"
     )
-    by = "by job" if maker.kind is TableKind.EXTERNAL else "imported vectors of external"
+    by = "by job" if maker.kind == "external" else "imported vectors of external"
     assert by in str(plan) and by in str(report)
     with pytest.raises(jl.NotRecomputable):
         docs.ws.recompute("it")

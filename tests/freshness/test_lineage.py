@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.records import Edge, RecipeRecord, TableKind
+from jammi_lab.core.records import Edge, RecipeRecord
 from tests.freshness.lab import Lab
 from tests.inside import services_of
 
@@ -270,7 +270,7 @@ def test_a_long_chain_needs_no_recursion(lab: Lab) -> None:
             catalog.recipes.put(
                 RecipeRecord(
                     name=f"r{n:04}",
-                    kind=TableKind.SQL,
+                    kind="sql",
                     descriptor=first.descriptor,
                     environment=first.environment,
                     definition_hash=f"{n:064x}",

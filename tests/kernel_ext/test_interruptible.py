@@ -116,7 +116,7 @@ SLOW_INDEX = """
 import types
 import jammi_lab.core.records
 def nothing(*_, **__): pass
-slow = types.SimpleNamespace(kinds=frozenset(jammi_lab.core.records.TableKind), find_defect=nothing, restore=nothing, describe=nothing, on_removal=nothing, build=lambda *_: threading.Event().wait(600))
+slow = types.SimpleNamespace(applies_to=lambda _: True, find_defect=nothing, restore=nothing, describe=nothing, on_removal=nothing, build=lambda *_: threading.Event().wait(600))
 ws._services.results.sidecars.register(slow)
 """
 

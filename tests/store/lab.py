@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jammi_lab.core.records import TableKind
 from jammi_lab.features.vectors.index import files as index_files
-from jammi_lab.features.vectors.index.indexes import SEARCHABLE
 from jammi_lab.features.words import files as word_files
 from jammi_lab.store import sidecars
 from jammi_lab.store.manifests import manifest_path
@@ -34,7 +32,7 @@ def files_of(*tables: Any) -> list[str]:
         path = str(record_of(table).path).removeprefix(root)
         found += [path, str(manifest_path(Path(path)))]
         if (
-            record_of(table).kind in SEARCHABLE
+            record_of(table).recipe_class.has_vectors
             and (index := index_files.read_manifest(table.path)) is not None
         ):
             found += [
@@ -42,10 +40,7 @@ def files_of(*tables: Any) -> list[str]:
                 for s in sidecars.INDEX_SUFFIXES
                 if s != sidecars.ROW_MAP_SUFFIX or index.rows is not None
             ]
-        if (
-            record_of(table).kind is TableKind.LEXICAL
-            and word_files.words_path(table.path).exists()
-        ):
+        if record_of(table).recipe_class.has_words and word_files.words_path(table.path).exists():
             found.append(str(word_files.words_path(Path(path))))
     return sorted(found)
 

@@ -8,7 +8,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import TableDamaged
-from jammi_lab.core.records import TableKind, TableRecord, TableStatus
+from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.core.verdicts import Damaged
 from jammi_lab.storage import digests
 from jammi_lab.storage.digests import CacheEntry
@@ -61,7 +61,7 @@ def place(tmp_path, monkeypatch):
     results = ResultFiles(tmp_path, Store(), Now(), 2.0)
     record = TableRecord(
         table_name="t",
-        kind=TableKind.SQL,
+        kind="sql",
         status=TableStatus.READY,
         recipe="t",
         version=1,

@@ -20,7 +20,6 @@ from jammi_lab.core.html import (
     vstack,
 )
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import TableKind
 from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.engine.row_conditions import check_row_condition
 from jammi_lab.features.outputs.stamps import StampedSource
@@ -482,7 +481,8 @@ def find_words(ws: "Workspace", result_table: ResultTable, name: str | None) -> 
     where there is none or are several. TableNotFound; SchemaMismatch for another kind."""
     if name is None:
         lookup, source = ws._services.lookup, result_table.source_id
-        matches = [] if source is None else lookup.tables_of_source(source, {TableKind.LEXICAL})
+        tables = [] if source is None else lookup.tables_of_source(source)
+        matches = [each for each in tables if each.record.recipe_class.has_words]
         if len(matches) != 1:
             return None
         name = matches[0].version.recipe

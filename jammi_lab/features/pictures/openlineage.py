@@ -20,7 +20,7 @@ from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import SourceRecord, TableKind, TableRecord, TableStatus, VersionRecord
+from jammi_lab.core.records import SourceRecord, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.version import __version__
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
@@ -152,7 +152,7 @@ class EventBuilder:
             message=message,
             programmingLanguage="Python",
         )
-        job = self._job(namespace, name, record.kind.value.upper(), descriptor.get("statement"))
+        job = self._job(namespace, name, record.kind.upper(), descriptor.get("statement"))
         run = self._new_run(job, record.table_name, inputs)
         try:
             return [
@@ -318,7 +318,7 @@ class EventBuilder:
         weights if that is known."""
         from openlineage.client.event_v2 import InputDataset
 
-        if record.kind is not TableKind.EMBEDDING or record.model_id is None:
+        if not record.recipe_class.has_encoder or record.model_id is None:
             return []
         encoder = descriptor.get("encoder") or {}
         version = encoder.get("weights") or encoder.get("version")

@@ -8,7 +8,7 @@ import msgspec
 
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
-from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.features.search.answers import HIT_COLUMNS, Answer
 from jammi_lab.features.search.context import SearchContext
@@ -17,7 +17,7 @@ from jammi_lab.features.search.hits import hits_table
 from jammi_lab.features.search.queries import list_of_texts, texts_of
 from jammi_lab.features.search.source_rows import SourceRows
 from jammi_lab.features.search.word_search import WordSearch
-from jammi_lab.features.vectors.index.indexes import SEARCHABLE, VectorIndexes
+from jammi_lab.features.vectors.index.indexes import VectorIndexes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ class SearchService:
             return self._search_both(
                 record, words, query, k=k, where=where, params=params, select=select, exact=exact
             )
-        if record.kind is TableKind.LEXICAL and row is None:
+        if record.recipe_class.has_words and row is None:
             return self.words.search(record, query, k, where, params, select)
         from jammi_lab.storage.vector_arrays import check_exact
 
@@ -279,9 +279,9 @@ class SearchService:
 
 def check_searchable(record: TableRecord) -> TableRecord:
     """The record of a table with vectors. SchemaMismatch for another kind."""
-    if record.kind not in SEARCHABLE:
+    if not record.recipe_class.has_vectors:
         raise SchemaMismatch(
-            f"{record.recipe!r} is a table of kind {record.kind.value} and has no vectors.",
+            f"{record.recipe!r} is a table of kind {record.kind} and has no vectors.",
             table=record.recipe,
             column="vector",
             hint=f"ws.embed(name, {record.recipe!r}, key=…, text=…) creates a table to search by "
@@ -306,10 +306,7 @@ def missing_encoder_error(record: TableRecord, tables: "ResultTableRepository") 
     origin = record
     visited = set[str]()
     # The name may belong to another table by now, even to one made from this table: avoid cycles.
-    while (
-        origin.kind in (TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET)
-        and origin.table_name not in visited
-    ):
+    while origin.recipe_class.combines_vectors and origin.table_name not in visited:
         visited.add(origin.table_name)
         names = [
             a.input.name
@@ -325,7 +322,7 @@ def missing_encoder_error(record: TableRecord, tables: "ResultTableRepository") 
             ),
             origin,
         )
-    if origin.kind is TableKind.EMBEDDING:
+    if origin.recipe_class.has_encoder:
         hint += f" Text queries work on {origin.recipe!r}, from which these vectors were computed."
     return ModelNotFound(f"{record.recipe!r} has no encoder for text queries.", hint=hint)
 

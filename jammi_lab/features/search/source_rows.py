@@ -16,7 +16,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
 )
 from jammi_lab.core.identifiers import fold, near_names, quote_identifier
-from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.records import TableRecord
 from jammi_lab.features.search.answers import Answer, RunningAnswer, SearchAnswer
 from jammi_lab.features.search.column_cache import (
     CachedColumns,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.storage.vector_arrays import RowNumbers
 
-_READ_COLUMNS = {TableKind.LEXICAL: ("key", "terms")}
 """The columns that a search reads, by kind of table; those of vectors for any other."""
 _KEY_COLUMN = "__jammi_key"
 _INTEGER_TYPES = {
@@ -69,12 +68,11 @@ class SourceRows:
             self.descriptor if self._origin is record else context.descriptor(self._origin)
         )
         self._is_embedded = (
-            self._origin.kind in (TableKind.EMBEDDING, TableKind.LEXICAL)
-            and "statement" in self._origin_descriptor
+            self._origin.recipe_class.has_texts and "statement" in self._origin_descriptor
         )
         self._imported_from: str | None = (
             self._origin_descriptor.get("source")
-            if self._origin.kind is TableKind.IMPORTED
+            if self._origin.recipe_class.resupply_hint
             else None
         )
         self._reads_own_table = not self._is_embedded and self._imported_from is None
@@ -85,7 +83,7 @@ class SourceRows:
         """The table whose vectors were propagated, in the version that was read: its source rows
         are those of the derived table. The table itself when that version is gone."""
         tables = self.context.tables
-        while record.kind is TableKind.GRAPH_PROPAGATION:
+        while record.recipe_class.keeps_rows:
             vector_anchors = [
                 a
                 for a in record.anchors
@@ -455,7 +453,7 @@ class SourceRows:
     @property
     def own_input(self) -> Input:
         """The searched table, with the columns that a search reads."""
-        columns = _READ_COLUMNS.get(self.record.kind, ("key", "vector"))
+        columns = ("key", "terms" if self.record.recipe_class.has_words else "vector")
         return Input(kind=InputKind.RESULT, name=self.record.recipe, columns=columns)
 
     @property

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.canonical_json import canonical_json, digest_of
 from jammi_lab.core.definitions import encode_param
-from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.records import TableRecord
 from jammi_lab.features.search.answers import HIT_COLUMNS, Answer
 from jammi_lab.features.search.hits import HIT_TYPES, hits_table
 from jammi_lab.features.search.queries import texts_of
@@ -73,7 +73,7 @@ class SearchFunctions:
         call: _FunctionCall | _WordsCall
         if len(tables) > 1:
             call = _WordsCall(self._search, record, self._find_table(tables[1]), query, k)
-        elif function == "search" and record.kind is TableKind.LEXICAL:
+        elif function == "search" and record.recipe_class.has_words:
             call = _WordsCall(self._search, None, record, query, k)
         else:
             call = _FunctionCall(self._search, record, query, k, by_row=function == "neighbors")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.records import TableRecord
 from jammi_lab.features.search.answers import Answer
 from jammi_lab.features.search.context import SearchContext
 from jammi_lab.features.search.filters import RowFilter
@@ -121,9 +121,9 @@ HIT_COLUMNS = ("query", "key", "rank", "score", "source_missing")
 
 def check_lexical(record: TableRecord) -> TableRecord:
     """The record of a lexical table. SchemaMismatch for another kind."""
-    if record.kind is not TableKind.LEXICAL:
+    if not record.recipe_class.has_words:
         raise SchemaMismatch(
-            f"{record.recipe!r} is a table of kind {record.kind.value}, not a lexical table.",
+            f"{record.recipe!r} is a table of kind {record.kind}, not a lexical table.",
             table=record.recipe,
             column="terms",
             hint="ws.lexical(…) creates one.",

@@ -20,6 +20,8 @@ class ContextSet(Producer):
     """One vector for each target, pooled from those of its members."""
 
     kind = "context_set"
+    has_vectors = combines_vectors = True
+    metric = "cosine"
     reads_sql = True
     stored_as = {"table": Stored("vectors", StepInput), "members": Stored(type=StepInput)}
 

@@ -40,6 +40,8 @@ class Embedding(RowRecipe):
     """The vectors of the texts of a source, table or SQL."""
 
     kind = "embedding"
+    has_vectors = has_texts = has_encoder = True
+    metric = "cosine"
     stored_as = {
         **RowRecipe.stored_statement,
         "source": Stored("asked", hashed=False),

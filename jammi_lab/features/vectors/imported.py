@@ -22,7 +22,12 @@ class Imported(Producer):
     """Vectors that were computed elsewhere and passed in."""
 
     kind = "imported"
-    needs_rows = True
+    has_vectors = True
+    metric = "cosine"
+    resupply_hint = (
+        "Its vectors were computed elsewhere: pass them again with "
+        "ws.import_embeddings({0!r}, data, …)"
+    )
     stored_as = {"rows": None}
 
     model_id: str

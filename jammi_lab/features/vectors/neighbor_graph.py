@@ -22,6 +22,7 @@ class NeighborGraph(Producer):
     """The `k` most similar rows of each row of an embedding table."""
 
     kind = "neighbor_graph"
+    metric = "cosine"
     stored_as = {
         "table": Stored("vectors", StepInput),
         "_exact_max_rows": Stored("exact_max_rows"),

@@ -21,6 +21,8 @@ class Propagation(Producer):
     """The vectors of an embedding table mixed with those of their neighbours."""
 
     kind = "graph_propagation"
+    has_vectors = combines_vectors = keeps_rows = True
+    metric = "cosine"
     reads_sql = True
     stored_as = {"table": Stored("vectors", StepInput), "edges": Stored(type=StepInput)}
 

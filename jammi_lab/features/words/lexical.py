@@ -23,6 +23,7 @@ class Lexical(RowRecipe):
     """The words of the texts of a source, table or SQL."""
 
     kind = "lexical"
+    has_words = has_texts = True
     revision = 2
     stored_as = {
         **RowRecipe.stored_statement,

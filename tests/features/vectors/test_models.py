@@ -22,7 +22,7 @@ from jammi_lab.core.errors import (
     TenantForbidden,
     WorkspaceReadOnly,
 )
-from jammi_lab.core.records import TableKind, TableRecord, TableStatus
+from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.features.vectors import model_files
 from jammi_lab.features.vectors.models import Reference
 from tests.inside import services_of
@@ -69,7 +69,7 @@ def begin(ws: Any, model: str, key: str | None = None, recipe: str = "vectors") 
     token = services_of(ws).clock.token(8)
     record = TableRecord(
         table_name=f"{recipe}__{token}",
-        kind=TableKind.EMBEDDING,
+        kind="embedding",
         status=TableStatus.BUILDING,
         recipe=recipe,
         version=0,

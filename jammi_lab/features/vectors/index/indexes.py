@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.records import OnProgress, Progress, TableKind, TableRecord
+from jammi_lab.core.recipes import RecipeValue
+from jammi_lab.core.records import OnProgress, Progress, TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.thread_pool import JobQueue
 from jammi_lab.features.vectors.index import files as index_files
@@ -59,10 +60,6 @@ class IndexRequest(Protocol):
         ...
 
 
-SEARCHABLE = frozenset(
-    {TableKind.EMBEDDING, TableKind.IMPORTED, TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET}
-)
-"""Kinds of tables that have vectors, and so an index."""
 CACHE = ObjectCache(2_000_000_000)
 """The cache of all workspaces in this process."""
 _LARGE_TABLE_ROWS = 200_000
@@ -99,7 +96,9 @@ class _LoadedVectors(NamedTuple):
 class VectorIndexes:
     """Provides the vectors and the index of each table, and builds indexes."""
 
-    kinds = SEARCHABLE
+    def applies_to(self, recipe: type[RecipeValue], /) -> bool:
+        """Whether such tables have an index."""
+        return recipe.has_vectors
 
     def __init__(
         self,
