@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from jammi_lab.steps.jobs import BoundInput, Job
 
 T = TypeVar("T")
+STATEMENT_REVISION = 1
+"""Increment when equal statements over equal inputs would give other rows than before."""
+
+
+def statement_environment(engine: "Engine") -> dict[str, Any]:
+    """Everything besides the descriptor that shapes the rows of a statement."""
+    return {"revision": STATEMENT_REVISION, "engine": engine.environment()}
 
 
 @dataclass(frozen=True)
@@ -44,9 +51,7 @@ class Producer(RecipeValue):
         lacks."""
         environment: dict[str, Any] = {"revision": self.revision}
         if self.reads_sql:
-            from jammi_lab.steps.sql import environment as sql_environment
-
-            environment["select"] = sql_environment(ctx.engine)
+            environment["select"] = statement_environment(ctx.engine)
         return environment
 
     def recorded_inputs(self) -> list[StepInput]:

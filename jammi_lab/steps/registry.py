@@ -18,7 +18,7 @@ from jammi_lab.inputs.result_names import reading_unbuilt
 from jammi_lab.sources.base import Relation
 from jammi_lab.steps import sql
 from jammi_lab.steps.jobs import BoundInput, Job
-from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.recipe import BindContext, Producer, statement_environment
 from jammi_lab.store.result_files import result_snapshot
 
 
@@ -85,7 +85,7 @@ class Producers:
     ) -> Callable[[RecipeRecord], str | Unknown]:
         """`current_definition` for the recipes of one pass: environments are compared once, since
         recipes that were read together share equal ones."""
-        of_statements = sql.environment(self._engine)
+        of_statements = statement_environment(self._engine)
         compared = dict[int, tuple[Mapping[str, Any], bool]]()
 
         def find(recipe: RecipeRecord) -> str | Unknown:

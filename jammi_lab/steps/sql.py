@@ -12,10 +12,9 @@ from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, StatementNotA
 from jammi_lab.core.identifiers import fold, list_of_names
 from jammi_lab.core.recipes import NAMES, PARAMS, Stored
 from jammi_lab.core.records import OnProgress
-from jammi_lab.steps.recipe import BindContext, Producer
+from jammi_lab.steps.recipe import BindContext, Producer, statement_environment
 
 if TYPE_CHECKING:
-    from jammi_lab.engine.engine import Engine
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.engine.sql.column_lineage import ColumnReads
     from jammi_lab.steps.jobs import BoundInput, Job, RunningJob
@@ -30,13 +29,6 @@ _STORED_TYPES = {
 _TYPE_FUNCTIONS = re.compile("typeof|get_type|can_cast_implicitly")
 """Functions whose value is a column's type. The plan does not show that they depend on it, so such
 a statement counts as reading all columns."""
-OUTPUT_VERSION = 1
-"""Increment when equal definitions over equal inputs would give other rows than before."""
-
-
-def environment(engine: "Engine") -> dict[str, Any]:
-    """Everything besides the descriptor that shapes the rows of a statement."""
-    return {"revision": OUTPUT_VERSION, "engine": engine.environment()}
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ class Sql(Producer):
 
     def environment(self, ctx: BindContext, _: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """How the engine runs statements."""
-        return environment(ctx.engine)
+        return statement_environment(ctx.engine)
 
     def recorded_inputs(self) -> list[StepInput]:
         """The statement itself."""

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.features.vectors import embedding
-from jammi_lab.steps import sql as statements
+from jammi_lab.steps import recipe
 from tests.freshness.lab import Lab, said, same_size_edit
 
 # -- files as a whole ------------------------------------------------------------------------------
@@ -339,14 +338,14 @@ def test_a_producer_that_would_give_other_rows_by_now_makes_its_tables_stale_and
     papers: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     papers.ws.embed("vectors", "papers", key="id", text="title", model="hashing")
-    monkeypatch.setattr(embedding, "OUTPUT_VERSION", embedding.OUTPUT_VERSION + 1)
+    monkeypatch.setattr(jl.Embedding, "revision", 2)
     assert (
         said(papers.ws.staleness("vectors")) == ["definition"]
         and papers.ws.staleness("titles") == jl.Fresh()
     )
     assert [step.name for step in papers.ws.plan().certain] == ["vectors"]
     monkeypatch.undo()
-    monkeypatch.setattr(statements, "OUTPUT_VERSION", statements.OUTPUT_VERSION + 1)
+    monkeypatch.setattr(recipe, "STATEMENT_REVISION", 2)
     assert said(papers.ws.staleness("titles")) == ["definition"]
 
 

@@ -29,9 +29,8 @@ from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.inputs.result_names import JAMMI
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import sql_types
-from jammi_lab.steps import sql
 from jammi_lab.steps.anchor_confirmation import bind_after_observing, confirm_anchors, same_anchors
-from jammi_lab.steps.recipe import BindContext
+from jammi_lab.steps.recipe import BindContext, statement_environment
 from jammi_lab.steps.sql import Sql
 from jammi_lab.store.result_files import result_snapshot
 
@@ -110,7 +109,7 @@ class CheckRunner:
 
     @functools.cached_property
     def _environment(self) -> dict[str, Any]:
-        return sql.environment(self._engine)
+        return statement_environment(self._engine)
 
     def definition_hash(self, check: CheckRecord) -> str:
         """The current definition of a check."""
