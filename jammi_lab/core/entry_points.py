@@ -16,6 +16,8 @@ CONNECTORS = "jammi_lab.connectors"
 """Functions of a location, options and secret that return a reader, by kind of source."""
 PRODUCERS = "jammi_lab.producers"
 """Functions for Python steps, by name."""
+RECIPES = "jammi_lab.recipes"
+"""Classes of recipes, by kind of table."""
 COMMANDS = "jammi_lab.commands"
 """Functions of a workspace and the values of a line, by command."""
 

@@ -21,7 +21,9 @@ from jammi_lab.core.definitions import (
     decode_param,
     encode_param,
 )
-from jammi_lab.core.errors import JammiError, invalid_row_error
+from jammi_lab.core.entry_points import RECIPES, load_package_entry, package_entries
+from jammi_lab.core.errors import ExtensionMissing, JammiError, invalid_row_error
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.value import tuples_to_lists
 
 
@@ -185,23 +187,32 @@ def recipe_classes() -> Mapping[str, type[RecipeValue]]:
 
 
 def recipe_class(kind: Any) -> type[RecipeValue]:
-    """The class of the recipes of a kind. Raises TableDamaged for an unknown kind."""
+    """The class of the recipes of a kind; RecipeValue itself for a kind that this kernel does not
+    know, such as one of a package that is not installed."""
+    if not isinstance(kind, str):
+        return RecipeValue
     found = _classes.get(kind) or recipe_classes().get(kind)
-    if found is None:
-        raise invalid_row_error()
-    return found
+    if found is None and fold(kind) in package_entries(RECIPES):
+        with contextlib.suppress(ExtensionMissing):  # the package cannot be imported
+            load_package_entry(RECIPES, kind)
+        found = _classes.get(kind)
+    return found or RecipeValue
 
 
 def parse_descriptor(descriptor: Mapping[str, Any]) -> RecipeValue:
     """The recipe in a dict from a manifest or the catalog. Raises TableDamaged for anything
     else."""
-    return recipe_class(descriptor.get("producer")).from_descriptor(descriptor)
+    found = recipe_class(descriptor.get("producer"))
+    if found is RecipeValue:
+        raise invalid_row_error()
+    return found.from_descriptor(descriptor)
 
 
 def hashed_fields(descriptor: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored descriptor that define its output, without those that record only how
     it was written."""
-    fields = _stored_fields(recipe_class(descriptor.get("producer")))
+    found = recipe_class(descriptor.get("producer"))
+    fields = {} if found is RecipeValue else _stored_fields(found)
     unhashed = {stored.name for stored in fields.values() if not stored.hashed}
     return {name: _canonical(value) for name, value in descriptor.items() if name not in unhashed}
 

@@ -60,7 +60,7 @@ class RecipeRecord(Value, frozen=True):
 
     @property
     def recipe_class(self) -> type[RecipeValue]:
-        """The class of such recipes. Raises TableDamaged for an unknown kind."""
+        """The class of such recipes."""
         return recipe_class(self.kind)
 
 
@@ -125,7 +125,7 @@ class TableRecord(Value, frozen=True):
 
     @property
     def recipe_class(self) -> type[RecipeValue]:
-        """The class of recipes that make such tables. Raises TableDamaged for an unknown kind."""
+        """The class of recipes that make such tables."""
         return recipe_class(self.kind)
 
 

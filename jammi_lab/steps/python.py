@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jammi_lab.core.definitions import StepInput
 from jammi_lab.core.errors import InvalidArgument, JammiError, NotRecomputable
-from jammi_lab.core.identifiers import list_of_names, quote_identifier
+from jammi_lab.core.identifiers import list_of_names
 from jammi_lab.core.recipes import NAMES, Stored
 from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.steps.recipe import BindContext
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.steps.input_tables import InputTable
-    from jammi_lab.steps.jobs import Job, RowStream, RunningJob
+    from jammi_lab.steps.jobs import Job, RunningJob
 
 
 class OpenInput(Protocol):
@@ -119,10 +119,13 @@ class PythonStep(FunctionRecipe):
     ) -> "RunningJob":
         """Call the function. Runs on a recipe that is bound."""
         from jammi_lab.steps.jobs import RunningJob
+        from jammi_lab.steps.python_rows import sorted_rows
 
         if on_progress:
             on_progress(Progress(stage=f"compute {ctx.name}", done=0, total=None, unit="rows"))
-        return RunningJob(self._sorted_rows(ctx, self._call_function(ctx, tables)))
+        return RunningJob(
+            sorted_rows(ctx, self._call_function(ctx, tables), list_of_names(self.key))
+        )
 
     def _call_function(self, ctx: BindContext, tables: "Sequence[InputTable]") -> "pa.Table":
         """Call the function and return its rows. Raises StepFailed, with the function's own
@@ -150,17 +153,3 @@ class PythonStep(FunctionRecipe):
         finally:
             for open_input in inputs:
                 open_input.close()
-
-    def _sorted_rows(self, ctx: BindContext, table: "pa.Table") -> "RowStream":
-        """The rows in total order: by the key, then by all other columns."""
-        from jammi_lab.steps.key_check import key_columns
-        from jammi_lab.steps.python_rows import StepRows
-
-        key_names = key_columns(table.schema.names, list_of_names(self.key))
-        order = ", ".join(map(quote_identifier, key_names)) if key_names else "1"
-        [prepared] = ctx.engine.prepare(
-            f"SELECT * FROM {StepRows.NAME} ORDER BY {order}",
-            tenant=ctx.scope.current,
-            extra_resolvers=[StepRows(table)],
-        )
-        return prepared.run_ordered(key_names)

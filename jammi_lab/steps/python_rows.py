@@ -3,17 +3,20 @@ these, which is spooled to a temporary file."""
 
 import mmap
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.errors import InvalidArgument, JammiError, ResourceExhausted, SchemaMismatch
-from jammi_lab.core.identifiers import fold
+from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.frames import as_arrow, is_frame
 from jammi_lab.sources.scratch_duckdb import sql_types
+from jammi_lab.steps.jobs import RowStream
+from jammi_lab.steps.key_check import key_columns
+from jammi_lab.steps.recipe import BindContext
 from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array
 
 
@@ -36,6 +39,18 @@ class StepRows:
     def names(self) -> list[str]:
         """Empty, so that the name is never suggested."""
         return []
+
+
+def sorted_rows(ctx: BindContext, table: pa.Table, key: Sequence[str]) -> RowStream:
+    """The rows in total order: by the key, then by all other columns."""
+    key_names = key_columns(table.schema.names, key)
+    order = ", ".join(map(quote_identifier, key_names)) if key_names else "1"
+    [prepared] = ctx.engine.prepare(
+        f"SELECT * FROM {StepRows.NAME} ORDER BY {order}",
+        tenant=ctx.scope.current,
+        extra_resolvers=[StepRows(table)],
+    )
+    return prepared.run_ordered(key_names)
 
 
 _EXPECTED_OUTPUT = "a pandas, polars or pyarrow frame, a list of dicts, or an iterator of these"

@@ -3,12 +3,13 @@ the inputs that they read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from jammi_lab.core.anchors import Input, InputKind, Unknown
-from jammi_lab.core.errors import TableNotFound
+from jammi_lab.core.errors import ExtensionMissing, TableNotFound
 from jammi_lab.core.manifest import ManifestColumn
-from jammi_lab.core.recipes import definition_hash, parse_descriptor
+from jammi_lab.core.recipes import RecipeValue, definition_hash, parse_descriptor, recipe_class
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
@@ -162,6 +163,42 @@ class Producers:
 
 def _parse(descriptor: Mapping[str, Any]) -> Producer:
     """The recipe of a descriptor. Raises TableDamaged."""
+    if recipe_class(descriptor.get("producer")) is RecipeValue:
+        return UnknownRecipe(descriptor)
     recipe = parse_descriptor(descriptor)
     assert isinstance(recipe, Producer), "every recipe makes a table"
     return recipe
+
+
+@dataclass(frozen=True)
+class UnknownRecipe(Producer):
+    """A recorded recipe of a kind that this kernel does not know."""
+
+    descriptor: Mapping[str, Any]
+    """What is recorded."""
+
+    def bind(self, ctx: BindContext) -> Job:
+        """Raises ExtensionMissing."""
+        raise ExtensionMissing(
+            f"{ctx.name!r} cannot be run: {self._reason}.",
+            hint="Install the package that brings it into this environment.",
+        )
+
+    @property
+    def _reason(self) -> str:
+        kind = self.descriptor.get("producer")
+        return f"tables of kind {kind!r} are made by a package that is not in this kernel"
+
+    def environment(
+        self, _ctx: BindContext, recorded: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """That which is recorded."""
+        return dict(recorded or {})
+
+    def current(self, _ctx: BindContext, _import_modules: bool) -> Unknown:
+        """What the kind is today is not known."""
+        return Unknown(self._reason)
+
+    def missing_requirement(self, _: BindContext) -> str | None:
+        """The package."""
+        return self._reason

@@ -91,7 +91,9 @@ class Sql(Producer):
             else IncrementalStatement(ctx.engine, query, row_key, ctx.scope.current),
         )
 
-    def environment(self, ctx: BindContext, _: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def environment(
+        self, ctx: BindContext, _recorded: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """How the engine runs statements."""
         return statement_environment(ctx.engine)
 

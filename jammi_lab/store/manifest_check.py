@@ -14,7 +14,7 @@ from jammi_lab.core.clock import parse_rfc3339
 from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.identifiers import check_name, fold, is_text
 from jammi_lab.core.manifest import Manifest
-from jammi_lab.core.recipes import parse_descriptor, recipe_class
+from jammi_lab.core.recipes import parse_descriptor
 from jammi_lab.sources.scratch_duckdb import borrow_bare
 from jammi_lab.storage.digests import FileRead, sha256_file
 from jammi_lab.storage.files import StoragePath, open_for_reading
@@ -39,8 +39,9 @@ def check_manifest(manifest: Manifest) -> None:
     """Check that a catalog can hold all values of a manifest. Raises ValueError, NameInvalid or
     TableDamaged for the first one that it cannot."""
     check_name(manifest.recipe, "recipe")
-    recipe_class(manifest.kind)
     parse_descriptor(manifest.descriptor)
+    if manifest.kind != manifest.descriptor["producer"]:
+        raise ValueError(f"its kind {manifest.kind[:50]!r} is not that of its recipe")
     _check_time(manifest.produced_at)
     _check_numbers(manifest)
     _check_texts(manifest)

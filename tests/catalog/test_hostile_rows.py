@@ -41,7 +41,7 @@ def test_a_count_of_commits_that_is_no_number_is_a_loss(lab):
 
 def test_an_open_that_fails_leaves_no_thread_and_no_lock(lab):
     with contextlib.closing(sqlite3.connect(lab / "catalog.sqlite3")) as db:
-        db.execute("UPDATE recipes SET kind = 'nothing'")
+        db.execute("UPDATE recipes SET descriptor = 'nothing'")
         db.commit()
     own = {thread.name for thread in threading.enumerate()}
     with pytest.raises(jl.errors.TableDamaged, match="a row contains invalid data"):

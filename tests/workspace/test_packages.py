@@ -16,7 +16,7 @@ import jammi_lab as jl
 from jammi_lab.commands.help import Help
 from jammi_lab.commands.shared import SharedVerbs
 from jammi_lab.commands.words import parse_line
-from jammi_lab.core import entry_points
+from jammi_lab.core import entry_points, recipes
 from tests.shell import run_shell
 
 CODE = """
@@ -68,6 +68,32 @@ def large(numbers, *, least):
     return numbers.polars().filter(pl.col("n") >= least)
 
 
+from dataclasses import KW_ONLY, dataclass
+
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.recipes import Table
+from jammi_lab.steps.table_recipe import TableRecipe
+
+
+@dataclass(frozen=True)
+class Every(TableRecipe):
+    '''Every `step`-th row of a table.'''
+
+    kind = "every"
+    key = ("n",)
+
+    table: Table
+    _: KW_ONLY
+    step: int = 2
+
+    def check(self):
+        if self.step < 1:
+            raise InvalidArgument(f"step must be at least 1, got {self.step!r}.")
+
+    def rows(self, table):
+        return table.take(list(range(0, len(table), self.step)))
+
+
 def longest(ws, values):
     '''%jammi longest [NAME …] · jammi-lab
     List the tables with the most rows. The first is the longest.
@@ -89,6 +115,9 @@ broken = jammi_demo:nothing
 
 [jammi_lab.producers]
 large = jammi_demo:large
+
+[jammi_lab.recipes]
+every = jammi_demo:Every
 
 [jammi_lab.commands]
 longest = jammi_demo:longest
@@ -196,6 +225,34 @@ def test_a_producer_of_a_package_is_known_by_the_version_of_the_package(ws, tmp_
         with pytest.raises(jl.errors.ExtensionMissing, match="adds 'larg'") as missing:
             ws.compute("big", "larg", inputs=["numbers"])
         assert missing.value.near == ("large",)
+
+
+def test_a_recipe_of_a_package_is_a_table_with_verdict_plan_lineage_and_restart(ws, tmp_path):
+    pl.DataFrame({"n": [1, 2, 3, 4]}).write_csv(tmp_path / "numbers.csv")
+    place = ws.path
+    with installed(tmp_path, "1.0"):
+        from jammi_demo import Every
+
+        ws.sources.add("numbers", tmp_path / "numbers.csv")
+        source = ws.materialize("kept", "SELECT n FROM numbers WHERE n > 1")
+        with pytest.raises(jl.InvalidArgument, match="step must be at least 1"):
+            ws.materialize("some", Every(source, step=0))
+        some = ws.materialize("some", Every(source))
+        assert (some.kind, some.key, some.read().fetchall()) == ("every", ["n"], [(2,), (4,)])
+        assert ws.materialize("some", Every("kept", step=2)).outcome == "reused"
+        assert ws.staleness("some").grounds == ["on revision 1 of jammi_demo.Every"]
+        assert ws.recipes()["some"].definition == "every(table=kept, step=2)"
+        assert [node.name for node in ws.lineage("some").nodes] == ["numbers", "kept", "some"]
+        ws.materialize("kept", "SELECT n FROM numbers WHERE n > 2")
+        assert [step.name for step in ws.plan().certain] == ["some"]
+        ws.close()
+        with jl.open(place) as again:
+            again.recompute("some")
+            assert again.table("some").read().fetchall() == [(3,)]
+    recipes._classes.pop("every")
+    with jl.open(place) as without:
+        assert "a package that is not in this kernel" in str(without.staleness("some"))
+        assert without.table("some").read().fetchall() == [(3,)]
 
 
 def test_a_command_of_a_package_is_a_line_and_a_command_of_the_shell(package, ws):

@@ -85,7 +85,9 @@ class Lexical(RowRecipe):
         """The columns of texts."""
         return list_of_names(self.text)
 
-    def environment(self, ctx: BindContext, _: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def environment(
+        self, ctx: BindContext, _recorded: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """With the version of the analysis."""
         from jammi_lab.features.words.analyzers import OUTPUT_VERSION
 
