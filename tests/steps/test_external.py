@@ -8,11 +8,10 @@ import pytest
 from jammi_lab.core.errors import (
     DuplicateKey,
     InvalidArgument,
-    NotRecomputable,
     SchemaMismatch,
     TableNotFound,
 )
-from jammi_lab.core.verdicts import Match, Stale
+from jammi_lab.core.verdicts import Match
 from tests.store.lab import files, statuses
 
 ROWS = {"id": [1, 2, 3], "score": [0.5, None, 2.5]}
@@ -27,16 +26,6 @@ def test_a_frame_of_any_kind_becomes_a_table_with_its_rows(lab, frame):
     table = lab.register("scores", frame, producer="my script", inputs=["papers"])
     assert table.kind == "external" and table.outcome == "computed" and table.verify() == Match()
     assert table.read().arrow()["id"].to_pylist() == [1, 2, 3] and table.row_count == 3
-
-
-def test_the_same_rows_params_and_anchors_are_reused(lab):
-    one = lab.register("scores", pa.table(ROWS), producer="p", params={"k": 1}, inputs=["papers"])
-    again = lab.register("scores", pa.table(ROWS), producer="p", params={"k": 1}, inputs=["papers"])
-    assert (again.outcome, again.version, again.table_name) == (
-        "reused",
-        one.version,
-        one.table_name,
-    )
 
 
 def test_the_same_rows_cut_into_other_chunks_are_the_same_rows(lab):
@@ -72,15 +61,6 @@ def test_any_one_difference_is_another_definition_and_a_new_version(lab, changed
         "computed",
         2,
     )
-
-
-def test_it_goes_stale_when_an_input_moves_and_cannot_be_recomputed_from_here(lab, papers):
-    lab.register("scores", pa.table(ROWS), producer="my script", inputs=["papers"])
-    papers.write_text("id,venue,year\n9,z,2029\n")
-    assert isinstance(lab.staleness("scores"), Stale)
-    with pytest.raises(NotRecomputable) as caught:
-        lab.recompute("scores")
-    assert "my script" in caught.value.message
 
 
 def test_the_same_rows_over_a_moved_input_are_a_new_version(lab, papers):

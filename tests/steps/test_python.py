@@ -640,16 +640,6 @@ def test_the_manifest_holds_the_source_and_no_value_that_it_names(lab, write):
     assert "return papers" in next(iter(lab.recipes())).definition
 
 
-def test_define_gives_a_recipe_its_definition_and_runs_nothing(lab):
-    assert lab.define("t", jl.PythonStep(years, inputs="papers")).newest_version is None
-    assert "t" not in lab and lab.staleness("t").reasons[0].recorded is None
-    assert lab.recompute("t").executed == ["t"] and lab.staleness("t") == jl.Fresh()
-    lab.define("t", jl.PythonStep(years, inputs="papers", params={"least": 2021}))
-    assert lab.table("t").row_count == 3 and isinstance(lab.staleness("t"), jl.Stale)
-    lab.recompute()
-    assert lab.table("t").row_count == 2
-
-
 def test_a_lost_catalog_gets_its_python_steps_back_from_the_manifests(lab, folder: Path):
     lab.compute("t", years, inputs="papers", params={"least": 2021}, key="id")
     lab.close()

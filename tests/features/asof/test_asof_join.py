@@ -672,24 +672,6 @@ def test_how_a_column_is_spelt_and_what_comes_to_the_same_is_one_definition(two:
     assert again.outcome == "reused" and again.definition_hash == one.definition_hash
 
 
-def test_either_side_makes_it_stale_and_recompute_makes_it_true(ws: Any, tmp_path: Any) -> None:
-    for name, text in {"s": "id,t\n1,5\n2,9\n", "f": "t,v,x\n4,a,1\n8,b,1\n"}.items():
-        (tmp_path / f"{name}.csv").write_text(text)
-        ws.sources.add(name, str(tmp_path / f"{name}.csv"))
-    ws.materialize("facts", "SELECT * FROM f", key="t")
-    ws.asof_join("j", "s", "facts", spine_time="t", facts_time="t", project=["v"])
-    (tmp_path / "f.csv").write_text("t,v,x\n4,a,2\n8,b,2\n")
-    ws.recompute("facts")
-    assert ws.staleness("j") == jl.Fresh()
-    (tmp_path / "f.csv").write_text("t,v,x\n4,a,2\n7,b,2\n9,c,1\n")
-    assert isinstance(ws.staleness("j"), jl.PossiblyStale)
-    assert ws.recompute().executed == ["facts", "j"] and [
-        r[2] for r in ws.table("j").read().fetchall()
-    ] == ["a", "c"]
-    (tmp_path / "s.csv").write_text("id,t\n1,3\n")
-    assert [r.input.name for r in ws.staleness("j").reasons] == ["s"]
-
-
 def test_the_key_of_the_spine_is_the_key_of_the_join(two: Any) -> None:
     two.materialize("keyed", "SELECT * FROM spine", key="id")
     assert two.asof_join(
@@ -701,18 +683,6 @@ def test_the_key_of_the_spine_is_the_key_of_the_join(two: Any) -> None:
         ).key
         == []
     )
-
-
-def test_equal_requests_are_reused_and_computed_anew_have_equal_bytes(two: Any) -> None:
-    spine = "SELECT a.id, a.t, b.v FROM spine a CROSS JOIN facts b"
-    made = [
-        two.asof_join("j", spine, "facts", spine_time="t", facts_time="t", tie_break="v", cache=c)
-        for c in ("use", "use", "bypass", "bypass")
-    ]
-    assert [t.outcome for t in made] == ["computed", "reused", "computed", "computed"] and len(
-        {t.manifest.artifact for t in made}
-    ) == 1
-    assert made[0].row_count == 25
 
 
 def test_columns_of_the_spine_rest_on_the_spine_and_those_of_facts_on_all_that_chooses(

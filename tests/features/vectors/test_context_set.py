@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import jammi_lab as jl
 from jammi_lab.core import errors
 from jammi_lab.features.vectors.matrix import Matrix
 from jammi_lab.features.vectors.pooled_members import MemberSets, pool_vectors
@@ -198,14 +197,6 @@ def test_each_parameter_is_part_of_the_definition(some: Any) -> None:
         len({some.context_set("c", v, members=m, pool=p).definition_hash for v, m, p in variants})
         == 5
     )
-
-
-def test_vectors_and_members_that_move_make_it_stale(some: Any) -> None:
-    some.context_set("c", "v", members="members")
-    some.materialize("members", MEMBERS.replace("('s', 'c')", "('s', 'b')"))
-    assert [r.input.name for r in some.staleness("c").reasons] == ["members"]
-    some.recompute("c")
-    assert vectors_of(some, "c")["s"] == [0.0, 3.0] and some.staleness("c") == jl.Fresh()
 
 
 def test_columns_rest_on_vectors_and_members(some: Any) -> None:

@@ -9,8 +9,6 @@ import pyarrow as pa
 import pytest
 
 from jammi_lab.core import errors
-from jammi_lab.core.verdicts import Fresh, InputAdvanced, Stale
-from tests.inside import services_of
 
 RNG = np.random.default_rng(5)
 
@@ -197,14 +195,6 @@ def test_bad_arguments_are_told(ws: Any, change: dict[str, Any]) -> None:
         ws.import_embeddings("v", data([1]), **change)
 
 
-def test_the_same_vectors_are_reused_and_others_make_a_new_version(ws: Any) -> None:
-    given = data([1, 2])
-    ws.import_embeddings("v", given)
-    assert ws.import_embeddings("v", given).outcome == "reused"
-    other = ws.import_embeddings("v", data([1, 2]))
-    assert (other.outcome, other.version) == ("computed", 2) and ws.staleness("v") == Fresh()
-
-
 def test_rows_are_laid_out_and_digested_once(ws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import jammi_lab.storage.arrow_digests as imported
 
@@ -226,19 +216,6 @@ def test_the_rows_may_be_those_of_sql_with_an_asterisk(ws: Any, tmp_path: Any) -
     }
     with pytest.raises(errors.SourceUnavailable):
         ws.import_embeddings("v", data([1, 2]), source="nothing*.csv")
-
-
-def test_a_moved_source_makes_it_stale_and_a_plan_is_blocked(ws: Any, tmp_path: Any) -> None:
-    path = tmp_path / "p.csv"
-    path.write_text("id,title\n1,a\n2,b\n")
-    ws.sources.add("p", path)
-    ws.import_embeddings("v", data([1, 2]), source="p")
-    path.write_text("id,title\n1,a\n2,c\n")
-    verdict = ws.staleness("v")
-    assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputAdvanced)
-    assert [s.name for s in ws.plan("v").blocked] == ["v"]
-    with pytest.raises(errors.NotRecomputable, match="imported"):
-        services_of(ws).producers.job("v", services_of(ws).catalog.recipes.get("v").descriptor)
 
 
 def test_the_error_names_the_table_that_was_to_be_made(ws: Any) -> None:

@@ -363,13 +363,6 @@ def test_a_result_table_stands_for_its_recipe_and_an_older_one_for_itself(few: A
 # -- as a table like any other ---------------------------------------------------------------------
 
 
-def test_equal_requests_are_reused_and_bypass_computes_equal_bytes(few: Any) -> None:
-    first = few.neighbor_graph("g", "v")
-    again, anew = few.neighbor_graph("g", "v"), few.neighbor_graph("g", "v", cache="bypass")
-    assert (first.outcome, again.outcome, anew.outcome) == ("computed", "reused", "computed")
-    assert anew.manifest.artifact == first.manifest.artifact
-
-
 def test_each_parameter_is_part_of_the_definition(few: Any) -> None:
     given_vectors(few, "w", [1, 2], [[1.0, 2.0], [2.0, 1.0]])
     variants: list[tuple[str, dict[str, Any]]] = [
@@ -378,47 +371,6 @@ def test_each_parameter_is_part_of_the_definition(few: Any) -> None:
     ]  # fmt: skip
     hashes = [few.neighbor_graph("g", table, **told).definition_hash for table, told in variants]
     assert len(set(hashes)) == len(variants)
-
-
-def test_moved_vectors_make_the_graph_stale_and_recompute_makes_it_true(few: Any) -> None:
-    few.neighbor_graph("g", "v", k=1)
-    given_vectors(few, "v", [1, 2, 3], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
-    [reason] = few.staleness("g").reasons
-    assert isinstance(reason, jl.InputAdvanced) and reason.input.name == "v"
-    few.recompute("g")
-    assert few.staleness("g") == jl.Fresh() and [e[:2] for e in edges_of(few.table("g"))] == [
-        (1, 3),
-        (2, 3),
-        (3, 1),
-    ]
-
-
-def test_another_column_beside_the_vectors_moves_nothing(ws: Any) -> None:
-    rows = pa.table({"id": [1, 2], "vector": [[1.0, 0.0], [1.0, 1.0]], "title": ["a", "b"]})
-    ws.import_embeddings("v", rows)
-    ws.neighbor_graph("g", "v")
-    ws.import_embeddings("v", rows.set_column(2, "title", pa.array(["x", "y"])))
-    assert ws.staleness("g") == jl.Fresh()
-
-
-def test_a_graph_is_redefined_without_running_it(few: Any) -> None:
-    few.neighbor_graph("g", "v", k=2)
-    assert few.define("g", jl.NeighborGraph("v", k=3)).newest_version == 1
-    assert [type(r) for r in few.staleness("g").reasons] == [jl.DefinitionChanged]
-    few.recompute("g")
-    assert few.table("g").row_count == 120
-
-
-def test_inputs_are_made_true_first_when_that_is_asked_for(ws: Any, tmp_path: Any) -> None:
-    (tmp_path / "p.csv").write_text("id,t\n1,red\n2,green\n3,blue\n")
-    ws.sources.add("p", str(tmp_path / "p.csv"))
-    ws.embed("v", "p", key="id", text="t", model="hashing")
-    ws.neighbor_graph("g", "v", k=1)
-    (tmp_path / "p.csv").write_text("id,t\n1,red\n2,green\n")
-    assert (
-        ws.neighbor_graph("g", "v", k=1, refresh="inputs").row_count == 2 and len(ws.status()) == 2
-    )
-    assert all(row.verdict == jl.Fresh() for row in ws.status())
 
 
 def test_a_graph_of_a_graph_of_itself_is_a_circle(few: Any) -> None:

@@ -140,16 +140,6 @@ def test_rows_of_a_line_do_not_stay_on_it() -> None:
 # -- as a table like any other ---------------------------------------------------------------------
 
 
-def test_equal_requests_are_reused_and_bypass_computes_equal_bytes(three: Any) -> None:
-    for method in ("pca", "tsne"):
-        first, again, anew = (
-            three.projection("p", "v", method=method, cache=cache)
-            for cache in ("use", "use", "bypass")
-        )
-        assert (first.outcome, again.outcome, anew.outcome) == ("computed", "reused", "computed")
-        assert anew.manifest.artifact == first.manifest.artifact
-
-
 def test_each_parameter_that_counts_is_part_of_the_definition(three: Any) -> None:
     given_vectors(three, "w", [1, 2], [[1.0, 2.0], [2.0, 1.0]])
     variants: list[tuple[str, dict[str, Any]]] = [
@@ -164,15 +154,6 @@ def test_each_parameter_that_counts_is_part_of_the_definition(three: Any) -> Non
     assert (
         three.projection("p", "v", perplexity=7, seed=7).definition_hash in hashes
     )  # the components ask for neither
-
-
-def test_moved_vectors_make_a_map_stale_and_recompute_makes_it_true(three: Any) -> None:
-    three.projection("p", "v", method="tsne")
-    given_vectors(three, "v", [1, 2, 3], [[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
-    [reason] = three.staleness("p").reasons
-    assert isinstance(reason, jl.InputAdvanced) and reason.input.name == "v"
-    three.recompute("p")
-    assert three.staleness("p") == jl.Fresh() and three.table("p").row_count == 3
 
 
 def test_another_release_of_the_library_is_another_definition(

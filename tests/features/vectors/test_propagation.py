@@ -327,13 +327,6 @@ def test_a_weight_that_is_not_read_moves_nothing(three: Any) -> None:
     assert three.staleness("p") == jl.Fresh() and isinstance(three.staleness("w"), jl.Stale)
 
 
-def test_equal_requests_are_reused_and_computed_anew_have_equal_bytes(three: Any) -> None:
-    first, again, anew = (
-        three.propagate("p", "v", "edges", cache=c) for c in ("use", "use", "bypass")
-    )
-    assert again.outcome == "reused" and anew.manifest.artifact == first.manifest.artifact
-
-
 def test_columns_rest_on_vectors_and_edges(three: Any) -> None:
     three.propagate("p", "v", "edges", weighting="similarity")
     edges = [
@@ -358,12 +351,6 @@ def test_an_interrupt_leaves_nothing(three: Any) -> None:
         "p" not in [r.name for r in three.recipes()]
         and three.propagate("p", "v", "edges").outcome == "computed"
     )
-
-
-def test_a_definition_alone_is_made_by_recompute(three: Any) -> None:
-    assert three.define("p", jl.Propagation("v", "edges")).newest_version is None
-    three.recompute("p")
-    assert three.table("p").row_count == 4
 
 
 @pytest.fixture

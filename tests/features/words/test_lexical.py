@@ -200,11 +200,3 @@ def test_wrong_columns_keys_and_analyzers_are_refused(lab: Any) -> None:
             "w", "SELECT 1 AS id, 'a' AS text UNION ALL SELECT 1, 'b'", key="id", text="text"
         )
     assert "w" not in lab
-
-
-def test_a_recipe_value_defines_and_runs_it(lab: Any) -> None:
-    recipe = jl.Lexical("docs", key="id", text="text", analyzer="exact", where="id < 3")
-    lab.define("w", recipe)
-    lab.recompute("w")
-    assert lab.table("w").row_count == 2
-    assert lab.materialize("w", recipe).outcome == "reused"

@@ -1,8 +1,9 @@
-"""Every producer keeps every promise: what is said of verdicts, the cache, plans, lineage and
-manifests holds for whatever makes a table."""
+"""Every recipe keeps every promise: what is said of verdicts, the cache, plans, lineage, manifests,
+restarts and kills holds for whatever makes a table."""
 
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from jammi_lab.core.verdicts import (
     DefinitionChanged,
     InputAdvanced,
     InputVanished,
+    Match,
     MissingManifest,
     verdict_code,
 )
@@ -213,10 +215,12 @@ remade = pytest.mark.parametrize("maker", [m for m in MAKERS if m.ours], ids=str
 
 
 @pytest.fixture
-def docs(lab: Lab) -> Lab:
+def docs(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
+    lab = Lab(tmp_path)
     lab.parquet("docs", **DOCS)
     lab.parquet("facts", **FACTS)
-    return lab
+    yield lab
+    lab.ws.close()
 
 
 def make(lab: Lab, maker: Maker, *, run: bool = True) -> Any:
@@ -430,6 +434,38 @@ def test_other_inputs_or_another_definition_are_no_hit(docs: Lab, maker: Maker) 
         docs.ws.recompute(["vecs", "graph"] if "graph" in maker.reads else "vecs")
     found = maker.call(docs.ws, maker.one)
     assert (found.outcome, found.table_name) == ("reused", first.table_name)
+
+
+KILLED = """
+import os, signal, sys
+import jammi_lab as jl
+from jammi_lab.storage.files import install_fault_hook
+from tests.steps.test_recipes import MAKERS
+
+def kill(point):
+    if point == "publish:sealed":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+[maker] = [maker for maker in MAKERS if str(maker) == sys.argv[2]]
+with jl.open(sys.argv[1]) as ws:
+    install_fault_hook(kill)
+    maker.call(ws, maker.other)
+"""
+
+
+@every
+def test_killed_before_it_is_published_it_keeps_its_version_and_is_made_by_the_next_call(
+    docs: Lab, maker: Maker, run_python: Any
+) -> None:
+    first = make(docs, maker)
+    docs.ws.close()
+    done = run_python(KILLED, str(docs.folder), str(maker), check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    ws = docs.reopen()
+    assert ws.table("it").table_name == first.table_name and not ws.fsck()
+    made = maker.call(ws, maker.other)
+    assert (made.outcome, made.version) == ("computed", 3)  # 2 is that of the killed
+    assert ws.verify("it") == Match()
 
 
 # -- plans -----------------------------------------------------------------------------------------
