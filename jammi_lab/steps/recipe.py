@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from jammi_lab.steps.jobs import BoundInput, Job
 
 T = TypeVar("T")
-STATEMENT_REVISION = 1
+OUTPUT_VERSION = 1
 """Increment when equal statements over equal inputs would give other rows than before."""
 
 
 def statement_environment(engine: "Engine") -> dict[str, Any]:
     """Everything besides the descriptor that shapes the rows of a statement."""
-    return {"revision": STATEMENT_REVISION, "engine": engine.environment()}
+    return {"revision": OUTPUT_VERSION, "engine": engine.environment()}
 
 
 @dataclass(frozen=True)

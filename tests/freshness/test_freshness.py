@@ -345,7 +345,7 @@ def test_a_producer_that_would_give_other_rows_by_now_makes_its_tables_stale_and
     )
     assert [step.name for step in papers.ws.plan().certain] == ["vectors"]
     monkeypatch.undo()
-    monkeypatch.setattr(recipe, "STATEMENT_REVISION", 2)
+    monkeypatch.setattr(recipe, "OUTPUT_VERSION", 2)
     assert said(papers.ws.staleness("titles")) == ["definition"]
 
 
