@@ -105,7 +105,7 @@ class FunctionRecipe(Producer):
     """A recipe that calls a function. The fields are those of its subclasses, which are
     dataclasses."""
 
-    VERB: ClassVar[str]
+    VERB: ClassVar[str] = ""
     """The verb that runs it."""
     stored_function: ClassVar[Mapping[str, Stored]] = {
         "function": Stored(type=str, hashed=False, write=_qualified_name),

@@ -13,6 +13,8 @@ from typing import Any
 import jammi_lab as jl
 from jammi_lab.core.recipes import RecipeValue
 from jammi_lab.steps.recipe import Producer
+from jammi_lab.steps.row_recipe import RowRecipe
+from jammi_lab.steps.step_functions import FunctionRecipe
 
 LIST = Path(__file__).resolve().parents[1] / "data" / "public_names.json"
 
@@ -29,7 +31,9 @@ def parameters(value: Any) -> str:
     return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
 
 
-PROTOCOL = {*vars(RecipeValue), *vars(Producer)} - {"to_dict"}
+PROTOCOL = {
+    name for base in (RecipeValue, Producer, FunctionRecipe, RowRecipe) for name in vars(base)
+} - {"to_dict"}
 """What only a person who writes a recipe of their own needs."""
 
 
