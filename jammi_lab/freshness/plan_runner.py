@@ -27,14 +27,7 @@ from jammi_lab.steps.build import Outcome, RecipeRedefined, produce
 from jammi_lab.store.publish import AlreadyBuilding
 from jammi_lab.store.sidecars import SidecarRequest
 
-<<<<<<< HEAD
-_THREADABLE_KINDS = frozenset({TableKind.SQL})
-"""Kinds of tables whose steps may run in another thread, because the engine does the work. Encoders
-and notebook functions stay in the caller's thread, since they may not be thread-safe."""
-
 _RecipeState = tuple[str | None, str | None]
-=======
->>>>>>> 288ce092 (Tables: what a kind of table can do stands in the class of its recipes; the enum of kinds is gone)
 _GONE_MESSAGE = "{} was renamed or dropped after the plan was made"
 _NOT_REUSED_MESSAGE = "the table to be reused for {} no longer exists or no longer matches"
 

@@ -121,17 +121,8 @@ class Tables:
         """Versions of a recipe with what each of them changed; by default all that can be read,
         rejected ones among them. TableNotFound."""
 
-<<<<<<< HEAD
         def describe_changes(new: ResultTable, old: ResultTable) -> str:
             return self.freshness().describe_changes(new._record, old._record)
-=======
-    def index_path(self, record: TableRecord) -> StoragePath | None:
-        """The path of the index file beside the table; None when there is none. TableNotFound;
-        TableDamaged."""
-        suffix = WORDS_SUFFIX if record.recipe_class.has_words else GRAPH_SUFFIX
-        path = sidecar_path(self.path(record), suffix)
-        return path if exists(path) else None
->>>>>>> 288ce092 (Tables: what a kind of table can do stands in the class of its recipes; the enum of kinds is gone)
 
         if versions is None:
             versions = self.lookup.all_versions(name)
@@ -200,25 +191,11 @@ class Tables:
         )
 
 
-<<<<<<< HEAD
-_KINDS_WITH_REUSE = (TableKind.EMBEDDING, TableKind.LEXICAL, TableKind.ROW_MAP)
-
-
 _MAX_SHOWN_COLUMNS = 12
 MAX_COMPARED_VERSIONS = 10
 """Maximum number of versions that are compared with the one before; the newest ones are."""
-_TEXT_KINDS = (TableKind.EMBEDDING, TableKind.LEXICAL)
-_COSINE_KINDS = (
-    TableKind.EMBEDDING,
-    TableKind.IMPORTED,
-    TableKind.GRAPH_PROPAGATION,
-    TableKind.CONTEXT_SET,
-    TableKind.NEIGHBOR_GRAPH,
-)
 
 
-=======
->>>>>>> 288ce092 (Tables: what a kind of table can do stands in the class of its recipes; the enum of kinds is gone)
 @answer_calls
 class ResultTable(TableMixin, ReprMixin):
     """One version of a recipe: an immutable table with its manifest."""
@@ -320,7 +297,7 @@ class ResultTable(TableMixin, ReprMixin):
     def index_path(self) -> Path | Any:
         """The path of the index file; in an object store its URL, a string. None without one, as
         for small tables, whose vectors are all compared. TableNotFound; TableDamaged."""
-        suffix = WORDS_SUFFIX if self._record.kind is TableKind.LEXICAL else GRAPH_SUFFIX
+        suffix = WORDS_SUFFIX if self._record.recipe_class.has_words else GRAPH_SUFFIX
         location = sidecar_path(self._intact_path(), suffix)
         return _shown_path(location) if exists(location) else None
 

@@ -10,13 +10,8 @@ import jammi_widgets
 from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import VERDICT_ICONS
-<<<<<<< HEAD
-from jammi_lab.core.records import RunStep, TableKind
-=======
 from jammi_lab.core.recipes import recipe_classes
 from jammi_lab.core.records import RunStep
-from jammi_lab.core.reprs import outcome_text
->>>>>>> 288ce092 (Tables: what a kind of table can do stands in the class of its recipes; the enum of kinds is gone)
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.reports import outcome_text
 from jammi_widgets import assets
