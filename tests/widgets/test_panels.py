@@ -10,10 +10,10 @@ import jammi_widgets
 from jammi_lab.core.anchors import AnchorKind
 from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import VERDICT_ICONS
-from jammi_lab.core.recipes import recipe_classes
 from jammi_lab.core.records import RunStep
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.reports import outcome_text
+from jammi_lab.workspace.recipe_values import RECIPES
 from jammi_widgets import assets
 from jammi_widgets.staleness import StalenessBoard
 from tests.sizes import product
@@ -61,7 +61,12 @@ def test_words_of_the_field_are_explained():
     terms = set(re.findall(r'"([^"]+)": "', assets.module("terms")))
     outcomes = ["computed", "reused", "cut_off", "failed", "blocked", "rejected", "skipped"]
     steps = [RunStep(name="t", outcome=o, meanwhile=m) for o in outcomes for m in (False, True)]
-    words = {*recipe_classes(), *AnchorKind, *CheckStatus, *map(outcome_text, steps)}
+    words = {
+        *(recipe.kind for recipe in RECIPES),
+        *AnchorKind,
+        *CheckStatus,
+        *map(outcome_text, steps),
+    }
     inputs = {"source", "frame", "mutable", "topic", "clock", MODEL_KIND, "recipe"}
     assert sorted((words | inputs) - terms) == []
 

@@ -139,6 +139,7 @@ def installed(folder: Path, version: str) -> Iterator[None]:
     try:
         yield
     finally:
+        recipes._classes.pop("every", None)
         sys.path.remove(str(site))
         sys.modules.pop("jammi_demo", None)
         entry_points.package_entries.cache_clear()
@@ -249,7 +250,6 @@ def test_a_recipe_of_a_package_is_a_table_with_verdict_plan_lineage_and_restart(
         with jl.open(place) as again:
             again.recompute("some")
             assert again.table("some").read().fetchall() == [(3,)]
-    recipes._classes.pop("every")
     with jl.open(place) as without:
         assert "a package that is not in this kernel" in str(without.staleness("some"))
         assert without.table("some").read().fetchall() == [(3,)]
