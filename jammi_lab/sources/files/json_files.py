@@ -91,14 +91,7 @@ def decide(
             raise csv_errors.misfit_error(
                 source_files[0].path, None, misfit.column, misfit.value, misfit.kind
             ) from None
-        exponents = [
-            name
-            for name, found in decided.items()
-            if detected[name] == "DOUBLE" and Form.TEXT in found.forms and not found.is_declared
-        ]
-        beyond = _columns_where(exponents, _IS_BEYOND_DOUBLE, texts)
-        for name, found in decided.items():
-            column = found if name in beyond else _column(name, detected[name], found)
+        for name, column in _columns(decided, detected, texts).items():
             types[name] = column.type
             if column.cast is not None:
                 reading["casts"][name] = column.cast
@@ -131,6 +124,23 @@ def _columns_where(names: Sequence[str], condition: str, rows: Relation) -> list
     tests = ", ".join(f"bool_or({each})" for each in conditions)
     [found] = scratch_duckdb.query(rows, f"SELECT {tests} FROM it")
     return [name for name, holds in zip(names, found, strict=True) if holds]
+
+
+def _columns(
+    decided: Mapping[str, TextColumn], detected: Mapping[str, str], texts: Relation
+) -> dict[str, TextColumn]:
+    """How columns are read that DuckDB took for `detected`: those with a number beyond DOUBLE as
+    the texts that they are."""
+    exponents = [
+        name
+        for name, found in decided.items()
+        if detected[name] == "DOUBLE" and Form.TEXT in found.forms and not found.is_declared
+    ]
+    beyond = _columns_where(exponents, _IS_BEYOND_DOUBLE, texts)
+    return {
+        name: found if name in beyond else _column(name, detected[name], found)
+        for name, found in decided.items()
+    }
 
 
 def _column(name: str, detected: str, column: TextColumn) -> TextColumn:
