@@ -16,11 +16,10 @@ from jammi_lab.commands.help import Help
 from jammi_lab.commands.table import CELL
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import ReprMixin
-from jammi_lab.steps.sql import Sql
-from jammi_lab.workspace.recipe_values import Cache
 from jammi_lab.workspace.run_in_order import note_earlier_changes
 
 if TYPE_CHECKING:
+    from jammi_lab.workspace.recipe_values import Cache
     from jammi_lab.workspace.result_table import ResultTable
     from jammi_lab.workspace.workspace import Workspace
 
@@ -189,6 +188,8 @@ def _run_statement(
     if options["check"]:
         return _add_check(ws, options, text, params)
     if options["materialize"]:
+        from jammi_lab.steps.sql import Sql
+
         recipe = Sql(text, params, options["key"])
         table = store_table(notebook, options["materialize"], recipe, options)
         if not options["as"]:
