@@ -242,7 +242,9 @@ def is_number(value: Any, *, whole: bool = False, optional: bool = False) -> boo
         return optional
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         return False
-    with contextlib.suppress(OverflowError, TypeError):  # too large for float; a duration
+    if getattr(getattr(value, "dtype", None), "kind", "") == "m":  # a duration is an Integral
+        return False
+    with contextlib.suppress(OverflowError, TypeError):  # too large for float
         return math.isfinite(value)
     return False
 

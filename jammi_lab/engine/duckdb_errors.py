@@ -375,7 +375,9 @@ def _missing_column_name(error: DuckDBError) -> str:
         error.message,
         re.S,
     )
-    match = match or re.match(r'Referenced column "(.*?)" not found', error.message, re.S)
+    match = match or re.match(
+        r'Referenced (?:update )?column "?(.*?)"? not found', error.message, re.S
+    )
     return match[1] if match else ""
 
 

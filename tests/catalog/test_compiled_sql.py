@@ -6,29 +6,29 @@ import sqlalchemy as sa
 from jammi_lab.catalog import database as direct
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement
-from jammi_lab.catalog.schema import metadata_table, topics
+from jammi_lab.catalog.schema import logs, metadata_table
 from jammi_lab.core.errors import TableDamaged
 from tests.catalog.conftest import Lab
 
 
 def test_it_reads_what_the_same_statement_reads_with_its_tenant_predicate(lab: Lab) -> None:
     statement = (
-        scope.select(topics.c.name, topics.c.retention, topics.c.columns, tables=topics)
-        .order_by(scope.own_first(topics))
+        scope.select(logs.c.name, logs.c.retention, logs.c.arrow_schema, tables=logs)
+        .order_by(scope.own_first(logs))
         .limit(2)
     )
-    rows = {"first_offset": 0, "next_offset": 0, "commit_id": ""}
-    rows |= {"columns": b"\0\xff", "created_at": "now"}
+    rows = {"kind": "topic", "arrow_schema": b"\0\xff", "key_columns": "", "commit_id": ""}
+    rows |= {"first_position": 0, "next_position": 0, "row_count": 0, "created_at": "now"}
     for number, tenant in enumerate((None, "acme", "zeta")):
         more = {
-            "topic_id": str(number),
+            "log_id": 1_000 + number,
             "tenant_id": tenant,
             "name": f"n{number}",
             "name_fold": f"n{number}",
             "retention": number / 2 or None,
         }
         with lab.catalog.database.write() as tx:
-            assert CompiledStatement(sa.insert(topics)).execute(tx, rows | more) == 1
+            assert CompiledStatement(sa.insert(logs)).execute(tx, rows | more) == 1
     for tenant in (None, "acme", "zeta", "nobody"):
         with lab.scope.use(tenant), lab.catalog.database.read() as tx:
             params = lab.catalog.scope.parameters()

@@ -178,10 +178,10 @@ def test_a_process_that_was_forked_off_has_one_of_its_own():
     assert instance() is before
 
 
-def test_a_file_that_is_added_is_described_and_read_on_one_connection(tmp_path, monkeypatch):
+def test_a_file_that_is_added_is_described_once_and_read_once(tmp_path, monkeypatch):
     opened, connect = [], scratch.connect
     monkeypatch.setattr(scratch, "connect", lambda r: opened.append(r) or connect(r))
     pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("a", str(tmp_path / "a.parquet"))
-    assert len(opened) == 1
+    assert len(opened) == 2
