@@ -5,7 +5,7 @@ import pytest
 from jammi_kernel_ext.cell_lines import parse_cell
 from jammi_kernel_ext.magics import Magics
 from jammi_lab.commands.help import Help
-from jammi_lab.commands.table import CELL, LINE, commands
+from jammi_lab.commands.table import CELL, LINE, OWN_COMMANDS, commands
 from jammi_lab.commands.words import parse_line
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.workspace.workspace import Workspace
@@ -156,3 +156,7 @@ def test_all_is_what_a_line_without_a_name_covers(verb):
     with pytest.raises(InvalidArgument, match="has no flag --all") as told:
         parse_line(f"{verb} --all")
     assert told.value.hint == f"Without a name, %jammi {verb} covers everything."
+
+
+def test_every_flag_of_the_table_says_what_it_is_for():
+    assert [flag for verb in OWN_COMMANDS for flag in verb.flags if not flag.help] == []
