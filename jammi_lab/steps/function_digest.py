@@ -11,6 +11,7 @@ import dis
 import enum
 import functools
 import types
+import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -143,6 +144,8 @@ class _FunctionWalk:
         elif kind is _CACHE_TYPE:
             given = {n: v for n, v in vars(value).items() if n not in _COPIED_BY_CACHES}
             parts = (value.__wrapped__, value.cache_parameters(), given)
+        elif typing.get_origin(value) is not None:  # list[int] and the like
+            parts = (typing.get_origin(value), typing.get_args(value))
         else:
             return None
         return [kind.__name__, [self.value(part, where) for part in parts]]
