@@ -188,7 +188,7 @@ def read(path, kind, **options):
 @pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_random_tables_are_read_as_what_stands_in_the_file_or_are_refused(tmp_path, kind, part):
-    count, refusals = sized(60, {"csv": 1_500, "json": 650}[kind]), []
+    count, refusals = sized(60, {"csv": 1_600, "json": 650}[kind]), []
     for seed in range(part * count, (part + 1) * count):
         dice, options = random.Random(seed), {}
         path = tmp_path / f"{seed}.{kind if seed % 2 else kind.replace('json', 'ndjson')}"
