@@ -234,12 +234,12 @@ def _set_from(settings: Settings, key: str, value: Any, origin: str) -> None:
         ) from None
 
 
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _flatten(table: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The values of a file by their dotted keys, which have two parts."""
     flat: list[tuple[str, Any]] = []
-    for key, value in table.items():
-        flat += (
-            _flatten(value, f"{prefix}{key}.")
-            if isinstance(value, Mapping)
-            else [(prefix + key, value)]
-        )
+    for section, value in table.items():
+        if isinstance(value, Mapping):
+            flat += [(f"{section}.{key}", each) for key, each in value.items()]
+        else:
+            flat.append((section, value))
     return flat

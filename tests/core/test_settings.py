@@ -200,3 +200,6 @@ def test_a_file_that_is_nested_too_deeply_cannot_be_read(tmp_path):
     (tmp_path / "jammi.toml").write_text("a = " + "[" * 100_000)
     with pytest.raises(jl.InvalidArgument, match=r"jammi\.toml cannot be read"):
         load_settings(tmp_path, None, {})
+    (tmp_path / "jammi.toml").write_text(".".join(["a"] * 2_000) + " = 1")
+    with pytest.raises(jl.InvalidArgument, match=r"There is no setting 'a\.a'"):
+        load_settings(tmp_path, None, {})
