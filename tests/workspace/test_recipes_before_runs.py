@@ -105,6 +105,9 @@ def test_of_a_redefined_step_the_newest_version_tells_the_columns(notes: Any) ->
     notes.compute("lower", all_rows, inputs=["notes"])
     notes.define("lower", jl.PythonStep(lambda rows: rows.arrow(), inputs=["notes"], version="2"))
     notes.define("upper", "SELECT max(id) AS n FROM jammi.lower")
+    with pytest.raises(jl.SqlError, match="nowhere"):
+        notes.define("other", "SELECT max(nowhere) AS n FROM jammi.lower")
+    assert "other" not in [row.name for row in notes.status()]
 
 
 def test_types_of_columns_are_those_that_are_stored(notes: Any) -> None:

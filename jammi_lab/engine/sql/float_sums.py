@@ -70,8 +70,9 @@ def _macro_bodies() -> Iterator[tuple[str, str]]:
 
 
 def _put_together() -> str:
-    """The number of the three sums: from the least, each gives what exceeds it to the next."""
-    sums = [f"coalesce(sum(__jammi_{level}(x)), 0)" for level in range(1, 4)]
+    """The number of the sums by unit: from the least, each gives what exceeds it to the next."""
+    levels = range(1, len(_UNITS) + 1)
+    sums = [f"coalesce(sum(__jammi_{level}(x)), 0)" for level in levels]
     above, terms = sums[-1], list[str]()
     for unit, next_sum in zip(_UNITS[:0:-1], sums[-2::-1], strict=True):
         terms.append(f"__jammi_below({above}) * {_number(unit)}")
