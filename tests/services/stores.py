@@ -74,10 +74,17 @@ class Bucket:
             Bucket=self.name, Key=key, UploadId=begun, MultipartUpload=parts
         )
 
-    def remove(self, prefix: str) -> None:
+    def get(self, key: str) -> bytes:
+        content: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+        return content
+
+    def keys(self, suffix: str = "", prefix: str = "") -> list[str]:
         found = self.client.list_objects_v2(Bucket=self.name, Prefix=prefix).get("Contents", [])
-        for each in found:
-            self.client.delete_object(Bucket=self.name, Key=each["Key"])
+        return [each["Key"] for each in found if each["Key"].endswith(suffix)]
+
+    def remove(self, prefix: str) -> None:
+        for key in self.keys(prefix=prefix):
+            self.client.delete_object(Bucket=self.name, Key=key)
 
     def url(self, key: str) -> str:
         return f"s3://{self.name}/{key}"

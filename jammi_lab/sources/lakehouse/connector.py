@@ -85,7 +85,7 @@ class LakehouseConnector(LakehouseTable):
         self._check_location()
         try:
             state = self.current_snapshot()
-            self._check_files(state)
+            self._check_read(state)
             return self._relation(state)
         except TableGone:
             raise self._missing_error() from None
@@ -123,6 +123,7 @@ class LakehouseConnector(LakehouseTable):
             return False
         try:
             current = self.current_snapshot()
+            self._check_read(current)
             columns = self._columns(current, ctx)
             former = self._recorded_snapshot(current, recorded, columns, ctx)
             if not isinstance(former, TableSnapshot):

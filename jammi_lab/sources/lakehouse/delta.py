@@ -6,35 +6,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import RunSelect
-from jammi_lab.sources.files.file_sets import LocalFileSet, stat_file
-from jammi_lab.sources.files.parquet_schemas import plain_type, schemas_of
+from jammi_lab.sources.files.parquet_schemas import plain_type
 from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector
-from jammi_lab.sources.lakehouse.table import MAX_CHECKED_SNAPSHOTS, TableGone, TableSnapshot
-from jammi_lab.sources.lakehouse.table_location import TableFiles
-from jammi_lab.storage.arrow_values import common_type
+from jammi_lab.sources.lakehouse.data_file_checks import LoggedFile, TableLog
+from jammi_lab.sources.lakehouse.table import TableGone, TableSnapshot
+from jammi_lab.sources.lakehouse.table_location import TableFiles, local_path
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 T = TypeVar("T")
-_TYPE_CHANGES = "delta.typeChanges"
-"""Metadata of a column, or of a part of it, that earlier files have with another type."""
-
-_logged_types = BoundedCache[TableSnapshot, dict[str, pa.DataType]](MAX_CHECKED_SNAPSHOTS)
-"""The types that the logs of snapshots say of their columns."""
+_UNPUSHED = re.compile(r"delta\.typeChanges|'(float|double|decimal\((1[6-9]|[23]\d),.*\))'")
+"""What tells of a column, or of a part of it, that earlier files have it with another type, or that
+the log has no exact bounds: of numbers without NaN, of decimals as DOUBLE."""
 
 
 class DeltaConnector(LakehouseConnector):
@@ -102,26 +100,9 @@ class DeltaConnector(LakehouseConnector):
                     "columns.",
                 )
 
-    def check_data_files(self, state: TableSnapshot, paths: Sequence[str]) -> None:
-        """Check that the files hold the types of the log: DuckDB 1.5.5 casts any others, 2.5 to the
-        2 of a BIGINT."""
-        if not paths:
-            return
-        if (expected := _logged_types.get(state)) is None:
-            expected = self._read_log(state.version, _types_by_name)
-            _logged_types.put(state, expected)
-        files = [stat_file(path, "") for path in paths if os.path.lexists(path)]
-        source_files = [file for file in files if file is not None]
-        schemas = schemas_of(LocalFileSet(state.location), source_files)
-        for source_file, schema in zip(source_files, schemas, strict=True):
-            for name, kind in schema.types:
-                if name in expected and not _keeps_values(kind, expected[name]):
-                    file = read_errors.display_name(source_file.path)
-                    raise SourceUnavailable(
-                        f"Column {name!r} of the Delta table {self._name} is {expected[name]} by "
-                        f"its log, and {kind} in {file}.",
-                        hint="Let its writer write that file again.",
-                    )
+    def log_of_files(self, state: TableSnapshot) -> TableLog:
+        """What the log says of the columns and files of a version. Raises as `current_snapshot`."""
+        return self._read_log(state.version, lambda table: _table_log(table, state.location))
 
     def _snapshot_at(self, version: int | None) -> TableSnapshot:
         table_files = self.table_files(self.path)
@@ -136,7 +117,7 @@ class DeltaConnector(LakehouseConnector):
                 identified,
                 self._commit_digest(table_files, table.version()),
                 commit_file=self._commit_file(table.version()),
-                widened=tuple(field["name"] for field in fields if _TYPE_CHANGES in str(field)),
+                unpushed=tuple(field["name"] for field in fields if _UNPUSHED.search(str(field))),
             )
 
         return self._read_log(version, read_snapshot)
@@ -220,6 +201,20 @@ def _names_by_id(table: DeltaTable) -> dict[int, str]:
     return names
 
 
+def _table_log(table: DeltaTable, location: str) -> TableLog:
+    files = {}
+    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        path = urllib.parse.unquote(action["path"])
+        keys = [name.partition(".")[2] for name in action if name.startswith("null_count.")]
+        bounds = {
+            key: tuple(action.get(f"{part}.{key}") for part in ("min", "max", "null_count"))
+            for key in keys
+        }
+        address = local_path(path) or path
+        files[os.path.join(location, address)] = LoggedFile(action["num_records"], bounds)
+    return TableLog(_types_by_name(table), files)
+
+
 def _types_by_name(table: DeltaTable) -> dict[str, pa.DataType]:
     """The types of the columns, by their names in the data files."""
     types = {}
@@ -227,28 +222,6 @@ def _types_by_name(table: DeltaTable) -> dict[str, pa.DataType]:
         mapped = (field.metadata or {}).get(b"delta.columnMapping.physicalName")
         types[field.name if mapped is None else mapped.decode()] = plain_type(field.type)
     return types
-
-
-def _keeps_values(stored: pa.DataType, kind: pa.DataType) -> bool:
-    """Whether DuckDB's cast of the values of a file to the type of the log changes none of them. It
-    fails for an integer that is too large."""
-    if pa.types.is_struct(stored) and pa.types.is_struct(kind):
-        return all(
-            _keeps_values(field.type, kind.field(field.name).type)
-            for field in stored
-            if kind.get_field_index(field.name) >= 0
-        )
-    if stored.num_fields and stored.num_fields == kind.num_fields:
-        pairs = ((stored.field(n).type, kind.field(n).type) for n in range(kind.num_fields))
-        return all(_keeps_values(*pair) for pair in pairs)
-    if pa.types.is_timestamp(kind) and pa.types.is_temporal(stored):
-        is_int96 = stored == pa.timestamp("ns")  # how it is shown
-        return bool(is_int96 or getattr(stored, "tz", None) == kind.tz)
-    if pa.types.is_decimal(kind) and pa.types.is_decimal(stored):
-        return bool(stored.scale <= kind.scale)
-    if pa.types.is_integer(stored) and (pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
-        return True
-    return bool(common_type(stored, kind) == kind)
 
 
 def _field_digest(field: dict[str, Any]) -> str:

@@ -1,12 +1,15 @@
 """Connector for Iceberg tables: a metadata file defines the current snapshot, and DuckDB's
 `iceberg_scan` reads exactly that snapshot."""
 
+import datetime
 import json
 import os
 import re
 import urllib.parse
+from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
 from msgspec.structs import replace
 
 from jammi_lab.core.canonical_json import digest_of
@@ -19,11 +22,13 @@ from jammi_lab.sources.databases.postgres import PostgresConnector
 from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.lakehouse.appended_files import data_files
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector
+from jammi_lab.sources.lakehouse.data_file_checks import LoggedFile, TableLog
 from jammi_lab.sources.lakehouse.table import TableGone, TableSnapshot
 from jammi_lab.sources.lakehouse.table_location import local_path, s3_url
 from jammi_lab.sources.locations import scheme_of
 
 _NAME_MAPPING = "schema.name-mapping.default"
+_FLOATING = re.compile("float|double")
 _METADATA_NAME = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-fA-F-]+)(?:\.gz)?\.metadata\.json(?:\.gz)?")
 
 
@@ -40,6 +45,7 @@ class IcebergConnector(LakehouseConnector):
     method = "snapshot of the table"
     catalogs = ("postgresql", "postgres")
     keeps_row_order = False
+    uses_ids = True
 
     def current_snapshot(self) -> TableSnapshot:
         """The current snapshot. Raises TableGone, SourceUnavailable, ExtensionMissing."""
@@ -61,7 +67,7 @@ class IcebergConnector(LakehouseConnector):
                 _fields(current),
                 schema_note(metadata, version, schema),
                 commit_file=_manifest_list(metadata, version),
-                widened=_widened_columns(metadata, current),
+                unpushed=_unpushed_columns(metadata, current),
             )
         except (KeyError, TypeError, AttributeError, StopIteration):
             raise self._truncated_error(location) from None
@@ -94,7 +100,7 @@ class IcebergConnector(LakehouseConnector):
                         commit=commit,
                         is_former=version != current.version,
                         commit_file=_manifest_list(metadata, version),
-                        widened=_widened_columns(metadata, schema),
+                        unpushed=_unpushed_columns(metadata, schema),
                     )
                 )
         return snapshots
@@ -156,6 +162,39 @@ class IcebergConnector(LakehouseConnector):
         if any(content == "EQUALITY_DELETES" for content, _, _ in entries):
             self._check_equality_deletes(state, sorted({manifest for _, manifest, _ in entries}))
         return [location for _, _, location in entries]
+
+    def log_of_files(self, state: TableSnapshot) -> TableLog:
+        """What metadata and manifests say of the columns and files of a snapshot. Raises as
+        `current_snapshot`."""
+        if state.version < 0:
+            return TableLog({}, {})
+        metadata = self._read_metadata(state.location)
+        types = _logged_types(metadata)
+        manifests = self.query(
+            state,
+            "SELECT DISTINCT manifest_path FROM "
+            f"iceberg_metadata({sql_literal(state.location)}, snapshot_from_id := "
+            f"{state.version:d}) WHERE status <> 'DELETED'",
+        )
+        files = {}
+        for (manifest,) in manifests:
+            for path, rows, low, high, nulls in self.query(
+                state,
+                "SELECT data_file.file_path, data_file.record_count, data_file.lower_bounds, "
+                "data_file.upper_bounds, data_file.null_value_counts FROM "
+                f"read_avro({sql_literal(manifest)}) WHERE status <> 2",
+            ):
+                bounds = {
+                    key: (
+                        _bound((low or {}).get(number), kind),
+                        _bound((high or {}).get(number), kind),
+                        count,
+                    )
+                    for number, count in (nulls or {}).items()
+                    if (kind := types.get(key := f"#{number}")) is not None
+                }
+                files[path] = LoggedFile(rows, bounds)
+        return TableLog(types, files)
 
     def _check_equality_deletes(self, state: TableSnapshot, manifests: list[str]) -> None:
         """Check the equality deletes of a snapshot.
@@ -393,9 +432,10 @@ def schema_note(metadata: dict[str, Any], version: int, schema: int) -> str:
     )
 
 
-def _widened_columns(metadata: dict[str, Any], schema: dict[str, Any]) -> tuple[str, ...]:
-    """The columns of a schema that have another type in an earlier one; those of type DOUBLE, too,
-    because files may be added to a table with a narrower type than it ever had."""
+def _unpushed_columns(metadata: dict[str, Any], schema: dict[str, Any]) -> tuple[str, ...]:
+    """The columns of a schema that have another type in an earlier one; those of type FLOAT
+    and DOUBLE, too, because bounds have no NaN, and files may be added to a table with a narrower
+    type than it ever had."""
     types: dict[int, set[str]] = {}
     for each in _schemas(metadata):
         for field in each["fields"]:
@@ -403,8 +443,69 @@ def _widened_columns(metadata: dict[str, Any], schema: dict[str, Any]) -> tuple[
     return tuple(
         field["name"]
         for field in schema["fields"]
-        if len(types[field["id"]]) > 1 or "double" in str(field["type"])
+        if len(types[field["id"]]) > 1 or _FLOATING.search(str(field["type"]))
     )
+
+
+_TYPES = {
+    "boolean": pa.bool_(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "timestamp": pa.timestamp("us"),
+    "timestamptz": pa.timestamp("us", "UTC"),
+    "string": pa.string(),
+}
+_DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
+
+
+def _logged_types(metadata: Mapping[str, Any]) -> dict[str, pa.DataType]:
+    """The types of the columns of the current schema, also nested ones, by `#` and id; and by the
+    names that a file without ids may have for them."""
+    types = dict[str, pa.DataType]()
+    current = next(each for each in _schemas(dict(metadata)) if _is_current(dict(metadata), each))
+    pending: list[Any] = [current]
+    while pending:
+        match pending.pop():
+            case {"fields": list(fields)}:
+                pending += fields
+            case {"element": element, "element-id": number}:
+                pending.append({"id": number, "type": element})
+            case {"key": key, "key-id": key_id, "value": value, "value-id": value_id}:
+                pending += [{"id": key_id, "type": key}, {"id": value_id, "type": value}]
+            case {"id": number, "type": str(name)}:
+                if (kind := _arrow_type(name)) is not None:
+                    types[f"#{number}"] = kind
+            case {"type": nested}:
+                pending.append(nested)
+    mapping = json.loads((metadata.get("properties") or {}).get(_NAME_MAPPING, "[]"))
+    named = [(field["id"], [field["name"]]) for field in current["fields"]]
+    for number, names in [*named, *((each["field-id"], each["names"]) for each in mapping)]:
+        if (kind := types.get(f"#{number}")) is not None:
+            types |= dict.fromkeys(names, kind)
+    return types
+
+
+def _arrow_type(name: str) -> pa.DataType | None:
+    """The Arrow type of a plain column; None for one of which DuckDB casts nothing to another."""
+    if (decimal := _DECIMAL.fullmatch(name)) is not None:
+        return pa.decimal128(int(decimal[1]), int(decimal[2]))
+    return _TYPES.get(name)
+
+
+def _bound(value: bytes | None, kind: pa.DataType) -> Any:
+    """A bound as manifests write it; None where footers write it otherwise."""
+    if value is None:
+        return None
+    if pa.types.is_string(kind):
+        return value.decode("utf-8", "ignore")
+    number = int.from_bytes(value, "little", signed=True)
+    if pa.types.is_date(kind):
+        return datetime.date(1970, 1, 1) + datetime.timedelta(days=number)
+    return number if pa.types.is_integer(kind) else None
 
 
 def _fields(schema: dict[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -3,8 +3,12 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, JammiError, SourceUnavailable
@@ -15,6 +19,7 @@ from jammi_lab.sources.base import ReadCredentials, RunSelect, SourceAccess, no_
 from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
 from jammi_lab.sources.files.object_stores import StoreAccess
 from jammi_lab.sources.lakehouse.appended_files import DataFiles
+from jammi_lab.sources.lakehouse.data_file_checks import TableLog, contradiction
 from jammi_lab.sources.lakehouse.rewritten_files import changed_files
 from jammi_lab.sources.lakehouse.table_location import (
     LocalTableFiles,
@@ -56,8 +61,9 @@ class TableSnapshot(NamedTuple):
     commit_file: str = ""
     """The file that was written when the snapshot was committed, after its data files; empty if
     there is none."""
-    widened: tuple[str, ...] = ()
-    """The columns that may have another type in some files, such as FLOAT in place of DOUBLE."""
+    unpushed: tuple[str, ...] = ()
+    """The columns whose conditions may not skip files: some files may have another type, such as
+    FLOAT in place of DOUBLE, or the log has no exact bounds."""
 
     @property
     def snapshot_id(self) -> str:
@@ -71,9 +77,15 @@ _checked_snapshots = BoundedCache[tuple[Path, TableSnapshot], tuple[str, ...]](
 )
 """The local files of snapshots that passed the check, by workspace."""
 _MAX_LISTED_SNAPSHOTS = 8
+_REQUESTS = 16
+"""Number of footers that are read from a store at a time."""
 _listed_files = BoundedCache[tuple[str, str, str], DataFiles](_MAX_LISTED_SNAPSHOTS)
 """The data files of snapshots, by format, location and id: what is new in one snapshot is compared
 with it when the next one comes."""
+_logs = BoundedCache[TableSnapshot, TableLog](_MAX_LISTED_SNAPSHOTS)
+"""What logs say of the files of snapshots."""
+_checked_stores = BoundedCache[tuple[Path, TableSnapshot], bool](MAX_CHECKED_SNAPSHOTS)
+"""Snapshots in stores whose files were checked, by workspace."""
 
 
 class TableGone(Exception):
@@ -95,6 +107,8 @@ class LakehouseTable(LocatedConnector, ABC):
     """The anchor method, for display."""
     catalogs: tuple[str, ...] = ()
     """URL schemes of supported catalog servers."""
+    uses_ids = False
+    """Whether files name the columns by number."""
     keeps_row_order = True
     """Whether each scan of a snapshot returns the rows in the same order."""
 
@@ -146,7 +160,7 @@ class LakehouseTable(LocatedConnector, ABC):
     def select(self, state: TableSnapshot) -> str:
         """A SELECT of all rows of a snapshot. DuckDB 1.5.5 casts a condition to the type of each
         file, so that `v > 1.5` misses the 2 of a file of integers."""
-        columns = ", ".join(map(without_pushdown, state.widened))
+        columns = ", ".join(map(without_pushdown, state.unpushed))
         replaced = f" REPLACE ({columns})" if columns else ""
         return f"SELECT *{replaced} FROM {self.scan(state)}"
 
@@ -168,9 +182,47 @@ class LakehouseTable(LocatedConnector, ABC):
         """Paths or URLs of all files that a read of the snapshot may open. Raises as
         `current_snapshot`, and SourceUnavailable if DuckDB would read wrong rows."""
 
-    def check_data_files(self, state: TableSnapshot, paths: Sequence[str]) -> None:
-        """Check local data files of a snapshot for values that DuckDB would convert. Raises
+    @abstractmethod
+    def log_of_files(self, state: TableSnapshot) -> TableLog:
+        """What the log says of the columns and files of a snapshot. Raises as
+        `current_snapshot`."""
+
+    def check_data_files(self, state: TableSnapshot, locations: Sequence[str]) -> None:
+        """Check data files of a snapshot against its log, whose footers are read. Raises
         SourceUnavailable, OSError, and as `current_snapshot`."""
+        if not locations:
+            return
+        if (log := _logs.get(state)) is None:
+            log = self.log_of_files(state)
+            _logs.put(state, log)
+        files = self.table_files(self.table_home(state))
+        logged = {local_path(name) or name: file for name, file in log.files.items()}
+
+        def check(location: str) -> None:
+            file = logged.get(local_path(location) or location)
+            if file is None:  # it has deletes
+                return
+            name = read_errors.display_name(location)
+            try:
+                with files.open(local_path(location) or location) as opened:
+                    footer = pq.read_metadata(opened)
+            except FileNotFoundError:
+                return  # the read says so
+            except pa.ArrowException:
+                raise read_errors.not_parquet_error(name) from None
+            if (said := contradiction(footer, file, log, uses_ids=self.uses_ids)) is not None:
+                raise SourceUnavailable(
+                    f"The {self.format} table {self._name} {said} in {name}.",
+                    hint="Let its writer write that file again.",
+                )
+
+        if scheme_of(self.table_home(state)) is None:
+            for location in locations:
+                check(location)
+            return
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            for _ in pool.map(check, locations):
+                pass
 
     def table_home(self, state: TableSnapshot) -> str:
         """The folder or URL of the table."""
@@ -215,6 +267,15 @@ class LakehouseTable(LocatedConnector, ABC):
         self.check_data_files(state, paths)
         _checked_snapshots.put((folder, state), paths)
         return paths
+
+    def _check_read(self, state: TableSnapshot) -> None:
+        """Check a snapshot before its rows are read. The footers of a table in a store are not read
+        to observe it: writers never change a file there. Raises as `_check_files`."""
+        self._check_files(state)
+        key = (self.folder or Path(), state)
+        if scheme_of(self.table_home(state)) is not None and not _checked_stores.get(key):
+            self.check_data_files(state, self.file_locations(state))
+            _checked_stores.put(key, True)
 
     def _list_files(self, state: TableSnapshot, query: RunSelect) -> DataFiles:
         """The data files of a snapshot, cached because they never change."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.sources.files import object_stores
@@ -27,6 +27,10 @@ class TableFiles(Protocol):
 
     def read(self, location: str) -> bytes:
         """All bytes of a file, by its path or URL. Raises FileNotFoundError, OSError."""
+        ...
+
+    def open(self, location: str) -> BinaryIO:
+        """Open a file, by its path or URL. Raises FileNotFoundError, OSError."""
         ...
 
     @property
@@ -57,8 +61,11 @@ class LocalTableFiles:
             return []
 
     def read(self, location: str) -> bytes:
-        with open(location, "rb") as file:
+        with self.open(location) as file:
             return file.read()
+
+    def open(self, location: str) -> BinaryIO:
+        return open(location, "rb")
 
     def storage_options(self) -> dict[str, str] | None:
         return None
@@ -93,6 +100,11 @@ class StoreTableFiles:
         with translate_errors(location):
             data: bytes = filesystem.cat_file(location.removeprefix("s3://"))
             return data
+
+    def open(self, location: str) -> BinaryIO:
+        with translate_errors(location):
+            file: BinaryIO = self._access.filesystem.open(location.removeprefix("s3://"), "rb")
+            return file
 
     @property
     def scoped_secret(self) -> ScopedSecret | None:
