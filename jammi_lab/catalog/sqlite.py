@@ -58,15 +58,17 @@ _NETWORK_FILESYSTEMS = re.compile(
 _FOREIGN_SCHEMA = re.compile(r"no such (table|column)|has no column named|unsupported file format")
 """SQLite's messages for a file without the tables and columns that our statements name."""
 _IOERR_NOMEM = 12 << 8 | sqlite3.SQLITE_IOERR
+_PAGE_BYTES = 4096
+_MAX_LOG_PAGES = 2000
+"""With the default of 1000 a commit of a thousand tables also waits for a checkpoint; a larger
+limit lets the log grow, and syncing a log that is overwritten is faster."""
 _PRAGMAS = (
     "synchronous=FULL",
     "secure_delete=ON",
     "foreign_keys=ON",
     "trusted_schema=OFF",
     "cell_size_check=ON",
-    # pages: with the default of 1000 a commit of a thousand tables also waits for a checkpoint; a
-    # larger limit lets the log grow, and syncing a log that is overwritten is faster
-    "wal_autocheckpoint=2000",
+    f"wal_autocheckpoint={_MAX_LOG_PAGES}",
     # KiB: a freshness check reads every newest row, which the default of 2 MB does not hold
     "cache_size=-65536",
 )
@@ -289,15 +291,27 @@ class Sqlite:
         raw, count = connection.connection.dbapi_connection, 0
         assert isinstance(raw, sqlite3.Connection)
         # without fsync a commit is not acknowledged, and one without changes is not written
-        if not connection.info.get("no_fsync") and (
-            raw.total_changes != connection.info["changes"]
-        ):
-            try:
+        is_counted = raw.total_changes != connection.info["changes"]
+        try:
+            if is_counted and not connection.info.get("no_fsync"):
                 count = self._commits.add(raw)
-            except sqlite3.Error as error:
-                raise sa.exc.DBAPIError("the count of commits", None, error) from None
+            self._limit_checkpoints(connection, raw)
+        except sqlite3.Error as error:
+            raise sa.exc.DBAPIError("the count of commits", None, error) from None
         transaction.commit()
         self._commits.acknowledge(count)
+
+    def _limit_checkpoints(self, connection: sa.Connection, raw: sqlite3.Connection) -> None:
+        """Let no checkpoint begin for which the disk has no room: it would take the space of the
+        reserve, and leave the log as long as it is."""
+        [[pages]] = raw.execute("PRAGMA page_count")
+        with contextlib.suppress(OSError):
+            disk = os.statvfs(self.path.parent)
+            needed = pages * _PAGE_BYTES - self.path.stat().st_size
+            limit = 0 if needed > disk.f_bavail * disk.f_frsize else _MAX_LOG_PAGES
+            if connection.info.get("limit", _MAX_LOG_PAGES) != limit:
+                raw.execute(f"PRAGMA wal_autocheckpoint={limit}")
+                connection.info["limit"] = limit
 
     def set_durability(self, connection: sa.Connection, *, no_fsync: bool) -> None:
         raw = connection.connection.dbapi_connection

@@ -18,7 +18,7 @@ from jammi_lab.storage.files import StoragePath, open_regular
 T = TypeVar("T")
 RESERVE_FILE = "space.reserve"
 RESERVE_BYTES = 1 << 20
-_SIZES_BYTES = (RESERVE_BYTES, RESERVE_BYTES // 2, RESERVE_BYTES // 4, RESERVE_BYTES // 8)
+_SIZES_BYTES = range(RESERVE_BYTES, 0, -RESERVE_BYTES // 64)
 """On a full disk, what a removal freed may not be enough for the whole reserve."""
 _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 
