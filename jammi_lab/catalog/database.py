@@ -10,6 +10,8 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Any, TypeVar
@@ -229,9 +231,10 @@ class Database:
         self._pid = os.getpid()
         self._local = threading.local()
         self.handles: list[_Handle] = []
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # a finalizer may run in it
         self._closed = False
         self._translate_errors = _TranslateErrors(dialect)
+        _databases.add(weakref.ref(self, _databases.discard))
 
     @property
     def label(self) -> str:
@@ -377,10 +380,10 @@ class Database:
             return
         with self._guard:
             self._closed = True
-            handles, self.handles = self.handles, []
-        for handle in handles:
+        for handle in self.handles:
             with handle.lock, DeferInterrupts():
                 handle.connection.close()
+        self.handles = []
         self.engine.dispose()
 
     @contextlib.contextmanager
@@ -475,19 +478,45 @@ class Database:
 
     def _open_handle(self) -> _Handle:
         """Open a connection that lives until this thread ends or the database is closed."""
-        with DeferInterrupts(), self._translate_errors:
+        with DeferInterrupts(), self._translate_errors, self._guard:
+            if self._closed:
+                raise self._closed_error()
+            for ended in [each for each in self.handles if not each.thread.is_alive()]:
+                self.handles.remove(ended)
+                ended.connection.close()
             handle = _Handle(self.engine.connect(), threading.current_thread())
-            with self._guard:
-                if self._closed:
-                    handle.connection.close()
-                    raise self._closed_error()
-                ended = [h for h in self.handles if not h.thread.is_alive()]
-                self.handles = [h for h in self.handles if h.thread.is_alive()] + [handle]
-            for old in ended:
-                old.connection.close()
+            self.handles.append(handle)
         return handle
 
     def _closed_error(self) -> SessionClosed:
         return SessionClosed(
             "The workspace is closed.", hint="Open it again: jammi_lab.open(path)."
         )
+
+
+_databases: set[weakref.ref[Database]] = set()
+_FORK_SECONDS = 2.0
+"""How long a fork waits at most."""
+_held_for_fork: list[Any] = []
+
+
+def _hold_connections() -> None:
+    """Wait until no thread is inside of SQLite. The locks of its memory would stay locked in a
+    forked child, which could then open no database at all."""
+    deadline = time.monotonic() + _FORK_SECONDS
+    for database in filter(None, [reference() for reference in list(_databases)]):
+        for lock in (database._guard, *[handle.lock for handle in list(database.handles)]):
+            if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                _held_for_fork.append(lock)
+
+
+def _release_connections() -> None:
+    while _held_for_fork:
+        _held_for_fork.pop().release()
+
+
+os.register_at_fork(
+    before=_hold_connections,
+    after_in_parent=_release_connections,
+    after_in_child=_release_connections,
+)

@@ -83,6 +83,41 @@ def test_a_child_that_was_forked_during_a_first_use_can_use_the_same_parts(run_p
     assert error == "ForkedWorkspace"
 
 
+FORKED_MEANWHILE = """
+import os, signal, sqlite3, threading
+import jammi_lab as jl
+
+def read():
+    while not ended.is_set():
+        ws.tables()
+
+ended = threading.Event()
+ws = jl.open("lab")
+threads = [threading.Thread(target=read) for _ in range(2)]
+for thread in threads:
+    thread.start()
+statuses = set()
+for _ in range(25):
+    if (child := os.fork()) == 0:
+        signal.alarm(10)
+        sqlite3.connect(":memory:").close()
+        os._exit(0)
+    statuses.add(os.waitpid(child, 0)[1])
+    if statuses != {0}:
+        break
+print(statuses)
+ended.set()
+for thread in threads:
+    thread.join()
+ws.close()
+"""
+
+
+def test_a_child_that_was_forked_while_threads_read_the_catalog_can_open_a_database(run_python):
+    """A lock of SQLite's memory that another thread held at the fork would stay locked in it."""
+    assert run_python(FORKED_MEANWHILE, start=True).stdout == "{0}\n"
+
+
 UNREADABLE = """
 import sys
 import jammi_lab as jl
