@@ -505,9 +505,10 @@ def _hold_connections() -> None:
     forked child, which could then open no database at all."""
     deadline = time.monotonic() + _FORK_SECONDS
     for database in filter(None, [reference() for reference in list(_databases)]):
-        for lock in (database._guard, *[handle.lock for handle in list(database.handles)]):
-            if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                _held_for_fork.append(lock)
+        locks = (database._guard, *[handle.lock for handle in list(database.handles)])
+        _held_for_fork.extend(
+            lock for lock in locks if lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        )
 
 
 def _release_connections() -> None:
