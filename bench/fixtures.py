@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import jammi_lab as jl
 from jammi_lab.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input, result_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.identifiers import physical_name
@@ -39,9 +39,9 @@ def workspace_with_rows(folder: Path, tables: int) -> Path:
 
 def _publish(catalog: Catalog, clock: SystemClock, writer: str, number: int) -> None:
     parent = (
-        Input(InputKind.RESULT, f"t{number - 1}", columns=("a",))
+        result_input(f"t{number - 1}", columns=("a",))
         if number % 10
-        else Input(InputKind.SOURCE, "papers", columns=("a",))
+        else Input("source", "papers", columns=("a",))
     )
     kind = AnchorKind.RESULT_DIGEST if number % 10 else AnchorKind.SOURCE_VERSION
     anchor = Anchor(parent, kind, digest_of({"state": number}), "made for measuring")

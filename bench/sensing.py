@@ -19,7 +19,7 @@ from bench import fixtures
 from bench.harness import Line, cpu_timer, measure_pair, wall_timer
 from jammi_lab.catalog import Catalog
 from jammi_lab.catalog.lineage_queries import Direction
-from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input, result_input
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict
@@ -64,11 +64,11 @@ def _facts(tables: int) -> Judged:
         first = number - number % 100
         above = sorted(chance.sample(range(first, number), min(number - first, 3)))
         anchors = [
-            _anchor(Input(InputKind.RESULT, f"t{p}", columns=("a", "b")), AnchorKind.RESULT_DIGEST)
+            _anchor(result_input(f"t{p}", columns=("a", "b")), AnchorKind.RESULT_DIGEST)
             for p in above
         ]
         anchors = anchors or [
-            _anchor(Input(InputKind.SOURCE, "papers", columns=("a",)), AnchorKind.SOURCE_VERSION)
+            _anchor(Input("source", "papers", columns=("a",)), AnchorKind.SOURCE_VERSION)
         ]
         now = {
             a.input.identity: a

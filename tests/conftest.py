@@ -63,6 +63,7 @@ sys.dont_write_bytecode = False
 
 folders.write_to_memory()
 folders.use_own_configuration()
+importlib.import_module("jammi_lab.workspace.infrastructure")  # has the table of kinds of input
 gc.disable()  # until all tests are collected: what is made for them stays
 
 sys.path.insert(0, str(processes.LEFT_OUT))

@@ -25,7 +25,6 @@ from jammi_lab.catalog.table_status import TableStatusRepository
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.catalog.writer_locks import FileLocks, Locks, ServerLocks
 from jammi_lab.catalog.writers import Writers
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.tenancy import TenantScope
@@ -82,13 +81,26 @@ class Catalog:
         self.checks = CheckRepository(self.database, self.scope, clock)
         self.sources = SourceRepository(self.database, self.scope, clock)
         self.models = ModelRepository(self.database, self.scope, clock)
-        self.mutable_tables = LogRepository(self.database, self.scope, clock, InputKind.MUTABLE)
+        self.mutable_tables = LogRepository(self.database, self.scope, clock, "mutable")
         self.lineage = LineageRepository(self.database, self.scope)
-        self.topics = LogRepository(self.database, self.scope, clock, InputKind.TOPIC)
+        self.topics = LogRepository(self.database, self.scope, clock, "topic")
+        self.inputs: dict[str, SourceRepository | LogRepository] = {
+            "source": self.sources,
+            "mutable": self.mutable_tables,
+            "topic": self.topics,
+        }
+        """What is registered, by kind of input. Recipes are not."""
         self.sessions = SessionRepository(self.database, self.scope)
         self.observations = ObservationRepository(self.database)
         self.metadata = MetadataRepository(self.database)
         self.writers = Writers(self.database, locks, clock)
+
+    def find_input(self, name: str) -> tuple[str, str] | None:
+        """The kind and the exact name of the input that is registered under a name."""
+        for kind, records in self.inputs.items():
+            if (record := records.get(name)) is not None:
+                return kind, record.name
+        return None
 
     @property
     def label(self) -> str:

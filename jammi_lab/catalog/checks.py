@@ -10,7 +10,7 @@ from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.row_mapping import CHECK, CHECK_RESULT
 from jammi_lab.catalog.schema import check_results, checks
 from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import Input
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument
@@ -27,7 +27,7 @@ _GET = (
 )
 _OF_INPUTS = CompiledStatement(
     scope.select(*CHECK.columns, tables=checks)
-    .where(checks.c.kind != sa.literal_column(f"'{InputKind.RESULT.value}'"))
+    .where(checks.c.kind != sa.literal_column("'result'"))
     .order_by(checks.c.name_fold, scope.own_first(checks))
 )
 _GET_OF_OWNER = scope.select_owned_by(*CHECK.columns, tables=checks).where(
@@ -44,9 +44,7 @@ _OF_RECIPE = CompiledStatement(
     .where(_of_recipe)
     .order_by(checks.c.name_fold)
 )
-_OF_SOURCES = scope.select_owned_by(*CHECK.columns, tables=checks).where(
-    checks.c.kind == InputKind.SOURCE.value
-)
+_OF_SOURCES = scope.select_owned_by(*CHECK.columns, tables=checks).where(checks.c.kind == "source")
 _DELETE = scope.delete_owned_by(checks).where(checks.c.name_fold == _fold)
 _DELETE_RESULTS = scope.delete_owned_by(check_results).where(check_results.c.check_fold == _fold)
 _DELETE_OF_RECIPE = scope.delete_owned_by(checks).where(_of_recipe)
@@ -183,7 +181,7 @@ class CheckRepository:
         return [r for r in records if r.tenant is not None or fold(r.name) not in own]
 
     def of_recipe(
-        self, tenant: str | None, name: str, kind: InputKind = InputKind.RESULT
+        self, tenant: str | None, name: str, kind: str = "result"
     ) -> tuple[CheckRecord, ...]:
         """The checks on an owner's recipe, source or mutable table, by name, whoever is bound."""
         key = _key(tenant, name, kind)
@@ -262,12 +260,12 @@ def blocking_stamp(records: Sequence[CheckRecord]) -> str:
     return f"{len(blocking)} {max(blocking)}" if blocking else ""
 
 
-def _key(tenant: str | None, name: str, kind: InputKind) -> dict[str, str]:
-    return {"owner": tenant or "", "fold": fold(name), "checked_kind": kind.value}
+def _key(tenant: str | None, name: str, kind: str) -> dict[str, str]:
+    return {"owner": tenant or "", "fold": fold(name), "checked_kind": kind}
 
 
 def remove_checks_of_recipe(
-    tx: sa.Connection, tenant: str | None, name: str, kind: InputKind = InputKind.RESULT
+    tx: sa.Connection, tenant: str | None, name: str, kind: str = "result"
 ) -> None:
     """Delete all checks on an owner's recipe, source or mutable table, with their results."""
     key = _key(tenant, name, kind)
@@ -280,14 +278,14 @@ def remove_checks_of_source(tx: sa.Connection, tenant: str | None, name: str) ->
     rows = tx.execute(_OF_SOURCES, {"owner": tenant or ""}).all()
     for recipe in {record.recipe for record in map(CHECK.decode, rows)}:
         if fold(recipe.partition(".")[0]) == fold(name):
-            remove_checks_of_recipe(tx, tenant, recipe, InputKind.SOURCE)
+            remove_checks_of_recipe(tx, tenant, recipe, "source")
 
 
 def rename_checked_recipe(tx: sa.Connection, tenant: str | None, old: str, new: str) -> None:
     """Let the checks on a recipe follow its new name."""
     tx.execute(
         _RENAME_RECIPE.values(recipe=new, recipe_fold=fold(new)),
-        _key(tenant, old, InputKind.RESULT),
+        _key(tenant, old, "result"),
     )
 
 

@@ -35,7 +35,7 @@ from jammi_lab.catalog.schema import (
     versions,
 )
 from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, origin_inputs
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input, origin_inputs
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.recipes import recipe_class
 from jammi_lab.core.records import Edge, TableRecord
@@ -89,7 +89,6 @@ class ModelUse(Value, frozen=True):
         return msgspec.structs.replace(self, model=model)
 
 
-_INPUT_KINDS = EnumColumn(InputKind)
 _ANCHOR_KINDS = EnumColumn(AnchorKind)
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _MAX_DEPTH = 1 << 62
@@ -240,7 +239,7 @@ def _resolve_node(
     tx: sa.Connection, kind: str, name: str, tenant: str | None
 ) -> tuple[int, str, str]:
     key = {"fold": fold(name), "owner": tenant or ""}
-    if kind == InputKind.RESULT:
+    if kind == "result":
         parameters = scope.tenant_parameters(tenant, fold=fold(name))
         for table_name, recipe, table_owner in _TABLE_BY_NAME.fetch(tx, parameters)[:1]:
             # by the version: a rename changes versions, not the recipe name in the table's row
@@ -252,7 +251,7 @@ def _resolve_node(
             if (target := alias_target(tx, owner_id, name)) is not None:
                 return 0, fold(target), owner_id
     else:
-        is_own = kind == InputKind.SOURCE and bool(_OWN_SOURCE.fetch(tx, key))
+        is_own = kind == "source" and bool(_OWN_SOURCE.fetch(tx, key))
     return 0, fold(name), key["owner"] if is_own else ""
 
 
@@ -343,7 +342,7 @@ class LineageRepository:
         name: str,
         direction: Direction,
         depth: int | None = None,
-        kind: InputKind | None = None,
+        kind: str | None = None,
     ) -> list[Link]:
         """Every edge on a path from `name`, once each, nearest first; `depth` limits the hops.
 
@@ -382,7 +381,7 @@ class LineageRepository:
         names = [targets.get((link.source[3], fold(link.input.name))) for link in links]
         return [
             msgspec.structs.replace(link, input=Input(link.input.kind, name))
-            if name is not None and link.source[0] == InputKind.RESULT
+            if name is not None and link.source[0] == "result"
             else link
             for link, name in zip(links, names, strict=True)
         ]
@@ -400,17 +399,17 @@ class LineageRepository:
         return rows if len(ordered) <= MAX_STARTS else list(dict.fromkeys(rows))
 
     def _start_nodes(
-        self, tx: sa.Connection, name: str, kind: InputKind | None
+        self, tx: sa.Connection, name: str, kind: str | None
     ) -> tuple[set[Node], str | None]:
         """The nodes that a name refers to, and the physical table when the name is that of a table
         which is not its recipe's newest."""
-        if kind in (None, InputKind.RESULT):
+        if kind in (None, "result"):
             name = self._aliases.resolve(name)
         name_fold, nodes = fold(name), set[Node]()
         matches = _NODES_BY_NAME.fetch(tx, self._scope.parameters(fold=name_fold))
         if (
             physical := next((row for row in matches if row[0] == "table"), None)
-        ) is not None and kind in (None, InputKind.RESULT):
+        ) is not None and kind in (None, "result"):
             _, table_name, recipe, tenant = physical
             parameters = self._scope.parameters(table_name=table_name)
             if newest := _NEWEST_RECIPES_OF_TABLE.fetch(tx, parameters):
@@ -428,9 +427,7 @@ class LineageRepository:
             nodes |= {
                 (row[0], fold(outer_name), row[1], row[3]) for row in inputs if row[1] == table
             }
-        return self._without_hidden(
-            {node for node in nodes if kind is None or node[0] == str(kind)}
-        ), None
+        return self._without_hidden({node for node in nodes if kind in (None, node[0])}), None
 
     def _without_hidden(self, nodes: set[Node]) -> set[Node]:
         """The nodes without the shared ones that own ones of the same kind and name hide."""
@@ -444,7 +441,7 @@ def lineage_edges(
     """The lineage edges of a table of `recipe`: one per input, with the inputs of its frames. A
     frame that was made from an earlier version of the same recipe adds no edge."""
     edges: dict[tuple[str, str, str], AnchorKind] = {}
-    own = (InputKind.RESULT.value, fold(recipe), "")
+    own = ("result", fold(recipe), "")
     for anchor in anchors:
         edges[anchor.input.identity] = anchor.kind
         for source in origin_inputs(anchor):
@@ -486,7 +483,7 @@ def _reader_node(row: Row, kind: str = "result") -> Node:
 def _link(row: Row, source: Node, target: Node, depth: int = 1) -> Link:
     kind, name, table, anchor_kind, _, _, derived_table, derived, _, _ = row
     return Link(
-        Input(_INPUT_KINDS[kind], name, table or None),
+        Input(kind, name, table or None),
         derived,
         derived_table,
         _ANCHOR_KINDS[anchor_kind],
@@ -532,7 +529,7 @@ def _sort_by_distance(
             source, target = (node, far) if downstream else (far, node)
             ordered.append(
                 Link(
-                    Input(_INPUT_KINDS[row[0]], row[1], row[2] or None),
+                    Input(row[0], row[1], row[2] or None),
                     row[7],
                     row[6],
                     _ANCHOR_KINDS[row[3]],

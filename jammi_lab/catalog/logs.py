@@ -25,7 +25,6 @@ from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.row_mapping import RowMapping
 from jammi_lab.catalog.schema import Bytes, logs
 from jammi_lab.catalog.tenant_scope import TenantPredicate, tenant_parameters
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import (
     InvalidArgument,
@@ -35,6 +34,7 @@ from jammi_lab.core.errors import (
     TopicNotFound,
 )
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.value import Value
 
 MAX_ENTRY_BYTES = 256 << 20
@@ -46,7 +46,7 @@ class LogRecord(Value, frozen=True, kw_only=True):
 
     log_id: int = 0
     """Never reused: a log created again under the same name has another one."""
-    kind: InputKind
+    kind: str
     """Topic or mutable table."""
     name: str
     schema: bytes
@@ -81,13 +81,12 @@ class LogRecord(Value, frozen=True, kw_only=True):
     def oldest(self) -> int:
         """The position of the oldest stored entry. A mutable table that does not begin at 0 has the
         rows of version `first` in the entry before that."""
-        return self.first if self.kind is InputKind.TOPIC else max(self.first - 1, 0)
+        return max(self.first - 1, 0) if self.key else self.first
 
     @property
     def label(self) -> str:
         """The log at the beginning of a sentence."""
-        what = "topic" if self.kind is InputKind.TOPIC else "mutable table"
-        return f"The {what} {self.name!r}"
+        return f"The {input_kind(self.kind).word} {self.name!r}"
 
 
 _LOG = RowMapping(
@@ -177,7 +176,7 @@ class LogRepository:
     """The logs of one kind in the bound scope."""
 
     def __init__(
-        self, database: Database, active_scope: TenantPredicate, clock: Clock, kind: InputKind
+        self, database: Database, active_scope: TenantPredicate, clock: Clock, kind: str
     ) -> None:
         self._database, self._scope, self._clock, self._kind = database, active_scope, clock, kind
 
@@ -206,7 +205,7 @@ class LogRepository:
             session=session,
             created_at=rfc3339(self._clock.now_ns()),
         )
-        wanted = {"owner": tenant or "", "log_kind": self._kind.value, "fold": fold(name)}
+        wanted = {"owner": tenant or "", "log_kind": self._kind, "fold": fold(name)}
         with self._database.write() as tx:
             for row in tx.execute(_OF_OWNER, wanted).all():
                 return _LOG.decode(row), False
@@ -217,14 +216,14 @@ class LogRepository:
 
     def get(self, name: str) -> LogRecord | None:
         """The log of that name, own before shared."""
-        parameters = self._scope.parameters(log_kind=self._kind.value, fold=fold(name))
+        parameters = self._scope.parameters(log_kind=self._kind, fold=fold(name))
         rows = self._database.fetch(_GET, parameters)
         return _LOG.decode(rows[0]) if rows else None
 
     def list(self, session: str | None = None) -> list[LogRecord]:
         """The logs of a session, or all that belong to none, by name, without shared ones that own
         ones hide."""
-        parameters = self._scope.parameters(log_kind=self._kind.value, session=session)
+        parameters = self._scope.parameters(log_kind=self._kind, session=session)
         with self._database.read() as tx:
             records = [_LOG.decode(row) for row in tx.execute(_LIST, parameters).all()]
         if self._scope.is_unrestricted:
@@ -260,7 +259,7 @@ class LogRepository:
             rows = _BY_ID.fetch(tx, tenant_parameters(record.tenant, id=record.log_id))
             tx.exec_driver_sql(f"DROP TABLE IF EXISTS {entries_table(record.log_id)}")
             tx.execute(_DELETE, _key(record))
-            if record.kind is InputKind.MUTABLE and record.session is None:
+            if record.key and record.session is None:
                 remove_checks_of_recipe(tx, record.tenant, record.name, record.kind)
         return _LOG.decode(rows[0]).row_count if rows else 0
 
@@ -452,11 +451,10 @@ def _statement(text: str, log_id: int, paramstyle: str) -> str:
 
 
 def _dropped_error(record: LogRecord) -> JammiError:
-    listing = "topics" if record.kind is InputKind.TOPIC else "mutable"
-    error = TopicNotFound if record.kind is InputKind.TOPIC else TableNotFound
+    error = TableNotFound if record.key else TopicNotFound
     return error(
         f"{record.label} no longer exists.",
-        hint=f"ws.{listing}.list() lists those that do.",
+        hint=f"ws.{input_kind(record.kind).schema}.list() lists those that do.",
     )
 
 

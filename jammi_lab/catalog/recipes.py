@@ -21,10 +21,10 @@ from jammi_lab.catalog.holds import remove_hold, rename_hold
 from jammi_lab.catalog.row_mapping import RECIPE, RECIPE_INPUTS, DecodedRows
 from jammi_lab.catalog.schema import counters, lineage, recipes, result_tables, versions
 from jammi_lab.catalog.tenant_scope import TenantPredicate
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DependencyCycle, DuplicateTable, TableNotFound
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.records import RecipeRecord
 
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
@@ -141,11 +141,7 @@ class RecipeRepository:
             ):
                 return None
             if existing is None or list(existing.inputs) != list(record.inputs):
-                self.check_acyclic(
-                    record.name,
-                    record.tenant,
-                    [name for kind, name, _ in record.inputs if kind == InputKind.RESULT],
-                )
+                self.check_acyclic(record.name, record.tenant, record.parents)
             return self.put(record)
 
     def check_acyclic(self, name: str, tenant: str | None, parents: Iterable[str]) -> None:
@@ -189,7 +185,7 @@ class RecipeRepository:
                 stack += [
                     (node, parent)
                     for kind, parent, _ in reversed(RECIPE_INPUTS.decode(reads[node][1]))
-                    if kind == InputKind.RESULT
+                    if input_kind(kind).is_result
                 ]
 
     def get(self, name: str) -> RecipeRecord | None:
@@ -269,11 +265,7 @@ class RecipeRepository:
             ):
                 raise DuplicateTable(f"The recipe {new!r} already exists.")
             if new_key != key:
-                self.check_acyclic(
-                    new,
-                    record.tenant,
-                    [name for kind, name, _ in record.inputs if kind == InputKind.RESULT],
-                )
+                self.check_acyclic(new, record.tenant, record.parents)
                 release_alias(tx, record.tenant, new)
                 add_alias(tx, record.tenant, record.name, new)
             if new_key != key and tx.execute(_HAS_COUNTER, new_key).first() is not None:

@@ -8,18 +8,8 @@ import msgspec
 from msgspec.structs import replace
 
 from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.input_kinds import InputKind, input_kind
 from jammi_lab.core.value import Value, short_digest
-
-
-class InputKind(enum.StrEnum):
-    """The kind of an input."""
-
-    SOURCE = "source"
-    RESULT = "result"
-    MUTABLE = "mutable"
-    FRAME = "frame"
-    TOPIC = "topic"
-    CLOCK = "clock"
 
 
 class AnchorKind(enum.StrEnum):
@@ -43,8 +33,8 @@ class Cost(enum.StrEnum):
 class Input(Value, frozen=True):
     """One input of a statement or producer."""
 
-    kind: InputKind
-    """The kind of input."""
+    kind: str
+    """The kind of input: source, result, mutable, frame, topic or clock."""
     name: str
     """Its registered name. For a result table this is the recipe, or the physical name when an
     exact version was requested."""
@@ -61,11 +51,30 @@ class Input(Value, frozen=True):
     @property
     def identity(self) -> tuple[str, str, str]:
         """Kind, name and table: equal for the same input, regardless of the columns read."""
-        # `.value` is a descriptor call, slower than the rest of a comparison.
-        return (self.kind._value_, self.name, self.table or "")
+        return (self.kind, self.name, self.table or "")
+
+    @property
+    def kind_class(self) -> type[InputKind]:
+        """What is known of inputs of its kind."""
+        return input_kind(self.kind)
 
     def __str__(self) -> str:
         return self.label
+
+
+def source_input(name: str, table: str | None = None) -> Input:
+    """A source, or a table in one, as an input."""
+    return Input("source", name, table)
+
+
+def frame_input(name: str) -> Input:
+    """A frame as an input."""
+    return Input("frame", name)
+
+
+def result_input(name: str, columns: tuple[str, ...] = ()) -> Input:
+    """A result table as an input."""
+    return Input("result", name, None, columns)
 
 
 _GIVEN_ROWS = "digest of the rows given"
@@ -214,7 +223,7 @@ def given_rows(digest: str, origin: FrameOrigin) -> Anchor:
     """The anchor of rows that were given to the workspace and cannot change: only what they were
     made from can."""
     return Anchor(
-        input=Input(kind=InputKind.FRAME, name="rows"),
+        input=frame_input("rows"),
         kind=AnchorKind.SOURCE_VERSION,
         value=digest,
         method=_GIVEN_ROWS,

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jammi_lab.core.anchors import Anchor, InputKind
+from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import CheckFailed
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.input_kinds import InputKind, input_kind
 from jammi_lab.core.value import Value
 
 DEFINITION_SCHEME = "check-1"
@@ -82,7 +83,7 @@ class CheckRecord(Value, frozen=True, kw_only=True):
     tenant: str | None = None
     created_at: str = ""
     updated_at: str = ""
-    kind: InputKind = InputKind.RESULT
+    kind: str = "result"
     """Whether it checks a result table, a source or a mutable table."""
 
     def definition_hash(self, environment: Mapping[str, Any]) -> str:
@@ -99,7 +100,7 @@ class CheckRecord(Value, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """What it checks, as displayed: the name of a recipe or source, or `mutable.<name>`."""
-        return f"mutable.{self.recipe}" if self.kind is InputKind.MUTABLE else self.recipe
+        return self.recipe if self.kind_class.is_result else ".".join(self.name_parts)
 
     def is_on(self, name: str) -> bool:
         """Whether it checks what has that name, as displayed or as in FROM."""
@@ -109,18 +110,17 @@ class CheckRecord(Value, frozen=True, kw_only=True):
     @property
     def name_parts(self) -> tuple[str, ...]:
         """The name of what it checks as in FROM, in parts."""
-        match self.kind:
-            case InputKind.RESULT:
-                return ("jammi", self.recipe)
-            case InputKind.MUTABLE:
-                return ("mutable", self.recipe)
-            case _:
-                return tuple(self.recipe.split(".", 1))
+        return self.kind_class.name_parts(self.recipe)
+
+    @property
+    def kind_class(self) -> type[InputKind]:
+        """What is known of inputs of its kind."""
+        return input_kind(self.kind)
 
     @property
     def result_name(self) -> str:
         """For a source or a mutable table: what its results have in place of a physical table."""
-        return f"{self.kind.value}:{fold(self.recipe)}"
+        return f"{self.kind}:{fold(self.recipe)}"
 
     @property
     def text(self) -> str:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.anchors import Anchor, Input
 from jammi_lab.core.html import count_noun, round_up_duration
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.manifest import ManifestColumn
 from jammi_lab.core.recipes import RecipeValue, recipe_class
 from jammi_lab.core.value import Value
@@ -62,6 +63,16 @@ class RecipeRecord(Value, frozen=True):
     def recipe_class(self) -> type[RecipeValue]:
         """The class of such recipes."""
         return recipe_class(self.kind)
+
+    @property
+    def parents(self) -> list[str]:
+        """The result tables that the definition reads, by name."""
+        return [name for kind, name, _ in self.inputs if input_kind(kind).is_result]
+
+    @property
+    def reads(self) -> list[Input]:
+        """What the definition reads."""
+        return [Input(kind, name, table or None) for kind, name, table in self.inputs]
 
 
 def recipe_statement(recipe: RecipeRecord) -> str:

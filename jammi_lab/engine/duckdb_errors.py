@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from jammi_lab.core import foreign_errors, identifiers
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import (
     JammiError,
     SessionClosed,
@@ -171,20 +170,17 @@ def _relations_in_message(message: str, relations: Iterable[Relation]) -> list[R
 
 def _unreadable_error(error: DuckDBError, relations: Sequence[Relation]) -> JammiError:
     # Where the message names no file: the bytes of tables were compared with their digests.
-    sources = [r for r in relations if r.input.kind is not InputKind.RESULT]
+    sources = [r for r in relations if not r.input.kind_class.is_result]
     culprits = _relations_in_message(error.message, relations) or sources or list(relations)
     labels = sorted({r.input.label for r in culprits})
     if not labels:
         return SourceUnavailable(f"The source cannot be read: {_reason(error)}.")
-    if (
-        culprits[0].input.kind is InputKind.RESULT
-        and f"[Errno {UNREACHABLE_ERRNO}]" in error.message
-    ):
+    if culprits[0].input.kind_class.is_result and f"[Errno {UNREACHABLE_ERRNO}]" in error.message:
         return SourceUnavailable(
             f"The store of the table {labels[0]} cannot be used: {_reason(error)}.",
             hint="Try again when it is reachable.",
         )
-    if len(labels) == 1 and culprits[0].input.kind is InputKind.RESULT:
+    if len(labels) == 1 and culprits[0].input.kind_class.is_result:
         return TableDamaged(
             f"The table {labels[0]} cannot be read: {_reason(error)}.",
             table=labels[0],

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import StatementNotAllowed
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
@@ -31,7 +31,7 @@ from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Attachment, Query, ReadPlan, Relation
 
 T = TypeVar("T")
-_LIBRARY_INPUT = Input(InputKind.SOURCE, "")
+_LIBRARY_INPUT = source_input("")
 """The input of a body that the library wrote itself."""
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from jammi_lab.core import identifiers
 from jammi_lab.core.errors import JammiError, SourceUnavailable, StatementNotAllowed, TableNotFound
@@ -37,31 +37,26 @@ _FILE_ENDINGS = (
 _CATALOGS = frozenset({"system", "temp", "memory", "main", "pg_catalog"})
 
 
-class NameResolver(Protocol):
-    """A resolver for one kind of name in FROM."""
+class NameResolver:
+    """A resolver for one kind of name in FROM; this one knows none."""
 
-    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:  # noqa: ARG002
         """The relation of a name, given as typed; None when the name is unknown or of another kind.
         Names are compared by `names.fold`."""
-        ...
+        return None
 
     def names(self) -> Iterable[str]:
         """The existing names, as a user would type them, for near names and completion."""
-        ...
+        return ()
+
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:  # noqa: ARG002
+        """The relation of a call of a table function; None when the function is not its own. Raises
+        TableNotFound, InvalidArgument, SchemaMismatch."""
+        return None
 
 
-@runtime_checkable
-class TableFunctionResolver(Protocol):
-    """A resolver that also resolves table functions."""
-
-    def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
-        """The relation of a call; None when the function is not its own. Raises TableNotFound,
-        InvalidArgument, SchemaMismatch."""
-        ...
-
-
-class FixedNames:
-    """Resolves a few reserved names of one part."""
+class FixedNames(NameResolver):
+    """Resolves a few reserved names of one part, which are not suggested."""
 
     def __init__(self, relations: Mapping[str, Relation]) -> None:
         self._relations = relations
@@ -70,12 +65,8 @@ class FixedNames:
         """The relation of a name, when it is one of them."""
         return self._relations.get(parts[0]) if len(parts) == 1 else None
 
-    def names(self) -> Sequence[str]:
-        """Empty: the names are not suggested."""
-        return []
 
-
-class DeferredResolver:
+class DeferredResolver(NameResolver):
     """A resolver that is built with the first name that may be its own."""
 
     def __init__(
@@ -104,10 +95,7 @@ class DeferredResolver:
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
         """The relation of a call; None for another function. Raises what the resolver raises."""
-        if function not in self._functions:
-            return None
-        assert isinstance(self._resolver, TableFunctionResolver), "it resolves functions"
-        return self._resolver.call(function, arguments)
+        return self._resolver.call(function, arguments) if function in self._functions else None
 
 
 def resolve(
@@ -182,10 +170,7 @@ def _resolve_call(
     try:
         call = call.with_values(values)
         for provider in resolvers:
-            if (
-                isinstance(provider, TableFunctionResolver)
-                and (relation := provider.call(call.function, call.arguments)) is not None
-            ):
+            if (relation := provider.call(call.function, call.arguments)) is not None:
                 return relation
     except JammiError as error:
         raise with_position(error, table, parsed) from error.__cause__

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.sessions import OPEN
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import TableStatus, recipe_statement
 from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.table_column_lineage import ColumnLineage
-from jammi_lab.inputs.observers import JAMMI_CATALOG
+from jammi_lab.inputs.source_names import JAMMI_CATALOG
 from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation
 from jammi_lab.sources.locations import display_location
 from jammi_lab.sources.scan_conditions import ConditionsOfScan, texts_of_column
@@ -65,7 +66,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 are RFC 3339."""
 
 
-class CatalogRelations:
+class CatalogRelations(NameResolver):
     """Resolves `jammi_catalog.*`. `fill` sets the rows of relations that higher packages
     provide."""
 
@@ -122,7 +123,7 @@ class CatalogRelations:
                     computed.append(self._table(name, conditions))
             return computed[0]
 
-        relation = Relation(Input(InputKind.SOURCE, JAMMI_CATALOG, name), columns=COLUMNS[name])
+        relation = Relation(source_input(JAMMI_CATALOG, name), columns=COLUMNS[name])
         computed_rows = Computed(
             definition="",
             inputs=lambda read: [InputRead(relation, tuple(sorted(read)), COLUMNS[name])],
@@ -168,10 +169,7 @@ class CatalogRelations:
         )
         for _, record in self._catalog.result_tables.current(readers):
             for anchor in record.anchors:
-                if (
-                    anchor.input.kind in (InputKind.SOURCE, InputKind.FRAME)
-                    and record.completed_at is not None
-                ):
+                if anchor.input.kind_class.is_external and record.completed_at is not None:
                     name = fold(anchor.input.name)
                     anchored_at[name] = max(anchored_at.get(name, ""), record.completed_at)
         return [

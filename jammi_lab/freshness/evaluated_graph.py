@@ -10,7 +10,6 @@ from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
     Input,
-    InputKind,
     Observed,
     Snapshot,
     Unknown,
@@ -206,7 +205,6 @@ class EvaluatedGraph:
     def _is_plain(self, recorded: Anchor, current: State | None, tenant: str | None) -> bool:
         """Whether a state is the recorded one of a source or recipe, without anything to say about
         it."""
-        kind = recorded.input.kind
         return (
             isinstance(current, Anchor)
             and recorded.same_state(current)
@@ -215,9 +213,9 @@ class EvaluatedGraph:
             and not rests_on_statement(recorded.method)
             and not is_rounded(recorded)
             and recorded.origin is msgspec.UNSET
-            and kind is not InputKind.FRAME
+            and not recorded.input.kind_class.has_origin
             and (
-                kind is not InputKind.RESULT
+                not recorded.input.kind_class.is_result
                 or self.graph.find(recorded.input.name, tenant) is not None
             )
         )
@@ -263,8 +261,7 @@ class EvaluatedGraph:
         physical_names = [
             a.input.name
             for a in anchors
-            if a.input.kind is InputKind.RESULT
-            and self.graph.find(a.input.name, node.tenant) is None
+            if a.input.kind_class.is_result and self.graph.find(a.input.name, node.tenant) is None
         ]
         frames = [
             (a.input.label, self.origin_verdict(node, a.origin))
@@ -299,7 +296,7 @@ class EvaluatedGraph:
         parents = [
             (a.input.name, verdict)
             for a in sources
-            if a.input.kind is InputKind.RESULT
+            if a.input.kind_class.is_result
             and (verdict := self._verdict_on_table(node, a.input)) is not None
         ]
         return evaluate_frame(evidence, parents, observed_at)
@@ -315,7 +312,7 @@ class EvaluatedGraph:
         """Whether a table that a frame of the node was made from was made from the node in turn."""
         parent = self.graph.find(table.name, node.tenant)
         return (
-            table.kind is InputKind.RESULT
+            table.kind_class.is_result
             and parent is not None
             and parent.key not in {p.key for p in self.graph.frame_inputs(node)}
         )
@@ -433,7 +430,7 @@ class EvaluatedGraph:
 
     def _origin_grounds(self, node: RecipeNode, origin: FrameOrigin) -> tuple[Ground, ...]:
         """The grounds of the tables that a frame was made from."""
-        tables = {fold(a.input.name) for a in origin.inputs if a.input.kind is InputKind.RESULT}
+        tables = {fold(a.input.name) for a in origin.inputs if a.input.kind_class.is_result}
         return inherited_grounds(
             (p.name, self._grounds.get(p.key, ()))
             for p in self.graph.frame_inputs(node)
@@ -501,7 +498,7 @@ class EvaluatedGraph:
             or not recorded.same_server_types(current)
         ):
             return current
-        if recorded.input.kind is InputKind.RESULT and recorded.schema:
+        if recorded.input.kind_class.is_result and recorded.schema:
             is_equal: bool | Unknown = self._has_same_result(recorded, node.tenant)
         else:
             is_equal = self.observation.has_same_rows(recorded, node.tenant)
@@ -526,7 +523,7 @@ class EvaluatedGraph:
     def observe(self, anchor: Anchor, tenant: str | None) -> Observed:
         """The state of an input: result tables from the graph, anything else from the observation
         pass."""
-        if anchor.input.kind is InputKind.RESULT:
+        if anchor.input.kind_class.is_result:
             node = self.graph.find(anchor.input.name, tenant)
             if node is not None:
                 return (
@@ -541,7 +538,7 @@ class EvaluatedGraph:
         recipes."""
         states: dict[tuple[str, str, str], State] = {}
         for anchor in node.record.anchors if node.record is not None else []:
-            of_recipe = anchor.input.kind is InputKind.RESULT and self.graph.find(
+            of_recipe = anchor.input.kind_class.is_result and self.graph.find(
                 anchor.input.name, node.tenant
             )
             if not anchor.pinned or anchor.is_given or of_recipe:

@@ -1,7 +1,7 @@
 """In which columns and rows a changed input differs from what was read, in a few words."""
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, InputKind
+from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.freshness.recipe_graph import RecipeGraph
@@ -30,11 +30,11 @@ class InputDifferences:
         return self._texts[key]
 
     def _describe(self, recorded: Anchor, current: Anchor, tenant: str | None) -> str:
-        if recorded.input.kind in (InputKind.SOURCE, InputKind.FRAME):
+        if recorded.input.kind_class.is_external:
             state = self._observation.observe(recorded.input, tenant)
             return column_difference(recorded, current, state, self._observation.cache)
         versions = self.versions(recorded, tenant)
-        if versions is None or recorded.input.kind is not InputKind.RESULT:
+        if versions is None or not recorded.input.kind_class.is_result:
             return ""
         new, old = versions
         pair = (new.table_name, old.table_name)

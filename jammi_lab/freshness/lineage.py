@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.catalog.lineage_queries import Direction
 from jammi_lab.catalog.lineage_queries import Node as Point
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import Input
 from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.records import Edge
 from jammi_lab.core.value import Value
 from jammi_lab.freshness.model_edges import MODEL_KIND
@@ -29,11 +30,11 @@ class Node(Value, frozen=True):
     """Newest ready version of a recipe."""
 
 
-def checked_input(node: Node) -> tuple[InputKind, str] | None:
-    """The kind and the folded name of the input behind a node that checks may be on; None for
-    others."""
-    kinds = {"source": InputKind.SOURCE, "frame": InputKind.SOURCE, "mutable": InputKind.MUTABLE}
-    return (kinds[node.kind], fold(node.name)) if node.kind in kinds else None
+def checked_input(node: Node) -> tuple[str, str]:
+    """The kind and the folded name of the input behind a node, as checks have them: a frame is
+    checked as the source that it is registered as."""
+    kind = "source" if input_kind(node.kind).has_origin else node.kind
+    return kind, fold(node.name)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def reachable_links(
     links_from: dict[Point, list[Link]] = {}
     for link in links:
         if not (
-            link.source[0] == InputKind.RESULT
+            input_kind(link.source[0]).is_result
             and (_recipe_key(link.source), _recipe_key(link.target)) in excluded
         ):
             links_from.setdefault(link.source if direction == "down" else link.target, []).append(
@@ -135,7 +136,7 @@ source that it reads."""
 
 
 def _node_key(input: Input) -> _Key:
-    return input.kind.value, input.label
+    return input.kind, input.label
 
 
 def _cycle_error(parents_of: Mapping[_Key, set[_Key]]) -> DependencyCycle:

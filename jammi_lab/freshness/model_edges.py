@@ -10,6 +10,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link, ModelUse
 from jammi_lab.catalog.lineage_queries import Node
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.recipes import recipe_class
 from jammi_lab.core.records import Edge
 
@@ -64,7 +65,7 @@ def upstream_model_edges(
     nearby = {node for node, hop in hops.items() if depth is None or hop < depth}
     if exact is not None:  # an old version may have another model than the newest one
         nearby -= starts
-    recipes = {name_fold for kind, name_fold, _, _ in nearby if kind == "result"}
+    recipes = {name_fold for kind, name_fold, _, _ in nearby if input_kind(kind).is_result}
     uses = model_uses(catalog, recipes=recipes)
     edges = [to_edge(use) for use in uses if use.node in nearby]
     return edges if exact is None else [*_edges_of_table(catalog, exact), *edges]

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckStatus
+from jammi_lab.core.input_kinds import leaf_kind
 from jammi_lab.core.verdicts import (
     DefinitionChanged,
     InputAdvanced,
@@ -16,9 +16,8 @@ from jammi_lab.core.verdicts import (
     Undecidable,
     Verdict,
 )
+from jammi_lab.freshness.model_edges import MODEL_KIND
 
-EXTERNAL_KINDS = frozenset({"source", "frame", "mutable", "topic", "model", "clock"})
-"""Kinds of nodes that are inputs and not result tables."""
 _VERDICT_OF_CHECKS: Mapping[CheckStatus, str] = {
     CheckStatus.FAIL: "damaged",
     CheckStatus.DUE: "undecidable",
@@ -71,7 +70,7 @@ NO_STATES = NodeStates()
 
 def is_derived(node: NodeLike) -> bool:
     """Whether a node is a result table, not an external input."""
-    return node.kind not in EXTERNAL_KINDS
+    return node.kind != MODEL_KIND and leaf_kind(node.kind) is None
 
 
 def root_causes(
@@ -90,7 +89,7 @@ def root_causes(
             key = (
                 (True, name)
                 if isinstance(reason, DefinitionChanged)
-                else (reason.input.kind == InputKind.RESULT, reason.input.label)
+                else (reason.input.kind_class.is_result, reason.input.label)
             )
             if (index := indexes.get(key)) is not None:
                 causes.setdefault(index, []).append((name, reason))

@@ -10,7 +10,6 @@ from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
     Input,
-    InputKind,
     MissingFrame,
     Snapshot,
     Vanished,
@@ -313,7 +312,7 @@ class Planner:
         """Certain, unless every reason is the change of a recipe that will itself run."""
         via_running_recipe = [
             isinstance(r, InputAdvanced)
-            and r.input.kind is InputKind.RESULT
+            and r.input.kind_class.is_result
             and self._will_run(node, r.input.name)
             for r in reasons
         ]
@@ -343,17 +342,17 @@ class Planner:
         if frames and not self._has_fresh_frames(node):
             blockers += sorted(frames)
         blockers += self._missing_prerequisites(node)
-        inputs = node.recipe.inputs if node.recipe is not None else []
+        inputs = node.recipe.reads if node.recipe is not None else []
         unavailable = {
-            identity: problem
-            for identity in inputs
-            if (problem := self._unavailability(node, identity)) is not None
+            each: problem
+            for each in inputs
+            if (problem := self._unavailability(node, each)) is not None
         }
         named = {reason.input.identity for reason in reasons if isinstance(reason, InputVanished)}
         blockers += [
-            f"{Input(InputKind(kind), name, table or None).label} is {problem}"
-            for (kind, name, table), problem in unavailable.items()
-            if (kind, name, table) not in named
+            f"{each.label} is {problem}"
+            for each, problem in unavailable.items()
+            if each.identity not in named
         ]
         is_foreign = node.recipe is None or node.tenant != self._evaluated.graph.tenant
         return blockers if blockers or unavailable or is_foreign else None
@@ -365,48 +364,37 @@ class Planner:
             return []
         descriptor = node.recipe.descriptor
         missing = self._service.producers.missing_requirement(descriptor)
+        observe = self._evaluated.observation.observe
         frames = [
-            name
-            for kind, name, _ in node.recipe.inputs
-            if kind == InputKind.FRAME and self._is_missing_frame(node, name)
+            each.name
+            for each in node.recipe.reads
+            if each.kind_class.has_origin and isinstance(observe(each, node.tenant), MissingFrame)
         ]
         return [
             *([] if missing is None else [missing]),
             *(f"the frame {name} is not in this kernel; create it again" for name in frames),
         ]
 
-    def _is_missing_frame(self, node: RecipeNode, name: str) -> bool:
-        frame = Input(InputKind.FRAME, name)
-        return isinstance(self._evaluated.observation.observe(frame, node.tenant), MissingFrame)
-
-    def _unavailability(self, node: RecipeNode, identity: tuple[str, str, str]) -> str | None:
+    def _unavailability(self, node: RecipeNode, input: Input) -> str | None:
         """`gone` or `damaged` for an input that cannot be read and that no earlier step restores;
         otherwise None."""
-        kind, name, table = identity
-        if kind == InputKind.RESULT and self._will_run(node, name):
-            return None
-        parent = self._evaluated.graph.find(name, node.tenant) if kind == InputKind.RESULT else None
-        if parent is not None:
-            return (
-                "gone"
-                if parent.record is None
-                else "damaged"
-                if isinstance(self._evaluated.own_verdicts[parent.key], Damaged)
-                else None
-            )
-        if isinstance(
-            self._evaluated.observation.observe(
-                Input(InputKind(kind), name, table or None), node.tenant
-            ),
-            Vanished,
-        ):
+        evaluated, name, tenant = self._evaluated, input.name, node.tenant
+        if input.kind_class.is_result:
+            if self._will_run(node, name):
+                return None
+            parent = evaluated.graph.find(name, tenant)
+            if parent is not None and parent.record is None:
+                return "gone"
+            if parent is not None:
+                is_damaged = isinstance(evaluated.own_verdicts[parent.key], Damaged)
+                return "damaged" if is_damaged else None
+        if isinstance(evaluated.observation.observe(input, tenant), Vanished):
             return "gone"
-        return (
-            "damaged"
-            if kind == InputKind.RESULT
-            and isinstance(self._evaluated.table_verdict(name, node.tenant), Damaged)
-            else None
-        )
+        if input.kind_class.is_result and isinstance(
+            evaluated.table_verdict(name, tenant), Damaged
+        ):
+            return "damaged"
+        return None
 
     def _classify_reuse(self, node: RecipeNode) -> StepKind:
         """Whether an existing table can be reused for a step that must run. Without upstream steps
@@ -461,7 +449,7 @@ class Planner:
         recomputed = [
             a
             for a in candidate.anchors
-            if a.input.kind is InputKind.RESULT and self._will_run(node, a.input.name)
+            if a.input.kind_class.is_result and self._will_run(node, a.input.name)
         ]
         rebound = any(_schema_changed(a, current_states.get(a.input.identity)) for a in recomputed)
         others = [a for a in candidate.anchors if a not in recomputed]

@@ -5,10 +5,11 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from jammi_lab.core.anchors import Anchor, InputKind
+from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.parallel_tasks import MAX_PARALLEL_TASKS, Task, TaskPool
 from jammi_lab.core.records import (
     OnProgress,
@@ -296,6 +297,6 @@ def _report_changed_inputs(
         if not is_unchanged:
             deviations.append(
                 _GONE_MESSAGE.format(identity[1])
-                if identity[0] == InputKind.RESULT
+                if input_kind(identity[0]).is_result
                 else f"{identity[1]} changed after the plan was made"
             )

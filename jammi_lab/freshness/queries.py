@@ -11,13 +11,13 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckSummary
 from jammi_lab.core.clock import Clock, seconds_since
 from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError, invalid_row_error
 from jammi_lab.core.gc_pause import pause_gc
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RunStep, Step, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
@@ -64,7 +64,7 @@ class ReportedChecks(Protocol):
 
     def input_summaries(
         self, observation: Observation, verdict_on: VerdictOn
-    ) -> dict[tuple[InputKind, str], CheckSummary]:
+    ) -> dict[tuple[str, str], CheckSummary]:
         """The same for each source and mutable table with checks, by kind and folded name."""
 
     def order(
@@ -275,9 +275,7 @@ class FreshnessQueries:
 
     def update_inputs(self, job: Job, on_progress: OnProgress | None) -> None:
         """Update the recipes that a job reads. JammiError when one of them fails or is blocked."""
-        names = [
-            b.relation.input.name for b in job.inputs if b.relation.input.kind is InputKind.RESULT
-        ]
+        names = [b.relation.input.name for b in job.inputs if b.relation.input.kind_class.is_result]
         evaluated = self._service.evaluate(names)
         recipes = [n for n in names if evaluated.graph.find(n, self._scope.current) is not None]
         planner = Planner(self._service, evaluated, recipes, names_end_holds=False)
@@ -325,9 +323,7 @@ class FreshnessQueries:
         kinds = tables.kinds(_folded_names(name, links, edges_of_models)) | exact
         focus = next((k for k in kinds if name is not None and fold(k) == fold(name)), name)
         focus, kind_if_isolated = (
-            (focus, InputKind.RESULT.value)
-            if focus is None or focus in kinds
-            else self._describe_node(focus)
+            (focus, "result") if focus is None or focus in kinds else self._describe_node(focus)
         )
         nodes = topological_nodes(links, edges_of_models, kinds, focus, kind_if_isolated)
         if name is None:
@@ -347,13 +343,12 @@ class FreshnessQueries:
 
     def _describe_node(self, name: str) -> tuple[str, str]:
         """The canonical name and the kind of a node that is not a recipe."""
-        if self._catalog.sources.get(name) is None:
-            if (mutable := self._catalog.mutable_tables.get(name)) is not None:
-                return mutable.name, InputKind.MUTABLE.value
-            if (topic := self._catalog.topics.get(name)) is not None:
-                return topic.name, InputKind.TOPIC.value
+        registered = self._catalog.find_input(name)
+        if registered is not None and not input_kind(registered[0]).is_stored:
+            kind, registered_name = registered
+            return registered_name, kind
         model = model_edges.canonical_model_name(self._catalog, name)
-        return (name, InputKind.SOURCE.value) if model is None else (model, model_edges.MODEL_KIND)
+        return (name, "source") if model is None else (model, model_edges.MODEL_KIND)
 
     def _edges_around(
         self,
@@ -436,8 +431,7 @@ class FreshnessQueries:
             if is_derived(node):
                 recipe = current.get(node.name)
                 return None if recipe is None else self._checks.summary(recipe, evaluated)
-            key = checked_input(node)
-            return None if key is None else of_inputs.get(key)
+            return of_inputs.get(checked_input(node))
 
         checks = {
             node: CheckMark(str(summary), summary.status)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Input, InputKind, origin_inputs
+from jammi_lab.core.anchors import Input, origin_inputs
 from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import RecipeRecord, TableRecord, VersionRecord
@@ -246,31 +246,28 @@ def outside_inputs(nodes: Iterable[RecipeNode]) -> frozenset[tuple[str | None, I
         if node.record
         for anchor in node.record.anchors
         for a in (anchor, *origin_inputs(anchor))
-        if a.pinned and not a.is_given and a.input.kind is not InputKind.RESULT
+        if a.pinned and not a.is_given and not a.input.kind_class.is_result
     )
 
 
 def _reads_recipes(node: RecipeNode) -> bool:
     """Whether a recipe or its newest version may have been computed from another recipe."""
-    if node.recipe is not None:
-        for kind, _, _ in node.recipe.inputs:
-            if kind == InputKind.RESULT:
-                return True
+    if node.recipe is not None and node.recipe.parents:
+        return True
     if node.record is not None:
         for anchor in node.record.anchors:
-            if anchor.input.kind is InputKind.RESULT or origin_inputs(anchor):
+            if anchor.input.kind_class.is_result or origin_inputs(anchor):
                 return True
     return False
 
 
 def _required_names(node: RecipeNode) -> Sequence[str]:
-    inputs = node.recipe.inputs if node.recipe is not None else []
-    return [name for kind, name, _ in inputs if kind == InputKind.RESULT]
+    return node.recipe.parents if node.recipe is not None else []
 
 
 def _anchored_names(node: RecipeNode) -> Sequence[str]:
     anchors = node.record.anchors if node.record is not None else []
-    return [a.input.name for a in anchors if a.input.kind is InputKind.RESULT]
+    return [a.input.name for a in anchors if a.input.kind_class.is_result]
 
 
 def _framed_names(node: RecipeNode) -> Sequence[str]:
@@ -279,5 +276,5 @@ def _framed_names(node: RecipeNode) -> Sequence[str]:
         source.input.name
         for anchor in anchors
         for source in origin_inputs(anchor)
-        if source.input.kind is InputKind.RESULT
+        if source.input.kind_class.is_result
     ]

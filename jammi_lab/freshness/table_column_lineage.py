@@ -12,7 +12,7 @@ from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.observations import COLUMN_LINEAGE_KIND
-from jammi_lab.core.anchors import Anchor, InputKind
+from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.definitions import (
     CanonicalStatement,
@@ -73,9 +73,7 @@ class ColumnLineage:
     def edges(self, name: str, record: TableRecord) -> list[ColumnEdge]:
         """The edges into one table of the recipe `name`, in the order of its columns, then by
         input."""
-        anchors = {
-            a.input.identity: a for a in record.anchors if a.input.kind is not InputKind.CLOCK
-        }
+        anchors = {a.input.identity: a for a in record.anchors if a.input.kind_class.has_rows}
         order = {c.name: identity for identity, c in enumerate(record.columns)}
         pairs = sorted(
             self._pairs(record, list(anchors.values())),

@@ -9,13 +9,12 @@ import msgspec
 from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
-    Input,
-    InputKind,
     Observed,
     Snapshot,
     Unknown,
     Vanished,
     cell_names,
+    result_input,
     schema_digest,
     unpinned_anchor,
 )
@@ -35,7 +34,7 @@ from jammi_lab.core.verdicts import (
     Verdict,
 )
 
-_THIS_TABLE = Input(kind=InputKind.RESULT, name="this table")
+_THIS_TABLE = result_input("this table")
 MAX_CAUSES = 16
 """Maximum number of root causes in one verdict."""
 State = Anchor | Vanished | Unknown
@@ -256,9 +255,7 @@ def _doubts_about(name: str, verdict: Verdict, observed_at: str) -> list[Anchor]
                 msgspec.structs.replace(anchor, path=[name, *anchor.path]) for anchor in unknown
             ]
         case MissingManifest():
-            doubt = unpinned_anchor(
-                Input(kind=InputKind.RESULT, name=name), observed_at, f"{name} has no manifest"
-            )
+            doubt = unpinned_anchor(result_input(name), observed_at, f"{name} has no manifest")
             return [msgspec.structs.replace(doubt, path=[name])]
         case _:
             return []
@@ -271,7 +268,7 @@ def with_changed_meaning(current: Anchor) -> Anchor:
 
 def frame_grounds(anchor: Anchor) -> list[str]:
     """What a fresh verdict leaves out about a frame that a table of the node was made from."""
-    if anchor.input.kind is not InputKind.FRAME or not anchor.pinned:
+    if not anchor.input.kind_class.has_origin or not anchor.pinned:
         return []
     frame = f"the frame {anchor.input.label}"
     if not isinstance(anchor.origin, FrameOrigin):

@@ -14,7 +14,6 @@ from jammi_lab.core.anchors import (
     Anchor,
     FrameOrigin,
     Input,
-    InputKind,
     Observed,
     Snapshot,
     Unknown,
@@ -23,12 +22,14 @@ from jammi_lab.core.anchors import (
 )
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.input_kinds import InputKind
 from jammi_lab.core.interrupts import Signal
 from jammi_lab.core.records import Progress, TableRecord
 from jammi_lab.core.redaction import redact
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.thread_pool import submit
 from jammi_lab.core.verdicts import Damaged
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.inputs.changed_columns import note_columns
 from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.inputs.row_comparison import RowComparison
@@ -37,22 +38,29 @@ from jammi_lab.sources.base import Relation, SharedRead
 from jammi_lab.sources.frame_origins import merged_origin
 from jammi_lab.store.result_files import ResultFiles
 
-Observer = Callable[[Input, "Observation"], Observed]
-"""Observes inputs of one kind, in the tenant scope that is bound when it is called."""
-
-Compare = Callable[[Anchor, "Observation"], bool | Unknown]
-"""Whether a source whose state changed contains the same rows as at a recorded anchor, in the
-tenant scope that is bound when it is called."""
-
-NoteRows = Callable[[Anchor, "Observation"], None]
-"""Stores the digest of the rows that were just read from a source, in the tenant scope that is
-bound when it is called."""
-
 MAX_WORKERS = 4
 _MAX_QUICK_ROWS = 100_000
 """Tables of so many rows are compared in a pass that is not deep."""
 COUNTING_SECONDS = 0.05
 """How long such a pass compares tables before it starts no further comparison."""
+
+
+class Kind(InputKind, NameResolver):
+    """The inputs of one kind in one workspace, as the tenant that is bound sees them: the names
+    that FROM accepts for them, and their states. This one has none."""
+
+    def observe(self, input: Input, observation: "Observation") -> Observed:  # noqa: ARG002
+        """The state of an input, at least over its columns. May raise JammiError and OSError."""
+        return Unknown(why=f"inputs of kind {input.kind} cannot be observed here")
+
+    def same_rows(self, recorded: Anchor, observation: "Observation") -> bool | Unknown:  # noqa: ARG002
+        """Whether an input whose state changed contains the same rows as at a recorded anchor, over
+        its columns and in any order; False when that cannot be determined."""
+        return False
+
+    def note_rows(self, anchor: Anchor, observation: "Observation") -> None:
+        """Store the digest of the rows that were just read, so that `same_rows` can compare it
+        after a rewrite. Reads at most what a shallow pass may read."""
 
 
 class Observation:
@@ -61,7 +69,7 @@ class Observation:
 
     def __init__(
         self,
-        observers: Mapping[InputKind, Observer],
+        kinds: Mapping[str, Kind],
         *,
         scope: TenantScope,
         results: ResultFiles,
@@ -69,14 +77,12 @@ class Observation:
         clock: Clock,
         deep: bool,
         timeout: float,
-        compare: Compare | None = None,
-        note_rows: NoteRows | None = None,
         row_comparison: RowComparison | None = None,
     ) -> None:
         self.deep, self._clock, self.now_ns = deep, clock, clock.now_ns()
         self.started_at = rfc3339(self.now_ns)
         """The start of the pass, RFC 3339."""
-        self._observers = observers
+        self._kinds = kinds
         self._scope = scope
         self._results = results
         self.cache = cache
@@ -86,10 +92,9 @@ class Observation:
             tuple[str | None, tuple[str, str, str]], set[tuple[str, ...] | None]
         ] = {}
         self._shared_reads = dict[tuple[str | None, str, str], SharedRead]()
-        self._compare = compare
         self._comparisons = dict[tuple[str | None, tuple[str, str, str], str], bool | Unknown]()
         self._damage: dict[str, Damaged | Unknown | None] = {}
-        self._row_comparison, self._note_rows = row_comparison, note_rows
+        self._row_comparison = row_comparison
         self._counting_seconds = 0.0
         self._lock = threading.Lock()
         self.cancelled: threading.Event | None = None
@@ -166,27 +171,24 @@ class Observation:
     def _observe_input(self, input: Input, tenant: str | None) -> Observed:
         if self._is_cancelled():
             return Unknown(why="the check was cancelled")
-        observer = self._observers.get(input.kind)
-        if observer is None:
-            return Unknown(why=f"inputs of kind {input.kind.value} cannot be observed here")
         with self._scope.use(tenant):
             try:
-                return observer(input, self)
+                return self._kind(input).observe(input, self)
             except JammiError as error:
                 return Unknown(why=error.message.rstrip("."))
             except OSError as error:
                 return Unknown(why=error.strerror or type(error).__name__)
 
+    def _kind(self, input: Input) -> Kind:
+        return self._kinds.get(input.kind) or Kind()
+
     def has_same_rows(self, recorded: Anchor, tenant: str | None) -> bool | Unknown:
-        """Row comparison of a source whose state changed: whether the columns of a recorded anchor
-        contain the same rows, in any order. False when that cannot be determined."""
-        if self._compare is None or recorded.input.kind not in (InputKind.SOURCE, InputKind.FRAME):
-            return False
+        """As `Kind.same_rows`, each comparison once."""
         key = (tenant, recorded.input.identity, recorded.value)
         if key not in self._comparisons:
             with self._scope.use(tenant):
                 try:
-                    self._comparisons[key] = self._compare(recorded, self)
+                    self._comparisons[key] = self._kind(recorded.input).same_rows(recorded, self)
                 except (JammiError, OSError):
                     self._comparisons[key] = False
         return self._comparisons[key]
@@ -196,12 +198,12 @@ class Observation:
         rows, so that rewritten sources can be compared with them later. They are persisted with the
         next flush of the cache."""
         for anchor in anchors:
-            if not anchor.pinned or anchor.input.kind not in (InputKind.SOURCE, InputKind.FRAME):
+            if not anchor.pinned or not anchor.input.kind_class.is_external:
                 continue
             note_columns(self.observe(anchor.input, self._scope.current), anchor, self)
-            if self._note_rows is not None and not only_columns:
+            if not only_columns:
                 with contextlib.suppress(JammiError, OSError):
-                    self._note_rows(anchor, self)
+                    self._kind(anchor.input).note_rows(anchor, self)
 
     def has_same_result(
         self, left: TableRecord, right: TableRecord, columns: tuple[str, ...]
@@ -392,7 +394,7 @@ def origin_of_inputs(
     tables, frames, grounds = list[Anchor](), list[FrameOrigin](), list[str]()
     for relation, columns in inputs:
         token, label = relation.token, relation.input.label
-        if relation.input.kind is InputKind.FRAME:
+        if relation.input.kind_class.has_origin:
             known = token.origin if isinstance(token, PinnedState) else None
             frames.append(known or FrameOrigin(grounds=[f"the origin of {label} is unknown"]))
         elif isinstance(token, PinnedState):

@@ -8,16 +8,17 @@ sources that were added for it.
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jammi_lab.core import redaction
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import Input
 from jammi_lab.core.errors import InvalidArgument, StatementNotAllowed
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.table_functions import USAGE
 from jammi_lab.sources.base import Relation
@@ -110,7 +111,7 @@ def bound_text(prepared: PreparedStatement) -> str:
 def bound_path(source: Input) -> str | None:
     """The path in FROM of an unregistered source in a recorded statement; None for any other
     input."""
-    record = record_of(source.name) if source.kind is InputKind.SOURCE else None
+    record = record_of(source.name) if source.kind_class.is_stored else None
     if record is None:
         return None
     is_absolute = os.path.isabs(record.location)
@@ -126,7 +127,7 @@ def _unquote(text: str) -> str:
     return text[1:-1].replace("''", "'")
 
 
-class PathResolver:
+class PathResolver(NameResolver):
     """Resolves quoted paths and the file functions. Registered after the sources, so that the name
     of a source wins."""
 
@@ -224,7 +225,3 @@ class PathResolver:
             return connector.relation(None)
         except InvalidArgument as error:
             raise StatementNotAllowed(error.message, hint=error.hint) from None
-
-    def names(self) -> Iterable[str]:
-        """Empty: files are not listed."""
-        return []

@@ -4,16 +4,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.identifiers import RESERVED_SOURCES, fold
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.sources.base import ReadPlan, Relation
 
-_PLACEHOLDER = Relation(Input(kind=InputKind.SOURCE, name=""), ReadPlan(body=""))
+_PLACEHOLDER = Relation(source_input(""), ReadPlan(body=""))
 _FUNCTIONS = ("search", "neighbors")
 """The table functions that read tables."""
 
 
-class RegisteredNames:
+class RegisteredNames(NameResolver):
     """Knows which names are registered. It opens nothing: its relations are placeholders, for
     checking the names of a statement before the statement is prepared."""
 

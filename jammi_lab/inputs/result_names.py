@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import Input, Observed, Vanished, result_input
 from jammi_lab.core.errors import JammiError, TableDamaged, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
-from jammi_lab.inputs.observation import PinnedState
+from jammi_lab.inputs.observation import Kind, Observation, PinnedState
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.store import read_leases
@@ -39,9 +39,12 @@ def reading_unbuilt(bind: Callable[[RecipeRecord], Relation]) -> Iterator[None]:
         _bind_unbuilt.reset(token)
 
 
-class ResultTableResolver:
-    """Resolves result tables: `jammi.<recipe>` is the newest ready version, `jammi."<physical
-    name>"` and `"jammi.<physical name>"` are one physical table."""
+class ResultKind(Kind):
+    """Result tables: `jammi.<recipe>` is the newest ready version, `jammi."<physical name>"` and
+    `"jammi.<physical name>"` are one physical table."""
+
+    kind, word, schema = "result", "result table", JAMMI
+    is_result = True
 
     def __init__(
         self,
@@ -90,12 +93,12 @@ class ResultTableResolver:
         relation = bind(recipe)
         if current_name == name:
             return relation
-        return replace(relation, input=Input(kind=InputKind.RESULT, name=name))
+        return replace(relation, input=result_input(name))
 
     def _is_redefined(self, name: str) -> bool:
         """Whether a recipe, or one upstream of its newest version, has another definition than its
         newest version."""
-        links = self._catalog.lineage.closure(name, "up", kind=InputKind.RESULT)
+        links = self._catalog.lineage.closure(name, "up", kind=self.kind)
         for each in {self._catalog.aliases.resolve(name), *(link.input.name for link in links)}:
             recipe = self._catalog.recipes.get(each)
             newest = self._catalog.result_tables.newest(each)
@@ -198,7 +201,7 @@ class ResultTableResolver:
         path = self._results.require_intact(record)
 
         return Relation(
-            Input(kind=InputKind.RESULT, name=name),
+            result_input(name),
             ReadPlan(
                 body=self._results.select_sql(record),
                 has_fixed_columns=self._results.filesystem is None,
@@ -220,6 +223,16 @@ class ResultTableResolver:
             f"The version of {name!r} that the statement reads was dropped by another kernel.",
             hint="Run the statement again to read the current version.",
         )
+
+    def observe(self, input: Input, observation: Observation) -> Observed:  # noqa: ARG002
+        """The state of a recipe's newest ready version, or of one physical table."""
+        newest = self._catalog.result_tables.newest(self._catalog.aliases.resolve(input.name))
+        if newest is not None:
+            return result_snapshot(newest[1], newest[0].version)
+        exact = self._catalog.result_tables.get(input.name)
+        if exact is None or exact.status is not TableStatus.READY:
+            return Vanished()
+        return result_snapshot(exact)
 
     def names(self) -> Iterable[str]:
         """The recipes that have a ready version, as `jammi.<recipe>`."""

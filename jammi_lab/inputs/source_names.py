@@ -1,27 +1,50 @@
-"""The registered sources with their connectors and credentials, and the resolvers of sources and
-notebook frames."""
+"""The registered sources with their connectors and credentials, and sources and frames as inputs:
+their names in FROM, and their states."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import (
+    Anchor,
+    Input,
+    MissingFrame,
+    Observed,
+    Snapshot,
+    Unknown,
+    Vanished,
+    frame_input,
+)
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.errors import SourceNotFound, SourceUnavailable, TableNotFound
+from jammi_lab.core.errors import (
+    JammiError,
+    SourceNotFound,
+    SourceUnavailable,
+    TableNotFound,
+)
 from jammi_lab.core.identifiers import QuotedName, fold, near_names, near_tables, quoted_name
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.inputs.observation import PinnedState
-from jammi_lab.inputs.observation_cache import LastObservations
+from jammi_lab.core.settings import Settings
+from jammi_lab.engine.name_resolution import FixedNames
+from jammi_lab.inputs import row_comparison
+from jammi_lab.inputs.observation import Kind, Observation, PinnedState
+from jammi_lab.inputs.observation_cache import LastObservations, ObservationCache
 from jammi_lab.inputs.path_names import record_of
 from jammi_lab.sources.base import (
     Connector,
+    Describe,
     MultiTableConnector,
+    ObservationContext,
     ReadPlan,
     Relation,
+    RunSelect,
     SourceAccess,
+    SupportsRowComparison,
     attachment_key,
 )
 from jammi_lab.sources.frames import FrameConnector, frame_snapshot, is_frame
@@ -30,8 +53,6 @@ from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.row_security import filtered_for
 from jammi_lab.sources.secrets import Credentials, CredentialStore
 from jammi_lab.storage.digests import DigestCache
-
-FRAME = "frame"
 
 
 class SourceDirectory:
@@ -108,7 +129,7 @@ class SourceDirectory:
         """
         self.outside.check(record)
         frame = self._frames.get((record.tenant, fold(record.name))) if frame is None else frame
-        if record.kind == FRAME and frame is None:
+        if record.kind == "frame" and frame is None:
             raise SourceUnavailable(
                 f"The frame {record.name!r} is not in this kernel.",
                 hint=f"Create it again and call ws.sources.add({record.name!r}, frame, "
@@ -127,7 +148,7 @@ class SourceDirectory:
         return filtered_for(
             connector,
             record.tenant_column,
-            self._catalog.scope.tenant,
+            self.tenant,
             digest_of([record.kind, record.location, record.options]),
         )
 
@@ -146,11 +167,20 @@ class SourceDirectory:
         self.outside.check(record)
         return connector_for(record, None, self._folder, memo=self._memo)
 
+    @property
+    def tenant(self) -> str | None:
+        """The bound tenant."""
+        return self._catalog.scope.tenant
+
+    def records(self) -> list[SourceRecord]:
+        """The sources visible to the bound tenant."""
+        return self._catalog.sources.list()
+
     def require_record(self, name: str) -> SourceRecord:
         """The record of a registered source. SourceNotFound, with near names."""
         record = self._catalog.sources.get(name)
         if record is None:
-            names = [r.name for r in self._catalog.sources.list()]
+            names = [r.name for r in self.records()]
             raise SourceNotFound(
                 f"There is no source {name!r}.",
                 near=near_names(name, names),
@@ -180,13 +210,28 @@ class SourceDirectory:
 _UNREADABLE_CLAUSE = re.compile(r" cannot be (?:read|reached): ")
 
 
-class SourceResolver:
-    """Resolves registered sources."""
+JAMMI_CATALOG = "jammi_catalog"
+"""The SQL schema of the workspace's own catalog; reserved, so no source can have this name."""
+
+
+class SourceKind(Kind):
+    """Registered sources, and files named by path."""
+
+    kind = word = "source"
+    is_external = is_stored = True
+    colour = "#3b6a96"
 
     def __init__(
-        self, catalog: Catalog, directory: SourceDirectory, last_seen: LastObservations
+        self,
+        directory: SourceDirectory,
+        cache: ObservationCache,
+        settings: Settings,
+        describe: Describe,
+        query: RunSelect,
     ) -> None:
-        self._catalog, self._directory, self._last_seen = catalog, directory, last_seen
+        self._directory, self._cache, self._settings = directory, cache, settings
+        self._describe, self._query = describe, query
+        self._last_observations = LastObservations(cache)
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The relation of `source` or `source.table`; None when there is no such source.
@@ -219,12 +264,121 @@ class SourceResolver:
     def names(self) -> Iterable[str]:
         """The names of the sources visible to the bound tenant and of their last known tables; no
         source is queried."""
-        for record in self._catalog.sources.list():
-            tables, _ = self._last_seen.tables(record) or ([], 0)
+        for record in self._directory.records():
+            tables, _ = self._last_observations.tables(record) or ([], 0)
             yield from (
                 record.name,
                 *(QuotedName(_sql_name(record.name, table)) for table in tables),
             )
+
+    def observe(self, input: Input, observation: Observation) -> Observed:
+        """The state of a registered source, of files named by path, or of a frame."""
+        if input.name == JAMMI_CATALOG:
+            return Unknown(why="tables of jammi_catalog change with every operation")
+        registered = self._directory.find(input.name)
+        if registered is None:
+            connector = self._unregistered(input.name)
+            if connector is None:
+                return self._absent(input.name)
+            return connector.observe(input.table, self._context(observation))
+        context = replace(
+            self._context(observation),
+            read_sets=observation.requested_columns(input),
+            shared=observation.shared_read(input),
+        )
+        state = registered[1].observe(input.table, context)
+        self._record_observation(*registered, input.table, state, observation.now_ns)
+        return state
+
+    def _unregistered(self, name: str) -> Connector | None:
+        """The connector of an input that is not registered; None when there is none."""
+        return self._directory.path_connector(name)
+
+    def _absent(self, name: str) -> Observed:  # noqa: ARG002
+        return Vanished()
+
+    def _connector(self, input: Input) -> Connector | None:
+        registered = self._directory.find(input.name)
+        return self._unregistered(input.name) if registered is None else registered[1]
+
+    def _context(self, observation: Observation) -> ObservationContext:
+        """The observation context for connectors: with read limits unless the pass is deep."""
+        settings = self._settings
+        return ObservationContext(
+            cache=self._cache,
+            describe=self._describe,
+            query=self._query,
+            now_ns=observation.now_ns,
+            racy_seconds=settings["look.racy_seconds"],
+            # Rows bound what costs by the row, such as a digest evaluated on a server; bytes bound
+            # what is read at the speed of a disk, whatever the rows are: a file or a frame.
+            scan_bytes=None if observation.deep else settings["look.scan_bytes"],
+            scan_rows=None if observation.deep else settings["look.scan_rows"],
+            timeout_seconds=settings["look.timeout_seconds"],
+        )
+
+    def _record_observation(
+        self,
+        record: SourceRecord,
+        connector: Connector,
+        table: str | None,
+        state: Observed,
+        now_ns: int,
+    ) -> None:
+        """Store the observation. If the tables of the source are unknown (it was added without
+        being opened), list and store them too."""
+        last_observations = self._last_observations
+        last_observations.record_observation(record, table, state, now_ns)
+        if table is None or isinstance(state, Unknown):
+            return
+        if last_observations.tables(record) is None:
+            with contextlib.suppress(JammiError, OSError):
+                last_observations.record_tables(record, connector.tables(), now_ns)
+        last_observations.update_table(record, table, isinstance(state, Snapshot), now_ns)
+
+    def same_rows(self, recorded: Anchor, observation: Observation) -> bool | Unknown:
+        """As the connector compares rows, else by the digest that `note_rows` stored."""
+        connector, context = self._connector(recorded.input), self._context(observation)
+        if isinstance(connector, SupportsRowComparison):
+            return connector.same_rows(recorded, context)
+        return connector is not None and row_comparison.has_same_rows(connector, recorded, context)
+
+    def note_rows(self, anchor: Anchor, observation: Observation) -> None:
+        """Store the digest of the rows that were just read."""
+        connector = self._connector(anchor.input)
+        if connector is not None:
+            limited = replace(
+                self._context(observation),
+                scan_rows=self._settings["look.scan_rows"],
+                scan_bytes=self._settings["look.scan_bytes"],
+            )
+            row_comparison.note_rows(connector, anchor, limited)
+
+
+class FrameKind(SourceKind):
+    """Frames: registered ones, and those in notebook variables. Its names come after all others, so
+    that a source of the same name wins."""
+
+    kind = word = "frame"
+    is_stored, has_origin = False, True
+    colour = "#7a5a96"
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a variable that holds a frame, captured in its current state."""
+        connector = self._unregistered(parts[0]) if len(parts) == 1 else None
+        return None if connector is None else capture_frame(connector, parts[0])
+
+    def names(self) -> Iterable[str]:
+        """The names of variables that hold frames."""
+        return self._directory.frame_variable_names()
+
+    def _unregistered(self, name: str) -> FrameConnector | None:
+        return self._directory.frame_variable(name)
+
+    def _absent(self, name: str) -> Observed:
+        if self._last_observations.was_removed(name, self._directory.tenant):
+            return Vanished()
+        return MissingFrame(why=f"the frame {name} is not in this kernel")
 
 
 def _with_source_name(source: str, message: str) -> str:
@@ -281,42 +435,15 @@ def _sql_name(source: str, table: str) -> str:
     )
 
 
-class FrameResolver:
-    """Resolves frames in notebook variables. Registered last, so that a source of the same name
-    wins."""
-
-    def __init__(self, directory: SourceDirectory) -> None:
-        self._directory = directory
-
-    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The relation of a variable that holds a frame, captured in its current state."""
-        connector = self._directory.frame_variable(parts[0]) if len(parts) == 1 else None
-        return None if connector is None else capture_frame(connector, parts[0])
-
-    def names(self) -> Iterable[str]:
-        """The names of variables that hold frames."""
-        return self._directory.frame_variable_names()
-
-
-class InlineRows:
+class InlineRows(FixedNames):
     """Resolves a reserved name to given rows, for statements that the library writes."""
 
     NAME = "__jammi_given"
 
     def __init__(self, rows: pa.Table) -> None:
-        self._relation = Relation(
-            Input(kind=InputKind.FRAME, name=self.NAME),
-            ReadPlan(frame=rows),
-            token=PinnedState(frame_snapshot(rows)),
-        )
-
-    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The rows, for the reserved name."""
-        return self._relation if parts == (self.NAME,) else None
-
-    def names(self) -> Iterable[str]:
-        """Empty: the name is internal."""
-        return []
+        token = PinnedState(frame_snapshot(rows))
+        self.relation = Relation(frame_input(self.NAME), ReadPlan(frame=rows), token=token)
+        super().__init__({self.NAME: self.relation})
 
 
 def capture_frame(connector: FrameConnector, name: str) -> Relation:
@@ -324,7 +451,7 @@ def capture_frame(connector: FrameConnector, name: str) -> Relation:
     if the frame is modified meanwhile."""
     table, snapshot = connector.capture()
     return Relation(
-        Input(kind=InputKind.FRAME, name=name),
+        frame_input(name),
         ReadPlan(frame=table),
         token=PinnedState(snapshot, origin=connector.origin()),
     )

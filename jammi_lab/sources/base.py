@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, Unknown
+from jammi_lab.core.anchors import Anchor, Input, Observed, Snapshot, Unknown, source_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.sources.scan_conditions import ConditionsOfScan
@@ -405,7 +405,7 @@ def same_state(before: Observed, after: Observed, columns: tuple[str, ...] | Non
     columns (None: all). Only two snapshots can."""
     if not isinstance(before, Snapshot) or not isinstance(after, Snapshot):
         return False
-    any_input = Input(InputKind.SOURCE, "")
+    any_input = source_input("")
     return before.anchor(any_input, columns).same_state(after.anchor(any_input, columns))
 
 

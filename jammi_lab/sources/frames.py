@@ -14,13 +14,12 @@ from jammi_lab.core import identifiers
 from jammi_lab.core.anchors import (
     Cost,
     FrameOrigin,
-    Input,
-    InputKind,
     MissingFrame,
     Observed,
     Snapshot,
     Unknown,
     Vanished,
+    frame_input,
 )
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, SourceUnavailable, TableNotFound
@@ -385,7 +384,7 @@ class FrameConnector:
             )
         rows = self._table()
         return Relation(
-            Input(InputKind.FRAME, self.name), ReadPlan(frame=rows), columns=sql_types(rows.schema)
+            frame_input(self.name), ReadPlan(frame=rows), columns=sql_types(rows.schema)
         )
 
     def observe(self, table: str | None, ctx: ObservationContext) -> Observed:

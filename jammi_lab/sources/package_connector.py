@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from jammi_lab.core.anchors import Input, InputKind, Observed, Unknown
+from jammi_lab.core.anchors import Observed, Unknown, source_input
 from jammi_lab.core.entry_points import CONNECTORS, load_package_entry, package_entries
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import fold
@@ -81,7 +81,7 @@ class PackageConnector:
         """The current rows. SourceUnavailable; SchemaMismatch."""
         rows = self._rows(table)
         return Relation(
-            Input(InputKind.SOURCE, self._record.name, table),
+            source_input(self._record.name, table),
             ReadPlan(frame=rows),
             columns=sql_types(rows.schema),
         )

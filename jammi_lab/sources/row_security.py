@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown
+from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, frame_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import near_names, quote_identifier, sql_literal
@@ -227,9 +227,7 @@ class TenantFilteredConnector:
             return running.digests(), running.rows
 
     def _filtered(self, frame: pa.Table) -> pa.Table:
-        with scratch_duckdb.connect(
-            Relation(Input(InputKind.FRAME, ""), ReadPlan(frame=frame))
-        ) as connection:
+        with scratch_duckdb.connect(Relation(frame_input(""), ReadPlan(frame=frame))) as connection:
             return frame.filter(
                 connection.execute(f"SELECT {predicate(self.column, self.tenant)} FROM it")
                 .to_arrow_table()

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, unpinned_anchor
+from jammi_lab.core.anchors import Anchor, Observed, Snapshot, unpinned_anchor
 from jammi_lab.core.manifest import InputFiles
+from jammi_lab.inputs.clock import CURRENT_DATE, function_input
 from jammi_lab.inputs.observation import Observation, PinnedState
-from jammi_lab.inputs.observers import CURRENT_DATE
 from jammi_lab.sources.base import Relation
 from jammi_lab.steps.increment import input_files
 from jammi_lab.steps.jobs import Job
@@ -48,12 +48,8 @@ def observed_anchors(job: Job, observation: Observation, tenant: str | None) -> 
     if job.rows_anchor is not None:
         anchors.append(job.rows_anchor)
     for name in job.volatile:
-        clock_input = Input(kind=InputKind.CLOCK, name=f"{name}()")
-        anchors += [
-            unpinned_anchor(
-                clock_input, observation.started_at, f"{name}() returns another value on each call"
-            )
-        ]
+        note = f"{name}() returns another value on each call"
+        anchors.append(unpinned_anchor(function_input(name), observation.started_at, note))
     if job.reads_date and isinstance(today := observation.observe(CURRENT_DATE, tenant), Snapshot):
         anchors.append(today.anchor(CURRENT_DATE))
     return anchors

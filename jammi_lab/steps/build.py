@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed
+from jammi_lab.core.anchors import Anchor, Observed, result_input
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
@@ -152,7 +152,7 @@ class ProducerContext:
     def table_relation(self, record: TableRecord, body: str, types: dict[str, str]) -> Relation:
         """The rows of a table for its checks, read by `body`."""
         return Relation(
-            input=Input(kind=InputKind.RESULT, name=record.recipe),
+            input=result_input(record.recipe),
             read=ReadPlan(body=body),
             columns=types,
             requirements=Requirements(filesystem=self.results.filesystem),

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from jammi_lab.core.anchors import Anchor, FileState, Input, InputKind, Snapshot
+from jammi_lab.core.anchors import Anchor, FileState, Snapshot, result_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.manifest import Increment, InputFiles, Manifest
@@ -168,7 +168,7 @@ def _moved_anchors(former: Sequence[Anchor], current: Sequence[Anchor]) -> tuple
         and (after.kind, after.method, after.types, after.schema, after.columns)
         == (earlier.kind, earlier.method, earlier.types, earlier.schema, earlier.columns)
     )
-    if not same_columns or after.input.kind is not InputKind.SOURCE:
+    if not same_columns or not after.input.kind_class.is_stored:
         raise NotIncremental(f"{after.input.label} changed in more than added rows")
     return earlier, after
 
@@ -318,7 +318,7 @@ def base_relation(results: ResultFiles, planned: PlannedIncrement) -> Relation:
     base = planned.base
     lease = read_leases.ReadLease(results.require_intact(base))
     return Relation(
-        Input(InputKind.RESULT, base.table_name),
+        result_input(base.table_name),
         ReadPlan(body=results.select_sql(base)),
         columns={column.name: column.type for column in base.columns},
         requirements=Requirements(filesystem=results.filesystem),

@@ -6,34 +6,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import result_input
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import DuplicateKey, SchemaMismatch
 from jammi_lab.core.identifiers import fold, near_names, quote_identifier
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.storage.parquet import open_parquet
 from jammi_lab.store.result_files import select_file_sql
 
-
-class BuiltTable:
-    """A name provider for the table just built, under a name that no user table has."""
-
-    NAME = "__jammi_built"
-
-    def __init__(self, body: str) -> None:
-        self._relation = Relation(Input(kind=InputKind.RESULT, name=self.NAME), ReadPlan(body=body))
-
-    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The relation of the built table, when `parts` is its name."""
-        return self._relation if parts == (self.NAME,) else None
-
-    def names(self) -> list[str]:
-        """Empty, so that the name is never suggested."""
-        return []
-
-
+_BUILT = "__jammi_built"
+"""The name of the table just built, in statements."""
 _MAX_LISTED_COLUMNS = 8
 """Column names listed in a message when none is near."""
 
@@ -74,12 +59,11 @@ def check_key(engine: Engine, build_record: TableRecord, sealed: Path, rows: int
     columns = ", ".join(map(quote_identifier, build_record.key))
     nulls = " OR ".join(f"{quote_identifier(c)} IS NULL" for c in build_record.key)
     statement = (
-        f"SELECT {columns} FROM {BuiltTable.NAME} GROUP BY {columns} HAVING count(*) > 1 OR "
+        f"SELECT {columns} FROM {_BUILT} GROUP BY {columns} HAVING count(*) > 1 OR "
         f"{nulls} ORDER BY {columns} LIMIT 5"
     )
-    [prepared] = engine.prepare(
-        statement, tenant=build_record.tenant, extra_resolvers=[BuiltTable(body)]
-    )
+    built = FixedNames({_BUILT: Relation(result_input(_BUILT), ReadPlan(body=body))})
+    [prepared] = engine.prepare(statement, tenant=build_record.tenant, extra_resolvers=[built])
     offending = prepared.run().table()
     if len(offending):
         keys = [

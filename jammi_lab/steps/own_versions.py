@@ -4,7 +4,7 @@ that reads a table, adds to it and stores it again."""
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, FrameOrigin, InputKind
+from jammi_lab.core.anchors import Anchor, FrameOrigin
 from jammi_lab.core.identifiers import fold
 from jammi_lab.inputs.result_versions import find_recorded_version
 from jammi_lab.sources.frame_origins import merged_origin
@@ -34,21 +34,21 @@ def _resolved(catalog: Catalog, recipe: str, origin: FrameOrigin) -> FrameOrigin
 def _origin_of_version(catalog: Catalog, recipe: str, source: Anchor) -> FrameOrigin | None:
     """What an earlier version of the recipe was made from; None for any other table, and for a
     version that is gone."""
-    if source.input.kind is not InputKind.RESULT or fold(source.input.name) != fold(recipe):
+    if not source.input.kind_class.is_result or fold(source.input.name) != fold(recipe):
         return None
     if (record := find_recorded_version(catalog, recipe, source)) is None:
         return None
     anchors = record.anchors
     return merged_origin(
         [
-            FrameOrigin([a for a in anchors if a.pinned and a.input.kind is not InputKind.FRAME]),
+            FrameOrigin([a for a in anchors if a.pinned and not a.input.kind_class.has_origin]),
             *(a.origin for a in anchors if isinstance(a.origin, FrameOrigin)),
         ],
         [
             f"version {source.version} of {recipe} was computed from {a.input.label}"
             for a in anchors
             if not a.pinned
-            or (a.input.kind is InputKind.FRAME and not isinstance(a.origin, FrameOrigin))
+            or (a.input.kind_class.has_origin and not isinstance(a.origin, FrameOrigin))
         ],
         derived=True,
     )

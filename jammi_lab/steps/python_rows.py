@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import frame_input
 from jammi_lab.core.errors import InvalidArgument, JammiError, ResourceExhausted, SchemaMismatch
 from jammi_lab.core.identifiers import fold, quote_identifier
+from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.frames import as_arrow, is_frame
 from jammi_lab.sources.scratch_duckdb import sql_types
@@ -19,36 +20,20 @@ from jammi_lab.steps.key_check import key_columns
 from jammi_lab.steps.recipe import BindContext
 from jammi_lab.storage.arrow_values import cast_losslessly, to_arrow_array
 
-
-class StepRows:
-    """A name provider for the rows of a step, under a name that no user table has."""
-
-    NAME = "__jammi_made"
-
-    def __init__(self, rows: pa.Table) -> None:
-        self._relation = Relation(
-            Input(kind=InputKind.FRAME, name=self.NAME),
-            ReadPlan(frame=rows),
-            columns=sql_types(rows.schema),
-        )
-
-    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The relation of the rows, when `parts` is their name."""
-        return self._relation if parts == (self.NAME,) else None
-
-    def names(self) -> list[str]:
-        """Empty, so that the name is never suggested."""
-        return []
+_MADE = "__jammi_made"
+"""The name of the rows of a step, in statements."""
 
 
 def sorted_rows(ctx: BindContext, table: pa.Table, key: Sequence[str]) -> RowStream:
     """The rows in total order: by the key, then by all other columns."""
     key_names = key_columns(table.schema.names, key)
     order = ", ".join(map(quote_identifier, key_names)) if key_names else "1"
+    columns = sql_types(table.schema)
+    relation = Relation(frame_input(_MADE), ReadPlan(frame=table), columns=columns)
     [prepared] = ctx.engine.prepare(
-        f"SELECT * FROM {StepRows.NAME} ORDER BY {order}",
+        f"SELECT * FROM {_MADE} ORDER BY {order}",
         tenant=ctx.scope.current,
-        extra_resolvers=[StepRows(table)],
+        extra_resolvers=[FixedNames({_MADE: relation})],
     )
     return prepared.run_ordered(key_names)
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from jammi_lab.core.anchors import Input, InputKind, Unknown
+from jammi_lab.core.anchors import Unknown, result_input
 from jammi_lab.core.errors import ExtensionMissing, TableNotFound
 from jammi_lab.core.manifest import ManifestColumn
 from jammi_lab.core.recipes import RecipeValue, definition_hash, parse_descriptor, recipe_class
@@ -139,7 +139,7 @@ class Producers:
             columns=[ManifestColumn(name, kind) for name, kind in job.columns.items()],
         )
         return Relation(
-            Input(kind=InputKind.RESULT, name=recipe.name),
+            result_input(recipe.name),
             columns=job.columns,
             token=PinnedState(result_snapshot(record), record),
         )

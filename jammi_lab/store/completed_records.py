@@ -2,7 +2,7 @@
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor, InputKind
+from jammi_lab.core.anchors import Anchor
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest, ManifestColumn
 from jammi_lab.core.records import TableRecord, TableStatus
@@ -25,7 +25,7 @@ def completed_record(
     """The row as it will be when the table is ready. `types`: the SQL types of the columns as read
     from the file."""
     by_column = column_digests(digests.leaves)
-    results = [a for a in anchors if a.input.kind is InputKind.RESULT]
+    results = [a for a in anchors if a.input.kind_class.is_result]
     if record.recipe_class.combines_vectors:
         results = [a for a in results if a.columns == ("key", "vector")]
     return msgspec.structs.replace(

@@ -16,7 +16,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.commit_count import SUFFIX
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.catalog.writer_locks import remove_dead_locks
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import Input
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
     CatalogTooNew,
@@ -112,7 +112,7 @@ def rebuild(
                 a.input.name
                 for f in files
                 for a in f.manifest.anchors
-                if a.input.kind is InputKind.SOURCE
+                if a.input.kind_class.is_stored
             }
         ),
         kept=old_name,
@@ -253,7 +253,7 @@ def _find_cycle(newest: Mapping[_RecipeKey, _ManifestFile]) -> list[_RecipeKey]:
 
     def inputs_of(recipe: _RecipeKey) -> Iterator[_RecipeKey]:
         for anchor in newest[recipe].manifest.anchors:
-            if anchor.input.kind is InputKind.RESULT:
+            if anchor.input.kind_class.is_result:
                 folded = fold(anchor.input.name)
                 yield from [
                     candidate
@@ -340,7 +340,7 @@ def fill_catalog(catalog: Catalog, files: Sequence[_ManifestFile]) -> None:
 
 
 def _to_recipe(manifest: Manifest) -> RecipeRecord:
-    inputs: list[Input] = [a.input for a in manifest.anchors if a.input.kind is not InputKind.CLOCK]
+    inputs: list[Input] = [a.input for a in manifest.anchors if a.input.kind_class.has_rows]
     return RecipeRecord(
         name=manifest.recipe,
         kind=manifest.kind,

@@ -7,7 +7,7 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.result_tables import Version
-from jammi_lab.core.anchors import Anchor, Input, InputKind
+from jammi_lab.core.anchors import Anchor, Input
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError
@@ -105,9 +105,7 @@ class VersionRetention:
         tenants."""
         with self._scope.use(None), self._catalog.all_tenants():
             current = self._catalog.result_tables.current()
-        return [
-            a for _, record in current for a in record.anchors if a.input.kind is InputKind.RESULT
-        ]
+        return [a for _, record in current for a in record.anchors if a.input.kind_class.is_result]
 
     def _is_anchored_on(self, anchor: Anchor, version: VersionRecord, record: TableRecord) -> bool:
         """Whether an anchor refers to this version, by physical name or by the recipe's name at
@@ -197,4 +195,4 @@ class VersionRetention:
 
 def _is_source(input_: Input, name: str) -> bool:
     """Whether an input is the source of that name, not a recipe with the same name."""
-    return input_.kind in (InputKind.SOURCE, InputKind.FRAME) and fold(input_.name) == fold(name)
+    return input_.kind_class.is_external and fold(input_.name) == fold(name)

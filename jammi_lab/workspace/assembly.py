@@ -16,9 +16,8 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict
 from jammi_lab.engine.name_resolution import DeferredResolver
-from jammi_lab.inputs.observers import JAMMI_CATALOG
-from jammi_lab.inputs.path_names import PathResolver
-from jammi_lab.inputs.result_names import ResultTableResolver
+from jammi_lab.inputs.result_names import ResultKind
+from jammi_lab.inputs.source_names import JAMMI_CATALOG
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.steps.executor import to_executor
 from jammi_lab.storage.files import StoragePath
@@ -31,7 +30,6 @@ from jammi_lab.workspace.infrastructure import Infrastructure, open_catalog
 from jammi_lab.workspace.relocation import moved_sources
 
 if TYPE_CHECKING:
-    from jammi_lab.engine.name_resolution import TableFunctionResolver
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.features.checks.checks import CheckService
     from jammi_lab.features.live.mutable_handles import MutableTables
@@ -52,14 +50,6 @@ if TYPE_CHECKING:
     from jammi_lab.workspace.sources import Sources
     from jammi_lab.workspace.statement_runner import StatementRunner
     from jammi_lab.workspace.vector_views import VectorViews
-
-    # As in `sources/registry.py`: `isinstance` asks for this protocol.
-    _TABLE_FUNCTION_RESOLVERS: tuple[type[TableFunctionResolver], ...] = (
-        DeferredResolver,
-        PathResolver,
-        ResultTableResolver,
-        SearchFunctions,
-    )
 
 
 class Services(Infrastructure):
@@ -261,7 +251,7 @@ class Services(Infrastructure):
         from jammi_lab.features.search.sql_functions import SearchFunctions
         from jammi_lab.inputs.result_names import JAMMI
 
-        relations = ResultTableResolver(self.catalog, self.results)
+        relations = ResultKind(self.catalog, self.results)
         return SearchFunctions(
             self.search,
             lambda name: self.lookup.find(name).record,

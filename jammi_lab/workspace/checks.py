@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from jammi_lab.catalog.checks import CheckRepository
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import Input
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.definitions import encode_param
@@ -14,6 +14,7 @@ from jammi_lab.core.errors import CheckNotFound, InvalidArgument
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.identifiers import check_name, near_names
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.features.checks.checks import CheckService
@@ -73,7 +74,7 @@ class Check(ReprMixin):
         return self._statements.result(self._prepare(version))
 
     def _prepare(self, version: int | None) -> PreparedStatement:
-        if self._record.kind is InputKind.RESULT:
+        if self._record.kind_class.is_result:
             return self._service.prepare_rows(
                 self._record, self._service.find(self._record.recipe, version).record
             )
@@ -179,7 +180,7 @@ class Checks(ReprMixin):
             raise self._lookup.not_found(on)
         kind, subject, tenant = target
         asked = str(on).rpartition(".")[2]
-        is_alias = kind is InputKind.RESULT and self._lookup.resolve_alias(asked) != asked
+        is_alias = input_kind(kind).is_result and self._lookup.resolve_alias(asked) != asked
         return CheckRecord(
             name=check_name(name, "check"),
             kind=kind,
@@ -231,7 +232,7 @@ class Checks(ReprMixin):
 
 
 def _to_severity(severity: str | None, subject: CheckRecord) -> Severity:
-    is_source = subject.kind is InputKind.SOURCE
+    is_source = subject.kind_class.is_external
     if severity is None:
         return Severity.WARN if is_source else Severity.BLOCK
     if severity not in [*Severity]:

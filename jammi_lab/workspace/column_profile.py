@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import frame_input
 from jammi_lab.core.forms import is_numeric_type
 from jammi_lab.core.value import Value
 from jammi_lab.sources import scratch_duckdb
@@ -29,7 +29,7 @@ MAX_SAMPLED_VALUES = 1_000_000
 """About how many values a sample of more has in all columns together."""
 MAX_SAMPLED_BYTES = 64 * 1024 * 1024
 
-_ROWS = Input(kind=InputKind.FRAME, name="rows")
+_ROWS = frame_input("rows")
 _FLOAT_TYPES = ("DOUBLE", "FLOAT", "REAL")
 _WHOLE_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 

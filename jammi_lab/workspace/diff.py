@@ -7,7 +7,7 @@ from jammi_lab.core import reprs
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, vstack
 from jammi_lab.core.records import TableRecord
 from jammi_lab.engine.name_resolution import FixedNames
-from jammi_lab.inputs.result_names import ResultTableResolver
+from jammi_lab.inputs.result_names import ResultKind
 from jammi_lab.inputs.version_changes import (
     EVERYTHING,
     NEW,
@@ -82,7 +82,7 @@ class Diff(ReprMixin):
 
 
 def compared_tables(
-    tables: ResultTableResolver, new: TableRecord, old: TableRecord, windows: Windows
+    tables: ResultKind, new: TableRecord, old: TableRecord, windows: Windows
 ) -> FixedNames:
     """Resolves the two tables that are compared, or some of their rows, under reserved names."""
     return FixedNames(

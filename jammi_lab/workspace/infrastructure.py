@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import result_input
 from jammi_lab.core.checks import CheckRecord
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
@@ -33,18 +33,18 @@ from jammi_lab.core.version import __version__
 from jammi_lab.engine.engine import Engine, EngineSourceAccess
 from jammi_lab.engine.sql import foreign_views
 from jammi_lab.features.live.ephemeral_sessions import EphemeralSessions
-from jammi_lab.features.live.live_names import MutableTableResolver, TopicResolver
+from jammi_lab.features.live.live_names import MutableKind, TopicKind
 from jammi_lab.features.live.mutable_tables import MutableTableService
 from jammi_lab.features.live.topics import Topics
 from jammi_lab.features.vectors.index.indexes import VectorIndexes
 from jammi_lab.features.words.word_tables import WordTables
-from jammi_lab.inputs.observation import Observation
-from jammi_lab.inputs.observation_cache import LastObservations, ObservationCache
-from jammi_lab.inputs.observers import Observers
+from jammi_lab.inputs.clock import ClockKind
+from jammi_lab.inputs.observation import Kind, Observation
+from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.inputs.path_names import PathResolver
-from jammi_lab.inputs.result_names import ResultTableResolver
+from jammi_lab.inputs.result_names import ResultKind
 from jammi_lab.inputs.row_comparison import RowComparison
-from jammi_lab.inputs.source_names import FrameResolver, SourceDirectory, SourceResolver
+from jammi_lab.inputs.source_names import FrameKind, SourceDirectory, SourceKind
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.sources.outside_access import OutsideAccess
@@ -114,12 +114,12 @@ class Infrastructure:
         self.source_directory = SourceDirectory(
             catalog, self.local_folder, EngineSourceAccess(engine, scope), cache, outside
         )
-        self.frames = FrameResolver(self.source_directory)
         self.topics = Topics(catalog, scope, engine, clock)
         self.mutable = MutableTableService(catalog, settings)
         self.mutable.on_drop = self._remove_checkpoints
         self.mutable.check_rows = self._check_rows
-        self._observers = self._connect_inputs()
+        self._kinds: dict[str, Kind] = {}
+        self._connect_inputs()
         self._row_comparison = self._compare_rows()
         self.vectors, self.words = self._indexes()
         self.recovery = Recovery(catalog, results, clock)
@@ -135,36 +135,35 @@ class Infrastructure:
         """The folder of the workspace on this machine; None for a workspace at a URL."""
         return self.folder if isinstance(self.folder, Path) else None
 
-    def _connect_inputs(self) -> Observers:
-        """Register the names that FROM accepts for inputs, and the observers of inputs."""
-        engine, scope, paths = self.engine, self.scope, self.source_directory.outside
-        last_observations = LastObservations(self.observation_cache)
-        mutable, topics = MutableTableResolver(self.mutable, scope), TopicResolver(self.topics)
+    def add_kind(self, kind: Kind) -> None:
+        """Add a kind of input. Of a name that two kinds know, the earlier one wins."""
+        self._kinds[kind.kind] = kind
+        self.engine.register(kind)
+
+    def _connect_inputs(self) -> None:
+        """Add the kinds of input: one line each."""
+        engine, scope, outside = self.engine, self.scope, self.source_directory.outside
         duckdb_files.register_view_check(foreign_views.read_view)
-        for resolver in (
-            topics,
-            mutable,
-            SourceResolver(self.catalog, self.source_directory, last_observations),
-            ResultTableResolver(self.catalog, self.results),
-            PathResolver(scope, self.local_folder, self.observation_cache, paths),
-        ):
-            engine.register(resolver)
-        observers = Observers(
-            self.catalog,
+        sources = (
             self.source_directory,
             self.observation_cache,
             self.settings,
             lambda body: engine.describe(body, scope.current),
             lambda sql: engine.query(sql, scope.current),
         )
-        observers.add(InputKind.MUTABLE, mutable.observe)
-        observers.add(InputKind.TOPIC, topics.observe)
-        return observers
+        self.add_kind(TopicKind(self.topics))
+        self.add_kind(MutableKind(self.mutable, scope))
+        self.add_kind(SourceKind(*sources))
+        self.add_kind(ResultKind(self.catalog, self.results))
+        self.add_kind(ClockKind(self.settings))
+        engine.register(PathResolver(scope, self.local_folder, self.observation_cache, outside))
+        # not registered: statements of the library know no variables of a notebook
+        self.frames = self._kinds[FrameKind.kind] = FrameKind(*sources)
 
     def _compare_rows(self) -> RowComparison:
         # Rows of results are compared through their own filesystem, which may be an object store.
         result_files = Relation(
-            Input(InputKind.RESULT, ""),
+            result_input(""),
             ReadPlan(body=""),
             requirements=Requirements(filesystem=self.results.filesystem),
         )
@@ -179,15 +178,13 @@ class Infrastructure:
     def observe(self, deep: bool) -> Observation:
         """Begin an observation of inputs; a deep one may read all their data."""
         return Observation(
-            self._observers.by_kind(),
+            self._kinds,
             scope=self.scope,
             results=self.results.for_one_pass(),
             cache=self.observation_cache,
             clock=self.clock,
             deep=deep,
             timeout=self.settings["look.timeout_seconds"],
-            compare=self._observers.has_same_rows,
-            note_rows=self._observers.note_rows,
             row_comparison=self._row_comparison,
         )
 
@@ -258,8 +255,8 @@ class Infrastructure:
 
     def read_table(self, record: TableRecord) -> Relation:
         """The rows of a version. TableDamaged."""
-        resolver = ResultTableResolver(self.catalog, self.results)
-        return resolver.relation(record, record.recipe, record.version)
+        results = ResultKind(self.catalog, self.results)
+        return results.relation(record, record.recipe, record.version)
 
     @first_use
     def producer_context(self) -> "ProducerContext":

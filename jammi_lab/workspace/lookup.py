@@ -1,11 +1,12 @@
 """Resolves names of recipes, versions and tables in the bound tenant's scope."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.errors import AmbiguousMatch, InvalidArgument, TableDamaged, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.input_kinds import schemas
 from jammi_lab.core.recipes import recipe_classes
 from jammi_lab.core.records import (
     READABLE_STATUSES,
@@ -217,9 +218,7 @@ class TableLookup:
             raise _not_a_name(name)
         name = self.resolve_alias(name)
         namespace, _, rest = name.partition(".")
-        candidates = (
-            (name, rest) if namespace in ("jammi", "mutable", "topics") and rest else (name,)
-        )
+        candidates = (name, rest) if namespace in schemas() and rest else (name,)
         for candidate in candidates:
             if self._has_lineage(candidate):
                 return candidate
@@ -230,13 +229,11 @@ class TableLookup:
         from jammi_lab.freshness import model_edges
 
         catalog = self._catalog
-        queries: tuple[Callable[[], object], ...] = (
-            lambda: catalog.sources.get(name),
-            lambda: catalog.mutable_tables.get(name),
-            lambda: catalog.topics.get(name),
-            lambda: model_edges.canonical_model_name(catalog, name),
+        return (
+            catalog.lineage.knows(name)
+            or catalog.find_input(name) is not None
+            or model_edges.canonical_model_name(catalog, name) is not None
         )
-        return catalog.lineage.knows(name) or any(query() is not None for query in queries)
 
     def current_name(self, version: VersionRecord) -> VersionRecord:
         """The version with the current name of its recipe, which may have been renamed, and whose

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import to_seconds
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
@@ -131,7 +130,7 @@ class Maintenance:
             for check in self._catalog.checks.list()
             if not check.is_on(recipe)
             and any(
-                each.kind is InputKind.RESULT
+                each.kind_class.is_result
                 and fold(self._lookup.resolve_alias(each.name)) == fold(recipe)
                 for each in self._catalog.checks.inputs(check)
             )

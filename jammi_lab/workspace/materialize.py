@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.identifiers import check_recipe_name, near_names
@@ -211,7 +210,7 @@ class Materializer:
         DependencyCycle."""
         check_recipe_name(name)
         result_inputs = [
-            b.relation.input.name for b in job.inputs if b.relation.input.kind is InputKind.RESULT
+            b.relation.input.name for b in job.inputs if b.relation.input.kind_class.is_result
         ]
         self._catalog.recipes.check_acyclic(name, self._context.scope.current, result_inputs)
 

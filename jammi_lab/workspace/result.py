@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
-from jammi_lab.core.anchors import Anchor, FrameOrigin, Input, InputKind
+from jammi_lab.core.anchors import Anchor, FrameOrigin, Input
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.dataframes import TableMixin, to_rows
 from jammi_lab.core.display_values import to_display
@@ -347,7 +347,7 @@ class Result(TableMixin, BadgeMixin):
 
     def _tables(self) -> list[str]:
         inputs = [*self.inputs, *(a.input for a in self._frame_inputs())]
-        return list(dict.fromkeys(i.name for i in inputs if i.kind is InputKind.RESULT))
+        return list(dict.fromkeys(i.name for i in inputs if i.kind_class.is_result))
 
     def _frame_inputs(self) -> list[Anchor]:
         """The tables that the frames which were read were made from."""
@@ -392,12 +392,12 @@ class Result(TableMixin, BadgeMixin):
                 version = token.snapshot.version or token.record.version
                 exact = stamped_table(source.name, version, token.record)
                 tables.append(self._read_as or exact)
-            elif source.kind is InputKind.FRAME:
+            elif source.kind_class.has_origin:
                 unrecorded.append(f"the frame {source.name}")
                 tables += [
                     StampedTable(each.input.name, each.version, "")
                     for each in (token.origin.inputs if token.origin is not None else ())
-                    if each.input.kind is InputKind.RESULT and each.version is not None
+                    if each.input.kind_class.is_result and each.version is not None
                 ]
             else:
                 sources.append(stamped_source(token.snapshot.anchor(source, bound.columns)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from jammi_lab.core import reprs
-from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
+from jammi_lab.core.anchors import FrameOrigin, Input, result_input
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.checks import Audit
@@ -45,7 +45,7 @@ from jammi_lab.features.checks.results import CheckResults
 from jammi_lab.features.outputs.stamps import Stamp, StampedSource, StampedTable, stamped_table
 from jammi_lab.features.pictures.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries
-from jammi_lab.inputs.result_names import ResultTableResolver
+from jammi_lab.inputs.result_names import ResultKind
 from jammi_lab.inputs.version_changes import (
     ROW_NUMBER,
     VersionComparison,
@@ -395,7 +395,7 @@ class ResultTable(TableMixin, ReprMixin):
         table alone. TableNotFound."""
         name = self._tables.lookup.lineage_name(self) or self.table_name
         snapshot = result_snapshot(self._record, self.version)
-        return FrameOrigin([snapshot.anchor(Input(kind=InputKind.RESULT, name=name))])
+        return FrameOrigin([snapshot.anchor(result_input(name))])
 
     def read(self) -> Result:
         """Read the rows. TableDamaged when the bytes are missing or not the published ones."""
@@ -407,7 +407,7 @@ class ResultTable(TableMixin, ReprMixin):
     def _read(self) -> Result:
         parts, record = self._tables.parts, self._record
         self._tables.lookup.require_readable(record)
-        readable = ResultTableResolver(parts.catalog, parts.results, READABLE_STATUSES)
+        readable = ResultKind(parts.catalog, parts.results, READABLE_STATUSES)
         return self._tables.statements().read_table(record, readable)
 
     def arrow(self) -> "pa.Table":
@@ -543,7 +543,7 @@ class ResultTable(TableMixin, ReprMixin):
         """
         self._check_changeable()
         parts = self._tables.parts
-        tables = ResultTableResolver(parts.catalog, parts.results)
+        tables = ResultKind(parts.catalog, parts.results)
 
         def audit(record: TableRecord) -> Audit:
             relation = tables.relation(record, record.recipe, record.version)
@@ -573,7 +573,7 @@ class ResultTable(TableMixin, ReprMixin):
         lookup, parts, record = self._tables.lookup, self._tables.parts, self._record
         lookup.check_visible(record)
         other = lookup.version_to_compare(self._version, version)
-        tables = ResultTableResolver(parts.catalog, parts.results)
+        tables = ResultKind(parts.catalog, parts.results)
         skipped_rows = self._equal_first_rows(other.record)
 
         def query(statement: str, windows: Windows) -> Any:

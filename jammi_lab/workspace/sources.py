@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from jammi_lab.core import reprs
-from jammi_lab.core.anchors import (
-    Anchor,
-    Input,
-    InputKind,
-    Snapshot,
-    Unknown,
-    Vanished,
-    unpinned_anchor,
-)
+from jammi_lab.core.anchors import Anchor, Input, Snapshot, Unknown, Vanished, unpinned_anchor
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
 from jammi_lab.core.command_hints import cell_or_python
@@ -169,10 +161,8 @@ class Source(ReprMixin):
     def _anchor(
         self, observation: Observation, table: str | None, columns: list[str] | None
     ) -> Anchor:
-        kind = InputKind.FRAME if self.kind == "frame" else InputKind.SOURCE
-        source_input = Input(
-            kind=kind, name=self.name, table=table, columns=tuple(sorted(columns or ()))
-        )
+        kind = "frame" if self.kind == "frame" else "source"
+        source_input = Input(kind, self.name, table, tuple(sorted(columns or ())))
         observed = observation.observe(
             source_input, self._parts.scope.current, all_columns=columns is None
         )

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jammi_lab.core import junit
-from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown, Vanished, compares_content
+from jammi_lab.core.anchors import Input, Snapshot, Unknown, Vanished, compares_content
 from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.junit import Case
 from jammi_lab.core.records import TableStatus
 from jammi_lab.core.verdicts import (
@@ -500,7 +501,7 @@ class StampJudge:
         return _outcome_of(self._services.freshness.staleness(recipe, record))
 
     def _judge_source(self, source: StampedSource) -> tuple[str, str]:
-        if source.kind is InputKind.FRAME:
+        if input_kind(source.kind).has_origin:
             return UNKNOWN, "a frame exists only in its kernel"
         if self._observation is None:
             self._observation = self._services.observe(False)

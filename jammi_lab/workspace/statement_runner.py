@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.logs import LogRecord
-from jammi_lab.core.anchors import Input, InputKind, Snapshot
+from jammi_lab.core.anchors import Input, Snapshot
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold, quote_identifier
 from jammi_lab.core.records import OnProgress, Progress, TableRecord
@@ -119,7 +119,7 @@ class StatementRunner:
     def mutable_rows(self, record: LogRecord, rows: "pa.Table") -> Result:
         """A Result of rows that were computed from a version of a mutable table."""
         state = snapshot_of(record)
-        source = Input(InputKind.MUTABLE, record.name, columns=tuple(state.columns))
+        source = Input(record.kind, record.name, columns=tuple(state.columns))
         anchor = state.anchor(source, source.columns)
         return InMemoryResult(rows, [source], self.badges, states=[anchor])
 
@@ -174,7 +174,7 @@ def _recorded_reads(
     sources, unrecorded = list[StampedSource](), list[str]()
     for each in inputs:
         state = states.get(each.identity)
-        if each.kind is InputKind.RESULT and fold(each.name) in names:
+        if each.kind_class.is_result and fold(each.name) in names:
             continue
         if state is not None and state.covers(each.columns):
             sources.append(stamped_source(state.anchor(each, each.columns)))

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.html import Rendered, plain_text, vstack
 
 if TYPE_CHECKING:
@@ -59,9 +58,7 @@ class Badges:
 
     def show_inputs(self, table: "ResultTable") -> "ResultTable":
         """Display which inputs of a table are not fresh, and return the table."""
-        names = list(
-            dict.fromkeys(each.name for each in table.inputs if each.kind is InputKind.RESULT)
-        )
+        names = list(dict.fromkeys(each.name for each in table.inputs if each.kind_class.is_result))
         if names:
             self._show_pending(self._notebook.workspace._services.badges.request(names))
         return table

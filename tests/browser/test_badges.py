@@ -17,13 +17,13 @@ Path("papers.csv").write_text("id,venue\\n1,A\\n2,B\\n3,A\\n")
 HANG = """
 Path("papers.csv").write_text("id,venue\\n1,A\\n2,B\\n3,A\\n4,\\n")
 %jammi close
-from jammi_lab.inputs.observers import Observers
-source = Observers.observe_source
+from jammi_lab.inputs.source_names import SourceKind
+source = SourceKind.observe
 def hanging(self, input, look):
     while not Path("answered").exists():
         time.sleep(0.02)
     return source(self, input, look)
-Observers.observe_source = hanging
+SourceKind.observe = hanging
 _ = %jammi open
 """
 VENUES = "%%jammi -m venues\nSELECT venue, count(*) AS n FROM papers GROUP BY venue"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from jammi_lab.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.manifest import ManifestColumn
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
@@ -18,8 +18,8 @@ from tests.services.servers import run_postgres
 
 _numbers = itertools.count(1)
 EDGE_KINDS = {
-    InputKind.RESULT: AnchorKind.RESULT_DIGEST,
-    InputKind.SOURCE: AnchorKind.SOURCE_VERSION,
+    "result": AnchorKind.RESULT_DIGEST,
+    "source": AnchorKind.SOURCE_VERSION,
 }
 
 
@@ -98,7 +98,7 @@ class Lab:
 def anchored(read: str | Input) -> Anchor:
     if isinstance(read, str):
         kind, _, name = read.rpartition(":") if read.startswith("source:") else ("result", "", read)
-        read = Input(kind=InputKind(kind), name=name)
+        read = Input(kind, name)
     return Anchor(
         input=read, kind=EDGE_KINDS[read.kind], value="v", method="test", types=("BIGINT",)
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 
 from jammi_lab.catalog import Catalog
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from tests.catalog.conftest import Lab, sqlite_only
 
 pytestmark = sqlite_only
@@ -123,10 +123,10 @@ ASKED: dict[str, tuple[Callable[[Catalog], Sequence[object]], int, set[str]]] = 
     ),
     "models of some names": (
         lambda c: c.lineage.uses(["t5", "t6"]),
-        0,
+        1,
         {"versions_number"},
     ),
-    "tables with a model": (lambda c: c.lineage.uses(), 0, {"result_tables_model"}),
+    "tables with a model": (lambda c: c.lineage.uses(), 1, {"result_tables_model"}),
     "above a version": (lambda c: c.lineage.closure("t0__first", "up"), 1, {"lineage_up"}),
 }
 """What is asked, how many are found, and some of the indexes that it goes by."""
@@ -146,7 +146,7 @@ def chains(lab: Lab) -> Catalog:
                 **fields,
             )
             lab.define(f"t{number}")
-        lab.ready("of_people", Input(InputKind.SOURCE, "crm", "people"), definition="p")
+        lab.ready("of_people", source_input("crm", "people"), definition="p")
     return lab.catalog
 
 

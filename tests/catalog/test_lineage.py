@@ -2,7 +2,7 @@
 
 import pytest
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.records import Edge
 from tests.catalog.conftest import Lab
@@ -151,8 +151,8 @@ def test_a_table_that_two_recipes_refer_to_has_edges_under_both(lab: Lab) -> Non
 
 
 def test_a_table_inside_a_source_is_a_node_of_its_own(lab: Lab) -> None:
-    lab.ready("t", Input(kind=InputKind.SOURCE, name="crm", table="customers"))
-    lab.ready("u", Input(kind=InputKind.SOURCE, name="crm", table="orders"))
+    lab.ready("t", source_input("crm", table="customers"))
+    lab.ready("u", source_input("crm", table="orders"))
     assert pairs(lab.catalog.lineage.closure("crm", "down", 1)) == [
         ("crm.customers", "t"),
         ("crm.orders", "u"),
@@ -163,10 +163,8 @@ def test_a_table_inside_a_source_is_a_node_of_its_own(lab: Lab) -> None:
 def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab: Lab) -> None:
     lab.ready("papers", "source:papers")
     lab.ready("t", "papers")
-    assert pairs(lab.catalog.lineage.closure("papers", "down", kind=InputKind.RESULT)) == [
-        ("papers", "t")
-    ]
-    assert pairs(lab.catalog.lineage.closure("papers", "down", kind=InputKind.SOURCE)) == [
+    assert pairs(lab.catalog.lineage.closure("papers", "down", kind="result")) == [("papers", "t")]
+    assert pairs(lab.catalog.lineage.closure("papers", "down", kind="source")) == [
         ("papers", "papers"),
         ("papers", "t"),
     ]

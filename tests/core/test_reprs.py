@@ -8,7 +8,7 @@ import pytest
 
 from jammi_lab.core import forms as blocks
 from jammi_lab.core import reprs as forms
-from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, unpinned_anchor
+from jammi_lab.core.anchors import Anchor, AnchorKind, source_input, unpinned_anchor
 from jammi_lab.core.errors import SqlError, TableNotFound
 from jammi_lab.core.records import RunStep, Step
 from jammi_lab.core.recovery_report import RecoveryReport
@@ -33,7 +33,7 @@ from jammi_lab.freshness.reports import Plan, RunReport, StatusRow, status_board
 from jammi_lab.store.reports import FsckReport
 
 HOSTILE = "<img src=x onerror=1>"
-PAPERS = Input(InputKind.SOURCE, "papers")
+PAPERS = source_input("papers")
 
 
 def row(name: str, verdict: Any) -> StatusRow:
@@ -46,7 +46,7 @@ def planned(*steps: Step, kind: StepKind = StepKind.CERTAIN) -> Plan:
 
 def anchor(value: str, rows: int, name: str = "papers") -> Anchor:
     return Anchor(
-        input=Input(InputKind.SOURCE, name),
+        input=source_input(name),
         kind=AnchorKind.SOURCE_VERSION,
         value=value,
         method="content",
@@ -55,9 +55,7 @@ def anchor(value: str, rows: int, name: str = "papers") -> Anchor:
 
 
 def stale(name: str = "papers") -> Stale:
-    return Stale(
-        [InputAdvanced(Input(InputKind.SOURCE, name), anchor("a", 10, name), anchor("b", 12, name))]
-    )
+    return Stale([InputAdvanced(source_input(name), anchor("a", 10, name), anchor("b", 12, name))])
 
 
 def test_the_board_counts_the_verdicts_gives_the_reasons_and_says_what_to_type():
@@ -197,7 +195,7 @@ def test_two_runs_of_one_work_have_steps_and_rows_of_one_repr():
 
 def test_the_moment_of_an_unpinned_state_is_no_part_of_its_repr():
     anchor = Anchor(
-        Input(InputKind.SOURCE, "papers"),
+        source_input("papers"),
         AnchorKind.UNPINNED,
         "2026-11-20T09:30:00.000001Z",
         "none",
@@ -238,9 +236,7 @@ def test_an_error_has_at_most_five_lines_and_marks_the_place():
 
 def every_form(name: str) -> list[Any]:
     doubt, moved = (
-        Undecidable(
-            [unpinned_anchor(Input(InputKind.SOURCE, name), name, name)], stale(name).reasons
-        ),
+        Undecidable([unpinned_anchor(source_input(name), name, name)], stale(name).reasons),
         stale(name),
     )
     step = Step(name, "recompute", moved.reasons)

@@ -6,19 +6,18 @@ from typing import Any
 
 import pytest
 
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.engine import Engine, PreparedStatement
 from tests.engine.shelf import ACCENTS, PAPERS, PHYSICAL, TOP, VENUES, Shelf, engine_of
 
 
 def _filled(shelf: Shelf) -> Shelf:
     shelf.relations, shelf.asked = {}, []
-    shelf.frame("papers", table=PAPERS, kind=InputKind.SOURCE)
-    shelf.frame("venues", table=VENUES, kind=InputKind.SOURCE)
+    shelf.frame("papers", table=PAPERS, kind="source")
+    shelf.frame("venues", table=VENUES, kind="source")
     shelf.frame("accents", table=ACCENTS)
-    shelf.frame("jammi", "top", table=TOP, kind=InputKind.RESULT)
-    shelf.frame("jammi", PHYSICAL, table=TOP, kind=InputKind.RESULT)
-    shelf.frame(f"jammi.{PHYSICAL}", table=TOP, kind=InputKind.RESULT, name=PHYSICAL)
+    shelf.frame("jammi", "top", table=TOP, kind="result")
+    shelf.frame("jammi", PHYSICAL, table=TOP, kind="result")
+    shelf.frame(f"jammi.{PHYSICAL}", table=TOP, kind="result", name=PHYSICAL)
     return shelf
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.core import identifiers as names
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import Input
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine import Engine
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.sources.base import ReadPlan, Relation
 
 PAPERS = pa.table(
@@ -29,7 +30,7 @@ ACCENTS = pa.table({"É": [1], "é": [2]})
 PHYSICAL = "top__sql__20260101T000000_0a1b2c3d"
 
 
-class Shelf:
+class Shelf(NameResolver):
     """A provider over a dict; names compare by fold."""
 
     def __init__(self) -> None:
@@ -43,12 +44,12 @@ class Shelf:
         self,
         *parts: str,
         table: pa.Table,
-        kind: InputKind = InputKind.FRAME,
+        kind: str = "frame",
         name: str | None = None,
     ) -> None:
         self.put(*parts, relation=Relation(Input(kind, name or parts[-1]), ReadPlan(frame=table)))
 
-    def body(self, *parts: str, body: str, kind: InputKind = InputKind.SOURCE) -> None:
+    def body(self, *parts: str, body: str, kind: str = "source") -> None:
         self.put(*parts, relation=Relation(Input(kind, parts[-1]), ReadPlan(body=body)))
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import frame_input
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.sql.append_algebra import BASE, NotIncremental, base_statement
 from jammi_lab.engine.sql.row_order import total_order_positions
 from jammi_lab.sources.base import ReadPlan, Relation
@@ -26,20 +27,17 @@ FOLDERS, STATEMENTS, APPENDS = sized((4, 10, 10), (20, 20, 15))
 """About 5 of 7 statements are in the algebra."""
 
 
-class Frames:
+class Frames(NameResolver):
     """A resolver of the two names in the statements."""
 
     def __init__(self, frames):
         self.relations = {
-            (name,): Relation(Input(InputKind.FRAME, name), ReadPlan(frame=rows))
+            (name,): Relation(frame_input(name), ReadPlan(frame=rows))
             for name, rows in frames.items()
         }
 
     def resolve(self, parts):
         return self.relations.get(parts)
-
-    def names(self):
-        return []
 
 
 class GrowingTable:

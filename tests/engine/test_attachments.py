@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
 from jammi_lab.engine import Engine, attachments
 from jammi_lab.sources import duckdb_extensions as extensions
@@ -41,7 +41,7 @@ def attachment(file: Path, **how: object) -> Attachment:
 def relation(attached: Attachment, witness: object = None, **how: object) -> Relation:
     body = f'SELECT * FROM {attached.alias}."main"."t"'
     return Relation(
-        Input(InputKind.SOURCE, "crm"),
+        source_input("crm"),
         ReadPlan(body=body),
         requirements=Requirements(attachment=attached),
         consistency=Consistency(witness=witness),  # type: ignore[arg-type]
@@ -304,7 +304,7 @@ def test_a_missing_extension_names_the_extra_that_installs_it(engine, monkeypatc
     ):
         engine.describe(
             Relation(
-                Input(InputKind.SOURCE, "x"),
+                source_input("x"),
                 ReadPlan(body="SELECT 1 AS x"),
                 requirements=Requirements(extensions=(name,)),
             )
@@ -315,7 +315,7 @@ def test_a_missing_extension_names_the_extra_that_installs_it(engine, monkeypatc
 def test_extensions_are_loaded_on_first_use(engine, name):
     assert engine.describe(
         Relation(
-            Input(InputKind.SOURCE, "x"),
+            source_input("x"),
             ReadPlan(body="SELECT 1 AS x"),
             requirements=Requirements(extensions=(name,)),
         )

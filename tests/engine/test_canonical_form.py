@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import CanonicalStatement
 from jammi_lab.engine import Engine, PreparedStatement
@@ -56,20 +56,14 @@ def test_a_source_with_a_sign_in_its_name_is_not_a_table_of_another(
 ) -> None:
     """A source may be called `a#b`; `a.b` is the table `b` of a source `a`."""
     columns = pa.table({"id": [1]})
-    shelf.frame("a#b", table=columns, kind=InputKind.SOURCE)
-    shelf.put(
-        "a", "b", relation=Relation(Input(InputKind.SOURCE, "a", "b"), ReadPlan(frame=columns))
-    )
-    shelf.put(
-        "a#b", "c", relation=Relation(Input(InputKind.SOURCE, "a#b", "c"), ReadPlan(frame=columns))
-    )
-    shelf.put(
-        "a", "b#c", relation=Relation(Input(InputKind.SOURCE, "a", "b#c"), ReadPlan(frame=columns))
-    )
+    shelf.frame("a#b", table=columns, kind="source")
+    shelf.put("a", "b", relation=Relation(source_input("a", "b"), ReadPlan(frame=columns)))
+    shelf.put("a#b", "c", relation=Relation(source_input("a#b", "c"), ReadPlan(frame=columns)))
+    shelf.put("a", "b#c", relation=Relation(source_input("a", "b#c"), ReadPlan(frame=columns)))
     shelf.put(
         "a%23b",
         "c",
-        relation=Relation(Input(InputKind.SOURCE, "a%23b", "c"), ReadPlan(frame=columns)),
+        relation=Relation(source_input("a%23b", "c"), ReadPlan(frame=columns)),
     )
     names = ('"a#b"', "a.b", '"a#b".c', 'a."b#c"', '"a%23b".c')
     assert len({form(engine, f"SELECT id FROM {name}") for name in names}) == len(names)
@@ -88,7 +82,7 @@ def test_lines_and_comments_between_words_do_not_matter(engine: Engine) -> None:
 
 def test_the_canonical_form_does_not_depend_on_the_rows(engine: Engine, shelf: Shelf) -> None:
     before = form(engine, "SELECT id FROM papers")
-    shelf.frame("papers", table=PAPERS.slice(0, 1), kind=InputKind.SOURCE)
+    shelf.frame("papers", table=PAPERS.slice(0, 1), kind="source")
     assert form(engine, "SELECT id FROM papers") == before
 
 
@@ -97,7 +91,7 @@ def test_a_column_that_is_added_and_not_read_leaves_the_canonical_form_alone(
 ) -> None:
     sql = "SELECT q.id FROM (SELECT * FROM papers) q JOIN jammi.top t ON q.id = t.id"
     before = form(engine, sql)
-    shelf.frame("papers", table=PAPERS.append_column("more", [[1, 2, 3, 4]]), kind=InputKind.SOURCE)
+    shelf.frame("papers", table=PAPERS.append_column("more", [[1, 2, 3, 4]]), kind="source")
     assert form(engine, sql) == before
 
 
@@ -108,7 +102,7 @@ def test_the_type_of_an_input_that_changes_the_output_changes_the_canonical_form
     shelf.frame(
         "papers",
         table=PAPERS.set_column(0, "id", PAPERS["id"].cast("int32")),
-        kind=InputKind.SOURCE,
+        kind="source",
     )
     assert form(engine, "SELECT id FROM papers") != before
 
@@ -142,7 +136,7 @@ def test_a_form_is_made_once_for_one_statement_over_the_same_columns(
     sql = "SELECT id, venue FROM papers WHERE id = 123454321"
     forms = [engine.prepare(sql)[0].canonical() for _ in range(2)]
     assert forms[0] == forms[1] and len(made) == 1
-    shelf.frame("papers", table=PAPERS.append_column("more", PAPERS["id"]), kind=InputKind.SOURCE)
+    shelf.frame("papers", table=PAPERS.append_column("more", PAPERS["id"]), kind="source")
     engine.prepare(sql)[0].canonical()
     assert len(made) == 2
 

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import (
     JammiError,
     ResourceExhausted,
@@ -20,6 +19,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.engine import Engine
 from jammi_lab.engine.duckdb_messages import parse_error
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.sql.allowlist import JAMMI_FUNCTIONS
 from jammi_lab.engine.sql.table_functions import USAGE
 from jammi_lab.sources.base import Relation
@@ -274,7 +274,7 @@ def test_a_result_table_that_cannot_be_read_is_damaged(
         "jammi",
         "bad",
         body=f"SELECT * FROM read_parquet('{files}/torn.parquet')",
-        kind=InputKind.RESULT,
+        kind="result",
     )
     error = raised(engine, "FROM jammi.bad")
     assert type(error) is TableDamaged
@@ -341,12 +341,9 @@ def test_a_text_that_is_not_sql_text_is_refused(engine: Engine) -> None:
 
 
 def test_an_error_of_a_provider_comes_through(shelf: Shelf, engine: Engine) -> None:
-    class Bad:
+    class Bad(NameResolver):
         def resolve(self, parts: tuple[str, ...]) -> Relation | None:
             raise SourceUnavailable(f"{parts[0]} is away.")
-
-        def names(self) -> list[str]:
-            return []
 
     with pytest.raises(SourceUnavailable, match="away"):
         engine.prepare("FROM nowhere", extra_resolvers=[Bad()])

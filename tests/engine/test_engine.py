@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
@@ -112,7 +112,7 @@ def test_a_prepared_statement_keeps_the_version_that_it_was_prepared_with(
     shelf: Shelf, engine: Engine
 ) -> None:
     [first] = engine.prepare("SELECT score FROM jammi.top")
-    shelf.frame("jammi", "top", table=pa.table({"id": [1], "score": [9.0]}), kind=InputKind.RESULT)
+    shelf.frame("jammi", "top", table=pa.table({"id": [1], "score": [9.0]}), kind="result")
     [second] = engine.prepare("SELECT score FROM jammi.top")
     one, other = first.run(), second.run()
     assert other.table().to_pylist() == [{"score": 9.0}]
@@ -123,9 +123,7 @@ def test_a_prepared_statement_keeps_the_version_that_it_was_prepared_with(
 def test_two_versions_of_one_name_may_be_open_at_once(shelf: Shelf, engine: Engine) -> None:
     streams = []
     for version in (1, 2):
-        shelf.frame(
-            "jammi", "big", table=pa.table({"v": [version] * 500_000}), kind=InputKind.RESULT
-        )
+        shelf.frame("jammi", "big", table=pa.table({"v": [version] * 500_000}), kind="result")
         streams.append(engine.prepare("SELECT v FROM jammi.big")[0].run())
     assert [set(s.table()["v"].unique().to_pylist()) for s in streams] == [{1}, {2}]
 
@@ -251,9 +249,7 @@ def test_closing_the_engine_stops_a_running_statement(shelf: Shelf, tmp_path: Pa
 @soak
 def test_eight_threads_never_take_each_others_answers(shelf: Shelf, engine: Engine) -> None:
     for number in range(8):
-        shelf.frame(
-            "jammi", f"t{number}", table=pa.table({"x": [number] * 100}), kind=InputKind.RESULT
-        )
+        shelf.frame("jammi", f"t{number}", table=pa.table({"x": [number] * 100}), kind="result")
     wrong: list[object] = []
 
     def work(number: int) -> None:
@@ -511,7 +507,7 @@ def test_a_filesystem_of_a_relation_is_made_known(shelf: Shelf, engine: Engine) 
     shelf.put(
         "remote",
         relation=Relation(
-            Input(InputKind.SOURCE, "remote"),
+            source_input("remote"),
             ReadPlan(body=body),
             requirements=Requirements(filesystem=memory),
         ),

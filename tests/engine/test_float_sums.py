@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.steps import recompute_check
 from tests.engine.shelf import Shelf, engine_of
 from tests.inside import services_of
@@ -30,7 +29,7 @@ def numbers(shelf):
         kind = kind or pa.float64()
         rows = [{"g": n % 3, "p": value} for n, value in enumerate(values)]
         schema = pa.schema([("g", pa.int64()), ("p", kind)])
-        shelf.frame("t", table=pa.Table.from_pylist(rows, schema), kind=InputKind.SOURCE)
+        shelf.frame("t", table=pa.Table.from_pylist(rows, schema), kind="source")
 
     return put
 
@@ -115,7 +114,7 @@ def test_a_stored_statement_gives_the_columns_of_a_plain_one_and_one_answer(tmp_
     for run in range(sized(3, 8)):
         shelf = Shelf()
         rows = {"g": [n % 3 for n in range(len(values))], "p": values}
-        shelf.frame("t", table=pa.table(rows), kind=InputKind.SOURCE)
+        shelf.frame("t", table=pa.table(rows), kind="source")
         engine = engine_of(shelf, tmp_path / f"spill{run}", engine__threads=1 + run % 4)
         params = {"limit": 1e9} if "$limit" in sql else {}
         [prepared] = engine.prepare(sql, params)

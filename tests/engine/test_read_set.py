@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import SqlError, StatementNotAllowed
 from jammi_lab.engine import Engine, PreparedStatement
 from jammi_lab.engine.sql import allowlist as gate
@@ -143,7 +143,7 @@ def test_a_hostile_table_name_is_read(
     shelf: Shelf, prepare: Callable[..., PreparedStatement], name: str
 ) -> None:
     shelf.frame(name, table=PAPERS)
-    shelf.frame("jammi", name, table=PAPERS, kind=InputKind.RESULT)
+    shelf.frame("jammi", name, table=PAPERS, kind="result")
     quoted = '"' + name.replace('"', '""') + '"'
     prepared = prepare(f"SELECT a.id FROM {quoted} a JOIN jammi.{quoted} b USING (id)")
     assert sorted(i.columns for i in prepared.inputs) == [("id",), ("id",)]
@@ -155,7 +155,7 @@ def test_columns_given_by_the_relation_are_not_described_again(
     shelf: Shelf, engine: Engine
 ) -> None:
     relation = Relation(
-        Input(InputKind.SOURCE, "lazy"),
+        source_input("lazy"),
         ReadPlan(body="SELECT * FROM read_parquet('/nowhere.parquet')"),
         columns={"x": "INTEGER"},
     )

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.settings import Settings
 from jammi_lab.engine import Engine
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.storage.arrow_digests import table_digest
 
@@ -29,7 +30,7 @@ If that is what the new release is meant to do, tables made before are not what 
 If it is not meant, or is a bug of the release, do not move to it."""
 
 
-class Files:
+class Files(NameResolver):
     """The two files as sources, read as text that says its types."""
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
@@ -55,7 +56,7 @@ class Files:
         }[parts[0].lower()]
         columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
         return Relation(
-            Input(InputKind.SOURCE, parts[0].lower()),
+            source_input(parts[0].lower()),
             ReadPlan(
                 body=f"SELECT * FROM read_csv('{path}', header = true, columns = {{{columns}}})"
             ),

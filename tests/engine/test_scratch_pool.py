@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import result_input
 from jammi_lab.core.errors import SqlError
 from jammi_lab.engine import Engine, cancellable, stream, tenant_instances
 from jammi_lab.sources.base import ReadPlan, Relation
@@ -26,7 +26,7 @@ def put(shelf: Shelf, path: Path, rows: int, *, name: str = "small", **plan: Any
         "jammi",
         name,
         relation=Relation(
-            Input(InputKind.RESULT, name),
+            result_input(name),
             ReadPlan(body=f"SELECT * FROM read_parquet('{path}')", **plan),
             columns={"id": "BIGINT", "name": "VARCHAR"},
         ),

@@ -5,9 +5,10 @@ import decimal
 
 import pytest
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import result_input
 from jammi_lab.core.errors import InvalidArgument, StatementNotAllowed
 from jammi_lab.engine.duckdb_instances import open_parser
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.sql import table_functions as calls
 from jammi_lab.engine.sql.syntax_tree import tree_of
 from jammi_lab.sources.base import ReadPlan, Relation
@@ -27,18 +28,10 @@ def answering(engine):
     asked."""
     asked = []
 
-    class Provider:
-        def resolve(self, parts):
-            return None
-
-        def names(self):
-            return []
-
+    class Provider(NameResolver):
         def call(self, function, arguments):
             asked.append((function, arguments))
-            return Relation(
-                Input(InputKind.RESULT, f"{arguments[0]}@{arguments[1]}"), ReadPlan(frame=TOP)
-            )
+            return Relation(result_input(f"{arguments[0]}@{arguments[1]}"), ReadPlan(frame=TOP))
 
     engine.register(Provider())
     return asked

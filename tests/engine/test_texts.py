@@ -5,7 +5,6 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import SqlError
 from jammi_lab.engine import engine as engines
 from jammi_lab.engine import statement_binding
@@ -48,9 +47,9 @@ def test_it_is_known_to_other_workspaces_with_the_same_time_zone_alone(
 def test_it_is_bound_anew_over_other_columns(shelf, prepare, done):
     text = "SELECT * FROM papers"
     prepare(text)
-    shelf.frame("papers", table=pa.table({"other": [1]}), kind=InputKind.SOURCE)
+    shelf.frame("papers", table=pa.table({"other": [1]}), kind="source")
     assert prepare(text).output == [("other", "BIGINT")] and done == ["parsed", "bound", "bound"]
-    shelf.frame("papers", table=pa.table({"other": ["x"]}), kind=InputKind.SOURCE)
+    shelf.frame("papers", table=pa.table({"other": ["x"]}), kind="source")
     assert prepare(text).output == [("other", "VARCHAR")]
 
 
@@ -62,11 +61,11 @@ def test_values_of_parameters_are_bound_each_time(prepare, done):
 
 def test_what_one_binding_made_of_a_word_is_not_said_of_the_next(shelf, prepare):
     text = "SELECT current_date AS day FROM papers"
-    shelf.frame("papers", table=pa.table({"current_date": [1]}), kind=InputKind.SOURCE)
+    shelf.frame("papers", table=pa.table({"current_date": [1]}), kind="source")
     assert not prepare(text).reads_clock
-    shelf.frame("papers", table=pa.table({"other": [1]}), kind=InputKind.SOURCE)
+    shelf.frame("papers", table=pa.table({"other": [1]}), kind="source")
     assert prepare(text).reads_clock and prepare(text).reads_clock
-    shelf.frame("papers", table=pa.table({"current_date": [1]}), kind=InputKind.SOURCE)
+    shelf.frame("papers", table=pa.table({"current_date": [1]}), kind="source")
     assert not prepare(text).reads_clock
 
 

@@ -19,9 +19,9 @@ from jammi_lab.core.anchors import (
     AnchorKind,
     Cost,
     Input,
-    InputKind,
     Unknown,
     Vanished,
+    source_input,
     unpinned_anchor,
 )
 from jammi_lab.core.verdicts import (
@@ -44,7 +44,7 @@ NOW = "2026-11-20T09:00:00.000000Z"
 
 
 def source(name: str) -> Input:
-    return Input(kind=InputKind.SOURCE, name=name)
+    return source_input(name)
 
 
 def anchor(

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from jammi_lab.core.anchors import Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.core.anchors import Input, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.inputs.observation import Observation
+from jammi_lab.inputs.observation import Kind, Observation
 from jammi_lab.workspace.assembly import Services
 from tests.inside import services_of
 
@@ -19,7 +19,7 @@ SEEN = Snapshot(columns={"id": "BIGINT"}, whole="w", method="digest")
 
 
 def source(name: str, *columns: str) -> Input:
-    return Input(kind=InputKind.SOURCE, name=name, columns=columns)
+    return Input("source", name, columns=columns)
 
 
 @pytest.fixture
@@ -31,8 +31,10 @@ def look(ws: Any) -> Callable[..., Observation]:
         timeout: float = 5.0,
         scope: TenantScope | None = None,
     ) -> Observation:
+        kind = Kind()
+        kind.observe = observer  # type: ignore[method-assign]
         return Observation(
-            {InputKind.SOURCE: observer},
+            {"source": kind},
             scope=scope or services.scope,
             results=services.results,
             cache=services.observation_cache,
@@ -85,9 +87,7 @@ def test_what_goes_wrong_outside_is_unknown_with_its_reason(
 
 
 def test_a_kind_that_nothing_observes_is_unknown(look: Callable[..., Observation]) -> None:
-    assert isinstance(
-        look(lambda *_: SEEN).observe(Input(kind=InputKind.TOPIC, name="t"), None), Unknown
-    )
+    assert isinstance(look(lambda *_: SEEN).observe(Input(kind="topic", name="t"), None), Unknown)
 
 
 def test_what_does_not_answer_in_time_is_unknown_and_stays_so_for_this_look(

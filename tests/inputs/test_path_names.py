@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jammi_lab as jl
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import JammiError, SourceUnavailable, StatementNotAllowed
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.verdicts import Fresh, Stale
@@ -94,7 +93,7 @@ def test_a_missing_file_is_said_with_near_names(ws, data):
 
 def test_the_input_is_the_file_with_the_columns_read(ws, data):
     [read] = ws.sql("SELECT name FROM 'data/x.parquet'").inputs
-    assert (read.kind, read.columns) == (InputKind.SOURCE, ("name",))
+    assert (read.kind, read.columns) == ("source", ("name",))
     assert read.name == "'../data/x.parquet'"
 
 

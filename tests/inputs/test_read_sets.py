@@ -1,10 +1,10 @@
 """A look asks a source once for all the sets of columns that are wanted of it."""
 
-from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown, set_key
+from jammi_lab.core.anchors import Input, Snapshot, Unknown, set_key
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.inputs.observation import Observation
+from jammi_lab.inputs.observation import Kind, Observation
 
 COLUMNS = {"a": "BIGINT", "b": "VARCHAR"}
 
@@ -15,8 +15,10 @@ class Memo:
 
 
 def looking(observe) -> Observation:
+    kind = Kind()
+    kind.observe = observe
     return Observation(
-        {InputKind.SOURCE: observe},
+        {"source": kind},
         scope=TenantScope(),
         results=None,
         cache=Memo(),
@@ -27,7 +29,7 @@ def looking(observe) -> Observation:
 
 
 def source(*columns: str) -> Input:
-    return Input(InputKind.SOURCE, "crm", "t", columns)
+    return Input("source", "crm", "t", columns)
 
 
 class Server:

@@ -52,12 +52,12 @@ del _f, _s
 
 GATE = """
 import threading
-from jammi_lab.inputs.observers import Observers
-gate, source = threading.Event(), Observers.observe_source
+from jammi_lab.inputs.source_names import SourceKind
+gate, source = threading.Event(), SourceKind.observe
 def _hanging(self, input, look):
     gate.wait()
     return source(self, input, look)
-Observers.observe_source = _hanging
+SourceKind.observe = _hanging
 """
 
 
@@ -233,4 +233,4 @@ def gated(chain: Kernel, tmp_path: Path) -> Iterator[Kernel]:
     assert chain(GATE).error is None
     assert chain("ws = %jammi open\nws.settings.set('look.timeout_seconds', 600)").error is None
     yield chain
-    chain("gate.set(); Observers.observe_source = source")
+    chain("gate.set(); SourceKind.observe = source")

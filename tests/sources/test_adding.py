@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import InvalidArgument, SourceExists, SourceUnavailable
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import preview
@@ -35,7 +35,7 @@ def test_the_very_same_source_under_another_spelling_keeps_the_first_one(ws, tmp
 
 def test_an_interrupt_while_a_source_is_looked_at_is_an_interrupt(ws):
     relation = Relation(
-        Input(InputKind.SOURCE, "endless"),
+        source_input("endless"),
         ReadPlan(body="SELECT count(*) AS n FROM range(1000000000000)"),
     )
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))

@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable, Field, write_deltalake
 
 import jammi_lab
-from jammi_lab.core.anchors import Cost, Input, InputKind, Unknown
+from jammi_lab.core.anchors import Cost, Unknown, source_input
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
@@ -106,7 +106,7 @@ def reach(needs, work, *, seconds=None):
 def same_rows(path, columns=None, **how):
     """What the connector says of the rows of the first version against those of now."""
     first = source(path, options={"version": 0}).observe(None, look())
-    recorded = first.anchor(Input(InputKind.SOURCE, "s"), columns)
+    recorded = first.anchor(source_input("s"), columns)
     record = SourceRecord(name="s", kind="delta", location=str(path))
     return DeltaConnector(record, source_access=reach).same_rows(recorded, look(**how))
 
@@ -245,7 +245,7 @@ class TestSameRows:
         recorded = (
             source(folder, options={"version": 1})
             .observe(None, look())
-            .anchor(Input(InputKind.SOURCE, "s"), ("id",))
+            .anchor(source_input("s"), ("id",))
         )
         with pytest.raises(duckdb.Error):
             query(source(folder).relation(None), "SELECT count(name) FROM it WHERE name <> 'q'")
@@ -278,9 +278,7 @@ class TestSameRows:
         DeltaTable(folder).update({"name": "name"})
         memo = DictMemo()
         recorded = (
-            source(folder, options={"version": 0})
-            .observe(None, look())
-            .anchor(Input(InputKind.SOURCE, "s"))
+            source(folder, options={"version": 0}).observe(None, look()).anchor(source_input("s"))
         )
         asked = []
 
@@ -317,7 +315,7 @@ class TestDeletionVectors:
 
     def test_another_vector_of_the_same_length_is_seen(self, folder):
         delete_by_vector(folder, 1)
-        recorded = source(folder).observe(None, look()).anchor(Input(InputKind.SOURCE, "s"))
+        recorded = source(folder).observe(None, look()).anchor(source_input("s"))
         delete_by_vector(folder, 2)
         connector = DeltaConnector(
             SourceRecord(name="s", kind="delta", location=str(folder)), source_access=reach

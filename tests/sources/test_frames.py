@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jammi_lab
-from jammi_lab.core.anchors import InputKind, Snapshot, Unknown
+from jammi_lab.core.anchors import Snapshot, Unknown
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.verdicts import Stale, Undecidable
@@ -345,7 +345,7 @@ def test_a_lazy_frame_is_collected_at_each_look(tmp_path):
 
 def test_a_frame_is_an_input_of_its_own_kind():
     relation = FrameConnector("s", pa.table(COLUMNS)).relation(None)
-    assert relation.input.kind is InputKind.FRAME and relation.input.name == "s"
+    assert relation.input.has_origin and relation.input.name == "s"
 
 
 def test_an_absent_frame_is_unknown_and_says_how_to_come_back():

@@ -12,7 +12,7 @@ from pyiceberg.types import StringType
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 import jammi_lab
-from jammi_lab.core.anchors import Input, InputKind, Unknown
+from jammi_lab.core.anchors import Unknown, source_input
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.core.verdicts import Fresh, InputVanished, Stale, Undecidable
@@ -122,7 +122,7 @@ def reach(needs, work, *, seconds=None):
 
 
 def recorded(connector, columns=None):
-    return connector.observe(None, look()).anchor(Input(InputKind.SOURCE, "s"), columns)
+    return connector.observe(None, look()).anchor(source_input("s"), columns)
 
 
 def comparing(table):

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.sources import scratch_duckdb as scratch
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.sources.scratch_duckdb import SharedInstance
 from jammi_lab.storage import spill_folders as spills
 
-HERE = Input(InputKind.SOURCE, "it")
+HERE = source_input("it")
 
 
 def body(text):

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import jammi_lab
-from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot
+from jammi_lab.core.anchors import Anchor, Snapshot, source_input
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from tests.services.servers import run_mysql, run_postgres
@@ -94,7 +94,7 @@ def test_an_anchor_of_an_earlier_release_is_compared_as_before():
     snapshot = Snapshot(
         columns={"v": "VARCHAR"}, whole="1", method="m", server_types={"v": "citext"}
     )
-    anchor = snapshot.anchor(Input(InputKind.SOURCE, "s"))
+    anchor = snapshot.anchor(source_input("s"))
     former = msgspec.structs.replace(anchor, server_types=msgspec.UNSET)
     assert b"server_types" not in msgspec.json.encode(former)
     assert anchor.same_state(msgspec.json.decode(msgspec.json.encode(former), type=Anchor))

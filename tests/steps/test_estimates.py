@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.core.anchors import Anchor, AnchorKind, source_input
 from jammi_lab.core.records import CallEstimate
 from jammi_lab.steps import estimates
 from jammi_lab.steps.estimates import predict_seconds, scale_to_rows
@@ -99,7 +99,7 @@ def test_a_statement_is_estimated_from_the_rows_of_its_inputs(
 
 def test_the_part_of_a_run_that_no_row_causes_is_not_scaled():
     def anchors(rows):
-        read = Input(InputKind.SOURCE, "t", None, ("x",))
+        read = source_input("t", None, ("x",))
         return [Anchor(read, AnchorKind.SOURCE_VERSION, str(rows), "bytes", row_count=rows)]
 
     def current(rows):

@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import unmarked_word
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.input_kinds import input_kind, leaf_kind
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import (
     Damaged,
@@ -49,8 +49,6 @@ MAX_SINGLE_CHANGES = 20
 _FOLDER_SEPARATOR = re.compile(r"[/.]|__|[ _-](?=.)")
 MAX_LISTED_MEMBERS = 500
 """Maximum number of group members listed by name."""
-SOURCE_KIND = InputKind.SOURCE.value
-"""Kind of the nodes of sources and of tables inside sources."""
 Direction = Literal["both", "up", "down"]
 
 
@@ -250,12 +248,13 @@ class LineageSnapshot:
         return [
             index
             for index, node in enumerate(self.nodes)
-            if node.kind == SOURCE_KIND and node.name.startswith(f"{name}.")
+            if input_kind(node.kind).is_stored and node.name.startswith(f"{name}.")
         ]
 
     def find_source(self, name: str) -> str | None:
         """The source of this name, ignoring case, that has tables among the nodes."""
-        sources = (node.name.partition(".") for node in self.nodes if node.kind == SOURCE_KIND)
+        stored = (node.name for node in self.nodes if input_kind(node.kind).is_stored)
+        sources = (name.partition(".") for name in stored)
         return next(
             (source for source, dot, _ in sources if dot and source.casefold() == name.casefold()),
             None,
@@ -469,13 +468,8 @@ def _by_key(
 
 
 def _kind_label(kind: str) -> str:
-    return {
-        "frame": "frame",
-        "source": "source",
-        "mutable": "mutable table",
-        "topic": "topic",
-        "clock": "clock",
-    }.get(kind, f"{kind.replace('_', ' ')} table")
+    leaf = leaf_kind(kind)
+    return f"{kind.replace('_', ' ')} table" if leaf is None else leaf.word
 
 
 def _input_label(reason: object) -> str | None:

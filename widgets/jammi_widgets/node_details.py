@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import escape_invisible, format_bytes
 from jammi_lab.core.identifiers import fold, quoted_name
+from jammi_lab.core.input_kinds import input_kind, leaf_kind
 from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import marked_label, remarks_on
 from jammi_lab.features.checks.results import CheckResults
@@ -17,7 +18,7 @@ from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import is_derived
 from jammi_lab.workspace.recipes import Recipe
 from jammi_widgets.cell_texts import column_types, holds_tables, table_texts
-from jammi_widgets.graph_view import SOURCE_KIND, LineageSnapshot
+from jammi_widgets.graph_view import LineageSnapshot
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
@@ -33,21 +34,14 @@ def node_relation(ws: "Workspace", node: Node) -> str:
     """The quoted name of a node for a FROM clause; empty if it has no rows."""
     if is_derived(node):
         return quoted_name("jammi", node.name)
-    source, dot, table_label = node.name.partition(".")
-    match node.kind:
-        case "mutable":
-            return quoted_name("mutable", node.name)
-        case "topic":
-            return quoted_name("topics", node.name)
-        case "source" | "frame":
-            if dot:
-                return quoted_name(source, table_label)
-            return (
-                ""
-                if source in ws.sources and holds_tables(ws.sources[source])
-                else quoted_name(source)
-            )
-    return ""
+    leaf = leaf_kind(node.kind)
+    if leaf is None or not leaf.has_rows:
+        return ""
+    parts = leaf.name_parts(node.name)
+    is_whole_source = leaf.is_external and len(parts) == 1 and node.name in ws.sources
+    if is_whole_source and holds_tables(ws.sources[node.name]):
+        return ""
+    return quoted_name(*parts)
 
 
 def find_unread_node(ws: "Workspace", name: str) -> Node | None:
@@ -57,11 +51,11 @@ def find_unread_node(ws: "Workspace", name: str) -> Node | None:
     if source_name in ws.sources:
         source = ws.sources[source_name]
         if not table_label:
-            return Node("frame" if source.kind == "frame" else SOURCE_KIND, source.name)
+            return Node("frame" if source.kind == "frame" else "source", source.name)
         tables = source.tables() if holds_tables(source) else []
         return next(
             (
-                Node(SOURCE_KIND, f"{source.name}.{table}")
+                Node("source", f"{source.name}.{table}")
                 for table in tables
                 if fold(table) == fold(table_label)
             ),
@@ -106,8 +100,7 @@ def check_details(results: CheckResults) -> list[dict[str, Any]]:
 def _results_on_node(ws: "Workspace", node: Node) -> CheckResults:
     if is_derived(node):
         return ws.table(node.name).checks
-    checked = checked_input(node)
-    return ws._services.check_service.of_input(*checked) if checked else CheckResults([])
+    return ws._services.check_service.of_input(*checked_input(node))
 
 
 def _change_lines(
@@ -190,7 +183,7 @@ def describe_node(
 def _add_input_details(ws: "Workspace", node: Node, relation: str, message: dict[str, Any]) -> None:
     source_name, _, table_label = node.name.partition(".")
     with contextlib.suppress(JammiError):  # other parts of the panel report unreachable sources
-        if node.kind == SOURCE_KIND and source_name in ws.sources:
+        if input_kind(node.kind).is_stored and source_name in ws.sources:
             source = ws.sources[source_name]
             message["facts"] = [
                 ["kind", source.kind],

@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckRecord, CheckResult, CheckSummary
 from jammi_lab.core.command_hints import cell_or_python
 from jammi_lab.core.errors import TableNotFound
@@ -64,24 +63,24 @@ class CheckService:
         resolved = self._catalog.aliases.resolve(table)
         return schema + dot + resolved if fold(schema) in ("", JAMMI) else name
 
-    def find_subject(self, name: str) -> tuple[InputKind, str, str | None] | None:
+    def find_subject(self, name: str) -> tuple[str, str, str | None] | None:
         """What a name means to a check: a recipe, else a source, else a mutable table, as kind,
         name and owner."""
         catalog, parts = self._catalog, self.subject_name(name).split(".", 1)
         schema, table = (fold(parts[0]), parts[1]) if len(parts) == 2 else ("", parts[0])
         if schema in ("", JAMMI) and (recipe := catalog.recipes.get(table)) is not None:
-            return InputKind.RESULT, recipe.name, recipe.tenant
+            return "result", recipe.name, recipe.tenant
         if (source := catalog.sources.get(parts[0])) is not None:
-            return InputKind.SOURCE, ".".join([source.name, *parts[1:]]), source.tenant
-        is_mutable = schema in ("", InputKind.MUTABLE)
+            return "source", ".".join([source.name, *parts[1:]]), source.tenant
+        is_mutable = schema in ("", "mutable")
         if is_mutable and (mutable := catalog.mutable_tables.get(table)) is not None:
-            return InputKind.MUTABLE, mutable.name, mutable.tenant
+            return "mutable", mutable.name, mutable.tenant
         return None
 
     def newest_version(self, check: CheckRecord) -> TableVersion | None:
         """The newest version of the recipe of a check; None when there is none, and for a source or
         a mutable table."""
-        if check.kind is not InputKind.RESULT:
+        if not check.kind_class.is_result:
             return None
         newest = self._catalog.result_tables.newest_of_owner(check.tenant, check.recipe)
         return None if newest is None else TableVersion(*newest)
@@ -97,7 +96,7 @@ class CheckService:
     def check_statement(self, check: CheckRecord) -> None:
         """Bind the statement of a check, to what it is on now. Raises as binding does."""
         newest = self.newest_version(check)
-        if newest is not None or check.kind is not InputKind.RESULT:
+        if newest is not None or not check.kind_class.is_result:
             self.prepare_rows(check, None if newest is None else newest.record)
 
     # -- results
@@ -110,7 +109,7 @@ class CheckService:
         found = list[FoundResult]()
         for check in self._select_checks(names):
             version = self.newest_version(check)
-            if version is None and check.kind is InputKind.RESULT:
+            if version is None and check.kind_class.is_result:
                 waiting.append(check.name)
             else:
                 result = self._current_result(check, version, observation)
@@ -182,7 +181,7 @@ class CheckService:
         """What is stored of some checks on some versions, or with None on what has none."""
         found = list[FoundResult]()
         for check, version in checked:
-            if version is None and check.kind is InputKind.RESULT:
+            if version is None and check.kind_class.is_result:
                 continue
             record = None if version is None else version.record
             result = self._judge.stored_result(check, record)
@@ -190,10 +189,10 @@ class CheckService:
                 found.append((check, version, result))
         return found
 
-    def of_input(self, kind: InputKind, name: str) -> CheckResults:
+    def of_input(self, kind: str, name: str) -> CheckResults:
         """The latest results on a source or a mutable table. Runs nothing."""
         checks = self._catalog.checks.list()
-        on_input = [(check, None) for check in checks if check.kind is kind and check.is_on(name)]
+        on_input = [(check, None) for check in checks if check.kind == kind and check.is_on(name)]
         found = self._stored_results(on_input)
         return CheckResults(self._rows(found, self._observe(False)))
 
@@ -210,7 +209,7 @@ class CheckService:
         load_graph = functools.cache(lambda: self._evaluate([], observation))
         return lambda name, tenant: load_graph().verdict_on(name, tenant)
 
-    def input_summaries(self) -> dict[tuple[InputKind, str], CheckSummary]:
+    def input_summaries(self) -> dict[tuple[str, str], CheckSummary]:
         """What the checks on each source and mutable table found, by kind and folded name. Runs
         nothing."""
         observation = self._observe(False)
@@ -249,7 +248,7 @@ class CheckService:
     def _checked_versions(self, check: CheckRecord) -> list[TableVersion | None]:
         """The published and rejected versions of a result table, newest first; None for a source
         or a mutable table."""
-        if check.kind is not InputKind.RESULT:
+        if not check.kind_class.is_result:
             return [None]
         versions = self._catalog.result_tables.versions(check.recipe)
         return [
@@ -351,4 +350,4 @@ def _version_number(
     if version is not None:
         return version.version.version
     numbers = [a.version for a in result.anchors if fold(a.input.label) == fold(check.recipe)]
-    return numbers[0] if numbers and check.kind is InputKind.MUTABLE else None
+    return numbers[0] if numbers and not check.kind_class.is_result else None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot
+from jammi_lab.core.anchors import Anchor, Input, Observed, Snapshot
 from jammi_lab.core.checks import Audit, CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.definitions import decode_param
@@ -24,6 +24,7 @@ from jammi_lab.core.identifiers import fold, quoted_name
 from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.inputs.result_names import JAMMI
@@ -53,7 +54,7 @@ class KnownResult(NamedTuple):
     """Whether it is stored as the latest result on the table in question."""
 
 
-class CheckedTableResolver:
+class CheckedTableResolver(NameResolver):
     """Resolves the names of the checked table in the statement of a check, among them the aliases
     of its recipe, to one version of it, and `previous` to the version before."""
 
@@ -71,7 +72,7 @@ class CheckedTableResolver:
         self._relation = dataclasses.replace(
             relation, input=Input(kind=check.kind, name=check.subject)
         )
-        self._has_versions, self._read_previous = check.kind is InputKind.RESULT, read_previous
+        self._has_versions, self._read_previous = check.kind_class.is_result, read_previous
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The version, for `jammi.<table>` or `mutable.<table>`; the one before for `previous`."""
@@ -83,10 +84,6 @@ class CheckedTableResolver:
             or (self._schema == JAMMI and fold(self._resolve_alias(table)) == self._recipe)
         )
         return self._relation if is_subject else None
-
-    def names(self) -> Iterable[str]:
-        """Empty: the registered resolvers list the name."""
-        return ()
 
 
 class CheckRunner:
@@ -383,7 +380,9 @@ class CheckRunner:
 
 def is_version_of_subject(check: CheckRecord, input_: Input) -> bool:
     """Whether an input of a check is the checked version, or the one before."""
-    return check.kind is InputKind.RESULT and input_.identity[:2] == ("result", check.subject)
+    return (
+        check.kind_class.is_result and input_.kind_class.is_result and input_.name == check.subject
+    )
 
 
 def _state_without_rows(checked: TableRecord) -> Snapshot:
@@ -414,7 +413,7 @@ def _check_reads_subject(check: CheckRecord, inputs: Iterable[Input]) -> None:
     """Raise InvalidArgument for a statement that does not read what it is to check: its result
     would say nothing about that."""
     names = {fold(check.subject), fold(check.recipe)}
-    if not any(i.kind is check.kind and fold(i.label) in names for i in inputs):
+    if not any(i.kind == check.kind and fold(i.label) in names for i in inputs):
         name = quoted_name(*check.name_parts)
         raise InvalidArgument(
             f"The check {check.name!r} does not read {check.label!r}, the table that it checks.",

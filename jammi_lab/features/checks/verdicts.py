@@ -5,7 +5,7 @@ import graphlib
 from collections.abc import Iterable, Mapping
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown
+from jammi_lab.core.anchors import Input, Snapshot, Unknown
 from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult, CheckSummary, Severity
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
@@ -86,8 +86,7 @@ class CheckJudge:
         names = [
             anchor.input.name
             for anchor in result.anchors
-            if anchor.input.kind is InputKind.RESULT
-            and not is_version_of_subject(check, anchor.input)
+            if anchor.input.kind_class.is_result and not is_version_of_subject(check, anchor.input)
         ]
         verdicts = [(name, verdict_on(name, check.tenant)) for name in names]
         return [(name, verdict) for name, verdict in verdicts if verdict is not None]
@@ -134,11 +133,11 @@ class CheckJudge:
 
     def input_summaries(
         self, observation: Observation, verdict_on: VerdictOn
-    ) -> dict[tuple[InputKind, str], CheckSummary]:
+    ) -> dict[tuple[str, str], CheckSummary]:
         """The same for each source and mutable table with checks, by kind and folded name."""
-        by_input: dict[tuple[InputKind, str], list[CheckRecord]] = {}
+        by_input: dict[tuple[str, str], list[CheckRecord]] = {}
         for check in self._catalog.checks.list():
-            if check.kind is not InputKind.RESULT:
+            if not check.kind_class.is_result:
                 by_input.setdefault((check.kind, fold(check.recipe)), []).append(check)
         return {
             key: summary
@@ -174,15 +173,10 @@ class CheckJudge:
 
     def _is_subject(self, check: CheckRecord, input_: Input, tenant: str | None) -> bool:
         """Whether a check is on an input as that tenant reads it: its own before a shared one."""
-        if check.kind is not input_.kind or fold(check.recipe) != fold(input_.label):
+        if check.kind != input_.kind or fold(check.recipe) != fold(input_.label):
             return False
-        records = (
-            self._catalog.sources
-            if check.kind is InputKind.SOURCE
-            else self._catalog.mutable_tables
-        )
         with self._runner.scope.use(tenant):
-            record = records.get(input_.name)
+            record = self._catalog.inputs[check.kind].get(input_.name)
         return record is not None and record.tenant == check.tenant
 
     def failing(self, node: RecipeNode) -> str:
@@ -209,7 +203,7 @@ class CheckJudge:
         checked = {
             (check.tenant, fold(check.recipe))
             for check in (self._catalog.checks.list() if len(steps) > 1 else ())
-            if check.kind is InputKind.RESULT
+            if check.kind_class.is_result
         }
         has_changed = False
         for key in [key for key in by_key if key in checked]:
@@ -235,7 +229,7 @@ class CheckJudge:
             for check in checks.of_recipe(node.tenant, node.name)
             for input_ in checks.inputs(check)
         ]
-        return {i.name for i in inputs if i.kind is InputKind.RESULT} - {node.name}
+        return {i.name for i in inputs if i.kind_class.is_result} - {node.name}
 
     def due(self, evaluated: EvaluatedGraph, planner: Planner) -> list[Step]:
         """The steps for the checks on what a plan is about, by name: those without a result that
@@ -250,7 +244,7 @@ class CheckJudge:
         steps = []
         for check in self._catalog.checks.list():
             node = nodes.get((check.tenant, fold(check.recipe)))
-            if check.kind is not InputKind.RESULT:
+            if not check.kind_class.is_result:
                 if planner.is_complete or (check.kind, fold(check.recipe)) in inputs:
                     steps.append(self._due_step(check, None, evaluated, planner))
             elif node is not None and node.record is not None:
@@ -295,7 +289,7 @@ def _recomputed_inputs(
     return [
         anchor.input
         for anchor in result.anchors
-        if anchor.input.kind is InputKind.RESULT
+        if anchor.input.kind_class.is_result
         and (node := evaluated.graph.find(anchor.input.name, check.tenant)) is not None
         and (planned := planner.planned.get(node.key)) is not None
         and planned.kind is not StepKind.BLOCKED

@@ -1,18 +1,9 @@
-"""Resolvers and observers of what changes in place: mutable tables, `mutable.<name>`, and topics,
-`topics.<name>`."""
+"""Mutable tables, `mutable.<name>`, and topics, `topics.<name>`, as inputs."""
 
 from collections.abc import Iterable
 
 from jammi_lab.catalog.logs import LogRecord
-from jammi_lab.core.anchors import (
-    AnchorKind,
-    Input,
-    InputKind,
-    Observed,
-    Snapshot,
-    Unknown,
-    Vanished,
-)
+from jammi_lab.core.anchors import AnchorKind, Input, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import TableDamaged, TableNotFound, VersionConflict
 from jammi_lab.core.identifiers import fold
@@ -21,15 +12,18 @@ from jammi_lab.features.live.fold import stored_schema
 from jammi_lab.features.live.mutable_tables import MUTABLE, MutableTableService
 from jammi_lab.features.live.subscriptions import TopicReader
 from jammi_lab.features.live.topics import Topics, events_to_arrow
-from jammi_lab.inputs.observation import Observation, PinnedState
+from jammi_lab.inputs.observation import Kind, Observation, PinnedState
 from jammi_lab.sources.base import Computed, InputRead, MutableState, ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import sql_types
 
 VERSION_METHOD = "version of the mutable table"
 
 
-class MutableTableResolver:
-    """Resolves `mutable.<name>` to a snapshot of the table at the time of resolution."""
+class MutableKind(Kind):
+    """Mutable tables. A name means a snapshot of the table at the time when it is resolved."""
+
+    kind, word, schema = "mutable", "mutable table", MUTABLE
+    colour = "#8a6a2f"
 
     def __init__(self, tables: MutableTableService, scope: TenantScope) -> None:
         self._tables, self._scope = tables, scope
@@ -53,7 +47,7 @@ class MutableTableResolver:
         state = snapshot_of(snapshot.record)
 
         return Relation(
-            Input(kind=InputKind.MUTABLE, name=record.name),
+            Input(self.kind, record.name),
             ReadPlan(frame=snapshot.rows),
             columns=state.columns,
             token=PinnedState(state),
@@ -94,13 +88,15 @@ def snapshot_of(record: LogRecord) -> Snapshot:
     )
 
 
-TOPICS = "topics"
 OFFSETS_METHOD = "offsets of the topic"
 
 
-class TopicResolver:
-    """Resolves `topics.<name>`: the topic's columns, then `_offset` and `_produced_at`, in
-    the order of publication."""
+class TopicKind(Kind):
+    """Topics: the topic's columns, then `_offset` and `_produced_at`, in the order of
+    publication."""
+
+    kind, word, schema = "topic", "topic", "topics"
+    colour = "#2f7a78"
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
@@ -110,12 +106,12 @@ class TopicResolver:
         no such topic."""
         if (
             len(parts) != 2
-            or fold(parts[0]) != TOPICS
+            or fold(parts[0]) != self.schema
             or (reader := self._topics._current_reader(parts[1])) is None
         ):
             return None
         columns = _columns(reader)
-        topic_input = Input(InputKind.TOPIC, reader.record.name)
+        topic_input = Input(self.kind, reader.record.name)
         relation = Relation(
             topic_input, columns=columns, token=PinnedState(_snapshot(reader, columns))
         )
@@ -141,9 +137,9 @@ class TopicResolver:
 
     def names(self) -> Iterable[str]:
         """The topics visible to the bound tenant, as `topics.<name>`."""
-        return [f"{TOPICS}.{topic.name}" for topic in self._topics]
+        return [f"{self.schema}.{topic.name}" for topic in self._topics]
 
-    def observe(self, input: Input, _: Observation) -> Observed:
+    def observe(self, input: Input, observation: Observation) -> Observed:  # noqa: ARG002
         """The state of a topic: its id and offsets. A topic that was dropped and registered again
         has another id."""
         reader = self._topics._current_reader(input.name)

@@ -13,7 +13,6 @@ import pyarrow as pa
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.checks import blocking_stamp
 from jammi_lab.catalog.logs import MAX_ENTRY_BYTES, LogRecord, NewEntry
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import (
     CheckFailed,
@@ -251,7 +250,7 @@ class MutableTableService:
                 self._logs.compact(current, first, body_of(rows), rows.num_rows)
 
     def _checks_on(self, record: LogRecord) -> Sequence[CheckRecord]:
-        checks = self._catalog.checks.of_recipe(record.tenant, record.name, InputKind.MUTABLE)
+        checks = self._catalog.checks.of_recipe(record.tenant, record.name, record.kind)
         return [check for check in checks if check.severity is Severity.BLOCK]
 
     def _checked_change(self, record: LogRecord, change: Change) -> Change:

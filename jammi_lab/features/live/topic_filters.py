@@ -1,15 +1,15 @@
 """`where=` conditions of a topic: which rows of a batch satisfy one, with SQL's semantics of
 NULL."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import frame_input
 from jammi_lab.core.errors import SqlError, StatementNotAllowed
 from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.name_resolution import FixedNames
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.row_conditions import check_row_condition, positions_in
 from jammi_lab.sources.base import ReadPlan, Relation
@@ -58,24 +58,12 @@ class Predicate:
         return found
 
     def _prepare(self, head: str, tail: str, rows: pa.Table) -> PreparedStatement:
+        relation = Relation(frame_input(_ROWS_NAME), ReadPlan(frame=rows))
         with positions_in(self._where, len(head)):
             [prepared] = self._engine.prepare(
                 f"{head}{self._where}{tail}",
                 None,
                 tenant=self._tenant,
-                overriding_resolvers=[_RowsResolver(rows)],
+                overriding_resolvers=[FixedNames({_ROWS_NAME: relation})],
             )
         return prepared
-
-
-class _RowsResolver:
-    """The rows of some events as a relation with a name that cannot clash."""
-
-    def __init__(self, rows: pa.Table) -> None:
-        self._relation = Relation(Input(InputKind.FRAME, _ROWS_NAME), ReadPlan(frame=rows))
-
-    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        return self._relation if parts == (_ROWS_NAME,) else None
-
-    def names(self) -> Sequence[str]:
-        return []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor, InputKind, Snapshot
+from jammi_lab.core.anchors import Anchor, Snapshot
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.interrupts import Signal
@@ -57,7 +57,7 @@ class StampedSource(Value, frozen=True, omit_defaults=True):
     """The columns read."""
     table: str | None = None
     """The table inside a source that has several."""
-    kind: InputKind = InputKind.SOURCE
+    kind: str = "source"
     """The kind of input."""
 
 
@@ -173,7 +173,7 @@ class StampMaker:
         files = [
             bound
             for bound in prepared.inputs
-            if bound.relation.input.kind is InputKind.SOURCE
+            if bound.relation.input.kind_class.is_stored
             and bound.relation.token is None
             and bound.relation.requirements.attachment is None
             and bound.relation.requirements.filesystem is None
@@ -197,7 +197,7 @@ class StampMaker:
         files = [
             anchor.input
             for anchor in anchors
-            if anchor.input.kind is InputKind.SOURCE and anchor.server_types is msgspec.UNSET
+            if anchor.input.kind_class.is_stored and anchor.server_types is msgspec.UNSET
         ]
 
         def observe(observation: "Observation") -> dict[tuple[str, str, str], Snapshot]:

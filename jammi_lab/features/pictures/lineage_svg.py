@@ -24,7 +24,9 @@ from jammi_lab.core.html import (
     svg_image,
     unmarked_word,
 )
+from jammi_lab.core.input_kinds import leaf_kind
 from jammi_lab.features.pictures.graph_layout import LayeredGraph, assign_layers, wrap_layers
+from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import NO_STATES, NodeLike, NodeStates, is_derived
 
 MAX_NODES = 120
@@ -32,14 +34,6 @@ MAX_NODES = 120
 tables that are not fresh, are drawn."""
 MAX_TREE_LINES = 200
 """Maximum number of lines of a tree."""
-_FILL_COLOURS = {
-    "source": "#3b6a96",
-    "frame": "#7a5a96",
-    "mutable": "#8a6a2f",
-    "topic": "#2f7a78",
-    "model": "#7d4f62",
-    "clock": "#5b6470",
-}
 VERDICT_FILLS: Mapping[str, tuple[str, str, str]] = {
     "fresh": ("#35664f", "", "#fff"),
     "possibly stale": ("#ffd166", "#e6a817", "#1f2933"),
@@ -69,8 +63,7 @@ HELD_SIGN = "‖"
 """Sign of a table that a recompute of everything leaves as it is."""
 CHANGE_SIGN, CHANGE_COLOUR = "Δ", "#e4572e"
 """Sign and border of the node in which something changed: a root cause."""
-_MODEL_KIND = "model"
-_RECIPE_COLOUR = "#4d5a6b"
+_MODEL_COLOUR, _RECIPE_COLOUR = "#7d4f62", "#4d5a6b"
 _EDGE_COLOUR = "#8a94a0"
 _LETTER_WIDTH = 7.4
 _SMALL_LETTER_WIDTH = 6.2
@@ -149,12 +142,12 @@ def index_pairs(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike]) -> list[tu
     edge of a model at a model."""
     derived_index = {n.name: i for i, n in enumerate(nodes) if is_derived(n)}
     external_index = {
-        n.name: i for i, n in enumerate(nodes) if not is_derived(n) and n.kind != _MODEL_KIND
+        n.name: i for i, n in enumerate(nodes) if not is_derived(n) and n.kind != MODEL_KIND
     }
-    models = {n.name: i for i, n in enumerate(nodes) if n.kind == _MODEL_KIND}
+    models = {n.name: i for i, n in enumerate(nodes) if n.kind == MODEL_KIND}
     pairs = []
     for edge in edges:
-        indexes = {"result_digest": (derived_index, external_index), _MODEL_KIND: (models, {})}.get(
+        indexes = {"result_digest": (derived_index, external_index), MODEL_KIND: (models, {})}.get(
             edge.kind, (external_index, derived_index)
         )
         start = next((index[edge.input] for index in indexes if edge.input in index), None)
@@ -168,7 +161,7 @@ def unique_ids(nodes: Sequence[NodeLike]) -> list[str]:
     """A unique id for each node: its name, or `<kind>:<name>` if a recipe (for a model: any other
     node) has the same name."""
     derived_names = {n.name for n in nodes if is_derived(n)}
-    names_in_use = {_MODEL_KIND: derived_names | {n.name for n in nodes if n.kind != _MODEL_KIND}}
+    names_in_use = {MODEL_KIND: derived_names | {n.name for n in nodes if n.kind != MODEL_KIND}}
     return [
         n.name
         if is_derived(n) or n.name not in names_in_use.get(n.kind, derived_names)
@@ -346,9 +339,10 @@ def pattern_svg(verdict: str, pattern_id: str) -> str:
 
 def _node_paint(node: NodeLike, verdict: str, focused: bool, *, changed: bool) -> tuple[str, str]:
     """The attributes of a node's outline, and the colour of the text in it."""
-    fill, _, ink = VERDICT_FILLS.get(
-        unmarked_word(verdict), (_FILL_COLOURS.get(node.kind, _RECIPE_COLOUR), "", "#fff")
-    )
+    leaf = leaf_kind(node.kind)
+    other = _MODEL_COLOUR if node.kind == MODEL_KIND else _RECIPE_COLOUR
+    plain = (other if leaf is None else leaf.colour, "", "#fff")
+    fill, _, ink = VERDICT_FILLS.get(unmarked_word(verdict), plain)
     if verdict in PATTERN_PATHS:
         fill = f"url(#p-{verdict.replace(' ', '-')})"
     border, width = _BORDERS.get(verdict, _EDGE_COLOUR), 3 if verdict in _BORDERS else 1
@@ -602,19 +596,20 @@ def _shape(kind: str, box: Box, paint: str) -> str:
     """The outline of a node: a source is a cylinder, a frame a sheet with a folded corner, a model
     a box with cut corners, a recipe a rounded box, any other input a hexagon."""
     x, y, w, h = (round(v) for v in box)
-    if kind == "source":
+    leaf = leaf_kind(kind)
+    if leaf is not None and leaf.is_stored:
         top = f"M{x} {y + 5}v{h - 10}a{w / 2} 6 0 0 0 {w} 0v-{h - 10}a{w / 2} 6 0 0 0-{w} 0Z"
         return f'<path d="{top}" {paint}/>'
-    if kind == "frame":
+    if leaf is not None and leaf.has_origin:
         return (
             f'<path d="M{x} {y}h{w - 12}l12 12v{h - 12}h-{w}Z" {paint}/><path '
             f'd="M{x + w - 12} {y}v12h12" fill="#fff" fill-opacity="0.35"/>'
         )
-    if kind == _MODEL_KIND:
+    if kind == MODEL_KIND:
         return (
             f'<path d="M{x + 9} {y}h{w - 18}l9 9v{h - 18}l-9 9h-{w - 18}l-9-9v-{h - 18}Z" {paint}/>'
         )
-    if kind in _FILL_COLOURS:
+    if leaf is not None:
         return (
             f'<path d="M{x + 10} {y}h{w - 20}l10 {h / 2}l-10 '
             f'{h / 2}h-{w - 20}l-10-{h / 2}Z" {paint}/>'

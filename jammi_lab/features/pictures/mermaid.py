@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from jammi_lab.core.html import VERDICT_ICONS, escape_invisible, unmarked_word
+from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.features.pictures.lineage_svg import (
     CHANGE_COLOUR,
     HELD_SIGN,
@@ -11,9 +12,6 @@ from jammi_lab.features.pictures.lineage_svg import (
 )
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import NodeLike, NodeStates
-
-_BRACKETS = {"source": ("[(", ")]"), "frame": ("[(", ")]"), MODEL_KIND: ("{{", "}}")}
-"""Brackets for the shape of each kind of node."""
 
 
 def mermaid_text(
@@ -25,7 +23,7 @@ def mermaid_text(
     lines = ["flowchart LR"]
     used_words: dict[str, None] = {}
     for index, node in enumerate(nodes):
-        opening, closing = _BRACKETS.get(node.kind, ("[", "]"))
+        opening, closing = _brackets(node.kind)
         word = unmarked_word(states.verdicts.get(node, ""))
         style = f":::{word.replace(' ', '_')}" if word else ""
         used_words |= {word: None} if word else {}
@@ -37,6 +35,13 @@ def mermaid_text(
     border = f"stroke:{CHANGE_COLOUR},stroke-width:5px"
     lines += [f"  style n{i} {border}" for i, node in enumerate(nodes) if node in states.changes]
     return "\n".join(lines)
+
+
+def _brackets(kind: str) -> tuple[str, str]:
+    """The brackets for the shape of a kind of node."""
+    if kind == MODEL_KIND:
+        return "{{", "}}"
+    return ("[(", ")]") if input_kind(kind).is_external else ("[", "]")
 
 
 def _label(node: NodeLike, states: NodeStates) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, Input, InputKind
+from jammi_lab.core.anchors import Anchor, Input
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
 from jammi_lab.core.gc_pause import import_modules
@@ -142,7 +142,7 @@ class EventBuilder:
         inputs = [
             self._input(anchor, record.tenant)
             for anchor in record.anchors
-            if anchor.input.kind is not InputKind.CLOCK
+            if anchor.input.kind_class.has_rows
         ]
         inputs += self._model_inputs(record, descriptor)
         planned = OutputDataset(namespace, name, outputFacets={})
@@ -364,10 +364,10 @@ class EventBuilder:
 
     def dataset(self, input: Input, tenant: str | None) -> tuple[str, str]:
         """Namespace and name of an input."""
-        source = self._sources.get(input.name) if input.kind is InputKind.SOURCE else None
+        source = self._sources.get(input.name) if input.kind_class.is_stored else None
         if source is not None and source.kind != "frame":
             return external_dataset(source, input.table, self._folder)
-        prefix = "" if input.kind is InputKind.RESULT else f"{input.kind.value}."
+        prefix = "" if input.kind_class.is_result else f"{input.kind}."
         return self._tenant_namespace(tenant), prefix + input.label
 
     def _tenant_namespace(self, tenant: str | None) -> str:

@@ -218,7 +218,7 @@ class RowFilter:
             return None
         if self._rows.state_of(selection, "rows") != state:
             return None
-        memory_types = self._engine.describe(InlineRows(rows)._relation, self._tenant)
+        memory_types = self._engine.describe(InlineRows(rows).relation, self._tenant)
         texts = [
             c for c, kind in prepared.output if kind in _TEXT_TYPES and memory_types[c] == "VARCHAR"
         ]

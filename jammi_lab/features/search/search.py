@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
@@ -311,7 +310,7 @@ def missing_encoder_error(record: TableRecord, tables: "ResultTableRepository") 
         names = [
             a.input.name
             for a in origin.anchors
-            if a.input.kind is InputKind.RESULT and a.columns == ("key", "vector")
+            if a.input.kind_class.is_result and a.columns == ("key", "vector")
         ]
         newest = [tables.get(name) or tables.newest(name) for name in names]
         origin = next(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot, rests_on_statement
+from jammi_lab.core.anchors import Anchor, Input, Snapshot, rests_on_statement, result_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import (
     JammiError,
@@ -87,7 +87,7 @@ class SourceRows:
             vector_anchors = [
                 a
                 for a in record.anchors
-                if a.input.kind is InputKind.RESULT and a.columns == ("key", "vector")
+                if a.input.kind_class.is_result and a.columns == ("key", "vector")
             ]
             versions = [
                 tables.version(a.input.name, a.version)
@@ -323,9 +323,7 @@ class SourceRows:
         of a named table the key column, else all that was read."""
         if self._reads_own_table:
             return []
-        anchors = [
-            a for a in self._origin.anchors if a.pinned and a.input.kind is not InputKind.CLOCK
-        ]
+        anchors = [a for a in self._origin.anchors if a.pinned and a.input.kind_class.has_rows]
         by_sql = (
             self.address.startswith("(")
             if self._is_embedded
@@ -454,7 +452,7 @@ class SourceRows:
     def own_input(self) -> Input:
         """The searched table, with the columns that a search reads."""
         columns = ("key", "terms" if self.record.recipe_class.has_words else "vector")
-        return Input(kind=InputKind.RESULT, name=self.record.recipe, columns=columns)
+        return result_input(self.record.recipe, columns=columns)
 
     @property
     def key_type(self) -> str:
@@ -490,9 +488,6 @@ def _plain_address(source: Input, name: str) -> str | None:
     keeps its meaning when another object takes that name."""
     if source.table is not None or fold(source.name) != fold(name):
         return None
-    match source.kind:
-        case InputKind.SOURCE | InputKind.FRAME:
-            return quote_identifier(source.name)
-        case InputKind.RESULT:
-            return f"jammi.{quote_identifier(source.name)}"
-    return None
+    schema = source.kind_class.schema
+    quoted = quote_identifier(source.name)
+    return f"{schema}.{quoted}" if schema else quoted

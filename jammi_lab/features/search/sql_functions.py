@@ -6,7 +6,7 @@ the definition; an index never is. Only a statement that reads `source_missing` 
 source of the table.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from jammi_lab.core.anchors import Input
 from jammi_lab.core.canonical_json import canonical_json, digest_of
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.records import TableRecord
+from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.features.search.answers import HIT_COLUMNS, Answer
 from jammi_lab.features.search.hits import HIT_TYPES, hits_table
 from jammi_lab.features.search.queries import texts_of
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _MISSING = "source_missing"
 
 
-class SearchFunctions:
+class SearchFunctions(NameResolver):
     """Resolves calls of the two table functions to relations."""
 
     def __init__(
@@ -45,14 +46,6 @@ class SearchFunctions:
         """`find_table`: the record of the table that a name means; raises TableNotFound.
         `table_relation`: what FROM reads for that name."""
         self._search, self._find_table, self._table_relation = search, find_table, table_relation
-
-    def resolve(self, parts: tuple[str, ...]) -> Relation | None:  # noqa: ARG002  # a call is no name
-        """None: a table function has no name of its own."""
-        return None
-
-    def names(self) -> Sequence[str]:
-        """None."""
-        return []
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
         """The relation of `search('table', query, k, words)` or `neighbors('table', key, k)`; None

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from jammi_lab.core import foreign_errors
-from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, Vanished, source_input
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable, TableNotFound
@@ -194,7 +194,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             )
         relation = self.table_relation(info)
         return Relation(
-            Input(InputKind.SOURCE, self.record.name, info.label),
+            source_input(self.record.name, info.label),
             ReadPlan(body=relation.read.body),
             requirements=Requirements(
                 extensions=relation.requirements.extensions,

@@ -14,7 +14,7 @@ from dataclasses import replace
 import duckdb
 import pyarrow as pa
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
@@ -36,7 +36,7 @@ from jammi_lab.sources.databases.database_file import (
 from jammi_lab.sources.scratch_duckdb import open_bare
 from jammi_lab.storage.arrow_digests import reader_digests
 
-_NO_INPUT = Input(InputKind.SOURCE, "")
+_NO_INPUT = source_input("")
 _INEXACT_ARROW_TYPES = (
     "HUGEINT",
     "BIT",

@@ -22,13 +22,12 @@ from typing import Any
 from jammi_lab.core.anchors import (
     ROUNDED,
     Cost,
-    Input,
-    InputKind,
     Observed,
     Snapshot,
     Unknown,
     Vanished,
     set_key,
+    source_input,
 )
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import (
@@ -195,7 +194,7 @@ class ServerConnector(ServerTables):
             and self.record.anchor in ("auto", "content")
         )
         return Relation(
-            Input(InputKind.SOURCE, self.record.name, table),
+            source_input(self.record.name, table),
             ReadPlan(
                 body=body,
                 projected_body=projected_body,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core import foreign_errors
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.core.records import SourceRecord
@@ -241,7 +241,7 @@ class ServerTables(ABC):
 
     def _requirement(self, attachment: Attachment) -> Relation:
         return Relation(
-            Input(InputKind.SOURCE, self.record.name),
+            source_input(self.record.name),
             ReadPlan(body="SELECT 1"),
             requirements=Requirements(attachment=attachment),
             explain=self.explain,

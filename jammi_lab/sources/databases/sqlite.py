@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
@@ -81,7 +81,7 @@ def delete_copies() -> None:
 
 _MAX_KNOWN_CLASSES = 1024
 _known_classes = BoundedCache[tuple[str, str, Stats], dict[str, frozenset[str]]](_MAX_KNOWN_CLASSES)
-_NO_INPUT = Input(InputKind.SOURCE, "")
+_NO_INPUT = source_input("")
 
 
 class SqliteConnector(DatabaseFileConnector):

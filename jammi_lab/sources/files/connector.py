@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 from msgspec.structs import replace
 
-from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.core.anchors import Cost, Observed, Snapshot, Unknown, Vanished, source_input
 from jammi_lab.core.errors import JammiError, SchemaMismatch, SourceUnavailable
 from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import SourceRecord
@@ -210,7 +210,7 @@ class FileConnector(LocatedConnector):
                 )
             ) from None
         return Relation(
-            Input(InputKind.SOURCE, self.record.name),
+            source_input(self.record.name),
             ReadPlan(frame=rows),
             columns=scratch_duckdb.sql_types(rows.schema),
         )
@@ -229,7 +229,7 @@ class FileConnector(LocatedConnector):
             return PartOfFiles(body, columns if is_uniform else None)
 
         return Relation(
-            Input(InputKind.SOURCE, self.record.name),
+            source_input(self.record.name),
             ReadPlan(
                 body=parquet_schemas.build_select(source_files, access.addresses, schemas),
                 part_of_files=select_files if self.file_set.is_local else None,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
@@ -65,7 +65,7 @@ class ExcelConnector(FileConnector):
     def _relation(self, source_files: list[SourceFile]) -> Relation:
         rows = self._sheet(source_files).rows
         return Relation(
-            Input(InputKind.SOURCE, self.record.name),
+            source_input(self.record.name),
             ReadPlan(frame=rows),
             columns=sql_types(rows.schema),
         )
@@ -130,7 +130,7 @@ def _with_types(rows: pa.Table, types: Mapping[str, str]) -> pa.Table:
     SourceUnavailable for a value that does not fit."""
     declared = {fold(name): kind for name, kind in types.items()}
     names = [name for name in rows.column_names if fold(name) in declared]
-    relation = Relation(Input(InputKind.SOURCE, ""), ReadPlan(frame=rows))
+    relation = Relation(source_input(""), ReadPlan(frame=rows))
     try:
         decide_columns(relation, names, {"types": types}, rows.nbytes)
     except Misfit as misfit:

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
@@ -79,7 +79,7 @@ class TextConnector(FileConnector):
         source_files: Sequence[SourceFile] = (),
     ) -> Relation:
         return Relation(
-            Input(InputKind.SOURCE, self.record.name),
+            source_input(self.record.name),
             ReadPlan(body=body),
             requirements=Requirements(
                 filesystem=access.filesystem, scoped_secret=access.scoped_secret

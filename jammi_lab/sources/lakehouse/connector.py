@@ -12,16 +12,7 @@ from typing import Any
 
 import duckdb
 
-from jammi_lab.core.anchors import (
-    Anchor,
-    Cost,
-    Input,
-    InputKind,
-    Observed,
-    Snapshot,
-    Unknown,
-    Vanished,
-)
+from jammi_lab.core.anchors import Anchor, Cost, Observed, Snapshot, Unknown, Vanished, source_input
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
@@ -166,7 +157,7 @@ class LakehouseConnector(LakehouseTable):
                 return Unknown(read_errors.reason_of(error))
 
         return Relation(
-            Input(InputKind.SOURCE, self.record.name),
+            source_input(self.record.name),
             ReadPlan(
                 body=body,
                 part_of_files=select_files,

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 import jammi_lab as jl
 from jammi_lab.catalog.logs import Entry, LogRecord
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.features.live.fold import Fold, body_of, differ
 
 I64 = st.integers(-(2**63), 2**63 - 1)
@@ -60,9 +59,7 @@ def exactly(table):
 
 def folded(schema, key, commits):
     """The rows after commits, each of rows that are put and rows that are removed."""
-    record = LogRecord(
-        kind=InputKind.MUTABLE, name="t", schema=schema.serialize().to_pybytes(), key=key
-    )
+    record = LogRecord(kind="mutable", name="t", schema=schema.serialize().to_pybytes(), key=key)
     fold = Fold(record)
     for position, (put, removed) in enumerate(commits):
         fold.apply(Entry(position, "", put.num_rows, "", "", body_of(put, removed.select(key))))

@@ -9,7 +9,7 @@ import jammi_lab as jl
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.verdicts import Damaged, Fresh
 from jammi_lab.features.outputs.badge import BadgeService
-from jammi_lab.inputs.observers import Observers
+from jammi_lab.inputs.source_names import SourceKind
 from tests.inside import services_of
 from tests.waiting import until
 
@@ -139,14 +139,14 @@ def test_a_display_that_is_gone_stops_nobody_else(gate):
 def test_a_text_that_said_that_nothing_was_checked_waits_when_it_is_shown_again(
     tmp_path, monkeypatch, gate
 ):
-    asked, source = threading.Event(), Observers.observe_source
+    asked, source = threading.Event(), SourceKind.observe
 
     def hanging(self, wanted, look):
         asked.set()
         gate.wait()
         return source(self, wanted, look)
 
-    monkeypatch.setattr(Observers, "observe_source", hanging)
+    monkeypatch.setattr(SourceKind, "observe", hanging)
     gate.set()
     with jl.open(tmp_path / "lab") as ws:
         (tmp_path / "p.csv").write_text("id\n1\n")
