@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from jammi_lab.core import foreign_errors
 from jammi_lab.core.argument_kinds import ArgumentKinds, argument_kinds, check_kinds
 from jammi_lab.core.attribute_suggestions import answers_of
 from jammi_lab.core.errors import JammiError
@@ -17,7 +18,8 @@ _Class = TypeVar("_Class", bound=type)
 
 def answer_arguments(function: _Function) -> _Function:
     """A decorator of a method or of a function of the package: a call whose arguments do not fit is
-    answered with those that do, and one with arguments of another kind with InvalidArgument."""
+    answered with those that do, and one with arguments of another kind with InvalidArgument. Where
+    the machine has no memory or thread left, whatever was called raises ResourceExhausted."""
 
     @functools.cache
     def expected() -> tuple[list[str], ArgumentKinds]:
@@ -40,6 +42,12 @@ def answer_arguments(function: _Function) -> _Function:
             if not (is_of_call and isinstance(error, TypeError)):
                 raise
             problem = str(error)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            exhausted = foreign_errors.to_error("machine", text)
+            if exhausted is None:
+                raise
+            raise exhausted from None
         raise TypeError(_wrong_arguments_message(function, problem, kwargs))
 
     return call  # type: ignore[return-value]

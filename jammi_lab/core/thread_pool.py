@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from jammi_lab.core.interrupts import Signal
 
-Work = Callable[[], None]
+Work = Callable[[], object]
 IDLE_THREAD_NAME = "jammi-idle"
 """Name of an idle thread."""
 IDLE_TIMEOUT_SECONDS = 10.0
@@ -105,6 +105,13 @@ def start_thread(thread: threading.Thread) -> None:
         raise MemoryError("a thread could not start") from failures[0]
 
 
+def start_daemon(work: Work, name: str) -> threading.Thread:
+    """A thread of its own for some work. Raises as `start_thread`."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    start_thread(thread)
+    return thread
+
+
 class _Started(Signal):
     """Set by a thread that has begun. `threading` waits for it without a limit."""
 
@@ -159,8 +166,8 @@ class JobQueue:
         """Append a job. Raises RuntimeError when no more threads are allowed."""
         run = contextvars.copy_context().run
         with self._lock:
-            self._jobs.append(lambda: run(job))
             self._start_thread()
+            self._jobs.append(lambda: run(job))
 
     def clear(self) -> None:
         """Drop the jobs that have not started."""
@@ -180,9 +187,11 @@ class JobQueue:
         # A forked child has none of the parent's threads, and an exception ends a thread.
         self._threads = {thread for thread in self._threads if thread.is_alive()}
         if len(self._threads) < self._max_threads:
-            thread = threading.Thread(target=self._run_jobs, name=self._name, daemon=True)
-            start_thread(thread)
-            self._threads.add(thread)
+            try:
+                self._threads.add(start_daemon(self._run_jobs, self._name))
+            except (RuntimeError, MemoryError):  # fewer threads do the work, too
+                if not self._threads:
+                    raise
 
     def _run_jobs(self) -> None:
         while True:

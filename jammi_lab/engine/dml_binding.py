@@ -21,6 +21,7 @@ from jammi_lab.engine.sql.read_set import (
 )
 from jammi_lab.engine.sql.types import column_definitions
 from jammi_lab.sources.base import Relation
+from jammi_lab.sources.scratch_duckdb import register_frame
 
 
 def find_target(parts: DmlParts, relations: Any) -> tuple[tuple[str, ...], Relation]:
@@ -101,5 +102,5 @@ def copy_target(
         f"CREATE TABLE {schema}.{table} ({column_definitions(target.columns or {})}{primary})"
     )
     if not empty:
-        cursor.register("__jammi_target", target.read.frame)
+        register_frame(cursor, "__jammi_target", target.read.frame)
         cursor.execute(f"INSERT INTO {schema}.{table} SELECT * FROM temp.main.__jammi_target")

@@ -29,6 +29,7 @@ from jammi_lab.engine.sql.read_set import scratch_address
 from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.metadata_cache_lock import lock_for
+from jammi_lab.sources.scratch_duckdb import register_frame
 from jammi_lab.storage.spill_folders import SpillFolder
 
 ViewBodies = tuple[tuple[tuple[str, ...], str], ...]
@@ -243,7 +244,7 @@ class TenantInstances:
             self.register_filesystem(relation.requirements.filesystem)
         if relation.read.frame is None:
             return relation.read.body or ""
-        cursor.register(f"__jammi_frame_{number}", relation.read.frame)
+        register_frame(cursor, f"__jammi_frame_{number}", relation.read.frame)
         return _without_pushdown(f"temp.main.__jammi_frame_{number}", relation.read.frame.schema)
 
     def register_filesystem(self, filesystem: Any) -> None:

@@ -12,6 +12,8 @@ import duckdb
 import pyarrow as pa
 
 from jammi_lab.core.errors import SchemaMismatch, too_many_open_files
+from jammi_lab.core.interrupts import Signal
+from jammi_lab.core.thread_pool import join_thread, start_daemon
 from jammi_lab.sources import attach, duckdb_extensions
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage import spill_folders
@@ -147,6 +149,28 @@ def _open_for(
     return borrow_bare()
 
 
+def register_frame(connection: duckdb.DuckDBPyConnection, name: str, frame: Any) -> None:
+    """Name a frame for statements. Raises as `start_thread`."""
+    _start_arrow_threads()
+    connection.register(name, frame)
+
+
+@functools.cache
+def _start_arrow_threads() -> None:
+    """Let Arrow start a thread of each of its pools, which DuckDB's scan of a frame waits for, also
+    where it never starts."""
+    from pyarrow import dataset
+
+    go = Signal()
+    try:
+        threads = [start_daemon(go.wait, "jammi-arrow") for _ in range(2)]
+    finally:
+        go.set()
+    for thread in threads:
+        join_thread(thread)
+    dataset.dataset(pa.table({"a": [1]})).to_table()
+
+
 @contextlib.contextmanager
 def connect(
     relation: Relation, *, uses_all_threads: bool = False
@@ -164,7 +188,7 @@ def connect(
         if relation.requirements.filesystem is not None:
             connection.register_filesystem(relation.requirements.filesystem)
         if relation.read.frame is not None:
-            connection.register("it", relation.read.frame)
+            register_frame(connection, "it", relation.read.frame)
         else:
             connection.execute(f"CREATE TEMP VIEW it AS {relation.read.body}")
         yield connection

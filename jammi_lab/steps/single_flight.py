@@ -15,7 +15,7 @@ from jammi_lab.core.clock import Clock, parse_rfc3339
 from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.records import OnProgress, Progress, TableRecord, TableStatus
-from jammi_lab.core.thread_pool import join_thread, start_thread
+from jammi_lab.core.thread_pool import join_thread, start_daemon
 from jammi_lab.core.value import Value
 from jammi_lab.engine.duckdb_errors import stopped_error
 
@@ -70,12 +70,9 @@ class Heartbeat:
         forwards; it raises SessionClosed after `stop`."""
         build = _RunningBuild(self.clock.monotonic(), on_progress)
         with self._guard:
-            self._builds[table_name] = build
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="jammi-heartbeat", daemon=True
-                )
-                start_thread(self._thread)
+                self._thread = start_daemon(self._run, "jammi-heartbeat")
+            self._builds[table_name] = build
 
         def report_progress(progress: Progress) -> None:
             if self._stopping:

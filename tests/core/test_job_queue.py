@@ -3,6 +3,8 @@
 import contextvars
 import threading
 
+import pytest
+
 from jammi_lab.core.thread_pool import JobQueue
 
 word = contextvars.ContextVar("word", default="none")
@@ -33,6 +35,24 @@ def test_no_more_jobs_run_at_once_than_there_may_be_threads():
     gate.set()
     queue.wait(10)
     assert len(running) == 5
+
+
+def test_where_no_further_thread_can_be_started_those_there_are_do_the_work(monkeypatch):
+    queue, gate, results = JobQueue("jammi-test", max_threads=2), threading.Event(), []
+
+    def fail(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError):
+            queue.put(lambda: results.append("refused"))
+    queue.put(lambda: gate.wait(10))
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    queue.put(lambda: results.append("done"))
+    gate.set()
+    queue.wait(10)
+    assert results == ["done"]
 
 
 def test_dropped_jobs_do_not_run():

@@ -38,6 +38,7 @@ SHOWN_BY = {
     "test_without_the_last_count_a_log_that_was_cut_is_not_noticed",
     "a full disk": "tests/store/test_full_disk.py::"
     "test_a_full_disk_lets_expire_drop_and_open_succeed",
+    "little memory, few threads": "tests/store/test_exhausted.py::",
 }
 GUARANTEE = {
     "On a column that the owner of a source chose": "tests/freshness/test_undecidable.py::"

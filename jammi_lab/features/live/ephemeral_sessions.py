@@ -21,7 +21,7 @@ from jammi_lab.catalog.sessions import ENDED, OPEN, PARTIAL, SessionRecord
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError, NoTenantBinding, PartialDeletionFailure, TableNotFound
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.thread_pool import join_thread, start_thread
+from jammi_lab.core.thread_pool import join_thread, start_daemon
 from jammi_lab.features.live.mutable_tables import MutableTableService
 from jammi_lab.features.live.open_session import TIMED_OUT, OpenSession, closed_error
 from jammi_lab.features.live.session_audit import LifecycleEvent, publish_event
@@ -457,10 +457,7 @@ class EphemeralSessions:
 
     def _start_scanner(self) -> None:
         if self._scanner is None and not self._stopping:
-            self._scanner = threading.Thread(
-                target=self._scan_forever, name="jammi-sessions", daemon=True
-            )
-            start_thread(self._scanner)
+            self._scanner = start_daemon(self._scan_forever, "jammi-sessions")
 
     def _scan_forever(self) -> None:
         watched_at = self.clock.monotonic()

@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import copy
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.core.errors import SchemaMismatch, StepFailed
-from jammi_lab.core.thread_pool import ThreadPool, start_thread
+from jammi_lab.core.thread_pool import ThreadPool, start_daemon
 from jammi_lab.steps.executor import Executor, LocalExecutor
 from jammi_lab.steps.row_digests import Digests, digests_of
 from jammi_lab.steps.step_functions import StepFunction, is_async, step_failure
@@ -222,8 +221,7 @@ def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
     """An event loop in a thread of its own, because that of a notebook is running already. Tasks
     that have not ended are cancelled at the end."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="jammi-map", daemon=True)
-    start_thread(thread)
+    thread = start_daemon(loop.run_forever, "jammi-map")
     try:
         yield loop
     finally:

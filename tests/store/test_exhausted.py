@@ -1,0 +1,83 @@
+"""A machine without memory or threads: a typed error, and nothing acknowledged is lost."""
+
+import threading
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.sources import scratch_duckdb
+from jammi_lab.workspace.result_table import Tables
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    """A context in which no thread whose name begins so can be started."""
+
+    def refuse(name):
+        def start(thread):
+            if thread.name.startswith(name):
+                raise RuntimeError("can't start new thread")
+            begin(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+
+    begin = threading.Thread.start
+    return refuse
+
+
+def test_a_workspace_that_can_start_no_thread_is_refused_and_opens_later(
+    tmp_path, no_threads, monkeypatch
+):
+    no_threads("jammi")
+    with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
+        jl.open(tmp_path / "lab")
+    monkeypatch.undo()
+    jl.open(tmp_path / "lab").close()
+
+
+def test_a_build_whose_heartbeat_cannot_start_is_refused_and_leaves_no_build(
+    tmp_path, no_threads, monkeypatch
+):
+    with jl.open(tmp_path / "lab") as ws:
+        no_threads("jammi-heartbeat")
+        for _ in range(2):
+            with pytest.raises(jl.ResourceExhausted):
+                ws.materialize("t", "SELECT 1 AS a")
+        monkeypatch.undo()
+        assert ws.materialize("t", "SELECT 1 AS a").outcome == "computed"
+
+
+def test_a_frame_is_not_read_where_arrow_could_start_no_thread(tmp_path, no_threads, monkeypatch):
+    """DuckDB would wait for that thread for ever."""
+    with jl.open(tmp_path / "lab") as ws:
+        ws.mutable.create("m", {"k": "int64", "v": "string"}, primary_key="k")
+        ws.sql("INSERT INTO mutable.m VALUES (1, 'a')")
+        scratch_duckdb._start_arrow_threads.cache_clear()
+        no_threads("jammi-arrow")
+        for statement in ("UPDATE mutable.m SET v = 'b'", "FROM mutable.m"):
+            with pytest.raises(jl.ResourceExhausted, match="No more threads can be started"):
+                ws.sql(statement).fetchall()
+        monkeypatch.undo()
+        assert ws.sql("FROM mutable.m").fetchall() == [(1, "a")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        pa.ArrowMemoryError("malloc of size 491584 failed"),
+        duckdb.OutOfMemoryException("Out of Memory Error: could not allocate"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_runs_out_of_memory_is_one_error(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    with jl.open(tmp_path / "lab") as ws:
+        monkeypatch.setattr(Tables, "from_versions", fail)
+        with pytest.raises(jl.ResourceExhausted) as caught:
+            ws.tables()
+    assert caught.value.message == "Memory is exhausted."
