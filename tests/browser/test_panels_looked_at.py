@@ -168,6 +168,6 @@ def test_a_large_lineage_begins_where_something_changed(ws, on_page, wide):
     bare = on_page(LineageGraph(ws), "lineage", wide=wide)
     bare.shows("legend-changed")
     seen = """() => { const room = document.querySelector('.jammi-canvas').getBoundingClientRect();
-      return [...document.querySelectorAll('.jammi-moved.jammi-shape')].some((e) => { const b = e.getBoundingClientRect();
+      return [...document.querySelectorAll('[data-changed]')].some((e) => { const b = e.getBoundingClientRect();
         return b.left >= room.left && b.right <= room.right && b.top >= room.top && b.bottom <= room.bottom; }) }"""
     assert bare.page.evaluate(seen)

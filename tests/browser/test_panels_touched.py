@@ -120,11 +120,7 @@ def test_the_mark_of_a_groups_checks_lists_its_members_the_failing_first(ws, sho
     show_snapshot(panel, LineageSnapshot(made, [], {}, checks))
     bare = shown(panel, "legend-checked")
     mark = bare.part("[data-testid^='checks-group']")
-    assert (
-        mark.get_attribute("aria-label")
-        == "Checks of 30 × sql table: fail in 1 of 30. A check of the rows fails"
-    )
-    assert "jammi-damaged" in mark.get_attribute("class") and mark.text_content().endswith("✕")
+    assert mark.text_content() == "Checks of 30 × sql table: fail in 1 of 30✕"
     mark.click()
     members = bare.part(".jammi-list li")
     bare.expect(lambda: members.count() == 30)

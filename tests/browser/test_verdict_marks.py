@@ -38,8 +38,8 @@ NODES = 150
 FILLS = """() => Object.fromEntries([...document.querySelectorAll('.jammi-node')].map((e) => {
   const shape = e.querySelector('.jammi-shape'), id = getComputedStyle(shape).fill.match(/#([^"]+)/)?.[1];
   const behind = id ? [...document.getElementById(id).children].map((part) => getComputedStyle(part)).map((style) => style.stroke === 'none' ? style.fill : style.stroke) : [getComputedStyle(shape).fill];
-  return [e.dataset.id, { behind, ink: getComputedStyle(e.querySelector('.jammi-name')).fill }]; }))"""
-HUES = """(word) => { const all = [...document.querySelectorAll(`.jammi-is-${word}.jammi-node .jammi-shape`)];
+  return [e.dataset.id, { behind, ink: getComputedStyle(e.querySelector('.jammi-kind')).fill }]; }))"""
+HUES = """(word) => { const all = [...document.querySelectorAll(`[data-verdict=${word}] .jammi-shape`)];
   return all.map((e) => e.getBoundingClientRect()).filter((b) => b.width > 4 && b.height > 4).length; }"""
 SIGNS = """() => [...document.querySelectorAll('.jammi-pill b')].map((e) => {
   const style = getComputedStyle(e); return [style.color, style.backgroundColor]; })"""
@@ -102,7 +102,7 @@ def lineage_of(ws, verdicts):
 
 def test_the_text_of_each_table_stands_out_from_the_fill_of_its_verdict(ws, shown):
     bare = shown(lineage_of(ws, VERDICTS), "lineage")
-    bare.expect(lambda: bare.count(".jammi-name") == len(VERDICTS))
+    bare.expect(lambda: bare.count(".jammi-node") == len(VERDICTS))
     fills = bare.page.evaluate(FILLS)
     for each in fills.values():
         assert min(contrast(behind, each["ink"]) for behind in each["behind"]) >= LEAST_CONTRAST

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.features.pictures.column_svg import MAX_COLUMNS, column_lineage_svg
+from jammi_lab.features.pictures.column_svg import column_lineage_svg
+from jammi_lab.features.pictures.lineage_svg import MAX_COLUMNS
 from jammi_lab.freshness.lineage import Node
 from jammi_lab.freshness.node_states import NodeStates
 from jammi_lab.freshness.table_column_lineage import ColumnEdge

@@ -33,7 +33,7 @@ T = TypeVar("T")
 MAX_CAUSES = 12
 """Maximum number of causes listed with the number of recipes they affect."""
 _NUMBER = re.compile(r"([0-9]+)")
-_VERDICT_ORDER = ("damaged", "stale", "possibly stale", "undecidable", "missing manifest", "fresh")
+VERDICT_ORDER = ("damaged", "stale", "possibly stale", "undecidable", "missing manifest", "fresh")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RecipeRows:
         self.rows = list(rows)
         self.names = {row.row.name for row in self.rows}
         counts = Counter(row.verdict_word for row in self.rows)
-        self.counts = {word: counts[word] for word in _VERDICT_ORDER if word in counts}
+        self.counts = {word: counts[word] for word in VERDICT_ORDER if word in counts}
         self._cache: dict[tuple[Any, ...], Any] = {}
 
     def displayed_state(self) -> list[tuple[Any, ...]]:
@@ -214,7 +214,7 @@ def name_order(name: str) -> list[tuple[bool, int, str]]:
 
 
 def _severity(row: RecipeRow) -> float:
-    return _VERDICT_ORDER.index(row.verdict_word)
+    return VERDICT_ORDER.index(row.verdict_word)
 
 
 def _check_severity(status: CheckStatus | None) -> float:

@@ -6,8 +6,8 @@ import graphlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.html import unmarked_word
@@ -27,7 +27,7 @@ from jammi_lab.core.verdicts import (
     verdict_label,
 )
 from jammi_lab.features.pictures.graph_layout import assign_layers
-from jammi_lab.features.pictures.lineage_svg import index_pairs, unique_ids
+from jammi_lab.features.pictures.lineage_svg import Group, index_pairs, state_texts, unique_ids
 from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.node_states import (
     CheckMark,
@@ -36,6 +36,7 @@ from jammi_lab.freshness.node_states import (
     is_derived,
     root_causes,
 )
+from jammi_widgets.board_rows import VERDICT_ORDER
 from jammi_widgets.verdict_notes import held_recipes
 
 if TYPE_CHECKING:
@@ -64,28 +65,8 @@ class View:
     """Whether nodes list their columns."""
     unfolded: set[tuple[str, str]] = field(default_factory=set)
     folded: set[tuple[str, str]] = field(default_factory=set)
-    hidden: set[str] = field(default_factory=set)
-    """Selected nodes whose path from a root cause was folded after the selection."""
     open_groups: set[str] = field(default_factory=set)
     """Groups whose nodes are drawn individually."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Several nodes drawn as one. It has the attributes of a node that the layout uses."""
-
-    kind: str
-    name: str
-    members: list[str] = field(hash=False)
-    """Their ids, those with marks first, at most `MAX_LISTED_MEMBERS`."""
-    verdict: str
-    changes: str = ""
-    """How many of the members are root causes, as `3 of 4 changed`; empty for none."""
-    checks: CheckMark | None = None
-    """The worst that checks of members found, and in how many, as `fail in 1 of 4`."""
-    held: str = ""
-    """How many of the members are held, as `3 of 4 held`; empty for none."""
-    version: None = None
 
 
 class LineageSnapshot:
@@ -124,20 +105,23 @@ class LineageSnapshot:
         """What changed in a node, in a few words; empty when it is no root cause."""
         return change_text(self.changes[index]) if index in self.changes else ""
 
-    def change_texts(self, nodes: Sequence[Node | Group]) -> dict[Any, str]:
-        """What changed in those of the nodes that are, or hold, root causes."""
-        changed = {self.nodes[index]: self.change_text(index) for index in self.changes}
-        texts: dict[Any, str] = {
-            node: node.changes if isinstance(node, Group) else changed.get(node, "")
-            for node in nodes
-        }
-        return {node: text for node, text in texts.items() if text}
-
-    def states(self, nodes: Sequence[Node | Group], verdict_words: Mapping[Any, str]) -> NodeStates:
+    def states(self, nodes: Sequence[Node | Group], ids: Sequence[str]) -> NodeStates:
         """What a drawing of nodes and groups shows of them."""
-        checks = {node: mark for node in nodes if (mark := self.check_mark(node)) is not None}
-        held = {node: text for node in nodes if (text := self.hold_text(node))}
-        return NodeStates(verdict_words, checks, held, self.change_texts(nodes))
+        verdicts: dict[Node | Group, str] = {}
+        changes: dict[Node | Group, str] = {}
+        checks: dict[Node | Group, CheckMark] = {}
+        held: dict[Node | Group, str] = {}
+        for node, node_id in zip(nodes, ids, strict=True):
+            if isinstance(node, Group):
+                verdicts[node], changes[node], held[node] = node.verdict, node.changes, node.held
+                mark = node.checks
+            else:
+                index = self.index_by_id[node_id]
+                verdicts[node], changes[node] = self.verdict_words[index], self.change_text(index)
+                held[node], mark = self.hold_text(node), self.checks.get(node)
+            if mark is not None:
+                checks[node] = mark
+        return NodeStates(_known_texts(verdicts), checks, _known_texts(held), _known_texts(changes))
 
     @functools.cached_property
     def marked(self) -> dict[str, Collection[int]]:
@@ -148,30 +132,15 @@ class LineageSnapshot:
             "checked": {i for i, node in enumerate(self.nodes) if node in self.checks},
         }
 
-    def check_mark(self, node: Node | Group) -> CheckMark | None:
-        """What the checks of a node, or of the members of a group, found; None without checks."""
-        if isinstance(node, Group):
-            return node.checks
-        return self.checks.get(node) if self.checks else None
-
     def marks_text(self, node_id: str) -> str:
         """The marks of a node in words: what changed, what its checks found, and whether it is
         held; empty without any."""
-        index = self.index_by_id[node_id]
-        node, change = self.nodes[index], self.change_text(index)
-        checks = self.check_mark(node)
-        texts = [
-            f"changed: {change}" if change else "",
-            f"checks: {checks.text}" if checks is not None else "",
-            self.hold_text(node),
-        ]
-        return ", ".join(filter(None, texts))
+        node = self.nodes[self.index_by_id[node_id]]
+        states = replace(self.states([node], [node_id]), verdicts={})
+        return ", ".join(state_texts(node, states))
 
-    def hold_text(self, node: Node | Group) -> str:
-        """Since when, by whom and why a table is held; how many members of a group are; empty for
-        others."""
-        if isinstance(node, Group):
-            return node.held
+    def hold_text(self, node: Node) -> str:
+        """Since when, by whom and why a table is held; empty for others."""
         if not self.held:  # mostly
             return ""
         return self.held.get(fold(node.name), "") if is_derived(node) else ""
@@ -194,8 +163,9 @@ class LineageSnapshot:
 
     @functools.cached_property
     def verdict_counts(self) -> dict[str, int]:
-        """The number of recipes by verdict."""
-        return dict(Counter(map(verdict_label, self.verdicts.values())))
+        """The number of recipes by verdict, the most severe first."""
+        counts = Counter(map(verdict_label, self.verdicts.values()))
+        return {word: counts[word] for word in VERDICT_ORDER if counts[word]}
 
     def visible_nodes(self, view: View, text: str, selected: Iterable[str]) -> list[int]:
         """The indexes of the visible nodes, ascending."""
@@ -225,20 +195,12 @@ class LineageSnapshot:
         for name, side in view.unfolded:
             if (index := self.index_by_id.get(name)) is not None:
                 visible |= {index, *(self.upstream if side == "up" else self.downstream)[index]}
+        chosen = {self.index_by_id[name] for name in selected if name in self.index_by_id}
+        visible |= {end for index in chosen for pair in self.cause_edges(index) for end in pair}
         for name, side in view.folded:
             if (index := self.index_by_id.get(name)) is not None:
                 visible -= self._exclusive_branch(index, side, visible)
-        for name in selected:
-            if (index := self.index_by_id.get(name)) is not None:
-                visible |= {
-                    index,
-                    *(
-                        ()
-                        if name in view.hidden
-                        else (p for pair in self.cause_edges(index) for p in pair)
-                    ),
-                }
-        return sorted(visible)
+        return sorted(visible | chosen)
 
     def find_nodes(self, name: str) -> list[int]:
         """The node with this id. For a source with several tables, which is not a node itself, the
@@ -449,6 +411,10 @@ class LineageSnapshot:
         if len(visible) > MAX_DRAWN_NODES and len(self.changes) <= MAX_SINGLE_CHANGES:
             ungrouped |= self.changes.keys() & set(visible)
         return ungrouped
+
+
+def _known_texts(texts: Mapping[Node | Group, str]) -> dict[Node | Group, str]:
+    return {node: text for node, text in texts.items() if text}
 
 
 def _folder(name: str) -> str:

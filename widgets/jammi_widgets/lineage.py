@@ -1,26 +1,25 @@
 """The lineage graph: tables and their inputs, with verdicts and the reasons for them."""
 
 import contextlib
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
 import traitlets
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
-from jammi_lab.core.html import Rendered, escape_invisible
+from jammi_lab.core.html import VERDICT_ICONS, VERDICT_MEANINGS, Rendered, escape_invisible
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
-from jammi_lab.features.pictures.column_svg import End
+from jammi_lab.features.pictures.column_svg import ends_between
 from jammi_lab.features.pictures.lineage_svg import (
-    GraphLayout,
-    layout_graph,
+    CHANGE_SIGN,
+    HELD_SIGN,
+    Drawing,
+    End,
+    Group,
+    draw,
     render_lineage,
-    second_line,
-    subtitle,
-    svg,
+    swatch_svg,
 )
 from jammi_lab.features.pictures.mermaid import mermaid_text
 from jammi_lab.freshness.lineage import Node
@@ -32,14 +31,12 @@ from jammi_widgets.cell_texts import first_rows
 from jammi_widgets.column_paths import (
     MAX_LINEAGE_NODES,
     MAX_TABLES,
-    NodeColumns,
-    drawn_columns,
     snapshot_edges,
     table_pairs,
     trace_column,
 )
 from jammi_widgets.diff import DiffView
-from jammi_widgets.graph_view import Direction, Group, View, take_snapshot
+from jammi_widgets.graph_view import Direction, View, take_snapshot
 from jammi_widgets.inner_panel import InnerPanel
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.node_details import describe_node, find_unread_node, is_registered, node_relation
@@ -50,26 +47,27 @@ if TYPE_CHECKING:
 
 DEFAULT_HOPS = 2
 """Hops shown around a named node."""
-MAX_CACHED_LAYOUTS = 4
-"""Number of recent layouts that are cached."""
 DEFAULT_ASPECT = 2.2
 """Width by height of the area in which a whole lineage is to be seen: between a panel beside other
 cells (about 3), one in full screen (about 1.7), and a narrow one."""
+_MARKS: Mapping[str, tuple[str, str]] = {
+    "changed": (CHANGE_SIGN, "Here something changed, which made other tables stale"),
+    "held": (HELD_SIGN, "A recompute of everything skips these tables"),
+    "checked": ("", "There are checks of the rows: ✓ all pass, ✕ one fails, ? they are due"),
+}
+"""Sign and meaning of the marks on nodes."""
 PREVIEW_ROWS = 20
 """Maximum number of rows in a table preview."""
 
 
-class _ArrangedDrawing(NamedTuple):
-    """Nodes and groups that are drawn, and where."""
+class _Shown(NamedTuple):
+    """What is drawn now."""
 
     visible: Sequence[int]
     nodes: Sequence[Node | Group]
     ids: Sequence[str]
     pairs: Sequence[tuple[int, int]]
     """The edges between them, as indices."""
-    verdict_words: Mapping[Any, str]
-    columns: NodeColumns | None
-    layout: GraphLayout
 
 
 class LineageGraph(Panel):
@@ -135,8 +133,7 @@ class LineageGraph(Panel):
         self._extra_node: Node | None = None
         self._snapshot = take_snapshot(ws)
         self._column_edges: tuple[object, list[End]] = None, []
-        self._cached_layout: _CachedLayout | None = None
-        self._cached_layouts: deque[_CachedLayout] = deque(maxlen=MAX_CACHED_LAYOUTS)
+        self._drawn: tuple[object, ...] = ()
         self.inner = InnerPanel()
         if name is not None:
             focus = self._resolve_focus(name if isinstance(name, str) else ws.table(name).name)
@@ -149,15 +146,14 @@ class LineageGraph(Panel):
 
     def to_svg(self) -> str:
         """The drawing as an SVG document: what the panel shows now, groups folded as there."""
-        drawn, _, pairs, verdict_words = self._drawing()
-        states = self._snapshot.states(drawn, verdict_words)
-        return svg(drawn, pairs, states, self._view.focus, DEFAULT_ASPECT)
+        return self._draw(self._shown_part()).svg
 
     def to_mermaid(self) -> str:
         """The drawing as a Mermaid flowchart in the colours of the verdicts, with checks, holds and
         root causes."""
-        drawn, _, pairs, verdict_words = self._drawing()
-        return mermaid_text(drawn, pairs, self._snapshot.states(drawn, verdict_words))
+        shown = self._shown_part()
+        states = self._snapshot.states(shown.nodes, shown.ids)
+        return mermaid_text(shown.nodes, shown.pairs, states)
 
     def relation_of(self, name: str) -> str:
         """The quoted name of a node for a FROM clause. TableNotFound for a node without rows."""
@@ -242,8 +238,6 @@ class LineageGraph(Panel):
             return None if proposal["value"] is None else self._resolve_focus(proposal["value"])
 
     def _on_view_change(self, change: dict[str, Any]) -> None:
-        if change["name"] == "selection":
-            self._view.hidden.clear()
         if change["name"] == "focus" and change["new"] != self._view.focus:
             direction = self._view.direction
             self._view = self._focused_view(
@@ -252,14 +246,12 @@ class LineageGraph(Panel):
         self._run_or_queue(change["name"], lambda: self._send_graph(change))
 
     def _send_graph(self, change: dict[str, Any]) -> None:
-        previous = self._cached_layout
         with self._tenant_context():
-            drawing = self._arranged_drawing()
-            if change["name"] == "selection" and self._cached_layout is previous:
-                lit = [index for index, edge in enumerate(self._lit_edges(drawing)) if edge]
-                self._send_message({"kind": "lit", "body": {"lit": lit}})
+            shown = self._shown_part()
+            if change["name"] == "selection" and self._drawn == self._drawing_key(shown):
+                self._send_message({"kind": "lit", "body": {"lit": self._lit_pairs()}})
             else:
-                self._send_message({"kind": "changed", "body": self._drawing_message(drawing)})
+                self._send_message({"kind": "changed", "body": self._graph(shown)})
 
     # -- messages
     # ----------------------------------------------------------------------------------------------
@@ -285,20 +277,6 @@ class LineageGraph(Panel):
                     (self._view.folded, not unfolded),
                 ):
                     folds.add(key) if included else folds.discard(key)
-                if not unfolded:  # folding wins over showing the path to a selected node
-                    index_by_id = self._snapshot.index_by_id
-                    cause_nodes = {
-                        selected: {
-                            index_by_id[selected],
-                            *chain.from_iterable(self._snapshot.cause_edges(index_by_id[selected])),
-                        }
-                        for selected in self.selection
-                    }
-                    self._view.hidden |= {
-                        selected
-                        for selected, path_nodes in cause_nodes.items()
-                        if index_by_id[key[0]] in path_nodes
-                    }
             case protocol.ShowColumns(on=on):
                 self._view.columns = on
             case protocol.Details(node=node):
@@ -319,172 +297,118 @@ class LineageGraph(Panel):
             None if node is None else self._resolve_focus(node), hops, direction, self._view.columns
         )
 
-    def _graph(self) -> dict[str, Any]:
-        """The drawing as a message: nodes with positions, edges as SVG paths, and which edges lie
-        on the path from a root cause to a selected node."""
-        return self._drawing_message(self._arranged_drawing())
-
-    def _arranged_drawing(self) -> _ArrangedDrawing:
-        """What is drawn now, and where."""
-        visible = self._snapshot.visible_nodes(self._view, self.filter, list(self.selection))
-        drawn, ids, pairs, verdict_words = self._drawing(visible)
-        columns = (
-            self._drawn_columns(ids, pairs)
-            if self._view.columns and len(drawn) <= MAX_TABLES
-            else None
-        )
-        layout = self._arrange(drawn, ids, pairs, verdict_words, columns)
-        return _ArrangedDrawing(visible, drawn, ids, pairs, verdict_words, columns, layout)
-
-    def _lit_edges(self, drawing: _ArrangedDrawing) -> list[bool]:
-        """Whether each drawn edge lies on the path from a root cause to a selected node."""
-        lit, ids = self._cause_edges(list(self.selection)), drawing.ids
-        return [bool(lit) and (ids[a], ids[b]) in lit for a, b in drawing.pairs]
-
-    def _drawing_message(self, drawing: _ArrangedDrawing) -> dict[str, Any]:
-        snapshot, columns, layout = self._snapshot, drawing.columns, drawing.layout
-        return {
-            "nodes": self._node_messages(drawing),
-            "edges": [
-                {"from": a, "to": b, "path": line, "lit": lit}
-                for (a, b), line, lit in zip(
-                    drawing.pairs, layout.lines, self._lit_edges(drawing), strict=True
-                )
-            ],
-            "size": [layout.width, layout.height],
-            "total": len(snapshot.nodes),
-            "shown": len(drawing.visible),
-            "grouped": sum(isinstance(n, Group) for n in drawing.nodes),
-            "lines": columns.line_messages(layout, drawing.pairs) if columns is not None else [],
-            "columns": self._view.columns,
-            "tooMany": self._view.columns and columns is None,
-            "focus": self._view.focus,
-            "hops": self._view.hops,
-            "direction": self._view.direction,
-            "filter": self.filter,
-            "counts": snapshot.verdict_counts,
-            "marks": {word: len(nodes) for word, nodes in snapshot.marked.items()},
-            "open": len(self._view.open_groups),
-        }
-
-    def _drawing(
-        self, visible: Sequence[int] | None = None
-    ) -> tuple[list[Node | Group], list[str], list[tuple[int, int]], dict[Any, str]]:
-        """The drawn nodes and groups with their ids, the edges between them, and the verdict words
-        of those that have one."""
-        snapshot, selected = self._snapshot, list(self.selection)
-        if visible is None:
-            visible = snapshot.visible_nodes(self._view, self.filter, selected)
-        focus = self._view.focus
+    def _shown_part(self) -> _Shown:
+        """What is drawn now: the visible nodes, in groups where there are too many."""
+        snapshot, selected, focus = self._snapshot, list(self.selection), self._view.focus
+        visible = snapshot.visible_nodes(self._view, self.filter, selected)
         focus_nodes = snapshot.find_nodes(focus) if focus is not None else ()
         keep_ids = [*selected, *(snapshot.ids[index] for index in focus_nodes)]
-        drawn, ids, pairs = snapshot.group_nodes(visible, keep_ids, self._view.open_groups)
-        words, index_by_id = snapshot.verdict_words, snapshot.index_by_id
-        verdict_words = {
-            n: word
-            for n, i in zip(drawn, ids, strict=True)
-            if (word := n.verdict if isinstance(n, Group) else words[index_by_id[i]])
-        }
-        return drawn, ids, pairs, verdict_words
+        return _Shown(visible, *snapshot.group_nodes(visible, keep_ids, self._view.open_groups))
 
-    def _cause_edges(self, selected: Sequence[str]) -> set[tuple[str, str]]:
+    def _draw(self, shown: _Shown) -> Drawing:
+        indexes = [self._snapshot.index_by_id.get(i, -1) for i in shown.ids]
+        return draw(
+            shown.nodes,
+            shown.pairs,
+            self._snapshot.states(shown.nodes, shown.ids),
+            self._view.focus,
+            DEFAULT_ASPECT,
+            ends_between(indexes, self._column_ends(shown) or []),
+        )
+
+    def _drawing_key(self, shown: _Shown) -> tuple[object, ...]:
+        """What decides how the drawing looks, besides the selection."""
+        return self._snapshot, shown.ids, shown.pairs, self._view.focus, self._view.columns
+
+    def _graph(self, shown: _Shown | None = None) -> dict[str, Any]:
+        """The drawing as a message: the SVG, what its nodes and edges are, and which edges lie on
+        the path from a root cause to a selected node."""
+        snapshot, view = self._snapshot, self._view
+        shown = shown or self._shown_part()
+        drawing = self._draw(shown)
+        self._drawn = self._drawing_key(shown)
+        return {
+            "svg": drawing.svg,
+            "nodes": self._node_messages(shown, drawing),
+            "edges": drawing.edges,
+            "lit": self._lit_pairs(),
+            "total": len(snapshot.nodes),
+            "shown": len(shown.visible),
+            "grouped": any(isinstance(node, Group) for node in shown.nodes),
+            "columns": view.columns,
+            "tooMany": view.columns and self._column_ends(shown) is None,
+            "focus": view.focus,
+            "hops": view.hops,
+            "direction": view.direction,
+            "filter": self.filter,
+            "legend": self._legend(),
+            "open": len(view.open_groups),
+        }
+
+    def _legend(self) -> list[tuple[str, int, str, str, str]]:
+        """The verdicts and marks that there are: word, number of nodes, sign, meaning, and a sample
+        of the drawing."""
+        entries = [
+            (word, number, VERDICT_ICONS[word][0], VERDICT_MEANINGS[word])
+            for word, number in self._snapshot.verdict_counts.items()
+        ] + [
+            (word, len(self._snapshot.marked[word]), sign, meaning)
+            for word, (sign, meaning) in _MARKS.items()
+            if self._snapshot.marked[word]
+        ]
+        return [(*entry, swatch_svg(entry[0])) for entry in entries]
+
+    def _lit_pairs(self) -> list[tuple[str, str]]:
         """The edges on the paths from root causes to the selected nodes, as pairs of ids."""
         snapshot = self._snapshot
-        return {
-            (snapshot.ids[a], snapshot.ids[b])
-            for node_id in selected
-            if node_id in snapshot.index_by_id
-            for a, b in snapshot.cause_edges(snapshot.index_by_id[node_id])
-        }
+        indexes = [snapshot.index_by_id[i] for i in self.selection if i in snapshot.index_by_id]
+        edges = {edge for index in indexes for edge in snapshot.cause_edges(index)}
+        return sorted((snapshot.ids[a], snapshot.ids[b]) for a, b in edges)
 
-    def _node_messages(self, drawing: _ArrangedDrawing) -> list[dict[str, Any]]:
+    def _node_messages(self, shown: _Shown, drawing: Drawing) -> list[dict[str, Any]]:
         """The drawn nodes with their boxes: a group with its members, a node with the number of its
-        neighbours and how many of them are not visible."""
-        snapshot, visible, messages = self._snapshot, set(drawing.visible), []
-        rows = [[]] * len(drawing.nodes) if drawing.columns is None else drawing.columns.rows
+        neighbours on each side and how many of them are not visible."""
+        snapshot, visible, messages = self._snapshot, set(shown.visible), []
         for node, node_id, box, columns in zip(
-            drawing.nodes, drawing.ids, drawing.layout.boxes, rows, strict=True
+            shown.nodes, shown.ids, drawing.boxes, drawing.rows, strict=True
         ):
             message: dict[str, Any] = {
                 "id": node_id,
                 "name": node.name,
                 "kind": node.kind,
-                "said": subtitle(node),
-                "held": snapshot.hold_text(node),
-                "checks": None if (mark := snapshot.check_mark(node)) is None else vars(mark),
-                "verdict": drawing.verdict_words.get(node, ""),
-                "box": list(map(round, box)),
+                "box": box,
                 "columns": columns,
             }
             if isinstance(node, Group):
-                change = node.changes
                 message["members"] = [[name, snapshot.marks_text(name)] for name in node.members]
             else:
                 index = snapshot.index_by_id[node_id]
-                change = snapshot.change_text(index)
-                upstream, downstream = snapshot.upstream[index], snapshot.downstream[index]
-                message["above"] = len(set(upstream) - visible)
-                message["below"] = len(set(downstream) - visible)
-                message["ups"], message["downs"] = len(upstream), len(downstream)
-            if change:
-                message["said"], message["changed"] = second_line(node, {node: change}), change
+                for side, adjacency in (("up", snapshot.upstream), ("down", snapshot.downstream)):
+                    neighbours = adjacency[index]
+                    message[side] = [len(neighbours), len(set(neighbours) - visible)]
             messages.append(message)
         return messages
 
-    def _drawn_columns(
-        self, ids: Sequence[str], pairs: Sequence[tuple[int, int]]
-    ) -> NodeColumns | None:
-        """The columns of the drawn nodes; None if the lineage is too large."""
-        snapshot, focus = self._snapshot, self._view.focus
-        name = (
-            None
-            if focus is None or focus not in snapshot.index_by_id
-            else snapshot.nodes[snapshot.index_by_id[focus]].name
-        )
-        if name is None and len(snapshot.nodes) > MAX_LINEAGE_NODES:
+    def _column_ends(self, shown: _Shown) -> list[End] | None:
+        """The edges between columns to draw; None where there are too many."""
+        if not self._view.columns:
+            return []
+        focus = self._snapshot.index_by_id.get(self._view.focus or "")
+        is_large = focus is None and len(self._snapshot.nodes) > MAX_LINEAGE_NODES
+        if is_large or len(shown.nodes) > MAX_TABLES:
             return None
-        if self._column_edges[0] != (key := (snapshot, name)):
-            isolated = name is not None and not (
-                snapshot.upstream[snapshot.index_by_id[focus or name]]
-                or snapshot.downstream[snapshot.index_by_id[focus or name]]
-            )
-            self._column_edges = (
-                key,
-                [] if isolated else snapshot_edges(snapshot, self._ws.lineage(name, columns=True)),
-            )
-        return drawn_columns(
-            [snapshot.index_by_id.get(i, -1) for i in ids], pairs, self._column_edges[1]
-        )
+        return self._column_edges_around(focus)
 
-    def _arrange(
-        self,
-        drawn: Sequence[Node | Group],
-        ids: Sequence[str],
-        pairs: Sequence[tuple[int, int]],
-        verdict_words: Mapping[Any, str],
-        columns: NodeColumns | None,
-    ) -> GraphLayout:
-        """The layout of the drawing. Recent layouts are cached, so that selecting one of a thousand
-        nodes or clearing the filter is fast."""
-        rows = None if columns is None else columns.rows
-        changes = self._snapshot.change_texts(drawn)
-        key = list(drawn), ids, pairs, verdict_words, rows, changes
-        cached = next((layout for layout in self._cached_layouts if layout.key == key), None)
-        if cached is None:
-            cached = _CachedLayout(
-                key,
-                layout_graph(
-                    drawn,
-                    pairs,
-                    verdict_words,
-                    rows,
-                    changes=changes,
-                    aspect=DEFAULT_ASPECT,
-                ),
-            )
-            self._cached_layouts.append(cached)
-        self._cached_layout = cached
-        return cached.layout
+    def _column_edges_around(self, index: int | None) -> list[End]:
+        """The edges between columns around a node, or of the whole lineage."""
+        snapshot = self._snapshot
+        if index is not None and not (snapshot.upstream[index] or snapshot.downstream[index]):
+            return []
+        if self._column_edges[0] != (key := (snapshot, index)):
+            name = None if index is None else snapshot.nodes[index].name
+            lineage = self._ws.lineage(name, columns=True)
+            self._column_edges = key, snapshot_edges(snapshot, lineage)
+        return self._column_edges[1]
 
     def _name_of(self, node: str) -> str:
         return self._snapshot.nodes[self._snapshot.index_by_id[self._node_id(node)]].name
@@ -494,13 +418,7 @@ class LineageGraph(Panel):
         edges between columns."""
         snapshot = self._snapshot
         index = snapshot.index_by_id[name]
-        connected = snapshot.upstream[index] or snapshot.downstream[index]
-        edges = (
-            snapshot_edges(snapshot, self._ws.lineage(snapshot.nodes[index].name, columns=True))
-            if connected
-            else []
-        )
-        columns, steps = trace_column(edges, (index, column))
+        columns, steps = trace_column(self._column_edges_around(index), (index, column))
         return {
             "node": name,
             "column": column,
@@ -572,18 +490,5 @@ class LineageGraph(Panel):
                 )._rendered()
         visible = snapshot.visible_nodes(self._view, "", [])
         nodes = [snapshot.nodes[index] for index in visible]
-        words = {
-            snapshot.nodes[index]: word
-            for index in visible
-            if (word := snapshot.verdict_words[index])
-        }
-        states = snapshot.states(nodes, words)
+        states = snapshot.states(nodes, [snapshot.ids[index] for index in visible])
         return render_lineage(nodes, snapshot.edges, states, self._view.focus)
-
-
-@dataclass(frozen=True)
-class _CachedLayout:
-    """A cached layout and the input that it was computed from."""
-
-    key: tuple[Any, ...]
-    layout: GraphLayout

@@ -76,7 +76,6 @@ class Lineage(PanelSelection, ReprMixin):
     def _rendered(self) -> Rendered:
         states = self._graph.states()
         if self._graph.column_edges is not None:
-            return column_lineage_svg(
-                [n for n in self.nodes if n.kind != MODEL_KIND], self.column_edges, states
-            )
+            tables = [n for n in self.nodes if n.kind != MODEL_KIND]
+            return column_lineage_svg(tables, self._graph.column_edges, states, self._graph.focus)
         return render_lineage(self.nodes, self.edges, states, self._graph.focus)

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jammi_lab.core.errors import DependencyCycle
+from jammi_lab.features.pictures.box_layout import layout_boxes
 from jammi_lab.features.pictures.graph_layout import LayeredGraph, assign_layers, wrap_layers
-from jammi_lab.features.pictures.lineage_svg import layout_graph
-from jammi_lab.freshness.lineage import Node
 
 edges = st.integers(1, 30).flatmap(
     lambda n: st.tuples(
@@ -82,23 +81,23 @@ def test_long_layers_are_split_into_several_and_edges_still_lead_to_later_ones(g
     )
 
 
-def wide_graph(size: int = 150) -> tuple[list[Node], list[tuple[int, int]]]:
+def wide_graph(size: int = 150) -> list[tuple[int, int]]:
     """Four layers, of which the longest has a third of the nodes."""
     found, starts = random.Random(5), [0, 10, 50, 100, size]
-    pairs = [
-        (found.randrange(starts[layer - 1], starts[layer]), node)
-        for layer in range(1, 4)
-        for node in range(starts[layer], starts[layer + 1])
-        for _ in range(2)
-    ]
-    return [Node("sql", f"table_{i}", 1) for i in range(size)], sorted(set(pairs))
+    return sorted(
+        {
+            (found.randrange(starts[layer - 1], starts[layer]), node)
+            for layer in range(1, 4)
+            for node in range(starts[layer], starts[layer + 1])
+            for _ in range(2)
+        }
+    )
 
 
 def test_the_layout_of_many_tables_uses_the_width_and_no_two_boxes_overlap():
-    nodes, pairs = wide_graph()
-    verdicts = {node.name: "stale" for node in nodes}
-    tower = layout_graph(nodes, pairs, verdicts)
-    spread = layout_graph(nodes, pairs, verdicts, aspect=2.2)
+    pairs, sizes = wide_graph(), [(100 + i % 3, 62) for i in range(150)]
+    tower = layout_boxes(sizes, pairs)
+    spread = layout_boxes(sizes, pairs, 2.2)
     assert tower.height > 3 * tower.width
     assert 1.4 < spread.width / spread.height < 3.3
 
@@ -112,5 +111,5 @@ def test_the_layout_of_many_tables_uses_the_width_and_no_two_boxes_overlap():
 
 
 def test_a_small_graph_is_laid_out_by_layers_whatever_the_area():
-    nodes, pairs = [Node("sql", f"table_{i}", 1) for i in range(8)], [(0, i) for i in range(1, 8)]
-    assert layout_graph(nodes, pairs, {}, aspect=2.2) == layout_graph(nodes, pairs, {})
+    sizes, pairs = [(100, 62)] * 8, [(0, i) for i in range(1, 8)]
+    assert layout_boxes(sizes, pairs, 2.2) == layout_boxes(sizes, pairs)

@@ -50,18 +50,19 @@ def test_the_picture_names_every_node_its_kind_and_its_verdict():
 
 
 def test_sources_frames_and_recipes_have_different_shapes():
-    groups = drawing(render_lineage(NODES, EDGES).html).findall("{http://www.w3.org/2000/svg}g")
+    parts = drawing(render_lineage(NODES, EDGES).html).iter()
     shapes = [
-        re.sub(r"[-\d.]+", "", child.get("d", child.tag)) for g in groups for child in list(g)[1:2]
+        re.sub(r"[-\d.]+", "", part.get("d", part.tag))
+        for part in parts
+        if part.get("class") == "jammi-shape"
     ]
     assert len(set(shapes[:3])) == 3 and shapes[2] == shapes[3]
 
 
 def test_there_is_one_line_for_each_edge():
     svg = drawing(render_lineage(NODES, EDGES).html)
-    assert len(
-        [p for p in svg.iter("{http://www.w3.org/2000/svg}path") if p.get("marker-end")]
-    ) == len(EDGES)
+    [edges] = [g for g in svg.iter() if g.get("class") == "jammi-edges"]
+    assert len(edges) == len(EDGES) and edges.get("marker-end") == "url(#a)"
 
 
 def test_what_changed_stands_in_its_node_with_versions_and_rows_in_full():
@@ -102,7 +103,8 @@ def test_checks_are_small_marks_on_their_nodes_and_words_in_the_tree():
     assert texts(svg)[2:].count("✕") == texts(svg).count("✓") == texts(svg).count("?") == 1
     assert len(list(svg.iter("{http://www.w3.org/2000/svg}circle"))) == 3
     titles = [t.text for t in svg.iter("{http://www.w3.org/2000/svg}title")]
-    assert "venues, checks: 1 of 2 fails" in titles and "scores" in titles
+    assert "venues, sql, version 2, stale, checks: 1 of 2 fails" in titles
+    assert "Checks of venues: 1 of 2 fails" in titles and "scores, frame" in titles
     assert "venues (sql, version 2): stale, checks: 1 of 2 fails" in form.text
     assert form.text.startswith("papers (source): checks: 1 pass\n")
 
@@ -160,4 +162,5 @@ def test_a_hostile_name_acts_neither_in_the_picture_nor_around_it(name):
 def test_the_picture_brings_its_own_fills_and_no_background():
     svg = drawing(render_lineage(NODES, EDGES, STATES).html)
     assert svg.find("{http://www.w3.org/2000/svg}rect") is None
-    assert all(t.get("fill") for t in svg.iter("{http://www.w3.org/2000/svg}text"))
+    nodes = [g for g in svg.iter() if g.get("class") == "jammi-node"]
+    assert len(nodes) == len(NODES) and all(g.get("fill") for g in nodes)

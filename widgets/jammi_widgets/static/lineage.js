@@ -1,12 +1,33 @@
-import { knob, legend, outlined, patterns, strands, writing } from "./nodes.js";
-import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, innerPlace, peek, pill, progressLine, redrawn, s, seen, table, term, unmarked } from "./kit.js";
+import { explanation } from "./terms.js";
+import { Line, button, checkRow, choose, copy, cut, download, filterInput, fold, frame, grouped, h, innerPlace, meaning, peek, pill, progressLine, redrawn, s, seen, table, term } from "./kit.js";
 
 const LEAST = 0.05, MOST = 3;
 const FAR = 0.45;                                                      // below this scale letters cannot be read
 const MOST_NAMED = 12;                                                 // of more inputs or readers the others are named on request
-const AT_ONCE = 4, PAUSE = 20;                                         // ms of writing into nodes that nobody sees yet, and between
-function counted(n, word) {
-  return `${grouped(n)} ${word}${n === 1 ? "" : "s"}`;
+const ROW = 17, ROWS_PAD = 6;                                          // of the columns in a node, as lineage_svg has them
+const counted = (n, word) => `${grouped(n)} ${word}${n === 1 ? "" : "s"}`;
+const key = (...parts) => JSON.stringify(parts);
+
+/** An SVG of the kernel. Its patterns get names of their own: two drawings on a page share none, as one of them may be hidden. */
+function parsed(text, own) {
+  const svg = document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true);
+  for (const each of svg.querySelectorAll("[id]")) each.id += own;
+  for (const name of ["fill", "marker-end"]) for (const each of svg.querySelectorAll(`[${name}^="url("]`)) each.setAttribute(name, each.getAttribute(name).replace(")", `${own})`));
+  return svg;
+}
+
+/** What the fills and marks of a drawing mean and how often each is there; a click shows those alone. */
+const legend = (entries, own, sought, filter) => entries.map(([word, n, sign, meaning, swatch], at) => h("button", { type: "button", class: "jammi-count", title: `${word}: ${meaning}. Click to show only these`, "aria-pressed": String(sought === word), "data-testid": `legend-${word}`, onclick: () => filter(sought === word ? "" : word) },
+  Object.assign(parsed(swatch, `${own}-${at}`), { ariaHidden: "true" }), ` ${grouped(n)} ${sign} ${word}`));
+
+/** The sign beside a node that shows or hides what it is made from (`up`) or what it goes into (`down`); empty when there is nothing. */
+function knob(node, side, unfold) {
+  const [x, y, w, high] = node.box, up = side === "up", [all, hidden] = node[side] ?? [0, 0];
+  if (!all) return "";
+  const word = `${hidden ? "Show" : "Hide"} ${up ? "the inputs" : "the dependents"} of ${node.name}`;
+  const cx = up ? x - 9 : x + w + 9, cy = y + (high - (node.columns.length ? node.columns.length * ROW + ROWS_PAD : 0)) / 2;   // lines begin at the columns, below it
+  return s("g", { class: `jammi-knob jammi-${side}`, onclick: (event) => { event.stopPropagation(); unfold(node, side, hidden > 0); }, role: "button", "aria-label": word, "data-testid": `${hidden ? "expand" : "collapse"}-${side}-${node.id}` },
+    s("title", {}, word), s("circle", { cx, cy, r: 7 }), s("text", { x: cx, y: cy + 4 }, hidden ? "+" : "−"));
 }
 
 function render({ model, el, host }) {
@@ -20,31 +41,35 @@ function render({ model, el, host }) {
   const split = h("div", { class: "jammi-split" }, picture, side);
   const unfoldSide = (open) => { side.hidden = !open; split.classList.toggle("jammi-open", open); };
   const summary = h("span", { class: "jammi-dim", "data-testid": "summary" });
-  const key = h("div", { class: "jammi-counts jammi-legend-of", role: "group", "aria-label": "Legend: click to filter", "data-testid": "legend" });
+  const legends = h("div", { class: "jammi-counts jammi-legend-of", role: "group", "aria-label": "Legend: click to filter", "data-testid": "legend" });
   const inner = innerPlace(host, panel);
-  let graph = { nodes: [], edges: [], lines: [], size: [0, 0], counts: {} };
-  let scale = 1, left = 0, top = 0, spots = new Map(), bare = new Set(), furnishing = 0, moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0, family = "", sought = "";
+  let graph = { nodes: [], edges: [], lit: [], legend: [] }, size = [0, 0], spots = new Map(), paths = [];
+  let scale = 1, left = 0, top = 0, moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0, sought = "";
 
-  const page = line.view;
-  const apply = () => { drawing.classList.toggle("jammi-far", scale < FAR); drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; furnishSeen(); };     // no node is drawn again by it
+  const own = `-${line.view}`;
+  const apply = () => { drawing.classList.toggle("jammi-far", scale < FAR); drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; };     // no node is drawn again by it
   const readable = () => (panel.root.clientWidth > 640 ? 0.7 : 0.85);  // as in the sheet: what is narrow shows little at once, which may as well be read
   const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
+  const chosenSpot = () => spots.get(model.get("selection")[0]);
+  const spotOf = (element) => spots.get(element?.closest?.(".jammi-node")?.dataset.id);
   /** As high as the graph needs at this width: a small one leaves no void, a filter moves nothing below. */
   const heighten = () => {
-    const [gw, gh] = graph.size, scale = Math.min(1.1, Math.max(readable(), picture.clientWidth / Math.max(gw, 1) || 1));
+    const [gw, gh] = size, scale = Math.min(1.1, Math.max(readable(), picture.clientWidth / Math.max(gw, 1) || 1));
     tall = Math.max(tall, Math.min(420, Math.max(160, Math.round(gh * scale) + 32)));
     picture.style.height = `${tall}px`;
   };
+  /** Where the graph begins in a space: in its middle, or where it is to be, as far as that leaves no void beside it. */
+  const placed = (space, extent, to) => (extent <= space ? (space - extent) / 2 : Math.min(0, Math.max(space - extent, to)));
   /** All of the graph, unless it could not be read then: of a large one the part around the node that was chosen or named, else around the first that changed, else its beginning. `whole`: all of it in any case; `stay`: of a large one what is seen now. */
   const fit = (room = extent(), stay = false) => {
     moved = false;
-    const [w, high] = room, [gw, gh] = graph.size;
+    const [w, high] = room, [gw, gh] = size;
     scale = Math.min(1.1, Math.max(whole ? LEAST : readable(), Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1))));
-    const all = [...spots.values()], middle = spots.get(model.get("selection")[0]) ?? spots.get(graph.focus) ?? all.find((v) => v.node.id.startsWith(`${graph.focus}.`)) ?? all.find((v) => v.node.changed) ?? all.find((v) => v.node.verdict && unmarked(v.node.verdict) !== "fresh");
+    const middle = chosenSpot() ?? spots.get(graph.focus) ?? [...spots.values()].find((v) => v.node.id.startsWith(`${graph.focus}.`))
+      ?? spotOf(drawing.querySelector("[data-changed]") ?? drawing.querySelector(".jammi-node:not([data-verdict=''], [data-verdict=fresh])"));
     const [x, y, nw, nh] = whole || !middle ? [0, 0, 0, 0] : middle.node.box;
-    const placed = (space, size, at, now) => (size <= space ? (space - size) / 2 : Math.min(0, Math.max(space - size, stay ? now : space / 2 - at)));
-    left = placed(w, gw * scale, (x + nw / 2) * scale, left);
-    top = placed(high, gh * scale, (y + nh / 2) * scale, top);
+    left = placed(w, gw * scale, stay ? left : w / 2 - (x + nw / 2) * scale);
+    top = placed(high, gh * scale, stay ? top : high / 2 - (y + nh / 2) * scale);
     laid = picture.clientWidth;
     apply();
   };
@@ -58,45 +83,30 @@ function render({ model, el, host }) {
     scale = to;
     apply();
   };
-  const reveal = (node) => {
-    const [w, high] = extent(), [x, y, nw, nh] = node.box, [gw, gh] = graph.size;
+  const reveal = (spot) => {
+    if (!spot) return;
+    const [w, high] = extent(), [x, y, nw, nh] = spot.node.box, [gw, gh] = size;
     const sx = left + x * scale, sy = top + y * scale;
-    const middle = (space, size, at) => (size * scale <= space ? space / 2 - at * scale : Math.min(0, Math.max(space - size * scale, space / 2 - at * scale)));   // beside a large graph no void
-    if (sx < 0 || sx + nw * scale > w) left = middle(w, gw, x + nw / 2);
-    if (sy < 0 || sy + nh * scale > high) top = middle(high, gh, y + nh / 2);
+    if (sx < 0 || sx + nw * scale > w) left = placed(w, gw * scale, w / 2 - (x + nw / 2) * scale);
+    if (sy < 0 || sy + nh * scale > high) top = placed(high, gh * scale, high / 2 - (y + nh / 2) * scale);
     apply();
   };
 
-  const unfold = (node, side, open) => send("unfold", { node: node.id, side, open }, node.id);
-  /** Writes into a node what stands in it. Text takes most of the time of a drawing, and of a large graph little is seen at first. */
-  function furnish(spot) {
-    if (!bare.delete(spot)) return;
-    spot.element.append(...writing(spot.node, family, unfold, trace, openChecks));
-    if (traced) lightOne(spot);
-  }
-  const furnishSeen = () => {
-    const [w, high] = bare.size ? extent() : [0, 0];
-    for (const spot of bare) {
-      const [x, y, nw, nh] = spot.node.box;
-      if (left + (x + nw) * scale > 0 && left + x * scale < w && top + (y + nh) * scale > 0 && top + y * scale < high) furnish(spot);
-    }
-  };
-  /** The rest, a little at a time, so that mouse and keys come between. */
-  const furnishRest = () => {
-    clearTimeout(furnishing);
-    const some = () => {
-      const until = performance.now() + AT_ONCE;
-      for (const spot of bare) { if (performance.now() > until) break; furnish(spot); }
-      if (bare.size) furnishing = setTimeout(some, PAUSE);
-    };
-    furnishing = setTimeout(some, PAUSE);
-  };
-
+  const unfold = (node, way, open) => send("unfold", { node: node.id, side: way, open }, node.id);
   /** What folds is shown on the node that the mouse or the keyboard is on; what unfolds always. */
-  function knobs(node, element) {
-    furnish(spots.get(node.id));
-    if (node.members) return;
-    for (const way of ["up", "down"]) if (!element.querySelector(`.jammi-${way}`)) element.append(knob(node, way, unfold) ?? "");
+  function knobs({ node, element }, ways = ["up", "down"]) {
+    for (const way of ways) if (!element.querySelector(`.jammi-${way}`)) element.append(knob(node, way, unfold));
+  }
+  /** Makes a drawn node one that is chosen, walked to, heard and found. */
+  function adopt(element, node) {
+    const title = element.querySelector("title"), kind = node.members ? null : explanation(node.kind), word = element.dataset.verdict;
+    for (const [name, value] of Object.entries({ role: "treeitem", tabindex: -1, "aria-label": title.textContent, "aria-selected": false, "data-id": node.id, "data-testid": `node-${node.id}` })) element.setAttribute(name, value);
+    title.append(...[kind && `${node.kind}: ${kind}`, meaning(word)].filter(Boolean).map((said) => `\n${said}`));
+    for (const part of element.querySelectorAll("[data-part]")) part.dataset.testid = `${part.dataset.part}-${node.id}`;
+    element.querySelectorAll(".jammi-column").forEach((each, at) => { each.dataset.testid = `column-of-${node.id}-${node.columns[at]}`; });
+    const spot = { node, element };
+    knobs(spot, ["up", "down"].filter((way) => node[way]?.[1]));
+    return spot;
   }
 
   /** The node in the middle of what is seen of a graph that does not fit: it stays there when more is drawn around it. */
@@ -104,43 +114,38 @@ function render({ model, el, host }) {
     const [w, high] = extent(), far = ({ node: { box: [x, y, nw, nh] } }) => Math.abs(left + (x + nw / 2) * scale - w / 2) + Math.abs(top + (y + nh / 2) * scale - high / 2);
     return [...spots.values()].sort((a, b) => far(a) - far(b))[0]?.node.id;
   }
-  /** Puts a node where it was on the page, as far as that leaves no void beside the graph. */
-  function hold(id, [x, y], zoomed, [was, l, t]) {
-    const there = spots.get(id);
+  /** Draws; `held`: the node that stays where it is on the page, as far as that leaves no void beside the graph. */
+  function draw(next, held = null) {
+    const before = held !== null && drawnFor !== null && spots.get(held)?.node.box, [was, wasLeft, wasTop, zoomed] = [scale, left, top, moved];
+    redrawn(panel.root, () => drawn(next), () => columns);
+    const there = before && spots.get(held);
     if (!there) return;
-    if (zoomed) { scale = was; moved = true; }
-    const [nx, ny] = there.node.box, [gw, gh] = graph.size, [w, high] = extent();
-    const at = (space, size, to) => (size * scale <= space ? (space - size * scale) / 2 : Math.min(0, Math.max(space - size * scale, to)));
-    left = at(w, gw, l + x * was - nx * scale);
-    top = at(high, gh, t + y * was - ny * scale);
+    if (zoomed) [scale, moved] = [was, true];
+    const [x, y] = there.node.box, [w, high] = extent();
+    left = placed(w, size[0] * scale, wasLeft + before[0] * was - x * scale);
+    top = placed(high, size[1] * scale, wasTop + before[1] * was - y * scale);
     apply();
   }
-  /** `held`: the node that stays where it is on the page. */
-  function draw(next, held = null) {
-    const before = held !== null && drawnFor !== null && spots.get(held) ? [held, spots.get(held).node.box, moved, [scale, left, top]] : null;
-    redrawn(panel.root, () => drawn(next), () => columns);
-    if (!before) return;
-    hold(...before);
-  }
   function drawn(next) {
-    const first = drawnFor === null, extentKey = JSON.stringify([next.focus, next.hops, next.size]);
+    const svg = parsed(next.svg, own);
     graph = next;
+    size = ["width", "height"].map((name) => Number(svg.getAttribute(name)));
+    const first = drawnFor === null, extentKey = key(next.focus, next.hops, size);
     split.hidden = !next.total;
     heighten();
     const room = extent();                                             // asked for before there is much to lay out
-    family = getComputedStyle(panel.root).fontFamily;
-    const names = new Set(model.get("selection"));
-    spots = new Map(next.nodes.map((node) => [node.id, { node, element: outlined(node, names.has(node.id), pick, page) }]));
-    bare = new Set(spots.values());
-    drawing.setAttribute("width", next.size[0]);
-    drawing.setAttribute("height", next.size[1]);
     const focused = drawing.getRootNode().activeElement, inside = drawing.contains(focused), at = (inside ? focused : drawing.querySelector("[tabindex='0']"))?.dataset.id;
-    drawing.replaceChildren(patterns(page), ...lines(), ...[...spots.values()].map((v) => v.element));
+    spots = new Map([...svg.querySelectorAll(".jammi-node")].map((element, n) => [next.nodes[n].id, adopt(element, next.nodes[n])]));
+    paths = [...svg.querySelectorAll(".jammi-edges path")];
+    drawing.setAttribute("width", size[0]);
+    drawing.setAttribute("height", size[1]);
+    drawing.replaceChildren(...svg.childNodes);
     const here = (spots.get(at) ?? [...spots.values()][0])?.element;   // Tab, and the focus, come back to where one was
     here?.setAttribute("tabindex", "0");
     if (inside) here?.focus({ preventScroll: true });
-    if (traced || drawing.classList.contains("jammi-tracing")) light();
-    key.replaceChildren(...legend(next, page, next.filter.trim().toLowerCase(), (word) => { filter.input.value = word; filter.input.dispatchEvent(new Event("input")); }),
+    mark();
+    light();
+    legends.replaceChildren(...legend(next.legend, own, next.filter.trim().toLowerCase(), (word) => { filter.input.value = word; filter.input.dispatchEvent(new Event("input")); }),
       next.open ? button("Fold the groups", () => send("open-group", { group: null }), { "data-testid": "fold-groups" }) : "");
     const note = next.tooMany ? " · too many tables to show their columns: use the filter, or show only the neighbourhood of one" : next.grouped ? " · too many to draw: similar ones are grouped; use the filter, or click a group" : "";
     summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes${note}` : "No tables yet: %%jammi -m NAME creates one.";
@@ -150,22 +155,7 @@ function render({ model, el, host }) {
     if (first || extentKey !== drawnFor) fit(room);
     else if (!moved) fit(room, true);
     drawnFor = extentKey;
-    const chosen = spots.get(model.get("selection")[0]);
-    if (chosen) reveal(chosen.node);
-    furnishRest();
-  }
-
-  /** The edges, and those from a root cause to what is chosen by themselves. Where columns stand in the nodes, lines lead from one to the other in place of the edge. */
-  const lines = (fine = new Set(graph.lines.map((e) => `${e.from} ${e.to}`))) => [...strands(graph.nodes, graph.edges.filter((e) => !e.lit && !fine.has(`${e.from} ${e.to}`))),
-    ...[false, true].flatMap((direct) => strands(graph.nodes, graph.lines.filter((e) => e.direct === direct), ` jammi-fine${direct ? "" : " jammi-by"}`)),
-    ...graph.edges.filter((e) => e.lit).map((e) => s("path", { class: "jammi-edge jammi-lit", d: e.path, "data-testid": `lit-${graph.nodes[e.from].id}-${graph.nodes[e.to].id}` }))];
-  function lit({ body }) {
-    const on = new Set(body.lit);
-    graph.edges.forEach((edge, at) => { edge.lit = on.has(at); });
-    drawing.querySelectorAll(".jammi-edge:not(.jammi-traced)").forEach((e) => e.remove());
-    drawing.firstElementChild.after(...lines());
-    const there = spots.get(model.get("selection")[0]);
-    if (there) reveal(there.node);
+    reveal(chosenSpot());
   }
 
   const send = (kind, fields, held) => line.ask(kind, fields).then((body) => { panel.say(""); draw(body, held); }).catch(panel.fail);
@@ -183,27 +173,34 @@ function render({ model, el, host }) {
     side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Select one to show its neighbourhood."), button("Draw each of them", () => send("open-group", { group: node.id }), { "data-testid": "open-group" }), h("ul", { class: "jammi-list" }, list));
   }
 
-  function lightOne({ node, element }) {
-    const names = traced?.on.get(node.id), kind = element.querySelector(".jammi-kind");
-    element.classList.toggle("jammi-on", names !== undefined);
-    for (const each of element.querySelectorAll(".jammi-column")) each.classList.toggle("jammi-lit", names?.includes(each.dataset.name) ?? false);
-    if (kind) kind.textContent = names && !node.columns.length ? cut(seen(names.join(", ")), Math.max(12, Math.floor(node.box[2] / 6.2))) : node.said;
+  function mark() {
+    const [name] = model.get("selection");
+    for (const [id, { element }] of spots) {
+      element.classList.toggle("jammi-chosen", id === name);
+      element.setAttribute("aria-selected", String(id === name));
+    }
   }
 
-  /** The way of a column: its edges are lit, the columns on it stand in their nodes, all else steps back. */
+  /** The edges from a root cause to what is chosen, and the way of a column: its edges are lit, the columns on it stand in their nodes, all else steps back. */
   function light() {
+    const lit = new Set(graph.lit.map((pair) => key(...pair)));
+    const steps = new Map(traced ? [...traced.lines.map((step) => [key(...step), true]), ...traced.edges.map(([from, to, direct]) => [key(from, to), direct])] : []);
     drawing.classList.toggle("jammi-tracing", traced !== null && [...spots.keys()].some((id) => traced.on.has(id)));   // else nothing is left to look at
-    drawing.querySelectorAll(".jammi-traced").forEach((e) => e.remove());
-    for (const spot of spots.values()) lightOne(spot);
-    const first = [...spots.values()][0]?.element;
-    const steps = new Set(traced ? traced.lines.map((step) => JSON.stringify(step)) : []);
-    for (const { from, to, path, columns: [x, y], direct } of graph.lines) {
-      const step = JSON.stringify([graph.nodes[from].id, x, graph.nodes[to].id, y]);
-      if (steps.has(step)) drawing.insertBefore(s("path", { class: `jammi-edge jammi-traced${direct ? "" : " jammi-by"}`, d: path, "data-testid": `trace-${graph.nodes[from].id}.${x}-${graph.nodes[to].id}.${y}` }), first);
-    }
-    for (const [from, to, direct] of traced && !graph.lines.length ? traced.edges : []) {
-      const edge = graph.edges.find((e) => graph.nodes[e.from].id === from && graph.nodes[e.to].id === to);
-      if (edge) drawing.insertBefore(s("path", { class: `jammi-edge jammi-traced${direct ? "" : " jammi-by"}`, d: edge.path, "data-testid": `trace-${from}-${to}` }), first);
+    paths.forEach((path, at) => {
+      const [a, b, x, y] = graph.edges[at], [from, to] = [graph.nodes[a].id, graph.nodes[b].id], ends = x ? [from, x, to, y] : [from, to];
+      const on = steps.has(key(...ends)) && (x || !graph.columns || graph.tooMany), red = lit.has(key(from, to));
+      path.classList.toggle("jammi-traced", Boolean(on));
+      path.classList.toggle("jammi-by", on && !steps.get(key(...ends)));
+      path.classList.toggle("jammi-lit", red);
+      path.dataset.testid = on ? `trace-${x ? `${from}.${x}-${to}.${y}` : `${from}-${to}`}` : red ? `lit-${from}-${to}` : "";
+      if (on || red) path.parentNode.append(path);                     // above the others
+    });
+    for (const { node, element } of spots.values()) {
+      const names = traced?.on.get(node.id), kind = element.querySelector(".jammi-kind");
+      element.classList.toggle("jammi-on", names !== undefined);
+      element.querySelectorAll(".jammi-column").forEach((each, at) => each.classList.toggle("jammi-lit", names?.includes(node.columns[at]) ?? false));
+      kind.dataset.said ??= kind.textContent;
+      kind.textContent = names && !node.columns.length ? cut(seen(names.join(", ")), Math.max(12, Math.floor(node.box[2] / 6.2))) : kind.dataset.said;
     }
     for (const each of side.querySelectorAll("[data-column]")) each.setAttribute("aria-pressed", String(traced !== null && traced.node === side.dataset.node && traced.column === each.dataset.column));
     const said = side.querySelector(".jammi-way");
@@ -281,11 +278,7 @@ function render({ model, el, host }) {
   function chosen() {
     const [name] = model.get("selection");
     if (traced && traced.node !== name && !graph.columns) { traced = null; light(); }
-    for (const { node, element } of spots.values()) {
-      const on = node.id === name;
-      element.classList.toggle("jammi-chosen", on);
-      element.setAttribute("aria-selected", String(on));
-    }
+    mark();
     if (!name) { unfoldSide(false); delete side.dataset.node; return; }
     line.ask("details", { node: name }).then(details).catch((lines) => { unfoldSide(false); panel.fail(lines); });
   }
@@ -312,7 +305,7 @@ function render({ model, el, host }) {
   }
 
   line.on("changed", ({ body, looked }) => { draw(body, looked ? model.get("selection")[0] ?? central() : null); if (looked && !side.hidden) chosen(); });
-  line.on("lit", lit);
+  line.on("lit", ({ body }) => { graph.lit = body.lit; light(); reveal(chosenSpot()); });
   line.on("progress", ({ body }) => progress.show(body));
   line.on("done", outcome);
   line.on("failed", ({ lines }) => { progress.hide(); panel.fail(lines); });
@@ -337,14 +330,22 @@ function render({ model, el, host }) {
     button("Mermaid", () => save("mermaid", "lineage.mmd", "text/plain"), { title: "Save the drawing as a Mermaid flowchart", "data-testid": "export-mermaid" }), button("Full screen", full, { "data-testid": "full-screen" }));
   panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fitAll, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
     columns, exports, button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
-  panel.body.append(progress.box, key, split, inner.box);
+  panel.body.append(progress.box, legends, split, inner.box);
 
   for (const kind of ["pointerover", "focusin"]) {
     picture.addEventListener(kind, (event) => {                        // on the drawing itself a listener for the focus makes it a stop of Tab
-      const known = spots.get(event.target.closest(".jammi-node")?.dataset.id);
-      if (known) knobs(known.node, known.element);
+      const spot = spotOf(event.target);
+      if (spot) knobs(spot);
     });
   }
+  picture.addEventListener("click", (event) => {
+    const spot = spotOf(event.target), entry = event.target.closest?.(".jammi-column");
+    if (!spot) return;
+    const column = entry && spot.node.columns[[...spot.element.querySelectorAll(".jammi-column")].indexOf(entry)];
+    if (event.target.closest("[data-part=checks]")) openChecks(spot.node);
+    else if (column && !column.startsWith("… ")) trace(spot.node.id, column);
+    else pick(spot.node);
+  });
   picture.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.metaKey) return;                      // the page scrolls, unless zooming is meant
     event.preventDefault();
@@ -369,17 +370,14 @@ function render({ model, el, host }) {
   for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => { held = null; });
 
   /** Arrows go along the edges, up and down within a column. */
-  function beside(node, key) {
-    const at = graph.nodes.indexOf(node), middle = (n) => n.box[1] + n.box[3] / 2;
-    if (key === "ArrowLeft" || key === "ArrowRight") {
-      const ends = graph.edges.filter((e) => (key === "ArrowRight" ? e.from : e.to) === at).map((e) => graph.nodes[key === "ArrowRight" ? e.to : e.from]);
-      return ends.sort((a, b) => Math.abs(middle(a) - middle(node)) - Math.abs(middle(b) - middle(node)))[0];
-    }
-    const down = key === "ArrowDown", same = graph.nodes.filter((n) => n !== node && n.box[0] === node.box[0] && (down ? middle(n) > middle(node) : middle(n) < middle(node)));
-    return same.sort((a, b) => Math.abs(middle(a) - middle(node)) - Math.abs(middle(b) - middle(node)))[0];
+  function beside(node, arrow) {
+    const at = graph.nodes.indexOf(node), middle = (n) => n.box[1] + n.box[3] / 2, [from, to] = arrow === "ArrowRight" ? [0, 1] : [1, 0], down = arrow === "ArrowDown";
+    const near = arrow === "ArrowLeft" || arrow === "ArrowRight" ? graph.edges.filter((ends) => ends[from] === at).map((ends) => graph.nodes[ends[to]])
+      : graph.nodes.filter((n) => n !== node && n.box[0] === node.box[0] && (down ? middle(n) > middle(node) : middle(n) < middle(node)));
+    return near.sort((a, b) => Math.abs(middle(a) - middle(node)) - Math.abs(middle(b) - middle(node)))[0];
   }
   picture.addEventListener("keydown", (event) => {
-    const focused = picture.getRootNode().activeElement, here = [...spots.values()].find((v) => v.element === focused);
+    const here = spotOf(picture.getRootNode().activeElement);
     if (!here) return;
     if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(here.node); return; }
     if (event.key === "Escape") { if (traced) { traced = null; light(); } unfoldSide(false); choose(model, []); return; }
@@ -393,19 +391,18 @@ function render({ model, el, host }) {
     const next = beside(here.node, event.key);
     if (!next) return;
     stand(spots.get(next.id).element);
-    reveal(next);
+    reveal(spots.get(next.id));
   });
 
   const resized = new ResizeObserver(() => {
-    if (moved) { furnishSeen(); return; }
+    if (moved) return;
     fit(extent(), laid > 0);
-    const there = spots.get(model.get("selection")[0]);
-    if (there) reveal(there.node);
+    reveal(chosenSpot());
   });
   resized.observe(picture);
   send("open").then(() => { if (model.get("selection").length) chosen(); });
   el._pan = (by) => { left += by; apply(); };                          // the bench moves the picture by it
-  return () => { clearTimeout(furnishing); inner.close(); resized.disconnect(); model.off("change:selection", chosen); filter.close(); line.close(); panel.close(); };
+  return () => { inner.close(); resized.disconnect(); model.off("change:selection", chosen); filter.close(); line.close(); panel.close(); };
 }
 
 export default { render };
