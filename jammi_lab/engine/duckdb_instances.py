@@ -48,7 +48,9 @@ _RESULT_SETTINGS: Config = {
     "ieee_floating_point_ops": True,
     "old_implicit_casting": False,
     "scalar_subquery_error_on_multiple_rows": True,
-    "disabled_optimizers": "common_subplan,top_n_window_elimination",
+    "disabled_optimizers": (
+        "common_subplan,deliminator,join_filter_pushdown,top_n_window_elimination"
+    ),
 }
 BOUND_CONFIG: Config = {**BASE_CONFIG, **_RESULT_SETTINGS, "errors_as_json": True}
 """How the instances that bind statements are opened: a statement for each setting would take a

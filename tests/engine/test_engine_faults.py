@@ -99,3 +99,37 @@ def test_a_stream_of_arrow_batches_keeps_its_rows_in_a_window(ws):
         assert con.execute(windowed).fetchall() == []
     ws.sources.add("a", rows.to_reader())
     assert ws.sql(windowed).fetchall() == [(1, 1, 3), (1, 2, 3), (2, 3, 3)]
+
+
+def test_the_first_rows_of_a_table_are_joined_and_not_the_first_of_those_that_match(ws, tmp_path):
+    """In plain DuckDB the joined rows depend on the threads."""
+    duckdb.sql(
+        f"COPY (SELECT i, (i * 7) % 1000 AS k FROM range(200000) t(i)) TO '{tmp_path}/a.parquet'"
+    )
+    ws.sources.add("a", tmp_path / "a.parquet")
+    first = "(SELECT * FROM a ORDER BY i LIMIT 100 OFFSET 50)"
+    joined = f"SELECT count(*) FROM {first} JOIN (SELECT unnest([998, 999]) AS k) USING (k)"
+    assert [ws.sql(joined).fetchall() for _ in range(5)] == [[(0,)]] * 5
+
+
+def test_a_correlated_subquery_that_selects_a_column_from_outside(ws):
+    rows = "(VALUES (1, 100, 10), (2, 150, 20), (4, 7, 30)) AS t(id, views, likes)"
+    statement = f"""
+        WITH posts AS (SELECT * FROM {rows}) SELECT count(*) FROM posts AS a WHERE EXISTS (
+            SELECT 1 FROM (SELECT a.id AS c, views FROM posts b WHERE a.likes > b.likes) AS s
+            WHERE s.views <> a.likes)"""
+    assert duckdb.sql(statement).fetchall() == [(0,)]
+    assert ws.sql(statement).fetchall() == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "form", ["t PIVOT ({} FOR k IN ('x', 'y'))", "(PIVOT t ON k IN ('x', 'y') USING {})"]
+)
+def test_a_filter_in_pivot_is_refused(ws, form):
+    rows = "WITH t AS (FROM (VALUES ('x', 2), ('y', 3), ('y', 4)) AS t(k, v)) FROM "
+    filtered = rows + form.format("count(v) FILTER (v = 3)")
+    assert duckdb.sql(filtered).fetchall() == [(1, 2)]
+    with pytest.raises(jl.StatementNotAllowed, match="ignores FILTER"):
+        ws.sql(filtered)
+    advised = rows + form.format("count(CASE WHEN v = 3 THEN v END)")
+    assert ws.sql(advised).fetchall() == [(0, 1)]

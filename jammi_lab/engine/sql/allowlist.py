@@ -211,12 +211,8 @@ class _Checker:
         skipped_keys = {"cte_map"}
         if kind == "BASE_TABLE":
             self.check_table(node, ctes)
-        elif kind == "SHOW_REF" and not node.get("query"):
-            raise self.not_allowed(
-                "Only SHOW TABLES and SHOW <table> are supported.",
-                node,
-                "Use SHOW TABLES or DESCRIBE <table>.",
-            )
+        elif kind in ("SHOW_REF", "PIVOT"):
+            self.check_parts(node)
         elif kind == "TABLE_FUNCTION":
             skipped_keys.add("function")
             children += self.check_table_function(node, ctes)
@@ -282,6 +278,21 @@ class _Checker:
             offset = node["query_location"]
             self.reading.tables.append(
                 TableRef(parts, None if offset >= _UNKNOWN_OFFSET else offset)
+            )
+
+    def check_parts(self, node: Node) -> None:
+        """SHOW of something that is no table, and a FILTER in PIVOT, which DuckDB 1.5.5 ignores."""
+        if node["type"] == "SHOW_REF" and not node.get("query"):
+            raise self.not_allowed(
+                "Only SHOW TABLES and SHOW <table> are supported.",
+                node,
+                "Use SHOW TABLES or DESCRIBE <table>.",
+            )
+        if any(call.get("filter") for call in node.get("aggregates", ())):
+            raise self.not_allowed(
+                "DuckDB ignores FILTER in PIVOT.",
+                node,
+                "Filter inside of the call: count(CASE WHEN … THEN x END).",
             )
 
     def check_table_function(
