@@ -13,6 +13,7 @@ from datetime import UTC, date, time
 from decimal import Decimal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
@@ -497,6 +498,25 @@ def test_a_number_of_json_beyond_double_is_text(read):
     assert read(data, "a.json") == (["VARCHAR", "DOUBLE"], [("1e400", 1e300), ("0.0", 0.0)])
 
 
+@pytest.mark.parametrize("number", ["1.5e-400", "-1E-0400", f"0.{'0' * 400}1", "1e-324"])
+@pytest.mark.parametrize("form", ['[\n{{"a":{}}}]', '[\n{{"a":[1, {} ]}}]', '\n{{"a": {}}}\n'])
+def test_a_number_of_json_that_would_be_read_as_zero_is_refused(read, form, number):
+    with pytest.raises(SourceUnavailable, match=r"line 2: .* too small for DOUBLE"):
+        read(form.format(number), "a.json")
+    assert read(f'[{{"a":"{number}"}}, {{"a":"x"}}]', "b.json")[1] == [(number,), ("x",)]
+
+
+def test_a_small_number_of_json_is_found_between_two_blocks(read):
+    filler = '{"a": 1}\n' * 116_508  # 28 bytes less than a block
+    with pytest.raises(SourceUnavailable, match=r"line 116509: 1\.5e-400"):
+        read(filler + '{"a":                   1.5e-400}\n', "a.ndjson")
+
+
+def test_small_numbers_of_json_that_double_has_are_read(read):
+    data = '[{"a":5e-324,"b":0.0e-500},{"a":1e-310,"b":2.5}]'
+    assert read(data, "a.json") == (["DOUBLE", "DOUBLE"], [(5e-324, 0.0), (1e-310, 2.5)])
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "read_as"),
     [
@@ -716,3 +736,28 @@ def test_an_export_is_read_back_equal(ws, tmp_path):
     ws.materialize("m", "FROM rows").export(str(tmp_path / "o.csv"))
     ws.sources.add("o", tmp_path / "o.csv")
     assert ws.sql("FROM o ORDER BY id").fetchall() == rows
+
+
+def test_a_note_says_why_a_column_of_mixed_values_is_text(ws, tmp_path):
+    (tmp_path / "a.csv").write_text("n,d,s\n9007199254740993,2024-01-01,\\N\n1.5,5,2\n")
+    source = ws.sources.add("a", tmp_path / "a.csv")
+    held = "text, because no other type holds all its values"
+    option = r"options={'nullstr': ['\\N']} reads that as NULL"
+    assert source.notes == [f"n: {held}", f"d: {held}", f's: text, because "\\N"; {option}']
+
+
+def test_files_without_a_heading_are_told_the_option_that_reads_them(ws, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "0.csv").write_text("1,a\n2,b\n")
+    (tmp_path / "d" / "1.csv").write_text("3,c\n")
+    with pytest.raises(SourceUnavailable, match="do not have the same columns") as caught:
+        ws.sources.add("d", tmp_path / "d")
+    assert 'no heading: options={"header": False}' in str(caught.value.hint)
+    ws.sources.add("d", tmp_path / "d", options={"header": False})
+    assert ws.sql("FROM d").fetchall() == [(1, "a"), (2, "b"), (3, "c")]
+
+
+def test_parquet_without_columns_is_refused(ws, tmp_path):
+    pq.write_table(pa.table({}), tmp_path / "a.parquet")
+    with pytest.raises(SourceUnavailable, match=r"a\.parquet has no columns"):
+        ws.sources.add("a", tmp_path / "a.parquet")

@@ -69,23 +69,6 @@ def heading_error(path: str, first: str, *, has_heading: bool) -> SourceUnavaila
     )
 
 
-def check_same_columns(
-    path: str, names: Sequence[str], first: str, first_names: Sequence[str]
-) -> None:
-    """Raise SourceUnavailable unless two files have the same columns, in any order."""
-    here, there = {fold(name): name for name in names}, {fold(name): name for name in first_names}
-    lacking, missing = path, [there[name] for name in there.keys() - here.keys()]
-    if not missing:
-        lacking, missing = first, [here[name] for name in here.keys() - there.keys()]
-    if missing:
-        raise SourceUnavailable(
-            f"{display_name(path)} and {display_name(first)} do not have the same columns: "
-            f"{min(missing)!r} is missing from {display_name(lacking)}.",
-            hint='Give all files the same columns, or set options={"union_by_name": True}, which '
-            "fills missing columns with NULL.",
-        )
-
-
 def partition_name_error(path: str, key: str) -> SourceUnavailable:
     """The error for a column of a file that is also the key of its folder."""
     return SourceUnavailable(

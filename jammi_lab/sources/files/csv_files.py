@@ -16,7 +16,7 @@ from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.files import csv_errors
 from jammi_lab.sources.files.decisions import Decision
-from jammi_lab.sources.files.file_checks import check_column_count
+from jammi_lab.sources.files.file_checks import check_column_count, check_same_columns
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.formats import (
     COMPRESSED_SUFFIXES,
@@ -218,8 +218,11 @@ def heads_of(
                 source_file.path, source_files[first].path, has_heading=head.has_heading
             )
         elif not options.get("union_by_name"):
-            csv_errors.check_same_columns(
-                source_file.path, head.names, source_files[first].path, heads[first].names
+            check_same_columns(
+                read_errors.display_name(source_file.path),
+                head.names,
+                read_errors.display_name(source_files[first].path),
+                heads[first].names,
             )
     given = tuple(options.get("names", ()))
     if given:

@@ -2,6 +2,7 @@
 what ends the process."""
 
 import os
+import re
 from collections.abc import Sequence
 from typing import BinaryIO
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.core.identifiers import fold
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.text_bytes import BLOCK_BYTES, decompressed, is_nonempty
 from jammi_lab.sources.read_errors import display_name
@@ -18,6 +20,9 @@ MAX_COLUMNS = 10_000
 """Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
 MAX_JSON_DEPTH = 1_000
 """DuckDB parses nested values by recursion and overflows the stack between 5 000 and 20 000."""
+_MAY_VANISH = re.compile(rb"[eE]-0*[3-9]\d\d|[eE]-0*\d{4}|0\.0{300}")
+_SMALL_NUMBER = re.compile(rb"(?<=[\[:,\s])-?(\d[\d.]*[eE]-\d{3,}|0\.0{300,}\d*)(?=[\s,\]}])")
+_MAX_NUMBER_BYTES = 1024
 _QUOTE, _STRUCTURE = ord('"'), b'"[]{}'
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
 _MAX_CHECKED_FILES = 10_000
@@ -27,7 +32,7 @@ _checked_files = BoundedCache[tuple[str, str, Stat, str | None, str], bool](_MAX
 
 def check_files(kind: str, file_set: FileSet, source_files: Sequence[SourceFile]) -> None:
     """Check text files, once per content as proved by their stat. Raises OSError, and
-    SourceUnavailable for too deep JSON."""
+    SourceUnavailable for too deep JSON and numbers that are too small."""
     for source_file in source_files:
         key = (file_set.realm, source_file.path, source_file.stat, source_file.mark, kind)
         if _checked_files.get(key):
@@ -36,6 +41,8 @@ def check_files(kind: str, file_set: FileSet, source_files: Sequence[SourceFile]
         if kind in ("json", "ndjson") and is_nonempty(file_set, source_file):
             with file_set.open(source_file) as file:
                 _check_json_depth(decompressed(file, source_file), name)
+            with file_set.open(source_file) as file:
+                _check_small_numbers(decompressed(file, source_file), name)
         _checked_files.put(key, True)
 
 
@@ -46,6 +53,47 @@ def check_column_count(name: str, columns: int) -> None:
             f"{display_name(name)} has {columns:,} columns; at most {MAX_COLUMNS:,} are supported.",
             hint="Write it as rows of (row, column, value), or with fewer columns.",
         )
+
+
+def check_same_columns(
+    place: str, names: Sequence[str], first: str, first_names: Sequence[str]
+) -> None:
+    """Raise SourceUnavailable unless two files, named as shown, have the same columns, in any
+    order."""
+    here, there = {fold(name): name for name in names}, {fold(name): name for name in first_names}
+    lacking, missing = place, [there[name] for name in there.keys() - here.keys()]
+    if not missing:
+        lacking, missing = first, [here[name] for name in here.keys() - there.keys()]
+    if missing:
+        hint = (
+            'Give all files the same columns, or set options={"union_by_name": True}, which fills '
+            "missing columns with NULL."
+        )
+        if any(re.fullmatch(r"[\d.,:/-]+", name) for name in (*names, *first_names)):
+            hint = 'If the files have no heading: options={"header": False}. Else: ' + hint
+        raise SourceUnavailable(
+            f"{place} and {first} do not have the same columns: {min(missing)!r} is missing from "
+            f"{lacking}.",
+            hint=hint,
+        )
+
+
+def _check_small_numbers(stream: BinaryIO, name: str) -> None:
+    """DuckDB reads a number that is too small for DOUBLE as 0 before any cast."""
+    line, rest = 1, b""
+    while block := stream.read(BLOCK_BYTES):
+        block = rest + block
+        for match in _SMALL_NUMBER.finditer(block) if _MAY_VANISH.search(block) else ():
+            number = match[0].lower()
+            if float(number) == 0 and number.partition(b"e")[0].strip(b"-0."):
+                line += block.count(b"\n", 0, match.start())
+                raise SourceUnavailable(
+                    f"{display_name(name)}, line {line}: {number[:40].decode()} is too small for "
+                    "DOUBLE, and would be read as 0.",
+                    hint="Write 0, or the number as text, in quotation marks.",
+                )
+        rest = block[-_MAX_NUMBER_BYTES:]
+        line += block.count(b"\n", 0, -_MAX_NUMBER_BYTES)
 
 
 def _check_json_depth(stream: BinaryIO, name: str) -> None:

@@ -21,7 +21,7 @@ from jammi_lab.core.caches import BoundedCache
 from jammi_lab.core.dataframes import nested_types
 from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier
-from jammi_lab.sources.files.file_checks import check_column_count
+from jammi_lab.sources.files.file_checks import check_column_count, check_same_columns
 from jammi_lab.sources.files.file_sets import FileSet, SourceFile
 from jammi_lab.sources.files.formats import partition_keys, partitions
 from jammi_lab.sources.files.readers import path_literal
@@ -206,6 +206,10 @@ def _read_schema(file_set: FileSet, source_file: SourceFile) -> FileSchema:
             footer = pq.read_metadata(file)
             fields = footer.schema.to_arrow_schema()
             check_column_count(name, len(fields))
+            if not len(fields):
+                raise SourceUnavailable(
+                    f"{display_name(name)} has no columns.", hint="Write it with columns."
+                )
             fine = []
             for field in fields:
                 _check_type(name, field)
@@ -296,22 +300,11 @@ def _place(source_file: SourceFile) -> str:
 
 
 def _check_same_columns(first_by_schema: Mapping[FileSchema, SourceFile]) -> None:
-    first_file, first_names = None, dict[str, str]()
-    for schema, source_file in first_by_schema.items():
-        names = {fold(name): name for name, _ in schema.types}
-        if first_file is None:
-            first_file, first_names = source_file, names
-        for one, other, these, those in (
-            (first_file, source_file, first_names, names),
-            (source_file, first_file, names, first_names),
-        ):
-            if missing := these.keys() - those.keys():
-                raise SourceUnavailable(
-                    f"{_place(other)} and {_place(one)} do not have the same columns: "
-                    f"{these[min(missing)]!r} is missing from {_place(other)}.",
-                    hint="Give all files the same columns, or set options={"
-                    '"union_by_name": True}, which fills missing columns with NULL.',
-                )
+    (first_schema, first), *others = first_by_schema.items()
+    first_names = [name for name, _ in first_schema.types]
+    for schema, source_file in others:
+        names = [name for name, _ in schema.types]
+        check_same_columns(_place(source_file), names, _place(first), first_names)
 
 
 def _check_partitions(

@@ -274,8 +274,8 @@ _LOOKS = (
 """Options that read values of a pattern as numbers or dates."""
 
 
-_NULL_MARK = re.compile(r"[^\w\s]{1,3}|#?[A-Za-z]{1,4}[/.]?[A-Za-z]{0,4}[!?]?")
-"""What is written for a missing value: NA, n/a, -, ?, #N/A, null."""
+_NULL_MARK = re.compile(r"[^\w\s]{1,3}|[#\\]?[A-Za-z]{1,4}[/.]?[A-Za-z]{0,4}[!?]?")
+"""What is written for a missing value: NA, \\N, n/a, -, ?, #N/A, null."""
 
 
 def note_of(column: str, forms: Form, example: str) -> str | None:
@@ -289,6 +289,8 @@ def note_of(column: str, forms: Form, example: str) -> str | None:
         return f"{column}: text, because {_shown_text(example)} is not exact as a number"
     if not is_mixed(forms):
         return None
+    if not example:
+        return f"{column}: text, because no other type holds all its values"
     note = f"{column}: text, because {_shown_text(example)}"
     if _NULL_MARK.fullmatch(example) is None:
         return note

@@ -186,8 +186,8 @@ class IcebergConnector(LakehouseConnector):
             ):
                 bounds = {
                     key: (
-                        _bound((low or {}).get(number), kind),
-                        _bound((high or {}).get(number), kind),
+                        _decode_bound((low or {}).get(number), kind),
+                        _decode_bound((high or {}).get(number), kind),
                         count,
                     )
                     for number, count in (nulls or {}).items()
@@ -496,7 +496,7 @@ def _arrow_type(name: str) -> pa.DataType | None:
     return _TYPES.get(name)
 
 
-def _bound(value: bytes | None, kind: pa.DataType) -> Any:
+def _decode_bound(value: bytes | None, kind: pa.DataType) -> Any:
     """A bound as manifests write it; None where footers write it otherwise."""
     if value is None:
         return None

@@ -77,7 +77,7 @@ _checked_snapshots = BoundedCache[tuple[Path, TableSnapshot], tuple[str, ...]](
 )
 """The local files of snapshots that passed the check, by workspace."""
 _MAX_LISTED_SNAPSHOTS = 8
-_REQUESTS = 16
+_MAX_REQUESTS = 16
 """Number of footers that are read from a store at a time."""
 _listed_files = BoundedCache[tuple[str, str, str], DataFiles](_MAX_LISTED_SNAPSHOTS)
 """The data files of snapshots, by format, location and id: what is new in one snapshot is compared
@@ -220,7 +220,7 @@ class LakehouseTable(LocatedConnector, ABC):
             for location in locations:
                 check(location)
             return
-        with ThreadPoolExecutor(_REQUESTS) as pool:
+        with ThreadPoolExecutor(_MAX_REQUESTS) as pool:
             for _ in pool.map(check, locations):
                 pass
 
