@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         Undecidable,
     )
     from jammi_lab.features.asof.asof_join import AsofJoin
+    from jammi_lab.features.checks.checks import Check
     from jammi_lab.features.checks.results import CheckResults
     from jammi_lab.features.live.mutable_handles import MutableTable
     from jammi_lab.features.live.subscriptions import Event
@@ -99,7 +100,6 @@ if TYPE_CHECKING:
     from jammi_lab.steps.python import PythonStep
     from jammi_lab.steps.sql import Sql
     from jammi_lab.store.reports import FsckReport, RebuildReport
-    from jammi_lab.workspace.checks import Check
     from jammi_lab.workspace.diff import Diff
     from jammi_lab.workspace.opening import open, rebuild, trust  # noqa: A004  the field's name for it
     from jammi_lab.workspace.query_plan import Explanation
@@ -231,7 +231,7 @@ _HOME_MODULES = (
 
 _EXPLICIT_HOMES = {
     "AsofJoin": "features.asof.asof_join",
-    "Check": "workspace.checks",
+    "Check": "features.checks.checks",
     "CheckResults": "features.checks.results",
     "Column": "workspace.sources",
     "ContextSet": "features.vectors.context_set",

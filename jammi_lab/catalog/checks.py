@@ -15,101 +15,72 @@ from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold
+from jammi_lab.core.input_kinds import input_kind
 
+MAX_RESULTS = 16
+"""How many results of a check on one version, source or mutable table are kept."""
 CheckRecords = list[CheckRecord]  # defined here because `list` is a method of the class below
 
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
-_GET = (
-    scope.select(*CHECK.columns, tables=checks)
-    .where(checks.c.name_fold == _fold)
-    .order_by(scope.own_first(checks))
-    .limit(1)
-)
-_OF_INPUTS = CompiledStatement(
-    scope.select(*CHECK.columns, tables=checks)
-    .where(checks.c.kind != sa.literal_column("'result'"))
-    .order_by(checks.c.name_fold, scope.own_first(checks))
-)
-_GET_OF_OWNER = scope.select_owned_by(*CHECK.columns, tables=checks).where(
-    checks.c.name_fold == _fold
-)
+_inside: sa.BindParameter[str] = sa.bindparam("inside", type_=sa.Text)
+_is_of_kind = checks.c.kind == sa.bindparam("checked_kind")
+_is_of_recipe = sa.and_(_is_of_kind, checks.c.recipe_fold == _fold)
+_is_on_table = check_results.c.table_name == sa.bindparam("table_name")
 _LIST = CompiledStatement(
     scope.select(*CHECK.columns, tables=checks).order_by(
         checks.c.name_fold, scope.own_first(checks)
     )
 )
-_of_recipe = sa.and_(checks.c.kind == sa.bindparam("checked_kind"), checks.c.recipe_fold == _fold)
 _OF_RECIPE = CompiledStatement(
     scope.select_owned_by(*CHECK.columns, tables=checks)
-    .where(_of_recipe)
+    .where(_is_of_recipe)
     .order_by(checks.c.name_fold)
 )
-_OF_SOURCES = scope.select_owned_by(*CHECK.columns, tables=checks).where(checks.c.kind == "source")
-_DELETE = scope.delete_owned_by(checks).where(checks.c.name_fold == _fold)
-_DELETE_RESULTS = scope.delete_owned_by(check_results).where(check_results.c.check_fold == _fold)
-_DELETE_OF_RECIPE = scope.delete_owned_by(checks).where(_of_recipe)
-_DELETE_RESULTS_OF_RECIPE = scope.delete_owned_by(check_results).where(
-    check_results.c.check_fold.in_(
-        scope.select_owned_by(checks.c.name_fold, tables=checks).where(_of_recipe)
-    )
-)
-_RENAME_RECIPE = scope.update_owned_by(checks).where(_of_recipe)
-_DELETE_RESULTS_OF_TABLE = CompiledStatement(
-    scope.delete_owned_by(check_results).where(
-        check_results.c.table_name == sa.bindparam("table_name")
-    )
-)
+_RENAME_RECIPE = scope.update_owned_by(checks).where(_is_of_recipe)
 _RESULTS = CompiledStatement(
     scope.select_owned_by(*CHECK_RESULT.columns, tables=check_results)
     .where(
         check_results.c.check_fold == _fold,
-        check_results.c.definition_hash == sa.bindparam("definition"),
+        sa.or_(_is_on_table, sa.bindparam("others") == sa.literal_column("1")),
     )
     # those on the table first, so that those on many others do not crowd them out
-    .order_by(
-        sa.case((check_results.c.table_name == sa.bindparam("table_name"), 0), else_=1),
-        check_results.c.checked_at.desc(),
-    )
+    .order_by(sa.case((_is_on_table, 0), else_=1), check_results.c.checked_at.desc())
     .limit(sa.bindparam("number"))
 )
-_NEWEST_RESULT = CompiledStatement(
-    scope.select_owned_by(*CHECK_RESULT.columns, tables=check_results)
-    .where(check_results.c.check_fold == _fold)
-    .order_by(check_results.c.checked_at.desc())
-    .limit(1)
-)
-_RESULTS_OF_TABLE = CompiledStatement(
-    scope.select(*CHECK_RESULT.columns, tables=check_results)
-    .where(check_results.c.table_name == sa.bindparam("table_name"))
-    .order_by(check_results.c.check_fold, check_results.c.checked_at)
-)
-_DELETE_RESULT = CompiledStatement(
+_INSERT_RESULT = CompiledStatement(sa.insert(check_results))
+_DELETE_RESULTS = CompiledStatement(
     scope.delete_owned_by(check_results).where(
         check_results.c.check_fold == _fold,
-        check_results.c.table_name == sa.bindparam("table_name"),
-        check_results.c.definition_hash == sa.bindparam("definition"),
-        check_results.c.anchors_digest == sa.bindparam("anchors"),
+        _is_on_table,
+        sa.or_(
+            sa.and_(
+                check_results.c.definition_hash == sa.bindparam("definition"),
+                check_results.c.anchors_digest == sa.bindparam("anchors"),
+            ),
+            check_results.c.checked_at <= sa.bindparam("oldest"),
+        ),
     )
 )
-_of_check_on_table = sa.and_(
-    check_results.c.check_fold == _fold, check_results.c.table_name == sa.bindparam("table_name")
+_DELETE_RESULTS_OF_TABLE = CompiledStatement(
+    scope.delete_owned_by(check_results).where(_is_on_table)
 )
-_LATEST_TIME = CompiledStatement(
-    scope.select_owned_by(sa.func.max(check_results.c.checked_at), tables=check_results).where(
-        _of_check_on_table
+
+
+def _deletion(condition: sa.ColumnElement[bool]) -> Sequence[sa.Delete]:
+    """The statements that delete the checks of one owner that meet a condition, after their
+    results."""
+    names = scope.select_owned_by(checks.c.name_fold, tables=checks).where(condition)
+    results = scope.delete_owned_by(check_results).where(check_results.c.check_fold.in_(names))
+    return results, scope.delete_owned_by(checks).where(condition)
+
+
+_DELETE_RESULTS_OF_CHECK, _DELETE = _deletion(checks.c.name_fold == _fold)
+_DELETE_OF_RECIPE = _deletion(_is_of_recipe)
+_DELETE_OF_TABLES_IN = _deletion(
+    sa.and_(
+        _is_of_kind, sa.func.substr(checks.c.recipe_fold, 1, sa.func.length(_inside)) == _inside
     )
 )
-_kept_results = (
-    scope.select_owned_by(check_results.c.checked_at, tables=check_results)
-    .where(_of_check_on_table)
-    .order_by(check_results.c.checked_at.desc())
-    .limit(sa.bindparam("kept"))
-)
-_TRIM_RESULTS = scope.delete_owned_by(check_results).where(
-    _of_check_on_table, check_results.c.checked_at.not_in(_kept_results)
-)
-_NAMES = CompiledStatement(scope.select_owned_by(checks.c.name_fold, tables=checks))
-_INSERT_RESULT = CompiledStatement(sa.insert(check_results))
 
 
 class CheckRepository:
@@ -123,73 +94,64 @@ class CheckRepository:
         definition is equal. Raises InvalidArgument when a check of that name is on another recipe,
         TenantForbidden."""
         self._scope.check_owner(record.tenant, f"The table {record.label!r}")
-        key = {"owner": record.tenant or "", "fold": fold(record.name)}
         now = rfc3339(self._clock.now_ns())
         with self._database.write() as tx:
-            row = tx.execute(_GET_OF_OWNER, key).first()
-            existing = None if row is None else CHECK.decode(row)
-            if existing is not None and (existing.kind, fold(existing.recipe)) != (
-                record.kind,
-                fold(record.recipe),
-            ):
-                raise InvalidArgument(
-                    f"The check {existing.name!r} is on {existing.label!r}, not on "
-                    f"{record.label!r}.",
-                    hint="Choose another name, or remove it first: "
-                    f"ws.checks.remove({existing.name!r})",
-                )
-            if existing is None:
-                stored = msgspec.structs.replace(record, created_at=now, updated_at=now)
-            else:
+            existing = next((c for c in self._visible() if c.key == record.key), None)
+            stored = msgspec.structs.replace(record, created_at=now, updated_at=now)
+            if existing is not None:
+                if existing.subject_key != record.subject_key:
+                    raise InvalidArgument(
+                        f"The check {existing.name!r} is on {existing.label!r}, not on "
+                        f"{record.label!r}.",
+                        hint="Choose another name, or remove it first: "
+                        f"ws.checks.remove({existing.name!r})",
+                    )
                 stored = msgspec.structs.replace(
-                    record,
-                    name=existing.name,
-                    created_at=existing.created_at,
-                    updated_at=existing.updated_at,
+                    stored, name=existing.name, created_at=existing.created_at
                 )
-                if stored == existing:
+                if msgspec.structs.replace(stored, updated_at=existing.updated_at) == existing:
                     return existing
-                stored = msgspec.structs.replace(stored, updated_at=now)
-                tx.execute(_DELETE, key)
                 if stored.subject != existing.subject:  # by which their anchors name the version
-                    tx.execute(_DELETE_RESULTS, key)
+                    tx.execute(_DELETE_RESULTS_OF_CHECK, _name_key(existing))
+                tx.execute(_DELETE, _name_key(existing))
             tx.execute(sa.insert(checks), CHECK.encode(stored))
         return stored
 
     def get(self, name: str) -> CheckRecord | None:
         """The check of that name, own before shared."""
-        with self._database.read() as tx:
-            row = tx.execute(_GET, self._scope.parameters(fold=fold(name))).first()
-        return None if row is None else CHECK.decode(row)
+        return next((c for c in self._visible() if fold(c.name) == fold(name)), None)
 
-    def of_inputs(self) -> tuple[CheckRecord, ...]:
+    def of_inputs(self) -> CheckRecords:
         """The checks on sources and mutable tables, own and shared, by name."""
-        parameters = self._scope.parameters()
-
-        def read() -> tuple[CheckRecord, ...]:
-            return tuple(map(CHECK.decode, self._database.fetch(_OF_INPUTS, parameters)))
-
-        return self._database.cached(("checks of inputs", *parameters.items()), read)
+        return [c for c in self._visible() if not c.kind_class.is_result]
 
     def list(self) -> CheckRecords:
         """Every check, by name, without shared ones that own ones hide."""
-        rows = self._database.fetch(_LIST, self._scope.parameters())
-        records = [CHECK.decode(row) for row in rows]
-        if self._scope.is_unrestricted:
-            return records
+        records = self._visible()
         own = {fold(r.name) for r in records if r.tenant is not None}
-        return [r for r in records if r.tenant is not None or fold(r.name) not in own]
+        return [
+            r
+            for r in records
+            if self._scope.is_unrestricted or r.tenant is not None or fold(r.name) not in own
+        ]
+
+    def _visible(self) -> tuple[CheckRecord, ...]:
+        """The own and the shared checks, by name, own ones first."""
+        return self._read("visible checks", _LIST, self._scope.parameters())
 
     def of_recipe(
         self, tenant: str | None, name: str, kind: str = "result"
     ) -> tuple[CheckRecord, ...]:
         """The checks on an owner's recipe, source or mutable table, by name, whoever is bound."""
-        key = _key(tenant, name, kind)
+        return self._read("checks", _OF_RECIPE, _recipe_key(tenant, name, kind))
 
-        def read() -> tuple[CheckRecord, ...]:
-            return tuple(map(CHECK.decode, self._database.fetch(_OF_RECIPE, key)))
-
-        return self._database.cached(("checks", *key.values()), read)
+    def _read(
+        self, label: str, statement: CompiledStatement, parameters: dict[str, str]
+    ) -> tuple[CheckRecord, ...]:
+        return self._database.cached(
+            (label, *parameters.values()),
+            lambda: tuple(map(CHECK.decode, self._database.fetch(statement, parameters))),
+        )
 
     def remove(self, name: str) -> bool:
         """Delete a check with its results; return whether it existed. Raises TenantForbidden for a
@@ -199,59 +161,52 @@ class CheckRepository:
             if record is None:
                 return False
             self._scope.check_owner(record.tenant, f"The check {record.name!r}")
-            key = {"owner": record.tenant or "", "fold": fold(record.name)}
-            tx.execute(_DELETE, key)
-            tx.execute(_DELETE_RESULTS, key)
+            for statement in (_DELETE_RESULTS_OF_CHECK, _DELETE):
+                tx.execute(statement, _name_key(record))
         return True
 
     def add_results(self, results: Iterable[CheckResult]) -> None:
         """Store results of checks that still exist, each as the latest of its check on its table:
         one that is taken over is dated now where a later one is there. An equal key replaces the
-        earlier result."""
+        earlier result, and of very many only the newest are kept."""
         with self._database.write() as tx:
-            names = dict[str, set[str]]()
+            existing = {check.key for check in self._visible()}
             for result in results:
-                row, owner_id = CHECK_RESULT.encode(result), result.tenant or ""
-                if owner_id not in names:
-                    names[owner_id] = {name for (name,) in _NAMES.fetch(tx, {"owner": owner_id})}
-                if row["check_fold"] not in names[owner_id]:
+                if result.key not in existing:
                     continue
-                key = {"owner": owner_id, "fold": row["check_fold"]}
-                key["table_name"] = result.table_name
-                anchors = row["anchors_digest"]
-                values = {"definition": result.definition_hash, "anchors": anchors}
-                _DELETE_RESULT.execute(tx, key | values)
-                [[latest]] = _LATEST_TIME.fetch(tx, key)
-                if latest is not None and latest >= result.checked_at:
+                row = CHECK_RESULT.encode(result)
+                values = {"definition": result.definition_hash, "anchors": row["anchors_digest"]}
+                stored = [
+                    earlier
+                    for earlier in self.results(result, result.table_name)
+                    if [earlier.definition_hash, earlier.anchors_digest] != [*values.values()]
+                ]
+                oldest = "" if len(stored) < MAX_RESULTS else stored[-1].checked_at
+                key = _name_key(result) | {"table_name": result.table_name, "oldest": oldest}
+                _DELETE_RESULTS.execute(tx, key | values)
+                if stored and stored[0].checked_at >= result.checked_at:
                     row["checked_at"] = rfc3339(self._clock.now_ns())
                 _INSERT_RESULT.execute(tx, row)
 
     def results(
-        self, record: CheckRecord, definition: str, table_name: str, number: int
+        self,
+        check: CheckRecord | CheckResult,
+        table_name: str,
+        number: int = MAX_RESULTS,
+        *,
+        others: bool = False,
     ) -> Sequence[CheckResult]:
-        """The newest results of a check with that definition: those on a table, newest first, then
-        those on others."""
-        values = {"owner": record.tenant or "", "fold": fold(record.name), "number": number}
-        values |= {"definition": definition, "table_name": table_name}
-        return [CHECK_RESULT.decode(row) for row in self._database.fetch(_RESULTS, values)]
+        """The newest results of a check on a table, newest first; with `others` then those on other
+        tables."""
+        key = _name_key(check) | {"table_name": table_name}
+        parameters = key | {"number": number, "others": int(others)}
+        return [CHECK_RESULT.decode(row) for row in self._database.fetch(_RESULTS, parameters)]
 
     def inputs(self, check: CheckRecord) -> Sequence[Input]:
-        """What a check read when it was run last; nothing when it was not, or could not be."""
-        key = {"owner": check.tenant or "", "fold": fold(check.name)}
-        rows = self._database.fetch(_NEWEST_RESULT, key)
-        return [anchor.input for row in rows for anchor in CHECK_RESULT.decode(row).anchors]
-
-    def trim_results(self, record: CheckRecord, table_name: str, kept: int) -> None:
-        """Delete all but the newest results of a check on a table."""
-        key = {"owner": record.tenant or "", "fold": fold(record.name), "table_name": table_name}
-        with self._database.write() as tx:
-            tx.execute(_TRIM_RESULTS, key | {"kept": kept})
-
-    def results_of_table(self, table_name: str) -> Sequence[CheckResult]:
-        """All results on a physical table, by check, oldest first."""
-        parameters = self._scope.parameters(table_name=table_name)
-        rows = self._database.fetch(_RESULTS_OF_TABLE, parameters)
-        return [CHECK_RESULT.decode(row) for row in rows]
+        """The result tables that a check read when it was run last."""
+        results = self.results(check, "", 1, others=True)
+        inputs = [anchor.input for result in results for anchor in result.anchors]
+        return [input_ for input_ in inputs if input_.kind_class.is_result]
 
 
 def blocking_stamp(records: Sequence[CheckRecord]) -> str:
@@ -260,32 +215,31 @@ def blocking_stamp(records: Sequence[CheckRecord]) -> str:
     return f"{len(blocking)} {max(blocking)}" if blocking else ""
 
 
-def _key(tenant: str | None, name: str, kind: str) -> dict[str, str]:
+def _name_key(check: CheckRecord | CheckResult) -> dict[str, object]:
+    tenant, name = check.key
+    return {"owner": tenant or "", "fold": name}
+
+
+def _recipe_key(tenant: str | None, name: str, kind: str) -> dict[str, str]:
     return {"owner": tenant or "", "fold": fold(name), "checked_kind": kind}
 
 
 def remove_checks_of_recipe(
     tx: sa.Connection, tenant: str | None, name: str, kind: str = "result"
 ) -> None:
-    """Delete all checks on an owner's recipe, source or mutable table, with their results."""
-    key = _key(tenant, name, kind)
-    tx.execute(_DELETE_RESULTS_OF_RECIPE, key)
-    tx.execute(_DELETE_OF_RECIPE, key)
-
-
-def remove_checks_of_source(tx: sa.Connection, tenant: str | None, name: str) -> None:
-    """Delete all checks on an owner's source and on tables in it, with their results."""
-    rows = tx.execute(_OF_SOURCES, {"owner": tenant or ""}).all()
-    for recipe in {record.recipe for record in map(CHECK.decode, rows)}:
-        if fold(recipe.partition(".")[0]) == fold(name):
-            remove_checks_of_recipe(tx, tenant, recipe, "source")
+    """Delete all checks on an owner's recipe, source or mutable table, and on tables in that
+    source, with their results."""
+    key = _recipe_key(tenant, name, kind)
+    in_source = _DELETE_OF_TABLES_IN if input_kind(kind).is_external else ()
+    for statement in (*_DELETE_OF_RECIPE, *in_source):
+        tx.execute(statement, key | {"inside": f"{fold(name)}."})
 
 
 def rename_checked_recipe(tx: sa.Connection, tenant: str | None, old: str, new: str) -> None:
     """Let the checks on a recipe follow its new name."""
     tx.execute(
         _RENAME_RECIPE.values(recipe=new, recipe_fold=fold(new)),
-        _key(tenant, old, "result"),
+        _recipe_key(tenant, old, "result"),
     )
 
 

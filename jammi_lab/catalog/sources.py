@@ -4,7 +4,7 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.checks import remove_checks_of_source
+from jammi_lab.catalog.checks import remove_checks_of_recipe
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.row_mapping import SOURCE
 from jammi_lab.catalog.schema import sources
@@ -85,5 +85,5 @@ class SourceRepository:
                 return False
             self._scope.check_owner(record.tenant, f"The source {record.name!r}")
             tx.execute(_DELETE, {"owner": record.tenant or "", "fold": fold(name)})
-            remove_checks_of_source(tx, record.tenant, name)
+            remove_checks_of_recipe(tx, record.tenant, name, "source")
         return True

@@ -1,7 +1,8 @@
 """Checks as values: the rule about the rows of a table, and what a run of it found."""
 
 import enum
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import CheckFailed
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import InputKind, input_kind
+from jammi_lab.core.records import TableRecord
 from jammi_lab.core.value import Value
 
 DEFINITION_SCHEME = "check-1"
@@ -42,26 +44,43 @@ class CheckStatus(enum.StrEnum):
     PASS = "pass"  # noqa: S105  a status, not a password
 
 
-class CheckSummary(Value, frozen=True):
-    """How many checks on something passed, failed and are due. As text `3 pass`, `1 of 3 fails`."""
+@dataclass(frozen=True)
+class CheckMark:
+    """How the checks on something, or on the members of a group, stand."""
 
-    passed: int = 0
+    text: str
+    """As `3 pass` or `1 of 3 fails`, of a group as `fail in 1 of 4`."""
+    status: CheckStatus
+    """The worst of them."""
     failed: int = 0
-    due: int = 0
+    """How many of the checks on one thing did not pass."""
+
+    @classmethod
+    def from_statuses(cls, statuses: Iterable[CheckStatus]) -> "CheckMark | None":
+        """The mark of checks that stand like this; None without any."""
+        counts = Counter(statuses)
+        if not counts:
+            return None
+        worst = min(counts, key=[*CheckStatus].index)
+        failed = counts[CheckStatus.FAIL]
+        if failed:
+            text = f"{failed:,} of {counts.total():,} fail{'s' * (failed == 1)}"
+        else:
+            best_first = reversed(CheckStatus)
+            text = ", ".join(f"{counts[s]:,} {s}" for s in best_first if counts[s])
+        return cls(text, worst, failed)
 
     @property
-    def status(self) -> CheckStatus:
-        """The worst of them."""
-        if self.failed:
-            return CheckStatus.FAIL
-        return CheckStatus.DUE if self.due else CheckStatus.PASS
+    def verdict(self) -> str:
+        """The verdict whose sign and colour the mark has."""
+        return _VERDICTS[self.status]
 
-    def __str__(self) -> str:
-        if self.failed:
-            total = self.passed + self.failed + self.due
-            return f"{self.failed:,} of {total:,} fail{'s' * (self.failed == 1)}"
-        parts = [(self.passed, "pass"), (self.due, "due")]
-        return ", ".join(f"{number:,} {word}" for number, word in parts if number)
+
+_VERDICTS: Mapping[CheckStatus, str] = {
+    CheckStatus.FAIL: "damaged",
+    CheckStatus.DUE: "undecidable",
+    CheckStatus.PASS: "fresh",
+}
 
 
 class CheckRecord(Value, frozen=True, kw_only=True):
@@ -104,8 +123,7 @@ class CheckRecord(Value, frozen=True, kw_only=True):
 
     def is_on(self, name: str) -> bool:
         """Whether it checks what has that name, as displayed or as in FROM."""
-        names = (self.recipe, self.label, ".".join(self.name_parts))
-        return fold(name) in map(fold, names)
+        return fold(name) in map(fold, (self.recipe, self.label, ".".join(self.name_parts)))
 
     @property
     def name_parts(self) -> tuple[str, ...]:
@@ -118,9 +136,24 @@ class CheckRecord(Value, frozen=True, kw_only=True):
         return input_kind(self.kind)
 
     @property
-    def result_name(self) -> str:
-        """For a source or a mutable table: what its results have in place of a physical table."""
-        return f"{self.kind}:{fold(self.recipe)}"
+    def key(self) -> tuple[str | None, str]:
+        """Its owner and folded name."""
+        return self.tenant, fold(self.name)
+
+    @property
+    def subject_key(self) -> tuple[str, str]:
+        """The kind and the folded name of what it checks."""
+        return self.kind, fold(self.recipe)
+
+    @property
+    def recipe_key(self) -> tuple[str | None, str]:
+        """The owner and the folded name of what it checks."""
+        return self.tenant, fold(self.recipe)
+
+    def result_name(self, record: TableRecord | None = None) -> str:
+        """What the results on a version belong to, or with None those on a source or a mutable
+        table, in place of a physical table."""
+        return f"{self.kind}:{fold(self.recipe)}" if record is None else record.table_name
 
     @property
     def text(self) -> str:
@@ -153,6 +186,11 @@ class CheckResult(Value, frozen=True, kw_only=True):
     seconds: float = 0.0
 
     @property
+    def key(self) -> tuple[str | None, str]:
+        """The owner and the folded name of the check."""
+        return self.tenant, fold(self.check)
+
+    @property
     def passes(self) -> bool:
         """Whether no row fails."""
         return self.outcome is CheckOutcome.PASS
@@ -160,7 +198,7 @@ class CheckResult(Value, frozen=True, kw_only=True):
     @property
     def blocks(self) -> bool:
         """Whether it keeps the version from becoming the newest."""
-        return self.severity is Severity.BLOCK and self.outcome is not CheckOutcome.PASS
+        return self.severity is Severity.BLOCK and not self.passes
 
     @property
     def anchors_digest(self) -> str:

@@ -1,5 +1,4 @@
-"""Loads the encoders, connectors, producers and commands of other packages through entry points:
-the groups `ENCODERS`, `CONNECTORS`, `PRODUCERS` and `COMMANDS` of their metadata."""
+"""Loads what other packages add through entry points: the groups of their metadata below."""
 
 import functools
 import importlib.metadata
@@ -18,6 +17,8 @@ PRODUCERS = "jammi_lab.producers"
 """Functions for Python steps, by name."""
 RECIPES = "jammi_lab.recipes"
 """Classes of recipes, by kind of table."""
+CHECKS = "jammi_lab.checks"
+"""Classes of rules about the rows of a table, by the name in `jl.checks`."""
 COMMANDS = "jammi_lab.commands"
 """Functions of a workspace and the values of a line, by command."""
 

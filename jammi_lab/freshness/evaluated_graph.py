@@ -1,6 +1,6 @@
 """The verdicts of the recipe graph from one observation pass."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -47,9 +47,6 @@ from jammi_lab.store.result_files import result_snapshot
 
 _BYTES_GONE = Damaged(found=None)
 _InputStates = Mapping[tuple[str, str, str], State]
-VerdictOn = Callable[[str, str | None], Verdict | None]
-"""Returns the verdict on a table, by the name of its recipe or its physical name, for a tenant;
-None for one that was dropped."""
 
 
 class KnownChecks(Protocol):

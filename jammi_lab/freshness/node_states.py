@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jammi_lab.core.checks import CheckStatus
+from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.input_kinds import leaf_kind
 from jammi_lab.core.verdicts import (
     DefinitionChanged,
@@ -18,12 +18,6 @@ from jammi_lab.core.verdicts import (
 )
 from jammi_lab.freshness.model_edges import MODEL_KIND
 
-_VERDICT_OF_CHECKS: Mapping[CheckStatus, str] = {
-    CheckStatus.FAIL: "damaged",
-    CheckStatus.DUE: "undecidable",
-    CheckStatus.PASS: "fresh",
-}
-
 
 class NodeLike(Protocol):
     """The attributes of a node that are drawn."""
@@ -34,21 +28,6 @@ class NodeLike(Protocol):
     def name(self) -> str: ...
     @property
     def version(self) -> int | None: ...
-
-
-@dataclass(frozen=True)
-class CheckMark:
-    """What the checks of a node, or of the members of a group, found."""
-
-    text: str
-    """As `1 of 3 fails`, of a group as `fail in 1 of 4`."""
-    status: CheckStatus
-    """The worst of them."""
-
-    @property
-    def verdict(self) -> str:
-        """The verdict whose sign and colour the mark has."""
-        return _VERDICT_OF_CHECKS[self.status]
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link
-from jammi_lab.core.checks import CheckSummary
+from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.clock import Clock, seconds_since
 from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError, invalid_row_error
 from jammi_lab.core.gc_pause import pause_gc
-from jammi_lab.core.html import escape_invisible
+from jammi_lab.core.html import count_noun, escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RunStep, Step, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, marked_label
 from jammi_lab.freshness import model_edges
-from jammi_lab.freshness.evaluated_graph import EvaluatedGraph, VerdictOn
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
 from jammi_lab.freshness.explain import Why, explain
 from jammi_lab.freshness.lineage import (
     LineagePart,
@@ -31,13 +31,7 @@ from jammi_lab.freshness.lineage import (
     reachable_links,
     topological_nodes,
 )
-from jammi_lab.freshness.node_states import (
-    CheckMark,
-    NodeStates,
-    change_text,
-    is_derived,
-    root_causes,
-)
+from jammi_lab.freshness.node_states import NodeStates, change_text, is_derived, root_causes
 from jammi_lab.freshness.plan import PlannedStep, Planner
 from jammi_lab.freshness.plan_runner import PlanRunner
 from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
@@ -55,16 +49,10 @@ Apply = Callable[[Sequence[PlannedStep], Sequence[str], ProgressOption], RunRepo
 class ReportedChecks(Protocol):
     """What reports and plans tell about checks. Runs none."""
 
-    def failing(self, node: RecipeNode) -> str:
-        """How many checks the newest version does not pass, as a clause; empty when it passes
-        all."""
+    def mark(self, node: RecipeNode, look: EvaluatedGraph) -> CheckMark | None:
+        """How the checks on the newest version of a recipe stand; None without any."""
 
-    def summary(self, node: RecipeNode, evaluated: EvaluatedGraph) -> CheckSummary | None:
-        """What the checks on the newest version found; None without any."""
-
-    def input_summaries(
-        self, observation: Observation, verdict_on: VerdictOn
-    ) -> dict[tuple[str, str], CheckSummary]:
+    def input_marks(self, look: EvaluatedGraph) -> Mapping[tuple[str, str], CheckMark]:
         """The same for each source and mutable table with checks, by kind and folded name."""
 
     def order(
@@ -159,8 +147,11 @@ class FreshnessQueries:
         verdict = evaluated.verdicts[node.key]
         if not isinstance(verdict, Fresh) or node.version is None or node.record is None:
             return verdict
-        failing = self._checks.failing(node)
-        return Fresh(verdict.grounds, [failing, *verdict.notes]) if failing else verdict
+        mark = self._checks.mark(node, evaluated)
+        if mark is None or not mark.failed:
+            return verdict
+        failing = f"{count_noun(mark.failed, 'check')} fail{'s' * (mark.failed == 1)}"
+        return Fresh(verdict.grounds, [failing, *verdict.notes])
 
     def status(
         self,
@@ -193,7 +184,7 @@ class FreshnessQueries:
         rows, has_checks = [], bool(self._catalog.checks.list())
         describe = self._service.ctx.results.sidecars.describe
         for node in _reported_nodes(evaluated.graph, names):
-            checks = self._checks.summary(node, evaluated) if has_checks else None
+            checks = self._checks.mark(node, evaluated) if has_checks else None
             record, completed_at = (
                 node.record,
                 None if node.record is None else node.record.completed_at,
@@ -207,7 +198,7 @@ class FreshnessQueries:
                     None if record is None else record.bytes,
                     seconds_since(completed_at, current_time) if completed_at else None,
                     None if record is None else describe(record),
-                    None if checks is None else str(checks),
+                    None if checks is None else checks.text,
                     None if checks is None else checks.status,
                 )
             )
@@ -425,18 +416,12 @@ class FreshnessQueries:
         changes = {displayed[index]: change_text(of) for index, of in causes.items()}
         if not self._catalog.checks.list():
             return NodeStates(words, held=held, changes=changes)
-        of_inputs = self._checks.input_summaries(evaluated.observation, evaluated.verdict_on)
-
-        def summary_of(node: Node) -> CheckSummary | None:
-            if is_derived(node):
-                recipe = current.get(node.name)
-                return None if recipe is None else self._checks.summary(recipe, evaluated)
-            return of_inputs.get(checked_input(node))
-
+        marks: dict[object, CheckMark | None] = dict(self._checks.input_marks(evaluated).items())
+        marks |= {name: self._checks.mark(node, evaluated) for name, node in current.items()}
         checks = {
-            node: CheckMark(str(summary), summary.status)
+            node: mark
             for node in displayed
-            if (summary := summary_of(node)) is not None
+            if (mark := marks.get(node.name if is_derived(node) else checked_input(node)))
         }
         return NodeStates(words, checks, held, changes)
 

@@ -146,11 +146,12 @@ class ProducerContext:
     observe: Callable[[], Observation]
     """Starts a new deep observation."""
     single_flight: SingleFlight
-    audit: Callable[[TableRecord, Relation], Audit]
-    """Runs the checks on the recipe of a table over its rows."""
+    audit: Callable[..., Audit]
+    """Runs the checks on the recipe of a table, over its rows or, before it is published, over a
+    relation."""
 
-    def table_relation(self, record: TableRecord, body: str, types: dict[str, str]) -> Relation:
-        """The rows of a table for its checks, read by `body`."""
+    def sealed_relation(self, record: TableRecord, body: str, types: dict[str, str]) -> Relation:
+        """The rows of a table that is not published yet, read by `body`."""
         return Relation(
             input=result_input(record.recipe),
             read=ReadPlan(body=body),
@@ -309,9 +310,7 @@ def _audit_reuse(ctx: ProducerContext, name: str, reusable: TableRecord) -> Audi
     newest = ctx.catalog.result_tables.newest_of_owner(reusable.tenant, name)
     if newest is not None and newest[1].table_name == reusable.table_name:
         return Audit()
-    record = msgspec.structs.replace(reusable, recipe=name, version=0)  # not numbered yet
-    types = {column.name: column.type for column in record.columns}
-    return ctx.audit(record, ctx.table_relation(record, ctx.results.select_sql(record), types))
+    return ctx.audit(msgspec.structs.replace(reusable, recipe=name, version=0))  # no number yet
 
 
 def _recipe_record(ctx: ProducerContext, reservation: RecipeReservation, job: Job) -> RecipeRecord:
@@ -364,7 +363,7 @@ def _build(
                 running.counts,
                 Derivation(_confirmed_files(state_before, anchors), running.increment),
                 functools.partial(_check_still_wanted, ctx, build_record),
-                lambda record: ctx.audit(record, ctx.table_relation(record, body, types)),
+                lambda record: ctx.audit(record, ctx.sealed_relation(record, body, types)),
             )
     except BaseException as error:
         running.on_lost(error)

@@ -31,7 +31,7 @@ from jammi_lab.workspace.relocation import moved_sources
 
 if TYPE_CHECKING:
     from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.features.checks.checks import CheckService
+    from jammi_lab.features.checks.checks import Checks
     from jammi_lab.features.live.mutable_handles import MutableTables
     from jammi_lab.features.outputs.badge import BadgeService
     from jammi_lab.features.search.search import SearchService
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from jammi_lab.features.vectors.models import Models
     from jammi_lab.freshness.catalog_relations import CatalogRelations
     from jammi_lab.freshness.queries import FreshnessQueries
-    from jammi_lab.workspace.checks import Checks
     from jammi_lab.workspace.lookup import TableLookup
     from jammi_lab.workspace.maintenance import Maintenance, Recomputation
     from jammi_lab.workspace.materialize import Materializer
@@ -94,24 +93,15 @@ class Services(Infrastructure):
     @first_use
     def checks(self) -> "Checks":
         """`ws.checks`."""
-        from jammi_lab.workspace.checks import Checks
+        from jammi_lab.features.checks.checks import Checks
 
-        return Checks(self.check_service, self.catalog.checks, self.lookup, self.statements)
-
-    @first_use
-    def check_service(self) -> "CheckService":
-        """Checks of tables, and their results."""
-        from jammi_lab.features.checks.checks import CheckService
-
-        return CheckService(
-            self.catalog,
+        return Checks(
+            self.check_service,
             self.check_runner,
-            self.check_judge,
+            self.catalog.checks,
             self.lookup.find,
-            self.observe,
-            self.check_writable,
-            self.read_table,
-            self.evaluator.evaluate,
+            self.statements.result,
+            self.lookup.not_found,
         )
 
     @first_use
@@ -154,7 +144,7 @@ class Services(Infrastructure):
             self.scope,
             self.clock,
             self.column_lineage,
-            self.check_judge,
+            self.check_service,
         )
 
     @first_use

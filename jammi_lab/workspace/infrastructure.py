@@ -5,17 +5,15 @@ import contextlib
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.anchors import result_input
-from jammi_lab.core.checks import CheckRecord
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
-    CheckFailed,
     ResourceExhausted,
     SessionClosed,
     SourceUnavailable,
@@ -60,11 +58,9 @@ from jammi_lab.store.workspace_identity import bind_workspace, catalog_required
 from jammi_lab.workspace.first_use import first_use
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.features.checks.runner import CheckRunner
-    from jammi_lab.features.checks.verdicts import CheckJudge
+    from jammi_lab.features.checks.service import CheckService
     from jammi_lab.features.live.dml_commits import DmlCommitter
     from jammi_lab.features.outputs.badge import BadgeService
     from jammi_lab.features.pictures.openlineage import RunEvents
@@ -117,7 +113,7 @@ class Infrastructure:
         self.topics = Topics(catalog, scope, engine, clock)
         self.mutable = MutableTableService(catalog, settings)
         self.mutable.on_drop = self._remove_checkpoints
-        self.mutable.check_rows = self._check_rows
+        self.mutable.row_check = lambda: self.check_runner.check_rows
         self._kinds: dict[str, Kind] = {}
         self._connect_inputs()
         self._row_comparison = self._compare_rows()
@@ -331,18 +327,24 @@ class Infrastructure:
         return self.local_folder or Path("/")
 
     @first_use
-    def check_judge(self) -> "CheckJudge":
-        """Verdicts on results of checks."""
-        from jammi_lab.features.checks.verdicts import CheckJudge
+    def check_service(self) -> "CheckService":
+        """What checks found."""
+        from jammi_lab.features.checks.service import CheckService
 
-        return CheckJudge(self.catalog, self.check_runner)
+        return CheckService(
+            self.catalog,
+            self.check_runner,
+            self.observe,
+            self.check_writable,
+            lambda: self.evaluator,
+        )
 
     @first_use
     def evaluator(self) -> "FreshnessService":
         """Evaluates verdicts."""
         from jammi_lab.freshness.service import FreshnessService
 
-        return FreshnessService(self.producer_context, self.producers, self.check_judge)
+        return FreshnessService(self.producer_context, self.producers, self.check_service)
 
     @first_use
     def column_lineage(self) -> "ColumnLineage":
@@ -371,9 +373,6 @@ class Infrastructure:
         from jammi_lab.features.live.dml_commits import DmlCommitter
 
         return DmlCommitter(self.mutable, self.catalog)
-
-    def _check_rows(self, checks: Sequence[CheckRecord], rows: "pa.Table") -> CheckFailed | None:
-        return self.check_runner.check_rows(checks, rows)
 
     # -- recovery and closing
     # ----------------------------------------------------------------------------------------------

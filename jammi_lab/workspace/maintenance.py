@@ -129,11 +129,11 @@ class Maintenance:
             check.name
             for check in self._catalog.checks.list()
             if not check.is_on(recipe)
-            and any(
-                each.kind_class.is_result
-                and fold(self._lookup.resolve_alias(each.name)) == fold(recipe)
+            and fold(recipe)
+            in [
+                fold(self._lookup.resolve_alias(each.name))
                 for each in self._catalog.checks.inputs(check)
-            )
+            ]
         ]
 
     def rename(self, old: str, new: str) -> None:
@@ -253,8 +253,8 @@ class Recomputation:
     ) -> "RunReport":
         self._check_writable()
         report = self._freshness.apply(steps, self._progress.callback(progress))
-        computed = [step.table_name for step in report.steps if step.outcome == "computed"]
-        report.steps += self._run_checks(checks, [name for name in computed if name is not None])
+        computed = [step.name for step in report.steps if step.outcome == "computed"]
+        report.steps += self._run_checks(checks, computed)
         return report
 
     def _check_recomputable(self, names: str | Iterable[str] | None, plan: "Plan") -> None:

@@ -14,7 +14,6 @@ from jammi_lab.core import reprs
 from jammi_lab.core.anchors import FrameOrigin, Input, result_input
 from jammi_lab.core.argument_suggestions import answer_calls
 from jammi_lab.core.attribute_suggestions import answer_name_in_list
-from jammi_lab.core.checks import Audit
 from jammi_lab.core.command_hints import cell_or_python, command_line
 from jammi_lab.core.dataframes import TableMixin
 from jammi_lab.core.errors import InvalidArgument, JammiError, SessionClosed, TableDamaged
@@ -40,8 +39,8 @@ from jammi_lab.core.records import (
 )
 from jammi_lab.core.verdicts import Match, Verdict, Verification
 from jammi_lab.engine.sql import credential_check
-from jammi_lab.features.checks.checks import CheckService
 from jammi_lab.features.checks.results import CheckResults
+from jammi_lab.features.checks.service import CheckService
 from jammi_lab.features.outputs.stamps import Stamp, StampedSource, StampedTable, stamped_table
 from jammi_lab.features.pictures.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries
@@ -543,13 +542,7 @@ class ResultTable(TableMixin, ReprMixin):
         """
         self._check_changeable()
         parts = self._tables.parts
-        tables = ResultKind(parts.catalog, parts.results)
-
-        def audit(record: TableRecord) -> Audit:
-            relation = tables.relation(record, record.recipe, record.version)
-            return parts.check_runner.audit(record, relation)
-
-        restored = parts.retention.restore(self._version, audit)
+        restored = parts.retention.restore(self._version, parts.check_runner.audit)
         return ResultTable(self._tables, *restored, "reused")
 
     def _check_changeable(self) -> None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from jammi_lab.features.checks.checks import Checks
     from jammi_lab.features.checks.results import CheckResults
     from jammi_lab.features.live.mutable_handles import MutableTables
     from jammi_lab.features.live.session_handle import EphemeralSession, SessionList
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from jammi_lab.freshness.explain import Why
     from jammi_lab.freshness.reports import Plan, RunReport, Status
     from jammi_lab.store.reports import FsckReport
-    from jammi_lab.workspace.checks import Checks
     from jammi_lab.workspace.query_plan import Explanation
     from jammi_lab.workspace.recipes import Recipe, Recipes
     from jammi_lab.workspace.result import Result

@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from jammi_lab.core.checks import CheckSummary
+from jammi_lab.core.checks import CheckMark, CheckStatus
 from jammi_lab.core.records import Edge, Progress
-from jammi_lab.freshness.node_states import CheckMark
 from jammi_widgets import (
     CatalogBrowser,
     EmbeddingMap,
@@ -115,8 +114,7 @@ def test_the_mark_of_a_groups_checks_lists_its_members_the_failing_first(ws, sho
     monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
     panel = LineageGraph(ws)
     made = [lineage.Node("sql", f"t{at}", 1) for at in range(30)]
-    found = CheckSummary(passed=2, failed=1)
-    checks = {made[17]: CheckMark(str(found), found.status)}
+    checks = {made[17]: CheckMark("1 of 3 fails", CheckStatus.FAIL, 1)}
     show_snapshot(panel, LineageSnapshot(made, [], {}, checks))
     bare = shown(panel, "legend-checked")
     mark = bare.part("[data-testid^='checks-group']")

@@ -13,13 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jammi_lab as jl
-from jammi_lab.core.checks import CheckStatus, CheckSummary
+from jammi_lab.core.checks import CheckMark, CheckStatus
 from jammi_lab.core.html import Rendered
 from jammi_lab.core.records import Edge
 from jammi_lab.core.verdicts import Fresh, PossiblyStale
 from jammi_lab.features.pictures.lineage_svg import VERDICT_FILLS
 from jammi_lab.freshness.lineage import Node
-from jammi_lab.freshness.node_states import CheckMark
 from jammi_widgets.column_paths import trace_column
 from jammi_widgets.graph_view import LineageSnapshot, View
 from jammi_widgets.lineage import LineageGraph
@@ -410,13 +409,13 @@ def test_a_group_tells_the_worst_of_its_checks_and_how_many_are_held():
     nodes = [Node("sql", f"{f}_t{i}", 1) for f in ("a", "b", "c") for i in range(200)]
     verdicts = {node.name: Fresh() for node in nodes}
     found = {
-        150: CheckSummary(2, 1),
-        1: CheckSummary(2),
-        200: CheckSummary(2),
-        201: CheckSummary(due=1),
-        400: CheckSummary(3),
+        150: CheckMark("1 of 3 fails", CheckStatus.FAIL, 1),
+        1: CheckMark("2 pass", CheckStatus.PASS),
+        200: CheckMark("2 pass", CheckStatus.PASS),
+        201: CheckMark("1 due", CheckStatus.DUE),
+        400: CheckMark("3 pass", CheckStatus.PASS),
     }
-    checks = {nodes[at]: CheckMark(str(each), each.status) for at, each in found.items()}
+    checks = {nodes[at]: each for at, each in found.items()}
     held = {"a_t150": "held since today", "a_t7": "held since today"}
     snapshot = LineageSnapshot(nodes, [], verdicts, checks, held)
     groups = snapshot.group_nodes(range(len(nodes)), [])[0]

@@ -21,12 +21,12 @@ from jammi_lab.core.attribute_suggestions import _with_variable, answers_of
 from jammi_lab.core.packaged_tables import packaged_table
 from jammi_lab.core.settings import DEFAULTS
 from jammi_lab.core.suggestions import translate_advice
+from jammi_lab.features.checks.checks import Check, Checks
 from jammi_lab.features.live.mutable_handles import MutableTable, MutableTables
 from jammi_lab.features.live.topics import Topics
 from jammi_lab.features.pictures.lineage import Lineage
 from jammi_lab.features.vectors.models import Model, Models
 from jammi_lab.freshness.reports import Plan, RunReport, Status
-from jammi_lab.workspace.checks import Check, Checks
 from jammi_lab.workspace.recipes import Recipe, Recipes
 from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
 from jammi_lab.workspace.result_table import ResultTable

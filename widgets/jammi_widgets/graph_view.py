@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from jammi_lab.core.checks import CheckStatus
+from jammi_lab.core.checks import CheckMark, CheckStatus
 from jammi_lab.core.html import unmarked_word
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind, leaf_kind
@@ -30,7 +30,6 @@ from jammi_lab.features.pictures.graph_layout import assign_layers
 from jammi_lab.features.pictures.lineage_svg import Group, index_pairs, state_texts, unique_ids
 from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.node_states import (
-    CheckMark,
     NodeStates,
     change_text,
     is_derived,
@@ -464,12 +463,8 @@ def take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSna
         for row in status
         if row.checks is not None and row.check_status is not None
     }
-    input_checks = ws._services.check_service.input_summaries()
+    input_checks = ws._services.check_service.input_marks()
     checks = {
         node: mark for node in nodes if is_derived(node) and (mark := table_checks.get(node.name))
-    } | {
-        node: CheckMark(str(input_checks[key]), input_checks[key].status)
-        for node in nodes
-        if (key := checked_input(node)) in input_checks
-    }
+    } | {node: input_checks[key] for node in nodes if (key := checked_input(node)) in input_checks}
     return LineageSnapshot(nodes, lineage.edges, verdicts, checks, held_recipes(ws))

@@ -100,7 +100,7 @@ def check_details(results: CheckResults) -> list[dict[str, Any]]:
 def _results_on_node(ws: "Workspace", node: Node) -> CheckResults:
     if is_derived(node):
         return ws.table(node.name).checks
-    return ws._services.check_service.of_input(*checked_input(node))
+    return ws._services.check_service.newest_results(checked_input(node))
 
 
 def _change_lines(

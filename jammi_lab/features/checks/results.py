@@ -46,6 +46,10 @@ class CheckRow:
     """Why it could not be run."""
     seconds: float = field(default=0.0, compare=False)
     """How long its statement ran when the result was found."""
+    table_name: str = field(default="", compare=False)
+    """The physical table; for a source or a mutable table a name in its place."""
+    checked_at: str = field(default="", compare=False)
+    """When its statement was run, RFC 3339."""
     find_previous: "Callable[[], str] | None" = field(default=None, repr=False, compare=False)
     """Returns `previous`."""
     find_rows: "Callable[[int], pa.Table] | None" = field(default=None, repr=False, compare=False)

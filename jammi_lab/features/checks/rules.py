@@ -1,123 +1,119 @@
-"""Rules about the rows of a table, for `ws.checks.add`: each becomes a SELECT of the rows that
-break it, with its values bound as parameters."""
+"""Rules about the rows of a table, for `ws.checks.add`: one class each, which becomes a SELECT of
+the rows that break it, with its values bound as parameters. `jammi_lab.checks` lists them."""
 
 import contextlib
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
-from jammi_lab.core.identifiers import quote_identifier, quoted_name, sql_literal
-
-__all__ = ["Rule", "accepted", "between", "not_null", "references", "row_count", "unique"]
+from jammi_lab.core.identifiers import quote_identifier, sql_literal
 
 
-@dataclass(frozen=True)
 class Rule:
     """A rule about the rows of one table."""
 
-    words: str
-    """The rule in words."""
-    select: tuple[str, str]
+    rows: tuple[str, str] = ("SELECT * FROM ", " WHERE ")
     """The SELECT of the rows that break it, before and after the name of the table."""
-    params: Mapping[str, Any] = field(default_factory=dict)
-    """Values of its `$names`."""
 
-    def statement(self, *table: str) -> str:
-        """The SELECT of the rows of a table, given as the parts of its name, that break the
-        rule."""
-        return quoted_name(*table).join(self.select)
+    def __init__(self, words: str, breaks: str, params: Mapping[str, Any] | None = None) -> None:
+        """`words`: the rule in words; `breaks`: the SQL condition that is true of the rows that
+        break it; `params`: the values of its `$names`."""
+        self.words, self.breaks, self.params = words, breaks, dict(params or {})
+
+    def statement(self, table: str) -> str:
+        """The SELECT of the rows of a table, named as in FROM, that break the rule."""
+        return table.join(self.rows) + self.breaks
 
     def __str__(self) -> str:
         return self.words
 
 
-def leading_comment(statement: str) -> str:
-    """The comment lines at the beginning of a statement, as one line; empty without any."""
-    lines = [line.strip() for line in statement.strip().splitlines()]
-    comment = itertools.takewhile(lambda line: line.startswith("--"), lines)
-    return " ".join(line.lstrip("-").strip() for line in comment).strip()
-
-
-def unique(*columns: str) -> Rule:
+class Unique(Rule):
     """No two rows have equal values in these columns. Rows with a NULL among them are not
     compared."""
-    quoted = _quoted_columns(columns)
-    is_set = " AND ".join(f"{column} IS NOT NULL" for column in quoted)
-    return Rule(
-        f"{', '.join(columns)} {'is' if len(columns) == 1 else 'are together'} unique",
-        (
-            "SELECT * FROM ",
-            f" WHERE {is_set} QUALIFY count(*) OVER (PARTITION BY {', '.join(quoted)}) > 1",
-        ),
-    )
 
-
-def not_null(*columns: str) -> Rule:
-    """None of these columns is NULL in any row."""
-    is_null = " OR ".join(f"{column} IS NULL" for column in _quoted_columns(columns))
-    return Rule(f"{', '.join(columns)} is never NULL", ("SELECT * FROM ", f" WHERE {is_null}"))
-
-
-def in_range(column: str, low: Any = None, high: Any = None) -> Rule:
-    """The column is from `low` to `high`, both included; None leaves a side open. NULL passes."""
-    [quoted] = _quoted_columns([column])
-    breaks, params = _range_violation(quoted, low, high)
-    return Rule(
-        f"{column} is {_range_words(low, high)}", ("SELECT * FROM ", f" WHERE {breaks}"), params
-    )
-
-
-between = in_range  # the name that SQL has for it
-
-
-def accepted(column: str, values: Sequence[Any]) -> Rule:
-    """The column has one of these values. NULL passes."""
-    accepted_values = [] if isinstance(values, str) else [v for v in values if v is not None]
-    if not accepted_values:
-        raise InvalidArgument(
-            "values must be a list of the accepted values.",
-            hint=f'jl.checks.accepted({column!r}, ["a", "b"])',
+    def __init__(self, *columns: str) -> None:
+        """`columns`: at least one."""
+        quoted = quoted_columns(*columns)
+        is_set = " AND ".join(f"{column} IS NOT NULL" for column in quoted)
+        super().__init__(
+            f"{', '.join(columns)} {'is' if len(columns) == 1 else 'are together'} unique",
+            f"{is_set} QUALIFY count(*) OVER (PARTITION BY {', '.join(quoted)}) > 1",
         )
-    params = {f"value_{number}": _exact(value) for number, value in enumerate(accepted_values, 1)}
-    names = ", ".join(f"${name}" for name in params)
-    return Rule(
-        f"{column} is one of {', '.join(map(repr, accepted_values))}",
-        ("SELECT * FROM ", f" WHERE {_comparable(column, accepted_values)} NOT IN ({names})"),
-        params,
-    )
 
 
-def references(column: str, table: str, other_column: str | None = None) -> Rule:
-    """Each value of the column occurs in a column of another table, by default the one of the same
-    name. `table` is a name as in FROM: "jammi.customers". NULL passes."""
-    [quoted, other] = _quoted_columns([column, column if other_column is None else other_column])
-    return Rule(
-        f"{column} occurs in {table}.{column if other_column is None else other_column}",
-        (
-            "SELECT __checked.* FROM ",
-            (
-                f" AS __checked WHERE __checked.{quoted} IS NOT NULL AND NOT EXISTS "
-                f"(SELECT 1 FROM {table} AS __other WHERE __other.{other} = __checked.{quoted})"
-            ),
-        ),
-    )
+class NotNull(Rule):
+    """None of these columns is NULL in any row."""
+
+    def __init__(self, *columns: str) -> None:
+        """`columns`: at least one."""
+        is_null = " OR ".join(f"{column} IS NULL" for column in quoted_columns(*columns))
+        super().__init__(f"{', '.join(columns)} is never NULL", is_null)
 
 
-def row_count(min: int | None = None, max: int | None = None) -> Rule:
+class Between(Rule):
+    """The column is from `low` to `high`, both included; None leaves a side open. NULL passes."""
+
+    def __init__(self, column: str, low: Any = None, high: Any = None) -> None:
+        """`low`, `high`: values of the column's type; at least one."""
+        [quoted] = quoted_columns(column)
+        words = f"{column} is {_range_words(low, high)}"
+        super().__init__(words, *_range_violation(quoted, low, high))
+
+
+class Accepted(Rule):
+    """The column has one of these values. NULL passes."""
+
+    def __init__(self, column: str, values: Sequence[Any]) -> None:
+        """`values`: of the column's type; None among them means nothing."""
+        accepted = [] if isinstance(values, str) else [v for v in values if v is not None]
+        if not accepted:
+            raise InvalidArgument(
+                "values must be a list of the accepted values.",
+                hint=f'jl.checks.accepted({column!r}, ["a", "b"])',
+            )
+        params = {f"value_{number}": _exact(value) for number, value in enumerate(accepted, 1)}
+        names = ", ".join(f"${name}" for name in params)
+        super().__init__(
+            f"{column} is one of {', '.join(map(repr, accepted))}",
+            f"{_comparable(column, accepted)} NOT IN ({names})",
+            params,
+        )
+
+
+class References(Rule):
+    """Each value of the column occurs in a column of another table. NULL passes."""
+
+    rows = ("SELECT __checked.* FROM ", " AS __checked WHERE ")
+
+    def __init__(self, column: str, table: str, other_column: str | None = None) -> None:
+        """`table`: a name as in FROM: "jammi.customers"; `other_column`: by default the one of the
+        same name."""
+        other = column if other_column is None else other_column
+        [quoted, quoted_other] = quoted_columns(column, other)
+        super().__init__(
+            f"{column} occurs in {table}.{other}",
+            f"__checked.{quoted} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {table} AS __other "
+            f"WHERE __other.{quoted_other} = __checked.{quoted})",
+        )
+
+
+class RowCount(Rule):
     """The table has at least `min` and at most `max` rows; None leaves a side open."""
-    for bound in (min, max):
-        if bound is not None and (not isinstance(bound, int) or isinstance(bound, bool)):
-            raise InvalidArgument(f"A number of rows must be an integer, got {bound!r}.")
-    breaks, params = _range_violation("row_count", min, max)
-    words = _range_words(min, max)
-    return Rule(
-        f"the table has {words} {'row' if words.endswith(' 1') else 'rows'}",
-        ("SELECT row_count FROM (SELECT count(*) AS row_count FROM ", f") WHERE {breaks}"),
-        params,
-    )
+
+    rows = ("SELECT row_count FROM (SELECT count(*) AS row_count FROM ", ") WHERE ")
+
+    def __init__(self, min: int | None = None, max: int | None = None) -> None:
+        """`min`, `max`: at least one."""
+        for bound in (min, max):
+            if bound is not None and (not isinstance(bound, int) or isinstance(bound, bool)):
+                raise InvalidArgument(f"A number of rows must be an integer, got {bound!r}.")
+        words = _range_words(min, max)
+        super().__init__(
+            f"the table has {words} {'row' if words.endswith(' 1') else 'rows'}",
+            *_range_violation("row_count", min, max),
+        )
 
 
 def _range_violation(expression: str, low: Any, high: Any) -> tuple[str, dict[str, Any]]:
@@ -135,7 +131,7 @@ def _range_violation(expression: str, low: Any, high: Any) -> tuple[str, dict[st
 def _comparable(column: str, values: Sequence[Any]) -> str:
     """The column, to be looked up among these values. DuckDB would look up a text among numbers as
     a number, and '1' and '01' are one number."""
-    [quoted] = _quoted_columns([column])
+    [quoted] = quoted_columns(column)
     if not any(isinstance(v, int | float | Decimal) and not isinstance(v, bool) for v in values):
         return quoted
     message = f"the column {column} is VARCHAR: give the accepted values as texts"
@@ -160,7 +156,8 @@ def _range_words(low: Any, high: Any) -> str:
     return f"at most {high}" if low is None else f"between {low} and {high}"
 
 
-def _quoted_columns(columns: Sequence[str]) -> list[str]:
+def quoted_columns(*columns: str) -> list[str]:
+    """Names of columns, quoted for SQL. InvalidArgument for what is none."""
     if not columns or not all(isinstance(column, str) and column for column in columns):
         raise InvalidArgument("A rule needs the names of its columns, as strings.")
     return [quote_identifier(column) for column in columns]

@@ -1,33 +1,40 @@
-"""Runs checks on one version of a table: published, or sealed and not yet published.
+"""Runs one check on one version of a table, published or sealed and not yet published, or on the
+present state of a source or a mutable table; and judges its earlier results.
 
 A check is run as the count of its rows, which reads only the columns that decide whether a row
-fails. Its result belongs to the states of what it read: while they are equal, it is taken over and
-no statement is run.
+fails. Its result belongs to the states of what it read: while the verdict on it is fresh, it is
+taken over and no statement is run.
 """
 
 import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, Input, Observed, Snapshot
+from jammi_lab.core.anchors import Anchor, Input, Observed, Snapshot, Unknown
 from jammi_lab.core.checks import Audit, CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError, SessionClosed
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold, quoted_name
+from jammi_lab.core.recipes import decode_params
 from jammi_lab.core.records import TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale, Verdict
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.freshness.table_verdict import (
+    Evidence,
+    State,
+    evaluate_table,
+    with_changed_meaning,
+)
 from jammi_lab.inputs.observation import Observation, PinnedState
-from jammi_lab.inputs.result_names import JAMMI
 from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.sources.scratch_duckdb import sql_types
 from jammi_lab.steps.anchor_confirmation import bind_after_observing, confirm_anchors, same_anchors
@@ -41,20 +48,10 @@ if TYPE_CHECKING:
 PREVIOUS = "previous"
 """In the statement of a check on a result table: the newest ready version before the one that is
 checked, without rows at the first. In anchors it is a table of the checked recipe."""
-_MAX_EARLIER_RESULTS = 4
-"""How many earlier results of a check are compared with the present states."""
 _SAMPLE_ROWS = 5
 
 
-class KnownResult(NamedTuple):
-    """An earlier result that still holds."""
-
-    result: CheckResult
-    is_latest: bool
-    """Whether it is stored as the latest result on the table in question."""
-
-
-class CheckedTableResolver(NameResolver):
+class CheckedTable(NameResolver):
     """Resolves the names of the checked table in the statement of a check, among them the aliases
     of its recipe, to one version of it, and `previous` to the version before."""
 
@@ -65,29 +62,28 @@ class CheckedTableResolver(NameResolver):
         resolve_alias: Callable[[str], str],
         read_previous: Callable[[Relation], Relation],
     ) -> None:
-        self._schema = check.name_parts[0]
-        self._names = {fold(check.subject), fold(check.recipe)}
-        self._recipe, self._resolve_alias = fold(check.recipe), resolve_alias
+        self._check, self._resolve_alias = check, resolve_alias
+        self._read_previous = read_previous
         # The name in the statement, so that results stay comparable after a rename.
-        self._relation = dataclasses.replace(
-            relation, input=Input(kind=check.kind, name=check.subject)
-        )
-        self._has_versions, self._read_previous = check.kind_class.is_result, read_previous
+        self._relation = dataclasses.replace(relation, input=_subject_input(check))
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The version, for `jammi.<table>` or `mutable.<table>`; the one before for `previous`."""
-        if self._has_versions and fold(parts[0]) == PREVIOUS and len(parts) == 1:
+        is_result = self._check.kind_class.is_result
+        if is_result and len(parts) == 1 and fold(parts[0]) == PREVIOUS:
             return self._read_previous(self._relation)
         schema, _, table = ".".join(parts).partition(".")
-        is_subject = fold(schema) == self._schema and (
-            fold(table) in self._names
-            or (self._schema == JAMMI and fold(self._resolve_alias(table)) == self._recipe)
+        if fold(schema) != self._check.name_parts[0]:
+            return None
+        name = self._resolve_alias(table) if is_result else table
+        is_subject = fold(table) == fold(self._check.subject) or fold(name) == fold(
+            self._check.recipe
         )
         return self._relation if is_subject else None
 
 
 class CheckRunner:
-    """Runs checks, and decides when an earlier result still holds."""
+    """Runs checks, and judges earlier results."""
 
     def __init__(
         self,
@@ -115,82 +111,187 @@ class CheckRunner:
             self._definitions[key] = check.definition_hash(self._environment)
         return self._definitions[key]
 
-    def audit(self, record: TableRecord, relation: Relation) -> Audit:
-        """Run all checks on the recipe of a table over its rows, which `relation` reads."""
+    # -- running
+    # ----------------------------------------------------------------------------------------------
+
+    def audit(self, record: TableRecord, sealed: Relation | None = None) -> Audit:
+        """Run all checks on the recipe of a table, over the sealed rows if it is not published."""
         checks = self._catalog.checks.of_recipe(record.tenant, record.recipe)
         if not checks:
             return Audit()
-        observation = self._observe()
-        results = [self.run(check, record, relation, observation) for check in checks]
+        observation, relation = self._observe(), sealed or self._read_table(record)
+        results = [
+            self.find_known(check, record, observation) or self.run(check, record, relation)
+            for check in checks
+        ]
         observation.close()
         blocking = [pair for pair in zip(checks, results, strict=True) if pair[1].blocks]
-        failure = self._failure(record, relation, blocking) if blocking else None
+        if not blocking:
+            return Audit(checks, results)
+        [(check, result), *others] = blocking
+        names = ", ".join(repr(other.name) for other, _ in others)
+        failure = self._failure(
+            check,
+            relation,
+            result.failing,
+            result.error,
+            f"Version {record.version} of {record.recipe!r} cannot become the newest",
+            f"; it also fails {names}" if others else "",
+            hint=f"{record.recipe!r} keeps its newest version, if it has one. "
+            f"ws.checks[{check.name!r}].rows({record.version}) shows the failing rows.",
+        )
         return Audit(checks, results, failure)
 
     def run(
-        self,
-        check: CheckRecord,
-        record: TableRecord | None,
-        relation: Relation | None,
-        observation: Observation,
+        self, check: CheckRecord, record: TableRecord | None, relation: Relation | None = None
     ) -> CheckResult:
-        """The result of a check on a version, which `relation` reads, or with None on the present
-        state of a source or a mutable table: an earlier one that still holds, else a new one."""
-        known = self.find_known(check, record, observation)
-        if known is None:
-            return self._compute(check, record, relation)
-        return result_for_table(known.result, check, record)
+        """Run a check on a version, which `relation` reads if it is not published, or with None on
+        the present state of a source or a mutable table."""
+        relation, started = relation or self._relation(record), self._clock.monotonic()
+        failing, anchors, error = None, list[Anchor](), None
+        try:
+            with self.scope.use(check.tenant):
+                failing, anchors = self.count_failing(check, record, relation)
+        except SessionClosed:
+            raise
+        except JammiError as failure:
+            error = self._error_text(check, failure)
+        outcome = CheckOutcome.FAIL if failing else CheckOutcome.PASS
+        return CheckResult(
+            check=check.name,
+            table_name=check.result_name(record),
+            tenant=check.tenant,
+            definition_hash=self.definition_hash(check),
+            severity=check.severity,
+            outcome=CheckOutcome.ERROR if failing is None else outcome,
+            failing=failing,
+            error=error,
+            anchors=anchors,
+            checked_at=rfc3339(self._clock.now_ns()),
+            seconds=round(self._clock.monotonic() - started, 6),
+        )
 
-    def find_known(
-        self, check: CheckRecord, record: TableRecord | None, observation: Observation
-    ) -> KnownResult | None:
-        """An earlier result of this definition, on this or another version, that holds for a table
-        because the states of everything that it read are equal. Runs no statement."""
-        for number, earlier in enumerate(self._earlier_results(check, record)):
-            if earlier.outcome is CheckOutcome.ERROR:
-                continue
-            current = [self._current_anchor(a, check, record, observation) for a in earlier.anchors]
-            if all(
-                now is not None
-                and anchor.same_state(now)
-                and anchor.schema == now.schema
-                and anchor.same_server_types(now)
-                for anchor, now in zip(earlier.anchors, current, strict=True)
-            ):
-                is_own = earlier.table_name == checked_name(check, record)
-                return KnownResult(earlier, is_own and number == 0)
+    def count_failing(
+        self, check: CheckRecord, record: TableRecord | None, relation: Relation | None
+    ) -> tuple[int, list[Anchor]]:
+        """The number of failing rows, and the states of what was read. Raises what the statement
+        raises."""
+        resolvers = self._overriding_resolvers(check, relation)
+        ctx = BindContext(self._engine, self.scope, overriding_resolvers=resolvers)
+        statement = _wrap_statement(check, "count(*) AS failing")
+        job = Sql(statement, decode_params(check.params)).bind(ctx)
+        job, before = bind_after_observing(self._observe, check.tenant, job)
+        _check_reads_subject(check, [bound.relation.input for bound in job.inputs])
+        for earlier in self._earlier_results(check, record):
+            if earlier.failing is not None and same_anchors(earlier.anchors, before.anchors):
+                return earlier.failing, before.anchors
+        running = job.start(None)
+        with contextlib.closing(running.rows) as rows:
+            [failing] = [n for batch in rows.batches() for n in batch.column(0).to_pylist()]
+        return failing, confirm_anchors(
+            self._observe, check.tenant, job, before, running.snapshots, is_last_attempt=True
+        )
+
+    def check_rows(self, checks: Sequence[CheckRecord], rows: "pa.Table") -> CheckFailed | None:
+        """The error of rows that a mutable table is about to have and that do not pass all of these
+        checks; None when they do."""
+        for check in checks:
+            relation = Relation(
+                _subject_input(check), ReadPlan(frame=rows), columns=sql_types(rows.schema)
+            )
+            failing, error = None, None
+            try:
+                counted = self._prepare(check, relation, "count(*)").run().table()
+                failing = counted.column(0)[0].as_py()
+            except SessionClosed:
+                raise
+            except JammiError as problem:
+                error = self._error_text(check, problem)
+            if failing != 0:
+                return self._failure(
+                    check,
+                    relation,
+                    failing,
+                    error,
+                    f"{check.label!r} was not changed",
+                    hint=f"At most {_SAMPLE_ROWS} of the failing rows are in .sample.",
+                )
         return None
 
+    def _failure(
+        self,
+        check: CheckRecord,
+        relation: Relation,
+        failing: int | None,
+        error: str | None,
+        what: str,
+        others: str = "",
+        *,
+        hint: str,
+    ) -> CheckFailed:
+        """The error of rows that do not pass a blocking check, with the first of them."""
+        rule, sample = f"the check {check.name!r} ({check.text})", list[Any]()
+        if failing is None:
+            problem = f"{rule} could not be run: {error}"
+            hint = f"Correct the check, or remove it: ws.checks.remove({check.name!r})"
+        else:
+            problem = f"{count_noun(failing, 'row')} fail{'s' * (failing == 1)} {rule}"
+            with contextlib.suppress(JammiError):
+                rows = self._prepare(check, relation, "*", f" LIMIT {_SAMPLE_ROWS}")
+                sample = rows.run_ordered().table().to_pylist()
+        return CheckFailed(
+            f"{what}: {problem}{others}.",
+            check=check.name,
+            table=check.recipe,
+            failing=failing,
+            sample=sample,
+            hint=hint,
+        )
+
+    def _error_text(self, check: CheckRecord, error: JammiError) -> str:
+        """The recorded reason of an error. It may quote a row, so only its class is recorded while
+        the tenant has ephemeral sessions, of which nothing may remain."""
+        if check.tenant is not None and self._catalog.sessions.list():
+            return type(error).__name__
+        return error.message.rstrip(".")
+
+    # -- statements
+    # ----------------------------------------------------------------------------------------------
+
     def prepare_rows(
-        self, check: CheckRecord, relation: Relation | None, limit: int | None = None
+        self, check: CheckRecord, record: TableRecord | None, limit: int | None = None
     ) -> PreparedStatement:
         """The statement of the failing rows of a version, or with None of the present state of a
         source or a mutable table. Raises as binding does."""
-        statement = (
-            check.statement if limit is None else _wrap_statement(check, "*", f" LIMIT {limit}")
-        )
-        return self._prepare(check, statement, relation)
+        relation = self._relation(record)
+        if limit is None:
+            return self._prepare(check, relation)
+        return self._prepare(check, relation, "*", f" LIMIT {limit}")
 
     def _prepare(
-        self, check: CheckRecord, statement: str, relation: Relation | None
+        self, check: CheckRecord, relation: Relation | None, columns: str = "", suffix: str = ""
     ) -> PreparedStatement:
+        """The statement as written, or some columns of it."""
         with self.scope.use(check.tenant):
             [prepared] = self._engine.prepare(
-                statement,
-                _params(check),
+                _wrap_statement(check, columns, suffix) if columns else check.statement,
+                decode_params(check.params),
                 tenant=check.tenant,
                 overriding_resolvers=self._overriding_resolvers(check, relation),
             )
         _check_reads_subject(check, [read.relation.input for read in prepared.inputs])
         return prepared
 
+    def _relation(self, record: TableRecord | None) -> Relation | None:
+        return None if record is None else self._read_table(record)
+
     def _overriding_resolvers(
         self, check: CheckRecord, relation: Relation | None
-    ) -> list[CheckedTableResolver]:
+    ) -> list[CheckedTable]:
         if relation is None:
             return []
         resolve_alias = self._catalog.aliases.resolve
-        return [CheckedTableResolver(check, relation, resolve_alias, self._read_previous)]
+        return [CheckedTable(check, relation, resolve_alias, self._read_previous)]
 
     def _read_previous(self, checked: Relation) -> Relation:
         """The rows of the version before the checked one; none at the first."""
@@ -221,168 +322,99 @@ class CheckRunner:
                 return record
         return None
 
-    def check_rows(self, checks: Sequence[CheckRecord], rows: "pa.Table") -> CheckFailed | None:
-        """The error of rows that a mutable table is about to have and that do not pass all of these
-        checks; None when they do."""
-        for check in checks:
-            relation = Relation(
-                Input(kind=check.kind, name=check.subject),
-                ReadPlan(frame=rows),
-                columns=sql_types(rows.schema),
-            )
-            failing, problem = None, ""
-            try:
-                counted = self._prepare(check, _wrap_statement(check, "count(*)"), relation)
-                [[failing]] = counted.run().table().columns
-                failing = failing.as_py()
-            except SessionClosed:
-                raise
-            except JammiError as error:
-                problem = self._error_text(check, error)
-            if failing != 0:
-                return CheckFailed(
-                    f"{check.label!r} was not changed: "
-                    f"{_describe_problem(check, failing, problem)}.",
-                    check=check.name,
-                    table=check.recipe,
-                    failing=failing,
-                    sample=self._sample(check, relation) if failing else [],
-                    hint=f"At most {_SAMPLE_ROWS} of the failing rows are in .sample."
-                    if failing
-                    else _removal_hint(check),
+    # -- earlier results
+    # ----------------------------------------------------------------------------------------------
+
+    def find_known(
+        self, check: CheckRecord, record: TableRecord | None, observation: Observation
+    ) -> CheckResult | None:
+        """An earlier result, found on this or another version, as the result on a table for which
+        it holds, too: it is fresh there. Runs no statement."""
+        for earlier in self._earlier_results(check, record):
+            if isinstance(self.verdict(check, record, earlier, observation), Fresh):
+                table_name = check.result_name(record)
+                return msgspec.structs.replace(
+                    earlier, table_name=table_name, severity=check.severity
                 )
         return None
 
-    def _sample(self, check: CheckRecord, relation: Relation) -> list[Any]:
-        """The first failing rows."""
-        sample: list[Any] = []
-        with contextlib.suppress(JammiError):
-            rows = self.prepare_rows(check, relation, _SAMPLE_ROWS).run_ordered()
-            sample = rows.table().to_pylist()
-        return sample
+    def verdict(
+        self,
+        check: CheckRecord,
+        record: TableRecord | None,
+        result: CheckResult | None,
+        observation: Observation,
+        parents: Iterable[tuple[str, Verdict]] = (),
+    ) -> Verdict:
+        """Whether a result holds for a table: its definition, the states of what it read, and the
+        verdicts on the other tables that it read. A check without a result, or with an error, is
+        stale: it has to be run."""
+        current = self.definition_hash(check)
+        if result is None or result.outcome is CheckOutcome.ERROR:
+            return Stale([DefinitionChanged(recorded=None, current=current)])
+        return evaluate_table(
+            Evidence(
+                recorded=result.definition_hash,
+                current=current,
+                anchors=tuple(result.anchors),
+                current_states={
+                    anchor.input.identity: self._state(anchor, check, record, observation)
+                    for anchor in result.anchors
+                },
+                observed_at=observation.started_at,
+            ),
+            parents,
+        )
+
+    def _state(
+        self,
+        recorded: Anchor,
+        check: CheckRecord,
+        record: TableRecord | None,
+        observation: Observation,
+    ) -> State:
+        """The present state of what a check read. Of other columns, the statement may mean
+        something else, which only running it again can tell."""
+        state = self._observed(recorded.input, check, record, observation)
+        if not isinstance(state, Snapshot):
+            return state
+        if not state.covers(recorded.columns):
+            return Unknown(why="its columns were not observed")
+        current = state.anchor(recorded.input, recorded.columns)
+        return current if current.schema == recorded.schema else with_changed_meaning(current)
+
+    def _observed(
+        self,
+        input_: Input,
+        check: CheckRecord,
+        record: TableRecord | None,
+        observation: Observation,
+    ) -> Observed:
+        if record is None or not is_version_of_subject(check, input_):
+            return observation.observe(input_, check.tenant)
+        if input_.table != PREVIOUS:
+            return result_snapshot(record)
+        previous = self._previous_version(record)
+        return _state_without_rows(record) if previous is None else result_snapshot(previous)
 
     def _earlier_results(
         self, check: CheckRecord, record: TableRecord | None
     ) -> Sequence[CheckResult]:
         """The newest results of the current definition: those on the table, newest first, then
         those on other versions."""
-        return self._catalog.checks.results(
-            check, self.definition_hash(check), checked_name(check, record), _MAX_EARLIER_RESULTS
-        )
-
-    def observe_input(
-        self,
-        recorded: Anchor,
-        check: CheckRecord,
-        record: TableRecord | None,
-        observation: Observation,
-    ) -> Observed:
-        """The present state of an input of a check on a table."""
-        if record is not None and is_version_of_subject(check, recorded.input):
-            if recorded.input.table != PREVIOUS:
-                return result_snapshot(record)
-            previous = self._previous_version(record)
-            return _state_without_rows(record) if previous is None else result_snapshot(previous)
-        return observation.observe(recorded.input, check.tenant)
-
-    def _current_anchor(
-        self,
-        recorded: Anchor,
-        check: CheckRecord,
-        record: TableRecord | None,
-        observation: Observation,
-    ) -> Anchor | None:
-        """The anchor of that state; None when it is unknown."""
-        state = self.observe_input(recorded, check, record, observation)
-        if isinstance(state, Snapshot) and state.covers(recorded.columns):
-            return state.anchor(recorded.input, recorded.columns)
-        return None
-
-    def _compute(
-        self, check: CheckRecord, record: TableRecord | None, relation: Relation | None
-    ) -> CheckResult:
-        started = self._clock.monotonic()
-        failing, anchors, error = None, list[Anchor](), None
-        try:
-            with self.scope.use(check.tenant):
-                failing, anchors = self.count_failing(check, record, relation)
-        except SessionClosed:
-            raise
-        except JammiError as failure:
-            error = self._error_text(check, failure)
-        outcome = CheckOutcome.FAIL if failing else CheckOutcome.PASS
-        return CheckResult(
-            check=check.name,
-            table_name=checked_name(check, record),
-            tenant=check.tenant,
-            definition_hash=self.definition_hash(check),
-            severity=check.severity,
-            outcome=CheckOutcome.ERROR if failing is None else outcome,
-            failing=failing,
-            error=error,
-            anchors=anchors,
-            checked_at=rfc3339(self._clock.now_ns()),
-            seconds=round(self._clock.monotonic() - started, 6),
-        )
-
-    def count_failing(
-        self, check: CheckRecord, record: TableRecord | None, relation: Relation | None
-    ) -> tuple[int, list[Anchor]]:
-        """The number of failing rows, and the states of what was read. Raises what the statement
-        raises."""
-        resolvers = self._overriding_resolvers(check, relation)
-        ctx = BindContext(self._engine, self.scope, overriding_resolvers=resolvers)
-        job = Sql(_wrap_statement(check, "count(*) AS failing"), _params(check)).bind(ctx)
-        job, before = bind_after_observing(self._observe, check.tenant, job)
-        _check_reads_subject(check, [bound.relation.input for bound in job.inputs])
-        for earlier in self._earlier_results(check, record):
-            if earlier.failing is not None and same_anchors(earlier.anchors, before.anchors):
-                return earlier.failing, before.anchors
-        running = job.start(None)
-        with contextlib.closing(running.rows) as rows:
-            [failing] = [n for batch in rows.batches() for n in batch.column(0).to_pylist()]
-        return failing, confirm_anchors(
-            self._observe, check.tenant, job, before, running.snapshots, is_last_attempt=True
-        )
-
-    def _error_text(self, check: CheckRecord, error: JammiError) -> str:
-        """The recorded reason of an error. It may quote a row, so only its class is recorded while
-        the tenant has ephemeral sessions, of which nothing may remain."""
-        if check.tenant is not None and self._catalog.sessions.list():
-            return type(error).__name__
-        return error.message.rstrip(".")
-
-    def _failure(
-        self,
-        record: TableRecord,
-        relation: Relation,
-        blocking: Sequence[tuple[CheckRecord, CheckResult]],
-    ) -> CheckFailed:
-        """The error of a version that does not pass some blocking checks."""
-        check, result = blocking[0]
-        problem = _describe_problem(check, result.failing, result.error)
-        others = ", ".join(repr(other.name) for other, _ in blocking[1:])
-        return CheckFailed(
-            f"Version {record.version} of {record.recipe!r} cannot become the newest: {problem}"
-            f"{f'; it also fails {others}' if others else ''}.",
-            check=check.name,
-            table=record.recipe,
-            failing=result.failing,
-            sample=self._sample(check, relation) if result.failing else [],
-            hint=f"{record.recipe!r} keeps its newest version, if it has one. "
-            + (
-                f"ws.checks[{check.name!r}].rows({record.version}) shows the failing rows."
-                if result.failing
-                else _removal_hint(check)
-            ),
-        )
+        definition = self.definition_hash(check)
+        results = self._catalog.checks.results(check, check.result_name(record), others=True)
+        return [result for result in results if result.definition_hash == definition]
 
 
 def is_version_of_subject(check: CheckRecord, input_: Input) -> bool:
     """Whether an input of a check is the checked version, or the one before."""
-    return (
-        check.kind_class.is_result and input_.kind_class.is_result and input_.name == check.subject
-    )
+    is_result = check.kind_class.is_result
+    return is_result and (input_.kind, input_.name) == (check.kind, check.subject)
+
+
+def _subject_input(check: CheckRecord) -> Input:
+    return Input(kind=check.kind, name=check.subject)
 
 
 def _state_without_rows(checked: TableRecord) -> Snapshot:
@@ -394,19 +426,6 @@ def _state_without_rows(checked: TableRecord) -> Snapshot:
         row_count=0,
         version=None,
     )
-
-
-def checked_name(check: CheckRecord, record: TableRecord | None) -> str:
-    """What the results of a check on a version, or on a source or a mutable table, belong to."""
-    return check.result_name if record is None else record.table_name
-
-
-def result_for_table(
-    result: CheckResult, check: CheckRecord, record: TableRecord | None
-) -> CheckResult:
-    """A result that holds for a table, as the result on that table; unchanged when it is that."""
-    table_name = checked_name(check, record)
-    return msgspec.structs.replace(result, table_name=table_name, severity=check.severity)
 
 
 def _check_reads_subject(check: CheckRecord, inputs: Iterable[Input]) -> None:
@@ -421,21 +440,5 @@ def _check_reads_subject(check: CheckRecord, inputs: Iterable[Input]) -> None:
         )
 
 
-def _removal_hint(check: CheckRecord) -> str:
-    return f"Correct the check, or remove it: ws.checks.remove({check.name!r})"
-
-
-def _describe_problem(check: CheckRecord, failing: int | None, error: str | None) -> str:
-    """Why a check did not pass, as a clause."""
-    rule = f"the check {check.name!r} ({check.text})"
-    if failing is None:
-        return f"{rule} could not be run: {error}"
-    return f"{count_noun(failing, 'row')} fail{'s' * (failing == 1)} {rule}"
-
-
 def _wrap_statement(check: CheckRecord, columns: str, suffix: str = "") -> str:
     return f"SELECT {columns} FROM (\n{check.statement}\n){suffix}"
-
-
-def _params(check: CheckRecord) -> dict[str, Any]:
-    return {name: decode_param(value) for name, value in check.params.items()}

@@ -81,9 +81,9 @@ class MutableTableService:
         access any more."""
         self.on_drop: Callable[[LogRecord], None] | None = None
         """Told of every table that somebody dropped; it removes what was kept of its values."""
-        self.check_rows: CheckRows | None = None
-        """Applies checks to the rows that a table is about to have; returns the error of one that
-        does not pass."""
+        self.row_check: Callable[[], CheckRows] | None = None
+        """Returns what applies checks to the rows that a table is about to have, which returns the
+        error of one that does not pass."""
         self._check_lock = threading.Lock()
 
     # -- which there are
@@ -265,8 +265,8 @@ class MutableTableService:
                 effect = effect_of(change, table, current)
                 rows = table.copy()
             rows.apply(effect.entry(current.version, ""))
-        assert self.check_rows is not None, "set when the workspace was opened"
-        if (failure := self.check_rows(checks, rows.rows())) is not None:
+        assert self.row_check is not None, "set when the workspace was opened"
+        if (failure := self.row_check()(checks, rows.rows())) is not None:
             raise failure
         return dataclasses.replace(
             change, checks=blocking_stamp(checks), read=(*change.read, current)

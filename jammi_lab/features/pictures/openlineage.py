@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input
-from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
+from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import fold
@@ -49,7 +49,6 @@ _DATABASES = {
 REQUEST_TIMEOUT_SECONDS = 10.0
 """The timeout of one request."""
 
-_CheckedInput = tuple[Input, list[tuple[CheckRecord, CheckResult]]]
 NamedTable = tuple[str, TableRecord]
 """The recipe name of a table, and its record."""
 
@@ -198,22 +197,11 @@ class EventBuilder:
         are assertions about that input."""
         from openlineage.client.event_v2 import InputDataset
 
-        results = {
-            fold(result.check): result
-            for result in self._catalog.checks.results_of_table(record.table_name)
-            if result.tenant == record.tenant
-        }
-        checks = [
-            (check, results[fold(check.name)])
-            for check in self._catalog.checks.of_recipe(record.tenant, name)
-            if fold(check.name) in results
-        ]
-        if not checks:
-            return []
         facets = {"version": self._version(record.version)}
         namespace = self._tenant_namespace(record.tenant)
         dataset = InputDataset(namespace, name, facets=facets, inputFacets={})
-        return self._check_run(dataset, f"{name}.checks", record.table_name, checks)
+        checks = self._catalog.checks.of_recipe(record.tenant, name)
+        return self._check_run(dataset, f"{name}.checks", checks, record)
 
     def _input_check_events(self, records: Iterable[TableRecord]) -> "list[RunEvent]":
         """The runs of the checks of the sources and mutable tables that some tables were made from,
@@ -221,34 +209,35 @@ class EventBuilder:
         from openlineage.client.event_v2 import InputDataset
 
         inputs = {(a.input.kind, fold(a.input.label)): a.input for r in records for a in r.anchors}
-        found: dict[tuple[str | None, str], _CheckedInput] = {}
+        found: dict[tuple[str | None, str], list[CheckRecord]] = {}
         for check in self._catalog.checks.of_inputs():
-            input_ = inputs.get((check.kind, fold(check.recipe)))
-            results = [
-                result
-                for result in self._catalog.checks.results_of_table(check.result_name)
-                if (fold(result.check), result.tenant) == (fold(check.name), check.tenant)
-            ]
-            if input_ is not None and results:
-                group = found.setdefault((check.tenant, check.result_name), (input_, []))
-                group[1].append((check, results[-1]))
+            if check.subject_key in inputs:
+                found.setdefault((check.tenant, check.result_name()), []).append(check)
         events = []
-        for (tenant, result_name), (input_, checks) in found.items():
-            dataset = InputDataset(*self.dataset(input_, tenant), facets={}, inputFacets={})
-            run_key = f"{tenant or ''} {result_name} {max(r.checked_at for _, r in checks)}"
-            events += self._check_run(dataset, f"{checks[0][0].label}.checks", run_key, checks)
+        for (tenant, _), checks in found.items():
+            namespace, name = self.dataset(inputs[checks[0].subject_key], tenant)
+            dataset = InputDataset(namespace, name, facets={}, inputFacets={})
+            events += self._check_run(dataset, f"{checks[0].label}.checks", checks)
         return events
 
     def _check_run(
         self,
         dataset: "InputDataset",
         job_name: str,
-        run_key: str,
-        checks: Sequence[tuple[CheckRecord, CheckResult]],
+        checks: Sequence[CheckRecord],
+        record: TableRecord | None = None,
     ) -> "list[RunEvent]":
-        """The events of a run that checks a dataset; the results are assertions about it."""
+        """The events of a run that checks a dataset; the latest results are assertions about it.
+        None without any."""
         from openlineage.client.event_v2 import RunState
 
+        results = [
+            (check, result)
+            for check in checks
+            for result in self._catalog.checks.results(check, check.result_name(record), 1)
+        ]
+        if not results:
+            return []
         assertions = [
             self._facets.data_quality_assertions_dataset.Assertion(
                 assertion="custom_sql",
@@ -259,7 +248,7 @@ class EventBuilder:
                 expected="0",
                 actual=None if result.failing is None else str(result.failing),
             )
-            for check, result in checks
+            for check, result in results
         ]
         dataset.inputFacets = {
             "dataQualityAssertions": _facet(
@@ -267,9 +256,12 @@ class EventBuilder:
                 assertions=assertions,
             )
         }
-        job = self._job(self._tenant_namespace(checks[0][0].tenant), job_name, "CHECK")
+        times, tenant = [result.checked_at for _, result in results], checks[0].tenant
+        run_key = f"{tenant or ''} {checks[0].result_name()} {max(times)}"
+        if record is not None:
+            run_key = record.table_name
+        job = self._job(self._tenant_namespace(tenant), job_name, "CHECK")
         run = self._new_run(job, f"{run_key}.checks", [dataset])
-        times = [result.checked_at for _, result in checks]
         return [run(RunState.START, min(times), []), run(RunState.COMPLETE, max(times), [])]
 
     def _job(self, namespace: str, name: str, job_type: str, statement: object = None) -> "Job":

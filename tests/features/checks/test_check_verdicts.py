@@ -122,6 +122,23 @@ def test_previous_is_the_newest_ready_version_before_the_one_that_is_checked(ws)
     ws.materialize("sales", "SELECT 1 AS area, 6 AS amount, 'other' AS word")
     assert checked(ws, "sales")["shrinks"] == ("pass", 0)
     assert ws.checks["shrinks"].rows(3).fetchall() == [(1,)]
+    with pytest.raises(CheckFailed, match="shrinks"):
+        ws.materialize("sales", "SELECT 1 AS area, 4 AS amount, 'other' AS word")
+    with pytest.raises(CheckFailed, match="shrinks"):
+        ws.materialize("sales", "SELECT 1 AS area, 5 AS amount, 'more' AS word")
+
+
+def test_a_result_does_not_hold_for_a_table_whose_new_column_changes_the_statement(ws):
+    ws.materialize("codes", "SELECT 1 AS area, 1 AS code")
+    join = "SELECT s.area FROM jammi.sales s NATURAL JOIN jammi.codes c"
+    ws.checks.add("coded", join, on="sales", severity="warn")
+    assert ws.check("coded")["coded"].failing == 1
+    ws.materialize("codes", "SELECT 1 AS area, 1 AS code, 9 AS amount")
+    assert not isinstance(ws.table("sales").checks["coded"].verdict, Fresh)
+    assert ws.check("coded")["coded"].failing == 0
+    ws.materialize("codes", "SELECT 1 AS area, 1 AS code, 9 AS amount, 'x' AS word")
+    row = ws.check("coded")["coded"]
+    assert row.passes and isinstance(row.verdict, Fresh)
 
 
 def test_an_old_version_made_the_newest_again_is_checked_against_the_last_one(ws):

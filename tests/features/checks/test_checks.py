@@ -244,6 +244,11 @@ def test_a_failing_check_says_what_it_was_before_and_what_changed(ws):
     ws.checks.add("no_negative", jl.checks.between("amount", 6), on="sales", severity="warn")
     row = ws.check()["no_negative"]
     assert (row.failing, row.previous) == (3, "version 1: pass; the rule changed")
+    ws.checks.add("no_negative", "FROM jammi.sales WHERE amount < -7", on="sales", severity="warn")
+    assert ws.check()["no_negative"].failing == 1
+    ws.checks.add("no_negative", "FROM jammi.sales WHERE amount < -8", on="sales", severity="warn")
+    row = ws.check()["no_negative"]
+    assert (row.failing, row.previous) == (0, ""), "another statement, without values"
 
 
 def test_a_step_that_is_rejected_stops_what_reads_it(ws, tmp_path):

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from jammi_lab.core.checks import CheckSummary
+from jammi_lab.core.checks import CheckMark, CheckStatus
 from jammi_lab.core.records import Edge
 from jammi_lab.features.pictures.lineage_svg import MAX_NODES, render_lineage
 from jammi_lab.freshness.lineage import Node
-from jammi_lab.freshness.node_states import CheckMark, NodeStates
+from jammi_lab.freshness.node_states import NodeStates
 
 NODES = [
     Node("source", "papers"),
@@ -92,12 +92,13 @@ def test_the_text_for_the_picture_says_the_verdicts():
 
 
 def test_checks_are_small_marks_on_their_nodes_and_words_in_the_tree():
-    summaries = [CheckSummary(1), None, CheckSummary(1, 1), CheckSummary(due=2)]
-    found = {
-        node: CheckMark(str(summary), summary.status)
-        for node, summary in zip(NODES, summaries, strict=True)
-        if summary
-    }
+    marks = [
+        CheckMark("1 pass", CheckStatus.PASS),
+        None,
+        CheckMark("1 of 2 fails", CheckStatus.FAIL, 1),
+        CheckMark("2 due", CheckStatus.DUE),
+    ]
+    found = {node: mark for node, mark in zip(NODES, marks, strict=True) if mark}
     form = render_lineage(NODES, EDGES, replace(STATES, checks=found))
     svg = drawing(form.html)
     assert texts(svg)[2:].count("✕") == texts(svg).count("✓") == texts(svg).count("?") == 1

@@ -1,0 +1,503 @@
+"""What checks found, for all who ask: runs of those that are due, results with their verdicts, and
+the checks of statuses, plans and lineage. Only `run` and `run_steps` run one."""
+
+import functools
+import graphlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Input
+from jammi_lab.core.checks import (
+    CheckMark,
+    CheckOutcome,
+    CheckRecord,
+    CheckResult,
+    CheckStatus,
+    Severity,
+)
+from jammi_lab.core.command_hints import cell_or_python
+from jammi_lab.core.errors import TableNotFound
+from jammi_lab.core.html import count_noun
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.records import RunStep, Step, TableRecord, TableStatus, TableVersion
+from jammi_lab.core.verdicts import Fresh, Reason, Stale, Verdict, verdict_code
+from jammi_lab.features.checks.results import CheckResults, CheckRow
+from jammi_lab.features.checks.runner import CheckRunner, is_version_of_subject
+from jammi_lab.freshness.evaluated_graph import EvaluatedGraph
+from jammi_lab.freshness.plan import PlannedStep, Planner, StepKind
+from jammi_lab.freshness.recipe_graph import RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.service import FreshnessService
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.inputs.result_names import JAMMI
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHECK_ACTION = "check"
+_MAKES_A_VERSION = (StepKind.CERTAIN, StepKind.REUSED)
+Checked = tuple[CheckRecord, TableVersion | None]
+"""A check, and the version that it is about; None for a source or a mutable table."""
+
+
+class CheckService:
+    """Runs checks that are due, and judges earlier results."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        runner: CheckRunner,
+        observe: Callable[[bool], Observation],
+        check_writable: Callable[[], None],
+        evaluator: Callable[[], FreshnessService],
+    ) -> None:
+        """`evaluator` uses this service in turn."""
+        self._catalog, self.runner = catalog, runner
+        self._observe, self._evaluator = observe, evaluator
+        self.check_writable = check_writable
+
+    def _look(self, *, deep: bool = False) -> EvaluatedGraph:
+        """An observation pass. Its graph loads the tables that checks read when it is asked."""
+        return self._evaluator().evaluate([], self._observe(deep))
+
+    # -- what checks are on
+    # ----------------------------------------------------------------------------------------------
+
+    def subject_name(self, name: str) -> str:
+        """The name of what checks are on: that of the recipe for an alias. InvalidArgument."""
+        fold(name)  # refuses what is no text
+        schema, dot, table = name.rpartition(".")
+        resolved = self._catalog.aliases.resolve(table)
+        return schema + dot + resolved if fold(schema) in ("", JAMMI) else name
+
+    def find_subject(self, name: str) -> tuple[str, str, str | None] | None:
+        """What a name means to a check: a recipe, else a source, else a mutable table, as kind,
+        name and owner."""
+        catalog = self._catalog
+        first, dot, rest = self.subject_name(name).partition(".")
+        schema, table = (fold(first), rest) if dot else ("", first)
+        if schema in ("", JAMMI) and (recipe := catalog.recipes.get(table)) is not None:
+            return "result", recipe.name, recipe.tenant
+        if (source := catalog.sources.get(first)) is not None:
+            return "source", source.name + dot + rest, source.tenant
+        is_mutable = schema in ("", "mutable")
+        if is_mutable and (mutable := catalog.mutable_tables.get(table)) is not None:
+            return "mutable", mutable.name, mutable.tenant
+        return None
+
+    def _select_checks(self, names: Sequence[str]) -> list[CheckRecord]:
+        """The checks that are named by check or by table. TableNotFound."""
+        checks, selected = self._catalog.checks.list(), list[CheckRecord]()
+        for name in names:
+            subject = self.subject_name(name)
+            named = [c for c in checks if fold(name) == fold(c.name) or c.is_on(subject)]
+            if not named and not self.find_subject(name):
+                known = [check.name for check in checks]
+                known += [recipe.name for recipe in self._catalog.recipes.list()]
+                raise TableNotFound(
+                    f"There is no check or table {name!r}.",
+                    near=near_names(name, known),
+                    hint=f"{cell_or_python('%jammi check', 'ws.checks')} lists the checks.",
+                )
+            selected += named
+        return [check for check in checks if check in selected]
+
+    def newest(self, check: CheckRecord) -> list[TableVersion | None]:
+        """What a check is about now: the newest version of its recipe, if there is one; None for a
+        source and a mutable table."""
+        if not check.kind_class.is_result:
+            return [None]
+        newest = self._catalog.result_tables.newest_of_owner(check.tenant, check.recipe)
+        return [] if newest is None else [TableVersion(*newest)]
+
+    def _all_versions(self, check: CheckRecord) -> list[TableVersion | None]:
+        """The same with all published and rejected versions, newest first."""
+        if not check.kind_class.is_result:
+            return [None]
+        versions = self._catalog.result_tables.versions(check.recipe)
+        return [
+            TableVersion(version, record)
+            for version, record in versions
+            if version.tenant == check.tenant
+            and record.status in (TableStatus.READY, TableStatus.REJECTED)
+        ]
+
+    # -- results
+    # ----------------------------------------------------------------------------------------------
+
+    def run(self, names: Sequence[str] | None) -> CheckResults:
+        """The results of checks on the newest versions: of all, or of those named by check or by
+        table. What has no result that holds is run. TableNotFound."""
+        checks = self._catalog.checks.list() if names is None else self._select_checks(names)
+        waiting = ", ".join(check.name for check in checks if not self.newest(check))
+        note = f"Not run, because the table has no version yet: {waiting}" if waiting else ""
+        return CheckResults(self._run(checks), note)
+
+    def _run(self, checks: Iterable[CheckRecord]) -> list[CheckRow]:
+        look = self._look(deep=True)
+        found = []
+        for check, version in _pairs(checks, self.newest):
+            record, stored = None if version is None else version.record, self._catalog.checks
+            result = self.runner.find_known(check, record, look.observation)
+            if result is None:
+                self.check_writable()
+                result = self.runner.run(check, record)
+            is_stored = [*stored.results(check, result.table_name, 1)] == [result]
+            if not is_stored and not self._catalog.read_only:
+                stored.add_results([result])
+            found.append(self._row(check, version, result, look))
+        look.observation.close()
+        return found
+
+    def run_steps(self, names: Collection[str], recipes: Collection[str]) -> list[RunStep]:
+        """Run the checks of these names that still exist, as steps of a plan, and add those that
+        the publication of these recipes of the bound tenant ran and that did not pass."""
+        checks = self._catalog.checks.list()
+        named = [check for check in checks if check.name in names]
+        published = [
+            check
+            for check in checks
+            if check.kind_class.is_result
+            and check.recipe in recipes
+            and check.tenant == self._catalog.scope.tenant
+            and check not in named
+        ]
+        rows = self._run(named) if named else []
+        rows += [row for row in self._stored_rows(_pairs(published, self.newest)) if not row.passes]
+        return [
+            RunStep(
+                name=row.check,
+                outcome=row.outcome,
+                seconds=row.seconds,
+                error=None if row.passes else row.summary,
+            )
+            for row in rows
+        ]
+
+    def of_version(self, version: TableVersion) -> CheckResults:
+        """The results that were found in one version. Runs nothing."""
+        checks = self._catalog.checks.of_recipe(version.version.tenant, version.version.recipe)
+        rows = self._stored_rows([(check, version) for check in checks])
+        run_names = {row.check for row in rows}
+        due_names = ", ".join(check.name for check in checks if check.name not in run_names)
+        note = f"Not run on this version: {due_names}. ws.check() runs what is due"
+        return CheckResults(rows, note if due_names else "")
+
+    def newest_results(self, on: tuple[str, str] | None = None) -> CheckResults:
+        """The latest results on the newest versions, and on sources and mutable tables, or on one
+        of these by kind and folded name. Runs nothing."""
+        checks = [c for c in self._catalog.checks.list() if on in (None, c.subject_key)]
+        return CheckResults(self._stored_rows(_pairs(checks, self.newest)))
+
+    def catalog_rows(
+        self, texts: Callable[[str], Collection[str] | None]
+    ) -> Iterator[Sequence[Any]]:
+        """The rows of `jammi_catalog.checks`: what each check found in each version. `texts` as
+        in `CatalogRelations`."""
+        names = texts("check_name")
+        checks = [c for c in self._catalog.checks.list() if names is None or c.name in names]
+        for row in self._stored_rows(_pairs(checks, self._all_versions)):
+            yield (
+                row.check,
+                row.table_name,
+                row.table,
+                row.version,
+                row.severity,
+                row.outcome,
+                row.failing,
+                row.checked_at,
+                verdict_code(row.verdict),
+            )
+
+    def _stored_rows(self, checked: Iterable[Checked]) -> list[CheckRow]:
+        """What is stored of some checks, with the verdicts of one look."""
+        look = self._look()
+        stored = [(pair, self._stored_result(pair[0], _record(pair[1]))) for pair in checked]
+        rows = [self._row(*pair, result, look) for pair, result in stored if result is not None]
+        look.observation.close()
+        return rows
+
+    def _stored_result(self, check: CheckRecord, record: TableRecord | None) -> CheckResult | None:
+        """The latest result on a version, or with None on the states of a source or a mutable
+        table: one of the current definition if there is one."""
+        definition = self.runner.definition_hash(check)
+        results = self._catalog.checks.results(check, check.result_name(record))
+        return max(
+            results, key=lambda r: (r.definition_hash == definition, r.checked_at), default=None
+        )
+
+    def _verdict(
+        self,
+        check: CheckRecord,
+        record: TableRecord | None,
+        result: CheckResult | None,
+        look: EvaluatedGraph,
+    ) -> Verdict:
+        """Whether a result still holds, with the verdicts on the other tables that it read."""
+        names = [
+            anchor.input.name
+            for anchor in (result.anchors if result is not None else ())
+            if anchor.input.kind_class.is_result and not is_version_of_subject(check, anchor.input)
+        ]
+        verdicts = [(name, look.verdict_on(name, check.tenant)) for name in names]
+        parents = [(name, verdict) for name, verdict in verdicts if verdict is not None]
+        return self.runner.verdict(check, record, result, look.observation, parents)
+
+    def _row(
+        self,
+        check: CheckRecord,
+        version: TableVersion | None,
+        result: CheckResult,
+        look: EvaluatedGraph,
+    ) -> CheckRow:
+        record = _record(version)
+        return CheckRow(
+            check=check.name,
+            rule=check.text,
+            table=check.label if version is None else version.version.recipe,
+            version=_version_number(check, version, result),
+            severity=check.severity.value,
+            outcome=result.outcome.value,
+            failing=result.failing,
+            verdict=self._verdict(check, record, result, look),
+            error=result.error,
+            seconds=result.seconds,
+            table_name=result.table_name,
+            checked_at=result.checked_at,
+            find_previous=functools.partial(self._describe_previous, check, version, result),
+            find_rows=functools.partial(self._failing_rows, check, record),
+        )
+
+    def _failing_rows(
+        self, check: CheckRecord, record: TableRecord | None, limit: int
+    ) -> "pa.Table":
+        return self.runner.prepare_rows(check, record, limit).run_ordered().table()
+
+    def _describe_previous(
+        self, check: CheckRecord, version: TableVersion | None, result: CheckResult
+    ) -> str:
+        """What the check found in the version before, or in the earlier state of a source or a
+        mutable table, and what changed since; empty where both passed."""
+        name, previous = self._previous_result(check, version, result)
+        if previous is None or (previous.passes and result.passes):
+            return ""
+        found = previous.outcome.value
+        if previous.failing:
+            found = f"{count_noun(previous.failing, 'row')} failed"
+        changed = "data" if previous.definition_hash == result.definition_hash else "rule"
+        return f"{name}: {found}; the {changed} changed"
+
+    def _previous_result(
+        self, check: CheckRecord, version: TableVersion | None, result: CheckResult
+    ) -> tuple[str, CheckResult | None]:
+        """The result before this one, and the name of what it is on."""
+        if version is None:
+            results = self._catalog.checks.results(check, result.table_name)
+            earlier = [r for r in results if r.checked_at < result.checked_at]
+            return "before", earlier[0] if earlier else None
+        for other in self._all_versions(check):
+            if other is not None and other.version.version < version.version.version:
+                return f"version {other.version.version}", self._stored_result(check, other.record)
+        return "", None
+
+    # -- statuses and verdicts on tables
+    # ----------------------------------------------------------------------------------------------
+
+    def mark(self, node: RecipeNode, look: EvaluatedGraph) -> CheckMark | None:
+        """How the checks on the newest version of a recipe stand; None without any."""
+        if node.record is None:
+            return None
+        checks = self._catalog.checks.of_recipe(node.tenant, node.name)
+        return CheckMark.from_statuses(self._status(check, node.record, look) for check in checks)
+
+    def input_marks(self, look: EvaluatedGraph | None = None) -> dict[tuple[str, str], CheckMark]:
+        """The same for each source and mutable table with checks, by kind and folded name."""
+        look = look or self._look()
+        statuses: dict[tuple[str, str], list[CheckStatus]] = {}
+        for check in self._catalog.checks.list():
+            if not check.kind_class.is_result:
+                status = self._status(check, None, look)
+                statuses.setdefault(check.subject_key, []).append(status)
+        look.observation.close()
+        return {
+            key: mark for key, each in statuses.items() if (mark := CheckMark.from_statuses(each))
+        }
+
+    def _status(
+        self, check: CheckRecord, record: TableRecord | None, look: EvaluatedGraph
+    ) -> CheckStatus:
+        result = self._stored_result(check, record)
+        if result is not None and not result.passes:
+            return CheckStatus.FAIL
+        verdict = self._verdict(check, record, result, look)
+        return CheckStatus.PASS if isinstance(verdict, Fresh) else CheckStatus.DUE
+
+    def passes(self, record: TableRecord, observation: Observation) -> bool | None:
+        """Whether a table passes the blocking checks on its recipe; None when one has to be run to
+        tell."""
+        known = [
+            self.runner.find_known(check, record, observation)
+            for check in self._catalog.checks.of_recipe(record.tenant, record.recipe)
+            if check.severity is Severity.BLOCK
+        ]
+        if any(result is not None and not result.passes for result in known):
+            return False
+        return None if None in known else True
+
+    def warnings(
+        self,
+        checks: Iterable[CheckRecord],
+        tenant: str | None,
+        inputs: Iterable[Input],
+        observation: Observation,
+    ) -> list[str]:
+        """Those of some checks that sources and mutable tables do not pass now, as clauses, for the
+        verdicts on what is made from these inputs by that tenant."""
+        clauses = []
+        for check in checks:
+            if not any(self._is_subject(check, input_, tenant) for input_ in inputs):
+                continue
+            result = self._stored_result(check, None)
+            if result is not None and result.failing:
+                verdict = self.runner.verdict(check, None, result, observation)
+                if isinstance(verdict, Fresh):
+                    number = result.failing
+                    clauses.append(
+                        f"{count_noun(number, 'row')} of {check.label} "
+                        f"fail{'s' * (number == 1)} the check {check.name}"
+                    )
+        return clauses
+
+    def _is_subject(self, check: CheckRecord, input_: Input, tenant: str | None) -> bool:
+        """Whether a check is on an input as that tenant reads it: its own before a shared one."""
+        if check.subject_key != (input_.kind, fold(input_.label)):
+            return False
+        with self.runner.scope.use(tenant):
+            record = self._catalog.inputs[check.kind].get(input_.name)
+        return record is not None and record.tenant == check.tenant
+
+    # -- plans
+    # ----------------------------------------------------------------------------------------------
+
+    def order(
+        self,
+        steps: list[PlannedStep],
+        graph: RecipeGraph,
+        nearest: Mapping[RecipeKey, frozenset[RecipeKey]],
+    ) -> list[PlannedStep]:
+        """The steps, each after those that make what the checks on its table read, unless these run
+        after it already: a new version is checked against the tables as the same run leaves them.
+        `nearest` has the step that makes each recipe, or those upstream of it."""
+        by_key, repository = {step.node.key: step for step in steps}, self._catalog.checks
+        positions = {key: position for position, key in enumerate(by_key)}
+        checks = [
+            check
+            for check in (repository.list() if len(steps) > 1 else ())
+            if check.kind_class.is_result and check.recipe_key in by_key
+        ]
+        for check in sorted(checks, key=lambda check: positions[check.recipe_key]):
+            step = by_key[check.recipe_key]
+            for name in {input_.name for input_ in repository.inputs(check)} - {step.node.name}:
+                node = graph.find(name, check.tenant)
+                makers = frozenset() if node is None else nearest.get(node.key, frozenset())
+                step.predecessors |= {
+                    maker for maker in makers if not _runs_after(by_key, maker, check.recipe_key)
+                }
+        if not checks:
+            return steps
+        sorter = graphlib.TopologicalSorter(
+            {key: step.predecessors for key, step in by_key.items()}
+        )
+        return [by_key[key] for key in sorter.static_order()]
+
+    def due(self, evaluated: EvaluatedGraph, planner: Planner) -> list[Step]:
+        """The steps for the checks on what a plan is about, by name: those without a result that
+        holds, and those that read a table which the plan recomputes. The checks of a table that the
+        plan is certain to make are none of them: they are part of its publication."""
+        nodes = {node.key: node for node in planner.order}
+        inputs = {
+            (anchor.input.kind, fold(anchor.input.label))
+            for node in planner.order
+            for anchor in (node.record.anchors if node.record else ())
+        }
+        steps = []
+        for check in self._catalog.checks.list():
+            record = None
+            if check.kind_class.is_result:
+                node = nodes.get(check.recipe_key)
+                planned = None if node is None else planner.planned.get(node.key)
+                record = None if node is None else node.record
+                is_made = planned is not None and planned.kind in _MAKES_A_VERSION
+                if record is None or is_made:
+                    continue
+            elif not planner.is_complete and check.subject_key not in inputs:
+                continue
+            result = self._stored_result(check, record)
+            if reasons := self._due_reasons(check, record, result, evaluated, planner):
+                seconds = None if result is None else result.seconds
+                steps.append(
+                    Step(name=check.name, action=CHECK_ACTION, reasons=reasons, seconds=seconds)
+                )
+        return steps
+
+    def _due_reasons(
+        self,
+        check: CheckRecord,
+        record: TableRecord | None,
+        result: CheckResult | None,
+        evaluated: EvaluatedGraph,
+        planner: Planner,
+    ) -> list[Reason | str]:
+        """Why a check is due, or may be after the steps before it."""
+        if result is None:
+            return ["it has not been run yet"]
+        if result.outcome is CheckOutcome.ERROR:
+            return ["it could not be run"]
+        verdict = self._verdict(check, record, result, evaluated)
+        if isinstance(verdict, Stale):
+            return [*verdict.reasons]
+        nodes = [
+            (anchor.input.label, evaluated.graph.find(anchor.input.name, check.tenant))
+            for anchor in result.anchors
+            if anchor.input.kind_class.is_result
+        ]
+        return [
+            f"{label} is recomputed first"
+            for label, node in nodes
+            if node is not None
+            and (planned := planner.planned.get(node.key)) is not None
+            and planned.kind is not StepKind.BLOCKED
+        ]
+
+
+def _pairs(
+    checks: Iterable[CheckRecord], versions: Callable[[CheckRecord], Iterable[TableVersion | None]]
+) -> list[Checked]:
+    return [(check, version) for check in checks for version in versions(check)]
+
+
+def _record(version: TableVersion | None) -> TableRecord | None:
+    return None if version is None else version.record
+
+
+def _version_number(
+    check: CheckRecord, version: TableVersion | None, result: CheckResult
+) -> int | None:
+    """The number of the version that was checked; None for a source."""
+    if version is not None:
+        return version.version.version
+    numbers = [a.version for a in result.anchors if fold(a.input.label) == fold(check.recipe)]
+    return numbers[0] if numbers and not check.kind_class.is_external else None
+
+
+def _runs_after(by_key: Mapping[RecipeKey, PlannedStep], key: RecipeKey, other: RecipeKey) -> bool:
+    """Whether a step is another one, or waits for it."""
+    waiting, seen = [key], {key}
+    while waiting:
+        current = waiting.pop()
+        if current == other:
+            return True
+        new = by_key[current].predecessors - seen
+        seen |= new
+        waiting += new
+    return False
