@@ -94,6 +94,17 @@ class Every(TableRecipe):
         return table.take(list(range(0, len(table), self.step)))
 
 
+import jammi_lab as jl
+
+
+class Even(jl.checks.Rule):
+    '''The values of a column are multiples of a step.'''
+
+    def __init__(self, column, step=2):
+        [quoted] = jl.checks.quoted_columns(column)
+        super().__init__(f"{column} is a multiple of {step}", f"{quoted} % $step <> 0", {"step": step})
+
+
 def longest(ws, values):
     '''%jammi longest [NAME …] · jammi-lab
     List the tables with the most rows. The first is the longest.
@@ -118,6 +129,9 @@ large = jammi_demo:large
 
 [jammi_lab.recipes]
 every = jammi_demo:Every
+
+[jammi_lab.checks]
+even = jammi_demo:Even
 
 [jammi_lab.commands]
 longest = jammi_demo:longest
@@ -253,6 +267,28 @@ def test_a_recipe_of_a_package_is_a_table_with_verdict_plan_lineage_and_restart(
     with jl.open(place) as without:
         assert "a package that is not in this kernel" in str(without.staleness("some"))
         assert without.table("some").read().fetchall() == [(3,)]
+
+
+def test_a_check_rule_of_a_package_blocks_and_is_judged_where_the_package_is_missing(ws, tmp_path):
+    place = ws.path
+    with installed(tmp_path, "1.0"):
+        ws.materialize("pairs", "SELECT 2 AS n")
+        with pytest.raises(jl.InvalidArgument, match="names of its columns"):
+            jl.checks.even(None)
+        check = ws.checks.add("even", jl.checks.even("n"), on="pairs")
+        assert check.rule == "n is a multiple of 2"
+        assert [(row.outcome, row.failing) for row in ws.check()] == [("pass", 0)]
+        with pytest.raises(jl.CheckFailed, match=r"2 rows fail the check 'even' \(n is a multiple"):
+            ws.materialize("pairs", "SELECT unnest([2, 3, 5]) AS n")
+        ws.close()
+    with pytest.raises(AttributeError, match="has no attribute 'even'"):
+        _ = jl.checks.even
+    with pytest.raises(AttributeError, match="Did you mean unique"):
+        _ = jl.checks.uniqe
+    with jl.open(place) as without:
+        assert without.table("pairs").checks["even"].verdict == jl.Fresh()
+        with pytest.raises(jl.CheckFailed):
+            without.materialize("pairs", "SELECT 7 AS n")
 
 
 def test_a_command_of_a_package_is_a_line_and_a_command_of_the_shell(package, ws):
