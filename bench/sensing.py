@@ -18,7 +18,7 @@ import jammi_lab as jl
 from bench import fixtures
 from bench.harness import Line, cpu_timer, measure_pair, wall_timer
 from jammi_lab.catalog import Catalog
-from jammi_lab.catalog.lineage_queries import Direction
+from jammi_lab.catalog.lineage import Direction
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, result_input
 from jammi_lab.core.clock import SystemClock
 from jammi_lab.core.tenancy import TenantScope
@@ -143,7 +143,7 @@ def _chains(folder: Path, edges: int) -> Path:
         numbers = range(edges)
         db.executemany(
             "INSERT INTO versions(recipe, recipe_fold, version, table_name, created_at, "
-            "pinned) VALUES (?, ?, 1, ?, '', 0)",
+            "pinned, newest) VALUES (?, ?, 1, ?, '', 0, 1)",
             ((f"t{i}", f"t{i}", f"p{i}") for i in numbers),
         )
         db.executemany(
@@ -158,12 +158,6 @@ def _chains(folder: Path, edges: int) -> Path:
             "input_physical, node_fold, node_tenant)"
             " VALUES (?, ?, ?, ?, '', 0, ?, '')",
             (_edge(i) for i in numbers),
-        )
-        db.execute(
-            "INSERT INTO newest_edges SELECT NULL, v.recipe, v.recipe_fold, e.derived, "
-            "e.input, e.kind, e.input_kind, e.input_table,"
-            " e.input_physical, e.node_fold, e.node_tenant FROM lineage e JOIN versions v "
-            "ON v.table_name = e.derived"
         )
     db.close()
     return folder

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database
-from jammi_lab.catalog.schema import aliases, lineage, newest_edges, owner, recipes
+from jammi_lab.catalog.schema import aliases, lineage, owner, recipes
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.identifiers import fold
@@ -36,25 +36,15 @@ _OWN_RECIPE = CompiledStatement(
 )
 _RETARGET = scope.update_owned_by(aliases).where(aliases.c.target_fold == _fold)
 _DELETE = scope.delete_owned_by(aliases).where(aliases.c.name_fold == _fold)
-_READERS_BY_NAME = (
-    scope.select_all_tenants(lineage.c.input)
-    .where(
-        lineage.c.node_fold == _target,
-        lineage.c.node_tenant == sa.bindparam("owner"),
-        lineage.c.input_kind == sa.literal_column("'result'"),
-        lineage.c.input_physical == sa.literal_column("0"),
-    )
-    .distinct()
+_NAMED_EDGES = (
+    lineage.c.node_fold == _target,
+    lineage.c.node_tenant == sa.bindparam("owner"),
+    lineage.c.input_kind == sa.literal_column("'result'"),
+    lineage.c.input_physical == sa.literal_column("0"),
 )
-_RELEASE_EDGES = tuple(
-    scope.update_any_owner(table).where(
-        table.c.node_fold == _target,
-        table.c.node_tenant == sa.bindparam("owner"),
-        table.c.input_kind == sa.literal_column("'result'"),
-        table.c.input_physical == sa.literal_column("0"),
-        table.c.input == sa.bindparam("spelling", type_=sa.Text),
-    )
-    for table in (lineage, newest_edges)
+_READERS_BY_NAME = scope.select_all_tenants(lineage.c.input).where(*_NAMED_EDGES).distinct()
+_RELEASE_EDGES = scope.update_any_owner(lineage).where(
+    *_NAMED_EDGES, lineage.c.input == sa.bindparam("spelling", type_=sa.Text)
 )
 
 
@@ -90,8 +80,8 @@ def release_alias(tx: sa.Connection, tenant: str | None, name: str) -> bool:
     key["target"] = fold(target)
     for (spelling,) in tx.execute(_READERS_BY_NAME, key).all():
         if fold(spelling) == key["fold"]:
-            for statement in _RELEASE_EDGES:
-                tx.execute(statement.values(node_fold=fold(name)), key | {"spelling": spelling})
+            renamed = _RELEASE_EDGES.values(node_fold=fold(name))
+            tx.execute(renamed, key | {"spelling": spelling})
     tx.execute(_DELETE, key)
     return True
 

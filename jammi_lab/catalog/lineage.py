@@ -6,7 +6,7 @@ name by the recipe it belongs to. A recipe's edges are those of its newest ready
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -14,26 +14,9 @@ import sqlalchemy as sa
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.aliases import AliasRepository, alias_target
 from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
-from jammi_lab.catalog.lineage_queries import (
-    ANCESTORS,
-    EDGE,
-    MAX_STARTS,
-    Direction,
-    Node,
-    all_edges,
-    closure_statement,
-)
-from jammi_lab.catalog.result_tables import is_newest, not_hidden
+from jammi_lab.catalog.result_tables import is_newest, is_newest_of_table, not_hidden
 from jammi_lab.catalog.row_mapping import EnumColumn
-from jammi_lab.catalog.schema import (
-    lineage,
-    newest_edges,
-    owner,
-    recipes,
-    result_tables,
-    sources,
-    versions,
-)
+from jammi_lab.catalog.schema import lineage, owner, recipes, result_tables, sources, versions
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, origin_inputs
 from jammi_lab.core.identifiers import fold
@@ -41,8 +24,11 @@ from jammi_lab.core.recipes import recipe_class
 from jammi_lab.core.records import Edge, TableRecord
 from jammi_lab.core.value import Value
 
+Direction = Literal["up", "down"]
+Node = tuple[str, str, str, str]
+"""(kind, folded name, table inside it, owner or '')."""
 Row = Sequence[Any]
-"""One edge as read from the database: the columns of `EDGE`."""
+"""One edge as read from the database: the columns of `_EDGE`."""
 
 
 class Link(Value, frozen=True):
@@ -91,27 +77,44 @@ class ModelUse(Value, frozen=True):
 
 _ANCHOR_KINDS = EnumColumn(AnchorKind)
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
-_MAX_DEPTH = 1 << 62
-"""No path has that many hops; a database cannot count much further."""
 _one_column: sa.ColumnElement[int] = sa.literal_column("1")
 _RESULT, _SOURCE, _TABLE, _EMPTY = (
     sa.literal_column(f"'{text}'", sa.Text) for text in ("result", "source", "table", "")
 )
-_ALL_EDGES = (
-    all_edges()
-    .where(not_hidden(newest_edges, newest_edges.c.recipe_fold))
-    .order_by(
-        *(
-            newest_edges.c[name]
-            for name in ("recipe_fold", "input_kind", "node_fold", "input_table", "input")
-        )
+_EDGE: tuple[sa.ColumnElement[Any], ...] = (
+    lineage.c.input_kind,
+    lineage.c.input,
+    lineage.c.input_table,
+    lineage.c.kind,
+    lineage.c.node_fold,
+    lineage.c.node_tenant,
+    lineage.c.derived,
+    versions.c.recipe,
+    versions.c.recipe_fold,
+    versions.c.tenant_id,
+)
+"""The columns of an edge: the input as it was named, the kind of its anchor, the folded name and
+owner of its node, then the reader and its owner."""
+_edges = scope.select(*_EDGE, tables=versions).join_from(
+    versions, lineage, lineage.c.derived == versions.c.table_name
+)
+_edges_of_readers = _edges.where(is_newest(versions))
+_edges_of_inputs = _edges.where(is_newest_of_table(versions))
+_is_visible = not_hidden(versions, versions.c.recipe_fold)
+_ALL_EDGES = CompiledStatement(
+    _edges_of_readers.where(_is_visible).order_by(
+        versions.c.recipe_fold,
+        *(lineage.c[name] for name in ("input_kind", "node_fold", "input_table", "input")),
     )
 )
-_EDGES_OF_RECIPES = _ALL_EDGES.where(is_listed(newest_edges.c.recipe_fold, "names"))
-_EDGES_OF_INPUTS = _ALL_EDGES.where(is_listed(newest_edges.c.node_fold, "names"))
-_EDGES_OF_TABLE = (
+_is_reader, _is_input = (
+    is_listed(column, "names") for column in (versions.c.recipe_fold, lineage.c.node_fold)
+)
+_EDGES_OF_RECIPES = CompiledStatement(_edges_of_readers.where(_is_reader, _is_visible))
+_EDGES_OF_INPUTS = CompiledStatement(_edges_of_inputs.where(_is_input, _is_visible))
+_EDGES_OF_TABLE = CompiledStatement(
     scope.select(
-        *(lineage.c[c.name] for c in EDGE[:7]),
+        *_EDGE[:7],
         result_tables.c.table_name,
         result_tables.c.table_fold,
         result_tables.c.tenant_id,
@@ -121,6 +124,33 @@ _EDGES_OF_TABLE = (
     .where(lineage.c.derived == sa.bindparam("table_name"))
     .order_by(lineage.c.input_kind, lineage.c.node_fold)
 )
+
+
+def _closure(edges: sa.Select[Any], near: Any, far: Any) -> CompiledStatement:
+    """The statement for every edge on a path from the nodes of some folded names, and from nodes
+    of other owners or kinds that have the same names: `near` is the end of an edge at which a path
+    comes in, `far` the one at which it goes on. Names are joined by UNION, so diamonds and cycles
+    cost nothing."""
+    begin = edges.with_only_columns(near.label("node")).where(is_listed(near, "names"))
+    reach = begin.cte("reach", recursive=True)
+
+    def leaves(node: Any) -> sa.ColumnElement[bool]:
+        # the coalesce keeps SQLite from indexing the names that were met and scanning all edges
+        is_met: sa.ColumnElement[bool] = near == sa.func.coalesce(node, _EMPTY, type_=sa.Text)
+        return is_met
+
+    reached = reach.union(edges.with_only_columns(far).join(reach, leaves(reach.c.node)))
+    return CompiledStatement(edges.join(reached, leaves(reached.c.node)))
+
+
+_EDGES: Mapping[Direction, CompiledStatement] = {
+    "up": CompiledStatement(_edges_of_readers.where(_is_reader)),
+    "down": CompiledStatement(_edges_of_inputs.where(_is_input)),
+}
+_CLOSURES: Mapping[Direction, CompiledStatement] = {
+    "up": _closure(_edges_of_readers, versions.c.recipe_fold, lineage.c.node_fold),
+    "down": _closure(_edges_of_inputs, lineage.c.node_fold, versions.c.recipe_fold),
+}
 _USES = (
     scope.select(
         result_tables.c.model_id,
@@ -135,23 +165,20 @@ _USES = (
     .where(
         result_tables.c.model_id.is_not(None),
         result_tables.c.model_id >= _EMPTY,  # so that SQLite searches the index of models
-        # the coalesce keeps SQLite from the index over status, which covers nearly every row
-        sa.func.coalesce(result_tables.c.status, _EMPTY, type_=sa.Text)
-        == sa.literal_column("'ready'"),
-        is_newest(versions),
+        is_newest_of_table(versions),
     )
 )
 _VISIBLE_USES = CompiledStatement(_USES.where(not_hidden(versions, versions.c.recipe_fold)))
 _USES_BY_RECIPES = CompiledStatement(_USES.where(is_listed(versions.c.recipe_fold, "names")))
-_READERS = (
-    scope.select_referring_to(newest_edges.c.tenant_id, newest_edges.c.recipe, tables=newest_edges)
+_READERS = CompiledStatement(
+    scope.select_referring_to(versions.c.tenant_id, versions.c.recipe, tables=versions)
+    .join_from(versions, lineage, lineage.c.derived == versions.c.table_name)
     .where(
-        newest_edges.c.node_fold == _fold,
-        newest_edges.c.node_tenant == sa.bindparam("owner"),
-        newest_edges.c.input_kind == _RESULT,
-    )
-    .where(
-        sa.or_(newest_edges.c.recipe_fold != _fold, owner(newest_edges) != sa.bindparam("owner"))
+        is_newest(versions),
+        lineage.c.node_fold == _fold,
+        lineage.c.node_tenant == sa.bindparam("owner"),
+        lineage.c.input_kind == _RESULT,
+        sa.or_(versions.c.recipe_fold != _fold, owner(versions) != sa.bindparam("owner")),
     )
     .distinct()
 )
@@ -168,9 +195,7 @@ _recipes_of_table = scope.select(versions.c.recipe_fold, owner(versions), tables
 )
 _RECIPES_OF_TABLE = CompiledStatement(_recipes_of_table)
 _NEWEST_RECIPES_OF_TABLE = CompiledStatement(
-    _recipes_of_table.add_columns(versions.c.recipe)
-    .join(result_tables, result_tables.c.table_name == versions.c.table_name)
-    .where(result_tables.c.status == sa.literal_column("'ready'"), is_newest(versions))
+    _recipes_of_table.add_columns(versions.c.recipe).where(is_newest(versions))
 )
 _inputs_by_name = scope.select(
     lineage.c.input_kind, lineage.c.input_table, _EMPTY, lineage.c.node_tenant, tables=lineage
@@ -279,13 +304,11 @@ class LineageRepository:
                 nodes |= {node[1] for node in self._start_nodes(tx, label, None)[0]}
         return self._edges(_EDGES_OF_INPUTS, names=text_list(nodes))
 
-    def _edges(self, statement: sa.Select[Any], **values: str) -> list[Link]:
-        with self._database.read() as tx:
-            links = [
-                _link(row, _input_node(row), _reader_node(row))
-                for row in _fetch_raw(tx, statement, self._scope.parameters(**values))
-            ]
-        return self._with_current_names(links)
+    def _edges(self, statement: CompiledStatement, **values: str) -> list[Link]:
+        rows = self._database.fetch(statement, self._scope.parameters(**values))
+        return self._with_current_names(
+            [_link(row, _input_node(row), _reader_node(row)) for row in rows]
+        )
 
     def uses(self, recipes: Iterable[str] | None = None) -> list[ModelUse]:
         """The newest ready versions computed with a model, by name; one query. Of some recipes (by
@@ -319,8 +342,9 @@ class LineageRepository:
     def ancestors(self, names: Iterable[str]) -> set[str]:
         """The folded names of everything that the newest versions of some recipes (by folded name)
         were computed from, at any distance; one query."""
-        rows = self._database.fetch(ANCESTORS, self._scope.parameters(names=text_list(names)))
-        return {row[0] for row in rows}
+        with self._database.read() as tx:
+            edges = self._traverse(tx, set(names), "up", None)
+        return {row[4] for row in edges if row[0] == "result"}
 
     def readers(self, name: str, tenant: str | None) -> set[tuple[str | None, str]]:
         """Owner and name of the other recipes whose newest version reads a tenant's recipe, by its
@@ -332,9 +356,9 @@ class LineageRepository:
         with self._database.read() as tx:
             return {
                 (tenant_id, recipe)
-                for tenant_id, recipe in tx.execute(
-                    _READERS, {"fold": fold(name), "owner": tenant or ""}
-                ).all()
+                for tenant_id, recipe in _READERS.fetch(
+                    tx, {"fold": fold(name), "owner": tenant or ""}
+                )
             }
 
     def closure(
@@ -352,26 +376,16 @@ class LineageRepository:
         """
         if depth is not None and depth < 1:
             return []
-        if depth is not None and depth >= _MAX_DEPTH:
-            depth = None
         with self._database.read() as tx:
             starts, physical_table = self._start_nodes(tx, name, kind)
-            if physical_table is None or direction == "down":
-                edges = self._traverse(tx, starts, direction, depth)
-                return self._with_current_names(_sort_by_distance(edges, starts, direction))
-            table_edges = _fetch_raw(
-                tx, _EDGES_OF_TABLE, self._scope.parameters(table_name=physical_table)
-            )
-            upstream_edges: Sequence[Row] = ()
-            if depth != 1:
-                upstream_edges = self._traverse(
-                    tx,
-                    {_input_node(row) for row in table_edges},
-                    direction,
-                    None if depth is None else depth - 1,
-                )
-        readers = {_reader_node(row, "table") for row in table_edges}
-        links = _sort_by_distance(upstream_edges, readers, direction, table_edges)
+            table_edges: Sequence[Row] = ()
+            if physical_table is not None and direction == "up":
+                parameters = self._scope.parameters(table_name=physical_table)
+                table_edges = _EDGES_OF_TABLE.fetch(tx, parameters)
+                starts = {_reader_node(row, "table") for row in table_edges}
+            begin = {row[4] for row in table_edges} or {node[1] for node in starts}
+            edges = self._traverse(tx, begin, direction, depth)
+        links = _sort_by_distance(edges, starts, direction, depth, table_edges)
         return self._with_current_names(links)
 
     def _with_current_names(self, links: list[Link]) -> list[Link]:
@@ -387,16 +401,20 @@ class LineageRepository:
         ]
 
     def _traverse(
-        self, tx: sa.Connection, starts: set[Node], direction: Direction, depth: int | None
+        self, tx: sa.Connection, folds: set[str], direction: Direction, depth: int | None
     ) -> Sequence[Row]:
-        ordered = sorted(node for node in starts if direction == "down" or node[0] == "result")
-        rows = list[Row]()
-        for first in range(0, len(ordered), MAX_STARTS):
-            statement, parameters = closure_statement(
-                direction, ordered[first : first + MAX_STARTS], None if depth is None else depth - 1
-            )
-            rows += _fetch_raw(tx, statement, self._scope.parameters(**parameters))
-        return rows if len(ordered) <= MAX_STARTS else list(dict.fromkeys(rows))
+        """The edges on all paths from nodes of these folded names, at most `depth` hops long, and
+        some others."""
+        if depth is None:
+            return _CLOSURES[direction].fetch(tx, self._scope.parameters(names=text_list(folds)))
+        rows, seen, far = list[Row](), set[str](), 4 if direction == "up" else 8
+        while depth and folds:
+            found = _EDGES[direction].fetch(tx, self._scope.parameters(names=text_list(folds)))
+            rows += found
+            seen |= folds
+            folds = {row[far] for row in found} - seen
+            depth -= 1
+        return rows
 
     def _start_nodes(
         self, tx: sa.Connection, name: str, kind: str | None
@@ -460,16 +478,6 @@ def _split_dotted(name: str) -> list[tuple[str, str]]:
     ]
 
 
-def _fetch_raw(
-    tx: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
-) -> list[Row]:
-    """The rows as the driver returns them: all values are texts, a traversal reads ten of each row,
-    and SQLAlchemy's rows take three times as long."""
-    with tx.execute(statement, parameters) as result:
-        assert result.cursor is not None
-        return list(result.cursor.fetchall())
-
-
 def _input_node(row: Row) -> Node:
     """The node of an edge's input."""
     return (row[0], row[4], row[2], row[5])
@@ -502,10 +510,11 @@ def _sort_by_distance(
     edges: Sequence[Row],
     starts: Iterable[Node],
     direction: Direction,
+    limit: int | None,
     table_edges: Sequence[Row] = (),
 ) -> list[Link]:
-    """The edges in breadth-first order from `starts`, each once, with its distance; `table_edges`
-    are those of a physical table."""
+    """The edges in breadth-first order from `starts`, each once, with its distance, which is at
+    most `limit`; `table_edges` are those of a physical table."""
     downstream = direction == "down"
     edges_by_node: dict[Node, list[Row]] = {}
     for row in table_edges:
@@ -538,5 +547,6 @@ def _sort_by_distance(
                     depth,
                 )
             )
-            queue.append((far, depth + 1))
+            if depth != limit:
+                queue.append((far, depth + 1))
     return ordered

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from jammi_lab.catalog import newest_edges, tenant_scope
+from jammi_lab.catalog import tenant_scope
 from jammi_lab.catalog.aliases import (
     RecipeKey,
     add_alias,
@@ -290,7 +290,6 @@ class RecipeRepository:
                 lineage.c.input_kind == sa.literal_column("'result'"),
             )
             tx.execute(statement.values(node_fold=fold(new)), key)
-            newest_edges.rename_recipe(tx, record.tenant, old, new)
             rename_checked_recipe(tx, record.tenant, old, new)
             rename_hold(tx, record.tenant, old, new)
 

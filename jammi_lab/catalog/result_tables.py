@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog import tenant_scope as scope
 from jammi_lab.catalog.database import CompiledStatement, Database, is_listed, text_list
 from jammi_lab.catalog.row_mapping import TABLE, VERSION, DecodedRows
-from jammi_lab.catalog.schema import lineage, manifests, owner, recipes, result_tables, versions
+from jammi_lab.catalog.schema import lineage, manifests, recipes, result_tables, versions
 from jammi_lab.catalog.tenant_scope import TenantPredicate
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.recipes import recipe_class
@@ -39,14 +39,25 @@ class ReadyTable(NamedTuple):
 
 Summaries = list[TableSummary]
 
-_later_version = versions.alias("later")
-_later_table = result_tables.alias("later_table")
 _own_recipe = recipes.alias("own")
-_own_version, _own_table = versions.alias("own_version"), result_tables.alias("own_table")
+_own_version = versions.alias("own_version")
 _READY = sa.literal_column("'ready'", sa.Text)
 _versions_with_tables = versions.join(
     result_tables, result_tables.c.table_name == versions.c.table_name
 )
+
+
+def is_newest(version: Any) -> sa.ColumnElement[bool]:
+    """Whether a version is the newest ready one of its recipe."""
+    newest: sa.ColumnElement[int] = version.c.newest
+    return newest == sa.literal_column("1")
+
+
+def is_newest_of_table(version: Any) -> sa.ColumnElement[bool]:
+    """The same where versions are found by their table: the coalesce keeps SQLite from going over
+    all newest versions instead."""
+    newest: sa.ColumnElement[int] = sa.func.coalesce(version.c.newest, sa.literal_column("0"))
+    return newest == sa.literal_column("1")
 
 
 def not_hidden(table: Any, name_fold: Any) -> sa.ColumnElement[bool]:
@@ -56,35 +67,16 @@ def not_hidden(table: Any, name_fold: Any) -> sa.ColumnElement[bool]:
     recipe = scope.select(sa.literal_column("1"), tables=_own_recipe).where(
         _own_recipe.c.tenant_id == tenant, _own_recipe.c.name_fold == name_fold
     )
-    version = (
-        scope.select(sa.literal_column("1"), tables=_own_version)
-        .join(_own_table, _own_table.c.table_name == _own_version.c.table_name)
-        .where(
-            _own_version.c.tenant_id == tenant,
-            _own_version.c.recipe_fold == name_fold,
-            _own_table.c.status == _READY,
-        )
+    version = scope.select(sa.literal_column("1"), tables=_own_version).where(
+        _own_version.c.tenant_id == tenant,
+        _own_version.c.recipe_fold == name_fold,
+        is_newest(_own_version),
     )
     return sa.or_(
         tenant.is_(None),
         table.c.tenant_id.is_not(None),
         sa.and_(~recipe.exists(), ~version.exists()),
     )
-
-
-def is_newest(v: Any) -> sa.ColumnElement[bool]:
-    """Whether no higher version of the row's recipe is ready."""
-    later = (
-        scope.select(sa.literal_column("1"), tables=_later_version)
-        .join(_later_table, _later_table.c.table_name == _later_version.c.table_name)
-        .where(
-            _later_version.c.recipe_fold == v.c.recipe_fold,
-            owner(_later_version) == owner(v),
-            _later_version.c.version > v.c.version,
-            _later_table.c.status == _READY,
-        )
-    )
-    return ~later.exists()
 
 
 _version_select = scope.select(
@@ -101,14 +93,12 @@ _GET = CompiledStatement(
     )
 )
 _NEWEST = CompiledStatement(
-    _named_version.where(result_tables.c.status == _READY).order_by(*_named_order).limit(1)
+    _named_version.where(is_newest(versions)).order_by(scope.own_first(versions)).limit(1)
 )
 _NEWEST_OF_OWNER = CompiledStatement(
     scope.select_owned_by(*VERSION.columns, *TABLE.columns, tables=versions)
     .select_from(_versions_with_tables)
-    .where(versions.c.recipe_fold == sa.bindparam("fold"), result_tables.c.status == _READY)
-    .order_by(versions.c.version.desc())
-    .limit(1)
+    .where(versions.c.recipe_fold == sa.bindparam("fold"), is_newest(versions))
 )
 _VERSIONS = CompiledStatement(_named_version.order_by(*_named_order))
 _VERSION = CompiledStatement(
@@ -117,13 +107,11 @@ _VERSION = CompiledStatement(
     .limit(1)
 )
 _current = _version_select.where(is_newest(versions), not_hidden(versions, versions.c.recipe_fold))
-_CURRENT = CompiledStatement(_current.where(result_tables.c.status == _READY))
+_CURRENT = CompiledStatement(_current)
 _CURRENT_NAMED = CompiledStatement(
-    _current.where(
-        is_listed(versions.c.recipe_fold, "names"),
-        # the coalesce keeps SQLite from the index over status, which covers nearly every row
-        sa.func.coalesce(result_tables.c.status, sa.literal_column("''"), type_=sa.Text) == _READY,
-    ).order_by(versions.c.recipe_fold, scope.own_first(versions))
+    _current.where(is_listed(versions.c.recipe_fold, "names")).order_by(
+        versions.c.recipe_fold, scope.own_first(versions)
+    )
 )
 
 
@@ -141,10 +129,7 @@ def _kinds(*conditions: Any) -> CompiledStatement:
             tables=(versions, result_tables),
         )
         .select_from(_versions_with_tables)
-        # the coalesce: see `_CURRENT_NAMED`
         .where(
-            sa.func.coalesce(result_tables.c.status, sa.literal_column("''"), type_=sa.Text)
-            == _READY,
             is_newest(versions),
             not_hidden(versions, versions.c.recipe_fold),
             *conditions[1:],
@@ -214,14 +199,8 @@ _READY_SUMMARIES = CompiledStatement(
 )
 _NEWEST_NUMBERS = CompiledStatement(
     scope.select(
-        versions.c.tenant_id,
-        versions.c.recipe_fold,
-        sa.func.max(versions.c.version),
-        tables=(versions, result_tables),
-    )
-    .select_from(_versions_with_tables)
-    .where(result_tables.c.status == _READY)
-    .group_by(versions.c.tenant_id, versions.c.recipe_fold)
+        versions.c.tenant_id, versions.c.recipe_fold, versions.c.version, tables=versions
+    ).where(is_newest(versions))
 )
 _BUILT_FOR = CompiledStatement(
     scope.select(

@@ -201,7 +201,10 @@ TABLE = RowMapping(
     derived={"table_fold": lambda record: fold(record.table_name)},
 )
 VERSION = RowMapping(
-    versions, VersionRecord, derived={"recipe_fold": lambda record: fold(record.recipe)}
+    versions,
+    VersionRecord,
+    # `newest_versions` marks it once its table is ready
+    derived={"recipe_fold": lambda record: fold(record.recipe), "newest": lambda _: 0},
 )
 RECIPE = RowMapping(recipes, RecipeRecord, derived={"name_fold": lambda record: fold(record.name)})
 SOURCE = RowMapping(sources, SourceRecord, derived={"name_fold": lambda record: fold(record.name)})

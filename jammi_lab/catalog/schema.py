@@ -34,7 +34,7 @@ _TYPES = {
     "blob": (sa.LargeBinary, "BLOB"),
 }
 CREATE_STATEMENTS: list[str] = []
-"""The statements that create the tables, their indexes and triggers, in order."""
+"""The statements that create the tables, and their indexes, in order."""
 
 
 def _table(name: str, columns: str, *indexes: str) -> sa.Table:
@@ -116,10 +116,13 @@ counters = _table(
 versions = _table(
     "versions",
     "tenant_id null, recipe, recipe_fold, version bigint, table_name, created_at, pinned bigint, "
-    "note null",
+    "note null, newest bigint",
     "unique versions_number (recipe_fold, coalesce(tenant_id, ''), version)",
+    "versions_newest (recipe_fold) WHERE newest = 1",
     "versions_table (table_name)",
 )
+"""`newest` is 1 for the newest ready version of a recipe, else 0; maintained by
+`newest_versions.py`."""
 
 result_tables = _table(
     "result_tables",
@@ -149,18 +152,6 @@ lineage = _table(
 and `node_tenant` identify the node: the folded name of the recipe to which a physical name
 (`input_physical` = 1) belongs, else of the name itself, and its owner when the table was
 computed."""
-
-newest_edges = _table(
-    "newest_edges",
-    "tenant_id null, recipe, recipe_fold, derived, input, kind, input_kind, input_table, "
-    "input_physical bigint, node_fold, node_tenant",
-    "newest_edges_up (recipe_fold, coalesce(tenant_id, ''), input_kind, node_fold, "
-    "input_table, node_tenant, tenant_id)",
-    "newest_edges_down (node_fold, input_kind, input_table, node_tenant, recipe_fold, tenant_id)",
-)
-"""The rows of `lineage` for the newest ready version of every recipe, with the recipe and its
-owner. Derived from `lineage`, `versions` and `result_tables`, and maintained by
-`newest_edges.py`."""
 
 models = _table(
     "models",

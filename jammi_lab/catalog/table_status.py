@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from jammi_lab.catalog import newest_edges, tenant_scope
+from jammi_lab.catalog import newest_versions, tenant_scope
 from jammi_lab.catalog.checks import remove_results_of_table
 from jammi_lab.catalog.database import CompiledStatement, Database
 from jammi_lab.catalog.lineage import edge_rows, lineage_edges
@@ -267,8 +267,6 @@ class TableStatusRepository:
             tx, [_publish_parameters(record, status="ready") for record, _, _ in finished]
         ) != len(finished):
             return False
-        # before the manifest copies: the triggers take an edge of a table with one as inserted by
-        # another tool
         _INSERT_EDGE.execute_many(
             tx, [row for record, _, edges in finished for row in edge_rows(tx, record, edges)]
         )
@@ -276,7 +274,7 @@ class TableStatusRepository:
             tx,
             [_manifest_row(record.table_name, record.tenant, body) for record, body, _ in finished],
         )
-        newest_edges.rebuild_edges_of_tables(tx, [record.table_name for record, _, _ in finished])
+        newest_versions.mark_newest_of(tx, [record.table_name for record, _, _ in finished])
         return True
 
     @staticmethod
@@ -310,7 +308,7 @@ class TableStatusRepository:
                 created_at=rfc3339(self._clock.now_ns()),
             )
             _INSERT_VERSION.execute(tx, VERSION.encode(version))
-            newest_edges.rebuild_edges(tx, [(tenant or "", fold(recipe_name))])
+            newest_versions.mark_newest(tx, [(tenant or "", fold(recipe_name))])
         return version
 
     def mark_failed(self, table_name: str, writer_id: str, error: str) -> bool:
@@ -363,7 +361,7 @@ class TableStatusRepository:
                 ).rowcount
                 == 1
             )
-            newest_edges.rebuild_edges_of_tables(tx, [record.table_name])
+            newest_versions.mark_newest_of(tx, [record.table_name])
         return marked
 
     def drop_version(
@@ -385,7 +383,7 @@ class TableStatusRepository:
             was_last = not self._tables.versions_of_table(record.table_name)
             if was_last and record.status is not TableStatus.DELETING:
                 self._mark_deleting(tx, record, writer_id)
-            newest_edges.rebuild_edges(tx, [(version.tenant or "", fold(version.recipe))])
+            newest_versions.mark_newest(tx, [(version.tenant or "", fold(version.recipe))])
         return record.table_name, was_last
 
     def remove(self, table_name: str) -> bool:
@@ -499,7 +497,7 @@ class TableStatusRepository:
             )
 
     def _mark_deleting(self, tx: sa.Connection, record: TableRecord, writer_id: str | None) -> None:
-        referring = newest_edges.recipes_of(tx, record.table_name)
+        referring = newest_versions.recipes_of(tx, [record.table_name])
         self._remove_names(tx, record)
         values = (
             {"status": "deleting"}
@@ -509,7 +507,7 @@ class TableStatusRepository:
         tx.execute(
             _UPDATE_STATUS.values(**values), {**_table_key(record), "was": str(record.status)}
         )
-        newest_edges.rebuild_edges(tx, referring)
+        newest_versions.mark_newest(tx, referring)
 
     def _remove_names(self, tx: sa.Connection, record: TableRecord) -> None:
         tx.execute(

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from jammi_lab.catalog.lineage import Link
-from jammi_lab.catalog.lineage_queries import Direction
-from jammi_lab.catalog.lineage_queries import Node as Point
+from jammi_lab.catalog.lineage import Direction, Link
+from jammi_lab.catalog.lineage import Node as Point
 from jammi_lab.core.anchors import Input
 from jammi_lab.core.errors import DependencyCycle
 from jammi_lab.core.identifiers import fold

@@ -7,8 +7,7 @@ edges are therefore computed on request, also for tables that existed before thi
 from collections.abc import Callable, Iterable, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.lineage import Link, ModelUse
-from jammi_lab.catalog.lineage_queries import Node
+from jammi_lab.catalog.lineage import Link, ModelUse, Node
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.input_kinds import input_kind
 from jammi_lab.core.recipes import recipe_class

@@ -220,10 +220,9 @@ def test_two_recipes_that_changed_places_have_a_lineage(turned: Lab) -> None:
 def test_beside_two_that_changed_places_a_forged_circle_is_still_an_error(turned: Lab) -> None:
     table = turned.ws.table("first").table_name
     with sqlite3.connect(turned.folder / "catalog.sqlite3") as db:
-        for edges in ("lineage", "newest_edges"):
-            db.execute(
-                f"UPDATE {edges} SET input = 'last', node_fold = 'last' WHERE derived = ?", (table,)
-            )
+        db.execute(
+            "UPDATE lineage SET input = 'last', node_fold = 'last' WHERE derived = ?", (table,)
+        )
     db.close()
     with pytest.raises(jl.DependencyCycle):
         turned.ws.lineage()

@@ -93,8 +93,8 @@ def unpublish(folder: Path, table: str, *, writer: str = DEAD) -> None:
             [writer, table],
         )
         db.execute("DELETE FROM manifests WHERE table_name=?", [table])
-        for edges in ("lineage", "newest_edges"):
-            db.execute(f"DELETE FROM {edges} WHERE derived=?", [table])
+        db.execute("DELETE FROM lineage WHERE derived=?", [table])
+        db.execute("UPDATE versions SET newest = 0 WHERE table_name=?", [table])
 
 
 def flip(path: Path, at: int | None = None) -> None:
@@ -127,7 +127,6 @@ def everything(folder: Path) -> dict[str, Any]:
             "versions",
             "manifests",
             "lineage",
-            "newest_edges",
             "recipes",
         ):
             found[name] = sorted(map(repr, db.execute(f"SELECT * FROM {name}").fetchall()))
