@@ -67,7 +67,7 @@ def backup(database: Database, target: Path, applied_at: str) -> None:
         file.abort()
         raise ResourceExhausted(
             f"The backup {target} could not be written: {error}.",
-            hint="Check the free disk space and the permissions.",
+            hint="Check the free disk space, the permissions and the open files (ulimit -n).",
         ) from None
     except sqlite3.DatabaseError:
         file.abort()

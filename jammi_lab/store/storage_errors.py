@@ -75,6 +75,11 @@ def copy_error(error: OSError, target: str) -> JammiError:
     return _explained("copied_files", error, f"The copy {target}", target=target)
 
 
+def read_error(error: OSError, file: str) -> JammiError:
+    """The typed error for a file of the workspace that could not be read."""
+    return _explained("read_files", error, file, source=file)
+
+
 def attach_remains(error: BaseException, clause: str) -> None:
     """Attach to the error that ended a build a clause about what was kept of the table."""
     # An attribute, because the error passes through foreign code up to the publisher.

@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.clock import SystemClock
@@ -20,7 +20,7 @@ from jammi_lab.storage.own_files import remove_folder
 from jammi_lab.store import manifests
 from jammi_lab.store.rebuild import CATALOG_FILE
 from jammi_lab.store.sidecars import SIDECAR_SUFFIXES
-from jammi_lab.store.storage_errors import copy_error, translate_storage_errors
+from jammi_lab.store.storage_errors import copy_error, read_error, translate_storage_errors
 from jammi_lab.workspace.relocation import rebase_sources
 from jammi_lab.workspace.trust import trust_own_folder
 
@@ -118,10 +118,19 @@ def _copy_table_files(parquet: StoragePath, target: Path) -> bool:
     for suffix in (".parquet", manifests.SUFFIX, *SIDECAR_SUFFIXES):
         with (
             contextlib.suppress(FileNotFoundError),
-            open_for_reading(parquet.with_suffix(suffix)) as source,
+            _open_source(parquet.with_suffix(suffix)) as source,
             target.with_suffix(suffix).open("xb") as copied,
         ):
             shutil.copyfileobj(source, copied)
             copied.flush()
             os.fsync(copied.fileno())
     return True
+
+
+def _open_source(file: Path) -> BinaryIO:
+    try:
+        return open_for_reading(file)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise read_error(error, str(file)) from error

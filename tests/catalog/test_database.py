@@ -773,3 +773,26 @@ def test_a_failed_read_is_not_kept(lab: Lab) -> None:
     with pytest.raises(ZeroDivisionError):
         lab.catalog.database.cached("x", lambda: 1 // 0)
     assert lab.catalog.database.cached("x", lambda: 1) == 1
+
+
+def test_a_catalog_whose_close_was_interrupted_can_be_closed(open_catalog: Callable) -> None:
+    database = open_catalog().database
+    raw = [connection_of(database)]
+    thread = threading.Thread(target=lambda: raw.append(connection_of(database)))
+    thread.start()
+    thread.join()
+    [first, _] = handles = list(database.handles)
+    close = first.connection.close
+
+    def interrupted() -> None:
+        close()
+        signal.raise_signal(signal.SIGINT)
+
+    first.connection.close = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        database.close()
+    first.connection.close = close
+    database.close()
+    assert all(handle.connection.closed for handle in handles)
+    with pytest.raises(SessionClosed):
+        database.has_table("meta")

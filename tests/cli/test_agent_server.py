@@ -142,3 +142,19 @@ def test_recompute_is_a_tool_when_it_is_allowed(lab, tmp_path):
     )  # fmt: skip
     assert not tools["recompute"].annotations and "computed" in answers[0]
     assert answers[1].startswith("Fresh.") and "9" in answers[1]
+
+
+def test_statements_in_capitals_are_judged_like_others(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 42 AS n")
+        tools = AgentTools(ws)
+        assert tools.query("SELECT N FROM JAMMI.T") == tools.query("SELECT n FROM jammi.t")
+        (tmp_path / "A.CSV").write_text("a\nCANARY\n")
+        for text in (
+            f"'{tmp_path}/A.CSV'",
+            f"READ_CSV('{tmp_path}/A.CSV')",
+            "READ_TEXT('/etc/passwd')",
+        ):
+            with pytest.raises(jl.JammiError) as caught:
+                tools.query(f"SELECT * FROM {text}")
+            assert "CANARY" not in str(caught.value)

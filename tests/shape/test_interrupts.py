@@ -3,10 +3,13 @@
 (python/cpython#130279)."""
 
 import dis
+import re
 import types
+from pathlib import Path
 
 import pytest
 
+import jammi_lab
 from jammi_lab.core.parallel_tasks import TaskPool
 from jammi_lab.engine.cancellable import wait
 from jammi_lab.features.vectors.all_pairs import search_blocks
@@ -37,3 +40,10 @@ def unguarded(code: types.CodeType) -> list[int | None]:
 )
 def test_no_way_back_of_a_loop_is_outside_of_the_handlers_around_it(function):
     assert not unguarded(function.__code__)
+
+
+def test_nothing_waits_in_a_way_that_an_interrupt_breaks():
+    """The lock in these is released twice then, and the thread that wakes the waiter fails."""
+    waits = re.compile(r"futures\.wait\(|as_completed\(")
+    files = Path(jammi_lab.__file__).parent.rglob("*.py")
+    assert [file.name for file in files if waits.search(file.read_text(encoding="utf-8"))] == []

@@ -4,10 +4,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from jammi_lab.storage.files import route_of
+from jammi_lab.sources.databases.database_file import DatabaseFileConnector
+from jammi_lab.sources.files.file_sets import stat_file
+from jammi_lab.storage.files import route_of, stat_of
 
 
 def _swap_links(folder: Path) -> None:
@@ -56,3 +60,17 @@ def test_a_circle_of_links_and_a_missing_file_are_errors(folder: Path) -> None:
     for name in ("one", "absent/x"):
         with pytest.raises(OSError, match=name.split("/", maxsplit=1)[0]):
             route_of(str(folder / name))
+
+
+def test_the_states_of_files_and_databases_rest_on_the_way_to_them(folder: Path) -> None:
+    path = str(folder / "far" / "sub" / "x")
+    database: Any = SimpleNamespace(path=path)
+
+    def states() -> tuple[object, object]:
+        return stat_file(path, "x"), DatabaseFileConnector._change_token(database, (stat_of(path),))
+
+    before, now = states(), states()
+    assert before == now
+    _swap_links(folder)
+    after = states()
+    assert after[0] != before[0] and after[1] != before[1]

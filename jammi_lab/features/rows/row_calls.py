@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import copy
 import itertools
+import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -117,14 +118,17 @@ class RowCalls:
             return
         with self._submitter() as submit:
             pending: dict[Future[Any], Sequence[int]] = {}
+            finished = queue.SimpleQueue[Future[Any]]()
             for numbers, argument in calls:
-                pending[submit(argument)] = numbers
+                future = submit(argument)
+                pending[future] = numbers
+                future.add_done_callback(finished.put)
                 if len(pending) >= self.concurrency:
-                    yield from _take_finished(pending)
+                    yield _take_finished(pending, finished)
                 if is_stopped():
                     break
             while pending:
-                yield from _take_finished(pending)
+                yield _take_finished(pending, finished)
 
     def run_on(
         self, executor: Executor, calls: Iterable[Call], is_stopped: Callable[[], bool]
@@ -205,15 +209,15 @@ def _outcome_of(call: Callable[[], Any]) -> Any:
 
 
 def _take_finished(
-    pending: dict[Future[Any], Sequence[int]],
-) -> Iterator[tuple[Sequence[int], object]]:
-    """Wait for at least one call, and yield those that have ended."""
-    finished, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
-    for future in [future for future in pending if future in finished]:
-        outcome = _outcome_of(future.result)
-        if isinstance(outcome, _Exit):
-            raise outcome.error
-        yield pending.pop(future), outcome
+    pending: dict[Future[Any], Sequence[int]], finished: "queue.SimpleQueue[Future[Any]]"
+) -> tuple[Sequence[int], object]:
+    """Wait for a call that has ended. An interrupt breaks the lock of other kinds of waiting
+    (`Signal`)."""
+    future = finished.get()
+    outcome = _outcome_of(future.result)
+    if isinstance(outcome, _Exit):
+        raise outcome.error
+    return pending.pop(future), outcome
 
 
 @contextlib.contextmanager

@@ -1,0 +1,60 @@
+"""Own files and folders, each place by itself: a link in it leads nowhere."""
+
+from pathlib import Path
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.catalog.sqlite import Sqlite
+from jammi_lab.storage.files import make_folder, move_file, remove_file
+from jammi_lab.workspace import copy
+
+
+def test_no_file_of_a_catalog_is_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for suffix in ("", "-wal", "-shm", "-journal", "-commits"):
+        catalog = tmp_path / f"of{suffix}" / "catalog.sqlite3"
+        catalog.parent.mkdir()
+        Path(f"{catalog}{suffix}").symlink_to(victim)
+        for read_only in (False, True):
+            with pytest.raises(jl.WorkspaceNotFound, match=f"{catalog}{suffix} is not a regular"):
+                Sqlite(catalog, read_only=read_only, create=True)
+    assert victim.read_text() == "precious"
+
+
+def test_no_file_is_moved_or_removed_in_a_folder_that_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "x").write_text("precious")
+    (tmp_path / "x").write_text("own")
+    (tmp_path / "link").symlink_to("foreign")
+    for act in (
+        lambda: move_file(tmp_path / "x", tmp_path / "link"),
+        lambda: remove_file(tmp_path / "link" / "x"),
+        lambda: make_folder(tmp_path / "link"),
+    ):
+        with pytest.raises(NotADirectoryError):
+            act()
+    assert (tmp_path / "foreign" / "x").read_text() == "precious"
+    assert (tmp_path / "x").read_text() == "own"
+
+
+def test_a_copy_names_the_file_that_it_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(file: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    with jl.open(tmp_path / "lab") as ws:
+        parquet = ws.materialize("t", "SELECT 1 AS a").path
+        monkeypatch.setattr(copy, "open_for_reading", deny)
+        with pytest.raises(jl.SourceUnavailable) as caught:
+            copy.copy_workspace(ws, tmp_path / "copy")
+    assert caught.value.message == f"'{parquet}' cannot be read: Permission denied."
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_folder_name_that_is_too_long_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(jl.InvalidArgument) as caught:
+        jl.open(tmp_path / ("x" * 300))
+    assert caught.value.hint == "Choose a shorter name."
