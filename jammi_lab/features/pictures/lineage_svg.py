@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from jammi_lab.core.checks import CheckMark
 from jammi_lab.core.html import (
     VERDICT_ICONS,
     Rendered,
@@ -29,7 +30,6 @@ from jammi_lab.features.pictures.graph_layout import assign_layers
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.freshness.node_states import (
     NO_STATES,
-    CheckMark,
     NodeLike,
     NodeStates,
     is_derived,
