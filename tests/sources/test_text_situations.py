@@ -761,3 +761,29 @@ def test_parquet_without_columns_is_refused(ws, tmp_path):
     pq.write_table(pa.table({}), tmp_path / "a.parquet")
     with pytest.raises(SourceUnavailable, match=r"a\.parquet has no columns"):
         ws.sources.add("a", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "types", "rows"),
+    [
+        ("a,b\n1,ü\n".encode("utf-16-le"), {"encoding": "utf-16"}, None, [(1, "ü")]),
+        ("a,b\n1,ü\n".encode("utf-16-be"), {"encoding": "utf-16"}, None, [(1, "ü")]),
+        ("a,b\n1,\n2,NA\n3,x\n", {"nullstr": "NA"}, None, [(1, None), (2, None), (3, "x")]),
+        ('a,b\n1,""\n2,x\n', {}, None, [(1, ""), (2, "x")]),
+        ("a\n9007199254740993.0\n1.5\n", {}, ["VARCHAR"], [("9007199254740993.0",), ("1.5",)]),
+        ("a;b\n1,234;x\n5;y\n", {"thousands": ","}, ["BIGINT", "VARCHAR"], [(1234, "x"), (5, "y")]),
+    ],
+    ids=["le", "be", "nullstr", "quoted", "digits", "thousands"],
+)
+def test_what_an_option_means_beside_its_default(read, data, options, types, rows):
+    found = read(data, **options)
+    assert found[1] == rows
+    assert types is None or found[0] == types
+
+
+def test_a_folder_of_the_missing_key_leaves_the_others_numbers(ws, tmp_path):
+    for key in ("1", "__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / "d" / f"k={key}").mkdir(parents=True)
+        (tmp_path / "d" / f"k={key}" / "0.csv").write_text("v\n5\n")
+    ws.sources.add("d", tmp_path / "d")
+    assert sorted(ws.sql("SELECT k, v FROM d").fetchall(), key=str) == [(1, 5), (None, 5)]
