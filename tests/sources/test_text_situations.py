@@ -787,3 +787,11 @@ def test_a_folder_of_the_missing_key_leaves_the_others_numbers(ws, tmp_path):
         (tmp_path / "d" / f"k={key}" / "0.csv").write_text("v\n5\n")
     ws.sources.add("d", tmp_path / "d")
     assert sorted(ws.sql("SELECT k, v FROM d").fetchall(), key=str) == [(1, 5), (None, 5)]
+
+
+def test_names_lines_above_and_a_changed_copy(ws, read, tmp_path):
+    assert read("top\na,b\n1,2\n", skip=1, names=["x"])[1] == [(1, 2)]
+    assert [column.name for column in ws.sources["a"].columns()] == ["x", "b"]
+    for letter in "üö":
+        text = f"a,b\n1,{letter}\n".encode("cp1252")
+        assert read(text, encoding="cp1252")[1] == [(1, letter)]
