@@ -8,7 +8,7 @@ them exactly, and so do `.arrow()` and `.polars()`. pandas shows them as Python 
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -278,6 +278,19 @@ def _python_values(column: "pa.Array") -> list[Any]:
             for value in values
         ]
     return values
+
+
+def to_arrow(rows: Iterable[Sequence[Any]], /, **kinds: str) -> "pa.Table":
+    """Rows as an Arrow table. `kinds`: its columns in order, with their types as Arrow names them;
+    `texts` is a list of strings."""
+    import pyarrow as pa
+
+    types = {
+        name: pa.list_(pa.string()) if kind == "texts" else pa.type_for_alias(kind)
+        for name, kind in kinds.items()
+    }
+    named = [dict(zip(kinds, row, strict=True)) for row in rows]
+    return pa.Table.from_pylist(named, pa.schema(types))
 
 
 class ArrowExportMixin:

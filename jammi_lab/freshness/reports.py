@@ -3,12 +3,12 @@ to frames."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from jammi_lab.core import reprs
 from jammi_lab.core.checks import CheckStatus
 from jammi_lab.core.command_hints import cell_or_python, command
-from jammi_lab.core.dataframes import ArrowExportMixin
+from jammi_lab.core.dataframes import ArrowExportMixin, to_arrow
 from jammi_lab.core.errors import TableNotFound
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import (
@@ -134,21 +134,33 @@ class Status(PanelSelection, ReprMixin, ArrowExportMixin):
     def arrow(self) -> "pa.Table":
         """Columns name, version, verdict, reasons, rows, bytes, age_seconds, index, checks,
         grounds."""
-        import pyarrow as pa
-
-        columns: dict[str, tuple[Any, pa.DataType]] = {
-            "name": ([r.name for r in self._rows], pa.string()),
-            "version": ([r.version for r in self._rows], pa.int64()),
-            "verdict": ([verdict_code(r.verdict) for r in self._rows], pa.string()),
-            "reasons": ([r.reasons for r in self._rows], pa.list_(pa.string())),
-            "rows": ([r.rows for r in self._rows], pa.int64()),
-            "bytes": ([r.bytes for r in self._rows], pa.int64()),
-            "age_seconds": ([r.age for r in self._rows], pa.float64()),
-            "index": ([r.index for r in self._rows], pa.string()),
-            "checks": ([r.checks for r in self._rows], pa.string()),
-            "grounds": ([r.grounds for r in self._rows], pa.list_(pa.string())),
-        }
-        return pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
+        return to_arrow(
+            [
+                (
+                    row.name,
+                    row.version,
+                    verdict_code(row.verdict),
+                    row.reasons,
+                    row.rows,
+                    row.bytes,
+                    row.age,
+                    row.index,
+                    row.checks,
+                    row.grounds,
+                )
+                for row in self._rows
+            ],
+            name="string",
+            version="int64",
+            verdict="string",
+            reasons="texts",
+            rows="int64",
+            bytes="int64",
+            age_seconds="float64",
+            index="string",
+            checks="string",
+            grounds="texts",
+        )
 
     def _rendered(self) -> Rendered:
         held = {r.name: h for r in self._rows if (h := self._holds.get(fold(r.name)))}

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.dataframes import ArrowExportMixin
+from jammi_lab.core.dataframes import ArrowExportMixin, to_arrow
 from jammi_lab.core.errors import InvalidArgument, ModelNotFound, WorkspaceReadOnly
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
@@ -196,20 +196,31 @@ class Comparison(ReprMixin, ArrowExportMixin):
     def arrow(self) -> "pa.Table":
         """Columns table, version, model, mode, queries, recall, precision, mrr, ndcg; one row per
         table or mode."""
-        import pyarrow as pa
-
-        columns: dict[str, tuple[list[Any], pa.DataType]] = {
-            "table": ([m.table.name for m in self], pa.string()),
-            "version": ([m.table.version for m in self], pa.int64()),
-            "model": ([m.table.model_id for m in self], pa.string()),
-            "mode": ([m.mode for m in self], pa.string()),
-            "queries": ([m.queries for m in self], pa.int64()),
-            "recall": ([m.recall for m in self], pa.float64()),
-            "precision": ([m.precision for m in self], pa.float64()),
-            "mrr": ([m.mrr for m in self], pa.float64()),
-            "ndcg": ([m.ndcg for m in self], pa.float64()),
-        }
-        return pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
+        return to_arrow(
+            [
+                (
+                    m.table.name,
+                    m.table.version,
+                    m.table.model_id,
+                    m.mode,
+                    m.queries,
+                    m.recall,
+                    m.precision,
+                    m.mrr,
+                    m.ndcg,
+                )
+                for m in self
+            ],
+            table="string",
+            version="int64",
+            model="string",
+            mode="string",
+            queries="int64",
+            recall="float64",
+            precision="float64",
+            mrr="float64",
+            ndcg="float64",
+        )
 
     def _rendered(self) -> Rendered:
         return _scores_table(self._rows)

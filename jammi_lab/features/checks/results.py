@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from jammi_lab.core import reprs
 from jammi_lab.core.checks import CheckOutcome, CheckStatus
-from jammi_lab.core.dataframes import ArrowExportMixin
+from jammi_lab.core.dataframes import ArrowExportMixin, to_arrow
 from jammi_lab.core.errors import CheckNotFound, JammiError
 from jammi_lab.core.forms import listing_table
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun, plain_text, verdict_icon, vstack
@@ -125,18 +125,27 @@ class CheckResults(ReprMixin, ArrowExportMixin):
 
     def arrow(self) -> "pa.Table":
         """Columns check, table, version, severity, outcome, failing, verdict."""
-        import pyarrow as pa
-
-        columns: dict[str, tuple[Any, pa.DataType]] = {
-            "check": ([r.check for r in self._rows], pa.string()),
-            "table": ([r.table for r in self._rows], pa.string()),
-            "version": ([r.version for r in self._rows], pa.int64()),
-            "severity": ([r.severity for r in self._rows], pa.string()),
-            "outcome": ([r.outcome for r in self._rows], pa.string()),
-            "failing": ([r.failing for r in self._rows], pa.int64()),
-            "verdict": ([verdict_code(r.verdict) for r in self._rows], pa.string()),
-        }
-        return pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
+        return to_arrow(
+            [
+                (
+                    row.check,
+                    row.table,
+                    row.version,
+                    row.severity,
+                    row.outcome,
+                    row.failing,
+                    verdict_code(row.verdict),
+                )
+                for row in self._rows
+            ],
+            check="string",
+            table="string",
+            version="int64",
+            severity="string",
+            outcome="string",
+            failing="int64",
+            verdict="string",
+        )
 
     def _rendered(self) -> Rendered:
         shown = [row for row in self._rows if row.failing][:_MAX_SHOWN_CHECKS]

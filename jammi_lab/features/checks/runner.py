@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Anchor, Input, Observed, Snapshot, Unknown
+from jammi_lab.core.anchors import Anchor, Input, Snapshot, Unknown
 from jammi_lab.core.checks import Audit, CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import CheckFailed, InvalidArgument, JammiError, SessionClosed
@@ -375,27 +375,18 @@ class CheckRunner:
     ) -> State:
         """The present state of what a check read. Of other columns, the statement may mean
         something else, which only running it again can tell."""
-        state = self._observed(recorded.input, check, record, observation)
+        if record is None or not is_version_of_subject(check, recorded.input):
+            state = observation.observe(recorded.input, check.tenant)
+        else:
+            is_previous = recorded.input.table == PREVIOUS
+            read = self._previous_version(record) if is_previous else record
+            state = _state_without_rows(record) if read is None else result_snapshot(read)
         if not isinstance(state, Snapshot):
             return state
         if not state.covers(recorded.columns):
             return Unknown(why="its columns were not observed")
         current = state.anchor(recorded.input, recorded.columns)
         return current if current.schema == recorded.schema else with_changed_meaning(current)
-
-    def _observed(
-        self,
-        input_: Input,
-        check: CheckRecord,
-        record: TableRecord | None,
-        observation: Observation,
-    ) -> Observed:
-        if record is None or not is_version_of_subject(check, input_):
-            return observation.observe(input_, check.tenant)
-        if input_.table != PREVIOUS:
-            return result_snapshot(record)
-        previous = self._previous_version(record)
-        return _state_without_rows(record) if previous is None else result_snapshot(previous)
 
     def _earlier_results(
         self, check: CheckRecord, record: TableRecord | None
