@@ -2,6 +2,8 @@
 result table."""
 
 import concurrent.futures
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +211,15 @@ def test_a_check_of_commits_that_cannot_be_run_says_how_to_get_rid_of_it(ws, ord
     assert caught.value.sample == [] and "ws.checks.remove('known')" in caught.value.hint
     ws.checks.remove("known")
     assert orders.delete("id = 1") == 1
+
+
+def test_checks_on_the_tables_of_a_source_go_with_it(ws, tmp_path):
+    for name in ("shop", "sho"):
+        with contextlib.closing(sqlite3.connect(tmp_path / f"{name}.db")) as database:
+            database.execute("CREATE TABLE orders (id INTEGER)")
+            database.execute("CREATE TABLE others (id INTEGER)")
+        ws.sources.add(name, str(tmp_path / f"{name}.db"))
+        ws.checks.add(f"in_{name}", jl.checks.not_null("id"), on=f"{name}.orders")
+    assert [row.outcome for row in ws.check()] == ["pass", "pass"]
+    ws.sources.remove("sho")
+    assert [check.table for check in ws.checks] == ["shop.orders"]
