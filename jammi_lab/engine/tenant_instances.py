@@ -28,7 +28,6 @@ from jammi_lab.engine.sql import float_sums
 from jammi_lab.engine.sql.read_set import scratch_address
 from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.sources.base import Relation
-from jammi_lab.sources.metadata_cache_lock import lock_for
 from jammi_lab.sources.scratch_duckdb import register_frame
 from jammi_lab.storage.spill_folders import SpillFolder
 
@@ -201,13 +200,6 @@ class TenantInstances:
         for relation in relations.values():
             if relation.acquire is not None:
                 undo.callback(relation.acquire())
-            if relation.requirements.attachment is not None:
-                undo.callback(
-                    lock_for(
-                        self.attachments.connector_state,
-                        relation.requirements.attachment.type,
-                    ).acquire_read()
-                )
             undo.callback(self.attachments.use(cursor, relation))
 
     def create_views(

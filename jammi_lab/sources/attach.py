@@ -2,8 +2,7 @@
 
 import re
 import socket
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import duckdb
@@ -26,7 +25,9 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
     duckdb.Error and then leaves nothing behind."""
     if attachment.server is not None:
         _check_greeting(*attachment.server)
-    _apply_settings(connection, attachment.settings)
+    for setting, value in attachment.settings.items():
+        literal = sql_literal(value) if isinstance(value, str) else str(value).lower()
+        connection.execute(f"SET GLOBAL {_checked_option(setting)} = {literal}")
     if attachment.type == "mysql" and not attachment.persistent:
         # For this cursor. Two connections cost fewer statements, and a server fewer round trips,
         # than one that goes back to the pool twice: DuckDB checks, resets and sets it each time.
@@ -59,53 +60,21 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
         raise
 
 
-_settings_lock = threading.Lock()
-
-
-def _apply_settings(
-    connection: duckdb.DuckDBPyConnection, settings: Mapping[str, str | bool]
-) -> None:
-    """Set the extension's settings for the whole instance, unless they are set.
-
-    Setting one of MySQL's clears DuckDB's cache of all its tables, even if the value is the same,
-    which crashes the process while a statement reads (see `MetadataCacheLock`). Therefore they
-    are set once, before the instance has such an attachment.
-    """
-    with _settings_lock:
-        for setting, value in settings.items():
-            name = _checked_option(setting)
-            [(current,)] = connection.execute(f"SELECT current_setting('{name}')").fetchall()
-            if current != value:
-                literal = sql_literal(value) if isinstance(value, str) else str(value).lower()
-                connection.execute(f"SET GLOBAL {name} = {literal}")
-
-
-_CHECKS = (
-    "SELECT to_regclass('duckdb_secrets') IS NOT NULL AS secrets, pg_is_in_recovery() OR EXISTS "
-    "(SELECT FROM pg_stat_wal_receiver) OR EXISTS "
-    "(SELECT FROM pg_settings WHERE name LIKE 'rds%') AS alone"
-)
-"""Whether there is a table `duckdb_secrets`; and whether the extension cannot share a snapshot
-between connections: on a standby, and on a server that it takes for Aurora by settings that every
-RDS has (1.5.5)."""
-
-
 def _check_postgres(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
     """Refuse a database with a table `duckdb_secrets`: the extension would use it as a secret
-    storage for everything that the instance reads. And make the instance read each table over one
-    connection if the server shares no snapshots.
+    storage for everything that the instance reads.
 
-    The extension reads a large table over several connections, each of which would otherwise see
-    another state, and none the digested one. The connections of the pool are checked before each
-    use from here on: until now there is only one, which has just been made.
+    The connections of the pool are checked before each use from here on: until now there is only
+    one, which has just been made.
     """
-    listing = f", ({attachment.listing}) AS listing" if attachment.listing else ""
-    [(has_secret_table, cannot_share, *listed)] = in_transaction(
+    text = "SELECT to_regclass('duckdb_secrets') IS NOT NULL AS secrets"
+    if attachment.listing:
+        text += f", ({attachment.listing}) AS listing"
+    [(has_secret_table, *listed)] = in_transaction(
         connection,
         {},
         lambda query: query(
-            f"SELECT * FROM postgres_query({sql_literal(attachment.alias)}, "
-            f"{sql_literal(_CHECKS + listing)})"
+            f"SELECT * FROM postgres_query({sql_literal(attachment.alias)}, {sql_literal(text)})"
         ),
     )
     if has_secret_table:
@@ -114,8 +83,6 @@ def _check_postgres(connection: duckdb.DuckDBPyConnection, attachment: Attachmen
             "credentials for other sources.",
             hint="Connect as a role whose search path excludes it.",
         )
-    if cannot_share:
-        connection.execute("SET GLOBAL pg_use_ctid_scan = false")
     connection.execute(
         f"FROM postgres_configure_pool(catalog_name={sql_literal(attachment.alias)}, "
         "health_check_query='SELECT 1')"

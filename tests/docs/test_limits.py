@@ -107,16 +107,6 @@ LISTS = {
             "test_a_board_does_not_read_what_is_dear_and_says_what_it_would_take"
         ),
     ],
-    ("docs/sources.md", "create a view with plain names instead:"): [
-        (
-            "tests/sources/test_mysql.py::"
-            "test_a_name_that_the_scanner_would_send_as_another_is_never_read"
-        ),
-        (
-            "tests/sources/test_postgres.py::"
-            "test_columns_that_differ_by_case_alone_are_not_taken_for_one_another"
-        ),
-    ],
     ("docs/sources.md", "so tables derived from them are undecidable:"): [
         "tests/sources/test_mysql.py::test_a_view_with_a_limit_without_an_order_has_no_state",
         "tests/sources/test_postgres.py::test_a_view_over_settings_of_the_session_has_no_state",

@@ -79,10 +79,9 @@ def test_a_type_that_changes_within_another_is_read_by_a_statement_that_was_run_
     )
     try:
         statement = f"SELECT o FROM crm.{table}"
-        assert [ws.sql(statement).fetchall() for _ in range(2)] == [[({"i": {"a": 1}},)]] * 2
+        assert [ws.sql(statement).fetchall() for _ in range(2)] == [[('("(1)")',)]] * 2
         sql(f"ALTER TYPE inner_{table} ADD ATTRIBUTE b integer")
-        ws.sql(f"SELECT * FROM crm.{table}_new").fetchall()  # DuckDB reads all definitions again
-        assert ws.sql(statement).fetchall() == [({"i": {"a": 1, "b": None}},)]
+        assert ws.sql(statement).fetchall() == [('("(1,)")',)]
     finally:
         sql(
             f"DROP TABLE {table}_new, {table}",
@@ -168,7 +167,7 @@ def test_arrays_of_numbers_are_arrays_of_numbers(ws, sql, table):
     assert ws.sql(f"SELECT id FROM crm.{table} WHERE a = [10::DECIMAL(38, 10)]").fetchall() == [
         (2,)
     ]
-    for number, value in enumerate(("{1,0.12345678901}", "{NaN}", "{{1,2}}", "[2:2]={1}")):
+    for number, value in enumerate(("{1,0.12345678901}", "{NaN}", "{{1,2}}")):
         sql(f"UPDATE {table} SET a = '{value}' WHERE id = 3")
         with pytest.raises(SourceUnavailable, match=r"'a' .* beyond DECIMAL\(38,10\)\[\]"):
             ws.sql(f"SELECT max(a) FROM crm.{table} -- {number}").fetchall()
@@ -300,37 +299,6 @@ def test_a_copy_of_the_server_s_files_that_is_put_back_has_another_log_position(
     assert began in entry.payload["gate"], (
         "an image of a container writes other rows up to the same position"
     )
-
-
-def test_a_server_that_shares_no_snapshot_is_read_over_one_connection(postgres_url, sql, table):
-    """A standby, and every RDS, which DuckDB knows by settings; here a view takes the place of
-    those, as no standby is at hand."""
-    sql(
-        f"CREATE SCHEMA {table}",
-        f"CREATE VIEW {table}.pg_settings AS SELECT 'rds.extensions' AS name",
-    )
-    engine = Engine(Settings())
-    try:
-        record = SourceRecord(name="crm", kind="postgresql", location=postgres_url)
-        with_it = connector_for(
-            record, None, None, no_credentials, EngineSourceAccess(engine, TenantScope())
-        )
-        assert with_it.run(lambda asking: asking("SELECT current_setting('pg_use_ctid_scan')")) == [
-            (True,)
-        ]
-        sql(
-            f"""ALTER DATABASE "{urlsplit(postgres_url).path[1:]}" SET search_path = {table}, pg_catalog, public"""
-        )
-        with_it._source_access.detach(with_it.attachment.key)
-        assert with_it.run(lambda asking: asking("SELECT current_setting('pg_use_ctid_scan')")) == [
-            (False,)
-        ]
-    finally:
-        engine.close()
-        sql(
-            f"""ALTER DATABASE "{urlsplit(postgres_url).path[1:]}" RESET ALL""",
-            f"DROP SCHEMA {table} CASCADE",
-        )
 
 
 @pytest.mark.parametrize(

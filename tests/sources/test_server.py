@@ -449,6 +449,21 @@ def test_a_point_look_up_is_sent_and_not_fetched(ws, server, filled, capfd):
     assert "note" not in scan, "a column that nobody reads is not fetched"
 
 
+def test_conditions_on_names_with_spaces_are_sent(ws, server, table, sent):
+    last, first = ('"last name"', '"x AND y"')
+    if server.kind == "mysql":
+        last, first = "`last name`", "`x AND y`"
+    server.sql(
+        f"CREATE TABLE {table} (id integer, {last} integer, {first} integer)",
+        f"INSERT INTO {table} VALUES (1, 2, 3), (2, 2, 4), (3, 5, 3)",
+    )
+    ws.sources.add("crm", server.url)
+    statement = f'SELECT id FROM crm.{table} WHERE "last name" = 2 AND "x AND y" >= 4 LIMIT 3'
+    assert ws.sql(statement).fetchall() == [(2,)]
+    [where] = [query.split(" WHERE ")[1] for query in sent if query.endswith(" LIMIT 3")]
+    assert where == f"({last} = '2' AND {first} >= '4') LIMIT 3"
+
+
 def test_a_limit_is_sent_and_the_rest_of_the_table_is_not_fetched(ws, server, filled, capfd):
     show_queries(ws, server, filled, capfd)
     assert len(ws.sql(f"SELECT * FROM crm.{filled} LIMIT 2").fetchall()) == 2

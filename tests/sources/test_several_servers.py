@@ -60,16 +60,16 @@ def test_a_table_that_is_not_there_is_told_at_its_own_place(ws, table, missing):
 
 
 def test_a_name_that_cannot_be_read_is_told_at_its_own_place_beside_others_of_its_server(
-    ws, table, mysql_url
+    ws, table, postgres_url
 ):
-    run_mysql(mysql_url, f"CREATE TABLE {table}_odd (`ba\\ck` integer)")
+    run_postgres(postgres_url, f'CREATE TABLE {table}_odd (a integer, "A" integer)')
     try:
-        text = f"SELECT 1 FROM my.{table} JOIN my.{table}_odd ON true"
-        with pytest.raises(SourceUnavailable, match="contains a backtick or a backslash") as caught:
+        text = f"SELECT 1 FROM pg.{table} JOIN pg.{table}_odd ON true"
+        with pytest.raises(SourceUnavailable, match="differ only by case") as caught:
             ws.sql(text)
-        assert caught.value.position == text.index(f"my.{table}_odd")
+        assert caught.value.position == text.index(f"pg.{table}_odd")
     finally:
-        run_mysql(mysql_url, f"DROP TABLE {table}_odd")
+        run_postgres(postgres_url, f"DROP TABLE {table}_odd")
 
 
 @pytest.mark.parametrize("kind", BOTH, ids=["postgresql", "mysql"])

@@ -17,11 +17,13 @@ from jammi_lab.engine.sql.read_set import InputSchemas, replica_tables
 from jammi_lab.sources.scan_conditions import ColumnComparison, ScanConditions
 
 _VALUE = r"(?:-?\d+(?:\.\d+)?|'(?:[^']|'')*'(?:::[A-Z ]+)?)"
-_COMPARISON = rf"(\w+)(=|!=|<=|>=|<|>)({_VALUE})"
+_NAME = r"[\w ]*\w"
+_COMPARISON = rf"({_NAME})(=|!=|<=|>=|<|>)({_VALUE})"
 _COMPARISONS = re.compile(rf"{_COMPARISON}(?: AND {_COMPARISON})*")
-_IN_LIST = re.compile(rf"(?:optional: )?(\w+) IN \(({_VALUE}(?:, {_VALUE})*)\)")
-_NULL_TEST = re.compile(r"\((\w+) (IS NULL|IS NOT NULL)\)")
-_PLAIN_NAME = re.compile(r"\w+")
+_EACH_COMPARISON = re.compile(rf"(?:^|(?<= AND )){_COMPARISON}")
+_IN_LIST = re.compile(rf"(?:optional: )?({_NAME}) IN \(({_VALUE}(?:, {_VALUE})*)\)")
+_NULL_TEST = re.compile(rf"\(({_NAME}) (IS NULL|IS NOT NULL)\)")
+_PLAIN_NAME = re.compile(_NAME)
 _LIMITS = ("LIMIT", "STREAMING_LIMIT")
 
 
@@ -99,7 +101,7 @@ def _read_filters(
         elif _COMPARISONS.fullmatch(entry):
             found += [
                 ColumnComparison(column, "<>" if operator == "!=" else operator, (_unquote(value),))
-                for column, operator, value in re.findall(_COMPARISON, entry)
+                for column, operator, value in _EACH_COMPARISON.findall(entry)
             ]
         else:
             is_complete = False

@@ -1,39 +1,33 @@
 """Connector for MySQL and MariaDB.
 
 Comparisons follow DuckDB's rules. A server compares text by the column's collation, in which 'A'
-and 'a' may be equal, and floating-point numbers by rules of its own. Therefore DuckDB pushes down
-only filters on numbers, dates and times; it evaluates filters on text, binary and floating-point
-columns itself, like grouping and ordering. The session's time zone is UTC.
+and 'a' may be equal, and floating-point numbers by rules of its own. Therefore only conditions on
+numbers, dates and times are sent; DuckDB evaluates those on text, binary and floating-point columns
+itself, like grouping and ordering. The session's time zone is UTC.
 
-`mysql_query` runs outside the transaction of a scan. Therefore the state is observed before and
-after a scan, together with the update time of the table, or of the tables behind a view, which
-changes with every write.
+`mysql_query` runs outside any transaction. Therefore the state is observed before and after a read,
+together with the update time of the table, or of the tables behind a view, which changes with every
+write.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import duckdb
-
 from jammi_lab.core.errors import JammiError, SourceUnavailable
-from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.sources import row_filters
 from jammi_lab.sources.base import Query
-from jammi_lab.sources.databases import mysql_types, mysql_views, value_checks
+from jammi_lab.sources.databases import mysql_types, mysql_views
 from jammi_lab.sources.databases.server import ServerConnector
 from jammi_lab.sources.databases.table_info import (
     UNKNOWN_ROWS,
     LogPosition,
     ServerTable,
-    TableSelect,
 )
-from jammi_lab.sources.metadata_cache_lock import lock_for
 from jammi_lab.sources.row_filters import OwnerFilter
-from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condition_on_server
 
 _SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
 _LISTING = (
@@ -48,19 +42,12 @@ SELECT {number} AS number, 0 AS place,
   CAST(update_time AS CHAR) AS updated, CAST(create_time AS CHAR) AS created,
   CAST(@@version AS CHAR) AS version,
   CASE WHEN {lately} THEN CAST(NOW(6) AS CHAR) END AS fresh,
-  IF(@@lower_case_table_names, 0, (
-    SELECT COUNT(*) FROM information_schema.tables
-    WHERE table_schema = {schema} AND LOWER(table_name) = LOWER({name})
-      AND CAST(table_name AS BINARY) <> {name_bytes}
-  ) + (
-    SELECT COUNT(*) FROM information_schema.schemata
-    WHERE LOWER(schema_name) = LOWER({schema}) AND CAST(schema_name AS BINARY) <> {schema_bytes}
-  )) AS twins, CAST(@@sql_select_limit AS CHAR) AS row_limit
+  CAST(@@sql_select_limit AS CHAR) AS row_limit
 FROM information_schema.tables WHERE {same} AND table_type <> 'SYSTEM VIEW'
 UNION ALL
 SELECT {number}, ordinal_position, CAST(column_name AS CHAR), CAST(column_type AS CHAR),
   CAST(data_type AS CHAR), CAST(COALESCE(character_set_name, '') AS CHAR),
-  CAST(COALESCE(collation_name, '') AS CHAR), NULL, NULL, NULL, NULL, NULL
+  CAST(COALESCE(collation_name, '') AS CHAR), NULL, NULL, NULL, NULL
 FROM information_schema.columns WHERE {same}"""
 """The table and its columns: a join of the two, or a list of names, would make the server open
 every table. CAST gives all text one collation, as UNION requires."""
@@ -91,7 +78,6 @@ _RANGE_COLLATIONS = re.compile(
 _EXACT_TYPES = re.compile(
     r"(tiny|small|medium|big)?int|integer|year|decimal|numeric|date|datetime|timestamp|time"
 )
-_TEXT_TYPES = re.compile(r"(tiny|medium|long)?text|(var)?char|enum|set|json")
 _LONG_TYPES = re.compile(r"(tiny|medium|long)?(text|blob)|json")
 _INTEGER_WIDTH = re.compile(r"(?<=int)\(\d+\)")
 """The display width of an integer type, which newer servers leave out."""
@@ -105,8 +91,6 @@ class MysqlConnector(ServerConnector):
     _status_schema = "information_schema"
     """The schema of the server's status tables."""
     settings: Mapping[str, str | bool] = {
-        "mysql_aggregate_pushdown_enabled": False,
-        "mysql_order_pushdown_enabled": False,
         "mysql_query_timeout_enabled": False,
         "mysql_tinyint1_as_boolean": False,
         "mysql_session_time_zone": "+00:00",
@@ -158,11 +142,10 @@ class MysqlConnector(ServerConnector):
         rows = self.run_on_server(query, _LISTING.format(where=where))
         for *_, row_limit in rows[:1]:
             _check_row_limit(row_limit)
-        return self.sorted_tables((s, n) for s, n, _ in rows if _is_sendable(s, n))
+        return self.sorted_tables((s, n) for s, n, _ in rows)
 
     def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
-        """The metadata of one table. Raises SourceUnavailable for a name that DuckDB would not send
-        unchanged."""
+        """The metadata of one table."""
         rows = self._rows_of_tables(query, [(schema, name)])[0]
         return self._table_of_rows(query, schema, name, rows) if rows else None
 
@@ -207,9 +190,8 @@ class MysqlConnector(ServerConnector):
         self, query: Query, schema: str, name: str, rows: Sequence[tuple[Any, ...]]
     ) -> ServerTable:
         (_, table_type, engine, estimate, *stamps), *column_rows = rows
-        size, updated, created, version, server_time, case_twins = stamps
+        size, updated, created, version, server_time = stamps
         columns = [column[1:6] for column in column_rows]
-        _check_names(schema, name, [column for column, *_ in columns], bool(case_twins))
         logged = in_log = table_type == "BASE TABLE" and engine == "InnoDB"
         volatile_because = ""
         if table_type == "VIEW":
@@ -255,66 +237,38 @@ class MysqlConnector(ServerConnector):
         [(lsn, *identity)] = rows
         return None if lsn is None else LogPosition([*identity, lsn], all_visible=False)
 
-    def build_select(
-        self, query: Query, info: ServerTable, owner: OwnerFilter | None
-    ) -> tuple[TableSelect, bool]:
-        """A scan if the columns that DuckDB cached match the server's, else a query.
-
-        On a mismatch DuckDB's cache is cleared first, unless a statement is reading a table of a
-        server now. A query pushes no filters down.
-        """
-        current, cached = self._current_types(query, info), self._cached_types(query, info)
-        if cached != current:
-            with lock_for(query.connector_state, self.type).acquire_exclusive() as acquired:
-                if acquired:
-                    query("CALL mysql_clear_cache()")
-            cached = self._cached_types(query, info) if acquired else None
-        return self._table_select(
-            info, owner, current if cached is None else cached, cached is not None
-        ), cached is not None
-
-    def _cached_types(self, query: Query, info: ServerTable) -> dict[str, str] | None:
-        """Types by column as DuckDB would scan the table; None if it does not know the table."""
-        release = lock_for(query.connector_state, self.type).acquire_read()
-        try:
-            return {
-                name: kind
-                for name, kind, *_ in query(f"DESCRIBE SELECT * FROM {self.duckdb_table(info)}")
-            }
-        except duckdb.CatalogException:
-            return None
-        finally:
-            release()
-
-    def _current_types(self, query: Query, info: ServerTable) -> dict[str, str]:
-        """Types by column as the server describes the table now. A query returns text of a binary
-        collation as BLOB; here it counts as VARCHAR."""
+    def types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], bool]:
+        """The types of a query, apart from those that `mysql_types` knows better."""
         columns = ", ".join(_quote_name(name) for name, _ in info.columns)
-        select = (
-            f"SELECT {columns} FROM {_quote_name(info.schema)}.{_quote_name(info.name)} LIMIT 0"
-        )
-        text_columns = {name for name, kind in info.columns if _TEXT_TYPES.match(kind)}
+        select = f"SELECT {columns} FROM {self.table_on_server(info)} LIMIT 0"
         described = query(f"DESCRIBE SELECT * FROM {self.query_by_server(select)}")
-        return {name: "VARCHAR" if name in text_columns else kind for name, kind, *_ in described}
-
-    def _table_select(
-        self, info: ServerTable, owner: OwnerFilter | None, types: dict[str, str], can_scan: bool
-    ) -> TableSelect:
-        """A scan, with an expression around each column on which the server compares otherwise,
-        since filters on expressions are not pushed down.
-
-        Wide numbers need a query, as do one owner's rows: the scanner does not push down `IS NULL`,
-        and two reads would be of two states. Dates need a check of the rows that are read.
-        """
         kinds = dict(info.columns)
-        wide_columns = {
-            name: wide
-            for name, kind in info.columns
-            if (wide := mysql_types.wide_decimal_type(kind)) is not None
-        }
-        types |= wide_columns
-        types |= {name: "TIME" for name, kind in info.columns if mysql_types.is_time(kind)}
-        owner_conditions = row_filters.conditions(
+        types = {name: mysql_types.type_as_read(kinds[name], kind) for name, kind, *_ in described}
+        return types, True
+
+    def value_on_server(self, info: ServerTable, name: str, types: Mapping[str, str]) -> str:
+        """The column, or its text."""
+        is_text = mysql_types.is_sent_as_text(dict(info.columns)[name], types[name])
+        return f"CAST({_quote_name(name)} AS CHAR)" if is_text else _quote_name(name)
+
+    def value_as_read(self, info: ServerTable, name: str, types: Mapping[str, str]) -> str:
+        """As `mysql_types` has it."""
+        kind, label = dict(info.columns)[name], self.full_label(info)
+        return mysql_types.value_as_read(name, kind, types[name], label)
+
+    def literal_on_server(self, kind: str, value: str | None) -> str | None:
+        """As `mysql_types` has it."""
+        return mysql_types.literal_on_server(kind, value)
+
+    def quote_name(self, name: str) -> str:
+        """A name in backticks."""
+        return _quote_name(name)
+
+    def owner_conditions(
+        self, owner: OwnerFilter | None, info: ServerTable, types: Mapping[str, str]
+    ) -> list[str]:
+        """Text is compared by the collation of its column."""
+        return row_filters.conditions(
             owner,
             types,
             info.range_columns,
@@ -322,69 +276,6 @@ class MysqlConnector(ServerConnector):
             quote_text=_quote_text,
             lower=lambda column: f"LOWER({column})",
         )
-        scan_columns = ", ".join(
-            f"NULL::{wide_columns[n]} AS {quote_identifier(n)}"
-            if n in wide_columns
-            else mysql_types.scan_expression(n, t, self.full_label(info))
-            for n, t in types.items()
-        )
-
-        def projected_body(columns: Collection[str], conditions: ConditionsOfScan) -> str:
-            dates = mysql_types.date_columns(types, columns)
-            needs_query = bool(
-                not can_scan or owner_conditions or wide_columns.keys() & set(columns)
-            )
-            scan = f"SELECT {scan_columns} FROM {self.duckdb_table(info)}"
-            needed, limit = condition_on_server(
-                ALL_ROWS if owner_conditions else conditions(),
-                lambda column, value: mysql_types.literal_on_server(kinds[column], value),
-                _quote_name,
-            )
-            server_conditions = owner_conditions or ([needed] if needed else [])
-            if needs_query or limit is not None:
-                where = row_filters.where_clause(server_conditions) + (
-                    "" if limit is None else f" LIMIT {limit}"
-                )
-                return self._server_query(info, types, columns, where)
-            check = f" WHERE {self._date_check(info, dates, needed)}" if dates else ""
-            return scan + check
-
-        return projected_body(types, lambda: ALL_ROWS), types, projected_body
-
-    def _server_query(
-        self, info: ServerTable, types: Mapping[str, str], columns: Collection[str], where: str
-    ) -> str:
-        """A SELECT that the server runs. It casts text, because a query returns text of a binary
-        collation as BLOB; and dates, because DuckDB reads some as NULL."""
-        dates = mysql_types.date_columns(types, columns)
-        wide = {n for n, kind in info.columns if mysql_types.is_wide_decimal(kind)}
-        wide &= set(columns)
-        server_columns = ", ".join(
-            f"CAST({_quote_name(n)} AS CHAR) AS {_quote_name(n)}"
-            if n in dates or n in wide or kind in ("VARCHAR", "TIME")
-            else _quote_name(n)
-            for n, kind in types.items()
-            if n in columns
-        )
-        select = f"SELECT {server_columns or '1 AS one'} FROM {_server_name(info)}{where}"
-        label = self.full_label(info)
-        cast_columns = ", ".join(
-            mysql_types.date_from_text(n, kind, label)
-            if n in dates or (kind == "TIME" and n in columns)
-            else f"{value_checks.decimal_from_text(n, kind, label)} AS {quote_identifier(n)}"
-            if n in wide
-            else f"CAST({quote_identifier(n) if n in columns else 'NULL'} AS {kind}) AS "
-            f"{quote_identifier(n)}"
-            for n, kind in types.items()
-        )
-        return f"SELECT {cast_columns} FROM {self.query_by_server(select)}"
-
-    def _date_check(self, info: ServerTable, dates: Sequence[str], needed: str) -> str:
-        """A condition that fails if a row has a date that DuckDB cannot hold."""
-        tests = [mysql_types.incomplete_date(_quote_name(name)) for name in dates]
-        select = value_checks.first_bad_column(tests, _server_name(info), needed)
-        messages = [mysql_types.unreadable_date(self.full_label(info), name) for name in dates]
-        return value_checks.fail_if_found(self.query_by_server(select), messages)
 
     def digest_rows(
         self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]
@@ -406,11 +297,10 @@ class MysqlConnector(ServerConnector):
                     for position, half in enumerate(halves)
                 ]
                 sums.append(f"CAST(COUNT(m{number}) AS CHAR) AS n{number}")
-        table = f"{_quote_name(info.schema)}.{_quote_name(info.name)}"
         rows, *values = self.run_on_server(
             query,
             f"SELECT {', '.join(['CAST(COUNT(*) AS CHAR) AS n', *sums])} FROM (SELECT "
-            f"{', '.join(row_hashes) or '1 AS m'} FROM {table}) AS t",
+            f"{', '.join(row_hashes) or '1 AS m'} FROM {self.table_on_server(info)}) AS t",
         )[0]
         parts = iter(values)
         digests = []
@@ -428,11 +318,10 @@ class MysqlConnector(ServerConnector):
 
     def largest_value(self, query: Query, info: ServerTable, column: str) -> tuple[str | None, int]:
         """The largest value in the server's order, and the row count."""
-        table = f"{_quote_name(info.schema)}.{_quote_name(info.name)}"
         [(largest, rows)] = self.run_on_server(
             query,
             f"SELECT CAST(MAX({_quote_name(column)}) AS CHAR) AS m, CAST(COUNT(*) AS CHAR) AS n "
-            f"FROM {table}",
+            f"FROM {self.table_on_server(info)}",
         )
         return largest, int(rows)
 
@@ -441,24 +330,6 @@ class MysqlConnector(ServerConnector):
         if not text.startswith(("Failed to ", "MySQL ", "Lost connection")):
             return None
         return self._server_error(text, "mysql", r'(?:query "[^"]*"|parameters "[^"]*"): (.+)')
-
-
-def _check_names(schema: str, name: str, columns: Sequence[str], has_case_twin: bool) -> None:
-    """Raise SourceUnavailable for names with which DuckDB would read another table or column."""
-    if unsendable := [
-        identifier for identifier in (schema, name, *columns) if not _is_sendable(identifier)
-    ]:
-        raise SourceUnavailable(
-            f"The name {unsendable[0]!r} contains a backtick or a backslash, which DuckDB cannot "
-            "send to the server.",
-            hint="Create a view on the server that gives it a plain name.",
-        )
-    if has_case_twin:
-        raise SourceUnavailable(
-            f"Another table or database differs from {schema}.{name} only by case, and "
-            "DuckDB could read either.",
-            hint="Create a view on the server that gives it a unique name.",
-        )
 
 
 def _check_row_limit(row_limit: str) -> None:
@@ -472,16 +343,10 @@ def _check_row_limit(row_limit: str) -> None:
         )
 
 
-def _is_sendable(*names: str) -> bool:
-    """Whether DuckDB's scanner can send these names: 1.5.5 does not escape backticks and
-    backslashes, which end a name or change it."""
-    return not any("`" in name or "\\" in name for name in names)
-
-
 def _canonical_value(column: str, kind: str) -> str:
     """A value as text that is unique per value, without commas; `N` stands for NULL alone."""
     name, base = _quote_name(column), kind.split("(", 1)[0].split(" ", 1)[0].lower()
-    if _TEXT_TYPES.fullmatch(base):
+    if mysql_types.TEXT.fullmatch(base):
         # As it is read: the same bytes are other text in another character set.
         name = f"CONVERT({name} USING utf8mb4)"
     if base == "bit":
@@ -495,10 +360,6 @@ def _canonical_value(column: str, kind: str) -> str:
     else:
         text = f"HEX({name})"
     return f"IFNULL({text}, 'N')"
-
-
-def _server_name(info: ServerTable) -> str:
-    return f"{_quote_name(info.schema)}.{_quote_name(info.name)}"
 
 
 def _quote_name(name: str) -> str:

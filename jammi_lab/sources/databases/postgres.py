@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 import string
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core import foreign_errors
@@ -36,10 +36,8 @@ from jammi_lab.sources.databases.table_info import (
     LogPosition,
     RowVersions,
     ServerTable,
-    TableSelect,
 )
 from jammi_lab.sources.row_filters import OwnerFilter
-from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condition_on_server
 
 _SERVER_MESSAGE = re.compile(
     r"Failed to |Unable to connect to Postgres|.*to read a Postgres |(?:.*: )?ERROR:|server "
@@ -70,8 +68,6 @@ _FIXED_TEXT = re.compile(
 )
 """Types whose values keep their text as long as they lie there: that of an enumeration or of a
 `regclass` changes with what it names."""
-_NESTED_TYPES = re.compile(r"\[\]\[\]|^ENUM\(.*\)\[\]")
-"""Types that `postgres_query` returns otherwise than the scan does."""
 
 
 class PostgresConnector(ServerConnector):
@@ -211,7 +207,7 @@ class PostgresConnector(ServerConnector):
                 selects.append(
                     f"SELECT {number} AS i, pg_catalog.count(*) AS n, pg_catalog.count(*) FILTER "
                     "(WHERE pg_catalog.age(xmin) <= pg_catalog.age("
-                    f"'{then.horizon % 2**32}'::xid)) AS newer FROM {_server_name(info)}"
+                    f"'{then.horizon % 2**32}'::xid)) AS newer FROM {self.table_on_server(info)}"
                 )
         rows = self.run_on_server(query, " UNION ALL ".join(selects)) if selects else []
         same = {number for number, n, newer in rows if n == counts[number] and newer == 0}
@@ -232,74 +228,54 @@ class PostgresConnector(ServerConnector):
         [(writer_count,)] = self.run_on_server(query, OPEN_WRITERS)
         return LogPosition(list(rows[0]), writer_count == 0)
 
-    def build_select(
-        self, query: Query, info: ServerTable, owner: OwnerFilter | None
-    ) -> tuple[TableSelect, bool]:
-        """A scan, whose filters DuckDB pushes down to the server; or a query on the server.
+    def types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], bool]:
+        """The types of what the server sends, which the values of a column may decide."""
+        scales = self._scales_of_values(query, info)
+        columns = ", ".join(
+            f"{self._sent(info, name, scales)} AS {quote_identifier(name)}"
+            for name, _ in info.columns
+        )
+        select = f"SELECT {columns} FROM {self.table_on_server(info)}"
+        described = query(f"DESCRIBE SELECT * FROM {self.query_by_server(select)}")
+        return {name: kind for name, kind, *_ in described}, not self._is_decided_by_values(info)
 
-        A query casts wide numbers to text. It also selects one owner's rows: the scanner pushes
-        down neither `IS NULL` nor function calls, and would fetch the rows of other tenants.
-        """
-        query("CALL pg_clear_cache()")  # DuckDB keeps the columns of an earlier definition
-        kinds = dict(info.columns)
-        types, text_columns = self._types_as_read(query, info)
-        owner = None if any(_NESTED_TYPES.search(kind) for kind in types.values()) else owner
-        owner_conditions = row_filters.conditions(
+    def _sent(self, info: ServerTable, name: str, scales: Mapping[str, int | None]) -> str:
+        kind = dict(info.columns)[name]
+        return postgres_types.value_on_server(
+            name, kind, scales.get(name, self._scale(kind)), self.full_label(info)
+        )
+
+    def _scale(self, kind: str) -> int | None:
+        """With how many decimals a number of more than 38 digits is read; None for a DOUBLE."""
+        if self.record.options.get("numeric") == "double":
+            return None
+        return value_checks.decimal_scale(postgres_types.declared_scale(kind.removesuffix("[]")))
+
+    def value_on_server(self, info: ServerTable, name: str, types: Mapping[str, str]) -> str:
+        """The column, or what is sent in its place; a number with the decimals of its type."""
+        kind = types[name].removesuffix("[]")
+        scale = int(kind[:-1].rpartition(",")[2]) if kind.startswith("DECIMAL") else None
+        return self._sent(info, name, {name: scale})
+
+    def literal_on_server(self, kind: str, value: str | None) -> str | None:
+        """As `postgres_types` has it."""
+        return postgres_types.literal_on_server(kind, value)
+
+    def quote_name(self, name: str) -> str:
+        """A name in double quotes."""
+        return quote_identifier(name)
+
+    def owner_conditions(
+        self, owner: OwnerFilter | None, info: ServerTable, types: Mapping[str, str]
+    ) -> list[str]:
+        """Text is compared by its bytes."""
+        return row_filters.conditions(
             owner,
             types,
             info.range_columns,
             quote_text=lambda value: f'{sql_literal(value)} COLLATE "C"',
             lower=_lower_ascii,
         )
-        scan_columns = ", ".join(
-            f"NULL::{types[name]} AS {quote_identifier(name)}"
-            if name in text_columns
-            else postgres_types.scan_expression(name, kinds.get(name, ""))
-            for name in types
-        )
-
-        def projected_body(columns: Collection[str], conditions: ConditionsOfScan) -> str:
-            checks = postgres_types.range_conditions(self.full_label(info), types, columns)
-            tests = {
-                name: test
-                for name, kind in kinds.items()
-                if name in columns and name not in text_columns
-                if (test := postgres_types.server_test(name, kind)) is not None
-            }
-            needs_query = bool(owner_conditions or text_columns & set(columns))
-            body = f"SELECT {scan_columns} FROM {self.duckdb_table(info)}"
-            if needs_query or tests:
-                needed, limit = condition_on_server(
-                    ALL_ROWS if owner_conditions else conditions(),
-                    lambda column, value: postgres_types.literal_on_server(kinds[column], value),
-                    quote_identifier,
-                )
-                where = owner_conditions or ([needed] if needed else [])
-                as_text = {name for name in tests if postgres_types.is_castable(kinds[name])}
-                if needs_query or (limit is not None and as_text == tests.keys()):
-                    body = self._server_query(
-                        info, types, columns, as_text | text_columns, where, limit
-                    )
-                    tests = {name: tests[name] for name in tests.keys() - as_text}
-                checks += [self._value_check(info, tests, where)] if tests else []
-            return f"SELECT * FROM ({body}) WHERE {' AND '.join(checks)}" if checks else body
-
-        has_fixed_types = not self._is_decided_by_values(info)
-        return (projected_body(types, lambda: ALL_ROWS), types, projected_body), has_fixed_types
-
-    def _types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], set[str]]:
-        """The SQL types of the columns as they are read, and which of them are read as text."""
-        described = query(f"DESCRIBE SELECT * FROM {self.duckdb_table(info)}")
-        are_doubles = self.record.options.get("numeric") == "double"
-        as_text = {
-            name: kind
-            for name, server_kind in info.columns
-            if (kind := postgres_types.type_as_read(server_kind, are_doubles=are_doubles))
-        }
-        if not are_doubles:
-            as_text |= self._types_of_values(query, info)
-        types = {name: as_text.get(name, kind) for name, kind, *_ in described}
-        return types, set(as_text)
 
     def _is_decided_by_values(self, info: ServerTable) -> bool:
         """Whether the types of its columns `numeric` may differ from one read to the next: those of
@@ -308,10 +284,12 @@ class PostgresConnector(ServerConnector):
         is_asked = self.record.options.get("numeric") == "values"
         return (is_asked or info.rows == UNKNOWN_ROWS) and "numeric" in dict(info.columns).values()
 
-    def _types_of_values(self, query: Query, info: ServerTable) -> dict[str, str]:
-        """The types of the columns `numeric` that their values decide. Not while rows of other
-        tenants would decide."""
+    def _scales_of_values(self, query: Query, info: ServerTable) -> dict[str, int | None]:
+        """The decimals of the columns `numeric` that their values decide; None for a DOUBLE. Not
+        while rows of other tenants would decide."""
         if not self._is_decided_by_values(info) or self.record.tenant_column:
+            return {}
+        if self.record.options.get("numeric") == "double":
             return {}
         columns = [name for name, kind in info.columns if kind == "numeric"]
         expressions = ", ".join(
@@ -319,60 +297,12 @@ class PostgresConnector(ServerConnector):
             f"AS d{number}, pg_catalog.max(pg_catalog.scale({quoted})) AS s{number}"
             for number, quoted in enumerate(map(quote_identifier, columns))
         )
-        [row] = self.run_on_server(query, f"SELECT {expressions} FROM {_server_name(info)}")
+        [row] = self.run_on_server(query, f"SELECT {expressions} FROM {self.table_on_server(info)}")
         found = iter(row)
         return {
-            name: value_checks.number_type(next(found) or 0, next(found) or 0) for name in columns
+            name: value_checks.scale_of_values(next(found) or 0, next(found) or 0)
+            for name in columns
         }
-
-    def _value_check(
-        self, info: ServerTable, tests: Mapping[str, tuple[str, str]], conditions: Sequence[str]
-    ) -> str:
-        """A condition that fails if a row has a value that DuckDB would read as another."""
-        select = value_checks.first_bad_column(
-            [test for test, _ in tests.values()],
-            _server_name(info),
-            row_filters.where_clause(conditions).removeprefix(" WHERE "),
-        )
-        messages = [
-            value_checks.unreadable_value(self.full_label(info), name, value)
-            for name, (_, value) in tests.items()
-        ]
-        return value_checks.fail_if_found(self.query_by_server(select), messages)
-
-    def _server_query(
-        self,
-        info: ServerTable,
-        types: Mapping[str, str],
-        columns: Collection[str],
-        text_columns: Collection[str],
-        conditions: Sequence[str],
-        limit: int | None,
-    ) -> str:
-        """A SELECT that the server runs, with some columns cast to text."""
-        kinds = dict(info.columns)
-        server_columns = ", ".join(
-            f"{postgres_types.text_on_server(quote_identifier(n), kinds[n])} "
-            f"AS {quote_identifier(n)}"
-            if n in text_columns
-            else quote_identifier(n)
-            for n in types
-            if n in columns
-        )
-        end = row_filters.where_clause(conditions) + ("" if limit is None else f" LIMIT {limit}")
-        select = f"SELECT {server_columns or '1 AS one'} FROM {_server_name(info)}{end}"
-        label = self.full_label(info)
-        values = ", ".join(
-            f"CAST(NULL AS {kind}) AS {quote_identifier(n)}"
-            if n not in columns
-            else f"{value_checks.decimal_from_text(n, kind, label)} AS {quote_identifier(n)}"
-            if n in text_columns and kind.startswith("DECIMAL")
-            else f"CAST({value_checks.number_text(n, kind)} AS {kind}) AS {quote_identifier(n)}"
-            if n in text_columns and kind.startswith("DOUBLE")
-            else f"CAST({quote_identifier(n)} AS {kind}) AS {quote_identifier(n)}"
-            for n, kind in types.items()
-        )
-        return f"SELECT {values} FROM {self.query_by_server(select)}"
 
     def digest_rows(
         self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]
@@ -389,8 +319,7 @@ class PostgresConnector(ServerConnector):
         expressions = ", ".join(["pg_catalog.count(*) AS n", *sum_expressions])
         [(rows, *sums)] = self.run_on_server(
             query,
-            f"SELECT {expressions} FROM "
-            f"{quote_identifier(info.schema)}.{quote_identifier(info.name)} AS t",
+            f"SELECT {expressions} FROM {self.table_on_server(info)} AS t",
         )
         pairs = iter(sums)
         return int(rows), [f"{next(pairs)} {next(pairs)}" if columns else "" for columns in sets]
@@ -400,8 +329,7 @@ class PostgresConnector(ServerConnector):
         [(largest, rows)] = self.run_on_server(
             query,
             f"SELECT pg_catalog.max({quote_identifier(column)})::text AS largest, "
-            "pg_catalog.count(*) "
-            f"AS n FROM {quote_identifier(info.schema)}.{quote_identifier(info.name)}",
+            f"pg_catalog.count(*) AS n FROM {self.table_on_server(info)}",
         )
         return largest, int(rows)
 
@@ -451,10 +379,6 @@ def _row_text(columns: Sequence[str]) -> str:
     """The text of a row of these columns in the server's format, in which NULL, empty text and
     quotes differ."""
     return f'ROW({", ".join(f"t.{quote_identifier(c)}" for c in columns)})::text COLLATE "C"'
-
-
-def _server_name(info: ServerTable) -> str:
-    return f"{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
 
 
 def _quote_parameter(value: str) -> str:

@@ -14,6 +14,7 @@ the limits of the observation.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -175,18 +176,18 @@ class ServerConnector(ServerTables):
 
         def work(query: Query) -> BoundTable | None:
             info = self._find_info(query, table)
-            return None if info is None else (info, self._cached_select(query, info, owner))
+            return None if info is None else (info, self._types(query, info))
 
         # `find` has just read the definition of the name that it returned.
         bound = self._bound_tables.pop(table or "", None)
-        if bound is None or owner is not None:
+        if bound is None:
             bound = self.run(work)
         if bound is None:
             raise TableNotFound(
                 f"There is no table {table} in {self.record.name}.",
                 near=near_names(table or "", self.tables()),
             )
-        info, (body, columns, projected_body) = bound
+        info, columns = bound
         observable = (
             self.one_snapshot
             and info.has_snapshot
@@ -196,8 +197,8 @@ class ServerConnector(ServerTables):
         return Relation(
             source_input(self.record.name, table),
             ReadPlan(
-                body=body,
-                projected_body=projected_body,
+                body=self.select(info, columns, owner),
+                projected_body=functools.partial(self.select, info, columns, owner),
                 has_fixed_columns=True,
             ),
             requirements=Requirements(attachment=self.attachment),
@@ -281,7 +282,7 @@ class ServerConnector(ServerTables):
             states = dict[str, TableState | None].fromkeys(tables)
             infos = self._find_infos(query, tables)
             for table, info in infos.items():
-                states[table] = TableState(info, self._cached_select(query, info)[1], None)
+                states[table] = TableState(info, self._types(query, info), None)
             if self.record.anchor == "auto" and any(info.is_logged for info in infos.values()):
                 position = self.log_position(query)
                 for table, info in infos.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core import foreign_errors
@@ -13,7 +13,7 @@ from jammi_lab.core.anchors import source_input
 from jammi_lab.core.errors import JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
 from jammi_lab.core.records import SourceRecord
-from jammi_lab.sources import base, database_urls
+from jammi_lab.sources import base, database_urls, row_filters
 from jammi_lab.sources.base import (
     Attachment,
     Query,
@@ -28,9 +28,9 @@ from jammi_lab.sources.databases.table_info import (
     LogPosition,
     RowVersions,
     ServerTable,
-    TableSelect,
 )
 from jammi_lab.sources.row_filters import OwnerFilter
+from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condition_on_server
 from jammi_lab.sources.secrets import Credentials
 
 QUERY_TIMEOUT_SECONDS = 30.0
@@ -38,7 +38,7 @@ QUERY_TIMEOUT_SECONDS = 30.0
 _UNREADABLE_VALUE = re.compile(
     r"The column '.*?' of .*? contains a .*?, which DuckDB cannot represent\."
 )
-"""The message of a body that found a value that DuckDB would read as another."""
+"""The message for a value that DuckDB would read as another."""
 
 
 class ServerTables(ABC):
@@ -123,14 +123,32 @@ class ServerTables(ABC):
         """The current log position; None if it is not available. Raises duckdb.Error."""
 
     @abstractmethod
-    def build_select(
-        self, query: Query, info: ServerTable, owner: OwnerFilter | None
-    ) -> tuple[TableSelect, bool]:
-        """The SELECT of a new definition, and whether it may be cached.
+    def types_as_read(self, query: Query, info: ServerTable) -> tuple[dict[str, str], bool]:
+        """The SQL types of the columns, and whether they follow from the definition alone. Raises
+        duckdb.Error."""
 
-        It must not depend on metadata that DuckDB cached for an earlier definition. It returns all
-        rows, or at least those of an owner. Raises duckdb.Error.
-        """
+    @abstractmethod
+    def value_on_server(self, info: ServerTable, name: str, types: Mapping[str, str]) -> str:
+        """The server's expression for a column that is read with these types."""
+
+    def value_as_read(self, info: ServerTable, name: str, types: Mapping[str, str]) -> str:  # noqa: ARG002
+        """The value of a column from what the server sends of it."""
+        return quote_identifier(name)
+
+    @abstractmethod
+    def literal_on_server(self, kind: str, value: str | None) -> str | None:
+        """The server's literal for a constant of a column of one of its types, or NULL for None;
+        None if the server compares the type otherwise than DuckDB."""
+
+    @abstractmethod
+    def quote_name(self, name: str) -> str:
+        """A name for the server."""
+
+    @abstractmethod
+    def owner_conditions(
+        self, owner: OwnerFilter | None, info: ServerTable, types: Mapping[str, str]
+    ) -> list[str]:
+        """`row_filters.conditions` in the language of the server."""
 
     @abstractmethod
     def digest_rows(
@@ -280,31 +298,60 @@ class ServerTables(ABC):
 
     def _bind(self, query: Query, schema: str, name: str) -> BoundTable | None:
         info = self.table_info(query, schema, name)
-        return None if info is None else (info, self._cached_select(query, info))
+        return None if info is None else (info, self._types(query, info))
 
-    def _cached_select(
-        self, query: Query, info: ServerTable, owner: OwnerFilter | None = None
-    ) -> TableSelect:
-        """`build_select`, cached per definition.
+    def _types(self, query: Query, info: ServerTable) -> dict[str, str]:
+        """The SQL types of the columns, kept per definition."""
+        key = repr((self.attachment.alias, info.schema, info.name))
+        known: BoundTable | None = query.connector_state.get(key)
+        if known is not None and known[0].marker == info.marker:
+            return dict(known[1])
+        types, is_fixed = self.types_as_read(query, info)
+        if is_fixed:
+            query.connector_state[key] = info, types
+        return dict(types)
 
-        DuckDB caches a table's columns on first use; after a change of type it would misread the
-        bytes of a column, so a new marker needs a new SELECT.
+    def select(
+        self,
+        info: ServerTable,
+        types: Mapping[str, str],
+        owner: OwnerFilter | None = None,
+        columns: Collection[str] | None = None,
+        conditions: ConditionsOfScan = lambda: ALL_ROWS,
+    ) -> str:
+        """A SELECT of a table, which its server runs: a scan of DuckDB's would keep definitions of
+        its own and read some types otherwise.
+
+        It has all columns; those that are not read are NULL. It returns the rows of an owner, or
+        those that the conditions need, and perhaps more.
         """
-        key = (self.attachment.alias, info.schema, info.name, owner)
-        cached: BoundTable | None = query.connector_state.get(repr(key))
-        if cached is None or cached[0].marker != info.marker:
-            query.connector_state.pop(repr(key), None)
-            select, cacheable = self.build_select(query, info, owner)
-            cached = info, select
-            if cacheable:
-                query.connector_state[repr(key)] = cached
-        body, columns, projected_body = cached[1]
-        return body, dict(columns), projected_body
+        read = types.keys() if columns is None else columns
+        kinds, limit = dict(info.columns), None
+        where = self.owner_conditions(owner, info, types)
+        if not where:
+            needed, limit = condition_on_server(
+                conditions(),
+                lambda column, value: self.literal_on_server(kinds[column], value),
+                self.quote_name,
+            )
+            where = [needed] if needed else []
+        sent = [
+            f"{self.value_on_server(info, name, types)} AS {self.quote_name(name)}"
+            for name in types
+            if name in read
+        ]
+        text = f"SELECT {', '.join(sent) or '1 AS one'} FROM {self.table_on_server(info)}"
+        text += row_filters.where_clause(where) + ("" if limit is None else f" LIMIT {limit}")
+        values = [
+            f"{self.value_as_read(info, name, types) if name in read else f'NULL::{kind}'} "
+            f"AS {quote_identifier(name)}"
+            for name, kind in types.items()
+        ]
+        return f"SELECT {', '.join(values)} FROM {self.query_by_server(text)}"
 
-    def duckdb_table(self, info: ServerTable) -> str:
-        """The qualified name of the table in DuckDB."""
-        parts = (self.attachment.alias, info.schema, info.name)
-        return ".".join(map(quote_identifier, parts))
+    def table_on_server(self, info: ServerTable) -> str:
+        """The qualified name of a table for the server."""
+        return f"{self.quote_name(info.schema)}.{self.quote_name(info.name)}"
 
     def run_on_server(self, query: Query, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT that the server itself runs. Raises duckdb.Error."""

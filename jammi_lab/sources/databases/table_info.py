@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.sources.base import ObservationContext
-from jammi_lab.sources.scan_conditions import ConditionsOfScan
 
-TableSelect = tuple[str, dict[str, str], Callable[[frozenset[str], ConditionsOfScan], str] | None]
-"""A SELECT of a table; SQL types by column; and, if there is a cheaper SELECT for some columns and
-rows, a function that returns it."""
 DigestsBySet = Mapping[str, str]
 """Digests by `set_key`."""
 
@@ -61,8 +57,8 @@ class RowVersions:
     """No transaction from this one on had begun to be visible."""
 
 
-BoundTable = tuple[ServerTable, TableSelect]
-"""A table and its SELECT."""
+BoundTable = tuple[ServerTable, dict[str, str]]
+"""A table and the SQL types of its columns."""
 
 
 @dataclass(frozen=True, slots=True)
