@@ -232,14 +232,14 @@ class PostgresConnector(ServerConnector):
         """The types of what the server sends, which the values of a column may decide."""
         scales = self._scales_of_values(query, info)
         columns = ", ".join(
-            f"{self._sent(info, name, scales)} AS {quote_identifier(name)}"
+            f"{self._server_value(info, name, scales)} AS {quote_identifier(name)}"
             for name, _ in info.columns
         )
         select = f"SELECT {columns} FROM {self.table_on_server(info)}"
         described = query(f"DESCRIBE SELECT * FROM {self.query_by_server(select)}")
         return {name: kind for name, kind, *_ in described}, not self._is_decided_by_values(info)
 
-    def _sent(self, info: ServerTable, name: str, scales: Mapping[str, int | None]) -> str:
+    def _server_value(self, info: ServerTable, name: str, scales: Mapping[str, int | None]) -> str:
         kind = dict(info.columns)[name]
         return postgres_types.value_on_server(
             name, kind, scales.get(name, self._scale(kind)), self.full_label(info)
@@ -255,7 +255,7 @@ class PostgresConnector(ServerConnector):
         """The column, or what is sent in its place; a number with the decimals of its type."""
         kind = types[name].removesuffix("[]")
         scale = int(kind[:-1].rpartition(",")[2]) if kind.startswith("DECIMAL") else None
-        return self._sent(info, name, {name: scale})
+        return self._server_value(info, name, {name: scale})
 
     def literal_on_server(self, kind: str, value: str | None) -> str | None:
         """As `postgres_types` has it."""
