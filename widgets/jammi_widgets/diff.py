@@ -134,12 +134,6 @@ class DiffView(Panel):
             self._show_versions(None, None)
             self._send_message({"kind": "changed", "body": self._summary_message()})
 
-    def _needs_read(self, trigger: Any) -> bool:
-        """Whether rows have to be compared, which takes seconds in large tables without equal
-        columns."""
-        is_new = isinstance(trigger, protocol.CompareVersions | protocol.Refresh)
-        return is_new or "summary" not in self._comparison.__dict__
-
     def _shown_tables(self) -> list[ResultTable]:
         newest = self._ws.table(self._new_table.name)
         return [newest] if newest.version == self.new else []  # others are history

@@ -328,19 +328,6 @@ class EmbeddingMap(Panel):
     def _row_filter(self) -> RowFilter:
         return RowFilter(source_rows(self._ws, self._table))
 
-    def _needs_read(self, trigger: Any) -> bool:
-        match trigger:
-            case "filter" | protocol.Refresh():
-                return bool(self.filter.strip()) and not self._row_filter().is_cached(self.filter)
-            case (
-                protocol.Hover()
-                | protocol.Colour()
-                | protocol.SelectedRows()
-                | protocol.FindClusters()
-            ):
-                return not self._row_columns.is_cached()
-        return False
-
     def _load(self, trigger: Any) -> None:
         match trigger:
             case "filter" | protocol.Refresh():
@@ -397,10 +384,6 @@ class EmbeddingMap(Panel):
         previous, header = self._sent_header, self._header()
         if previous and header != previous:
             self._send_message({"kind": "about", "body": header})
-        if self._row_columns.has_changed():
-            self._queue_load(self._row_columns.load)
-        if self.filter.strip() and self._row_filter().has_changed(self.filter):
-            self._queue_load(lambda: self._row_filter().load(self.filter))
 
     # -- messages
     # ----------------------------------------------------------------------------------------------

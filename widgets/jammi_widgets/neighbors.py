@@ -207,11 +207,6 @@ class NeighborExplorer(Panel):
                 ),
             )
 
-    def _needs_read(self, trigger: Any) -> bool:  # noqa: ARG002  every answer shows columns
-        return not self._row_columns.is_cached() or (
-            bool(self.filter.strip()) and not self._row_filter().is_cached(self.filter)
-        )
-
     def _load(self, trigger: Any) -> None:  # noqa: ARG002
         self._row_columns.load()
         if self.filter.strip():
@@ -225,10 +220,6 @@ class NeighborExplorer(Panel):
         if self._last_answer and header != self._last_answer["about"]:
             self._last_answer["about"] = header
             self._send_message({"kind": "about", "body": header})
-        if self._row_columns.has_changed() or (
-            self.filter.strip() and self._row_filter().has_changed(self.filter)
-        ):
-            self._queue_load(lambda: self._load(None))
 
     def _find_key(self, key_text: str) -> Any:
         """The key of the row with this displayed key. RowNotFound."""

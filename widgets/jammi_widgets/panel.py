@@ -118,13 +118,9 @@ class Panel(SavedForm, anywidget.AnyWidget):
     def _answer(self, message: Any) -> dict[str, Any]:
         """The body of the answer to a message. JammiError."""
 
-    def _needs_read(self, trigger: Any) -> bool:  # noqa: ARG002  for subclasses
-        """Whether handling a message, or a change of the trait of this name, has to read a source
-        first. JammiError."""
-        return False
-
     def _load(self, trigger: Any) -> None:
-        """Read the source, so that the answer does not have to. JammiError."""
+        """Read what a message, or a change of the trait of this name, needs of the source, if it is
+        not known, so that the answer does not have to. JammiError."""
 
     def _selectable_names(self, names: list[str]) -> list[str]:  # noqa: ARG002  for subclasses
         """The names that can be selected."""
@@ -236,21 +232,11 @@ class Panel(SavedForm, anywidget.AnyWidget):
                 contextlib.suppress(JammiError),
                 self._tenant_context(),
             ):  # the job reports the error
-                if self._needs_read(trigger):
-                    self._send_message({"kind": "reading", "ask": request_id})
-                    self._load(trigger)
+                self._send_message({"kind": "reading", "ask": request_id})
+                self._load(trigger)
             job()
 
         self._reply_queue.put(load_then_run)
-
-    def _queue_load(self, load: Callable[[], None]) -> None:
-        """After a refresh, queue a read of the data that later answers need."""
-
-        def load_quietly() -> None:
-            with contextlib.suppress(JammiError), self._tenant_context():
-                load()
-
-        self._reply_queue.put(load_quietly)
 
     def _respond(self, request_id: Any, message: Any) -> None:
         try:

@@ -11,7 +11,6 @@ from jammi_lab.features.search.source_rows import SourceRows
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.features.search.column_cache import CachedColumns
     from jammi_lab.features.vectors.matrix import Matrix
     from jammi_lab.storage.vector_arrays import RowNumbers
     from jammi_lab.workspace.result_table import ResultTable
@@ -31,48 +30,29 @@ class RowColumns:
 
     def read_rows(self, keys: "pa.Array") -> "pa.Table":
         """The columns of the rows with these keys, in order; NULL for rows that no longer exist."""
-        source, matrix = self._source_and_matrix()
-        row_numbers = (
-            None if matrix is None or not self.columns else _find_row_numbers(matrix, keys)
-        )
-        if (
-            matrix is not None
-            and row_numbers is not None
-            and (cached := source.cached_columns(self.columns, matrix.keys)) is not None
-        ):
-            return self._rename_columns(cached.join(as_hits(keys), row_numbers), self.columns)
-        return self._read_source(source, keys, self.columns)
+        return self._read(keys, self.columns)
 
     def read_column(self, keys: "pa.Array", column: str) -> "pa.ChunkedArray":
         """One column for a large number of rows, with the values of `read_rows`."""
-        source, matrix = self._source_and_matrix()
-        if matrix is not None and (row_numbers := _find_row_numbers(matrix, keys)) is not None:
-            if (cached := self._cached_columns(source, matrix)) is not None:
-                return self._rename_columns(cached.join(as_hits(keys), row_numbers), self.columns)[
-                    column
-                ]
-            if (
-                cached := source.cached_columns([column], matrix.keys)
-            ) is not None:  # all columns together are too large to cache
-                return self._rename_columns(cached.join(as_hits(keys), row_numbers), [column])[
-                    column
-                ]
-        return self._read_source(source, keys, [column])[column]
+        # All columns together may be too large to cache.
+        return self._read(keys, self.columns, [column])[column]
 
-    def is_cached(self) -> bool:
-        """Whether the columns are available without reading the source."""
+    def _read(self, keys: "pa.Array", *selections: Sequence[str]) -> "pa.Table":
+        """The first of the selections of columns that is cached, else the last one from the
+        source."""
         source, matrix = self._source_and_matrix()
-        return matrix is not None and (not self.columns or source.is_cached(self.columns))
-
-    def has_changed(self) -> bool:
-        """Whether the columns were cached and have changed since, and can be read quickly."""
-        source, matrix = self._source_and_matrix()
-        return matrix is not None and source.has_changed(self.columns)
+        row_numbers = None if matrix is None else _find_row_numbers(matrix, keys)
+        if matrix is not None and row_numbers is not None:
+            for columns in selections:
+                cached = source.cached_columns(columns, matrix.keys) if columns else None
+                if cached is not None:
+                    return self._rename_columns(cached.join(as_hits(keys), row_numbers), columns)
+        return self._read_source(source, keys, selections[-1])
 
     def load(self) -> None:
         """Load the columns into the cache, if possible. Raises the errors of reading the source."""
         source, matrix = self._source_and_matrix()
-        if matrix is not None and self.columns and not source.is_cached(self.columns):
+        if matrix is not None and self.columns:
             source.load(self.columns, matrix.keys)
 
     def _source_and_matrix(self) -> "tuple[SourceRows, Matrix | None]":
@@ -84,18 +64,6 @@ class RowColumns:
             return source, search.matrix(record)
         except TableDamaged:
             return source, None
-
-    def _cached_columns(self, source: SourceRows, matrix: "Matrix") -> "CachedColumns | None":
-        """The cached columns of all rows. If nothing was cached yet, one row is read first: it
-        shows what the source is and how long a read takes."""
-        if (cached := source.cached_columns(self.columns, matrix.keys)) is not None or not len(
-            matrix
-        ):
-            return cached
-        if source.context.columns.find(source.selection_key(self.columns)) is not None:
-            return None
-        self._read_source(source, matrix.keys[:1], self.columns)
-        return source.cached_columns(self.columns, matrix.keys)
 
     def _read_source(
         self, source: SourceRows, keys: "pa.Array", columns: Sequence[str]

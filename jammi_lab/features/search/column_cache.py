@@ -28,8 +28,6 @@ ROW_LOAD_SECONDS = 5e-7
 _READ_PER_LOAD_RATIO = 1.0
 """How much of the last load's time is spent on partial reads before the columns load again."""
 _MAX_SKIPPED_CHECKS = 63
-_QUICK_LOAD_SECONDS = 1.0
-"""A load that takes less is repeated in the background, before the next query."""
 SelectionKey = tuple[str | None, str, str, tuple[str, ...] | frozenset[str] | None]
 """Tenant, table, the table whose source rows are meant, and the columns: a tuple as selected beside
 hits, a set as named by a condition, None for all."""
@@ -106,13 +104,6 @@ class ColumnSelection:
     def load_soon(self) -> None:
         """Make loading due at the next search: the caller expects several."""
         self.read_seconds, self.last_read_seconds = math.inf, self.last_read_seconds or math.inf
-
-    @property
-    def reloads_quickly(self) -> bool:
-        """Whether the columns were loaded before and both checking and loading are quick."""
-        return (
-            self.was_loaded and not self.last_skip_count and self.load_seconds < _QUICK_LOAD_SECONDS
-        )
 
     def record_load(self, seconds: float) -> None:
         """Record what a load took."""

@@ -87,7 +87,7 @@ class RowFilter:
         no column has that name. Raises as binding does."""
         source, condition = self._rows, check_expression(where)
         # The cache comes first: it knows the columns of a source that was just observed.
-        cached = self._find_rows(condition, load=True)
+        cached = self._find_rows(condition)
         key = source.key_column
         rows = None if cached is None else self._evaluate_cached(cached, condition, params)
         if rows is None:
@@ -102,22 +102,6 @@ class RowFilter:
             return rows.column(0)
         return source.matching_keys(rows, kind)
 
-    def is_cached(self, where: str) -> bool:
-        """Whether a condition is evaluated without reading the source. Raises as binding does."""
-        return self._find_rows(check_expression(where), load=False) is not None
-
-    def has_changed(self, where: str) -> bool:
-        """Whether the rows of a condition were cached, are outdated, and load again quickly. Raises
-        as binding does."""
-        condition = check_expression(where)
-        selections = [
-            self._cache.find(self._key(named)) for named in (None, self._named_columns(condition))
-        ]
-        return (
-            any(each is not None and each.reloads_quickly for each in selections)
-            and self._find_rows(condition, load=False) is None
-        )
-
     def load(self, where: str) -> None:
         """Cache now, where possible, what later conditions like this one are evaluated over;
         raises nothing."""
@@ -125,9 +109,9 @@ class RowFilter:
             condition = check_expression(where)
             self._load_soon(condition)
             # Where all columns are too large for the cache, those that are named may not be.
-            if self._find_rows(condition, load=True) is None:
+            if self._find_rows(condition) is None:
                 self._load_soon(condition)
-                self._find_rows(condition, load=True)
+                self._find_rows(condition)
         except JammiError:
             return  # the search with this condition raises it
 
@@ -162,13 +146,13 @@ class RowFilter:
     # -- the cache of rows
     # ----------------------------------------------------------------------------------------------
 
-    def _find_rows(self, condition: str, *, load: bool) -> CachedRows | None:
-        """The cached rows that a condition can be evaluated over; None when there are none. With
-        `load` rows are read when that is due."""
+    def _find_rows(self, condition: str) -> CachedRows | None:
+        """The cached rows that a condition can be evaluated over, which are read when that is due;
+        None when there are none."""
         if InlineRows.NAME in fold(condition):
             return None
         all_columns = self._cache.find(self._key(None))
-        cached = self._cached_rows(None, load)
+        cached = self._cached_rows(None)
         if cached is None and (all_columns is None or not all_columns.too_large_state):
             return None
         if cached is not None and cached.columns is not None:
@@ -177,14 +161,12 @@ class RowFilter:
         _ = self._rows.key_column  # raises for a key column that is gone
         columns, named = self._rows.columns, self._named_columns(condition)
         if cached is None and named is not None:
-            cached = self._cached_rows(named, load)
+            cached = self._cached_rows(named)
         return cached if cached is not None and cached.covers(columns, named) else None
 
-    def _cached_rows(self, named: NamedColumns, load: bool) -> CachedRows | None:
+    def _cached_rows(self, named: NamedColumns) -> CachedRows | None:
         """Rows with all columns or the named ones, as they are now."""
         selection, count = self._cache.find(self._key(named)), self._rows.record.row_count or 0
-        if not load:
-            return cast("CachedRows | None", self._rows.find_cached(selection, "rows"))
         if selection is None or not selection.should_check(count):
             return None
         began = time.perf_counter()

@@ -32,7 +32,6 @@ from jammi_lab.sources.base import InputRead, Relation
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.core.caches import SizedObject
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.storage.vector_arrays import RowNumbers
 
@@ -192,16 +191,6 @@ class SourceRows:
             columns = self._load(key, selection, keys, state)
         return cast("CachedColumns | None", columns)
 
-    def is_cached(self, select: Sequence[str]) -> bool:
-        """Whether the selected columns are cached as they are now; nothing is read."""
-        selection = self.context.columns.find(self.selection_key(select))
-        return self.find_cached(selection, "beside") is not None
-
-    def has_changed(self, select: Sequence[str]) -> bool:
-        """Whether the columns were cached, are outdated, and load again quickly."""
-        selection = self.context.columns.find(self.selection_key(select))
-        return selection is not None and selection.reloads_quickly and not self.is_cached(select)
-
     def load(self, select: Sequence[str], keys: "pa.Array") -> None:
         """Cache the columns now, where possible, rather than after several reads. Raises as reading
         does."""
@@ -211,13 +200,6 @@ class SourceRows:
         if (selection := cache.find(key)) is not None and not selection.last_skip_count:
             selection.load_soon()
             self.cached_columns(select, keys)
-
-    def find_cached(self, selection: ColumnSelection | None, layout: str) -> "SizedObject | None":
-        """The cached object for the current state of the rows, in that layout."""
-        if selection is None or not selection.is_deterministic or selection.last_skip_count:
-            return None
-        state = self.state_of(selection, layout)
-        return None if state is None else self.context.columns.loaded.find(state)
 
     def _load(
         self, key: SelectionKey, selection: ColumnSelection, keys: "pa.Array", state: str

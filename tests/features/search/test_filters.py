@@ -362,19 +362,13 @@ def test_a_search_with_a_condition_reads_nothing_once_the_rows_lie_in_memory(
     assert told == ["venue = 'b'"]
 
 
-def test_a_condition_can_be_asked_whether_it_would_read(ws: Any, papers: Path) -> None:
-    assert not asked(ws).is_cached("year > 3")
-    asked(ws).load("year > 3")
-    assert asked(ws).is_cached("year > 3") and asked(ws).is_cached("venue = 'a'")
-    csv(papers, [(1, 1, "z")])
-    assert not asked(ws).is_cached("year > 3")
-
-
 def test_what_lies_there_of_one_workspace_is_not_found_in_another(
-    tmp_path: Path, ws: Any, papers: Path
+    tmp_path: Path, ws: Any, papers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked(ws).load("true")
     with jl.open(tmp_path / "second") as other:
         other.sources.add("p", papers)
         other.import_embeddings("v", vectors([1]), source="p")
-        assert not asked(other).is_cached("true")
+        with counted(monkeypatch) as told:
+            keys(other, "true")
+        assert not told
