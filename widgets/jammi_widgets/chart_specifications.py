@@ -1,8 +1,6 @@
-"""The specification of a chart as it is stored in a notebook: its rows as CSV, numbers in as many
-digits as can be seen, and no more rows than fit."""
+"""The specification of a chart as it is stored in a notebook: numbers in as many digits as can be
+seen, and no more rows than fit."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -24,10 +22,9 @@ def stored_specification(spec: dict[str, Any], max_bytes: int) -> dict[str, Any]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return stored if _size(stored) <= max_bytes else None
     rounded, count, drawn = _round_rows(rows), len(rows), stored
-    encode = _as_csv if _fits_csv(rounded) else _as_values
     while count:
         part = [rounded[at * len(rows) // count] for at in range(count)]
-        drawn = {**stored, "data": {**data, **encode(part)}}
+        drawn = {**stored, "data": {**data, "values": part}}
         if count < len(rows):
             drawn["title"] = _with_note(
                 spec.get("title"), f"{count:,} of {len(rows):,} rows are drawn"
@@ -66,45 +63,3 @@ def _decimals(values: Sequence[Any]) -> int:
 
 def _round(value: Any, places: int) -> Any:
     return round(value, places) if isinstance(value, float) else value
-
-
-def _as_values(rows: Rows) -> dict[str, Any]:
-    return {"values": rows}
-
-
-def _fits_csv(rows: Rows) -> bool:
-    """Whether CSV keeps the rows: in it, an absent text is an empty one, and a number in a column
-    of texts a text."""
-    return all(_parse_type(rows, name) is not None for name in rows[0]) if rows else False
-
-
-def _as_csv(rows: Rows) -> dict[str, Any]:
-    file, names = io.StringIO(), list(rows[0])
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerows([names, *(map(_csv_text, row.values()) for row in rows)])
-    types = {name: _parse_type(rows, name) for name in names}
-    parse = {name: kind for name, kind in types.items() if kind}
-    return {"values": file.getvalue(), "format": {"type": "csv", "parse": parse}}
-
-
-def _csv_text(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return str(value).lower()
-        case float():
-            return repr(value).removesuffix(".0").removeprefix("0") or "0"
-        case _:
-            return str(value)
-
-
-def _parse_type(rows: Rows, name: str) -> str | None:
-    """`number`, `boolean`, or empty for texts, which are dates where the encoding says so; None for
-    columns of several types and texts of which some are absent."""
-    present = [row[name] for row in rows if row[name] is not None]
-    if present and all(isinstance(v, bool) for v in present):
-        return "boolean"
-    if present and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
-        return "number"
-    return "" if len(present) == len(rows) and all(isinstance(v, str) for v in present) else None
