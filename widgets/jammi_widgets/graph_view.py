@@ -26,7 +26,7 @@ from jammi_lab.core.verdicts import (
     marked_label,
     verdict_label,
 )
-from jammi_lab.features.pictures.graph_layout import assign_layers
+from jammi_lab.features.pictures.graph_layout import LayeredGraph
 from jammi_lab.features.pictures.lineage_svg import Group, index_pairs, state_texts, unique_ids
 from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.node_states import (
@@ -92,7 +92,6 @@ class LineageSnapshot:
         for a, b in self.pairs:
             self.upstream[b].append(a)
             self.downstream[a].append(b)
-        self._layers: list[int] | None = None
 
     @functools.cached_property
     def changes(self) -> dict[int, list[tuple[str, Reason]]]:
@@ -100,49 +99,42 @@ class LineageSnapshot:
         it and the reasons."""
         return root_causes(self.nodes, self.verdicts)
 
-    def change_text(self, index: int) -> str:
-        """What changed in a node, in a few words; empty when it is no root cause."""
-        return change_text(self.changes[index]) if index in self.changes else ""
+    @functools.cached_property
+    def node_states(self) -> NodeStates:
+        """The states of all nodes."""
+        recipes = [node for node in self.nodes if is_derived(node)]
+        labels = {name: marked_label(verdict) for name, verdict in self.verdicts.items()}
+        return NodeStates(
+            {node: labels[node.name] for node in recipes if node.name in labels},
+            self.checks,
+            {node: self.held[name] for node in recipes if (name := fold(node.name)) in self.held},
+            {self.nodes[index]: change_text(causes) for index, causes in self.changes.items()},
+        )
 
-    def states(self, nodes: Sequence[Node | Group], ids: Sequence[str]) -> NodeStates:
+    def states(self, nodes: Iterable[Node | Group]) -> NodeStates:
         """What a drawing of nodes and groups shows of them."""
-        verdicts: dict[Node | Group, str] = {}
-        changes: dict[Node | Group, str] = {}
-        checks: dict[Node | Group, CheckMark] = {}
-        held: dict[Node | Group, str] = {}
-        for node, node_id in zip(nodes, ids, strict=True):
-            if isinstance(node, Group):
-                verdicts[node], changes[node], held[node] = node.verdict, node.changes, node.held
-                mark = node.checks
-            else:
-                index = self.index_by_id[node_id]
-                verdicts[node], changes[node] = self.verdict_words[index], self.change_text(index)
-                held[node], mark = self.hold_text(node), self.checks.get(node)
-            if mark is not None:
-                checks[node] = mark
-        return NodeStates(_known_texts(verdicts), checks, _known_texts(held), _known_texts(changes))
+        own, groups = self.node_states, [node for node in nodes if isinstance(node, Group)]
+        return NodeStates(
+            {**own.verdicts, **{group: group.verdict for group in groups}},
+            {**own.checks, **{group: group.checks for group in groups if group.checks}},
+            {**own.held, **{group: group.held for group in groups if group.held}},
+            {**own.changes, **{group: group.changes for group in groups if group.changes}},
+        )
 
     @functools.cached_property
     def marked(self) -> dict[str, Collection[int]]:
         """The nodes with a mark, by its word in the legend."""
         return {
             "changed": self.changes,
-            "held": {i for i, node in enumerate(self.nodes) if self.hold_text(node)},
+            "held": {i for i, node in enumerate(self.nodes) if node in self.node_states.held},
             "checked": {i for i, node in enumerate(self.nodes) if node in self.checks},
         }
 
     def marks_text(self, node_id: str) -> str:
         """The marks of a node in words: what changed, what its checks found, and whether it is
         held; empty without any."""
-        node = self.nodes[self.index_by_id[node_id]]
-        states = replace(self.states([node], [node_id]), verdicts={})
-        return ", ".join(state_texts(node, states))
-
-    def hold_text(self, node: Node) -> str:
-        """Since when, by whom and why a table is held; empty for others."""
-        if not self.held:  # mostly
-            return ""
-        return self.held.get(fold(node.name), "") if is_derived(node) else ""
+        states = replace(self.node_states, verdicts={})
+        return ", ".join(state_texts(self.nodes[self.index_by_id[node_id]], states))
 
     def equals(self, other: "LineageSnapshot") -> bool:
         """Whether both have the same nodes, edges, verdicts, results of checks and holds."""
@@ -157,8 +149,8 @@ class LineageSnapshot:
     @functools.cached_property
     def verdict_words(self) -> list[str]:
         """The marked label of each node's verdict; empty if it has none."""
-        labels = {name: marked_label(verdict) for name, verdict in self.verdicts.items()}
-        return [labels.get(node.name, "") if is_derived(node) else "" for node in self.nodes]
+        words = self.node_states.verdicts
+        return [words.get(node, "") for node in self.nodes]
 
     @functools.cached_property
     def verdict_counts(self) -> dict[str, int]:
@@ -282,11 +274,10 @@ class LineageSnapshot:
                 current = step
         return sorted(set(edges))
 
+    @functools.cached_property
     def layers(self) -> list[int]:
         """The layer of each node: the length of the longest path to it."""
-        if self._layers is None:
-            self._layers = assign_layers(len(self.nodes), self.pairs, sweeps=0)[0]
-        return self._layers
+        return LayeredGraph(len(self.nodes), self.pairs).layers
 
     def group_nodes(
         self,
@@ -357,26 +348,18 @@ class LineageSnapshot:
 
     def _groups(self, indexes: Sequence[int]) -> dict[str, list[int]]:
         """The nodes by group: of those of one kind and verdict, those whose names begin alike, as
-        if in a folder; else those in the folder and layer; else those in the layer."""
+        if in a folder; where that groups too little or makes a cycle, those in one layer."""
         if not indexes:  # every node stays single: neither layers nor an order are needed
             return {}
 
         def alike(index: int) -> tuple[Hashable, ...]:
             return self.nodes[index].kind, self.verdict_words[index]
 
-        layers = self.layers()
-        folder_of = {index: _folder(self.nodes[index].name) for index in indexes}
-        choices: list[Callable[[int], tuple[Hashable, ...]]] = [
-            lambda index: (folder_of[index], *alike(index)),
-            lambda index: (layers[index], folder_of[index], *alike(index)),
-        ]
-        for choice in choices:
-            groups = _by_key(indexes, choice)
-            is_useful = len(groups) <= MAX_DRAWN_NODES and (
-                2 * max(map(len, groups.values()), default=0) <= len(indexes)
-            )
-            if is_useful and self._has_order(groups):
-                return groups
+        by_folder = _by_key(indexes, lambda index: (_folder(self.nodes[index].name), *alike(index)))
+        is_fine = 2 * max(map(len, by_folder.values())) <= len(indexes)
+        if len(by_folder) <= MAX_DRAWN_NODES and is_fine and self._has_order(by_folder):
+            return by_folder
+        layers = self.layers
         return _by_key(indexes, lambda index: (layers[index], *alike(index)))
 
     def _has_order(self, groups: Mapping[str, Sequence[int]]) -> bool:
@@ -410,10 +393,6 @@ class LineageSnapshot:
         if len(visible) > MAX_DRAWN_NODES and len(self.changes) <= MAX_SINGLE_CHANGES:
             ungrouped |= self.changes.keys() & set(visible)
         return ungrouped
-
-
-def _known_texts(texts: Mapping[Node | Group, str]) -> dict[Node | Group, str]:
-    return {node: text for node, text in texts.items() if text}
 
 
 def _folder(name: str) -> str:

@@ -152,7 +152,7 @@ class LineageGraph(Panel):
         """The drawing as a Mermaid flowchart in the colours of the verdicts, with checks, holds and
         root causes."""
         shown = self._shown_part()
-        states = self._snapshot.states(shown.nodes, shown.ids)
+        states = self._snapshot.states(shown.nodes)
         return mermaid_text(shown.nodes, shown.pairs, states)
 
     def relation_of(self, name: str) -> str:
@@ -310,7 +310,7 @@ class LineageGraph(Panel):
         return draw(
             shown.nodes,
             shown.pairs,
-            self._snapshot.states(shown.nodes, shown.ids),
+            self._snapshot.states(shown.nodes),
             self._view.focus,
             DEFAULT_ASPECT,
             ends_between(indexes, self._column_ends(shown) or []),
@@ -490,5 +490,4 @@ class LineageGraph(Panel):
                 )._rendered()
         visible = snapshot.visible_nodes(self._view, "", [])
         nodes = [snapshot.nodes[index] for index in visible]
-        states = snapshot.states(nodes, [snapshot.ids[index] for index in visible])
-        return render_lineage(nodes, snapshot.edges, states, self._view.focus)
+        return render_lineage(nodes, snapshot.edges, snapshot.node_states, self._view.focus)
