@@ -5,11 +5,15 @@ import json
 import queue
 import time
 import weakref
+from pathlib import Path
 from typing import Any
 
 from jammi_widgets import assets
+from tests.browser.lab import SHOTS
 
 ADDRESS = "http://panel.test"
+EVIL = "<img src=x onerror=\"document.title='owned'\">"
+"""The name of a table."""
 PAGE = """<!doctype html><html><head><meta charset=utf-8><style>body { margin: 8px; background: var(--jp-layout-color1, #fff) }</style>
 <style id=css></style></head><body><div id=el></div><script type=module>
 import widget from "/module.js";
@@ -257,3 +261,33 @@ class Bare:
             self._kept.owner = None
             self._pages.append(self._kept)
         assert (self.refused, self.broken) == ([], [])
+
+
+def named(panel: Any) -> str:
+    """What its module is called."""
+    return str(type(panel).__module__.rpartition(".")[2])
+
+
+def kept(bare: Bare, name: str) -> None:
+    """Keep a picture of the page, if `JAMMI_SHOTS` names a folder."""
+    if SHOTS:
+        bare.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
+
+
+def bad(bare: Bare) -> str:
+    """What the page says of what went wrong, by now."""
+    return " ".join(bare.part(".jammi-bad").all_inner_texts())
+
+
+def stale(papers: Path) -> None:
+    """Add a paper."""
+    papers.write_text(papers.read_text() + "9,attention,ml\n")
+
+
+def spot(bare: Bare, point: int) -> tuple[float, float]:
+    """Where on the page a point of a map is."""
+    box, [x, y] = bare.part("map-canvas").bounding_box(), bare.panel._points[point].tolist()
+    half = min(box["width"], box["height"]) / 2
+    return box["x"] + box["width"] / 2 + x * 0.92 * half, box["y"] + box[
+        "height"
+    ] / 2 - y * 0.92 * half

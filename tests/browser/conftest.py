@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+import jammi_lab as jl
+from tests.browser.bare import EVIL, Bare, named
 from tests.browser.lab import CHROMIUM, FLAGS, Lab, server
+from tests.templates import Template
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +52,75 @@ def lab(_labs: Callable[[str], Lab], request: pytest.FixtureRequest) -> Iterator
     name = f"{request.module.__name__.rpartition('.')[2]}_{len(os.listdir(_labs(theme).root))}"
     with _labs(theme).for_one_test(name) as ready:
         yield ready
+
+
+TEXTS = [
+    "graph neural networks",
+    "a recipe for bread",
+    "message passing on graphs",
+    "baking sourdough",
+    "how to cook rice",
+    "convolutional networks",
+]
+
+
+def _build(folder):
+    path = folder / "papers.csv"
+    path.write_text(
+        "id,title,topic\n"
+        + "".join(
+            f'{i},"{text}",{"food" if i in (1, 3, 4) else "ml"}\n' for i, text in enumerate(TEXTS)
+        )
+    )
+    with jl.open(folder / "lab") as ws:
+        ws.sources.add("papers", str(path))
+        ws.materialize("ml", "SELECT * FROM papers WHERE topic = 'ml'", key="id")
+        ws.materialize("topics", "SELECT topic, count(*) AS n FROM jammi.ml GROUP BY ALL")
+        ws.materialize(EVIL, "SELECT topic FROM jammi.ml")
+        ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+
+
+_template = Template(_build)
+
+
+@pytest.fixture
+def papers():
+    return _template.restore() / "papers.csv"
+
+
+@pytest.fixture
+def ws(papers):
+    with jl.open(papers.parent / "lab") as ws:
+        yield ws
+
+
+@pytest.fixture
+def on_page(browser):
+    """Puts panels on pages; at the end nothing broke, nothing left the page, and no name has
+    acted."""
+    with contextlib.ExitStack() as stack:
+
+        def put(panel, name, **size):
+            bare = Bare(browser, panel, name, **size)
+            stack.callback(bare.close)
+            stack.callback(lambda: titles.append(bare.page.title()))
+            return bare
+
+        titles = []
+        yield put
+    assert "owned" not in titles
+
+
+@pytest.fixture
+def shown(on_page):
+    """Puts a panel on a page and waits for a part of it."""
+
+    def put(panel, part, **size):
+        bare = on_page(panel, named(panel), **size)
+        bare.shows(part)
+        return bare
+
+    return put
 
 
 MARKS = (

@@ -4,7 +4,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_widgets import DiffView
-from tests.browser.test_panels import kept, on_page  # noqa: F401  the fixture
+from tests.browser.bare import kept
 from tests.browser.test_verdict_marks import contrast
 
 CHANGED = """() => { const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });

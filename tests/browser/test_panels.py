@@ -1,9 +1,6 @@
 """Every panel on a bare page: what a mouse, a keyboard and a hostile name do. `JAMMI_SHOTS=folder`
 keeps pictures."""
 
-import contextlib
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
@@ -17,97 +14,7 @@ from jammi_widgets import (
     NeighborExplorer,
     StalenessBoard,
 )
-from tests.browser.bare import Bare
-from tests.browser.lab import SHOTS
-from tests.templates import Template
-
-EVIL = "<img src=x onerror=\"document.title='owned'\">"
-TEXTS = [
-    "graph neural networks",
-    "a recipe for bread",
-    "message passing on graphs",
-    "baking sourdough",
-    "how to cook rice",
-    "convolutional networks",
-]
-
-
-def _build(folder):
-    path = folder / "papers.csv"
-    path.write_text(
-        "id,title,topic\n"
-        + "".join(
-            f'{i},"{text}",{"food" if i in (1, 3, 4) else "ml"}\n' for i, text in enumerate(TEXTS)
-        )
-    )
-    with jl.open(folder / "lab") as ws:
-        ws.sources.add("papers", str(path))
-        ws.materialize("ml", "SELECT * FROM papers WHERE topic = 'ml'", key="id")
-        ws.materialize("topics", "SELECT topic, count(*) AS n FROM jammi.ml GROUP BY ALL")
-        ws.materialize(EVIL, "SELECT topic FROM jammi.ml")
-        ws.embed("vectors", "papers", key="id", text="title", model="hashing")
-
-
-_template = Template(_build)
-
-
-@pytest.fixture
-def papers():
-    return _template.restore() / "papers.csv"
-
-
-@pytest.fixture
-def ws(papers):
-    with jl.open(papers.parent / "lab") as ws:
-        yield ws
-
-
-@pytest.fixture
-def on_page(browser):
-    """Puts panels on pages; at the end nothing broke, nothing left the page, and no name has
-    acted."""
-    with contextlib.ExitStack() as stack:
-
-        def put(panel, name, **size):
-            bare = Bare(browser, panel, name, **size)
-            stack.callback(bare.close)
-            stack.callback(lambda: titles.append(bare.page.title()))
-            return bare
-
-        titles = []
-        yield put
-    assert "owned" not in titles
-
-
-def named(panel):
-    """What its module is called."""
-    return type(panel).__module__.rpartition(".")[2]
-
-
-@pytest.fixture
-def shown(on_page):
-    """Puts a panel on a page and waits for a part of it."""
-
-    def put(panel, part, **size):
-        bare = on_page(panel, named(panel), **size)
-        bare.shows(part)
-        return bare
-
-    return put
-
-
-def kept(bare, name):
-    if SHOTS:
-        bare.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
-
-
-def bad(bare):
-    """What the page says of what went wrong, by now."""
-    return " ".join(bare.part(".jammi-bad").all_inner_texts())
-
-
-def stale(papers):
-    papers.write_text(papers.read_text() + "9,attention,ml\n")
+from tests.browser.bare import EVIL, bad, kept, named, spot, stale
 
 
 def test_a_click_in_the_lineage_selects_in_python_and_says_why(ws, shown, papers):
@@ -383,15 +290,6 @@ def test_the_map_is_placed_another_way_says_when_it_is_stale_and_is_mended(ws, s
     assert bare.text("notes") == "" and bare.part("method-input").input_value() == "tsne"
     bare.part("method-input").select_option("at once")
     bare.says("summary", "the vectors differ most")
-
-
-def spot(bare, point):
-    """Where on the page a point of a map is."""
-    box, [x, y] = bare.part("map-canvas").bounding_box(), bare.panel._points[point].tolist()
-    half = min(box["width"], box["height"]) / 2
-    return box["x"] + box["width"] / 2 + x * 0.92 * half, box["y"] + box[
-        "height"
-    ] / 2 - y * 0.92 * half
 
 
 def test_a_choice_from_python_and_a_click_are_marked_on_the_map(ws, shown):

@@ -12,7 +12,7 @@ from jammi_widgets import (
     NeighborExplorer,
     StalenessBoard,
 )
-from tests.browser.test_panels import bad, kept, on_page, papers, shown, stale, ws  # noqa: F401  the fixtures
+from tests.browser.bare import stale
 from tests.inside import runner_of
 
 

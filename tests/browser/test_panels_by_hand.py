@@ -16,7 +16,7 @@ from jammi_widgets import (
     NeighborExplorer,
     StalenessBoard,
 )
-from tests.browser.test_panels import EVIL, bad, kept, on_page, papers, shown, stale, ws  # noqa: F401  the fixtures
+from tests.browser.bare import EVIL, bad, kept, stale
 from tests.browser.test_panels_live import EACH
 
 NAMELESS = """() => [...document.querySelectorAll("#el :is(button, input, select, a, summary, [role=button], [role=treeitem], [role=row], [role=img], [tabindex])")]

@@ -10,7 +10,7 @@ from jammi_widgets import (
     StalenessBoard,
 )
 from jammi_widgets import auto_refresh as following
-from tests.browser.test_panels import on_page, papers, shown, spot, stale, ws  # noqa: F401  the fixtures
+from tests.browser.bare import stale
 
 FOCUSED = "() => document.activeElement === document.body ? '' : document.activeElement.dataset.testid ?? document.activeElement.textContent"
 

@@ -15,7 +15,7 @@ from jammi_widgets import (
     StalenessBoard,
 )
 from jammi_widgets import auto_refresh as following
-from tests.browser.test_panels import bad, on_page, papers, shown, stale, ws  # noqa: F401  the fixtures
+from tests.browser.bare import bad, stale
 
 
 def searched(ws):
@@ -169,7 +169,6 @@ def test_a_source_that_takes_long_to_read_is_said_and_the_word_goes_with_the_ans
     gate = threading.Event()
     bare = shown(make(ws), "verdict-table")
     bare.panel._reply_queue.wait(10)
-    monkeypatch.setattr(bare.panel, "_needs_read", lambda _: True)
     monkeypatch.setattr(bare.panel, "_load", lambda _: gate.wait(30))
     said = bare.part(".jammi-said")
     for condition in ("topic = 'food'", "topic = 'food' AND true"):

@@ -14,7 +14,7 @@ from jammi_widgets import (
     ResultView,
     StalenessBoard,
 )
-from tests.browser.test_panels import kept, named, on_page  # noqa: F401  a fixture
+from tests.browser.bare import kept, named
 from tests.sizes import sized
 from tests.templates import Template
 

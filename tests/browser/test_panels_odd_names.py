@@ -10,7 +10,7 @@ from jammi_widgets import (
     LineageGraph,
     StalenessBoard,
 )
-from tests.browser.test_panels import EVIL, named, on_page, papers, shown, spot, ws  # noqa: F401  the fixtures
+from tests.browser.bare import EVIL
 
 BACKWARDS = "\u202edesrever"
 LONG = "b" * 3_000

@@ -17,7 +17,7 @@ from jammi_widgets import (
     lineage,
 )
 from jammi_widgets.graph_view import LineageSnapshot
-from tests.browser.test_panels import EVIL, kept, on_page, papers, shown, spot, stale, ws  # noqa: F401  the fixtures
+from tests.browser.bare import EVIL, spot, stale
 from tests.inside import show_snapshot, snapshot_of
 
 PLACE = "() => { const m = new DOMMatrix(getComputedStyle(document.querySelector('.jammi-drawing')).transform); return [m.e, m.f, m.a]; }"

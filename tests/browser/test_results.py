@@ -5,7 +5,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_widgets import ResultView
-from tests.browser.test_panels import EVIL, SHOTS, kept, on_page  # noqa: F401  the fixture
+from tests.browser.bare import EVIL, kept
 
 ROWS = """
 SELECT i::BIGINT AS id, CASE WHEN i % 7 = 3 THEN NULL ELSE round(i * 7919 % 1000 / 3, 2) END AS price, DATE '2024-01-01' + i::INT AS day,
