@@ -200,7 +200,10 @@ class CheckRepository:
         tables."""
         key = _name_key(check) | {"table_name": table_name}
         parameters = key | {"number": number, "others": int(others)}
-        return [CHECK_RESULT.decode(row) for row in self._database.fetch(_RESULTS, parameters)]
+        return self._database.cached(
+            ("check results", *parameters.values()),
+            lambda: tuple(map(CHECK_RESULT.decode, self._database.fetch(_RESULTS, parameters))),
+        )
 
     def inputs(self, check: CheckRecord) -> Sequence[Input]:
         """The result tables that a check read when it was run last."""

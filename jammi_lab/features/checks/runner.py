@@ -182,7 +182,7 @@ class CheckRunner:
         job = Sql(statement, decode_params(check.params)).bind(ctx)
         job, before = bind_after_observing(self._observe, check.tenant, job)
         _check_reads_subject(check, [bound.relation.input for bound in job.inputs])
-        for earlier in self._earlier_results(check, record):
+        for earlier in self.earlier_results(check, record):
             if earlier.failing is not None and same_anchors(earlier.anchors, before.anchors):
                 return earlier.failing, before.anchors
         running = job.start(None)
@@ -330,7 +330,7 @@ class CheckRunner:
     ) -> CheckResult | None:
         """An earlier result, found on this or another version, as the result on a table for which
         it holds, too: it is fresh there. Runs no statement."""
-        for earlier in self._earlier_results(check, record):
+        for earlier in self.earlier_results(check, record):
             if isinstance(self.verdict(check, record, earlier, observation), Fresh):
                 table_name = check.result_name(record)
                 return msgspec.structs.replace(
@@ -388,9 +388,7 @@ class CheckRunner:
         current = state.anchor(recorded.input, recorded.columns)
         return current if current.schema == recorded.schema else with_changed_meaning(current)
 
-    def _earlier_results(
-        self, check: CheckRecord, record: TableRecord | None
-    ) -> Sequence[CheckResult]:
+    def earlier_results(self, check: CheckRecord, record: TableRecord | None) -> list[CheckResult]:
         """The newest results of the current definition: those on the table, newest first, then
         those on other versions."""
         definition = self.definition_hash(check)

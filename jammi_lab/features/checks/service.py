@@ -129,22 +129,24 @@ class CheckService:
         """The results of checks on the newest versions: of all, or of those named by check or by
         table. What has no result that holds is run. TableNotFound."""
         checks = self._catalog.checks.list() if names is None else self._select_checks(names)
-        waiting = ", ".join(check.name for check in checks if not self.newest(check))
+        rows = self._run(checks)
+        run_names = {row.check for row in rows}
+        waiting = ", ".join(check.name for check in checks if check.name not in run_names)
         note = f"Not run, because the table has no version yet: {waiting}" if waiting else ""
-        return CheckResults(self._run(checks), note)
+        return CheckResults(rows, note)
 
     def _run(self, checks: Iterable[CheckRecord]) -> list[CheckRow]:
         look = self._look(deep=True)
         found = []
         for check, version in _pairs(checks, self.newest):
-            record, stored = None if version is None else version.record, self._catalog.checks
+            record = _record(version)
             result = self.runner.find_known(check, record, look.observation)
             if result is None:
                 self.check_writable()
                 result = self.runner.run(check, record)
-            is_stored = [*stored.results(check, result.table_name, 1)] == [result]
+            is_stored = self.runner.earlier_results(check, record)[:1] == [result]
             if not is_stored and not self._catalog.read_only:
-                stored.add_results([result])
+                self._catalog.checks.add_results([result])
             found.append(self._row(check, version, result, look))
         look.observation.close()
         return found
