@@ -119,7 +119,7 @@ SENTENCES = {
     "Iceberg equality deletes in a partitioned table": "tests/sources/test_rows_deleted_beside.py::"
     "test_deletes_that_compare_a_column_with_nulls_are_refused",
     "column mapping by id": "tests/sources/test_delta.py::"
-    "test_a_file_whose_columns_have_other_names_than_the_log_says_is_refused",
+    "test_columns_that_are_found_by_their_numbers_are_refused",
     "a table that lists files of the workspace itself": "tests/sources/test_delta.py::"
     "test_a_log_that_names_files_of_the_workspace_is_refused",
     "missing or incomplete, the table is undecidable": "tests/sources/test_iceberg.py::"

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -17,7 +17,6 @@ from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.gc_pause import import_modules
 from jammi_lab.core.identifiers import sql_literal
-from jammi_lab.sources import read_errors
 from jammi_lab.sources.base import RunSelect
 from jammi_lab.sources.files.parquet_schemas import plain_type
 from jammi_lab.sources.lakehouse.appended_files import data_files
@@ -74,31 +73,14 @@ class DeltaConnector(LakehouseConnector):
             f"{state.version:d})",
         )
         locations = [location for (location,) in rows]
-        if locations and (physical := self._read_log(state.version, _names_by_id)):
-            self._check_column_ids(state, physical, locations)
+        is_mapped_by_id: bool = self._read_log(state.version, _maps_by_id)
+        if is_mapped_by_id:
+            raise SourceUnavailable(
+                f"The Delta table {self._name} maps its columns by id "
+                "(delta.columnMapping.mode is id), and DuckDB would look for them by name.",
+                hint="Let its writer set the mode to name in a copy of the table.",
+            )
         return locations
-
-    def _check_column_ids(
-        self, state: TableSnapshot, physical: Mapping[int, str], locations: list[str]
-    ) -> None:
-        """Check a table whose log maps columns by id: DuckDB 1.5 finds them by name nevertheless,
-        and returns NULL for a name that a file does not have."""
-        files = f"[{', '.join(map(sql_literal, locations))}]"
-        for name, number in self.query(
-            state,
-            f"SELECT DISTINCT name, field_id FROM parquet_schema({files}) WHERE field_id IS "
-            "NOT NULL",
-        ):
-            if physical.get(number, name) != name or (
-                number not in physical and name in physical.values()
-            ):
-                raise SourceUnavailable(
-                    f"The Delta table {self._name} maps its columns by id "
-                    f"(delta.columnMapping.mode is id), and DuckDB does not find column {number}, "
-                    f"which a file stores under another name, {read_errors.display_name(name)}.",
-                    hint="Let its writer rewrite the files under the physical names of the "
-                    "columns.",
-                )
 
     def log_of_files(self, state: TableSnapshot) -> TableLog:
         """What the log says of the columns and files of a version. Raises as `current_snapshot`."""
@@ -178,27 +160,8 @@ class DeltaConnector(LakehouseConnector):
         return data_files((name, rows, not deletes) for name, rows, deletes in rows_)
 
 
-def _names_by_id(table: DeltaTable) -> dict[int, str]:
-    """Physical names by column id, nested columns included, if the table maps columns by id; else
-    empty."""
-    if table.metadata().configuration.get("delta.columnMapping.mode") != "id":
-        return {}
-    pending, names = list[Any]([json.loads(table.schema().to_json())]), dict[int, str]()
-    while pending:
-        match pending.pop():
-            case {
-                "metadata": {
-                    "delta.columnMapping.id": int(number),
-                    "delta.columnMapping.physicalName": str(name),
-                }
-            } as field:
-                names[number] = name
-                pending.append(field["type"])
-            case {"fields": list(fields)}:
-                pending += fields
-            case dict() as other:
-                pending += other.values()
-    return names
+def _maps_by_id(table: DeltaTable) -> bool:
+    return bool(table.metadata().configuration.get("delta.columnMapping.mode") == "id")
 
 
 def _table_log(table: DeltaTable, location: str) -> TableLog:
