@@ -4,7 +4,6 @@ definition hash over their identity."""
 import datetime
 import decimal
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
@@ -55,19 +54,6 @@ _TEXT_CODECS: dict[str, tuple[type, Any, Any]] = {
     "float": (float, float.hex, float.fromhex),
     "bytes": (bytes, bytes.hex, bytes.fromhex),
 }
-
-
-def merge_params(params: object, keywords: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The values of a statement's `$names`, from a mapping and from keywords, which take
-    precedence. Raises InvalidArgument when `params` is not a mapping with string keys."""
-    if params is not None and not (
-        isinstance(params, Mapping) and all(isinstance(name, str) for name in params)
-    ):
-        raise InvalidArgument(
-            f"params must be a dict of values by name, got {params!r}.",
-            hint='For example: params={"name": 1}; a statement uses it as $name.',
-        )
-    return {**(params or {}), **(keywords or {})}
 
 
 def encode_param(value: Any) -> Any:

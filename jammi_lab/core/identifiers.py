@@ -244,3 +244,11 @@ def list_of_names(names: str | Iterable[T] | None) -> list[T | str]:
     if names is None or isinstance(names, str):
         return [] if names is None else [names]
     return [*names]
+
+
+def unused_name(name: str, columns: Iterable[str]) -> str:
+    """A table alias that equals no column name."""
+    used = {fold(c) for c in columns}
+    while name in used:
+        name += "_"
+    return name

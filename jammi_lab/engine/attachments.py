@@ -7,6 +7,7 @@ replaces it, or the instance closes. Any other (a file) is detached when its las
 that its owner can write again.
 """
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -55,7 +56,17 @@ class Attachments:
         self._secret_users: dict[str, int] = {}
         self.connector_state: dict[str, Any] = {}
         """The instance's store for connectors, exposed as `Query.connector_state`."""
-        self.silence_watch = SilenceWatch(read_timeout_seconds, self._attached_now)
+        self._read_timeout_seconds = read_timeout_seconds
+
+    @functools.cached_property
+    def silence_watch(self) -> SilenceWatch:
+        """The watch over the attached servers."""
+        return SilenceWatch(self._read_timeout_seconds, self._attached_now)
+
+    def check_silence(self) -> None:
+        """End the reads from servers that have waited for too long."""
+        if self._entries:
+            self.silence_watch.check()
 
     @property
     def aliases(self) -> list[str]:

@@ -225,7 +225,7 @@ class InstancePool:
                 self.retire(tenant, instances)
 
         def tick() -> None:
-            instances.attachments.silence_watch.check()
+            instances.attachments.check_silence()
             if timeout is not None:
                 timeout.check_timeout()
 
@@ -346,7 +346,7 @@ class InstancePool:
                 after_read=after_read,
                 connector_state=instances.attachments.connector_state,
                 spill_folder=instances.spill.parent,
-                while_waiting=instances.attachments.silence_watch.check,
+                while_waiting=instances.attachments.check_silence,
             )
             instances.workers.add(worker)
             return instances, worker

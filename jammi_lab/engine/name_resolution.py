@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from jammi_lab.core import identifiers
 from jammi_lab.core.errors import JammiError, SourceUnavailable, StatementNotAllowed, TableNotFound
@@ -39,6 +39,9 @@ _CATALOGS = frozenset({"system", "temp", "memory", "main", "pg_catalog"})
 
 class NameResolver:
     """A resolver for one kind of name in FROM; this one knows none."""
+
+    schema: ClassVar[str] = ""
+    """The schema of its names, folded; empty where they may be in any."""
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:  # noqa: ARG002
         """The relation of a name, given as typed; None when the name is unknown or of another kind.
@@ -143,11 +146,9 @@ def _resolve_table(
     address = parsed.addresses.get(_replacement_key(table))
     try:
         if not (len(table.parts) > 1 and identifiers.fold(table.parts[0]) in _CATALOGS):
-            relation = next(
-                (r for p in resolvers if (r := p.resolve(table.parts)) is not None), None
-            )
+            relation = _find_relation(table.parts, resolvers)
         if address is not None:
-            relation = next((r for p in resolvers if (r := p.resolve(address)) is not None), None)
+            relation = _find_relation(address, resolvers)
             table = TableRef(address, table.offset)
     except (
         SourceUnavailable,
@@ -158,6 +159,17 @@ def _resolve_table(
     if relation is not None and (address is not None or len(table.parts) <= 2):
         return relation
     raise with_position(_missing_table_error(table, resolvers), table, parsed)
+
+
+def _find_relation(parts: tuple[str, ...], resolvers: Sequence[NameResolver]) -> Relation | None:
+    """The relation of a name by the first resolver that knows it. Those of other schemas are not
+    asked."""
+    first = identifiers.fold(parts[0])
+    for resolver in resolvers:
+        is_asked = first.partition(".")[0] == resolver.schema or not resolver.schema
+        if is_asked and (relation := resolver.resolve(parts)) is not None:
+            return relation
+    return None
 
 
 def _resolve_call(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab.core import identifiers
-from jammi_lab.core.definitions import encode_param, merge_params
+from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.errors import InvalidArgument, ParameterMissing
 from jammi_lab.core.identifiers import ascii_lower
 from jammi_lab.engine.sql import allowlist, tokens
@@ -156,3 +156,16 @@ def remaining_parameters(params: Mapping[str, Any], parsed: ParsedStatement) -> 
         if node.get("type") == "VALUE_PARAMETER"
     }
     return {name: value for name, value in params.items() if ascii_lower(name) in remaining}
+
+
+def merge_params(params: object, keywords: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The values of a statement's `$names`, from a mapping and from keywords, which take
+    precedence. Raises InvalidArgument when `params` is not a mapping with string keys."""
+    if params is not None and not (
+        isinstance(params, Mapping) and all(isinstance(name, str) for name in params)
+    ):
+        raise InvalidArgument(
+            f"params must be a dict of values by name, got {params!r}.",
+            hint='For example: params={"name": 1}; a statement uses it as $name.',
+        )
+    return {**(params or {}), **(keywords or {})}

@@ -7,7 +7,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.freshness.recipe_graph import RecipeGraph
 from jammi_lab.inputs.changed_columns import column_difference, difference_text
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.inputs.result_versions import find_recorded_version
+from jammi_lab.inputs.result_names import find_recorded_version
 from jammi_lab.inputs.version_changes import ChangeSummary, common_columns, equal_columns
 
 

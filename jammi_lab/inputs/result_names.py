@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Input, Observed, Vanished, result_input
+from jammi_lab.core.anchors import Anchor, Input, Observed, Vanished, result_input
 from jammi_lab.core.errors import JammiError, TableDamaged, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus
@@ -62,7 +62,7 @@ class ResultKind(Kind):
         its files are not as published."""
         if len(parts) == 1 and fold(parts[0]).startswith(JAMMI + "."):
             parts = (JAMMI, parts[0][len(JAMMI) + 1 :])
-        if len(parts) != 2 or fold(parts[0]) != JAMMI:
+        if len(parts) != 2:
             return None
         if _bind_unbuilt.get() is not None and self._is_redefined(parts[1]):
             # for a recipe whose definition does not tell its columns, its newest version does
@@ -237,3 +237,16 @@ class ResultKind(Kind):
     def names(self) -> Iterable[str]:
         """The recipes that have a ready version, as `jammi.<recipe>`."""
         return [f"{JAMMI}.{version.recipe}" for version, _ in self._catalog.result_tables.current()]
+
+
+def find_recorded_version(catalog: Catalog, name: str, recorded: Anchor) -> TableRecord | None:
+    """The version of a recipe that an anchor recorded; None when it is gone, or when the version of
+    that number is in another state."""
+    if recorded.version is None:
+        return None
+    version = catalog.result_tables.version(name, recorded.version)
+    if version is None or not result_snapshot(version[1], recorded.version).anchor(
+        recorded.input, recorded.columns
+    ).same_state(recorded):
+        return None
+    return version[1]

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from jammi_lab.core.anchors import Anchor, Snapshot
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.identifiers import quote_identifier
+from jammi_lab.core.identifiers import quote_identifier, unused_name
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.inputs.changed_columns import note_column_sums
@@ -32,7 +32,6 @@ from jammi_lab.inputs.version_changes import (
     VersionCounts,
     Windows,
     skip_rows,
-    unused_name,
 )
 from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import Connector, ObservationContext, ReadPlan, Relation

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jammi_lab.core.html import count_noun, escape_invisible
-from jammi_lab.core.identifiers import fold, quote_identifier
+from jammi_lab.core.identifiers import fold, quote_identifier, unused_name
 from jammi_lab.core.records import TableRecord
 from jammi_lab.core.value import Value
 
@@ -435,14 +435,6 @@ def rows_differ(columns: Sequence[str], new: str, old: str) -> str:
     """The condition that a pair of rows differs in one of these columns."""
     names = map(quote_identifier, columns)
     return " OR ".join(f"{new}.{c} IS DISTINCT FROM {old}.{c}" for c in names) or "false"
-
-
-def unused_name(name: str, columns: Collection[str]) -> str:
-    """A table alias that equals no column name."""
-    used = {fold(c) for c in columns}
-    while name in used:
-        name += "_"
-    return name
 
 
 def _statements_as_bags(common: Sequence[str]) -> list[str]:

@@ -37,11 +37,11 @@ from jammi_lab.steps.anchor_confirmation import (
     bind_after_observing,
     confirm_anchors,
     same_anchors,
+    with_own_versions_resolved,
 )
 from jammi_lab.steps.increment import PlannedIncrement, base_relation, find_increment
 from jammi_lab.steps.jobs import Job, RowStream, RunningJob
 from jammi_lab.steps.key_check import check_key
-from jammi_lab.steps.own_versions import with_own_versions_resolved
 from jammi_lab.steps.single_flight import SingleFlight
 from jammi_lab.store.publish import (
     AlreadyBuilding,
@@ -343,7 +343,8 @@ def _build(
         with ctx.publisher.open_writer(build_record, rows.schema, started_at) as writer:
             _write_rows(writer, rows, stage, report_progress)
             sealed = writer.seal()
-            check_key(ctx.engine, build_record, sealed, writer.rows)
+            if build_record.key:
+                check_key(ctx.engine, build_record, sealed, writer.rows)
             body = select_file_sql(sealed, build_record.dimensions)
             anchors = confirm_anchors(
                 ctx.observe,
@@ -433,7 +434,7 @@ def _start(
         base = base_relation(ctx.results, planned)
         assert job.incremental is not None, "an increment was planned"
         states: dict[tuple[str, str, str], Observed] = {}
-        rows = job.incremental.start(planned, base, states)
+        rows = job.incremental().start(planned, base, states)
         return RunningJob(rows, snapshots=states, increment=planned.record), ""
     except (NotIncremental, TableDamaged) as error:
         reason = str(error) if bases else ""
@@ -451,7 +452,9 @@ def plan_increment(
     """The increment by which a job can be computed. Raises NotIncremental."""
     check_incremental(ctx, job)
     assert job.incremental is not None, "it was checked"
-    return find_increment(ctx.results, job.incremental, anchors, files, bases)
+    if not bases:
+        raise NotIncremental("there is no earlier version with this definition")
+    return find_increment(ctx.results, job.incremental(), anchors, files, bases)
 
 
 def check_incremental(ctx: ProducerContext, job: Job) -> None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.anchors import FrameOrigin, given_rows
-from jammi_lab.core.definitions import merge_params
 from jammi_lab.core.errors import NotRecomputable
 from jammi_lab.core.identifiers import list_of_names
 from jammi_lab.core.recipes import NAMES, PARAMS
+from jammi_lab.engine.parameters import merge_params
 from jammi_lab.steps.recipe import BindContext, Producer
 
 if TYPE_CHECKING:

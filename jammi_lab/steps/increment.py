@@ -99,9 +99,9 @@ def find_increment(
     files: Mapping[Identity, InputFiles],
     candidates: Sequence[TableRecord],
 ) -> PlannedIncrement:
-    """The increment from the newest of the earlier tables of the same definition that fits. Raises
-    NotIncremental with the reason why a full computation is needed, which is that of the newest
-    one."""
+    """The increment from the newest of the earlier tables of the same definition that fits, of
+    which there is one at least. Raises NotIncremental with the reason why a full computation is
+    needed, which is that of the newest one."""
     # the reason as a text: an exception in a local variable would keep this frame, and with it the
     # lease on the statement's inputs, until the next garbage collection
     reason = ""
@@ -110,7 +110,7 @@ def find_increment(
             return _increment_from(results, incremental, anchors, files, base)
         except NotIncremental as error:
             reason = reason or str(error)
-    raise NotIncremental(reason or "there is no earlier version with this definition")
+    raise NotIncremental(reason)
 
 
 def _increment_from(

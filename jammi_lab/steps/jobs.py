@@ -131,7 +131,7 @@ class Job:
     model_id: str | None = None
     model_key: str | None = None
     """The catalog key of the registered model that the job runs."""
-    incremental: Incremental | None = None
+    incremental: Callable[[], Incremental] | None = None
     """How to extend an earlier table of this definition; None where that is not possible."""
     columns: Mapping[str, str] | None = None
     """The names and SQL types of its rows; None where they are known only after a run."""

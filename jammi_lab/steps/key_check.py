@@ -51,9 +51,7 @@ _MAX_ARROW_ROWS = 100_000
 def check_key(engine: Engine, build_record: TableRecord, sealed: Path, rows: int) -> None:
     """Raise DuplicateKey, with up to five offending keys, unless the key columns of the sealed file
     are unique and non-NULL."""
-    if not build_record.key or (
-        rows <= _MAX_ARROW_ROWS and has_plain_key(sealed, build_record.key)
-    ):
+    if rows <= _MAX_ARROW_ROWS and has_plain_key(sealed, build_record.key):
         return
     body = select_file_sql(sealed, build_record.dimensions)
     columns = ", ".join(map(quote_identifier, build_record.key))

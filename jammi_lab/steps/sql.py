@@ -63,7 +63,9 @@ class Sql(Producer):
         from jammi_lab.steps.key_check import key_columns
 
         query = _single_statement(ctx.prepare(self.text, self.params or {}))
-        key = key_columns([n for n, _ in query.output], list_of_names(self.key))
+        key = list_of_names(self.key)
+        if key:
+            key = key_columns([n for n, _ in query.output], key)
         _check_output(query.output)
         for name, value in query.params.items():
             credential_check.check_value(name, value)
@@ -88,7 +90,9 @@ class Sql(Producer):
             columns={name: _stored_type(kind) for name, kind in query.output},
             incremental=None
             if by_type
-            else IncrementalStatement(ctx.engine, query, row_key, ctx.scope.current),
+            else functools.partial(
+                IncrementalStatement, ctx.engine, query, row_key, ctx.scope.current
+            ),
         )
 
     def environment(

@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Self
 
 from jammi_lab.core.anchors import Unknown
 from jammi_lab.core.canonical_json import digest_of
-from jammi_lab.core.definitions import merge_params
 from jammi_lab.core.entry_points import PRODUCERS, load_package_entry, package_producer
 from jammi_lab.core.errors import InvalidArgument, NotRecomputable, StepFailed
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.recipes import PARAMS, Stored, decode_params, encode_params
+from jammi_lab.engine.parameters import merge_params
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.sources.outside_access import OutsideAccess
 from jammi_lab.steps.function_digest import function_digest

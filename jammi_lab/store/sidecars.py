@@ -36,10 +36,6 @@ class SidecarBuilder(Protocol):
     """Builds the sidecar of some kinds of tables. A table without it is ready nevertheless, so a
     failed build raises nothing."""
 
-    def applies_to(self, recipe: type[RecipeValue], /) -> bool:
-        """Whether tables of such recipes have this sidecar; no other reaches the methods below."""
-        ...
-
     def build(
         self,
         record: TableRecord,
@@ -72,17 +68,20 @@ class Sidecars:
     """The registered builders, one for each kind of table that has a sidecar."""
 
     def __init__(self) -> None:
-        self._builders: list[SidecarBuilder] = []
+        self._builders: list[tuple[SidecarBuilder, Callable[[type[RecipeValue]], bool]]] = []
         self._incomplete: dict[str, TableRecord] = {}
         """Tables whose sidecar was missing after its build."""
 
-    def register(self, builder: SidecarBuilder) -> None:
-        """Add a builder, which comes before those added earlier."""
-        self._builders.insert(0, builder)
+    def register(
+        self, builder: SidecarBuilder, applies_to: Callable[[type[RecipeValue]], bool]
+    ) -> None:
+        """Add a builder, which comes before those added earlier. `applies_to`: whether tables of
+        such recipes have this sidecar; no other reaches it."""
+        self._builders.insert(0, (builder, applies_to))
 
     def _builder_of(self, record: TableRecord) -> SidecarBuilder | None:
         recipe = record.recipe_class
-        return next((each for each in self._builders if each.applies_to(recipe)), None)
+        return next((each for each, applies_to in self._builders if applies_to(recipe)), None)
 
     def build(
         self,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.logs import LogRecord
 from jammi_lab.core.anchors import result_input
+from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import (
     ResourceExhausted,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from jammi_lab.freshness.table_column_lineage import ColumnLineage
     from jammi_lab.steps.build import ProducerContext
     from jammi_lab.steps.registry import Producers
+    from jammi_lab.steps.step_functions import StepFunctions
     from jammi_lab.store.fsck import Fsck
 
 RUN_ID = secrets.token_hex(16)
@@ -221,8 +223,8 @@ class Infrastructure:
             is_still_ready=is_still_ready,
             earlier_versions=earlier_versions,
         )
-        results.sidecars.register(indexes)
-        results.sidecars.register(words)
+        results.sidecars.register(indexes, lambda recipe: recipe.has_vectors)
+        results.sidecars.register(words, lambda recipe: recipe.has_words)
         return indexes, words
 
     # -- what is built, and its rooms loaded, at its first use
@@ -248,6 +250,11 @@ class Infrastructure:
             lambda: self.observe(True),
             self.read_table,
         )
+
+    def audit(self, record: TableRecord, sealed: Relation | None = None) -> Audit:
+        """Run all checks on the recipe of a table, over the sealed rows if it is not published."""
+        checks = self.catalog.checks.of_recipe(record.tenant, record.recipe)
+        return self.check_runner.audit(checks, record, sealed) if checks else Audit()
 
     def read_table(self, record: TableRecord) -> Relation:
         """The rows of a version. TableDamaged."""
@@ -281,7 +288,7 @@ class Infrastructure:
                 lambda: settings["flight.wait_seconds"],
                 lambda: self.recovery.run(ready_too=False),
             ),
-            audit=self.check_runner.audit,
+            audit=self.audit,
         )
 
     @first_use
@@ -292,7 +299,6 @@ class Infrastructure:
         from jammi_lab.steps.registry import Producers
         from jammi_lab.steps.step_functions import StepFunctions
 
-        functions = StepFunctions(self.source_directory.outside)
         return Producers(
             self.engine,
             self.scope,
@@ -304,10 +310,17 @@ class Infrastructure:
                 Settings: lambda: self.settings,
                 VectorIndexes: lambda: self.vectors,
                 EncoderSource: lambda: EncoderSource(lambda: self.encoders),
-                StepFunctions: lambda: functions,
+                StepFunctions: lambda: self.step_functions,
                 InputOpener: lambda: InputOpener(self._open_step_input),
             },
         )
+
+    @first_use
+    def step_functions(self) -> "StepFunctions":
+        """The functions of steps in this kernel."""
+        from jammi_lab.steps.step_functions import StepFunctions
+
+        return StepFunctions(self.source_directory.outside)
 
     def _open_step_input(self, statement: "PreparedStatement") -> Any:
         assert self.open_input is not None, "it is set with the services"

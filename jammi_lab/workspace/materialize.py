@@ -44,6 +44,29 @@ class Materializer:
         self._freshness, self._progress = freshness, progress
         self._check_writable = parts.check_writable
 
+    @staticmethod
+    def as_recipe(
+        recipe: str | Producer, params: Mapping[str, Any] | None, key: str | Sequence[str] | None
+    ) -> Producer:
+        """The recipe value of an argument; a string is SQL. InvalidArgument for other types, and
+        for `params` or `key` together with a value, which has its own."""
+        if isinstance(recipe, str):
+            return Sql(recipe, params, key)
+        if not isinstance(recipe, Producer):
+            raise InvalidArgument(
+                "recipe must be a SQL string or a value such as jl.Embedding(…), got "
+                f"{type(recipe).__name__}.",
+                hint="ws.compute(name, function, inputs=…) runs a function."
+                if callable(recipe)
+                else "ws.register(name, frame, producer=…) stores a frame.",
+            )
+        if params is not None or key is not None:
+            raise InvalidArgument(
+                f"params= and key= apply to a SQL string only, not to a {type(recipe).__name__}.",
+                hint=f"Pass them to jl.{type(recipe).__name__}(…) if it accepts them.",
+            )
+        return recipe
+
     def materialize(
         self,
         name: str,

@@ -542,7 +542,7 @@ class ResultTable(TableMixin, ReprMixin):
         """
         self._check_changeable()
         parts = self._tables.parts
-        restored = parts.retention.restore(self._version, parts.check_runner.audit)
+        restored = parts.retention.restore(self._version, parts.audit)
         return ResultTable(self._tables, *restored, "reused")
 
     def _check_changeable(self) -> None:

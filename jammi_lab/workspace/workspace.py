@@ -15,7 +15,6 @@ from jammi_lab.core.attribute_suggestions import (
     answer_guess,
     answer_item,
 )
-from jammi_lab.core.definitions import merge_params
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered, plain_text
 from jammi_lab.core.identifiers import list_of_names
@@ -23,6 +22,7 @@ from jammi_lab.core.records import Edge, OnProgress, ProgressOption
 from jammi_lab.core.recovery_report import RecoveryReport
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.verdicts import Verdict, Verification
+from jammi_lab.engine.parameters import merge_params
 from jammi_lab.features.asof.asof_join import AsofJoin
 from jammi_lab.features.rows.row_map import RowMap
 from jammi_lab.features.vectors.context_set import ContextSet
@@ -38,7 +38,7 @@ from jammi_lab.workspace import relocation
 from jammi_lab.workspace.arguments import takes_no_name
 from jammi_lab.workspace.assembly import Services
 from jammi_lab.workspace.first_use import load_modules
-from jammi_lab.workspace.recipe_values import Cache, Refresh, as_recipe
+from jammi_lab.workspace.recipe_values import Cache, Refresh
 
 if TYPE_CHECKING:
     import numpy as np
@@ -348,7 +348,8 @@ class Workspace:
         with load_modules():
             from jammi_lab.workspace.recipes import recipe_of
 
-        record = self._services.materializer.define(name, as_recipe(recipe, params, key))
+        materializer = self._services.materializer
+        record = materializer.define(name, materializer.as_recipe(recipe, params, key))
         return recipe_of(record, self._services.catalog)
 
     def lookup(
@@ -389,7 +390,8 @@ class Workspace:
         interrupted, no rows remain; a recipe that has versions keeps them and the new definition,
         by which they are stale.
         """
-        value, materializer = as_recipe(recipe, params, key), self._services.materializer
+        materializer = self._services.materializer
+        value = materializer.as_recipe(recipe, params, key)
         outcome = materializer.materialize(
             name, value, cache=cache, refresh=refresh, progress=progress
         )

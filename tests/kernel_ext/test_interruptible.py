@@ -116,8 +116,8 @@ SLOW_INDEX = """
 import types
 import jammi_lab.core.records
 def nothing(*_, **__): pass
-slow = types.SimpleNamespace(applies_to=lambda _: True, find_defect=nothing, restore=nothing, describe=nothing, on_removal=nothing, build=lambda *_: threading.Event().wait(600))
-ws._services.results.sidecars.register(slow)
+slow = types.SimpleNamespace(find_defect=nothing, restore=nothing, describe=nothing, on_removal=nothing, build=lambda *_: threading.Event().wait(600))
+ws._services.results.sidecars.register(slow, lambda _: True)
 """
 
 

@@ -126,6 +126,31 @@ def test_the_first_query_and_the_first_table_load_no_library_of_frames(run_pytho
     assert not loaded(run_python, FIRST_STEPS).intersection(["pandas", "polars"])
 
 
+FILES_RUN = """
+import sys, threading
+ran = set()
+
+def note(frame, event, _):
+    if event == "call" and frame.f_code.co_flags & 1:  # of a function, not of a module or class
+        ran.add(frame.f_code.co_filename)
+
+open("papers.csv", "w").write("id,venue\\n1,a\\n2,b\\n")
+ws = jammi_lab.open("lab")
+ws.sources.add("papers", "papers.csv")
+threading.setprofile(note), sys.setprofile(note)
+ws.materialize("t", "SELECT venue, count(*) AS n FROM papers GROUP BY venue")
+threading.setprofile(None), sys.setprofile(None)
+print(*sorted(name.partition("/jammi_lab/")[2] for name in ran if "/jammi_lab/" in name))
+"""
+
+
+def test_a_first_table_runs_few_files_and_none_of_features(run_python):
+    ran = run_python(f"{IMPORT}\n{FILES_RUN}", start=True).stdout.split()
+    assert "store/publish.py" in ran
+    assert len(ran) <= 110, ran
+    assert not [name for name in ran if name.startswith("features/")]
+
+
 INTERRUPTED = """
 import os, signal, sys
 import jammi_lab as jl

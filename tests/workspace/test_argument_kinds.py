@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.core.argument_kinds import argument_kinds
+from jammi_lab.core.argument_suggestions import argument_kinds
 from jammi_lab.core.errors import InvalidArgument, JammiError
 
 

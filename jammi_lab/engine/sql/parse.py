@@ -16,8 +16,12 @@ from jammi_lab.engine.duckdb_errors import StatementContext, to_jammi_error
 from jammi_lab.engine.duckdb_messages import DuckDBError
 from jammi_lab.engine.sql import allowlist, credential_check, dml, tokens
 from jammi_lab.engine.sql.syntax_tree import tree_of
-from jammi_lab.engine.sql.table_functions import FunctionCall, Name, replace_calls
-from jammi_lab.engine.sql.three_part_names import shorten_names
+from jammi_lab.engine.sql.table_functions import (
+    FunctionCall,
+    Name,
+    replace_calls,
+    shorten_names,
+)
 from jammi_lab.engine.sql.unsupported_statements import (
     _HINTS,
     PIVOT_HINT,

@@ -114,11 +114,10 @@ class CheckRunner:
     # -- running
     # ----------------------------------------------------------------------------------------------
 
-    def audit(self, record: TableRecord, sealed: Relation | None = None) -> Audit:
-        """Run all checks on the recipe of a table, over the sealed rows if it is not published."""
-        checks = self._catalog.checks.of_recipe(record.tenant, record.recipe)
-        if not checks:
-            return Audit()
+    def audit(
+        self, checks: tuple[CheckRecord, ...], record: TableRecord, sealed: Relation | None
+    ) -> Audit:
+        """Run checks on the recipe of a table, over the sealed rows if it is not published."""
         observation, relation = self._observe(), sealed or self._read_table(record)
         results = [
             self.find_known(check, record, observation) or self.run(check, record, relation)

@@ -32,7 +32,7 @@ class MutableKind(Kind):
         """The relation of a mutable table; None when there is none of that name."""
         if len(parts) == 3 and fold(parts[1]) == "public":
             parts = (parts[0], parts[2])
-        if len(parts) != 2 or fold(parts[0]) != MUTABLE:
+        if len(parts) != 2:
             return None
         record = self._tables.find(parts[1])
         return None if record is None else self._relation(record, self._scope.current)
@@ -104,11 +104,7 @@ class TopicKind(Kind):
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The relation of a topic's current events; later ones are not included. None when there is
         no such topic."""
-        if (
-            len(parts) != 2
-            or fold(parts[0]) != self.schema
-            or (reader := self._topics._current_reader(parts[1])) is None
-        ):
+        if len(parts) != 2 or (reader := self._topics._current_reader(parts[1])) is None:
             return None
         columns = _columns(reader)
         topic_input = Input(self.kind, reader.record.name)

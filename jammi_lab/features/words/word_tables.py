@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, cast
 from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.definitions import TEXT_DIGEST_COLUMN
 from jammi_lab.core.errors import JammiError, TableDamaged
-from jammi_lab.core.recipes import RecipeValue
 from jammi_lab.core.records import Progress, TableRecord
 from jammi_lab.features.words import files
 from jammi_lab.storage.files import (
@@ -59,10 +58,6 @@ class WordTable:
 
 class WordTables:
     """Provides the index of each lexical table, and keeps its file."""
-
-    def applies_to(self, recipe: type[RecipeValue], /) -> bool:
-        """Whether such tables have an index."""
-        return recipe.has_words
 
     def __init__(
         self,

@@ -29,9 +29,14 @@ from jammi_lab.sources.base import (
 from jammi_lab.sources.credentials import resolve_credentials
 from jammi_lab.sources.files import arrow_ipc, file_checks, parquet_schemas, snapshots
 from jammi_lab.sources.files.decisions import Decision, decision_for
-from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.file_sets import FileSet, LocalFileSet, SourceFile
 from jammi_lab.sources.files.remote_files import file_set_for
-from jammi_lab.sources.locations import LocatedConnector, check_readable_files, full_location
+from jammi_lab.sources.locations import (
+    LocatedConnector,
+    check_readable_files,
+    full_location,
+    scheme_of,
+)
 from jammi_lab.sources.secrets import Credentials as Secret
 from jammi_lab.storage.digests import DigestCache
 
@@ -62,8 +67,9 @@ class FileConnector(LocatedConnector):
     @functools.cached_property
     def file_set(self) -> FileSet:
         """The file set. Raises ExtensionMissing, SecretMissing."""
-        access = resolve_credentials(self.record, self._credentials)
-        return file_set_for(self.pattern, access, self.record.options.get("files"))
+        if scheme_of(self.pattern) is None:
+            return LocalFileSet(self.pattern, self.record.options.get("files"))
+        return file_set_for(self.pattern, resolve_credentials(self.record, self._credentials))
 
     def tables(self) -> list[str]:
         """Empty: all files form one table."""

@@ -36,16 +36,12 @@ _mounted_filesystems: dict[str, MountedFilesystem] = {}
 _mounts_lock = threading.Lock()
 
 
-def file_set_for(
-    pattern: str,
-    access: StoreAccess | HttpCredentials | None = None,
-    files: Sequence[str] | None = None,
-) -> FileSet:
-    """The file set of an absolute pattern or URL, with credentials `access`; of a local folder only
-    these `files`. Raises ExtensionMissing."""
+def file_set_for(pattern: str, access: StoreAccess | HttpCredentials | None = None) -> FileSet:
+    """The file set of an absolute pattern or URL, with credentials `access`. Raises
+    ExtensionMissing."""
     scheme = scheme_of(pattern)
     if scheme is None:
-        return LocalFileSet(pattern, files)
+        return LocalFileSet(pattern)
     if scheme in ("http", "https"):
         return HttpFileSet(pattern, cast("HttpCredentials | None", access))
     return StoreFileSet(pattern, cast("StoreAccess | None", access))

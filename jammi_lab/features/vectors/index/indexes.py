@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from jammi_lab.core.caches import ObjectCache
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.recipes import RecipeValue
 from jammi_lab.core.records import OnProgress, Progress, TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.core.thread_pool import JobQueue
@@ -95,10 +94,6 @@ class _LoadedVectors(NamedTuple):
 
 class VectorIndexes:
     """Provides the vectors and the index of each table, and builds indexes."""
-
-    def applies_to(self, recipe: type[RecipeValue], /) -> bool:
-        """Whether such tables have an index."""
-        return recipe.has_vectors
 
     def __init__(
         self,
