@@ -44,40 +44,21 @@ class Materializer:
         self._freshness, self._progress = freshness, progress
         self._check_writable = parts.check_writable
 
-    @staticmethod
-    def as_recipe(
-        recipe: str | Producer, params: Mapping[str, Any] | None, key: str | Sequence[str] | None
-    ) -> Producer:
-        """The recipe value of an argument; a string is SQL. InvalidArgument for other types, and
-        for `params` or `key` together with a value, which has its own."""
-        if isinstance(recipe, str):
-            return Sql(recipe, params, key)
-        if not isinstance(recipe, Producer):
-            raise InvalidArgument(
-                "recipe must be a SQL string or a value such as jl.Embedding(…), got "
-                f"{type(recipe).__name__}.",
-                hint="ws.compute(name, function, inputs=…) runs a function."
-                if callable(recipe)
-                else "ws.register(name, frame, producer=…) stores a frame.",
-            )
-        if params is not None or key is not None:
-            raise InvalidArgument(
-                f"params= and key= apply to a SQL string only, not to a {type(recipe).__name__}.",
-                hint=f"Pass them to jl.{type(recipe).__name__}(…) if it accepts them.",
-            )
-        return recipe
-
     def materialize(
         self,
         name: str,
-        recipe: Producer,
+        recipe: str | Producer,
+        params: Mapping[str, Any] | None = None,
+        key: str | Sequence[str] | None = None,
         *,
         cache: Cache = "use",
         refresh: Refresh = "no",
         progress: ProgressOption = None,
         frames: bool = False,
     ) -> Outcome:
-        """Run a recipe. Raises what the verb of the recipe raises."""
+        """Run a recipe, or SQL with its values and key. Raises what the verb of the recipe
+        raises."""
+        recipe = _as_recipe(recipe, params, key)
         index = SidecarRequest()
         if isinstance(recipe, Embedding):
             index = index_request(recipe.precision, recipe.index)
@@ -156,11 +137,17 @@ class Materializer:
             raise
         return self._produce(name, job, cache, refresh, progress, request)
 
-    def define(self, name: str, recipe: Producer) -> RecipeRecord:
+    def define(
+        self,
+        name: str,
+        recipe: str | Producer,
+        params: Mapping[str, Any] | None,
+        key: str | Sequence[str] | None,
+    ) -> RecipeRecord:
         """Store a recipe without running it; it may read recipes that have no version yet. Raises
         as `materialize`, and TableNotFound for one whose columns are not known before it runs."""
         with self._producers.reading_unbuilt():
-            job = self._bind(name, recipe)
+            job = self._bind(name, _as_recipe(recipe, params, key))
         self._check_writable()
         self._check_definition(name, job)
         now = rfc3339(self._context.clock.now_ns())
@@ -250,3 +237,26 @@ def index_request(precision: str, index: str) -> SidecarRequest:
                 near=near_names(value, choices) if isinstance(value, str) else (),
             )
     return SidecarRequest(precision, index == "later")
+
+
+def _as_recipe(
+    recipe: str | Producer, params: Mapping[str, Any] | None, key: str | Sequence[str] | None
+) -> Producer:
+    """The recipe value of an argument; a string is SQL. InvalidArgument for other types, and
+    for `params` or `key` together with a value, which has its own."""
+    if isinstance(recipe, str):
+        return Sql(recipe, params, key)
+    if not isinstance(recipe, Producer):
+        raise InvalidArgument(
+            "recipe must be a SQL string or a value such as jl.Embedding(…), got "
+            f"{type(recipe).__name__}.",
+            hint="ws.compute(name, function, inputs=…) runs a function."
+            if callable(recipe)
+            else "ws.register(name, frame, producer=…) stores a frame.",
+        )
+    if params is not None or key is not None:
+        raise InvalidArgument(
+            f"params= and key= apply to a SQL string only, not to a {type(recipe).__name__}.",
+            hint=f"Pass them to jl.{type(recipe).__name__}(…) if it accepts them.",
+        )
+    return recipe

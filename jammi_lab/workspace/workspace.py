@@ -348,8 +348,7 @@ class Workspace:
         with load_modules():
             from jammi_lab.workspace.recipes import recipe_of
 
-        materializer = self._services.materializer
-        record = materializer.define(name, materializer.as_recipe(recipe, params, key))
+        record = self._services.materializer.define(name, recipe, params, key)
         return recipe_of(record, self._services.catalog)
 
     def lookup(
@@ -390,10 +389,8 @@ class Workspace:
         interrupted, no rows remain; a recipe that has versions keeps them and the new definition,
         by which they are stale.
         """
-        materializer = self._services.materializer
-        value = materializer.as_recipe(recipe, params, key)
-        outcome = materializer.materialize(
-            name, value, cache=cache, refresh=refresh, progress=progress
+        outcome = self._services.materializer.materialize(
+            name, recipe, params, key, cache=cache, refresh=refresh, progress=progress
         )
         return self._services.tables.from_outcome(outcome)
 
