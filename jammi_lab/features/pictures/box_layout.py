@@ -15,7 +15,7 @@ _PADDING_PIXELS = 10
 _PASSAGE_HEIGHT, _PASSAGE_GAP = 6, 8
 MAX_UNWRAPPED_HEIGHT = 600
 """Up to this height in pixels, which a panel shows at a readable size, layers stay whole."""
-_SWEEPS, _FEW_SWEEPS = 8, 2
+_SWEEPS, _FEW_SWEEPS = 8, 1
 """Number of sweeps that bring neighbours close; fewer do for large graphs, and before layers are
 split."""
 MAX_SWEPT_POINTS = 1_500
