@@ -14,7 +14,7 @@ import msgspec
 
 from jammi_lab.core.anchors import Observed, Unknown, source_input
 from jammi_lab.core.entry_points import CONNECTORS, load_package_entry, package_entries
-from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources.base import ObservationContext, ReadCredentials, ReadPlan, Relation
@@ -66,7 +66,13 @@ class PackageConnector:
 
     def check(self) -> None:
         """Check that every table can be listed, and a single one be read. SourceUnavailable;
-        SchemaMismatch; ExtensionMissing."""
+        SchemaMismatch; ExtensionMissing; InvalidArgument for an anchor."""
+        if self._record.anchor not in ("auto", "content"):
+            raise InvalidArgument(
+                f"A source of kind {self.kind!r} cannot have the anchor {self._record.anchor!r}: "
+                "its state is the digest of its rows.",
+                hint="Omit anchor.",
+            )
         if not self.tables():
             sql_types(self._rows(None).schema)
 
